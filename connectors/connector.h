@@ -1,0 +1,164 @@
+/*
+ * connector.h: the contract between the pipeline and the brokers.
+ *
+ * Owns:    what a message and a record are, who owns them when, and which calls and events exist.
+ * Refuses: the meaning of payloads, batching, inference.
+ * Threads: every call and every event happens on the loop thread.
+ * Why:     the pipeline is written once; Kafka, Redis, files and the tests' fake broker are
+ *          tables of these functions.
+ *
+ * Ownership, in three words only:
+ *   gives    the callee owns it from now on
+ *   takes    the callee ends its life
+ *   borrows  valid until the call returns (or until the event named)
+ *
+ * Rules for both sides:
+ *   - Events never fire inside a call the pipeline made; they come from the loop, later.
+ *   - Every open accepts failure half way; every close accepts NULL.
+ *   - A fault of the environment (broker away, LOADING, READONLY, out of memory over there) is
+ *     retried inside the connector with backoff, for ever, and reported by on_state. It never
+ *     fails a message. Only what can never work (wrong type of key, no permission, no such
+ *     database) is on_failed: the worker then exits and unacked messages are redelivered.
+ */
+#ifndef CONNECTOR_H
+#define CONNECTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "connectors/settings.h"
+
+/* Borrowed bytes. ptr NULL means absent, which is not the same as empty. */
+struct bytes {
+    const char *ptr;
+    size_t len;
+};
+
+struct header {
+    struct bytes name, value;
+};
+
+/* One input message. All bytes live until the message is acked or released. */
+struct message {
+    struct source *source;
+    struct bytes key;              /* Kafka's record key; absent on Redis */
+    struct bytes value;            /* the payload; absent: tombstone, or the body field is missing */
+    const struct header *headers;  /* [n_headers] what else came with it: headers, other fields */
+    size_t n_headers;
+    struct bytes position;         /* printable, names it for good: "texts 1700000000000-0" */
+    int64_t timestamp_ms;          /* Unix time of the message, -1 when unknown */
+    uint32_t deliveries;           /* 1 the first time; more after a crash or a claim */
+};
+
+enum link_state {
+    LINK_UP,   /* connected and serving */
+    LINK_WAIT, /* not now; retrying with backoff; why says what and for how long */
+};
+
+struct source_events {
+    /* Gives n messages, never more than requested. */
+    void (*on_messages)(void *ctx, struct message **messages, size_t n);
+    void (*on_state)(void *ctx, enum link_state state, const char *why);
+    /* A finite source (file, stdin) has given its last message. */
+    void (*on_end)(void *ctx);
+    /* Gone for good; err is a negative errno, why says what to do. Nothing follows but close. */
+    void (*on_failed)(void *ctx, int err, const char *why);
+};
+
+/* First member of every connector's own source. */
+struct source {
+    const struct source_ops *ops;
+    const struct source_events *events;
+    void *ctx;
+};
+
+struct source_ops {
+    const char *name;             /* "redis" */
+    const struct option *options; /* ended by name NULL; NULL where the sink's table has them */
+    /* Checks the settings and starts connecting; being refused by a broker is not an error here. */
+    int (*open)(struct source **out, uv_loop_t *loop, const struct settings *settings,
+                const struct source_events *events, void *ctx, char *err, size_t err_size);
+    /* Credit: from now on up to n more messages of about n_bytes in all may be given, in place of
+     * what earlier requests left unused. n = 0 stops giving (drain, backpressure). */
+    void (*request)(struct source *source, size_t n, size_t n_bytes);
+    /* Takes: its output is confirmed; the broker may forget it. May be batched, is flushed by
+     * close, and survives a reconnect. */
+    void (*ack)(struct source *source, struct message *message);
+    /* Takes: not finished or not ours any more; the broker must deliver it again (or has). */
+    void (*release)(struct source *source, struct message *message);
+    /* Flush acks (for at most deadline_ms), then end; closed fires once, last, from the loop.
+     * Messages not yet taken are released by it. */
+    void (*close)(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
+                  void *ctx);
+};
+
+/*
+ * One output for one message. A record holds one part per text when the sink stores texts
+ * one by one (SINK_PER_TEXT), else one part for all of them. All bytes live until on_published.
+ */
+struct part {
+    struct bytes id;     /* of the text (or of the message, when one part holds all) */
+    struct bytes value;  /* encoded output; absent: tombstone */
+    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, little-endian */
+};
+
+struct record {
+    struct message *origin;       /* borrowed until on_published */
+    const struct part *parts;     /* [n_parts], at least 1 */
+    size_t n_parts;
+    const struct header *headers; /* [n_headers] to store beside the value, in order */
+    size_t n_headers;
+    const char *dead_code;        /* NULL: an output. Else a dead letter: stable code ... */
+    const char *dead_reason;      /* ... and a sentence; parts[0].value is the original payload */
+};
+
+enum sink_layout { SINK_PER_MESSAGE, SINK_PER_TEXT };
+
+/* How publishing one record ended. */
+enum published {
+    PUBLISHED,           /* confirmed by the broker; the pipeline acks the origin */
+    PUBLISHED_AND_ACKED, /* confirmed, and the origin acked in the same atomic step */
+    PUBLISH_NOT_OURS,    /* atomic step found the message finished or claimed by another worker:
+                            nothing was written; the pipeline releases the origin */
+    PUBLISH_TOO_LARGE,   /* can never be written at this size; the pipeline dead-letters it */
+};
+
+struct sink_events {
+    /* The sink is done with the record; once for each published. */
+    void (*on_published)(void *ctx, struct record *record, enum published how);
+    void (*on_state)(void *ctx, enum link_state state, const char *why);
+    void (*on_failed)(void *ctx, int err, const char *why);
+};
+
+struct sink {
+    const struct sink_ops *ops;
+    const struct sink_events *events;
+    void *ctx;
+    enum sink_layout layout; /* set by open */
+};
+
+struct sink_ops {
+    const char *name;
+    const struct option *options;
+    /* peer: borrows the already opened source, so that a sink on the same system can publish and
+     * ack in one atomic step. */
+    int (*open)(struct sink **out, uv_loop_t *loop, const struct settings *settings,
+                struct source *peer, const struct sink_events *events, void *ctx, char *err,
+                size_t err_size);
+    /* Gives n records; each comes back by on_published, in any order. Kept over reconnects. */
+    void (*publish)(struct sink *sink, struct record **records, size_t n);
+    /* Stop at once or when all is confirmed, at the latest after deadline_ms; records not yet
+     * confirmed are dropped without an event (their origins stay unacked). closed fires last. */
+    void (*close)(struct sink *sink, uint64_t deadline_ms, void (*closed)(void *ctx), void *ctx);
+};
+
+/* The registry: names to tables. NULL when there is none of that name. */
+const struct source_ops *source_find(const char *name);
+const struct sink_ops *sink_find(const char *name);
+/* All of them, NULL-terminated, for --help and the option table. */
+extern const struct source_ops *const all_sources[];
+extern const struct sink_ops *const all_sinks[];
+
+#endif

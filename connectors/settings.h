@@ -1,0 +1,61 @@
+/*
+ * settings.h: named options and their values, the currency in which connectors are configured.
+ *
+ * Owns:    what an option is (name, type, bounds, default, help) and how its text is read.
+ * Refuses: where a value came from (flag, environment, file: the worker's business) and what it
+ *          is for.
+ * Threads: read-only after start, any thread.
+ * Why:     a connector declares its options in its own file; the worker turns that one table into
+ *          flags, environment, YAML and --help. Adding a connector changes no table elsewhere.
+ */
+#ifndef SETTINGS_H
+#define SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum option_type {
+    OPTION_TEXT,     /* any UTF-8 */
+    OPTION_SECRET,   /* as text; never printed */
+    OPTION_CHOICE,   /* one of `choices`, "a|b|c" */
+    OPTION_BOOL,     /* true false yes no on off 1 0 */
+    OPTION_COUNT,    /* integer within [min, max] */
+    OPTION_DURATION, /* 500ms 5s 2m 1h, kept in milliseconds, within [min, max] */
+    OPTION_SIZE,     /* 512 64KiB 16MiB 1GiB (also kB MB GB), kept in bytes, within [min, max] */
+};
+
+struct option {
+    const char *name; /* "redis.stream": dots nest in YAML; --redis-stream, EMBEDMILL_REDIS_STREAM */
+    enum option_type type;
+    const char *fallback; /* default as text; NULL: none */
+    const char *choices;  /* OPTION_CHOICE only */
+    int64_t min, max;     /* COUNT, DURATION (ms), SIZE (bytes) */
+    const char *arg;      /* what --help calls the value: "URL", "NAME" */
+    const char *help;     /* one sentence */
+};
+
+/* A checked set of values. Opaque here; built by the worker, or by tests with settings_set. */
+struct settings;
+
+/* tables: NULL-terminated array of option tables, each ended by an option with name NULL. */
+int settings_open(struct settings **out, const struct option *const *tables);
+void settings_close(struct settings *settings); /* accepts NULL */
+
+/* The option of that name in any table, or NULL. */
+const struct option *settings_find(const struct settings *settings, const char *name);
+
+/*
+ * Check value against the option's type and bounds and keep a copy. 0; -ENOENT: no such option;
+ * -EINVAL: bad value, and err says what was expected.
+ */
+int settings_set(struct settings *settings, const char *name, const char *value, char *err,
+                 size_t err_size);
+
+/* Readers. Naming an option that no table has is our own mistake (assert). */
+bool settings_given(const struct settings *settings, const char *name); /* set, not a default */
+const char *settings_text(const struct settings *settings, const char *name); /* may be NULL */
+bool settings_bool(const struct settings *settings, const char *name);
+int64_t settings_number(const struct settings *settings, const char *name); /* count, ms or bytes */
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * cpu.c: see cpu.h.
+ */
+#include "inference/cpu.h"
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+static uint64_t xcr0(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((uint64_t)high << 32) | low;
+}
+
+struct cpu cpu_detect(void)
+{
+    enum { OSXSAVE = 1 << 27, FMA = 1 << 12, F16C = 1 << 29 };          /* leaf 1 ecx */
+    enum { AVX2 = 1 << 5, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 };    /* leaf 7 ebx */
+    const uint32_t vl = 1u << 31;                                       /* leaf 7 ebx */
+    enum { VNNI = 1 << 11 };                                            /* leaf 7 ecx */
+    enum { YMM_STATE = 0x06, ZMM_STATE = 0xe6 };                        /* XCR0 */
+    struct cpu cpu = {0};
+    uint32_t a, b, c, d, b7, c7;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & OSXSAVE))
+        return cpu;
+    uint32_t c1 = c;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d))
+        return cpu;
+    uint64_t state = xcr0();
+    cpu.avx2 = (state & YMM_STATE) == YMM_STATE && (b7 & AVX2) && (c1 & FMA) && (c1 & F16C);
+    cpu.avx512 = cpu.avx2 && (state & ZMM_STATE) == ZMM_STATE && (b7 & F) && (b7 & DQ) &&
+                 (b7 & BW) && (b7 & vl) && (c7 & VNNI);
+    return cpu;
+}
+
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+struct cpu cpu_detect(void)
+{
+    enum { ASIMD = 1 << 1, ASIMDDP = 1 << 20 }; /* linux/arch/arm64/include/uapi/asm/hwcap.h */
+    unsigned long caps = getauxval(AT_HWCAP);
+    return (struct cpu){.neon = (caps & ASIMD) && (caps & ASIMDDP)};
+}
+
+#else
+
+struct cpu cpu_detect(void)
+{
+    return (struct cpu){0};
+}
+
+#endif

@@ -1,0 +1,21 @@
+/*
+ * cpu.h: what this CPU and this kernel of the operating system let us use.
+ *
+ * Refuses: ISA flags and LTO: this file must run on every CPU.
+ * Why:     a CPU that has AVX-512 under a system that does not save its registers crashes at the
+ *          first use; CPUID alone does not tell (Intel SDM vol. 1, 13.3; XGETBV).
+ */
+#ifndef CPU_H
+#define CPU_H
+
+#include <stdbool.h>
+
+struct cpu {
+    bool avx2;   /* AVX2, FMA and F16C */
+    bool avx512; /* AVX-512 F, BW, VL, DQ and VNNI */
+    bool neon;   /* Advanced SIMD with the dot product extension */
+};
+
+struct cpu cpu_detect(void);
+
+#endif

@@ -1,0 +1,89 @@
+/*
+ * embed.h: the one inference header the worker sees. Texts in, unit vectors out.
+ *
+ * Owns:    the meaning of `struct text` and the life of models and sessions.
+ * Refuses: sockets, loops, threads, message formats. Nothing here blocks on anything but the CPU
+ *          (and on page faults of the mapped model).
+ * Threads: a model never changes after open and may be used by any number of threads at once.
+ *          A session belongs to one thread at a time; it has no locks because it needs none.
+ * Why:     the worker can be read, tested and replaced without knowing what a tensor is.
+ */
+#ifndef EMBED_H
+#define EMBED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* UTF-8 bytes, borrowed for the length of a call. ptr may be NULL when len is 0. */
+struct text {
+    const char *ptr;
+    size_t len; /* bytes */
+};
+
+struct model;   /* a mapped GGUF file, its tensors bound by name, type and shape */
+struct session; /* scratch of one thread */
+
+/* What a model says of itself; every string lives as long as the model. */
+struct model_info {
+    const char *name;         /* general.name, or the architecture where the file has none */
+    const char *architecture; /* "gemma-embedding" */
+    const char *fingerprint;  /* 32 hex digits: XXH3-128 of the metadata and samples of each tensor */
+    const char *kernels;      /* the kernel table in use: "generic", "avx2", ... */
+    size_t dim;               /* values in a full embedding: 768 */
+    size_t max_tokens;        /* longest text the model takes, bos and eos included: 2048 */
+    size_t n_vocab;           /* 262144 */
+    bool has_dense;           /* false: an older file without the two dense layers */
+};
+
+/*
+ * Map `path` read-only and bind it. kernels: NULL for the best this CPU has, else a table's name
+ * ("generic", "avx2", "avx512", "neon"); naming one the CPU lacks is an error.
+ * Returns 0 and sets *out, or a negative errno and a sentence in err: -ENOENT and friends from the
+ * file, -EINVAL for a file that is not a usable model, -ENOTSUP for kernels, -ENOMEM.
+ */
+int model_open(struct model **out, const char *path, const char *kernels, char *err,
+               size_t err_size);
+const struct model_info *model_info(const struct model *model);
+void model_close(struct model *model); /* accepts NULL; no session may be left open */
+
+enum too_long { TOO_LONG_TRUNCATE, TOO_LONG_ERROR };
+enum bad_utf8 { BAD_UTF8_REPLACE, BAD_UTF8_ERROR }; /* replace: U+FFFD for each maximal bad part */
+
+struct session_options {
+    enum too_long too_long;
+    enum bad_utf8 bad_utf8;
+    size_t dim; /* Matryoshka: 0 for the model's own; else cut to this many and normalised again */
+};
+
+/* Everything a session will ever need for ordinary texts is allocated here. 0 or -ENOMEM, -EINVAL. */
+int session_open(struct session **out, const struct model *model,
+                 const struct session_options *options);
+void session_close(struct session *session); /* accepts NULL */
+
+/* What became of one text. */
+struct embed_result {
+    int status;        /* 0; -E2BIG: too long under TOO_LONG_ERROR; -EILSEQ: not UTF-8 under
+                          BAD_UTF8_ERROR; -ENOMEM */
+    uint32_t n_tokens; /* the text had, bos and eos included, before any cut */
+    bool truncated;    /* only the first max_tokens were embedded (eos kept) */
+};
+
+/*
+ * Embed n texts of any lengths. out is [n][dim], each row a unit vector, rows in the order of the
+ * texts; the row of a text whose status is not 0 is all zeros. Rows do not depend on what else is
+ * in the call: the same text gives the same bytes on the same kernel table.
+ * Never fails as a whole; results[n] says what became of each text.
+ */
+void session_embed(struct session *session, const struct text *texts, size_t n, float *out,
+                   struct embed_result *results);
+
+/*
+ * Token ids of one text, bos first and eos last, cut to max_ids (eos kept) as the session's
+ * options say. *n_ids is set to the number written, result as in session_embed. ids may be NULL
+ * when max_ids is 0: then only counts. Returns result->status.
+ */
+int session_tokenize(struct session *session, struct text text, int32_t *ids, size_t max_ids,
+                     size_t *n_ids, struct embed_result *result);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * codec.h: payloads to texts, vectors to payloads.
+ *
+ * Owns:    the wire format (docs/wire-format.md): raw UTF-8, JSON and msgpack in, msgpack or JSON
+ *          out, and every limit on hostile bytes. msgpack-c and jansson are included here only.
+ * Refuses: brokers (a message is just bytes here), inference, policy for what is refused.
+ * Threads: no state; whoever holds the arena and the buffer.
+ */
+#ifndef CODEC_H
+#define CODEC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connectors/connector.h"
+#include "inference/embed.h"
+#include "worker/arena.h"
+
+enum input_format { INPUT_AUTO, INPUT_RAW, INPUT_JSON, INPUT_MSGPACK };
+enum output_format { OUTPUT_MSGPACK, OUTPUT_JSON };
+
+struct decode_options {
+    enum input_format format;
+    size_t max_texts;      /* in one message */
+    size_t max_text_bytes; /* of one text */
+};
+
+/* One text of a message. Absent id or title: ptr NULL. */
+struct item {
+    struct bytes id; /* printable: numbers are kept as their decimal text, see id_is_number */
+    struct bytes title;
+    struct bytes text;
+    bool id_is_number; /* the output writes the id as an integer again */
+};
+
+/* A decoded message: what is asked for. Bytes lie in the message or in the arena. */
+struct request {
+    struct item *items; /* [n_items], at least 1 */
+    size_t n_items;
+    bool many;            /* the message had `texts`: the output has ids, tokens, ... as arrays */
+    struct bytes prompt;  /* name asked for by the message; absent: the configured one */
+    struct bytes fields;  /* msgpack key/value pairs back to back, to pass through */
+    uint32_t n_fields;
+};
+
+/* Why a message cannot be served: a stable code for machines, a sentence for people. */
+struct refusal {
+    const char *code; /* "bad_json", "bad_msgpack", "no_text", "empty_text", "too_many_texts", ... */
+    char reason[240]; /* never holds text of the message */
+};
+
+/*
+ * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
+ * sizes. INPUT_AUTO: a map in msgpack, a JSON object with `text` or `texts`, else raw UTF-8.
+ * 0; -EINVAL: refused, *why says it; -ENOMEM.
+ */
+int codec_decode(const struct message *message, const struct decode_options *options,
+                 struct arena *arena, struct request *out, struct refusal *why);
+
+/* What is the same in every output of a worker. */
+struct encode_options {
+    enum output_format format;
+    const char *model;       /* name */
+    const char *fingerprint; /* 32 hex digits */
+    size_t dim;
+};
+
+/* A growing byte buffer, reused from batch to batch. Zero-initialise to open. */
+struct buffer {
+    char *ptr;
+    size_t len, room;
+};
+void buffer_close(struct buffer *buffer);
+
+/*
+ * Append one output payload for items [first, first + n) of a request to out.
+ * vectors: [n][dim] float32; results: [n]; prompt: the name that was used.
+ * n == request->n_items for a record per message, 1 for a record per text.
+ * 0 or -ENOMEM (out is then as before).
+ */
+int codec_encode(const struct encode_options *options, const struct request *request,
+                 const struct message *message, size_t first, size_t n, const char *prompt,
+                 const float *vectors, const struct embed_result *results, struct buffer *out);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * pool.h: a fixed set of inference threads and the only locks of the program.
+ *
+ * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back.
+ * Refuses: to know what a job does; to touch handles or sockets.
+ * Threads: open, submit, finished and close on the loop thread; run on a pool thread.
+ * Why:     libuv's own pool is shared with file and DNS work and has no state per thread.
+ */
+#ifndef POOL_H
+#define POOL_H
+
+#include <stddef.h>
+
+struct job {
+    void (*run)(struct job *job, void *thread); /* thread: what threads[i] was at open */
+    struct job *next;                           /* the pool's */
+};
+
+struct pool;
+
+/*
+ * Start n threads; threads[i] is handed to every run on thread i. bell(ctx) is called from pool
+ * threads after jobs finished; it may be called once for many (it is a bell, not a count).
+ * 0, -ENOMEM, or negative errno of thread creation (nothing is left running).
+ */
+int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(void *ctx),
+              void *ctx);
+void pool_submit(struct pool *pool, struct job *job);
+/* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */
+struct job *pool_finished(struct pool *pool);
+/* Jobs submitted and not yet taken up by a thread. 0: the pool has nothing to look forward to. */
+size_t pool_waiting(struct pool *pool);
+/* Waits for running jobs; jobs still waiting never run. Accepts NULL. */
+void pool_close(struct pool *pool);
+
+#endif
