@@ -45,6 +45,27 @@ void batch_open(struct batch *batch, size_t dim)
     batch->dim = dim;
 }
 
+void batch_list_add(struct batch_list *list, struct batch *batch)
+{
+    batch->next = NULL;
+    if (list->first)
+        list->last->next = batch;
+    else
+        list->first = batch;
+    list->last = batch;
+    list->n++;
+}
+
+struct batch *batch_list_take(struct batch_list *list)
+{
+    struct batch *batch = list->first;
+    if (batch) {
+        list->first = batch->next;
+        list->n--;
+    }
+    return batch;
+}
+
 void batch_reset(struct batch *batch)
 {
     arena_reset(&batch->arena);
@@ -101,8 +122,7 @@ static bool bytes_equal(struct bytes a, struct bytes b)
 static bool cell_equal(const struct cell *a, const struct cell *b)
 {
     return a->hash == b->hash && a->prompt == b->prompt &&
-           bytes_equal(a->item->title, b->item->title) &&
-           bytes_equal(a->item->text, b->item->text);
+           bytes_equal(a->item->title, b->item->title) && bytes_equal(a->item->text, b->item->text);
 }
 
 static uint32_t cell_tokens(const struct cell *cell)

@@ -69,8 +69,8 @@ struct batch {
     struct cell *cells; /* [n_texts] in entry order, from batch_cut on, as are the rest */
     struct lot *lots;   /* [n_lots] different texts, longest first */
     struct slice *slices;
-    uint32_t *table; /* open addressing over cells; scratch of batch_cut */
-    float *vectors;  /* [n_texts][dim] */
+    uint32_t *table;              /* open addressing over cells; scratch of batch_cut */
+    float *vectors;               /* [n_texts][dim] */
     struct embed_result *results; /* [n_texts] */
     size_t n_lots, n_slices;
     size_t cells_room, lots_room, slices_room, table_room, vectors_room, results_room;
@@ -79,6 +79,14 @@ struct batch {
     struct buffer payloads; /* encoded outputs */
     size_t records_left;    /* not yet confirmed */
 };
+
+/* Batches by ->next, first in first out. Zero-initialise to open. */
+struct batch_list {
+    struct batch *first, *last;
+    size_t n;
+};
+void batch_list_add(struct batch_list *list, struct batch *batch);
+struct batch *batch_list_take(struct batch_list *list); /* NULL when empty */
 
 void batch_open(struct batch *batch, size_t dim);
 /* Empties it for the next messages, keeps the memory. */
@@ -100,9 +108,9 @@ int batch_cut(struct batch *batch, size_t n_threads);
 
 /* What one thread needs to embed any slice; grows, then stays. Zero-initialise to open. */
 struct scratch {
-    char *bytes;         /* prompted texts, one after another */
-    struct text *texts;  /* [n] */
-    float *rows;         /* [n][dim] */
+    char *bytes;                  /* prompted texts, one after another */
+    struct text *texts;           /* [n] */
+    float *rows;                  /* [n][dim] */
     struct embed_result *results; /* [n] */
     size_t bytes_room, texts_room, rows_room, results_room;
 };

@@ -18,103 +18,19 @@
  * came, so that a finite source gives its output in order. A message is acked when its own record
  * is confirmed, whatever became of its neighbours.
  */
-#include "worker/pipeline.h"
+#include "worker/pipeline_parts.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "worker/backlog.h"
-#include "worker/batch.h"
-#include "worker/pool.h"
-#include "worker/prompt.h"
 #include "worker/records.h"
 
-/* Of drain_ms, kept for closing: a quarter, but no more than this. Acks are flushed in it. */
-enum { CLOSE_MS = 1000 };
-
-enum phase { RUNNING, DRAINING, ENDING };
-
-/* What one pool thread has for itself. */
-struct lane {
-    const struct embedder *embedder;
-    struct session *session;
-    struct scratch scratch;
-};
-
-/* Batches by ->next, first in first out. */
-struct batch_list {
-    struct batch *first, *last;
-    size_t n;
-};
-
-struct pipeline {
-    struct pipeline_options options;
-    const struct model_info *info;
-    const struct embedder *embedder;
-    const struct prompt *prompt; /* where the message names none */
-    struct encode_options encode;
-
-    uv_loop_t *loop;
-    struct source *source; /* NULL when closed */
-    struct sink *sink;
-    struct pool *pool;
-    struct lane *lanes; /* [n_threads] */
-    uv_async_t bell;
-    uv_timer_t linger, deadline;
-    size_t n_handles; /* of those three, open */
-
-    /* Where a message can be: in the backlog, the batch in hand, a batch at the pool, or a batch
-     * at the sink (in no list; each of its records knows it). */
-    struct backlog backlog;
-    struct batch *batches; /* [n_batches] */
-    struct batch_list spare;
-    struct batch *in_hand;
-    struct batch_list embedding; /* in dispatch order */
-    size_t n_jobs;               /* submitted and not yet seen finished */
-    size_t texts_per_message;    /* of the last batch, at least 1 */
-    size_t granted, granted_bytes; /* asked of the source and not yet given */
-
-    enum phase phase;
-    enum pipeline_end how;
-    bool source_failed, source_closing;
-    uint64_t end_by_ms; /* on the loop's clock; 0 until known */
-    char failure[320];
-    struct pipeline_stats stats;
-    void (*ended)(void *ctx, enum pipeline_end how); /* NULL: never fully opened */
-    void *ctx;
-};
-
-static void advance(struct pipeline *p);
 static void dispatch(struct pipeline *p, enum trigger trigger);
 static void embed_slice(struct job *job, void *thread);
 static void end(struct pipeline *p, enum pipeline_end how);
-static void close_source(struct pipeline *p);
-
-static void list_add(struct batch_list *list, struct batch *batch)
-{
-    batch->next = NULL;
-    if (list->first)
-        list->last->next = batch;
-    else
-        list->first = batch;
-    list->last = batch;
-    list->n++;
-}
-
-static struct batch *list_take(struct batch_list *list)
-{
-    struct batch *batch = list->first;
-    if (batch) {
-        list->first = batch->next;
-        list->n--;
-    }
-    return batch;
-}
 
 __attribute__((format(printf, 2, 3))) static void fail(struct pipeline *p, const char *format, ...)
 {
@@ -129,8 +45,9 @@ __attribute__((format(printf, 2, 3))) static void fail(struct pipeline *p, const
 
 static void fail_memory(struct pipeline *p)
 {
-    fail(p, "out of memory with %llu texts in flight: give the worker more, or lower the number "
-            "of batches, texts per batch or texts per message",
+    fail(p,
+         "out of memory with %llu texts in flight: give the worker more, or lower the number "
+         "of batches, texts per batch or texts per message",
          (unsigned long long)p->stats.inflight_texts);
 }
 
@@ -150,7 +67,7 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     p->stats.received += n;
     if (backlog_add(&p->backlog, messages, n))
         return fail_memory(p);
-    advance(p);
+    pipeline_advance(p);
 }
 
 /* Mark an entry as a dead letter. 0 or -ENOMEM. */
@@ -188,8 +105,9 @@ static int entry_read(struct pipeline *p, struct entry *entry)
         return err;
     entry->prompt = request.prompt.ptr ? prompt_find(request.prompt) : p->prompt;
     if (!entry->prompt)
-        return bury(entry, "unknown_prompt", "the message asks for a prompt there is none of; "
-                                             "known are %s",
+        return bury(entry, "unknown_prompt",
+                    "the message asks for a prompt there is none of; "
+                    "known are %s",
                     prompt_names());
     entry->request = request;
     return 0;
@@ -200,14 +118,14 @@ static void on_linger(uv_timer_t *timer)
     struct pipeline *p = timer->data;
     if (p->in_hand)
         dispatch(p, TRIGGER_LINGER);
-    advance(p);
+    pipeline_advance(p);
 }
 
 /* The batch that messages go into; NULL when all are busy. */
 static struct batch *take_in_hand(struct pipeline *p)
 {
     if (!p->in_hand) {
-        p->in_hand = list_take(&p->spare);
+        p->in_hand = batch_list_take(&p->spare);
         if (p->in_hand)
             uv_timer_start(&p->linger, on_linger, p->options.linger_ms, 0);
     }
@@ -238,7 +156,7 @@ static void dispatch(struct pipeline *p, enum trigger trigger)
     struct batch *batch = p->in_hand;
     p->in_hand = NULL;
     uv_timer_stop(&p->linger);
-    list_add(&p->embedding, batch);
+    batch_list_add(&p->embedding, batch);
     if (batch_cut(batch, p->options.n_threads))
         return fail_memory(p);
 
@@ -269,7 +187,7 @@ static void embed_slice(struct job *job, void *thread)
 }
 
 /* On a pool thread. */
-static void ring_bell(void *ctx)
+void pipeline_ring_bell(void *ctx)
 {
     struct pipeline *p = ctx;
 #ifndef __SANITIZE_THREAD__ /* which knows no fences, and has the pool's lock to go by */
@@ -280,7 +198,7 @@ static void ring_bell(void *ctx)
     uv_async_send(&p->bell);
 }
 
-static void on_embedded(uv_async_t *bell)
+void pipeline_on_embedded(uv_async_t *bell)
 {
     struct pipeline *p = bell->data;
     for (struct job *job = pool_finished(p->pool); job; job = job->next) {
@@ -288,9 +206,9 @@ static void on_embedded(uv_async_t *bell)
         p->n_jobs--;
     }
     if (p->phase == ENDING)
-        close_source(p);
+        pipeline_close_source(p);
     else
-        advance(p);
+        pipeline_advance(p);
 }
 
 /* 3. Out: to the sink, and back to the source as an ack. */
@@ -313,8 +231,9 @@ static int entry_judge(const struct pipeline *p, struct entry *entry)
         case -ENOMEM:
             return -ENOMEM;
         default:
-            return bury(entry, "bad_embedding", "the embedding of text %zu of %zu is no unit vector",
-                        i + 1, entry->request.n_items);
+            return bury(entry, "bad_embedding",
+                        "the embedding of text %zu of %zu is no unit vector", i + 1,
+                        entry->request.n_items);
         }
     }
     return 0;
@@ -335,8 +254,7 @@ static void publish(struct pipeline *p, struct batch *batch)
         struct entry *entry = &batch->entries[i];
         records[i] = &entry->record;
         if (entry->dead_code && p->options.on_dead_letter)
-            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code,
-                                      entry->dead_reason);
+            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
     }
     batch->records_left = batch->n_entries;
     p->sink->ops->publish(p->sink, records, batch->n_entries);
@@ -353,12 +271,12 @@ static void publish_smaller(struct pipeline *p, struct entry *entry)
                           "the output is larger than the broker takes: put fewer texts in a "
                           "message, or raise the broker's limit");
         if (!err && p->options.on_dead_letter)
-            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code,
-                                      entry->dead_reason);
+            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
     }
     if (err == -E2BIG)
-        return fail(p, "the dead letter of %.*s (%s) is refused as too large even without its "
-                       "payload: check the limits of the dead-letter destination",
+        return fail(p,
+                    "the dead letter of %.*s (%s) is refused as too large even without its "
+                    "payload: check the limits of the dead-letter destination",
                     (int)entry->message->position.len, entry->message->position.ptr,
                     entry->dead_code);
     if (err)
@@ -407,8 +325,8 @@ static void on_published(void *ctx, struct record *record, enum published how)
     if (--batch->records_left == 0) {
         p->stats.inflight_texts -= batch->n_texts;
         batch_reset(batch);
-        list_add(&p->spare, batch);
-        advance(p);
+        batch_list_add(&p->spare, batch);
+        pipeline_advance(p);
     }
 }
 
@@ -447,7 +365,7 @@ static void grant(struct pipeline *p)
 }
 
 /* Whatever just happened: do all that has become possible. */
-static void advance(struct pipeline *p)
+void pipeline_advance(struct pipeline *p)
 {
     fill(p);
     if (p->phase != ENDING && p->in_hand) {
@@ -457,13 +375,27 @@ static void advance(struct pipeline *p)
             dispatch(p, TRIGGER_DRAIN);
     }
     while (p->phase != ENDING && p->embedding.first && p->embedding.first->slices_left == 0)
-        publish(p, list_take(&p->embedding));
+        publish(p, batch_list_take(&p->embedding));
     if (p->phase == ENDING)
         return;
     p->stats.waiting_messages = p->backlog.n;
     grant(p);
     if (p->phase == DRAINING && p->backlog.n == 0 && p->spare.n == p->options.n_batches)
         end(p, PIPELINE_DRAINED);
+}
+
+static void on_source_state(void *ctx, enum link_state state, const char *why)
+{
+    struct pipeline *p = ctx;
+    if (p->options.on_link)
+        p->options.on_link(p->ctx, "input", state, why);
+}
+
+static void on_sink_state(void *ctx, enum link_state state, const char *why)
+{
+    struct pipeline *p = ctx;
+    if (p->options.on_link)
+        p->options.on_link(p->ctx, "output", state, why);
 }
 
 /* 5. The end. */
@@ -482,7 +414,7 @@ void pipeline_drain(struct pipeline *p)
     p->end_by_ms = uv_now(p->loop) + drain_ms;
     uv_timer_start(&p->deadline, on_deadline, drain_ms - close_ms, 0);
     p->phase = DRAINING;
-    advance(p);
+    pipeline_advance(p);
 }
 
 static void on_end(void *ctx)
@@ -491,7 +423,7 @@ static void on_end(void *ctx)
     if (p->phase != RUNNING)
         return;
     p->phase = DRAINING;
-    advance(p);
+    pipeline_advance(p);
 }
 
 static void on_source_failed(void *ctx, int err, const char *why)
@@ -516,7 +448,7 @@ static void on_sink_closed(void *ctx)
 {
     struct pipeline *p = ctx;
     p->sink = NULL;
-    close_source(p);
+    pipeline_close_source(p);
 }
 
 /*
@@ -543,189 +475,15 @@ static void end(struct pipeline *p, enum pipeline_end how)
     p->sink->ops->close(p->sink, time_left(p) / 2, on_sink_closed, p);
 }
 
-static void on_handle_closed(uv_handle_t *handle)
-{
-    struct pipeline *p = handle->data;
-    if (--p->n_handles > 0)
-        return;
-    if (p->ended)
-        p->ended(p->ctx, p->how);
-    else
-        pipeline_close(p);
-}
-
-/* The pool goes before its bell: a thread may be about to ring it. */
-static void close_handles(struct pipeline *p)
-{
-    pool_close(p->pool);
-    p->pool = NULL;
-    uv_close((uv_handle_t *)&p->bell, on_handle_closed);
-    uv_close((uv_handle_t *)&p->linger, on_handle_closed);
-    uv_close((uv_handle_t *)&p->deadline, on_handle_closed);
-}
-
-static void on_source_closed(void *ctx)
-{
-    struct pipeline *p = ctx;
-    p->source = NULL;
-    close_handles(p);
-}
-
 /* When its turn has come: after the sink, and when no thread reads a message any more. */
-static void close_source(struct pipeline *p)
+void pipeline_close_source(struct pipeline *p)
 {
     if (p->sink || p->n_jobs > 0 || p->source_closing)
         return;
     p->source_closing = true;
-    p->source->ops->close(p->source, time_left(p), on_source_closed, p);
+    p->source->ops->close(p->source, time_left(p), pipeline_on_source_closed, p);
 }
 
-/* 6. Opening. */
-
-static void on_source_state(void *ctx, enum link_state state, const char *why)
-{
-    struct pipeline *p = ctx;
-    if (p->options.on_link)
-        p->options.on_link(p->ctx, "input", state, why);
-}
-
-static void on_sink_state(void *ctx, enum link_state state, const char *why)
-{
-    struct pipeline *p = ctx;
-    if (p->options.on_link)
-        p->options.on_link(p->ctx, "output", state, why);
-}
-
-static const struct source_events source_events = {on_messages, on_source_state, on_end,
-                                                   on_source_failed};
-static const struct sink_events sink_events = {on_published, on_sink_state, on_sink_failed};
-
-static const struct embedder sessions = {model_info, session_open, session_embed, session_close};
-
-/* Batches, sessions and what is derived from the options. 0 or negative errno. */
-static int prepare(struct pipeline *p, const struct model *model, char *err, size_t err_size)
-{
-    const struct pipeline_options *o = &p->options;
-    p->prompt = prompt_find((struct bytes){o->prompt, strlen(o->prompt)});
-    if (!p->prompt) {
-        snprintf(err, err_size, "no prompt is named '%s'; known are %s", o->prompt,
-                 prompt_names());
-        return -EINVAL;
-    }
-    size_t dim = o->session.dim ? o->session.dim : p->info->dim;
-    p->encode = (struct encode_options){o->output_format, p->info->name, p->info->fingerprint, dim};
-    p->batches = calloc(o->n_batches, sizeof *p->batches);
-    p->lanes = calloc(o->n_threads, sizeof *p->lanes);
-    if (!p->batches || !p->lanes) {
-        snprintf(err, err_size, "out of memory for %zu batches and %zu threads", o->n_batches,
-                 o->n_threads);
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < o->n_batches; i++) {
-        batch_open(&p->batches[i], dim);
-        list_add(&p->spare, &p->batches[i]);
-    }
-    for (size_t i = 0; i < o->n_threads; i++) {
-        p->lanes[i].embedder = p->embedder;
-        int status = p->embedder->open(&p->lanes[i].session, model, &o->session);
-        if (status) {
-            snprintf(err, err_size, "cannot open inference session %zu of %zu with %zu dimensions "
-                                    "(the model has %zu): %s",
-                     i + 1, o->n_threads, dim, p->info->dim, uv_strerror(status));
-            return status;
-        }
-    }
-    return 0;
-}
-
-/* The pool, and the handles of the loop that go with it. 0 or negative errno. */
-static int start_pool(struct pipeline *p, char *err, size_t err_size)
-{
-    size_t n = p->options.n_threads;
-    void **lanes = calloc(n, sizeof *lanes);
-    int status = lanes ? uv_async_init(p->loop, &p->bell, on_embedded) : -ENOMEM;
-    if (!status) {
-        uv_timer_init(p->loop, &p->linger);
-        uv_timer_init(p->loop, &p->deadline);
-        p->bell.data = p->linger.data = p->deadline.data = p;
-        p->n_handles = 3;
-        for (size_t i = 0; i < n; i++)
-            lanes[i] = &p->lanes[i];
-        status = pool_open(&p->pool, n, lanes, ring_bell, p);
-    }
-    free(lanes);
-    if (status)
-        snprintf(err, err_size, "cannot start %zu inference threads: %s", n, uv_strerror(status));
-    return status;
-}
-
-int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *model,
-                  const struct source_ops *source, const struct sink_ops *sink,
-                  const struct settings *settings, const struct pipeline_options *options,
-                  void (*ended)(void *ctx, enum pipeline_end how), void *ctx, char *err,
-                  size_t err_size)
-{
-    assert(options->n_threads && options->n_batches && options->batch_texts &&
-           options->batch_bytes && ended);
-    struct pipeline *p = calloc(1, sizeof *p);
-    if (!p) {
-        snprintf(err, err_size, "out of memory");
-        return -ENOMEM;
-    }
-    p->options = *options;
-    p->embedder = options->embedder ? options->embedder : &sessions;
-    p->info = p->embedder->info(model);
-    p->loop = loop;
-    p->texts_per_message = 1;
-    p->ctx = ctx;
-
-    int status = prepare(p, model, err, err_size);
-    if (!status)
-        status = start_pool(p, err, err_size);
-    if (!status)
-        status = source->open(&p->source, loop, settings, &source_events, p, err, err_size);
-    if (!status)
-        status = sink->open(&p->sink, loop, settings, p->source, &sink_events, p, err, err_size);
-    if (status)
-        goto fail;
-    p->ended = ended;
-    *out = p;
-    advance(p);
-    return 0;
-
-fail:
-    p->phase = ENDING;
-    if (p->source)
-        close_source(p);
-    else if (p->n_handles)
-        close_handles(p);
-    else
-        pipeline_close(p);
-    return status;
-}
-
-const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
-{
-    return &p->stats;
-}
-
-const char *pipeline_failure(const struct pipeline *p)
-{
-    return p->failure;
-}
-
-void pipeline_close(struct pipeline *p)
-{
-    if (!p)
-        return;
-    for (size_t i = 0; p->lanes && i < p->options.n_threads; i++) {
-        p->embedder->close(p->lanes[i].session);
-        scratch_close(&p->lanes[i].scratch);
-    }
-    for (size_t i = 0; p->batches && i < p->options.n_batches; i++)
-        batch_close(&p->batches[i]);
-    backlog_close(&p->backlog);
-    free(p->lanes);
-    free(p->batches);
-    free(p);
-}
+const struct source_events pipeline_source_events = {on_messages, on_source_state, on_end,
+                                                     on_source_failed};
+const struct sink_events pipeline_sink_events = {on_published, on_sink_state, on_sink_failed};

@@ -99,8 +99,7 @@ static void thread_run(void *arg)
     }
 }
 
-int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(void *ctx),
-              void *ctx)
+int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(void *ctx), void *ctx)
 {
     struct pool *pool = calloc(1, sizeof *pool + n * sizeof pool->threads[0]);
     if (!pool)

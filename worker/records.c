@@ -32,8 +32,7 @@ static int own_headers(struct arena *arena, const struct encode_options *encode,
     char *kept = arena_copy(arena, dim, (size_t)len);
     if (!kept)
         return -ENOMEM;
-    const char *type =
-        encode->format == OUTPUT_JSON ? "application/json" : "application/msgpack";
+    const char *type = encode->format == OUTPUT_JSON ? "application/json" : "application/msgpack";
     own[0] = (struct header){bytes_of("content-type"), bytes_of(type)};
     own[1] = (struct header){bytes_of("embedding-model"), bytes_of(encode->model)};
     own[2] = (struct header){bytes_of("embedding-dim"), {kept, (size_t)len}};
@@ -59,26 +58,6 @@ static int output_headers(struct entry *entry, const struct header own[N_OWN_HEA
     memcpy(headers + n, own, N_OWN_HEADERS * sizeof *own);
     entry->record.headers = headers;
     entry->record.n_headers = n + N_OWN_HEADERS;
-    return 0;
-}
-
-/* A part stored alone needs a name that is its own: what the text is called, else where it stood. */
-static int text_id(struct entry *entry, size_t i, struct bytes *id)
-{
-    const struct message *message = entry->message;
-    *id = entry->request.items[i].id;
-    if (id->ptr)
-        return 0;
-    if (!entry->request.many) {
-        *id = message->key.ptr ? message->key : message->position;
-        return 0;
-    }
-    size_t size = message->position.len + 24;
-    char *name = arena_alloc(&entry->batch->arena, size);
-    if (!name)
-        return -ENOMEM;
-    int len = snprintf(name, size, "%.*s:%zu", (int)message->position.len, message->position.ptr, i);
-    *id = (struct bytes){name, (size_t)len};
     return 0;
 }
 
@@ -112,12 +91,10 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
         if (layout == SINK_PER_TEXT) {
             const float *row = batch->vectors + (entry->first_item + i) * batch->dim;
             parts[i].vector = (struct bytes){(const char *)row, batch->dim * sizeof *row};
-            err = text_id(entry, i, &parts[i].id);
-        } else if (!request->many) {
-            parts[i].id = request->items[0].id;
+            parts[i].id = request->items[i].id;
+        } else {
+            parts[i].id = request->id;
         }
-        if (err)
-            return err;
     }
     entry->record.parts = parts;
     entry->record.n_parts = n;
@@ -158,8 +135,7 @@ static void payloads_resolve(struct batch *batch)
     }
 }
 
-int records_build(struct batch *batch, enum sink_layout layout,
-                  const struct encode_options *encode)
+int records_build(struct batch *batch, enum sink_layout layout, const struct encode_options *encode)
 {
     struct header own[N_OWN_HEADERS];
     int err = own_headers(&batch->arena, encode, own);
