@@ -192,7 +192,7 @@ static int add_char(struct encoding *e, uint32_t code)
 {
     uint8_t bytes[4];
     size_t len = utf8_encode(code, bytes);
-    uint32_t id = vocab_find(e->vocab, bytes, len);
+    uint32_t id = len == 1 ? e->vocab->ascii[code] : vocab_find(e->vocab, bytes, len);
 
     if (!piece_is_empty(e->piece) && (id == NO_TOKEN || !vocab_may_join(e->vocab, e->last, code)))
         piece_merge(e->piece, e->vocab, &e->row);

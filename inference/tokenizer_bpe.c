@@ -22,6 +22,8 @@
 
 #define FIXED_SYMBOLS 4096
 #define NO_SYMBOL     UINT32_MAX
+#define NO_PAIR       UINT32_MAX
+#define TAIL_BITS     8
 
 /* A token of the piece; the list starts as its characters and shrinks. */
 struct symbol {
@@ -33,27 +35,48 @@ struct symbol {
 
 /* Two neighbours that make a token, as they were when found. */
 struct pair {
+    uint32_t left; /* symbol */
+    uint32_t id;   /* of the token they make */
+    uint32_t next; /* in its chain, further right; or the next free one */
+};
+
+/*
+ * Pairs of equal order form chains from left to right, and only the first of each is in the heap:
+ * in a run of one letter a million pairs are one chain, and taking them costs no walk of the heap.
+ */
+struct chain {
     uint64_t order; /* smaller goes first: score, then length of the left; low bits: of the right */
-    uint32_t left;  /* symbol; among equals the leftmost goes first */
-    uint32_t id;    /* of the token they make */
+    uint32_t left;  /* of the first pair; among equals the leftmost goes first */
+    uint32_t first; /* pair */
+};
+
+/* Where a chain ends, so that it can be continued. Losing one only costs a second chain. */
+struct tail {
+    uint64_t order;
+    uint32_t pair; /* NO_PAIR: none */
 };
 
 struct piece {
-    uint8_t *bytes;         /* [capacity * 4] */
+    struct chain *heap;     /* [capacity * 2] */
+    struct pair *pairs;     /* [capacity * 2]: each merge takes one and adds two at most */
     struct symbol *symbols; /* [capacity] */
-    struct pair *heap;      /* [capacity * 2]: each merge takes one and adds two at most */
+    uint8_t *bytes;         /* [capacity * 4] */
     uint32_t capacity;
     uint32_t n;
     uint32_t n_bytes;
-    uint32_t n_pairs;
-    void *fixed; /* the memory held from open to close */
-    void *block; /* the memory in use: fixed, or a larger one for a giant piece */
+    uint32_t n_chains;
+    uint32_t n_pairs;   /* ever used in this piece */
+    uint32_t free_pair; /* or NO_PAIR */
+    void *fixed;        /* the memory held from open to close */
+    void *block;        /* the memory in use: fixed, or a larger one for a giant piece */
+    struct tail tails[(1 << TAIL_BITS)];
 };
 
 static void block_divide(struct piece *piece, void *block, uint32_t capacity)
 {
     piece->heap = block;
-    piece->symbols = (struct symbol *)(piece->heap + (size_t)capacity * 2);
+    piece->pairs = (struct pair *)(piece->heap + (size_t)capacity * 2);
+    piece->symbols = (struct symbol *)(piece->pairs + (size_t)capacity * 2);
     piece->bytes = (uint8_t *)(piece->symbols + capacity);
     piece->capacity = capacity;
     piece->block = block;
@@ -61,7 +84,8 @@ static void block_divide(struct piece *piece, void *block, uint32_t capacity)
 
 static void *block_alloc(uint32_t capacity)
 {
-    return malloc((size_t)capacity * (2 * sizeof(struct pair) + sizeof(struct symbol) + 4));
+    return malloc((size_t)capacity *
+                  (2 * (sizeof(struct chain) + sizeof(struct pair)) + sizeof(struct symbol) + 4));
 }
 
 int piece_open(struct piece **out)
@@ -76,6 +100,9 @@ int piece_open(struct piece **out)
         return -ENOMEM;
     }
     block_divide(piece, piece->fixed, FIXED_SYMBOLS);
+    for (int i = 0; i < (1 << TAIL_BITS); i++)
+        piece->tails[i].pair = NO_PAIR;
+    piece->free_pair = NO_PAIR;
     *out = piece;
     return 0;
 }
@@ -95,7 +122,7 @@ void piece_reset(struct piece *piece)
         free(piece->block);
         block_divide(piece, piece->fixed, FIXED_SYMBOLS);
     }
-    piece->n = piece->n_bytes = piece->n_pairs = 0;
+    piece->n = piece->n_bytes = 0;
 }
 
 bool piece_is_empty(const struct piece *piece)
@@ -143,33 +170,31 @@ int piece_add(struct piece *piece, const uint8_t *bytes, size_t len, uint32_t id
     return 0;
 }
 
-static bool goes_before(const struct pair *a, const struct pair *b)
+static bool goes_before(const struct chain *a, const struct chain *b)
 {
     return a->order != b->order ? a->order < b->order : a->left < b->left;
 }
 
-static void heap_push(struct piece *piece, struct pair pair)
+static void heap_push(struct piece *piece, struct chain chain)
 {
-    struct pair *heap = piece->heap;
-    uint32_t i = piece->n_pairs++;
+    struct chain *heap = piece->heap;
+    uint32_t i = piece->n_chains++;
 
     while (i > 0) {
         uint32_t parent = (i - 1) / 4;
-        if (!goes_before(&pair, &heap[parent]))
+        if (!goes_before(&chain, &heap[parent]))
             break;
         heap[i] = heap[parent];
         i = parent;
     }
-    heap[i] = pair;
+    heap[i] = chain;
 }
 
-static struct pair heap_pop(struct piece *piece)
+/* Put `chain` in the place of the top and let it sink. */
+static void heap_replace(struct piece *piece, struct chain chain)
 {
-    struct pair *heap = piece->heap;
-    struct pair top = heap[0];
-    uint32_t n = --piece->n_pairs;
-    struct pair last = heap[n];
-    size_t i = 0;
+    struct chain *heap = piece->heap;
+    size_t n = piece->n_chains, i = 0;
 
     for (;;) {
         size_t child = 4 * i + 1, end = child + 4 < n ? child + 4 : n, best = child;
@@ -178,13 +203,56 @@ static struct pair heap_pop(struct piece *piece)
         for (size_t k = child + 1; k < end; k++)
             if (goes_before(&heap[k], &heap[best]))
                 best = k;
-        if (!goes_before(&heap[best], &last))
+        if (!goes_before(&heap[best], &chain))
             break;
         heap[i] = heap[best];
         i = best;
     }
-    heap[i] = last;
-    return top;
+    heap[i] = chain;
+}
+
+static struct tail *tail_of(struct piece *piece, uint64_t order)
+{
+    return &piece->tails[order * 0x9E3779B97F4A7C15u >> (64 - TAIL_BITS)];
+}
+
+static void pair_push(struct piece *piece, uint64_t order, uint32_t left, uint32_t id)
+{
+    struct tail *tail = tail_of(piece, order);
+    uint32_t i = piece->free_pair;
+
+    if (i != NO_PAIR)
+        piece->free_pair = piece->pairs[i].next;
+    else
+        i = piece->n_pairs++;
+    piece->pairs[i] = (struct pair){.left = left, .id = id, .next = NO_PAIR};
+    if (tail->pair != NO_PAIR && tail->order == order && piece->pairs[tail->pair].left < left)
+        piece->pairs[tail->pair].next = i;
+    else
+        heap_push(piece, (struct chain){.order = order, .left = left, .first = i});
+    *tail = (struct tail){.order = order, .pair = i};
+}
+
+static struct pair pair_pop(struct piece *piece, uint64_t *order)
+{
+    struct chain top = piece->heap[0];
+    struct pair pair = piece->pairs[top.first];
+    struct tail *tail = tail_of(piece, top.order);
+
+    *order = top.order;
+    if (pair.next != NO_PAIR) {
+        heap_replace(piece, (struct chain){.order = top.order,
+                                           .left = piece->pairs[pair.next].left,
+                                           .first = pair.next});
+    } else {
+        if (tail->pair == top.first)
+            tail->pair = NO_PAIR;
+        if (--piece->n_chains > 0)
+            heap_replace(piece, piece->heap[piece->n_chains]);
+    }
+    piece->pairs[top.first].next = piece->free_pair;
+    piece->free_pair = top.first;
+    return pair;
 }
 
 /* Bits that sort as the scores do, the highest score first. */
@@ -211,30 +279,31 @@ static void pair_offer(struct piece *piece, const struct vocab *vocab, uint32_t 
     id = vocab_find(vocab, piece->bytes + l->at, l->len + r->len);
     if (id == NO_TOKEN)
         return;
-    heap_push(piece, (struct pair){.order = (uint64_t)score_order(vocab_score(vocab, id)) << 32 |
-                                            (uint64_t)(0xFFFF - l->len) << 16 | r->len,
-                                   .left = left,
-                                   .id = id});
+    pair_push(piece,
+              (uint64_t)score_order(vocab_score(vocab, id)) << 32 |
+                  (uint64_t)(0xFFFF - l->len) << 16 | r->len,
+              left, id);
 }
 
 /* Both are as they were: symbols only grow, so a pair of the same lengths is the same pair. */
-static bool pair_still_stands(const struct piece *piece, const struct pair *pair)
+static bool pair_still_stands(const struct piece *piece, uint32_t left, uint64_t order)
 {
-    const struct symbol *l = &piece->symbols[pair->left];
+    const struct symbol *l = &piece->symbols[left];
 
-    return l->len == 0xFFFF - (pair->order >> 16 & 0xFFFF) && l->next != NO_SYMBOL &&
-           piece->symbols[l->next].len == (pair->order & 0xFFFF);
+    return l->len == 0xFFFF - (order >> 16 & 0xFFFF) && l->next != NO_SYMBOL &&
+           piece->symbols[l->next].len == (order & 0xFFFF);
 }
 
 void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *row)
 {
     for (uint32_t i = 0; i + 1 < piece->n; i++)
         pair_offer(piece, vocab, i);
-    while (piece->n_pairs) {
-        struct pair pair = heap_pop(piece);
+    while (piece->n_chains) {
+        uint64_t order;
+        struct pair pair = pair_pop(piece, &order);
         struct symbol *l = &piece->symbols[pair.left], *r;
 
-        if (!pair_still_stands(piece, &pair))
+        if (!pair_still_stands(piece, pair.left, order))
             continue;
         r = &piece->symbols[l->next];
         l->len += r->len;
@@ -248,5 +317,6 @@ void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *
     }
     for (uint32_t i = 0; piece->n && i != NO_SYMBOL; i = piece->symbols[i].next)
         id_row_add(row, piece->symbols[i].id);
-    piece->n = piece->n_bytes = 0;
+    piece->n = piece->n_bytes = piece->n_pairs = 0;
+    piece->free_pair = NO_PAIR;
 }
