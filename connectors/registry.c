@@ -4,12 +4,15 @@
 #include <string.h>
 
 #include "connectors/connector.h"
+#include "connectors/stdio.h"
 
 const struct source_ops *const all_sources[] = {
+    &stdin_source,
     NULL,
 };
 
 const struct sink_ops *const all_sinks[] = {
+    &stdout_sink,
     NULL,
 };
 
