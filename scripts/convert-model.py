@@ -14,6 +14,7 @@ The file appears under its name only when it is complete.
 
 import argparse
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -146,6 +147,8 @@ def add_keys(writer, folder, config):
     writer.add_token_list(tokens)
     writer.add_token_scores(scores)
     writer.add_token_types(kinds)
+    # It warns about pairs of texts, which an embedding model never sees.
+    logging.getLogger("gguf.vocab").setLevel(logging.ERROR)
     special = gguf.SpecialVocab(folder, n_vocab=len(tokens))
     special.chat_template = None # an embedding model has no chat
     special.add_to_gguf(writer, quiet=True)
