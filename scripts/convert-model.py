@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Turn a sentence-transformers folder of EmbeddingGemma 300M into the GGUF file that embedmill reads.
+"""Turn a sentence-transformers folder of EmbeddingGemma 300M into a GGUF file for embedmill.
 
 Usage: convert-model.py FOLDER OUT.gguf
 
-FOLDER holds config.json, tokenizer.model, tokenizer_config.json, model.safetensors and the two dense
-layers in 2_Dense/ and 3_Dense/. Matrices are stored as Q8_0 (blocks of 32 values with one half
-precision scale), norms as float32. Gemma scales by (1 + w) where others scale by w; the 1 is added
+FOLDER holds config.json, tokenizer.model, tokenizer_config.json, model.safetensors and the two
+dense layers in 2_Dense/ and 3_Dense/. Matrices are stored as Q8_0 (blocks of 32 values with one
+half precision scale), norms as float32. Gemma scales by (1 + w) where others scale by w; the 1 is added
 here, so that readers of the file need not know. Names, keys, types and vocabulary are those of
 llama.cpp's own conversion, so the file also runs there.
 
