@@ -5,16 +5,15 @@ Usage: convert-model.py FOLDER OUT.gguf
 
 FOLDER holds config.json, tokenizer.model, tokenizer_config.json, model.safetensors and the two
 dense layers in 2_Dense/ and 3_Dense/. Matrices are stored as Q8_0 (blocks of 32 values with one
-half precision scale), norms as float32. Gemma scales by (1 + w) where others scale by w; the 1 is added
-here, so that readers of the file need not know. Names, keys, types and vocabulary are those of
-llama.cpp's own conversion, so the file also runs there.
+half precision scale), norms as float32. Gemma scales by (1 + w) where others scale by w; the 1 is
+added here, so that readers of the file need not know. Names, keys, types and vocabulary are those
+of llama.cpp's own conversion, so the file also runs there.
 
 The file appears under its name only when it is complete.
 """
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -147,11 +146,15 @@ def add_keys(writer, folder, config):
     writer.add_token_list(tokens)
     writer.add_token_scores(scores)
     writer.add_token_types(kinds)
-    # It warns about pairs of texts, which an embedding model never sees.
-    logging.getLogger("gguf.vocab").setLevel(logging.ERROR)
-    special = gguf.SpecialVocab(folder, n_vocab=len(tokens))
-    special.chat_template = None # an embedding model has no chat
-    special.add_to_gguf(writer, quiet=True)
+    processor = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    writer.add_bos_token_id(processor.bos_id())
+    writer.add_eos_token_id(processor.eos_id())
+    writer.add_unk_token_id(processor.unk_id())
+    writer.add_pad_token_id(processor.pad_id())
+    tokenizer_config = read_json(folder / "tokenizer_config.json")
+    writer.add_add_bos_token(tokenizer_config["add_bos_token"])
+    writer.add_add_eos_token(tokenizer_config["add_eos_token"])
+    writer.add_add_sep_token(False)
     writer.add_add_space_prefix(False)
 
 
