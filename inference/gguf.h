@@ -6,6 +6,10 @@
  *          against the bytes there are; to know what the keys mean.
  * Threads: immutable after gguf_open, any thread.
  * Why:     after gguf_open succeeded, no reader of keys or tensors can step outside the mapping.
+ *          One thing is outside our power: a file made shorter, or written to, while it is mapped.
+ *          Reading what is gone is SIGBUS. We accept that, for the only cure is a private copy of
+ *          333 MB in every worker: a model file is replaced by rename (the old one then lives on
+ *          until it is unmapped), never written in place.
  * Source:  the GGUF specification, version 3 (ggml/docs/gguf.md).
  */
 #ifndef GGUF_H
@@ -24,8 +28,19 @@ struct gguf_str {
 };
 
 enum gguf_type {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STR,
-    GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STR,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64 /* the numbers of the file format */
 };
 
 /* An array in the mapping, every element of it inside. Numbers lie unaligned: read by memcpy. */
@@ -44,23 +59,33 @@ struct gguf_tensor {
     uint32_t type;     /* enum gguf_tensor_type, or a number this program cannot read */
     uint32_t n_dims;   /* 1..4 */
     uint64_t shape[4]; /* shape[0] is contiguous (columns), 1 where unused */
-    const void *data;  /* inside the mapping; NULL for a type whose size is not known here */
-    size_t size;       /* bytes */
+    const void *data;  /* inside the mapping, at general.alignment (a power of two, 8 or more;
+                          32 where the file does not say); NULL for a type whose size is not known */
+    size_t size;       /* bytes; no two tensors overlap */
 };
 
 /*
  * Map and check. 0, or negative errno with a sentence in err that names the file, what is wrong
- * with it and what to do (-EINVAL: not a sound GGUF; else from open/fstat/mmap).
+ * with it and what to do (-EINVAL: not a sound GGUF; -ENOMEM; else from open/fstat/mmap).
  */
 int gguf_open(struct gguf **out, const char *path, char *err, size_t err_size);
+
+/*
+ * The same for a file that is already in memory: bytes are borrowed until close and begin at the
+ * alignment the tensors need. name stands for the path in messages. For tests and fuzzers, which
+ * put the last byte before a page that traps.
+ */
+int gguf_open_memory(struct gguf **out, const void *bytes, size_t size, const char *name, char *err,
+                     size_t err_size);
 void gguf_close(struct gguf *gguf); /* accepts NULL */
 
 size_t gguf_file_size(const struct gguf *gguf);
-/* The mapping up to the first tensor's data: keys, vocabulary, directory (for a fingerprint). */
+/* The mapping up to where tensor data begins: keys, vocabulary, directory (for a fingerprint). */
 struct gguf_str gguf_metadata(const struct gguf *gguf);
 
 /* Readers by key: 0; -ENOENT: no such key; -EINVAL: it has another type. *out only set on 0.
- * gguf_uint takes any integer type whose value is not negative. */
+ * gguf_uint takes any integer type whose value is not negative (negative: -EINVAL); gguf_float
+ * takes f32 and f64, and gives what the file says, NaN included. */
 int gguf_uint(const struct gguf *gguf, const char *key, uint64_t *out);
 int gguf_float(const struct gguf *gguf, const char *key, double *out);
 int gguf_bool(const struct gguf *gguf, const char *key, bool *out);

@@ -1,0 +1,104 @@
+/*
+ * kernels.h: the table of coarse functions that a forward pass is made of, one table per
+ * instruction set.
+ *
+ * Owns:    the packed form of activations, which is each table's own: only its `quantize*` write it
+ *          and only its `matmul` reads it.
+ * Refuses: allocation, threads, model structure.
+ * Threads: pure functions of their arguments; any thread with scratch of its own.
+ * Why:     an instruction set is one file and one table; the forward pass never asks which.
+ *
+ * Promise: what a function computes for a token depends on that token (and, in attention, on its
+ *          own text) only, never on its neighbours or its place in the batch: same order of
+ *          operations for each, bit for bit.
+ *
+ * Activations are quantised to 15 bits and a sign with one scale per token, weights are the
+ * file's Q8_0 (32 int8 and an fp16 scale a block); products are summed exactly in int32 within a block
+ * and in float32 over blocks.
+ */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    Q8_BLOCK = 32,       /* values a block */
+    Q8_BLOCK_BYTES = 34, /* fp16 scale, then 32 int8 */
+    MATRIX_ROWS = 16,    /* n_out of every matrix is a multiple of this */
+    TOKENS_MAX = 256,    /* tokens a call of quantize* or matmul takes at most */
+    KEYS_MAX = 2048,     /* tokens a text in attention has at most */
+    ROW_MAX = 4096,      /* values of one token in quantize* at most */
+};
+
+/* A weight matrix as it lies in the mapped file: n_out rows of n_in / 32 blocks. */
+struct q8_matrix {
+    const uint8_t *blocks;
+    size_t n_in, n_out;
+};
+
+struct attention_shape {
+    size_t n_heads, n_kv_heads, head_dim; /* n_heads a multiple of n_kv_heads */
+    size_t ld;                            /* floats from one token's row to the next */
+};
+
+struct kernels {
+    const char *name;
+
+    /* Bytes of packed activations for n tokens of k values, and of a weight panel for k inputs. */
+    size_t (*packed_size)(size_t n, size_t k);
+    size_t (*panel_size)(size_t k);
+
+    /* x [n][ld] -> packed [n][k] */
+    void (*quantize)(void *packed, const float *x, size_t ld, size_t n, size_t k);
+    /* rms_norm(x) * weight -> packed. x [n][k], weight [k] (Zhang & Sennrich 2019) */
+    void (*rms_norm_quantize)(void *packed, const float *x, const float *weight, float eps,
+                              size_t n, size_t k);
+    /* gelu(gate) * up -> packed. gate_up [n][2 k]: gate, then up. tanh form of GELU
+     * (Hendrycks & Gimpel 2016), as Gemma uses it */
+    void (*geglu_quantize)(void *packed, const float *gate_up, size_t n, size_t k);
+
+    /* out[t][r] = sum over i of w[r][i] * packed[t][i], for n tokens and all rows of w.
+     * out rows are ld floats apart. panel: scratch of panel_size(w->n_in), 64-byte aligned. */
+    void (*matmul)(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
+                   void *panel);
+
+    /* x += rms_norm(y) * weight. x, y [n][k] */
+    void (*add_rms_norm)(float *x, const float *y, const float *weight, float eps, size_t n,
+                         size_t k);
+    /* x = rms_norm(x) * weight, in place. x [n][k] */
+    void (*rms_norm)(float *x, const float *weight, float eps, size_t n, size_t k);
+
+    /* Per head: rms_norm * weight, rotate (RoPE, Su et al. 2021, halves paired), times scale.
+     * x [n][ld] with n_heads of head_dim from each row's start; cos_sin [positions][head_dim]: the
+     * cosines of a position, then its sines; positions [n]. */
+    void (*norm_rope)(float *x, size_t ld, size_t n, size_t n_heads, size_t head_dim,
+                      const float *weight, float eps, const float *cos_sin,
+                      const uint32_t *positions, float scale);
+
+    /* Bidirectional attention over one text (Vaswani et al. 2017). q [n][n_heads][head_dim] already
+     * scaled, k and v [n][n_kv_heads][head_dim], rows shape->ld apart; the result replaces q.
+     * Tokens further apart than `reach` do not see each other. scratch: attention_size bytes. */
+    size_t (*attention_size)(const struct attention_shape *shape);
+    void (*attention)(float *q, const float *k, const float *v, size_t n, size_t reach,
+                      const struct attention_shape *shape, void *scratch);
+
+    /* out [k] = row `id` of w, dequantised, times scale */
+    void (*embed_row)(float *out, const struct q8_matrix *w, size_t id, float scale);
+    /* out [k] = mean of n rows of x [n][k] */
+    void (*mean_rows)(float *out, const float *x, size_t n, size_t k);
+    /* x [k] to unit length (all zeros stay) */
+    void (*unit)(float *x, size_t k);
+};
+
+extern const struct kernels kernels_generic;
+extern const struct kernels kernels_avx2;   /* x86-64 builds only */
+extern const struct kernels kernels_avx512; /* x86-64 builds only */
+extern const struct kernels kernels_neon;   /* AArch64 builds only */
+
+/* The table of that name, or the best for NULL; NULL when this CPU or build lacks it. */
+const struct kernels *kernels_find(const char *name);
+/* Names of the tables this CPU can run, best first, "avx512, avx2, generic"; returns buffer. */
+const char *kernels_list(char *buffer, size_t size);
+
+#endif

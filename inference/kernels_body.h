@@ -1,0 +1,424 @@
+/*
+ * kernels_body.h: every kernel but the matrix product, written once on a vector of floats.
+ *
+ * An instruction set's file sets VEC (floats in a vector: 4, 8 or 16), includes this, adds its own
+ * packed form and matrix product, and ends in its table. The compiler turns the vectors into that
+ * file's instructions; a * b + c becomes a fused multiply-add where the file's flags have one.
+ *
+ * The including file provides, after the include:
+ *   static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k,
+ *                        float scale);
+ *     stores token t of n: row[k] and its scale.
+ */
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "inference/kernels.h"
+
+#ifndef VEC
+#error "set VEC before including kernels_body.h"
+#endif
+
+typedef float vf __attribute__((vector_size(VEC * 4)));
+typedef float vf_any __attribute__((vector_size(VEC * 4), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(VEC * 4)));
+typedef int16_t vs __attribute__((vector_size(VEC * 2)));
+typedef int16_t vs_any __attribute__((vector_size(VEC * 2), aligned(2), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* The largest quantised value: as 256 * high + low both halves fit a signed byte. */
+#define QUANT_MAX 32639.0f
+
+static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale);
+
+INLINE vf vec_load(const float *p)
+{
+    return *(const vf_any *)p;
+}
+
+INLINE void vec_store(float *p, vf v)
+{
+    *(vf_any *)p = v;
+}
+
+INLINE vf vec_splat(float x)
+{
+    return x - (vf){0};
+}
+
+INLINE vf vec_select(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+
+INLINE vf vec_max(vf a, vf b)
+{
+    return vec_select(a > b, a, b);
+}
+
+INLINE vf vec_min(vf a, vf b)
+{
+    return vec_select(a < b, a, b);
+}
+
+/* Lanes are added pairwise in a fixed tree, so that the sum does not depend on the compiler. */
+INLINE float vec_sum(vf v)
+{
+    float lanes[VEC];
+    memcpy(lanes, &v, sizeof lanes);
+    for (size_t half = VEC / 2; half; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+INLINE float vec_top(vf v)
+{
+    float lanes[VEC];
+    memcpy(lanes, &v, sizeof lanes);
+    for (size_t half = VEC / 2; half; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
+    return lanes[0];
+}
+
+/* Nearest integer, as a float: adding 1.5 * 2^23 leaves no room for a fraction. |v| < 2^22. */
+INLINE vf vec_round(vf v)
+{
+    const vf magic = vec_splat(12582912.0f);
+    return (v + magic) - magic;
+}
+
+/* exp with a relative error under 2e-7: 2^n by the exponent's bits, the rest by a polynomial of
+ * degree 6 on [-ln 2 / 2, ln 2 / 2] (coefficients: Cephes expf, S. Moshier). Saturates. */
+INLINE vf vec_exp(vf x)
+{
+    x = vec_min(vec_max(x, vec_splat(-87.0f)), vec_splat(88.0f));
+    vf n = vec_round(x * 1.44269504088896341f);
+    vf r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    vf p = vec_splat(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + (r + 1.0f);
+    vi power = (__builtin_convertvector(n, vi) + 127) << 23;
+    return p * (vf)power;
+}
+
+/* x times the logistic of 2 sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU without a tanh. */
+INLINE vf vec_gelu(vf x)
+{
+    vf inner = x * (1.5957691216057308f + 0.07135481627159854f * (x * x));
+    return x / (1.0f + vec_exp(-inner));
+}
+
+/* 1 / rms of x [k] */
+INLINE float rms_inverse(const float *x, size_t k, float eps)
+{
+    vf sum = {0};
+    for (size_t i = 0; i < k; i += VEC) {
+        vf v = vec_load(x + i);
+        sum += v * v;
+    }
+    return 1.0f / sqrtf(vec_sum(sum) / (float)k + eps);
+}
+
+/* x [k] to integers of 15 bits and a sign, one scale; then into the table's packed form. */
+static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_t k)
+{
+    vf top = {0};
+    for (size_t i = 0; i < k; i += VEC) {
+        vf v = vec_load(x + i);
+        top = vec_max(top, vec_max(v, -v));
+    }
+    float largest = vec_top(top);
+    float inverse = largest > 0 ? QUANT_MAX / largest : 0;
+    _Alignas(64) int16_t row[ROW_MAX];
+    for (size_t i = 0; i < k; i += VEC) {
+        vi v = __builtin_convertvector(vec_round(vec_load(x + i) * inverse), vi);
+        *(vs_any *)(row + i) = __builtin_convertvector(v, vs);
+    }
+    pack_row(packed, n, t, row, k, largest / QUANT_MAX);
+}
+
+static void quantize(void *packed, const float *x, size_t ld, size_t n, size_t k)
+{
+    for (size_t t = 0; t < n; t++)
+        row_quantize(packed, n, t, x + t * ld, k);
+}
+
+static void rms_norm_quantize(void *packed, const float *x, const float *weight, float eps,
+                              size_t n, size_t k)
+{
+    _Alignas(64) float row[ROW_MAX];
+    for (size_t t = 0; t < n; t++, x += k) {
+        float inverse = rms_inverse(x, k, eps);
+        for (size_t i = 0; i < k; i += VEC)
+            vec_store(row + i, vec_load(x + i) * inverse * vec_load(weight + i));
+        row_quantize(packed, n, t, row, k);
+    }
+}
+
+static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t k)
+{
+    _Alignas(64) float row[ROW_MAX];
+    for (size_t t = 0; t < n; t++, gate_up += 2 * k) {
+        for (size_t i = 0; i < k; i += VEC)
+            vec_store(row + i, vec_gelu(vec_load(gate_up + i)) * vec_load(gate_up + k + i));
+        row_quantize(packed, n, t, row, k);
+    }
+}
+
+static void add_rms_norm(float *x, const float *y, const float *weight, float eps, size_t n,
+                         size_t k)
+{
+    for (size_t t = 0; t < n; t++, x += k, y += k) {
+        float inverse = rms_inverse(y, k, eps);
+        for (size_t i = 0; i < k; i += VEC)
+            vec_store(x + i,
+                      vec_load(x + i) + vec_load(y + i) * inverse * vec_load(weight + i));
+    }
+}
+
+static void rms_norm(float *x, const float *weight, float eps, size_t n, size_t k)
+{
+    for (size_t t = 0; t < n; t++, x += k) {
+        float inverse = rms_inverse(x, k, eps);
+        for (size_t i = 0; i < k; i += VEC)
+            vec_store(x + i, vec_load(x + i) * inverse * vec_load(weight + i));
+    }
+}
+
+static void norm_rope(float *x, size_t ld, size_t n, size_t n_heads, size_t head_dim,
+                      const float *weight, float eps, const float *cos_sin,
+                      const uint32_t *positions, float scale)
+{
+    size_t half = head_dim / 2;
+    for (size_t t = 0; t < n; t++) {
+        const float *cosines = cos_sin + positions[t] * head_dim;
+        const float *sines = cosines + half;
+        for (size_t h = 0; h < n_heads; h++) {
+            float *a = x + t * ld + h * head_dim;
+            float *b = a + half;
+            float inverse = rms_inverse(a, head_dim, eps) * scale;
+            for (size_t i = 0; i < half; i += VEC) {
+                vf va = vec_load(a + i) * inverse * vec_load(weight + i);
+                vf vb = vec_load(b + i) * inverse * vec_load(weight + half + i);
+                vf c = vec_load(cosines + i), s = vec_load(sines + i);
+                vec_store(a + i, va * c - vb * s);
+                vec_store(b + i, vb * c + va * s);
+            }
+        }
+    }
+}
+
+/*
+ * Attention. Query rows (token, head) that share a key head stand side by side in the lanes of a
+ * vector, VEC rows a tile: scores, maximum, exponential and sum are then plain vertical
+ * arithmetic, and the scores of a key are just what the product with the values broadcasts.
+ */
+enum { KEY_TILE = 8 };
+
+struct attention_scratch {
+    float *keys;   /* [n / KEY_TILE][head_dim][KEY_TILE] */
+    float *values; /* [head_dim / VEC][n][VEC] */
+    float *query;  /* [head_dim][VEC] */
+    float *scores; /* [n][VEC] */
+};
+
+static size_t attention_size(const struct attention_shape *shape)
+{
+    return (2 * KEYS_MAX * shape->head_dim + shape->head_dim * VEC + (KEYS_MAX + KEY_TILE) * VEC) *
+           sizeof(float);
+}
+
+static struct attention_scratch attention_carve(void *scratch, size_t head_dim)
+{
+    struct attention_scratch s;
+    s.keys = scratch;
+    s.values = s.keys + KEYS_MAX * head_dim;
+    s.query = s.values + KEYS_MAX * head_dim;
+    s.scores = s.query + head_dim * VEC;
+    return s;
+}
+
+static void attention_pack(struct attention_scratch s, const float *k, const float *v, size_t ld,
+                           size_t n, size_t head_dim)
+{
+    size_t padded = (n + KEY_TILE - 1) / KEY_TILE * KEY_TILE;
+    for (size_t j = 0; j < padded; j++) {
+        float *to = s.keys + j / KEY_TILE * KEY_TILE * head_dim + j % KEY_TILE;
+        for (size_t i = 0; i < head_dim; i++)
+            to[i * KEY_TILE] = j < n ? k[j * ld + i] : 0;
+    }
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; i < head_dim; i += VEC)
+            vec_store(s.values + i * n + j * VEC, vec_load(v + j * ld + i));
+}
+
+/* scores[j][lane] = query[lane] . key[j] for keys [first, last), first a multiple of KEY_TILE */
+static void attention_scores(struct attention_scratch s, size_t first, size_t last,
+                             size_t head_dim)
+{
+    for (size_t j = first; j < last; j += KEY_TILE) {
+        const float *key = s.keys + j * head_dim;
+        vf sum[KEY_TILE] = {0};
+        for (size_t i = 0; i < head_dim; i++) {
+            vf q = vec_load(s.query + i * VEC);
+            for (size_t c = 0; c < KEY_TILE; c++)
+                sum[c] += q * key[i * KEY_TILE + c];
+        }
+        for (size_t c = 0; c < KEY_TILE; c++)
+            vec_store(s.scores + (j + c) * VEC, sum[c]);
+    }
+}
+
+/* scores to exp(score - row's maximum), 0 where out of reach; returns 1 / row sums */
+static vf attention_softmax(struct attention_scratch s, size_t first, size_t last, vi token,
+                            size_t reach)
+{
+    vf top = vec_splat(-INFINITY);
+    int32_t far = (int32_t)reach;
+    for (size_t j = first; j < last; j++) {
+        vi away = token - (int32_t)j;
+        vi sees = (away <= far) & (away >= -far);
+        float *score = s.scores + j * VEC;
+        vf v = vec_select(sees, vec_load(score), vec_splat(-INFINITY));
+        vec_store(score, v);
+        top = vec_max(top, v);
+    }
+    vf sum = {0};
+    for (size_t j = first; j < last; j++) {
+        float *score = s.scores + j * VEC;
+        vf v = vec_load(score);
+        vf e = vec_select(v > -INFINITY, vec_exp(v - top), (vf){0});
+        vec_store(score, e);
+        sum += e;
+    }
+    return 1.0f / sum;
+}
+
+/* out[lane][i .. i + VEC) = sum over j of scores[j][lane] * values[j][i ..) */
+INLINE void attention_values(struct attention_scratch s, size_t first, size_t last,
+                             const float *values, float *const out[VEC], const float *inverse,
+                             size_t i, size_t n_rows)
+{
+    enum { ROWS = VEC > 8 ? 16 : VEC };
+    vf sum[ROWS] = {0};
+    for (size_t j = first; j < last; j++) {
+        vf v = vec_load(values + j * VEC);
+        for (size_t r = 0; r < ROWS; r++)
+            sum[r] += v * s.scores[j * VEC + r];
+    }
+    for (size_t r = 0; r < ROWS; r++)
+        if (r < n_rows)
+            vec_store(out[r] + i, sum[r] * inverse[r]);
+}
+
+static void attention_tile(struct attention_scratch s, float *const rows[VEC], size_t n_rows,
+                           vi token, size_t first, size_t last, size_t n, size_t reach,
+                           size_t head_dim)
+{
+    for (size_t r = 0; r < VEC; r++)
+        for (size_t i = 0; i < head_dim; i++)
+            s.query[i * VEC + r] = r < n_rows ? rows[r][i] : 0;
+    attention_scores(s, first, last, head_dim);
+    vf inverse_sum = attention_softmax(s, first, last, token, reach);
+    float inverse[VEC];
+    memcpy(inverse, &inverse_sum, sizeof inverse);
+    for (size_t i = 0; i < head_dim; i += VEC)
+        attention_values(s, first, last, s.values + i * n, rows, inverse, i, n_rows);
+}
+
+static void attention(float *q, const float *k, const float *v, size_t n, size_t reach,
+                      const struct attention_shape *shape, void *scratch)
+{
+    size_t head_dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
+    struct attention_scratch s = attention_carve(scratch, head_dim);
+    for (size_t g = 0; g < shape->n_kv_heads; g++) {
+        attention_pack(s, k + g * head_dim, v + g * head_dim, shape->ld, n, head_dim);
+        size_t n_rows = n * group;
+        for (size_t row = 0; row < n_rows; row += VEC) {
+            size_t rows_here = n_rows - row < VEC ? n_rows - row : VEC;
+            float *rows[VEC] = {0};
+            int32_t tokens[VEC];
+            for (size_t r = 0; r < VEC; r++) {
+                size_t at = row + (r < rows_here ? r : rows_here - 1);
+                tokens[r] = (int32_t)(at / group);
+                rows[r] = q + at / group * shape->ld + (g * group + at % group) * head_dim;
+            }
+            size_t t0 = (size_t)tokens[0], t1 = (size_t)tokens[VEC - 1];
+            size_t first = t0 > reach ? (t0 - reach) / KEY_TILE * KEY_TILE : 0;
+            size_t last = n - 1 - t1 > reach ? t1 + reach + 1 : n;
+            vi token;
+            memcpy(&token, tokens, sizeof token);
+            attention_tile(s, rows, rows_here, token, first, last, n, reach, head_dim);
+        }
+    }
+}
+
+/* IEEE 754 half to float, for the scales of blocks. */
+INLINE float half_to_float(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fffu;
+    uint32_t bits;
+    float out;
+    if (rest >= 0x7c00) { /* infinity, NaN */
+        bits = sign | 0x7f800000u | (rest & 0x3ff) << 13;
+    } else if (rest >= 0x400) {
+        bits = sign | ((rest << 13) + (112u << 23));
+    } else { /* zero, subnormal: exact as a product */
+        out = (float)rest * 5.9604644775390625e-8f;
+        return sign ? -out : out;
+    }
+    memcpy(&out, &bits, sizeof out);
+    return out;
+}
+
+static void embed_row(float *out, const struct q8_matrix *w, size_t id, float scale)
+{
+    size_t n_blocks = w->n_in / Q8_BLOCK;
+    const uint8_t *block = w->blocks + id * n_blocks * Q8_BLOCK_BYTES;
+    for (size_t b = 0; b < n_blocks; b++, block += Q8_BLOCK_BYTES, out += Q8_BLOCK) {
+        uint16_t half;
+        memcpy(&half, block, sizeof half);
+        float d = half_to_float(half) * scale;
+        for (size_t i = 0; i < Q8_BLOCK; i++)
+            out[i] = (float)(int8_t)block[2 + i] * d;
+    }
+}
+
+static void mean_rows(float *out, const float *x, size_t n, size_t k)
+{
+    for (size_t i = 0; i < k; i += VEC) {
+        vf sum = {0};
+        for (size_t t = 0; t < n; t++)
+            sum += vec_load(x + t * k + i);
+        vec_store(out + i, sum * (1.0f / (float)n));
+    }
+}
+
+static void unit(float *x, size_t k)
+{
+    vf sum = {0};
+    for (size_t i = 0; i < k; i += VEC) {
+        vf v = vec_load(x + i);
+        sum += v * v;
+    }
+    float length = sqrtf(vec_sum(sum));
+    float inverse = length > 0 ? 1.0f / length : 0;
+    for (size_t i = 0; i < k; i += VEC)
+        vec_store(x + i, vec_load(x + i) * inverse);
+}
+
+/* The table's shared part; the including file names itself and adds its own five. */
+#define KERNELS_SHARED                                                                            \
+    .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                 \
+    .geglu_quantize = geglu_quantize, .add_rms_norm = add_rms_norm, .rms_norm = rms_norm,         \
+    .norm_rope = norm_rope, .attention_size = attention_size, .attention = attention,             \
+    .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit

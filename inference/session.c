@@ -1,0 +1,130 @@
+/*
+ * session.c: texts to vectors with the scratch of one thread.
+ *
+ * Owns:    tokenising, packing texts until the pack is full, cutting vectors to the asked dimension.
+ * Why:     a pack holds at most max_tokens tokens, so one long text and a hundred short ones cost
+ *          the same scratch.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inference/embed.h"
+#include "inference/forward.h"
+#include "inference/model.h"
+
+struct session {
+    const struct model *model;
+    struct session_options options;
+    struct tokenizer_scratch *tokens;
+    struct forward *forward;
+    int32_t *ids;     /* [max_tokens] of the pack in hand */
+    uint32_t *starts; /* [max_tokens + 1] */
+    size_t *rows;     /* [max_tokens] which text of the call a text of the pack is */
+    float *vectors;   /* [max_tokens][n_embd]: texts are never shorter than a token */
+    size_t n_texts;   /* in the pack in hand */
+};
+
+int session_open(struct session **out, const struct model *model,
+                 const struct session_options *options)
+{
+    size_t max_tokens = model->info.max_tokens;
+    if (options->dim > model->info.dim || options->dim % Q8_BLOCK)
+        return -EINVAL;
+    struct session *s = calloc(1, sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    s->model = model;
+    s->options = *options;
+    if (!s->options.dim)
+        s->options.dim = model->info.dim;
+    s->ids = malloc(max_tokens * sizeof *s->ids);
+    s->starts = malloc((max_tokens + 1) * sizeof *s->starts);
+    s->rows = malloc(max_tokens * sizeof *s->rows);
+    s->vectors = aligned_alloc(64, max_tokens * model->n_embd * sizeof *s->vectors);
+    int rc = tokenizer_scratch_open(&s->tokens, model->tokenizer);
+    if (rc == 0)
+        rc = forward_open(&s->forward, model);
+    if (rc == 0 && (!s->ids || !s->starts || !s->rows || !s->vectors))
+        rc = -ENOMEM;
+    if (rc < 0) {
+        session_close(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
+
+void session_close(struct session *s)
+{
+    if (!s)
+        return;
+    tokenizer_scratch_close(s->tokens);
+    forward_close(s->forward);
+    free(s->ids);
+    free(s->starts);
+    free(s->rows);
+    free(s->vectors);
+    free(s);
+}
+
+int session_tokenize(struct session *s, struct text text, int32_t *ids, size_t max_ids,
+                     size_t *n_ids, struct embed_result *result)
+{
+    size_t n_total = 0, limit = s->model->info.max_tokens;
+    if (max_ids && max_ids < limit)
+        limit = max_ids;
+    *n_ids = 0;
+    *result = (struct embed_result){0};
+    result->status = tokenizer_encode(s->model->tokenizer, s->tokens, text, s->options.bad_utf8,
+                                      ids, max_ids, n_ids, &n_total);
+    if (result->status < 0)
+        return result->status;
+    result->n_tokens = n_total > UINT32_MAX ? UINT32_MAX : (uint32_t)n_total;
+    if (n_total > s->model->info.max_tokens && s->options.too_long == TOO_LONG_ERROR)
+        result->status = -E2BIG;
+    else
+        result->truncated = n_total > limit;
+    return result->status;
+}
+
+/* Run the pack in hand and hand its vectors out. */
+static void pack_flush(struct session *s, float *out)
+{
+    size_t embd = s->model->n_embd, dim = s->options.dim;
+    if (!s->n_texts)
+        return;
+    struct pack pack = {s->ids, s->starts, s->n_texts};
+    forward_run(s->forward, &pack, s->vectors);
+    for (size_t i = 0; i < s->n_texts; i++) {
+        float *row = out + s->rows[i] * dim;
+        memcpy(row, s->vectors + i * embd, dim * sizeof *row);
+        if (dim < embd)
+            s->model->kernels->unit(row, dim);
+    }
+    s->n_texts = 0;
+}
+
+void session_embed(struct session *s, const struct text *texts, size_t n, float *out,
+                   struct embed_result *results)
+{
+    size_t max_tokens = s->model->info.max_tokens, used = 0;
+    s->n_texts = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t n_ids, room = max_tokens - used;
+        memset(out + i * s->options.dim, 0, s->options.dim * sizeof *out);
+        int rc = session_tokenize(s, texts[i], s->ids + used, room, &n_ids, &results[i]);
+        if (rc == 0 && results[i].n_tokens > room && used) { /* does not fit: start a new pack */
+            pack_flush(s, out);
+            used = 0;
+            rc = session_tokenize(s, texts[i], s->ids, max_tokens, &n_ids, &results[i]);
+        }
+        if (rc < 0)
+            continue;
+        s->starts[s->n_texts] = (uint32_t)used;
+        s->rows[s->n_texts++] = i;
+        used += n_ids;
+        s->starts[s->n_texts] = (uint32_t)used;
+    }
+    pack_flush(s, out);
+}
