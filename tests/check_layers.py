@@ -46,6 +46,10 @@ MAX_FUNCTION_LINES = 60
 # The forward pass is one function in reading order, by design.
 LONG_FUNCTIONS = {("inference/forward.c", "forward_run")}
 
+# A template: compiled only inside the file of an instruction set, and included nowhere else.
+TEMPLATE = re.compile(r"inference/kernels_body\.h$")
+MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_\w+\.c$")
+
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 LEFTOVER = re.compile(r"\b(T" r"ODO|F" r"IXME|X" r"XX)\b")
 EXITS = re.compile(r"(?<![\w.>])(exit|_exit|_Exit|quick_exit|abort)\s*\(")
@@ -67,6 +71,8 @@ def check_includes(name, lines):
         allowed = FORBIDDEN_ROOMS.get(room, {}).get(target.split("/")[0])
         if allowed is not None and target not in allowed:
             yield number, f"{room}/ must not include {target}"
+        if TEMPLATE.match(target) and not MAY_INCLUDE_TEMPLATE.match(name):
+            yield number, f"{target} is for kernel files only"
         if quote == '"' and room in ROOMS and target.split("/")[0] not in ROOMS:
             yield number, f"{target}: own headers are included as room/name.h"
         for library, may in LIBRARIES:
@@ -159,7 +165,7 @@ def check(folder):
         found = list(check_lines(name, text.splitlines()))
         if name.endswith((".c", ".h")):
             found += check_c(name, text)
-        if name.endswith(".h"):
+        if name.endswith(".h") and not TEMPLATE.match(name):
             headers.append(name)
         problems += [f"{name}:{number}: {what}" for number, what in found]
     flags = pkg_config_flags()
@@ -190,6 +196,9 @@ SELF_TEST = [
     ("connectors/b.c", HEAD + '#include "inference/embed.h"\n', "must not include inference"),
     ("connectors/c.c", HEAD + "#include <msgpack.h>\n", "must not include msgpack.h"),
     ("worker/a.c", HEAD + '#include "inference/gguf.h"\n', "must not include inference/gguf.h"),
+    ("inference/kernels_ok.c", HEAD + '#include "inference/kernels_body.h"\n', None),
+    ("inference/kernels_body.h", HEAD + "#error\n", None),
+    ("inference/d.c", HEAD + '#include "inference/kernels_body.h"\n', "for kernel files only"),
     ("worker/b.c", HEAD + "#include <hiredis/async.h>\n", "must not include hiredis"),
     ("worker/c.c", HEAD + "#include <librdkafka/rdkafka.h>\n", "must not include librdkafka"),
     ("worker/d.c", HEAD + "#include <jansson.h>\n", "must not include jansson.h"),
