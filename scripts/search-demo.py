@@ -62,7 +62,7 @@ def stop(name, process):
 
 def fail(message, log=None):
     if log and log.exists():
-        tail = log.read_text(errors="replace").splitlines()[-15:]
+        tail = log.read_text(errors="replace").splitlines()[-15:] or ["(it said nothing)"]
         message += "\n  " + "\n  ".join(tail)
     sys.exit(f"quickstart: {message}")
 
@@ -205,7 +205,7 @@ def take_outputs(client, progress, worker, log):
             code = client.xrange(IN + ":dlq", count=1)[0][1]
             fail(f"{n_dead} texts were refused, the first one with {code}")
         if time.monotonic() - heard > STALL_SECONDS:
-            fail(f"no embedding for {STALL_SECONDS} s:", log)
+            fail(f"no embedding for {STALL_SECONDS} s; the worker said:", log)
     progress.show(last=True)
     return ids, np.stack(rows)
 
@@ -222,6 +222,14 @@ def embed_queries(options, queries):
     if len(records) != len(queries):
         fail(f"embedmill embed answered {len(records)} of {len(queries)} queries")
     return np.array([record["embedding"] for record in records], np.float32)
+
+
+def sample_queries(options, texts):
+    """For somebody else's corpus: the first words of three of its texts."""
+    if not options.corpus:
+        return DEFAULT_QUERIES
+    some = {texts[len(texts) * i // 3][1] for i in range(3)}
+    return sorted(" ".join(text.split()[:10]) for text in some)
 
 
 def search(options, queries, texts, ids, matrix):
@@ -267,7 +275,7 @@ def run(options, demo):
         fail(f"the worker ended with exit code {worker.returncode}:", worker_log)
 
     say("\nSearches, by cosine:")
-    search(options, DEFAULT_QUERIES + options.query, texts, ids, matrix)
+    search(options, sample_queries(options, texts) + options.query, texts, ids, matrix)
     say(f"\n{len(ids)} texts and {progress.tokens} tokens in {seconds:.1f} s; the first embedding "
         f"came {progress.first - progress.start:.2f} s after the worker's start.")
     say(f"Each is {matrix.shape[1]} float32 values in a msgpack record: docs/wire-format.md.")
