@@ -33,7 +33,8 @@ LIBRARIES = [
     (re.compile(r"librdkafka/"), re.compile(r"connectors/")),
     (re.compile(r"msgpack"), re.compile(r"worker/(codec|msgpack)\w*\.[ch]$")),
     (re.compile(r"jansson\.h$"), re.compile(r"worker/codec\w*\.[ch]$")),
-    (re.compile(r"yaml\.h$"), re.compile(r"worker/config\w*\.[ch]$")),
+    # `embedmill version` asks each library for its version.
+    (re.compile(r"yaml\.h$"), re.compile(r"worker/(config\w*|command_version)\.[ch]$")),
     (re.compile(r"xxhash\.h$"), re.compile(r"inference/")),
     (re.compile(r"\w*intrin\.h$|arm_neon\.h$|cpuid\.h$"), re.compile(r"inference/")),
     (re.compile(r"cmocka\.h$"), re.compile(r"tests/")),
