@@ -40,23 +40,23 @@ static int toy_teardown(void **state)
 
 #define R "\xef\xbf\xbd"
 
-/* Texts and what the replacement makes of them; `.` keeps C from reading on in a \x escape. */
+/* Texts and what the replacement makes of them of them. */
 static const struct {
     const char *bad, *good;
 } bad_texts[] = {
     {"\x80", R},
     {"\xbf\xbf", R R},
-    {"\xc0\x80", R R},                         /* overlong NUL */
-    {"\xc1\xbf", R R},                         /* overlong DEL */
-    {"\xc2", R},                               /* cut */
-    {"\xc2.", R "."},                          /* cut by a letter */
-    {"\xc2\xc2\x80", R "\xc2\x80"},            /* cut by the next lead */
-    {"\xe0\x9f\xbf", R R R},                   /* overlong */
-    {"\xe0\xa0", R},                           /* cut */
-    {"\xe0\xa0.", R "."},                      /* cut */
-    {"\xe2\x96", R},                           /* a visible space, cut */
-    {"\xe2\x96 a", R " a"},                    /* the same before a space */
-    {"\xe2 \xe2\x96\x81", R " " SP},           /* */
+    {"\xc0\x80", R R},              /* overlong NUL */
+    {"\xc1\xbf", R R},              /* overlong DEL */
+    {"\xc2", R},                    /* cut */
+    {"\xc2.", R "."},               /* cut by a letter */
+    {"\xc2\xc2\x80", R "\xc2\x80"}, /* cut by the next lead */
+    {"\xe0\x9f\xbf", R R R},        /* overlong */
+    {"\xe0\xa0", R},                /* cut */
+    {"\xe0\xa0.", R "."},           /* cut */
+    {"\xe2\x96", R},                /* a visible space, cut */
+    {"\xe2\x96 a", R " a"},         /* the same before a space */
+    {"\xe2 \xe2\x96\x81", R " " SP},
     {"\xed\xa0\x80", R R R},                   /* surrogate */
     {"\xed\xa0\xbd\xed\xb8\x80", R R R R R R}, /* CESU-8 */
     {"\xed\x9f\xbf", "\xed\x9f\xbf"},          /* last before the surrogates */
@@ -277,9 +277,9 @@ static void test_time(void **state)
 
 static void test_time_real(void **state)
 {
-    struct gguf *gguf;
-    struct tokenizer *tokenizer;
-    struct tokenizer_scratch *scratch;
+    struct gguf *gguf = NULL;
+    struct tokenizer *tokenizer = NULL;
+    struct tokenizer_scratch *scratch = NULL;
     char path[512], err[512] = "";
 
     (void)state;
