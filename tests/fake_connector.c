@@ -210,9 +210,16 @@ static void source_closed(uv_handle_t *handle)
 static void source_finish(struct fake_source *source)
 {
     struct fake *fake = source->fake;
-    for (size_t i = 0; i < fake->n; i++)
-        if (fake->messages[i].state == FAKE_GIVEN)
-            message_end(fake, &fake->messages[i], FAKE_RELEASED);
+    for (size_t i = 0; i < fake->n; i++) {
+        struct fake_message *message = &fake->messages[i];
+        if (message->state != FAKE_GIVEN)
+            continue;
+        if (message->confirmed) {
+            check(source->failed, "message %zu is confirmed and was not acked", i);
+            message->n_unackable++;
+        }
+        message_end(fake, message, FAKE_RELEASED);
+    }
     uv_close((uv_handle_t *)&source->timer, source_closed);
 }
 

@@ -44,6 +44,7 @@ struct fake_message {
     bool published;           /* a record was given to the sink for it, in this run */
     size_t n_outputs, n_dead; /* confirmed */
     bool confirmed;           /* something was, in this run */
+    size_t n_unackable;       /* runs in which it was confirmed after the source had failed */
     /* Copies of the last record confirmed. */
     char dead_code[40], dead_reason[500];
     size_t n_parts, n_headers;
