@@ -4,12 +4,15 @@
 #include <string.h>
 
 #include "connectors/connector.h"
+#include "connectors/redis.h"
 
 const struct source_ops *const all_sources[] = {
+    &redis_source_ops,
     NULL,
 };
 
 const struct sink_ops *const all_sinks[] = {
+    &redis_sink_ops,
     NULL,
 };
 
