@@ -50,12 +50,12 @@ struct redis_sink {
     struct redis_args args;
     struct redis_scratch scratch;
     struct slot_queue again, waiting; /* sent before and to be sent again; never sent */
-    size_t n_sent;
-    struct slot *spare; /* slots for reuse */
-    char sha[41];       /* of the script; empty: not known yet on this connection */
-    bool loading;       /* SCRIPT LOAD is under way */
+    struct slot_queue sent;           /* without a reply yet; replies come in this order */
+    struct slot *spare;               /* slots for reuse */
+    char sha[41];                     /* of the script; empty: not known yet on this connection */
+    bool loading;                     /* SCRIPT LOAD is under way */
     size_t value_max;
-    bool paused, failed, closing;
+    bool no_memory, paused, failed, closing;
     uv_timer_t pump_timer, pause_timer, close_timer;
     size_t n_open;
     void (*closed)(void *ctx);
@@ -194,10 +194,10 @@ static void slot_refused(struct slot *slot, const char *text)
 static void on_written(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_sink *sink = ctx;
-    struct slot *slot = arg;
+    struct slot *slot = queue_pop(&sink->sent);
     enum published how = PUBLISHED;
+    (void)arg;
 
-    sink->n_sent--;
     if (!reply) {
         queue_push(&sink->again, slot);
         return;
@@ -235,7 +235,7 @@ static bool slot_send(struct slot *slot)
     slot->acks = form.peer != NULL;
     rc = redis_record_build(&form, record, &sink->scratch, &sink->args);
     if (rc == 0)
-        rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, slot);
+        rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, NULL);
     if (rc == -ENOMEM)
         sink_pause(sink);
     return rc == 0;
@@ -245,12 +245,14 @@ static void sink_finish(struct redis_sink *sink);
 
 static void sink_pump(struct redis_sink *sink)
 {
-    if (sink->closing && (sink->failed || (!sink->again.n && !sink->waiting.n && !sink->n_sent))) {
+    if (sink->no_memory)
+        sink_fail(sink, -ENOMEM, "out of memory");
+    if (sink->closing && (sink->failed || (!sink->again.n && !sink->waiting.n && !sink->sent.n))) {
         sink_finish(sink);
         return;
     }
     while (!sink->failed && !sink->paused && !sink->loading && redis_link_ready(sink->link) &&
-           sink->n_sent < SENT_MAX && redis_link_backlog(sink->link) < BACKLOG_MAX) {
+           sink->sent.n < SENT_MAX && redis_link_backlog(sink->link) < BACKLOG_MAX) {
         struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
         struct slot *slot = queue->first;
         if (!slot)
@@ -263,7 +265,7 @@ static void sink_pump(struct redis_sink *sink)
         if (!slot_send(slot))
             return;
         queue_pop(queue);
-        sink->n_sent++;
+        queue_push(&sink->sent, slot);
     }
 }
 
@@ -300,17 +302,17 @@ static void on_value_max(void *ctx, void *arg, const redisReply *reply)
         sink->value_max = limit >= 1024 ? (size_t)limit : VALUE_MAX;
     }
     /* With nothing to write there is no better proof that the server serves us again. */
-    if (reply && !sink->again.n && !sink->waiting.n && !sink->n_sent)
+    if (reply && !sink->again.n && !sink->waiting.n && !sink->sent.n)
         redis_link_good(sink->link);
 }
 
-static void sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)
+static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)
 {
     redis_args_reset(&sink->args);
     for (; *words; words++)
         redis_args_text(&sink->args, *words);
-    if (!sink->args.failed)
-        redis_link_send(sink->link, sink->args.items, sink->args.n, 0, cb, NULL);
+    return !sink->args.failed &&
+           redis_link_send(sink->link, sink->args.items, sink->args.n, 0, cb, NULL) == 0;
 }
 
 static void on_ready(void *ctx)
@@ -319,8 +321,8 @@ static void on_ready(void *ctx)
     static const char *const config[] = {"CONFIG", "GET", "proto-max-bulk-len", NULL};
     const char *const load[] = {"SCRIPT", "LOAD", redis_script_publish, NULL};
 
-    sink->loading = true;
-    sink_send_words(sink, on_script, load);
+    sink->sha[0] = '\0';
+    sink->loading = sink_send_words(sink, on_script, load);
     sink_send_words(sink, on_value_max, config);
 }
 
@@ -355,6 +357,7 @@ static void sink_free(struct redis_sink *sink)
 {
     queue_free(&sink->again);
     queue_free(&sink->waiting);
+    queue_free(&sink->sent);
     while (sink->spare) {
         struct slot *slot = sink->spare;
         sink->spare = slot->next;
@@ -426,8 +429,10 @@ static void redis_sink_publish(struct sink *base, struct record **records, size_
             sink->spare = slot->next;
         else
             slot = malloc(sizeof(*slot));
-        if (!slot)
-            abort(); /* 48 bytes; there is no way to give the record back from here */
+        if (!slot) { /* the records left out stay unacked and come again after the exit */
+            sink->no_memory = true;
+            break;
+        }
         *slot = (struct slot){.sink = sink, .record = records[i]};
         queue_push(&sink->waiting, slot);
     }

@@ -92,6 +92,13 @@ void redis_source_good(struct redis_source *source, struct redis_link *link, uns
 bool redis_source_send(struct redis_source *source, struct redis_link *link, uint64_t extra_ms,
                        redis_reply_cb cb, void *arg);
 void redis_source_pump(struct redis_source *source);
+/* Take the entry off the table and free it. */
+void redis_source_forget(struct redis_source *source, struct redis_entry *entry);
+
+/* ---- redis_ack.c */
+
+/* Send what waits to be acked; no other XACK may be under way. */
+void redis_ack_send(struct redis_source *source);
 
 /* ---- redis_claim.c */
 
