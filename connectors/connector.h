@@ -119,7 +119,8 @@ enum sink_layout { SINK_PER_MESSAGE, SINK_PER_TEXT };
 /* How publishing one record ended. */
 enum published {
     PUBLISHED,           /* confirmed by the broker; the pipeline acks the origin */
-    PUBLISHED_AND_ACKED, /* confirmed, and the origin acked in the same atomic step */
+    PUBLISHED_AND_ACKED, /* confirmed, and the origin acked in the same atomic step; the sink takes
+                            the origin */
     PUBLISH_NOT_OURS,    /* atomic step found the message finished or claimed by another worker:
                             nothing was written; the pipeline releases the origin */
     PUBLISH_TOO_LARGE,   /* can never be written at this size; the pipeline dead-letters it */

@@ -30,7 +30,7 @@ struct option {
     enum option_type type;
     const char *fallback; /* default as text; NULL: none */
     const char *choices;  /* OPTION_CHOICE only */
-    int64_t min, max;     /* COUNT, DURATION (ms), SIZE (bytes) */
+    int64_t min, max;     /* COUNT, DURATION (ms), SIZE (bytes); both 0: anything from 0 up */
     const char *arg;      /* what --help calls the value: "URL", "NAME" */
     const char *help;     /* one sentence */
 };
@@ -56,6 +56,7 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 bool settings_given(const struct settings *settings, const char *name); /* set, not a default */
 const char *settings_text(const struct settings *settings, const char *name); /* may be NULL */
 bool settings_bool(const struct settings *settings, const char *name);
-int64_t settings_number(const struct settings *settings, const char *name); /* count, ms or bytes */
+/* count, ms or bytes; 0 when there is neither a value nor a default */
+int64_t settings_number(const struct settings *settings, const char *name);
 
 #endif

@@ -1,0 +1,365 @@
+/*
+ * settings.c: options and their checked values.
+ *
+ * Owns:    reading the text of a value by its type, and a copy of each value given.
+ * Refuses: where values come from; suggestions for misspelt names (the worker knows the context).
+ * Threads: filled on one thread at start, afterwards read-only.
+ * Why:     one reader for every type, so that a flag, a variable and a file accept the same texts
+ *          and refuse the others with the same words.
+ */
+#include "connectors/settings.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+struct entry {
+    const struct option *option;
+    char *text;     /* owned; NULL: none */
+    int64_t number; /* BOOL, COUNT, DURATION, SIZE */
+    bool given;
+};
+
+struct settings {
+    size_t n_entries;
+    struct entry entries[];
+};
+
+struct unit {
+    const char *name;
+    int64_t factor;
+};
+
+static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
+
+static const struct unit duration_units[] = {
+    {"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}, {NULL, 0}};
+
+static const struct unit size_units[] = {
+    {"", 1},          {"B", 1},     {"KiB", 1 << 10},    {"MiB", 1 << 20},
+    {"GiB", 1 << 30}, {"kB", 1000}, {"MB", 1000 * 1000}, {"GB", 1000 * 1000 * 1000},
+    {NULL, 0}};
+
+/* Digits only: strtoll would also take blanks and "0x". -EINVAL, or -ERANGE beyond int64. */
+static int read_integer(const char *text, int64_t *out, const char **end)
+{
+    bool negative = *text == '-';
+    if (negative)
+        text++;
+    if (!isdigit((unsigned char)*text))
+        return -EINVAL;
+    int64_t value = 0;
+    for (; isdigit((unsigned char)*text); text++)
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, *text - '0', &value))
+            return -ERANGE;
+    *out = negative ? -value : value;
+    *end = text;
+    return 0;
+}
+
+static int read_with_unit(const char *text, const struct unit *units, int64_t *out)
+{
+    int64_t value = 0;
+    const char *end = text;
+    int rc = read_integer(text, &value, &end);
+    if (rc != 0)
+        return rc;
+    for (; units->name; units++)
+        if (strcmp(end, units->name) == 0)
+            return __builtin_mul_overflow(value, units->factor, out) ? -ERANGE : 0;
+    /* Zero is zero in every unit. */
+    if (value == 0 && *end == '\0') {
+        *out = 0;
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static int read_bool(const char *text, int64_t *out)
+{
+    static const char *const yes[] = {"true", "yes", "on", "1"};
+    static const char *const no[] = {"false", "no", "off", "0"};
+    for (size_t i = 0; i < 4; i++) {
+        if (strcasecmp(text, yes[i]) == 0)
+            return *out = 1, 0;
+        if (strcasecmp(text, no[i]) == 0)
+            return *out = 0, 0;
+    }
+    return -EINVAL;
+}
+
+static bool is_choice(const char *text, const char *choices)
+{
+    size_t len = strlen(text);
+    for (const char *at = choices; *at;) {
+        size_t n = strcspn(at, "|");
+        if (n == len && memcmp(at, text, n) == 0)
+            return true;
+        at += n + (at[n] == '|');
+    }
+    return false;
+}
+
+/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
+static bool is_utf8(const char *text)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    while (*at) {
+        unsigned char lead = *at++;
+        size_t n = lead < 0x80 ? 0 : lead < 0xc2 ? 9 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
+        if (n == 9 || lead > 0xf4)
+            return false;
+        unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+        unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+        for (; n > 0; n--, at++, low = 0x80, high = 0xbf)
+            if (*at < low || *at > high)
+                return false;
+    }
+    return true;
+}
+
+static void bounds_of(const struct option *option, int64_t *min, int64_t *max)
+{
+    *min = option->min;
+    *max = option->max;
+    if (*min == 0 && *max == 0)
+        *max = INT64_MAX;
+}
+
+static int read_value(const struct option *option, const char *text, int64_t *out)
+{
+    int rc = 0;
+    *out = 0;
+    switch (option->type) {
+    case OPTION_TEXT:
+    case OPTION_SECRET:
+        return is_utf8(text) ? 0 : -EINVAL;
+    case OPTION_CHOICE:
+        return is_choice(text, option->choices) ? 0 : -EINVAL;
+    case OPTION_BOOL:
+        return read_bool(text, out);
+    case OPTION_COUNT:
+        rc = read_with_unit(text, count_units, out);
+        break;
+    case OPTION_DURATION:
+        rc = read_with_unit(text, duration_units, out);
+        break;
+    case OPTION_SIZE:
+        rc = read_with_unit(text, size_units, out);
+        break;
+    }
+    int64_t min, max;
+    bounds_of(option, &min, &max);
+    return rc != 0 ? rc : *out < min || *out > max ? -ERANGE : 0;
+}
+
+/* The largest unit that divides the value: 60000 is "1m". */
+static void print_unit(const struct unit *units, size_t n_units, int64_t value, char *out,
+                       size_t size)
+{
+    const struct unit *best = &units[0];
+    for (size_t i = 1; i < n_units; i++)
+        if (value != 0 && value % units[i].factor == 0 && units[i].factor > best->factor)
+            best = &units[i];
+    snprintf(out, size, "%" PRId64 "%s", value / best->factor, best->name);
+}
+
+static void print_number(enum option_type type, int64_t value, char *out, size_t size)
+{
+    if (type == OPTION_DURATION)
+        print_unit(duration_units, 4, value, out, size);
+    else if (type == OPTION_SIZE)
+        print_unit(size_units, 5, value, out, size);
+    else
+        snprintf(out, size, "%" PRId64, value);
+}
+
+/* "an integer from 1 to 65535" */
+static void print_expected(const struct option *option, char *out, size_t size)
+{
+    static const char *const kinds[] = {
+        [OPTION_TEXT] = "valid UTF-8",
+        [OPTION_SECRET] = "valid UTF-8",
+        [OPTION_BOOL] = "true or false",
+        [OPTION_COUNT] = "an integer",
+        [OPTION_DURATION] = "a duration such as 500ms, 5s, 2m or 1h",
+        [OPTION_SIZE] = "a size such as 512, 64KiB or 16MiB",
+    };
+    if (option->type == OPTION_CHOICE) {
+        size_t used = (size_t)snprintf(out, size, "one of ");
+        for (const char *at = option->choices; *at && used < size;) {
+            size_t n = strcspn(at, "|");
+            used += (size_t)snprintf(out + used, size - used, "%.*s%s", (int)n, at,
+                                     at[n] == '|' ? ", " : "");
+            at += n + (at[n] == '|');
+        }
+        return;
+    }
+    if (option->type == OPTION_TEXT || option->type == OPTION_SECRET ||
+        option->type == OPTION_BOOL) {
+        snprintf(out, size, "%s", kinds[option->type]);
+        return;
+    }
+    int64_t min, max;
+    char low[40], high[40];
+    bounds_of(option, &min, &max);
+    print_number(option->type, min, low, sizeof low);
+    print_number(option->type, max, high, sizeof high);
+    if (max == INT64_MAX)
+        snprintf(out, size, "%s, at least %s", kinds[option->type], low);
+    else
+        snprintf(out, size, "%s%s from %s to %s", kinds[option->type],
+                 option->type == OPTION_COUNT ? "" : ",", low, high);
+}
+
+/* At most 60 bytes of a value, fit for a terminal. */
+static void print_value(const char *value, char out[80])
+{
+    size_t n = 0;
+    for (; *value && n < 60; value++, n++) {
+        unsigned char byte = (unsigned char)*value;
+        out[n] = byte < 0x20 || byte == 0x7f ? '?' : (char)byte;
+    }
+    while (*value && n > 0 && ((unsigned char)out[n - 1] & 0x80))
+        n--; /* never half a character */
+    strcpy(out + n, *value ? "..." : "");
+}
+
+static int refuse(const struct option *option, const char *value, char *err, size_t err_size)
+{
+    char expected[400], got[80];
+    print_expected(option, expected, sizeof expected);
+    bool hidden = option->type == OPTION_SECRET ||
+                  (option->type == OPTION_TEXT && !is_utf8(value)); /* would break the terminal */
+    if (hidden)
+        snprintf(err, err_size, "%s: expected %s", option->name, expected);
+    else {
+        print_value(is_utf8(value) ? value : "(not UTF-8)", got);
+        snprintf(err, err_size, "%s: expected %s, got '%s'", option->name, expected, got);
+    }
+    return -EINVAL;
+}
+
+static struct entry *entry_find(const struct settings *settings, const char *name)
+{
+    for (size_t i = 0; i < settings->n_entries; i++)
+        if (strcmp(settings->entries[i].option->name, name) == 0)
+            return (struct entry *)&settings->entries[i];
+    return NULL;
+}
+
+/* For readers: asking for an option that no table has is our own mistake. */
+static const struct entry *entry_get(const struct settings *settings, const char *name)
+{
+    const struct entry *entry = entry_find(settings, name);
+    assert(entry && "no option table has this name");
+    return entry;
+}
+
+int settings_open(struct settings **out, const struct option *const *tables)
+{
+    size_t n = 0;
+    for (size_t t = 0; tables[t]; t++)
+        for (const struct option *option = tables[t]; option->name; option++)
+            n++;
+    struct settings *settings = calloc(1, sizeof *settings + n * sizeof settings->entries[0]);
+    if (!settings)
+        return -ENOMEM;
+    int rc = 0;
+    for (size_t t = 0; tables[t]; t++)
+        for (const struct option *option = tables[t]; option->name; option++) {
+            rc = entry_find(settings, option->name) ? -EEXIST : 0;
+            assert(rc == 0 && "two options of one name");
+            struct entry *entry = &settings->entries[settings->n_entries++];
+            entry->option = option;
+            if (!option->fallback)
+                continue;
+            rc = read_value(option, option->fallback, &entry->number);
+            assert(rc == 0 && "a default its own option refuses");
+            entry->text = strdup(option->fallback);
+            if (!entry->text)
+                rc = -ENOMEM;
+            if (rc != 0)
+                goto fail;
+        }
+    *out = settings;
+    return 0;
+fail:
+    settings_close(settings);
+    return rc;
+}
+
+void settings_close(struct settings *settings)
+{
+    if (!settings)
+        return;
+    for (size_t i = 0; i < settings->n_entries; i++) {
+        struct entry *entry = &settings->entries[i];
+        if (entry->text && entry->option->type == OPTION_SECRET)
+            explicit_bzero(entry->text, strlen(entry->text));
+        free(entry->text);
+    }
+    free(settings);
+}
+
+const struct option *settings_find(const struct settings *settings, const char *name)
+{
+    const struct entry *entry = entry_find(settings, name);
+    return entry ? entry->option : NULL;
+}
+
+int settings_set(struct settings *settings, const char *name, const char *value, char *err,
+                 size_t err_size)
+{
+    struct entry *entry = entry_find(settings, name);
+    if (!entry) {
+        snprintf(err, err_size, "%s: there is no such option", name);
+        return -ENOENT;
+    }
+    int64_t number;
+    if (read_value(entry->option, value, &number) != 0)
+        return refuse(entry->option, value, err, err_size);
+    char *copy = strdup(value);
+    if (!copy) {
+        snprintf(err, err_size, "%s: out of memory", name);
+        return -ENOMEM;
+    }
+    if (entry->text && entry->option->type == OPTION_SECRET)
+        explicit_bzero(entry->text, strlen(entry->text));
+    free(entry->text);
+    entry->text = copy;
+    entry->number = number;
+    entry->given = true;
+    return 0;
+}
+
+bool settings_given(const struct settings *settings, const char *name)
+{
+    return entry_get(settings, name)->given;
+}
+
+const char *settings_text(const struct settings *settings, const char *name)
+{
+    return entry_get(settings, name)->text;
+}
+
+bool settings_bool(const struct settings *settings, const char *name)
+{
+    const struct entry *entry = entry_get(settings, name);
+    assert(entry->option->type == OPTION_BOOL);
+    return entry->number != 0;
+}
+
+int64_t settings_number(const struct settings *settings, const char *name)
+{
+    const struct entry *entry = entry_get(settings, name);
+    assert(entry->option->type == OPTION_COUNT || entry->option->type == OPTION_DURATION ||
+           entry->option->type == OPTION_SIZE);
+    return entry->number;
+}

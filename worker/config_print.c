@@ -1,0 +1,150 @@
+/*
+ * config_print.c: see config_print.h.
+ */
+#include "worker/config_print.h"
+
+#include <string.h>
+
+#define WIDTH  100
+#define COLUMN 34
+
+static size_t prefix_length(const char *name)
+{
+    const char *dot = strchr(name, '.');
+    return dot ? (size_t)(dot - name) : 0;
+}
+
+/* Words of text from `column` on; lines after the first are indented to COLUMN. */
+static void print_wrapped(FILE *to, const char *text, size_t column)
+{
+    while (*text) {
+        size_t n = strcspn(text, " ");
+        if (column + n > WIDTH && column > COLUMN) {
+            fprintf(to, "\n%*s", COLUMN, "");
+            column = COLUMN;
+        }
+        fprintf(to, "%.*s", (int)n, text);
+        column += n;
+        text += n;
+        if (*text == ' ') {
+            text++;
+            if (column < WIDTH) {
+                fputc(' ', to);
+                column++;
+            }
+        }
+    }
+    fputc('\n', to);
+}
+
+/* "WORD", "a|b|c" where they are few, or a word for the type. */
+static const char *print_argument(const struct option *option)
+{
+    if (option->type == OPTION_CHOICE && option->choices && strlen(option->choices) < 22)
+        return option->choices;
+    if (option->arg)
+        return option->arg;
+    static const char *const words[] = {
+        [OPTION_TEXT] = "TEXT", [OPTION_SECRET] = "SECRET", [OPTION_CHOICE] = "WORD",
+        [OPTION_COUNT] = "N",   [OPTION_DURATION] = "TIME", [OPTION_SIZE] = "SIZE",
+        [OPTION_BOOL] = "",
+    };
+    return words[option->type];
+}
+
+static void print_option(FILE *to, const struct option *option)
+{
+    char flag[128], line[256], help[1024];
+    options_flag_name(option->name, flag, sizeof flag);
+    if (option->type == OPTION_BOOL)
+        snprintf(line, sizeof line, "  --[no-]%s", flag);
+    else
+        snprintf(line, sizeof line, "  --%s %s", flag, print_argument(option));
+    size_t column = strlen(line);
+    if (column + 2 > COLUMN) {
+        fprintf(to, "%s\n%*s", line, COLUMN, "");
+    } else {
+        fprintf(to, "%-*s", COLUMN, line);
+    }
+    bool list = option->type == OPTION_CHOICE && print_argument(option) != option->choices;
+    bool show_default = option->fallback && option->fallback[0];
+    snprintf(help, sizeof help, "%s%s%s%s%s%s%s", option->help, list ? " One of " : "",
+             list ? option->choices : "", list ? "." : "", show_default ? " (default: " : "",
+             show_default ? option->fallback : "", show_default ? ")" : "");
+    print_wrapped(to, help, COLUMN);
+}
+
+static void print_heading(FILE *to, const char *name, size_t len)
+{
+    if (len == 0)
+        fprintf(to, "General:\n");
+    else
+        fprintf(to, "\n%.*s:\n", (int)len, name);
+}
+
+/* Is the option at i the first shown of its prefix? */
+static bool is_first(const struct options *options, bool (*wanted)(const char *name), size_t at)
+{
+    const char *name = options_at(options, at)->name;
+    size_t len = prefix_length(name);
+    for (size_t i = 0; i < at; i++) {
+        const char *other = options_at(options, i)->name;
+        if (prefix_length(other) == len && memcmp(other, name, len) == 0 &&
+            (!wanted || wanted(other)))
+            return false;
+    }
+    return true;
+}
+
+void config_print_help(const struct options *options, bool (*wanted)(const char *name), FILE *to)
+{
+    const struct option *first, *option;
+    for (size_t i = 0; (first = options_at(options, i)); i++) {
+        if ((wanted && !wanted(first->name)) || !is_first(options, wanted, i))
+            continue;
+        size_t len = prefix_length(first->name);
+        print_heading(to, first->name, len);
+        for (size_t j = i; (option = options_at(options, j)); j++)
+            if (prefix_length(option->name) == len && memcmp(option->name, first->name, len) == 0 &&
+                (!wanted || wanted(option->name)))
+                print_option(to, option);
+    }
+}
+
+/* As a YAML string that the file reader gives back byte for byte. */
+static void print_quoted(FILE *to, const char *text)
+{
+    fputc('"', to);
+    for (; *text; text++) {
+        unsigned char byte = (unsigned char)*text;
+        if (byte == '"' || byte == '\\')
+            fprintf(to, "\\%c", byte);
+        else if (byte < 0x20 || byte == 0x7f)
+            fprintf(to, "\\x%02x", byte);
+        else if (strncmp(text, "${", 2) == 0)
+            fputs("$$", to);
+        else
+            fputc(byte, to);
+    }
+    fputc('"', to);
+}
+
+void config_print_effective(const struct options *options, FILE *to)
+{
+    const struct settings *settings = options_settings(options);
+    const struct option *option;
+    for (size_t i = 0; (option = options_at(options, i)); i++) {
+        const char *value = settings_text(settings, option->name);
+        if (!value) {
+            fprintf(to, "# %s: not set\n", option->name);
+            continue;
+        }
+        bool masked = option->type == OPTION_SECRET && value[0];
+        fprintf(to, "%s%s: ", masked ? "# " : "", option->name);
+        if (masked)
+            fputs("********", to);
+        else
+            print_quoted(to, value);
+        fprintf(to, "  # %s\n", options_where(options, option->name));
+    }
+}
