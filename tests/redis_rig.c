@@ -146,7 +146,7 @@ static void on_work_done(uv_timer_t *timer)
 
     if (parcel->station->closing)
         uv_close((uv_handle_t *)timer, parcel_free);
-    else if (how != PUBLISHED_AND_ACKED) /* then the sink has taken it */
+    else
         parcel_publish(parcel);
 }
 
