@@ -125,6 +125,8 @@ static int json_refuse(const struct decode *decode, const json_error_t *error)
         what = "has a NUL character in a key";
         break;
     default:
+        if (error->line < 0) /* jansson had no memory to begin with and says nothing */
+            return -ENOMEM;
         break;
     }
     return codec_refuse(decode->why, "bad_json",
