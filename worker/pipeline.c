@@ -132,6 +132,12 @@ static struct batch *take_in_hand(struct pipeline *p)
     return p->in_hand;
 }
 
+/* What is in a batch, in texts; a message that brings none takes the room of one all the same. */
+static size_t load_of(const struct batch *batch)
+{
+    return batch->n_texts > batch->n_entries ? batch->n_texts : batch->n_entries;
+}
+
 /* Decode what waits into batches, as long as there are any; full ones go. */
 static void fill(struct pipeline *p)
 {
@@ -142,9 +148,7 @@ static void fill(struct pipeline *p)
             return fail_memory(p);
         batch_count(batch);
         p->stats.inflight_texts += entry->request.n_items;
-        if (batch->n_texts >= p->options.batch_texts ||
-            batch->text_bytes >= p->options.batch_bytes ||
-            batch->n_entries >= p->options.batch_texts) /* all dead letters: full as well */
+        if (load_of(batch) >= p->options.batch_texts || batch->text_bytes >= p->options.batch_bytes)
             dispatch(p, TRIGGER_FULL);
     }
 }
@@ -344,7 +348,7 @@ static void grant(struct pipeline *p)
     if (p->phase == RUNNING) {
         size_t texts = p->spare.n * o->batch_texts, bytes = p->spare.n * o->batch_bytes;
         if (p->in_hand) { /* never full: it would have gone */
-            texts += o->batch_texts - p->in_hand->n_texts;
+            texts += o->batch_texts - load_of(p->in_hand);
             bytes += o->batch_bytes - p->in_hand->text_bytes;
         }
         size_t each = p->texts_per_message;

@@ -1,0 +1,727 @@
+/*
+ * redis_link.c: see redis_link.h.
+ *
+ * Owns:    a link (lives as long as its owner) and its connections (one at a time alive; a given-up
+ *          one lives on until libuv has closed its handle).
+ * Refuses: to free anything libuv still knows: memory goes in close callbacks only.
+ * Threads: the loop thread.
+ */
+#include "connectors/redis_link.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/redis_reply.h"
+#include "connectors/redis_state.h"
+
+#define READ_SIZE    65536
+#define KEEP_SIZE    (1u << 20) /* an output buffer larger than this is not kept */
+#define GRACE_MS     200        /* after a stall of our own, what has arrived is read first */
+#define RETRY_PHRASE "trying again, at most 10 s apart"
+
+enum link_phase {
+    PHASE_WAIT, /* until the backoff has passed */
+    PHASE_RESOLVE,
+    PHASE_CONNECT,
+    PHASE_HELLO,
+    PHASE_READY,
+    PHASE_FAILED,
+    PHASE_CLOSING,
+};
+
+struct out_buffer {
+    char *ptr;
+    size_t len, room;
+};
+
+struct pending {
+    redis_reply_cb cb;
+    void *arg;
+    uint64_t sent_ms, extra_ms;
+};
+
+struct connection {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+    struct redis_link *link;
+    bool alive; /* the link's current one */
+    uv_connect_t connect;
+    uv_write_t write;
+    bool writing;
+    struct out_buffer out;  /* filling */
+    struct out_buffer wire; /* being written */
+    redisReader *reader;
+    struct pending *pending; /* ring of [room], oldest at head */
+    size_t head, n_pending, room;
+    uint64_t active_ms; /* when bytes last moved */
+    size_t unsent;      /* of wire, when last looked at */
+    bool warned;        /* silent already once; the grace runs */
+    char in[READ_SIZE];
+};
+
+struct resolve {
+    uv_getaddrinfo_t req;
+    struct redis_link *link; /* NULL: given up */
+};
+
+struct redis_link {
+    uv_loop_t *loop;
+    const struct redis_url *url;
+    const struct redis_link_events *events;
+    void *ctx;
+    uint64_t timeout_ms;
+    char name[128], where[200];
+    enum link_phase phase;
+    uv_timer_t timer;
+    size_t n_handles; /* the timer's and those of all connections not yet closed */
+    struct redis_backoff backoff;
+    bool proven, flaky; /* since ready: a command did its work; the time before: none did */
+    struct connection *conn;
+    struct resolve *resolve;
+    struct addrinfo *addresses, *next_address;
+    uint64_t client_id;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+static void link_start(struct redis_link *link);
+static void link_connect_next(struct redis_link *link, const char *why);
+static void hello_send(struct redis_link *link);
+
+/* ---- the end of things */
+
+static void link_unref(struct redis_link *link)
+{
+    if (--link->n_handles)
+        return;
+    void (*closed)(void *) = link->closed;
+    void *ctx = link->closed_ctx;
+    free(link);
+    if (closed)
+        closed(ctx);
+}
+
+static void on_connection_closed(uv_handle_t *handle)
+{
+    struct connection *conn = handle->data;
+    struct redis_link *link = conn->link;
+
+    if (conn->reader)
+        redisReaderFree(conn->reader);
+    free(conn->out.ptr);
+    free(conn->wire.ptr);
+    free(conn->pending);
+    free(conn);
+    link_unref(link);
+}
+
+/* Take the connection off the link. Its pending callbacks get NULL unless the link is closing. */
+static void link_detach(struct redis_link *link)
+{
+    struct connection *conn = link->conn;
+
+    if (!conn)
+        return;
+    link->conn = NULL;
+    link->client_id = 0;
+    conn->alive = false;
+    uv_close(&conn->uv.handle, on_connection_closed);
+    while (conn->n_pending && link->phase != PHASE_CLOSING) {
+        struct pending one = conn->pending[conn->head];
+        conn->head = (conn->head + 1) % conn->room;
+        conn->n_pending--;
+        one.cb(link->ctx, one.arg, NULL);
+    }
+}
+
+static void link_forget_addresses(struct redis_link *link)
+{
+    if (link->addresses)
+        uv_freeaddrinfo(link->addresses);
+    link->addresses = link->next_address = NULL;
+    if (link->resolve) {
+        link->resolve->link = NULL;
+        uv_cancel((uv_req_t *)&link->resolve->req);
+        link->resolve = NULL;
+    }
+}
+
+static void on_wait_over(uv_timer_t *timer)
+{
+    link_start(timer->data);
+}
+
+/* This attempt or connection is over; the next one comes after a pause. */
+static void link_lost(struct redis_link *link, const char *why)
+{
+    char text[480];
+
+    if (link->phase >= PHASE_FAILED)
+        return;
+    snprintf(text, sizeof(text), "redis %s: %.230s; " RETRY_PHRASE, link->where, why);
+    link->flaky = link->phase == PHASE_READY && !link->proven;
+    link->phase = PHASE_WAIT;
+    link_forget_addresses(link);
+    link_detach(link);
+    if (link->phase != PHASE_WAIT) /* a callback closed us */
+        return;
+    uv_timer_start(&link->timer, on_wait_over, redis_backoff_next(&link->backoff), 0);
+    link->events->on_lost(link->ctx, text);
+}
+
+static void link_failed(struct redis_link *link, int err, const char *why)
+{
+    char text[520];
+
+    snprintf(text, sizeof(text), "redis %s: %.300s", link->where, why);
+    link->phase = PHASE_FAILED;
+    uv_timer_stop(&link->timer);
+    link_forget_addresses(link);
+    link_detach(link);
+    if (link->phase == PHASE_FAILED)
+        link->events->on_failed(link->ctx, err, text);
+}
+
+/* ---- bytes out */
+
+static int out_reserve(struct out_buffer *out, size_t more)
+{
+    if (out->room - out->len >= more)
+        return 0;
+    size_t room = out->room ? out->room : 4096;
+    while (room - out->len < more)
+        room *= 2;
+    char *ptr = realloc(out->ptr, room);
+    if (!ptr)
+        return -ENOMEM;
+    out->ptr = ptr;
+    out->room = room;
+    return 0;
+}
+
+static void on_written(uv_write_t *req, int status);
+
+static void link_flush(struct connection *conn)
+{
+    struct out_buffer spare = conn->wire;
+
+    if (conn->writing || !conn->out.len)
+        return;
+    conn->wire = conn->out;
+    spare.len = 0;
+    if (spare.room > KEEP_SIZE) {
+        free(spare.ptr);
+        spare = (struct out_buffer){0};
+    }
+    conn->out = spare;
+    /* uv_buf_init would cut the length to 32 bits. */
+    uv_buf_t buf = {.base = conn->wire.ptr, .len = conn->wire.len};
+    conn->writing = true;
+    conn->unsent = conn->wire.len;
+    if (uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written) < 0) {
+        /* Not told here: we may be inside a call of the owner. The read side or the silence timer
+         * finds the same fault. */
+        conn->wire.len = 0;
+    }
+}
+
+static void on_written(uv_write_t *req, int status)
+{
+    struct connection *conn = req->data;
+
+    conn->writing = false;
+    if (!conn->alive)
+        return;
+    if (status < 0) {
+        link_lost(conn->link, uv_strerror(status));
+        return;
+    }
+    conn->active_ms = uv_now(conn->link->loop);
+    link_flush(conn);
+}
+
+static int pending_add(struct connection *conn, struct pending one)
+{
+    if (conn->n_pending == conn->room) {
+        size_t room = conn->room ? conn->room * 2 : 64;
+        struct pending *ring = malloc(room * sizeof(*ring));
+        if (!ring)
+            return -ENOMEM;
+        for (size_t i = 0; i < conn->n_pending; i++)
+            ring[i] = conn->pending[(conn->head + i) % conn->room];
+        free(conn->pending);
+        conn->pending = ring;
+        conn->head = 0;
+        conn->room = room;
+    }
+    conn->pending[(conn->head + conn->n_pending++) % conn->room] = one;
+    return 0;
+}
+
+static void watch_silence(struct redis_link *link);
+
+static int link_command(struct redis_link *link, const struct bytes *args, size_t n,
+                        struct pending one)
+{
+    struct connection *conn = link->conn;
+    size_t size = 32;
+
+    for (size_t i = 0; i < n; i++)
+        size += args[i].len + 32;
+    if (out_reserve(&conn->out, size))
+        return -ENOMEM;
+    one.sent_ms = uv_now(link->loop);
+    if (pending_add(conn, one))
+        return -ENOMEM;
+    struct out_buffer *out = &conn->out;
+    out->len += (size_t)sprintf(out->ptr + out->len, "*%zu\r\n", n);
+    for (size_t i = 0; i < n; i++) {
+        out->len += (size_t)sprintf(out->ptr + out->len, "$%zu\r\n", args[i].len);
+        if (args[i].len)
+            memcpy(out->ptr + out->len, args[i].ptr, args[i].len);
+        out->len += args[i].len;
+        memcpy(out->ptr + out->len, "\r\n", 2);
+        out->len += 2;
+    }
+    link_flush(conn);
+    if (conn->n_pending == 1)
+        watch_silence(link);
+    return 0;
+}
+
+int redis_link_send(struct redis_link *link, const struct bytes *args, size_t n, uint64_t extra_ms,
+                    redis_reply_cb cb, void *arg)
+{
+    if (link->phase != PHASE_READY)
+        return -ENOTCONN;
+    return link_command(link, args, n, (struct pending){cb, arg, 0, extra_ms});
+}
+
+/* ---- silence */
+
+static void on_silence_check(uv_timer_t *timer)
+{
+    struct redis_link *link = timer->data;
+    struct connection *conn = link->conn;
+
+    if (!conn || !conn->n_pending)
+        return;
+    size_t unsent = uv_stream_get_write_queue_size(&conn->uv.stream);
+    if (conn->writing && unsent < conn->unsent) {
+        conn->unsent = unsent;
+        conn->active_ms = uv_now(link->loop);
+    }
+    watch_silence(link);
+}
+
+/* Arm the timer for the moment at which the oldest command is overdue. */
+static void watch_silence(struct redis_link *link)
+{
+    struct connection *conn = link->conn;
+    const struct pending *oldest = &conn->pending[conn->head];
+    uint64_t now = uv_now(link->loop), limit = link->timeout_ms + oldest->extra_ms;
+    uint64_t since = oldest->sent_ms > conn->active_ms ? oldest->sent_ms : conn->active_ms;
+
+    if (now < since + limit) {
+        conn->warned = false;
+        uv_timer_start(&link->timer, on_silence_check, since + limit - now, 0);
+    } else if (!conn->warned) {
+        /* Timers run before sockets: if it was us who slept, the reply may be waiting. */
+        conn->warned = true;
+        uv_timer_start(&link->timer, on_silence_check, GRACE_MS, 0);
+    } else {
+        char why[96];
+        snprintf(why, sizeof(why), "no answer for %llu ms", (unsigned long long)limit);
+        link_lost(link, why);
+    }
+}
+
+/* ---- bytes in */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    struct connection *conn = handle->data;
+
+    (void)suggested;
+    *buf = uv_buf_init(conn->in, sizeof(conn->in));
+}
+
+/* Hand one reply to the oldest command. */
+static void link_reply(struct connection *conn, const redisReply *reply)
+{
+    struct redis_link *link = conn->link;
+
+    if (!conn->n_pending) {
+        bool is_error = reply->type == REDIS_REPLY_ERROR;
+        link_lost(link, is_error ? reply->str : "a reply nobody asked for");
+        return;
+    }
+    struct pending one = conn->pending[conn->head];
+    conn->head = (conn->head + 1) % conn->room;
+    conn->n_pending--;
+    one.cb(link->ctx, one.arg, reply);
+    if (conn->alive && conn->n_pending)
+        watch_silence(link);
+    else if (conn->alive)
+        uv_timer_stop(&link->timer);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+{
+    struct connection *conn = stream->data;
+    void *reply = NULL;
+
+    if (!conn->alive || nread == 0)
+        return;
+    if (nread < 0) {
+        bool is_end = nread == UV_EOF;
+        link_lost(conn->link, is_end ? "the server closed the connection" : uv_strerror((int)nread));
+        return;
+    }
+    conn->active_ms = uv_now(conn->link->loop);
+    conn->warned = false;
+    if (redisReaderFeed(conn->reader, buf->base, (size_t)nread) != REDIS_OK) {
+        link_lost(conn->link, "no memory for a reply");
+        return;
+    }
+    while (conn->alive) {
+        if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK) {
+            link_lost(conn->link, "what it sends is not the Redis protocol");
+            return;
+        }
+        if (!reply)
+            return;
+        link_reply(conn, reply);
+        freeReplyObject(reply);
+    }
+}
+
+/* ---- hello: AUTH, SELECT, name, PING */
+
+enum hello_step { HELLO_AUTH, HELLO_SELECT, HELLO_OPTIONAL, HELLO_ID, HELLO_PING };
+
+static void link_is_ready(struct redis_link *link)
+{
+    link->phase = PHASE_READY;
+    link->proven = false;
+    link_forget_addresses(link);
+    uv_timer_stop(&link->timer);
+    if (!link->flaky)
+        link->events->on_good(link->ctx);
+    if (link->phase == PHASE_READY)
+        link->events->on_ready(link->ctx);
+}
+
+static void hello_refused(struct redis_link *link, const char *text)
+{
+    struct redis_fault fault = redis_fault_find(text);
+    char why[300];
+
+    snprintf(why, sizeof(why), "%.120s (%s)", text, fault.advice);
+    if (fault.remedy == REMEDY_FATAL)
+        link_failed(link, -EACCES, why);
+    else
+        link_lost(link, why);
+}
+
+static void on_hello(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_link *link = arg;
+    (void)ctx;
+
+    if (reply && reply->type == REDIS_REPLY_ERROR)
+        hello_refused(link, reply->str);
+}
+
+static void on_hello_optional(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_link *link = arg;
+    (void)ctx;
+
+    if (reply && reply->type == REDIS_REPLY_INTEGER)
+        link->client_id = (uint64_t)reply->integer;
+}
+
+static void on_hello_ping(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_link *link = arg;
+    (void)ctx;
+
+    if (!reply)
+        return;
+    if (reply->type == REDIS_REPLY_ERROR)
+        hello_refused(link, reply->str);
+    else if (redis_reply_is_text(reply) && strcmp(reply->str, "PONG") == 0)
+        link_is_ready(link);
+    else
+        link_lost(link, "it did not answer PING as Redis does");
+}
+
+static int hello_command(struct redis_link *link, redis_reply_cb cb, size_t n, const char **words)
+{
+    struct bytes args[4];
+
+    for (size_t i = 0; i < n; i++)
+        args[i] = bytes_of(words[i]);
+    return link_command(link, args, n, (struct pending){cb, link, 0, 0});
+}
+
+static void hello_send(struct redis_link *link)
+{
+    const struct redis_url *url = link->url;
+    const char *auth[] = {"AUTH", url->user, url->password};
+    const char *auth_old[] = {"AUTH", url->password};
+    char db[16];
+    const char *select[] = {"SELECT", db};
+    const char *name[] = {"CLIENT", "SETNAME", link->name};
+    const char *id[] = {"CLIENT", "ID"};
+    const char *ping[] = {"PING"};
+    int rc = 0;
+
+    snprintf(db, sizeof(db), "%d", url->db);
+    link->phase = PHASE_HELLO;
+    if (url->user)
+        rc |= hello_command(link, on_hello, 3, auth);
+    else if (url->password)
+        rc |= hello_command(link, on_hello, 2, auth_old);
+    if (url->db)
+        rc |= hello_command(link, on_hello, 2, select);
+    rc |= hello_command(link, on_hello_optional, 3, name);
+    rc |= hello_command(link, on_hello_optional, 2, id);
+    rc |= hello_command(link, on_hello_ping, 1, ping);
+    if (rc)
+        link_lost(link, "no memory");
+}
+
+/* ---- connecting */
+
+static void on_connect_timeout(uv_timer_t *timer)
+{
+    struct redis_link *link = timer->data;
+
+    if (link->phase == PHASE_RESOLVE)
+        link_lost(link, "the name server does not answer");
+    else
+        link_connect_next(link, "no answer to connecting");
+}
+
+static void on_connected(uv_connect_t *req, int status)
+{
+    struct connection *conn = req->data;
+    struct redis_link *link = conn->link;
+
+    if (!conn->alive)
+        return;
+    if (status < 0) {
+        link_connect_next(link, uv_strerror(status));
+        return;
+    }
+    int rc = uv_read_start(&conn->uv.stream, on_alloc, on_read);
+    if (rc < 0) {
+        link_connect_next(link, uv_strerror(rc));
+        return;
+    }
+    if (link->url->host) {
+        uv_tcp_nodelay(&conn->uv.tcp, 1);
+        uv_tcp_keepalive(&conn->uv.tcp, 1, 15);
+    }
+    conn->active_ms = uv_now(link->loop);
+    hello_send(link);
+}
+
+/* A fresh connection with its handle initialised; NULL: no memory. */
+static struct connection *connection_open(struct redis_link *link)
+{
+    struct connection *conn = calloc(1, sizeof(*conn));
+
+    if (!conn)
+        return NULL;
+    conn->reader = redisReaderCreate();
+    if (!conn->reader)
+        goto fail;
+    if (link->url->host ? uv_tcp_init(link->loop, &conn->uv.tcp)
+                        : uv_pipe_init(link->loop, &conn->uv.pipe, 0))
+        goto fail;
+    conn->link = link;
+    conn->alive = true;
+    conn->uv.handle.data = conn;
+    conn->connect.data = conn;
+    conn->write.data = conn;
+    link->n_handles++;
+    link->conn = conn;
+    return conn;
+fail:
+    if (conn->reader)
+        redisReaderFree(conn->reader);
+    free(conn);
+    return NULL;
+}
+
+/* Try the next address; why: what became of the one before. */
+static void link_connect_next(struct redis_link *link, const char *why)
+{
+    link_detach(link);
+    while (link->next_address) {
+        const struct addrinfo *address = link->next_address;
+        link->next_address = address->ai_next;
+        struct connection *conn = connection_open(link);
+        if (!conn)
+            break;
+        link->phase = PHASE_CONNECT;
+        int rc = uv_tcp_connect(&conn->connect, &conn->uv.tcp, address->ai_addr, on_connected);
+        if (rc == 0) {
+            uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
+            return;
+        }
+        why = uv_strerror(rc);
+        link_detach(link);
+    }
+    link_lost(link, why);
+}
+
+static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addresses)
+{
+    struct resolve *resolve = req->data;
+    struct redis_link *link = resolve->link;
+    char why[128];
+
+    free(resolve);
+    if (!link) {
+        uv_freeaddrinfo(addresses);
+        return;
+    }
+    link->resolve = NULL;
+    if (status < 0) {
+        snprintf(why, sizeof(why), "the name cannot be resolved: %s", uv_strerror(status));
+        link_lost(link, why);
+        return;
+    }
+    link->addresses = link->next_address = addresses;
+    link_connect_next(link, "no address");
+}
+
+static int link_resolve(struct redis_link *link)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
+    struct resolve *resolve = calloc(1, sizeof(*resolve));
+    char port[8];
+
+    if (!resolve)
+        return -ENOMEM;
+    snprintf(port, sizeof(port), "%d", link->url->port);
+    resolve->link = link;
+    resolve->req.data = resolve;
+    int rc = uv_getaddrinfo(link->loop, &resolve->req, on_resolved, link->url->host, port, &hints);
+    if (rc < 0) {
+        free(resolve);
+        return rc;
+    }
+    link->resolve = resolve;
+    link->phase = PHASE_RESOLVE;
+    uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
+    return 0;
+}
+
+static void link_start(struct redis_link *link)
+{
+    struct connection *conn;
+    int rc;
+
+    if (link->url->host) {
+        rc = link_resolve(link);
+        if (rc < 0)
+            link_lost(link, uv_strerror(rc));
+        return;
+    }
+    conn = connection_open(link);
+    if (!conn) {
+        link_lost(link, "no memory");
+        return;
+    }
+    link->phase = PHASE_CONNECT;
+    uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
+    uv_pipe_connect(&conn->connect, &conn->uv.pipe, link->url->path, on_connected);
+}
+
+/* ---- the owner's side */
+
+int redis_link_open(struct redis_link **out, uv_loop_t *loop,
+                    const struct redis_link_options *options,
+                    const struct redis_link_events *events, void *ctx)
+{
+    struct redis_link *link = calloc(1, sizeof(*link));
+
+    if (!link)
+        return -ENOMEM;
+    link->loop = loop;
+    link->url = options->url;
+    link->events = events;
+    link->ctx = ctx;
+    link->timeout_ms = options->timeout_ms;
+    redis_url_print(link->url, link->where, sizeof(link->where));
+    /* A client name may hold printable characters without spaces only. */
+    for (size_t i = 0; options->name[i] && i < sizeof(link->name) - 1; i++)
+        link->name[i] = options->name[i] > ' ' && options->name[i] <= '~' ? options->name[i] : '_';
+    uv_timer_init(loop, &link->timer);
+    link->timer.data = link;
+    link->n_handles = 1;
+    uv_timer_start(&link->timer, on_wait_over, 0, 0);
+    *out = link;
+    return 0;
+}
+
+bool redis_link_ready(const struct redis_link *link)
+{
+    return link && link->phase == PHASE_READY;
+}
+
+uint64_t redis_link_client_id(const struct redis_link *link)
+{
+    return link->client_id;
+}
+
+size_t redis_link_backlog(const struct redis_link *link)
+{
+    const struct connection *conn = link->conn;
+
+    return conn ? conn->out.len + (conn->writing ? conn->wire.len : 0) : 0;
+}
+
+void redis_link_good(struct redis_link *link)
+{
+    link->backoff.attempts = 0;
+    link->proven = true;
+    if (link->flaky) {
+        link->flaky = false;
+        link->events->on_good(link->ctx);
+    }
+}
+
+void redis_link_drop(struct redis_link *link, const char *why)
+{
+    if (link->phase > PHASE_WAIT && link->phase < PHASE_FAILED)
+        link_lost(link, why);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    link_unref(handle->data);
+}
+
+void redis_link_close(struct redis_link *link, void (*closed)(void *ctx), void *ctx)
+{
+    assert(link->phase != PHASE_CLOSING);
+    link->phase = PHASE_CLOSING;
+    link->closed = closed;
+    link->closed_ctx = ctx;
+    link_forget_addresses(link);
+    link_detach(link);
+    uv_close((uv_handle_t *)&link->timer, on_timer_closed);
+}
