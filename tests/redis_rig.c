@@ -15,7 +15,7 @@
 /* A record with everything it points to. */
 struct parcel {
     struct record record;
-    struct part part;
+    struct part parts[8];
     char id[64], value[512], code[32];
     uv_timer_t work;
     struct station *station;
@@ -116,11 +116,11 @@ static struct parcel *parcel_open(struct station *station, struct message *messa
     parcel->message = message;
     snprintf(parcel->id, sizeof(parcel->id), "%s", id);
     memcpy(parcel->value, value.ptr, value.len);
-    parcel->part.id = (struct bytes){parcel->id, strlen(parcel->id)};
-    parcel->part.value = (struct bytes){parcel->value, value.len};
-    parcel->part.vector = parcel->part.value;
+    parcel->parts[0].id = (struct bytes){parcel->id, strlen(parcel->id)};
+    parcel->parts[0].value = (struct bytes){parcel->value, value.len};
+    parcel->parts[0].vector = parcel->parts[0].value;
     parcel->record = (struct record){.origin = message,
-                                     .parts = &parcel->part,
+                                     .parts = parcel->parts,
                                      .n_parts = 1,
                                      .headers = message->headers,
                                      .n_headers = message->n_headers};
@@ -292,8 +292,7 @@ static void station_end(struct station *station, uint64_t deadline_ms)
 void station_close(struct station *station, uint64_t deadline_ms)
 {
     station_end(station, deadline_ms);
-    if (station->is_worker)
-        uv_walk(&station->rig->loop, drop_parcels, station);
+    uv_walk(&station->rig->loop, drop_parcels, station);
 }
 
 void station_crash(struct station *station)
@@ -336,6 +335,18 @@ void station_publish(struct station *station, struct message *message, const cha
 
     station->n_under_way++;
     parcel_publish(parcel_open(station, message, id, bytes, code));
+}
+
+void station_publish_parts(struct station *station, struct message *message,
+                           const struct part *parts, size_t n)
+{
+    struct parcel *parcel = parcel_open(station, message, "", (struct bytes){"", 0}, NULL);
+
+    assert_true(n <= sizeof(parcel->parts) / sizeof(parcel->parts[0]));
+    memcpy(parcel->parts, parts, n * sizeof(*parts));
+    parcel->record.n_parts = n;
+    station->n_under_way++;
+    parcel_publish(parcel);
 }
 
 static bool is_quiet(void *ctx)

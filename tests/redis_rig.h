@@ -66,6 +66,9 @@ struct message *station_take(struct station *station);
  * pipeline does it. code: a dead letter. */
 void station_publish(struct station *station, struct message *message, const char *id,
                      const char *value, const char *code);
+/* The same with any parts; their bytes must outlive the record. */
+void station_publish_parts(struct station *station, struct message *message,
+                           const struct part *parts, size_t n);
 bool station_quiet(struct station *station, uint64_t ms); /* nothing under way */
 
 #endif
