@@ -230,6 +230,7 @@ static void small_values_test(void **state)
     assert_string_equal(code, "");
     assert_in_range(cost, len, 4 * len); /* the field is kept, in memory that doubles */
 
+    memset(value, 1, len);
     memcpy(value, "\x81\xa5texts\xdd", 8);
     count = (uint32_t)(len - 12);
     for (int i = 0; i < 4; i++)
