@@ -51,12 +51,12 @@ static int choice(const struct settings *settings, const char *name)
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {
     (void)ctx;
-    bool is_source = strcmp(side, "source") == 0;
+    bool is_input = strcmp(side, "input") == 0;
     if (state == LINK_UP)
-        log_event(LOG_INFO, is_source ? "source is up" : "sink is up",
+        log_event(LOG_INFO, is_input ? "source is up" : "sink is up",
                   LOG_TEXT("why", why ? why : ""));
     else
-        log_event(LOG_WARN, is_source ? "source waits" : "sink waits",
+        log_event(LOG_WARN, is_input ? "source waits" : "sink waits",
                   LOG_TEXT("why", why ? why : ""));
 }
 
