@@ -1,13 +1,12 @@
 /*
  * redis_sink.c: records to Redis, each until the server has confirmed it.
  *
- * Owns:    the list of unconfirmed records, in order; sending, sending again after a lost connection
- *          or a refusal that will pass; the script's hash.
- * Refuses: what a record looks like as a command: redis_record.c.
- * Threads: the loop thread.
- * Why:     when the source reads from the same server, one script checks that the message is still
- *          ours, writes, and acks. A reply lost with its connection is then harmless: sent again, the
- *          script finds the message no longer pending and writes nothing.
+ * Owns:    the list of unconfirmed records, in order; sending, sending again after a lost
+ * connection or a refusal that will pass; the script's hash. Refuses: what a record looks like as a
+ * command: redis_record.c. Threads: the loop thread. Why:     when the source reads from the same
+ * server, one script checks that the message is still ours, writes, and acks. A reply lost with its
+ * connection is then harmless: sent again, the script finds the message no longer pending and
+ * writes nothing.
  */
 #include <errno.h>
 #include <stdio.h>

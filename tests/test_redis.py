@@ -333,7 +333,7 @@ def case_frozen_worker(bench):
 
 
 def fake_case(bench, answer, word, least=1, most=80):
-    """Against a scripted server for three seconds: alive, not spinning, and it says what is wrong."""
+    """Three seconds against a scripted server: alive, not spinning, and it says what is wrong."""
     fake = FakeServer(answer)
     worker = bench.start_worker(port=fake.port)
     wait_for(f"'{word}' in the log", lambda: word.lower() in bench.log().lower(), 15)
@@ -348,7 +348,7 @@ def fake_case(bench, answer, word, least=1, most=80):
 
 
 def case_loading(bench):
-    fake_case(bench, lambda words: b"-LOADING Redis is loading the dataset in memory\r\n", "LOADING")
+    fake_case(bench, lambda words: b"-LOADING Redis is loading the dataset\r\n", "LOADING")
 
 
 def case_garbage(bench):
