@@ -93,8 +93,10 @@ struct redis_fault redis_fault_find(const char *text)
 
     for (size_t i = 0; i < N_FAULTS; i++) {
         size_t len = strlen(faults[i].start);
-        bool is_word = strchr(faults[i].start, ' ') || cause[len] == ' ' || cause[len] == '\0';
-        if (strncmp(cause, faults[i].start, len) == 0 && is_word)
+        if (strncmp(cause, faults[i].start, len) != 0)
+            continue;
+        /* A code must end there; a phrase need not. */
+        if (strchr(faults[i].start, ' ') || cause[len] == ' ' || cause[len] == '\0')
             return (struct redis_fault){faults[i].remedy, faults[i].advice};
     }
     return (struct redis_fault){REMEDY_RETRY, "an error this program does not know"};

@@ -15,14 +15,14 @@
 /* A record with everything it points to. */
 struct parcel {
     struct record record;
-    struct part part;
+    struct part parts[8];
     char id[64], value[512], code[32];
     uv_timer_t work;
     struct station *station;
     struct message *message;
 };
 
-void rig_open(struct rig *rig)
+void redis_rig_open(struct rig *rig)
 {
     memset(rig, 0, sizeof(*rig));
     uv_loop_init(&rig->loop);
@@ -35,7 +35,7 @@ static void show_handle(uv_handle_t *handle, void *ctx)
     print_error("left open: %s\n", uv_handle_type_name(handle->type));
 }
 
-void rig_close(struct rig *rig)
+void redis_rig_close(struct rig *rig)
 {
     uv_close((uv_handle_t *)&rig->tick, NULL);
     for (int i = 0; i < 100 && uv_run(&rig->loop, UV_RUN_NOWAIT); i++)
@@ -63,7 +63,7 @@ static bool never(void *ctx)
     return false;
 }
 
-bool rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ctx)
+bool redis_rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ctx)
 {
     uv_timer_t overdue;
     bool done;
@@ -82,9 +82,9 @@ bool rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ct
     return done;
 }
 
-void rig_run(struct rig *rig, uint64_t ms)
+void redis_rig_run(struct rig *rig, uint64_t ms)
 {
-    rig_wait(rig, ms, never, NULL);
+    redis_rig_wait(rig, ms, never, NULL);
 }
 
 /* ---- the worker's part */
@@ -116,11 +116,11 @@ static struct parcel *parcel_open(struct station *station, struct message *messa
     parcel->message = message;
     snprintf(parcel->id, sizeof(parcel->id), "%s", id);
     memcpy(parcel->value, value.ptr, value.len);
-    parcel->part.id = (struct bytes){parcel->id, strlen(parcel->id)};
-    parcel->part.value = (struct bytes){parcel->value, value.len};
-    parcel->part.vector = parcel->part.value;
+    parcel->parts[0].id = (struct bytes){parcel->id, strlen(parcel->id)};
+    parcel->parts[0].value = (struct bytes){parcel->value, value.len};
+    parcel->parts[0].vector = parcel->parts[0].value;
     parcel->record = (struct record){.origin = message,
-                                     .parts = &parcel->part,
+                                     .parts = parcel->parts,
                                      .n_parts = 1,
                                      .headers = message->headers,
                                      .n_headers = message->n_headers};
@@ -282,18 +282,17 @@ static void station_end(struct station *station, uint64_t deadline_ms)
     station->closing = true;
     if (station->sink) {
         station->sink->ops->close(station->sink, deadline_ms, on_sink_closed, station);
-        assert_true(rig_wait(station->rig, deadline_ms + 5000, is_sink_closed, station));
+        assert_true(redis_rig_wait(station->rig, deadline_ms + 5000, is_sink_closed, station));
     }
     station->source->ops->close(station->source, deadline_ms, on_source_closed, station);
-    assert_true(rig_wait(station->rig, deadline_ms + 5000, is_closed, station));
+    assert_true(redis_rig_wait(station->rig, deadline_ms + 5000, is_closed, station));
     settings_close(station->settings);
 }
 
 void station_close(struct station *station, uint64_t deadline_ms)
 {
     station_end(station, deadline_ms);
-    if (station->is_worker)
-        uv_walk(&station->rig->loop, drop_parcels, station);
+    uv_walk(&station->rig->loop, drop_parcels, station);
 }
 
 void station_crash(struct station *station)
@@ -317,7 +316,7 @@ static bool has_inbox(void *ctx)
 bool station_has(struct station *station, size_t n, uint64_t ms)
 {
     struct need need = {station, n};
-    return rig_wait(station->rig, ms, has_inbox, &need);
+    return redis_rig_wait(station->rig, ms, has_inbox, &need);
 }
 
 struct message *station_take(struct station *station)
@@ -338,6 +337,18 @@ void station_publish(struct station *station, struct message *message, const cha
     parcel_publish(parcel_open(station, message, id, bytes, code));
 }
 
+void station_publish_parts(struct station *station, struct message *message,
+                           const struct part *parts, size_t n)
+{
+    struct parcel *parcel = parcel_open(station, message, "", (struct bytes){"", 0}, NULL);
+
+    assert_true(n <= sizeof(parcel->parts) / sizeof(parcel->parts[0]));
+    memcpy(parcel->parts, parts, n * sizeof(*parts));
+    parcel->record.n_parts = n;
+    station->n_under_way++;
+    parcel_publish(parcel);
+}
+
 static bool is_quiet(void *ctx)
 {
     return ((struct station *)ctx)->n_under_way == 0;
@@ -345,5 +356,5 @@ static bool is_quiet(void *ctx)
 
 bool station_quiet(struct station *station, uint64_t ms)
 {
-    return rig_wait(station->rig, ms, is_quiet, station);
+    return redis_rig_wait(station->rig, ms, is_quiet, station);
 }

@@ -60,9 +60,11 @@ static void server_connect(struct redis_server *server)
 
 static void server_start(struct redis_server *server)
 {
-    char port[16];
+    char port[16], path[96];
 
     snprintf(port, sizeof(port), "%d", server->port);
+    snprintf(path, sizeof(path), "%s/redis.sock", server->folder);
+    snprintf(server->socket_url, sizeof(server->socket_url), "unix://%.80s", path);
     server->pid = fork();
     assert_true(server->pid >= 0);
     if (server->pid == 0) {
@@ -71,7 +73,7 @@ static void server_start(struct redis_server *server)
         dup2(log, 1);
         execlp("redis-server", "redis-server", "--port", port, "--bind", "127.0.0.1", "--dir",
                server->folder, "--save", "", "--appendonly", server->append_only ? "yes" : "no",
-               "--appendfsync", "everysec", (char *)NULL);
+               "--appendfsync", "everysec", "--unixsocket", path, (char *)NULL);
         perror("redis-server cannot be started; it is the package redis-server");
         _exit(127);
     }

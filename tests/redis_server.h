@@ -18,6 +18,7 @@ struct redis_server {
     int port;
     char folder[64];
     char url[64];
+    char socket_url[96]; /* the same server by its unix socket */
     bool append_only;
     redisContext *client; /* of the test, blocking */
 };

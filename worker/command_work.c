@@ -327,8 +327,10 @@ static int run_configured(const struct work *work, const struct options *options
     const struct settings *settings = options_settings(options);
     if (!settings_text(settings, "source") || !settings_text(settings, "sink"))
         return fail(work, COMMAND_CONFIG, "expected a --source and a --sink");
-    log_open((enum log_level)choice(settings, "log_level"),
-             (enum log_format)choice(settings, "log_format"), STDERR_FILENO);
+    enum log_level level = (enum log_level)choice(settings, "log_level");
+    if (choice(settings, "progress") == 1 && level > LOG_INFO)
+        level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
+    log_open(level, (enum log_format)choice(settings, "log_format"), STDERR_FILENO);
     int code = run(work, settings);
     log_close();
     return code;
