@@ -141,7 +141,7 @@ static void test_title_and_text_are_told_apart(void **state)
 static void test_many_shapes_and_reuse(void **state)
 {
     (void)state;
-    static char texts[3000][64];
+    static char texts[3000][128];
     const char *pointers[3000];
     struct batch batch;
     struct scratch scratch = {0};
