@@ -57,8 +57,8 @@ struct redis_entry *redis_entry_open(struct source *source, const char *stream, 
         return NULL;
     size_t n = fields->elements / 2;
     size_t tables = 2 * n * sizeof(struct bytes) + n * sizeof(struct header);
-    struct redis_entry *entry = malloc(sizeof(*entry) + tables + size + 2 * n + stream_len +
-                                       id_len + 3);
+    struct redis_entry *entry =
+        malloc(sizeof(*entry) + tables + size + 2 * n + stream_len + id_len + 3);
     if (!entry)
         return NULL;
     struct bytes *copies = (struct bytes *)(entry + 1);

@@ -18,8 +18,7 @@
 #include "connectors/redis_state.h"
 
 #define READ_SIZE    65536
-#define KEEP_SIZE    (1u << 20) /* an output buffer larger than this is not kept */
-#define GRACE_MS     200        /* after a stall of our own, what has arrived is read first */
+#define GRACE_MS     200 /* after a stall of our own, what has arrived is read first */
 #define RETRY_PHRASE "trying again, at most 10 s apart"
 
 enum link_phase {
@@ -30,17 +29,6 @@ enum link_phase {
     PHASE_READY,
     PHASE_FAILED,
     PHASE_CLOSING,
-};
-
-struct out_buffer {
-    char *ptr;
-    size_t len, room;
-};
-
-struct pending {
-    redis_reply_cb cb;
-    void *arg;
-    uint64_t sent_ms, extra_ms;
 };
 
 struct connection {
@@ -55,13 +43,9 @@ struct connection {
     uv_connect_t connect;
     uv_write_t write;
     bool writing;
-    struct out_buffer out;  /* filling */
-    struct out_buffer wire; /* being written */
-    redisReader *reader;
-    struct pending *pending; /* ring of [room], oldest at head */
-    size_t head, n_pending, room;
+    struct redis_wire wire;
     uint64_t active_ms; /* when bytes last moved */
-    size_t unsent;      /* of wire, when last looked at */
+    size_t unsent;      /* bytes libuv still had, when last looked at */
     bool warned;        /* silent already once; the grace runs */
     char in[READ_SIZE];
 };
@@ -113,11 +97,7 @@ static void on_connection_closed(uv_handle_t *handle)
     struct connection *conn = handle->data;
     struct redis_link *link = conn->link;
 
-    if (conn->reader)
-        redisReaderFree(conn->reader);
-    free(conn->out.ptr);
-    free(conn->wire.ptr);
-    free(conn->pending);
+    redis_wire_close(&conn->wire);
     free(conn);
     link_unref(link);
 }
@@ -133,11 +113,9 @@ static void link_detach(struct redis_link *link)
     link->client_id = 0;
     conn->alive = false;
     uv_close(&conn->uv.handle, on_connection_closed);
-    while (conn->n_pending && link->phase != PHASE_CLOSING) {
-        struct pending one = conn->pending[conn->head];
-        conn->head = (conn->head + 1) % conn->room;
-        conn->n_pending--;
-        one.cb(link->ctx, one.arg, NULL);
+    while (redis_wire_oldest(&conn->wire) && link->phase != PHASE_CLOSING) {
+        struct redis_due due = redis_wire_take(&conn->wire);
+        due.cb(link->ctx, due.arg, NULL);
     }
 }
 
@@ -191,45 +169,20 @@ static void link_failed(struct redis_link *link, int err, const char *why)
 
 /* ---- bytes out */
 
-static int out_reserve(struct out_buffer *out, size_t more)
-{
-    if (out->room - out->len >= more)
-        return 0;
-    size_t room = out->room ? out->room : 4096;
-    while (room - out->len < more)
-        room *= 2;
-    char *ptr = realloc(out->ptr, room);
-    if (!ptr)
-        return -ENOMEM;
-    out->ptr = ptr;
-    out->room = room;
-    return 0;
-}
-
 static void on_written(uv_write_t *req, int status);
 
 static void link_flush(struct connection *conn)
 {
-    struct out_buffer spare = conn->wire;
-
-    if (conn->writing || !conn->out.len)
+    if (conn->writing || !conn->wire.out.len)
         return;
-    conn->wire = conn->out;
-    spare.len = 0;
-    if (spare.room > KEEP_SIZE) {
-        free(spare.ptr);
-        spare = (struct out_buffer){0};
-    }
-    conn->out = spare;
+    redis_wire_turn(&conn->wire);
     /* uv_buf_init would cut the length to 32 bits. */
-    uv_buf_t buf = {.base = conn->wire.ptr, .len = conn->wire.len};
+    uv_buf_t buf = {.base = conn->wire.away.ptr, .len = conn->wire.away.len};
     conn->writing = true;
-    conn->unsent = conn->wire.len;
-    if (uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written) < 0) {
-        /* Not told here: we may be inside a call of the owner. The read side or the silence timer
-         * finds the same fault. */
-        conn->wire.len = 0;
-    }
+    conn->unsent = buf.len;
+    /* A failure is not told here, we may be inside a call of the owner: the read side or the
+     * silence timer finds the same fault. */
+    (void)uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written);
 }
 
 static void on_written(uv_write_t *req, int status)
@@ -247,51 +200,18 @@ static void on_written(uv_write_t *req, int status)
     link_flush(conn);
 }
 
-static int pending_add(struct connection *conn, struct pending one)
-{
-    if (conn->n_pending == conn->room) {
-        size_t room = conn->room ? conn->room * 2 : 64;
-        struct pending *ring = malloc(room * sizeof(*ring));
-        if (!ring)
-            return -ENOMEM;
-        for (size_t i = 0; i < conn->n_pending; i++)
-            ring[i] = conn->pending[(conn->head + i) % conn->room];
-        free(conn->pending);
-        conn->pending = ring;
-        conn->head = 0;
-        conn->room = room;
-    }
-    conn->pending[(conn->head + conn->n_pending++) % conn->room] = one;
-    return 0;
-}
-
 static void watch_silence(struct redis_link *link);
 
 static int link_command(struct redis_link *link, const struct bytes *args, size_t n,
-                        struct pending one)
+                        struct redis_due due)
 {
     struct connection *conn = link->conn;
-    size_t size = 32;
 
-    for (size_t i = 0; i < n; i++)
-        size += args[i].len + 32;
-    if (out_reserve(&conn->out, size))
+    due.sent_ms = uv_now(link->loop);
+    if (redis_wire_command(&conn->wire, args, n, due))
         return -ENOMEM;
-    one.sent_ms = uv_now(link->loop);
-    if (pending_add(conn, one))
-        return -ENOMEM;
-    struct out_buffer *out = &conn->out;
-    out->len += (size_t)sprintf(out->ptr + out->len, "*%zu\r\n", n);
-    for (size_t i = 0; i < n; i++) {
-        out->len += (size_t)sprintf(out->ptr + out->len, "$%zu\r\n", args[i].len);
-        if (args[i].len)
-            memcpy(out->ptr + out->len, args[i].ptr, args[i].len);
-        out->len += args[i].len;
-        memcpy(out->ptr + out->len, "\r\n", 2);
-        out->len += 2;
-    }
     link_flush(conn);
-    if (conn->n_pending == 1)
+    if (conn->wire.n_due == 1)
         watch_silence(link);
     return 0;
 }
@@ -301,7 +221,7 @@ int redis_link_send(struct redis_link *link, const struct bytes *args, size_t n,
 {
     if (link->phase != PHASE_READY)
         return -ENOTCONN;
-    return link_command(link, args, n, (struct pending){cb, arg, 0, extra_ms});
+    return link_command(link, args, n, (struct redis_due){cb, arg, 0, extra_ms});
 }
 
 /* ---- silence */
@@ -311,7 +231,7 @@ static void on_silence_check(uv_timer_t *timer)
     struct redis_link *link = timer->data;
     struct connection *conn = link->conn;
 
-    if (!conn || !conn->n_pending)
+    if (!conn || !redis_wire_oldest(&conn->wire))
         return;
     size_t unsent = uv_stream_get_write_queue_size(&conn->uv.stream);
     if (conn->writing && unsent < conn->unsent) {
@@ -325,7 +245,7 @@ static void on_silence_check(uv_timer_t *timer)
 static void watch_silence(struct redis_link *link)
 {
     struct connection *conn = link->conn;
-    const struct pending *oldest = &conn->pending[conn->head];
+    const struct redis_due *oldest = redis_wire_oldest(&conn->wire);
     uint64_t now = uv_now(link->loop), limit = link->timeout_ms + oldest->extra_ms;
     uint64_t since = oldest->sent_ms > conn->active_ms ? oldest->sent_ms : conn->active_ms;
 
@@ -358,16 +278,14 @@ static void link_reply(struct connection *conn, const redisReply *reply)
 {
     struct redis_link *link = conn->link;
 
-    if (!conn->n_pending) {
+    if (!redis_wire_oldest(&conn->wire)) {
         bool is_error = reply->type == REDIS_REPLY_ERROR;
         link_lost(link, is_error ? reply->str : "a reply nobody asked for");
         return;
     }
-    struct pending one = conn->pending[conn->head];
-    conn->head = (conn->head + 1) % conn->room;
-    conn->n_pending--;
-    one.cb(link->ctx, one.arg, reply);
-    if (conn->alive && conn->n_pending)
+    struct redis_due due = redis_wire_take(&conn->wire);
+    due.cb(link->ctx, due.arg, reply);
+    if (conn->alive && redis_wire_oldest(&conn->wire))
         watch_silence(link);
     else if (conn->alive)
         uv_timer_stop(&link->timer);
@@ -382,17 +300,18 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
         return;
     if (nread < 0) {
         bool is_end = nread == UV_EOF;
-        link_lost(conn->link, is_end ? "the server closed the connection" : uv_strerror((int)nread));
+        link_lost(conn->link,
+                  is_end ? "the server closed the connection" : uv_strerror((int)nread));
         return;
     }
     conn->active_ms = uv_now(conn->link->loop);
     conn->warned = false;
-    if (redisReaderFeed(conn->reader, buf->base, (size_t)nread) != REDIS_OK) {
+    if (redisReaderFeed(conn->wire.reader, buf->base, (size_t)nread) != REDIS_OK) {
         link_lost(conn->link, "no memory for a reply");
         return;
     }
     while (conn->alive) {
-        if (redisReaderGetReply(conn->reader, &reply) != REDIS_OK) {
+        if (redisReaderGetReply(conn->wire.reader, &reply) != REDIS_OK) {
             link_lost(conn->link, "what it sends is not the Redis protocol");
             return;
         }
@@ -470,7 +389,7 @@ static int hello_command(struct redis_link *link, redis_reply_cb cb, size_t n, c
 
     for (size_t i = 0; i < n; i++)
         args[i] = bytes_of(words[i]);
-    return link_command(link, args, n, (struct pending){cb, link, 0, 0});
+    return link_command(link, args, n, (struct redis_due){cb, link, 0, 0});
 }
 
 static void hello_send(struct redis_link *link)
@@ -543,8 +462,7 @@ static struct connection *connection_open(struct redis_link *link)
 
     if (!conn)
         return NULL;
-    conn->reader = redisReaderCreate();
-    if (!conn->reader)
+    if (redis_wire_open(&conn->wire))
         goto fail;
     if (link->url->host ? uv_tcp_init(link->loop, &conn->uv.tcp)
                         : uv_pipe_init(link->loop, &conn->uv.pipe, 0))
@@ -558,8 +476,7 @@ static struct connection *connection_open(struct redis_link *link)
     link->conn = conn;
     return conn;
 fail:
-    if (conn->reader)
-        redisReaderFree(conn->reader);
+    redis_wire_close(&conn->wire);
     free(conn);
     return NULL;
 }
@@ -691,7 +608,9 @@ size_t redis_link_backlog(const struct redis_link *link)
 {
     const struct connection *conn = link->conn;
 
-    return conn ? conn->out.len + (conn->writing ? conn->wire.len : 0) : 0;
+    if (!conn)
+        return 0;
+    return conn->wire.out.len + (conn->writing ? conn->wire.away.len : 0);
 }
 
 void redis_link_good(struct redis_link *link)

@@ -15,11 +15,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <hiredis/hiredis.h>
 #include <uv.h>
 
 #include "connectors/connector.h"
 #include "connectors/redis_url.h"
+#include "connectors/redis_wire.h"
 
 struct redis_link;
 
@@ -41,9 +41,6 @@ struct redis_link_options {
     const char *name;            /* CLIENT SETNAME; copied */
     uint64_t timeout_ms;         /* to connect, and for a reply */
 };
-
-/* reply is borrowed; NULL: the connection was lost and whether the command ran is unknown. */
-typedef void (*redis_reply_cb)(void *ctx, void *arg, const redisReply *reply);
 
 int redis_link_open(struct redis_link **out, uv_loop_t *loop,
                     const struct redis_link_options *options,

@@ -156,7 +156,7 @@ void redis_config_clear(struct redis_config *config)
 /* FNV-1a: numbers are counted per server, stream and group. */
 static uint64_t hash_text(uint64_t hash, const char *text)
 {
-    for (const char *p = text; ; p++) {
+    for (const char *p = text;; p++) {
         hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
         if (!*p)
             return hash;

@@ -47,12 +47,16 @@ static struct bytes scratch_join(struct redis_scratch *scratch, struct bytes a, 
     return (struct bytes){at, a.len + b.len};
 }
 
+#define NUMBER_SIZE 24
+
+/* NUL-terminated, because counts are read back. */
 static struct bytes scratch_number(struct redis_scratch *scratch, uint64_t number)
 {
-    char text[24];
-    int len = snprintf(text, sizeof(text), "%" PRIu64, number);
+    char *at = scratch->text + scratch->len;
+    int len = snprintf(at, NUMBER_SIZE, "%" PRIu64, number);
 
-    return scratch_join(scratch, (struct bytes){text, (size_t)len}, (struct bytes){NULL, 0});
+    scratch->len += (size_t)len + 1;
+    return (struct bytes){at, (size_t)len};
 }
 
 size_t redis_record_largest(const struct record *record)
@@ -141,8 +145,8 @@ static void build_entry(const struct redis_record_form *form, const struct recor
 
 static bool is_dead_field(struct bytes name)
 {
-    static const char *const ours[] = {"_code", "_error", "_stream", "_id", "_deliveries",
-                                       "_position", "_key"};
+    static const char *const ours[] = {"_code",       "_error",    "_stream", "_id",
+                                       "_deliveries", "_position", "_key"};
 
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
         if (is_name(name, ours[i]))
@@ -236,7 +240,7 @@ static size_t scratch_need(const struct redis_record_form *form, const struct re
     size_t prefix = strlen(form->config->output_prefix), need = 256;
 
     for (size_t i = 0; i < record->n_parts; i++)
-        need += prefix + record->parts[i].id.len + record->origin->position.len + 4 * 24 +
+        need += prefix + record->parts[i].id.len + record->origin->position.len + 4 * NUMBER_SIZE +
                 record->n_headers * sizeof("_embedding");
     return need;
 }

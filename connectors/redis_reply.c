@@ -34,13 +34,16 @@ static const struct {
     {"NOAUTH", REMEDY_FATAL, "the server wants a password; put it into redis.url"},
     {"WRONGPASS", REMEDY_FATAL, "user or password in redis.url is wrong, or the user is disabled"},
     {"NOPERM", REMEDY_FATAL, "allow this user the command and the keys (ACL SETUSER)"},
-    {"WRONGTYPE", REMEDY_FATAL, "a key of that name holds another type; choose another name or "
-                                "delete the key"},
-    {"MOVED", REMEDY_FATAL, "this is a cluster and the key lives on another node; redis.url must "
-                            "name that node"},
+    {"WRONGTYPE", REMEDY_FATAL,
+     "a key of that name holds another type; choose another name or "
+     "delete the key"},
+    {"MOVED", REMEDY_FATAL,
+     "this is a cluster and the key lives on another node; redis.url must "
+     "name that node"},
     {"ASK", REMEDY_RETRY, "the cluster is moving this key"},
-    {"CROSSSLOT", REMEDY_FATAL, "in a cluster the stream and the outputs need a common {tag} in "
-                                "their names"},
+    {"CROSSSLOT", REMEDY_FATAL,
+     "in a cluster the stream and the outputs need a common {tag} in "
+     "their names"},
     {"NOPROTO", REMEDY_FATAL, "the server speaks another protocol version"},
     {"DENIED", REMEDY_FATAL, "the server is in protected mode; give it a password or bind it"},
     {"ERR max number of clients", REMEDY_RECONNECT, "the server has reached maxclients"},
@@ -49,10 +52,12 @@ static const struct {
     {"ERR Protocol error", REMEDY_RECONNECT, "the server did not understand us"},
     {"ERR string exceeds maximum allowed size", REMEDY_TOO_LARGE,
      "the value is above the server's proto-max-bulk-len"},
-    {"ERR DB index is out of range", REMEDY_FATAL, "the server has no such database; see the "
-                                                   "number after / in redis.url"},
-    {"ERR invalid DB index", REMEDY_FATAL, "the server has no such database; see the number "
-                                           "after / in redis.url"},
+    {"ERR DB index is out of range", REMEDY_FATAL,
+     "the server has no such database; see the "
+     "number after / in redis.url"},
+    {"ERR invalid DB index", REMEDY_FATAL,
+     "the server has no such database; see the number "
+     "after / in redis.url"},
     {"ERR SELECT is not allowed in cluster mode", REMEDY_FATAL,
      "a cluster has database 0 only; see redis.url"},
     {"ERR AUTH", REMEDY_FATAL, "the server has no password set; remove it from redis.url"},
@@ -88,8 +93,10 @@ struct redis_fault redis_fault_find(const char *text)
 
     for (size_t i = 0; i < N_FAULTS; i++) {
         size_t len = strlen(faults[i].start);
-        bool is_word = strchr(faults[i].start, ' ') || cause[len] == ' ' || cause[len] == '\0';
-        if (strncmp(cause, faults[i].start, len) == 0 && is_word)
+        if (strncmp(cause, faults[i].start, len) != 0)
+            continue;
+        /* A code must end there; a phrase need not. */
+        if (strchr(faults[i].start, ' ') || cause[len] == ' ' || cause[len] == '\0')
             return (struct redis_fault){faults[i].remedy, faults[i].advice};
     }
     return (struct redis_fault){REMEDY_RETRY, "an error this program does not know"};

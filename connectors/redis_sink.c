@@ -1,110 +1,137 @@
 /*
- * redis_sink.c: records to Redis, each until the server has confirmed it.
+ * redis_sink.c: outputs and dead letters into Redis.
  *
- * Owns:    the list of unconfirmed records, in order; sending, sending again after a lost
- * connection or a refusal that will pass; the script's hash. Refuses: what a record looks like as a
- * command: redis_record.c. Threads: the loop thread. Why:     when the source reads from the same
- * server, one script checks that the message is still ours, writes, and acks. A reply lost with its
- * connection is then harmless: sent again, the script finds the message no longer pending and
- * writes nothing.
+ * Owns:    one connection, the records given until they are published, in order; resending.
+ * Refuses: how a record becomes a command: redis_record.c.
+ * Threads: the loop thread.
+ * Why:     a record is always one command with one reply, if need be the script; so after a lost
+ *          connection "sent, not answered" is a prefix of the queue and is simply sent again. With
+ *          the source on the same server the script makes that harmless: what was written the first
+ *          time was acked with it, and the second time answers "not yours".
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "connectors/redis.h"
 #include "connectors/redis_link.h"
 #include "connectors/redis_record.h"
 #include "connectors/redis_script.h"
-#include "connectors/redis_source.h"
 #include "connectors/redis_state.h"
 
-#define PART_LINK  1u
-#define PART_WRITE 2u
+#define BACKLOG_MAX (4u << 20)   /* bytes of commands waiting for the kernel */
+#define SENT_MAX    1024         /* commands waiting for a reply */
+#define VALUE_MAX   (512u << 20) /* Redis' own default for proto-max-bulk-len */
+#define PART_LINK   1u
+#define PART_WRITE  2u
 
-/* Redis refuses values above proto-max-bulk-len and closes the connection for it. */
-#define VALUE_MAX ((size_t)512 * 1024 * 1024)
-/* Commands not yet taken by the kernel; beyond this the rest waits in the list. */
-#define BACKLOG_MAX ((size_t)8 * 1024 * 1024)
-
-/* A record that is not confirmed yet. */
-struct sink_item {
+/* A record on its way. */
+struct slot {
     struct redis_sink *sink;
     struct record *record;
-    struct sink_item *next, *before;
-    bool sent;
+    struct slot *next;
+    bool acks;  /* the command sent last acks the origin too */
+    bool whole; /* send the script itself: the server did not know its digest */
+};
+
+struct slot_queue {
+    struct slot *first, *last;
+    size_t n;
 };
 
 struct redis_sink {
     struct sink base;
     uv_loop_t *loop;
     struct redis_config config;
-    struct redis_source *peer; /* acked in the same step; NULL: another server or connector */
+    struct redis_source *peer; /* on the same server and database; NULL: none */
     struct redis_link *link;
     struct redis_state state;
     struct redis_backoff backoff;
-    struct redis_scratch scratch;
     struct redis_args args;
-    struct sink_item *first, *last, *spare;
-    char script_sha[41]; /* empty: not known to be loaded */
-    bool paused, failed, closing;
+    struct redis_scratch scratch;
+    struct slot_queue again, waiting; /* sent before and to be sent again; never sent */
+    struct slot_queue sent;           /* without a reply yet; replies come in this order */
+    struct slot *spare;               /* slots for reuse */
+    char sha[41];                     /* of the script; empty: not known yet on this connection */
+    bool loading;                     /* SCRIPT LOAD is under way */
+    size_t value_max;
+    bool no_memory, paused, failed, closing;
     uv_timer_t pump_timer, pause_timer, close_timer;
-    size_t n_open; /* handles and the link, still to be closed */
+    size_t n_open;
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
 
 static void sink_pump(struct redis_sink *sink);
 
-/* ---- the list */
-
-static int item_add(struct redis_sink *sink, struct record *record)
+static struct redis_sink *self(struct sink *sink)
 {
-    struct sink_item *item = sink->spare;
+    return (struct redis_sink *)sink;
+}
 
-    if (item)
-        sink->spare = item->next;
+/* ---- slots */
+
+static void queue_push(struct slot_queue *queue, struct slot *slot)
+{
+    slot->next = NULL;
+    if (queue->last)
+        queue->last->next = slot;
     else
-        item = malloc(sizeof *item);
-    if (!item)
-        return -ENOMEM;
-    *item = (struct sink_item){sink, record, NULL, sink->last, false};
-    *(sink->last ? &sink->last->next : &sink->first) = item;
-    sink->last = item;
-    return 0;
+        queue->first = slot;
+    queue->last = slot;
+    queue->n++;
 }
 
-static void item_remove(struct sink_item *item)
+static struct slot *queue_pop(struct slot_queue *queue)
 {
-    struct redis_sink *sink = item->sink;
+    struct slot *slot = queue->first;
 
-    *(item->before ? &item->before->next : &sink->first) = item->next;
-    *(item->next ? &item->next->before : &sink->last) = item->before;
-    item->next = sink->spare;
-    sink->spare = item;
+    if (!slot)
+        return NULL;
+    queue->first = slot->next;
+    if (!queue->first)
+        queue->last = NULL;
+    queue->n--;
+    return slot;
 }
 
-static void item_done(struct sink_item *item, enum published how)
+static void queue_free(struct slot_queue *queue)
 {
-    struct redis_sink *sink = item->sink;
-    struct record *record = item->record;
+    struct slot *slot;
+
+    while ((slot = queue_pop(queue)))
+        free(slot);
+}
+
+static void slot_done(struct slot *slot, enum published how)
+{
+    struct redis_sink *sink = slot->sink;
+    struct record *record = slot->record;
     struct message *origin = record->origin;
 
-    item_remove(item);
+    slot->next = sink->spare;
+    sink->spare = slot;
     sink->base.events->on_published(sink->base.ctx, record, how);
-    if (how == PUBLISHED_AND_ACKED) /* the script acked it: nothing is owed, only memory */
+    if (how == PUBLISHED_AND_ACKED) /* by the script: nothing is owed to the group any more */
         sink->peer->base.ops->release(&sink->peer->base, origin);
 }
 
-/* ---- faults */
+/* ---- refusals */
+
+static void on_state_changed(void *ctx, enum link_state state, const char *why)
+{
+    struct redis_sink *sink = ctx;
+
+    if (!sink->failed && !sink->closing)
+        sink->base.events->on_state(sink->base.ctx, state, why);
+}
 
 static void sink_fail(struct redis_sink *sink, int err, const char *why)
 {
-    if (sink->failed)
-        return;
+    bool is_news = !sink->failed && !sink->closing;
+
     sink->failed = true;
-    if (!sink->closing)
+    if (is_news)
         sink->base.events->on_failed(sink->base.ctx, err, why);
 }
 
@@ -124,32 +151,45 @@ static void sink_pause(struct redis_sink *sink)
     uv_timer_start(&sink->pause_timer, on_pause_over, redis_backoff_next(&sink->backoff), 0);
 }
 
-/* The record stays in the list, to be sent again, unless it can never be written. */
-static void item_refused(struct sink_item *item, const char *text)
+/* What the record's command goes to, for messages. */
+static const char *target_of(const struct redis_sink *sink, const struct record *record)
 {
-    struct redis_sink *sink = item->sink;
-    struct redis_fault fault = redis_fault_find(text);
-    char why[480];
+    if (record->dead_code)
+        return sink->config.dead_letters;
+    return sink->config.output == REDIS_OUTPUT_STREAM ? sink->config.output_stream
+                                                      : sink->config.output_prefix;
+}
 
-    snprintf(why, sizeof why, "writing to Redis: %s (%s)", text, fault.advice);
-    switch (fault.remedy) {
-    case REMEDY_TOO_LARGE:
-        item_done(item, PUBLISH_TOO_LARGE);
+static void slot_refused(struct slot *slot, const char *text)
+{
+    struct redis_sink *sink = slot->sink;
+    struct redis_fault fault = redis_fault_find(text);
+    char why[400];
+
+    if (fault.remedy == REMEDY_TOO_LARGE) {
+        slot_done(slot, PUBLISH_TOO_LARGE);
         return;
-    case REMEDY_FATAL:
-        sink_fail(sink, -EIO, why);
-        return;
-    case REMEDY_SCRIPT:
-        sink->script_sha[0] = '\0'; /* the script itself goes along from now on */
-        return;
-    case REMEDY_RECONNECT:
-        redis_state_wait(&sink->state, PART_WRITE, why);
-        redis_link_drop(sink->link, text);
-        return;
-    default: /* a group that is gone is made again by the source */
-        redis_state_wait(&sink->state, PART_WRITE, why);
-        sink_pause(sink);
     }
+    if (fault.remedy == REMEDY_GROUP && slot->acks) { /* no group: nothing is pending there */
+        slot_done(slot, PUBLISH_NOT_OURS);
+        return;
+    }
+    queue_push(&sink->again, slot);
+    if (fault.remedy == REMEDY_SCRIPT && !slot->whole) {
+        slot->whole = true;
+        return;
+    }
+    snprintf(why, sizeof(why), "writing to %.80s: %.140s (%s)", target_of(sink, slot->record), text,
+             fault.advice);
+    if (fault.remedy == REMEDY_FATAL) {
+        sink_fail(sink, -EACCES, why);
+        return;
+    }
+    redis_state_wait(&sink->state, PART_WRITE, why);
+    if (fault.remedy == REMEDY_RECONNECT)
+        redis_link_drop(sink->link, text);
+    else
+        sink_pause(sink);
 }
 
 /* ---- sending */
@@ -157,40 +197,49 @@ static void item_refused(struct sink_item *item, const char *text)
 static void on_written(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_sink *sink = ctx;
-    struct sink_item *item = arg;
+    struct slot *slot = queue_pop(&sink->sent);
+    enum published how = PUBLISHED;
+    (void)arg;
 
-    item->sent = false;
-    if (!reply) /* lost: whether it was written is unknown; it is sent again */
+    if (!reply) {
+        queue_push(&sink->again, slot);
         return;
-    if (reply->type == REDIS_REPLY_ERROR) {
-        item_refused(item, reply->str);
-    } else {
-        redis_link_good(sink->link);
-        sink->backoff.attempts = 0;
-        redis_state_good(&sink->state, PART_WRITE);
-        if (!sink->peer)
-            item_done(item, PUBLISHED);
-        else if (reply->type == REDIS_REPLY_INTEGER && reply->integer == 1)
-            item_done(item, PUBLISHED_AND_ACKED);
-        else
-            item_done(item, PUBLISH_NOT_OURS);
     }
+    if (reply->type == REDIS_REPLY_ERROR) {
+        slot_refused(slot, reply->str);
+        sink_pump(sink);
+        return;
+    }
+    redis_state_good(&sink->state, PART_WRITE);
+    sink->backoff.attempts = 0;
+    redis_link_good(sink->link);
+    if (slot->acks && reply->type == REDIS_REPLY_INTEGER && reply->integer == 0) {
+        how = PUBLISH_NOT_OURS;
+    } else if (slot->acks) {
+        how = PUBLISHED_AND_ACKED;
+    }
+    slot->whole = false;
+    slot_done(slot, how);
     sink_pump(sink);
 }
 
-/* False: no more can be sent now. */
-static bool item_send(struct sink_item *item)
+/* False: not now; the slot is not sent. */
+static bool slot_send(struct slot *slot)
 {
-    struct redis_sink *sink = item->sink;
-    struct redis_record_form form = {&sink->config, sink->peer,
-                                     sink->script_sha[0] ? sink->script_sha : NULL};
-    int rc = redis_record_build(&form, item->record, &sink->scratch, &sink->args);
+    struct redis_sink *sink = slot->sink;
+    const struct record *record = slot->record;
+    struct redis_record_form form = {.config = &sink->config,
+                                     .script_sha = slot->whole || !sink->sha[0] ? NULL : sink->sha};
+    int rc;
 
+    if (sink->peer && record->origin->source == &sink->peer->base)
+        form.peer = sink->peer;
+    slot->acks = form.peer != NULL;
+    rc = redis_record_build(&form, record, &sink->scratch, &sink->args);
     if (rc == 0)
-        rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, item);
+        rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, NULL);
     if (rc == -ENOMEM)
         sink_pause(sink);
-    item->sent = rc == 0;
     return rc == 0;
 }
 
@@ -198,20 +247,27 @@ static void sink_finish(struct redis_sink *sink);
 
 static void sink_pump(struct redis_sink *sink)
 {
-    if (sink->closing && (sink->failed || !sink->first)) {
+    if (sink->no_memory)
+        sink_fail(sink, -ENOMEM, "out of memory");
+    if (sink->closing && (sink->failed || (!sink->again.n && !sink->waiting.n && !sink->sent.n))) {
         sink_finish(sink);
         return;
     }
-    if (!sink->link || sink->failed || sink->paused || !redis_link_ready(sink->link))
-        return;
-    for (struct sink_item *item = sink->first, *next; item; item = next) {
-        next = item->next;
-        if (item->sent)
+    while (!sink->failed && !sink->paused && !sink->loading && redis_link_ready(sink->link) &&
+           sink->sent.n < SENT_MAX && redis_link_backlog(sink->link) < BACKLOG_MAX) {
+        struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
+        struct slot *slot = queue->first;
+        if (!slot)
+            return;
+        if (redis_record_largest(slot->record) > sink->value_max) {
+            queue_pop(queue);
+            slot_done(slot, PUBLISH_TOO_LARGE);
             continue;
-        if (redis_record_largest(item->record) > VALUE_MAX)
-            item_done(item, PUBLISH_TOO_LARGE);
-        else if (redis_link_backlog(sink->link) > BACKLOG_MAX || !item_send(item))
-            break;
+        }
+        if (!slot_send(slot))
+            return;
+        queue_pop(queue);
+        queue_push(&sink->sent, slot);
     }
 }
 
@@ -220,39 +276,63 @@ static void on_pump(uv_timer_t *timer)
     sink_pump(timer->data);
 }
 
-/* For calls of the pipeline: the work is done from the loop. */
-static void pump_soon(struct redis_sink *sink)
-{
-    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
-}
-
 /* ---- the connection */
 
-static void on_loaded(void *ctx, void *arg, const redisReply *reply)
+static void on_script(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_sink *sink = ctx;
     (void)arg;
 
-    if (redis_reply_is_text(reply) && reply->len == sizeof sink->script_sha - 1)
-        memcpy(sink->script_sha, reply->str, sizeof sink->script_sha);
+    sink->loading = false;
+    sink->sha[0] = '\0';
+    if (!reply)
+        return;
+    /* Refused: every record carries the script itself, and tells if that is refused too. */
+    if (redis_reply_is_text(reply) && reply->len == 40)
+        memcpy(sink->sha, reply->str, 41);
+    sink_pump(sink);
+}
+
+static void on_value_max(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_sink *sink = ctx;
+    const redisReply *value = redis_reply_at(reply, 1);
+    (void)arg;
+
+    if (redis_reply_is_text(value)) {
+        unsigned long long limit = strtoull(value->str, NULL, 10);
+        sink->value_max = limit >= 1024 ? (size_t)limit : VALUE_MAX;
+    }
+    /* With nothing to write there is no better proof that the server serves us again. */
+    if (reply && !sink->again.n && !sink->waiting.n && !sink->sent.n)
+        redis_link_good(sink->link);
+}
+
+static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)
+{
+    redis_args_reset(&sink->args);
+    for (; *words; words++)
+        redis_args_text(&sink->args, *words);
+    return !sink->args.failed &&
+           redis_link_send(sink->link, sink->args.items, sink->args.n, 0, cb, NULL) == 0;
 }
 
 static void on_ready(void *ctx)
 {
     struct redis_sink *sink = ctx;
-    const struct bytes load[] = {bytes_of("SCRIPT"), bytes_of("LOAD"),
-                                 bytes_of(redis_script_publish)};
+    static const char *const config[] = {"CONFIG", "GET", "proto-max-bulk-len", NULL};
+    const char *const load[] = {"SCRIPT", "LOAD", redis_script_publish, NULL};
 
-    sink->script_sha[0] = '\0';
-    redis_link_send(sink->link, load, 3, 0, on_loaded, NULL);
-    sink_pump(sink);
+    sink->sha[0] = '\0';
+    sink->loading = sink_send_words(sink, on_script, load);
+    sink_send_words(sink, on_value_max, config);
 }
 
 static void on_lost(void *ctx, const char *why)
 {
     struct redis_sink *sink = ctx;
 
+    sink->loading = false;
     redis_state_wait(&sink->state, PART_LINK, why);
 }
 
@@ -268,37 +348,25 @@ static void on_link_failed(void *ctx, int err, const char *why)
     struct redis_sink *sink = ctx;
 
     sink_fail(sink, err, why);
-    if (sink->closing)
-        sink_pump(sink);
+    sink_pump(sink);
 }
 
 static const struct redis_link_events link_events = {on_ready, on_lost, on_good, on_link_failed};
 
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
-{
-    struct redis_sink *sink = ctx;
-
-    if (!sink->closing && !sink->failed)
-        sink->base.events->on_state(sink->base.ctx, state, why);
-}
-
 /* ---- the contract */
-
-static void items_free(struct sink_item *item)
-{
-    while (item) {
-        struct sink_item *next = item->next;
-        free(item);
-        item = next;
-    }
-}
 
 static void sink_free(struct redis_sink *sink)
 {
-    items_free(sink->first);
-    items_free(sink->spare);
-    redis_scratch_close(&sink->scratch);
+    queue_free(&sink->again);
+    queue_free(&sink->waiting);
+    queue_free(&sink->sent);
+    while (sink->spare) {
+        struct slot *slot = sink->spare;
+        sink->spare = slot->next;
+        free(slot);
+    }
     redis_args_close(&sink->args);
+    redis_scratch_close(&sink->scratch);
     redis_config_clear(&sink->config);
     free(sink);
 }
@@ -314,52 +382,64 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
                            struct source *peer, const struct sink_events *events, void *ctx,
                            char *err, size_t err_size)
 {
-    struct redis_sink *sink = calloc(1, sizeof *sink);
-    int rc = -ENOMEM;
+    struct redis_sink *sink = calloc(1, sizeof(*sink));
+    int rc;
 
-    if (!sink)
-        goto fail;
-    sink->loop = loop;
-    rc = redis_config_read(&sink->config, settings, err, err_size);
-    if (rc < 0) {
-        free(sink);
-        return rc;
+    if (!sink) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
     }
-    sink->base = (struct sink){&redis_sink_ops, events, ctx,
-                               sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE
-                                                                          : SINK_PER_TEXT};
-    if (peer && peer->ops == &redis_source_ops &&
-        redis_url_same(&sink->config.output_url, &((struct redis_source *)peer)->config.url))
-        sink->peer = (struct redis_source *)peer;
-    struct redis_link_options options = {&sink->config.output_url, "embedmill-sink",
-                                         sink->config.timeout_ms};
-    redis_state_open(&sink->state, PART_LINK, on_state_changed, sink);
-    rc = redis_link_open(&sink->link, loop, &options, &link_events, sink);
-    if (rc < 0)
+    sink->loop = loop;
+    sink->value_max = VALUE_MAX;
+    sink->base = (struct sink){.ops = &redis_sink_ops, .events = events, .ctx = ctx};
+    rc = redis_config_read(&sink->config, settings, err, err_size);
+    if (rc)
         goto fail;
+    if (peer && peer->ops == &redis_source_ops) {
+        struct redis_source *source = (struct redis_source *)peer;
+        if (redis_url_same(&source->config.url, &sink->config.output_url))
+            sink->peer = source;
+    }
+    sink->base.layout =
+        sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE : SINK_PER_TEXT;
+    struct redis_link_options options = {&sink->config.output_url,
+                                         sink->peer ? sink->peer->consumer : "embedmill",
+                                         sink->config.timeout_ms};
+    rc = redis_link_open(&sink->link, loop, &options, &link_events, sink);
+    if (rc) {
+        snprintf(err, err_size, "out of memory");
+        goto fail;
+    }
+    redis_state_open(&sink->state, PART_LINK, on_state_changed, sink);
     timer_open(sink, &sink->pump_timer);
     timer_open(sink, &sink->pause_timer);
     timer_open(sink, &sink->close_timer);
     *out = &sink->base;
     return 0;
 fail:
-    snprintf(err, err_size, "the Redis sink could not be opened: %s", uv_strerror(rc));
-    if (sink)
-        sink_free(sink);
+    sink_free(sink);
     return rc;
 }
 
 static void redis_sink_publish(struct sink *base, struct record **records, size_t n)
 {
-    struct redis_sink *sink = (struct redis_sink *)base;
+    struct redis_sink *sink = self(base);
 
-    for (size_t i = 0; i < n; i++)
-        if (item_add(sink, records[i]) < 0) {
-            /* Without memory for a list entry nothing can go on; unacked, it is delivered again. */
-            sink_fail(sink, -ENOMEM, "out of memory; give the worker more");
-            return;
+    for (size_t i = 0; i < n; i++) {
+        struct slot *slot = sink->spare;
+        if (slot)
+            sink->spare = slot->next;
+        else
+            slot = malloc(sizeof(*slot));
+        if (!slot) { /* the records left out stay unacked and come again after the exit */
+            sink->no_memory = true;
+            break;
         }
-    pump_soon(sink);
+        *slot = (struct slot){.sink = sink, .record = records[i]};
+        queue_push(&sink->waiting, slot);
+    }
+    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
+        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
 }
 
 static void sink_closed(struct redis_sink *sink)
@@ -403,7 +483,7 @@ static void on_close_deadline(uv_timer_t *timer)
 static void redis_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
                              void *ctx)
 {
-    struct redis_sink *sink = (struct redis_sink *)base;
+    struct redis_sink *sink = self(base);
 
     if (!sink)
         return;
@@ -411,7 +491,7 @@ static void redis_sink_close(struct sink *base, uint64_t deadline_ms, void (*clo
     sink->closed = closed;
     sink->closed_ctx = ctx;
     uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
-    pump_soon(sink);
+    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
 }
 
 const struct sink_ops redis_sink_ops = {

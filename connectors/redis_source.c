@@ -19,7 +19,6 @@
 
 #define GIVE_MAX     64  /* messages in one event */
 #define READ_MAX     512 /* entries in one read */
-#define ACK_MAX      512 /* ids in one XACK */
 #define MEAN_AT_OPEN 512 /* bytes of an entry, before one was seen */
 
 static struct redis_source *self(struct source *source)
@@ -104,8 +103,8 @@ bool redis_source_send(struct redis_source *source, struct redis_link *link, uin
                        redis_reply_cb cb, void *arg)
 {
     const struct redis_args *args = &source->args;
-    int rc = args->failed ? -ENOMEM
-                          : redis_link_send(link, args->items, args->n, extra_ms, cb, arg);
+    int rc =
+        args->failed ? -ENOMEM : redis_link_send(link, args->items, args->n, extra_ms, cb, arg);
 
     if (rc == -ENOMEM)
         source_pause(source);
@@ -144,6 +143,12 @@ bool redis_source_take(struct redis_source *source, struct redis_id id, const re
     source->mean_bytes = (7 * source->mean_bytes + entry->size) / 8 + 1;
     redis_queue_push(&source->held, entry);
     return true;
+}
+
+void redis_source_forget(struct redis_source *source, struct redis_entry *entry)
+{
+    redis_table_remove(&source->table, entry);
+    redis_entry_close(entry);
 }
 
 static void source_give(struct redis_source *source)
@@ -283,61 +288,6 @@ static void source_unblock(struct redis_source *source)
     source->unblocking = redis_source_send(source, source->admin, 0, on_unblocked, NULL);
 }
 
-/* ---- acks */
-
-static void source_forget(struct redis_source *source, struct redis_entry *entry)
-{
-    redis_table_remove(&source->table, entry);
-    redis_entry_close(entry);
-}
-
-/* The connection or the command failed: what was sent is to be sent again, first. */
-static void acks_again(struct redis_source *source)
-{
-    struct redis_queue rest = source->ack_wait;
-    struct redis_entry *entry;
-
-    source->ack_wait = source->ack_sent;
-    source->ack_sent = (struct redis_queue){0};
-    while ((entry = redis_queue_pop(&rest)))
-        redis_queue_push(&source->ack_wait, entry);
-}
-
-static void on_acked(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_source *source = ctx;
-    struct redis_entry *entry;
-    (void)arg;
-
-    if (!reply || reply->type == REDIS_REPLY_ERROR) {
-        acks_again(source);
-        if (reply)
-            redis_source_fault(source, source->admin, PART_ACK, reply->str);
-        return;
-    }
-    while ((entry = redis_queue_pop(&source->ack_sent)))
-        source_forget(source, entry);
-    redis_source_good(source, source->admin, PART_ACK);
-    redis_source_pump(source);
-}
-
-static void source_send_acks(struct redis_source *source)
-{
-    struct redis_args *args = &source->args;
-
-    redis_args_reset(args);
-    redis_args_text(args, "XACK");
-    redis_args_text(args, source->config.stream);
-    redis_args_text(args, source->config.group);
-    while (source->ack_wait.n && source->ack_sent.n < ACK_MAX) {
-        struct redis_entry *entry = redis_queue_pop(&source->ack_wait);
-        redis_queue_push(&source->ack_sent, entry);
-        redis_args_add(args, entry->id_text);
-    }
-    if (!redis_source_send(source, source->admin, 0, on_acked, NULL))
-        acks_again(source);
-}
-
 /* ---- what is to be done now */
 
 static void source_finish(struct redis_source *source);
@@ -348,7 +298,7 @@ void redis_source_pump(struct redis_source *source)
 
     if (admin_ready && source->ack_wait.n && !source->ack_sent.n && !source->paused &&
         !source->failed)
-        source_send_acks(source);
+        redis_ack_send(source);
     if (source->closing) {
         if (source->failed || (!source->ack_wait.n && !source->ack_sent.n))
             source_finish(source);
@@ -454,8 +404,8 @@ static void on_link_failed(void *ctx, int err, const char *why)
 
 static const struct redis_link_events reader_events = {on_reader_ready, on_reader_lost,
                                                        on_reader_good, on_link_failed};
-static const struct redis_link_events admin_events = {on_admin_ready, on_admin_lost,
-                                                      on_admin_good, on_link_failed};
+static const struct redis_link_events admin_events = {on_admin_ready, on_admin_lost, on_admin_good,
+                                                      on_link_failed};
 
 static void on_lease(uv_timer_t *timer)
 {
@@ -564,7 +514,7 @@ static void redis_source_ack(struct source *base, struct message *message)
 
 static void redis_source_release(struct source *base, struct message *message)
 {
-    source_forget(self(base), (struct redis_entry *)message);
+    redis_source_forget(self(base), (struct redis_entry *)message);
 }
 
 static void source_closed(struct redis_source *source)
@@ -608,8 +558,8 @@ static void on_close_deadline(uv_timer_t *timer)
     source_finish(timer->data);
 }
 
-static void redis_source_close(struct source *base, uint64_t deadline_ms,
-                               void (*closed)(void *ctx), void *ctx)
+static void redis_source_close(struct source *base, uint64_t deadline_ms, void (*closed)(void *ctx),
+                               void *ctx)
 {
     struct redis_source *source = self(base);
 

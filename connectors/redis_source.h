@@ -37,13 +37,13 @@ struct redis_pending {
 
 /* A pass over the pending entries list: own ones after a (re)connect, abandoned ones on a timer. */
 struct redis_claim {
-    bool own_due;    /* what is pending under our name and not with us */
-    bool own_first;  /* ... before anything new is read */
-    bool idle_due;   /* what has been idle too long, whoever has it */
-    bool busy;       /* a page is under way */
-    bool own;        /* it is of the own pass */
-    bool restart;    /* the pass began anew while a page was under way */
-    bool last_page;  /* the list ended with this page */
+    bool own_due;                   /* what is pending under our name and not with us */
+    bool own_first;                 /* ... before anything new is read */
+    bool idle_due;                  /* what has been idle too long, whoever has it */
+    bool busy;                      /* a page is under way */
+    bool own;                       /* it is of the own pass */
+    bool restart;                   /* the pass began anew while a page was under way */
+    bool last_page;                 /* the list ended with this page */
     char cursor[REDIS_ID_SIZE + 1]; /* "-" or "(id" */
     struct redis_pending page[REDIS_CLAIM_PAGE];
     size_t n_page, n_checks;
@@ -79,7 +79,8 @@ struct redis_source {
 /* How many more entries it makes sense to take now. */
 size_t redis_source_want(const struct redis_source *source);
 /* Put an entry into the table and the held queue; entries that are already with us are left alone.
- * fields: array, or nil when the entry was deleted. False: a reply of a shape Redis does not send. */
+ * fields: array, or nil when the entry was deleted. False: a reply of a shape Redis does not send.
+ */
 bool redis_source_take(struct redis_source *source, struct redis_id id, const redisReply *fields,
                        uint32_t deliveries);
 /* An error reply to a command of that part: pause, reconnect, make the group again, or fail. */
@@ -91,6 +92,13 @@ void redis_source_good(struct redis_source *source, struct redis_link *link, uns
 bool redis_source_send(struct redis_source *source, struct redis_link *link, uint64_t extra_ms,
                        redis_reply_cb cb, void *arg);
 void redis_source_pump(struct redis_source *source);
+/* Take the entry off the table and free it. */
+void redis_source_forget(struct redis_source *source, struct redis_entry *entry);
+
+/* ---- redis_ack.c */
+
+/* Send what waits to be acked; no other XACK may be under way. */
+void redis_ack_send(struct redis_source *source);
 
 /* ---- redis_claim.c */
 

@@ -30,7 +30,7 @@ void redis_state_wait(struct redis_state *state, unsigned part, const char *why)
 void redis_state_good(struct redis_state *state, unsigned part);
 
 #define REDIS_BACKOFF_FIRST_MS 100
-#define REDIS_BACKOFF_MAX_MS 10000
+#define REDIS_BACKOFF_MAX_MS   10000
 
 /* Counts failed attempts; 0 after a success. */
 struct redis_backoff {

@@ -215,8 +215,8 @@ void rig_start(struct rig *rig)
     rig->ended = false;
     rig->fake.script.max_unfinished = rig->options.n_batches * rig->options.batch_texts;
     fake_use(&rig->fake);
-    int status = pipeline_open(&rig->pipeline, &rig->loop, NULL, &fake_source_ops, &fake_sink_ops,
-                               NULL, &rig->options, on_ended, rig, err, sizeof err);
+    int status = pipeline_open(&rig->pipeline, &rig->loop, rig->model, &fake_source_ops,
+                               &fake_sink_ops, NULL, &rig->options, on_ended, rig, err, sizeof err);
     if (status)
         fail_msg("pipeline_open: %d, %s", status, err);
 }

@@ -20,6 +20,7 @@ struct rig {
     struct fake fake;
     uv_loop_t loop;
     struct pipeline_options options;
+    const struct model *model; /* NULL; set it, and options.embedder to NULL, for a real one */
     struct pipeline *pipeline;
     bool ended;
     enum pipeline_end how;

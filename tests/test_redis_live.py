@@ -6,7 +6,7 @@ real redis-server is killed, restarted, flushed, filled up; a scripted server an
 garbage, half replies and silence. In every case nothing may be lost, nothing may come out twice,
 and the worker may not spin.
 
-Usage: test_redis.py EMBEDMILL MODEL [CASE ...]
+Usage: test_redis_live.py EMBEDMILL MODEL [CASE ...]
 """
 import json
 import os
