@@ -1,7 +1,7 @@
-#define _GNU_SOURCE /* memmem */
 /*
  * test_codec_encode.c: what goes out, read back by msgpack-c and jansson.
  */
+#define _GNU_SOURCE /* memmem */
 #include "tests/test_codec.h"
 
 #include <errno.h>
