@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 
 
-def outputs(source="/dev/stdin", stream=None, field="value"):
+def outputs(source="/dev/stdin", stream=None, field="body"):
     loose = {"strict_map_key": False, "unicode_errors": "surrogateescape"}  # for `fields`
     if stream is None:
         with open(source, "rb") as file:

@@ -195,6 +195,24 @@ def case_hash(bench):
     bench.stop(worker)
 
 
+def case_reader(bench):
+    """docs/read_embeddings.py reads what the worker wrote, one text and many."""
+    bench.start_server()
+    bench.add(0, 2)
+    bench.client.xadd("texts", {"body": json.dumps({"id": "m", "texts": ["one", "two"]})})
+    worker = bench.start_worker()
+    wait_for("three outputs", lambda: bench.client.xlen("texts:embeddings") == 3)
+    bench.stop(worker)
+    reader = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docs",
+                          "read_embeddings.py")
+    lines = subprocess.run(["/usr/bin/python3", reader, f"redis://127.0.0.1:{bench.port}",
+                            "texts:embeddings"], check=True, capture_output=True,
+                           text=True).stdout.splitlines()
+    rows = sorted(line.split("\t") for line in lines)
+    assert [row[0] for row in rows] == ["0", "1", "m/0", "m/1"], rows
+    assert all(row[1] == "768" and abs(float(row[2]) - 1) < 1e-5 for row in rows), rows
+
+
 def case_dead_letters(bench):
     """Bad messages go aside whole, with a reason; their neighbours pass."""
     bench.start_server()
