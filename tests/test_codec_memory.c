@@ -23,7 +23,9 @@ static size_t fail_in; /* the how manieth allocation from now fails, and all aft
 
 #ifdef SANITIZED
 
-#include <sanitizer/allocator_interface.h>
+/* Of <sanitizer/allocator_interface.h>, which gcc does not bring along. */
+int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void *, size_t),
+                                              void (*free_hook)(const volatile void *));
 
 static void on_malloc(const volatile void *ptr, size_t size)
 {
