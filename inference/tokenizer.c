@@ -5,8 +5,9 @@
  * Refuses: to change a text beyond ' ' to U+2581 and bad UTF-8 to U+FFFD, as the model's own
  *          tokenizer does; a vocabulary that asks for anything else is an error at open.
  * Threads: the tokenizer is immutable after open; a scratch belongs to one thread.
- * Why:     the names of added tokens are looked for in the raw text, before spaces are replaced, so
- *          "a U+2581 U+2581" and "a two spaces" take different ways to what may be the same id.
+ * Why:     names of added tokens are looked for in the raw text, before spaces are replaced: two
+ *          U+2581 in a text are an added token and part what stands around them, two spaces are
+ *          not, although both end as the same id.
  *
  * A piece ends where no token holds the two characters side by side: merges on both sides cannot
  * know of each other. In most scripts that is nearly every word, so that pieces stay short.

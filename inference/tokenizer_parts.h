@@ -49,8 +49,8 @@ struct vocab {
 
     uint64_t *pairs; /* bitmap over hashed pairs of characters that stand side by side in a token */
 
-    uint32_t *added;  /* [n_added] tokens matched in the raw text, in order of their bytes */
-    uint32_t n_added; /* */
+    uint32_t *added; /* [n_added] tokens matched in the raw text, in order of their bytes */
+    uint32_t n_added;
     uint32_t
         added_first[257]; /* those that begin with byte b: added_first[b] .. added_first[b+1] */
 

@@ -24,8 +24,8 @@ SECONDS = 600
 
 
 def find_model():
-    if os.environ.get("EMBEDMILL_MODEL"):
-        return os.environ["EMBEDMILL_MODEL"]
+    if os.environ.get("EMBEDMILL_TEST_MODEL"):
+        return os.environ["EMBEDMILL_TEST_MODEL"]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(cache, "embedmill", "embeddinggemma-300m-q8_0.gguf")
 

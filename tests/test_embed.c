@@ -1,12 +1,14 @@
 /*
- * test_embed.c: the judge. Every reference text on the real model, on every kernel table of this CPU.
+ * test_embed.c: the judge. Every reference text on the real model, on every kernel table of this
+ * CPU.
  *
  * - token ids equal the reference's,
  * - cosine to embeddings_q8.f32 (the same Q8_0 weights, float32 activations) at least 0.99999 for
  *   each text, to embeddings.f32 (float32 weights) at least 0.9997 on average and 0.999 each,
  * - the same text gives the same bytes whatever its batch-mates, its place, its thread.
  *
- * The model is EMBEDMILL_TEST_MODEL or the cache's file; without it the tests are skipped, and say so.
+ * The model is EMBEDMILL_TEST_MODEL or the cache's file; without it the tests are skipped, and say
+ * so.
  */
 #include <errno.h>
 #include <math.h>
@@ -139,8 +141,9 @@ static void judge(const struct model *model, size_t n)
         least = fmin(least, f32);
         mean += f32 / (double)n;
     }
-    print_message("%s, %zu texts: cosine to Q8_0 reference min %.8f; to float32 mean %.6f min %.6f\n",
-                  model_info(model)->kernels, n, least_q8, mean, least);
+    print_message(
+        "%s, %zu texts: cosine to Q8_0 reference min %.8f; to float32 mean %.6f min %.6f\n",
+        model_info(model)->kernels, n, least_q8, mean, least);
     assert_true(mean >= 0.9997);
     assert_int_equal(results[n - 1].truncated, n == TEXTS); /* the last one has 3,512 tokens */
     if (n == TEXTS)
@@ -284,8 +287,8 @@ static void test_open_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open_errors),          cmocka_unit_test(test_judge),
-        cmocka_unit_test(test_judge_generic),        cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_open_errors),           cmocka_unit_test(test_judge),
+        cmocka_unit_test(test_judge_generic),         cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_threads_share_a_model), cmocka_unit_test(test_policies),
     };
     return cmocka_run_group_tests(tests, texts_read, texts_free);

@@ -228,6 +228,71 @@ static void test_string_arrays(void **state)
     gguf_close(gguf);
 }
 
+/* The walk does not trust what open has checked: a file written in place may have changed. */
+static void test_string_walk_ends_inside(void **state)
+{
+    (void)state;
+    const uint8_t bytes[64] = {[0] = 8, [16] = 1}; /* of a string of 8, then one that is cut off */
+    struct gguf_array array = {.type = GGUF_STR, .n = 2, .data = bytes, .size = 24};
+    struct gguf_str str;
+    size_t at = 0;
+    assert_true(gguf_array_next(&array, &at, &str));
+    assert_int_equal(at, 16);
+    assert_false(gguf_array_next(&array, &at, &str));
+    for (at = 17; at < 48; at++) {
+        size_t before = at;
+        assert_false(gguf_array_next(&array, &at, &str));
+        assert_int_equal(at, before);
+    }
+}
+
+/* Whether the directory ends at the alignment or anywhere before it. */
+static void test_tensor_data_after_any_directory(void **state)
+{
+    (void)state;
+    const uint64_t row[] = {1};
+    char name[65] = "";
+    for (size_t len = 1; len <= 64; len++) {
+        struct gguf_writer writer = {0};
+        memset(name, 't', len);
+        gguf_put_header(&writer, 3, 1, 0);
+        gguf_put_tensor(&writer, name, 1, row, GGUF_TENSOR_F32, 0);
+        gguf_put_padding(&writer, 32);
+        size_t data_at = writer.len;
+        gguf_put_u32(&writer, 0x40490fdb);
+        struct gguf *gguf = open_written(&writer);
+        assert_int_equal(gguf_metadata(gguf).len, data_at);
+        assert_memory_equal(gguf_tensor_find(gguf, name)->data, "\xdb\x0f\x49\x40", 4);
+        gguf_close(gguf);
+    }
+}
+
+/* Sizes of one block by type, as gguf-py's constants give them. */
+static void test_tensor_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t type, n, bytes;
+    } blocks[] = {{0, 1, 4},      {1, 1, 2},      {2, 32, 18},    {3, 32, 20},    {6, 32, 22},
+                  {7, 32, 24},    {8, 32, 34},    {10, 256, 84},  {11, 256, 110}, {12, 256, 144},
+                  {13, 256, 176}, {14, 256, 210}, {16, 256, 66},  {17, 256, 74},  {18, 256, 98},
+                  {19, 256, 50},  {20, 32, 18},   {21, 256, 110}, {22, 256, 82},  {23, 256, 136},
+                  {24, 1, 1},     {25, 1, 2},     {26, 1, 4},     {27, 1, 8},     {28, 1, 8},
+                  {29, 256, 56},  {30, 1, 2},     {34, 256, 54},  {35, 256, 66},  {39, 32, 17}};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        const uint64_t shape[] = {3 * blocks[i].n, 5};
+        struct gguf_writer writer = {0};
+        gguf_put_header(&writer, 3, 1, 0);
+        gguf_put_tensor(&writer, "t", 2, shape, blocks[i].type, 0);
+        gguf_put_padding(&writer, 32);
+        for (size_t j = 0; j < 15 * blocks[i].bytes; j++)
+            gguf_put_u8(&writer, 0);
+        struct gguf *gguf = open_written(&writer);
+        assert_int_equal(gguf_tensor_find(gguf, "t")->size, 15 * blocks[i].bytes);
+        gguf_close(gguf);
+    }
+}
+
 /* Data may lie in any order, and at a coarser alignment; what is in it arrives untouched. */
 static void test_tensors_in_any_order_at_alignment(void **state)
 {
@@ -437,6 +502,9 @@ int main(void)
         cmocka_unit_test(test_keys_of_other_type_and_missing),
         cmocka_unit_test(test_arrays),
         cmocka_unit_test(test_string_arrays),
+        cmocka_unit_test(test_string_walk_ends_inside),
+        cmocka_unit_test(test_tensor_data_after_any_directory),
+        cmocka_unit_test(test_tensor_sizes),
         cmocka_unit_test(test_tensors_in_any_order_at_alignment),
         cmocka_unit_test(test_unknown_tensor_type),
         cmocka_unit_test(test_tiny_model_keys),

@@ -371,6 +371,17 @@ static void test_place_of_unknown_types_and_last_padding(void **state)
             gguf_put_u8(&writer, 0);
         cases[i].words ? expect_refused(&writer, cases[i].words) : expect_accepted(&writer);
     }
+    for (uint64_t offset = 0; offset <= 32; offset += 32) { /* of a type unknown, 32 is the end */
+        struct gguf_writer writer = {0};
+        gguf_put_header(&writer, 3, 2, 0);
+        gguf_put_tensor(&writer, "strange", 1, row, 999, 0);
+        gguf_put_tensor(&writer, "stranger", 1, row, 999, offset);
+        gguf_put_padding(&writer, 32);
+        for (int i = 0; i < 32; i++)
+            gguf_put_u8(&writer, 0);
+        expect_refused(&writer, offset ? "0 bytes at offset 32, where the file has 32"
+                                       : "its data overlaps that of tensor 'strange");
+    }
     for (int missing = 0; missing < 2; missing++) {
         struct gguf_writer writer = {0};
         gguf_put_header(&writer, 3, 1, 0);
@@ -380,6 +391,22 @@ static void test_place_of_unknown_types_and_last_padding(void **state)
             gguf_put_u8(&writer, 0);
         missing ? expect_refused(&writer, "34 bytes at offset 0, where the file has 33")
                 : expect_accepted(&writer);
+    }
+}
+
+static void test_overlap_by_one_byte(void **state)
+{
+    (void)state;
+    for (uint64_t over = 0; over < 2; over++) {
+        struct gguf_writer writer = {0};
+        gguf_put_header(&writer, 3, 2, 0);
+        gguf_put_tensor(&writer, "long", 1, (const uint64_t[]){32 + over}, 24 /* I8 */, 0);
+        gguf_put_tensor(&writer, "next", 1, (const uint64_t[]){32}, 24 /* I8 */, 32);
+        gguf_put_padding(&writer, 32);
+        for (int i = 0; i < 64; i++)
+            gguf_put_u8(&writer, 0);
+        over ? expect_refused(&writer, "'next': its data overlaps that of tensor 'long'")
+             : expect_accepted(&writer);
     }
 }
 
@@ -405,6 +432,10 @@ static void test_very_many_keys(void **state)
     expect_refused(&writer, "key 'k0': the key is there twice");
     many_keys_put(&writer, 65537, false);
     expect_refused(&writer, "65537 keys");
+    gguf_put_header(&writer, 3, 65537, 0);
+    for (int i = 0; i < 65537 * 40 / 8; i++) /* room for them */
+        gguf_put_u64(&writer, 1);
+    expect_refused(&writer, "65537 tensors");
     double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
     if (seconds > 5)
         fail_msg("%.1f s", seconds); /* 0.1 s here; each pair compared would be minutes */
@@ -420,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_names_are_shown_harmless),
         cmocka_unit_test(test_long_names),
         cmocka_unit_test(test_place_of_unknown_types_and_last_padding),
+        cmocka_unit_test(test_overlap_by_one_byte),
         cmocka_unit_test(test_very_many_keys),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

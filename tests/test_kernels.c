@@ -1,8 +1,8 @@
 /*
  * test_kernels.c: every kernel table this CPU has, against the generic one; `--bench` times them.
  *
- * Inputs: tiny, ordinary, huge, uniform, with one outlier, all zero. Sizes: every number of tokens a
- * tile can have and then some. Outputs stand between guard bytes.
+ * Inputs: tiny, ordinary, huge, uniform, with one outlier, all zero. Sizes: every number of tokens
+ * a tile can have and then some. Outputs stand between guard bytes.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -110,7 +110,8 @@ static uint8_t *matrix_make(struct q8_matrix *w, size_t n_in, size_t n_out, bool
     return blocks;
 }
 
-/* The tables to test against the generic one. */
+/* The tables to test against the generic one. A value on the edge between two integers may be
+ * rounded either way, with and without a fused multiply-add: 1 in 32639 of a token's largest. */
 static size_t tables_other(const struct kernels *tables[4])
 {
     static const char *const names[] = {"avx512", "avx2", "neon"};
@@ -134,8 +135,8 @@ static void assert_close(const float *a, const float *b, size_t n, double relati
         top = fmax(top, fabs((double)a[i]));
     for (size_t i = 0; i < n; i++)
         if (!(fabs((double)a[i] - (double)b[i]) <= relative * top))
-            fail_msg("%s, %s (seed %d): value %zu is %.9g, expected %.9g, largest %.9g", table, what,
-                     SEED, i, (double)b[i], (double)a[i], top);
+            fail_msg("%s, %s (seed %d): value %zu is %.9g, expected %.9g, largest %.9g", table,
+                     what, SEED, i, (double)b[i], (double)a[i], top);
 }
 
 static float *matmul_run(const struct kernels *k, const float *x, size_t n,
@@ -159,8 +160,8 @@ static float *matmul_run(const struct kernels *k, const float *x, size_t n,
 static void test_matmul(void **state)
 {
     (void)state;
-    static const size_t token_counts[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
-                                          13, 16, 23, 25, 37, 61, 100, 255, 256};
+    static const size_t token_counts[] = {1,  2,  3,  4,  5,  6,  7,  8,   9,   10, 11,
+                                          12, 13, 16, 23, 25, 37, 61, 100, 255, 256};
     static const size_t sizes[][2] = {{32, 16}, {64, 48}, {96, 32}, {768, 64}, {1152, 16}};
     const struct kernels *tables[4];
     size_t n_tables = tables_other(tables);
@@ -176,7 +177,7 @@ static void test_matmul(void **state)
             float *expected = matmul_run(&kernels_generic, x, n, &w, ld);
             for (size_t t = 0; t < n_tables; t++) {
                 float *got = matmul_run(tables[t], x, n, &w, ld);
-                assert_close(expected, got, n * ld, 2e-6, tables[t]->name, shape_names[shape]);
+                assert_close(expected, got, n * ld, 3e-5, tables[t]->name, shape_names[shape]);
                 free(got);
             }
             free(expected);
@@ -378,8 +379,9 @@ static void attention_check(const struct kernels *k, size_t n, size_t reach,
         for (size_t c = 0; c < a->n_heads * d; c++) {
             double want = expected[i * a->n_heads * d + c], got = (double)qkv[i * a->ld + c];
             if (!(fabs(want - got) <= 2e-5 * (double)scale))
-                fail_msg("%s: attention of %zu tokens, reach %zu: token %zu value %zu is %g, not %g",
-                         k->name, n, reach, i, c, got, want);
+                fail_msg(
+                    "%s: attention of %zu tokens, reach %zu: token %zu value %zu is %g, not %g",
+                    k->name, n, reach, i, c, got, want);
         }
     free(expected);
     free(scratch);

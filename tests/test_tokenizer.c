@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "inference/tokenizer_parts.h"
 #include "tests/tokenizer_toy.h"
 
 /* The slow tokenizer: merge_rank and merge_id are [N_TOKENS][N_TOKENS], the list of merges. */
@@ -98,6 +99,23 @@ static size_t slow_added(const struct token *tokens, const char *at, int32_t *id
     return best;
 }
 
+static size_t slow_merge(int32_t *out, size_t n)
+{
+    for (;;) {
+        size_t best = n;
+        for (size_t i = 0; i + 1 < n; i++) {
+            uint32_t rank = merge_rank[out[i]][out[i + 1]];
+            if (rank && (best == n || rank < merge_rank[out[best]][out[best + 1]]))
+                best = i;
+        }
+        if (best == n)
+            return n;
+        out[best] = merge_id[out[best]][out[best + 1]];
+        memmove(out + best + 1, out + best + 2, (n - best - 2) * sizeof(*out));
+        n--;
+    }
+}
+
 /* What stands between two added tokens, spaces replaced. */
 static size_t slow_segment(const struct token *tokens, const char *text, size_t len, int32_t *out)
 {
@@ -117,19 +135,7 @@ static size_t slow_segment(const struct token *tokens, const char *text, size_t 
             out[n++] = t;
         at += step;
     }
-    for (;;) {
-        size_t best = n;
-        for (size_t i = 0; i + 1 < n; i++) {
-            uint32_t rank = merge_rank[out[i]][out[i + 1]];
-            if (rank && (best == n || rank < merge_rank[out[best]][out[best + 1]]))
-                best = i;
-        }
-        if (best == n)
-            return n;
-        out[best] = merge_id[out[best]][out[best + 1]];
-        memmove(out + best + 1, out + best + 2, (n - best - 2) * sizeof(*out));
-        n--;
-    }
+    return slow_merge(out, n);
 }
 
 /* NUL-terminated, valid UTF-8. */
@@ -279,6 +285,55 @@ static void test_spaces(void **state)
     }
 }
 
+/*
+ * Pieces that do not begin as characters: a text can hardly lead to unequal neighbours that make
+ * one token, or to equal pairs found from right to left, and these are where the order is easy to
+ * miss.
+ */
+static void compare_pieces(struct toy *toy, const struct vocab *vocab, uint32_t seed)
+{
+    struct piece *piece;
+    uint32_t random = seed;
+    int32_t ids[60], expected[60];
+
+    assert_int_equal(piece_open(&piece), 0);
+    for (int i = 0; i < 5000; i++) {
+        size_t n = 1 + random_next(&random) % 60, n_expected;
+        struct id_row row = {.ids = ids, .max = 60};
+        uint32_t first = vocab_find(vocab, (const uint8_t *)"aa", 2);
+        uint32_t n_words = 2 + random_next(&random) % 8;
+        for (size_t k = 0; k < n; k++) {
+            uint32_t id = first + random_next(&random) % n_words;
+            const char *text = k % 7 ? toy->tokens[id].text : "a";
+            id = vocab_find(vocab, (const uint8_t *)text, strlen(text));
+            expected[k] = (int32_t)id;
+            assert_int_equal(piece_add(piece, (const uint8_t *)text, strlen(text), id), 0);
+        }
+        n_expected = slow_merge(expected, n);
+        piece_merge(piece, vocab, &row);
+        if (row.n != n_expected || memcmp(ids, expected, row.n * sizeof(*ids)) != 0)
+            fail_msg("seed %u, piece %d: %zu tokens, expected %zu", seed, i, row.n, n_expected);
+    }
+    piece_close(piece);
+}
+
+static void test_merge_order(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 1; seed <= 20; seed++) {
+        struct toy toy;
+        struct vocab vocab;
+        char err[256] = "";
+
+        toy_open(&toy, seed, true);
+        merges_make(toy.tokens);
+        assert_int_equal(vocab_open(&vocab, toy.gguf, err, sizeof(err)), 0);
+        compare_pieces(&toy, &vocab, seed);
+        vocab_close(&vocab);
+        toy_close(&toy);
+    }
+}
+
 /* The real model. */
 struct real {
     struct gguf *gguf;
@@ -406,6 +461,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fast_equals_slow),
         cmocka_unit_test(test_spaces),
+        cmocka_unit_test(test_merge_order),
         cmocka_unit_test(test_reference_ids),
     };
 

@@ -17,6 +17,9 @@ static const char *const added_texts[] = {"\n", "\n\n", "\n\n\n", "<x>", "<xy", 
 static const char *const chars[] = {
     SP,  "a", "b", "c", "<", "x", "y", ">", "\xc3\xa9", "\xe5\xa5\xbd", "\xf0\x9f\x98\x80",
     "[", "]"};
+/* Words that merge with themselves, where the order among equal pairs shows. */
+static const char *const words[] = {"aa",  "aaa", "aaaa", "ab",    "ba",
+                                    "aba", "bab", "abab", "ababab"};
 
 uint32_t random_next(uint32_t *state)
 {
@@ -62,6 +65,8 @@ void toy_tokens_make(struct token tokens[N_TOKENS], uint32_t seed)
     first_char = n;
     for (size_t i = 0; i < sizeof(chars) / sizeof(*chars); i++, n++)
         strcpy(tokens[n].text, chars[i]);
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++, n++)
+        strcpy(tokens[n].text, words[i]);
     while (n < N_TOKENS) {
         const char *l = tokens[first_char + random_next(&seed) % (n - first_char)].text;
         const char *r = tokens[first_char + random_next(&seed) % (n - first_char)].text;

@@ -115,7 +115,8 @@ static int msgpack_refuse(const struct decode *decode, enum walk_fault fault)
         [WALK_CUT] = "the msgpack value ends too early; was it cut on the way?",
         [WALK_COUNT] = "the msgpack value claims more entries or bytes than it has; was it cut on "
                        "the way?",
-        [WALK_BYTE] = "the msgpack value holds the byte 0xc1, which msgpack never uses",
+        [WALK_BYTE] = "the msgpack value holds the byte 0xc1, which msgpack never uses; "
+                      "was it damaged on the way?",
         [WALK_KEY] = "a key of the msgpack map is not a string; name the fields with strings",
         [WALK_TRAILING] = "more bytes follow the msgpack value; send one map in each message",
     };

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <msgpack.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct bytes byte_order_mark_skip(struct bytes value)
@@ -96,9 +97,21 @@ static int too_deep_refuse(const struct decode *decode)
                         CODEC_DEPTH_MAX);
 }
 
+/* jansson reports some failed allocations as bad syntax; a message must not be refused for them. */
+static _Thread_local bool no_memory;
+
+static void *watched_malloc(size_t size)
+{
+    void *out = malloc(size);
+    no_memory |= !out;
+    return out;
+}
+
 static int json_refuse(const struct decode *decode, const json_error_t *error)
 {
     const char *what = "is not JSON";
+    if (no_memory)
+        return -ENOMEM;
     switch (json_error_code(error)) {
     case json_error_out_of_memory:
         return -ENOMEM;
@@ -230,6 +243,8 @@ int codec_json_convert(const struct decode *decode, struct bytes value, bool det
         return too_deep_refuse(decode);
 
     json_error_t error;
+    json_set_alloc_funcs(watched_malloc, free);
+    no_memory = false;
     json_t *root =
         json_loadb(value.ptr, value.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!root)

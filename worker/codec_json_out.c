@@ -74,13 +74,17 @@ static void base64_put(struct writer *writer, struct bytes bytes)
     word_put(writer, "\"");
 }
 
+/* Always with a point or an exponent: without, -0 and 1.0 come back as integers. */
 static void real_put(struct writer *writer, double value, int digits)
 {
     char text[NUMBER_ROOM];
-    if (isfinite(value))
-        writer_put(writer, text, (size_t)snprintf(text, sizeof text, "%.*g", digits, value));
-    else
+    if (!isfinite(value)) {
         word_put(writer, "null");
+        return;
+    }
+    writer_put(writer, text, (size_t)snprintf(text, sizeof text, "%.*g", digits, value));
+    if (!strpbrk(text, ".e"))
+        word_put(writer, ".0");
 }
 
 /* 15 digits are what people wrote; 17 bring any double back exactly. */

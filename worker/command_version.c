@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
-#include <yaml.h>
 
 #include "connectors/connector.h"
 #include "worker/command.h"
@@ -43,9 +42,8 @@ static void print_names(bool json, bool is_source)
 static void print_json(void)
 {
     printf("{\"version\": \"%s\", \"architecture\": \"%s\", \"compiler\": \"%s\", "
-           "\"sanitizer\": \"%s\", \"libuv\": \"%s\", \"libyaml\": \"%s\", \"sources\": [",
-           EMBEDMILL_VERSION, ARCHITECTURE, __VERSION__, SANITIZER, uv_version_string(),
-           yaml_get_version_string());
+           "\"sanitizer\": \"%s\", \"libuv\": \"%s\", \"sources\": [",
+           EMBEDMILL_VERSION, ARCHITECTURE, __VERSION__, SANITIZER, uv_version_string());
     print_names(true, true);
     printf("], \"sinks\": [");
     print_names(true, false);
@@ -55,8 +53,8 @@ static void print_json(void)
 static void print_lines(void)
 {
     printf("embedmill %s\n", EMBEDMILL_VERSION);
-    printf("built for %s with %s, sanitizer: %s\n", ARCHITECTURE, __VERSION__, SANITIZER);
-    printf("libuv %s, libyaml %s\n", uv_version_string(), yaml_get_version_string());
+    printf("built for %s with compiler %s, sanitizer: %s\n", ARCHITECTURE, __VERSION__, SANITIZER);
+    printf("libuv %s\n", uv_version_string());
     printf("sources: ");
     print_names(false, true);
     printf("\nsinks: ");

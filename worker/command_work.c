@@ -51,12 +51,12 @@ static int choice(const struct settings *settings, const char *name)
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {
     (void)ctx;
-    bool is_source = strcmp(side, "source") == 0;
+    bool is_input = strcmp(side, "input") == 0;
     if (state == LINK_UP)
-        log_event(LOG_INFO, is_source ? "source is up" : "sink is up",
+        log_event(LOG_INFO, is_input ? "source is up" : "sink is up",
                   LOG_TEXT("why", why ? why : ""));
     else
-        log_event(LOG_WARN, is_source ? "source waits" : "sink waits",
+        log_event(LOG_WARN, is_input ? "source waits" : "sink waits",
                   LOG_TEXT("why", why ? why : ""));
 }
 
@@ -327,8 +327,10 @@ static int run_configured(const struct work *work, const struct options *options
     const struct settings *settings = options_settings(options);
     if (!settings_text(settings, "source") || !settings_text(settings, "sink"))
         return fail(work, COMMAND_CONFIG, "expected a --source and a --sink");
-    log_open((enum log_level)choice(settings, "log_level"),
-             (enum log_format)choice(settings, "log_format"), STDERR_FILENO);
+    enum log_level level = (enum log_level)choice(settings, "log_level");
+    if (choice(settings, "progress") == 1 && level > LOG_INFO)
+        level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
+    log_open(level, (enum log_format)choice(settings, "log_format"), STDERR_FILENO);
     int code = run(work, settings);
     log_close();
     return code;

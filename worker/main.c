@@ -1,6 +1,8 @@
 /*
  * main.c: from the name of a command to its exit code; the one place that exits.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,8 +31,21 @@ static int finish(int code)
     return code;
 }
 
+/*
+ * A descriptor below 3 that came closed would be given to the next file or socket opened, and
+ * results would be written into it. It is taken up in the mode it cannot be used in, so that using
+ * it is the error it was before.
+ */
+static void keep_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
+    keep_standard_descriptors();
     const char *command = argc > 1 ? argv[1] : "";
     if (strcmp(command, "run") == 0)
         return finish(command_run(argc - 2, argv + 2, leave));

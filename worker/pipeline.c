@@ -132,6 +132,12 @@ static struct batch *take_in_hand(struct pipeline *p)
     return p->in_hand;
 }
 
+/* What is in a batch, in texts; a message that brings none takes the room of one all the same. */
+static size_t load_of(const struct batch *batch)
+{
+    return batch->n_texts > batch->n_entries ? batch->n_texts : batch->n_entries;
+}
+
 /* Decode what waits into batches, as long as there are any; full ones go. */
 static void fill(struct pipeline *p)
 {
@@ -142,9 +148,7 @@ static void fill(struct pipeline *p)
             return fail_memory(p);
         batch_count(batch);
         p->stats.inflight_texts += entry->request.n_items;
-        if (batch->n_texts >= p->options.batch_texts ||
-            batch->text_bytes >= p->options.batch_bytes ||
-            batch->n_entries >= p->options.batch_texts) /* all dead letters: full as well */
+        if (load_of(batch) >= p->options.batch_texts || batch->text_bytes >= p->options.batch_bytes)
             dispatch(p, TRIGGER_FULL);
     }
 }
@@ -333,30 +337,24 @@ static void on_published(void *ctx, struct record *record, enum published how)
 /* 4. What keeps it going. */
 
 /*
- * Ask the source for what the batches can still take. How many texts a message holds is known
- * only afterwards, so the last batch is the measure. Never more than one batch's worth at a time:
- * what is read ahead is kept from other workers.
+ * Ask the source for what the batches can still take; while anything waits in the backlog there is
+ * no such batch. How many texts a message holds is known only afterwards, so the last batch is the
+ * measure. Never more than one batch's worth at a time: what is read ahead is kept from other
+ * workers.
  */
 static void grant(struct pipeline *p)
 {
     const struct pipeline_options *o = &p->options;
-    size_t n = 0, n_bytes = 0;
-    if (p->phase == RUNNING) {
-        size_t texts = p->spare.n * o->batch_texts, bytes = p->spare.n * o->batch_bytes;
-        if (p->in_hand) { /* never full: it would have gone */
-            texts += o->batch_texts - p->in_hand->n_texts;
-            bytes += o->batch_bytes - p->in_hand->text_bytes;
-        }
-        size_t each = p->texts_per_message;
-        size_t most = ((texts < o->batch_texts ? texts : o->batch_texts) + each - 1) / each;
-        size_t room = (texts + each - 1) / each;
-        n = room > p->backlog.n ? room - p->backlog.n : 0;
-        n = n < most ? n : most;
-        n_bytes = bytes > p->backlog.n_bytes ? bytes - p->backlog.n_bytes : 0;
-        n_bytes = n_bytes < o->batch_bytes ? n_bytes : o->batch_bytes;
-        if (n == 0 || n_bytes == 0)
-            n = n_bytes = 0;
+    size_t n_texts = 0, n_bytes = 0;
+    if (p->phase == RUNNING && p->in_hand) { /* never full: it would have gone */
+        n_texts = o->batch_texts - load_of(p->in_hand);
+        n_bytes = o->batch_bytes - p->in_hand->text_bytes;
     }
+    if (p->phase == RUNNING && p->spare.n) {
+        n_texts = o->batch_texts;
+        n_bytes = o->batch_bytes;
+    }
+    size_t n = (n_texts + p->texts_per_message - 1) / p->texts_per_message;
     if (n == p->granted && n_bytes == p->granted_bytes)
         return;
     p->granted = n;

@@ -76,7 +76,8 @@ struct pipeline;
 /* why the pipeline ended */
 enum pipeline_end {
     PIPELINE_DRAINED,  /* asked to stop, or the source ended; everything taken was finished */
-    PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked */
+    PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked. Slices that
+                          are being embedded are waited for, which can take seconds more */
     PIPELINE_FAILED,   /* a source or sink is gone for good, or memory; see pipeline_failure */
 };
 

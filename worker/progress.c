@@ -103,7 +103,7 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         n_batches += stats->batches[i];
     log_event(
         LOG_INFO, msg, LOG_INTEGER("texts", stats->texts),
-        LOG_INTEGER("total", progress->options.total_texts),
+
         LOG_INTEGER("messages", stats->messages), LOG_INTEGER("tokens", stats->tokens),
         LOG_REAL("texts_per_second", texts), LOG_REAL("tokens_per_second", tokens),
         LOG_INTEGER("inflight", stats->inflight_texts),

@@ -1,0 +1,50 @@
+/*
+ * redis.h: the Redis Streams connector, for the registry and among its own files.
+ *
+ * Owns:    the redis.* options (one table for source and sink) and the settings read from them.
+ * Refuses: everything the wire does; see redis_link.h, redis_source.h, redis_sink.c.
+ * Threads: the loop thread.
+ */
+#ifndef REDIS_H
+#define REDIS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connectors/connector.h"
+#include "connectors/redis_url.h"
+
+extern const struct source_ops redis_source_ops;
+extern const struct sink_ops redis_sink_ops;
+
+extern const struct option redis_options[];
+
+enum redis_output { REDIS_OUTPUT_STREAM, REDIS_OUTPUT_KEY, REDIS_OUTPUT_HASH };
+
+/* What the options say. Texts are owned. */
+struct redis_config {
+    struct redis_url url, output_url;
+    char *stream, *group;
+    char *consumer; /* NULL: not named by the user */
+    char *body;     /* NULL: `body`, else `text` */
+    uint64_t claim_idle_ms, timeout_ms;
+    enum redis_output output;
+    char *output_stream, *output_prefix, *dead_letters;
+    uint64_t maxlen, expire_ms;
+};
+
+/* 0; -EINVAL with a sentence; -ENOMEM. Nothing to clear on failure. */
+int redis_config_read(struct redis_config *out, const struct settings *settings, char *err,
+                      size_t err_size);
+void redis_config_clear(struct redis_config *config); /* zeroed ones are fine */
+
+/*
+ * The name of this worker in its group: the host's name and the lowest number no other living
+ * worker of this machine holds ("mill-1"). It is the same again after a crash, so what was pending
+ * is found at once, and two workers never share one. *lock: a descriptor that holds the number
+ * until it is closed, -1 when names cannot be held (then the name ends in the process id).
+ */
+int redis_consumer_name(const struct redis_config *config, char **out, int *lock);
+
+#endif

@@ -1,0 +1,73 @@
+/*
+ * redis_reply.h: what replies mean and how commands are put together.
+ *
+ * Owns:    the one table that says what to do about an error reply, entry ids, argument lists.
+ * Refuses: connections.
+ * Threads: no state.
+ */
+#ifndef REDIS_REPLY_H
+#define REDIS_REPLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <hiredis/hiredis.h>
+
+#include "connectors/connector.h"
+
+/* What to do about an error reply. */
+enum redis_remedy {
+    REMEDY_RETRY,     /* the same again on this connection, after a pause */
+    REMEDY_RECONNECT, /* this server cannot serve us now; connect anew (a name may have moved) */
+    REMEDY_GROUP,     /* the consumer group is gone: make it again */
+    REMEDY_SCRIPT,    /* the script cache is empty: send the script itself */
+    REMEDY_TOO_LARGE, /* this value can never be written */
+    REMEDY_FATAL,     /* can never work as configured; advice says what to do */
+};
+
+struct redis_fault {
+    enum redis_remedy remedy;
+    const char *advice; /* what to do about it, for people; never NULL */
+};
+
+/* text: of an error reply ("LOADING Redis is ..."). Knows codes quoted by "ERR Error running
+ * script" too. Anything unknown is retried: a message is never failed for it. */
+struct redis_fault redis_fault_find(const char *text);
+
+struct redis_id {
+    uint64_t ms, seq;
+};
+
+/* "1700000000000-0"; false when it is none. */
+bool redis_id_parse(struct redis_id *out, const char *text, size_t len);
+int redis_id_compare(struct redis_id a, struct redis_id b);
+#define REDIS_ID_SIZE 42 /* 20 digits, dash, 20 digits, NUL */
+size_t redis_id_print(struct redis_id id, char out[REDIS_ID_SIZE]);
+
+/* Element i of an array reply, NULL when there is none. */
+const redisReply *redis_reply_at(const redisReply *reply, size_t i);
+bool redis_reply_is_text(const redisReply *reply); /* bulk or status, str set */
+bool redis_reply_is_array(const redisReply *reply);
+
+/* Arguments of one command, borrowed but for numbers. Zero-initialise to open. A failed add is
+ * remembered in `failed`, so that only the end needs a check. */
+struct redis_args {
+    struct bytes *items;
+    size_t n, room;
+    char numbers[8][24];
+    size_t n_numbers;
+    bool failed;
+};
+
+void redis_args_reset(struct redis_args *args);
+void redis_args_close(struct redis_args *args);
+void redis_args_add(struct redis_args *args, struct bytes item);
+void redis_args_text(struct redis_args *args, const char *text); /* must outlive the send */
+void redis_args_number(struct redis_args *args, uint64_t number);
+
+static inline struct bytes bytes_of(const char *text)
+{
+    return (struct bytes){text, __builtin_strlen(text)};
+}
+
+#endif

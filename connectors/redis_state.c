@@ -1,0 +1,56 @@
+/*
+ * redis_state.c: see redis_state.h.
+ *
+ * Threads: the loop thread.
+ */
+#include "connectors/redis_state.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+void redis_state_open(struct redis_state *state, unsigned parts,
+                      void (*on_state)(void *ctx, enum link_state state, const char *why),
+                      void *ctx)
+{
+    *state = (struct redis_state){.on_state = on_state, .ctx = ctx, .troubles = parts};
+}
+
+void redis_state_wait(struct redis_state *state, unsigned part, const char *why)
+{
+    bool is_news = !state->told || state->up || strcmp(state->why, why) != 0;
+
+    state->troubles |= part;
+    state->told = true;
+    state->up = false;
+    if (!is_news)
+        return;
+    snprintf(state->why, sizeof(state->why), "%s", why);
+    state->on_state(state->ctx, LINK_WAIT, state->why);
+}
+
+void redis_state_good(struct redis_state *state, unsigned part)
+{
+    state->troubles &= ~part;
+    if (state->troubles || (state->told && state->up))
+        return;
+    state->told = true;
+    state->up = true;
+    state->on_state(state->ctx, LINK_UP, "connected");
+}
+
+uint64_t redis_backoff_next(struct redis_backoff *backoff)
+{
+    unsigned shift = backoff->attempts < 16 ? backoff->attempts : 16;
+    uint64_t pause = (uint64_t)REDIS_BACKOFF_FIRST_MS << shift;
+
+    if (!backoff->random)
+        backoff->random = uv_hrtime() ^ (uint64_t)getpid() << 32 ^ (uintptr_t)backoff;
+    backoff->random ^= backoff->random << 13;
+    backoff->random ^= backoff->random >> 7;
+    backoff->random ^= backoff->random << 17;
+    backoff->attempts++;
+    if (pause > REDIS_BACKOFF_MAX_MS)
+        pause = REDIS_BACKOFF_MAX_MS;
+    return pause / 2 + backoff->random % (pause / 2 + 1);
+}

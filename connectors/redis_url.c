@@ -1,0 +1,233 @@
+/*
+ * redis_url.c: see redis_url.h.
+ *
+ * Owns:    the grammar of the URL.
+ * Refuses: anything it does not know, in a sentence that repeats no part of the userinfo.
+ * Threads: no state.
+ */
+#include "connectors/redis_url.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define URL_FORM "expected redis://[user[:password]@]host[:port][/db] or unix:///path"
+
+static int refuse(char *err, size_t err_size, const char *what)
+{
+    snprintf(err, err_size, "%s; " URL_FORM, what);
+    return -EINVAL;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* A percent-decoded copy of [from, from + len). */
+static int decode(char **out, const char *from, size_t len)
+{
+    char *text = malloc(len + 1);
+    size_t n = 0;
+
+    if (!text)
+        return -ENOMEM;
+    for (size_t i = 0; i < len; i++) {
+        char c = from[i];
+        if (c == '%') {
+            int high = i + 2 < len ? hex_digit(from[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(from[i + 2]) : -1;
+            c = low >= 0 ? (char)(high * 16 + low) : '\0';
+            if (!c)
+                goto fail;
+            i += 2;
+        }
+        text[n++] = c;
+    }
+    text[n] = '\0';
+    *out = text;
+    return 0;
+fail:
+    free(text);
+    return -EINVAL;
+}
+
+/* A decimal number within [low, high] that fills the text; -1 when it is none. */
+static int number(const char *from, size_t len, int low, int high)
+{
+    long value = 0;
+
+    if (len == 0 || len > 9)
+        return -1;
+    for (size_t i = 0; i < len; i++) {
+        if (from[i] < '0' || from[i] > '9')
+            return -1;
+        value = value * 10 + (from[i] - '0');
+    }
+    return value >= low && value <= high ? (int)value : -1;
+}
+
+/* user:password, :password or user before the '@'. */
+static int parse_userinfo(struct redis_url *url, const char *from, size_t len)
+{
+    const char *colon = memchr(from, ':', len);
+    size_t user_len = colon ? (size_t)(colon - from) : len;
+    int rc = 0;
+
+    if (user_len)
+        rc = decode(&url->user, from, user_len);
+    if (rc == 0 && colon && len > user_len + 1)
+        rc = decode(&url->password, colon + 1, len - user_len - 1);
+    return rc;
+}
+
+static int parse_host(struct redis_url *url, const char *from, size_t len, char *err,
+                      size_t err_size)
+{
+    const char *port = NULL, *host = from;
+    size_t host_len = len;
+
+    if (len && from[0] == '[') {
+        const char *end = memchr(from, ']', len);
+        if (!end)
+            return refuse(err, err_size, "an IPv6 address lacks its closing ]");
+        host = from + 1;
+        host_len = (size_t)(end - host);
+        if (end + 1 < from + len) {
+            if (end[1] != ':')
+                return refuse(err, err_size, "only :port may follow the ] of an IPv6 address");
+            port = end + 2;
+        }
+    } else {
+        const char *colon = memchr(from, ':', len);
+        if (colon && memchr(colon + 1, ':', (size_t)(from + len - colon - 1)))
+            return refuse(err, err_size, "an IPv6 address must stand in [brackets]");
+        if (colon) {
+            host_len = (size_t)(colon - from);
+            port = colon + 1;
+        }
+    }
+    if (host_len == 0)
+        return refuse(err, err_size, "the host is missing");
+    url->port = port ? number(port, (size_t)(from + len - port), 1, 65535) : 6379;
+    if (url->port < 0)
+        return refuse(err, err_size, "the port is not a number from 1 to 65535");
+    int rc = decode(&url->host, host, host_len);
+    return rc == -EINVAL ? refuse(err, err_size, "the host has a bad %-escape") : rc;
+}
+
+/* [user[:password]@]host[:port][/db] */
+static int parse_tcp(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "/?#");
+    const char *tail = rest + len;
+
+    if (*tail == '/')
+        tail++;
+    if (strpbrk(tail, "?#"))
+        return refuse(err, err_size, "? and # options are not known in a redis:// URL");
+    if (*tail && (url->db = number(tail, strlen(tail), 0, 999999999)) < 0)
+        return refuse(err, err_size, "the database after / is not a number");
+    return parse_host(url, rest, len, err, err_size);
+}
+
+/* /path[?db=N] */
+static int parse_unix(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "?#");
+    const char *tail = rest + len;
+
+    if (rest[0] != '/' || len < 2)
+        return refuse(err, err_size, "the path of a unix:// URL must be absolute");
+    if (*tail) {
+        if (strncmp(tail, "?db=", 4) != 0)
+            return refuse(err, err_size, "a unix:// URL knows the option ?db=N only");
+        if ((url->db = number(tail + 4, strlen(tail + 4), 0, 999999999)) < 0)
+            return refuse(err, err_size, "the database after ?db= is not a number");
+    }
+    int rc = decode(&url->path, rest, len);
+    if (rc == -EINVAL)
+        return refuse(err, err_size, "the path has a bad %-escape");
+    if (rc == 0 && strlen(url->path) >= 108) /* sizeof(sockaddr_un.sun_path) */
+        return refuse(err, err_size, "the path of the unix socket is longer than 107 bytes");
+    return rc;
+}
+
+int redis_url_parse(struct redis_url *out, const char *text, char *err, size_t err_size)
+{
+    struct redis_url url = {0};
+    bool is_unix = strncasecmp(text, "unix://", 7) == 0;
+    const char *rest, *at;
+    int rc;
+
+    if (strncasecmp(text, "rediss://", 9) == 0) {
+        snprintf(err, err_size,
+                 "rediss:// (TLS) is not built into this program; use redis:// through a TLS "
+                 "tunnel such as stunnel, or a private network");
+        return -EINVAL;
+    }
+    if (!is_unix && strncasecmp(text, "redis://", 8) != 0)
+        return refuse(err, err_size, "not a Redis URL");
+    rest = text + (is_unix ? 7 : 8);
+    /* A '/' in a password must be written %2F, so the userinfo ends before the first one. */
+    at = NULL;
+    for (const char *p = rest; *p && !strchr("/?#", *p); p++)
+        if (*p == '@')
+            at = p;
+    if (at) {
+        rc = parse_userinfo(&url, rest, (size_t)(at - rest));
+        if (rc == -EINVAL)
+            rc = refuse(err, err_size, "the user or password has a bad %-escape");
+        if (rc)
+            goto fail;
+        rest = at + 1;
+    }
+    rc = is_unix ? parse_unix(&url, rest, err, err_size) : parse_tcp(&url, rest, err, err_size);
+    if (rc == 0 && url.user && !url.password)
+        rc = refuse(err, err_size, "there is a user but no password");
+    if (rc)
+        goto fail;
+    *out = url;
+    return 0;
+fail:
+    if (rc == -ENOMEM)
+        snprintf(err, err_size, "out of memory");
+    redis_url_clear(&url);
+    return rc;
+}
+
+void redis_url_clear(struct redis_url *url)
+{
+    free(url->host);
+    free(url->path);
+    free(url->user);
+    free(url->password);
+    *url = (struct redis_url){0};
+}
+
+bool redis_url_same(const struct redis_url *a, const struct redis_url *b)
+{
+    if (a->db != b->db || !a->host != !b->host)
+        return false;
+    if (a->host)
+        return a->port == b->port && strcasecmp(a->host, b->host) == 0;
+    return strcmp(a->path, b->path) == 0;
+}
+
+void redis_url_print(const struct redis_url *url, char *out, size_t size)
+{
+    if (!url->host)
+        snprintf(out, size, "%s/%d", url->path, url->db);
+    else if (strchr(url->host, ':'))
+        snprintf(out, size, "[%s]:%d/%d", url->host, url->port, url->db);
+    else
+        snprintf(out, size, "%s:%d/%d", url->host, url->port, url->db);
+}
