@@ -17,9 +17,11 @@
 #include "connectors/redis_reply.h"
 #include "connectors/redis_state.h"
 
-#define READ_SIZE    65536
-#define GRACE_MS     200 /* after a stall of our own, what has arrived is read first */
-#define RETRY_PHRASE "trying again, at most 10 s apart"
+#define READ_SIZE       65536
+#define GRACE_MS        200  /* after a stall of our own, what has arrived is read first */
+#define SETTLE_MS       1000 /* a connection that lasts so long is a good one */
+#define PROVEN_ATTEMPTS 3    /* backoff after one that worked and did not last: below 1 s */
+#define RETRY_PHRASE    "trying again, at most 10 s apart"
 
 enum link_phase {
     PHASE_WAIT, /* until the backoff has passed */
@@ -63,10 +65,12 @@ struct redis_link {
     uint64_t timeout_ms;
     char name[128], where[200];
     enum link_phase phase;
-    uv_timer_t timer;
+    uv_timer_t timer, settle_timer;
     size_t n_handles; /* the timer's and those of all connections not yet closed */
     struct redis_backoff backoff;
-    bool proven, flaky; /* since ready: a command did its work; the time before: none did */
+    bool proven;  /* a command did its work since it was ready */
+    bool settled; /* ready for a while, and answering */
+    bool flaky;   /* the connection before this one was lost before it had settled */
     struct connection *conn;
     struct resolve *resolve;
     struct addrinfo *addresses, *next_address;
@@ -144,7 +148,11 @@ static void link_lost(struct redis_link *link, const char *why)
     if (link->phase >= PHASE_FAILED)
         return;
     snprintf(text, sizeof(text), "redis %s: %.230s; " RETRY_PHRASE, link->where, why);
-    link->flaky = link->phase == PHASE_READY && !link->proven;
+    link->flaky = link->phase == PHASE_READY && !link->settled;
+    if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
+        link->backoff.attempts = PROVEN_ATTEMPTS;
+    link->proven = link->settled = false;
+    uv_timer_stop(&link->settle_timer);
     link->phase = PHASE_WAIT;
     link_forget_addresses(link);
     link_detach(link);
@@ -161,6 +169,7 @@ static void link_failed(struct redis_link *link, int err, const char *why)
     snprintf(text, sizeof(text), "redis %s: %.300s", link->where, why);
     link->phase = PHASE_FAILED;
     uv_timer_stop(&link->timer);
+    uv_timer_stop(&link->settle_timer);
     link_forget_addresses(link);
     link_detach(link);
     if (link->phase == PHASE_FAILED)
@@ -326,10 +335,25 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 
 enum hello_step { HELLO_AUTH, HELLO_SELECT, HELLO_OPTIONAL, HELLO_ID, HELLO_PING };
 
+static void on_settle(uv_timer_t *timer)
+{
+    struct redis_link *link = timer->data;
+    bool was_flaky = link->flaky;
+
+    if (!link->proven && redis_wire_oldest(&link->conn->wire))
+        return; /* not one answer yet; looked at again */
+    uv_timer_stop(timer);
+    link->settled = true;
+    link->flaky = false;
+    link->backoff.attempts = 0;
+    if (was_flaky)
+        link->events->on_good(link->ctx);
+}
+
 static void link_is_ready(struct redis_link *link)
 {
     link->phase = PHASE_READY;
-    link->proven = false;
+    uv_timer_start(&link->settle_timer, on_settle, SETTLE_MS, SETTLE_MS);
     link_forget_addresses(link);
     uv_timer_stop(&link->timer);
     if (!link->flaky)
@@ -588,7 +612,9 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
         link->name[i] = options->name[i] > ' ' && options->name[i] <= '~' ? options->name[i] : '_';
     uv_timer_init(loop, &link->timer);
     link->timer.data = link;
-    link->n_handles = 1;
+    uv_timer_init(loop, &link->settle_timer);
+    link->settle_timer.data = link;
+    link->n_handles = 2;
     uv_timer_start(&link->timer, on_wait_over, 0, 0);
     *out = link;
     return 0;
@@ -615,12 +641,7 @@ size_t redis_link_backlog(const struct redis_link *link)
 
 void redis_link_good(struct redis_link *link)
 {
-    link->backoff.attempts = 0;
     link->proven = true;
-    if (link->flaky) {
-        link->flaky = false;
-        link->events->on_good(link->ctx);
-    }
 }
 
 void redis_link_drop(struct redis_link *link, const char *why)
@@ -643,4 +664,5 @@ void redis_link_close(struct redis_link *link, void (*closed)(void *ctx), void *
     link_forget_addresses(link);
     link_detach(link);
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&link->settle_timer, on_timer_closed);
 }
