@@ -43,13 +43,13 @@ struct header {
 /* One input message. All bytes live until the message is acked or released. */
 struct message {
     struct source *source;
-    struct bytes key;              /* Kafka's record key; absent on Redis */
-    struct bytes value;            /* the payload; absent: tombstone, or the body field is missing */
-    const struct header *headers;  /* [n_headers] what else came with it: headers, other fields */
+    struct bytes key;             /* Kafka's record key; absent on Redis */
+    struct bytes value;           /* the payload; absent: tombstone, or the body field is missing */
+    const struct header *headers; /* [n_headers] what else came with it: headers, other fields */
     size_t n_headers;
-    struct bytes position;         /* printable, names it for good: "texts 1700000000000-0" */
-    int64_t timestamp_ms;          /* Unix time of the message, -1 when unknown */
-    uint32_t deliveries;           /* 1 the first time; more after a crash or a claim */
+    struct bytes position; /* printable, names it for good: "texts 1700000000000-0" */
+    int64_t timestamp_ms;  /* Unix time of the message, -1 when unknown */
+    uint32_t deliveries;   /* 1 the first time; more after a crash or a claim */
 };
 
 enum link_state {
@@ -105,13 +105,13 @@ struct part {
 };
 
 struct record {
-    struct message *origin;       /* borrowed until on_published */
-    const struct part *parts;     /* [n_parts], at least 1 */
+    struct message *origin;   /* borrowed until on_published */
+    const struct part *parts; /* [n_parts], at least 1 */
     size_t n_parts;
     const struct header *headers; /* [n_headers] to store beside the value, in order */
     size_t n_headers;
-    const char *dead_code;        /* NULL: an output. Else a dead letter: stable code ... */
-    const char *dead_reason;      /* ... and a sentence; parts[0].value is the original payload */
+    const char *dead_code;   /* NULL: an output. Else a dead letter: stable code ... */
+    const char *dead_reason; /* ... and a sentence; parts[0].value is the original payload */
 };
 
 enum sink_layout { SINK_PER_MESSAGE, SINK_PER_TEXT };
@@ -119,7 +119,8 @@ enum sink_layout { SINK_PER_MESSAGE, SINK_PER_TEXT };
 /* How publishing one record ended. */
 enum published {
     PUBLISHED,           /* confirmed by the broker; the pipeline acks the origin */
-    PUBLISHED_AND_ACKED, /* confirmed, and the origin acked in the same atomic step */
+    PUBLISHED_AND_ACKED, /* confirmed, and the origin acked in the same atomic step; the sink takes
+                            the origin */
     PUBLISH_NOT_OURS,    /* atomic step found the message finished or claimed by another worker:
                             nothing was written; the pipeline releases the origin */
     PUBLISH_TOO_LARGE,   /* can never be written at this size; the pipeline dead-letters it */

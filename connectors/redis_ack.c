@@ -3,7 +3,7 @@
  *
  * Owns:    entries the pipeline is done with until the server has confirmed it: many ids in one
  *          XACK, one XACK at a time, sent again after a lost connection.
- * Refuses: acks that the sink's script has made already (entry->finished).
+ * Refuses: acks that the sink's script has made already; those entries are released by the sink.
  * Threads: the loop thread.
  * Why:     an entry stays in the table until then, so that a reconnect in between does not offer it
  *          to the pipeline a second time.

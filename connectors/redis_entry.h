@@ -20,7 +20,6 @@ struct redis_entry {
     struct bytes id_text;       /* the tail of message.position, NUL-terminated */
     const struct bytes *fields; /* [2 * n_fields] names and values as they stand in the stream */
     size_t n_fields, size;      /* size: bytes of the fields, for credit */
-    bool finished;              /* acked by the sink's atomic step: no XACK is owed */
 };
 
 /*

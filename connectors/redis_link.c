@@ -6,7 +6,7 @@
  * Refuses: to free anything libuv still knows: memory goes in close callbacks only.
  * Threads: the loop thread.
  */
-#include "connectors/redis_link.h"
+#include "connectors/redis_link_parts.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -15,73 +15,14 @@
 #include <string.h>
 
 #include "connectors/redis_reply.h"
-#include "connectors/redis_state.h"
 
-#define READ_SIZE       65536
 #define GRACE_MS        200  /* after a stall of our own, what has arrived is read first */
 #define SETTLE_MS       1000 /* a connection that lasts so long is a good one */
 #define PROVEN_ATTEMPTS 3    /* backoff after one that worked and did not last: below 1 s */
 #define RETRY_PHRASE    "trying again, at most 10 s apart"
 
-enum link_phase {
-    PHASE_WAIT, /* until the backoff has passed */
-    PHASE_RESOLVE,
-    PHASE_CONNECT,
-    PHASE_HELLO,
-    PHASE_READY,
-    PHASE_FAILED,
-    PHASE_CLOSING,
-};
-
-struct connection {
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } uv;
-    struct redis_link *link;
-    bool alive; /* the link's current one */
-    uv_connect_t connect;
-    uv_write_t write;
-    bool writing;
-    struct redis_wire wire;
-    uint64_t active_ms; /* when bytes last moved */
-    size_t unsent;      /* bytes libuv still had, when last looked at */
-    bool warned;        /* silent already once; the grace runs */
-    char in[READ_SIZE];
-};
-
-struct resolve {
-    uv_getaddrinfo_t req;
-    struct redis_link *link; /* NULL: given up */
-};
-
-struct redis_link {
-    uv_loop_t *loop;
-    const struct redis_url *url;
-    const struct redis_link_events *events;
-    void *ctx;
-    uint64_t timeout_ms;
-    char name[128], where[200];
-    enum link_phase phase;
-    uv_timer_t timer, settle_timer;
-    size_t n_handles; /* the timer's and those of all connections not yet closed */
-    struct redis_backoff backoff;
-    bool proven;  /* a command did its work since it was ready */
-    bool settled; /* ready for a while, and answering */
-    bool flaky;   /* the connection before this one was lost before it had settled */
-    struct connection *conn;
-    struct resolve *resolve;
-    struct addrinfo *addresses, *next_address;
-    uint64_t client_id;
-    void (*closed)(void *ctx);
-    void *closed_ctx;
-};
-
 static void link_start(struct redis_link *link);
 static void link_connect_next(struct redis_link *link, const char *why);
-static void hello_send(struct redis_link *link);
 
 /* ---- the end of things */
 
@@ -141,7 +82,7 @@ static void on_wait_over(uv_timer_t *timer)
 }
 
 /* This attempt or connection is over; the next one comes after a pause. */
-static void link_lost(struct redis_link *link, const char *why)
+void redis_link_lost(struct redis_link *link, const char *why)
 {
     char text[480];
 
@@ -162,7 +103,7 @@ static void link_lost(struct redis_link *link, const char *why)
     link->events->on_lost(link->ctx, text);
 }
 
-static void link_failed(struct redis_link *link, int err, const char *why)
+void redis_link_fail(struct redis_link *link, int err, const char *why)
 {
     char text[520];
 
@@ -202,7 +143,7 @@ static void on_written(uv_write_t *req, int status)
     if (!conn->alive)
         return;
     if (status < 0) {
-        link_lost(conn->link, uv_strerror(status));
+        redis_link_lost(conn->link, uv_strerror(status));
         return;
     }
     conn->active_ms = uv_now(conn->link->loop);
@@ -211,8 +152,8 @@ static void on_written(uv_write_t *req, int status)
 
 static void watch_silence(struct redis_link *link);
 
-static int link_command(struct redis_link *link, const struct bytes *args, size_t n,
-                        struct redis_due due)
+int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
+                       struct redis_due due)
 {
     struct connection *conn = link->conn;
 
@@ -230,7 +171,7 @@ int redis_link_send(struct redis_link *link, const struct bytes *args, size_t n,
 {
     if (link->phase != PHASE_READY)
         return -ENOTCONN;
-    return link_command(link, args, n, (struct redis_due){cb, arg, 0, extra_ms});
+    return redis_link_command(link, args, n, (struct redis_due){cb, arg, 0, extra_ms});
 }
 
 /* ---- silence */
@@ -268,7 +209,7 @@ static void watch_silence(struct redis_link *link)
     } else {
         char why[96];
         snprintf(why, sizeof(why), "no answer for %llu ms", (unsigned long long)limit);
-        link_lost(link, why);
+        redis_link_lost(link, why);
     }
 }
 
@@ -289,7 +230,7 @@ static void link_reply(struct connection *conn, const redisReply *reply)
 
     if (!redis_wire_oldest(&conn->wire)) {
         bool is_error = reply->type == REDIS_REPLY_ERROR;
-        link_lost(link, is_error ? reply->str : "a reply nobody asked for");
+        redis_link_lost(link, is_error ? reply->str : "a reply nobody asked for");
         return;
     }
     struct redis_due due = redis_wire_take(&conn->wire);
@@ -309,19 +250,19 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
         return;
     if (nread < 0) {
         bool is_end = nread == UV_EOF;
-        link_lost(conn->link,
-                  is_end ? "the server closed the connection" : uv_strerror((int)nread));
+        redis_link_lost(conn->link,
+                        is_end ? "the server closed the connection" : uv_strerror((int)nread));
         return;
     }
     conn->active_ms = uv_now(conn->link->loop);
     conn->warned = false;
     if (redisReaderFeed(conn->wire.reader, buf->base, (size_t)nread) != REDIS_OK) {
-        link_lost(conn->link, "no memory for a reply");
+        redis_link_lost(conn->link, "no memory for a reply");
         return;
     }
     while (conn->alive) {
         if (redisReaderGetReply(conn->wire.reader, &reply) != REDIS_OK) {
-            link_lost(conn->link, "what it sends is not the Redis protocol");
+            redis_link_lost(conn->link, "what it sends is not the Redis protocol");
             return;
         }
         if (!reply)
@@ -331,9 +272,7 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
     }
 }
 
-/* ---- hello: AUTH, SELECT, name, PING */
-
-enum hello_step { HELLO_AUTH, HELLO_SELECT, HELLO_OPTIONAL, HELLO_ID, HELLO_PING };
+/* ---- ready */
 
 static void on_settle(uv_timer_t *timer)
 {
@@ -350,7 +289,7 @@ static void on_settle(uv_timer_t *timer)
         link->events->on_good(link->ctx);
 }
 
-static void link_is_ready(struct redis_link *link)
+void redis_link_serve(struct redis_link *link)
 {
     link->phase = PHASE_READY;
     uv_timer_start(&link->settle_timer, on_settle, SETTLE_MS, SETTLE_MS);
@@ -362,87 +301,6 @@ static void link_is_ready(struct redis_link *link)
         link->events->on_ready(link->ctx);
 }
 
-static void hello_refused(struct redis_link *link, const char *text)
-{
-    struct redis_fault fault = redis_fault_find(text);
-    char why[300];
-
-    snprintf(why, sizeof(why), "%.120s (%s)", text, fault.advice);
-    if (fault.remedy == REMEDY_FATAL)
-        link_failed(link, -EACCES, why);
-    else
-        link_lost(link, why);
-}
-
-static void on_hello(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_link *link = arg;
-    (void)ctx;
-
-    if (reply && reply->type == REDIS_REPLY_ERROR)
-        hello_refused(link, reply->str);
-}
-
-static void on_hello_optional(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_link *link = arg;
-    (void)ctx;
-
-    if (reply && reply->type == REDIS_REPLY_INTEGER)
-        link->client_id = (uint64_t)reply->integer;
-}
-
-static void on_hello_ping(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_link *link = arg;
-    (void)ctx;
-
-    if (!reply)
-        return;
-    if (reply->type == REDIS_REPLY_ERROR)
-        hello_refused(link, reply->str);
-    else if (redis_reply_is_text(reply) && strcmp(reply->str, "PONG") == 0)
-        link_is_ready(link);
-    else
-        link_lost(link, "it did not answer PING as Redis does");
-}
-
-static int hello_command(struct redis_link *link, redis_reply_cb cb, size_t n, const char **words)
-{
-    struct bytes args[4];
-
-    for (size_t i = 0; i < n; i++)
-        args[i] = bytes_of(words[i]);
-    return link_command(link, args, n, (struct redis_due){cb, link, 0, 0});
-}
-
-static void hello_send(struct redis_link *link)
-{
-    const struct redis_url *url = link->url;
-    const char *auth[] = {"AUTH", url->user, url->password};
-    const char *auth_old[] = {"AUTH", url->password};
-    char db[16];
-    const char *select[] = {"SELECT", db};
-    const char *name[] = {"CLIENT", "SETNAME", link->name};
-    const char *id[] = {"CLIENT", "ID"};
-    const char *ping[] = {"PING"};
-    int rc = 0;
-
-    snprintf(db, sizeof(db), "%d", url->db);
-    link->phase = PHASE_HELLO;
-    if (url->user)
-        rc |= hello_command(link, on_hello, 3, auth);
-    else if (url->password)
-        rc |= hello_command(link, on_hello, 2, auth_old);
-    if (url->db)
-        rc |= hello_command(link, on_hello, 2, select);
-    rc |= hello_command(link, on_hello_optional, 3, name);
-    rc |= hello_command(link, on_hello_optional, 2, id);
-    rc |= hello_command(link, on_hello_ping, 1, ping);
-    if (rc)
-        link_lost(link, "no memory");
-}
-
 /* ---- connecting */
 
 static void on_connect_timeout(uv_timer_t *timer)
@@ -450,7 +308,7 @@ static void on_connect_timeout(uv_timer_t *timer)
     struct redis_link *link = timer->data;
 
     if (link->phase == PHASE_RESOLVE)
-        link_lost(link, "the name server does not answer");
+        redis_link_lost(link, "the name server does not answer");
     else
         link_connect_next(link, "no answer to connecting");
 }
@@ -476,7 +334,7 @@ static void on_connected(uv_connect_t *req, int status)
         uv_tcp_keepalive(&conn->uv.tcp, 1, 15);
     }
     conn->active_ms = uv_now(link->loop);
-    hello_send(link);
+    redis_hello_send(link);
 }
 
 /* A fresh connection with its handle initialised; NULL: no memory. */
@@ -524,7 +382,7 @@ static void link_connect_next(struct redis_link *link, const char *why)
         why = uv_strerror(rc);
         link_detach(link);
     }
-    link_lost(link, why);
+    redis_link_lost(link, why);
 }
 
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addresses)
@@ -541,7 +399,7 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addr
     link->resolve = NULL;
     if (status < 0) {
         snprintf(why, sizeof(why), "the name cannot be resolved: %s", uv_strerror(status));
-        link_lost(link, why);
+        redis_link_lost(link, why);
         return;
     }
     link->addresses = link->next_address = addresses;
@@ -578,12 +436,12 @@ static void link_start(struct redis_link *link)
     if (link->url->host) {
         rc = link_resolve(link);
         if (rc < 0)
-            link_lost(link, uv_strerror(rc));
+            redis_link_lost(link, uv_strerror(rc));
         return;
     }
     conn = connection_open(link);
     if (!conn) {
-        link_lost(link, "no memory");
+        redis_link_lost(link, "no memory");
         return;
     }
     link->phase = PHASE_CONNECT;
@@ -647,7 +505,7 @@ void redis_link_good(struct redis_link *link)
 void redis_link_drop(struct redis_link *link, const char *why)
 {
     if (link->phase > PHASE_WAIT && link->phase < PHASE_FAILED)
-        link_lost(link, why);
+        redis_link_lost(link, why);
 }
 
 static void on_timer_closed(uv_handle_t *handle)

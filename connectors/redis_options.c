@@ -18,14 +18,13 @@
 
 const struct option redis_options[] = {
     {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
-     "Server to read from: redis://[user[:password]@]host[:port][/db] or unix:///path "
-     "(default redis://127.0.0.1:6379/0)"},
+     "Server to read from: redis://[user[:password]@]host[:port][/db] or unix:///path"},
     {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY", "Stream to read"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
      "Consumer group; made from the start of the stream when missing"},
     {"redis.consumer", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
      "Name in the group; must be stable over restarts and no two living workers may share it "
-     "(default: HOST-N with the lowest N free on this machine, which is both)"},
+     "(default: HOST-N with the lowest N no other worker of this machine has)"},
     {"redis.body", OPTION_TEXT, "", NULL, 0, 0, "FIELD",
      "Field that holds the payload; the others travel along (default: body, else text)"},
     {"redis.claim_idle", OPTION_DURATION, "60s", NULL, 0, INT64_C(7) * 24 * 3600 * 1000, "TIME",
@@ -124,6 +123,16 @@ int redis_config_read(struct redis_config *out, const struct settings *settings,
         rc = -EINVAL;
         goto fail;
     }
+    if (redis_url_same(&config.url, &config.output_url) &&
+        (strcmp(config.stream, config.output_stream) == 0 ||
+         strcmp(config.stream, config.dead_letters) == 0)) {
+        snprintf(err, err_size,
+                 "redis.output_stream or redis.dead_letters is the input stream '%s' itself: the "
+                 "worker would read what it writes; choose another name",
+                 config.stream);
+        rc = -EINVAL;
+        goto fail;
+    }
     config.claim_idle_ms = (uint64_t)settings_number(settings, "redis.claim_idle");
     config.timeout_ms = (uint64_t)settings_number(settings, "redis.timeout");
     config.maxlen = (uint64_t)settings_number(settings, "redis.maxlen");
@@ -153,7 +162,7 @@ void redis_config_clear(struct redis_config *config)
     *config = (struct redis_config){0};
 }
 
-/* FNV-1a: numbers are counted per server, stream and group. */
+/* FNV-1a: numbers are counted per stream and group. */
 static uint64_t hash_text(uint64_t hash, const char *text)
 {
     for (const char *p = text;; p++) {
@@ -183,7 +192,7 @@ static int hold_number(uint64_t hash, unsigned number)
 
 int redis_consumer_name(const struct redis_config *config, char **out, int *lock)
 {
-    char host[256] = "worker", where[300], name[300];
+    char host[256] = "worker", name[300];
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     unsigned number = 0;
     int fd = -EADDRINUSE;
@@ -194,8 +203,8 @@ int redis_consumer_name(const struct redis_config *config, char **out, int *lock
         return *out ? 0 : -ENOMEM;
     }
     gethostname(host, sizeof(host) - 1);
-    redis_url_print(&config->url, where, sizeof(where));
-    hash = hash_text(hash_text(hash_text(hash, where), config->stream), config->group);
+    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
+    hash = hash_text(hash_text(hash, config->stream), config->group);
     while (fd == -EADDRINUSE && number < 10000)
         fd = hold_number(hash, ++number);
     if (fd < 0)

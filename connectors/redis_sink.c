@@ -107,10 +107,13 @@ static void slot_done(struct slot *slot, enum published how)
 {
     struct redis_sink *sink = slot->sink;
     struct record *record = slot->record;
+    struct message *origin = record->origin;
 
     slot->next = sink->spare;
     sink->spare = slot;
     sink->base.events->on_published(sink->base.ctx, record, how);
+    if (how == PUBLISHED_AND_ACKED) /* by the script: nothing is owed to the group any more */
+        sink->peer->base.ops->release(&sink->peer->base, origin);
 }
 
 /* ---- refusals */
@@ -215,7 +218,6 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
         how = PUBLISH_NOT_OURS;
     } else if (slot->acks) {
         how = PUBLISHED_AND_ACKED;
-        ((struct redis_entry *)slot->record->origin)->finished = true;
     }
     slot->whole = false;
     slot_done(slot, how);

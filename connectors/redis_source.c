@@ -509,10 +509,6 @@ static void redis_source_ack(struct source *base, struct message *message)
     struct redis_source *source = self(base);
     struct redis_entry *entry = (struct redis_entry *)message;
 
-    if (entry->finished) {
-        redis_source_forget(source, entry);
-        return;
-    }
     redis_queue_push(&source->ack_wait, entry);
     pump_soon(source);
 }

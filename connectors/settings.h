@@ -26,7 +26,8 @@ enum option_type {
 };
 
 struct option {
-    const char *name; /* "redis.stream": dots nest in YAML; --redis-stream, EMBEDMILL_REDIS_STREAM */
+    const char
+        *name; /* "redis.stream": dots nest in YAML; --redis-stream, EMBEDMILL_REDIS_STREAM */
     enum option_type type;
     const char *fallback; /* default as text; NULL: none */
     const char *choices;  /* OPTION_CHOICE only */

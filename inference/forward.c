@@ -129,7 +129,7 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
 
         for (size_t t = 0; t < n_tokens; t += TOKENS_MAX) {
             size_t n = chunk_of(n_tokens - t);
-            float *x = f->x + t * embd;    /* [n][embd] */
+            float *x = f->x + t * embd;      /* [n][embd] */
             float *qkv = f->qkv + t * a->ld; /* [n][ld] */
             k->rms_norm_quantize(f->packed, x, layer->attn_norm, m->eps, n, embd);
             k->matmul(qkv, a->ld, f->packed, n, &layer->q, f->panel);

@@ -59,8 +59,8 @@ struct gguf_tensor {
     uint32_t type;     /* enum gguf_tensor_type, or a number this program cannot read */
     uint32_t n_dims;   /* 1..4 */
     uint64_t shape[4]; /* shape[0] is contiguous (columns), 1 where unused */
-    const void *data;  /* inside the mapping, at general.alignment (a power of two, 8 or more;
-                          32 where the file does not say); NULL for a type whose size is not known */
+    const void *data;  /* inside the mapping, at general.alignment (a power of two, 8 or more; 32
+                          where the file does not say); NULL for a type whose size is not known */
     size_t size;       /* bytes; no two tensors overlap */
 };
 

@@ -13,8 +13,8 @@
  *          operations for each, bit for bit.
  *
  * Activations are quantised to 15 bits and a sign with one scale per token, weights are the
- * file's Q8_0 (32 int8 and an fp16 scale a block); products are summed exactly in int32 within a block
- * and in float32 over blocks.
+ * file's Q8_0 (32 int8 and an fp16 scale a block); products are summed exactly in int32 within a
+ * block and in float32 over blocks.
  */
 #ifndef KERNELS_H
 #define KERNELS_H

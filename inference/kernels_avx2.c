@@ -1,18 +1,19 @@
 /*
  * kernels_avx2.c: AVX2 with FMA and F16C.
  *
- * vpmaddwd multiplies 16 pairs of int16 and adds each pair, exactly: int8 weights are widened to int16
- * when a panel is unpacked, activations are int16 as they are. (vpmaddubsw would do twice as many but
- * saturates at int16 and needs both signs dealt with; measured, it gains nothing here.)
+ * vpmaddwd multiplies 16 pairs of int16 and adds each pair, exactly: int8 weights are widened to
+ * int16 when a panel is unpacked, activations are int16 as they are. (vpmaddubsw would do twice as
+ * many but saturates at int16 and needs both signs dealt with; measured, it gains nothing here.)
  *
- * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the call.
- * A block is 16 float scales, then for each pair of inputs 16 rows of 2 int16: two vectors.
+ * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
+ * call. A block is 16 float scales, then for each pair of inputs 16 rows of 2 int16: two vectors.
  *
  * Pairs: widening bytes 0..3 of a 32-bit lane by shifts gives (0, 2) and (1, 3), so activations are
- * packed in that order too: pair p of a block holds inputs 4 (p / 2) + p % 2 and the one two after it.
+ * packed in that order too: pair p of a block holds inputs 4 (p / 2) + p % 2 and the one two after
+ * it.
  *
- * Packed: tokens in tiles of up to TILE; a block of a tile of T is int16 [16 pairs][T][2]; after the
- * blocks T float scales. Every broadcast is then one constant offset from one pointer.
+ * Packed: tokens in tiles of up to TILE; a block of a tile of T is int16 [16 pairs][T][2]; after
+ * the blocks T float scales. Every broadcast is then one constant offset from one pointer.
  */
 #define VEC 8
 #include "inference/kernels_body.h"
@@ -67,8 +68,8 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
     size_t lane = t - first;
     char *to = (char *)packed + first * token_size(k);
     /* within each 4 int16: 0 1 2 3 -> 0 2 1 3 */
-    const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1,
-                                           4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0,
+                                           1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
     for (size_t b = 0; b < k / Q8_BLOCK; b++, to += width * TOKEN_BLOCK) {
         int32_t pairs[PAIRS];
         for (size_t i = 0; i < 2; i++) {
@@ -81,8 +82,8 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
     memcpy(to + lane * sizeof scale, &scale, sizeof scale);
 }
 
-/* Eight rows of a block, row_size bytes apart: bytes transposed to 4 inputs by 8 rows, then widened.
- * to: the vectors of these rows, every second one of the panel's. */
+/* Eight rows of a block, row_size bytes apart: bytes transposed to 4 inputs by 8 rows, then
+ * widened. to: the vectors of these rows, every second one of the panel's. */
 INLINE void unpack_rows(uint8_t *to, const uint8_t *from, size_t row_size)
 {
     __m256i r[8], t[8], u[8];
@@ -168,11 +169,11 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const char 
     }
 }
 
-#define TILE_FUNCTION(T)                                                                          \
-    static void tile_##T(float *out, size_t ld, const uint8_t *panel, const char *tokens,         \
-                         size_t n_blocks)                                                         \
-    {                                                                                             \
-        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                         \
+#define TILE_FUNCTION(T)                                                                           \
+    static void tile_##T(float *out, size_t ld, const uint8_t *panel, const char *tokens,          \
+                         size_t n_blocks)                                                          \
+    {                                                                                              \
+        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                          \
     }
 
 TILE_FUNCTION(1)

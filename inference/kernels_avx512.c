@@ -3,17 +3,17 @@
  *
  * vpdpbusd multiplies unsigned by signed bytes, 64 products an instruction. Weights become unsigned
  * by adding 128 when a panel is unpacked; a 16-bit activation is two signed bytes,
- * 256 * high + low, so one weight panel serves two passes: high, shift by 8, low. What the 128 added,
- * 128 times the sum of a block's activations, is known when they are packed and taken off between
- * the passes. All of it is exact in int32: |sum| < 255 * 32639 * 32 < 2^28.
+ * 256 * high + low, so one weight panel serves two passes: high, shift by 8, low. What the 128
+ * added, 128 times the sum of a block's activations, is known when they are packed and taken off
+ * between the passes. All of it is exact in int32: |sum| < 255 * 32639 * 32 < 2^28.
  *
- * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the call.
- * A block is 16 float scales, then for each 4 inputs 16 rows of 4 bytes: one vector. 13.5 KiB for
- * 768 inputs, so it stays in L1 while the tokens stream by from L2.
+ * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
+ * call. A block is 16 float scales, then for each 4 inputs 16 rows of 4 bytes: one vector. 13.5 KiB
+ * for 768 inputs, so it stays in L1 while the tokens stream by from L2.
  *
  * Packed: tokens in tiles of up to TILE, so that every broadcast is one constant offset from
- * one pointer. A block of a tile of T is high [8][T][4], low [8][T][4], correction int32 [T]; after the
- * blocks T float scales.
+ * one pointer. A block of a tile of T is high [8][T][4], low [8][T][4], correction int32 [T]; after
+ * the blocks T float scales.
  */
 #define VEC 16
 #include "inference/kernels_body.h"
@@ -85,7 +85,8 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
     memcpy(to + lane * sizeof scale, &scale, sizeof scale);
 }
 
-/* One block of 16 rows, row_size bytes apart: scales, then bytes transposed to 4 inputs by 16 rows. */
+/* One block of 16 rows, row_size bytes apart: scales, then bytes transposed to 4 inputs by 16 rows.
+ */
 INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)
 {
     uint16_t halves[MATRIX_ROWS];
@@ -135,10 +136,10 @@ INLINE __m512i quad_splat(const int8_t *p)
 }
 
 /* One pass of a block: sum[t] += 32 products for each of 16 rows. */
-#define BLOCK_PASS(sum, weights, tokens, T)                                                       \
-    for (size_t i = 0; i < QUADS; i++) {                                                          \
-        __m512i w = _mm512_load_si512((weights) + i * 64);                                        \
-        for (size_t t = 0; t < (T); t++)                                                          \
+#define BLOCK_PASS(sum, weights, tokens, T)                                                        \
+    for (size_t i = 0; i < QUADS; i++) {                                                           \
+        __m512i w = _mm512_load_si512((weights) + i * 64);                                         \
+        for (size_t t = 0; t < (T); t++)                                                           \
             (sum)[t] = _mm512_dpbusd_epi32((sum)[t], w, quad_splat((tokens) + (i * (T) + t) * 4)); \
     }
 
@@ -170,11 +171,11 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     }
 }
 
-#define TILE_FUNCTION(T)                                                                          \
-    static void tile_##T(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,       \
-                         size_t n_blocks)                                                         \
-    {                                                                                             \
-        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                         \
+#define TILE_FUNCTION(T)                                                                           \
+    static void tile_##T(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,        \
+                         size_t n_blocks)                                                          \
+    {                                                                                              \
+        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                          \
     }
 
 TILE_FUNCTION(1)
@@ -193,9 +194,9 @@ TILE_FUNCTION(12)
 typedef void tile_function(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
                            size_t n_blocks);
 
-static tile_function *const tile_functions[TILE + 1] = {
-    NULL,   tile_1, tile_2, tile_3, tile_4,  tile_5,  tile_6,
-    tile_7, tile_8, tile_9, tile_10, tile_11, tile_12};
+static tile_function *const tile_functions[TILE + 1] = {NULL,    tile_1,  tile_2, tile_3, tile_4,
+                                                        tile_5,  tile_6,  tile_7, tile_8, tile_9,
+                                                        tile_10, tile_11, tile_12};
 
 static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
                    void *panel)

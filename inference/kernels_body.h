@@ -180,8 +180,7 @@ static void add_rms_norm(float *x, const float *y, const float *weight, float ep
     for (size_t t = 0; t < n; t++, x += k, y += k) {
         float inverse = rms_inverse(y, k, eps);
         for (size_t i = 0; i < k; i += VEC)
-            vec_store(x + i,
-                      vec_load(x + i) + vec_load(y + i) * inverse * vec_load(weight + i));
+            vec_store(x + i, vec_load(x + i) + vec_load(y + i) * inverse * vec_load(weight + i));
     }
 }
 
@@ -262,8 +261,7 @@ static void attention_pack(struct attention_scratch s, const float *k, const flo
 }
 
 /* scores[j][lane] = query[lane] . key[j] for keys [first, last), first a multiple of KEY_TILE */
-static void attention_scores(struct attention_scratch s, size_t first, size_t last,
-                             size_t head_dim)
+static void attention_scores(struct attention_scratch s, size_t first, size_t last, size_t head_dim)
 {
     for (size_t j = first; j < last; j += KEY_TILE) {
         const float *key = s.keys + j * head_dim;
@@ -417,8 +415,8 @@ static void unit(float *x, size_t k)
 }
 
 /* The table's shared part; the including file names itself and adds its own five. */
-#define KERNELS_SHARED                                                                            \
-    .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                 \
-    .geglu_quantize = geglu_quantize, .add_rms_norm = add_rms_norm, .rms_norm = rms_norm,         \
-    .norm_rope = norm_rope, .attention_size = attention_size, .attention = attention,             \
+#define KERNELS_SHARED                                                                             \
+    .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                  \
+    .geglu_quantize = geglu_quantize, .add_rms_norm = add_rms_norm, .rms_norm = rms_norm,          \
+    .norm_rope = norm_rope, .attention_size = attention_size, .attention = attention,              \
     .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit

@@ -99,9 +99,9 @@ static int bind_matrix(const struct binder *b, const char *name, size_t n_in, si
 }
 
 /* Name of a tensor of layer i; the buffer is good until the next call with it. */
-static const char *layer_name(char buffer[48], size_t i, const char *part)
+static const char *layer_name(char buffer[64], size_t i, const char *part)
 {
-    snprintf(buffer, 48, "blk.%zu.%s.weight", i, part);
+    snprintf(buffer, 64, "blk.%zu.%s.weight", i, part);
     return buffer;
 }
 
@@ -109,7 +109,7 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
 {
     size_t embd = m->n_embd, head = m->attention.head_dim;
     size_t q = m->attention.n_heads * head, kv = m->attention.n_kv_heads * head;
-    char n[48];
+    char n[64];
     int rc = 0;
     if (!rc)
         rc = bind_norm(b, layer_name(n, i, "attn_norm"), embd, &layer->attn_norm);

@@ -16,11 +16,11 @@
 #include "inference/tokenizer.h"
 
 struct layer {
-    const float *attn_norm;      /* [n_embd] */
-    struct q8_matrix q, k, v, o; /* n_embd to heads * head_dim, and back */
+    const float *attn_norm;       /* [n_embd] */
+    struct q8_matrix q, k, v, o;  /* n_embd to heads * head_dim, and back */
     const float *q_norm, *k_norm; /* [head_dim] */
-    const float *post_attn_norm; /* [n_embd] */
-    const float *ffn_norm;       /* [n_embd] */
+    const float *post_attn_norm;  /* [n_embd] */
+    const float *ffn_norm;        /* [n_embd] */
     struct q8_matrix gate, up, down;
     const float *post_ffn_norm; /* [n_embd] */
     size_t reach;               /* tokens further apart do not see each other */

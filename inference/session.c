@@ -1,9 +1,9 @@
 /*
  * session.c: texts to vectors with the scratch of one thread.
  *
- * Owns:    tokenising, packing texts until the pack is full, cutting vectors to the asked dimension.
- * Why:     a pack holds at most max_tokens tokens, so one long text and a hundred short ones cost
- *          the same scratch.
+ * Owns:    tokenising, packing texts until the pack is full, cutting vectors to the asked
+ * dimension. Why:     a pack holds at most max_tokens tokens, so one long text and a hundred short
+ * ones cost the same scratch.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -20,20 +20,35 @@
 struct tokenizer;
 struct tokenizer_scratch;
 
-/* Borrows the gguf until close: token texts stay in the mapping. 0, -EINVAL + err, -ENOMEM. */
+/*
+ * Borrows the gguf until close: token texts and scores stay in the mapping; private are about 13
+ * bytes a token. Reads tokenizer.ggml.{model, tokens, scores, token_type, bos_token_id,
+ * eos_token_id} and, where there are any, {add_bos_token, add_eos_token} (else true) and
+ * add_space_prefix (must be false).
+ * 0; -EINVAL and a sentence in err: a vocabulary it could only tokenize nearly right; -ENOMEM.
+ */
 int tokenizer_open(struct tokenizer **out, const struct gguf *gguf, char *err, size_t err_size);
 void tokenizer_close(struct tokenizer *tokenizer); /* accepts NULL */
 size_t tokenizer_n_vocab(const struct tokenizer *tokenizer);
 
-/* Fixed size, enough for any text: what is longer is worked on in parts. */
+/*
+ * About 320 kB, enough for any text whose unbroken pieces (in most scripts words) have up to 4096
+ * characters. A longer one, as a word of a megabyte, must be merged as a whole to be exact: memory
+ * then grows to about 80 bytes a character and is given back before tokenizer_encode returns.
+ */
 int tokenizer_scratch_open(struct tokenizer_scratch **out, const struct tokenizer *tokenizer);
 void tokenizer_scratch_close(struct tokenizer_scratch *scratch); /* accepts NULL */
 
 /*
- * Ids of text with bos and eos as the model asks for. At most max_ids are written to ids; when the
- * text has more, the first ones are, and eos is kept as the last. *n_ids: written. *n_total: the
- * text had, bos and eos included. Linear in text.len up to a logarithm.
- * 0; -EILSEQ: not UTF-8 and bad_utf8 is BAD_UTF8_ERROR; -ENOMEM.
+ * Ids of text with bos and eos as the model asks for. *n_total: ids of the whole text, these two
+ * included. *n_ids: written, min(max_ids, *n_total). When these are fewer than *n_total, ids holds
+ * the first max_ids - 1 and then eos: with max_ids 1 eos alone; with max_ids 0 nothing, and ids may
+ * be NULL.
+ * Each part of a text that is not UTF-8, as long as it could have begun a character, is U+FFFD or,
+ * under BAD_UTF8_ERROR, an error. NUL is a character. Linear in text.len up to a logarithm; what
+ * was encoded before changes nothing.
+ * 0; -EILSEQ: not UTF-8 and bad_utf8 is BAD_UTF8_ERROR; -ENOMEM: a giant piece. On failure *n_ids
+ * and *n_total are as they were, and ids holds nothing of use.
  */
 int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
                      struct text text, enum bad_utf8 bad_utf8, int32_t *ids, size_t max_ids,

@@ -23,7 +23,7 @@ struct parcel {
     struct message *message;
 };
 
-void rig_open(struct rig *rig)
+void redis_rig_open(struct rig *rig)
 {
     memset(rig, 0, sizeof(*rig));
     signal(SIGPIPE, SIG_IGN); /* as the worker does */
@@ -37,7 +37,7 @@ static void show_handle(uv_handle_t *handle, void *ctx)
     print_error("left open: %s\n", uv_handle_type_name(handle->type));
 }
 
-void rig_close(struct rig *rig)
+void redis_rig_close(struct rig *rig)
 {
     uv_close((uv_handle_t *)&rig->tick, NULL);
     for (int i = 0; i < 100 && uv_run(&rig->loop, UV_RUN_NOWAIT); i++)
@@ -65,7 +65,7 @@ static bool never(void *ctx)
     return false;
 }
 
-bool rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ctx)
+bool redis_rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ctx)
 {
     uv_timer_t overdue;
     bool done;
@@ -84,9 +84,9 @@ bool rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ct
     return done;
 }
 
-void rig_run(struct rig *rig, uint64_t ms)
+void redis_rig_run(struct rig *rig, uint64_t ms)
 {
-    rig_wait(rig, ms, never, NULL);
+    redis_rig_wait(rig, ms, never, NULL);
 }
 
 /* ---- the worker's part */
@@ -185,9 +185,9 @@ static void on_published(void *ctx, struct record *record, enum published how)
     station->n_acked_too += how == PUBLISHED_AND_ACKED;
     station->n_not_ours += how == PUBLISH_NOT_OURS;
     station->n_too_large += how == PUBLISH_TOO_LARGE;
-    if (how == PUBLISHED || how == PUBLISHED_AND_ACKED)
+    if (how == PUBLISHED)
         source->ops->ack(source, message);
-    else
+    else if (how != PUBLISHED_AND_ACKED) /* then the sink has taken it */
         source->ops->release(source, message);
     uv_close((uv_handle_t *)&parcel->work, parcel_free);
     station->n_under_way--;
@@ -284,10 +284,10 @@ static void station_end(struct station *station, uint64_t deadline_ms)
     station->closing = true;
     if (station->sink) {
         station->sink->ops->close(station->sink, deadline_ms, on_sink_closed, station);
-        assert_true(rig_wait(station->rig, deadline_ms + 5000, is_sink_closed, station));
+        assert_true(redis_rig_wait(station->rig, deadline_ms + 5000, is_sink_closed, station));
     }
     station->source->ops->close(station->source, deadline_ms, on_source_closed, station);
-    assert_true(rig_wait(station->rig, deadline_ms + 5000, is_closed, station));
+    assert_true(redis_rig_wait(station->rig, deadline_ms + 5000, is_closed, station));
     settings_close(station->settings);
 }
 
@@ -318,7 +318,7 @@ static bool has_inbox(void *ctx)
 bool station_has(struct station *station, size_t n, uint64_t ms)
 {
     struct need need = {station, n};
-    return rig_wait(station->rig, ms, has_inbox, &need);
+    return redis_rig_wait(station->rig, ms, has_inbox, &need);
 }
 
 struct message *station_take(struct station *station)
@@ -358,5 +358,5 @@ static bool is_quiet(void *ctx)
 
 bool station_quiet(struct station *station, uint64_t ms)
 {
-    return rig_wait(station->rig, ms, is_quiet, station);
+    return redis_rig_wait(station->rig, ms, is_quiet, station);
 }

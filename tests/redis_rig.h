@@ -2,7 +2,7 @@
  * redis_rig.h: a loop with Redis sources and a sink, playing the pipeline's part for tests.
  *
  * Owns:    what the pipeline would own: messages given, records under way.
- * Threads: one; the loop runs inside rig_wait only.
+ * Threads: one; the loop runs inside redis_rig_wait only.
  */
 #ifndef REDIS_RIG_H
 #define REDIS_RIG_H
@@ -43,8 +43,8 @@ struct rig {
     bool overdue;
 };
 
-void rig_open(struct rig *rig);
-void rig_close(struct rig *rig); /* fails when anything is left on the loop */
+void redis_rig_open(struct rig *rig);
+void redis_rig_close(struct rig *rig); /* fails when anything is left on the loop */
 
 /* Options end with NULL: "redis.url", "redis://...", ... */
 void station_open(struct station *station, struct rig *rig, bool with_sink, const char *const *set);
@@ -54,9 +54,9 @@ void station_close(struct station *station, uint64_t deadline_ms);
 void station_crash(struct station *station);
 
 /* Run the loop until the condition holds; false after ms. */
-bool rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ctx);
+bool redis_rig_wait(struct rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ctx);
 /* Run the loop for ms. */
-void rig_run(struct rig *rig, uint64_t ms);
+void redis_rig_run(struct rig *rig, uint64_t ms);
 
 /* Conditions on a station */
 bool station_has(struct station *station, size_t n, uint64_t ms); /* n messages in the inbox */

@@ -23,14 +23,14 @@ static int set_up(void **state)
 {
     (void)state;
     redis_server_open(&server, false);
-    rig_open(&rig);
+    redis_rig_open(&rig);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    rig_close(&rig);
+    redis_rig_close(&rig);
     redis_server_close(&server);
     return 0;
 }
@@ -95,7 +95,7 @@ static void test_read_and_ack(void **state)
     redis_server_do(&server, "XADD texts 99999999999999-7 text second body %b", "a\0b", (size_t)3);
     request(&one, 30);
     assert_true(station_has(&one, 30, 3000));
-    rig_run(&rig, 200);
+    redis_rig_run(&rig, 200);
     assert_int_equal(one.n_given, 30);
     request(&one, 1000);
     assert_true(station_has(&one, 103, 3000));
@@ -140,11 +140,11 @@ static void test_credit_withdrawn(void **state)
     (void)state;
     open_one("60s", "stream");
     request(&one, 10);
-    rig_run(&rig, 300);
+    redis_rig_run(&rig, 300);
     request(&one, 0);
-    rig_run(&rig, 200);
+    redis_rig_run(&rig, 200);
     add_texts(5);
-    rig_run(&rig, 300);
+    redis_rig_run(&rig, 300);
     assert_int_equal(one.n_given, 0);
     assert_int_equal(n_pending(), 0);
     request(&one, 10);
@@ -191,7 +191,7 @@ static void test_claim_and_lease(void **state)
     request(&two, 100);
     assert_true(station_has(&two, 40, 5000));
     assert_int_equal(two.inbox[0]->deliveries, 2);
-    rig_run(&rig, 3000); /* more than three times the idle limit */
+    redis_rig_run(&rig, 3000); /* more than three times the idle limit */
     assert_int_equal(two.n_given, 40);
     assert_int_equal(one.n_given, 10);
     /* Nothing is counted as delivered by renewing. */
@@ -218,7 +218,7 @@ static void test_lost_lease_stays_lost(void **state)
                     reply->element[1]->element[0]->str);
     freeReplyObject(reply);
     for (int i = 0; i < 8; i++) { /* the other is alive */
-        rig_run(&rig, 150);
+        redis_rig_run(&rig, 150);
         reply = redis_server_ask(&server, "XPENDING texts embedmill - + 10 other");
         assert_int_equal(reply->elements, 1);
         redis_server_do(&server, "XCLAIM texts embedmill other 0 %s JUSTID",
@@ -244,7 +244,7 @@ static void test_ghosts(void **state)
     open_one("60s", "stream");
     request(&one, 10);
     assert_true(station_has(&one, 3, 3000));
-    rig_run(&rig, 200);
+    redis_rig_run(&rig, 200);
     assert_int_equal(one.n_given, 3);
     assert_int_equal(((struct redis_source *)one.source)->claim.n_ghosts, 2);
     assert_int_equal(n_pending(), 3);
@@ -265,17 +265,17 @@ static void test_flush_under_read(void **state)
     (void)state;
     open_one("60s", "stream");
     request(&one, 100);
-    assert_true(rig_wait(&rig, 3000, has_group, NULL));
+    assert_true(redis_rig_wait(&rig, 3000, has_group, NULL));
     for (int i = 0; i < 3; i++) {
-        rig_run(&rig, 100);
+        redis_rig_run(&rig, 100);
         redis_server_do(&server, "FLUSHALL");
-        assert_true(rig_wait(&rig, 3000, has_group, NULL));
+        assert_true(redis_rig_wait(&rig, 3000, has_group, NULL));
         redis_server_do(&server, "XADD texts * body again%d", i);
         assert_true(station_has(&one, (size_t)i + 1, 5000));
     }
     redis_server_do(&server, "XGROUP DESTROY texts embedmill");
-    assert_true(rig_wait(&rig, 3000, has_group, NULL));
-    rig_run(&rig, 500); /* the entry is still with us: not given twice */
+    assert_true(redis_rig_wait(&rig, 3000, has_group, NULL));
+    redis_rig_run(&rig, 500); /* the entry is still with us: not given twice */
     assert_int_equal(one.n_given, 3);
     while (one.n_inbox)
         one.source->ops->ack(one.source, station_take(&one));
@@ -288,7 +288,7 @@ static void test_wrong_type_is_fatal(void **state)
     (void)state;
     redis_server_do(&server, "SET texts hello");
     open_one("60s", "stream");
-    rig_run(&rig, 500);
+    redis_rig_run(&rig, 500);
     assert_int_equal(one.n_failed, 1);
     assert_non_null(strstr(one.why, "holds another type"));
     station_close(&one, 1000);
@@ -308,7 +308,7 @@ static void test_bad_password_is_fatal(void **state)
     for (size_t i = 0; i < 4; i++) {
         snprintf(url, sizeof(url), cases[i][0], server.port);
         station_open(&one, &rig, false, set);
-        rig_run(&rig, 300);
+        redis_rig_run(&rig, 300);
         assert_int_equal(one.n_failed, 1);
         assert_non_null(strstr(one.why, cases[i][1]));
         assert_null(strstr(one.why, "WRONG@"));
@@ -317,7 +317,7 @@ static void test_bad_password_is_fatal(void **state)
     snprintf(url, sizeof(url), "redis://default:pw@127.0.0.1:%d/3", server.port);
     station_open(&one, &rig, false, set);
     request(&one, 1);
-    rig_run(&rig, 300);
+    redis_rig_run(&rig, 300);
     assert_int_equal(one.n_ups, 1);
     station_close(&one, 1000);
     redis_server_do(&server, "AUTH pw");
@@ -407,7 +407,7 @@ static void test_stream_is_trimmed(void **state)
     one.n_credit = 64;
     request(&one, 64);
     add_texts(500);
-    assert_true(rig_wait(&rig, 5000, is_all_done, &one));
+    assert_true(redis_rig_wait(&rig, 5000, is_all_done, &one));
     station_close(&one, 1000);
     assert_in_range(redis_server_number(&server, "XLEN texts:embeddings"), 100, 120);
 }
@@ -508,7 +508,7 @@ static void test_plain_output(void **state)
     one.n_credit = 64;
     request(&one, 64);
     add_texts(300);
-    assert_true(rig_wait(&rig, 5000, is_all_done, &one));
+    assert_true(redis_rig_wait(&rig, 5000, is_all_done, &one));
     station_close(&one, 1000);
     assert_int_equal(one.n_published, 300);
     redis_server_do(&server, "SELECT 1");
@@ -523,15 +523,15 @@ static void test_out_of_memory(void **state)
     open_one("60s", "stream");
     one.is_worker = true;
     one.n_credit = 16;
-    assert_true(rig_wait(&rig, 3000, has_group, NULL));
+    assert_true(redis_rig_wait(&rig, 3000, has_group, NULL));
     redis_server_do(&server, "CONFIG SET maxmemory 1");
     request(&one, 16);
-    rig_run(&rig, 700);
+    redis_rig_run(&rig, 700);
     assert_int_equal(one.n_acked_too, 0);
     assert_int_equal(one.n_waits, 1); /* said once, not per attempt */
     assert_non_null(strstr(one.why, "maxmemory"));
     redis_server_do(&server, "CONFIG SET maxmemory 0");
-    assert_true(rig_wait(&rig, 20000, is_all_done, &one));
+    assert_true(redis_rig_wait(&rig, 20000, is_all_done, &one));
     station_close(&one, 1000);
     assert_int_equal(redis_server_number(&server, "XLEN texts:embeddings"), 50);
     assert_int_equal(one.n_failed, 0);
@@ -546,7 +546,7 @@ static void test_output_of_wrong_type(void **state)
     request(&one, 1);
     assert_true(station_has(&one, 1, 3000));
     station_publish(&one, station_take(&one), "id", "value", NULL);
-    rig_run(&rig, 300);
+    redis_rig_run(&rig, 300);
     assert_int_equal(one.n_failed, 1);
     assert_non_null(strstr(one.why, "texts:embeddings"));
     assert_int_equal(n_pending(), 1);
@@ -610,7 +610,7 @@ static void test_unix_socket(void **state)
 
     set[1] = "unix:///nonexistent/redis.sock";
     station_open(&one, &rig, false, set);
-    rig_run(&rig, 300);
+    redis_rig_run(&rig, 300);
     assert_int_equal(one.n_failed, 0);
     assert_int_equal(one.n_waits, 1);
     assert_non_null(strstr(one.why, "/nonexistent/redis.sock"));

@@ -33,12 +33,12 @@ static void set_up(bool append_only)
     seed = given ? (unsigned)strtoul(given, NULL, 10) : 20240521;
     print_message("seed %u (REDIS_CHAOS_SEED sets another)\n", seed);
     redis_server_open(&server, append_only);
-    rig_open(&rig);
+    redis_rig_open(&rig);
 }
 
 static void tear_down(void)
 {
-    rig_close(&rig);
+    redis_rig_close(&rig);
     redis_server_close(&server);
 }
 
@@ -118,11 +118,11 @@ static void cut_until_drained(void)
     int n_cuts = 0;
 
     for (int i = 0; i < 600 && !is_drained(NULL); i++) {
-        rig_run(&rig, 30 + (uint64_t)rand_r(&seed) % 200);
+        redis_rig_run(&rig, 30 + (uint64_t)rand_r(&seed) % 200);
         if (n_cuts++ < 40)
             redis_server_do(&server, kinds[0]);
     }
-    assert_true(rig_wait(&rig, 30000, is_drained, NULL));
+    assert_true(redis_rig_wait(&rig, 30000, is_drained, NULL));
     print_message("%d cuts\n", n_cuts);
     assert_true(n_cuts > 5);
 }
@@ -168,12 +168,12 @@ static void test_server_killed(void **state)
     worker_open(&one, "one", server.url);
     worker_open(&two, "two", server.url);
     for (int i = 0; i < 6; i++) {
-        rig_run(&rig, 50 + (uint64_t)rand_r(&seed) % 250);
+        redis_rig_run(&rig, 50 + (uint64_t)rand_r(&seed) % 250);
         redis_server_kill(&server);
-        rig_run(&rig, (uint64_t)rand_r(&seed) % 500);
+        redis_rig_run(&rig, (uint64_t)rand_r(&seed) % 500);
         redis_server_restart(&server);
     }
-    assert_true(rig_wait(&rig, 60000, is_drained, NULL));
+    assert_true(redis_rig_wait(&rig, 60000, is_drained, NULL));
     station_close(&one, 3000);
     station_close(&two, 3000);
     check_output(0, true);
@@ -188,12 +188,13 @@ static void test_server_frozen(void **state)
     set_up(false);
     add_ids(3000);
     worker_open(&one, "one", server.url);
-    rig_run(&rig, 200);
+    redis_rig_run(&rig, 200);
     redis_server_signal(&server, SIGSTOP);
-    rig_run(&rig, 5000); /* longer than a read may take: its block of 2 s and the timeout of 1 s */
+    redis_rig_run(&rig,
+                  5000); /* longer than a read may take: its block of 2 s and the timeout of 1 s */
     assert_true(one.n_waits > 0);
     redis_server_signal(&server, SIGCONT);
-    assert_true(rig_wait(&rig, 30000, is_drained, NULL));
+    assert_true(redis_rig_wait(&rig, 30000, is_drained, NULL));
     station_close(&one, 3000);
     check_output(0, true);
     tear_down();
@@ -208,10 +209,10 @@ static void test_workers_die(void **state)
     worker_open(&one, "one", server.url);
     for (int i = 0; i < 8; i++) {
         worker_open(&two, "two", server.url);
-        rig_run(&rig, 50 + (uint64_t)rand_r(&seed) % 150);
+        redis_rig_run(&rig, 50 + (uint64_t)rand_r(&seed) % 150);
         station_crash(&two);
     }
-    assert_true(rig_wait(&rig, 30000, is_drained, NULL));
+    assert_true(redis_rig_wait(&rig, 30000, is_drained, NULL));
     station_close(&one, 3000);
     check_output(0, true);
     tear_down();

@@ -46,7 +46,7 @@ static void open_fake(void)
 {
     int port = free_port();
 
-    rig_open(&rig);
+    redis_rig_open(&rig);
     fake_redis_open(&fake, &rig.loop, port, N_ENTRIES);
     snprintf(url, sizeof(url), "redis://127.0.0.1:%d", port);
     /* The same server under another name: the plain way, without the script. */
@@ -57,7 +57,7 @@ static void close_fake(void)
 {
     station_close(&station, 200);
     fake_redis_close(&fake);
-    rig_close(&rig);
+    redis_rig_close(&rig);
 }
 
 /* Run one fault on one command to the end. */
@@ -66,7 +66,7 @@ static void survive(const char *command, enum fake_action action, const char *te
     open_fake();
     fake_redis_rule(&fake, command, action, text, 1);
     start(atomic);
-    bool done = rig_wait(&rig, 20000, all_done, NULL);
+    bool done = redis_rig_wait(&rig, 20000, all_done, NULL);
     for (size_t i = 0; i < N_ENTRIES; i++)
         if (!done || fake.entries[i].published < 1 || (atomic && fake.entries[i].published > 1))
             fail_msg("%s, action %d %s, %s: entry %zu published %d times, acked %d; %s", command,
@@ -186,7 +186,7 @@ static void test_drip(void **state)
     open_fake();
     fake.drip = true;
     start(true);
-    assert_true(rig_wait(&rig, 30000, all_done, NULL));
+    assert_true(redis_rig_wait(&rig, 30000, all_done, NULL));
     assert_int_equal(station.n_failed, 0);
     close_fake();
 }
@@ -222,9 +222,9 @@ static void test_no_spinning(void **state)
         open_fake();
         fake_redis_rule(&fake, cases[i].command, cases[i].action, cases[i].text, -1);
         start(true);
-        rig_run(&rig, 1000);
+        redis_rig_run(&rig, 1000);
         size_t commands = fake.n_commands, waits = station.n_waits;
-        rig_run(&rig, 2000);
+        redis_rig_run(&rig, 2000);
         /* Three connections with some six commands each, at most three attempts in two seconds;
          * a healthy read waits 100 ms here. */
         if (fake.n_commands - commands > 90)
@@ -236,7 +236,7 @@ static void test_no_spinning(void **state)
         assert_true(station.n_waits > 0);
         assert_int_equal(station.n_failed, 0);
         fake.n_rules = 0;
-        assert_true(rig_wait(&rig, 20000, all_done, NULL));
+        assert_true(redis_rig_wait(&rig, 20000, all_done, NULL));
         close_fake();
     }
 }
@@ -253,15 +253,15 @@ static void test_refused(void **state)
     int port = free_port();
     (void)state;
 
-    rig_open(&rig);
+    redis_rig_open(&rig);
     snprintf(url, sizeof(url), "redis://localhost:%d", port);
     start(true);
-    assert_true(rig_wait(&rig, 3000, is_waiting, NULL));
+    assert_true(redis_rig_wait(&rig, 3000, is_waiting, NULL));
     assert_non_null(strstr(station.why, "refused"));
-    rig_run(&rig, 1000);
+    redis_rig_run(&rig, 1000);
     assert_int_equal(station.n_waits, 2); /* source and sink, once each */
     fake_redis_open(&fake, &rig.loop, port, N_ENTRIES);
-    assert_true(rig_wait(&rig, 10000, all_done, NULL));
+    assert_true(redis_rig_wait(&rig, 10000, all_done, NULL));
     assert_int_equal(station.n_ups, 2);
     close_fake();
 }
@@ -272,12 +272,12 @@ static void test_unknown_host(void **state)
     const char *set[] = {"redis.url", "redis://no-such-host.invalid", NULL};
     (void)state;
 
-    rig_open(&rig);
+    redis_rig_open(&rig);
     station_open(&station, &rig, false, set);
-    assert_true(rig_wait(&rig, 20000, is_waiting, NULL));
+    assert_true(redis_rig_wait(&rig, 20000, is_waiting, NULL));
     assert_int_equal(station.n_failed, 0);
     station_close(&station, 100);
-    rig_close(&rig);
+    redis_rig_close(&rig);
 }
 
 static bool has_failed(void *ctx)
@@ -299,9 +299,9 @@ static void test_fatal_replies(void **state)
             open_fake();
             fake_redis_rule(&fake, commands[k], FAKE_SAY, errors[i], -1);
             start(true);
-            assert_true(rig_wait(&rig, 5000, has_failed, NULL));
+            assert_true(redis_rig_wait(&rig, 5000, has_failed, NULL));
             size_t commands_then = fake.n_commands;
-            rig_run(&rig, 300);
+            redis_rig_run(&rig, 300);
             assert_true(fake.n_commands - commands_then < 20);
             assert_int_equal(station.n_failed, 1);
             close_fake();
@@ -316,7 +316,7 @@ static void test_close_flushes_acks(void **state)
     fake_redis_rule(&fake, "XACK", FAKE_DO_RESET, NULL, 1);
     fake_redis_rule(&fake, "XACK", FAKE_RESET, NULL, 1);
     start(false);
-    rig_run(&rig, 100);
+    redis_rig_run(&rig, 100);
     station_close(&station, 5000);
     size_t n_acked = 0;
     for (size_t i = 0; i < N_ENTRIES; i++)
@@ -324,7 +324,7 @@ static void test_close_flushes_acks(void **state)
     assert_true(station.n_published > 0);
     assert_int_equal(n_acked, station.n_published);
     fake_redis_close(&fake);
-    rig_close(&rig);
+    redis_rig_close(&rig);
 }
 
 int main(void)

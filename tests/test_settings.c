@@ -18,14 +18,14 @@ static const struct option redis_table[] = {
     {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "NAME", "stream"},
     {"redis.output", OPTION_CHOICE, "stream", "stream|key|hash", 0, 0, "KIND", "output"},
     {"redis.create", OPTION_BOOL, "true", NULL, 0, 0, NULL, "create"},
-    {NULL}};
+    {.name = NULL}};
 
 static const struct option core_table[] = {
     {"linger", OPTION_DURATION, "5ms", NULL, 0, 60000, "TIME", "linger"},
     {"batch_bytes", OPTION_SIZE, "64KiB", NULL, 1024, 1 << 30, "SIZE", "bytes"},
     {"offset", OPTION_COUNT, NULL, NULL, -5, 5, "N", "offset"},
     {"any", OPTION_COUNT, NULL, NULL, 0, 0, "N", "any"},
-    {NULL}};
+    {.name = NULL}};
 
 static const struct option *const tables[] = {redis_table, core_table, NULL};
 

@@ -5,6 +5,8 @@
  *          out, and every limit on hostile bytes. msgpack-c and jansson are included here only.
  * Refuses: brokers (a message is just bytes here), inference, policy for what is refused.
  * Threads: no state; whoever holds the arena and the buffer.
+ * Why:     what is asked for and how it is answered is one page (docs/wire-format.md), so that
+ *          brokers and the pipeline can be read without it.
  */
 #ifndef CODEC_H
 #define CODEC_H
@@ -20,6 +22,17 @@
 enum input_format { INPUT_AUTO, INPUT_RAW, INPUT_JSON, INPUT_MSGPACK };
 enum output_format { OUTPUT_MSGPACK, OUTPUT_JSON };
 
+enum { CODEC_FORMAT_VERSION = 1 }; /* `v` of every output */
+
+/* Bounds that no option lifts. */
+enum {
+    CODEC_TEXTS_MAX = 65536,          /* a larger max_texts is taken as this */
+    CODEC_DEPTH_MAX = 8,              /* maps and arrays inside each other, the outermost is 1 */
+    CODEC_ID_BYTES_MAX = 1024,        /* ids are repeated per text: see codec_decode.c */
+    CODEC_VALUE_BYTES_MAX = 64 << 20, /* of a JSON or msgpack value */
+    CODEC_JSON_VALUES_MAX = 1 << 16,  /* in a JSON value, plus 16 for each of max_texts */
+};
+
 struct decode_options {
     enum input_format format;
     size_t max_texts;      /* in one message */
@@ -28,7 +41,7 @@ struct decode_options {
 
 /* One text of a message. Absent id or title: ptr NULL. */
 struct item {
-    struct bytes id; /* printable: numbers are kept as their decimal text, see id_is_number */
+    struct bytes id; /* never absent; numbers are kept as their decimal text, see id_is_number */
     struct bytes title;
     struct bytes text;
     bool id_is_number; /* the output writes the id as an integer again */
@@ -38,22 +51,24 @@ struct item {
 struct request {
     struct item *items; /* [n_items], at least 1 */
     size_t n_items;
-    bool many;            /* the message had `texts`: the output has ids, tokens, ... as arrays */
-    struct bytes prompt;  /* name asked for by the message; absent: the configured one */
-    struct bytes fields;  /* msgpack key/value pairs back to back, to pass through */
+    bool many;       /* the message had `texts`: the output has ids, tokens, ... as arrays */
+    struct bytes id; /* of the message; items[0].id unless many */
+    bool id_is_number;
+    struct bytes prompt; /* name asked for by the message; absent: the configured one */
+    struct bytes fields; /* msgpack key/value pairs back to back, to pass through */
     uint32_t n_fields;
 };
 
 /* Why a message cannot be served: a stable code for machines, a sentence for people. */
 struct refusal {
-    const char *code; /* "bad_json", "bad_msgpack", "no_text", "empty_text", "too_many_texts", ... */
+    const char *code; /* one of the table in docs/wire-format.md: "bad_json", "no_text", ... */
     char reason[240]; /* never holds text of the message */
 };
 
 /*
  * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
  * sizes. INPUT_AUTO: a map in msgpack, a JSON object with `text` or `texts`, else raw UTF-8.
- * 0; -EINVAL: refused, *why says it; -ENOMEM.
+ * 0; -EINVAL: refused, *why says it; -ENOMEM. *out is set only on 0, *why only on -EINVAL.
  */
 int codec_decode(const struct message *message, const struct decode_options *options,
                  struct arena *arena, struct request *out, struct refusal *why);
@@ -64,6 +79,7 @@ struct encode_options {
     const char *model;       /* name */
     const char *fingerprint; /* 32 hex digits */
     size_t dim;
+    bool per_text; /* the sink stores texts one by one: never arrays, not even for `texts` of one */
 };
 
 /* A growing byte buffer, reused from batch to batch. Zero-initialise to open. */
@@ -76,7 +92,7 @@ void buffer_close(struct buffer *buffer);
 /*
  * Append one output payload for items [first, first + n) of a request to out.
  * vectors: [n][dim] float32; results: [n]; prompt: the name that was used.
- * n == request->n_items for a record per message, 1 for a record per text.
+ * n == request->n_items for a record per message, 1 for a record per text (then set per_text).
  * 0 or -ENOMEM (out is then as before).
  */
 int codec_encode(const struct encode_options *options, const struct request *request,

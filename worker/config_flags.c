@@ -29,6 +29,8 @@ static const struct option *find(const struct options *options, const char *flag
 {
     char name[128];
     const struct option *option;
+    if (strcmp(flag, "format") == 0) /* what everyone tries first on a filter */
+        flag = "output-format";
     for (size_t i = 0; (option = options_at(options, i)); i++) {
         options_flag_name(option->name, name, sizeof name);
         if (strcmp(name, flag) == 0)

@@ -14,25 +14,18 @@ static size_t prefix_length(const char *name)
     return dot ? (size_t)(dot - name) : 0;
 }
 
-/* Words of text from `column` on; lines after the first are indented to COLUMN. */
-static void print_wrapped(FILE *to, const char *text, size_t column)
+/* Words of text from COLUMN on; lines after the first are indented to it. */
+static void print_wrapped(FILE *to, const char *text)
 {
+    size_t column = COLUMN;
     while (*text) {
         size_t n = strcspn(text, " ");
-        if (column + n > WIDTH && column > COLUMN) {
+        if (column > COLUMN && column + 1 + n > WIDTH) {
             fprintf(to, "\n%*s", COLUMN, "");
             column = COLUMN;
         }
-        fprintf(to, "%.*s", (int)n, text);
-        column += n;
-        text += n;
-        if (*text == ' ') {
-            text++;
-            if (column < WIDTH) {
-                fputc(' ', to);
-                column++;
-            }
-        }
+        column += (size_t)fprintf(to, "%s%.*s", column > COLUMN ? " " : "", (int)n, text);
+        text += n + (text[n] == ' ');
     }
     fputc('\n', to);
 }
@@ -71,7 +64,7 @@ static void print_option(FILE *to, const struct option *option)
     snprintf(help, sizeof help, "%s%s%s%s%s%s%s", option->help, list ? " One of " : "",
              list ? option->choices : "", list ? "." : "", show_default ? " (default: " : "",
              show_default ? option->fallback : "", show_default ? ")" : "");
-    print_wrapped(to, help, COLUMN);
+    print_wrapped(to, help);
 }
 
 static void print_heading(FILE *to, const char *name, size_t len)

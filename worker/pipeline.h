@@ -17,25 +17,58 @@
 #include "inference/embed.h"
 #include "worker/codec.h"
 
+/*
+ * How texts become vectors: the functions of embed.h, as a table so that a test can put slow,
+ * failing and hanging ones in their place.
+ */
+struct embedder {
+    const struct model_info *(*info)(const struct model *model);
+    int (*open)(struct session **out, const struct model *model,
+                const struct session_options *options);
+    void (*embed)(struct session *session, const struct text *texts, size_t n, float *out,
+                  struct embed_result *results);
+    void (*close)(struct session *session);
+};
+
+/* Counts and times are at least 1 where nothing else is said. */
 struct pipeline_options {
     size_t n_threads;
-    size_t n_batches;       /* preallocated: the credit there is */
-    size_t batch_texts;     /* full at this many texts ... */
-    size_t batch_bytes;     /* ... or this many bytes of text (the token budget, known beforehand) */
-    uint64_t linger_ms;     /* dispatch a part-filled batch when its first message waited so long */
+    size_t n_batches;   /* preallocated: the credit there is */
+    size_t batch_texts; /* full at this many texts ... */
+    size_t batch_bytes; /* ... or this many bytes of text (the token budget, known beforehand) */
+    uint64_t linger_ms; /* dispatch a part-filled batch when its first message waited so long */
     uint32_t max_deliveries; /* dead-letter beyond; 0: never */
-    uint64_t drain_ms;      /* deadline of a drain */
-    const char *prompt;     /* configured name */
+    uint64_t drain_ms;       /* deadline of a drain, closing included; may be 0 */
+    const char *prompt;      /* configured name */
     struct session_options session;
     struct decode_options decode;
     enum output_format output_format;
+    const struct embedder *embedder; /* NULL: the sessions of embed.h */
+    /* For the log, as it happens; ctx is the one of ended. Either may be NULL. */
+    void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
+    void (*on_dead_letter)(void *ctx, const struct message *message, const char *code,
+                           const char *reason);
+};
+
+/* What made a batch go. */
+enum trigger {
+    TRIGGER_FULL,
+    TRIGGER_LINGER, /* its first message waited long enough */
+    TRIGGER_IDLE,   /* a thread had nothing to do */
+    TRIGGER_DRAIN,
+    N_TRIGGERS,
 };
 
 /* Counters since start; read by progress lines, logs and metrics. */
 struct pipeline_stats {
-    uint64_t messages, texts, tokens, truncated; /* embedded and published */
-    uint64_t batches, dead_letters, not_ours, redelivered;
-    uint64_t inflight_texts; /* gauge */
+    uint64_t received;                           /* messages given by the source */
+    uint64_t messages, texts, tokens, truncated; /* published; tokens after any cut */
+    uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
+    uint64_t redelivered;                        /* received, and not for the first time */
+    uint64_t duplicates;                         /* texts whose twin in the batch was embedded */
+    uint64_t batches[N_TRIGGERS];                /* dispatched */
+    uint64_t inflight_texts;                     /* gauge: decoded and not yet confirmed */
+    uint64_t waiting_messages;                   /* gauge: received and not yet decoded */
 };
 
 struct pipeline;
@@ -43,21 +76,26 @@ struct pipeline;
 /* why the pipeline ended */
 enum pipeline_end {
     PIPELINE_DRAINED,  /* asked to stop, or the source ended; everything taken was finished */
-    PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked */
-    PIPELINE_FAILED,   /* a source or sink is gone for good */
+    PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked. Slices that
+                          are being embedded are waited for, which can take seconds more */
+    PIPELINE_FAILED,   /* a source or sink is gone for good, or memory; see pipeline_failure */
 };
 
 /*
  * Open sessions, pool, sink and source and start. ended fires once, from the loop, after
- * everything is closed. 0, or negative errno with a sentence in err (nothing is left running).
+ * everything is closed. 0, or negative errno with a sentence in err: then what was already open is
+ * being closed and frees itself while the loop runs until it has nothing left to do.
  */
 int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *model,
                   const struct source_ops *source, const struct sink_ops *sink,
                   const struct settings *settings, const struct pipeline_options *options,
                   void (*ended)(void *ctx, enum pipeline_end how), void *ctx, char *err,
                   size_t err_size);
-/* Take no more, finish what is taken, then end. Idempotent. */
+/* Take no more, finish what is taken, then end, all within drain_ms. Idempotent. A finite source
+ * that has ended drains by itself and without a deadline. */
 void pipeline_drain(struct pipeline *pipeline);
+/* What failed and what to do; "" when nothing did. */
+const char *pipeline_failure(const struct pipeline *pipeline);
 const struct pipeline_stats *pipeline_stats(const struct pipeline *pipeline);
 void pipeline_close(struct pipeline *pipeline); /* after ended; accepts NULL */
 

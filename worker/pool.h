@@ -3,7 +3,7 @@
  *
  * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back.
  * Refuses: to know what a job does; to touch handles or sockets.
- * Threads: open, submit, finished and close on the loop thread; run on a pool thread.
+ * Threads: open, submit, finished, cancel and close on the loop thread; run on a pool thread.
  * Why:     libuv's own pool is shared with file and DNS work and has no state per thread.
  */
 #ifndef POOL_H
@@ -28,8 +28,8 @@ int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(vo
 void pool_submit(struct pool *pool, struct job *job);
 /* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */
 struct job *pool_finished(struct pool *pool);
-/* Jobs submitted and not yet taken up by a thread. 0: the pool has nothing to look forward to. */
-size_t pool_waiting(struct pool *pool);
+/* Take back all jobs no thread has begun, oldest first; they will not run. NULL when none. */
+struct job *pool_cancel(struct pool *pool);
 /* Waits for running jobs; jobs still waiting never run. Accepts NULL. */
 void pool_close(struct pool *pool);
 

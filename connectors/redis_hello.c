@@ -1,0 +1,94 @@
+/*
+ * redis_hello.c: what is said first on a new connection.
+ *
+ * Owns:    AUTH, SELECT, the connection's name and id, a PING that proves the server serves.
+ * Refuses: everything after that.
+ * Threads: the loop thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/redis_link_parts.h"
+#include "connectors/redis_reply.h"
+
+static void hello_refused(struct redis_link *link, const char *text)
+{
+    struct redis_fault fault = redis_fault_find(text);
+    char why[300];
+
+    snprintf(why, sizeof(why), "%.120s (%s)", text, fault.advice);
+    if (fault.remedy == REMEDY_FATAL)
+        redis_link_fail(link, -EACCES, why);
+    else
+        redis_link_lost(link, why);
+}
+
+static void on_hello(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_link *link = arg;
+    (void)ctx;
+
+    if (reply && reply->type == REDIS_REPLY_ERROR)
+        hello_refused(link, reply->str);
+}
+
+static void on_hello_optional(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_link *link = arg;
+    (void)ctx;
+
+    if (reply && reply->type == REDIS_REPLY_INTEGER)
+        link->client_id = (uint64_t)reply->integer;
+}
+
+static void on_hello_ping(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_link *link = arg;
+    (void)ctx;
+
+    if (!reply)
+        return;
+    if (reply->type == REDIS_REPLY_ERROR)
+        hello_refused(link, reply->str);
+    else if (redis_reply_is_text(reply) && strcmp(reply->str, "PONG") == 0)
+        redis_link_serve(link);
+    else
+        redis_link_lost(link, "it did not answer PING as Redis does");
+}
+
+static int hello_command(struct redis_link *link, redis_reply_cb cb, size_t n, const char **words)
+{
+    struct bytes args[4];
+
+    for (size_t i = 0; i < n; i++)
+        args[i] = bytes_of(words[i]);
+    return redis_link_command(link, args, n, (struct redis_due){cb, link, 0, 0});
+}
+
+void redis_hello_send(struct redis_link *link)
+{
+    const struct redis_url *url = link->url;
+    const char *auth[] = {"AUTH", url->user, url->password};
+    const char *auth_old[] = {"AUTH", url->password};
+    char db[16];
+    const char *select[] = {"SELECT", db};
+    const char *name[] = {"CLIENT", "SETNAME", link->name};
+    const char *id[] = {"CLIENT", "ID"};
+    const char *ping[] = {"PING"};
+    int rc = 0;
+
+    snprintf(db, sizeof(db), "%d", url->db);
+    link->phase = PHASE_HELLO;
+    if (url->user)
+        rc |= hello_command(link, on_hello, 3, auth);
+    else if (url->password)
+        rc |= hello_command(link, on_hello, 2, auth_old);
+    if (url->db)
+        rc |= hello_command(link, on_hello, 2, select);
+    rc |= hello_command(link, on_hello_optional, 3, name);
+    rc |= hello_command(link, on_hello_optional, 2, id);
+    rc |= hello_command(link, on_hello_ping, 1, ping);
+    if (rc)
+        redis_link_lost(link, "no memory");
+}

@@ -1,0 +1,85 @@
+/*
+ * redis_link_parts.h: the inside of a link, for redis_link.c and redis_hello.c only.
+ *
+ * Owns:    the phases of a link and what a connection keeps.
+ * Threads: the loop thread.
+ */
+#ifndef REDIS_LINK_PARTS_H
+#define REDIS_LINK_PARTS_H
+
+#include "connectors/redis_link.h"
+#include "connectors/redis_state.h"
+#include "connectors/redis_wire.h"
+
+#define READ_SIZE 65536
+
+enum link_phase {
+    PHASE_WAIT, /* until the backoff has passed */
+    PHASE_RESOLVE,
+    PHASE_CONNECT,
+    PHASE_HELLO,
+    PHASE_READY,
+    PHASE_FAILED,
+    PHASE_CLOSING,
+};
+
+struct connection {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+    struct redis_link *link;
+    bool alive; /* the link's current one */
+    uv_connect_t connect;
+    uv_write_t write;
+    bool writing;
+    struct redis_wire wire;
+    uint64_t active_ms; /* when bytes last moved */
+    size_t unsent;      /* bytes libuv still had, when last looked at */
+    bool warned;        /* silent already once; the grace runs */
+    char in[READ_SIZE];
+};
+
+struct resolve {
+    uv_getaddrinfo_t req;
+    struct redis_link *link; /* NULL: given up */
+};
+
+struct redis_link {
+    uv_loop_t *loop;
+    const struct redis_url *url;
+    const struct redis_link_events *events;
+    void *ctx;
+    uint64_t timeout_ms;
+    char name[128], where[200];
+    enum link_phase phase;
+    uv_timer_t timer, settle_timer;
+    size_t n_handles; /* the timers' and those of all connections not yet closed */
+    struct redis_backoff backoff;
+    bool proven;  /* a command did its work since it was ready */
+    bool settled; /* ready for a while, and answering */
+    bool flaky;   /* the connection before this one was lost before it had settled */
+    struct connection *conn;
+    struct resolve *resolve;
+    struct addrinfo *addresses, *next_address;
+    uint64_t client_id;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* ---- redis_link.c, for redis_hello.c */
+
+int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
+                       struct redis_due due);
+void redis_link_lost(struct redis_link *link, const char *why);
+void redis_link_fail(struct redis_link *link, int err, const char *why);
+void redis_link_serve(struct redis_link *link); /* greeted: commands may be sent */
+
+/* ---- redis_hello.c */
+
+/* AUTH, SELECT, a name, PING; ends in redis_link_serve, _lost or _fail. */
+void redis_hello_send(struct redis_link *link);
+
+#endif

@@ -1,0 +1,102 @@
+/*
+ * tokenizer_parts.h: what the files of the tokenizer share with each other and with nobody else.
+ *
+ * Owns:    the shape of the vocabulary index, of a piece and of the row of ids being written.
+ * Refuses: to be included outside inference/tokenizer*.c and its test.
+ * Threads: struct vocab never changes after vocab_open; the others belong to one call.
+ * Why:     a piece is the unit of exactness: no token crosses its ends, so it is merged alone.
+ */
+#ifndef TOKENIZER_PARTS_H
+#define TOKENIZER_PARTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "inference/gguf.h"
+
+#define SPACE_CODE   0x2581 /* the visible space that stands for ' ' in token texts */
+#define SPACE_RUN    128    /* longest run of spaces that may be one token, plus one */
+#define NO_TOKEN     UINT32_MAX
+#define REPLACE_CODE 0xFFFD
+
+/* One character of a text. A bad one is the longest part that could have begun a character. */
+struct utf8_char {
+    uint32_t code; /* U+FFFD when bad */
+    uint8_t len;   /* bytes of the text it took, at least 1 */
+    bool bad;
+};
+
+struct utf8_char utf8_decode(const uint8_t *at, const uint8_t *end); /* at < end */
+size_t utf8_encode(uint32_t code, uint8_t out[4]);                   /* bytes written, 1..4 */
+
+/*
+ * The vocabulary. Texts, scores and types stay in the mapping; in private memory lie an offset and
+ * two slots a token and a bitmap: about 3.2 MB for 262,144 tokens.
+ */
+struct vocab {
+    uint32_t n;
+    const uint8_t *texts;  /* strings of {u64 len; bytes} back to back */
+    const uint8_t *scores; /* [n] f32, unaligned */
+    uint32_t *offsets;     /* [n + 1] of the bytes of a text from `texts` */
+
+    /* Open addressing over the texts of ordinary tokens: low bits id + 1, the rest hash bits;
+     * 0 is empty. */
+    uint32_t *slots;
+    uint32_t slot_mask;
+    uint32_t id_mask;
+    uint32_t longest; /* bytes of the longest ordinary token */
+
+    uint64_t *pairs; /* bitmap over hashed pairs of characters that stand side by side in a token */
+
+    uint32_t *added; /* [n_added] tokens matched in the raw text, in order of their bytes */
+    uint32_t n_added;
+    uint32_t
+        added_first[257]; /* those that begin with byte b: added_first[b] .. added_first[b+1] */
+
+    uint32_t runs[SPACE_RUN]; /* token of a run of so many spaces, 2..longest_run */
+    uint32_t longest_run;     /* 1 when runs of spaces are no tokens of their own */
+
+    uint32_t ascii[128]; /* ordinary tokens of one ASCII character, or NO_TOKEN */
+    uint32_t bytes[256]; /* tokens <0x00> .. <0xFF> */
+};
+
+/* 0, -EINVAL with a sentence in err, -ENOMEM. On failure nothing is held. */
+int vocab_open(struct vocab *vocab, const struct gguf *gguf, char *err, size_t err_size);
+void vocab_close(struct vocab *vocab);
+
+uint32_t vocab_find(const struct vocab *vocab, const uint8_t *text, size_t len); /* or NO_TOKEN */
+float vocab_score(const struct vocab *vocab, uint32_t id);
+
+/* Longest token of those matched in raw text that begins here, or NO_TOKEN; *len its bytes. */
+uint32_t vocab_find_added(const struct vocab *vocab, const uint8_t *at, const uint8_t *end,
+                          size_t *len);
+
+/* False: no ordinary token holds these two characters side by side. True: perhaps one does. */
+bool vocab_may_join(const struct vocab *vocab, uint32_t left, uint32_t right);
+
+/* The row of ids being written: counts on where the caller's memory ends. */
+struct id_row {
+    int32_t *ids;
+    size_t max;
+    size_t n; /* of the whole text */
+};
+
+static inline void id_row_add(struct id_row *row, uint32_t id)
+{
+    if (row->n < row->max)
+        row->ids[row->n] = (int32_t)id;
+    row->n++;
+}
+
+/* Characters between two places no token can cross, each one an ordinary token by itself. */
+struct piece;
+
+int piece_open(struct piece **out);    /* 0 or -ENOMEM */
+void piece_close(struct piece *piece); /* accepts NULL */
+void piece_reset(struct piece *piece); /* empty, and back to its fixed memory */
+bool piece_is_empty(const struct piece *piece);
+int piece_add(struct piece *piece, const uint8_t *bytes, size_t len, uint32_t id); /* or -ENOMEM */
+void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *row); /* empties */
+
+#endif

@@ -1,0 +1,540 @@
+/*
+ * test_cli.c: the program as users meet it: exit codes, standard streams, signals.
+ *
+ * The model is the tiny one of tiny_model.h, so nothing is fetched.
+ */
+#define _GNU_SOURCE /* pipe2 */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/tiny_model.h"
+
+#define DEADLINE_MS 60000
+
+static char folder[] = "/tmp/embedmill-test-XXXXXX";
+static char model[100];
+
+/* A finished run. */
+struct result {
+    int code; /* exit code; 1000 + signal when killed by one */
+    char *out, *err;
+    size_t out_len;
+};
+
+static int open_folder(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(model, sizeof model, "%s/tiny.gguf", folder);
+    return tiny_model_write(model, NULL);
+}
+
+static int close_folder(void **state)
+{
+    (void)state;
+    unlink(model);
+    return rmdir(folder);
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static int open_scratch(void)
+{
+    char path[] = "/tmp/embedmill-test-XXXXXX";
+    int fd = mkostemp(path, O_CLOEXEC);
+    assert_true(fd >= 0);
+    unlink(path);
+    return fd;
+}
+
+static char *read_all(int fd, size_t *len)
+{
+    off_t size = lseek(fd, 0, SEEK_END);
+    char *bytes = malloc((size_t)size + 1);
+    assert_int_equal(pread(fd, bytes, (size_t)size, 0), size);
+    bytes[size] = '\0';
+    if (len)
+        *len = (size_t)size;
+    close(fd);
+    return bytes;
+}
+
+/*
+ * Start with these descriptors (closed here) and environment beside HOME, PATH and EMBEDMILL_MODEL.
+ * line: arguments apart by single spaces.
+ */
+static pid_t start(const char *line, const char *variable, int in, int out, int err)
+{
+    char copy[1000], home[150], path[200], model_variable[150];
+    char *argv[40] = {EMBEDMILL_BINARY}, *environment[8];
+    size_t argc = 1, n = 0;
+    snprintf(copy, sizeof copy, "%s", line);
+    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    snprintf(home, sizeof home, "HOME=%s", folder);
+    snprintf(path, sizeof path, "PATH=%.150s", getenv("PATH") ? getenv("PATH") : "/bin");
+    snprintf(model_variable, sizeof model_variable, "EMBEDMILL_MODEL=%s", model);
+    environment[n++] = home;
+    environment[n++] = path;
+    environment[n++] = model_variable;
+    environment[n++] = "EMBEDMILL_THREADS=2";
+    if (variable)
+        environment[n++] = (char *)variable;
+    environment[n] = NULL;
+    fflush(stdout);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        dup2(in, 0);
+        dup2(out, 1);
+        dup2(err, 2);
+        for (int fd = 3; fd < 64; fd++)
+            close(fd);
+        execve(EMBEDMILL_BINARY, argv, environment);
+        _exit(127);
+    }
+    close(in);
+    if (out != in)
+        close(out);
+    return pid;
+}
+
+static int wait_for(pid_t pid)
+{
+    int status = 0;
+    uint64_t deadline = now_ms() + DEADLINE_MS;
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        if (now_ms() > deadline) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &status, 0);
+            fail_msg("the program did not end within %d ms", DEADLINE_MS);
+        }
+        usleep(2000);
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void run_bytes(struct result *result, const char *line, const char *variable,
+                      const char *input, size_t len)
+{
+    int in = open_scratch(), out = open_scratch(), err = open_scratch();
+    assert_int_equal(write(in, input, len), len);
+    lseek(in, 0, SEEK_SET);
+    result->code = wait_for(start(line, variable, in, dup(out), err));
+    result->out = read_all(out, &result->out_len);
+    result->err = read_all(err, NULL);
+}
+
+static void run(struct result *result, const char *line, const char *input)
+{
+    run_bytes(result, line, NULL, input, strlen(input));
+}
+
+static void free_result(struct result *result)
+{
+    free(result->out);
+    free(result->err);
+}
+
+#define expect_code(result, wanted)                                                                \
+    do {                                                                                           \
+        if ((result).code != (wanted))                                                             \
+            fail_msg("exit code %d, expected %d; stderr: %s", (result).code, (wanted),             \
+                     (result).err);                                                                \
+    } while (0)
+
+static void expect_error(const char *line, const char *variable, int code, const char *part)
+{
+    struct result result;
+    run_bytes(&result, line, variable, "", 0);
+    expect_code(result, code);
+    if (!strstr(result.err, part))
+        fail_msg("'%s' is not in: %s", part, result.err);
+    assert_int_equal(result.out_len, 0);
+    free_result(&result);
+}
+
+static void help_goes_to_stdout(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {"--help",     "help",     "-h",
+                                        "run --help", "embed -h", "version --help"};
+    for (size_t i = 0; i < 6; i++) {
+        struct result result;
+        run(&result, lines[i], "");
+        expect_code(result, 0);
+        assert_string_equal(result.err, "");
+        assert_non_null(strstr(result.out, "Usage: embedmill"));
+        free_result(&result);
+    }
+}
+
+static void usage_errors_are_64(void **state)
+{
+    (void)state;
+    expect_error("", NULL, 64, "Usage: embedmill");
+    expect_error("rum", NULL, 64, "rum: there is no such command");
+    expect_error("embed --promt query", NULL, 64, "did you mean --prompt?");
+    expect_error("embed --dim 100", NULL, 64, "dim: expected one of 0, 128, 256, 512, 768");
+    expect_error("embed --source redis", NULL, 64, "has no --source");
+    expect_error("run extra", NULL, 64, "extra: expected a flag");
+    expect_error("version --yaml", NULL, 64, "expected --json");
+}
+
+static void configuration_errors_are_78(void **state)
+{
+    (void)state;
+    expect_error("embed", "EMBEDMILL_PROMT=query", 78, "did you mean EMBEDMILL_PROMPT?");
+    expect_error("embed", "EMBEDMILL_DIM=7", 78, "EMBEDMILL_DIM: dim: expected one of");
+    expect_error("embed --config /does/not/exist", NULL, 78, "/does/not/exist: cannot be read");
+    expect_error("embed --prompt nonsense", NULL, 78, "no prompt is named 'nonsense'");
+    expect_error("embed --input-format msgpack", NULL, 78, "input_format: expected auto, raw or");
+#ifdef __aarch64__
+    expect_error("embed --kernels avx2", NULL, 78, "avx2");
+#else
+    expect_error("embed --kernels neon", NULL, 78, "neon");
+#endif
+    char path[150], line[200], message[300];
+    snprintf(path, sizeof path, "%s/worker.yaml", folder);
+    FILE *file = fopen(path, "w");
+    fputs("prompt: query\nredis:\n  steam: texts\n", file);
+    fclose(file);
+    snprintf(line, sizeof line, "run --config %s", path);
+    snprintf(message, sizeof message,
+             "%s:3:3: redis.steam: there is no such option; did you mean redis.stream?", path);
+    expect_error(line, NULL, 78, message);
+    unlink(path);
+}
+
+static void model_errors_are_66(void **state)
+{
+    (void)state;
+    char path[150], line[200];
+    expect_error("embed --model /does/not/exist.gguf", NULL, 66, "scripts/get-model");
+    expect_error("embed --model /", NULL, 66, "no usable model");
+    snprintf(path, sizeof path, "%s/broken.gguf", folder);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    assert_int_equal(write(fd, "GGUF nonsense", 13), 13);
+    close(fd);
+    snprintf(line, sizeof line, "run --model %s --redis-url redis://127.0.0.1:1", path);
+    expect_error(line, NULL, 66, "no usable model");
+    unlink(path);
+}
+
+static void version(void **state)
+{
+    (void)state;
+    struct result result;
+    run(&result, "version --json", "");
+    expect_code(result, 0);
+    json_t *object = json_loads(result.out, 0, NULL);
+    assert_non_null(object);
+    assert_non_null(json_string_value(json_object_get(object, "version")));
+    assert_true(json_array_size(json_object_get(object, "sources")) >= 2);
+    json_decref(object);
+    free_result(&result);
+    run(&result, "--version", "");
+    expect_code(result, 0);
+    assert_memory_equal(result.out, "embedmill ", 10);
+    free_result(&result);
+}
+
+/* Ids of the JSON lines, apart by blanks; each has an embedding of the width asked for. */
+static char *ids_of(const char *out, size_t dim)
+{
+    char *ids = calloc(1, strlen(out) + 2);
+    for (const char *line = out; *line;) {
+        const char *end = strchr(line, '\n');
+        assert_non_null(end);
+        json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
+        assert_non_null(object);
+        assert_int_equal(json_array_size(json_object_get(object, "embedding")), dim);
+        json_t *id = json_object_get(object, "id");
+        char number[30];
+        snprintf(number, sizeof number, "%lld", json_integer_value(id));
+        strcat(ids, json_is_string(id) ? json_string_value(id) : number);
+        strcat(ids, " ");
+        json_decref(object);
+        line = end + 1;
+    }
+    return ids;
+}
+
+static void embed_lines(void **state)
+{
+    (void)state;
+    struct result result;
+    run(&result, "embed", "hello\n\nthe end\r\n{\"id\": \"x\", \"text\": \"t\"}\nlast");
+    expect_code(result, 0);
+    assert_string_equal(result.err, "");
+    char *ids = ids_of(result.out, TINY_MODEL_DIM);
+    assert_string_equal(ids, "1 3 x 5 ");
+    free(ids);
+    free_result(&result);
+    run(&result, "embed", "");
+    expect_code(result, 0);
+    assert_int_equal(result.out_len, 0);
+    free_result(&result);
+}
+
+/* Many batches on two threads: in order, and the same bytes as on one thread. */
+static void embed_keeps_the_order(void **state)
+{
+    (void)state;
+    enum { N = 3000 };
+    char *input = malloc(N * 64), *expected = malloc(N * 8);
+    size_t len = 0, expected_len = 0;
+    for (int i = 1; i <= N; i++) {
+        len += (size_t)sprintf(input + len, "line %d %.*s\n", i, i % 37,
+                               "the more words the longer it takes ....");
+        expected_len += (size_t)sprintf(expected + expected_len, "%d ", i);
+    }
+    struct result two, one;
+    run(&two, "embed --batch-texts 16 --batches 9", input);
+    run(&one, "embed --threads 1", input);
+    expect_code(two, 0);
+    expect_code(one, 0);
+    char *ids = ids_of(two.out, TINY_MODEL_DIM);
+    assert_string_equal(ids, expected);
+    assert_string_equal(two.out, one.out);
+    free(ids);
+    free(input);
+    free(expected);
+    free_result(&one);
+    free_result(&two);
+}
+
+static void embed_tells_of_bad_lines(void **state)
+{
+    (void)state;
+    struct result result;
+    const char input[] = "good\n{\"text\": 5}\n{\"text\": \"\"}\nfine\n";
+    run(&result, "embed", input);
+    expect_code(result, 65);
+    char *ids = ids_of(result.out, TINY_MODEL_DIM);
+    assert_string_equal(ids, "1 4 ");
+    assert_non_null(strstr(result.err, "line 2: bad_field: "));
+    assert_non_null(strstr(result.err, "line 3: empty_text: "));
+    assert_non_null(strstr(result.err, "\"lines\":2"));
+    free(ids);
+    free_result(&result);
+
+    char *lines = malloc(5003);
+    memset(lines, 'y', 5003);
+    memcpy(lines, "a\n", 2);
+    lines[5000] = '\n';
+    run_bytes(&result, "embed --stdin-max-line 4KiB", NULL, lines, 5003);
+    expect_code(result, 65);
+    ids = ids_of(result.out, TINY_MODEL_DIM);
+    assert_string_equal(ids, "1 3 ");
+    assert_non_null(strstr(result.err, "line 2: line_too_long: longer than stdin.max_line, 4096"));
+    free(ids);
+    free(lines);
+    free_result(&result);
+}
+
+static void embed_binary_input_and_output(void **state)
+{
+    (void)state;
+    struct result result;
+    run_bytes(&result, "embed --format msgpack --input-format raw", NULL, "a\0b\n\xff\xfe\n", 7);
+    expect_code(result, 0);
+    assert_true(result.out_len > 2 * 4 * TINY_MODEL_DIM);
+    assert_true(((unsigned char)result.out[0] & 0xf0) == 0x80);
+    free_result(&result);
+    run_bytes(&result, "embed --bad-utf8 error --input-format raw", NULL, "a\n\xff\xfe\n", 5);
+    expect_code(result, 65);
+    assert_non_null(strstr(result.err, "line 2: "));
+    free_result(&result);
+}
+
+static void print_config(void **state)
+{
+    (void)state;
+    struct result result;
+    run_bytes(&result, "embed --print-config --dim 256", "EMBEDMILL_REDIS_URL=redis://u:hunter2@h",
+              "", 0);
+    expect_code(result, 0);
+    assert_null(strstr(result.out, "hunter2"));
+    assert_non_null(strstr(result.out, "dim: \"256\"  # --dim\n"));
+    assert_non_null(strstr(result.out, "threads: \"2\"  # EMBEDMILL_THREADS\n"));
+    assert_non_null(strstr(result.out, "output_format: \"json\"  # default\n"));
+    free_result(&result);
+}
+
+/* "embed | head": ends at once, without a word, and not with 0. */
+static void a_reader_that_leaves(void **state)
+{
+    (void)state;
+    int ends[2], in[2], err = open_scratch();
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    pid_t pid = start("embed", NULL, in[0], ends[1], err);
+    char line[200], answer[100];
+    memset(line, 'x', sizeof line);
+    line[199] = '\n';
+    assert_int_equal(write(in[1], line, 200), 200);
+    assert_true(read(ends[0], answer, sizeof answer) > 0);
+    close(ends[0]);
+    signal(SIGPIPE, SIG_IGN);
+    for (int n = 0; n < DEADLINE_MS && write(in[1], line, 200) == 200; n++)
+        usleep(1000); /* until the program is gone */
+    close(in[1]);
+    int code = wait_for(pid);
+    char *errors = read_all(err, NULL);
+    assert_int_equal(code, 74);
+    assert_string_equal(errors, "");
+    free(errors);
+}
+
+static void a_full_disk_is_74(void **state)
+{
+    (void)state;
+    int in = open_scratch(), err = open_scratch();
+    assert_int_equal(write(in, "a\n", 2), 2);
+    lseek(in, 0, SEEK_SET);
+    int code = wait_for(start("embed", NULL, in, open("/dev/full", O_WRONLY | O_CLOEXEC), err));
+    char *errors = read_all(err, NULL);
+    assert_int_equal(code, 74);
+    assert_non_null(strstr(errors, "writing standard output"));
+    free(errors);
+}
+
+/* Interactively: each line is answered although the input stays open. */
+static pid_t start_waiting(const char *line, int in[2], int out[2], int err)
+{
+    char answer[4];
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    pid_t pid = start(line, NULL, in[0], out[1], err);
+    assert_int_equal(write(in[1], "hello\n", 6), 6);
+    struct pollfd readable = {.fd = out[0], .events = POLLIN};
+    assert_int_equal(poll(&readable, 1, DEADLINE_MS), 1);
+    assert_true(read(out[0], answer, sizeof answer) > 0);
+    return pid;
+}
+
+static void signals_stop_the_filter(void **state)
+{
+    (void)state;
+    const int signals[] = {SIGTERM, SIGINT};
+    for (int i = 0; i < 2; i++) {
+        int in[2], out[2], err = open_scratch();
+        pid_t pid = start_waiting("embed --log-level info", in, out, err);
+        kill(pid, SIGUSR1);
+        usleep(50000);
+        kill(pid, signals[i]);
+        int code = wait_for(pid);
+        char *errors = read_all(err, NULL);
+        close(in[1]);
+        close(out[0]);
+        assert_int_equal(code, 128 + signals[i]);
+        assert_non_null(strstr(errors, "\"msg\":\"counters\",\"texts\":1,"));
+        assert_non_null(strstr(errors, signals[i] == SIGTERM ? "SIGTERM" : "SIGINT"));
+        free(errors);
+    }
+}
+
+/*
+ * Nobody reads the output, so the drain cannot end: its deadline does (75), or a second signal
+ * (128 + its number).
+ */
+static void stuck_drains(void **state)
+{
+    (void)state;
+    for (int second = 0; second < 2; second++) {
+        int in[2], out[2], err = open_scratch();
+        pid_t pid = start_waiting(second ? "embed --log-level info --drain-timeout 1h"
+                                         : "embed --log-level info --drain-timeout 1s",
+                                  in, out, err);
+        char lines[2000];
+        memset(lines, '\n', sizeof lines);
+        for (size_t i = 0; i < sizeof lines; i += 2)
+            lines[i] = 'x';
+        assert_int_equal(write(in[1], lines, sizeof lines), sizeof lines);
+        int held = 0;
+        for (int waited = 0; held < 60000 && waited < DEADLINE_MS; waited += 10) {
+            usleep(10000);
+            assert_int_equal(ioctl(out[0], FIONREAD, &held), 0);
+        }
+        assert_true(held >= 60000); /* the pipe is full */
+        kill(pid, SIGTERM);
+        if (second) {
+            usleep(300000);
+            siginfo_t about = {0};
+            assert_int_equal(waitid(P_PID, (id_t)pid, &about, WEXITED | WNOHANG | WNOWAIT), 0);
+            assert_int_equal(about.si_pid, 0); /* it does wait */
+            kill(pid, SIGINT);
+        }
+        int code = wait_for(pid);
+        char *errors = read_all(err, NULL);
+        close(in[1]);
+        close(out[0]);
+        if (code != (second ? 130 : 75))
+            fail_msg("exit code %d; stderr: %s", code, errors);
+        free(errors);
+    }
+}
+
+static void run_without_a_broker_waits_and_stops(void **state)
+{
+    (void)state;
+    int err = open_scratch(), in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    pid_t pid = start("run --redis-url redis://127.0.0.1:1/0", NULL, in,
+                      open("/dev/null", O_WRONLY | O_CLOEXEC), err);
+    char log[4096] = "";
+    for (int waited = 0; !strstr(log, "source waits") && waited < DEADLINE_MS; waited += 10) {
+        usleep(10000);
+        ssize_t n = pread(err, log, sizeof log - 1, 0);
+        log[n > 0 ? n : 0] = '\0';
+    }
+    kill(pid, SIGTERM);
+    int code = wait_for(pid);
+    close(err);
+    if (!strstr(log, "source waits") || code != 0)
+        fail_msg("exit code %d; stderr: %s", code, log);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(help_goes_to_stdout),
+        cmocka_unit_test(usage_errors_are_64),
+        cmocka_unit_test(configuration_errors_are_78),
+        cmocka_unit_test(model_errors_are_66),
+        cmocka_unit_test(version),
+        cmocka_unit_test(embed_lines),
+        cmocka_unit_test(embed_keeps_the_order),
+        cmocka_unit_test(embed_tells_of_bad_lines),
+        cmocka_unit_test(embed_binary_input_and_output),
+        cmocka_unit_test(print_config),
+        cmocka_unit_test(a_reader_that_leaves),
+        cmocka_unit_test(a_full_disk_is_74),
+        cmocka_unit_test(signals_stop_the_filter),
+        cmocka_unit_test(stuck_drains),
+        cmocka_unit_test(run_without_a_broker_waits_and_stops),
+    };
+    return cmocka_run_group_tests(tests, open_folder, close_folder);
+}

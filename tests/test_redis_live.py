@@ -1,0 +1,420 @@
+#!/usr/bin/env python3
+"""The worker against a real redis-server and against a server that misbehaves.
+
+Each case starts what it needs on a free port with its data in a temporary folder and stops it. The
+real redis-server is killed, restarted, flushed, filled up; a scripted server answers with refusals,
+garbage, half replies and silence. In every case nothing may be lost, nothing may come out twice,
+and the worker may not spin.
+
+Usage: test_redis_live.py EMBEDMILL MODEL [CASE ...]
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import msgpack
+import numpy as np
+import redis
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for(what, ready, seconds=30):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if ready():
+                return
+        except redis.exceptions.RedisError:
+            pass
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.05)
+
+
+class Bench:
+    """A folder, a redis-server, workers; all gone at the end."""
+
+    def __init__(self, binary, model):
+        self.binary, self.model = binary, model
+        self.folder = tempfile.mkdtemp(prefix="embedmill-test-")
+        self.port = free_port()
+        self.processes = []
+        self.server = None
+        self.client = redis.Redis(port=self.port)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        shutil.rmtree(self.folder)
+
+    def start_server(self, *extra):
+        self.server = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
+             "--save", "", "--appendonly", "yes", "--appendfsync", "no", *extra],
+            stdout=subprocess.DEVNULL)
+        self.processes.append(self.server)
+        wait_for("redis-server answering", self.client.ping)
+
+    def start_worker(self, *extra, name="w", port=None):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
+        log = open(os.path.join(self.folder, f"log-{name}"), "ab")
+        worker = subprocess.Popen(
+            [self.binary, "run", "--model", self.model, "--prompt", "none", "--threads", "1",
+             "--redis-url", f"redis://127.0.0.1:{port or self.port}", "--redis-consumer", name,
+             "--redis-claim-idle", "1s", "--redis-timeout", "1s", "--log-format", "json", *extra],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+        self.processes.append(worker)
+        return worker
+
+    def log(self, name="w"):
+        with open(os.path.join(self.folder, f"log-{name}"), encoding="utf-8") as f:
+            return f.read()
+
+    def add(self, first, n, stream="texts"):
+        for i in range(first, first + n):
+            self.client.xadd(stream, {"text": f"text number {i}", "id": str(i), "color": "blue"})
+
+    def ids(self):
+        return [msgpack.unpackb(fields[b"body"])["id"]
+                for _, fields in self.client.xrange("texts:embeddings")]
+
+    def expect_once(self, n, seconds=40):
+        wait_for(f"{n} embeddings", lambda: self.client.xlen("texts:embeddings") >= n, seconds)
+        wait_for("nothing pending",
+                 lambda: self.client.xpending("texts", "embedmill")["pending"] == 0, seconds)
+        assert sorted(self.ids(), key=int) == [str(i) for i in range(n)], self.ids()
+
+    def stop(self, worker, code=0):
+        worker.send_signal(signal.SIGTERM)
+        got = worker.wait(timeout=30)
+        assert got == code, f"exit code {got}, expected {code}"
+
+
+class FakeServer(threading.Thread):
+    """Speaks enough RESP to be greeted, then answers as told."""
+
+    def __init__(self, answer):
+        super().__init__(daemon=True)
+        self.answer, self.commands = answer, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        stream = connection.makefile("rwb")
+        try:
+            while True:
+                head = stream.readline()
+                if not head:
+                    return
+                words = []
+                for _ in range(int(head[1:])):
+                    words.append(stream.read(int(stream.readline()[1:]) + 2)[:-2])
+                self.commands.append(words[0].upper())
+                reply = self.answer(words)
+                if reply is None:
+                    connection.close()
+                    return
+                stream.write(reply)
+                stream.flush()
+        except (OSError, ValueError):
+            connection.close()
+
+
+def case_plain(bench):
+    """Texts in, embeddings out, other fields along, nothing pending."""
+    bench.start_server()
+    bench.add(0, 150)
+    worker = bench.start_worker()
+    bench.expect_once(150)
+    _, fields = bench.client.xrange("texts:embeddings", count=1)[0]
+    assert fields[b"color"] == b"blue", fields.keys()
+    out = msgpack.unpackb(fields[b"body"])
+    assert out["v"] == 1 and out["dim"] == 768 and out["dtype"] == "<f4", out
+    vector = np.frombuffer(out["embedding"], dtype="<f4")
+    assert abs(np.linalg.norm(vector) - 1) < 1e-5
+    bench.stop(worker)
+
+
+def case_worker_first(bench):
+    """The worker waits for a server that is not there yet, and says so."""
+    worker = bench.start_worker()
+    wait_for("the refusal in the log", lambda: "refused" in bench.log(), 10)
+    bench.start_server()
+    bench.add(0, 10)
+    bench.expect_once(10)
+    bench.stop(worker)
+
+
+def case_key(bench):
+    bench.start_server()
+    bench.add(0, 5)
+    worker = bench.start_worker("--redis-output", "key", "--redis-output-prefix", "v:")
+    wait_for("five keys", lambda: len(bench.client.keys("v:*")) == 5)
+    out = msgpack.unpackb(bench.client.get("v:3"))
+    assert out["id"] == "3" and len(out["embedding"]) == 768 * 4
+    wait_for("acks", lambda: bench.client.xpending("texts", "embedmill")["pending"] == 0)
+    bench.stop(worker)
+
+
+def case_hash(bench):
+    """The field `embedding` is what vector search reads: raw little-endian floats."""
+    bench.start_server()
+    bench.client.xadd("texts", {"body": json.dumps({"id": "m", "texts": ["one", "two"]})})
+    worker = bench.start_worker("--redis-output", "hash", "--dim", "256")
+    wait_for("two hashes", lambda: len(bench.client.keys("embedding:*")) == 2)
+    for key in bench.client.keys("embedding:*"):
+        raw = bench.client.hget(key, "embedding")
+        assert len(raw) == 256 * 4
+        assert abs(np.linalg.norm(np.frombuffer(raw, dtype="<f4")) - 1) < 1e-5
+    bench.stop(worker)
+
+
+def case_reader(bench):
+    """docs/read_embeddings.py reads what the worker wrote, one text and many."""
+    bench.start_server()
+    bench.add(0, 2)
+    bench.client.xadd("texts", {"body": json.dumps({"id": "m", "texts": ["one", "two"]})})
+    worker = bench.start_worker()
+    wait_for("three outputs", lambda: bench.client.xlen("texts:embeddings") == 3)
+    bench.stop(worker)
+    reader = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docs",
+                          "read_embeddings.py")
+    lines = subprocess.run(["/usr/bin/python3", reader, f"redis://127.0.0.1:{bench.port}",
+                            "texts:embeddings"], check=True, capture_output=True,
+                           text=True).stdout.splitlines()
+    rows = sorted(line.split("\t") for line in lines)
+    assert [row[0] for row in rows] == ["0", "1", "m/0", "m/1"], rows
+    assert all(row[1] == "768" and abs(float(row[2]) - 1) < 1e-5 for row in rows), rows
+
+
+def case_dead_letters(bench):
+    """Bad messages go aside whole, with a reason; their neighbours pass."""
+    bench.start_server()
+    bench.client.xadd("texts", {"nobody": "x"})
+    bench.client.xadd("texts", {"body": b"\x81\xa4text\xdd\xff\xff\xff\xff", "k": "v"})
+    bench.client.xadd("texts", {"body": '{"text": ""}'})
+    bench.add(0, 3)
+    worker = bench.start_worker("--input-format", "auto")
+    wait_for("outputs and dead letters",
+             lambda: bench.client.xlen("texts:embeddings") + bench.client.xlen("texts:dlq") == 6)
+    letters = [fields for _, fields in bench.client.xrange("texts:dlq")]
+    assert len(letters) >= 2, letters
+    for fields in letters:
+        assert fields[b"_code"] and fields[b"_error"] and fields[b"_stream"] == b"texts"
+    assert any(f.get(b"nobody") == b"x" and f[b"_code"] == b"no_body" for f in letters)
+    wait_for("acks", lambda: bench.client.xpending("texts", "embedmill")["pending"] == 0)
+    bench.stop(worker)
+
+
+def case_server_killed(bench):
+    """kill -9 of the server mid-way, restart on its append-only file."""
+    bench.start_server()
+    bench.add(0, 400)
+    worker = bench.start_worker("--batch-texts", "16")
+    wait_for("some output", lambda: bench.client.xlen("texts:embeddings") > 30)
+    bench.server.kill()
+    bench.server.wait()
+    time.sleep(0.5)
+    bench.start_server()
+    bench.expect_once(400)
+    bench.stop(worker)
+
+
+def case_connections_killed(bench):
+    bench.start_server()
+    bench.add(0, 300)
+    worker = bench.start_worker("--batch-texts", "16")
+    for _ in range(15):
+        time.sleep(0.15)
+        bench.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    bench.expect_once(300)
+    bench.stop(worker)
+
+
+def case_flushed(bench):
+    """FLUSHALL under a blocked read: the group is made again, and not in a hot loop."""
+    bench.start_server()
+    bench.add(0, 3)
+    worker = bench.start_worker()
+    bench.expect_once(3)
+    bench.client.flushall()
+    time.sleep(1)
+    before = bench.client.info("stats")["total_commands_processed"]
+    time.sleep(2)
+    spent = bench.client.info("stats")["total_commands_processed"] - before
+    assert spent < 60, f"{spent} commands in 2 idle seconds"
+    bench.add(0, 3)
+    bench.expect_once(3)
+    bench.stop(worker)
+
+
+def case_out_of_memory(bench):
+    """OOM on writes: wait, then go on; nothing lost."""
+    bench.start_server()
+    bench.add(0, 20)
+    bench.client.config_set("maxmemory", 1)
+    worker = bench.start_worker()
+    wait_for("the refusal in the log", lambda: "OOM" in bench.log(), 15)
+    time.sleep(1)
+    assert bench.client.xlen("texts:embeddings") == 0
+    bench.client.config_set("maxmemory", 0)
+    bench.expect_once(20)
+    bench.stop(worker)
+
+
+def case_wrong_type(bench):
+    """What can never work ends the worker with 69; the messages stay pending."""
+    bench.start_server()
+    bench.client.set("texts:embeddings", "not a stream")
+    bench.add(0, 5)
+    worker = bench.start_worker()
+    assert worker.wait(timeout=20) == 69
+    assert "WRONGTYPE" in bench.log()
+    assert bench.client.xpending("texts", "embedmill")["pending"] == 5
+
+
+def case_dead_consumer(bench):
+    """What a worker that never came back had taken is taken over by another."""
+    bench.start_server()
+    bench.add(0, 12)
+    bench.client.xgroup_create("texts", "embedmill", id="0")
+    bench.client.xreadgroup("embedmill", "gone", {"texts": ">"}, count=12)
+    worker = bench.start_worker()
+    bench.expect_once(12)
+    bench.stop(worker)
+
+
+def case_own_pending(bench):
+    """After a restart under the same name its pending entries come first, at once."""
+    bench.start_server()
+    bench.add(0, 12)
+    bench.client.xgroup_create("texts", "embedmill", id="0")
+    bench.client.xreadgroup("embedmill", "w", {"texts": ">"}, count=12)
+    worker = bench.start_worker("--redis-claim-idle", "1h")
+    bench.expect_once(12, 10)
+    bench.stop(worker)
+
+
+def case_max_deliveries(bench):
+    bench.start_server()
+    bench.add(0, 2)
+    bench.client.xgroup_create("texts", "embedmill", id="0")
+    first = bench.client.xreadgroup("embedmill", "w", {"texts": ">"}, count=1)[0][1][0][0]
+    bench.client.xclaim("texts", "embedmill", "w", 0, [first], retrycount=50)
+    worker = bench.start_worker("--max-deliveries", "3")
+    wait_for("a dead letter", lambda: bench.client.xlen("texts:dlq") == 1)
+    _, fields = bench.client.xrange("texts:dlq")[0]
+    assert fields[b"_code"] == b"too_many_deliveries", fields
+    wait_for("the other", lambda: bench.client.xlen("texts:embeddings") == 1)
+    bench.stop(worker)
+
+
+def case_frozen_worker(bench):
+    """A worker that slept beyond its lease publishes nothing twice when it wakes."""
+    bench.start_server()
+    bench.add(0, 200)
+    one = bench.start_worker("--batch-texts", "32", name="one")
+    wait_for("some output", lambda: bench.client.xlen("texts:embeddings") > 10)
+    one.send_signal(signal.SIGSTOP)
+    two = bench.start_worker(name="two")
+    time.sleep(4)
+    one.send_signal(signal.SIGCONT)
+    bench.expect_once(200)
+    bench.stop(one)
+    bench.stop(two)
+
+
+def fake_case(bench, answer, word, least=1, most=80):
+    """Three seconds against a scripted server: alive, not spinning, and it says what is wrong."""
+    fake = FakeServer(answer)
+    worker = bench.start_worker(port=fake.port)
+    wait_for(f"'{word}' in the log", lambda: word.lower() in bench.log().lower(), 15)
+    before = len(fake.commands)
+    time.sleep(3)
+    spent = len(fake.commands) - before
+    fake.listener.close()
+    assert worker.poll() is None, "the worker ended\n" + bench.log()
+    assert least <= spent + before and spent <= most, f"{spent} commands in 3 s"
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=35) in (0, 75)
+
+
+def case_loading(bench):
+    fake_case(bench, lambda words: b"-LOADING Redis is loading the dataset\r\n", "LOADING")
+
+
+def case_garbage(bench):
+    fake_case(bench, lambda words: b"!!! no such protocol\r\n", "wait", 0)
+
+
+def case_half_reply(bench):
+    fake_case(bench, lambda words: b"$100\r\nhalf", "wait", 0)
+
+
+def case_silence(bench):
+    fake_case(bench, lambda words: b"", "wait", 0)
+
+
+def case_reset(bench):
+    fake_case(bench, lambda words: None, "wait", 0)
+
+
+def case_readonly(bench):
+    def answer(words):
+        if words[0].upper() in (b"PING", b"CLIENT", b"SELECT", b"AUTH"):
+            return b":1\r\n" if words[0].upper() == b"CLIENT" else b"+PONG\r\n"
+        return b"-READONLY You can't write against a read only replica.\r\n"
+    fake_case(bench, answer, "READONLY")
+
+
+def main():
+    binary, model, only = sys.argv[1], sys.argv[2], sys.argv[3:]
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    passed = failed = 0
+    for name, case in cases.items():
+        if only and name not in only:
+            continue
+        started = time.monotonic()
+        with Bench(binary, model) as bench:
+            try:
+                case(bench)
+                passed += 1
+                print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
+            except Exception as error:  # every kind of failure is reported and counted
+                failed += 1
+                print(f"FAILED  {name}: {error!r}", flush=True)
+                for file in sorted(os.listdir(bench.folder)):
+                    if file.startswith("log-"):
+                        print("".join(bench.log(file[4:]).splitlines(True)[-12:]))
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

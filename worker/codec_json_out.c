@@ -1,0 +1,286 @@
+/*
+ * codec_json_out.c: vectors to JSON, and passed-through fields from msgpack to JSON.
+ *
+ * Owns:    that whatever came in, what goes out is one valid JSON object in UTF-8.
+ * Threads: no state.
+ * Why:     written by hand: jansson would build 768 objects for each text first.
+ */
+#include "worker/codec_parts.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/msgpack_walk.h"
+
+enum { NUMBER_ROOM = 32 };
+
+static void word_put(struct writer *writer, const char *word)
+{
+    writer_put(writer, word, strlen(word));
+}
+
+static void character_put(struct writer *writer, const char *ptr, size_t len)
+{
+    static const char names[] = "btnvfr"; /* 8 to 13; JSON has no \v */
+    unsigned char c = (unsigned char)*ptr;
+    char escape[8];
+    if (len > 1 || (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f))
+        writer_put(writer, ptr, len);
+    else if (c == '"' || c == '\\')
+        writer_put(writer, (char[]){'\\', (char)c}, 2);
+    else if (c >= 8 && c <= 13 && c != 11)
+        writer_put(writer, (char[]){'\\', names[c - 8]}, 2);
+    else
+        writer_put(writer, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", c));
+}
+
+/* Bad UTF-8 becomes U+FFFD, one for each maximal bad part. */
+static void string_put(struct writer *writer, struct bytes string)
+{
+    word_put(writer, "\"");
+    for (size_t i = 0; i < string.len;) {
+        int step = codec_utf8_next(string.ptr + i, string.len - i);
+        if (step < 0)
+            word_put(writer, "\xef\xbf\xbd");
+        else
+            character_put(writer, string.ptr + i, (size_t)step);
+        i += (size_t)(step < 0 ? -step : step);
+    }
+    word_put(writer, "\"");
+}
+
+static void text_put(struct writer *writer, const char *text)
+{
+    string_put(writer, (struct bytes){text, strlen(text)});
+}
+
+/* RFC 4648, with padding. */
+static void base64_put(struct writer *writer, struct bytes bytes)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    word_put(writer, "\"");
+    for (size_t i = 0; i < bytes.len; i += 3) {
+        size_t n = bytes.len - i < 3 ? bytes.len - i : 3;
+        unsigned char in[3] = {0};
+        memcpy(in, bytes.ptr + i, n);
+        char out[4] = {digits[in[0] >> 2], digits[(in[0] & 3) << 4 | in[1] >> 4],
+                       n > 1 ? digits[(in[1] & 15) << 2 | in[2] >> 6] : '=',
+                       n > 2 ? digits[in[2] & 63] : '='};
+        writer_put(writer, out, sizeof out);
+    }
+    word_put(writer, "\"");
+}
+
+/* Always with a point or an exponent: without, -0 and 1.0 come back as integers. */
+static void real_put(struct writer *writer, double value, int digits)
+{
+    char text[NUMBER_ROOM];
+    if (!isfinite(value)) {
+        word_put(writer, "null");
+        return;
+    }
+    writer_put(writer, text, (size_t)snprintf(text, sizeof text, "%.*g", digits, value));
+    if (!strpbrk(text, ".e"))
+        word_put(writer, ".0");
+}
+
+/* 15 digits are what people wrote; 17 bring any double back exactly. */
+static void double_put(struct writer *writer, double value)
+{
+    char text[NUMBER_ROOM];
+    snprintf(text, sizeof text, "%.15g", value);
+    real_put(writer, value, strtod(text, NULL) == value ? 15 : 17);
+}
+
+static void integer_put(struct writer *writer, int64_t value)
+{
+    char text[NUMBER_ROOM];
+    writer_put(writer, text, (size_t)snprintf(text, sizeof text, "%" PRId64, value));
+}
+
+static void natural_put(struct writer *writer, uint64_t value)
+{
+    char text[NUMBER_ROOM];
+    writer_put(writer, text, (size_t)snprintf(text, sizeof text, "%" PRIu64, value));
+}
+
+static void value_put(struct writer *writer, struct walk *walk);
+
+/* JSON wants strings as keys: anything else is written as JSON and that text becomes the key. */
+static void key_put(struct writer *writer, struct walk *walk)
+{
+    size_t start = writer->out->len;
+    value_put(writer, walk);
+    if (writer->status || writer->out->ptr[start] == '"')
+        return;
+    size_t len = writer->out->len - start;
+    writer->status = buffer_reserve(writer->out, 6 * len + 2); /* so that nothing moves */
+    string_put(writer, (struct bytes){writer->out->ptr + start, len});
+    if (writer->status)
+        return;
+    writer->out->len -= len;
+    memmove(writer->out->ptr + start, writer->out->ptr + start + len, writer->out->len - start);
+}
+
+static void pairs_put(struct writer *writer, struct walk *walk, uint32_t count)
+{
+    word_put(writer, "{");
+    for (uint32_t i = 0; i < count; i++) {
+        if (i > 0)
+            word_put(writer, ",");
+        key_put(writer, walk);
+        word_put(writer, ":");
+        value_put(writer, walk);
+    }
+    word_put(writer, "}");
+}
+
+static void array_put(struct writer *writer, struct walk *walk, uint32_t count)
+{
+    word_put(writer, "[");
+    for (uint32_t i = 0; i < count; i++) {
+        if (i > 0)
+            word_put(writer, ",");
+        value_put(writer, walk);
+    }
+    word_put(writer, "]");
+}
+
+static void ext_put(struct writer *writer, const struct walk_value *value)
+{
+    word_put(writer, "{\"ext\":");
+    integer_put(writer, value->ext_type);
+    word_put(writer, ",\"data\":");
+    base64_put(writer, value->bytes);
+    word_put(writer, "}");
+}
+
+/* Recursion ends at CODEC_DEPTH_MAX: fields come from codec_decode, which checked them. */
+static void value_put(struct writer *writer, struct walk *walk)
+{
+    struct walk_value value;
+    msgpack_walk_next(walk, &value);
+    switch (value.type) {
+    case WALK_NIL:
+        word_put(writer, "null");
+        break;
+    case WALK_BOOL:
+        word_put(writer, value.is_true ? "true" : "false");
+        break;
+    case WALK_INT:
+        integer_put(writer, value.integer);
+        break;
+    case WALK_UINT:
+        natural_put(writer, value.natural);
+        break;
+    case WALK_FLOAT:
+        double_put(writer, value.real);
+        break;
+    case WALK_STR:
+        string_put(writer, value.bytes);
+        break;
+    case WALK_BIN:
+        base64_put(writer, value.bytes);
+        break;
+    case WALK_EXT:
+        ext_put(writer, &value);
+        break;
+    case WALK_ARRAY:
+        array_put(writer, walk, value.count);
+        break;
+    case WALK_MAP:
+        pairs_put(writer, walk, value.count);
+        break;
+    }
+}
+
+static void id_put(struct writer *writer, struct bytes id, bool is_number)
+{
+    if (is_number)
+        writer_put(writer, id.ptr, id.len);
+    else
+        string_put(writer, id);
+}
+
+static void ids_put(struct writer *writer, const struct output *output)
+{
+    word_put(writer, "\"id\":");
+    if (!output->many) {
+        id_put(writer, output->items[0].id, output->items[0].id_is_number);
+        return;
+    }
+    id_put(writer, output->request->id, output->request->id_is_number);
+    word_put(writer, ",\"ids\":[");
+    for (size_t i = 0; i < output->n; i++) {
+        if (i > 0)
+            word_put(writer, ",");
+        id_put(writer, output->items[i].id, output->items[i].id_is_number);
+    }
+    word_put(writer, "]");
+}
+
+static void vectors_put(struct writer *writer, const struct output *output)
+{
+    size_t dim = output->options->dim;
+    word_put(writer, output->many ? "[[" : "[");
+    for (size_t i = 0; i < output->n * dim; i++) {
+        if (i > 0)
+            word_put(writer, i % dim ? "," : "],[");
+        real_put(writer, output->vectors[i], 9); /* any float32, exactly */
+    }
+    word_put(writer, output->many ? "]]" : "]");
+}
+
+static void counts_put(struct writer *writer, const struct output *output)
+{
+    const struct embed_result *results = output->results;
+    word_put(writer, output->many ? ",\"tokens\":[" : ",\"tokens\":");
+    for (size_t i = 0; i < output->n; i++) {
+        if (i > 0)
+            word_put(writer, ",");
+        natural_put(writer, results[i].n_tokens);
+    }
+    word_put(writer, output->many ? "],\"truncated\":[" : ",\"truncated\":");
+    for (size_t i = 0; i < output->n; i++) {
+        if (i > 0)
+            word_put(writer, ",");
+        word_put(writer, results[i].truncated ? "true" : "false");
+    }
+    if (output->many)
+        word_put(writer, "]");
+}
+
+void codec_json_write(const struct output *output, struct writer *writer)
+{
+    const struct request *request = output->request;
+    word_put(writer, "{\"v\":");
+    natural_put(writer, CODEC_FORMAT_VERSION);
+    word_put(writer, ",");
+    ids_put(writer, output);
+    word_put(writer, ",\"model\":");
+    text_put(writer, output->options->model);
+    word_put(writer, ",\"model_fingerprint\":");
+    text_put(writer, output->options->fingerprint);
+    word_put(writer, ",\"prompt\":");
+    text_put(writer, output->prompt);
+    word_put(writer, ",\"dim\":");
+    natural_put(writer, output->options->dim);
+    word_put(writer, ",\"dtype\":\"<f4\",\"embedding\":");
+    vectors_put(writer, output);
+    counts_put(writer, output);
+    word_put(writer, ",\"source\":");
+    string_put(writer, output->message->position);
+    if (output->message->timestamp_ms >= 0) {
+        word_put(writer, ",\"timestamp_ms\":");
+        integer_put(writer, output->message->timestamp_ms);
+    }
+    if (request->n_fields > 0) {
+        struct walk walk = {request->fields.ptr, request->fields.ptr + request->fields.len};
+        word_put(writer, ",\"fields\":");
+        pairs_put(writer, &walk, request->n_fields);
+    }
+    word_put(writer, "}");
+}

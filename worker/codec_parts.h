@@ -1,0 +1,76 @@
+/*
+ * codec_parts.h: what the files of the codec know of each other.
+ *
+ * Owns:    the seams inside the codec. Included by codec_*.c only.
+ * Threads: no state.
+ * Why:     JSON is turned into msgpack first, so what the fields of a message mean is written once,
+ *          in codec_msgpack.c.
+ */
+#ifndef CODEC_PARTS_H
+#define CODEC_PARTS_H
+
+#include "worker/codec.h"
+
+/* Fill *why; returns -EINVAL. format and its values never hold text of the message. */
+int codec_refuse(struct refusal *why, const char *code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What the caller asks of one message, handed from file to file. */
+struct decode {
+    const struct message *message;
+    const struct decode_options *options;
+    struct arena *arena;
+    struct refusal *why;
+    size_t max_texts;
+};
+
+struct id {
+    struct bytes bytes;
+    bool is_number;
+};
+
+/* The last header of that name with a value, or absent. */
+struct bytes codec_header(const struct message *message, const char *name);
+/* The id of the message: as given in the payload, else header `id`, else key, else position. */
+int codec_message_id(const struct decode *decode, struct id given, struct id *out);
+/* Is this text one we embed? place names it: "text", "texts[3]". */
+int codec_text_check(const struct decode *decode, struct bytes text, const char *place);
+
+/* A msgpack map to a request. */
+int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out);
+
+/* Is this a JSON object as far as INPUT_AUTO must know: does it name a text? */
+bool codec_json_detect(struct bytes value);
+/*
+ * A JSON object to a msgpack map in the arena. detect: an object that has neither `text` nor
+ * `texts` is not refused, *out is absent then.
+ */
+int codec_json_convert(const struct decode *decode, struct bytes value, bool detect,
+                       struct bytes *out);
+
+/* Bytes of the UTF-8 character at ptr, or minus the bytes of the maximal bad part. len >= 1. */
+int codec_utf8_next(const char *ptr, size_t len);
+
+/* Appends to a buffer; a failure is remembered and whatever follows it is dropped. */
+struct writer {
+    struct buffer *out;
+    int status; /* 0 or -ENOMEM */
+};
+int buffer_reserve(struct buffer *buffer, size_t more);
+void writer_put(struct writer *writer, const void *ptr, size_t len);
+
+/* One output, everything but the format decided. */
+struct output {
+    const struct encode_options *options;
+    const struct request *request;
+    const struct message *message;
+    const struct item *items; /* [n] */
+    size_t n;
+    bool many;
+    const char *prompt;
+    const float *vectors;               /* [n][dim] */
+    const struct embed_result *results; /* [n] */
+};
+void codec_json_write(const struct output *output, struct writer *writer);
+
+#endif

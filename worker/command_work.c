@@ -1,0 +1,366 @@
+/*
+ * command_work.c: see command_work.h. In order of time, from the bottom: read options, open the
+ * log and the model, run the loop until the pipeline has ended, say how it ended.
+ */
+#include "worker/command_work.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "connectors/connector.h"
+#include "inference/embed.h"
+#include "worker/command.h"
+#include "worker/config_flags.h"
+#include "worker/config_print.h"
+#include "worker/cpus.h"
+#include "worker/log.h"
+#include "worker/pipeline.h"
+#include "worker/progress.h"
+
+extern char **environ;
+
+struct worker {
+    const struct work *work;
+    const struct settings *settings;
+    uv_loop_t loop;
+    uv_signal_t terminate, interrupt, counters;
+    struct model *model;
+    struct pipeline *pipeline;
+    struct progress *progress;
+    enum pipeline_end how;
+    int signal; /* that asked to stop; 0: none yet */
+};
+
+/* Index of the value of an OPTION_CHOICE, in the order of its choices. */
+static int choice(const struct settings *settings, const char *name)
+{
+    const char *value = settings_text(settings, name);
+    const char *at = settings_find(settings, name)->choices;
+    int index = 0;
+    for (size_t n; (n = strcspn(at, "|")) != strlen(value) || strncmp(at, value, n) != 0; index++)
+        at += n + 1;
+    return index;
+}
+
+static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
+{
+    (void)ctx;
+    bool is_input = strcmp(side, "input") == 0;
+    if (state == LINK_UP)
+        log_event(LOG_INFO, is_input ? "source is up" : "sink is up",
+                  LOG_TEXT("why", why ? why : ""));
+    else
+        log_event(LOG_WARN, is_input ? "source waits" : "sink waits",
+                  LOG_TEXT("why", why ? why : ""));
+}
+
+static void on_dead_letter(void *ctx, const struct message *message, const char *code,
+                           const char *reason)
+{
+    const struct worker *worker = ctx;
+    char position[200];
+    if (worker->work->is_filter)
+        return; /* the sink tells of each line, in order */
+    snprintf(position, sizeof position, "%.*s", (int)message->position.len,
+             message->position.ptr ? message->position.ptr : "");
+    log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
+              LOG_TEXT("reason", reason ? reason : ""));
+}
+
+static void close_signals(struct worker *worker)
+{
+    uv_close((uv_handle_t *)&worker->terminate, NULL);
+    uv_close((uv_handle_t *)&worker->interrupt, NULL);
+    uv_close((uv_handle_t *)&worker->counters, NULL);
+}
+
+static void on_ended(void *ctx, enum pipeline_end how)
+{
+    struct worker *worker = ctx;
+    worker->how = how;
+    progress_log(worker->progress, "stopped");
+    progress_close(worker->progress);
+    worker->progress = NULL;
+    close_signals(worker);
+}
+
+static void on_stop(uv_signal_t *handle, int number)
+{
+    struct worker *worker = handle->data;
+    if (worker->signal != 0) {
+        log_close();
+        worker->work->leave(128 + number);
+    }
+    worker->signal = number;
+    log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
+              LOG_TEXT("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+    pipeline_drain(worker->pipeline);
+}
+
+static void on_counters(uv_signal_t *handle, int number)
+{
+    const struct worker *worker = handle->data;
+    (void)number;
+    progress_log(worker->progress, "counters");
+}
+
+static void open_signals(struct worker *worker)
+{
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of write() */
+    uv_signal_init(&worker->loop, &worker->terminate);
+    uv_signal_init(&worker->loop, &worker->interrupt);
+    uv_signal_init(&worker->loop, &worker->counters);
+    worker->terminate.data = worker->interrupt.data = worker->counters.data = worker;
+    uv_signal_start(&worker->terminate, on_stop, SIGTERM);
+    uv_signal_start(&worker->interrupt, on_stop, SIGINT);
+    uv_signal_start(&worker->counters, on_counters, SIGUSR1);
+    uv_unref((uv_handle_t *)&worker->terminate);
+    uv_unref((uv_handle_t *)&worker->interrupt);
+    uv_unref((uv_handle_t *)&worker->counters);
+}
+
+static int open_model(struct worker *worker)
+{
+    const struct settings *settings = worker->settings;
+    const char *path = settings_text(settings, "model");
+    const char *kernels = settings_text(settings, "kernels");
+    char err[600];
+    uint64_t began = uv_hrtime();
+    if (!path) {
+        log_event(LOG_ERROR, "no model: name its file with --model or EMBEDMILL_MODEL, or set HOME "
+                             "so that the default place can be found");
+        return COMMAND_NO_MODEL;
+    }
+    int rc = model_open(&worker->model, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err,
+                        sizeof err);
+    if (rc != 0) {
+        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path), LOG_TEXT("error", err),
+                  LOG_TEXT("hint", rc == -ENOENT ? "fetch it with scripts/get-model, or name "
+                                                   "another file with --model"
+                                                 : ""));
+        return rc == -ENOMEM    ? COMMAND_INTERNAL
+               : rc == -ENOTSUP ? COMMAND_CONFIG
+                                : COMMAND_NO_MODEL;
+    }
+    const struct model_info *info = model_info(worker->model);
+    log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
+              LOG_TEXT("fingerprint", info->fingerprint), LOG_TEXT("kernels", info->kernels),
+              LOG_INTEGER("dim", info->dim), LOG_TEXT("file", path),
+              LOG_INTEGER("took_ms", (uv_hrtime() - began) / 1000000));
+    if (!info->has_dense)
+        log_event(LOG_WARN,
+                  "this model file lacks the two dense layers: embeddings will differ "
+                  "from those of sentence-transformers; get a newer file",
+                  LOG_TEXT("file", path));
+    return COMMAND_OK;
+}
+
+static struct pipeline_options pipeline_options(const struct settings *settings)
+{
+    size_t n_threads = (size_t)settings_number(settings, "threads");
+    if (n_threads == 0)
+        n_threads = cpus_usable("");
+    size_t n_batches = (size_t)settings_number(settings, "batches");
+    return (struct pipeline_options){
+        .n_threads = n_threads,
+        .n_batches = n_batches ? n_batches : n_threads + 2,
+        .batch_texts = (size_t)settings_number(settings, "batch_texts"),
+        .batch_bytes = (size_t)settings_number(settings, "batch_bytes"),
+        .linger_ms = (uint64_t)settings_number(settings, "linger"),
+        .max_deliveries = (uint32_t)settings_number(settings, "max_deliveries"),
+        .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
+        .prompt = settings_text(settings, "prompt"),
+        .session = {.too_long = (enum too_long)choice(settings, "too_long"),
+                    .bad_utf8 = (enum bad_utf8)choice(settings, "bad_utf8"),
+                    .dim = strtoul(settings_text(settings, "dim"), NULL, 10)},
+        .decode = {.format = (enum input_format)choice(settings, "input_format"),
+                   .max_texts = (size_t)settings_number(settings, "max_texts"),
+                   .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
+        .output_format = (enum output_format)choice(settings, "output_format"),
+        .on_link = on_link,
+        .on_dead_letter = on_dead_letter,
+    };
+}
+
+static int open_pipeline(struct worker *worker)
+{
+    const struct settings *settings = worker->settings;
+    struct pipeline_options options = pipeline_options(settings);
+    const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
+    char err[600] = "";
+    int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
+                           sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
+    if (rc == 0) {
+        log_event(LOG_INFO, "started", LOG_TEXT("source", source), LOG_TEXT("sink", sink),
+                  LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt));
+        return COMMAND_OK;
+    }
+    log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+    if (rc == -ENOMEM || rc == -EAGAIN)
+        return COMMAND_INTERNAL;
+    return rc == -EINVAL             ? COMMAND_CONFIG
+           : worker->work->is_filter ? COMMAND_IO
+                                     : COMMAND_UNAVAILABLE;
+}
+
+/* A filter whose reader has left ("| head") has nothing to say about it. */
+static bool stdout_is_closed(void)
+{
+    struct pollfd fd = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&fd, 1, 0) == 1 && (fd.revents & (POLLERR | POLLHUP | POLLNVAL));
+}
+
+static int tell_end(const struct worker *worker)
+{
+    const struct pipeline_stats *stats = pipeline_stats(worker->pipeline);
+    bool is_filter = worker->work->is_filter;
+    switch (worker->how) {
+    case PIPELINE_FAILED:
+        if (!is_filter || !stdout_is_closed())
+            log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
+        return is_filter ? COMMAND_IO : COMMAND_UNAVAILABLE;
+    case PIPELINE_DEADLINE:
+        log_event(LOG_WARN, "drain_timeout passed: what was not finished will be delivered again",
+                  LOG_INTEGER("texts", stats->inflight_texts));
+        return COMMAND_DEADLINE;
+    case PIPELINE_DRAINED:
+        break;
+    }
+    if (!is_filter)
+        return COMMAND_OK;
+    if (worker->signal != 0)
+        return 128 + worker->signal;
+    if (stats->dead_letters == 0)
+        return COMMAND_OK;
+    log_event(LOG_WARN, "some lines were not embedded; each is told of above",
+              LOG_INTEGER("lines", stats->dead_letters), LOG_INTEGER("embedded", stats->messages));
+    return COMMAND_DATA;
+}
+
+static int open_progress(struct worker *worker)
+{
+    int when = choice(worker->settings, "progress"); /* auto on off */
+    bool mixes = worker->work->is_filter && isatty(STDOUT_FILENO);
+    struct progress_options options = {
+        .status_line = when != 2 && log_is_terminal() && !mixes,
+        .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
+        .total_texts = (uint64_t)settings_number(worker->settings, "total"),
+    };
+    options.log_lines =
+        !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
+    return progress_open(&worker->progress, &worker->loop, pipeline_stats(worker->pipeline),
+                         &options);
+}
+
+/* Everything between the log's opening and its closing. */
+static int run(const struct work *work, const struct settings *settings)
+{
+    struct worker worker = {.work = work, .settings = settings};
+    int code = open_model(&worker);
+    if (code != COMMAND_OK)
+        return code;
+    if (uv_loop_init(&worker.loop) != 0) {
+        log_event(LOG_ERROR, "cannot open an event loop: too many open files or watches");
+        model_close(worker.model);
+        return COMMAND_INTERNAL;
+    }
+    open_signals(&worker);
+    code = open_pipeline(&worker);
+    bool opened = code == COMMAND_OK;
+    if (!opened) {
+        close_signals(&worker);
+    } else if (open_progress(&worker) != 0) {
+        log_event(LOG_ERROR, "out of memory");
+        work->leave(COMMAND_INTERNAL);
+    }
+    uv_run(&worker.loop, UV_RUN_DEFAULT);
+    if (opened)
+        code = tell_end(&worker);
+    pipeline_close(worker.pipeline);
+    uv_loop_close(&worker.loop);
+    model_close(worker.model);
+    return code;
+}
+
+static int fail(const struct work *work, int code, const char *why)
+{
+    fprintf(stderr, "embedmill %s: %s\n", work->command, why);
+    return code;
+}
+
+/* A filter has its source and sink, and reads lines. */
+static int fix_filter(const struct work *work, struct options *options)
+{
+    static const char *const ends[][2] = {{"source", "stdin"}, {"sink", "stdout"}};
+    char err[300];
+    for (size_t i = 0; i < 2; i++) {
+        if (options_origin(options, ends[i][0]) == ORIGIN_FLAG)
+            return fail(work, COMMAND_USAGE,
+                        "reads standard input and writes standard output, so it has no --source "
+                        "and no --sink; `embedmill run` has");
+        if (options_set(options, ends[i][0], ends[i][1], ORIGIN_FLAG, "embed", err, sizeof err) !=
+            0)
+            return fail(work, COMMAND_INTERNAL, err);
+    }
+    if (strcmp(settings_text(options_settings(options), "input_format"), "msgpack") == 0)
+        return fail(
+            work, COMMAND_CONFIG,
+            "input_format: expected auto, raw or json, for standard input is read by lines");
+    return COMMAND_OK;
+}
+
+static int print_help(const struct work *work, const struct options *options)
+{
+    fputs(work->usage, stdout);
+    config_print_help(options, work->wanted, stdout);
+    return COMMAND_OK;
+}
+
+static int run_configured(const struct work *work, const struct options *options)
+{
+    const struct settings *settings = options_settings(options);
+    if (!settings_text(settings, "source") || !settings_text(settings, "sink"))
+        return fail(work, COMMAND_CONFIG, "expected a --source and a --sink");
+    enum log_level level = (enum log_level)choice(settings, "log_level");
+    if (choice(settings, "progress") == 1 && level > LOG_INFO)
+        level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
+    log_open(level, (enum log_format)choice(settings, "log_format"), STDERR_FILENO);
+    int code = run(work, settings);
+    log_close();
+    return code;
+}
+
+int command_work(const struct work *work, int argc, char **argv)
+{
+    struct options *options;
+    struct flags flags;
+    char err[1200];
+    if (options_open(&options, NULL, work->presets, environ) != 0)
+        return fail(work, COMMAND_INTERNAL, "out of memory");
+    int rc = config_read(options, argc, argv, environ, &flags, err, sizeof err);
+    int code = COMMAND_OK;
+    if (rc != 0)
+        code = fail(work,
+                    rc == -EINVAL    ? COMMAND_USAGE
+                    : rc == -EBADMSG ? COMMAND_CONFIG
+                                     : COMMAND_INTERNAL,
+                    err);
+    else if (flags.help)
+        code = print_help(work, options);
+    else if (work->is_filter)
+        code = fix_filter(work, options);
+    if (rc == 0 && code == COMMAND_OK && !flags.help) {
+        if (flags.print_config)
+            config_print_effective(options, stdout);
+        else
+            code = run_configured(work, options);
+    }
+    options_close(options);
+    return code;
+}

@@ -1,0 +1,487 @@
+/*
+ * pipeline.c: the story of the program, in the order in which it happens to a message:
+ *
+ *     on_messages    the source gives it; it waits in the backlog
+ *     fill           it is decoded into the batch in hand
+ *     dispatch       the batch goes to the pool, cut into slices
+ *     embed_slice    a pool thread embeds a slice
+ *     on_embedded    the last slice is done
+ *     publish        its record is given to the sink
+ *     on_published   the sink has confirmed it; the source may forget it
+ *
+ * and at the end pipeline_drain, end and the closing of everything in turn.
+ *
+ * Everything runs on the loop thread but embed_slice, which touches its slice and its lane only.
+ * Nothing here waits: each event does what is possible now (advance) and returns.
+ *
+ * Batches are published in the order they were dispatched and records in the order their messages
+ * came, so that a finite source gives its output in order. A message is acked when its own record
+ * is confirmed, whatever became of its neighbours.
+ */
+#include "worker/pipeline_parts.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/records.h"
+
+static void dispatch(struct pipeline *p, enum trigger trigger);
+static void embed_slice(struct job *job, void *thread);
+static void end(struct pipeline *p, enum pipeline_end how);
+
+__attribute__((format(printf, 2, 3))) static void fail(struct pipeline *p, const char *format, ...)
+{
+    if (p->phase == ENDING)
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(p->failure, sizeof p->failure, format, args);
+    va_end(args);
+    end(p, PIPELINE_FAILED);
+}
+
+static void fail_memory(struct pipeline *p)
+{
+    fail(p,
+         "out of memory with %llu texts in flight: give the worker more, or lower the number "
+         "of batches, texts per batch or texts per message",
+         (unsigned long long)p->stats.inflight_texts);
+}
+
+/* 1. In: from the source to the batch in hand. */
+
+static void on_messages(void *ctx, struct message **messages, size_t n)
+{
+    struct pipeline *p = ctx;
+    if (p->phase == ENDING)
+        return; /* the source is about to be closed, which releases them */
+    for (size_t i = 0; i < n; i++) {
+        size_t len = messages[i]->value.len;
+        p->granted_bytes -= len < p->granted_bytes ? len : p->granted_bytes;
+        p->stats.redelivered += messages[i]->deliveries > 1;
+    }
+    p->granted -= n < p->granted ? n : p->granted;
+    p->stats.received += n;
+    if (backlog_add(&p->backlog, messages, n))
+        return fail_memory(p);
+    pipeline_advance(p);
+}
+
+/* Mark an entry as a dead letter. 0 or -ENOMEM. */
+__attribute__((format(printf, 3, 4))) static int bury(struct entry *entry, const char *code,
+                                                      const char *format, ...)
+{
+    char reason[320];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(reason, sizeof reason, format, args);
+    va_end(args);
+    entry->dead_code = code;
+    entry->dead_reason = arena_copy(&entry->batch->arena, reason, strlen(reason) + 1);
+    return entry->dead_reason ? 0 : -ENOMEM;
+}
+
+/* Find out what a message asks for, or why that cannot be done. 0 or -ENOMEM. */
+static int entry_read(struct pipeline *p, struct entry *entry)
+{
+    const struct message *message = entry->message;
+    if (p->options.max_deliveries && message->deliveries > p->options.max_deliveries)
+        return bury(entry, "too_many_deliveries",
+                    "this is delivery %u of the message and %u are allowed: workers have died or "
+                    "stalled over it",
+                    message->deliveries, p->options.max_deliveries);
+    if (!message->value.ptr && message->key.ptr)
+        return 0; /* a tombstone is passed on, or compaction would keep the embedding for ever */
+
+    struct request request;
+    struct refusal why;
+    int err = codec_decode(message, &p->options.decode, &entry->batch->arena, &request, &why);
+    if (err == -EINVAL)
+        return bury(entry, why.code, "%s", why.reason);
+    if (err)
+        return err;
+    entry->prompt = request.prompt.ptr ? prompt_find(request.prompt) : p->prompt;
+    if (!entry->prompt)
+        return bury(entry, "unknown_prompt",
+                    "the message asks for a prompt there is none of; "
+                    "known are %s",
+                    prompt_names());
+    entry->request = request;
+    return 0;
+}
+
+static void on_linger(uv_timer_t *timer)
+{
+    struct pipeline *p = timer->data;
+    if (p->in_hand)
+        dispatch(p, TRIGGER_LINGER);
+    pipeline_advance(p);
+}
+
+/* The batch that messages go into; NULL when all are busy. */
+static struct batch *take_in_hand(struct pipeline *p)
+{
+    if (!p->in_hand) {
+        p->in_hand = batch_list_take(&p->spare);
+        if (p->in_hand)
+            uv_timer_start(&p->linger, on_linger, p->options.linger_ms, 0);
+    }
+    return p->in_hand;
+}
+
+/* What is in a batch, in texts; a message that brings none takes the room of one all the same. */
+static size_t load_of(const struct batch *batch)
+{
+    return batch->n_texts > batch->n_entries ? batch->n_texts : batch->n_entries;
+}
+
+/* Decode what waits into batches, as long as there are any; full ones go. */
+static void fill(struct pipeline *p)
+{
+    while (p->phase != ENDING && p->backlog.n && take_in_hand(p)) {
+        struct batch *batch = p->in_hand;
+        struct entry *entry = batch_add(batch, backlog_take(&p->backlog));
+        if (!entry || entry_read(p, entry))
+            return fail_memory(p);
+        batch_count(batch);
+        p->stats.inflight_texts += entry->request.n_items;
+        if (load_of(batch) >= p->options.batch_texts || batch->text_bytes >= p->options.batch_bytes)
+            dispatch(p, TRIGGER_FULL);
+    }
+}
+
+/* 2. Through the pool. */
+
+static void dispatch(struct pipeline *p, enum trigger trigger)
+{
+    struct batch *batch = p->in_hand;
+    p->in_hand = NULL;
+    uv_timer_stop(&p->linger);
+    batch_list_add(&p->embedding, batch);
+    if (batch_cut(batch, p->options.n_threads))
+        return fail_memory(p);
+
+    p->stats.batches[trigger]++;
+    p->stats.duplicates += batch->n_texts - batch->n_lots;
+    p->texts_per_message = batch->n_texts / batch->n_entries;
+    if (p->texts_per_message == 0)
+        p->texts_per_message = 1;
+    for (size_t i = 0; i < batch->n_slices; i++) {
+        batch->slices[i].job.run = embed_slice;
+        pool_submit(p->pool, &batch->slices[i].job);
+        p->n_jobs++;
+    }
+}
+
+/* On a pool thread. */
+static void embed_slice(struct job *job, void *thread)
+{
+    struct slice *slice = (struct slice *)job;
+    struct lane *lane = thread;
+    struct scratch *scratch = &lane->scratch;
+
+    int err = slice_load(slice, scratch);
+    if (!err)
+        lane->embedder->embed(lane->session, scratch->texts, slice->n, scratch->rows,
+                              scratch->results);
+    slice_store(slice, scratch, err);
+}
+
+/* On a pool thread. */
+void pipeline_ring_bell(void *ctx)
+{
+    struct pipeline *p = ctx;
+#ifndef __SANITIZE_THREAD__ /* which knows no fences, and has the pool's lock to go by */
+    /* Before libuv 1.53 uv_async_send reads "already pending" without a barrier: the read could
+     * pass the pool's write to its list and the loop would not look again. */
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
+    uv_async_send(&p->bell);
+}
+
+void pipeline_on_embedded(uv_async_t *bell)
+{
+    struct pipeline *p = bell->data;
+    for (struct job *job = pool_finished(p->pool); job; job = job->next) {
+        ((struct slice *)job)->batch->slices_left--;
+        p->n_jobs--;
+    }
+    if (p->phase == ENDING)
+        pipeline_close_source(p);
+    else
+        pipeline_advance(p);
+}
+
+/* 3. Out: to the sink, and back to the source as an ack. */
+
+/* A message of which one text failed is a dead letter as a whole. 0 or -ENOMEM. */
+static int entry_judge(const struct pipeline *p, struct entry *entry)
+{
+    for (size_t i = 0; i < entry->request.n_items; i++) {
+        const struct embed_result *result = &entry->batch->results[entry->first_item + i];
+        switch (result->status) {
+        case 0:
+            continue;
+        case -E2BIG:
+            return bury(entry, "text_too_long",
+                        "text %zu of %zu has %u tokens and the model takes %zu", i + 1,
+                        entry->request.n_items, result->n_tokens, p->info->max_tokens);
+        case -EILSEQ:
+            return bury(entry, "bad_utf8", "text %zu of %zu is not UTF-8", i + 1,
+                        entry->request.n_items);
+        case -ENOMEM:
+            return -ENOMEM;
+        default:
+            return bury(entry, "bad_embedding",
+                        "the embedding of text %zu of %zu is no unit vector", i + 1,
+                        entry->request.n_items);
+        }
+    }
+    return 0;
+}
+
+static void publish(struct pipeline *p, struct batch *batch)
+{
+    int err = 0;
+    for (size_t i = 0; i < batch->n_entries && !err; i++)
+        err = entry_judge(p, &batch->entries[i]);
+    if (!err)
+        err = records_build(batch, p->sink->layout, &p->encode);
+    struct record **records = arena_alloc(&batch->arena, batch->n_entries * sizeof *records);
+    if (err || !records)
+        return fail_memory(p);
+
+    for (size_t i = 0; i < batch->n_entries; i++) {
+        struct entry *entry = &batch->entries[i];
+        records[i] = &entry->record;
+        if (entry->dead_code && p->options.on_dead_letter)
+            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
+    }
+    batch->records_left = batch->n_entries;
+    p->sink->ops->publish(p->sink, records, batch->n_entries);
+}
+
+/* No record is ever dropped for its size: an output becomes a dead letter, a dead letter is cut. */
+static void publish_smaller(struct pipeline *p, struct entry *entry)
+{
+    int err;
+    if (entry->dead_code) {
+        err = record_cut(entry);
+    } else {
+        err = record_bury(entry, "output_too_large",
+                          "the output is larger than the broker takes: put fewer texts in a "
+                          "message, or raise the broker's limit");
+        if (!err && p->options.on_dead_letter)
+            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
+    }
+    if (err == -E2BIG)
+        return fail(p,
+                    "the dead letter of %.*s (%s) is refused as too large even without its "
+                    "payload: check the limits of the dead-letter destination",
+                    (int)entry->message->position.len, entry->message->position.ptr,
+                    entry->dead_code);
+    if (err)
+        return fail_memory(p);
+    struct record *record = &entry->record;
+    p->sink->ops->publish(p->sink, &record, 1);
+}
+
+static void count_published(struct pipeline *p, const struct entry *entry)
+{
+    struct pipeline_stats *stats = &p->stats;
+    if (entry->dead_code) {
+        stats->dead_letters++;
+        return;
+    }
+    stats->messages++;
+    stats->texts += entry->request.n_items;
+    for (size_t i = 0; i < entry->request.n_items; i++) {
+        const struct embed_result *result = &entry->batch->results[entry->first_item + i];
+        size_t max = p->info->max_tokens;
+        stats->tokens += result->n_tokens < max ? result->n_tokens : max;
+        stats->truncated += result->truncated;
+    }
+}
+
+static void on_published(void *ctx, struct record *record, enum published how)
+{
+    struct pipeline *p = ctx;
+    struct entry *entry = record_entry(record);
+    struct batch *batch = entry->batch;
+    if (how == PUBLISH_TOO_LARGE) {
+        if (p->phase != ENDING) /* else it stays unacked and comes again */
+            publish_smaller(p, entry);
+        return;
+    }
+
+    if (how == PUBLISH_NOT_OURS)
+        p->stats.not_ours++;
+    else
+        count_published(p, entry);
+    if (how == PUBLISHED && !p->source_failed)
+        p->source->ops->ack(p->source, entry->message);
+    if (how == PUBLISH_NOT_OURS && !p->source_failed)
+        p->source->ops->release(p->source, entry->message);
+
+    if (--batch->records_left == 0) {
+        p->stats.inflight_texts -= batch->n_texts;
+        batch_reset(batch);
+        batch_list_add(&p->spare, batch);
+        pipeline_advance(p);
+    }
+}
+
+/* 4. What keeps it going. */
+
+/*
+ * Ask the source for what the batches can still take; while anything waits in the backlog there is
+ * no such batch. How many texts a message holds is known only afterwards, so the last batch is the
+ * measure. Never more than one batch's worth at a time: what is read ahead is kept from other
+ * workers.
+ */
+static void grant(struct pipeline *p)
+{
+    const struct pipeline_options *o = &p->options;
+    size_t n_texts = 0, n_bytes = 0;
+    if (p->phase == RUNNING && p->in_hand) { /* never full: it would have gone */
+        n_texts = o->batch_texts - load_of(p->in_hand);
+        n_bytes = o->batch_bytes - p->in_hand->text_bytes;
+    }
+    if (p->phase == RUNNING && p->spare.n) {
+        n_texts = o->batch_texts;
+        n_bytes = o->batch_bytes;
+    }
+    size_t n = (n_texts + p->texts_per_message - 1) / p->texts_per_message;
+    if (n == p->granted && n_bytes == p->granted_bytes)
+        return;
+    p->granted = n;
+    p->granted_bytes = n_bytes;
+    p->source->ops->request(p->source, n, n_bytes);
+}
+
+/* Whatever just happened: do all that has become possible. */
+void pipeline_advance(struct pipeline *p)
+{
+    fill(p);
+    if (p->phase != ENDING && p->in_hand) {
+        if (p->n_jobs < p->options.n_threads)
+            dispatch(p, TRIGGER_IDLE);
+        else if (p->phase == DRAINING)
+            dispatch(p, TRIGGER_DRAIN);
+    }
+    while (p->phase != ENDING && p->embedding.first && p->embedding.first->slices_left == 0)
+        publish(p, batch_list_take(&p->embedding));
+    if (p->phase == ENDING)
+        return;
+    p->stats.waiting_messages = p->backlog.n;
+    grant(p);
+    if (p->phase == DRAINING && p->backlog.n == 0 && p->spare.n == p->options.n_batches)
+        end(p, PIPELINE_DRAINED);
+}
+
+static void on_source_state(void *ctx, enum link_state state, const char *why)
+{
+    struct pipeline *p = ctx;
+    if (p->options.on_link)
+        p->options.on_link(p->ctx, "input", state, why);
+}
+
+static void on_sink_state(void *ctx, enum link_state state, const char *why)
+{
+    struct pipeline *p = ctx;
+    if (p->options.on_link)
+        p->options.on_link(p->ctx, "output", state, why);
+}
+
+/* 5. The end. */
+
+static void on_deadline(uv_timer_t *timer)
+{
+    end(timer->data, PIPELINE_DEADLINE);
+}
+
+void pipeline_drain(struct pipeline *p)
+{
+    if (p->phase == ENDING || p->end_by_ms)
+        return;
+    uint64_t drain_ms = p->options.drain_ms;
+    uint64_t close_ms = drain_ms / 4 < CLOSE_MS ? drain_ms / 4 : CLOSE_MS;
+    p->end_by_ms = uv_now(p->loop) + drain_ms;
+    uv_timer_start(&p->deadline, on_deadline, drain_ms - close_ms, 0);
+    p->phase = DRAINING;
+    pipeline_advance(p);
+}
+
+static void on_end(void *ctx)
+{
+    struct pipeline *p = ctx;
+    if (p->phase != RUNNING)
+        return;
+    p->phase = DRAINING;
+    pipeline_advance(p);
+}
+
+static void on_source_failed(void *ctx, int err, const char *why)
+{
+    struct pipeline *p = ctx;
+    p->source_failed = true;
+    fail(p, "the input is gone for good: %s (%s)", why, uv_strerror(err));
+}
+
+static void on_sink_failed(void *ctx, int err, const char *why)
+{
+    fail(ctx, "the output is gone for good: %s (%s)", why, uv_strerror(err));
+}
+
+static uint64_t time_left(const struct pipeline *p)
+{
+    uint64_t now = uv_now(p->loop);
+    return p->end_by_ms > now ? p->end_by_ms - now : 0;
+}
+
+static void on_sink_closed(void *ctx)
+{
+    struct pipeline *p = ctx;
+    p->sink = NULL;
+    pipeline_close_source(p);
+}
+
+/*
+ * Nothing new is begun from here on. The sink is closed first, then the source, which flushes acks
+ * and releases every message not taken. Jobs that no thread has begun are taken back; those running
+ * read the bytes of messages, so the source stays open until they are done.
+ */
+static void end(struct pipeline *p, enum pipeline_end how)
+{
+    if (p->phase == ENDING)
+        return;
+    p->phase = ENDING;
+    p->how = how;
+    uv_timer_stop(&p->linger);
+    uv_timer_stop(&p->deadline);
+    if (how == PIPELINE_FAILED)
+        p->end_by_ms = uv_now(p->loop) + CLOSE_MS;
+    else if (!p->end_by_ms)
+        p->end_by_ms = uv_now(p->loop) + p->options.drain_ms;
+    if (!p->source_failed)
+        p->source->ops->request(p->source, 0, 0);
+    for (struct job *job = pool_cancel(p->pool); job; job = job->next)
+        p->n_jobs--;
+    p->sink->ops->close(p->sink, time_left(p) / 2, on_sink_closed, p);
+}
+
+/* When its turn has come: after the sink, and when no thread reads a message any more. */
+void pipeline_close_source(struct pipeline *p)
+{
+    if (p->sink || p->n_jobs > 0 || p->source_closing)
+        return;
+    p->source_closing = true;
+    p->source->ops->close(p->source, time_left(p), pipeline_on_source_closed, p);
+}
+
+const struct source_events pipeline_source_events = {on_messages, on_source_state, on_end,
+                                                     on_source_failed};
+const struct sink_events pipeline_sink_events = {on_published, on_sink_state, on_sink_failed};

@@ -1,0 +1,75 @@
+/*
+ * pipeline_parts.h: what pipeline.c (the way of a message) and pipeline_life.c (opening and
+ * closing) share. Nobody else includes it.
+ */
+#ifndef PIPELINE_PARTS_H
+#define PIPELINE_PARTS_H
+
+#include "worker/backlog.h"
+#include "worker/batch.h"
+#include "worker/pipeline.h"
+#include "worker/pool.h"
+#include "worker/prompt.h"
+
+/* Of drain_ms, kept for closing: a quarter, but no more than this. Acks are flushed in it. */
+enum { CLOSE_MS = 1000 };
+
+enum phase { RUNNING, DRAINING, ENDING };
+
+/* What one pool thread has for itself. */
+struct lane {
+    const struct embedder *embedder;
+    struct session *session;
+    struct scratch scratch;
+};
+
+struct pipeline {
+    struct pipeline_options options;
+    const struct model_info *info;
+    const struct embedder *embedder;
+    const struct prompt *prompt; /* where the message names none */
+    struct encode_options encode;
+
+    uv_loop_t *loop;
+    struct source *source; /* NULL when closed */
+    struct sink *sink;
+    struct pool *pool;
+    struct lane *lanes; /* [n_threads] */
+    uv_async_t bell;
+    uv_timer_t linger, deadline;
+    size_t n_handles; /* of those three, open */
+
+    /* Where a message can be: in the backlog, the batch in hand, a batch at the pool, or a batch
+     * at the sink (in no list; each of its records knows it). */
+    struct backlog backlog;
+    struct batch *batches; /* [n_batches] */
+    struct batch_list spare;
+    struct batch *in_hand;
+    struct batch_list embedding;   /* in dispatch order */
+    size_t n_jobs;                 /* submitted and not yet seen finished */
+    size_t texts_per_message;      /* of the last batch, at least 1 */
+    size_t granted, granted_bytes; /* asked of the source and not yet given */
+
+    enum phase phase;
+    enum pipeline_end how;
+    bool source_failed, source_closing;
+    uint64_t end_by_ms; /* on the loop's clock; 0 until known */
+    char failure[320];
+    struct pipeline_stats stats;
+    void (*ended)(void *ctx, enum pipeline_end how); /* NULL: never fully opened */
+    void *ctx;
+};
+
+/* pipeline.c */
+extern const struct source_events pipeline_source_events;
+extern const struct sink_events pipeline_sink_events;
+void pipeline_advance(struct pipeline *pipeline); /* do all that has become possible */
+void pipeline_on_embedded(uv_async_t *bell);      /* the bell's event */
+void pipeline_ring_bell(void *ctx);               /* by the pool, on its threads */
+/* Closes the source once the sink is closed and no job runs; until then does nothing. */
+void pipeline_close_source(struct pipeline *pipeline);
+
+/* pipeline_life.c */
+void pipeline_on_source_closed(void *ctx); /* the rest goes, then ended */
+
+#endif

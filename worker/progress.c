@@ -1,0 +1,179 @@
+/*
+ * progress.c: see progress.h.
+ *
+ * Why:     rates are of the last ten seconds, so that a stall is seen as one; the time left goes by
+ *          them too.
+ */
+#include "worker/progress.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/log.h"
+
+#define TICK_MS   1000
+#define N_SAMPLES 11 /* ten seconds between the newest and the oldest */
+
+struct sample {
+    uint64_t ms, texts, tokens;
+};
+
+struct progress {
+    uv_timer_t timer;
+    const struct pipeline_stats *stats;
+    struct progress_options options;
+    struct sample samples[N_SAMPLES]; /* newest at n_samples - 1 modulo N_SAMPLES */
+    uint64_t n_samples;
+    uint64_t opened_ms, logged_ms, logged_texts, logged_dead;
+};
+
+/* 1234567 is "1,234,567". */
+static const char *with_commas(uint64_t value, char out[32])
+{
+    char digits[24];
+    int n = snprintf(digits, sizeof digits, "%" PRIu64, value);
+    char *to = out;
+    for (int i = 0; i < n; i++) {
+        if (i > 0 && (n - i) % 3 == 0)
+            *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = '\0';
+    return out;
+}
+
+static void print_duration(double seconds, char *out, size_t size)
+{
+    uint64_t s = (uint64_t)(seconds + 0.5);
+    if (s < 60)
+        snprintf(out, size, "%" PRIu64 "s", s);
+    else if (s < 3600)
+        snprintf(out, size, "%" PRIu64 "m%02" PRIu64 "s", s / 60, s % 60);
+    else
+        snprintf(out, size, "%" PRIu64 "h%02" PRIu64 "m", s / 3600, s % 3600 / 60);
+}
+
+void progress_line(char *out, size_t size, const struct pipeline_stats *stats, uint64_t total,
+                   double texts_rate, double tokens_rate)
+{
+    char a[32], b[32], share[64] = "", left[48] = "", dead[64] = "";
+    if (total > 0)
+        snprintf(share, sizeof share, "/%s", with_commas(total, b));
+    if (total > 0 && stats->texts <= total)
+        snprintf(share + strlen(share), sizeof share - strlen(share), " (%d %%)",
+                 (int)((double)stats->texts * 100.0 / (double)total));
+    if (total > stats->texts && texts_rate > 0) {
+        char time[32];
+        print_duration((double)(total - stats->texts) / texts_rate, time, sizeof time);
+        snprintf(left, sizeof left, "  ETA %s", time);
+    }
+    if (stats->dead_letters > 0)
+        snprintf(dead, sizeof dead, "  %" PRIu64 " dead letter%s", stats->dead_letters,
+                 stats->dead_letters == 1 ? "" : "s");
+    snprintf(out, size, "%s%s texts  %.1f texts/s  %.0f tokens/s  %" PRIu64 " in flight%s%s",
+             with_commas(stats->texts, a), share, texts_rate, tokens_rate, stats->inflight_texts,
+             dead, left);
+}
+
+static void add_sample(struct progress *progress, uint64_t now)
+{
+    struct sample *sample = &progress->samples[progress->n_samples++ % N_SAMPLES];
+    *sample = (struct sample){now, progress->stats->texts, progress->stats->tokens};
+}
+
+static void rates(const struct progress *progress, double *texts, double *tokens)
+{
+    uint64_t n = progress->n_samples;
+    const struct sample *newest = &progress->samples[(n - 1) % N_SAMPLES];
+    const struct sample *oldest = &progress->samples[n > N_SAMPLES ? n % N_SAMPLES : 0];
+    double seconds = (double)(newest->ms - oldest->ms) / 1000.0;
+    *texts = seconds > 0 ? (double)(newest->texts - oldest->texts) / seconds : 0;
+    *tokens = seconds > 0 ? (double)(newest->tokens - oldest->tokens) / seconds : 0;
+}
+
+static void log_counters(const struct progress *progress, const char *msg, double texts,
+                         double tokens)
+{
+    const struct pipeline_stats *stats = progress->stats;
+    uint64_t n_batches = 0;
+    for (size_t i = 0; i < N_TRIGGERS; i++)
+        n_batches += stats->batches[i];
+    log_event(
+        LOG_INFO, msg, LOG_INTEGER("texts", stats->texts),
+
+        LOG_INTEGER("messages", stats->messages), LOG_INTEGER("tokens", stats->tokens),
+        LOG_REAL("texts_per_second", texts), LOG_REAL("tokens_per_second", tokens),
+        LOG_INTEGER("inflight", stats->inflight_texts),
+        LOG_INTEGER("waiting", stats->waiting_messages), LOG_INTEGER("truncated", stats->truncated),
+        LOG_INTEGER("duplicates", stats->duplicates),
+        LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
+        LOG_INTEGER("dead_letters", stats->dead_letters), LOG_INTEGER("batches", n_batches));
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct progress *progress = timer->data;
+    const struct pipeline_stats *stats = progress->stats;
+    uint64_t now = uv_now(timer->loop);
+    double texts, tokens;
+    add_sample(progress, now);
+    rates(progress, &texts, &tokens);
+    log_tick();
+    if (progress->options.status_line) {
+        char line[400];
+        progress_line(line, sizeof line, stats, progress->options.total_texts, texts, tokens);
+        log_status(line);
+    }
+    bool changed = stats->texts != progress->logged_texts ||
+                   stats->dead_letters != progress->logged_dead || stats->inflight_texts > 0;
+    if (progress->options.log_lines && changed &&
+        now - progress->logged_ms >= progress->options.interval_ms) {
+        log_counters(progress, "progress", texts, tokens);
+        progress->logged_ms = now;
+        progress->logged_texts = stats->texts;
+        progress->logged_dead = stats->dead_letters;
+    }
+}
+
+int progress_open(struct progress **out, uv_loop_t *loop, const struct pipeline_stats *stats,
+                  const struct progress_options *options)
+{
+    struct progress *progress = calloc(1, sizeof *progress);
+    if (!progress)
+        return -ENOMEM;
+    progress->stats = stats;
+    progress->options = *options;
+    uv_timer_init(loop, &progress->timer);
+    progress->timer.data = progress;
+    progress->opened_ms = progress->logged_ms = uv_now(loop);
+    add_sample(progress, progress->opened_ms);
+    uv_timer_start(&progress->timer, on_tick, TICK_MS, TICK_MS);
+    uv_unref((uv_handle_t *)&progress->timer);
+    *out = progress;
+    return 0;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void progress_close(struct progress *progress)
+{
+    if (!progress)
+        return;
+    log_status(NULL);
+    uv_close((uv_handle_t *)&progress->timer, on_closed);
+}
+
+void progress_log(const struct progress *progress, const char *msg)
+{
+    uint64_t now = uv_now(progress->timer.loop);
+    double seconds = (double)(now - progress->opened_ms) / 1000.0;
+    const struct pipeline_stats *stats = progress->stats;
+    log_counters(progress, msg, seconds > 0 ? (double)stats->texts / seconds : 0,
+                 seconds > 0 ? (double)stats->tokens / seconds : 0);
+}

@@ -1,0 +1,39 @@
+/*
+ * progress.h: how far the work is, while it goes on.
+ *
+ * Owns:    the status line on a terminal, the log line elsewhere, rates and the time left; the
+ *          once-a-second log_tick.
+ * Refuses: counting: pipeline_stats does.
+ * Threads: the loop thread.
+ */
+#ifndef PROGRESS_H
+#define PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "worker/pipeline.h"
+
+struct progress;
+
+struct progress_options {
+    bool status_line;     /* on the terminal of the log */
+    bool log_lines;       /* one per interval in which anything happened */
+    uint64_t interval_ms; /* of log lines */
+    uint64_t total_texts; /* 0: unknown */
+};
+
+/* stats are borrowed until close. Does not keep the loop alive. 0, -ENOMEM. */
+int progress_open(struct progress **out, uv_loop_t *loop, const struct pipeline_stats *stats,
+                  const struct progress_options *options);
+/* Frees itself from the loop. Accepts NULL. */
+void progress_close(struct progress *progress);
+/* Log all counters now. */
+void progress_log(const struct progress *progress, const char *msg);
+
+/* The status line: "61/100 texts (61 %)  12.3 texts/s  ...". Rates are per second. */
+void progress_line(char *out, size_t size, const struct pipeline_stats *stats, uint64_t total,
+                   double texts_rate, double tokens_rate);
+
+#endif
