@@ -1,6 +1,6 @@
 /*
- * arena.c: see arena.h. Blocks double up to a megabyte, so a batch costs a handful of mallocs, once,
- * and one large message does not reserve twice its size for what comes after it.
+ * arena.c: see arena.h. Blocks double up to a megabyte: a batch costs a handful of mallocs, once,
+ * and a large message does not reserve twice its size for what comes after it.
  */
 #include "worker/arena.h"
 
