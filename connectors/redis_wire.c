@@ -37,7 +37,7 @@ int redis_wire_open(struct redis_wire *wire)
     wire->functions = *wire->plain;
     wire->functions.createArray = create_array;
     wire->reader->fn = &wire->functions;
-    redisReaderSetPrivdata(wire->reader, wire);
+    wire->reader->privdata = wire; /* the setter of hiredis 0.14 casts a pointer to int */
     return 0;
 }
 
