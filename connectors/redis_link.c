@@ -16,8 +16,10 @@
 
 #include "connectors/redis_reply.h"
 
-#define GRACE_MS     200 /* after a stall of our own, what has arrived is read first */
-#define RETRY_PHRASE "trying again, at most 10 s apart"
+#define GRACE_MS        200  /* after a stall of our own, what has arrived is read first */
+#define SETTLE_MS       1000 /* a connection that lasts so long is a good one */
+#define PROVEN_ATTEMPTS 3    /* backoff after one that worked and did not last: below 1 s */
+#define RETRY_PHRASE    "trying again, at most 10 s apart"
 
 static void link_start(struct redis_link *link);
 static void link_connect_next(struct redis_link *link, const char *why);
@@ -87,7 +89,11 @@ void redis_link_lost(struct redis_link *link, const char *why)
     if (link->phase >= PHASE_FAILED)
         return;
     snprintf(text, sizeof(text), "redis %s: %.230s; " RETRY_PHRASE, link->where, why);
-    link->flaky = link->phase == PHASE_READY && !link->proven;
+    link->flaky = link->phase == PHASE_READY && !link->settled;
+    if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
+        link->backoff.attempts = PROVEN_ATTEMPTS;
+    link->proven = link->settled = false;
+    uv_timer_stop(&link->settle_timer);
     link->phase = PHASE_WAIT;
     link_forget_addresses(link);
     link_detach(link);
@@ -104,6 +110,7 @@ void redis_link_fail(struct redis_link *link, int err, const char *why)
     snprintf(text, sizeof(text), "redis %s: %.300s", link->where, why);
     link->phase = PHASE_FAILED;
     uv_timer_stop(&link->timer);
+    uv_timer_stop(&link->settle_timer);
     link_forget_addresses(link);
     link_detach(link);
     if (link->phase == PHASE_FAILED)
@@ -146,7 +153,7 @@ static void on_written(uv_write_t *req, int status)
 static void watch_silence(struct redis_link *link);
 
 int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
-                        struct redis_due due)
+                       struct redis_due due)
 {
     struct connection *conn = link->conn;
 
@@ -244,7 +251,7 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
     if (nread < 0) {
         bool is_end = nread == UV_EOF;
         redis_link_lost(conn->link,
-                  is_end ? "the server closed the connection" : uv_strerror((int)nread));
+                        is_end ? "the server closed the connection" : uv_strerror((int)nread));
         return;
     }
     conn->active_ms = uv_now(conn->link->loop);
@@ -267,10 +274,25 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
 
 /* ---- ready */
 
+static void on_settle(uv_timer_t *timer)
+{
+    struct redis_link *link = timer->data;
+    bool was_flaky = link->flaky;
+
+    if (!link->proven && redis_wire_oldest(&link->conn->wire))
+        return; /* not one answer yet; looked at again */
+    uv_timer_stop(timer);
+    link->settled = true;
+    link->flaky = false;
+    link->backoff.attempts = 0;
+    if (was_flaky)
+        link->events->on_good(link->ctx);
+}
+
 void redis_link_serve(struct redis_link *link)
 {
     link->phase = PHASE_READY;
-    link->proven = false;
+    uv_timer_start(&link->settle_timer, on_settle, SETTLE_MS, SETTLE_MS);
     link_forget_addresses(link);
     uv_timer_stop(&link->timer);
     if (!link->flaky)
@@ -448,7 +470,9 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
         link->name[i] = options->name[i] > ' ' && options->name[i] <= '~' ? options->name[i] : '_';
     uv_timer_init(loop, &link->timer);
     link->timer.data = link;
-    link->n_handles = 1;
+    uv_timer_init(loop, &link->settle_timer);
+    link->settle_timer.data = link;
+    link->n_handles = 2;
     uv_timer_start(&link->timer, on_wait_over, 0, 0);
     *out = link;
     return 0;
@@ -475,12 +499,7 @@ size_t redis_link_backlog(const struct redis_link *link)
 
 void redis_link_good(struct redis_link *link)
 {
-    link->backoff.attempts = 0;
     link->proven = true;
-    if (link->flaky) {
-        link->flaky = false;
-        link->events->on_good(link->ctx);
-    }
 }
 
 void redis_link_drop(struct redis_link *link, const char *why)
@@ -503,4 +522,5 @@ void redis_link_close(struct redis_link *link, void (*closed)(void *ctx), void *
     link_forget_addresses(link);
     link_detach(link);
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&link->settle_timer, on_timer_closed);
 }

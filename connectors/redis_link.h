@@ -29,8 +29,9 @@ struct redis_link_events {
     void (*on_ready)(void *ctx);
     /* Not connected, or not any more; every command sent has had its NULL reply. Each attempt. */
     void (*on_lost)(void *ctx, const char *why);
-    /* It works. Not told by a connection that comes back after being lost before it had proved
-     * itself by redis_link_good: so that a server which refuses everything does not flap. */
+    /* It works. Told at once, but for a connection that comes back after one that did not last:
+     * that one must last a second first, so that a server which refuses everything does not flap.
+     */
     void (*on_good)(void *ctx);
     /* Gone for good; only close may follow. */
     void (*on_failed)(void *ctx, int err, const char *why);
@@ -59,7 +60,7 @@ size_t redis_link_backlog(const struct redis_link *link);
 int redis_link_send(struct redis_link *link, const struct bytes *args, size_t n, uint64_t extra_ms,
                     redis_reply_cb cb, void *arg);
 
-/* A command did what it should: the backoff starts anew. */
+/* A command did what it should: should this connection be lost, the next pauses are short. */
 void redis_link_good(struct redis_link *link);
 /* Give this connection up and connect again after a pause. From reply callbacks and timers only:
  * the replies still out are answered with NULL at once. */

@@ -55,10 +55,12 @@ struct redis_link {
     uint64_t timeout_ms;
     char name[128], where[200];
     enum link_phase phase;
-    uv_timer_t timer;
-    size_t n_handles; /* the timer's and those of all connections not yet closed */
+    uv_timer_t timer, settle_timer;
+    size_t n_handles; /* the timers' and those of all connections not yet closed */
     struct redis_backoff backoff;
-    bool proven, flaky; /* since ready: a command did its work; the time before: none did */
+    bool proven;  /* a command did its work since it was ready */
+    bool settled; /* ready for a while, and answering */
+    bool flaky;   /* the connection before this one was lost before it had settled */
     struct connection *conn;
     struct resolve *resolve;
     struct addrinfo *addresses, *next_address;

@@ -185,11 +185,12 @@ static void slot_refused(struct slot *slot, const char *text)
         sink_fail(sink, -EACCES, why);
         return;
     }
+    if (fault.remedy == REMEDY_RECONNECT) {
+        redis_link_drop(sink->link, why); /* which is told as the loss of the connection */
+        return;
+    }
     redis_state_wait(&sink->state, PART_WRITE, why);
-    if (fault.remedy == REMEDY_RECONNECT)
-        redis_link_drop(sink->link, text);
-    else
-        sink_pause(sink);
+    sink_pause(sink);
 }
 
 /* ---- sending */
@@ -303,9 +304,6 @@ static void on_value_max(void *ctx, void *arg, const redisReply *reply)
         unsigned long long limit = strtoull(value->str, NULL, 10);
         sink->value_max = limit >= 1024 ? (size_t)limit : VALUE_MAX;
     }
-    /* With nothing to write there is no better proof that the server serves us again. */
-    if (reply && !sink->again.n && !sink->waiting.n && !sink->sent.n)
-        redis_link_good(sink->link);
 }
 
 static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)

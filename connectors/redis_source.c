@@ -84,11 +84,12 @@ void redis_source_fault(struct redis_source *source, struct redis_link *link, un
     }
     if (fault.remedy == REMEDY_GROUP)
         source->group_ok = false;
+    if (fault.remedy == REMEDY_RECONNECT) {
+        redis_link_drop(link, why); /* which is told as the loss of the connection */
+        return;
+    }
     redis_state_wait(&source->state, part, why);
-    if (fault.remedy == REMEDY_RECONNECT)
-        redis_link_drop(link, text);
-    else
-        source_pause(source);
+    source_pause(source);
 }
 
 void redis_source_good(struct redis_source *source, struct redis_link *link, unsigned part)

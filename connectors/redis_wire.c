@@ -12,10 +12,33 @@
 
 #define KEEP_SIZE (1u << 20) /* a buffer larger than this is not kept for reuse */
 
+#define ARRAY_MAX (1u << 20) /* elements; we never ask for more than some thousands */
+
+#if HIREDIS_MAJOR >= 1
+#define ARRAY_COUNT size_t
+#else
+#define ARRAY_COUNT int
+#endif
+
+/* A header of twelve bytes must not make us reserve sixteen gigabytes. */
+static void *create_array(const redisReadTask *task, ARRAY_COUNT n)
+{
+    const struct redis_wire *wire = task->privdata;
+
+    return (size_t)n <= ARRAY_MAX ? wire->plain->createArray(task, n) : NULL;
+}
+
 int redis_wire_open(struct redis_wire *wire)
 {
     *wire = (struct redis_wire){.reader = redisReaderCreate()};
-    return wire->reader ? 0 : -ENOMEM;
+    if (!wire->reader)
+        return -ENOMEM;
+    wire->plain = wire->reader->fn;
+    wire->functions = *wire->plain;
+    wire->functions.createArray = create_array;
+    wire->reader->fn = &wire->functions;
+    wire->reader->privdata = wire; /* the setter of hiredis 0.14 casts a pointer to int */
+    return 0;
 }
 
 void redis_wire_close(struct redis_wire *wire)

@@ -34,11 +34,14 @@ struct redis_wire {
     struct redis_buffer out;  /* filling */
     struct redis_buffer away; /* being written; its bytes may not move */
     redisReader *reader;
-    struct redis_due *due; /* ring of [room], oldest at head */
+    redisReplyObjectFunctions functions; /* hiredis' own, but for arrays */
+    redisReplyObjectFunctions *plain;    /* hiredis' own */
+    struct redis_due *due;               /* ring of [room], oldest at head */
     size_t head, n_due, room;
 };
 
-int redis_wire_open(struct redis_wire *wire); /* 0 or -ENOMEM */
+/* 0 or -ENOMEM. The wire may not move while it is open. */
+int redis_wire_open(struct redis_wire *wire);
 void redis_wire_close(struct redis_wire *wire);
 
 /* Append a command and remember who waits for its reply. 0, or -ENOMEM and nothing is changed. */

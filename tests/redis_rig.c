@@ -6,6 +6,7 @@
 #include "redis_rig.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ struct parcel {
 void redis_rig_open(struct rig *rig)
 {
     memset(rig, 0, sizeof(*rig));
+    signal(SIGPIPE, SIG_IGN); /* as the worker does */
     uv_loop_init(&rig->loop);
     uv_timer_init(&rig->loop, &rig->tick);
 }

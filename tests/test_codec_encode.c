@@ -245,6 +245,10 @@ static const struct {
     {BYTES("\xa6\n\r\t\b\f\v"), "\"k\":\"\\n\\r\\t\\b\\f\\u000b\""},
     {BYTES("\xa3\xff\xe2\x82"), "\"k\":\"\xef\xbf\xbd\xef\xbf\xbd\""}, /* one for each bad part */
     {BYTES("\xa3\xed\xa0\x80"), "\"k\":\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""}, /* surrogate */
+    {BYTES("\xa3\xe0\x80\x80"), "\"k\":\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""}, /* overlong */
+    {BYTES("\xa4\xf0\x8f\x80\x80"), "\"k\":\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
+    {BYTES("\xa4\xf4\x90\x80\x80"),
+     "\"k\":\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""}, /* above U+10FFFF */
     {BYTES("\xa4\xf4\x8f\xbf\xbf"), "\"k\":\"\xf4\x8f\xbf\xbf\""},
     {BYTES("\x84\x01\x02\xc3\xc0\xc0\xc2\xcb\x3f\xe0\x00\x00\x00\x00\x00\x00\xa1x"),
      "\"k\":{\"1\":2,\"true\":null,\"null\":false,\"0.5\":\"x\"}"},
@@ -268,6 +272,30 @@ static void json_fields_test(void **state)
         if (!strstr(want, "18446744073709551615")) /* jansson has no such integer */
             json_decref(json_of(output));
     }
+}
+
+/* A key that is written as JSON and then quoted in the same buffer, which has to grow for it. */
+static void json_long_key_test(void **state)
+{
+    (void)state;
+    enum { N = 3000 };
+    struct encode_options options = options_of(OUTPUT_JSON);
+    static char value[2 * N + 64] = "\x82\xa4text\xa1t\xa1k\x81\xdc";
+    size_t len = strlen(value);
+    value[len++] = (char)(N >> 8);
+    value[len++] = (char)(N & 255);
+    for (size_t i = 0; i < N; i++, len += 2)
+        memcpy(value + len, "\xa1\"", 2);
+    value[len++] = 1;
+    struct message message = message_of((struct bytes){value, len});
+    buffer_close(&buffer); /* so that there is no room yet */
+    json_t *root = json_of(encode(&options, &message, 0, 0));
+    void *pair = json_object_iter(json_object_get(json_object_get(root, "fields"), "k"));
+    const char *key = json_object_iter_key(pair);
+    assert_int_equal(strlen(key), 5 * N + 1);
+    assert_memory_equal(key, "[\"\\\"\",\"\\\"\",", 11);
+    assert_memory_equal(key + 5 * N - 9, "\"\\\"\",\"\\\"\"]", 10);
+    json_decref(root);
 }
 
 static void json_ids_test(void **state)
@@ -339,8 +367,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(msgpack_one_test), cmocka_unit_test(msgpack_many_test),
         cmocka_unit_test(ids_test),         cmocka_unit_test(json_test),
-        cmocka_unit_test(json_fields_test), cmocka_unit_test(json_ids_test),
-        cmocka_unit_test(json_floats_test), cmocka_unit_test(append_test),
+        cmocka_unit_test(json_fields_test), cmocka_unit_test(json_long_key_test),
+        cmocka_unit_test(json_ids_test),    cmocka_unit_test(json_floats_test),
+        cmocka_unit_test(append_test),
     };
     return cmocka_run_group_tests(tests, NULL, end);
 }

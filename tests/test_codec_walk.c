@@ -110,7 +110,8 @@ static void agreement_test(void **state)
         if (len > 2 && random_next(&random) % 2)
             bytes[0] = (char)(0x81 + random_next(&random) % 0x1e);
         enum walk_fault fault = msgpack_walk_check((struct bytes){bytes, len}, 32);
-        if (fault == WALK_COUNT) /* there msgpack-c reserves what is claimed */
+        /* At a claim, and beyond a bad key, msgpack-c reserves what is claimed: 256 GiB. */
+        if (fault == WALK_COUNT || fault == WALK_KEY)
             continue;
         msgpack_unpacked unpacked;
         size_t used = 0;

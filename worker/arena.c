@@ -1,5 +1,6 @@
 /*
- * arena.c: see arena.h. Blocks double, so a batch of any size costs a handful of mallocs, once.
+ * arena.c: see arena.h. Blocks double up to a megabyte: a batch costs a handful of mallocs, once,
+ * and a large message does not reserve twice its size for what comes after it.
  */
 #include "worker/arena.h"
 
@@ -7,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 16, FIRST_BLOCK = 16 * 1024 };
+enum { ALIGNMENT = 16, FIRST_BLOCK = 16 * 1024, DOUBLE_UP_TO = 1 << 20 };
 
 struct arena_block {
     struct arena_block *older;
@@ -18,6 +19,8 @@ struct arena_block {
 static struct arena_block *block_add(struct arena *arena, size_t at_least)
 {
     size_t size = arena->blocks ? arena->blocks->size * 2 : FIRST_BLOCK;
+    if (size > DOUBLE_UP_TO)
+        size = DOUBLE_UP_TO;
     if (size < at_least)
         size = at_least;
     if (size > SIZE_MAX - sizeof(struct arena_block))
