@@ -28,13 +28,12 @@ struct session; /* scratch of one thread */
 struct model_info {
     const char *name;         /* general.name, or the architecture where the file has none */
     const char *architecture; /* "gemma-embedding" */
-    const char
-        *fingerprint;    /* 32 hex digits: XXH3-128 of the metadata and samples of each tensor */
-    const char *kernels; /* the kernel table in use: "generic", "avx2", ... */
-    size_t dim;          /* values in a full embedding: 768 */
-    size_t max_tokens;   /* longest text the model takes, bos and eos included: 2048 */
-    size_t n_vocab;      /* 262144 */
-    bool has_dense;      /* false: an older file without the two dense layers */
+    const char *fingerprint;  /* 32 hex digits: XXH3-128 of metadata and samples of tensors */
+    const char *kernels;      /* the kernel table in use: "generic", "avx2", ... */
+    size_t dim;               /* values in a full embedding: 768 */
+    size_t max_tokens;        /* longest text the model takes, bos and eos included: 2048 */
+    size_t n_vocab;           /* 262144 */
+    bool has_dense;           /* false: an older file without the two dense layers */
 };
 
 /*
@@ -57,8 +56,7 @@ struct session_options {
     size_t dim; /* Matryoshka: 0 for the model's own; else cut to this many and normalised again */
 };
 
-/* Everything a session will ever need for ordinary texts is allocated here. 0 or -ENOMEM, -EINVAL.
- */
+/* All that ordinary texts will ever need is allocated here. 0, -ENOMEM or -EINVAL. */
 int session_open(struct session **out, const struct model *model,
                  const struct session_options *options);
 void session_close(struct session *session); /* accepts NULL */

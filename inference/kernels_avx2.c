@@ -27,46 +27,13 @@ enum {
     TOKEN_BLOCK = Q8_BLOCK * 2,                                 /* bytes of one token in a block */
 };
 
-/* Tiles are as equal as can be: 5 tokens are 3 + 2, not 4 + 1. */
-struct tiling {
-    size_t n_tiles, small, n_large; /* the first n_large tiles hold small + 1 tokens */
-};
-
-INLINE struct tiling tiling_of(size_t n)
-{
-    size_t n_tiles = (n + TILE - 1) / TILE;
-    return (struct tiling){n_tiles, n / n_tiles, n % n_tiles};
-}
-
-INLINE size_t token_size(size_t k)
-{
-    return k / Q8_BLOCK * TOKEN_BLOCK + sizeof(float);
-}
-
-static size_t packed_size(size_t n, size_t k)
-{
-    return n * token_size(k);
-}
-
-static size_t panel_size(size_t k)
-{
-    return k / Q8_BLOCK * PANEL_BLOCK;
-}
+#include "inference/kernels_tiles.h"
 
 static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale)
 {
-    struct tiling tiling = tiling_of(n);
-    size_t in_large = tiling.n_large * (tiling.small + 1);
-    size_t width, first;
-    if (t < in_large) {
-        width = tiling.small + 1;
-        first = t / width * width;
-    } else {
-        width = tiling.small;
-        first = in_large + (t - in_large) / width * width;
-    }
-    size_t lane = t - first;
-    char *to = (char *)packed + first * token_size(k);
+    struct place place = place_of(n, t);
+    size_t width = place.width, lane = t - place.first;
+    int8_t *to = (int8_t *)packed + place.first * token_size(k);
     /* within each 4 int16: 0 1 2 3 -> 0 2 1 3 */
     const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0,
                                            1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
@@ -125,7 +92,7 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
     }
 }
 
-INLINE __m256i pair_splat(const char *p)
+INLINE __m256i pair_splat(const int8_t *p)
 {
     int32_t pair;
     memcpy(&pair, p, sizeof pair);
@@ -134,7 +101,7 @@ INLINE __m256i pair_splat(const char *p)
 
 /* out[t][0..15] for a tile of T tokens and the panel's 16 rows; T is a constant in each use. The
  * float sums live in memory: 16 registers hold the integer sums of a block and nothing more. */
-INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const char *tokens,
+INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
                         size_t n_blocks, const size_t T)
 {
     __m256 total[TILE][2];
@@ -169,40 +136,12 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const char 
     }
 }
 
-#define TILE_FUNCTION(T)                                                                           \
-    static void tile_##T(float *out, size_t ld, const uint8_t *panel, const char *tokens,          \
-                         size_t n_blocks)                                                          \
-    {                                                                                              \
-        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                          \
-    }
-
 TILE_FUNCTION(1)
 TILE_FUNCTION(2)
 TILE_FUNCTION(3)
 TILE_FUNCTION(4)
 
-typedef void tile_function(float *out, size_t ld, const uint8_t *panel, const char *tokens,
-                           size_t n_blocks);
-
 static tile_function *const tile_functions[TILE + 1] = {NULL, tile_1, tile_2, tile_3, tile_4};
-
-static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
-                   void *panel)
-{
-    struct tiling tiling = tiling_of(n);
-    size_t n_blocks = w->n_in / Q8_BLOCK, size = token_size(w->n_in);
-    for (size_t row = 0; row < w->n_out; row += MATRIX_ROWS) {
-        panel_unpack(panel, w, row);
-        const char *tokens = packed;
-        float *to = out + row;
-        for (size_t i = 0; i < tiling.n_tiles; i++) {
-            size_t width = tiling.small + (i < tiling.n_large);
-            tile_functions[width](to, ld, panel, tokens, n_blocks);
-            tokens += width * size;
-            to += width * ld;
-        }
-    }
-}
 
 const struct kernels kernels_avx2 = {
     .name = "avx2",

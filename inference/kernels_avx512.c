@@ -27,46 +27,13 @@ enum {
     TOKEN_BLOCK = 2 * Q8_BLOCK + 4,                         /* bytes of one token in a block */
 };
 
-/* Tiles are as equal as can be: 16 tokens are 8 + 8, not 12 + 4. */
-struct tiling {
-    size_t n_tiles, small, n_large; /* the first n_large tiles hold small + 1 tokens */
-};
-
-INLINE struct tiling tiling_of(size_t n)
-{
-    size_t n_tiles = (n + TILE - 1) / TILE;
-    return (struct tiling){n_tiles, n / n_tiles, n % n_tiles};
-}
-
-INLINE size_t token_size(size_t k)
-{
-    return k / Q8_BLOCK * TOKEN_BLOCK + sizeof(float);
-}
-
-static size_t packed_size(size_t n, size_t k)
-{
-    return n * token_size(k);
-}
-
-static size_t panel_size(size_t k)
-{
-    return k / Q8_BLOCK * PANEL_BLOCK;
-}
+#include "inference/kernels_tiles.h"
 
 static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale)
 {
-    struct tiling tiling = tiling_of(n);
-    size_t in_large = tiling.n_large * (tiling.small + 1);
-    size_t width, first;
-    if (t < in_large) {
-        width = tiling.small + 1;
-        first = t / width * width;
-    } else {
-        width = tiling.small;
-        first = in_large + (t - in_large) / width * width;
-    }
-    size_t lane = t - first;
-    int8_t *to = (int8_t *)packed + first * token_size(k);
+    struct place place = place_of(n, t);
+    size_t width = place.width, lane = t - place.first;
+    int8_t *to = (int8_t *)packed + place.first * token_size(k);
     for (size_t b = 0; b < k / Q8_BLOCK; b++, to += width * TOKEN_BLOCK) {
         __m512i q = _mm512_loadu_si512(row + b * Q8_BLOCK);
         __m256i low = _mm512_cvtepi16_epi8(q);
@@ -171,13 +138,6 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     }
 }
 
-#define TILE_FUNCTION(T)                                                                           \
-    static void tile_##T(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,        \
-                         size_t n_blocks)                                                          \
-    {                                                                                              \
-        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                          \
-    }
-
 TILE_FUNCTION(1)
 TILE_FUNCTION(2)
 TILE_FUNCTION(3)
@@ -191,30 +151,9 @@ TILE_FUNCTION(10)
 TILE_FUNCTION(11)
 TILE_FUNCTION(12)
 
-typedef void tile_function(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
-                           size_t n_blocks);
-
 static tile_function *const tile_functions[TILE + 1] = {NULL,    tile_1,  tile_2, tile_3, tile_4,
                                                         tile_5,  tile_6,  tile_7, tile_8, tile_9,
                                                         tile_10, tile_11, tile_12};
-
-static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
-                   void *panel)
-{
-    struct tiling tiling = tiling_of(n);
-    size_t n_blocks = w->n_in / Q8_BLOCK, size = token_size(w->n_in);
-    for (size_t row = 0; row < w->n_out; row += MATRIX_ROWS) {
-        panel_unpack(panel, w, row);
-        const int8_t *tokens = packed;
-        float *to = out + row;
-        for (size_t i = 0; i < tiling.n_tiles; i++) {
-            size_t width = tiling.small + (i < tiling.n_large);
-            tile_functions[width](to, ld, panel, tokens, n_blocks);
-            tokens += width * size;
-            to += width * ld;
-        }
-    }
-}
 
 const struct kernels kernels_avx512 = {
     .name = "avx512",

@@ -27,25 +27,13 @@
 #include <jansson.h>
 
 #include "inference/embed.h"
+#include "tests/tokenizer_toy.h"
 
 enum { TEXTS = 83, DIM = 768, QUICK = 76 /* texts before the long ones */ };
 
 static struct text texts[TEXTS];
 static float reference[TEXTS * DIM], reference_q8[TEXTS * DIM];
 static char model_path[1024];
-
-static const char *model_find(void)
-{
-    const char *given = getenv("EMBEDMILL_TEST_MODEL"), *cache = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME"), *file = "embedmill/embeddinggemma-300m-q8_0.gguf";
-    if (given)
-        snprintf(model_path, sizeof model_path, "%s", given);
-    else if (cache && *cache)
-        snprintf(model_path, sizeof model_path, "%s/%s", cache, file);
-    else
-        snprintf(model_path, sizeof model_path, "%s/.cache/%s", home ? home : "", file);
-    return access(model_path, R_OK) == 0 ? model_path : NULL;
-}
 
 static void floats_read(const char *name, float *out)
 {
@@ -96,10 +84,8 @@ static struct model *model_get(const char *kernels)
 {
     char err[512];
     struct model *model = NULL;
-    if (!model_find()) {
-        print_message("SKIPPED: no model at %s; scripts/get-model fetches it\n", model_path);
+    if (!real_model_path(model_path, sizeof model_path))
         skip();
-    }
     int rc = model_open(&model, model_path, kernels, err, sizeof err);
     if (rc < 0 && kernels) {
         print_message("not tested on this machine: %s\n", err);

@@ -1,0 +1,82 @@
+/*
+ * kernels_tiles.h: the loop around a table's tile of a matrix product, written once.
+ *
+ * Tokens are packed in tiles, so that every broadcast in a tile is one constant offset from one
+ * pointer. The including file sets, before the include: TILE (most tokens in a tile), TOKEN_BLOCK
+ * (bytes of one token in a block), PANEL_BLOCK (bytes of a block of an unpacked panel); after it:
+ *   panel_unpack    MATRIX_ROWS rows of weights, from the mapped file to the panel
+ *   tile_functions  [TILE + 1] out[t][0..15] for a tile of 1 .. TILE tokens and the panel
+ * After its blocks a tile holds one float scale a token.
+ */
+struct tiling {
+    size_t n_tiles, small, n_large; /* the first n_large tiles hold small + 1 tokens */
+};
+
+/* Tiles are as equal as can be: of TILE + 1 tokens none stands alone. */
+INLINE struct tiling tiling_of(size_t n)
+{
+    size_t n_tiles = (n + TILE - 1) / TILE;
+    return (struct tiling){n_tiles, n / n_tiles, n % n_tiles};
+}
+
+INLINE size_t token_size(size_t k)
+{
+    return k / Q8_BLOCK * TOKEN_BLOCK + sizeof(float);
+}
+
+static size_t packed_size(size_t n, size_t k)
+{
+    return n * token_size(k);
+}
+
+static size_t panel_size(size_t k)
+{
+    return k / Q8_BLOCK * PANEL_BLOCK;
+}
+
+/* Where token t of n lies: in a tile of `width` tokens that begins with token `first`. */
+struct place {
+    size_t first, width;
+};
+
+INLINE struct place place_of(size_t n, size_t t)
+{
+    struct tiling tiling = tiling_of(n);
+    size_t width = tiling.small + 1, in_large = tiling.n_large * width;
+    if (t < in_large)
+        return (struct place){t / width * width, width};
+    width = tiling.small;
+    return (struct place){in_large + (t - in_large) / width * width, width};
+}
+
+typedef void tile_function(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
+                           size_t n_blocks);
+static tile_function *const tile_functions[TILE + 1];
+
+static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row);
+
+static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
+                   void *panel)
+{
+    struct tiling tiling = tiling_of(n);
+    size_t n_blocks = w->n_in / Q8_BLOCK, size = token_size(w->n_in);
+    for (size_t row = 0; row < w->n_out; row += MATRIX_ROWS) {
+        panel_unpack(panel, w, row);
+        const int8_t *tokens = packed;
+        float *to = out + row;
+        for (size_t i = 0; i < tiling.n_tiles; i++) {
+            size_t width = tiling.small + (i < tiling.n_large);
+            tile_functions[width](to, ld, panel, tokens, n_blocks);
+            tokens += width * size;
+            to += width * ld;
+        }
+    }
+}
+
+/* tile_T of the including file's tile_matmul, which takes T as a constant. */
+#define TILE_FUNCTION(T)                                                                           \
+    static void tile_##T(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,        \
+                         size_t n_blocks)                                                          \
+    {                                                                                              \
+        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                          \
+    }
