@@ -251,18 +251,21 @@ static void check_times(const struct tokenizer *tokenizer, struct tokenizer_scra
 
     assert_non_null(text);
     for (size_t part = 0; part < LENGTH(slow_parts) + 2; part++) {
-        double small = 1e9, large;
+        double small = 1e9, large = 1e9;
         for (size_t i = 0; i < MEGABYTE; i++) /* the last two are noise */
             text[i] = part < LENGTH(slow_parts)
                           ? slow_parts[part][i % strlen(slow_parts[part])]
                           : (char)(random_next(&seed) & (part == LENGTH(slow_parts) ? 0xFF : 0x3F));
-        for (int i = 0; i < 3; i++)
+        /* The better of some runs: caches are shared with whatever else the machine does. Work that
+         * grows with the square of the length takes a hundred times as long in every run. */
+        for (int i = 0; i < 5; i++) {
             small = fmin(small, encode_ms(tokenizer, scratch, text, MEGABYTE / 10));
-        large = encode_ms(tokenizer, scratch, text, MEGABYTE);
+            large = fmin(large, encode_ms(tokenizer, scratch, text, MEGABYTE));
+        }
         if (large > 2000)
             fail_msg("part %zu: a megabyte takes %.0f ms", part, large);
         /* below a millisecond the clock and cold caches say more than the tokenizer does */
-        if (large > 20 * fmax(small, 1.0))
+        if (large > 40 * fmax(small, 1.0))
             fail_msg("part %zu: 100 kB take %.2f ms, a megabyte %.2f ms", part, small, large);
     }
     free(text);
