@@ -396,6 +396,20 @@ static void on_sink_state(void *ctx, enum link_state state, const char *why)
         p->options.on_link(p->ctx, "output", state, why);
 }
 
+static void on_source_lag(void *ctx, const char *part, int64_t lag)
+{
+    struct pipeline *p = ctx;
+    if (p->options.on_lag)
+        p->options.on_lag(p->ctx, part, lag);
+}
+
+static void on_source_count(void *ctx, const char *what, uint64_t n)
+{
+    struct pipeline *p = ctx;
+    if (p->options.on_count)
+        p->options.on_count(p->ctx, what, n);
+}
+
 /* 5. The end. */
 
 static void on_deadline(uv_timer_t *timer)
@@ -482,6 +496,6 @@ void pipeline_close_source(struct pipeline *p)
     p->source->ops->close(p->source, time_left(p), pipeline_on_source_closed, p);
 }
 
-const struct source_events pipeline_source_events = {on_messages, on_source_state, on_end,
-                                                     on_source_failed};
+const struct source_events pipeline_source_events = {
+    on_messages, on_source_state, on_end, on_source_failed, on_source_lag, on_source_count};
 const struct sink_events pipeline_sink_events = {on_published, on_sink_state, on_sink_failed};

@@ -44,10 +44,12 @@ struct pipeline_options {
     struct decode_options decode;
     enum output_format output_format;
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
-    /* For the log, as it happens; ctx is the one of ended. Either may be NULL. */
+    /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
     void (*on_dead_letter)(void *ctx, const struct message *message, const char *code,
                            const char *reason);
+    void (*on_lag)(void *ctx, const char *part, int64_t lag); /* source_events of connector.h */
+    void (*on_count)(void *ctx, const char *what, uint64_t n);
 };
 
 /* What made a batch go. */
