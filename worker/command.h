@@ -1,7 +1,7 @@
 /*
  * command.h: the subcommands and their exit codes.
  *
- * Owns:    what `embedmill run`, `embed` and `version` do, from argv to exit code.
+ * Owns:    what `embedmill run`, `embed`, `bench` and `version` do, from argv to exit code.
  * Refuses: exit() itself: main.c alone leaves the process.
  * Threads: the main thread, which is the loop thread.
  */
@@ -13,7 +13,7 @@
 enum command_exit {
     COMMAND_OK = 0,
     COMMAND_USAGE = 64,       /* a wrong flag or command */
-    COMMAND_DATA = 65,        /* embed: some inputs could not be embedded; stderr says which */
+    COMMAND_DATA = 65,        /* embed, bench: inputs could not be embedded; stderr says which */
     COMMAND_NO_MODEL = 66,    /* model missing, unreadable or corrupt */
     COMMAND_UNAVAILABLE = 69, /* a broker refuses for good */
     COMMAND_INTERNAL = 70,    /* out of memory, no threads */
@@ -28,6 +28,7 @@ enum command_exit {
  */
 int command_run(int argc, char **argv, void (*leave)(int code));
 int command_embed(int argc, char **argv, void (*leave)(int code));
+int command_bench(int argc, char **argv);
 int command_version(int argc, char **argv);
 
 #endif
