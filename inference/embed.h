@@ -105,8 +105,7 @@ struct profile {
     uint64_t product_macs; /* of the stages that are products */
 };
 
-/* Embed n texts on this thread alone, twice, and tell where the time of the second went.
- * 0 or -ENOMEM. */
+/* Embed n texts on this thread alone and tell where the time went. 0 or -ENOMEM. */
 int model_profile(const struct model *model, const struct text *texts, size_t n,
                   struct profile *out);
 /*

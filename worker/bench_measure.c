@@ -89,28 +89,50 @@ static int measure_open(struct bench_report *report, struct model **model,
     return 0;
 }
 
-/* Embed all texts again and again; *median is a pass's. */
-static int time_passes(const struct bench *b, const struct bench_texts *texts, size_t n_threads,
-                       double at_least, double *median, size_t *n_passes)
+struct passes {
+    size_t n;
+    double median; /* seconds of one */
+    uint64_t n_tokens;
+    uint32_t shortest, longest; /* text, in tokens as the model sees them */
+};
+
+static void count_tokens(const struct bench *b, const struct embed_result *results, size_t n,
+                         struct passes *out)
+{
+    size_t max = model_info(b->model)->max_tokens;
+    out->n_tokens = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t n_tokens = results[i].n_tokens < max ? results[i].n_tokens : (uint32_t)max;
+        out->n_tokens += n_tokens;
+        out->shortest = i == 0 || n_tokens < out->shortest ? n_tokens : out->shortest;
+        out->longest = i == 0 || n_tokens > out->longest ? n_tokens : out->longest;
+    }
+}
+
+/* Embed all texts again and again. */
+static int run_passes(const struct bench *b, const struct bench_texts *texts, size_t n_threads,
+                      double at_least, struct passes *out)
 {
     struct bench_rig *rig;
     double took[PASSES_MAX];
-    size_t n = 0, n_warm = texts->n < n_threads ? texts->n : n_threads;
+    size_t n_warm = texts->n < n_threads ? texts->n : n_threads;
+    memset(out, 0, sizeof *out);
     int rc = bench_rig_open(&rig, b->model, n_threads, b->options->prompt);
     if (rc != 0)
         return rc;
     rc = bench_rig_embed(rig, texts->texts, n_warm);
-    for (double began = seconds(); rc == 0 && n < PASSES_MAX;) {
+    for (double began = seconds(); rc == 0 && out->n < PASSES_MAX;) {
         double start = seconds();
         rc = bench_rig_embed(rig, texts->texts, texts->n);
-        took[n++] = seconds() - start;
+        took[out->n++] = seconds() - start;
         if (seconds() - began >= at_least)
             break;
     }
+    if (rc == 0) {
+        out->median = percentile(took, out->n, 0.5);
+        count_tokens(b, bench_rig_results(rig), texts->n, out);
+    }
     bench_rig_close(rig);
-    if (rc == 0)
-        *median = percentile(took, n, 0.5);
-    *n_passes = n;
     return rc;
 }
 
@@ -149,14 +171,17 @@ static double measure_peak(const struct bench *b, size_t n_threads)
 
 static int measure_speed(const struct bench *b, struct bench_speed *speed)
 {
-    double pass;
-    int rc = time_passes(b, b->texts, speed->n_threads, b->options->seconds, &pass,
-                         &speed->n_passes);
+    struct passes passes;
+    int rc = run_passes(b, b->texts, speed->n_threads, b->options->seconds, &passes);
     if (rc != 0)
         return rc;
-    speed->texts_per_s = (double)b->texts->n / pass;
-    speed->tokens_per_s = (double)b->report->n_tokens / pass;
-    speed->macs_per_s = (double)b->report->profile.product_macs / pass;
+    b->report->n_tokens = passes.n_tokens;
+    b->report->shortest = passes.shortest;
+    b->report->longest = passes.longest;
+    speed->n_passes = passes.n;
+    speed->texts_per_s = (double)b->texts->n / passes.median;
+    speed->tokens_per_s = (double)passes.n_tokens / passes.median;
+    speed->macs_per_s = (double)b->report->profile.product_macs / passes.median;
     speed->peak_macs_per_s = measure_peak(b, speed->n_threads);
     return 0;
 }
@@ -189,48 +214,20 @@ static int measure_latency(const struct bench *b, const struct text *text,
     return rc;
 }
 
-/* Prompts included, so that lengths are what the model sees. Sets n_tokens and the extremes. */
-static int count_tokens(const struct bench *b, const struct bench_texts *texts, uint64_t *sum,
-                        uint32_t *shortest, uint32_t *longest)
-{
-    struct bench_rig *rig;
-    int rc = bench_rig_open(&rig, b->model, b->options->n_threads, b->options->prompt);
-    if (rc != 0)
-        return rc;
-    rc = bench_rig_embed(rig, texts->texts, texts->n);
-    const struct embed_result *results = bench_rig_results(rig);
-    *sum = 0;
-    for (size_t i = 0; i < texts->n && rc == 0; i++) {
-        size_t max = model_info(b->model)->max_tokens;
-        uint32_t n = results[i].n_tokens < max ? results[i].n_tokens : (uint32_t)max;
-        *sum += n;
-        *shortest = i == 0 || n < *shortest ? n : *shortest;
-        *longest = i == 0 || n > *longest ? n : *longest;
-    }
-    bench_rig_close(rig);
-    return rc;
-}
-
 static int measure_length(const struct bench *b, size_t n_tokens, size_t n_threads)
 {
     struct bench_report *report = b->report;
-    struct bench_length *length = &report->lengths[report->n_lengths];
     struct bench_texts texts;
-    uint64_t sum = 0;
-    uint32_t shortest, longest;
-    double pass;
-    size_t n_passes, n = CALL_TOKENS * n_threads / n_tokens;
+    struct passes passes;
+    size_t n = CALL_TOKENS * n_threads / n_tokens;
     int rc = bench_texts_make(&texts, n > n_threads ? n : n_threads, n_tokens);
     if (rc != 0)
         return rc;
-    rc = count_tokens(b, &texts, &sum, &shortest, &longest);
+    rc = run_passes(b, &texts, n_threads, b->options->seconds / 4, &passes);
     if (rc == 0)
-        rc = time_passes(b, &texts, n_threads, b->options->seconds / 4, &pass, &n_passes);
-    if (rc == 0) {
-        *length = (struct bench_length){(double)sum / (double)texts.n, n_threads,
-                                        (double)sum / pass};
-        report->n_lengths++;
-    }
+        report->lengths[report->n_lengths++] =
+            (struct bench_length){(double)passes.n_tokens / (double)texts.n, n_threads,
+                                  (double)passes.n_tokens / passes.median};
     bench_texts_close(&texts);
     return rc;
 }
@@ -289,11 +286,8 @@ static int measure_all(const struct bench *b, const struct text *one, bench_prog
 {
     struct bench_report *report = b->report;
     report->peak_macs_per_s = measure_peak(b, 1);
-    progress("tokens");
-    int rc = count_tokens(b, b->texts, &report->n_tokens, &report->shortest, &report->longest);
     progress("stages");
-    if (rc == 0)
-        rc = measure_stages(b);
+    int rc = measure_stages(b);
     for (size_t i = 0; rc == 0 && i < report->n_counts; i++) {
         progress("threads");
         rc = measure_speed(b, &report->speeds[i]);

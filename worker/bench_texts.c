@@ -49,7 +49,7 @@ static int text_make(struct bench_texts *out, size_t n_words, uint64_t *state)
 int bench_texts_make(struct bench_texts *out, size_t n, size_t n_tokens)
 {
     uint64_t state = 20261 + n_tokens;
-    const size_t around = 10; /* tokens of the document prompt, bos and eos */
+    const size_t around = 8; /* tokens of the document prompt, bos and eos */
     memset(out, 0, sizeof *out);
     for (size_t i = 0; i < n && i < BENCH_TEXTS; i++)
         if (text_make(out, n_tokens > around ? n_tokens - around : 1, &state) != 0) {

@@ -45,8 +45,8 @@ enum { TABLES_MAX = 31 };
 
 static bool is_wanted(const char *name)
 {
-    static const char *const ours[] = {"model", "kernels", "threads", "prompt",
-                                       "corpus", "time", "json"};
+    static const char *const ours[] = {"model",  "kernels", "threads", "prompt",
+                                       "corpus", "time",    "json"};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (strcmp(name, ours[i]) == 0)
             return true;
@@ -95,7 +95,7 @@ static int read_texts(const char *path, struct bench_texts *texts)
 static int measure(const struct bench_options *options, const struct bench_texts *texts,
                    const char *corpus, bool json)
 {
-    static struct bench_report report; /* too large for the stack */
+    struct bench_report report = {0};
     struct model *model = NULL;
     char err[600];
     report.corpus = corpus ? corpus : "made of common words, mixed lengths";

@@ -26,7 +26,8 @@ int engine_open(struct engine **out, const char *model, size_t n_threads, size_t
 void engine_close(struct engine *engine); /* accepts NULL */
 size_t engine_dim(const struct engine *engine);
 
-/* out [n][dim], n_tokens [n]. 0; -E2BIG: a text does not fit into n_ubatch; other negative errno. */
+/* out [n][dim], n_tokens [n]. 0; -E2BIG: a text does not fit into n_ubatch; other negative errno.
+ */
 int engine_embed(struct engine *engine, const struct text *texts, size_t n, float *out,
                  uint32_t *n_tokens);
 
