@@ -221,6 +221,7 @@ def draw(samples, faults, path):
         row.plot(minutes, [None if s[name] is None else s[name] * scale for s in samples],
                  linewidth=1.2)
         row.set_ylabel(label)
+        row.margins(y=0.2)
         row.set_ylim(bottom=0)
         row.grid(alpha=0.3)
     names = sorted({f["fault"] for f in faults})
