@@ -95,7 +95,7 @@ struct profile_stage {
     bool is_product;  /* of quantised activations and Q8_0 weights: what model_peak is about */
     uint64_t calls;
     uint64_t macs; /* multiply-adds that the model asks for; 0 where they do not matter */
-    double seconds;
+    double seconds; /* of CPU time */
 };
 
 struct profile {

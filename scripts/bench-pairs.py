@@ -6,6 +6,9 @@ from round to round. The median of the ratios with the lowest and the highest is
 whatever else the machine does meets both sides alike. While one side runs the other waits, reading
 from its standard input.
 
+The ratio of CPU time is told beside it: it hardly moves on a machine that is busy otherwise, where
+the clock's does, and above all for llama.cpp, whose threads spin while they wait for each other.
+
 Both sides tokenise, embed and normalise within the time taken; the prompt is part of the texts.
 llama.cpp gets the ubatch that is its fastest in each case, out of 256, 512, 1024 and 2048.
 """
@@ -65,8 +68,13 @@ class Peer:
         return self.read()
 
     def time(self, command):
+        return self.times(command)[0]
+
+    def times(self, command):
+        """Seconds on the clock, and of all CPUs together."""
         time.sleep(PAUSE)
-        return float(self.ask(command).split()[0])
+        seconds, _, cpu_seconds = self.ask(command).split()
+        return float(seconds), float(cpu_seconds)
 
     def memory(self):
         resident, anonymous = self.ask("memory").split()
@@ -191,17 +199,19 @@ def measure_batch(options, folder, name, texts, threads):
          Peer(options.theirs, options.model, path, threads, ubatch) as theirs:
         n_tokens = int(ours.ask("batch").split()[1])
         theirs.ask("batch")
-        pairs = in_turns(options.rounds, lambda: ours.time("batch"), lambda: theirs.time("batch"))
+        pairs = in_turns(options.rounds, lambda: ours.times("batch"), lambda: theirs.times("batch"))
         case = {
             "name": name, "threads": threads, "n_texts": len(texts), "n_tokens": n_tokens,
             "ubatch": ubatch,
             "tokens_agree": ours.ask("tokens") == theirs.ask("tokens"),
             "cosine": compare_vectors(ours, theirs, folder),
-            "ratio": summary([b / a for a, b in pairs]),
+            "ratio": summary([b[0] / a[0] for a, b in pairs]),
+            "cpu_ratio": summary([b[1] / a[1] for a, b in pairs]),
         }
         for side, peer, i in (("ours", ours, 0), ("theirs", theirs, 1)):
-            seconds = [pair[i] for pair in pairs]
-            case[side] = {"seconds": seconds, **peer.memory(),
+            seconds = [pair[i][0] for pair in pairs]
+            case[side] = {"seconds": seconds, "cpu_seconds": [pair[i][1] for pair in pairs],
+                          **peer.memory(),
                           "tokens_per_s": n_tokens / statistics.median(seconds),
                           "texts_per_s": len(texts) / statistics.median(seconds)}
     say(f"{name}, {threads} threads: {case['ratio']['median']:.2f}")
@@ -306,13 +316,14 @@ def print_table(result):
           f"{result['theirs']}; {result['rounds']} rounds in pairs")
     print(f"within the time taken: {result['included']}\n")
     print(f"{'batches':<12}{'threads':>8}{'texts':>7}{'tokens':>8}{'ours t/s':>10}"
-          f"{'theirs t/s':>12}{'ubatch':>8}{'ratio':>7}{'min-max':>12}{'cosine':>10}")
+          f"{'theirs t/s':>12}{'ubatch':>8}{'ratio':>7}{'min-max':>12}{'of CPU':>8}{'cosine':>10}")
     for case in result["batches"]:
         ratio = case["ratio"]
         span = f"{ratio['min']:.2f}-{ratio['max']:.2f}"
         print(f"{case['name']:<12}{case['threads']:>8}{case['n_texts']:>7}{case['n_tokens']:>8}"
               f"{case['ours']['tokens_per_s']:>10.0f}{case['theirs']['tokens_per_s']:>12.0f}"
-              f"{case['ubatch']:>8}{ratio['median']:>7.2f}{span:>12}{case['cosine']['min']:>10.5f}"
+              f"{case['ubatch']:>8}{ratio['median']:>7.2f}{span:>12}"
+              f"{case['cpu_ratio']['median']:>8.2f}{case['cosine']['min']:>10.5f}"
               + ("" if case["tokens_agree"] else "  the token counts differ"))
     print(f"\n{'one short text':<16}{'threads':>8}{'tokens':>8}{'':>8}{'p50 ms':>8}{'p90 ms':>8}"
           f"{'p99 ms':>8}{'ratio':>7}{'min-max':>12}")

@@ -6,8 +6,8 @@
  * TEXTS: one text a line. First "ready SECONDS" is answered: from before the model was opened to
  * the vector of the first text. Then, for each line of standard input, one line:
  *
- *     batch         all texts in one call         "SECONDS TOKENS"
- *     one           the first text alone          "SECONDS TOKENS"
+ *     batch         all texts in one call         "SECONDS TOKENS CPU_SECONDS"
+ *     one           the first text alone          the same
  *     tokens        tokens of each text           "12 7 33 ..."
  *     vectors FILE  vectors of the last batch     "DIM"
  *     memory        resident and anonymous KiB    "RESIDENT ANONYMOUS"
@@ -32,11 +32,16 @@ struct peer {
     uint32_t *n_tokens; /* [n] */
 };
 
-static double seconds(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static double seconds(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
 }
 
 static int texts_read(struct peer *peer, const char *path)
@@ -68,14 +73,15 @@ static int embed(struct peer *peer, size_t n, double *took)
 
 static int time_and_tell(struct peer *peer, size_t n)
 {
-    double took;
+    double took, cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     unsigned long sum = 0;
     int rc = embed(peer, n, &took);
     if (rc < 0)
         return rc;
+    cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     for (size_t i = 0; i < n; i++)
         sum += peer->n_tokens[i];
-    printf("%.9f %lu\n", took, sum);
+    printf("%.9f %lu %.9f\n", took, sum, cpu);
     return 0;
 }
 
