@@ -213,6 +213,7 @@ static void json_has_its_shape(void **state)
         const json_t *latency = json_array_get(latencies, i);
         assert_int_equal(number(json_array_get(threads, i), "threads"), i + 1);
         assert_true(number(json_array_get(threads, i), "tokens_per_s") > 0);
+        assert_true(number(json_array_get(threads, i), "cpu_us_per_token") > 0);
         assert_true(number(latency, "p50_ms") > 0);
         assert_true(number(latency, "p90_ms") >= number(latency, "p50_ms"));
         assert_true(number(latency, "p99_ms") >= number(latency, "p90_ms"));

@@ -35,11 +35,13 @@ int bench_texts_make_mixed(struct bench_texts *out);
 int bench_texts_read(struct bench_texts *out, const char *path);
 void bench_texts_close(struct bench_texts *texts);
 
-/* Medians over passes. */
+/* Medians over passes. CPU time is that of all threads together: it says more than the clock on a
+ * machine that has other things to do. */
 struct bench_speed {
     size_t n_threads;
     size_t n_passes;
     double tokens_per_s, texts_per_s;
+    double cpu_us_per_token;
     double macs_per_s;      /* of the products */
     double peak_macs_per_s; /* of so many threads at once; 0: not known */
 };
@@ -52,7 +54,7 @@ struct bench_latency {
 struct bench_length {
     double n_tokens; /* of a text, the mean */
     size_t n_threads;
-    double tokens_per_s;
+    double tokens_per_s, cpu_us_per_token;
 };
 
 struct bench_report {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <uv.h>
 
 #include "worker/bench.h"
@@ -33,6 +34,13 @@ struct bench {
 static double seconds(void)
 {
     return (double)uv_hrtime() * 1e-9;
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 static int compare(const void *a, const void *b)
@@ -91,7 +99,8 @@ static int measure_open(struct bench_report *report, struct model **model,
 
 struct passes {
     size_t n;
-    double median; /* seconds of one */
+    double median;      /* seconds of one */
+    double cpu_seconds; /* of one, the mean */
     uint64_t n_tokens;
     uint32_t shortest, longest; /* text, in tokens as the model sees them */
 };
@@ -121,6 +130,7 @@ static int run_passes(const struct bench *b, const struct bench_texts *texts, si
     if (rc != 0)
         return rc;
     rc = bench_rig_embed(rig, texts->texts, n_warm);
+    double cpu_began = cpu_seconds();
     for (double began = seconds(); rc == 0 && out->n < PASSES_MAX;) {
         double start = seconds();
         rc = bench_rig_embed(rig, texts->texts, texts->n);
@@ -129,6 +139,7 @@ static int run_passes(const struct bench *b, const struct bench_texts *texts, si
             break;
     }
     if (rc == 0) {
+        out->cpu_seconds = (cpu_seconds() - cpu_began) / (double)out->n;
         out->median = percentile(took, out->n, 0.5);
         count_tokens(b, bench_rig_results(rig), texts->n, out);
     }
@@ -181,6 +192,7 @@ static int measure_speed(const struct bench *b, struct bench_speed *speed)
     speed->n_passes = passes.n;
     speed->texts_per_s = (double)b->texts->n / passes.median;
     speed->tokens_per_s = (double)passes.n_tokens / passes.median;
+    speed->cpu_us_per_token = passes.cpu_seconds * 1e6 / (double)passes.n_tokens;
     speed->macs_per_s = (double)b->report->profile.product_macs / passes.median;
     speed->peak_macs_per_s = measure_peak(b, speed->n_threads);
     return 0;
@@ -225,9 +237,12 @@ static int measure_length(const struct bench *b, size_t n_tokens, size_t n_threa
         return rc;
     rc = run_passes(b, &texts, n_threads, b->options->seconds / 4, &passes);
     if (rc == 0)
-        report->lengths[report->n_lengths++] =
-            (struct bench_length){(double)passes.n_tokens / (double)texts.n, n_threads,
-                                  (double)passes.n_tokens / passes.median};
+        report->lengths[report->n_lengths++] = (struct bench_length){
+            .n_tokens = (double)passes.n_tokens / (double)texts.n,
+            .n_threads = n_threads,
+            .tokens_per_s = (double)passes.n_tokens / passes.median,
+            .cpu_us_per_token = passes.cpu_seconds * 1e6 / (double)passes.n_tokens,
+        };
     bench_texts_close(&texts);
     return rc;
 }

@@ -38,13 +38,14 @@ static void print_stages(const struct bench_report *r)
 
 static void print_threads(const struct bench_report *r)
 {
-    printf("\n%-9s%10s%10s%9s%8s%12s   one text of %u tokens, ms\n", "threads", "tokens/s",
-           "texts/s", "speedup", "GMAC/s", "of ceiling", r->one_tokens);
+    printf("\n%-9s%10s%10s%9s%14s%8s%12s   one text of %u tokens, ms\n", "threads", "tokens/s",
+           "texts/s", "speedup", "CPU us/token", "GMAC/s", "of ceiling", r->one_tokens);
     for (size_t i = 0; i < r->n_counts; i++) {
         const struct bench_speed *s = &r->speeds[i];
         const struct bench_latency *l = &r->latencies[i];
-        printf("%-9zu%10.0f%10.1f%9.2f%8.1f", s->n_threads, s->tokens_per_s, s->texts_per_s,
-               s->tokens_per_s / r->speeds[0].tokens_per_s, giga(s->macs_per_s));
+        printf("%-9zu%10.0f%10.1f%9.2f%14.0f%8.1f", s->n_threads, s->tokens_per_s, s->texts_per_s,
+               s->tokens_per_s / r->speeds[0].tokens_per_s, s->cpu_us_per_token,
+               giga(s->macs_per_s));
         if (s->peak_macs_per_s > 0)
             printf("%11.0f%%", share(s->macs_per_s, s->peak_macs_per_s));
         else
@@ -65,10 +66,10 @@ void bench_print(const struct bench_report *r)
            r->open_median_ms);
     print_stages(r);
     print_threads(r);
-    printf("\n%-17s%9s%12s\n", "tokens in a text", "threads", "tokens/s");
+    printf("\n%-17s%9s%12s%14s\n", "tokens in a text", "threads", "tokens/s", "CPU us/token");
     for (size_t i = 0; i < r->n_lengths; i++)
-        printf("%-17.0f%9zu%12.0f\n", r->lengths[i].n_tokens, r->lengths[i].n_threads,
-               r->lengths[i].tokens_per_s);
+        printf("%-17.0f%9zu%12.0f%14.0f\n", r->lengths[i].n_tokens, r->lengths[i].n_threads,
+               r->lengths[i].tokens_per_s, r->lengths[i].cpu_us_per_token);
 }
 
 static void json_string(const char *text)
@@ -122,9 +123,10 @@ void bench_print_json(const struct bench_report *r)
     for (size_t i = 0; i < r->n_counts; i++) {
         const struct bench_speed *s = &r->speeds[i];
         printf("%s\n  {\"threads\": %zu, \"passes\": %zu, \"tokens_per_s\": %.3f, "
-               "\"texts_per_s\": %.3f, \"gmacs\": %.3f, \"peak_gmacs\": %.3f}",
+               "\"texts_per_s\": %.3f, \"cpu_us_per_token\": %.3f, \"gmacs\": %.3f, "
+               "\"peak_gmacs\": %.3f}",
                i ? "," : "", s->n_threads, s->n_passes, s->tokens_per_s, s->texts_per_s,
-               giga(s->macs_per_s), giga(s->peak_macs_per_s));
+               s->cpu_us_per_token, giga(s->macs_per_s), giga(s->peak_macs_per_s));
     }
     printf("],\n \"one_text\": [");
     for (size_t i = 0; i < r->n_counts; i++) {
@@ -136,7 +138,9 @@ void bench_print_json(const struct bench_report *r)
     }
     printf("],\n \"lengths\": [");
     for (size_t i = 0; i < r->n_lengths; i++)
-        printf("%s\n  {\"tokens\": %.1f, \"threads\": %zu, \"tokens_per_s\": %.3f}", i ? "," : "",
-               r->lengths[i].n_tokens, r->lengths[i].n_threads, r->lengths[i].tokens_per_s);
+        printf("%s\n  {\"tokens\": %.1f, \"threads\": %zu, \"tokens_per_s\": %.3f, "
+               "\"cpu_us_per_token\": %.3f}",
+               i ? "," : "", r->lengths[i].n_tokens, r->lengths[i].n_threads,
+               r->lengths[i].tokens_per_s, r->lengths[i].cpu_us_per_token);
     printf("]}\n");
 }
