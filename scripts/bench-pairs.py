@@ -120,8 +120,13 @@ def spread(texts, n):
 def read_corpus(path, n):
     """Half descriptions of packages, half fortunes, in a fixed random order."""
     if path:
-        texts = [x.strip() for x in Path(path).read_text(encoding="utf-8").splitlines()]
-        texts = sorted({x for x in texts if x})
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as e:
+            sys.exit(f"bench-pairs: --corpus {path}: {getattr(e, 'strerror', None) or e}")
+        texts = sorted({line.strip() for line in lines} - {""})
+        if not texts:
+            sys.exit(f"bench-pairs: --corpus {path}: there is no text in it")
         texts = spread(texts, min(n, len(texts)))
     else:
         try:

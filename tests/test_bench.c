@@ -260,13 +260,49 @@ static void failures_have_their_codes(void **state)
     }
 }
 
+/* This project's side of scripts/bench-llamacpp. */
+static void peer_obeys(void **state)
+{
+    (void)state;
+    char command[600], texts[100], line[500];
+    snprintf(texts, sizeof texts, "%s/texts", folder);
+    snprintf(command, sizeof command,
+             "printf 'a b\\nthe end\\nx\\n' >%s; printf 'batch\\ntokens\\none\\nmemory\\n' | "
+             "'%s' %s %s 2 0; rm %s",
+             texts, BENCH_PEER, path, texts, texts);
+    FILE *pipe = popen(command, "r");
+    double opened, took, cpu;
+    unsigned long sum, one, a, b, c, resident, anonymous;
+    assert_non_null(pipe);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(sscanf(line, "ready %lf", &opened), 1);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(sscanf(line, "%lf %lu %lf", &took, &sum, &cpu), 3);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(sscanf(line, "%lu %lu %lu", &a, &b, &c), 3);
+    assert_true(a > 2 && b > 2 && c > 2);
+    assert_int_equal(a + b + c, sum);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(sscanf(line, "%lf %lu %lf", &took, &one, &cpu), 3);
+    assert_int_equal(one, a);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(sscanf(line, "%lu %lu", &resident, &anonymous), 2);
+    assert_true(resident >= anonymous && anonymous > 0);
+    assert_int_equal(pclose(pipe), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(profile_counts_exactly),    cmocka_unit_test(profile_counts_attention),
-        cmocka_unit_test(profile_times_add_up),      cmocka_unit_test(profile_changes_nothing),
-        cmocka_unit_test(every_table_has_a_ceiling), cmocka_unit_test(json_has_its_shape),
-        cmocka_unit_test(tables_for_people),         cmocka_unit_test(failures_have_their_codes),
+        cmocka_unit_test(profile_counts_exactly),
+        cmocka_unit_test(profile_counts_attention),
+        cmocka_unit_test(profile_times_add_up),
+        cmocka_unit_test(profile_changes_nothing),
+        cmocka_unit_test(every_table_has_a_ceiling),
+        cmocka_unit_test(json_has_its_shape),
+        cmocka_unit_test(tables_for_people),
+        cmocka_unit_test(failures_have_their_codes),
+        cmocka_unit_test(peer_obeys),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
