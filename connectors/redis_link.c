@@ -43,6 +43,7 @@ static void on_connection_closed(uv_handle_t *handle)
     struct redis_link *link = conn->link;
 
     redis_wire_close(&conn->wire);
+    redis_tls_close(conn->tls);
     free(conn);
     link_unref(link);
 }
@@ -119,15 +120,40 @@ void redis_link_fail(struct redis_link *link, int err, const char *why)
 
 /* ---- bytes out */
 
+/* Since TLS 1.3 a server looks at our certificate after we think the handshake done, and what it
+ * says about it may be lost with the connection. */
+static void link_ended(struct connection *conn, const char *how)
+{
+    bool may_be_certificate = conn->tls && conn->link->phase == PHASE_HELLO;
+    char why[160];
+
+    snprintf(why, sizeof(why), "%s%s", how,
+             may_be_certificate ? " (does it ask for a certificate, redis.tls_cert?)" : "");
+    redis_link_lost(conn->link, why);
+}
+
 static void on_written(uv_write_t *req, int status);
 
 static void link_flush(struct connection *conn)
 {
-    if (conn->writing || !conn->wire.out.len)
+    uv_buf_t buf;
+
+    if (conn->writing)
         return;
-    redis_wire_turn(&conn->wire);
+    bool has_commands = conn->wire.out.len > 0;
+    if (has_commands)
+        redis_wire_turn(&conn->wire);
     /* uv_buf_init would cut the length to 32 bits. */
-    uv_buf_t buf = {.base = conn->wire.away.ptr, .len = conn->wire.away.len};
+    buf.base = conn->wire.away.ptr;
+    buf.len = has_commands ? conn->wire.away.len : 0;
+    if (conn->tls) {
+        /* Without memory nothing is sent; as below, the silence timer finds it. */
+        if (has_commands)
+            (void)redis_tls_write(conn->tls, buf.base, buf.len);
+        buf.len = redis_tls_output(conn->tls, &buf.base);
+    }
+    if (buf.len == 0)
+        return;
     conn->writing = true;
     conn->unsent = buf.len;
     /* A failure is not told here, we may be inside a call of the owner: the read side or the
@@ -143,7 +169,7 @@ static void on_written(uv_write_t *req, int status)
     if (!conn->alive)
         return;
     if (status < 0) {
-        redis_link_lost(conn->link, uv_strerror(status));
+        link_ended(conn, uv_strerror(status));
         return;
     }
     conn->active_ms = uv_now(conn->link->loop);
@@ -241,22 +267,12 @@ static void link_reply(struct connection *conn, const redisReply *reply)
         uv_timer_stop(&link->timer);
 }
 
-static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+/* Plain bytes of the protocol. */
+static void link_feed(struct connection *conn, const char *bytes, size_t len)
 {
-    struct connection *conn = stream->data;
     void *reply = NULL;
 
-    if (!conn->alive || nread == 0)
-        return;
-    if (nread < 0) {
-        bool is_end = nread == UV_EOF;
-        redis_link_lost(conn->link,
-                        is_end ? "the server closed the connection" : uv_strerror((int)nread));
-        return;
-    }
-    conn->active_ms = uv_now(conn->link->loop);
-    conn->warned = false;
-    if (redisReaderFeed(conn->wire.reader, buf->base, (size_t)nread) != REDIS_OK) {
+    if (redisReaderFeed(conn->wire.reader, bytes, len) != REDIS_OK) {
         redis_link_lost(conn->link, "no memory for a reply");
         return;
     }
@@ -270,6 +286,48 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
         link_reply(conn, reply);
         freeReplyObject(reply);
     }
+}
+
+static void link_feed_tls(struct connection *conn, const char *bytes, size_t len)
+{
+    struct redis_link *link = conn->link;
+    char why[300], plain[16384]; /* a TLS record */
+    long n;
+
+    if (redis_tls_receive(conn->tls, bytes, len, why, sizeof(why)) != 0) {
+        redis_link_lost(link, why);
+        return;
+    }
+    if (link->phase == PHASE_CONNECT && redis_tls_ready(conn->tls))
+        redis_hello_send(link);
+    while (conn->alive &&
+           (n = redis_tls_read(conn->tls, plain, sizeof(plain), why, sizeof(why))) != 0) {
+        if (n < 0)
+            redis_link_lost(link, why);
+        else
+            link_feed(conn, plain, (size_t)n);
+    }
+    if (conn->alive)
+        link_flush(conn);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+{
+    struct connection *conn = stream->data;
+
+    if (!conn->alive || nread == 0)
+        return;
+    if (nread < 0) {
+        link_ended(conn,
+                   nread == UV_EOF ? "the server closed the connection" : uv_strerror((int)nread));
+        return;
+    }
+    conn->active_ms = uv_now(conn->link->loop);
+    conn->warned = false;
+    if (conn->tls)
+        link_feed_tls(conn, buf->base, (size_t)nread);
+    else
+        link_feed(conn, buf->base, (size_t)nread);
 }
 
 /* ---- ready */
@@ -310,7 +368,9 @@ static void on_connect_timeout(uv_timer_t *timer)
     if (link->phase == PHASE_RESOLVE)
         redis_link_lost(link, "the name server does not answer");
     else
-        link_connect_next(link, "no answer to connecting");
+        link_connect_next(link, link->conn && link->conn->tls
+                                    ? "no answer to the TLS handshake (does this port speak TLS?)"
+                                    : "no answer to connecting");
 }
 
 static void on_connected(uv_connect_t *req, int status)
@@ -334,7 +394,12 @@ static void on_connected(uv_connect_t *req, int status)
         uv_tcp_keepalive(&conn->uv.tcp, 1, 15);
     }
     conn->active_ms = uv_now(link->loop);
-    redis_hello_send(link);
+    if (!link->tls)
+        redis_hello_send(link);
+    else if (redis_tls_open(&conn->tls, link->tls, link->url->host) == 0)
+        link_flush(conn); /* the greeting follows the handshake, within the time to connect */
+    else
+        redis_link_lost(link, "no memory");
 }
 
 /* A fresh connection with its handle initialised; NULL: no memory. */
@@ -461,6 +526,7 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
         return -ENOMEM;
     link->loop = loop;
     link->url = options->url;
+    link->tls = options->tls;
     link->events = events;
     link->ctx = ctx;
     link->timeout_ms = options->timeout_ms;

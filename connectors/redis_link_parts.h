@@ -9,6 +9,7 @@
 
 #include "connectors/redis_link.h"
 #include "connectors/redis_state.h"
+#include "connectors/redis_tls.h"
 #include "connectors/redis_wire.h"
 
 #define READ_SIZE 65536
@@ -36,9 +37,10 @@ struct connection {
     uv_write_t write;
     bool writing;
     struct redis_wire wire;
-    uint64_t active_ms; /* when bytes last moved */
-    size_t unsent;      /* bytes libuv still had, when last looked at */
-    bool warned;        /* silent already once; the grace runs */
+    struct redis_tls *tls; /* NULL: plain */
+    uint64_t active_ms;    /* when bytes last moved */
+    size_t unsent;         /* bytes libuv still had, when last looked at */
+    bool warned;           /* silent already once; the grace runs */
     char in[READ_SIZE];
 };
 
@@ -50,6 +52,7 @@ struct resolve {
 struct redis_link {
     uv_loop_t *loop;
     const struct redis_url *url;
+    const struct redis_tls_context *tls;
     const struct redis_link_events *events;
     void *ctx;
     uint64_t timeout_ms;

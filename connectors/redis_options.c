@@ -31,6 +31,11 @@ const struct option redis_options[] = {
      "Take over messages whose worker has not been heard of for this long; 0 never takes over"},
     {"redis.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
      "Give up a connection that takes longer to open or to answer, and make a new one"},
+    {"redis.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Authority that must have signed the server's certificate, PEM (default: the system's)"},
+    {"redis.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Own certificate, PEM, for servers that ask for one"},
+    {"redis.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
     {"redis.output", OPTION_CHOICE, "stream", "stream|key|hash", 0, 0, NULL,
      "Where embeddings go: an entry per message (XADD), a key per text (SET), or a hash per text "
      "whose field `embedding` is the raw little-endian vector that vector search reads (HSET)"},
@@ -60,6 +65,18 @@ static int read_url(struct redis_url *out, const struct settings *settings, cons
     if (rc)
         snprintf(err, err_size, "%s: %s", name, why);
     return rc;
+}
+
+static int read_tls(struct redis_config *config, const struct settings *settings,
+                    const char **at_fault, char *err, size_t err_size)
+{
+    struct redis_tls_files files = {settings_text(settings, "redis.tls_ca"),
+                                    settings_text(settings, "redis.tls_cert"),
+                                    settings_text(settings, "redis.tls_key")};
+
+    if (!config->url.tls && !config->output_url.tls)
+        return 0;
+    return redis_tls_context_open(&config->tls, &files, at_fault, err, err_size);
 }
 
 /* A copy of the option, or of stream and suffix when it was not set. */
@@ -112,7 +129,15 @@ int redis_config_read(struct redis_config *out, const struct settings *settings,
                   output_url && *output_url ? "redis.output_url" : "redis.url", err, err_size);
     if (rc)
         goto fail;
-    rc = read_texts(&config, settings);
+    const char *at_fault;
+    char why[240];
+    rc = read_tls(&config, settings, &at_fault, why, sizeof(why));
+    if (rc == -EINVAL)
+        snprintf(err, err_size, "%s: %s", at_fault, why);
+    if (rc == -EINVAL)
+        goto fail;
+    if (rc == 0)
+        rc = read_texts(&config, settings);
     if (rc) {
         snprintf(err, err_size, "out of memory");
         goto fail;
@@ -152,6 +177,7 @@ void redis_config_clear(struct redis_config *config)
 {
     redis_url_clear(&config->url);
     redis_url_clear(&config->output_url);
+    redis_tls_context_close(config->tls);
     free(config->stream);
     free(config->group);
     free(config->consumer);

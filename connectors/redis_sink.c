@@ -400,9 +400,9 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     }
     sink->base.layout =
         sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE : SINK_PER_TEXT;
-    struct redis_link_options options = {&sink->config.output_url,
-                                         sink->peer ? sink->peer->consumer : "embedmill",
-                                         sink->config.timeout_ms};
+    struct redis_link_options options = {
+        &sink->config.output_url, sink->config.output_url.tls ? sink->config.tls : NULL,
+        sink->peer ? sink->peer->consumer : "embedmill", sink->config.timeout_ms};
     rc = redis_link_open(&sink->link, loop, &options, &link_events, sink);
     if (rc) {
         snprintf(err, err_size, "out of memory");

@@ -442,8 +442,9 @@ static void timer_open(struct redis_source *source, uv_timer_t *timer)
 /* Both connections; at open nothing has been sent yet, so failing needs no waiting. */
 static int links_open(struct redis_source *source)
 {
-    struct redis_link_options options = {&source->config.url, source->consumer,
-                                         source->config.timeout_ms};
+    struct redis_link_options options = {&source->config.url,
+                                         source->config.url.tls ? source->config.tls : NULL,
+                                         source->consumer, source->config.timeout_ms};
     int rc = redis_link_open(&source->admin, source->loop, &options, &admin_events, source);
 
     if (rc)

@@ -31,6 +31,7 @@ LIBRARIES = [
     (re.compile(r"uv\.h$|uv/"), re.compile(r"(connectors|worker)/")),
     (re.compile(r"hiredis"), re.compile(r"connectors/")),
     (re.compile(r"librdkafka/"), re.compile(r"connectors/")),
+    (re.compile(r"openssl/"), re.compile(r"connectors/\w*tls\.c$")),
     (re.compile(r"msgpack"), re.compile(r"worker/(codec|msgpack)\w*\.[ch]$")),
     (re.compile(r"jansson\.h$"), re.compile(r"worker/codec\w*\.[ch]$")),
     (re.compile(r"yaml\.h$"), re.compile(r"worker/config\w*\.[ch]$")),
