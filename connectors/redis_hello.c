@@ -15,9 +15,9 @@
 static void hello_refused(struct redis_link *link, const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
-    char why[300];
+    char why[420];
 
-    snprintf(why, sizeof(why), "%.120s (%s)", text, fault.advice);
+    snprintf(why, sizeof(why), "%.200s (%s)", text, fault.advice);
     if (fault.remedy == REMEDY_FATAL)
         redis_link_fail(link, -EACCES, why);
     else

@@ -164,7 +164,7 @@ static void slot_refused(struct slot *slot, const char *text)
 {
     struct redis_sink *sink = slot->sink;
     struct redis_fault fault = redis_fault_find(text);
-    char why[400];
+    char why[REDIS_WHY_SIZE];
 
     if (fault.remedy == REMEDY_TOO_LARGE) {
         slot_done(slot, PUBLISH_TOO_LARGE);
@@ -179,7 +179,7 @@ static void slot_refused(struct slot *slot, const char *text)
         slot->whole = true;
         return;
     }
-    snprintf(why, sizeof(why), "writing to %.80s: %.140s (%s)", target_of(sink, slot->record), text,
+    snprintf(why, sizeof(why), "writing to %.80s: %.200s (%s)", target_of(sink, slot->record), text,
              fault.advice);
     if (fault.remedy == REMEDY_FATAL) {
         sink_fail(sink, -EACCES, why);
@@ -498,4 +498,5 @@ const struct sink_ops redis_sink_ops = {
     .open = redis_sink_open,
     .publish = redis_sink_publish,
     .close = redis_sink_close,
+    .check = redis_config_check,
 };

@@ -67,9 +67,9 @@ void redis_source_fault(struct redis_source *source, struct redis_link *link, un
                         const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
-    char why[400];
+    char why[REDIS_WHY_SIZE];
 
-    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.120s (%s)", source->config.stream,
+    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.200s (%s)", source->config.stream,
              source->config.group, text, fault.advice);
     if (fault.remedy == REMEDY_GROUP && source->group_denied) {
         snprintf(why, sizeof(why),
@@ -581,4 +581,5 @@ const struct source_ops redis_source_ops = {
     .ack = redis_source_ack,
     .release = redis_source_release,
     .close = redis_source_close,
+    .check = redis_config_check,
 };
