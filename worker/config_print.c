@@ -128,7 +128,7 @@ static bool mask(const struct option *option, const char *secret, char *out, siz
 {
     bool is_url = option->arg && strcmp(option->arg, "URL") == 0;
     const char *from = strstr(secret, "://"), *at = strrchr(secret, '@');
-    if (!secret[0] || (is_url && !at)) {
+    if (!secret[0] || (is_url && from && !at)) {
         snprintf(out, size, "%s", secret);
         return false;
     }
