@@ -504,6 +504,11 @@ uint64_t redis_link_client_id(const struct redis_link *link)
     return link->client_id;
 }
 
+const char *redis_link_run_id(const struct redis_link *link)
+{
+    return link->run_id;
+}
+
 size_t redis_link_backlog(const struct redis_link *link)
 {
     const struct connection *conn = link->conn;

@@ -301,7 +301,10 @@ void redis_source_pump(struct redis_source *source)
         !source->failed)
         redis_ack_send(source);
     if (source->closing) {
-        if (source->failed || (!source->ack_wait.n && !source->ack_sent.n))
+        bool acked = !source->ack_wait.n && !source->ack_sent.n;
+        if (acked && admin_ready && !source->returned && !source->failed)
+            redis_return_send(source);
+        if (source->failed || (acked && !source->n_returns))
             source_finish(source);
         return;
     }
