@@ -95,9 +95,8 @@ static void on_stop(uv_signal_t *handle, int number)
     const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
     if (worker->signal != 0) {
         log_event(LOG_WARN,
-                  "second signal: exiting at once; what was not finished will be delivered again",
-                  LOG_TEXT("signal", name),
-                  LOG_INTEGER("texts", pipeline_stats(worker->pipeline)->inflight_texts));
+                  "second signal: exiting at once", LOG_TEXT("signal", name),
+                  LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
         log_close();
         worker->work->leave(128 + number);
     }
@@ -228,8 +227,10 @@ static int tell_end(const struct worker *worker)
             log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
         return is_filter ? COMMAND_IO : COMMAND_UNAVAILABLE;
     case PIPELINE_DEADLINE:
-        log_event(LOG_WARN, "drain_timeout passed: what was not finished will be delivered again",
-                  LOG_INTEGER("texts", stats->inflight_texts));
+        log_event(LOG_WARN,
+                  is_filter ? "drain_timeout passed: the rest was not embedded"
+                            : "drain_timeout passed: what was not finished will be delivered again",
+                  LOG_INTEGER("unfinished", stats->inflight_texts));
         return COMMAND_DEADLINE;
     case PIPELINE_DRAINED:
         break;
