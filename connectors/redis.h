@@ -36,9 +36,18 @@ struct redis_config {
     uint64_t maxlen, expire_ms;
 };
 
-/* 0; -EINVAL with a sentence; -ENOMEM. Nothing to clear on failure. */
+/* 0; -EINVAL with a sentence that begins with the option's name; -ENOMEM. Nothing to clear on
+ * failure. */
 int redis_config_read(struct redis_config *out, const struct settings *settings, char *err,
                       size_t err_size);
+/* The check of source_ops and sink_ops. */
+int redis_config_check(const struct settings *settings, const char **at_fault, char *err,
+                       size_t err_size);
+/* The option by which the worker would read what it writes, if both are the same database; or NULL.
+ * REDIS_LOOP_PHRASE takes the stream's name. */
+const char *redis_config_loop(const struct redis_config *config);
+#define REDIS_LOOP_PHRASE                                                                          \
+    "'%.60s' is the input stream itself: the worker would read what it writes; choose another name"
 void redis_config_clear(struct redis_config *config); /* zeroed ones are fine */
 
 /*

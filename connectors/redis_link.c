@@ -85,11 +85,11 @@ static void on_wait_over(uv_timer_t *timer)
 /* This attempt or connection is over; the next one comes after a pause. */
 void redis_link_lost(struct redis_link *link, const char *why)
 {
-    char text[480];
+    char text[REDIS_WHY_SIZE];
 
     if (link->phase >= PHASE_FAILED)
         return;
-    snprintf(text, sizeof(text), "redis %s: %.230s; " RETRY_PHRASE, link->where, why);
+    snprintf(text, sizeof(text), "redis %s: %.420s; " RETRY_PHRASE, link->where, why);
     link->flaky = link->phase == PHASE_READY && !link->settled;
     if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
         link->backoff.attempts = PROVEN_ATTEMPTS;
@@ -106,9 +106,9 @@ void redis_link_lost(struct redis_link *link, const char *why)
 
 void redis_link_fail(struct redis_link *link, int err, const char *why)
 {
-    char text[520];
+    char text[REDIS_WHY_SIZE];
 
-    snprintf(text, sizeof(text), "redis %s: %.300s", link->where, why);
+    snprintf(text, sizeof(text), "redis %s: %.460s", link->where, why);
     link->phase = PHASE_FAILED;
     uv_timer_stop(&link->timer);
     uv_timer_stop(&link->settle_timer);
@@ -373,15 +373,31 @@ static void on_connect_timeout(uv_timer_t *timer)
                                     : "no answer to connecting");
 }
 
+/* Waiting goes on for ever, so what to look at is said at once. */
+static const char *connect_fault(const struct redis_link *link, int status, char *out, size_t size)
+{
+    const char *advice = "";
+
+    if (!link->url->host && (status == UV_ENOENT || status == UV_ECONNREFUSED))
+        advice = " (is the server running, with this as its unixsocket?)";
+    else if (!link->url->host && (status == UV_EACCES || status == UV_EPERM))
+        advice = " (the socket does not let this user in; see unixsocketperm)";
+    else if (status == UV_ECONNREFUSED)
+        advice = " (is the server running, and is this its address?)";
+    snprintf(out, size, "%s%s", uv_strerror(status), advice);
+    return out;
+}
+
 static void on_connected(uv_connect_t *req, int status)
 {
     struct connection *conn = req->data;
     struct redis_link *link = conn->link;
+    char why[160];
 
     if (!conn->alive)
         return;
     if (status < 0) {
-        link_connect_next(link, uv_strerror(status));
+        link_connect_next(link, connect_fault(link, status, why, sizeof(why)));
         return;
     }
     int rc = uv_read_start(&conn->uv.stream, on_alloc, on_read);
@@ -552,6 +568,11 @@ bool redis_link_ready(const struct redis_link *link)
 uint64_t redis_link_client_id(const struct redis_link *link)
 {
     return link->client_id;
+}
+
+const char *redis_link_run_id(const struct redis_link *link)
+{
+    return link->run_id;
 }
 
 size_t redis_link_backlog(const struct redis_link *link)

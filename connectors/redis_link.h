@@ -52,6 +52,9 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
 bool redis_link_ready(const struct redis_link *link);
 /* CLIENT ID of this connection, 0 when unknown. */
 uint64_t redis_link_client_id(const struct redis_link *link);
+/* The run_id of the server this link was last connected to: 40 digits that no other run of a server
+ * has. "" when the server does not tell. */
+const char *redis_link_run_id(const struct redis_link *link);
 /* Bytes of commands not yet handed to the kernel. */
 size_t redis_link_backlog(const struct redis_link *link);
 

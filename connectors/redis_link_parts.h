@@ -68,6 +68,7 @@ struct redis_link {
     struct resolve *resolve;
     struct addrinfo *addresses, *next_address;
     uint64_t client_id;
+    char run_id[41]; /* of the server */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };

@@ -67,9 +67,9 @@ void redis_source_fault(struct redis_source *source, struct redis_link *link, un
                         const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
-    char why[400];
+    char why[REDIS_WHY_SIZE];
 
-    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.120s (%s)", source->config.stream,
+    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.200s (%s)", source->config.stream,
              source->config.group, text, fault.advice);
     if (fault.remedy == REMEDY_GROUP && source->group_denied) {
         snprintf(why, sizeof(why),
@@ -301,7 +301,10 @@ void redis_source_pump(struct redis_source *source)
         !source->failed)
         redis_ack_send(source);
     if (source->closing) {
-        if (source->failed || (!source->ack_wait.n && !source->ack_sent.n))
+        bool acked = !source->ack_wait.n && !source->ack_sent.n;
+        if (acked && admin_ready && !source->returned && !source->failed)
+            redis_return_send(source);
+        if (source->failed || (acked && !source->n_returns))
             source_finish(source);
         return;
     }
@@ -582,4 +585,5 @@ const struct source_ops redis_source_ops = {
     .ack = redis_source_ack,
     .release = redis_source_release,
     .close = redis_source_close,
+    .check = redis_config_check,
 };

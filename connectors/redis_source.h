@@ -68,6 +68,8 @@ struct redis_source {
     bool group_ok, group_busy, group_denied;
     bool reading, unblocking;
     bool paused, failed, closing;
+    bool returned;    /* what was unfinished at close has been sent back */
+    size_t n_returns; /* answers to that still out */
     uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer;
     size_t n_open; /* handles and links still to be closed */
     void (*closed)(void *ctx);
@@ -99,6 +101,11 @@ void redis_source_forget(struct redis_source *source, struct redis_entry *entry)
 
 /* Send what waits to be acked; no other XACK may be under way. */
 void redis_ack_send(struct redis_source *source);
+
+/* ---- redis_return.c */
+
+/* Give back what is in the table, as if this delivery had not been. */
+void redis_return_send(struct redis_source *source);
 
 /* ---- redis_claim.c */
 

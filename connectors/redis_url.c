@@ -13,7 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define URL_FORM "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path"
+#define URL_FORM "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]"
 
 static int refuse(char *err, size_t err_size, const char *what)
 {

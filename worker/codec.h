@@ -67,7 +67,7 @@ struct refusal {
 
 /*
  * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
- * sizes. INPUT_AUTO: a map in msgpack, a JSON object with `text` or `texts`, else raw UTF-8.
+ * sizes. INPUT_AUTO: a map in msgpack, a JSON object, else raw UTF-8.
  * 0; -EINVAL: refused, *why says it; -ENOMEM. *out is set only on 0, *why only on -EINVAL.
  */
 int codec_decode(const struct message *message, const struct decode_options *options,

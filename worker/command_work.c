@@ -16,6 +16,7 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/command.h"
+#include "worker/config_check.h"
 #include "worker/config_flags.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
@@ -53,11 +54,9 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
     (void)ctx;
     bool is_input = strcmp(side, "input") == 0;
     if (state == LINK_UP)
-        log_event(LOG_INFO, is_input ? "source is up" : "sink is up",
-                  LOG_TEXT("why", why ? why : ""));
+        log_event(LOG_INFO, is_input ? "source is up" : "sink is up", LOG_TEXT("why", why));
     else
-        log_event(LOG_WARN, is_input ? "source waits" : "sink waits",
-                  LOG_TEXT("why", why ? why : ""));
+        log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
 }
 
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
@@ -70,7 +69,7 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
     snprintf(position, sizeof position, "%.*s", (int)message->position.len,
              message->position.ptr ? message->position.ptr : "");
     log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
-              LOG_TEXT("reason", reason ? reason : ""));
+              LOG_TEXT("reason", reason));
 }
 
 static void close_signals(struct worker *worker)
@@ -93,13 +92,17 @@ static void on_ended(void *ctx, enum pipeline_end how)
 static void on_stop(uv_signal_t *handle, int number)
 {
     struct worker *worker = handle->data;
+    const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
     if (worker->signal != 0) {
+        log_event(LOG_WARN,
+                  "second signal: exiting at once", LOG_TEXT("signal", name),
+                  LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
         log_close();
         worker->work->leave(128 + number);
     }
     worker->signal = number;
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
-              LOG_TEXT("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+              LOG_TEXT("signal", name));
     pipeline_drain(worker->pipeline);
 }
 
@@ -143,10 +146,8 @@ static int open_model(struct worker *worker)
         log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path), LOG_TEXT("error", err),
                   LOG_TEXT("hint", rc == -ENOENT ? "fetch it with scripts/get-model, or name "
                                                    "another file with --model"
-                                                 : ""));
-        return rc == -ENOMEM    ? COMMAND_INTERNAL
-               : rc == -ENOTSUP ? COMMAND_CONFIG
-                                : COMMAND_NO_MODEL;
+                                                 : NULL));
+        return rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_NO_MODEL;
     }
     const struct model_info *info = model_info(worker->model);
     log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
@@ -226,8 +227,10 @@ static int tell_end(const struct worker *worker)
             log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
         return is_filter ? COMMAND_IO : COMMAND_UNAVAILABLE;
     case PIPELINE_DEADLINE:
-        log_event(LOG_WARN, "drain_timeout passed: what was not finished will be delivered again",
-                  LOG_INTEGER("texts", stats->inflight_texts));
+        log_event(LOG_WARN,
+                  is_filter ? "drain_timeout passed: the rest was not embedded"
+                            : "drain_timeout passed: what was not finished will be delivered again",
+                  LOG_INTEGER("unfinished", stats->inflight_texts));
         return COMMAND_DEADLINE;
     case PIPELINE_DRAINED:
         break;
@@ -294,25 +297,50 @@ static int fail(const struct work *work, int code, const char *why)
     return code;
 }
 
+/* A bad flag is wrong usage, a bad value from anywhere else wrong configuration. */
+static int fail_option(const struct work *work, const struct options *options, const char *name,
+                       const char *why)
+{
+    return fail(work,
+                options_origin(options, name) == ORIGIN_FLAG ? COMMAND_USAGE : COMMAND_CONFIG, why);
+}
+
+/* Files and environments may be shared with `run`, but a flag was meant for this command. */
+static int refuse_unwanted(const struct work *work, const struct options *options)
+{
+    const struct option *option;
+    char flag[128], err[300];
+    for (size_t i = 0; (option = options_at(options, i)); i++) {
+        if (work->wanted(option->name) || options_origin(options, option->name) != ORIGIN_FLAG)
+            continue;
+        options_flag_name(option->name, flag, sizeof flag);
+        snprintf(err, sizeof err,
+                 "--%s: this command reads standard input and writes standard output, so it has no "
+                 "such flag; `embedmill run` has",
+                 flag);
+        return fail(work, COMMAND_USAGE, err);
+    }
+    return COMMAND_OK;
+}
+
 /* A filter has its source and sink, and reads lines. */
 static int fix_filter(const struct work *work, struct options *options)
 {
     static const char *const ends[][2] = {{"source", "stdin"}, {"sink", "stdout"}};
     char err[300];
-    for (size_t i = 0; i < 2; i++) {
-        if (options_origin(options, ends[i][0]) == ORIGIN_FLAG)
-            return fail(work, COMMAND_USAGE,
-                        "reads standard input and writes standard output, so it has no --source "
-                        "and no --sink; `embedmill run` has");
+    int code = refuse_unwanted(work, options);
+    if (code != COMMAND_OK)
+        return code;
+    for (size_t i = 0; i < 2; i++)
         if (options_set(options, ends[i][0], ends[i][1], ORIGIN_FLAG, "embed", err, sizeof err) !=
             0)
             return fail(work, COMMAND_INTERNAL, err);
-    }
-    if (strcmp(settings_text(options_settings(options), "input_format"), "msgpack") == 0)
-        return fail(
-            work, COMMAND_CONFIG,
-            "input_format: expected auto, raw or json, for standard input is read by lines");
-    return COMMAND_OK;
+    if (strcmp(settings_text(options_settings(options), "input_format"), "msgpack") != 0)
+        return COMMAND_OK;
+    options_explain(options, "input_format",
+                    "expected auto, raw or json, for standard input is read by lines", err,
+                    sizeof err);
+    return fail_option(work, options, "input_format", err);
 }
 
 static int print_help(const struct work *work, const struct options *options)
@@ -325,8 +353,6 @@ static int print_help(const struct work *work, const struct options *options)
 static int run_configured(const struct work *work, const struct options *options)
 {
     const struct settings *settings = options_settings(options);
-    if (!settings_text(settings, "source") || !settings_text(settings, "sink"))
-        return fail(work, COMMAND_CONFIG, "expected a --source and a --sink");
     enum log_level level = (enum log_level)choice(settings, "log_level");
     if (choice(settings, "progress") == 1 && level > LOG_INFO)
         level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
@@ -334,6 +360,16 @@ static int run_configured(const struct work *work, const struct options *options
     int code = run(work, settings);
     log_close();
     return code;
+}
+
+static int check(const struct work *work, const struct options *options)
+{
+    const char *name = NULL;
+    char err[1200];
+    int rc = config_check(options, &name, err, sizeof err);
+    return rc == 0         ? COMMAND_OK
+           : rc == -EINVAL ? fail_option(work, options, name, err)
+                           : fail(work, COMMAND_INTERNAL, err);
 }
 
 int command_work(const struct work *work, int argc, char **argv)
@@ -355,9 +391,11 @@ int command_work(const struct work *work, int argc, char **argv)
         code = print_help(work, options);
     else if (work->is_filter)
         code = fix_filter(work, options);
+    if (rc == 0 && code == COMMAND_OK && !flags.help)
+        code = check(work, options);
     if (rc == 0 && code == COMMAND_OK && !flags.help) {
         if (flags.print_config)
-            config_print_effective(options, stdout);
+            config_print_effective(options, work->wanted, stdout);
         else
             code = run_configured(work, options);
     }

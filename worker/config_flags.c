@@ -111,6 +111,10 @@ static int read_flags(struct options *options, struct flag_line *line, struct fl
             return -EINVAL;
         }
         split(argument + 2, flag, sizeof flag, &value);
+        if (strcmp(flag, "help") == 0 || strcmp(flag, "print-config") == 0) {
+            snprintf(err, err_size, "--%s: takes no value", flag);
+            return -EINVAL;
+        }
         int rc;
         if (strcmp(flag, "config") == 0) {
             rc = take_value(line, flag, "FILE", &value, err, err_size);

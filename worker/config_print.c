@@ -122,22 +122,48 @@ static void print_quoted(FILE *to, const char *text)
     fputc('"', to);
 }
 
-void config_print_effective(const struct options *options, FILE *to)
+/* What may be shown of a secret: of a URL all but the password (all of the userinfo where no colon
+ * tells which part that is). True when something is hidden. */
+static bool mask(const struct option *option, const char *secret, char *out, size_t size)
+{
+    bool is_url = option->arg && strcmp(option->arg, "URL") == 0;
+    const char *from = strstr(secret, "://"), *at = strrchr(secret, '@');
+    if (!secret[0] || (is_url && from && !at)) {
+        snprintf(out, size, "%s", secret);
+        return false;
+    }
+    if (!is_url || !from || at < from) {
+        snprintf(out, size, "********");
+        return true;
+    }
+    from += 3;
+    const char *colon = memchr(from, ':', (size_t)(at - from));
+    if (colon)
+        from = colon + 1;
+    snprintf(out, size, "%.*s********%s", (int)(from - secret), secret, at);
+    return true;
+}
+
+void config_print_effective(const struct options *options, bool (*wanted)(const char *name),
+                            FILE *to)
 {
     const struct settings *settings = options_settings(options);
     const struct option *option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
         const char *value = settings_text(settings, option->name);
+        char shown[4200];
+        if (wanted && !wanted(option->name))
+            continue;
         if (!value) {
             fprintf(to, "# %s: not set\n", option->name);
             continue;
         }
-        bool masked = option->type == OPTION_SECRET && value[0];
-        fprintf(to, "%s%s: ", masked ? "# " : "", option->name);
-        if (masked)
-            fputs("********", to);
-        else
-            print_quoted(to, value);
+        if (option->type == OPTION_SECRET) {
+            fputs(mask(option, value, shown, sizeof shown) ? "# " : "", to);
+            value = shown;
+        }
+        fprintf(to, "%s: ", option->name);
+        print_quoted(to, value);
         fprintf(to, "  # %s\n", options_where(options, option->name));
     }
 }

@@ -50,7 +50,7 @@ static const struct option core_table[] = {
     {"linger", OPTION_DURATION, "5ms", NULL, 0, 60000, "TIME",
      "How long a part-filled batch waits for more texts while the threads are busy."},
     {"batches", OPTION_COUNT, "0", NULL, 0, 1024, "N",
-     "Batches in memory at once: what is read ahead of the threads; 0: threads + 2."},
+     "Batches in memory at once, those being written included; 0: threads + 2."},
     {"max_texts", OPTION_COUNT, "4096", NULL, 1, 1000000, "N", "Most texts in one message."},
     {"max_text_size", OPTION_SIZE, "1MiB", NULL, 1024, 1 << 30, "SIZE", "Longest text."},
     {"max_deliveries", OPTION_COUNT, "10", NULL, 0, 1000000, "N",
@@ -263,7 +263,11 @@ int options_set(struct options *options, const char *name, const char *value, en
     else
         rc = settings_set(options->settings, name, value, why, sizeof why);
     if (rc != 0) {
-        snprintf(err, err_size, "%s: %s", where, why);
+        /* A flag or a variable is the name of the option already; a place in a file is not. */
+        size_t len = strlen(name);
+        bool twice = origin > ORIGIN_FILE && strncmp(why, name, len) == 0 &&
+                     strncmp(why + len, ": ", 2) == 0;
+        snprintf(err, err_size, "%s: %s", where, twice ? why + len + 2 : why);
         return rc;
     }
     if (options->origins[i] > origin)
@@ -275,6 +279,18 @@ int options_set(struct options *options, const char *name, const char *value, en
     options->wheres[i] = copy;
     options->origins[i] = origin;
     return 0;
+}
+
+void options_explain(const struct options *options, const char *name, const char *why, char *err,
+                     size_t err_size)
+{
+    enum origin origin = options_origin(options, name);
+    if (origin > ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s", options_where(options, name), why);
+    else if (origin == ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s: %s", options_where(options, name), name, why);
+    else
+        snprintf(err, err_size, "%s: %s", name, why);
 }
 
 /* Edit distance with transpositions (optimal string alignment); names over 63 bytes are far. */

@@ -65,6 +65,7 @@ enum trigger {
 struct pipeline_stats {
     uint64_t received;                           /* messages given by the source */
     uint64_t messages, texts, tokens, truncated; /* published; tokens after any cut */
+    uint64_t embedded_texts, embedded_tokens;    /* have their vectors, published or not yet */
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
     uint64_t redelivered;                        /* received, and not for the first time */
     uint64_t duplicates;                         /* texts whose twin in the batch was embedded */

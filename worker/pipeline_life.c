@@ -119,7 +119,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     p->embedder = options->embedder ? options->embedder : &sessions;
     p->info = p->embedder->info(model);
     p->loop = loop;
-    p->texts_per_message = 1;
+    credit_open(&p->credit);
     p->ctx = ctx;
 
     int status = prepare(p, model, err, err_size);

@@ -7,6 +7,7 @@
 
 #include "worker/backlog.h"
 #include "worker/batch.h"
+#include "worker/credit.h"
 #include "worker/pipeline.h"
 #include "worker/pool.h"
 #include "worker/prompt.h"
@@ -47,14 +48,13 @@ struct pipeline {
     struct batch *in_hand;
     struct batch_list embedding;   /* in dispatch order */
     size_t n_jobs;                 /* submitted and not yet seen finished */
-    size_t texts_per_message;      /* of the last batch, at least 1 */
-    size_t granted, granted_bytes; /* asked of the source and not yet given */
+    struct credit credit;
 
     enum phase phase;
     enum pipeline_end how;
     bool source_failed, source_closing;
     uint64_t end_by_ms; /* on the loop's clock; 0 until known */
-    char failure[320];
+    char failure[800];
     struct pipeline_stats stats;
     void (*ended)(void *ctx, enum pipeline_end how); /* NULL: never fully opened */
     void *ctx;
