@@ -1,5 +1,6 @@
 /*
- * redis_link_parts.h: the inside of a link, for redis_link.c and redis_hello.c only.
+ * redis_link_parts.h: the inside of a link, for redis_link.c, redis_connect.c and redis_hello.c
+ * only.
  *
  * Owns:    the phases of a link and what a connection keeps.
  * Threads: the loop thread.
@@ -73,13 +74,22 @@ struct redis_link {
     void *closed_ctx;
 };
 
-/* ---- redis_link.c, for redis_hello.c */
+/* ---- redis_link.c, for the others */
 
 int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
                        struct redis_due due);
 void redis_link_lost(struct redis_link *link, const char *why);
 void redis_link_fail(struct redis_link *link, int err, const char *why);
-void redis_link_serve(struct redis_link *link); /* greeted: commands may be sent */
+void redis_link_serve(struct redis_link *link);  /* greeted: commands may be sent */
+void redis_link_detach(struct redis_link *link); /* end its connection; accepts none */
+int redis_link_listen(struct connection *conn);  /* start to read; 0 or negative errno */
+void redis_link_flush(struct connection *conn);  /* send what is due, if that is possible now */
+
+/* ---- redis_connect.c */
+
+/* Ends in redis_hello_send or redis_link_lost. */
+void redis_connect_start(struct redis_link *link);
+void redis_connect_forget(struct redis_link *link); /* what connecting keeps; not a connection */
 
 /* ---- redis_hello.c */
 
