@@ -19,12 +19,12 @@
 #include "connectors/redis_script.h"
 #include "connectors/redis_state.h"
 
-#define BACKLOG_MAX (4u << 20)   /* bytes of commands waiting for the kernel */
-#define SENT_MAX    1024         /* commands waiting for a reply */
-#define VALUE_MAX   (512u << 20) /* Redis' own default for proto-max-bulk-len */
+#define BACKLOG_MAX  (4u << 20)   /* bytes of commands waiting for the kernel */
+#define SENT_MAX     1024         /* commands waiting for a reply */
+#define VALUE_MAX    (512u << 20) /* Redis' own default for proto-max-bulk-len */
 #define PEER_POLL_MS 20
-#define PART_LINK   1u
-#define PART_WRITE  2u
+#define PART_LINK    1u
+#define PART_WRITE   2u
 
 /* A record on its way. */
 struct slot {
@@ -226,9 +226,9 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
     sink_pump(sink);
 }
 
-/* Is the source on our server and database? The URLs may spell it differently (localhost, 127.0.0.1,
- * a unix socket), or the same for two servers behind one name; so servers are asked who they are,
- * and URLs compared only where one does not tell. Known once both links have been up. */
+/* Is the source on our server and database? The URLs may spell it differently (localhost,
+ * 127.0.0.1, a unix socket), or the same for two servers behind one name; so servers are asked who
+ * they are, and URLs compared only where one does not tell. Known once both links have been up. */
 static bool sink_shares(const struct redis_sink *sink)
 {
     const struct redis_url *mine = &sink->config.output_url, *theirs = &sink->peer->config.url;

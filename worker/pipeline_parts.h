@@ -46,8 +46,8 @@ struct pipeline {
     struct batch *batches; /* [n_batches] */
     struct batch_list spare;
     struct batch *in_hand;
-    struct batch_list embedding;   /* in dispatch order */
-    size_t n_jobs;                 /* submitted and not yet seen finished */
+    struct batch_list embedding; /* in dispatch order */
+    size_t n_jobs;               /* submitted and not yet seen finished */
     struct credit credit;
 
     enum phase phase;
