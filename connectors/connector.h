@@ -99,8 +99,8 @@ struct source_ops {
     void (*close)(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
                   void *ctx);
     /* Checks the settings without touching anything. 0; -EINVAL: *at_fault is the option to change
-     * (static), err what is wrong and what was expected; -ENOMEM. NULL: nothing to check beyond what
-     * the table says. */
+     * (static), err what is wrong and what was expected; -ENOMEM. NULL: nothing to check beyond
+     * what the table says. */
     int (*check)(const struct settings *settings, const char **at_fault, char *err,
                  size_t err_size);
 };

@@ -47,7 +47,8 @@ int redis_config_check(const struct settings *settings, const char **at_fault, c
  * REDIS_LOOP_PHRASE takes the stream's name. */
 const char *redis_config_loop(const struct redis_config *config);
 #define REDIS_LOOP_PHRASE                                                                          \
-    "'%.60s' is the input stream itself: the worker would read what it writes; choose another name"
+    "'%.60s' is the input stream itself: the worker would read what it writes; choose another "    \
+    "name"
 void redis_config_clear(struct redis_config *config); /* zeroed ones are fine */
 
 /*

@@ -44,7 +44,8 @@ struct model_info {
  */
 int model_open(struct model **out, const char *path, const char *kernels, char *err,
                size_t err_size);
-/* Does this CPU have the kernel table of that name? known: "avx512, avx2, generic", those it has. */
+/* Does this CPU have the kernel table of that name? known: "avx512, avx2, generic", those it has.
+ */
 bool model_kernels(const char *name, char *known, size_t known_size);
 const struct model_info *model_info(const struct model *model);
 void model_close(struct model *model); /* accepts NULL; no session may be left open */

@@ -521,5 +521,4 @@ static void sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(v
     turn_later(sink->fake, &sink->timer, sink_turn);
 }
 
-const struct sink_ops fake_sink_ops = {"fake",       NULL,       sink_open,
-                                        sink_publish, sink_close, NULL};
+const struct sink_ops fake_sink_ops = {"fake", NULL, sink_open, sink_publish, sink_close, NULL};

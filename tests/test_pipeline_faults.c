@@ -100,7 +100,7 @@ static void test_deadline_releases_what_the_sink_has_not_confirmed(void **state)
     rig_finish(&rig, PIPELINE_DEADLINE);
     assert_true(uv_hrtime() - before >= 50 * 1000000u);
     assert_true(rig.fake.sink_close_ms <= 80 / 4);
-    assert_true(rig.fake.source_close_ms <= 80 / 4);
+    assert_true(rig.fake.source_close_ms <= 250); /* at least this, to hand back the rest */
     assert_int_equal(rig.fake.n_released, 1);
     assert_int_equal(rig.fake.messages[3].state, FAKE_RELEASED);
     rig_close(&rig);

@@ -236,8 +236,9 @@ static void test_a_server_that_does_not_tell(void **state)
 /* Found out late, because the URLs did not show it; not one entry may go round. */
 static void test_output_into_the_input(void **state)
 {
-    const char *set[] = {"redis.url",           server.url, "redis.output_url", server.socket_url,
-                         "redis.output_stream", "texts",    NULL};
+    const char *set[] = {
+        "redis.url", server.url, "redis.output_url", server.socket_url, "redis.output_stream",
+        "texts",     NULL};
     (void)state;
 
     station_open(&one, &rig, true, set);

@@ -104,8 +104,8 @@ void batch_count(struct batch *batch);
 
 /*
  * Lay out the texts of all entries that are no dead letters and cut them into slices, as many as
- * n_threads that wait for work can share evenly; none is the same as one. Sets n_slices (0 when there is nothing to embed) and slices_left;
- * job.run is for the caller to set. 0 or -ENOMEM.
+ * n_threads that wait for work can share evenly; none is the same as one. Sets n_slices (0 when
+ * there is nothing to embed) and slices_left; job.run is for the caller to set. 0 or -ENOMEM.
  */
 int batch_cut(struct batch *batch, size_t n_threads);
 

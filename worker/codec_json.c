@@ -242,7 +242,8 @@ int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_
     json_error_t error;
     json_set_alloc_funcs(watched_malloc, free);
     no_memory = false;
-    json_t *root = json_loadb(value.ptr, value.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    json_t *root =
+        json_loadb(value.ptr, value.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     *is_json = root != NULL;
     json_decref(root);
     return no_memory ? -ENOMEM : 0;

@@ -94,8 +94,7 @@ static void on_stop(uv_signal_t *handle, int number)
     struct worker *worker = handle->data;
     const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
     if (worker->signal != 0) {
-        log_event(LOG_WARN,
-                  "second signal: exiting at once", LOG_TEXT("signal", name),
+        log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
                   LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
         log_close();
         worker->work->leave(128 + number);
@@ -301,8 +300,8 @@ static int fail(const struct work *work, int code, const char *why)
 static int fail_option(const struct work *work, const struct options *options, const char *name,
                        const char *why)
 {
-    return fail(work,
-                options_origin(options, name) == ORIGIN_FLAG ? COMMAND_USAGE : COMMAND_CONFIG, why);
+    return fail(work, options_origin(options, name) == ORIGIN_FLAG ? COMMAND_USAGE : COMMAND_CONFIG,
+                why);
 }
 
 /* Files and environments may be shared with `run`, but a flag was meant for this command. */

@@ -496,7 +496,9 @@ void pipeline_close_source(struct pipeline *p)
     if (p->sink || p->n_jobs > 0 || p->source_closing)
         return;
     p->source_closing = true;
-    p->source->ops->close(p->source, time_left(p), pipeline_on_source_closed, p);
+    uint64_t left = time_left(p);
+    p->source->ops->close(p->source, left > CLOSE_LEAST_MS ? left : CLOSE_LEAST_MS,
+                          pipeline_on_source_closed, p);
 }
 
 const struct source_events pipeline_source_events = {

@@ -12,8 +12,10 @@
 #include "worker/pool.h"
 #include "worker/prompt.h"
 
-/* Of drain_ms, kept for closing: a quarter, but no more than this. Acks are flushed in it. */
-enum { CLOSE_MS = 1000 };
+/* Of drain_ms, kept for closing: a quarter, but no more than CLOSE_MS. Acks are flushed in it. A
+ * source that had to wait for running slices gets CLOSE_LEAST_MS all the same, to hand back what was
+ * not finished. */
+enum { CLOSE_MS = 1000, CLOSE_LEAST_MS = 250 };
 
 enum phase { RUNNING, DRAINING, ENDING };
 
@@ -46,8 +48,8 @@ struct pipeline {
     struct batch *batches; /* [n_batches] */
     struct batch_list spare;
     struct batch *in_hand;
-    struct batch_list embedding;   /* in dispatch order */
-    size_t n_jobs;                 /* submitted and not yet seen finished */
+    struct batch_list embedding; /* in dispatch order */
+    size_t n_jobs;               /* submitted and not yet seen finished */
     struct credit credit;
 
     enum phase phase;

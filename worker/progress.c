@@ -76,15 +76,15 @@ void progress_line(char *out, size_t size, const struct pipeline_stats *stats, u
         snprintf(dead, sizeof dead, "  %" PRIu64 " dead letter%s", stats->dead_letters,
                  stats->dead_letters == 1 ? "" : "s");
     snprintf(out, size, "%s%s texts  %.1f texts/s  %.0f tokens/s  %" PRIu64 " in flight%s%s",
-             with_commas(done, a), share, texts_rate, tokens_rate, stats->inflight_texts,
-             dead, left);
+             with_commas(done, a), share, texts_rate, tokens_rate, stats->inflight_texts, dead,
+             left);
 }
 
 static void add_sample(struct progress *progress, uint64_t now)
 {
     struct sample *sample = &progress->samples[progress->n_samples++ % N_SAMPLES];
-    *sample = (struct sample){now, progress->stats->embedded_texts,
-                              progress->stats->embedded_tokens};
+    *sample =
+        (struct sample){now, progress->stats->embedded_texts, progress->stats->embedded_tokens};
 }
 
 static void rates(const struct progress *progress, double *texts, double *tokens)
@@ -106,9 +106,9 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         n_batches += stats->batches[i];
     log_event(
         LOG_INFO, msg, LOG_INTEGER("texts", stats->texts),
-        LOG_INTEGER("embedded", stats->embedded_texts), LOG_INTEGER("messages", stats->messages), LOG_INTEGER("tokens", stats->tokens),
-        LOG_REAL("texts_per_second", texts), LOG_REAL("tokens_per_second", tokens),
-        LOG_INTEGER("inflight", stats->inflight_texts),
+        LOG_INTEGER("embedded", stats->embedded_texts), LOG_INTEGER("messages", stats->messages),
+        LOG_INTEGER("tokens", stats->tokens), LOG_REAL("texts_per_second", texts),
+        LOG_REAL("tokens_per_second", tokens), LOG_INTEGER("inflight", stats->inflight_texts),
         LOG_INTEGER("waiting", stats->waiting_messages), LOG_INTEGER("truncated", stats->truncated),
         LOG_INTEGER("duplicates", stats->duplicates),
         LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
