@@ -114,9 +114,9 @@ static uint8_t *matrix_make(struct q8_matrix *w, size_t n_in, size_t n_out, bool
  * rounded either way, with and without a fused multiply-add: 1 in 32639 of a token's largest. */
 static size_t tables_other(const struct kernels *tables[4])
 {
-    static const char *const names[] = {"avx512", "avx2", "neon"};
+    static const char *const names[] = {"avx512", "avx2", "neon-i8mm", "neon"};
     size_t n = 0;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         const struct kernels *k = kernels_find(names[i]);
         if (k)
             tables[n++] = k;
@@ -229,6 +229,30 @@ static void test_matmul_place(void **state)
             free(alone);
         }
         free(all);
+    }
+    free(x);
+    free(blocks);
+}
+
+/* The two NEON tables sum the same integers in the same order: the same bits. */
+static void test_neon_tables_agree(void **state)
+{
+    (void)state;
+    const struct kernels *sdot = kernels_find("neon"), *smmla = kernels_find("neon-i8mm");
+    if (!sdot || !smmla) {
+        print_message("this CPU or build has not both of 'neon' and 'neon-i8mm'\n");
+        return;
+    }
+    struct q8_matrix w;
+    uint8_t *blocks = matrix_make(&w, 768, 48, false);
+    float *x = malloc(23 * 768 * sizeof *x);
+    assert_non_null(x);
+    fill(x, 23 * 768, OUTLIER);
+    for (size_t n = 1; n <= 23; n++) {
+        float *a = matmul_run(sdot, x, n, &w, 48), *b = matmul_run(smmla, x, n, &w, 48);
+        assert_memory_equal(a, b, n * 48 * sizeof *a);
+        free(a);
+        free(b);
     }
     free(x);
     free(blocks);
@@ -543,6 +567,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_matmul),
         cmocka_unit_test(test_matmul_generic_is_right),
         cmocka_unit_test(test_matmul_place),
+        cmocka_unit_test(test_neon_tables_agree),
         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_gelu_is_right),
         cmocka_unit_test(test_rows),
