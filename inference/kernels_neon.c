@@ -5,6 +5,11 @@
  * 256 * high + low, so each weight is used twice: high, shift by 8, low. That is 8 exact
  * multiply-adds an instruction, where smlal on int16 does 4. |sum| < 128 * 32639 * 32 < 2^27.
  *
+ * As gcc 12 compiles it, a block of a full tile (6 tokens, 8 rows, 1536 multiply-adds) takes 282
+ * instructions without a spill: 192 sdot, 36 to shift, convert and add to the totals, 37 loads (of
+ * one or two vectors), 12 to clear sums, 5 for the loop. That is 0.18 a multiply-add, and four of
+ * five of the vector unit's instructions multiply.
+ *
  * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
  * call: two parts of 8 rows. A block of a part is 8 float scales, then for each half of the rows
  * and each 4 inputs 4 rows of 4 bytes: one vector.

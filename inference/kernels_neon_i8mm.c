@@ -5,6 +5,10 @@
  * sdot. The arithmetic is that of kernels_neon.c, exact sums and their order included, so the
  * results of the two tables are the same bytes.
  *
+ * As gcc 12 compiles it, a block of a full tile (6 tokens, 8 rows, 1536 multiply-adds) takes 199
+ * instructions without a spill: 96 smmla, 36 to shift, convert and add to the totals, 50 loads, 12
+ * to clear sums, 5 for the loop. That is 0.13 a multiply-add; clang 14 spills 8 of its totals, 5 %.
+ *
  * Panel: as in kernels_neon.c, but a block of a part is for each 2 of its 8 rows their scales
  * twice, then for each 2 rows and each 8 inputs 2 rows of 8 bytes: one vector.
  *
