@@ -7,8 +7,10 @@ Usage: test_metrics_live.py EMBEDMILL [CASE ...]
 """
 import json
 import os
+import pty
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+
+import redis
 
 from redis_bench import Bench, free_port, wait_for
 
@@ -143,6 +147,78 @@ def case_systemd(bench):
         hear("STATUS=working")
         bench.stop(worker)
         hear("STOPPING=1")
+
+
+def case_log(bench):
+    """No secret and no text in the log, repeats held back, the trace carried on and told."""
+    secret, trace = "hunter2", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    bench.start_server("--requirepass", "right", wait=False)
+    worker = bench.start_worker("--redis-url", f"redis://:{secret}@127.0.0.1:{bench.port}")
+    assert worker.wait(timeout=60) == 69
+    bench.client = redis.Redis(port=bench.port, password="right")
+    bad = [b'{"text": "Geheimnis', b'{"text": ["Geheimnis"]}', b'{"text": "Geheimnis", "id": {}}',
+           b'{"text": "a", "prompt": "Geheimnis"}', b"\x81\xa4text\xdaGeheimnis",
+           json.dumps({"text": "Geheimnis " * 3000}).encode()]
+    for i in range(60):
+        bench.client.xadd("texts", {"body": bad[i % len(bad)], "traceparent": trace})
+    bench.client.xadd("texts", {"body": '{"text": "good"}', "traceparent": trace})
+    worker = bench.start_worker("--redis-url", f"redis://:right@127.0.0.1:{bench.port}",
+                                "--input-format", "auto", "--too-long", "error",
+                                "--log-level", "debug")
+    wait_for("60 dead letters", lambda: bench.client.xlen("texts:dlq") == 60, 60)
+    wait_for("an embedding", lambda: bench.client.xlen("texts:embeddings") == 1, 60)
+    bench.stop(worker)
+    for stream in ("texts:dlq", "texts:embeddings"):
+        for _, fields in bench.client.xrange(stream):
+            assert fields[b"traceparent"] == trace.encode(), fields.keys()
+    log = bench.log()
+    assert secret not in log and "right@" not in log and "Geheimnis" not in log, log
+    letters = [json.loads(line) for line in log.splitlines() if "dead letter" in line]
+    assert all(letter.get("traceparent", trace) == trace for letter in letters), letters
+    assert any("traceparent" in letter for letter in letters)
+    assert len(letters) < 20 and sum(letter.get("repeated", 0) for letter in letters) > 30, letters
+
+
+def case_top(bench):
+    """The table of two workers and one that is not there; the same on a terminal; probes."""
+    bench.start_server()
+    bench.add(0, 30)
+    workers = [start(bench, name=name) for name in ("w", "v")]
+    addresses = [address for _, address in workers]
+    wait_for("30 texts", lambda: bench.client.xlen("texts:embeddings") == 30)
+    nobody = f"127.0.0.1:{free_port()}"
+    run = [bench.binary, "top", "--once", "--interval", "0.3"]
+    done = subprocess.run([*run, *addresses], capture_output=True, text=True, timeout=60,
+                          check=True)
+    table = [line.split() for line in done.stdout.splitlines()]
+    assert [row[0] for row in table] == ["WORKER", *addresses, "all"], done.stdout
+    assert all(row[1] == "ready" and len(row) == 14 for row in table[1:3]), done.stdout
+    done = subprocess.run([*run, nobody, addresses[0]], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.returncode == 69 and f"{nobody[:22]:22} refused" in done.stdout, done.stdout
+
+    for arguments, code, text in ((addresses[:1], 0, "ok"), ((nobody,), 69, "refused"),
+                                  (("--live", addresses[1]), 0, "ok"), (("9464",), 64, "")):
+        done = subprocess.run([bench.binary, "probe", *arguments], capture_output=True, text=True,
+                              timeout=60, check=False)
+        assert done.returncode == code and text in done.stdout, (arguments, done)
+    bench.server.kill()
+    wait_for("not ready", lambda: subprocess.run([bench.binary, "probe", addresses[0]],
+                                                 stdout=subprocess.DEVNULL,
+                                                 check=False).returncode == 69)
+
+    ours, theirs = pty.openpty()
+    top = subprocess.Popen([bench.binary, "top", "--interval", "0.2", addresses[0]],
+                           stdin=theirs, stdout=theirs, stderr=theirs)
+    bench.processes.append(top)
+    seen = b""
+    while seen.count(b"\x1b[H") < 3 or b"waiting" not in seen:
+        seen += os.read(ours, 65536)
+    top.send_signal(signal.SIGINT)
+    assert top.wait(timeout=30) == 0
+    assert os.read(ours, 65536).endswith(b"\x1b[?25h\x1b[?1049l")
+    os.close(ours)
+    os.close(theirs)
 
 
 def query(port, expression):

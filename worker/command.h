@@ -30,6 +30,8 @@ int command_run(int argc, char **argv, void (*leave)(int code));
 int command_embed(int argc, char **argv, void (*leave)(int code));
 int command_check(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_top(int argc, char **argv);
+int command_probe(int argc, char **argv);
 int command_version(int argc, char **argv);
 
 #endif

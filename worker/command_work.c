@@ -65,18 +65,34 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
                   LOG_TEXT("why", why ? why : ""));
 }
 
+/* The W3C trace context of a message, "" when it has none or it is not of the form: 55 characters
+ * of a stranger may be anything, and a log is no place for that. */
+static const char *trace_of(const struct message *message, char out[56])
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < message->n_headers; i++) {
+        struct bytes name = message->headers[i].name, value = message->headers[i].value;
+        if (name.len == 11 && memcmp(name.ptr, "traceparent", 11) == 0 && value.len == 55)
+            snprintf(out, 56, "%.55s", value.ptr);
+    }
+    if (strspn(out, "0123456789abcdef-") != 55)
+        out[0] = '\0';
+    return out;
+}
+
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
                            const char *reason)
 {
     const struct worker *worker = ctx;
-    char position[200];
+    char position[200], trace[56];
     if (worker->work->is_filter)
         return; /* the sink tells of each line, in order */
     metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
     snprintf(position, sizeof position, "%.*s", (int)message->position.len,
              message->position.ptr ? message->position.ptr : "");
     log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
-              LOG_TEXT("reason", reason ? reason : ""));
+              LOG_TEXT("reason", reason ? reason : ""),
+              LOG_TEXT("traceparent", trace_of(message, trace)));
 }
 
 static void on_lag(void *ctx, const char *part, int64_t lag)
