@@ -224,7 +224,27 @@ def case_top(bench):
 def query(port, expression):
     text = urllib.parse.urlencode({"query": expression})
     found = json.loads(get(f"127.0.0.1:{port}", f"/api/v1/query?{text}")[1])
+    assert found["status"] == "success", (expression, found)
     return [float(row["value"][1]) for row in found["data"]["result"]]
+
+
+def check_monitoring(port, address):
+    """The dashboard and the alerts name only what a worker tells, in words Prometheus knows."""
+    known = set(re.findall(r"^# TYPE (\w+)", get(address, "/metrics")[1], re.M))
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts", "deploy",
+                          "monitoring")
+    with open(os.path.join(folder, "dashboard.json"), encoding="utf-8") as f:
+        panels = json.load(f)["panels"]
+    expressions = [t["expr"] for panel in panels for t in panel.get("targets", [])]
+    assert len(expressions) > 30
+    for expression in expressions:
+        text = re.sub(r"\$(job|instance)\b", ".*", expression)
+        query(port, text.replace("$__rate_interval", "1m")) # or it raises
+    with open(os.path.join(folder, "alerts.yml"), encoding="utf-8") as f:
+        expressions += re.findall(r"expr: (.*)", f.read())
+    for expression in expressions:
+        for name in re.findall(r"\b(?:embedmill|process)_\w+", expression):
+            assert re.sub("_(bucket|sum|count)$", "", name) in known, (name, expression)
 
 
 def case_prometheus(bench):
@@ -254,6 +274,7 @@ def case_prometheus(bench):
     wait_for("50 texts", lambda: query(port, "sum(embedmill_texts_embedded_total)") == [50], 60)
     wait_for("one build", lambda: query(port, "count(count by (fingerprint, kernels) "
                                               "(embedmill_build_info))") == [1])
+    check_monitoring(port, workers[0][1])
     wait_for("a quantile", lambda: query(
         port, "histogram_quantile(0.5, sum by (le) (embedmill_embedding_seconds_bucket)) > 0"))
     for worker, _ in workers:
