@@ -81,8 +81,8 @@ static struct model *check_model(struct findings *findings, const struct setting
     if (rc == -ENOTSUP)
         findings_area(findings, "machine", COMMAND_CONFIG);
     if (rc != 0) {
-        findings_add(findings, FINDING_BAD, rc == -ENOTSUP ? "kernels" : "file", "%s: %s%s", path,
-                     err, rc == -ENOENT ? "; fetch it with scripts/get-model" : "");
+        findings_add(findings, FINDING_BAD, rc == -ENOTSUP ? "kernels" : "file", "%s%s", err,
+                     rc == -ENOENT ? "; fetch it with scripts/get-model" : "");
         return NULL;
     }
     const struct model_info *info = model_info(model);
