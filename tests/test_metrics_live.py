@@ -57,7 +57,7 @@ def case_values(bench):
     bench.client.xadd("texts", {"body": '{"text": "Geheimnis'})
     worker, address = start(bench, "--input-format", "auto")
     wait_for("42 results", lambda: values(address)["embedmill_messages_published_total"] +
-             values(address).get('embedmill_dead_letters_total{code="bad_json"}', 0) == 42, 60)
+             values(address).get('embedmill_dead_letters_total{code="bad_json"}', 0) == 42, 120)
     text = get(address, "/metrics")[1]
     check = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
                            capture_output=True, check=False)
@@ -192,7 +192,8 @@ def case_top(bench):
                           check=True)
     table = [line.split() for line in done.stdout.splitlines()]
     assert [row[0] for row in table] == ["WORKER", *addresses, "all"], done.stdout
-    assert all(row[1] == "ready" and len(row) == 14 for row in table[1:3]), done.stdout
+    assert all(row[1] == "ready" and len(row) == 14 and row[11].endswith("%")
+               for row in table[1:3]), done.stdout
     done = subprocess.run([*run, nobody, addresses[0]], capture_output=True, text=True, timeout=60,
                           check=False)
     assert done.returncode == 69 and f"{nobody[:22]:22} refused" in done.stdout, done.stdout

@@ -102,6 +102,7 @@ static void print_row(const struct row *row, int width)
                       row->memory < 0 ? -1 : row->memory / (1 << 20)};
     for (size_t i = 0; i < sizeof scale / sizeof scale[0]; i++)
         short_number(scale[i], b[i]);
+    snprintf(busy, sizeof busy, "%s%s", b[9], row->busy < 0 ? "" : "%");
     snprintf(line, sizeof line, "%-22.22s %-8.8s %7s %8s %7s %6s %6s %6s %7s %5s %5s %5s %5s %6s",
              row->name, row->state, b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], busy,
              short_number(row->cpu, cpu), b[10]);
