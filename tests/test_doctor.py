@@ -33,6 +33,12 @@ def case_check(bench):
     code, rows = run(bench, "check", port=1)
     assert code == 0 and all(result != "bad" for result, _ in rows.values()), rows
     assert ("machine", "threads") in rows and ("machine", "memory") in rows
+    for command in ("check", "doctor", "top", "probe"):
+        said = subprocess.run([bench.binary, command, "--help"], capture_output=True, text=True,
+                              check=True).stdout
+        assert said.startswith(f"Usage: embedmill {command} ") and "Exit codes: 0 " in said
+        assert subprocess.run([bench.binary, command, "--nonsense"], capture_output=True,
+                              check=False).returncode == 64
     code, said = run(bench, "check", "--threads", "many")
     assert code == 64 and "--threads" in said, said
     code, said = run(bench, "check", env={"EMBEDMILL_THREADS": "many"})

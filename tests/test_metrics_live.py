@@ -49,6 +49,12 @@ def start(bench, *extra, name="w", **more):
     return worker, address
 
 
+def cpu_seconds(process):
+    with open(f"/proc/{process.pid}/stat", encoding="utf-8") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def case_values(bench):
     """A run's numbers add up, promtool accepts their form, and the log holds no text."""
     bench.start_server()
@@ -121,6 +127,31 @@ def case_taken_port(bench):
     worker = bench.start_worker("--metrics-listen", "9464", name="v")
     assert worker.wait(timeout=60) == 78
     assert "expected HOST:PORT" in bench.log("v")
+
+
+def case_strangers(bench):
+    """Silence, garbage, endless headers, more connections than there is room for: no spinning, and
+    the endpoint answers again when they are gone."""
+    worker, address = start(bench)
+    where = (address.split(":")[0], int(address.split(":")[1]))
+    for head in (b"\0\xff garbage\r\n\r\n", b"GET /metrics HTTP/9.9\r\n\r\n",
+                 b"GET /" + b"x" * 100000, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20000):
+        with socket.create_connection(where, timeout=10) as s:
+            try:
+                s.sendall(head)
+                s.shutdown(socket.SHUT_WR)
+                s.recv(65536)
+            except OSError:
+                pass # it may hang up on us
+    assert get(address, "/livez")[0] == 200
+    silent = [socket.create_connection(where, timeout=10) for _ in range(50)]
+    before = cpu_seconds(worker)
+    time.sleep(2)
+    assert cpu_seconds(worker) - before < 0.5, "it spins"
+    for s in silent:
+        s.close()
+    wait_for("an answer", lambda: get(address, "/livez")[0] == 200)
+    bench.stop(worker)
 
 
 def case_systemd(bench):
