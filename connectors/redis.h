@@ -12,12 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "connectors/check.h"
 #include "connectors/connector.h"
 #include "connectors/redis_tls.h"
 #include "connectors/redis_url.h"
 
 extern const struct source_ops redis_source_ops;
 extern const struct sink_ops redis_sink_ops;
+
+extern const struct connector_check redis_check;
 
 extern const struct option redis_options[];
 

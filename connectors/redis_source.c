@@ -489,6 +489,8 @@ static int redis_source_open(struct source **out, uv_loop_t *loop, const struct 
     timer_open(source, &source->lease_timer);
     timer_open(source, &source->again_timer);
     timer_open(source, &source->close_timer);
+    timer_open(source, &source->lag_timer);
+    redis_lag_start(source);
     if (source->config.claim_idle_ms)
         uv_timer_start(&source->lease_timer, on_lease, source->config.claim_idle_ms / 3 + 1,
                        source->config.claim_idle_ms / 3 + 1);
@@ -545,8 +547,8 @@ static void on_link_closed(void *ctx)
 
 static void source_finish(struct redis_source *source)
 {
-    uv_timer_t *timers[] = {&source->pump_timer, &source->pause_timer, &source->lease_timer,
-                            &source->again_timer, &source->close_timer};
+    uv_timer_t *timers[] = {&source->pump_timer,  &source->pause_timer, &source->lease_timer,
+                            &source->again_timer, &source->close_timer, &source->lag_timer};
 
     if (!source->reader)
         return;

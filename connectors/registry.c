@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "connectors/check.h"
 #include "connectors/connector.h"
 #include "connectors/redis.h"
 #include "connectors/stdio.h"
@@ -18,6 +19,19 @@ const struct sink_ops *const all_sinks[] = {
     &stdout_sink,
     NULL,
 };
+
+static const struct connector_check *const all_checks[] = {
+    &redis_check,
+    NULL,
+};
+
+const struct connector_check *check_find(const char *name)
+{
+    for (size_t i = 0; all_checks[i]; i++)
+        if (strcmp(all_checks[i]->name, name) == 0)
+            return all_checks[i];
+    return NULL;
+}
 
 const struct source_ops *source_find(const char *name)
 {

@@ -21,8 +21,10 @@
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/log.h"
+#include "worker/monitor.h"
 #include "worker/pipeline.h"
 #include "worker/progress.h"
+#include "worker/selftest.h"
 
 extern char **environ;
 
@@ -34,6 +36,7 @@ struct worker {
     struct model *model;
     struct pipeline *pipeline;
     struct progress *progress;
+    struct monitor *monitor; /* NULL for a filter */
     enum pipeline_end how;
     int signal; /* that asked to stop; 0: none yet */
 };
@@ -51,7 +54,9 @@ static int choice(const struct settings *settings, const char *name)
 
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {
-    (void)ctx;
+    const struct worker *worker = ctx;
+    if (worker->monitor)
+        metrics_on_link(monitor_metrics(worker->monitor), side, state);
     bool is_input = strcmp(side, "input") == 0;
     if (state == LINK_UP)
         log_event(LOG_INFO, is_input ? "source is up" : "sink is up", LOG_TEXT("why", why));
@@ -59,17 +64,53 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
         log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
 }
 
+/* The W3C trace context of a message, "" when it has none or it is not of the form: 55 characters
+ * of a stranger may be anything, and a log is no place for that. */
+static const char *trace_of(const struct message *message, char out[56])
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < message->n_headers; i++) {
+        struct bytes name = message->headers[i].name, value = message->headers[i].value;
+        if (name.len == 11 && memcmp(name.ptr, "traceparent", 11) == 0 && value.len == 55)
+            snprintf(out, 56, "%.55s", value.ptr);
+    }
+    if (strspn(out, "0123456789abcdef-") != 55)
+        out[0] = '\0';
+    return out;
+}
+
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
                            const char *reason)
 {
     const struct worker *worker = ctx;
-    char position[200];
+    char position[200], trace[56];
     if (worker->work->is_filter)
         return; /* the sink tells of each line, in order */
+    metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
     snprintf(position, sizeof position, "%.*s", (int)message->position.len,
              message->position.ptr ? message->position.ptr : "");
     log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
-              LOG_TEXT("reason", reason));
+              LOG_TEXT("reason", reason), LOG_TEXT("traceparent", trace_of(message, trace)));
+}
+
+static void on_lag(void *ctx, const char *part, int64_t lag)
+{
+    metrics_on_lag(monitor_metrics(((const struct worker *)ctx)->monitor), part, lag);
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    metrics_on_count(monitor_metrics(((const struct worker *)ctx)->monitor), what, n);
+}
+
+static void on_embedded(void *ctx, const struct batch *batch)
+{
+    metrics_on_embedded(monitor_metrics(((const struct worker *)ctx)->monitor), batch);
+}
+
+static void on_published(void *ctx, const struct entry *entry)
+{
+    metrics_on_published(monitor_metrics(((const struct worker *)ctx)->monitor), entry);
 }
 
 static void close_signals(struct worker *worker)
@@ -86,6 +127,8 @@ static void on_ended(void *ctx, enum pipeline_end how)
     progress_log(worker->progress, "stopped");
     progress_close(worker->progress);
     worker->progress = NULL;
+    monitor_close(worker->monitor);
+    worker->monitor = NULL;
     close_signals(worker);
 }
 
@@ -102,6 +145,8 @@ static void on_stop(uv_signal_t *handle, int number)
     worker->signal = number;
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
               LOG_TEXT("signal", name));
+    if (worker->monitor)
+        monitor_stopping(worker->monitor);
     pipeline_drain(worker->pipeline);
 }
 
@@ -161,6 +206,41 @@ static int open_model(struct worker *worker)
     return COMMAND_OK;
 }
 
+/* The first embedding pages the model in and proves it, before a message depends on it. */
+static void warm_up(const struct worker *worker)
+{
+    struct selftest test;
+    if (worker->work->is_filter || selftest_run(worker->model, &test) != 0)
+        return;
+    log_event(test.cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
+              test.cosine < SELFTEST_SIMILAR
+                  ? "warmed up, but a known text did not get its known embedding: this is another "
+                    "model, or file or machine are damaged; `embedmill doctor` tells more"
+                  : "warmed up",
+              LOG_REAL("cosine", test.cosine), LOG_INTEGER("took_ms", test.took_ms));
+}
+
+static int open_monitor(struct worker *worker)
+{
+    const char *listen = settings_text(worker->settings, "metrics.listen");
+    char err[400];
+    if (worker->work->is_filter)
+        return COMMAND_OK;
+    int rc = monitor_open(&worker->monitor, &worker->loop, listen, model_info(worker->model), err,
+                          sizeof err);
+    if (rc != 0) {
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "metrics.listen"),
+                  LOG_TEXT("error", err));
+        return rc == -EINVAL   ? COMMAND_CONFIG
+               : rc == -ENOMEM ? COMMAND_INTERNAL
+                               : COMMAND_UNAVAILABLE;
+    }
+    if (monitor_address(worker->monitor)[0])
+        log_event(LOG_INFO, "serving metrics",
+                  LOG_TEXT("listen", monitor_address(worker->monitor)));
+    return COMMAND_OK;
+}
+
 static struct pipeline_options pipeline_options(const struct settings *settings)
 {
     size_t n_threads = (size_t)settings_number(settings, "threads");
@@ -192,11 +272,19 @@ static int open_pipeline(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
     struct pipeline_options options = pipeline_options(settings);
+    if (worker->monitor) {
+        options.on_lag = on_lag;
+        options.on_count = on_count;
+        options.on_embedded = on_embedded;
+        options.on_published = on_published;
+    }
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     char err[600] = "";
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
     if (rc == 0) {
+        if (worker->monitor)
+            monitor_watch(worker->monitor, worker->pipeline);
         log_event(LOG_INFO, "started", LOG_TEXT("source", source), LOG_TEXT("sink", sink),
                   LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt));
         return COMMAND_OK;
@@ -267,15 +355,19 @@ static int run(const struct work *work, const struct settings *settings)
     int code = open_model(&worker);
     if (code != COMMAND_OK)
         return code;
+    warm_up(&worker);
     if (uv_loop_init(&worker.loop) != 0) {
         log_event(LOG_ERROR, "cannot open an event loop: too many open files or watches");
         model_close(worker.model);
         return COMMAND_INTERNAL;
     }
     open_signals(&worker);
-    code = open_pipeline(&worker);
+    code = open_monitor(&worker);
+    if (code == COMMAND_OK)
+        code = open_pipeline(&worker);
     bool opened = code == COMMAND_OK;
     if (!opened) {
+        monitor_close(worker.monitor);
         close_signals(&worker);
     } else if (open_progress(&worker) != 0) {
         log_event(LOG_ERROR, "out of memory");

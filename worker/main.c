@@ -14,6 +14,10 @@ static const char usage[] =
     "\n"
     "  run       the worker: texts from a message queue, embeddings to a message queue\n"
     "  embed     texts on standard input, embeddings on standard output; needs no broker\n"
+    "  check     would `run` start with these options on this machine? No network\n"
+    "  doctor    the same, and brokers, permissions, a test embedding\n"
+    "  top       what workers do, refreshed on the terminal\n"
+    "  probe     is a worker ready? For health checks\n"
     "  version   what this program is and was built with\n"
     "\n"
     "embedmill COMMAND --help lists the options of a command.\n";
@@ -51,6 +55,14 @@ int main(int argc, char **argv)
         return finish(command_run(argc - 2, argv + 2, leave));
     if (strcmp(command, "embed") == 0)
         return finish(command_embed(argc - 2, argv + 2, leave));
+    if (strcmp(command, "check") == 0)
+        return finish(command_check(argc - 2, argv + 2));
+    if (strcmp(command, "doctor") == 0)
+        return finish(command_doctor(argc - 2, argv + 2));
+    if (strcmp(command, "top") == 0)
+        return finish(command_top(argc - 2, argv + 2));
+    if (strcmp(command, "probe") == 0)
+        return finish(command_probe(argc - 2, argv + 2));
     if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0)
         return finish(command_version(argc - 2, argv + 2));
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 ||

@@ -68,6 +68,8 @@ static const struct option core_table[] = {
      "Time between the log lines of progress."},
     {"total", OPTION_COUNT, "0", NULL, 0, 0, "N",
      "Texts to expect, for progress to show a share and the time left; 0: unknown."},
+    {"metrics.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
+     "Serve /metrics, /livez and /readyz there, as 127.0.0.1:9464; empty: do not."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 

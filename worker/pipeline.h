@@ -17,6 +17,9 @@
 #include "inference/embed.h"
 #include "worker/codec.h"
 
+struct batch;
+struct entry;
+
 /*
  * How texts become vectors: the functions of embed.h, as a table so that a test can put slow,
  * failing and hanging ones in their place.
@@ -50,6 +53,9 @@ struct pipeline_options {
                            const char *reason);
     void (*on_lag)(void *ctx, const char *part, int64_t lag); /* source_events of connector.h */
     void (*on_count)(void *ctx, const char *what, uint64_t n);
+    /* All of a batch is embedded; a record of one is confirmed. Only read them (worker/batch.h). */
+    void (*on_embedded)(void *ctx, const struct batch *batch);
+    void (*on_published)(void *ctx, const struct entry *entry);
 };
 
 /* What made a batch go. */
@@ -72,6 +78,14 @@ struct pipeline_stats {
     uint64_t batches[N_TRIGGERS];                /* dispatched */
     uint64_t inflight_texts;                     /* gauge: decoded and not yet confirmed */
     uint64_t waiting_messages;                   /* gauge: received and not yet decoded */
+};
+
+/* What is there now; for metrics, when they are asked for. */
+struct pipeline_gauges {
+    size_t inflight_bytes;                /* of text, in all batches */
+    size_t credit_messages, credit_bytes; /* granted to the source and not used yet */
+    size_t n_threads, busy_threads;
+    bool draining; /* or ending */
 };
 
 struct pipeline;
@@ -101,6 +115,7 @@ void pipeline_drain(struct pipeline *pipeline);
 /* What failed and what to do; "" when nothing did. */
 const char *pipeline_failure(const struct pipeline *pipeline);
 const struct pipeline_stats *pipeline_stats(const struct pipeline *pipeline);
+struct pipeline_gauges pipeline_gauges(const struct pipeline *pipeline);
 void pipeline_close(struct pipeline *pipeline); /* after ended; accepts NULL */
 
 #endif

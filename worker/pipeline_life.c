@@ -155,6 +155,19 @@ const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
     return &p->stats;
 }
 
+struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
+{
+    struct pipeline_gauges gauges = {
+        .credit_messages = p->granted,
+        .credit_bytes = p->granted_bytes,
+        .n_threads = p->options.n_threads,
+        .busy_threads = p->n_jobs < p->options.n_threads ? p->n_jobs : p->options.n_threads,
+        .draining = p->phase != RUNNING};
+    for (size_t i = 0; i < p->options.n_batches; i++)
+        gauges.inflight_bytes += p->batches[i].text_bytes;
+    return gauges;
+}
+
 const char *pipeline_failure(const struct pipeline *p)
 {
     return p->failure;
