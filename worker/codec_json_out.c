@@ -7,6 +7,7 @@
  */
 #include "worker/codec_parts.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #include "worker/msgpack_walk.h"
 
-enum { NUMBER_ROOM = 32 };
+enum { NUMBER_ROOM = 32, DIM_MAX = 4096 };
 
 static void word_put(struct writer *writer, const char *word)
 {
@@ -222,14 +223,35 @@ static void ids_put(struct writer *writer, const struct output *output)
     word_put(writer, "]");
 }
 
+/* Numbers that bring the values of the dtype back exactly; of bits, their bytes. */
+static void row_put(struct writer *writer, const struct encode_options *options, const float *row)
+{
+    enum output_dtype dtype = options->dtype;
+    unsigned char packed[4 * DIM_MAX];
+    assert(options->dim <= DIM_MAX);
+    size_t n = dtype == DTYPE_B1 ? codec_dtype_bytes(dtype, options->dim) : options->dim;
+    codec_dtype_pack(dtype, row, options->dim, packed);
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        if (i > 0)
+            word_put(writer, ",");
+        memcpy(&half, packed + 2 * (dtype == DTYPE_F2 ? i : 0), sizeof half);
+        if (dtype == DTYPE_F4)
+            real_put(writer, row[i], 9);
+        else if (dtype == DTYPE_F2)
+            real_put(writer, codec_half_value(half), 5);
+        else
+            integer_put(writer, dtype == DTYPE_I1 ? (int8_t)packed[i] : packed[i]);
+    }
+}
+
 static void vectors_put(struct writer *writer, const struct output *output)
 {
-    size_t dim = output->options->dim;
     word_put(writer, output->many ? "[[" : "[");
-    for (size_t i = 0; i < output->n * dim; i++) {
+    for (size_t i = 0; i < output->n; i++) {
         if (i > 0)
-            word_put(writer, i % dim ? "," : "],[");
-        real_put(writer, output->vectors[i], 9); /* any float32, exactly */
+            word_put(writer, "],[");
+        row_put(writer, output->options, output->vectors + i * output->options->dim);
     }
     word_put(writer, output->many ? "]]" : "]");
 }
@@ -268,7 +290,9 @@ void codec_json_write(const struct output *output, struct writer *writer)
     text_put(writer, output->prompt);
     word_put(writer, ",\"dim\":");
     natural_put(writer, output->options->dim);
-    word_put(writer, ",\"dtype\":\"<f4\",\"embedding\":");
+    word_put(writer, ",\"dtype\":");
+    text_put(writer, codec_dtype_name(output->options->dtype));
+    word_put(writer, ",\"embedding\":");
     vectors_put(writer, output);
     counts_put(writer, output);
     word_put(writer, ",\"source\":");

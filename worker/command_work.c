@@ -183,6 +183,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
                    .max_texts = (size_t)settings_number(settings, "max_texts"),
                    .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
         .output_format = (enum output_format)choice(settings, "output_format"),
+        .dtype = (enum output_dtype)choice(settings, "dtype"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
     };

@@ -55,7 +55,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     p->encode = (struct encode_options){.format = o->output_format,
                                         .model = p->info->name,
                                         .fingerprint = p->info->fingerprint,
-                                        .dim = dim};
+                                        .dim = dim,
+                                        .dtype = o->dtype};
     p->batches = calloc(o->n_batches, sizeof *p->batches);
     p->lanes = calloc(o->n_threads, sizeof *p->lanes);
     if (!p->batches || !p->lanes) {
