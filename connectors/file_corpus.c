@@ -11,6 +11,8 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "connectors/file.h"
+
 #define MAX_DEPTH 64 /* folders in folders; links can make circles */
 
 static bool ends_with(const char *name, size_t len, const char *end)
@@ -156,4 +158,12 @@ void file_corpus_close(struct file_corpus *corpus)
         free(corpus->paths[i]);
     free(corpus->paths);
     *corpus = (struct file_corpus){0};
+}
+
+bool file_holds_json(const char *path, const char *format)
+{
+    struct stat about;
+    bool is_folder = stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+    enum file_format found = format_of(path, format, is_folder);
+    return found == FILE_JSONL || found == FILE_CSV;
 }

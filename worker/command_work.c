@@ -33,9 +33,16 @@ struct worker {
     struct model *model;
     struct pipeline *pipeline;
     struct progress *progress;
+    struct progress_input input; /* of a source that knows its size */
+    uint64_t opened_ms;
     enum pipeline_end how;
     int signal; /* that asked to stop; 0: none yet */
 };
+
+static bool has_end(const struct work *work)
+{
+    return work->is_filter || work->finish;
+}
 
 /* Index of the value of an OPTION_CHOICE, in the order of its choices. */
 static int choice(const struct settings *settings, const char *name)
@@ -65,12 +72,21 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
 {
     const struct worker *worker = ctx;
     char position[200];
-    if (worker->work->is_filter)
-        return; /* the sink tells of each line, in order */
+    if (has_end(worker->work))
+        return; /* the sink tells of each, in order */
     snprintf(position, sizeof position, "%.*s", (int)message->position.len,
              message->position.ptr ? message->position.ptr : "");
     log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
               LOG_TEXT("reason", reason ? reason : ""));
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct worker *worker = ctx;
+    if (strcmp(what, "input_bytes") == 0)
+        worker->input.done += n;
+    else if (strcmp(what, "input_bytes_total") == 0)
+        worker->input.total += n;
 }
 
 static void close_signals(struct worker *worker)
@@ -186,6 +202,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .dtype = (enum output_dtype)choice(settings, "dtype"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
+        .on_count = on_count,
     };
 }
 
@@ -195,6 +212,13 @@ static int open_pipeline(struct worker *worker)
     struct pipeline_options options = pipeline_options(settings);
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     char err[600] = "";
+    if (worker->work->begin) {
+        int code =
+            worker->work->begin(settings, model_info(worker->model), &options, err, sizeof err);
+        if (code != COMMAND_OK)
+            return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
+    }
+    worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
     if (rc == 0) {
@@ -205,9 +229,9 @@ static int open_pipeline(struct worker *worker)
     log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
     if (rc == -ENOMEM || rc == -EAGAIN)
         return COMMAND_INTERNAL;
-    return rc == -EINVAL             ? COMMAND_CONFIG
-           : worker->work->is_filter ? COMMAND_IO
-                                     : COMMAND_UNAVAILABLE;
+    return rc == -EINVAL           ? COMMAND_CONFIG
+           : has_end(worker->work) ? COMMAND_IO
+                                   : COMMAND_UNAVAILABLE;
 }
 
 /* A filter whose reader has left ("| head") has nothing to say about it. */
@@ -225,7 +249,7 @@ static int tell_end(const struct worker *worker)
     case PIPELINE_FAILED:
         if (!is_filter || !stdout_is_closed())
             log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
-        return is_filter ? COMMAND_IO : COMMAND_UNAVAILABLE;
+        return has_end(worker->work) ? COMMAND_IO : COMMAND_UNAVAILABLE;
     case PIPELINE_DEADLINE:
         log_event(LOG_WARN, "drain_timeout passed: what was not finished will be delivered again",
                   LOG_INTEGER("texts", stats->inflight_texts));
@@ -233,10 +257,13 @@ static int tell_end(const struct worker *worker)
     case PIPELINE_DRAINED:
         break;
     }
-    if (!is_filter)
+    if (!has_end(worker->work))
         return COMMAND_OK;
     if (worker->signal != 0)
         return 128 + worker->signal;
+    if (worker->work->finish)
+        return worker->work->finish(worker->settings, stats,
+                                    (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
     if (stats->dead_letters == 0)
         return COMMAND_OK;
     log_event(LOG_WARN, "some lines were not embedded; each is told of above",
@@ -252,6 +279,7 @@ static int open_progress(struct worker *worker)
         .status_line = when != 2 && log_is_terminal() && !mixes,
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
+        .input = &worker->input,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
