@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`embedmill index` and what numpy makes of its .npy files, on the real model.
+"""`embedmill index`, what numpy makes of its .npy files, and `embedmill search`, on the real model.
 
 Usage: check_index.py BINARY
 
@@ -41,6 +41,26 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
+def check_search(binary, model, index, vectors):
+    """Scores and order against a product of matrices, for more queries than go at once."""
+    queries = [f"{text} {i}" for i in range(4) for text in ("boats", "baking bread", "7")]
+    records = run(binary, "embed", "--model", model, "--prompt", "query",
+                  text="\n".join(queries)).splitlines()
+    asked = np.array([json.loads(record)["embedding"] for record in records], np.float32)
+    scores = unit(asked[:, :vectors.shape[1]]) @ unit(vectors).T
+    found = run(binary, "search", str(index), "--model", model, "--top", "3",
+                text="\n".join(queries) + "\n").splitlines()
+    assert len(found) == len(queries)
+    for query, line, row in zip(queries, found, scores):
+        answer = json.loads(line)
+        assert answer["query"] == query and len(answer["hits"]) == 3
+        for hit, best in zip(answer["hits"], sorted(row, reverse=True)):
+            assert abs(hit["score"] - best) < 1e-4, (index, answer, row)
+            assert abs(row[int(hit["id"][1:])] - best) < 1e-4, (index, answer, row)
+    one = run(binary, "search", str(index), queries[0], "--model", model, "--top", "1")
+    assert one.split()[1] == f'"t{scores[0].argmax()}"', one
+
+
 def main():
     binary, model = sys.argv[1], find_model()
     if not os.path.exists(model):
@@ -77,6 +97,14 @@ def main():
         assert np.array_equal(bits, np.packbits(full > 0, axis=1))
         short = index(corpus, "short.npy", "--dim", "128")
         assert np.abs(short - unit(full[:, :128])).max() < 1e-6
+        run(binary, "index", str(corpus), "-o", str(folder / "records.jsonl"), "--model", model)
+        signs = np.where(full > 0, np.float32(1), np.float32(-1))
+        check_search(binary, model, folder / "f4.npy", full)
+        check_search(binary, model, folder / "f2.npy", half.astype(np.float32))
+        check_search(binary, model, folder / "i1.npy", small.astype(np.float32))
+        check_search(binary, model, folder / "b1.npy", signs)
+        check_search(binary, model, folder / "short.npy", short)
+        check_search(binary, model, folder / "records.jsonl", full)
         mapped = np.load(folder / "f4.npy", mmap_mode="r")
         assert mapped.shape == full.shape
     print("numpy agrees")

@@ -14,6 +14,7 @@
 
 #include "connectors/file.h"
 #include "worker/command.h"
+#include "worker/command_words.h"
 #include "worker/command_work.h"
 #include "worker/index_card.h"
 #include "worker/log.h"
@@ -102,80 +103,33 @@ static int finish(const struct settings *settings, const struct pipeline_stats *
     return COMMAND_DATA;
 }
 
-/* The flags of argv in their long names; CORPUS is the word that belongs to no flag. */
-struct rewriting {
-    char **argv; /* [argc], each owned */
-    int argc;
-    const char *output; /* borrowed; NULL: none */
-};
-
-static int add_flag(struct rewriting *to, const char *flag, const char *value)
-{
-    size_t size = strlen(flag) + strlen(value) + 1;
-    char *word = malloc(size);
-    if (!word)
-        return -ENOMEM;
-    snprintf(word, size, "%s%s", flag, value);
-    to->argv[to->argc++] = word;
-    return 0;
-}
-
-static int rewrite(struct rewriting *to, int argc, char **argv)
-{
-    static const char *const names[][2] = {{"-o", "--file-output="},
-                                           {"--output", "--file-output="},
-                                           {"--file-output", "--file-output="},
-                                           {"--shard", "--file-shard="},
-                                           {"--column", "--file-column="}};
-    int rc = add_flag(to, "--source=", "file");
-    if (rc == 0)
-        rc = add_flag(to, "--sink=", "file");
-    for (int i = 0; i < argc && rc == 0; i++) {
-        const char *flag = NULL, *value = i + 1 < argc ? argv[i + 1] : NULL;
-        size_t len = strcspn(argv[i], "=");
-        for (size_t n = 0; n < sizeof names / sizeof names[0]; n++)
-            if (strlen(names[n][0]) == len && strncmp(argv[i], names[n][0], len) == 0)
-                flag = names[n][1];
-        bool joined = argv[i][len] == '=';
-        bool alone = joined || strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0 ||
-                     strcmp(argv[i], "--print-config") == 0 || strncmp(argv[i], "--no-", 5) == 0;
-        if (flag && (joined || value)) {
-            value = joined ? argv[i] + len + 1 : argv[++i];
-            if (strcmp(flag, "--file-output=") == 0)
-                to->output = value;
-            rc = add_flag(to, flag, value);
-        } else if (argv[i][0] != '-' || argv[i][1] == '\0') {
-            rc = add_flag(to, "--file-path=", argv[i]);
-        } else {
-            rc = add_flag(to, "", argv[i]);
-            if (rc == 0 && !alone && value)
-                rc = add_flag(to, "", argv[++i]);
-        }
-    }
-    return rc;
-}
-
 int command_index(int argc, char **argv, void (*leave)(int code))
 {
-    struct rewriting line = {.argv = calloc((size_t)argc + 3, sizeof *line.argv)};
-    int code = COMMAND_INTERNAL;
-    if (line.argv && rewrite(&line, argc, argv) == 0) {
-        bool is_json = line.output && ends_with(line.output, ".jsonl");
-        const struct preset presets[] = {{"source", "file"},
-                                         {"sink", "file"},
-                                         {"output_format", is_json ? "json" : "msgpack"},
-                                         {NULL, NULL}};
-        const struct work work = {.command = "index",
-                                  .usage = usage,
-                                  .presets = presets,
-                                  .wanted = is_wanted,
-                                  .begin = begin,
-                                  .finish = finish,
-                                  .leave = leave};
-        code = command_work(&work, line.argc, line.argv);
-    }
-    for (int i = 0; i < line.argc; i++)
-        free(line.argv[i]);
-    free(line.argv);
+    static const char *const fixed[] = {"--source=file", "--sink=file", NULL};
+    static const struct word_alias aliases[] = {{"-o", "--file-output"},
+                                                {"--output", "--file-output"},
+                                                {"--file-output", "--file-output"},
+                                                {"--shard", "--file-shard"},
+                                                {"--column", "--file-column"},
+                                                {NULL, NULL}};
+    static const char *const places[] = {"--file-path", NULL}, *const alone[] = {NULL};
+    struct words words;
+    if (words_open(&words, argc, argv, fixed, aliases, places, alone) != 0)
+        return COMMAND_INTERNAL;
+    const char *output = words_find(&words, "--file-output");
+    bool is_json = output && ends_with(output, ".jsonl");
+    const struct preset presets[] = {{"source", "file"},
+                                     {"sink", "file"},
+                                     {"output_format", is_json ? "json" : "msgpack"},
+                                     {NULL, NULL}};
+    const struct work work = {.command = "index",
+                              .usage = usage,
+                              .presets = presets,
+                              .wanted = is_wanted,
+                              .begin = begin,
+                              .finish = finish,
+                              .leave = leave};
+    int code = command_work(&work, words.argc, words.argv);
+    words_close(&words);
     return code;
 }

@@ -15,6 +15,7 @@ static const char usage[] =
     "  run       the worker: texts from a message queue, embeddings to a message queue\n"
     "  embed     texts on standard input, embeddings on standard output; needs no broker\n"
     "  index     a file or a folder of texts to a file of embeddings; goes on where it stopped\n"
+    "  search    the texts of such a file that are nearest to a query\n"
     "  version   what this program is and was built with\n"
     "\n"
     "embedmill COMMAND --help lists the options of a command.\n";
@@ -54,6 +55,8 @@ int main(int argc, char **argv)
         return finish(command_embed(argc - 2, argv + 2, leave));
     if (strcmp(command, "index") == 0)
         return finish(command_index(argc - 2, argv + 2, leave));
+    if (strcmp(command, "search") == 0)
+        return finish(command_search(argc - 2, argv + 2));
     if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0)
         return finish(command_version(argc - 2, argv + 2));
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 ||
