@@ -101,6 +101,22 @@ int codec_encode(const struct encode_options *options, const struct request *req
                  const struct message *message, size_t first, size_t n, const char *prompt,
                  const float *vectors, const struct embed_result *results, struct buffer *out);
 
+/* An output payload (msgpack) as it is read again, by `pull`. Bytes lie in the payload. */
+struct codec_output {
+    struct bytes map; /* the payload itself */
+    enum output_dtype dtype;
+    size_t dim, n; /* n vectors, one after another */
+    const char *vectors;
+    bool many; /* `ids` are n values of msgpack, one after another; else `id` is one */
+    const char *ids;
+};
+/* 0; -EINVAL: it is no output of this version, *why says it. */
+int codec_output_read(struct bytes payload, struct codec_output *out, struct refusal *why);
+/* The id of the vector at `at`, and at set to the next one; number: room for one. */
+struct bytes codec_output_id(const struct codec_output *output, const char **at, char number[32]);
+/* Append the payload as JSON, vectors as numbers. 0 or -ENOMEM (out is then as before). */
+int codec_output_json(const struct codec_output *output, struct buffer *out);
+
 /* One vector in a dtype: how many bytes, its name on the wire, the bytes (codec_dtype_bytes). */
 size_t codec_dtype_bytes(enum output_dtype dtype, size_t dim);
 const char *codec_dtype_name(enum output_dtype dtype);

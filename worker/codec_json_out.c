@@ -224,25 +224,33 @@ static void ids_put(struct writer *writer, const struct output *output)
 }
 
 /* Numbers that bring the values of the dtype back exactly; of bits, their bytes. */
-static void row_put(struct writer *writer, const struct encode_options *options, const float *row)
+static void packed_put(struct writer *writer, enum output_dtype dtype, size_t dim,
+                       const char *packed)
 {
-    enum output_dtype dtype = options->dtype;
-    unsigned char packed[4 * DIM_MAX];
-    assert(options->dim <= DIM_MAX);
-    size_t n = dtype == DTYPE_B1 ? codec_dtype_bytes(dtype, options->dim) : options->dim;
-    codec_dtype_pack(dtype, row, options->dim, packed);
+    size_t n = dtype == DTYPE_B1 ? codec_dtype_bytes(dtype, dim) : dim;
     for (size_t i = 0; i < n; i++) {
-        uint16_t half;
+        float value = 0;
+        uint16_t half = 0;
         if (i > 0)
             word_put(writer, ",");
-        memcpy(&half, packed + 2 * (dtype == DTYPE_F2 ? i : 0), sizeof half);
-        if (dtype == DTYPE_F4)
-            real_put(writer, row[i], 9);
-        else if (dtype == DTYPE_F2)
+        if (dtype == DTYPE_F4) {
+            memcpy(&value, packed + 4 * i, sizeof value);
+            real_put(writer, value, 9);
+        } else if (dtype == DTYPE_F2) {
+            memcpy(&half, packed + 2 * i, sizeof half);
             real_put(writer, codec_half_value(half), 5);
-        else
-            integer_put(writer, dtype == DTYPE_I1 ? (int8_t)packed[i] : packed[i]);
+        } else {
+            integer_put(writer, dtype == DTYPE_I1 ? (int8_t)packed[i] : (uint8_t)packed[i]);
+        }
     }
+}
+
+static void row_put(struct writer *writer, const struct encode_options *options, const float *row)
+{
+    char packed[4 * DIM_MAX];
+    assert(options->dim <= DIM_MAX);
+    codec_dtype_pack(options->dtype, row, options->dim, packed);
+    packed_put(writer, options->dtype, options->dim, packed);
 }
 
 static void vectors_put(struct writer *writer, const struct output *output)
@@ -307,4 +315,36 @@ void codec_json_write(const struct output *output, struct writer *writer)
         pairs_put(writer, &walk, request->n_fields);
     }
     word_put(writer, "}");
+}
+
+int codec_output_json(const struct codec_output *output, struct buffer *out)
+{
+    struct writer writer = {out, 0};
+    const size_t before = out->len, row_bytes = codec_dtype_bytes(output->dtype, output->dim);
+    struct walk walk = {output->map.ptr, output->map.ptr + output->map.len};
+    struct walk_value head, key;
+    msgpack_walk_next(&walk, &head);
+    word_put(&writer, "{");
+    for (uint32_t i = 0; i < head.count; i++) {
+        struct walk peek = walk;
+        msgpack_walk_next(&peek, &key);
+        word_put(&writer, i ? "," : "");
+        key_put(&writer, &walk);
+        word_put(&writer, ":");
+        if (key.bytes.len != 9 || memcmp(key.bytes.ptr, "embedding", 9) != 0) {
+            value_put(&writer, &walk);
+            continue;
+        }
+        msgpack_walk_skip(&walk);
+        word_put(&writer, output->many ? "[[" : "[");
+        for (size_t row = 0; row < output->n; row++) {
+            word_put(&writer, row ? "],[" : "");
+            packed_put(&writer, output->dtype, output->dim, output->vectors + row * row_bytes);
+        }
+        word_put(&writer, output->many ? "]]" : "]");
+    }
+    word_put(&writer, "}");
+    if (writer.status)
+        out->len = before;
+    return writer.status;
 }

@@ -1,9 +1,9 @@
 /*
  * command.h: the subcommands and their exit codes.
  *
- * Owns:    what `embedmill run`, `embed`, `index`, `search` and `version` do, from argv to exit
- * code. Refuses: exit() itself: main.c alone leaves the process. Threads: the main thread, which is
- * the loop thread.
+ * Owns:    what each subcommand does, from argv to exit code.
+ * Refuses: exit() itself: main.c alone leaves the process.
+ * Threads: the main thread, which is the loop thread.
  */
 #ifndef COMMAND_H
 #define COMMAND_H
@@ -30,6 +30,8 @@ int command_run(int argc, char **argv, void (*leave)(int code));
 int command_embed(int argc, char **argv, void (*leave)(int code));
 int command_index(int argc, char **argv, void (*leave)(int code));
 int command_search(int argc, char **argv);
+int command_push(int argc, char **argv, void (*leave)(int code));
+int command_pull(int argc, char **argv, void (*leave)(int code));
 int command_version(int argc, char **argv);
 
 #endif

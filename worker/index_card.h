@@ -1,10 +1,11 @@
 /*
  * index_card.h: OUT.index, what the vectors of an index were made with.
  *
- * Owns:    the form of that file ("name: value" lines), and the refusal to go on with anything
- * else. Refuses: how far the index has come: that is the sink's OUT.state. Threads: the main
- * thread. Why:     vectors of two models, prompts or dimensions in one file cannot be told apart
- * and cannot be searched together.
+ * Owns:    the form of that file ("name: value" lines), and refusing to go on with anything else.
+ * Refuses: how far the index has come: that is the sink's OUT.state.
+ * Threads: the main thread.
+ * Why:     vectors of two models, prompts or dimensions in one file cannot be told apart and cannot
+ *          be searched together.
  */
 #ifndef INDEX_CARD_H
 #define INDEX_CARD_H

@@ -16,6 +16,8 @@ static const char usage[] =
     "  embed     texts on standard input, embeddings on standard output; needs no broker\n"
     "  index     a file or a folder of texts to a file of embeddings; goes on where it stopped\n"
     "  search    the texts of such a file that are nearest to a query\n"
+    "  push      a file or a folder of texts into a message queue\n"
+    "  pull      embeddings out of a message queue into a file\n"
     "  version   what this program is and was built with\n"
     "\n"
     "embedmill COMMAND --help lists the options of a command.\n";
@@ -57,6 +59,10 @@ int main(int argc, char **argv)
         return finish(command_index(argc - 2, argv + 2, leave));
     if (strcmp(command, "search") == 0)
         return finish(command_search(argc - 2, argv + 2));
+    if (strcmp(command, "push") == 0)
+        return finish(command_push(argc - 2, argv + 2, leave));
+    if (strcmp(command, "pull") == 0)
+        return finish(command_pull(argc - 2, argv + 2, leave));
     if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0)
         return finish(command_version(argc - 2, argv + 2));
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 ||
