@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "worker/codec.h"
@@ -218,6 +219,18 @@ static void open_signals(struct mover *mover)
 
 /* The command. */
 
+/* Of runs before this one that wrote the same file. */
+static bool has_old_errors(const struct mover *mover)
+{
+    char errors[4200];
+    struct stat about;
+    if (mover->is_push)
+        return false;
+    snprintf(errors, sizeof errors, "%s.errors.jsonl",
+             settings_text(mover->settings, "file.output"));
+    return stat(errors, &about) == 0 && about.st_size > 0;
+}
+
 static int tell_end(const struct mover *mover)
 {
     if (mover->how == PIPELINE_FAILED) {
@@ -230,7 +243,8 @@ static int tell_end(const struct mover *mover)
         return COMMAND_DEADLINE;
     if (mover->signal != 0)
         return 128 + mover->signal;
-    return pump_stats(mover->pump)->dead_letters > 0 ? COMMAND_DATA : COMMAND_OK;
+    bool has_errors = pump_stats(mover->pump)->dead_letters > 0 || has_old_errors(mover);
+    return has_errors ? COMMAND_DATA : COMMAND_OK;
 }
 
 static void open_progress(struct mover *mover)

@@ -59,7 +59,7 @@ static void advance(struct pump *pump)
         n_bytes = o->max_bytes - pump->bytes_inflight;
     if (o->total > 0 && n > o->total - pump->stats.received)
         n = (size_t)(o->total - pump->stats.received);
-    if (pump->draining || n_bytes == 0)
+    if (pump->draining || n == 0 || n_bytes == 0)
         n = n_bytes = 0;
     if (n != pump->granted || n_bytes != pump->granted_bytes) {
         pump->granted = n;
