@@ -43,6 +43,7 @@ struct file_message {
     struct message message; /* first member */
     struct file_message *previous, *next;
     struct file_place behind;
+    uint64_t input_at;
     const char *problem;
     struct header id;
     char bytes[]; /* value, key, position */
@@ -59,8 +60,11 @@ struct file_source {
     size_t at; /* of corpus.paths */
     struct file_bytes *bytes;
     struct file_records *records;
-    bool file_ended;    /* all bytes of the file were fed */
-    uint64_t bytes_fed; /* of the file at `at`, packed */
+    bool file_ended; /* all bytes of the file were fed */
+    /* How far, in bytes of the files as they are: of those before, of this one as far as it was
+     * read; and of this one, unpacked, what was read and what of it was cut into records. */
+    uint64_t bytes_before, bytes_read, unpacked_read, unpacked_cut;
+    uint64_t bytes_taken, bytes_told; /* behind the last record taken; as far as on_count knows */
     ssize_t got;
     char err[400]; /* not empty: what is to be told once all messages given are taken */
     int err_code;
@@ -91,6 +95,14 @@ static void break_off(struct file_source *file, int err_code)
         file->err_code = err_code;
 }
 
+/* Where in the input the last record cut ends, were the file packed evenly. */
+static uint64_t input_at(const struct file_source *file)
+{
+    double share =
+        file->unpacked_read > 0 ? (double)file->unpacked_cut / (double)file->unpacked_read : 0;
+    return file->bytes_before + (uint64_t)((share < 1 ? share : 1) * (double)file->bytes_read);
+}
+
 /* Names: value, key and position lie behind the message. */
 static struct file_message *message_open(struct file_source *file, const struct file_record *record)
 {
@@ -117,6 +129,7 @@ static struct file_message *message_open(struct file_source *file, const struct 
         position_len = sprintf(position, "%s:%" PRIu64, path, record->line);
     message->id = (struct header){{"id", 2}, {key, (size_t)key_len}};
     message->behind = file->place;
+    message->input_at = input_at(file);
     message->problem = record->problem;
     message->message = (struct message){
         .source = &file->source,
@@ -178,13 +191,17 @@ static int next_message(struct file_source *file, struct file_message **out)
             break_off(file, rc);
         if (rc <= 0)
             return rc;
+        file->unpacked_cut += record.value.len + 1;
         if (!record.value.ptr)
             continue;
         bool wanted = count_record(file, &record);
         if (file->err_code != 0)
             return file->err_code;
-        if (!wanted)
+        if (!wanted) {
+            if (!file->messages)
+                file->bytes_taken = input_at(file);
             continue;
+        }
         *out = message_open(file, &record);
         if (!*out)
             break_off(file, -ENOMEM);
@@ -242,12 +259,10 @@ static void on_read(uv_work_t *work, int status)
         advance(file);
         return;
     }
-    if (file->bytes) {
-        uint64_t fed = file_bytes_consumed(file->bytes);
-        count(file, "input_bytes", fed - file->bytes_fed);
-        file->bytes_fed = fed;
-    }
+    if (file->bytes)
+        file->bytes_read = file_bytes_consumed(file->bytes);
     if (file->got > 0) {
+        file->unpacked_read += (uint64_t)file->got;
         int rc = file_records_feed(file->records, file->chunk, (size_t)file->got);
         if (rc != 0)
             break_off(file, rc);
@@ -282,7 +297,8 @@ static void next_file(struct file_source *file)
     if (file->at < file->corpus.n) {
         file->at++;
         file->file_ended = false;
-        file->bytes_fed = 0;
+        file->bytes_before += file->bytes_read;
+        file->bytes_read = file->unpacked_read = file->unpacked_cut = 0;
         file_records_begin(file->records);
     }
     if (file->at < file->corpus.n || file->told_end)
@@ -339,7 +355,12 @@ static void advance(struct file_source *file)
 
 static void on_later(uv_timer_t *timer)
 {
-    advance(timer->data);
+    struct file_source *file = timer->data;
+    if (file->bytes_taken > file->bytes_told && !file->closing) {
+        count(file, "input_bytes", file->bytes_taken - file->bytes_told);
+        file->bytes_told = file->bytes_taken;
+    }
+    advance(file);
 }
 
 static int read_shard(struct file_source *file, const char *text, char *err, size_t err_size)
@@ -419,8 +440,11 @@ static void file_request(struct source *source, size_t n, size_t n_bytes)
 static void file_take(struct source *source, struct message *message)
 {
     struct file_source *file = (struct file_source *)source;
+    uint64_t at = ((struct file_message *)message)->input_at;
     message_close(file, (struct file_message *)message);
-    if (file->err_code != 0 && !file->messages && !file->closing)
+    if (at > file->bytes_taken)
+        file->bytes_taken = at;
+    if (!file->closing)
         uv_timer_start(&file->later, on_later, 0, 0);
 }
 

@@ -233,6 +233,8 @@ static void plain_lines_and_folders(void **state)
     ids = read_file("tree.npy.ids.jsonl", NULL);
     assert_string_equal(ids, "\"b.txt\"\n\"sub/a.txt\"\n");
     free(ids);
+    expect_run("@tree -o @tree/sub/out.npy", 78);
+    assert_non_null(strstr(last_err, "would become a part of it"));
     expect_run("@tree -o @tree.lines.npy --file-format lines", 0);
     ids = read_file("tree.lines.npy.ids.jsonl", NULL);
     assert_string_equal(ids, "\"b.txt:1\"\n\"sub/a.txt:1\"\n\"sub/a.txt:2\"\n");

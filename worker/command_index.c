@@ -7,6 +7,7 @@
  *          can do (batches, dead letters, drain) is the same here.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,23 @@ static bool ends_with(const char *name, const char *end)
     return n >= len && strcmp(name + n - len, end) == 0;
 }
 
+/* A file that is written into the folder that is read would be found in it the next time. */
+static bool is_inside(const char *output, const char *corpus)
+{
+    struct stat about;
+    char folder[4200], real_folder[PATH_MAX], real_corpus[PATH_MAX];
+    const char *slash = strrchr(output, '/');
+    if (stat(corpus, &about) != 0 || !S_ISDIR(about.st_mode))
+        return false;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - output) + 1 : 1,
+             slash ? output : ".");
+    if (!realpath(folder, real_folder) || !realpath(corpus, real_corpus))
+        return false;
+    size_t len = strlen(real_corpus);
+    return strncmp(real_folder, real_corpus, len) == 0 &&
+           (real_folder[len] == '/' || real_folder[len] == '\0' || len == 1);
+}
+
 /* What the vectors depend on. */
 static int begin(const struct settings *settings, const struct model_info *model,
                  struct pipeline_options *options, char *err, size_t err_size)
@@ -68,6 +86,13 @@ static int begin(const struct settings *settings, const struct model_info *model
     if (!path || !*path || !output || !*output) {
         snprintf(err, err_size, "expected a corpus and an output: embedmill index CORPUS -o OUT");
         return COMMAND_USAGE;
+    }
+    if (is_inside(output, path)) {
+        snprintf(err, err_size,
+                 "%s lies in the folder %s and would become a part of it: write it "
+                 "elsewhere",
+                 output, path);
+        return COMMAND_CONFIG;
     }
     bool is_json = file_holds_json(path, format);
     if (options->decode.format == INPUT_AUTO)
