@@ -13,6 +13,7 @@ struct carrier {
     struct record record; /* first member */
     struct carrier *next; /* when free */
     struct part part;
+    size_t size; /* of the value: the origin may be gone when it is published */
     struct arena arena;
 };
 
@@ -93,8 +94,9 @@ static struct record *load(struct pump *pump, struct message *message)
     else if (pump->options.shape && pump->options.shape(pump->options.shape_ctx, message,
                                                         &carrier->record, &carrier->arena) != 0)
         return NULL;
+    carrier->size = message->value.len;
     pump->n_inflight++;
-    pump->bytes_inflight += message->value.len;
+    pump->bytes_inflight += carrier->size;
     return &carrier->record;
 }
 
@@ -152,7 +154,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
     else
         pump->stats.texts = ++pump->stats.messages;
     pump->n_inflight--;
-    pump->bytes_inflight -= record->origin->value.len;
+    pump->bytes_inflight -= carrier->size;
     pump->stats.inflight_texts = pump->n_inflight;
     if (how == PUBLISHED && !pump->source_failed)
         pump->source->ops->ack(pump->source, record->origin);
