@@ -5,18 +5,21 @@
 
 #include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/file.h"
 #include "connectors/redis.h"
 #include "connectors/stdio.h"
 
 const struct source_ops *const all_sources[] = {
     &redis_source_ops,
     &stdin_source,
+    &file_source,
     NULL,
 };
 
 const struct sink_ops *const all_sinks[] = {
     &redis_sink_ops,
     &stdout_sink,
+    &file_sink,
     NULL,
 };
 

@@ -89,4 +89,13 @@ void session_embed(struct session *session, const struct text *texts, size_t n, 
 int session_tokenize(struct session *session, struct text text, int32_t *ids, size_t max_ids,
                      size_t *n_ids, struct embed_result *result);
 
+enum { DOTS_QUERIES = 16 };
+
+/* n <= DOTS_QUERIES vectors [n][dim] side by side, packed [dim][DOTS_QUERIES]; the rest is zero. */
+void model_pack_queries(float *packed, const float *queries, size_t n, size_t dim);
+/* out [n_rows][DOTS_QUERIES] = dot products of rows [n_rows][dim] with packed ones, by the model's
+ * kernel table. For search: every row costs the same, and is read once for all queries. */
+void model_dots(const struct model *model, float *out, const float *rows, size_t n_rows,
+                const float *packed, size_t dim);
+
 #endif

@@ -36,10 +36,17 @@ struct worker {
     struct model *model;
     struct pipeline *pipeline;
     struct progress *progress;
-    struct monitor *monitor; /* NULL for a filter */
+    struct monitor *monitor; /* NULL for work that has an end */
+    struct progress_input input; /* of a source that knows its size */
+    uint64_t opened_ms;
     enum pipeline_end how;
     int signal; /* that asked to stop; 0: none yet */
 };
+
+static bool has_end(const struct work *work)
+{
+    return work->is_filter || work->finish;
+}
 
 /* Index of the value of an OPTION_CHOICE, in the order of its choices. */
 static int choice(const struct settings *settings, const char *name)
@@ -84,8 +91,8 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
 {
     const struct worker *worker = ctx;
     char position[200], trace[56];
-    if (worker->work->is_filter)
-        return; /* the sink tells of each line, in order */
+    if (has_end(worker->work))
+        return; /* the sink tells of each, in order */
     metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
     snprintf(position, sizeof position, "%.*s", (int)message->position.len,
              message->position.ptr ? message->position.ptr : "");
@@ -98,11 +105,6 @@ static void on_lag(void *ctx, const char *part, int64_t lag)
     metrics_on_lag(monitor_metrics(((const struct worker *)ctx)->monitor), part, lag);
 }
 
-static void on_count(void *ctx, const char *what, uint64_t n)
-{
-    metrics_on_count(monitor_metrics(((const struct worker *)ctx)->monitor), what, n);
-}
-
 static void on_embedded(void *ctx, const struct batch *batch)
 {
     metrics_on_embedded(monitor_metrics(((const struct worker *)ctx)->monitor), batch);
@@ -111,6 +113,17 @@ static void on_embedded(void *ctx, const struct batch *batch)
 static void on_published(void *ctx, const struct entry *entry)
 {
     metrics_on_published(monitor_metrics(((const struct worker *)ctx)->monitor), entry);
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct worker *worker = ctx;
+    if (strcmp(what, "input_bytes") == 0)
+        worker->input.done += n;
+    else if (strcmp(what, "input_bytes_total") == 0)
+        worker->input.total += n;
+    else if (worker->monitor)
+        metrics_on_count(monitor_metrics(worker->monitor), what, n);
 }
 
 static void close_signals(struct worker *worker)
@@ -224,7 +237,7 @@ static int open_monitor(struct worker *worker)
 {
     const char *listen = settings_text(worker->settings, "metrics.listen");
     char err[400];
-    if (worker->work->is_filter)
+    if (has_end(worker->work))
         return COMMAND_OK;
     int rc = monitor_open(&worker->monitor, &worker->loop, listen, model_info(worker->model), err,
                           sizeof err);
@@ -263,8 +276,10 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
                    .max_texts = (size_t)settings_number(settings, "max_texts"),
                    .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
         .output_format = (enum output_format)choice(settings, "output_format"),
+        .dtype = (enum output_dtype)choice(settings, "dtype"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
+        .on_count = on_count,
     };
 }
 
@@ -274,12 +289,18 @@ static int open_pipeline(struct worker *worker)
     struct pipeline_options options = pipeline_options(settings);
     if (worker->monitor) {
         options.on_lag = on_lag;
-        options.on_count = on_count;
         options.on_embedded = on_embedded;
         options.on_published = on_published;
     }
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     char err[600] = "";
+    if (worker->work->begin) {
+        int code =
+            worker->work->begin(settings, model_info(worker->model), &options, err, sizeof err);
+        if (code != COMMAND_OK)
+            return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
+    }
+    worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
     if (rc == 0) {
@@ -292,9 +313,9 @@ static int open_pipeline(struct worker *worker)
     log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
     if (rc == -ENOMEM || rc == -EAGAIN)
         return COMMAND_INTERNAL;
-    return rc == -EINVAL             ? COMMAND_CONFIG
-           : worker->work->is_filter ? COMMAND_IO
-                                     : COMMAND_UNAVAILABLE;
+    return rc == -EINVAL           ? COMMAND_CONFIG
+           : has_end(worker->work) ? COMMAND_IO
+                                   : COMMAND_UNAVAILABLE;
 }
 
 /* A filter whose reader has left ("| head") has nothing to say about it. */
@@ -312,7 +333,7 @@ static int tell_end(const struct worker *worker)
     case PIPELINE_FAILED:
         if (!is_filter || !stdout_is_closed())
             log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
-        return is_filter ? COMMAND_IO : COMMAND_UNAVAILABLE;
+        return has_end(worker->work) ? COMMAND_IO : COMMAND_UNAVAILABLE;
     case PIPELINE_DEADLINE:
         log_event(LOG_WARN,
                   is_filter ? "drain_timeout passed: the rest was not embedded"
@@ -322,10 +343,13 @@ static int tell_end(const struct worker *worker)
     case PIPELINE_DRAINED:
         break;
     }
-    if (!is_filter)
+    if (!has_end(worker->work))
         return COMMAND_OK;
     if (worker->signal != 0)
         return 128 + worker->signal;
+    if (worker->work->finish)
+        return worker->work->finish(worker->settings, stats,
+                                    (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
     if (stats->dead_letters == 0)
         return COMMAND_OK;
     log_event(LOG_WARN, "some lines were not embedded; each is told of above",
@@ -341,6 +365,7 @@ static int open_progress(struct worker *worker)
         .status_line = when != 2 && log_is_terminal() && !mixes,
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
+        .input = &worker->input,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));

@@ -18,6 +18,10 @@ static const char usage[] =
     "  doctor    the same, and brokers, permissions, a test embedding\n"
     "  top       what workers do, refreshed on the terminal\n"
     "  probe     is a worker ready? For health checks\n"
+    "  index     a file or a folder of texts to a file of embeddings; goes on where it stopped\n"
+    "  search    the texts of such a file that are nearest to a query\n"
+    "  push      a file or a folder of texts into a message queue\n"
+    "  pull      embeddings out of a message queue into a file\n"
     "  version   what this program is and was built with\n"
     "\n"
     "embedmill COMMAND --help lists the options of a command.\n";
@@ -63,6 +67,14 @@ int main(int argc, char **argv)
         return finish(command_top(argc - 2, argv + 2));
     if (strcmp(command, "probe") == 0)
         return finish(command_probe(argc - 2, argv + 2));
+    if (strcmp(command, "index") == 0)
+        return finish(command_index(argc - 2, argv + 2, leave));
+    if (strcmp(command, "search") == 0)
+        return finish(command_search(argc - 2, argv + 2));
+    if (strcmp(command, "push") == 0)
+        return finish(command_push(argc - 2, argv + 2, leave));
+    if (strcmp(command, "pull") == 0)
+        return finish(command_pull(argc - 2, argv + 2, leave));
     if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0)
         return finish(command_version(argc - 2, argv + 2));
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 ||

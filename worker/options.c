@@ -40,6 +40,9 @@ static const struct option core_table[] = {
      "What messages hold; auto looks at each."},
     {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json", 0, 0, "FORMAT",
      "How embeddings are written."},
+    {"dtype", OPTION_CHOICE, "f4", "f4|f2|i1|b1", 0, 0, "TYPE",
+     "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
+     "signs as bits."},
     {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
      "Inference threads; 0: as many as this process may use CPUs."},
     {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon|neon-i8mm", 0, 0, "NAME",

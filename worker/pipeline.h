@@ -46,6 +46,7 @@ struct pipeline_options {
     struct session_options session;
     struct decode_options decode;
     enum output_format output_format;
+    enum output_dtype dtype;
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
