@@ -94,6 +94,10 @@ struct kernels {
     void (*dots)(float *out, const float *rows, size_t n, const float *queries, size_t k);
     /* x [k] to unit length (all zeros stay) */
     void (*unit)(float *x, size_t k);
+
+    /* `rounds` turns of a loop of nothing but the multiply-adds of this table's matmul, operands in
+     * registers: the ceiling matmul is measured against. Returns how many it did. May be NULL. */
+    uint64_t (*peak)(uint64_t rounds);
 };
 
 extern const struct kernels kernels_generic;

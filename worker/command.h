@@ -13,7 +13,7 @@
 enum command_exit {
     COMMAND_OK = 0,
     COMMAND_USAGE = 64,       /* a wrong command or flag, or a wrong value of a flag */
-    COMMAND_DATA = 65,        /* embed, index: some inputs could not be embedded */
+    COMMAND_DATA = 65,        /* some inputs could not be embedded; stderr says which */
     COMMAND_NO_MODEL = 66,    /* model missing, unreadable or corrupt */
     COMMAND_UNAVAILABLE = 69, /* a broker refuses for good */
     COMMAND_INTERNAL = 70,    /* out of memory, no threads */
@@ -36,6 +36,7 @@ int command_index(int argc, char **argv, void (*leave)(int code));
 int command_search(int argc, char **argv);
 int command_push(int argc, char **argv, void (*leave)(int code));
 int command_pull(int argc, char **argv, void (*leave)(int code));
+int command_bench(int argc, char **argv);
 int command_version(int argc, char **argv);
 
 #endif
