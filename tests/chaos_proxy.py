@@ -105,36 +105,38 @@ class ChaosProxy:
             return
         pair = (writer, far_writer)
         self.pairs.add(pair)
-        try:
-            await asyncio.gather(self.pump(reader, far_writer, None),
-                                 self.pump(far_reader, writer, pair), return_exceptions=True)
+        up, down = asyncio.Queue(64), asyncio.Queue(64)
+        senders = [asyncio.ensure_future(self.send(up, far_writer, None)),
+                   asyncio.ensure_future(self.send(down, writer, pair))]
+        receivers = [asyncio.ensure_future(self.receive(reader, up)),
+                     asyncio.ensure_future(self.receive(far_reader, down))]
+        try: # until either way ends
+            await asyncio.wait(senders, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for task in senders + receivers:
+                task.cancel()
+            await asyncio.gather(*senders, *receivers, return_exceptions=True)
             self.pairs.discard(pair)
             for end in pair:
-                end.transport.abort()
+                end.close()
 
-    async def pump(self, reader, writer, pair):
-        """pair: given for the way to the client, which can be cut."""
-        queue = asyncio.Queue(64)
-        sender = asyncio.ensure_future(self.send(queue, writer, pair))
-        try:
-            data = b"more"
-            while data:
+    async def receive(self, reader, queue):
+        data = b"more"
+        while data:
+            try:
                 data = await reader.read(65536)
-                await queue.put((time.monotonic() + self.latency, data))
-            await sender
-        finally:
-            sender.cancel()
+            except OSError:
+                data = b""
+            await queue.put((time.monotonic() + self.latency, data))
 
     async def send(self, queue, writer, pair):
-        while True:
+        """pair: given for the way to the client, which can be cut."""
+        data = b"more"
+        while data:
             due, data = await queue.get()
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             while self.held:
                 await asyncio.sleep(0.02)
-            if not data:
-                writer.write_eof()
-                return
             if pair and self.left is not None:
                 data, self.left = data[:self.left], self.left - len(data)
             writer.write(data)
