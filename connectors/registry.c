@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "connectors/connector.h"
+#include "connectors/letters.h"
 #include "connectors/redis.h"
+#include "connectors/redis_letters.h"
 #include "connectors/stdio.h"
 
 const struct source_ops *const all_sources[] = {
@@ -16,6 +18,11 @@ const struct source_ops *const all_sources[] = {
 const struct sink_ops *const all_sinks[] = {
     &redis_sink_ops,
     &stdout_sink,
+    NULL,
+};
+
+static const struct letters_ops *const all_letters[] = {
+    &redis_letters,
     NULL,
 };
 
@@ -32,5 +39,13 @@ const struct sink_ops *sink_find(const char *name)
     for (size_t i = 0; all_sinks[i]; i++)
         if (strcmp(all_sinks[i]->name, name) == 0)
             return all_sinks[i];
+    return NULL;
+}
+
+const struct letters_ops *letters_find(const char *sink)
+{
+    for (size_t i = 0; all_letters[i]; i++)
+        if (strcmp(all_letters[i]->name, sink) == 0)
+            return all_letters[i];
     return NULL;
 }

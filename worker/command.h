@@ -1,7 +1,7 @@
 /*
  * command.h: the subcommands and their exit codes.
  *
- * Owns:    what `embedmill run`, `embed` and `version` do, from argv to exit code.
+ * Owns:    what `embedmill run`, `embed`, `dlq` and `version` do, from argv to exit code.
  * Refuses: exit() itself: main.c alone leaves the process.
  * Threads: the main thread, which is the loop thread.
  */
@@ -29,5 +29,6 @@ enum command_exit {
 int command_run(int argc, char **argv, void (*leave)(int code));
 int command_embed(int argc, char **argv, void (*leave)(int code));
 int command_version(int argc, char **argv);
+int command_dlq(int argc, char **argv);
 
 #endif

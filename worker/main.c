@@ -14,6 +14,7 @@ static const char usage[] =
     "\n"
     "  run       the worker: texts from a message queue, embeddings to a message queue\n"
     "  embed     texts on standard input, embeddings on standard output; needs no broker\n"
+    "  dlq       dead letters: list them, put them back on the input\n"
     "  version   what this program is and was built with\n"
     "\n"
     "embedmill COMMAND --help lists the options of a command.\n";
@@ -51,6 +52,8 @@ int main(int argc, char **argv)
         return finish(command_run(argc - 2, argv + 2, leave));
     if (strcmp(command, "embed") == 0)
         return finish(command_embed(argc - 2, argv + 2, leave));
+    if (strcmp(command, "dlq") == 0)
+        return finish(command_dlq(argc - 2, argv + 2));
     if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0)
         return finish(command_version(argc - 2, argv + 2));
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0 ||
