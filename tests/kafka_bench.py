@@ -178,6 +178,16 @@ class Bench:
         self.workers.append(worker)
         return worker
 
+    def dlq(self, *words):
+        run = subprocess.run(
+            [self.binary, "dlq", words[0], "--source", "kafka", "--sink", "kafka",
+             "--kafka-brokers", self.addresses["BOOTSTRAP"], "--kafka-topic", self.topic("in"),
+             "--kafka-output-topic", self.topic("out"),
+             "--kafka-dead-letter-topic", self.topic("dlq"), *words[1:]],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
     def log_file(self, number):
         return os.path.join(self.folder, f"log-{self.name}-{number}")
 
