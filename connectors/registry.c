@@ -4,17 +4,20 @@
 #include <string.h>
 
 #include "connectors/connector.h"
+#include "connectors/kafka.h"
 #include "connectors/redis.h"
 #include "connectors/stdio.h"
 
 const struct source_ops *const all_sources[] = {
     &redis_source_ops,
+    &kafka_source_ops,
     &stdin_source,
     NULL,
 };
 
 const struct sink_ops *const all_sinks[] = {
     &redis_sink_ops,
+    &kafka_sink_ops,
     &stdout_sink,
     NULL,
 };
