@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "connectors/connector.h"
+#include "connectors/kafka.h"
+#include "connectors/kafka_letters.h"
 #include "connectors/letters.h"
 #include "connectors/redis.h"
 #include "connectors/redis_letters.h"
@@ -11,18 +13,21 @@
 
 const struct source_ops *const all_sources[] = {
     &redis_source_ops,
+    &kafka_source_ops,
     &stdin_source,
     NULL,
 };
 
 const struct sink_ops *const all_sinks[] = {
     &redis_sink_ops,
+    &kafka_sink_ops,
     &stdout_sink,
     NULL,
 };
 
 static const struct letters_ops *const all_letters[] = {
     &redis_letters,
+    &kafka_letters,
     NULL,
 };
 

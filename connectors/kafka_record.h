@@ -1,0 +1,30 @@
+/*
+ * kafka_record.h: a record of the contract as a message of Kafka.
+ *
+ * Owns:    topic, key, value, headers and timestamp of what is produced.
+ * Refuses: when it is produced and what becomes of it.
+ * Threads: any one thread; the record is only read.
+ */
+#ifndef KAFKA_RECORD_H
+#define KAFKA_RECORD_H
+
+#include <librdkafka/rdkafka.h>
+#include <stdbool.h>
+
+#include "connectors/connector.h"
+#include "connectors/kafka.h"
+
+/* Whether a header is one that a dead letter adds. */
+bool kafka_record_is_ours(struct bytes name);
+/* What a record goes to, for messages too. */
+const char *kafka_record_topic(const struct kafka_config *config, const struct record *record);
+/*
+ * Hand a copy of it to the library; opaque comes back with the delivery report. plain_time: let the
+ * broker's clock or ours stamp it, because the topic refuses the input's. The library's own codes:
+ * _QUEUE_FULL, MSG_SIZE_TOO_LARGE, ...
+ */
+rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_config *config,
+                                         const struct record *record, bool plain_time,
+                                         void *opaque);
+
+#endif
