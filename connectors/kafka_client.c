@@ -118,18 +118,29 @@ static void on_ending(uv_timer_t *timer)
     uv_close((uv_handle_t *)&client->ending, on_handle_closed);
 }
 
-void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
-                        void (*closed)(void *ctx), void *ctx)
+static void close_handles(struct kafka_client *client, uint64_t deadline_ms,
+                          void (*closed)(void *ctx), void *ctx)
 {
-    uv_thread_t thread;
     client->closed = closed;
     client->closed_ctx = ctx;
     client->end_by_ms = uv_now(client->loop) + deadline_ms;
     uv_close((uv_handle_t *)&client->poll, on_handle_closed);
     uv_close((uv_handle_t *)&client->tick, on_handle_closed);
+    uv_timer_start(&client->ending, on_ending, ENDING_MS, ENDING_MS);
+}
+
+void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
+                        void (*closed)(void *ctx), void *ctx)
+{
+    uv_thread_t thread;
     if (uv_thread_create(&thread, bury, client->burial) == 0)
         pthread_detach(thread);
     else
         bury(client->burial);
-    uv_timer_start(&client->ending, on_ending, ENDING_MS, ENDING_MS);
+    close_handles(client, deadline_ms, closed, ctx);
+}
+
+void kafka_client_abandon(struct kafka_client *client, void (*closed)(void *ctx), void *ctx)
+{
+    close_handles(client, 0, closed, ctx);
 }

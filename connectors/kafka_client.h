@@ -48,5 +48,7 @@ void kafka_client_watch(struct kafka_client *client, rd_kafka_queue_t *queue);
  */
 void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
                         void (*closed)(void *ctx), void *ctx);
+/* The same, but the handle is left as it is: a thread hangs in it. */
+void kafka_client_abandon(struct kafka_client *client, void (*closed)(void *ctx), void *ctx);
 
 #endif

@@ -103,3 +103,47 @@ rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_conf
         rd_kafka_headers_destroy(headers);
     return err;
 }
+
+enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+        return REFUSAL_TOO_LARGE;
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+        return REFUSAL_TIME;
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+    case RD_KAFKA_RESP_ERR__FATAL:
+    case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
+    case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
+        return REFUSAL_NONE;
+    default:
+        return REFUSAL_TOPIC;
+    }
+}
+
+/* Why a topic refuses, and what to do about it. */
+static const char *advice_for(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+        return "create the topic, or name another";
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        return "allow this user to write to it";
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+        return "a compacted topic takes records with a key only";
+    default:
+        return "see the broker's log";
+    }
+}
+
+void kafka_record_explain(const struct kafka_config *config, const struct record *record,
+                          rd_kafka_resp_err_t err, char *why, size_t size)
+{
+    snprintf(why, size, "writing to topic %.100s: %.120s (%s); it is tried again",
+             kafka_record_topic(config, record), rd_kafka_err2str(err), advice_for(err));
+}

@@ -27,4 +27,16 @@ rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_conf
                                          const struct record *record, bool plain_time,
                                          void *opaque);
 
+/* What a refusal of one record means. */
+enum kafka_refusal {
+    REFUSAL_TOO_LARGE, /* alone or with those sent together with it */
+    REFUSAL_TIME,      /* try with plain_time */
+    REFUSAL_NONE,      /* it was given up for the sake of others */
+    REFUSAL_TOPIC,     /* of the topic: nothing can be written before somebody mends it */
+};
+enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err);
+/* The sentence for a REFUSAL_TOPIC. */
+void kafka_record_explain(const struct kafka_config *config, const struct record *record,
+                          rd_kafka_resp_err_t err, char *why, size_t size);
+
 #endif

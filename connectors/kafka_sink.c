@@ -18,6 +18,7 @@
 #include "connectors/kafka.h"
 #include "connectors/kafka_client.h"
 #include "connectors/kafka_record.h"
+#include "connectors/kafka_transactions.h"
 
 #define BROKERS 1u
 #define WRITE   2u
@@ -144,49 +145,24 @@ static void slot_done(struct slot *slot, enum published how)
     sink->base.events->on_published(sink->base.ctx, record, how);
 }
 
-/* Why a topic refuses, and what to do about it. */
-static const char *advice_for(rd_kafka_resp_err_t err)
-{
-    switch (err) {
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-        return "create the topic, or name another";
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-        return "allow this user to write to it";
-    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
-        return "a compacted topic takes records with a key only";
-    default:
-        return "see the broker's log";
-    }
-}
-
 static void slot_refused(struct slot *slot, rd_kafka_resp_err_t err)
 {
     struct kafka_sink *sink = slot->sink;
+    enum kafka_refusal refusal = kafka_record_refusal(err);
     char why[400];
-    if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
-        err == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE ||
-        err == RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE) {
-        if (slot->alone)
-            slot_done(slot, PUBLISH_TOO_LARGE);
-        else
-            slot->alone = true;
-        return;
-    }
-    if (err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP && !slot->plain_time) {
+    if (refusal == REFUSAL_TOO_LARGE && slot->alone) {
+        slot_done(slot, PUBLISH_TOO_LARGE);
+    } else if (refusal == REFUSAL_TOO_LARGE) {
+        slot->alone = true;
+    } else if (refusal == REFUSAL_TIME && !slot->plain_time) {
         slot->plain_time = true;
-        return;
+    } else {
+        if (refusal != REFUSAL_NONE) {
+            kafka_record_explain(&sink->config, slot->record, err, why, sizeof why);
+            health_wait(&sink->health, WRITE, why);
+        }
+        sink_pause(sink);
     }
-    if (err != RD_KAFKA_RESP_ERR__FATAL && err != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
-        err != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT) {
-        snprintf(why, sizeof why, "writing to topic %.100s: %.120s (%s); it is tried again",
-                 kafka_record_topic(&sink->config, slot->record), rd_kafka_err2str(err),
-                 advice_for(err));
-        health_wait(&sink->health, WRITE, why);
-    }
-    sink_pause(sink);
 }
 
 static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void *opaque)
@@ -375,12 +351,14 @@ static int kafka_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
                            struct source *peer, const struct sink_events *events, void *ctx,
                            char *err, size_t err_size)
 {
+    const char *delivery = settings_text(settings, "delivery");
+    if (strcmp(delivery, "exactly-once") == 0)
+        return kafka_transactions_open(out, loop, settings, peer, events, ctx, err, err_size);
     struct kafka_sink *sink = calloc(1, sizeof *sink);
     if (!sink) {
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    (void)peer;
     sink->base = (struct sink){.ops = &kafka_sink_ops, .events = events, .ctx = ctx};
     sink->base.layout = SINK_PER_MESSAGE;
     sink->loop = loop;

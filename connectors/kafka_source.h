@@ -109,6 +109,7 @@ void kafka_group_close(struct kafka_source *source);
 /* ---- kafka_source.c, for the sink that commits for us */
 
 struct kafka_part *kafka_source_part(const struct message *message);
+int64_t kafka_source_offset(const struct message *message);
 /* Takes: it is done, and that is committed already. */
 void kafka_source_finish(struct message *message);
 /* A message of a part is gone; the part too when it was the last of one that is not ours. */

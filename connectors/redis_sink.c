@@ -398,6 +398,14 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
         if (redis_url_same(&source->config.url, &sink->config.output_url))
             sink->peer = source;
     }
+    if (!sink->peer && settings_find(settings, "delivery") &&
+        strcmp(settings_text(settings, "delivery"), "exactly-once") == 0) {
+        snprintf(err, err_size,
+                 "delivery is exactly-once, which goes from Redis to Redis only with both on one "
+                 "server and database under one URL, or take delivery at-least-once");
+        rc = -EINVAL;
+        goto fail;
+    }
     sink->base.layout =
         sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE : SINK_PER_TEXT;
     struct redis_link_options options = {&sink->config.output_url,

@@ -39,13 +39,13 @@ static const char *brokers_of(const struct kafka_rig *rig)
     return rd_kafka_mock_cluster_bootstraps(rig->cluster);
 }
 
-void kafka_rig_open(struct kafka_rig *rig)
+void kafka_rig_open(struct kafka_rig *rig, int n_brokers)
 {
     memset(rig, 0, sizeof *rig);
     uv_loop_init(&rig->loop);
     uv_timer_init(&rig->loop, &rig->tick);
     rd_kafka_t *host = client_open("127.0.0.1:1", RD_KAFKA_PRODUCER, "");
-    rig->cluster = rd_kafka_mock_cluster_new(host, 1);
+    rig->cluster = rd_kafka_mock_cluster_new(host, n_brokers);
     assert_non_null(rig->cluster);
     rig->feeder = client_open(brokers_of(rig), RD_KAFKA_PRODUCER, "");
 }
@@ -182,8 +182,11 @@ static void note_state(struct kafka_post *post, enum link_state state, const cha
         print_message("  %s: %s\n", state == LINK_UP ? "up" : "wait", why);
     post->n_ups += state == LINK_UP;
     post->n_waits += state == LINK_WAIT;
-    if (state == LINK_WAIT)
+    if (state == LINK_WAIT) {
+        size_t used = strlen(post->whys);
         snprintf(post->why, sizeof post->why, "%s", why);
+        snprintf(post->whys + used, sizeof post->whys - used, "%s\n", why);
+    }
 }
 
 static void on_source_state(void *ctx, enum link_state state, const char *why)

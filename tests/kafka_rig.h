@@ -37,8 +37,9 @@ struct kafka_post {
     size_t n_published, n_acked_too, n_not_ours, n_too_large, n_under_way;
     size_t n_ups, n_waits, n_failed, n_rebalances, n_late;
     enum link_state source_state, sink_state;
-    char why[512]; /* of the last wait or failure */
-    int64_t lag;   /* the last told of "in/0" */
+    char why[512];   /* of the last wait or failure */
+    char whys[8192]; /* of all, as far as they fit */
+    int64_t lag;     /* the last told of "in/0" */
     bool source_closed, sink_closed;
 };
 
@@ -49,7 +50,7 @@ struct kafka_found {
     int64_t timestamp, offset;
 };
 
-void kafka_rig_open(struct kafka_rig *rig);
+void kafka_rig_open(struct kafka_rig *rig, int n_brokers);
 void kafka_rig_close(struct kafka_rig *rig);
 /* Produce; value NULL: a tombstone. Headers: a=b. */
 void kafka_rig_feed(struct kafka_rig *rig, const char *topic, const char *key, const char *value);

@@ -23,7 +23,7 @@ static struct kafka_post post;
 
 static void open_topics(void)
 {
-    kafka_rig_open(&rig);
+    kafka_rig_open(&rig, 1);
     rd_kafka_mock_topic_create(rig.cluster, "in", 1, 1);
     rd_kafka_mock_topic_create(rig.cluster, "out", 1, 1);
     rd_kafka_mock_topic_create(rig.cluster, "dlq", 1, 1);
