@@ -18,6 +18,7 @@ import msgpack
 import redis
 
 import kafka_faults
+from chaos_proxy import ChaosProxy
 from kafka_bench import TEXTS, Bench, free_ports, text_row, wait_for
 from kafka_faults import MODES, problems_of, run_faults
 
@@ -151,6 +152,28 @@ def case_topic_later(bench):
     expect_each_once(bench, 20, vectors)
 
 
+def case_broker_later(bench):
+    """A cluster that refuses at start, and later falls silent, is waited for."""
+    bench.make_topics(1)
+    vectors = bench.reference()
+    bench.send_texts(0, 10)
+    port = int(bench.addresses["BOOTSTRAP_PROXIED"].split(":")[1])
+    with ChaosProxy(port, bench.port + 5) as proxy:
+        proxy.refuse()
+        worker = bench.start_worker(addresses=bench.addresses["BOOTSTRAP_PROXIED"])
+        wait_for("it says so", lambda: "source waits" in bench.log(), 30)
+        proxy.heal()
+        bench.wait_lag_0()
+        proxy.hold()
+        bench.send_texts(10, 10)
+        time.sleep(5) # longer than its session
+        proxy.heal()
+        bench.wait_lag_0()
+        bench.stop(worker)
+    row = bench.tally(bench.read(), 20, vectors)
+    assert not row["lost"] and not row["wrong"], row
+
+
 def case_drains(bench):
     """Five workers one after the other, each told to stop at some moment of its work."""
     bench.make_topics(2)
@@ -268,7 +291,7 @@ def main():
     cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
     passed = failed = 0
     with Bench(binary) as bench:
-        bench.start_kafka("--ssl", "--sasl")
+        bench.start_kafka("--ssl", "--sasl", "--proxy", str(bench.port + 6))
         for name, case in cases.items():
             if only and name not in only:
                 continue
