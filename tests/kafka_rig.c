@@ -10,6 +10,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+void c11_threads_use(void); /* c11_threads.c */
+
 /* A record with everything it points to. */
 struct parcel {
     struct record record;
@@ -42,6 +44,7 @@ static const char *brokers_of(const struct kafka_rig *rig)
 void kafka_rig_open(struct kafka_rig *rig, int n_brokers)
 {
     memset(rig, 0, sizeof *rig);
+    c11_threads_use();
     uv_loop_init(&rig->loop);
     uv_timer_init(&rig->loop, &rig->tick);
     rd_kafka_t *host = client_open("127.0.0.1:1", RD_KAFKA_PRODUCER, "");
