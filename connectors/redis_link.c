@@ -85,7 +85,7 @@ void redis_link_lost(struct redis_link *link, const char *why)
     redis_link_detach(link);
     if (link->phase != PHASE_WAIT) /* a callback closed us */
         return;
-    uv_timer_start(&link->timer, on_wait_over, redis_backoff_next(&link->backoff), 0);
+    uv_timer_start(&link->timer, on_wait_over, backoff_next(&link->backoff), 0);
     link->events->on_lost(link->ctx, text);
 }
 

@@ -8,8 +8,8 @@
 #ifndef REDIS_LINK_PARTS_H
 #define REDIS_LINK_PARTS_H
 
+#include "connectors/health.h"
 #include "connectors/redis_link.h"
-#include "connectors/redis_state.h"
 #include "connectors/redis_tls.h"
 #include "connectors/redis_wire.h"
 
@@ -61,7 +61,7 @@ struct redis_link {
     enum link_phase phase;
     uv_timer_t timer, settle_timer;
     size_t n_handles; /* the timers' and those of all connections not yet closed */
-    struct redis_backoff backoff;
+    struct backoff backoff;
     bool proven;  /* a command did its work since it was ready */
     bool settled; /* ready for a while, and answering */
     bool flaky;   /* the connection before this one was lost before it had settled */

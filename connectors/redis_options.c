@@ -10,11 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "connectors/redis.h"
+#include "connectors/worker_name.h"
 
 const struct option redis_options[] = {
     {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
@@ -212,61 +210,14 @@ void redis_config_clear(struct redis_config *config)
     *config = (struct redis_config){0};
 }
 
-/* FNV-1a: numbers are counted per stream and group. */
-static uint64_t hash_text(uint64_t hash, const char *text)
-{
-    for (const char *p = text;; p++) {
-        hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
-        if (!*p)
-            return hash;
-    }
-}
-
-/* An abstract socket is a lock the kernel drops with the process, whatever ends it. */
-static int hold_number(uint64_t hash, unsigned number)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -errno;
-    int len = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
-                       "embedmill/redis/%016llx/%u", (unsigned long long)hash, number);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
-    if (bind(fd, (const struct sockaddr *)&address, size) == 0)
-        return fd;
-    int rc = -errno;
-    close(fd);
-    return rc;
-}
-
 int redis_consumer_name(const struct redis_config *config, char **out, int *lock)
 {
-    char host[256] = "worker", name[300];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    unsigned number = 0;
-    int fd = -EADDRINUSE;
+    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
+    const char *const purpose[] = {config->stream, config->group};
 
     *lock = -1;
-    if (config->consumer) {
-        *out = strdup(config->consumer);
-        return *out ? 0 : -ENOMEM;
-    }
-    gethostname(host, sizeof(host) - 1);
-    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
-    hash = hash_text(hash_text(hash, config->stream), config->group);
-    while (fd == -EADDRINUSE && number < 10000)
-        fd = hold_number(hash, ++number);
-    if (fd < 0)
-        snprintf(name, sizeof(name), "%s-p%ld", host, (long)getpid());
-    else
-        snprintf(name, sizeof(name), "%s-%u", host, number);
-    *out = strdup(name);
-    if (!*out) {
-        if (fd >= 0)
-            close(fd);
-        return -ENOMEM;
-    }
-    *lock = fd >= 0 ? fd : -1;
-    return 0;
+    if (!config->consumer)
+        return worker_name_hold("redis", purpose, out, lock);
+    *out = strdup(config->consumer);
+    return *out ? 0 : -ENOMEM;
 }

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOMS = ("inference", "connectors", "worker")
-MODULES = ["libuv", "hiredis", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
+MODULES = ["libuv", "hiredis", "rdkafka", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
 
 # Folder of another room that a room must not include, and the headers it may all the same.
 FORBIDDEN_ROOMS = {

@@ -91,6 +91,9 @@ struct buffer {
 };
 void buffer_close(struct buffer *buffer);
 
+/* Append string as one of JSON; bytes that are not UTF-8 become U+FFFD. 0 or -ENOMEM. */
+int codec_json_string(struct bytes string, struct buffer *out);
+
 /*
  * Append one output payload for items [first, first + n) of a request to out.
  * vectors: [n][dim] float32; results: [n]; prompt: the name that was used.

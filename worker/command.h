@@ -38,5 +38,6 @@ int command_push(int argc, char **argv, void (*leave)(int code));
 int command_pull(int argc, char **argv, void (*leave)(int code));
 int command_bench(int argc, char **argv);
 int command_version(int argc, char **argv);
+int command_dlq(int argc, char **argv);
 
 #endif

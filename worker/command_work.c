@@ -36,7 +36,7 @@ struct worker {
     struct model *model;
     struct pipeline *pipeline;
     struct progress *progress;
-    struct monitor *monitor; /* NULL for work that has an end */
+    struct monitor *monitor;     /* NULL for work that has an end */
     struct progress_input input; /* of a source that knows its size */
     uint64_t opened_ms;
     enum pipeline_end how;

@@ -27,6 +27,7 @@ static const struct command commands[] = {
     {"search", command_search, NULL, "the texts of such a file that are nearest to a query"},
     {"push", NULL, command_push, "a file or a folder of texts into a message queue"},
     {"pull", NULL, command_pull, "embeddings out of a message queue into a file"},
+    {"dlq", command_dlq, NULL, "dead letters: list them, put them back on the input"},
     {"check", command_check, NULL, "would `run` start with these options here? No network"},
     {"doctor", command_doctor, NULL, "the same, and brokers, permissions, a test embedding"},
     {"top", command_top, NULL, "what workers do, refreshed on the terminal"},

@@ -78,13 +78,18 @@ static const struct option core_table[] = {
 
 #define N_CORE (sizeof core_table / sizeof core_table[0])
 
+/* Where a value came from. */
+struct given {
+    char *name, *where; /* owned */
+    enum origin origin;
+};
+
 struct options {
     struct settings *settings;
     struct option core[N_CORE];
     const struct option *tables[MAX_TABLES + 1];
-    enum origin *origins; /* [n_options], in the order of options_at */
-    char **wheres;        /* [n_options], owned */
-    size_t n_options;
+    struct given *given; /* [n_given]; what is not there has its default */
+    size_t n_given;
     char source_names[256], sink_names[256];
     char model[4096];
 };
@@ -173,24 +178,14 @@ int options_open(struct options **out, const struct option *const *tables,
     struct options *options = calloc(1, sizeof *options);
     if (!options)
         return -ENOMEM;
-    int rc = -ENOMEM;
     fill_core(options, presets, environment);
     fill_tables(options, tables);
     drop_absent_connectors(options);
-    for (size_t t = 0; options->tables[t]; t++)
-        for (const struct option *option = options->tables[t]; option->name; option++)
-            options->n_options++;
-    options->origins = calloc(options->n_options, sizeof options->origins[0]);
-    options->wheres = calloc(options->n_options, sizeof options->wheres[0]);
-    if (!options->origins || !options->wheres)
-        goto fail;
-    rc = settings_open(&options->settings, options->tables);
+    int rc = settings_open(&options->settings, options->tables);
     if (rc != 0)
-        goto fail;
-    *out = options;
-    return 0;
-fail:
-    options_close(options);
+        options_close(options);
+    else
+        *out = options;
     return rc;
 }
 
@@ -198,10 +193,11 @@ void options_close(struct options *options)
 {
     if (!options)
         return;
-    for (size_t i = 0; options->wheres && i < options->n_options; i++)
-        free(options->wheres[i]);
-    free(options->wheres);
-    free(options->origins);
+    for (size_t i = 0; i < options->n_given; i++) {
+        free(options->given[i].name);
+        free(options->given[i].where);
+    }
+    free(options->given);
     settings_close(options->settings);
     free(options);
 }
@@ -220,27 +216,52 @@ const struct option *options_at(const struct options *options, size_t i)
     return NULL;
 }
 
-static size_t index_of(const struct options *options, const char *name)
+static struct given *find_given(const struct options *options, const char *name)
 {
-    size_t i = 0;
-    for (const struct option *option; (option = options_at(options, i)); i++)
-        if (strcmp(option->name, name) == 0)
-            break;
-    return i;
+    for (size_t i = 0; i < options->n_given; i++)
+        if (strcmp(options->given[i].name, name) == 0)
+            return &options->given[i];
+    return NULL;
 }
 
 enum origin options_origin(const struct options *options, const char *name)
 {
-    size_t i = index_of(options, name);
-    assert(i < options->n_options);
-    return options->origins[i];
+    assert(settings_find(options->settings, name));
+    const struct given *given = find_given(options, name);
+    return given ? given->origin : ORIGIN_DEFAULT;
 }
 
 const char *options_where(const struct options *options, const char *name)
 {
-    size_t i = index_of(options, name);
-    assert(i < options->n_options);
-    return options->wheres[i] ? options->wheres[i] : "default";
+    assert(settings_find(options->settings, name));
+    const struct given *given = find_given(options, name);
+    return given ? given->where : "default";
+}
+
+/* 0 or -ENOMEM. */
+static int remember(struct options *options, const char *name, enum origin origin,
+                    const char *where)
+{
+    struct given *given = find_given(options, name);
+    char *copy = strdup(where);
+    if (!copy)
+        return -ENOMEM;
+    if (given) {
+        free(given->where);
+        given->where = copy;
+        given->origin = origin;
+        return 0;
+    }
+    given = realloc(options->given, (options->n_given + 1) * sizeof *given);
+    if (given)
+        options->given = given;
+    char *name_copy = given ? strdup(name) : NULL;
+    if (!name_copy) {
+        free(copy);
+        return -ENOMEM;
+    }
+    given[options->n_given++] = (struct given){name_copy, copy, origin};
+    return 0;
 }
 
 /* Reads value into a set of its own, so that a weaker origin is checked but changes nothing. */
@@ -261,12 +282,10 @@ int options_set(struct options *options, const char *name, const char *value, en
                 const char *where, char *err, size_t err_size)
 {
     char why[700] = "";
-    size_t i = index_of(options, name);
-    int rc;
-    if (i < options->n_options && options->origins[i] > origin)
-        rc = check_only(options, name, value, why, sizeof why);
-    else
-        rc = settings_set(options->settings, name, value, why, sizeof why);
+    const struct given *given = find_given(options, name);
+    bool is_weaker = given && given->origin > origin;
+    int rc = is_weaker ? check_only(options, name, value, why, sizeof why)
+                       : settings_set(options->settings, name, value, why, sizeof why);
     if (rc != 0) {
         /* A flag or a variable is the name of the option already; a place in a file is not. */
         size_t len = strlen(name);
@@ -275,15 +294,12 @@ int options_set(struct options *options, const char *name, const char *value, en
         snprintf(err, err_size, "%s: %s", where, twice ? why + len + 2 : why);
         return rc;
     }
-    if (options->origins[i] > origin)
+    if (is_weaker)
         return 0;
-    char *copy = strdup(where);
-    if (!copy)
-        return snprintf(err, err_size, "out of memory"), -ENOMEM;
-    free(options->wheres[i]);
-    options->wheres[i] = copy;
-    options->origins[i] = origin;
-    return 0;
+    rc = remember(options, name, origin, where);
+    if (rc != 0)
+        snprintf(err, err_size, "out of memory");
+    return rc;
 }
 
 void options_explain(const struct options *options, const char *name, const char *why, char *err,
@@ -342,6 +358,8 @@ const char *options_nearest(const struct options *options, const char *name)
     size_t least = strlen(wanted) < 5 ? 1 : strlen(wanted) < 9 ? 2 : 3;
     const struct option *option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
+        if (option->type == OPTION_MAP)
+            continue;
         fold(option->name, folded, sizeof folded);
         size_t far = distance(wanted, folded);
         if (far < least || (far == least && !nearest)) {

@@ -116,9 +116,8 @@ static double input_rate(const struct progress *progress)
 static void add_sample(struct progress *progress, uint64_t now)
 {
     struct sample *sample = &progress->samples[progress->n_samples++ % N_SAMPLES];
-    *sample =
-        (struct sample){now, progress->stats->embedded_texts, progress->stats->embedded_tokens,
-                        input_done(progress)};
+    *sample = (struct sample){now, progress->stats->embedded_texts,
+                              progress->stats->embedded_tokens, input_done(progress)};
 }
 
 static void rates(const struct progress *progress, double *texts, double *tokens)
