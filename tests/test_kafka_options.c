@@ -104,7 +104,7 @@ static void variables_and_file(void **state)
     config_print_help(options, NULL, to);
     fclose(to);
     assert_null(strstr(text, "hush"));
-    assert_non_null(strstr(text, "# kafka.sasl.password: ********  # w.yaml:6:15"));
+    assert_non_null(strstr(text, "# kafka.sasl.password: \"********\"  # w.yaml:6:15"));
     assert_non_null(strstr(text, "kafka.linger.ms: \"8\"  # EMBEDMILL_KAFKA_LINGER_MS"));
     assert_non_null(strstr(text, "  -X NAME=VALUE"));
     free(text);

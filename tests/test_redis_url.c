@@ -270,8 +270,7 @@ static void test_backoff(void **state)
         assert_in_range(pause, most / 2, most);
     }
     backoff.attempts = 0;
-    assert_in_range(backoff_next(&backoff), BACKOFF_FIRST_MS / 2,
-                    BACKOFF_FIRST_MS);
+    assert_in_range(backoff_next(&backoff), BACKOFF_FIRST_MS / 2, BACKOFF_FIRST_MS);
 }
 
 static int n_told;

@@ -226,9 +226,16 @@ static struct given *find_given(const struct options *options, const char *name)
 
 enum origin options_origin(const struct options *options, const char *name)
 {
-    assert(settings_find(options->settings, name));
-    const struct given *given = find_given(options, name);
-    return given ? given->origin : ORIGIN_DEFAULT;
+    enum origin origin = ORIGIN_DEFAULT;
+    size_t len = strlen(name);
+    for (size_t i = 0; i < options->n_given; i++) {
+        const struct given *given = &options->given[i];
+        bool is_it = strncmp(given->name, name, len) == 0 &&
+                     (given->name[len] == '\0' || given->name[len] == '.');
+        if (is_it && given->origin > origin)
+            origin = given->origin;
+    }
+    return origin;
 }
 
 const char *options_where(const struct options *options, const char *name)
