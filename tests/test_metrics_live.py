@@ -267,6 +267,11 @@ def check_monitoring(port, address):
                           "monitoring")
     with open(os.path.join(folder, "dashboard.json"), encoding="utf-8") as f:
         panels = json.load(f)["panels"]
+    with open(os.path.join(folder, "..", "..", "..", "docs", "operations.md"),
+              encoding="utf-8") as f:
+        told = set(re.findall(r"`(embedmill_\w+)", f.read()))
+    unknown = {name for name in told if re.sub("_(bucket|sum|count)$", "", name) not in known}
+    assert not unknown and {n for n in known if n.startswith("embedmill_")} <= told, (unknown, told)
     expressions = [t["expr"] for panel in panels for t in panel.get("targets", [])]
     assert len(expressions) > 30
     for expression in expressions:

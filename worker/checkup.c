@@ -48,20 +48,19 @@ static void check_values(struct findings *findings, const struct settings *setti
 static void check_connector(struct findings *findings, const struct settings *settings,
                             const char *side)
 {
-    char err[400], area[64];
+    char err[400];
     const char *name = settings_text(settings, side);
-    snprintf(area, sizeof area, "%s", side);
     if (!name) {
-        findings_add(findings, FINDING_BAD, area, "expected a --%s", side);
+        findings_add(findings, FINDING_BAD, side, "expected a --%s", side);
         return;
     }
     const struct connector_check *check = check_find(name);
     if (!check || !check->settings)
-        findings_add(findings, FINDING_OK, area, "%s", name);
+        findings_add(findings, FINDING_OK, side, "%s", name);
     else if (check->settings(settings, err, sizeof err) != 0)
-        findings_add(findings, FINDING_BAD, area, "%s", err);
+        findings_add(findings, FINDING_BAD, side, "%s", err);
     else
-        findings_add(findings, FINDING_OK, area, "%s, its options are good", name);
+        findings_add(findings, FINDING_OK, side, "%s, its options are good", name);
 }
 
 static struct model *check_model(struct findings *findings, const struct settings *settings)

@@ -79,7 +79,7 @@ static void check_more(struct findings *findings, const struct settings *setting
                        const struct model *model)
 {
     const struct connector_check *checks[2] = {find(settings, "source"), find(settings, "sink")};
-    char err[400], area[64];
+    char err[400];
     signal(SIGPIPE, SIG_IGN);
     if (model)
         check_embedding(findings, model);
@@ -90,8 +90,7 @@ static void check_more(struct findings *findings, const struct settings *setting
         if (!check || !check->broker || (i == 1 && both) ||
             (check->settings && check->settings(settings, err, sizeof err) != 0))
             continue;
-        snprintf(area, sizeof area, "%s", check->name);
-        findings_area(findings, area, COMMAND_UNAVAILABLE);
+        findings_area(findings, check->name, COMMAND_UNAVAILABLE);
         check->broker(settings, i == 0 || both, i == 1 || both, findings_report, findings);
     }
 }
