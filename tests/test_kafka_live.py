@@ -178,7 +178,7 @@ def case_drains(bench):
     """Five workers one after the other, each told to stop at some moment of its work."""
     bench.make_topics(2)
     vectors = bench.reference()
-    bench.send_texts(0, 600)
+    bench.send_texts(0, 300)
     for i in range(5):
         worker = bench.start_worker("--batch-texts", "8")
         before = bench.lag()
@@ -188,7 +188,7 @@ def case_drains(bench):
     worker = bench.start_worker()
     bench.wait_lag_0()
     bench.stop(worker)
-    expect_each_once(bench, 600, vectors)
+    expect_each_once(bench, 300, vectors)
 
 
 def faults(bench, fault, seconds, *, modes=tuple(MODES), **more):
@@ -199,7 +199,7 @@ def faults(bench, fault, seconds, *, modes=tuple(MODES), **more):
 
 
 def case_workers_killed(bench):
-    faults(bench, kafka_faults.worker_killed, 10)
+    faults(bench, kafka_faults.worker_killed, 8)
 
 
 def case_broker_killed(bench):
@@ -207,7 +207,7 @@ def case_broker_killed(bench):
 
 
 def case_storm(bench):
-    faults(bench, kafka_faults.rebalance_storm, 8, modes=["exactly-once"])
+    faults(bench, kafka_faults.rebalance_storm, 6, modes=["exactly-once"])
 
 
 def case_encrypted(bench):
