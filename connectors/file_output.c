@@ -106,7 +106,7 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
         snprintf(err, err_size,
                  "%s is shorter than %s.state says it was; remove both to begin anew", path,
                  output->path);
-        return -EBADMSG;
+        return -EIO;
     }
     if (ftruncate(file->fd, (off_t)length) != 0 || lseek(file->fd, 0, SEEK_END) < 0)
         return fail_file(output, "cutting", file->suffix, -errno, err, err_size);
