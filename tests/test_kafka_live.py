@@ -178,10 +178,10 @@ def case_drains(bench):
     """Five workers one after the other, each told to stop at some moment of its work."""
     bench.make_topics(2)
     vectors = bench.reference()
-    bench.send_texts(0, 300)
     for i in range(5):
-        worker = bench.start_worker("--batch-texts", "8")
+        bench.send_texts(60 * i, 60)
         before = bench.lag()
+        worker = bench.start_worker("--batch-texts", "8")
         wait_for("some of it is done", lambda before=before: bench.lag() < before, 60)
         time.sleep(0.05 * i)
         bench.stop(worker)
