@@ -287,7 +287,7 @@ int command_dlq(int argc, char **argv)
         fputs(usage, stdout);
         config_print_help(options, is_wanted, stdout);
     } else if (flags.print_config) {
-        config_print_effective(options, stdout);
+        config_print_effective(options, is_wanted, stdout);
     } else {
         code = serve(&wish, options_settings(options));
     }
