@@ -31,7 +31,7 @@ static struct bytes key_of(const struct record *record)
     return origin->key.ptr || is_kafka(origin) ? origin->key : record->parts[0].id;
 }
 
-static bool is_ours(struct bytes name)
+bool kafka_record_is_ours(struct bytes name)
 {
     static const char *const ours[] = {"_code",   "_error",    "_topic",     "_partition",
                                        "_offset", "_position", "_timestamp", "_deliveries"};
@@ -77,7 +77,7 @@ static rd_kafka_headers_t *headers_of(const struct record *record)
     rd_kafka_headers_t *headers = rd_kafka_headers_new(record->n_headers + 8);
     for (size_t i = 0; i < record->n_headers; i++) {
         const struct header *header = &record->headers[i];
-        if (!(record->dead_code && is_ours(header->name)))
+        if (!(record->dead_code && kafka_record_is_ours(header->name)))
             rd_kafka_header_add(headers, header->name.ptr, (ssize_t)header->name.len,
                                 header->value.ptr, (ssize_t)header->value.len);
     }

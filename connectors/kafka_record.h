@@ -14,6 +14,8 @@
 #include "connectors/connector.h"
 #include "connectors/kafka.h"
 
+/* Whether a header is one that a dead letter adds. */
+bool kafka_record_is_ours(struct bytes name);
 /* What a record goes to, for messages too. */
 const char *kafka_record_topic(const struct kafka_config *config, const struct record *record);
 /*

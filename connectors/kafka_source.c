@@ -353,7 +353,10 @@ static void on_wake(void *ctx, bool is_tick)
         begin_close(source);
     if (source->left)
         return;
-    rd_kafka_queue_poll_callback(source->closing_queue, 0);
+    /* Not rd_kafka_queue_poll_callback: it aborts on a message that was fetched meanwhile. */
+    rd_kafka_message_t *late;
+    while ((late = rd_kafka_consume_queue(source->closing_queue, 0)))
+        rd_kafka_message_destroy(late);
     if (rd_kafka_consumer_closed(source->rk))
         finish(source, false);
     else

@@ -67,9 +67,9 @@ void redis_source_fault(struct redis_source *source, struct redis_link *link, un
                         const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
-    char why[400];
+    char why[REDIS_WHY_SIZE];
 
-    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.120s (%s)", source->config.stream,
+    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.200s (%s)", source->config.stream,
              source->config.group, text, fault.advice);
     if (fault.remedy == REMEDY_GROUP && source->group_denied) {
         snprintf(why, sizeof(why),
@@ -301,7 +301,10 @@ void redis_source_pump(struct redis_source *source)
         !source->failed)
         redis_ack_send(source);
     if (source->closing) {
-        if (source->failed || (!source->ack_wait.n && !source->ack_sent.n))
+        bool acked = !source->ack_wait.n && !source->ack_sent.n;
+        if (acked && admin_ready && !source->returned && !source->failed)
+            redis_return_send(source);
+        if (source->failed || (acked && !source->n_returns))
             source_finish(source);
         return;
     }
@@ -442,8 +445,9 @@ static void timer_open(struct redis_source *source, uv_timer_t *timer)
 /* Both connections; at open nothing has been sent yet, so failing needs no waiting. */
 static int links_open(struct redis_source *source)
 {
-    struct redis_link_options options = {&source->config.url, source->consumer,
-                                         source->config.timeout_ms};
+    struct redis_link_options options = {&source->config.url,
+                                         source->config.url.tls ? source->config.tls : NULL,
+                                         source->consumer, source->config.timeout_ms};
     int rc = redis_link_open(&source->admin, source->loop, &options, &admin_events, source);
 
     if (rc)
@@ -485,6 +489,8 @@ static int redis_source_open(struct source **out, uv_loop_t *loop, const struct 
     timer_open(source, &source->lease_timer);
     timer_open(source, &source->again_timer);
     timer_open(source, &source->close_timer);
+    timer_open(source, &source->lag_timer);
+    redis_lag_start(source);
     if (source->config.claim_idle_ms)
         uv_timer_start(&source->lease_timer, on_lease, source->config.claim_idle_ms / 3 + 1,
                        source->config.claim_idle_ms / 3 + 1);
@@ -541,8 +547,8 @@ static void on_link_closed(void *ctx)
 
 static void source_finish(struct redis_source *source)
 {
-    uv_timer_t *timers[] = {&source->pump_timer, &source->pause_timer, &source->lease_timer,
-                            &source->again_timer, &source->close_timer};
+    uv_timer_t *timers[] = {&source->pump_timer,  &source->pause_timer, &source->lease_timer,
+                            &source->again_timer, &source->close_timer, &source->lag_timer};
 
     if (!source->reader)
         return;
@@ -581,4 +587,5 @@ const struct source_ops redis_source_ops = {
     .ack = redis_source_ack,
     .release = redis_source_release,
     .close = redis_source_close,
+    .check = redis_config_check,
 };

@@ -68,7 +68,10 @@ struct redis_source {
     bool group_ok, group_busy, group_denied;
     bool reading, unblocking;
     bool paused, failed, closing;
-    uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer;
+    bool returned;    /* what was unfinished at close has been sent back */
+    size_t n_returns; /* answers to that still out */
+    bool lag_busy, lag_denied;
+    uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer, lag_timer;
     size_t n_open; /* handles and links still to be closed */
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -99,6 +102,16 @@ void redis_source_forget(struct redis_source *source, struct redis_entry *entry)
 
 /* Send what waits to be acked; no other XACK may be under way. */
 void redis_ack_send(struct redis_source *source);
+
+/* ---- redis_return.c */
+
+/* Give back what is in the table, as if this delivery had not been. */
+void redis_return_send(struct redis_source *source);
+
+/* ---- redis_lag.c */
+
+/* Tell on_lag from now on, if anybody listens. */
+void redis_lag_start(struct redis_source *source);
 
 /* ---- redis_claim.c */
 

@@ -100,11 +100,11 @@ static void variables_and_file(void **state)
     char *text = NULL;
     size_t size = 0;
     FILE *to = open_memstream(&text, &size);
-    config_print_effective(options, to);
+    config_print_effective(options, NULL, to);
     config_print_help(options, NULL, to);
     fclose(to);
     assert_null(strstr(text, "hush"));
-    assert_non_null(strstr(text, "# kafka.sasl.password: ********  # w.yaml:6:15"));
+    assert_non_null(strstr(text, "# kafka.sasl.password: \"********\"  # w.yaml:6:15"));
     assert_non_null(strstr(text, "kafka.linger.ms: \"8\"  # EMBEDMILL_KAFKA_LINGER_MS"));
     assert_non_null(strstr(text, "  -X NAME=VALUE"));
     free(text);

@@ -146,6 +146,10 @@ static int read_flags(struct options *options, struct flag_line *line, struct fl
         if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0')
             return refuse_argument(argument, err, err_size);
         split(argument + 2, flag, sizeof flag, &value);
+        if (strcmp(flag, "help") == 0 || strcmp(flag, "print-config") == 0) {
+            snprintf(err, err_size, "--%s: takes no value", flag);
+            return -EINVAL;
+        }
         if (strcmp(flag, "config") == 0) {
             rc = take_value(line, flag, "FILE", &value, err, err_size);
             flags->config = value;

@@ -128,15 +128,33 @@ static void print_quoted(FILE *to, const char *text)
     fputc('"', to);
 }
 
-static void print_setting(const struct options *options, const char *name, const char *value,
-                          bool secret, FILE *to)
+/* What may be shown of a secret: of a URL all but the password (all of the userinfo where no colon
+ * tells which part that is). True when something is hidden. */
+static bool mask(const struct option *option, const char *secret, char *out, size_t size)
 {
-    bool masked = secret && value[0];
+    bool is_url = option->arg && strcmp(option->arg, "URL") == 0;
+    const char *from = strstr(secret, "://"), *at = strrchr(secret, '@');
+    if (!secret[0] || (is_url && from && !at)) {
+        snprintf(out, size, "%s", secret);
+        return false;
+    }
+    if (!is_url || !from || at < from) {
+        snprintf(out, size, "********");
+        return true;
+    }
+    from += 3;
+    const char *colon = memchr(from, ':', (size_t)(at - from));
+    if (colon)
+        from = colon + 1;
+    snprintf(out, size, "%.*s********%s", (int)(from - secret), secret, at);
+    return true;
+}
+
+static void print_setting(const struct options *options, const char *name, const char *value,
+                          bool masked, FILE *to)
+{
     fprintf(to, "%s%s: ", masked ? "# " : "", name);
-    if (masked)
-        fputs("********", to);
-    else
-        print_quoted(to, value);
+    print_quoted(to, value);
     fprintf(to, "  # %s\n", options_where(options, name));
 }
 
@@ -145,23 +163,30 @@ static void print_map(const struct options *options, const char *map, FILE *to)
     struct setting setting;
     char name[256];
     for (size_t i = 0; (setting = settings_pair(options_settings(options), map, i)).name; i++) {
+        bool masked = setting.secret && setting.value[0];
         snprintf(name, sizeof name, "%s.%s", map, setting.name);
-        print_setting(options, name, setting.value, setting.secret, to);
+        print_setting(options, name, masked ? "********" : setting.value, masked, to);
     }
 }
 
-void config_print_effective(const struct options *options, FILE *to)
+void config_print_effective(const struct options *options, bool (*wanted)(const char *name),
+                            FILE *to)
 {
     const struct settings *settings = options_settings(options);
     const struct option *option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
+        char shown[4200];
+        if (wanted && !wanted(option->name))
+            continue;
         if (option->type == OPTION_MAP) {
             print_map(options, option->name, to);
             continue;
         }
         const char *value = settings_text(settings, option->name);
+        bool masked =
+            value && option->type == OPTION_SECRET && mask(option, value, shown, sizeof shown);
         if (value)
-            print_setting(options, option->name, value, option->type == OPTION_SECRET, to);
+            print_setting(options, option->name, masked ? shown : value, masked, to);
         else
             fprintf(to, "# %s: not set\n", option->name);
     }

@@ -40,9 +40,12 @@ static const struct option core_table[] = {
      "What messages hold; auto looks at each."},
     {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json", 0, 0, "FORMAT",
      "How embeddings are written."},
+    {"dtype", OPTION_CHOICE, "f4", "f4|f2|i1|b1", 0, 0, "TYPE",
+     "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
+     "signs as bits."},
     {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
      "Inference threads; 0: as many as this process may use CPUs."},
-    {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon", 0, 0, "NAME",
+    {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon|neon-i8mm", 0, 0, "NAME",
      "Instruction set for inference; auto takes the best this CPU has."},
     {"batch_texts", OPTION_COUNT, "128", NULL, 1, 4096, "N", "A batch is full at so many texts."},
     {"batch_bytes", OPTION_SIZE, "128KiB", NULL, 1024, 64 << 20, "SIZE",
@@ -50,7 +53,7 @@ static const struct option core_table[] = {
     {"linger", OPTION_DURATION, "5ms", NULL, 0, 60000, "TIME",
      "How long a part-filled batch waits for more texts while the threads are busy."},
     {"batches", OPTION_COUNT, "0", NULL, 0, 1024, "N",
-     "Batches in memory at once: what is read ahead of the threads; 0: threads + 2."},
+     "Batches in memory at once, those being written included; 0: threads + 2."},
     {"max_texts", OPTION_COUNT, "4096", NULL, 1, 1000000, "N", "Most texts in one message."},
     {"max_text_size", OPTION_SIZE, "1MiB", NULL, 1024, 1 << 30, "SIZE", "Longest text."},
     {"max_deliveries", OPTION_COUNT, "10", NULL, 0, 1000000, "N",
@@ -68,6 +71,8 @@ static const struct option core_table[] = {
      "Time between the log lines of progress."},
     {"total", OPTION_COUNT, "0", NULL, 0, 0, "N",
      "Texts to expect, for progress to show a share and the time left; 0: unknown."},
+    {"metrics.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
+     "Serve /metrics, /livez and /readyz there, as 127.0.0.1:9464; empty: do not."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 
@@ -221,9 +226,16 @@ static struct given *find_given(const struct options *options, const char *name)
 
 enum origin options_origin(const struct options *options, const char *name)
 {
-    assert(settings_find(options->settings, name));
-    const struct given *given = find_given(options, name);
-    return given ? given->origin : ORIGIN_DEFAULT;
+    enum origin origin = ORIGIN_DEFAULT;
+    size_t len = strlen(name);
+    for (size_t i = 0; i < options->n_given; i++) {
+        const struct given *given = &options->given[i];
+        bool is_it = strncmp(given->name, name, len) == 0 &&
+                     (given->name[len] == '\0' || given->name[len] == '.');
+        if (is_it && given->origin > origin)
+            origin = given->origin;
+    }
+    return origin;
 }
 
 const char *options_where(const struct options *options, const char *name)
@@ -282,7 +294,11 @@ int options_set(struct options *options, const char *name, const char *value, en
     int rc = is_weaker ? check_only(options, name, value, why, sizeof why)
                        : settings_set(options->settings, name, value, why, sizeof why);
     if (rc != 0) {
-        snprintf(err, err_size, "%s: %s", where, why);
+        /* A flag or a variable is the name of the option already; a place in a file is not. */
+        size_t len = strlen(name);
+        bool twice = origin > ORIGIN_FILE && strncmp(why, name, len) == 0 &&
+                     strncmp(why + len, ": ", 2) == 0;
+        snprintf(err, err_size, "%s: %s", where, twice ? why + len + 2 : why);
         return rc;
     }
     if (is_weaker)
@@ -291,6 +307,18 @@ int options_set(struct options *options, const char *name, const char *value, en
     if (rc != 0)
         snprintf(err, err_size, "out of memory");
     return rc;
+}
+
+void options_explain(const struct options *options, const char *name, const char *why, char *err,
+                     size_t err_size)
+{
+    enum origin origin = options_origin(options, name);
+    if (origin > ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s", options_where(options, name), why);
+    else if (origin == ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s: %s", options_where(options, name), name, why);
+    else
+        snprintf(err, err_size, "%s: %s", name, why);
 }
 
 /* Edit distance with transpositions (optimal string alignment); names over 63 bytes are far. */
