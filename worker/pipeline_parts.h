@@ -13,8 +13,8 @@
 #include "worker/prompt.h"
 
 /* Of drain_ms, kept for closing: a quarter, but no more than CLOSE_MS. Acks are flushed in it. A
- * source that had to wait for running slices gets CLOSE_LEAST_MS all the same, to hand back what was
- * not finished. */
+ * source that had to wait for running slices gets CLOSE_LEAST_MS all the same, to hand back what
+ * was not finished. */
 enum { CLOSE_MS = 1000, CLOSE_LEAST_MS = 250 };
 
 enum phase { RUNNING, DRAINING, ENDING };
