@@ -112,7 +112,7 @@ struct source_ops {
 struct part {
     struct bytes id;     /* of the text (or of the message, when one part holds all) */
     struct bytes value;  /* encoded output; absent: tombstone */
-    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, little-endian */
+    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, in its dtype */
 };
 
 struct record {

@@ -12,11 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/redis_tls.h"
 #include "connectors/redis_url.h"
 
 extern const struct source_ops redis_source_ops;
 extern const struct sink_ops redis_sink_ops;
+
+extern const struct connector_check redis_check;
 
 extern const struct option redis_options[];
 
@@ -25,6 +29,7 @@ enum redis_output { REDIS_OUTPUT_STREAM, REDIS_OUTPUT_KEY, REDIS_OUTPUT_HASH };
 /* What the options say. Texts are owned. */
 struct redis_config {
     struct redis_url url, output_url;
+    struct redis_tls_context *tls; /* NULL: neither URL is rediss:// */
     char *stream, *group;
     char *consumer; /* NULL: not named by the user */
     char *body;     /* NULL: `body`, else `text` */

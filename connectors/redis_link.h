@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "connectors/connector.h"
+#include "connectors/redis_tls.h"
 #include "connectors/redis_url.h"
 #include "connectors/redis_wire.h"
 
@@ -38,9 +39,10 @@ struct redis_link_events {
 };
 
 struct redis_link_options {
-    const struct redis_url *url; /* borrowed for the life of the link */
-    const char *name;            /* CLIENT SETNAME; copied */
-    uint64_t timeout_ms;         /* to connect, and for a reply */
+    const struct redis_url *url;         /* borrowed for the life of the link */
+    const struct redis_tls_context *tls; /* NULL: plain; borrowed likewise */
+    const char *name;                    /* CLIENT SETNAME; copied */
+    uint64_t timeout_ms;                 /* to connect, and for a reply */
 };
 
 int redis_link_open(struct redis_link **out, uv_loop_t *loop,

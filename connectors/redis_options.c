@@ -10,11 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "connectors/redis.h"
+#include "connectors/worker_name.h"
 
 const struct option redis_options[] = {
     {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
@@ -31,6 +29,11 @@ const struct option redis_options[] = {
      "Take over messages whose worker has not been heard of for this long; 0 never takes over"},
     {"redis.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
      "Give up a connection that takes longer to open or to answer, and make a new one"},
+    {"redis.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Authority that must have signed the server's certificate, PEM (default: the system's)"},
+    {"redis.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Own certificate, PEM, for servers that ask for one"},
+    {"redis.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
     {"redis.output", OPTION_CHOICE, "stream", "stream|key|hash", 0, 0, NULL,
      "Where embeddings go: an entry per message (XADD), a key per text (SET), or a hash per text "
      "whose field `embedding` is the raw little-endian vector that vector search reads (HSET)"},
@@ -64,6 +67,18 @@ static int read_urls(struct redis_config *config, const struct settings *setting
     if (output_url && *output_url)
         *at_fault = "redis.output_url";
     return redis_url_parse(&config->output_url, settings_text(settings, *at_fault), err, err_size);
+}
+
+static int read_tls(struct redis_config *config, const struct settings *settings,
+                    const char **at_fault, char *err, size_t err_size)
+{
+    struct redis_tls_files files = {settings_text(settings, "redis.tls_ca"),
+                                    settings_text(settings, "redis.tls_cert"),
+                                    settings_text(settings, "redis.tls_key")};
+
+    if (!config->url.tls && !config->output_url.tls)
+        return 0;
+    return redis_tls_context_open(&config->tls, &files, at_fault, err, err_size);
 }
 
 /* A copy of the option, or of stream and suffix when it was not set. */
@@ -133,6 +148,8 @@ static int config_read(struct redis_config *out, const struct settings *settings
     int rc = read_urls(&config, settings, at_fault, err, err_size);
 
     if (rc == 0)
+        rc = read_tls(&config, settings, at_fault, err, err_size);
+    if (rc == 0)
         rc = read_texts(&config, settings);
     if (rc)
         goto fail;
@@ -182,6 +199,7 @@ void redis_config_clear(struct redis_config *config)
 {
     redis_url_clear(&config->url);
     redis_url_clear(&config->output_url);
+    redis_tls_context_close(config->tls);
     free(config->stream);
     free(config->group);
     free(config->consumer);
@@ -192,61 +210,14 @@ void redis_config_clear(struct redis_config *config)
     *config = (struct redis_config){0};
 }
 
-/* FNV-1a: numbers are counted per stream and group. */
-static uint64_t hash_text(uint64_t hash, const char *text)
-{
-    for (const char *p = text;; p++) {
-        hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
-        if (!*p)
-            return hash;
-    }
-}
-
-/* An abstract socket is a lock the kernel drops with the process, whatever ends it. */
-static int hold_number(uint64_t hash, unsigned number)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -errno;
-    int len = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
-                       "embedmill/redis/%016llx/%u", (unsigned long long)hash, number);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
-    if (bind(fd, (const struct sockaddr *)&address, size) == 0)
-        return fd;
-    int rc = -errno;
-    close(fd);
-    return rc;
-}
-
 int redis_consumer_name(const struct redis_config *config, char **out, int *lock)
 {
-    char host[256] = "worker", name[300];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    unsigned number = 0;
-    int fd = -EADDRINUSE;
+    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
+    const char *const purpose[] = {config->stream, config->group};
 
     *lock = -1;
-    if (config->consumer) {
-        *out = strdup(config->consumer);
-        return *out ? 0 : -ENOMEM;
-    }
-    gethostname(host, sizeof(host) - 1);
-    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
-    hash = hash_text(hash_text(hash, config->stream), config->group);
-    while (fd == -EADDRINUSE && number < 10000)
-        fd = hold_number(hash, ++number);
-    if (fd < 0)
-        snprintf(name, sizeof(name), "%s-p%ld", host, (long)getpid());
-    else
-        snprintf(name, sizeof(name), "%s-%u", host, number);
-    *out = strdup(name);
-    if (!*out) {
-        if (fd >= 0)
-            close(fd);
-        return -ENOMEM;
-    }
-    *lock = fd >= 0 ? fd : -1;
-    return 0;
+    if (!config->consumer)
+        return worker_name_hold("redis", purpose, out, lock);
+    *out = strdup(config->consumer);
+    return *out ? 0 : -ENOMEM;
 }

@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/health.h"
 #include "connectors/redis_link.h"
 #include "connectors/redis_record.h"
 #include "connectors/redis_script.h"
-#include "connectors/redis_state.h"
 
 #define BACKLOG_MAX  (4u << 20)   /* bytes of commands waiting for the kernel */
 #define SENT_MAX     1024         /* commands waiting for a reply */
@@ -46,8 +46,8 @@ struct redis_sink {
     struct redis_config config;
     struct redis_source *peer; /* the source, if it is one of ours; NULL: none */
     struct redis_link *link;
-    struct redis_state state;
-    struct redis_backoff backoff;
+    struct health state;
+    struct backoff backoff;
     struct redis_args args;
     struct redis_scratch scratch;
     struct slot_queue again, waiting; /* sent before and to be sent again; never sent */
@@ -150,7 +150,7 @@ static void sink_pause(struct redis_sink *sink)
     if (sink->paused)
         return;
     sink->paused = true;
-    uv_timer_start(&sink->pause_timer, on_pause_over, redis_backoff_next(&sink->backoff), 0);
+    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
 }
 
 /* What the record's command goes to, for messages. */
@@ -191,7 +191,7 @@ static void slot_refused(struct slot *slot, const char *text)
         redis_link_drop(sink->link, why); /* which is told as the loss of the connection */
         return;
     }
-    redis_state_wait(&sink->state, PART_WRITE, why);
+    health_wait(&sink->state, PART_WRITE, why);
     sink_pause(sink);
 }
 
@@ -213,7 +213,7 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
         sink_pump(sink);
         return;
     }
-    redis_state_good(&sink->state, PART_WRITE);
+    health_good(&sink->state, PART_WRITE);
     sink->backoff.attempts = 0;
     redis_link_good(sink->link);
     if (slot->acks && reply->type == REDIS_REPLY_INTEGER && reply->integer == 0) {
@@ -373,14 +373,14 @@ static void on_lost(void *ctx, const char *why)
     struct redis_sink *sink = ctx;
 
     sink->loading = false;
-    redis_state_wait(&sink->state, PART_LINK, why);
+    health_wait(&sink->state, PART_LINK, why);
 }
 
 static void on_good(void *ctx)
 {
     struct redis_sink *sink = ctx;
 
-    redis_state_good(&sink->state, PART_LINK);
+    health_good(&sink->state, PART_LINK);
 }
 
 static void on_link_failed(void *ctx, int err, const char *why)
@@ -438,17 +438,25 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     if (peer && peer->ops == &redis_source_ops) {
         sink->peer = (struct redis_source *)peer;
     }
+    if (!sink->peer && settings_find(settings, "delivery") &&
+        strcmp(settings_text(settings, "delivery"), "exactly-once") == 0) {
+        snprintf(err, err_size,
+                 "delivery is exactly-once, which goes from Redis to Redis only with both on one "
+                 "server and database under one URL, or take delivery at-least-once");
+        rc = -EINVAL;
+        goto fail;
+    }
     sink->base.layout =
         sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE : SINK_PER_TEXT;
-    struct redis_link_options options = {&sink->config.output_url,
-                                         sink->peer ? sink->peer->consumer : "embedmill",
-                                         sink->config.timeout_ms};
+    struct redis_link_options options = {
+        &sink->config.output_url, sink->config.output_url.tls ? sink->config.tls : NULL,
+        sink->peer ? sink->peer->consumer : "embedmill", sink->config.timeout_ms};
     rc = redis_link_open(&sink->link, loop, &options, &link_events, sink);
     if (rc) {
         snprintf(err, err_size, "out of memory");
         goto fail;
     }
-    redis_state_open(&sink->state, PART_LINK, on_state_changed, sink);
+    health_open(&sink->state, PART_LINK, on_state_changed, sink);
     timer_open(sink, &sink->pump_timer);
     timer_open(sink, &sink->pause_timer);
     timer_open(sink, &sink->close_timer);

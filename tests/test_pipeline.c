@@ -187,6 +187,8 @@ static void assert_dead(const char *value, const char *code)
     assert_string_equal(bad->headers_out, "trace=fake 4\ncontent-type=text/plain\n");
     assert_int_equal(rig.stats.dead_letters, 1);
     assert_int_equal(rig.n_dead_told, 1);
+    assert_int_equal(rig.n_published_told, 9);
+    assert_true(rig.n_embedded_told >= 8);
     assert_int_equal(rig.stats.messages, 8);
     assert_int_equal(rig.fake.n_acked, 9);
     rig_close(&rig);

@@ -149,6 +149,24 @@ def case_dead_letters(bench):
     bench.stop(worker)
 
 
+def case_replay(bench):
+    """A letter put back dies again when it is still bad, and is served when the worker can."""
+    bench.start_server()
+    bench.client.xadd("texts", {"other": "a text", "id": "9"})
+    worker = bench.start_worker()
+    wait_for("a dead letter", lambda: bench.client.xlen("texts:dlq") == 1)
+    for seen in (2, 3):
+        assert bench.dlq("replay") == "1 put back, 0 left, 0 gone\n"
+        wait_for("it died again", lambda: bench.client.xlen("texts:dlq") == 1 and
+                 bench.client.xinfo_stream("texts:dlq")["entries-added"] == seen)
+    bench.stop(worker)
+    assert bench.dlq("replay", "--code", "no_body").startswith("1 put back")
+    worker = bench.start_worker("--redis-body", "other")
+    wait_for("its embedding", lambda: bench.ids() == ["9"])
+    bench.stop(worker)
+    assert bench.client.xlen("texts:dlq") == 0
+
+
 def case_server_killed(bench):
     """kill -9 of the server mid-way, restart on its append-only file."""
     bench.start_server()

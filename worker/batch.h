@@ -27,6 +27,7 @@
 struct entry {
     struct batch *batch;
     struct message *message;
+    int64_t timestamp_ms;        /* the message's, which may be gone when its record is confirmed */
     struct request request;      /* n_items 0 when there is nothing to embed */
     const struct prompt *prompt; /* set when there is something to embed */
     size_t first_item;           /* its items are the batch's [first_item, + request.n_items) */
@@ -57,7 +58,8 @@ struct lot {
 struct slice {
     struct job job; /* first member */
     struct batch *batch;
-    size_t first, n; /* of batch->lots */
+    size_t first, n;             /* of batch->lots */
+    uint64_t began_ns, ended_ns; /* uv_hrtime, by the pool thread */
 };
 
 struct batch {
@@ -81,6 +83,8 @@ struct batch {
 
     struct buffer payloads; /* encoded outputs */
     size_t records_left;    /* not yet confirmed */
+    uint64_t taken_ns;      /* uv_hrtime: its first message was decoded ... */
+    uint64_t published_ns;  /* ... and its records were given to the sink */
 };
 
 /* Batches by ->next, first in first out. Zero-initialise to open. */

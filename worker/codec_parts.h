@@ -55,6 +55,9 @@ struct writer {
 int buffer_reserve(struct buffer *buffer, size_t more);
 void writer_put(struct writer *writer, const void *ptr, size_t len);
 
+/* The value of an IEEE 754 binary16 that is finite. */
+float codec_half_value(uint16_t half);
+
 /* One output, everything but the format decided. */
 struct output {
     const struct encode_options *options;

@@ -21,8 +21,10 @@
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/log.h"
+#include "worker/monitor.h"
 #include "worker/pipeline.h"
 #include "worker/progress.h"
+#include "worker/selftest.h"
 
 extern char **environ;
 
@@ -34,9 +36,17 @@ struct worker {
     struct model *model;
     struct pipeline *pipeline;
     struct progress *progress;
+    struct monitor *monitor;     /* NULL for work that has an end */
+    struct progress_input input; /* of a source that knows its size */
+    uint64_t opened_ms;
     enum pipeline_end how;
     int signal; /* that asked to stop; 0: none yet */
 };
+
+static bool has_end(const struct work *work)
+{
+    return work->is_filter || work->finish;
+}
 
 /* Index of the value of an OPTION_CHOICE, in the order of its choices. */
 static int choice(const struct settings *settings, const char *name)
@@ -51,7 +61,9 @@ static int choice(const struct settings *settings, const char *name)
 
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {
-    (void)ctx;
+    const struct worker *worker = ctx;
+    if (worker->monitor)
+        metrics_on_link(monitor_metrics(worker->monitor), side, state);
     bool is_input = strcmp(side, "input") == 0;
     if (state == LINK_UP)
         log_event(LOG_INFO, is_input ? "source is up" : "sink is up", LOG_TEXT("why", why));
@@ -59,17 +71,59 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
         log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
 }
 
+/* The W3C trace context of a message, "" when it has none or it is not of the form: 55 characters
+ * of a stranger may be anything, and a log is no place for that. */
+static const char *trace_of(const struct message *message, char out[56])
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < message->n_headers; i++) {
+        struct bytes name = message->headers[i].name, value = message->headers[i].value;
+        if (name.len == 11 && memcmp(name.ptr, "traceparent", 11) == 0 && value.len == 55)
+            snprintf(out, 56, "%.55s", value.ptr);
+    }
+    if (strspn(out, "0123456789abcdef-") != 55)
+        out[0] = '\0';
+    return out;
+}
+
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
                            const char *reason)
 {
     const struct worker *worker = ctx;
-    char position[200];
-    if (worker->work->is_filter)
-        return; /* the sink tells of each line, in order */
+    char position[200], trace[56];
+    if (has_end(worker->work))
+        return; /* the sink tells of each, in order */
+    metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
     snprintf(position, sizeof position, "%.*s", (int)message->position.len,
              message->position.ptr ? message->position.ptr : "");
     log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
-              LOG_TEXT("reason", reason));
+              LOG_TEXT("reason", reason), LOG_TEXT("traceparent", trace_of(message, trace)));
+}
+
+static void on_lag(void *ctx, const char *part, int64_t lag)
+{
+    metrics_on_lag(monitor_metrics(((const struct worker *)ctx)->monitor), part, lag);
+}
+
+static void on_embedded(void *ctx, const struct batch *batch)
+{
+    metrics_on_embedded(monitor_metrics(((const struct worker *)ctx)->monitor), batch);
+}
+
+static void on_published(void *ctx, const struct entry *entry)
+{
+    metrics_on_published(monitor_metrics(((const struct worker *)ctx)->monitor), entry);
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct worker *worker = ctx;
+    if (strcmp(what, "input_bytes") == 0)
+        worker->input.done += n;
+    else if (strcmp(what, "input_bytes_total") == 0)
+        worker->input.total += n;
+    else if (worker->monitor)
+        metrics_on_count(monitor_metrics(worker->monitor), what, n);
 }
 
 static void close_signals(struct worker *worker)
@@ -86,6 +140,8 @@ static void on_ended(void *ctx, enum pipeline_end how)
     progress_log(worker->progress, "stopped");
     progress_close(worker->progress);
     worker->progress = NULL;
+    monitor_close(worker->monitor);
+    worker->monitor = NULL;
     close_signals(worker);
 }
 
@@ -102,6 +158,8 @@ static void on_stop(uv_signal_t *handle, int number)
     worker->signal = number;
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
               LOG_TEXT("signal", name));
+    if (worker->monitor)
+        monitor_stopping(worker->monitor);
     pipeline_drain(worker->pipeline);
 }
 
@@ -161,6 +219,41 @@ static int open_model(struct worker *worker)
     return COMMAND_OK;
 }
 
+/* The first embedding pages the model in and proves it, before a message depends on it. */
+static void warm_up(const struct worker *worker)
+{
+    struct selftest test;
+    if (worker->work->is_filter || selftest_run(worker->model, &test) != 0)
+        return;
+    log_event(test.cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
+              test.cosine < SELFTEST_SIMILAR
+                  ? "warmed up, but a known text did not get its known embedding: this is another "
+                    "model, or file or machine are damaged; `embedmill doctor` tells more"
+                  : "warmed up",
+              LOG_REAL("cosine", test.cosine), LOG_INTEGER("took_ms", test.took_ms));
+}
+
+static int open_monitor(struct worker *worker)
+{
+    const char *listen = settings_text(worker->settings, "metrics.listen");
+    char err[400];
+    if (has_end(worker->work))
+        return COMMAND_OK;
+    int rc = monitor_open(&worker->monitor, &worker->loop, listen, model_info(worker->model), err,
+                          sizeof err);
+    if (rc != 0) {
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "metrics.listen"),
+                  LOG_TEXT("error", err));
+        return rc == -EINVAL   ? COMMAND_CONFIG
+               : rc == -ENOMEM ? COMMAND_INTERNAL
+                               : COMMAND_UNAVAILABLE;
+    }
+    if (monitor_address(worker->monitor)[0])
+        log_event(LOG_INFO, "serving metrics",
+                  LOG_TEXT("listen", monitor_address(worker->monitor)));
+    return COMMAND_OK;
+}
+
 static struct pipeline_options pipeline_options(const struct settings *settings)
 {
     size_t n_threads = (size_t)settings_number(settings, "threads");
@@ -183,8 +276,10 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
                    .max_texts = (size_t)settings_number(settings, "max_texts"),
                    .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
         .output_format = (enum output_format)choice(settings, "output_format"),
+        .dtype = (enum output_dtype)choice(settings, "dtype"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
+        .on_count = on_count,
     };
 }
 
@@ -192,11 +287,25 @@ static int open_pipeline(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
     struct pipeline_options options = pipeline_options(settings);
+    if (worker->monitor) {
+        options.on_lag = on_lag;
+        options.on_embedded = on_embedded;
+        options.on_published = on_published;
+    }
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     char err[600] = "";
+    if (worker->work->begin) {
+        int code =
+            worker->work->begin(settings, model_info(worker->model), &options, err, sizeof err);
+        if (code != COMMAND_OK)
+            return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
+    }
+    worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
     if (rc == 0) {
+        if (worker->monitor)
+            monitor_watch(worker->monitor, worker->pipeline);
         log_event(LOG_INFO, "started", LOG_TEXT("source", source), LOG_TEXT("sink", sink),
                   LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt));
         return COMMAND_OK;
@@ -204,9 +313,9 @@ static int open_pipeline(struct worker *worker)
     log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
     if (rc == -ENOMEM || rc == -EAGAIN)
         return COMMAND_INTERNAL;
-    return rc == -EINVAL             ? COMMAND_CONFIG
-           : worker->work->is_filter ? COMMAND_IO
-                                     : COMMAND_UNAVAILABLE;
+    return rc == -EINVAL           ? COMMAND_CONFIG
+           : has_end(worker->work) ? COMMAND_IO
+                                   : COMMAND_UNAVAILABLE;
 }
 
 /* A filter whose reader has left ("| head") has nothing to say about it. */
@@ -224,7 +333,7 @@ static int tell_end(const struct worker *worker)
     case PIPELINE_FAILED:
         if (!is_filter || !stdout_is_closed())
             log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
-        return is_filter ? COMMAND_IO : COMMAND_UNAVAILABLE;
+        return has_end(worker->work) ? COMMAND_IO : COMMAND_UNAVAILABLE;
     case PIPELINE_DEADLINE:
         log_event(LOG_WARN,
                   is_filter ? "drain_timeout passed: the rest was not embedded"
@@ -234,10 +343,13 @@ static int tell_end(const struct worker *worker)
     case PIPELINE_DRAINED:
         break;
     }
-    if (!is_filter)
+    if (!has_end(worker->work))
         return COMMAND_OK;
     if (worker->signal != 0)
         return 128 + worker->signal;
+    if (worker->work->finish)
+        return worker->work->finish(worker->settings, stats,
+                                    (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
     if (stats->dead_letters == 0)
         return COMMAND_OK;
     log_event(LOG_WARN, "some lines were not embedded; each is told of above",
@@ -253,6 +365,7 @@ static int open_progress(struct worker *worker)
         .status_line = when != 2 && log_is_terminal() && !mixes,
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
+        .input = &worker->input,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
@@ -267,15 +380,19 @@ static int run(const struct work *work, const struct settings *settings)
     int code = open_model(&worker);
     if (code != COMMAND_OK)
         return code;
+    warm_up(&worker);
     if (uv_loop_init(&worker.loop) != 0) {
         log_event(LOG_ERROR, "cannot open an event loop: too many open files or watches");
         model_close(worker.model);
         return COMMAND_INTERNAL;
     }
     open_signals(&worker);
-    code = open_pipeline(&worker);
+    code = open_monitor(&worker);
+    if (code == COMMAND_OK)
+        code = open_pipeline(&worker);
     bool opened = code == COMMAND_OK;
     if (!opened) {
+        monitor_close(worker.monitor);
         close_signals(&worker);
     } else if (open_progress(&worker) != 0) {
         log_event(LOG_ERROR, "out of memory");

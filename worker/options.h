@@ -36,6 +36,7 @@ int options_open(struct options **out, const struct option *const *tables,
 void options_close(struct options *options); /* accepts NULL */
 
 const struct settings *options_settings(const struct options *options);
+/* Of a map: the highest of its pairs. */
 enum origin options_origin(const struct options *options, const char *name);
 /* "worker.yaml:3:5", "EMBEDMILL_THREADS", "--threads" or "default"; valid until the next set. */
 const char *options_where(const struct options *options, const char *name);

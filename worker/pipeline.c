@@ -120,8 +120,10 @@ static struct batch *take_in_hand(struct pipeline *p)
 {
     if (!p->in_hand) {
         p->in_hand = batch_list_take(&p->spare);
-        if (p->in_hand)
+        if (p->in_hand) {
+            p->in_hand->taken_ns = uv_hrtime();
             uv_timer_start(&p->linger, on_linger, p->options.linger_ms, 0);
+        }
     }
     return p->in_hand;
 }
@@ -176,11 +178,13 @@ static void embed_slice(struct job *job, void *thread)
     struct lane *lane = thread;
     struct scratch *scratch = &lane->scratch;
 
+    slice->began_ns = uv_hrtime();
     int err = slice_load(slice, scratch);
     if (!err)
         lane->embedder->embed(lane->session, scratch->texts, slice->n, scratch->rows,
                               scratch->results);
     slice_store(slice, scratch, err);
+    slice->ended_ns = uv_hrtime();
 }
 
 /* On a pool thread. */
@@ -258,6 +262,9 @@ static void publish(struct pipeline *p, struct batch *batch)
         if (entry->dead_code && p->options.on_dead_letter)
             p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
     }
+    if (p->options.on_embedded)
+        p->options.on_embedded(p->ctx, batch);
+    batch->published_ns = uv_hrtime();
     batch->records_left = batch->n_entries;
     p->sink->ops->publish(p->sink, records, batch->n_entries);
 }
@@ -319,6 +326,8 @@ static void on_published(void *ctx, struct record *record, enum published how)
         p->stats.not_ours++;
     else
         count_published(p, entry);
+    if (how != PUBLISH_NOT_OURS && p->options.on_published)
+        p->options.on_published(p->ctx, entry);
     if (how == PUBLISHED && !p->source_failed)
         p->source->ops->ack(p->source, entry->message);
     if (how == PUBLISH_NOT_OURS && !p->source_failed)

@@ -55,7 +55,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     p->encode = (struct encode_options){.format = o->output_format,
                                         .model = p->info->name,
                                         .fingerprint = p->info->fingerprint,
-                                        .dim = dim};
+                                        .dim = dim,
+                                        .dtype = o->dtype};
     p->batches = calloc(o->n_batches, sizeof *p->batches);
     p->lanes = calloc(o->n_threads, sizeof *p->lanes);
     if (!p->batches || !p->lanes) {
@@ -153,6 +154,19 @@ fail:
 const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
 {
     return &p->stats;
+}
+
+struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
+{
+    struct pipeline_gauges gauges = {
+        .credit_messages = p->credit.granted,
+        .credit_bytes = p->credit.granted_bytes,
+        .n_threads = p->options.n_threads,
+        .busy_threads = p->n_jobs < p->options.n_threads ? p->n_jobs : p->options.n_threads,
+        .draining = p->phase != RUNNING};
+    for (size_t i = 0; i < p->options.n_batches; i++)
+        gauges.inflight_bytes += p->batches[i].text_bytes;
+    return gauges;
 }
 
 const char *pipeline_failure(const struct pipeline *p)

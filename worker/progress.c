@@ -19,7 +19,7 @@
 #define N_SAMPLES 11 /* ten seconds between the newest and the oldest */
 
 struct sample {
-    uint64_t ms, texts, tokens;
+    uint64_t ms, texts, tokens, input;
 };
 
 struct progress {
@@ -80,11 +80,44 @@ void progress_line(char *out, size_t size, const struct pipeline_stats *stats, u
              left);
 }
 
+void progress_bar(char *out, size_t size, const struct progress_input *input, double rate)
+{
+    char bar[21], left[48] = "";
+    out[0] = '\0';
+    if (input->total == 0)
+        return;
+    double share = (double)input->done / (double)input->total;
+    share = share < 1 ? share : 1;
+    for (size_t i = 0; i < 20; i++)
+        bar[i] = i < (size_t)(share * 20) ? '#' : '.';
+    bar[20] = '\0';
+    if (rate > 0 && input->done < input->total) {
+        char time[32];
+        print_duration((double)(input->total - input->done) / rate, time, sizeof time);
+        snprintf(left, sizeof left, "  ETA %s", time);
+    }
+    snprintf(out, size, "[%s] %d %%%s  ", bar, (int)(share * 100), left);
+}
+
+static uint64_t input_done(const struct progress *progress)
+{
+    return progress->options.input ? progress->options.input->done : 0;
+}
+
+static double input_rate(const struct progress *progress)
+{
+    uint64_t n = progress->n_samples;
+    const struct sample *newest = &progress->samples[(n - 1) % N_SAMPLES];
+    const struct sample *oldest = &progress->samples[n > N_SAMPLES ? n % N_SAMPLES : 0];
+    double seconds = (double)(newest->ms - oldest->ms) / 1000.0;
+    return seconds > 0 ? (double)(newest->input - oldest->input) / seconds : 0;
+}
+
 static void add_sample(struct progress *progress, uint64_t now)
 {
     struct sample *sample = &progress->samples[progress->n_samples++ % N_SAMPLES];
-    *sample =
-        (struct sample){now, progress->stats->embedded_texts, progress->stats->embedded_tokens};
+    *sample = (struct sample){now, progress->stats->embedded_texts,
+                              progress->stats->embedded_tokens, input_done(progress)};
 }
 
 static void rates(const struct progress *progress, double *texts, double *tokens)
@@ -125,8 +158,13 @@ static void on_tick(uv_timer_t *timer)
     rates(progress, &texts, &tokens);
     log_tick();
     if (progress->options.status_line) {
-        char line[400];
-        progress_line(line, sizeof line, stats, progress->options.total_texts, texts, tokens);
+        char line[500];
+        size_t n = 0;
+        if (progress->options.input)
+            progress_bar(line, sizeof line, progress->options.input, input_rate(progress));
+        n = progress->options.input ? strlen(line) : 0;
+        progress_line(line + n, sizeof line - n, stats, progress->options.total_texts, texts,
+                      tokens);
         log_status(line);
     }
     bool changed = stats->embedded_texts != progress->logged_texts ||
