@@ -301,21 +301,25 @@ static vf attention_softmax(struct attention_scratch s, size_t first, size_t las
     return 1.0f / sum;
 }
 
-/* out[lane][i .. i + VEC) = sum over j of scores[j][lane] * values[j][i ..) */
-INLINE void attention_values(struct attention_scratch s, size_t first, size_t last,
-                             const float *values, float *const out[VEC], const float *inverse,
-                             size_t i, size_t n_rows)
+/* Vectors of values at once: eight sums or more, to hide the latency of a multiply-add. */
+enum { COLUMNS = VEC < 8 ? 2 : 1 };
+
+/* out[lane][i .. i + COLUMNS * VEC) = sum over j of scores[j][lane] * values[j][i ..) */
+INLINE void attention_values(struct attention_scratch s, size_t first, size_t last, size_t n,
+                             float *const out[VEC], const float *inverse, size_t i, size_t n_rows)
 {
-    enum { ROWS = VEC > 8 ? 16 : VEC };
-    vf sum[ROWS] = {0};
-    for (size_t j = first; j < last; j++) {
-        vf v = vec_load(values + j * VEC);
-        for (size_t r = 0; r < ROWS; r++)
-            sum[r] += v * s.scores[j * VEC + r];
-    }
-    for (size_t r = 0; r < ROWS; r++)
+    const float *values = s.values + i * n;
+    vf sum[COLUMNS][VEC] = {0};
+    for (size_t j = first; j < last; j++)
+        for (size_t c = 0; c < COLUMNS; c++) {
+            vf v = vec_load(values + (c * n + j) * VEC);
+            for (size_t r = 0; r < VEC; r++)
+                sum[c][r] += v * s.scores[j * VEC + r];
+        }
+    for (size_t r = 0; r < VEC; r++)
         if (r < n_rows)
-            vec_store(out[r] + i, sum[r] * inverse[r]);
+            for (size_t c = 0; c < COLUMNS; c++)
+                vec_store(out[r] + i + c * VEC, sum[c][r] * inverse[r]);
 }
 
 static void attention_tile(struct attention_scratch s, float *const rows[VEC], size_t n_rows,
@@ -329,8 +333,8 @@ static void attention_tile(struct attention_scratch s, float *const rows[VEC], s
     vf inverse_sum = attention_softmax(s, first, last, token, reach);
     float inverse[VEC];
     memcpy(inverse, &inverse_sum, sizeof inverse);
-    for (size_t i = 0; i < head_dim; i += VEC)
-        attention_values(s, first, last, s.values + i * n, rows, inverse, i, n_rows);
+    for (size_t i = 0; i < head_dim; i += COLUMNS * VEC)
+        attention_values(s, first, last, n, rows, inverse, i, n_rows);
 }
 
 static void attention(float *q, const float *k, const float *v, size_t n, size_t reach,
@@ -414,9 +418,43 @@ static void unit(float *x, size_t k)
         vec_store(x + i, vec_load(x + i) * inverse);
 }
 
+/* Rows a tile: as many sums as the registers hold beside the queries. */
+#define DOTS_ROWS (VEC == 16 ? 12 : VEC == 8 ? 6 : 2)
+#define DOTS_VECS (DOTS_QUERIES / VEC)
+
+/* A tile reads a row's value once for all queries and a query's once for all rows. */
+INLINE void dots_tile(vf sums[DOTS_ROWS][DOTS_VECS], const float *const rows[DOTS_ROWS],
+                      const float *queries, size_t k)
+{
+    for (size_t r = 0; r < DOTS_ROWS; r++)
+        for (size_t v = 0; v < DOTS_VECS; v++)
+            sums[r][v] = (vf){0};
+    for (size_t i = 0; i < k; i++, queries += DOTS_QUERIES)
+        for (size_t r = 0; r < DOTS_ROWS; r++) {
+            vf x = vec_splat(rows[r][i]);
+            for (size_t v = 0; v < DOTS_VECS; v++)
+                sums[r][v] += x * vec_load(queries + v * VEC);
+        }
+}
+
+static void dots(float *out, const float *rows, size_t n, const float *queries, size_t k)
+{
+    for (size_t first = 0; first < n; first += DOTS_ROWS) {
+        vf sums[DOTS_ROWS][DOTS_VECS];
+        const float *tile[DOTS_ROWS];
+        size_t there = n - first < DOTS_ROWS ? n - first : DOTS_ROWS;
+        for (size_t r = 0; r < DOTS_ROWS; r++) /* the last ones stand in for those that lack */
+            tile[r] = rows + (first + (r < there ? r : there - 1)) * k;
+        dots_tile(sums, tile, queries, k);
+        for (size_t r = 0; r < there; r++)
+            for (size_t v = 0; v < DOTS_VECS; v++)
+                vec_store(out + (first + r) * DOTS_QUERIES + v * VEC, sums[r][v]);
+    }
+}
+
 /* The table's shared part; the including file names itself and adds its own five. */
 #define KERNELS_SHARED                                                                             \
     .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                  \
     .geglu_quantize = geglu_quantize, .add_rms_norm = add_rms_norm, .rms_norm = rms_norm,          \
     .norm_rope = norm_rope, .attention_size = attention_size, .attention = attention,              \
-    .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit
+    .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit, .dots = dots

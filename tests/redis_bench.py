@@ -79,6 +79,12 @@ class Bench:
         self.processes.append(worker)
         return worker
 
+    def dlq(self, *words):
+        run = subprocess.run([self.binary, "dlq", words[0], "--redis-url",
+                              f"redis://127.0.0.1:{self.port}", *words[1:]], check=True,
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        return run.stdout
+
     def log(self, name="w"):
         with open(os.path.join(self.folder, f"log-{name}"), encoding="utf-8") as f:
             return f.read()

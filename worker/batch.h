@@ -45,6 +45,9 @@ struct cell {
 };
 #define NO_CELL UINT32_MAX
 
+/* About as many tokens as gain from being embedded together by one thread. */
+enum { BATCH_SLICE_TOKENS = 512 };
+
 /* A text to be embedded, by estimated length. */
 struct lot {
     uint32_t n_tokens; /* estimated */
@@ -66,7 +69,7 @@ struct batch {
 
     struct entry *entries; /* [n_entries] in the order the messages came */
     size_t n_entries, entries_room;
-    size_t n_texts, text_bytes; /* in all entries */
+    size_t n_texts, text_bytes, n_tokens; /* in all entries; tokens are estimated */
 
     struct cell *cells; /* [n_texts] in entry order, from batch_cut on, as are the rest */
     struct lot *lots;   /* [n_lots] different texts, longest first */
@@ -105,8 +108,8 @@ void batch_count(struct batch *batch);
 
 /*
  * Lay out the texts of all entries that are no dead letters and cut them into slices, as many as
- * n_threads can share evenly. Sets n_slices (0 when there is nothing to embed) and slices_left;
- * job.run is for the caller to set. 0 or -ENOMEM.
+ * n_threads that wait for work can share evenly; none is the same as one. Sets n_slices (0 when
+ * there is nothing to embed) and slices_left; job.run is for the caller to set. 0 or -ENOMEM.
  */
 int batch_cut(struct batch *batch, size_t n_threads);
 
@@ -127,5 +130,8 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
+/* For the loop thread, once the slice is stored: what of it has a vector. Tokens are those after
+ * the cut at max_tokens. */
+void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens);
 
 #endif

@@ -46,6 +46,7 @@ struct pipeline_options {
     struct session_options session;
     struct decode_options decode;
     enum output_format output_format;
+    enum output_dtype dtype;
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
@@ -71,6 +72,7 @@ enum trigger {
 struct pipeline_stats {
     uint64_t received;                           /* messages given by the source */
     uint64_t messages, texts, tokens, truncated; /* published; tokens after any cut */
+    uint64_t embedded_texts, embedded_tokens;    /* have their vectors, published or not yet */
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
     uint64_t redelivered;                        /* received, and not for the first time */
     uint64_t duplicates;                         /* texts whose twin in the batch was embedded */
@@ -93,7 +95,8 @@ struct pipeline;
 enum pipeline_end {
     PIPELINE_DRAINED,  /* asked to stop, or the source ended; everything taken was finished */
     PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked. Slices that
-                          are being embedded are waited for, which can take seconds more */
+                          are being embedded are waited for, which can take seconds more, and the
+                          source has a moment to hand back what was not finished */
     PIPELINE_FAILED,   /* a source or sink is gone for good, or memory; see pipeline_failure */
 };
 
