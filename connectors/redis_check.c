@@ -92,6 +92,11 @@ static bool enter(struct visit *visit, const struct redis_url *url)
                             (suseconds_t)(visit->config.timeout_ms % 1000 * 1000)};
     char where[300];
     redis_url_print(url, where, sizeof where);
+    if (url->tls) {
+        say(visit, FINDING_WARN, "connection", "%s is not asked: doctor speaks no TLS, run does",
+            where);
+        return false;
+    }
     visit->context = url->host ? redisConnectWithTimeout(url->host, url->port, limit)
                                : redisConnectUnixWithTimeout(url->path, limit);
     if (!visit->context || visit->context->err) {
@@ -326,7 +331,7 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
     struct visit visit = {.report = report, .ctx = ctx};
     char err[400];
     if (redis_config_read(&visit.config, settings, err, sizeof err) != 0)
-        return; /* told of by check_settings */
+        return; /* told of by the check of the options */
     bool same = redis_url_same(&visit.config.url, &visit.config.output_url);
     if (is_source || same) {
         visit.is_source = is_source;
@@ -341,15 +346,6 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
     redis_config_clear(&visit.config);
 }
 
-static int check_settings(const struct settings *settings, char *err, size_t err_size)
-{
-    struct redis_config config;
-    int rc = redis_config_read(&config, settings, err, err_size);
-    if (rc == 0)
-        redis_config_clear(&config);
-    return rc;
-}
-
 static void check_library(finding_cb report, void *ctx)
 {
     char said[200];
@@ -357,4 +353,4 @@ static void check_library(finding_cb report, void *ctx)
     report(ctx, FINDING_OK, "hiredis", said);
 }
 
-const struct connector_check redis_check = {"redis", check_settings, check_library, check_broker};
+const struct connector_check redis_check = {"redis", check_library, check_broker};
