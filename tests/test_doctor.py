@@ -83,7 +83,7 @@ def case_refused(bench):
 def case_wrong_password(bench):
     bench.start_server("--requirepass", "secret", wait=False)
     code, rows = run(bench, "doctor", user=":hunter2@")
-    assert code == 69 and "redis.url" in rows["redis", "login"][1], rows
+    assert code == 69 and "redis.url" in rows["redis", "connection"][1], rows
     code, rows = run(bench, "doctor")
     assert code == 69 and "password" in rows["redis", "connection"][1], rows
 
