@@ -196,6 +196,18 @@ class Bench:
         assert run.returncode == 0, run.stderr
         return run.stdout
 
+    def doctor(self, *extra):
+        """(exit code, {what: (result, said)} of the cluster)"""
+        run = subprocess.run(
+            [self.binary, "doctor", "--json", "--model", self.model, "--source", "kafka",
+             "--sink", "kafka", "--kafka-brokers", self.addresses["BOOTSTRAP"], "--kafka-topic",
+             self.topic("in"), "--kafka-group", self.group, "--kafka-output-topic",
+             self.topic("out"), "--kafka-dead-letter-topic", self.topic("dlq"), *extra],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        rows = {f["what"]: (f["result"], f["said"]) for f in json.loads(run.stdout)["findings"]
+                if f["area"] == "kafka"}
+        return run.returncode, rows
+
     def log_file(self, number):
         return os.path.join(self.folder, f"log-{self.name}-{number}")
 
