@@ -94,12 +94,17 @@ struct kernels {
     void (*dots)(float *out, const float *rows, size_t n, const float *queries, size_t k);
     /* x [k] to unit length (all zeros stay) */
     void (*unit)(float *x, size_t k);
+
+    /* `rounds` turns of a loop of nothing but the multiply-adds of this table's matmul, operands in
+     * registers: the ceiling matmul is measured against. Returns how many it did. May be NULL. */
+    uint64_t (*peak)(uint64_t rounds);
 };
 
 extern const struct kernels kernels_generic;
-extern const struct kernels kernels_avx2;   /* x86-64 builds only */
-extern const struct kernels kernels_avx512; /* x86-64 builds only */
-extern const struct kernels kernels_neon;   /* AArch64 builds only */
+extern const struct kernels kernels_avx2;      /* x86-64 builds only */
+extern const struct kernels kernels_avx512;    /* x86-64 builds only */
+extern const struct kernels kernels_neon;      /* AArch64 builds only */
+extern const struct kernels kernels_neon_i8mm; /* AArch64 builds only */
 
 /* The table of that name, or the best for NULL; NULL when this CPU or build lacks it. */
 const struct kernels *kernels_find(const char *name);

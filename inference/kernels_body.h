@@ -301,21 +301,25 @@ static vf attention_softmax(struct attention_scratch s, size_t first, size_t las
     return 1.0f / sum;
 }
 
-/* out[lane][i .. i + VEC) = sum over j of scores[j][lane] * values[j][i ..) */
-INLINE void attention_values(struct attention_scratch s, size_t first, size_t last,
-                             const float *values, float *const out[VEC], const float *inverse,
-                             size_t i, size_t n_rows)
+/* Vectors of values at once: eight sums or more, to hide the latency of a multiply-add. */
+enum { COLUMNS = VEC < 8 ? 2 : 1 };
+
+/* out[lane][i .. i + COLUMNS * VEC) = sum over j of scores[j][lane] * values[j][i ..) */
+INLINE void attention_values(struct attention_scratch s, size_t first, size_t last, size_t n,
+                             float *const out[VEC], const float *inverse, size_t i, size_t n_rows)
 {
-    enum { ROWS = VEC > 8 ? 16 : VEC };
-    vf sum[ROWS] = {0};
-    for (size_t j = first; j < last; j++) {
-        vf v = vec_load(values + j * VEC);
-        for (size_t r = 0; r < ROWS; r++)
-            sum[r] += v * s.scores[j * VEC + r];
-    }
-    for (size_t r = 0; r < ROWS; r++)
+    const float *values = s.values + i * n;
+    vf sum[COLUMNS][VEC] = {0};
+    for (size_t j = first; j < last; j++)
+        for (size_t c = 0; c < COLUMNS; c++) {
+            vf v = vec_load(values + (c * n + j) * VEC);
+            for (size_t r = 0; r < VEC; r++)
+                sum[c][r] += v * s.scores[j * VEC + r];
+        }
+    for (size_t r = 0; r < VEC; r++)
         if (r < n_rows)
-            vec_store(out[r] + i, sum[r] * inverse[r]);
+            for (size_t c = 0; c < COLUMNS; c++)
+                vec_store(out[r] + i + c * VEC, sum[c][r] * inverse[r]);
 }
 
 static void attention_tile(struct attention_scratch s, float *const rows[VEC], size_t n_rows,
@@ -329,8 +333,8 @@ static void attention_tile(struct attention_scratch s, float *const rows[VEC], s
     vf inverse_sum = attention_softmax(s, first, last, token, reach);
     float inverse[VEC];
     memcpy(inverse, &inverse_sum, sizeof inverse);
-    for (size_t i = 0; i < head_dim; i += VEC)
-        attention_values(s, first, last, s.values + i * n, rows, inverse, i, n_rows);
+    for (size_t i = 0; i < head_dim; i += COLUMNS * VEC)
+        attention_values(s, first, last, n, rows, inverse, i, n_rows);
 }
 
 static void attention(float *q, const float *k, const float *v, size_t n, size_t reach,

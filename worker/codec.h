@@ -68,7 +68,7 @@ struct refusal {
 
 /*
  * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
- * sizes. INPUT_AUTO: a map in msgpack, a JSON object with `text` or `texts`, else raw UTF-8.
+ * sizes. INPUT_AUTO: a map in msgpack, a JSON object, else raw UTF-8.
  * 0; -EINVAL: refused, *why says it; -ENOMEM. *out is set only on 0, *why only on -EINVAL.
  */
 int codec_decode(const struct message *message, const struct decode_options *options,
@@ -90,6 +90,9 @@ struct buffer {
     size_t len, room;
 };
 void buffer_close(struct buffer *buffer);
+
+/* Append string as one of JSON; bytes that are not UTF-8 become U+FFFD. 0 or -ENOMEM. */
+int codec_json_string(struct bytes string, struct buffer *out);
 
 /*
  * Append one output payload for items [first, first + n) of a request to out.

@@ -53,6 +53,13 @@ static void string_put(struct writer *writer, struct bytes string)
     word_put(writer, "\"");
 }
 
+int codec_json_string(struct bytes string, struct buffer *out)
+{
+    struct writer writer = {.out = out};
+    string_put(&writer, string);
+    return writer.status;
+}
+
 static void text_put(struct writer *writer, const char *text)
 {
     string_put(writer, (struct bytes){text, strlen(text)});

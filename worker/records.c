@@ -189,7 +189,7 @@ int record_cut(struct entry *entry)
     char *reason = arena_alloc(&entry->batch->arena, size);
     if (!reason)
         return -ENOMEM;
-    snprintf(reason, size, "%s; the first %zu of %zu payload bytes are kept%s", entry->dead_reason,
+    snprintf(reason, size, "%s; the first %zu of %zu " RECORD_CUT_MARK "%s", entry->dead_reason,
              part->value.len, entry->message->value.len,
              entry->record.n_headers < entry->message->n_headers ? ", and no headers" : "");
     entry->record.dead_reason = reason;
