@@ -195,6 +195,28 @@ def case_topic_later(bench):
     expect_each_once(bench, 20, vectors)
 
 
+def case_broker_later(bench):
+    """A cluster that refuses at start, and later falls silent, is waited for."""
+    bench.make_topics(1)
+    vectors = bench.reference()
+    bench.send_texts(0, 10)
+    port = int(bench.addresses["BOOTSTRAP_PROXIED"].split(":")[1])
+    with ChaosProxy(port, bench.port + 5) as proxy:
+        proxy.refuse()
+        worker = bench.start_worker(addresses=bench.addresses["BOOTSTRAP_PROXIED"])
+        wait_for("it says so", lambda: "source waits" in bench.log(), 30)
+        proxy.heal()
+        bench.wait_lag_0()
+        proxy.hold()
+        bench.send_texts(10, 10)
+        time.sleep(5)  # longer than its session
+        proxy.heal()
+        bench.wait_lag_0()
+        bench.stop(worker)
+    row = bench.tally(bench.read(), 20, vectors)
+    assert not row["lost"] and not row["wrong"], row
+
+
 def case_drains(bench):
     """Five workers one after the other, each told to stop at some moment of its work."""
     bench.make_topics(2)
