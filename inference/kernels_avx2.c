@@ -82,6 +82,7 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
     const uint8_t *from = w->blocks + row * row_size;
     for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PANEL_BLOCK) {
         uint16_t halves[MATRIX_ROWS];
+        rows_prefetch(w, row, b);
         for (size_t i = 0; i < MATRIX_ROWS; i++)
             memcpy(&halves[i], from + i * row_size, 2);
         for (size_t i = 0; i < 2; i++) {

@@ -91,8 +91,10 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
 {
     size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
     const uint8_t *from = w->blocks + row * row_size;
-    for (size_t b = 0; b < n_blocks; b++)
+    for (size_t b = 0; b < n_blocks; b++) {
+        rows_prefetch(w, row, b);
         unpack_block(panel + b * PANEL_BLOCK, from + b * Q8_BLOCK_BYTES, row_size);
+    }
 }
 
 INLINE __m512i quad_splat(const int8_t *p)

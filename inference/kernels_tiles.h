@@ -34,6 +34,22 @@ static size_t panel_size(size_t k)
     return k / Q8_BLOCK * PANEL_BLOCK;
 }
 
+/*
+ * Ask for a block's length of the rows that will be unpacked soon, while block b of `row` .. is.
+ * Sixteen rows read side by side are more streams than the hardware's prefetchers follow: without
+ * this a pass over all weights takes four times as long as reading them (19 ms, then 5.5).
+ */
+INLINE void rows_prefetch(const struct q8_matrix *w, size_t row, size_t b)
+{
+    enum { AHEAD = 2 * MATRIX_ROWS, PART = MATRIX_ROWS * Q8_BLOCK_BYTES, LINE = 64 };
+    if (row + AHEAD >= w->n_out)
+        return;
+    size_t row_size = w->n_in / Q8_BLOCK * Q8_BLOCK_BYTES;
+    const uint8_t *part = w->blocks + (row + AHEAD) * row_size + b * PART;
+    for (size_t i = 0; i < PART; i += LINE)
+        __builtin_prefetch(part + i, 0, 2);
+}
+
 /* Where token t of n lies: in a tile of `width` tokens that begins with token `first`. */
 struct place {
     size_t first, width;
