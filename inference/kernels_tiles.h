@@ -72,11 +72,11 @@ static tile_function *const tile_functions[TILE + 1];
 static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row);
 
 static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
-                   void *panel)
+                   struct span rows, void *panel)
 {
     struct tiling tiling = tiling_of(n);
     size_t n_blocks = w->n_in / Q8_BLOCK, size = token_size(w->n_in);
-    for (size_t row = 0; row < w->n_out; row += MATRIX_ROWS) {
+    for (size_t row = rows.first; row < rows.last; row += MATRIX_ROWS) {
         panel_unpack(panel, w, row);
         const int8_t *tokens = packed;
         float *to = out + row;
