@@ -48,6 +48,7 @@ int crew_init(struct crew *c)
 {
     atomic_init(&c->ticket, 0);
     atomic_init(&c->n_done, 0);
+    atomic_init(&c->n_assistants, 0);
     atomic_init(&c->n_asleep, 0);
     atomic_init(&c->leader_asleep, false);
     atomic_init(&c->is_open, false);
@@ -90,6 +91,11 @@ void crew_shut(struct crew *c)
 {
     atomic_store(&c->is_open, false);
     wake_assistants(c);
+}
+
+size_t crew_size(struct crew *c)
+{
+    return 1 + atomic_load_explicit(&c->n_assistants, memory_order_relaxed);
 }
 
 /* Claim and run parts while there are any. Returns whether there was one. */
@@ -181,10 +187,12 @@ static void wait_step(struct crew *c, uint64_t seen, const atomic_bool *leave)
 
 bool crew_assist(struct crew *c, void *mine, const atomic_bool *leave)
 {
+    atomic_fetch_add_explicit(&c->n_assistants, 1, memory_order_relaxed);
     while (atomic_load(&c->is_open) && !atomic_load_explicit(leave, memory_order_relaxed)) {
         uint64_t seen = ticket_number(atomic_load(&c->ticket));
         if (!parts_run(c, mine, leave))
             wait_step(c, seen, leave);
     }
+    atomic_fetch_sub_explicit(&c->n_assistants, 1, memory_order_relaxed);
     return atomic_load(&c->is_open);
 }

@@ -30,7 +30,8 @@ struct crew {
     /* Number of the step << 32 | its parts << 16 | parts claimed: all a claim depends on. */
     _Alignas(64) _Atomic uint64_t ticket;
     _Alignas(64) atomic_size_t n_done; /* parts of the step in hand */
-    atomic_size_t n_asleep;            /* assistants waiting for a step */
+    atomic_size_t n_assistants;
+    atomic_size_t n_asleep; /* of these, waiting for a step */
     atomic_bool leader_asleep, is_open;
     crew_step *step; /* written by the leader while no part is claimed */
     void *arg;
@@ -44,6 +45,9 @@ void crew_end(struct crew *crew); /* nobody assists any more */
 /* From here until crew_shut assistants stay and wait for steps. */
 void crew_open(struct crew *crew);
 void crew_shut(struct crew *crew);
+
+/* Threads that are here now, the leader included. */
+size_t crew_size(struct crew *crew);
 
 /* Run parts 0 .. n_parts - 1 of a step, n_parts <= CREW_PARTS_MAX; returns when all are done. What
  * a part has written can then be read by every part of the next step. */

@@ -2,10 +2,13 @@
  * forward.c: EmbeddingGemma in reading order.
  *
  * Projections, norms and the feed-forward part work on all tokens of the pack alike, about CHUNK at
- * a time so that activations stay in the L2 cache; attention works per text. Every operation is a
- * step of independent parts (a few tokens, a group of weight rows, some queries of a text), which
- * threads that have nothing else to do may share: see crew.h. Nothing is allocated here once open
- * is done.
+ * a time so that activations stay in the L2 cache; attention works per text. Nothing is allocated
+ * here once open is done.
+ *
+ * Threads that have nothing else to do may share the work (see crew.h) in two ways. With tokens
+ * enough, each takes a chunk through all steps up to attention, and again after it. With fewer, all
+ * share every step of the one chunk there is: groups of weight rows or a few tokens. The first way
+ * keeps what a thread reads in its own cache, the second unpacks every weight only once.
  * Source: Gemma 3 technical report (2025), EmbeddingGemma (Vera et al. 2025), and the model's own
  *         configuration.
  */
@@ -19,6 +22,7 @@
 enum {
     ALIGN = 64,
     CHUNK = 256,
+    CHUNK_MIN = 32,   /* where threads take chunks */
     TOKEN_PART = 12,  /* tokens of a part where tokens are independent; a tile of most tables */
     QUERY_PART = 128, /* of attention at most, and at least: */
     QUERY_PART_MIN = 16,
@@ -26,6 +30,9 @@ enum {
 
 /* What every thread that takes part in a pass needs for itself. */
 struct hands {
+    float *wide;     /* [TOKENS_MAX][max(2 n_ff, dense hidden)] */
+    float *y;        /* [TOKENS_MAX][n_embd] */
+    void *packed;    /* [TOKENS_MAX][widest input] quantised activations */
     void *panel;     /* unpacked weights of MATRIX_ROWS rows */
     void *attention; /* scratch of a part of attention */
 };
@@ -42,11 +49,18 @@ struct forward {
     void *packed;            /* [TOKENS_MAX][widest input] quantised activations */
     struct queries *queries; /* [max_tokens] parts of attention */
 
-    /* Of the step in hand. */
+    /* Of the pass in hand. */
     const struct pack *pack;
     const struct layer *layer;
-    size_t t, n; /* tokens, or in pool_and_project texts, [t, t + n) */
-    float *out;  /* [n_texts][n_embd] */
+    float *out; /* [n_texts][n_embd] */
+};
+
+/* Tokens on their way through some steps; in pool_and_project texts. */
+struct work {
+    struct forward *f;
+    const struct hands *hands; /* what is between two steps is in their wide, y and packed */
+    bool alone;                /* the steps are this thread's own */
+    size_t t, n;               /* [t, t + n) */
 };
 
 /* A part of attention: queries of one text. */
@@ -83,14 +97,14 @@ int forward_open(struct forward **out, const struct model *m)
     f->x = scratch_alloc(max_tokens * m->n_embd * sizeof *f->x);
     f->qkv = scratch_alloc(max_tokens * m->attention.ld * sizeof *f->qkv);
     f->positions = scratch_alloc(max_tokens * sizeof *f->positions);
-    f->wide = scratch_alloc(TOKENS_MAX * larger(2 * m->n_ff, hidden) * sizeof *f->wide);
-    f->y = scratch_alloc(TOKENS_MAX * m->n_embd * sizeof *f->y);
-    f->packed = scratch_alloc(m->kernels->packed_size(TOKENS_MAX, widest));
+    f->hands.wide = scratch_alloc(TOKENS_MAX * larger(2 * m->n_ff, hidden) * sizeof *f->hands.wide);
+    f->hands.y = scratch_alloc(TOKENS_MAX * m->n_embd * sizeof *f->hands.y);
+    f->hands.packed = scratch_alloc(m->kernels->packed_size(TOKENS_MAX, widest));
     f->queries = scratch_alloc(max_tokens * sizeof *f->queries);
     f->hands.panel = scratch_alloc(m->kernels->panel_size(widest));
     f->hands.attention = scratch_alloc(m->kernels->attention_size(&m->attention));
-    if (!f->x || !f->qkv || !f->positions || !f->wide || !f->y || !f->packed || !f->queries ||
-        !f->hands.panel || !f->hands.attention) {
+    if (!f->x || !f->qkv || !f->positions || !f->queries || !f->hands.wide || !f->hands.y ||
+        !f->hands.packed || !f->hands.panel || !f->hands.attention) {
         forward_close(f);
         return -ENOMEM;
     }
@@ -106,10 +120,10 @@ void forward_close(struct forward *f)
     free(f->x);
     free(f->qkv);
     free(f->positions);
-    free(f->wide);
-    free(f->y);
-    free(f->packed);
     free(f->queries);
+    free(f->hands.wide);
+    free(f->hands.y);
+    free(f->hands.packed);
     free(f->hands.panel);
     free(f->hands.attention);
     free(f);
@@ -139,9 +153,12 @@ static struct span span_of(size_t n, size_t n_parts, size_t part)
 }
 
 /* Chunks are equal, never a full one and a few tokens: those would cost all weights once more. */
-static size_t chunks_of(size_t n)
+static size_t chunks_of(size_t n, size_t n_threads)
 {
-    return n < CHUNK ? 1 : (n + CHUNK / 2 - 1) / CHUNK;
+    size_t n_chunks = n < CHUNK ? 1 : (n + CHUNK / 2 - 1) / CHUNK;
+    if (n / n_threads >= CHUNK_MIN) /* as many for each thread */
+        n_chunks = (n_chunks + n_threads - 1) / n_threads * n_threads;
+    return n_chunks;
 }
 
 static size_t token_parts(size_t n)
@@ -149,9 +166,9 @@ static size_t token_parts(size_t n)
     return (n + TOKEN_PART - 1) / TOKEN_PART;
 }
 
-static struct span token_span(const struct forward *f, size_t part)
+static struct span token_span(const struct work *w, size_t part)
 {
-    return span_of(f->n, token_parts(f->n), part);
+    return span_of(w->n, token_parts(w->n), part);
 }
 
 static size_t row_parts(const struct q8_matrix *w)
@@ -159,11 +176,11 @@ static size_t row_parts(const struct q8_matrix *w)
     return w->n_out / MATRIX_ROWS;
 }
 
-static void rows_multiply(const struct forward *f, float *out, size_t ld, const struct q8_matrix *w,
-                          size_t part, const struct hands *mine)
+static void rows_multiply(const struct work *w, float *out, size_t ld,
+                          const struct q8_matrix *matrix, size_t part, const struct hands *mine)
 {
     struct span rows = {part * MATRIX_ROWS, (part + 1) * MATRIX_ROWS};
-    f->model->kernels->matmul(out, ld, f->packed, f->n, w, rows, mine->panel);
+    w->f->model->kernels->matmul(out, ld, w->hands->packed, w->n, matrix, rows, mine->panel);
 }
 
 /* The steps, in the order of forward_run: each is one part on one thread. */
@@ -171,9 +188,10 @@ static void rows_multiply(const struct forward *f, float *out, size_t ld, const 
 static void step_embed(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct model *m = f->model;
-    struct span tokens = token_span(f, part);
+    struct span tokens = token_span(w, part);
     for (size_t t = tokens.first; t < tokens.last; t++)
         m->kernels->embed_row(f->x + t * m->n_embd, &m->embed, (size_t)f->pack->ids[t],
                               m->embed_scale);
@@ -182,35 +200,38 @@ static void step_embed(void *arg, size_t part, void *mine)
 static void step_attn_norm(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct model *m = f->model;
-    m->kernels->rms_norm_quantize(f->packed, f->x + f->t * m->n_embd, f->layer->attn_norm, m->eps,
-                                  f->n, m->n_embd, token_span(f, part));
+    m->kernels->rms_norm_quantize(w->hands->packed, f->x + w->t * m->n_embd, f->layer->attn_norm,
+                                  m->eps, w->n, m->n_embd, token_span(w, part));
 }
 
 static void step_qkv(void *arg, size_t part, void *mine)
 {
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct layer *layer = f->layer;
     size_t ld = f->model->attention.ld, q = row_parts(&layer->q), k = row_parts(&layer->k);
-    float *qkv = f->qkv + f->t * ld; /* [n][ld] */
+    float *qkv = f->qkv + w->t * ld; /* [n][ld] */
     if (part < q)
-        rows_multiply(f, qkv, ld, &layer->q, part, mine);
+        rows_multiply(w, qkv, ld, &layer->q, part, mine);
     else if (part < q + k)
-        rows_multiply(f, qkv + layer->q.n_out, ld, &layer->k, part - q, mine);
+        rows_multiply(w, qkv + layer->q.n_out, ld, &layer->k, part - q, mine);
     else
-        rows_multiply(f, qkv + layer->q.n_out + layer->k.n_out, ld, &layer->v, part - q - k, mine);
+        rows_multiply(w, qkv + layer->q.n_out + layer->k.n_out, ld, &layer->v, part - q - k, mine);
 }
 
 static void step_rope(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct model *m = f->model;
     const struct attention_shape *a = &m->attention;
     const struct layer *layer = f->layer;
-    struct span tokens = token_span(f, part);
-    size_t t = f->t + tokens.first, n = tokens.last - tokens.first;
+    struct span tokens = token_span(w, part);
+    size_t t = w->t + tokens.first, n = tokens.last - tokens.first;
     float *q = f->qkv + t * a->ld, *k = q + layer->q.n_out; /* [n][ld] */
     m->kernels->norm_rope(q, a->ld, n, a->n_heads, a->head_dim, layer->q_norm, m->eps,
                           layer->cos_sin, f->positions + t, m->query_scale);
@@ -220,7 +241,8 @@ static void step_rope(void *arg, size_t part, void *mine)
 
 static void step_attention(void *arg, size_t part, void *mine)
 {
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct hands *hands = mine;
     const struct model *m = f->model;
     const struct layer *layer = f->layer;
@@ -235,73 +257,82 @@ static void step_attention(void *arg, size_t part, void *mine)
 static void step_attn_quantize(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     size_t ld = f->model->attention.ld;
-    f->model->kernels->quantize(f->packed, f->qkv + f->t * ld, ld, f->n, f->layer->o.n_in,
-                                token_span(f, part));
+    f->model->kernels->quantize(w->hands->packed, f->qkv + w->t * ld, ld, w->n, f->layer->o.n_in,
+                                token_span(w, part));
 }
 
 static void step_attn_out(void *arg, size_t part, void *mine)
 {
-    struct forward *f = arg;
-    rows_multiply(f, f->y, f->model->n_embd, &f->layer->o, part, mine);
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    rows_multiply(w, w->hands->y, f->model->n_embd, &f->layer->o, part, mine);
 }
 
 static void step_attn_add_ffn_norm(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct model *m = f->model;
-    struct span tokens = token_span(f, part);
+    struct span tokens = token_span(w, part);
     size_t embd = m->n_embd, at = tokens.first * embd;
-    float *x = f->x + f->t * embd; /* [n][embd] */
-    m->kernels->add_rms_norm(x + at, f->y + at, f->layer->post_attn_norm, m->eps,
+    float *x = f->x + w->t * embd; /* [n][embd] */
+    m->kernels->add_rms_norm(x + at, w->hands->y + at, f->layer->post_attn_norm, m->eps,
                              tokens.last - tokens.first, embd);
-    m->kernels->rms_norm_quantize(f->packed, x, f->layer->ffn_norm, m->eps, f->n, embd, tokens);
+    m->kernels->rms_norm_quantize(w->hands->packed, x, f->layer->ffn_norm, m->eps, w->n, embd,
+                                  tokens);
 }
 
 static void step_gate_up(void *arg, size_t part, void *mine)
 {
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct layer *layer = f->layer;
     size_t n_ff = f->model->n_ff, gate = row_parts(&layer->gate);
     if (part < gate)
-        rows_multiply(f, f->wide, 2 * n_ff, &layer->gate, part, mine);
+        rows_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part, mine);
     else
-        rows_multiply(f, f->wide + n_ff, 2 * n_ff, &layer->up, part - gate, mine);
+        rows_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate, mine);
 }
 
 static void step_geglu(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
-    f->model->kernels->geglu_quantize(f->packed, f->wide, f->n, f->model->n_ff,
-                                      token_span(f, part));
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    f->model->kernels->geglu_quantize(w->hands->packed, w->hands->wide, w->n, f->model->n_ff,
+                                      token_span(w, part));
 }
 
 static void step_down(void *arg, size_t part, void *mine)
 {
-    struct forward *f = arg;
-    rows_multiply(f, f->y, f->model->n_embd, &f->layer->down, part, mine);
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    rows_multiply(w, w->hands->y, f->model->n_embd, &f->layer->down, part, mine);
 }
 
 static void step_ffn_add(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct model *m = f->model;
-    struct span tokens = token_span(f, part);
+    struct span tokens = token_span(w, part);
     size_t embd = m->n_embd;
-    m->kernels->add_rms_norm(f->x + (f->t + tokens.first) * embd, f->y + tokens.first * embd,
+    m->kernels->add_rms_norm(f->x + (w->t + tokens.first) * embd, w->hands->y + tokens.first * embd,
                              f->layer->post_ffn_norm, m->eps, tokens.last - tokens.first, embd);
 }
 
 static void step_final_norm(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     const struct model *m = f->model;
-    struct span tokens = token_span(f, part);
+    struct span tokens = token_span(w, part);
     m->kernels->rms_norm(f->x + tokens.first * m->n_embd, m->output_norm, m->eps,
                          tokens.last - tokens.first, m->n_embd);
 }
@@ -309,8 +340,9 @@ static void step_final_norm(void *arg, size_t part, void *mine)
 static void step_mean(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
-    size_t text = f->t + part, embd = f->model->n_embd;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    size_t text = w->t + part, embd = f->model->n_embd;
     size_t start = f->pack->starts[text], end = f->pack->starts[text + 1];
     f->model->kernels->mean_rows(f->out + text * embd, f->x + start * embd, end - start, embd);
 }
@@ -318,57 +350,112 @@ static void step_mean(void *arg, size_t part, void *mine)
 static void step_dense_quantize(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
-    f->model->kernels->quantize(f->packed, f->out + f->t * embd, embd, f->n, embd,
-                                token_span(f, part));
+    f->model->kernels->quantize(w->hands->packed, f->out + w->t * embd, embd, w->n, embd,
+                                token_span(w, part));
 }
 
 static void step_dense_2(void *arg, size_t part, void *mine)
 {
-    struct forward *f = arg;
-    const struct q8_matrix *w = &f->model->dense_2;
-    rows_multiply(f, f->wide, w->n_out, w, part, mine);
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct q8_matrix *dense = &f->model->dense_2;
+    rows_multiply(w, w->hands->wide, dense->n_out, dense, part, mine);
 }
 
 static void step_hidden_quantize(void *arg, size_t part, void *mine)
 {
     (void)mine;
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     size_t hidden = f->model->dense_2.n_out;
-    f->model->kernels->quantize(f->packed, f->wide, hidden, f->n, hidden, token_span(f, part));
+    f->model->kernels->quantize(w->hands->packed, w->hands->wide, hidden, w->n, hidden,
+                                token_span(w, part));
 }
 
 static void step_dense_3(void *arg, size_t part, void *mine)
 {
-    struct forward *f = arg;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
-    rows_multiply(f, f->out + f->t * embd, embd, &f->model->dense_3, part, mine);
+    rows_multiply(w, f->out + w->t * embd, embd, &f->model->dense_3, part, mine);
 }
 
-static void run(struct forward *f, crew_step *step, size_t n_parts)
+static void run(struct work *w, crew_step *step, size_t n_parts)
 {
-    crew_run(&f->crew, step, f, n_parts, &f->hands);
+    struct hands *hands = (struct hands *)(uintptr_t)w->hands;
+    if (!w->alone)
+        crew_run(&w->f->crew, step, w, n_parts, hands);
+    for (size_t part = 0; w->alone && part < n_parts; part++)
+        step(w, part, hands);
+}
+
+/* Up to attention: queries, keys and values of some tokens. */
+static void tokens_project(struct work *w)
+{
+    const struct layer *layer = w->f->layer;
+    run(w, step_attn_norm, token_parts(w->n));
+    run(w, step_qkv, row_parts(&layer->q) + row_parts(&layer->k) + row_parts(&layer->v));
+    run(w, step_rope, token_parts(w->n));
+}
+
+/* After attention: its output and the feed-forward part, each added to the residual stream. */
+static void tokens_finish(struct work *w)
+{
+    const struct layer *layer = w->f->layer;
+    run(w, step_attn_quantize, token_parts(w->n));
+    run(w, step_attn_out, row_parts(&layer->o));
+    run(w, step_attn_add_ffn_norm, token_parts(w->n));
+    run(w, step_gate_up, row_parts(&layer->gate) + row_parts(&layer->up));
+    run(w, step_geglu, token_parts(w->n));
+    run(w, step_down, row_parts(&layer->down));
+    run(w, step_ffn_add, token_parts(w->n));
 }
 
 /* Mean over each text, the two dense layers, unit length. */
-static void pool_and_project(struct forward *f)
+static void texts_project(struct work *w)
 {
-    const struct model *m = f->model;
-    size_t n_chunks = chunks_of(f->pack->n_texts);
-    for (size_t c = 0; c < n_chunks; c++) {
-        struct span texts = span_of(f->pack->n_texts, n_chunks, c);
-        f->t = texts.first;
-        f->n = texts.last - texts.first;
-        run(f, step_mean, f->n);
-        if (m->info.has_dense) {
-            run(f, step_dense_quantize, token_parts(f->n));
-            run(f, step_dense_2, row_parts(&m->dense_2));
-            run(f, step_hidden_quantize, token_parts(f->n));
-            run(f, step_dense_3, row_parts(&m->dense_3));
-        }
-        for (size_t i = texts.first; i < texts.last; i++)
-            m->kernels->unit(f->out + i * m->n_embd, m->n_embd);
+    const struct model *m = w->f->model;
+    run(w, step_mean, w->n);
+    if (m->info.has_dense) {
+        run(w, step_dense_quantize, token_parts(w->n));
+        run(w, step_dense_2, row_parts(&m->dense_2));
+        run(w, step_hidden_quantize, token_parts(w->n));
+        run(w, step_dense_3, row_parts(&m->dense_3));
+    }
+    for (size_t i = w->t; i < w->t + w->n; i++)
+        m->kernels->unit(w->f->out + i * m->n_embd, m->n_embd);
+}
+
+/* n tokens or texts in chunks, each of which goes through all of `steps`. */
+struct chunks {
+    struct forward *f;
+    size_t n, n_chunks;
+    void (*steps)(struct work *work);
+};
+
+static void step_chunk(void *arg, size_t part, void *mine)
+{
+    const struct chunks *chunks = arg;
+    struct span span = span_of(chunks->n, chunks->n_chunks, part);
+    struct work work = {chunks->f, mine, true, span.first, span.last - span.first};
+    chunks->steps(&work);
+}
+
+static void run_chunks(struct forward *f, void (*steps)(struct work *work), size_t n)
+{
+    size_t n_threads = crew_size(&f->crew);
+    struct chunks chunks = {f, n, chunks_of(n, n_threads), steps};
+    if (chunks.n_chunks >= n_threads) {
+        crew_run(&f->crew, step_chunk, &chunks, chunks.n_chunks, &f->hands);
+        return;
+    }
+    for (size_t c = 0; c < chunks.n_chunks; c++) {
+        struct span span = span_of(n, chunks.n_chunks, c);
+        struct work work = {f, &f->hands, false, span.first, span.last - span.first};
+        steps(&work);
     }
 }
 
@@ -391,7 +478,8 @@ static size_t queries_cut(struct forward *f)
 void forward_run(struct forward *f, const struct pack *pack, float *out)
 {
     const struct model *m = f->model;
-    size_t n_tokens = pack->starts[pack->n_texts], n_chunks = chunks_of(n_tokens);
+    size_t n_tokens = pack->starts[pack->n_texts];
+    struct work all = {f, &f->hands, false, 0, n_tokens};
     f->pack = pack;
     f->out = out;
     for (size_t text = 0; text < pack->n_texts; text++)
@@ -399,40 +487,13 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
             f->positions[t] = (uint32_t)(t - pack->starts[text]);
     size_t n_queries = queries_cut(f);
 
-    f->t = 0;
-    f->n = n_tokens;
-    run(f, step_embed, token_parts(n_tokens));
-
+    run(&all, step_embed, token_parts(n_tokens));
     for (size_t l = 0; l < m->n_layers; l++) {
-        const struct layer *layer = f->layer = &m->layers[l];
-
-        for (size_t c = 0; c < n_chunks; c++) {
-            struct span chunk = span_of(n_tokens, n_chunks, c);
-            f->t = chunk.first;
-            f->n = chunk.last - chunk.first;
-            run(f, step_attn_norm, token_parts(f->n));
-            run(f, step_qkv, row_parts(&layer->q) + row_parts(&layer->k) + row_parts(&layer->v));
-            run(f, step_rope, token_parts(f->n));
-        }
-
-        run(f, step_attention, n_queries);
-
-        for (size_t c = 0; c < n_chunks; c++) {
-            struct span chunk = span_of(n_tokens, n_chunks, c);
-            f->t = chunk.first;
-            f->n = chunk.last - chunk.first;
-            run(f, step_attn_quantize, token_parts(f->n));
-            run(f, step_attn_out, row_parts(&layer->o));
-            run(f, step_attn_add_ffn_norm, token_parts(f->n));
-            run(f, step_gate_up, row_parts(&layer->gate) + row_parts(&layer->up));
-            run(f, step_geglu, token_parts(f->n));
-            run(f, step_down, row_parts(&layer->down));
-            run(f, step_ffn_add, token_parts(f->n));
-        }
+        f->layer = &m->layers[l];
+        run_chunks(f, tokens_project, n_tokens);
+        run(&all, step_attention, n_queries);
+        run_chunks(f, tokens_finish, n_tokens);
     }
-
-    f->t = 0;
-    f->n = n_tokens;
-    run(f, step_final_norm, token_parts(n_tokens));
-    pool_and_project(f);
+    run(&all, step_final_norm, token_parts(n_tokens));
+    run_chunks(f, texts_project, pack->n_texts);
 }
