@@ -1,6 +1,6 @@
 /*
  * fuzz_codec.c: any bytes to codec_decode in every format, and what it accepts through
- * codec_encode. Run: fuzz_codec -max_len=4096 CORPUS_FOLDER
+ * codec_encode. Run by scripts/fuzz.
  *
  * The first byte chooses the format and what comes beside the value; the rest is the value.
  */
