@@ -5,7 +5,8 @@
  * pointer. The including file sets, before the include: TILE (most tokens in a tile), TOKEN_BLOCK
  * (bytes of one token in a block), PANEL_BLOCK (bytes of a block of an unpacked panel); after it:
  *   panel_unpack    MATRIX_ROWS rows of weights, from the mapped file to the panel
- *   tile_functions  [TILE + 1] out[t][0..15] for a tile of 1 .. TILE tokens and the panel
+ *   tile_functions  [TILE + 1] out[t][0..15] for a tile of 1 .. TILE tokens and the panel; calls
+ *                   block_prefetch for each block
  * After its blocks a tile holds one float scale a token.
  */
 struct tiling {
@@ -35,19 +36,26 @@ static size_t panel_size(size_t k)
 }
 
 /*
- * Ask for a block's length of the rows that will be unpacked soon, while block b of `row` .. is.
- * Sixteen rows read side by side are more streams than the hardware's prefetchers follow: without
- * this a pass over all weights takes four times as long as reading them (19 ms, then 5.5).
+ * Rows that will be unpacked soon are asked for while a tile is computed, a block's share for each
+ * block: ahead is their first byte, or NULL. Unpacking reads 16 rows side by side, more streams
+ * than the hardware's prefetchers follow: without this a pass over all weights takes four times as
+ * long as reading them. Two panels ahead: the one between is another thread's when two share a
+ * product.
  */
-INLINE void rows_prefetch(const struct q8_matrix *w, size_t row, size_t b)
+enum { ROWS_AHEAD = 2 * MATRIX_ROWS };
+
+INLINE const uint8_t *rows_ahead(const struct q8_matrix *w, size_t row)
 {
-    enum { AHEAD = 2 * MATRIX_ROWS, PART = MATRIX_ROWS * Q8_BLOCK_BYTES, LINE = 64 };
-    if (row + AHEAD >= w->n_out)
-        return;
     size_t row_size = w->n_in / Q8_BLOCK * Q8_BLOCK_BYTES;
-    const uint8_t *part = w->blocks + (row + AHEAD) * row_size + b * PART;
-    for (size_t i = 0; i < PART; i += LINE)
-        __builtin_prefetch(part + i, 0, 2);
+    return row + ROWS_AHEAD < w->n_out ? w->blocks + (row + ROWS_AHEAD) * row_size : NULL;
+}
+
+INLINE void block_prefetch(const uint8_t *ahead, size_t b)
+{
+    enum { SHARE = MATRIX_ROWS * Q8_BLOCK_BYTES, LINE = 64 };
+    if (ahead)
+        for (size_t i = 0; i < SHARE; i += LINE)
+            __builtin_prefetch(ahead + b * SHARE + i, 0, 2);
 }
 
 /* Where token t of n lies: in a tile of `width` tokens that begins with token `first`. */
@@ -66,7 +74,7 @@ INLINE struct place place_of(size_t n, size_t t)
 }
 
 typedef void tile_function(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
-                           size_t n_blocks);
+                           size_t n_blocks, const uint8_t *ahead);
 static tile_function *const tile_functions[TILE + 1];
 
 static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row);
@@ -79,10 +87,11 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
     for (size_t row = rows.first; row < rows.last; row += MATRIX_ROWS) {
         panel_unpack(panel, w, row);
         const int8_t *tokens = packed;
+        const uint8_t *ahead = rows_ahead(w, row);
         float *to = out + row;
         for (size_t i = 0; i < tiling.n_tiles; i++) {
             size_t width = tiling.small + (i < tiling.n_large);
-            tile_functions[width](to, ld, panel, tokens, n_blocks);
+            tile_functions[width](to, ld, panel, tokens, n_blocks, i ? NULL : ahead);
             tokens += width * size;
             to += width * ld;
         }
@@ -92,7 +101,7 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
 /* tile_T of the including file's tile_matmul, which takes T as a constant. */
 #define TILE_FUNCTION(T)                                                                           \
     static void tile_##T(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,        \
-                         size_t n_blocks)                                                          \
+                         size_t n_blocks, const uint8_t *ahead)                                    \
     {                                                                                              \
-        tile_matmul(out, ld, panel, tokens, n_blocks, T);                                          \
+        tile_matmul(out, ld, panel, tokens, n_blocks, ahead, T);                                   \
     }

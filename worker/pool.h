@@ -1,5 +1,5 @@
 /*
- * pool.h: a fixed set of inference threads and the only locks of the program.
+ * pool.h: a fixed set of inference threads and their lock.
  *
  * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back; which idle thread
  *          helps which busy one.
