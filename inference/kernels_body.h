@@ -291,19 +291,24 @@ static vf attention_softmax(const struct attention_head *h, const struct attenti
     return 1.0f / sum;
 }
 
-/* rows[lane][i .. i + VEC) = inverse[lane] * sum over j of scores[j][lane] * v[j][i ..) */
+/* Vectors of values at once: eight sums or more, to hide the latency of a multiply-add. */
+enum { COLUMNS = VEC < 8 ? 2 : 1 };
+
+/* rows[lane][i ..) = inverse[lane] * sum over j of scores[j][lane] * v[j][i ..), COLUMNS vectors */
 INLINE void attention_values(const struct attention_head *h, const struct attention_tile *tile,
                              const float *inverse, size_t i)
 {
-    vf sum[VEC] = {0};
-    for (size_t j = tile->first; j < tile->last; j++) {
-        vf v = vec_load(h->v + j * h->ld + i);
-        for (size_t r = 0; r < VEC; r++)
-            sum[r] += v * h->scores[j * VEC + r];
-    }
+    vf sum[COLUMNS][VEC] = {0};
+    for (size_t j = tile->first; j < tile->last; j++)
+        for (size_t c = 0; c < COLUMNS; c++) {
+            vf v = vec_load(h->v + j * h->ld + i + c * VEC);
+            for (size_t r = 0; r < VEC; r++)
+                sum[c][r] += v * h->scores[j * VEC + r];
+        }
     for (size_t r = 0; r < VEC; r++)
         if (r < tile->n_rows)
-            vec_store(tile->rows[r] + i, sum[r] * inverse[r]);
+            for (size_t c = 0; c < COLUMNS; c++)
+                vec_store(tile->rows[r] + i + c * VEC, sum[c][r] * inverse[r]);
 }
 
 static void attention_run(const struct attention_head *h, const struct attention_tile *tile)
@@ -315,7 +320,7 @@ static void attention_run(const struct attention_head *h, const struct attention
     vf inverse_sum = attention_softmax(h, tile);
     float inverse[VEC];
     memcpy(inverse, &inverse_sum, sizeof inverse);
-    for (size_t i = 0; i < h->head_dim; i += VEC)
+    for (size_t i = 0; i < h->head_dim; i += COLUMNS * VEC)
         attention_values(h, tile, inverse, i);
 }
 
