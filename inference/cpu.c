@@ -41,9 +41,13 @@ struct cpu cpu_detect(void)
 
 struct cpu cpu_detect(void)
 {
-    enum { ASIMD = 1 << 1, ASIMDDP = 1 << 20 }; /* linux/arch/arm64/include/uapi/asm/hwcap.h */
-    unsigned long caps = getauxval(AT_HWCAP);
-    return (struct cpu){.neon = (caps & ASIMD) && (caps & ASIMDDP)};
+    /* linux/arch/arm64/include/uapi/asm/hwcap.h */
+    enum { ASIMD = 1 << 1, ASIMDDP = 1 << 20 }; /* AT_HWCAP */
+    enum { I8MM = 1 << 13 };                    /* AT_HWCAP2 */
+    unsigned long caps = getauxval(AT_HWCAP), caps2 = getauxval(AT_HWCAP2);
+    struct cpu cpu = {.neon = (caps & ASIMD) && (caps & ASIMDDP)};
+    cpu.neon_i8mm = cpu.neon && (caps2 & I8MM);
+    return cpu;
 }
 
 #else

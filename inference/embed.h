@@ -40,7 +40,7 @@ struct model_info {
 
 /*
  * Map `path` read-only and bind it. kernels: NULL for the best this CPU has, else a table's name
- * ("generic", "avx2", "avx512", "neon"); naming one the CPU lacks is an error.
+ * ("generic", "avx2", "avx512", "neon", "neon-i8mm"); naming one the CPU lacks is an error.
  * Returns 0 and sets *out, or a negative errno and a sentence in err: -ENOENT and friends from the
  * file, -EINVAL for a file that is not a usable model, -ENOTSUP for kernels, -ENOMEM.
  */

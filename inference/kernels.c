@@ -21,6 +21,8 @@ static size_t tables_list(const struct kernels *tables[TABLES_MAX])
     if (cpu.avx2)
         tables[n++] = &kernels_avx2;
 #elif defined(__aarch64__)
+    if (cpu.neon_i8mm)
+        tables[n++] = &kernels_neon_i8mm;
     if (cpu.neon)
         tables[n++] = &kernels_neon;
 #endif

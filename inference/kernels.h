@@ -102,9 +102,10 @@ struct kernels {
 };
 
 extern const struct kernels kernels_generic;
-extern const struct kernels kernels_avx2;   /* x86-64 builds only */
-extern const struct kernels kernels_avx512; /* x86-64 builds only */
-extern const struct kernels kernels_neon;   /* AArch64 builds only */
+extern const struct kernels kernels_avx2;      /* x86-64 builds only */
+extern const struct kernels kernels_avx512;    /* x86-64 builds only */
+extern const struct kernels kernels_neon;      /* AArch64 builds only */
+extern const struct kernels kernels_neon_i8mm; /* AArch64 builds only */
 
 /* The table of that name, or the best for NULL; NULL when this CPU or build lacks it. */
 const struct kernels *kernels_find(const char *name);

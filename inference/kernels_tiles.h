@@ -3,21 +3,32 @@
  *
  * Tokens are packed in tiles, so that every broadcast in a tile is one constant offset from one
  * pointer. The including file sets, before the include: TILE (most tokens in a tile), TOKEN_BLOCK
- * (bytes of one token in a block), PANEL_BLOCK (bytes of a block of an unpacked panel); after it:
+ * (bytes of one token in a block), PANEL_BLOCK (bytes of a block of an unpacked panel), TILE_STEP
+ * where tokens are taken by twos; after it:
  *   panel_unpack    MATRIX_ROWS rows of weights, from the mapped file to the panel
  *   tile_functions  [TILE + 1] out[t][0..15] for a tile of 1 .. TILE tokens and the panel; calls
  *                   block_prefetch for each block
  * After its blocks a tile holds one float scale a token.
  */
+#ifndef TILE_STEP
+#define TILE_STEP 1 /* a tile's tokens are a multiple of it, but for the last tile's */
+#endif
+
 struct tiling {
-    size_t n_tiles, small, n_large; /* the first n_large tiles hold small + 1 tokens */
+    size_t n_tiles, small, n_large; /* the first n_large tiles hold small + TILE_STEP tokens */
 };
 
 /* Tiles are as equal as can be: of TILE + 1 tokens none stands alone. */
 INLINE struct tiling tiling_of(size_t n)
 {
-    size_t n_tiles = (n + TILE - 1) / TILE;
-    return (struct tiling){n_tiles, n / n_tiles, n % n_tiles};
+    size_t n_tiles = (n + TILE - 1) / TILE, n_steps = (n + TILE_STEP - 1) / TILE_STEP;
+    return (struct tiling){n_tiles, n_steps / n_tiles * TILE_STEP, n_steps % n_tiles};
+}
+
+INLINE size_t tile_width(struct tiling tiling, bool large, size_t n_left)
+{
+    size_t width = tiling.small + (large ? TILE_STEP : 0);
+    return width < n_left ? width : n_left;
 }
 
 INLINE size_t token_size(size_t k)
@@ -66,11 +77,11 @@ struct place {
 INLINE struct place place_of(size_t n, size_t t)
 {
     struct tiling tiling = tiling_of(n);
-    size_t width = tiling.small + 1, in_large = tiling.n_large * width;
-    if (t < in_large)
-        return (struct place){t / width * width, width};
-    width = tiling.small;
-    return (struct place){in_large + (t - in_large) / width * width, width};
+    size_t width = tiling.small + TILE_STEP, in_large = tiling.n_large * width;
+    bool large = t < in_large;
+    size_t first =
+        large ? t / width * width : in_large + (t - in_large) / tiling.small * tiling.small;
+    return (struct place){first, tile_width(tiling, large, n - first)};
 }
 
 typedef void tile_function(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
@@ -89,11 +100,12 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
         const int8_t *tokens = packed;
         const uint8_t *ahead = rows_ahead(w, row);
         float *to = out + row;
-        for (size_t i = 0; i < tiling.n_tiles; i++) {
-            size_t width = tiling.small + (i < tiling.n_large);
+        for (size_t i = 0, done = 0; i < tiling.n_tiles; i++) {
+            size_t width = tile_width(tiling, i < tiling.n_large, n - done);
             tile_functions[width](to, ld, panel, tokens, n_blocks, i ? NULL : ahead);
             tokens += width * size;
             to += width * ld;
+            done += width;
         }
     }
 }

@@ -71,7 +71,8 @@ def main():
     if few:
         references = sorted(references, key=lambda r: len(r[1]))[20:24]
     failures = n_checked = 0
-    for kernels in ("auto",) if few else ("generic", "avx2", "avx512", "neon"):
+    every = ("generic", "avx2", "avx512", "neon", "neon-i8mm")
+    for kernels in ("auto",) if few else every:
         one = embed(binary, model, references, kernels, 1)
         if one is None:
             print(f"{kernels}: not on this CPU or in this build")

@@ -13,11 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "inference/kernels.h"
+#include "tests/kernels_bench.h"
 
 enum { GUARD = 64, SEED = 20261 };
 
@@ -114,9 +114,9 @@ static uint8_t *matrix_make(struct q8_matrix *w, size_t n_in, size_t n_out, bool
  * rounded either way, with and without a fused multiply-add: 1 in 32639 of a token's largest. */
 static size_t tables_other(const struct kernels *tables[4])
 {
-    static const char *const names[] = {"avx512", "avx2", "neon"};
+    static const char *const names[] = {"avx512", "avx2", "neon-i8mm", "neon"};
     size_t n = 0;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         const struct kernels *k = kernels_find(names[i]);
         if (k)
             tables[n++] = k;
@@ -233,6 +233,30 @@ static void test_matmul_place(void **state)
             free(alone);
         }
         free(all);
+    }
+    free(x);
+    free(blocks);
+}
+
+/* The two NEON tables sum the same integers in the same order: the same bits. */
+static void test_neon_tables_agree(void **state)
+{
+    (void)state;
+    const struct kernels *sdot = kernels_find("neon"), *smmla = kernels_find("neon-i8mm");
+    if (!sdot || !smmla) {
+        print_message("this CPU or build has not both of 'neon' and 'neon-i8mm'\n");
+        return;
+    }
+    struct q8_matrix w;
+    uint8_t *blocks = matrix_make(&w, 768, 48, false);
+    float *x = malloc(23 * 768 * sizeof *x);
+    assert_non_null(x);
+    fill(x, 23 * 768, OUTLIER);
+    for (size_t n = 1; n <= 23; n++) {
+        float *a = matmul_run(sdot, x, n, &w, 48), *b = matmul_run(smmla, x, n, &w, 48);
+        assert_memory_equal(a, b, n * 48 * sizeof *a);
+        free(a);
+        free(b);
     }
     free(x);
     free(blocks);
@@ -469,77 +493,13 @@ static void test_find(void **state)
     assert_non_null(strstr(kernels_list(names, sizeof names), "generic"));
 }
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static void bench_matmul(const struct kernels *k)
-{
-    static const size_t counts[] = {1, 4, 16, 64, 256};
-    struct q8_matrix w;
-    uint8_t *blocks = matrix_make(&w, 768, 1152, false);
-    float *x = malloc(256 * 768 * sizeof *x), *out = malloc(256 * 1152 * sizeof *out);
-    void *packed = aligned_alloc(64, (k->packed_size(256, 768) + 63) / 64 * 64);
-    void *panel = aligned_alloc(64, (k->panel_size(768) + 63) / 64 * 64);
-    assert_true(x && out && packed && panel);
-    fill(x, 256 * 768, ORDINARY);
-    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
-        size_t n = counts[c];
-        double best_mul = INFINITY, best_quant = INFINITY;
-        for (int i = 0; i < 30; i++) {
-            double t = seconds();
-            k->quantize(packed, x, 768, n, 768, (struct span){0, n});
-            double t1 = seconds();
-            k->matmul(out, 1152, packed, n, &w, (struct span){0, 1152}, panel);
-            best_mul = fmin(best_mul, seconds() - t1);
-            best_quant = fmin(best_quant, t1 - t);
-        }
-        printf("%-8s matmul 768 x 1152, %3zu tokens: %10.0f ns %6.1f GMAC/s   quantize %8.0f ns\n",
-               k->name, n, best_mul * 1e9, (double)(n * 768 * 1152) / best_mul * 1e-9,
-               best_quant * 1e9);
-    }
-    free(x);
-    free(out);
-    free(packed);
-    free(panel);
-    free(blocks);
-}
-
-static void bench_attention(const struct kernels *k)
-{
-    static const size_t lengths[] = {16, 64, 512, 2048};
-    struct attention_shape a = {3, 1, 256, 1280};
-    float *qkv = malloc(2048 * a.ld * sizeof *qkv);
-    void *scratch = aligned_alloc(64, (k->attention_size(&a) + 63) / 64 * 64);
-    assert_true(qkv && scratch);
-    for (size_t c = 0; c < 4; c++) {
-        double best = INFINITY;
-        size_t n = lengths[c];
-        for (int i = 0; i < (n > 512 ? 2 : 20); i++) {
-            fill(qkv, n * a.ld, ORDINARY);
-            double t = seconds();
-            k->attention(qkv, qkv + 768, qkv + 1024, n, n, &a, (struct span){0, n}, scratch);
-            best = fmin(best, seconds() - t);
-        }
-        printf("%-8s attention, %4zu tokens: %31.0f ns %6.1f GMAC/s\n", k->name, n, best * 1e9,
-               (double)(n * n * 768 * 2) / best * 1e-9);
-    }
-    free(qkv);
-    free(scratch);
-}
-
 static int bench(void)
 {
     const struct kernels *tables[5] = {0};
     size_t n_tables = tables_other(tables);
     tables[n_tables++] = &kernels_generic;
-    for (size_t k = 0; k < n_tables; k++) {
-        bench_matmul(tables[k]);
-        bench_attention(tables[k]);
-    }
+    for (size_t k = 0; k < n_tables; k++)
+        kernels_bench(tables[k]);
     return 0;
 }
 
@@ -550,6 +510,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_matmul),
         cmocka_unit_test(test_matmul_generic_is_right),
         cmocka_unit_test(test_matmul_place),
+        cmocka_unit_test(test_neon_tables_agree),
         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_gelu_is_right),
         cmocka_unit_test(test_rows),

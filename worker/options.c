@@ -42,7 +42,7 @@ static const struct option core_table[] = {
      "How embeddings are written."},
     {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
      "Inference threads; 0: as many as this process may use CPUs."},
-    {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon", 0, 0, "NAME",
+    {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon|neon-i8mm", 0, 0, "NAME",
      "Instruction set for inference; auto takes the best this CPU has."},
     {"batch_texts", OPTION_COUNT, "128", NULL, 1, 4096, "N", "A batch is full at so many texts."},
     {"batch_bytes", OPTION_SIZE, "128KiB", NULL, 1024, 64 << 20, "SIZE",
