@@ -98,6 +98,11 @@ struct source_ops {
      * Messages not yet taken are released by it. */
     void (*close)(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
                   void *ctx);
+    /* Checks the settings without touching anything. 0; -EINVAL: *at_fault is the option to change
+     * (static), err what is wrong and what was expected; -ENOMEM. NULL: nothing to check beyond
+     * what the table says. */
+    int (*check)(const struct settings *settings, const char **at_fault, char *err,
+                 size_t err_size);
 };
 
 /*
@@ -107,7 +112,7 @@ struct source_ops {
 struct part {
     struct bytes id;     /* of the text (or of the message, when one part holds all) */
     struct bytes value;  /* encoded output; absent: tombstone */
-    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, little-endian */
+    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, in its dtype */
 };
 
 struct record {
@@ -159,6 +164,8 @@ struct sink_ops {
     /* Stop at once or when all is confirmed, at the latest after deadline_ms; records not yet
      * confirmed are dropped without an event (their origins stay unacked). closed fires last. */
     void (*close)(struct sink *sink, uint64_t deadline_ms, void (*closed)(void *ctx), void *ctx);
+    int (*check)(const struct settings *settings, const char **at_fault, char *err,
+                 size_t err_size); /* as the source's */
 };
 
 /* The registry: names to tables. NULL when there is none of that name. */

@@ -12,11 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/redis_tls.h"
 #include "connectors/redis_url.h"
 
 extern const struct source_ops redis_source_ops;
 extern const struct sink_ops redis_sink_ops;
+
+extern const struct connector_check redis_check;
 
 extern const struct option redis_options[];
 
@@ -25,6 +29,7 @@ enum redis_output { REDIS_OUTPUT_STREAM, REDIS_OUTPUT_KEY, REDIS_OUTPUT_HASH };
 /* What the options say. Texts are owned. */
 struct redis_config {
     struct redis_url url, output_url;
+    struct redis_tls_context *tls; /* NULL: neither URL is rediss:// */
     char *stream, *group;
     char *consumer; /* NULL: not named by the user */
     char *body;     /* NULL: `body`, else `text` */
@@ -34,9 +39,19 @@ struct redis_config {
     uint64_t maxlen, expire_ms;
 };
 
-/* 0; -EINVAL with a sentence; -ENOMEM. Nothing to clear on failure. */
+/* 0; -EINVAL with a sentence that begins with the option's name; -ENOMEM. Nothing to clear on
+ * failure. */
 int redis_config_read(struct redis_config *out, const struct settings *settings, char *err,
                       size_t err_size);
+/* The check of source_ops and sink_ops. */
+int redis_config_check(const struct settings *settings, const char **at_fault, char *err,
+                       size_t err_size);
+/* The option by which the worker would read what it writes, if both are the same database; or NULL.
+ * REDIS_LOOP_PHRASE takes the stream's name. */
+const char *redis_config_loop(const struct redis_config *config);
+#define REDIS_LOOP_PHRASE                                                                          \
+    "'%.60s' is the input stream itself: the worker would read what it writes; choose another "    \
+    "name"
 void redis_config_clear(struct redis_config *config); /* zeroed ones are fine */
 
 /*

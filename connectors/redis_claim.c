@@ -148,6 +148,7 @@ static void on_claimed(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_source *source = ctx;
     struct redis_claim *claim = &source->claim;
+    uint64_t n_reclaimed = 0;
     (void)arg;
 
     if (!claim_reply_ok(source, reply))
@@ -173,7 +174,10 @@ static void on_claimed(void *ctx, void *arg, const redisReply *reply)
         }
         pending->returned = true;
         claim->n_claimed++;
+        n_reclaimed += !claim->own;
     }
+    if (n_reclaimed && source->base.events->on_count)
+        source->base.events->on_count(source->base.ctx, "reclaimed", n_reclaimed);
     claim_check_missing(source);
 }
 

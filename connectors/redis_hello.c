@@ -1,7 +1,8 @@
 /*
  * redis_hello.c: what is said first on a new connection.
  *
- * Owns:    AUTH, SELECT, the connection's name and id, a PING that proves the server serves.
+ * Owns:    AUTH, SELECT, the connection's name and id, which server this is, a PING that proves
+ *          that it serves.
  * Refuses: everything after that.
  * Threads: the loop thread.
  */
@@ -15,9 +16,9 @@
 static void hello_refused(struct redis_link *link, const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
-    char why[300];
+    char why[420];
 
-    snprintf(why, sizeof(why), "%.120s (%s)", text, fault.advice);
+    snprintf(why, sizeof(why), "%.200s (%s)", text, fault.advice);
     if (fault.remedy == REMEDY_FATAL)
         redis_link_fail(link, -EACCES, why);
     else
@@ -40,6 +41,20 @@ static void on_hello_optional(void *ctx, void *arg, const redisReply *reply)
 
     if (reply && reply->type == REDIS_REPLY_INTEGER)
         link->client_id = (uint64_t)reply->integer;
+}
+
+static void on_hello_info(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_link *link = arg;
+    const char *at = redis_reply_is_text(reply) ? strstr(reply->str, "\nrun_id:") : NULL;
+    (void)ctx;
+
+    if (!at)
+        return;
+    at += strlen("\nrun_id:");
+    /* An imitation that says 000... for every server tells nothing. */
+    if (strspn(at, "0123456789abcdef") == 40 && strspn(at, "0") < 40)
+        memcpy(link->run_id, at, 40);
 }
 
 static void on_hello_ping(void *ctx, void *arg, const redisReply *reply)
@@ -75,11 +90,13 @@ void redis_hello_send(struct redis_link *link)
     const char *select[] = {"SELECT", db};
     const char *name[] = {"CLIENT", "SETNAME", link->name};
     const char *id[] = {"CLIENT", "ID"};
+    const char *info[] = {"INFO", "server"};
     const char *ping[] = {"PING"};
     int rc = 0;
 
     snprintf(db, sizeof(db), "%d", url->db);
     link->phase = PHASE_HELLO;
+    memset(link->run_id, 0, sizeof(link->run_id));
     if (url->user)
         rc |= hello_command(link, on_hello, 3, auth);
     else if (url->password)
@@ -88,6 +105,7 @@ void redis_hello_send(struct redis_link *link)
         rc |= hello_command(link, on_hello, 2, select);
     rc |= hello_command(link, on_hello_optional, 3, name);
     rc |= hello_command(link, on_hello_optional, 2, id);
+    rc |= hello_command(link, on_hello_info, 2, info);
     rc |= hello_command(link, on_hello_ping, 1, ping);
     if (rc)
         redis_link_lost(link, "no memory");

@@ -21,9 +21,6 @@
 #define PROVEN_ATTEMPTS 3    /* backoff after one that worked and did not last: below 1 s */
 #define RETRY_PHRASE    "trying again, at most 10 s apart"
 
-static void link_start(struct redis_link *link);
-static void link_connect_next(struct redis_link *link, const char *why);
-
 /* ---- the end of things */
 
 static void link_unref(struct redis_link *link)
@@ -43,12 +40,13 @@ static void on_connection_closed(uv_handle_t *handle)
     struct redis_link *link = conn->link;
 
     redis_wire_close(&conn->wire);
+    redis_tls_close(conn->tls);
     free(conn);
     link_unref(link);
 }
 
 /* Take the connection off the link. Its pending callbacks get NULL unless the link is closing. */
-static void link_detach(struct redis_link *link)
+void redis_link_detach(struct redis_link *link)
 {
     struct connection *conn = link->conn;
 
@@ -64,70 +62,83 @@ static void link_detach(struct redis_link *link)
     }
 }
 
-static void link_forget_addresses(struct redis_link *link)
-{
-    if (link->addresses)
-        uv_freeaddrinfo(link->addresses);
-    link->addresses = link->next_address = NULL;
-    if (link->resolve) {
-        link->resolve->link = NULL;
-        uv_cancel((uv_req_t *)&link->resolve->req);
-        link->resolve = NULL;
-    }
-}
-
 static void on_wait_over(uv_timer_t *timer)
 {
-    link_start(timer->data);
+    redis_connect_start(timer->data);
 }
 
 /* This attempt or connection is over; the next one comes after a pause. */
 void redis_link_lost(struct redis_link *link, const char *why)
 {
-    char text[480];
+    char text[REDIS_WHY_SIZE];
 
     if (link->phase >= PHASE_FAILED)
         return;
-    snprintf(text, sizeof(text), "redis %s: %.230s; " RETRY_PHRASE, link->where, why);
+    snprintf(text, sizeof(text), "redis %s: %.420s; " RETRY_PHRASE, link->where, why);
     link->flaky = link->phase == PHASE_READY && !link->settled;
     if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
         link->backoff.attempts = PROVEN_ATTEMPTS;
     link->proven = link->settled = false;
     uv_timer_stop(&link->settle_timer);
     link->phase = PHASE_WAIT;
-    link_forget_addresses(link);
-    link_detach(link);
+    redis_connect_forget(link);
+    redis_link_detach(link);
     if (link->phase != PHASE_WAIT) /* a callback closed us */
         return;
-    uv_timer_start(&link->timer, on_wait_over, redis_backoff_next(&link->backoff), 0);
+    uv_timer_start(&link->timer, on_wait_over, backoff_next(&link->backoff), 0);
     link->events->on_lost(link->ctx, text);
 }
 
 void redis_link_fail(struct redis_link *link, int err, const char *why)
 {
-    char text[520];
+    char text[REDIS_WHY_SIZE];
 
-    snprintf(text, sizeof(text), "redis %s: %.300s", link->where, why);
+    snprintf(text, sizeof(text), "redis %s: %.460s", link->where, why);
     link->phase = PHASE_FAILED;
     uv_timer_stop(&link->timer);
     uv_timer_stop(&link->settle_timer);
-    link_forget_addresses(link);
-    link_detach(link);
+    redis_connect_forget(link);
+    redis_link_detach(link);
     if (link->phase == PHASE_FAILED)
         link->events->on_failed(link->ctx, err, text);
 }
 
 /* ---- bytes out */
 
+/* Since TLS 1.3 a server looks at our certificate after we think the handshake done, and what it
+ * says about it may be lost with the connection. */
+static void link_ended(struct connection *conn, const char *how)
+{
+    bool may_be_certificate = conn->tls && conn->link->phase == PHASE_HELLO;
+    char why[160];
+
+    snprintf(why, sizeof(why), "%s%s", how,
+             may_be_certificate ? " (does it ask for a certificate, redis.tls_cert?)" : "");
+    redis_link_lost(conn->link, why);
+}
+
 static void on_written(uv_write_t *req, int status);
 
-static void link_flush(struct connection *conn)
+void redis_link_flush(struct connection *conn)
 {
-    if (conn->writing || !conn->wire.out.len)
+    uv_buf_t buf;
+
+    if (conn->writing)
         return;
-    redis_wire_turn(&conn->wire);
+    bool has_commands = conn->wire.out.len > 0;
+    if (has_commands)
+        redis_wire_turn(&conn->wire);
     /* uv_buf_init would cut the length to 32 bits. */
-    uv_buf_t buf = {.base = conn->wire.away.ptr, .len = conn->wire.away.len};
+    buf.base = conn->wire.away.ptr;
+    buf.len = has_commands ? conn->wire.away.len : 0;
+    if (conn->tls) {
+        /* Without memory nothing is sent; as below, the silence timer finds it. */
+        if (has_commands)
+            (void)redis_tls_write(conn->tls, buf.base, buf.len);
+        buf.len = redis_tls_output(conn->tls, &buf.base);
+    }
+    if (buf.len == 0)
+        return;
     conn->writing = true;
     conn->unsent = buf.len;
     /* A failure is not told here, we may be inside a call of the owner: the read side or the
@@ -143,11 +154,11 @@ static void on_written(uv_write_t *req, int status)
     if (!conn->alive)
         return;
     if (status < 0) {
-        redis_link_lost(conn->link, uv_strerror(status));
+        link_ended(conn, uv_strerror(status));
         return;
     }
     conn->active_ms = uv_now(conn->link->loop);
-    link_flush(conn);
+    redis_link_flush(conn);
 }
 
 static void watch_silence(struct redis_link *link);
@@ -160,7 +171,7 @@ int redis_link_command(struct redis_link *link, const struct bytes *args, size_t
     due.sent_ms = uv_now(link->loop);
     if (redis_wire_command(&conn->wire, args, n, due))
         return -ENOMEM;
-    link_flush(conn);
+    redis_link_flush(conn);
     if (conn->wire.n_due == 1)
         watch_silence(link);
     return 0;
@@ -241,22 +252,12 @@ static void link_reply(struct connection *conn, const redisReply *reply)
         uv_timer_stop(&link->timer);
 }
 
-static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+/* Plain bytes of the protocol. */
+static void link_feed(struct connection *conn, const char *bytes, size_t len)
 {
-    struct connection *conn = stream->data;
     void *reply = NULL;
 
-    if (!conn->alive || nread == 0)
-        return;
-    if (nread < 0) {
-        bool is_end = nread == UV_EOF;
-        redis_link_lost(conn->link,
-                        is_end ? "the server closed the connection" : uv_strerror((int)nread));
-        return;
-    }
-    conn->active_ms = uv_now(conn->link->loop);
-    conn->warned = false;
-    if (redisReaderFeed(conn->wire.reader, buf->base, (size_t)nread) != REDIS_OK) {
+    if (redisReaderFeed(conn->wire.reader, bytes, len) != REDIS_OK) {
         redis_link_lost(conn->link, "no memory for a reply");
         return;
     }
@@ -270,6 +271,53 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
         link_reply(conn, reply);
         freeReplyObject(reply);
     }
+}
+
+static void link_feed_tls(struct connection *conn, const char *bytes, size_t len)
+{
+    struct redis_link *link = conn->link;
+    char why[300], plain[16384]; /* a TLS record */
+    long n;
+
+    if (redis_tls_receive(conn->tls, bytes, len, why, sizeof(why)) != 0) {
+        redis_link_lost(link, why);
+        return;
+    }
+    if (link->phase == PHASE_CONNECT && redis_tls_ready(conn->tls))
+        redis_hello_send(link);
+    while (conn->alive &&
+           (n = redis_tls_read(conn->tls, plain, sizeof(plain), why, sizeof(why))) != 0) {
+        if (n < 0)
+            redis_link_lost(link, why);
+        else
+            link_feed(conn, plain, (size_t)n);
+    }
+    if (conn->alive)
+        redis_link_flush(conn);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
+{
+    struct connection *conn = stream->data;
+
+    if (!conn->alive || nread == 0)
+        return;
+    if (nread < 0) {
+        link_ended(conn,
+                   nread == UV_EOF ? "the server closed the connection" : uv_strerror((int)nread));
+        return;
+    }
+    conn->active_ms = uv_now(conn->link->loop);
+    conn->warned = false;
+    if (conn->tls)
+        link_feed_tls(conn, buf->base, (size_t)nread);
+    else
+        link_feed(conn, buf->base, (size_t)nread);
+}
+
+int redis_link_listen(struct connection *conn)
+{
+    return uv_read_start(&conn->uv.stream, on_alloc, on_read);
 }
 
 /* ---- ready */
@@ -293,160 +341,12 @@ void redis_link_serve(struct redis_link *link)
 {
     link->phase = PHASE_READY;
     uv_timer_start(&link->settle_timer, on_settle, SETTLE_MS, SETTLE_MS);
-    link_forget_addresses(link);
+    redis_connect_forget(link);
     uv_timer_stop(&link->timer);
     if (!link->flaky)
         link->events->on_good(link->ctx);
     if (link->phase == PHASE_READY)
         link->events->on_ready(link->ctx);
-}
-
-/* ---- connecting */
-
-static void on_connect_timeout(uv_timer_t *timer)
-{
-    struct redis_link *link = timer->data;
-
-    if (link->phase == PHASE_RESOLVE)
-        redis_link_lost(link, "the name server does not answer");
-    else
-        link_connect_next(link, "no answer to connecting");
-}
-
-static void on_connected(uv_connect_t *req, int status)
-{
-    struct connection *conn = req->data;
-    struct redis_link *link = conn->link;
-
-    if (!conn->alive)
-        return;
-    if (status < 0) {
-        link_connect_next(link, uv_strerror(status));
-        return;
-    }
-    int rc = uv_read_start(&conn->uv.stream, on_alloc, on_read);
-    if (rc < 0) {
-        link_connect_next(link, uv_strerror(rc));
-        return;
-    }
-    if (link->url->host) {
-        uv_tcp_nodelay(&conn->uv.tcp, 1);
-        uv_tcp_keepalive(&conn->uv.tcp, 1, 15);
-    }
-    conn->active_ms = uv_now(link->loop);
-    redis_hello_send(link);
-}
-
-/* A fresh connection with its handle initialised; NULL: no memory. */
-static struct connection *connection_open(struct redis_link *link)
-{
-    struct connection *conn = calloc(1, sizeof(*conn));
-
-    if (!conn)
-        return NULL;
-    if (redis_wire_open(&conn->wire))
-        goto fail;
-    if (link->url->host ? uv_tcp_init(link->loop, &conn->uv.tcp)
-                        : uv_pipe_init(link->loop, &conn->uv.pipe, 0))
-        goto fail;
-    conn->link = link;
-    conn->alive = true;
-    conn->uv.handle.data = conn;
-    conn->connect.data = conn;
-    conn->write.data = conn;
-    link->n_handles++;
-    link->conn = conn;
-    return conn;
-fail:
-    redis_wire_close(&conn->wire);
-    free(conn);
-    return NULL;
-}
-
-/* Try the next address; why: what became of the one before. */
-static void link_connect_next(struct redis_link *link, const char *why)
-{
-    link_detach(link);
-    while (link->next_address) {
-        const struct addrinfo *address = link->next_address;
-        link->next_address = address->ai_next;
-        struct connection *conn = connection_open(link);
-        if (!conn)
-            break;
-        link->phase = PHASE_CONNECT;
-        int rc = uv_tcp_connect(&conn->connect, &conn->uv.tcp, address->ai_addr, on_connected);
-        if (rc == 0) {
-            uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
-            return;
-        }
-        why = uv_strerror(rc);
-        link_detach(link);
-    }
-    redis_link_lost(link, why);
-}
-
-static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addresses)
-{
-    struct resolve *resolve = req->data;
-    struct redis_link *link = resolve->link;
-    char why[128];
-
-    free(resolve);
-    if (!link) {
-        uv_freeaddrinfo(addresses);
-        return;
-    }
-    link->resolve = NULL;
-    if (status < 0) {
-        snprintf(why, sizeof(why), "the name cannot be resolved: %s", uv_strerror(status));
-        redis_link_lost(link, why);
-        return;
-    }
-    link->addresses = link->next_address = addresses;
-    link_connect_next(link, "no address");
-}
-
-static int link_resolve(struct redis_link *link)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
-    struct resolve *resolve = calloc(1, sizeof(*resolve));
-    char port[8];
-
-    if (!resolve)
-        return -ENOMEM;
-    snprintf(port, sizeof(port), "%d", link->url->port);
-    resolve->link = link;
-    resolve->req.data = resolve;
-    int rc = uv_getaddrinfo(link->loop, &resolve->req, on_resolved, link->url->host, port, &hints);
-    if (rc < 0) {
-        free(resolve);
-        return rc;
-    }
-    link->resolve = resolve;
-    link->phase = PHASE_RESOLVE;
-    uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
-    return 0;
-}
-
-static void link_start(struct redis_link *link)
-{
-    struct connection *conn;
-    int rc;
-
-    if (link->url->host) {
-        rc = link_resolve(link);
-        if (rc < 0)
-            redis_link_lost(link, uv_strerror(rc));
-        return;
-    }
-    conn = connection_open(link);
-    if (!conn) {
-        redis_link_lost(link, "no memory");
-        return;
-    }
-    link->phase = PHASE_CONNECT;
-    uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
-    uv_pipe_connect(&conn->connect, &conn->uv.pipe, link->url->path, on_connected);
 }
 
 /* ---- the owner's side */
@@ -461,6 +361,7 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
         return -ENOMEM;
     link->loop = loop;
     link->url = options->url;
+    link->tls = options->tls;
     link->events = events;
     link->ctx = ctx;
     link->timeout_ms = options->timeout_ms;
@@ -486,6 +387,11 @@ bool redis_link_ready(const struct redis_link *link)
 uint64_t redis_link_client_id(const struct redis_link *link)
 {
     return link->client_id;
+}
+
+const char *redis_link_run_id(const struct redis_link *link)
+{
+    return link->run_id;
 }
 
 size_t redis_link_backlog(const struct redis_link *link)
@@ -519,8 +425,8 @@ void redis_link_close(struct redis_link *link, void (*closed)(void *ctx), void *
     link->phase = PHASE_CLOSING;
     link->closed = closed;
     link->closed_ctx = ctx;
-    link_forget_addresses(link);
-    link_detach(link);
+    redis_connect_forget(link);
+    redis_link_detach(link);
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
     uv_close((uv_handle_t *)&link->settle_timer, on_timer_closed);
 }

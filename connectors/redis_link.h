@@ -18,6 +18,7 @@
 #include <uv.h>
 
 #include "connectors/connector.h"
+#include "connectors/redis_tls.h"
 #include "connectors/redis_url.h"
 #include "connectors/redis_wire.h"
 
@@ -38,9 +39,10 @@ struct redis_link_events {
 };
 
 struct redis_link_options {
-    const struct redis_url *url; /* borrowed for the life of the link */
-    const char *name;            /* CLIENT SETNAME; copied */
-    uint64_t timeout_ms;         /* to connect, and for a reply */
+    const struct redis_url *url;         /* borrowed for the life of the link */
+    const struct redis_tls_context *tls; /* NULL: plain; borrowed likewise */
+    const char *name;                    /* CLIENT SETNAME; copied */
+    uint64_t timeout_ms;                 /* to connect, and for a reply */
 };
 
 int redis_link_open(struct redis_link **out, uv_loop_t *loop,
@@ -50,6 +52,9 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
 bool redis_link_ready(const struct redis_link *link);
 /* CLIENT ID of this connection, 0 when unknown. */
 uint64_t redis_link_client_id(const struct redis_link *link);
+/* The run_id of the server this link was last connected to: 40 digits that no other run of a server
+ * has. "" when the server does not tell. */
+const char *redis_link_run_id(const struct redis_link *link);
 /* Bytes of commands not yet handed to the kernel. */
 size_t redis_link_backlog(const struct redis_link *link);
 

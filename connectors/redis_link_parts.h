@@ -1,5 +1,6 @@
 /*
- * redis_link_parts.h: the inside of a link, for redis_link.c and redis_hello.c only.
+ * redis_link_parts.h: the inside of a link, for redis_link.c, redis_connect.c and redis_hello.c
+ * only.
  *
  * Owns:    the phases of a link and what a connection keeps.
  * Threads: the loop thread.
@@ -7,8 +8,9 @@
 #ifndef REDIS_LINK_PARTS_H
 #define REDIS_LINK_PARTS_H
 
+#include "connectors/health.h"
 #include "connectors/redis_link.h"
-#include "connectors/redis_state.h"
+#include "connectors/redis_tls.h"
 #include "connectors/redis_wire.h"
 
 #define READ_SIZE 65536
@@ -36,9 +38,10 @@ struct connection {
     uv_write_t write;
     bool writing;
     struct redis_wire wire;
-    uint64_t active_ms; /* when bytes last moved */
-    size_t unsent;      /* bytes libuv still had, when last looked at */
-    bool warned;        /* silent already once; the grace runs */
+    struct redis_tls *tls; /* NULL: plain */
+    uint64_t active_ms;    /* when bytes last moved */
+    size_t unsent;         /* bytes libuv still had, when last looked at */
+    bool warned;           /* silent already once; the grace runs */
     char in[READ_SIZE];
 };
 
@@ -50,6 +53,7 @@ struct resolve {
 struct redis_link {
     uv_loop_t *loop;
     const struct redis_url *url;
+    const struct redis_tls_context *tls;
     const struct redis_link_events *events;
     void *ctx;
     uint64_t timeout_ms;
@@ -57,7 +61,7 @@ struct redis_link {
     enum link_phase phase;
     uv_timer_t timer, settle_timer;
     size_t n_handles; /* the timers' and those of all connections not yet closed */
-    struct redis_backoff backoff;
+    struct backoff backoff;
     bool proven;  /* a command did its work since it was ready */
     bool settled; /* ready for a while, and answering */
     bool flaky;   /* the connection before this one was lost before it had settled */
@@ -65,17 +69,27 @@ struct redis_link {
     struct resolve *resolve;
     struct addrinfo *addresses, *next_address;
     uint64_t client_id;
+    char run_id[41]; /* of the server */
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
 
-/* ---- redis_link.c, for redis_hello.c */
+/* ---- redis_link.c, for the others */
 
 int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
                        struct redis_due due);
 void redis_link_lost(struct redis_link *link, const char *why);
 void redis_link_fail(struct redis_link *link, int err, const char *why);
-void redis_link_serve(struct redis_link *link); /* greeted: commands may be sent */
+void redis_link_serve(struct redis_link *link);  /* greeted: commands may be sent */
+void redis_link_detach(struct redis_link *link); /* end its connection; accepts none */
+int redis_link_listen(struct connection *conn);  /* start to read; 0 or negative errno */
+void redis_link_flush(struct connection *conn);  /* send what is due, if that is possible now */
+
+/* ---- redis_connect.c */
+
+/* Ends in redis_hello_send or redis_link_lost. */
+void redis_connect_start(struct redis_link *link);
+void redis_connect_forget(struct redis_link *link); /* what connecting keeps; not a connection */
 
 /* ---- redis_hello.c */
 

@@ -10,15 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "connectors/redis.h"
+#include "connectors/worker_name.h"
 
 const struct option redis_options[] = {
     {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
-     "Server to read from: redis://[user[:password]@]host[:port][/db] or unix:///path"},
+     "Server to read from: redis://[user[:password]@]host[:port][/db] or unix:///path[?db=N]"},
     {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY", "Stream to read"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
      "Consumer group; made from the start of the stream when missing"},
@@ -31,12 +29,17 @@ const struct option redis_options[] = {
      "Take over messages whose worker has not been heard of for this long; 0 never takes over"},
     {"redis.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
      "Give up a connection that takes longer to open or to answer, and make a new one"},
+    {"redis.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Authority that must have signed the server's certificate, PEM (default: the system's)"},
+    {"redis.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Own certificate, PEM, for servers that ask for one"},
+    {"redis.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
     {"redis.output", OPTION_CHOICE, "stream", "stream|key|hash", 0, 0, NULL,
      "Where embeddings go: an entry per message (XADD), a key per text (SET), or a hash per text "
      "whose field `embedding` is the raw little-endian vector that vector search reads (HSET)"},
     {"redis.output_url", OPTION_SECRET, NULL, NULL, 0, 0, "URL",
-     "Server to write to (default: redis.url); the same URL host, port and database as the source "
-     "makes each message come out exactly once"},
+     "Server to write to (default: redis.url); when it is the server and database of the source, "
+     "each message comes out exactly once"},
     {"redis.output_stream", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
      "Stream for output=stream (default: the name of the input stream and :embeddings)"},
     {"redis.output_prefix", OPTION_TEXT, "embedding:", NULL, 0, 0, "TEXT",
@@ -51,15 +54,31 @@ const struct option redis_options[] = {
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
 
-static int read_url(struct redis_url *out, const struct settings *settings, const char *name,
-                    char *err, size_t err_size)
+/* at_fault: the option that is being read. */
+static int read_urls(struct redis_config *config, const struct settings *settings,
+                     const char **at_fault, char *err, size_t err_size)
 {
-    char why[240] = "";
-    int rc = redis_url_parse(out, settings_text(settings, name), why, sizeof(why));
+    const char *output_url = settings_text(settings, "redis.output_url");
 
+    *at_fault = "redis.url";
+    int rc = redis_url_parse(&config->url, settings_text(settings, *at_fault), err, err_size);
     if (rc)
-        snprintf(err, err_size, "%s: %s", name, why);
-    return rc;
+        return rc;
+    if (output_url && *output_url)
+        *at_fault = "redis.output_url";
+    return redis_url_parse(&config->output_url, settings_text(settings, *at_fault), err, err_size);
+}
+
+static int read_tls(struct redis_config *config, const struct settings *settings,
+                    const char **at_fault, char *err, size_t err_size)
+{
+    struct redis_tls_files files = {settings_text(settings, "redis.tls_ca"),
+                                    settings_text(settings, "redis.tls_cert"),
+                                    settings_text(settings, "redis.tls_key")};
+
+    if (!config->url.tls && !config->output_url.tls)
+        return 0;
+    return redis_tls_context_open(&config->tls, &files, at_fault, err, err_size);
 }
 
 /* A copy of the option, or of stream and suffix when it was not set. */
@@ -98,41 +117,42 @@ static int read_texts(struct redis_config *config, const struct settings *settin
                : -ENOMEM;
 }
 
-int redis_config_read(struct redis_config *out, const struct settings *settings, char *err,
-                      size_t err_size)
+const char *redis_config_loop(const struct redis_config *config)
+{
+    if (config->output == REDIS_OUTPUT_STREAM && strcmp(config->stream, config->output_stream) == 0)
+        return "redis.output_stream";
+    return strcmp(config->stream, config->dead_letters) == 0 ? "redis.dead_letters" : NULL;
+}
+
+static int check_names(const struct redis_config *config, const char **at_fault, char *err,
+                       size_t err_size)
+{
+    *at_fault = *config->stream ? "redis.group" : "redis.stream";
+    if (!*config->stream || !*config->group) {
+        snprintf(err, err_size, "expected a name, got nothing");
+        return -EINVAL;
+    }
+    *at_fault = redis_config_loop(config);
+    if (*at_fault && redis_url_same(&config->url, &config->output_url)) {
+        snprintf(err, err_size, REDIS_LOOP_PHRASE, config->stream);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int config_read(struct redis_config *out, const struct settings *settings,
+                       const char **at_fault, char *err, size_t err_size)
 {
     struct redis_config config = {0};
     const char *output = settings_text(settings, "redis.output");
-    const char *output_url = settings_text(settings, "redis.output_url");
-    int rc = read_url(&config.url, settings, "redis.url", err, err_size);
+    int rc = read_urls(&config, settings, at_fault, err, err_size);
 
+    if (rc == 0)
+        rc = read_tls(&config, settings, at_fault, err, err_size);
+    if (rc == 0)
+        rc = read_texts(&config, settings);
     if (rc)
         goto fail;
-    rc = read_url(&config.output_url, settings,
-                  output_url && *output_url ? "redis.output_url" : "redis.url", err, err_size);
-    if (rc)
-        goto fail;
-    rc = read_texts(&config, settings);
-    if (rc) {
-        snprintf(err, err_size, "out of memory");
-        goto fail;
-    }
-    if (!*config.stream || !*config.group) {
-        snprintf(err, err_size, "%s is empty; give it a name",
-                 *config.stream ? "redis.group" : "redis.stream");
-        rc = -EINVAL;
-        goto fail;
-    }
-    if (redis_url_same(&config.url, &config.output_url) &&
-        (strcmp(config.stream, config.output_stream) == 0 ||
-         strcmp(config.stream, config.dead_letters) == 0)) {
-        snprintf(err, err_size,
-                 "redis.output_stream or redis.dead_letters is the input stream '%s' itself: the "
-                 "worker would read what it writes; choose another name",
-                 config.stream);
-        rc = -EINVAL;
-        goto fail;
-    }
     config.claim_idle_ms = (uint64_t)settings_number(settings, "redis.claim_idle");
     config.timeout_ms = (uint64_t)settings_number(settings, "redis.timeout");
     config.maxlen = (uint64_t)settings_number(settings, "redis.maxlen");
@@ -141,9 +161,36 @@ int redis_config_read(struct redis_config *out, const struct settings *settings,
         config.output = REDIS_OUTPUT_KEY;
     else if (strcmp(output, "hash") == 0)
         config.output = REDIS_OUTPUT_HASH;
+    rc = check_names(&config, at_fault, err, err_size);
+    if (rc)
+        goto fail;
     *out = config;
     return 0;
 fail:
+    redis_config_clear(&config);
+    return rc;
+}
+
+int redis_config_read(struct redis_config *out, const struct settings *settings, char *err,
+                      size_t err_size)
+{
+    const char *at_fault = NULL;
+    char why[300] = "";
+    int rc = config_read(out, settings, &at_fault, why, sizeof(why));
+
+    if (rc == -ENOMEM)
+        snprintf(err, err_size, "out of memory");
+    else if (rc)
+        snprintf(err, err_size, "%s: %s", at_fault, why);
+    return rc;
+}
+
+int redis_config_check(const struct settings *settings, const char **at_fault, char *err,
+                       size_t err_size)
+{
+    struct redis_config config = {0};
+    int rc = config_read(&config, settings, at_fault, err, err_size);
+
     redis_config_clear(&config);
     return rc;
 }
@@ -152,6 +199,7 @@ void redis_config_clear(struct redis_config *config)
 {
     redis_url_clear(&config->url);
     redis_url_clear(&config->output_url);
+    redis_tls_context_close(config->tls);
     free(config->stream);
     free(config->group);
     free(config->consumer);
@@ -162,61 +210,14 @@ void redis_config_clear(struct redis_config *config)
     *config = (struct redis_config){0};
 }
 
-/* FNV-1a: numbers are counted per stream and group. */
-static uint64_t hash_text(uint64_t hash, const char *text)
-{
-    for (const char *p = text;; p++) {
-        hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
-        if (!*p)
-            return hash;
-    }
-}
-
-/* An abstract socket is a lock the kernel drops with the process, whatever ends it. */
-static int hold_number(uint64_t hash, unsigned number)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -errno;
-    int len = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
-                       "embedmill/redis/%016llx/%u", (unsigned long long)hash, number);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
-    if (bind(fd, (const struct sockaddr *)&address, size) == 0)
-        return fd;
-    int rc = -errno;
-    close(fd);
-    return rc;
-}
-
 int redis_consumer_name(const struct redis_config *config, char **out, int *lock)
 {
-    char host[256] = "worker", name[300];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    unsigned number = 0;
-    int fd = -EADDRINUSE;
+    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
+    const char *const purpose[] = {config->stream, config->group};
 
     *lock = -1;
-    if (config->consumer) {
-        *out = strdup(config->consumer);
-        return *out ? 0 : -ENOMEM;
-    }
-    gethostname(host, sizeof(host) - 1);
-    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
-    hash = hash_text(hash_text(hash, config->stream), config->group);
-    while (fd == -EADDRINUSE && number < 10000)
-        fd = hold_number(hash, ++number);
-    if (fd < 0)
-        snprintf(name, sizeof(name), "%s-p%ld", host, (long)getpid());
-    else
-        snprintf(name, sizeof(name), "%s-%u", host, number);
-    *out = strdup(name);
-    if (!*out) {
-        if (fd >= 0)
-            close(fd);
-        return -ENOMEM;
-    }
-    *lock = fd >= 0 ? fd : -1;
-    return 0;
+    if (!config->consumer)
+        return worker_name_hold("redis", purpose, out, lock);
+    *out = strdup(config->consumer);
+    return *out ? 0 : -ENOMEM;
 }

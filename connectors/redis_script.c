@@ -36,3 +36,14 @@ const char redis_script_renew[] =
     "mine[#mine + 1] = 'JUSTID'\n"
     "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(mine))\n"
     "return #mine - 1\n";
+
+const char redis_script_return[] =
+    "for i = 4, #ARGV do\n"
+    "  local id = ARGV[i]\n"
+    "  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])\n"
+    "  if #pending > 0 then\n"
+    "    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'IDLE', ARGV[3],\n"
+    "      'RETRYCOUNT', math.max(pending[1][4] - 1, 0), 'JUSTID')\n"
+    "  end\n"
+    "end\n"
+    "return 1\n";

@@ -21,4 +21,10 @@ extern const char redis_script_publish[];
  */
 extern const char redis_script_renew[];
 
+/*
+ * KEYS: the stream. ARGV: group, consumer, idle time, ids. Those ids that are still this consumer's
+ * get that idle time, and their last delivery is taken off the count.
+ */
+extern const char redis_script_return[];
+
 #endif

@@ -14,16 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/health.h"
 #include "connectors/redis_link.h"
 #include "connectors/redis_record.h"
 #include "connectors/redis_script.h"
-#include "connectors/redis_state.h"
 
-#define BACKLOG_MAX (4u << 20)   /* bytes of commands waiting for the kernel */
-#define SENT_MAX    1024         /* commands waiting for a reply */
-#define VALUE_MAX   (512u << 20) /* Redis' own default for proto-max-bulk-len */
-#define PART_LINK   1u
-#define PART_WRITE  2u
+#define BACKLOG_MAX  (4u << 20)   /* bytes of commands waiting for the kernel */
+#define SENT_MAX     1024         /* commands waiting for a reply */
+#define VALUE_MAX    (512u << 20) /* Redis' own default for proto-max-bulk-len */
+#define PEER_POLL_MS 20
+#define PART_LINK    1u
+#define PART_WRITE   2u
 
 /* A record on its way. */
 struct slot {
@@ -43,10 +44,10 @@ struct redis_sink {
     struct sink base;
     uv_loop_t *loop;
     struct redis_config config;
-    struct redis_source *peer; /* on the same server and database; NULL: none */
+    struct redis_source *peer; /* the source, if it is one of ours; NULL: none */
     struct redis_link *link;
-    struct redis_state state;
-    struct redis_backoff backoff;
+    struct health state;
+    struct backoff backoff;
     struct redis_args args;
     struct redis_scratch scratch;
     struct slot_queue again, waiting; /* sent before and to be sent again; never sent */
@@ -63,6 +64,7 @@ struct redis_sink {
 };
 
 static void sink_pump(struct redis_sink *sink);
+static void on_pump(uv_timer_t *timer);
 
 static struct redis_sink *self(struct sink *sink)
 {
@@ -148,7 +150,7 @@ static void sink_pause(struct redis_sink *sink)
     if (sink->paused)
         return;
     sink->paused = true;
-    uv_timer_start(&sink->pause_timer, on_pause_over, redis_backoff_next(&sink->backoff), 0);
+    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
 }
 
 /* What the record's command goes to, for messages. */
@@ -164,7 +166,7 @@ static void slot_refused(struct slot *slot, const char *text)
 {
     struct redis_sink *sink = slot->sink;
     struct redis_fault fault = redis_fault_find(text);
-    char why[400];
+    char why[REDIS_WHY_SIZE];
 
     if (fault.remedy == REMEDY_TOO_LARGE) {
         slot_done(slot, PUBLISH_TOO_LARGE);
@@ -179,7 +181,7 @@ static void slot_refused(struct slot *slot, const char *text)
         slot->whole = true;
         return;
     }
-    snprintf(why, sizeof(why), "writing to %.80s: %.140s (%s)", target_of(sink, slot->record), text,
+    snprintf(why, sizeof(why), "writing to %.80s: %.200s (%s)", target_of(sink, slot->record), text,
              fault.advice);
     if (fault.remedy == REMEDY_FATAL) {
         sink_fail(sink, -EACCES, why);
@@ -189,7 +191,7 @@ static void slot_refused(struct slot *slot, const char *text)
         redis_link_drop(sink->link, why); /* which is told as the loss of the connection */
         return;
     }
-    redis_state_wait(&sink->state, PART_WRITE, why);
+    health_wait(&sink->state, PART_WRITE, why);
     sink_pause(sink);
 }
 
@@ -211,7 +213,7 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
         sink_pump(sink);
         return;
     }
-    redis_state_good(&sink->state, PART_WRITE);
+    health_good(&sink->state, PART_WRITE);
     sink->backoff.attempts = 0;
     redis_link_good(sink->link);
     if (slot->acks && reply->type == REDIS_REPLY_INTEGER && reply->integer == 0) {
@@ -224,6 +226,46 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
     sink_pump(sink);
 }
 
+/* Is the source on our server and database? The URLs may spell it differently (localhost,
+ * 127.0.0.1, a unix socket), or the same for two servers behind one name; so servers are asked who
+ * they are, and URLs compared only where one does not tell. Known once both links have been up. */
+static bool sink_shares(const struct redis_sink *sink)
+{
+    const struct redis_url *mine = &sink->config.output_url, *theirs = &sink->peer->config.url;
+    const char *my_run = redis_link_run_id(sink->link);
+    const char *their_run = redis_link_run_id(sink->peer->admin);
+
+    if (!*my_run || !*their_run)
+        return redis_url_same(mine, theirs);
+    return mine->db == theirs->db && strcmp(my_run, their_run) == 0;
+}
+
+/* The source as the one to be acked with the record, or NULL. False: not known now, or never. */
+static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
+                           struct redis_source **peer)
+{
+    char why[REDIS_WHY_SIZE];
+
+    *peer = NULL;
+    if (!sink->peer || record->origin->source != &sink->peer->base)
+        return true;
+    /* Nothing is lost by waiting for it: its acks could not be made either. */
+    if (!redis_link_ready(sink->peer->admin) && !sink->peer->failed) {
+        uv_timer_start(&sink->pump_timer, on_pump, PEER_POLL_MS, 0);
+        return false;
+    }
+    if (!sink_shares(sink))
+        return true;
+    *peer = sink->peer;
+    const char *loop = redis_config_loop(&sink->config);
+    if (!loop)
+        return true;
+    int len = snprintf(why, sizeof(why), "%s: ", loop);
+    snprintf(why + len, sizeof(why) - (size_t)len, REDIS_LOOP_PHRASE, sink->config.stream);
+    sink_fail(sink, -EINVAL, why);
+    return false;
+}
+
 /* False: not now; the slot is not sent. */
 static bool slot_send(struct slot *slot)
 {
@@ -233,8 +275,8 @@ static bool slot_send(struct slot *slot)
                                      .script_sha = slot->whole || !sink->sha[0] ? NULL : sink->sha};
     int rc;
 
-    if (sink->peer && record->origin->source == &sink->peer->base)
-        form.peer = sink->peer;
+    if (!sink_find_peer(sink, record, &form.peer))
+        return false;
     slot->acks = form.peer != NULL;
     rc = redis_record_build(&form, record, &sink->scratch, &sink->args);
     if (rc == 0)
@@ -331,14 +373,14 @@ static void on_lost(void *ctx, const char *why)
     struct redis_sink *sink = ctx;
 
     sink->loading = false;
-    redis_state_wait(&sink->state, PART_LINK, why);
+    health_wait(&sink->state, PART_LINK, why);
 }
 
 static void on_good(void *ctx)
 {
     struct redis_sink *sink = ctx;
 
-    redis_state_good(&sink->state, PART_LINK);
+    health_good(&sink->state, PART_LINK);
 }
 
 static void on_link_failed(void *ctx, int err, const char *why)
@@ -394,21 +436,27 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     if (rc)
         goto fail;
     if (peer && peer->ops == &redis_source_ops) {
-        struct redis_source *source = (struct redis_source *)peer;
-        if (redis_url_same(&source->config.url, &sink->config.output_url))
-            sink->peer = source;
+        sink->peer = (struct redis_source *)peer;
+    }
+    if (!sink->peer && settings_find(settings, "delivery") &&
+        strcmp(settings_text(settings, "delivery"), "exactly-once") == 0) {
+        snprintf(err, err_size,
+                 "delivery is exactly-once, which goes from Redis to Redis only with both on one "
+                 "server and database under one URL, or take delivery at-least-once");
+        rc = -EINVAL;
+        goto fail;
     }
     sink->base.layout =
         sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE : SINK_PER_TEXT;
-    struct redis_link_options options = {&sink->config.output_url,
-                                         sink->peer ? sink->peer->consumer : "embedmill",
-                                         sink->config.timeout_ms};
+    struct redis_link_options options = {
+        &sink->config.output_url, sink->config.output_url.tls ? sink->config.tls : NULL,
+        sink->peer ? sink->peer->consumer : "embedmill", sink->config.timeout_ms};
     rc = redis_link_open(&sink->link, loop, &options, &link_events, sink);
     if (rc) {
         snprintf(err, err_size, "out of memory");
         goto fail;
     }
-    redis_state_open(&sink->state, PART_LINK, on_state_changed, sink);
+    health_open(&sink->state, PART_LINK, on_state_changed, sink);
     timer_open(sink, &sink->pump_timer);
     timer_open(sink, &sink->pause_timer);
     timer_open(sink, &sink->close_timer);
@@ -498,4 +546,5 @@ const struct sink_ops redis_sink_ops = {
     .open = redis_sink_open,
     .publish = redis_sink_publish,
     .close = redis_sink_close,
+    .check = redis_config_check,
 };

@@ -60,16 +60,16 @@ static void source_pause(struct redis_source *source)
     if (source->paused)
         return;
     source->paused = true;
-    uv_timer_start(&source->pause_timer, on_pause_over, redis_backoff_next(&source->backoff), 0);
+    uv_timer_start(&source->pause_timer, on_pause_over, backoff_next(&source->backoff), 0);
 }
 
 void redis_source_fault(struct redis_source *source, struct redis_link *link, unsigned part,
                         const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
-    char why[400];
+    char why[REDIS_WHY_SIZE];
 
-    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.120s (%s)", source->config.stream,
+    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.200s (%s)", source->config.stream,
              source->config.group, text, fault.advice);
     if (fault.remedy == REMEDY_GROUP && source->group_denied) {
         snprintf(why, sizeof(why),
@@ -88,13 +88,13 @@ void redis_source_fault(struct redis_source *source, struct redis_link *link, un
         redis_link_drop(link, why); /* which is told as the loss of the connection */
         return;
     }
-    redis_state_wait(&source->state, part, why);
+    health_wait(&source->state, part, why);
     source_pause(source);
 }
 
 void redis_source_good(struct redis_source *source, struct redis_link *link, unsigned part)
 {
-    redis_state_good(&source->state, part);
+    health_good(&source->state, part);
     if (!(source->state.troubles & PART_REFUSED))
         source->backoff.attempts = 0;
     redis_link_good(link);
@@ -301,7 +301,10 @@ void redis_source_pump(struct redis_source *source)
         !source->failed)
         redis_ack_send(source);
     if (source->closing) {
-        if (source->failed || (!source->ack_wait.n && !source->ack_sent.n))
+        bool acked = !source->ack_wait.n && !source->ack_sent.n;
+        if (acked && admin_ready && !source->returned && !source->failed)
+            redis_return_send(source);
+        if (source->failed || (acked && !source->n_returns))
             source_finish(source);
         return;
     }
@@ -369,7 +372,7 @@ static void on_reader_lost(void *ctx, const char *why)
 {
     struct redis_source *source = ctx;
 
-    redis_state_wait(&source->state, PART_READER, why);
+    health_wait(&source->state, PART_READER, why);
 }
 
 static void on_admin_lost(void *ctx, const char *why)
@@ -377,21 +380,21 @@ static void on_admin_lost(void *ctx, const char *why)
     struct redis_source *source = ctx;
 
     redis_claim_lost(source);
-    redis_state_wait(&source->state, PART_ADMIN, why);
+    health_wait(&source->state, PART_ADMIN, why);
 }
 
 static void on_reader_good(void *ctx)
 {
     struct redis_source *source = ctx;
 
-    redis_state_good(&source->state, PART_READER);
+    health_good(&source->state, PART_READER);
 }
 
 static void on_admin_good(void *ctx)
 {
     struct redis_source *source = ctx;
 
-    redis_state_good(&source->state, PART_ADMIN);
+    health_good(&source->state, PART_ADMIN);
 }
 
 static void on_link_failed(void *ctx, int err, const char *why)
@@ -442,8 +445,9 @@ static void timer_open(struct redis_source *source, uv_timer_t *timer)
 /* Both connections; at open nothing has been sent yet, so failing needs no waiting. */
 static int links_open(struct redis_source *source)
 {
-    struct redis_link_options options = {&source->config.url, source->consumer,
-                                         source->config.timeout_ms};
+    struct redis_link_options options = {&source->config.url,
+                                         source->config.url.tls ? source->config.tls : NULL,
+                                         source->consumer, source->config.timeout_ms};
     int rc = redis_link_open(&source->admin, source->loop, &options, &admin_events, source);
 
     if (rc)
@@ -479,12 +483,14 @@ static int redis_source_open(struct source **out, uv_loop_t *loop, const struct 
         snprintf(err, err_size, "out of memory");
         goto fail;
     }
-    redis_state_open(&source->state, PART_READER | PART_ADMIN, on_state_changed, source);
+    health_open(&source->state, PART_READER | PART_ADMIN, on_state_changed, source);
     timer_open(source, &source->pump_timer);
     timer_open(source, &source->pause_timer);
     timer_open(source, &source->lease_timer);
     timer_open(source, &source->again_timer);
     timer_open(source, &source->close_timer);
+    timer_open(source, &source->lag_timer);
+    redis_lag_start(source);
     if (source->config.claim_idle_ms)
         uv_timer_start(&source->lease_timer, on_lease, source->config.claim_idle_ms / 3 + 1,
                        source->config.claim_idle_ms / 3 + 1);
@@ -541,8 +547,8 @@ static void on_link_closed(void *ctx)
 
 static void source_finish(struct redis_source *source)
 {
-    uv_timer_t *timers[] = {&source->pump_timer, &source->pause_timer, &source->lease_timer,
-                            &source->again_timer, &source->close_timer};
+    uv_timer_t *timers[] = {&source->pump_timer,  &source->pause_timer, &source->lease_timer,
+                            &source->again_timer, &source->close_timer, &source->lag_timer};
 
     if (!source->reader)
         return;
@@ -581,4 +587,5 @@ const struct source_ops redis_source_ops = {
     .ack = redis_source_ack,
     .release = redis_source_release,
     .close = redis_source_close,
+    .check = redis_config_check,
 };

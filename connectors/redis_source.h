@@ -10,16 +10,16 @@
 #define REDIS_SOURCE_H
 
 #include "connectors/connector.h"
+#include "connectors/health.h"
 #include "connectors/redis.h"
 #include "connectors/redis_entry.h"
 #include "connectors/redis_link.h"
 #include "connectors/redis_reply.h"
-#include "connectors/redis_state.h"
 
 #define REDIS_BLOCK_MS   2000 /* a read waits this long; finite, so that silence can be told */
 #define REDIS_CLAIM_PAGE 128
 
-/* What can be in trouble, as bits of a redis_state. */
+/* What can be in trouble, as bits of a health. */
 #define PART_READER  1u /* its connection */
 #define PART_ADMIN   2u
 #define PART_READ    4u /* its command was refused */
@@ -58,17 +58,20 @@ struct redis_source {
     char *consumer;
     int consumer_lock;
     struct redis_link *reader, *admin;
-    struct redis_state state;
+    struct health state;
     struct redis_args args;
     struct redis_table table; /* every entry with us: held, given, acked but not confirmed */
     struct redis_queue held, ack_wait, ack_sent;
     struct redis_claim claim;
-    struct redis_backoff backoff; /* of refused commands */
+    struct backoff backoff; /* of refused commands */
     size_t credit, credit_bytes, mean_bytes;
     bool group_ok, group_busy, group_denied;
     bool reading, unblocking;
     bool paused, failed, closing;
-    uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer;
+    bool returned;    /* what was unfinished at close has been sent back */
+    size_t n_returns; /* answers to that still out */
+    bool lag_busy, lag_denied;
+    uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer, lag_timer;
     size_t n_open; /* handles and links still to be closed */
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -99,6 +102,16 @@ void redis_source_forget(struct redis_source *source, struct redis_entry *entry)
 
 /* Send what waits to be acked; no other XACK may be under way. */
 void redis_ack_send(struct redis_source *source);
+
+/* ---- redis_return.c */
+
+/* Give back what is in the table, as if this delivery had not been. */
+void redis_return_send(struct redis_source *source);
+
+/* ---- redis_lag.c */
+
+/* Tell on_lag from now on, if anybody listens. */
+void redis_lag_start(struct redis_source *source);
 
 /* ---- redis_claim.c */
 

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define URL_FORM "expected redis://[user[:password]@]host[:port][/db] or unix:///path"
+#define URL_FORM "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]"
 
 static int refuse(char *err, size_t err_size, const char *what)
 {
@@ -168,15 +168,10 @@ int redis_url_parse(struct redis_url *out, const char *text, char *err, size_t e
     const char *rest, *at;
     int rc;
 
-    if (strncasecmp(text, "rediss://", 9) == 0) {
-        snprintf(err, err_size,
-                 "rediss:// (TLS) is not built into this program; use redis:// through a TLS "
-                 "tunnel such as stunnel, or a private network");
-        return -EINVAL;
-    }
-    if (!is_unix && strncasecmp(text, "redis://", 8) != 0)
+    url.tls = strncasecmp(text, "rediss://", 9) == 0;
+    if (!is_unix && !url.tls && strncasecmp(text, "redis://", 8) != 0)
         return refuse(err, err_size, "not a Redis URL");
-    rest = text + (is_unix ? 7 : 8);
+    rest = text + (is_unix ? 7 : url.tls ? 9 : 8);
     /* A '/' in a password must be written %2F, so the userinfo ends before the first one. */
     at = NULL;
     for (const char *p = rest; *p && !strchr("/?#", *p); p++)

@@ -1,9 +1,9 @@
 /*
  * redis_url.h: where a Redis server is and who we are there, read from a URL.
  *
- * Owns:    redis://[user[:password]@]host[:port][/db] and unix://[user[:password]@]/path[?db=N],
+ * Owns:    redis[s]://[user[:password]@]host[:port][/db] and unix://[user[:password]@]/path[?db=N],
  *          percent-decoding.
- * Refuses: rediss:// (TLS), and to show a password: no error or printed form holds one.
+ * Refuses: to show a password: no error or printed form holds one.
  * Threads: no state.
  */
 #ifndef REDIS_URL_H
@@ -18,6 +18,7 @@ struct redis_url {
     int port;
     char *user, *password; /* NULL: none */
     int db;
+    bool tls; /* rediss:// */
 };
 
 /* 0; -EINVAL: err says what was expected; -ENOMEM. *out is set only on success. */

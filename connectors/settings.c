@@ -25,7 +25,15 @@ struct entry {
     bool given;
 };
 
+/* A value of a map. */
+struct pair {
+    const struct option *map;
+    char *name, *text; /* owned; name: the whole one */
+};
+
 struct settings {
+    struct pair *pairs; /* [n_pairs] */
+    size_t n_pairs;
     size_t n_entries;
     struct entry entries[];
 };
@@ -139,6 +147,7 @@ static int read_value(const struct option *option, const char *text, int64_t *ou
     switch (option->type) {
     case OPTION_TEXT:
     case OPTION_SECRET:
+    case OPTION_MAP:
         return is_utf8(text) ? 0 : -EINVAL;
     case OPTION_CHOICE:
         return is_choice(text, option->choices) ? 0 : -EINVAL;
@@ -186,6 +195,7 @@ static void print_expected(const struct option *option, char *out, size_t size)
     static const char *const kinds[] = {
         [OPTION_TEXT] = "valid UTF-8",
         [OPTION_SECRET] = "valid UTF-8",
+        [OPTION_MAP] = "valid UTF-8",
         [OPTION_BOOL] = "true or false",
         [OPTION_COUNT] = "an integer",
         [OPTION_DURATION] = "a duration such as 500ms, 5s, 2m or 1h",
@@ -202,7 +212,7 @@ static void print_expected(const struct option *option, char *out, size_t size)
         return;
     }
     if (option->type == OPTION_TEXT || option->type == OPTION_SECRET ||
-        option->type == OPTION_BOOL) {
+        option->type == OPTION_MAP || option->type == OPTION_BOOL) {
         snprintf(out, size, "%s", kinds[option->type]);
         return;
     }
@@ -235,7 +245,7 @@ static int refuse(const struct option *option, const char *value, char *err, siz
 {
     char expected[400], got[80];
     print_expected(option, expected, sizeof expected);
-    bool hidden = option->type == OPTION_SECRET ||
+    bool hidden = option->type == OPTION_SECRET || option->type == OPTION_MAP ||
                   (option->type == OPTION_TEXT && !is_utf8(value)); /* would break the terminal */
     if (hidden)
         snprintf(err, err_size, "%s: expected %s", option->name, expected);
@@ -295,48 +305,116 @@ fail:
     return rc;
 }
 
+/* It may be a secret. */
+static void free_text(char *text)
+{
+    if (text)
+        explicit_bzero(text, strlen(text));
+    free(text);
+}
+
 void settings_close(struct settings *settings)
 {
     if (!settings)
         return;
+    for (size_t i = 0; i < settings->n_pairs; i++) {
+        free(settings->pairs[i].name);
+        free_text(settings->pairs[i].text);
+    }
+    free(settings->pairs);
     for (size_t i = 0; i < settings->n_entries; i++) {
-        struct entry *entry = &settings->entries[i];
-        if (entry->text && entry->option->type == OPTION_SECRET)
-            explicit_bzero(entry->text, strlen(entry->text));
-        free(entry->text);
+        free_text(settings->entries[i].text);
     }
     free(settings);
 }
 
 const struct option *settings_find(const struct settings *settings, const char *name)
 {
-    const struct entry *entry = entry_find(settings, name);
-    return entry ? entry->option : NULL;
+    const struct option *nearest = NULL;
+    size_t longest = 0;
+    for (size_t i = 0; i < settings->n_entries; i++) {
+        const struct option *option = settings->entries[i].option;
+        size_t len = strlen(option->name);
+        bool is_map = option->type == OPTION_MAP;
+        if (strcmp(option->name, name) == 0)
+            return is_map ? NULL : option;
+        if (is_map && len > longest && strncmp(option->name, name, len) == 0 && name[len] == '.' &&
+            name[len + 1]) {
+            nearest = option;
+            longest = len;
+        }
+    }
+    return nearest;
+}
+
+/* Where the text of a value is kept: an option's, or a map's under that name. NULL: no memory. */
+static char **text_of(struct settings *settings, const struct option *option, const char *name)
+{
+    if (option->type != OPTION_MAP)
+        return &entry_find(settings, name)->text;
+    for (size_t i = 0; i < settings->n_pairs; i++)
+        if (strcmp(settings->pairs[i].name, name) == 0)
+            return &settings->pairs[i].text;
+    struct pair *pairs = realloc(settings->pairs, (settings->n_pairs + 1) * sizeof pairs[0]);
+    if (!pairs)
+        return NULL;
+    settings->pairs = pairs;
+    struct pair *pair = &pairs[settings->n_pairs];
+    *pair = (struct pair){.map = option, .name = strdup(name)};
+    if (!pair->name)
+        return NULL;
+    settings->n_pairs++;
+    return &pair->text;
 }
 
 int settings_set(struct settings *settings, const char *name, const char *value, char *err,
                  size_t err_size)
 {
-    struct entry *entry = entry_find(settings, name);
-    if (!entry) {
+    const struct option *option = settings_find(settings, name);
+    if (!option) {
         snprintf(err, err_size, "%s: there is no such option", name);
         return -ENOENT;
     }
     int64_t number;
-    if (read_value(entry->option, value, &number) != 0)
-        return refuse(entry->option, value, err, err_size);
+    if (read_value(option, value, &number) != 0)
+        return refuse(option, value, err, err_size);
     char *copy = strdup(value);
-    if (!copy) {
+    char **text = copy ? text_of(settings, option, name) : NULL;
+    if (!text) {
+        free_text(copy);
         snprintf(err, err_size, "%s: out of memory", name);
         return -ENOMEM;
     }
-    if (entry->text && entry->option->type == OPTION_SECRET)
-        explicit_bzero(entry->text, strlen(entry->text));
-    free(entry->text);
-    entry->text = copy;
+    free_text(*text);
+    *text = copy;
+    struct entry *entry = entry_find(settings, option->name);
     entry->number = number;
     entry->given = true;
     return 0;
+}
+
+static bool has_part(const char *name, const char *parts)
+{
+    for (const char *at = parts; at && *at;) {
+        size_t n = strcspn(at, "|");
+        for (const char *from = name; *from; from++)
+            if (strncmp(from, at, n) == 0)
+                return true;
+        at += n + (at[n] == '|');
+    }
+    return false;
+}
+
+struct setting settings_pair(const struct settings *settings, const char *map, size_t i)
+{
+    const struct option *option = entry_get(settings, map)->option;
+    for (size_t p = 0; p < settings->n_pairs; p++) {
+        const struct pair *pair = &settings->pairs[p];
+        if (pair->map == option && i-- == 0)
+            return (struct setting){pair->name + strlen(map) + 1, pair->text,
+                                    has_part(pair->name, option->choices)};
+    }
+    return (struct setting){0};
 }
 
 bool settings_given(const struct settings *settings, const char *name)

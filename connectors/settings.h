@@ -23,6 +23,7 @@ enum option_type {
     OPTION_COUNT,    /* integer within [min, max] */
     OPTION_DURATION, /* 500ms 5s 2m 1h, kept in milliseconds, within [min, max] */
     OPTION_SIZE,     /* 512 64KiB 16MiB 1GiB (also kB MB GB), kept in bytes, within [min, max] */
+    OPTION_MAP,      /* any name below its own ("kafka.linger.ms") holds a text for somebody else */
 };
 
 struct option {
@@ -30,9 +31,9 @@ struct option {
         *name; /* "redis.stream": dots nest in YAML; --redis-stream, EMBEDMILL_REDIS_STREAM */
     enum option_type type;
     const char *fallback; /* default as text; NULL: none */
-    const char *choices;  /* OPTION_CHOICE only */
+    const char *choices;  /* CHOICE; MAP: "a|b", parts of names whose values are secret; or NULL */
     int64_t min, max;     /* COUNT, DURATION (ms), SIZE (bytes); both 0: anything from 0 up */
-    const char *arg;      /* what --help calls the value: "URL", "NAME" */
+    const char *arg;      /* what --help calls the value: "URL"; MAP: its flag, "X", or NULL */
     const char *help;     /* one sentence */
 };
 
@@ -43,7 +44,7 @@ struct settings;
 int settings_open(struct settings **out, const struct option *const *tables);
 void settings_close(struct settings *settings); /* accepts NULL */
 
-/* The option of that name in any table, or NULL. */
+/* The option of that name in any table, else the nearest map that it lies below, or NULL. */
 const struct option *settings_find(const struct settings *settings, const char *name);
 
 /*
@@ -59,5 +60,13 @@ const char *settings_text(const struct settings *settings, const char *name); /*
 bool settings_bool(const struct settings *settings, const char *name);
 /* count, ms or bytes; 0 when there is neither a value nor a default */
 int64_t settings_number(const struct settings *settings, const char *name);
+
+/* One value of a map. */
+struct setting {
+    const char *name, *value; /* name: without that of the map; both NULL behind the last */
+    bool secret;
+};
+/* The i-th value of a map, in the order given. */
+struct setting settings_pair(const struct settings *settings, const char *map, size_t i);
 
 #endif

@@ -46,6 +46,9 @@ struct model_info {
  */
 int model_open(struct model **out, const char *path, const char *kernels, char *err,
                size_t err_size);
+/* Does this CPU have the kernel table of that name? known: "avx512, avx2, generic", those it has.
+ */
+bool model_kernels(const char *name, char *known, size_t known_size);
 const struct model_info *model_info(const struct model *model);
 void model_close(struct model *model); /* accepts NULL; no session may be left open */
 
@@ -100,5 +103,42 @@ bool session_assist(struct session *session, struct session *busy, const atomic_
  */
 int session_tokenize(struct session *session, struct text text, int32_t *ids, size_t max_ids,
                      size_t *n_ids, struct embed_result *result);
+
+enum { DOTS_QUERIES = 16 };
+
+/* n <= DOTS_QUERIES vectors [n][dim] side by side, packed [dim][DOTS_QUERIES]; the rest is zero. */
+void model_pack_queries(float *packed, const float *queries, size_t n, size_t dim);
+/* out [n_rows][DOTS_QUERIES] = dot products of rows [n_rows][dim] with packed ones, by the model's
+ * kernel table. For search: every row costs the same, and is read once for all queries. */
+void model_dots(const struct model *model, float *out, const float *rows, size_t n_rows,
+                const float *packed, size_t dim);
+
+/* For measuring only; the worker's `bench` command is the one that asks. */
+
+enum { PROFILE_STAGES = 12 };
+
+struct profile_stage {
+    const char *name; /* "attention" */
+    bool is_product;  /* of quantised activations and Q8_0 weights: what model_peak is about */
+    uint64_t calls;
+    uint64_t macs;  /* multiply-adds that the model asks for; 0 where they do not matter */
+    double seconds; /* of CPU time */
+};
+
+struct profile {
+    struct profile_stage stages[PROFILE_STAGES];
+    double seconds;        /* of all stages */
+    uint64_t n_tokens;     /* embedded */
+    uint64_t product_macs; /* of the stages that are products */
+};
+
+/* Embed n texts on this thread alone and tell where the time went. 0 or -ENOMEM. */
+int model_profile(const struct model *model, const struct text *texts, size_t n,
+                  struct profile *out);
+/*
+ * The most multiply-adds a second that one core can do in the way of the model's kernel table, from
+ * registers alone: measured on this thread for about at_least seconds. 0: the table cannot tell.
+ */
+double model_peak(const struct model *model, double at_least);
 
 #endif

@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "inference/embed.h"
+
 enum {
     Q8_BLOCK = 32,       /* values a block */
     Q8_BLOCK_BYTES = 34, /* fp16 scale, then 32 int8 */
@@ -97,8 +99,15 @@ struct kernels {
     void (*embed_row)(float *out, const struct q8_matrix *w, size_t id, float scale);
     /* out [k] = mean of n rows of x [n][k] */
     void (*mean_rows)(float *out, const float *x, size_t n, size_t k);
+    /* out [n][DOTS_QUERIES] = dot products of n rows [n][k] with DOTS_QUERIES vectors that stand
+     * side by side: queries [k][DOTS_QUERIES] */
+    void (*dots)(float *out, const float *rows, size_t n, const float *queries, size_t k);
     /* x [k] to unit length (all zeros stay) */
     void (*unit)(float *x, size_t k);
+
+    /* `rounds` turns of a loop of nothing but the multiply-adds of this table's matmul, operands in
+     * registers: the ceiling matmul is measured against. Returns how many it did. May be NULL. */
+    uint64_t (*peak)(uint64_t rounds);
 };
 
 extern const struct kernels kernels_generic;

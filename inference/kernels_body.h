@@ -406,9 +406,43 @@ static void unit(float *x, size_t k)
         vec_store(x + i, vec_load(x + i) * inverse);
 }
 
+/* Rows a tile: as many sums as the registers hold beside the queries. */
+#define DOTS_ROWS (VEC == 16 ? 12 : VEC == 8 ? 6 : 2)
+#define DOTS_VECS (DOTS_QUERIES / VEC)
+
+/* A tile reads a row's value once for all queries and a query's once for all rows. */
+INLINE void dots_tile(vf sums[DOTS_ROWS][DOTS_VECS], const float *const rows[DOTS_ROWS],
+                      const float *queries, size_t k)
+{
+    for (size_t r = 0; r < DOTS_ROWS; r++)
+        for (size_t v = 0; v < DOTS_VECS; v++)
+            sums[r][v] = (vf){0};
+    for (size_t i = 0; i < k; i++, queries += DOTS_QUERIES)
+        for (size_t r = 0; r < DOTS_ROWS; r++) {
+            vf x = vec_splat(rows[r][i]);
+            for (size_t v = 0; v < DOTS_VECS; v++)
+                sums[r][v] += x * vec_load(queries + v * VEC);
+        }
+}
+
+static void dots(float *out, const float *rows, size_t n, const float *queries, size_t k)
+{
+    for (size_t first = 0; first < n; first += DOTS_ROWS) {
+        vf sums[DOTS_ROWS][DOTS_VECS];
+        const float *tile[DOTS_ROWS];
+        size_t there = n - first < DOTS_ROWS ? n - first : DOTS_ROWS;
+        for (size_t r = 0; r < DOTS_ROWS; r++) /* the last ones stand in for those that lack */
+            tile[r] = rows + (first + (r < there ? r : there - 1)) * k;
+        dots_tile(sums, tile, queries, k);
+        for (size_t r = 0; r < there; r++)
+            for (size_t v = 0; v < DOTS_VECS; v++)
+                vec_store(out + (first + r) * DOTS_QUERIES + v * VEC, sums[r][v]);
+    }
+}
+
 /* The table's shared part; the including file names itself and adds its own five. */
 #define KERNELS_SHARED                                                                             \
     .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                  \
     .geglu_quantize = geglu_quantize, .add_rms_norm = add_rms_norm, .rms_norm = rms_norm,          \
     .norm_rope = norm_rope, .attention_size = attention_size, .attention = attention,              \
-    .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit
+    .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit, .dots = dots

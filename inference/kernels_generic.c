@@ -59,10 +59,25 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
                                       (const char *)packed + t * token_size(w->n_in), w->n_in);
 }
 
+/* Portable C has no registers to name: one block, in the L1 cache. */
+static uint64_t peak(uint64_t rounds)
+{
+    uint8_t blocks[Q8_BLOCK_BYTES] = {0};
+    char token[Q8_BLOCK * sizeof(int16_t) + sizeof(float)] = {0};
+    float sum = 0;
+    for (uint64_t i = 0; i < rounds; i++) {
+        __asm__ volatile("" : : "r"(blocks), "r"(token) : "memory");
+        sum += row_dot(blocks, token, Q8_BLOCK);
+    }
+    __asm__ volatile("" : : "r"(&sum) : "memory");
+    return rounds * Q8_BLOCK;
+}
+
 const struct kernels kernels_generic = {
     .name = "generic",
     .packed_size = packed_size,
     .panel_size = panel_size,
     .matmul = matmul,
+    .peak = peak,
     KERNELS_SHARED,
 };

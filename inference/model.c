@@ -319,6 +319,12 @@ static int bind_model(const struct binder *b, struct model *m)
     return rc;
 }
 
+bool model_kernels(const char *name, char *known, size_t known_size)
+{
+    kernels_list(known, known_size);
+    return kernels_find(name) != NULL;
+}
+
 int model_open(struct model **out, const char *path, const char *kernels, char *err,
                size_t err_size)
 {

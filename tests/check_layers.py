@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOMS = ("inference", "connectors", "worker")
-MODULES = ["libuv", "hiredis", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
+MODULES = ["libuv", "hiredis", "rdkafka", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
 
 # Folder of another room that a room must not include, and the headers it may all the same.
 FORBIDDEN_ROOMS = {
@@ -31,8 +31,11 @@ LIBRARIES = [
     (re.compile(r"uv\.h$|uv/"), re.compile(r"(connectors|worker)/")),
     (re.compile(r"hiredis"), re.compile(r"connectors/")),
     (re.compile(r"librdkafka/"), re.compile(r"connectors/")),
+    (re.compile(r"openssl/"), re.compile(r"connectors/\w*tls\.c$")),
+    (re.compile(r"z(lib|std)\.h$"), re.compile(r"connectors/file_\w+\.c$")),
     (re.compile(r"msgpack"), re.compile(r"worker/(codec|msgpack)\w*\.[ch]$")),
     (re.compile(r"jansson\.h$"), re.compile(r"worker/codec\w*\.[ch]$")),
+    (re.compile(r"microhttpd\.h$"), re.compile(r"worker/metrics_http\.c$")),
     (re.compile(r"yaml\.h$"), re.compile(r"worker/config\w*\.[ch]$")),
     (re.compile(r"xxhash\.h$"), re.compile(r"inference/")),
     (re.compile(r"\w*intrin\.h$|arm_neon\.h$|cpuid\.h$"), re.compile(r"inference/")),
@@ -195,12 +198,14 @@ SELF_TEST = [
     ("connectors/a.c", HEAD + '#include "worker/pool.h"\n', "must not include worker"),
     ("connectors/b.c", HEAD + '#include "inference/embed.h"\n', "must not include inference"),
     ("connectors/c.c", HEAD + "#include <msgpack.h>\n", "must not include msgpack.h"),
+    ("worker/http.c", HEAD + "#include <microhttpd.h>\n", "must not include microhttpd.h"),
     ("worker/a.c", HEAD + '#include "inference/gguf.h"\n', "must not include inference/gguf.h"),
     ("inference/kernels_ok.c", HEAD + '#include "inference/kernels_body.h"\n', None),
     ("inference/kernels_body.h", HEAD + "#error\n", None),
     ("inference/kernels_tiles.h", HEAD + "#error\n", None),
     ("inference/d.c", HEAD + '#include "inference/kernels_body.h"\n', "for kernel files only"),
     ("worker/b.c", HEAD + "#include <hiredis/async.h>\n", "must not include hiredis"),
+    ("connectors/d.c", HEAD + "#include <zlib.h>\n", "must not include zlib.h"),
     ("worker/c.c", HEAD + "#include <librdkafka/rdkafka.h>\n", "must not include librdkafka"),
     ("worker/d.c", HEAD + "#include <jansson.h>\n", "must not include jansson.h"),
     ("worker/e.c", HEAD + "#include <yaml.h>\n", "must not include yaml.h"),

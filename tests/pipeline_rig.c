@@ -13,6 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "worker/batch.h"
 #include "worker/prompt.h"
 
 enum { PATIENCE_MS = 20000 };
@@ -162,6 +163,26 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
     rig->n_dead_told++;
 }
 
+/* The times of a batch are in the order in which they happened. */
+static void on_embedded(void *ctx, const struct batch *batch)
+{
+    struct rig *rig = ctx;
+    for (size_t i = 0; i < batch->n_slices; i++) {
+        assert_true(batch->taken_ns <= batch->slices[i].began_ns);
+        assert_true(batch->slices[i].began_ns <= batch->slices[i].ended_ns);
+        assert_true(batch->slices[i].ended_ns <= uv_hrtime());
+    }
+    rig->n_embedded_told += batch->n_texts;
+}
+
+static void on_published(void *ctx, const struct entry *entry)
+{
+    struct rig *rig = ctx;
+    assert_true(entry->batch->taken_ns <= entry->batch->published_ns);
+    assert_true(entry->batch->published_ns <= uv_hrtime());
+    rig->n_published_told++;
+}
+
 void rig_open(struct rig *rig, size_t n)
 {
     memset(rig, 0, sizeof *rig);
@@ -182,6 +203,8 @@ void rig_open(struct rig *rig, size_t n)
         .embedder = &fake_embedder,
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
+        .on_embedded = on_embedded,
+        .on_published = on_published,
     };
 }
 

@@ -27,6 +27,7 @@ struct rig {
     struct pipeline_stats stats; /* after rig_finish, as is failure */
     char failure[400];
     size_t n_dead_told, n_link_told;
+    size_t n_embedded_told, n_published_told; /* texts, messages */
 };
 
 /* n messages to be set by the test, sound options: 2 threads, 3 batches of 8 texts. */

@@ -53,13 +53,20 @@ class Bench:
             process.wait()
         shutil.rmtree(self.folder)
 
-    def start_server(self, *extra):
+    def start_server(self, *extra, wait=True):
         self.server = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
              "--save", "", "--appendonly", "yes", "--appendfsync", "no", *extra],
             stdout=subprocess.DEVNULL)
         self.processes.append(self.server)
-        wait_for("redis-server answering", self.client.ping)
+        if wait:
+            wait_for("redis-server answering", self.client.ping)
+        else:
+            wait_for("redis-server listening", self.is_listening)
+
+    def is_listening(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
 
     def start_worker(self, *extra, name="w", port=None):
         env = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
@@ -71,6 +78,12 @@ class Bench:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
         self.processes.append(worker)
         return worker
+
+    def dlq(self, *words):
+        run = subprocess.run([self.binary, "dlq", words[0], "--redis-url",
+                              f"redis://127.0.0.1:{self.port}", *words[1:]], check=True,
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        return run.stdout
 
     def log(self, name="w"):
         with open(os.path.join(self.folder, f"log-{name}"), encoding="utf-8") as f:

@@ -198,7 +198,18 @@ static void usage_errors_are_64(void **state)
     expect_error("rum", NULL, 64, "rum: there is no such command");
     expect_error("embed --promt query", NULL, 64, "did you mean --prompt?");
     expect_error("embed --dim 100", NULL, 64, "dim: expected one of 0, 128, 256, 512, 768");
-    expect_error("embed --source redis", NULL, 64, "has no --source");
+    expect_error("embed --source redis", NULL, 64, "--source: this command reads standard input");
+    expect_error("embed --redis-url redis://h", NULL, 64, "--redis-url: this command reads");
+    expect_error("embed --help=3", NULL, 64, "--help: takes no value");
+    expect_error("embed --prompt nonsense", NULL, 64, "--prompt: no prompt is named 'nonsense'");
+    expect_error("embed --input-format msgpack", NULL, 64, "--input-format: expected auto, raw or");
+#ifdef __aarch64__
+    expect_error("embed --kernels avx2", NULL, 64, "--kernels: this CPU or this build has no");
+#else
+    expect_error("embed --kernels neon", NULL, 64, "--kernels: this CPU or this build has no");
+#endif
+    expect_error("run --redis-url redis://h?x=1", NULL, 64, "--redis-url: ? and # options are");
+    expect_error("run --redis-stream= --print-config", NULL, 64, "--redis-stream: expected a name");
     expect_error("run extra", NULL, 64, "extra: expected a flag");
     expect_error("version --yaml", NULL, 64, "expected --json");
 }
@@ -207,15 +218,14 @@ static void configuration_errors_are_78(void **state)
 {
     (void)state;
     expect_error("embed", "EMBEDMILL_PROMT=query", 78, "did you mean EMBEDMILL_PROMPT?");
-    expect_error("embed", "EMBEDMILL_DIM=7", 78, "EMBEDMILL_DIM: dim: expected one of");
+    expect_error("embed", "EMBEDMILL_DIM=7", 78, "EMBEDMILL_DIM: expected one of");
     expect_error("embed --config /does/not/exist", NULL, 78, "/does/not/exist: cannot be read");
-    expect_error("embed --prompt nonsense", NULL, 78, "no prompt is named 'nonsense'");
-    expect_error("embed --input-format msgpack", NULL, 78, "input_format: expected auto, raw or");
-#ifdef __aarch64__
-    expect_error("embed --kernels avx2", NULL, 78, "avx2");
-#else
-    expect_error("embed --kernels neon", NULL, 78, "neon");
-#endif
+    expect_error("embed", "EMBEDMILL_PROMPT=nonsense", 78, "EMBEDMILL_PROMPT: no prompt is named");
+    expect_error("embed", "EMBEDMILL_INPUT_FORMAT=msgpack", 78, "EMBEDMILL_INPUT_FORMAT: expected");
+    expect_error("run --print-config", "EMBEDMILL_REDIS_URL=unix:///s?y=1", 78,
+                 "EMBEDMILL_REDIS_URL: a unix:// URL knows the option ?db=N only");
+    expect_error("run --print-config", "EMBEDMILL_REDIS_OUTPUT_STREAM=texts", 78,
+                 "EMBEDMILL_REDIS_OUTPUT_STREAM: 'texts' is the input stream itself");
     char path[150], line[200], message[300];
     snprintf(path, sizeof path, "%s/worker.yaml", folder);
     FILE *file = fopen(path, "w");
@@ -374,10 +384,14 @@ static void print_config(void **state)
 {
     (void)state;
     struct result result;
-    run_bytes(&result, "embed --print-config --dim 256", "EMBEDMILL_REDIS_URL=redis://u:hunter2@h",
-              "", 0);
+    run_bytes(&result, "run --print-config", "EMBEDMILL_REDIS_URL=redis://u:hunter2@h", "", 0);
     expect_code(result, 0);
     assert_null(strstr(result.out, "hunter2"));
+    assert_non_null(strstr(result.out, "\n# redis.url: \"redis://u:********@h\"  # EMBED"));
+    free_result(&result);
+    run(&result, "embed --print-config --dim 256", "");
+    expect_code(result, 0);
+    assert_null(strstr(result.out, "redis."));
     assert_non_null(strstr(result.out, "dim: \"256\"  # --dim\n"));
     assert_non_null(strstr(result.out, "threads: \"2\"  # EMBEDMILL_THREADS\n"));
     assert_non_null(strstr(result.out, "output_format: \"json\"  # default\n"));
@@ -492,7 +506,8 @@ static void stuck_drains(void **state)
         char *errors = read_all(err, NULL);
         close(in[1]);
         close(out[0]);
-        if (code != (second ? 130 : 75))
+        if (code != (second ? 130 : 75) ||
+            !strstr(errors, second ? "second signal: exiting at once" : "drain_timeout passed"))
             fail_msg("exit code %d; stderr: %s", code, errors);
         free(errors);
     }

@@ -1,5 +1,6 @@
 /*
- * test_cpus.c: quotas as the kernel writes them, in a folder that stands for the root.
+ * test_cpus.c: quotas of CPU and limits of memory as the kernel writes them, in a folder that
+ * stands for the root.
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -16,6 +17,7 @@
 #include <cmocka.h>
 
 #include "worker/cpus.h"
+#include "worker/memory.h"
 
 static char root[64];
 
@@ -147,6 +149,31 @@ static void test_usable_is_the_smaller_one(void **state)
 
 #define WITH_ROOT(test) cmocka_unit_test_setup_teardown(test, root_make, root_remove)
 
+static void test_memory(void **state)
+{
+    (void)state;
+    assert_true(memory_limit(root) == UINT64_MAX);
+    assert_int_equal(memory_total(root), 0);
+    put("/proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:   600 kB\n");
+    assert_int_equal(memory_total(root), 1000 * 1024);
+    assert_int_equal(memory_available(root), 600 * 1024);
+
+    put("/proc/self/cgroup", "0::/system.slice/mill\n");
+    put("/sys/fs/cgroup/system.slice/mill/memory.max", "max\n");
+    assert_true(memory_limit(root) == UINT64_MAX);
+    put("/sys/fs/cgroup/system.slice/memory.max", "536870912\n");
+    assert_int_equal(memory_limit(root), 536870912); /* of the cgroup above */
+    put("/sys/fs/cgroup/memory.max", "1024\n");
+    assert_int_equal(memory_limit(root), 1024);
+
+    put("/proc/self/cgroup", "9:memory:/docker/1234\n4:cpu,cpuacct:/\n");
+    put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"); /* none */
+    assert_true(memory_limit(root) == UINT64_MAX);
+    put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "2048\n"); /* its own, seen as the root */
+    assert_int_equal(memory_limit(root), 2048);
+    assert_true(memory_total("") > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +184,7 @@ int main(void)
         WITH_ROOT(test_version_1_inside_a_container),
         WITH_ROOT(test_lines_that_are_not_for_us),
         WITH_ROOT(test_usable_is_the_smaller_one),
+        WITH_ROOT(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,7 @@ static void json_lines(void **state)
     assert_string_equal(json_string_value(json_object_get(line, "msg")), "started");
     assert_string_equal(json_string_value(json_object_get(line, "level")), "info");
     assert_string_equal(json_string_value(json_object_get(line, "source")), "redis");
-    assert_string_equal(json_string_value(json_object_get(line, "none")), "");
+    assert_null(json_object_get(line, "none"));
     assert_true(json_integer_value(json_object_get(line, "n")) == INT64_MIN);
     assert_true(json_real_value(json_object_get(line, "rate")) == 1.5);
     const char *ts = json_string_value(json_object_get(line, "ts"));
@@ -184,19 +184,19 @@ static void progress_lines(void **state)
 {
     (void)state;
     char line[400];
-    struct pipeline_stats stats = {.texts = 1234567, .inflight_texts = 128};
+    struct pipeline_stats stats = {.embedded_texts = 1234567, .inflight_texts = 128};
     progress_line(line, sizeof line, &stats, 0, 85.25, 3412.4);
     assert_string_equal(line, "1,234,567 texts  85.2 texts/s  3412 tokens/s  128 in flight");
-    stats.texts = 500;
+    stats.embedded_texts = 500;
     stats.dead_letters = 1;
     progress_line(line, sizeof line, &stats, 2000, 10, 100);
     assert_string_equal(line, "500/2,000 (25 %) texts  10.0 texts/s  100 tokens/s  128 in flight  "
                               "1 dead letter  ETA 2m30s");
-    stats.texts = 2001; /* more came than were promised */
+    stats.embedded_texts = 2001; /* more came than were promised */
     progress_line(line, sizeof line, &stats, 2000, 10, 100);
     assert_string_equal(line, "2,001/2,000 texts  10.0 texts/s  100 tokens/s  128 in flight  "
                               "1 dead letter");
-    stats.texts = 0;
+    stats.embedded_texts = 0;
     progress_line(line, sizeof line, &stats, 2000, 0, 0); /* nothing to divide by */
     assert_string_equal(line, "0/2,000 (0 %) texts  0.0 texts/s  0 tokens/s  128 in flight  "
                               "1 dead letter");

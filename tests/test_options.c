@@ -108,13 +108,15 @@ static void bad_flags_are_refused(void **state)
                       "--stream: there is no such flag; did you mean --broker-stream?");
     expect_flag_error("--xyzzy-foo", "x", "--xyzzy-foo: there is no such flag; --help lists all");
     expect_flag_error("--broker-port", "x",
-                      "--broker-port: broker.port: expected an integer from 1 to 65535, got 'x'");
+                      "--broker-port: expected an integer from 1 to 65535, got 'x'");
     expect_flag_error("--thread", "2", "--thread: there is no such flag; did you mean --threads?");
     expect_flag_error("file.txt", "x", "file.txt: expected a flag; --help lists all");
     expect_flag_error("-c", "x", "-c: expected a flag; --help lists all");
     expect_flag_error("--", "x", "--: expected a flag; --help lists all");
     expect_flag_error("--threads", "--dim", "--threads: expected a value: --threads N");
     expect_flag_error("--no-broker-create=1", "x", "--no-broker-create: takes no value");
+    expect_flag_error("--help=3", "x", "--help: takes no value");
+    expect_flag_error("--print-config=1", "x", "--print-config: takes no value");
     expect_flag_error("--no-threads", "x",
                       "--no-threads: there is no such flag; did you mean --threads?");
     struct reading r;
@@ -157,7 +159,7 @@ static void bad_variables_are_refused(void **state)
     expect_variable_error("EMBEDMILL_XYZZY_FOO=x",
                           "EMBEDMILL_XYZZY_FOO: there is no such option; --help lists all");
     expect_variable_error("EMBEDMILL_THREADS=many",
-                          "EMBEDMILL_THREADS: threads: expected an integer from 0 to 1024, got "
+                          "EMBEDMILL_THREADS: expected an integer from 0 to 1024, got "
                           "'many'");
     expect_variable_error("EMBEDMILL_CONFIG=x",
                           "EMBEDMILL_CONFIG: the file is named by the flag --config only");
@@ -289,6 +291,11 @@ static char *print(void (*how)(const struct options *, FILE *), const struct opt
     return out;
 }
 
+static void print_all_effective(const struct options *options, FILE *to)
+{
+    config_print_effective(options, NULL, to);
+}
+
 static void print_all_help(const struct options *options, FILE *to)
 {
     config_print_help(options, NULL, to);
@@ -305,12 +312,17 @@ static void help_lists_every_option_aligned(void **state)
     size_t n = 0;
     for (size_t i = 0; (option = options_at(options, i)); i++, n++) {
         char flag[128], shown[160];
+        assert_non_null(option->help);
+        if (option->type == OPTION_MAP && !option->arg)
+            continue; /* told of by the one above it */
         options_flag_name(option->name, flag, sizeof flag);
-        snprintf(shown, sizeof shown, option->type == OPTION_BOOL ? "  --[no-]%s" : "  --%s ",
-                 flag);
+        if (option->type == OPTION_MAP)
+            snprintf(shown, sizeof shown, "  -%s NAME=VALUE", option->arg);
+        else
+            snprintf(shown, sizeof shown, option->type == OPTION_BOOL ? "  --[no-]%s" : "  --%s ",
+                     flag);
         if (!strstr(help, shown))
             fail_msg("--help does not list %s", option->name);
-        assert_non_null(option->help);
     }
     assert_true(n > 20);
     assert_non_null(strstr(help, "/home/u/.cache/embedmill/embeddinggemma-300m-q8_0.gguf)"));
@@ -347,9 +359,9 @@ static void effective_values_can_be_read_back(void **state)
          "--print-config", "--no-broker-create");
     assert_string_equal(r.err, "");
     assert_true(r.flags.print_config);
-    char *printed = print(config_print_effective, r.options);
+    char *printed = print(print_all_effective, r.options);
     assert_null(strstr(printed, "hunter2"));
-    assert_non_null(strstr(printed, "# broker.url: ********  # EMBEDMILL_BROKER_URL\n"));
+    assert_non_null(strstr(printed, "# broker.url: \"********\"  # EMBEDMILL_BROKER_URL\n"));
     assert_non_null(strstr(printed, "broker.create: \"false\"  # --no-broker-create\n"));
     assert_non_null(strstr(printed, "broker.port: \"7000\"  # default\n"));
 
@@ -368,6 +380,29 @@ static void effective_values_can_be_read_back(void **state)
     free(printed);
     options_close(again);
     options_close(r.options);
+}
+
+static void expect_masked(char *url, const char *line)
+{
+    struct reading r;
+    char *const environment[] = {url, NULL};
+    READ(&r, environment, "--print-config");
+    assert_int_equal(r.rc, 0);
+    char *printed = print(print_all_effective, r.options);
+    if (!strstr(printed, line))
+        fail_msg("'%s' is not in\n%s", line, printed);
+    free(printed);
+    options_close(r.options);
+}
+
+static void of_a_url_the_password_is_masked(void **state)
+{
+    (void)state;
+    expect_masked("EMBEDMILL_BROKER_URL=x://h:1/0", "\nbroker.url: \"x://h:1/0\"  # EMBED");
+    expect_masked("EMBEDMILL_BROKER_URL=x://u:p@h/0", "\n# broker.url: \"x://u:********@h/0\"  #");
+    expect_masked("EMBEDMILL_BROKER_URL=x://:p@s@h", "\n# broker.url: \"x://:********@h\"  #");
+    expect_masked("EMBEDMILL_BROKER_URL=x://secret@h", "\n# broker.url: \"x://********@h\"  #");
+    expect_masked("EMBEDMILL_BROKER_URL=u:p@x://h", "\n# broker.url: \"********\"  #");
 }
 
 static void the_model_lies_in_the_cache(void **state)
@@ -430,6 +465,7 @@ int main(void)
         cmocka_unit_test(help_lists_every_option_aligned),
         cmocka_unit_test(names_do_not_collide),
         cmocka_unit_test(effective_values_can_be_read_back),
+        cmocka_unit_test(of_a_url_the_password_is_masked),
         cmocka_unit_test(the_model_lies_in_the_cache),
         cmocka_unit_test(presets_are_defaults_of_a_command),
         cmocka_unit_test(help_reads_nothing_else),

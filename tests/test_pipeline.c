@@ -187,6 +187,8 @@ static void assert_dead(const char *value, const char *code)
     assert_string_equal(bad->headers_out, "trace=fake 4\ncontent-type=text/plain\n");
     assert_int_equal(rig.stats.dead_letters, 1);
     assert_int_equal(rig.n_dead_told, 1);
+    assert_int_equal(rig.n_published_told, 9);
+    assert_true(rig.n_embedded_told >= 8);
     assert_int_equal(rig.stats.messages, 8);
     assert_int_equal(rig.fake.n_acked, 9);
     rig_close(&rig);
@@ -354,6 +356,75 @@ static void test_no_free_batch_no_credit(void **state)
     rig_close(&rig);
 }
 
+static void fill_with(struct rig *rig, char texts[][512], size_t len)
+{
+    for (size_t i = 0; i < rig->fake.n; i++) {
+        memset(texts[i], 'a' + (int)(i % 26), len);
+        sprintf(texts[i], "%zu", i);
+        texts[i][strlen(texts[i])] = ' ';
+        texts[i][len] = '\0';
+        rig->fake.messages[i].value = texts[i];
+    }
+}
+
+/* However large batches may be: what is read ahead keeps the threads busy, and other workers of the
+ * group can have the rest. */
+static void test_no_more_is_read_ahead_than_the_threads_need(void **state)
+{
+    static char texts[400][512];
+    static const struct {
+        size_t len, least, most;
+    } cases[] = {{500, 8, 20}, {50, 40, 130}}; /* tokens: 137 and 24 */
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rig rig;
+        rig_open(&rig, 400);
+        fill_with(&rig, texts, cases[i].len);
+        rig.options.n_batches = 4;
+        rig.options.batch_texts = 128;
+        rig.options.batch_bytes = 128 * 1024;
+        rig.fake.script.finite = true;
+        rig_hold(true);
+        rig_start(&rig);
+        rig_until(&rig, two_held, "two threads at work");
+        rig_until(&rig, credit_gone, "no more credit");
+        rig_turn(&rig, 30);
+        assert_in_range(rig.fake.n_given, cases[i].least, cases[i].most);
+        rig_hold(false);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        assert_int_equal(rig.fake.n_acked, 400);
+        rig_close(&rig);
+    }
+}
+
+static bool all_embedded(struct rig *rig)
+{
+    return pipeline_stats(rig->pipeline)->embedded_texts == 6;
+}
+
+/* A message of many texts is published as a whole; how far it is shows before. */
+static void test_texts_count_when_embedded(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 1);
+    rig.fake.messages[0].value =
+        "{\"texts\":[\"same\",\"other\",\"same\",\"same\",\"other\",\"last\"]}";
+    rig.fake.script.finite = true;
+    rig.fake.script.sink_stalls = true;
+    rig_start(&rig);
+    rig_until(&rig, all_embedded, "all embedded");
+    assert_int_equal(pipeline_stats(rig.pipeline)->texts, 0);
+    assert_int_equal(pipeline_stats(rig.pipeline)->inflight_texts, 6);
+    assert_true(pipeline_stats(rig.pipeline)->embedded_tokens > 6);
+    rig.fake.script.sink_stalls = false;
+    rig_finish(&rig, PIPELINE_DRAINED);
+    assert_int_equal(rig.stats.texts, 6);
+    assert_int_equal(rig.stats.embedded_texts, 6);
+    assert_int_equal(rig.stats.embedded_tokens, rig.stats.tokens);
+    rig_close(&rig);
+}
+
 /* Two messages are stuck at the pool; the batch in hand takes so many more of that value. */
 static void check_room_in_hand(const char *value, size_t room)
 {
@@ -452,6 +523,8 @@ int main(void)
         cmocka_unit_test(test_not_ours_and_already_acked),
         cmocka_unit_test(test_idle_threads_get_what_there_is_and_busy_ones_a_batch),
         cmocka_unit_test(test_no_free_batch_no_credit),
+        cmocka_unit_test(test_no_more_is_read_ahead_than_the_threads_need),
+        cmocka_unit_test(test_texts_count_when_embedded),
         cmocka_unit_test(test_credit_is_the_room_in_hand),
         cmocka_unit_test(test_credit_is_by_bytes_too),
         cmocka_unit_test(test_credit_learns_how_many_texts_a_message_has),

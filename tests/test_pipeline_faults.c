@@ -100,7 +100,7 @@ static void test_deadline_releases_what_the_sink_has_not_confirmed(void **state)
     rig_finish(&rig, PIPELINE_DEADLINE);
     assert_true(uv_hrtime() - before >= 50 * 1000000u);
     assert_true(rig.fake.sink_close_ms <= 80 / 4);
-    assert_true(rig.fake.source_close_ms <= 80 / 4);
+    assert_true(rig.fake.source_close_ms <= 250); /* at least this, to hand back the rest */
     assert_int_equal(rig.fake.n_released, 1);
     assert_int_equal(rig.fake.messages[3].state, FAKE_RELEASED);
     rig_close(&rig);
@@ -148,8 +148,8 @@ static void test_deadline_waits_for_running_jobs_only(void **state)
     rig_hold(false);
     rig_finish(&rig, PIPELINE_DEADLINE);
     assert_int_equal(rig.fake.n_acked, 0);
-    assert_true(rig_embedded() <= 4); /* two slices of at most two such texts */
-    assert_true(rig.fake.n_given > 4);
+    assert_int_equal(rig_embedded(), 2); /* two slices of one such text */
+    assert_true(rig.fake.n_given > 2);
     rig_close(&rig);
 }
 
@@ -163,6 +163,7 @@ static void test_a_failed_source_ends_it(void **state)
     rig_start(&rig);
     rig_finish(&rig, PIPELINE_FAILED);
     assert_non_null(strstr(rig.failure, "no permission on the fake stream"));
+    assert_null(strstr(rig.failure, "ermission denied")); /* the connector has said it */
     assert_int_equal(rig.fake.n_acked + rig.fake.n_released, rig.fake.n_given);
     rig_close(&rig);
 }
@@ -186,7 +187,7 @@ static void test_failing_while_draining(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_open(&rig, 24);
+    rig_open(&rig, 20); /* what three batches take: the first grant is small */
     rig_number_texts(&rig);
     rig.fake.script.sink_fails_after = 1;
     rig.fake.script.confirm_max = 1;
@@ -197,7 +198,7 @@ static void test_failing_while_draining(void **state)
     rig_hold(false);
     rig_finish(&rig, PIPELINE_FAILED);
     assert_int_equal(rig.fake.n_acked, 1);
-    assert_int_equal(rig.fake.n_released, 23);
+    assert_int_equal(rig.fake.n_released, 19);
     rig_close(&rig);
 }
 

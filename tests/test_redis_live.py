@@ -10,6 +10,7 @@ Usage: test_redis_live.py EMBEDMILL [CASE ...]
 """
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -148,6 +149,24 @@ def case_dead_letters(bench):
     bench.stop(worker)
 
 
+def case_replay(bench):
+    """A letter put back dies again when it is still bad, and is served when the worker can."""
+    bench.start_server()
+    bench.client.xadd("texts", {"other": "a text", "id": "9"})
+    worker = bench.start_worker()
+    wait_for("a dead letter", lambda: bench.client.xlen("texts:dlq") == 1)
+    for seen in (2, 3):
+        assert bench.dlq("replay") == "1 put back, 0 left, 0 gone\n"
+        wait_for("it died again", lambda: bench.client.xlen("texts:dlq") == 1 and
+                 bench.client.xinfo_stream("texts:dlq")["entries-added"] == seen)
+    bench.stop(worker)
+    assert bench.dlq("replay", "--code", "no_body").startswith("1 put back")
+    worker = bench.start_worker("--redis-body", "other")
+    wait_for("its embedding", lambda: bench.ids() == ["9"])
+    bench.stop(worker)
+    assert bench.client.xlen("texts:dlq") == 0
+
+
 def case_server_killed(bench):
     """kill -9 of the server mid-way, restart on its append-only file."""
     bench.start_server()
@@ -249,6 +268,20 @@ def case_max_deliveries(bench):
     assert fields[b"_code"] == b"too_many_deliveries", fields
     wait_for("the other", lambda: bench.client.xlen("texts:embeddings") == 1)
     bench.stop(worker)
+
+
+def case_stop_within_a_large_message(bench):
+    """Progress shows inside a message; a drain shorter than it is no failed delivery."""
+    bench.start_server()
+    texts = [f"text number {i} of a very large message" for i in range(4000)]
+    bench.client.xadd("texts", {"body": json.dumps({"id": "0", "texts": texts})})
+    worker = bench.start_worker("--drain-timeout", "1s", "--progress-interval", "1s")
+    wait_for("progress", lambda: re.search(r'"texts":0,"embedded":[1-9]', bench.log()))
+    bench.stop(worker, 75)
+    [entry] = bench.client.xpending_range("texts", "embedmill", "-", "+", 10)
+    assert entry["times_delivered"] == 0, entry
+    assert entry["time_since_delivered"] >= 1000, entry
+    assert "will be delivered again" in bench.log()
 
 
 def case_frozen_worker(bench):

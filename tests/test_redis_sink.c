@@ -173,6 +173,86 @@ static void test_dead_letter(void **state)
     station_close(&one, 1000);
 }
 
+static void publish_one(const char *url, const char *output_url, size_t n_acked_too,
+                        size_t n_published)
+{
+    const char *set[] = {"redis.url", url, "redis.output_url", output_url, NULL};
+
+    station_open(&one, &rig, true, set);
+    redis_server_do(&server, "XADD texts * body a");
+    request(&one, 1);
+    assert_true(station_has(&one, 1, 3000));
+    station_publish(&one, station_take(&one), "id", "value", NULL);
+    assert_true(station_quiet(&one, 3000));
+    station_close(&one, 1000);
+    if (one.n_acked_too != n_acked_too || one.n_published != n_published)
+        fail_msg("%s to %s: %zu in one step, %zu acked afterwards", url, output_url,
+                 one.n_acked_too, one.n_published);
+}
+
+/* Which server it is, is asked; how its URL is spelt does not matter. */
+static void test_one_server_by_several_names(void **state)
+{
+    struct redis_server other;
+    char name[80], db_name[100], db_socket[120], db_one[120];
+    (void)state;
+
+    snprintf(name, sizeof(name), "redis://localhost:%d", server.port);
+    publish_one(server.url, name, 1, 0);
+    publish_one(name, server.socket_url, 1, 0);
+    publish_one(server.socket_url, server.url, 1, 0);
+    assert_int_equal(redis_server_number(&server, "XLEN texts:embeddings"), 3);
+
+    snprintf(db_socket, sizeof(db_socket), "%s?db=1", server.socket_url);
+    publish_one(server.url, db_socket, 0, 1);
+    snprintf(db_name, sizeof(db_name), "%s/1", name);
+    redis_server_do(&server, "SELECT 1");
+    publish_one(db_name, db_socket, 1, 0);
+    snprintf(db_one, sizeof(db_one), "%s/0", server.url);
+    publish_one(db_name, db_one, 0, 1);
+    redis_server_do(&server, "SELECT 0");
+
+    redis_server_open(&other, false);
+    publish_one(server.url, other.url, 0, 1);
+    assert_int_equal(redis_server_number(&other, "XLEN texts:embeddings"), 1);
+    redis_server_close(&other);
+    assert_int_equal(n_pending(), 0);
+}
+
+/* A user who may not ask: the URLs decide, as well as they can. */
+static void test_a_server_that_does_not_tell(void **state)
+{
+    char url[120], name[120];
+    (void)state;
+
+    redis_server_do(&server, "ACL SETUSER mute on >pw ~* +@all -info");
+    snprintf(url, sizeof(url), "redis://mute:pw@127.0.0.1:%d", server.port);
+    snprintf(name, sizeof(name), "redis://mute:pw@localhost:%d", server.port);
+    publish_one(url, url, 1, 0);
+    publish_one(url, name, 0, 1);
+    publish_one(server.url, url, 1, 0);
+}
+
+/* Found out late, because the URLs did not show it; not one entry may go round. */
+static void test_output_into_the_input(void **state)
+{
+    const char *set[] = {
+        "redis.url", server.url, "redis.output_url", server.socket_url, "redis.output_stream",
+        "texts",     NULL};
+    (void)state;
+
+    station_open(&one, &rig, true, set);
+    add_texts(1);
+    request(&one, 1);
+    assert_true(station_has(&one, 1, 3000));
+    station_publish(&one, station_take(&one), "id", "value", NULL);
+    redis_rig_run(&rig, 300);
+    assert_int_equal(one.n_failed, 1);
+    assert_non_null(strstr(one.why, "redis.output_stream: 'texts' is the input stream itself"));
+    station_close(&one, 300);
+    assert_int_equal(redis_server_number(&server, "XLEN texts"), 1);
+}
+
 /* Another database is another place: published, then acked by the source. */
 static void test_plain_output(void **state)
 {
@@ -292,6 +372,7 @@ static void test_unix_socket(void **state)
     assert_int_equal(one.n_failed, 0);
     assert_int_equal(one.n_waits, 1);
     assert_non_null(strstr(one.why, "/nonexistent/redis.sock"));
+    assert_non_null(strstr(one.why, "is the server running, with this as its unixsocket?"));
     station_close(&one, 100);
 }
 
@@ -304,6 +385,9 @@ int main(void)
         REDIS_CASE(test_key_output),
         REDIS_CASE(test_hash_output),
         REDIS_CASE(test_dead_letter),
+        REDIS_CASE(test_one_server_by_several_names),
+        REDIS_CASE(test_a_server_that_does_not_tell),
+        REDIS_CASE(test_output_into_the_input),
         REDIS_CASE(test_plain_output),
         REDIS_CASE(test_out_of_memory),
         REDIS_CASE(test_output_of_wrong_type),

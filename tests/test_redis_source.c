@@ -98,6 +98,42 @@ static void test_own_pending_first(void **state)
     assert_int_equal(n_pending(), 0);
 }
 
+/* What a stopping worker did not finish was not delivered, and is free for others at once. */
+static void test_unfinished_at_close_is_returned(void **state)
+{
+    (void)state;
+    add_texts(4);
+    open_one("60s", "stream");
+    request(&one, 3);
+    assert_true(station_has(&one, 3, 3000));
+    one.source->ops->ack(one.source, station_take(&one));
+    redisReply *reply = redis_server_ask(&server, "XPENDING texts embedmill - + 10");
+    const char *taken_away = reply->element[2]->element[0]->str;
+    redis_server_do(&server, "XCLAIM texts embedmill other 0 %s", taken_away);
+    freeReplyObject(reply);
+    station_close(&one, 3000);
+
+    reply = redis_server_ask(&server, "XPENDING texts embedmill - + 10");
+    assert_int_equal(reply->elements, 2);
+    assert_string_equal(reply->element[0]->element[1]->str, "one");
+    assert_true(reply->element[0]->element[2]->integer >= 60000);
+    assert_int_equal(reply->element[0]->element[3]->integer, 0);
+    assert_string_equal(reply->element[1]->element[1]->str, "other");
+    assert_int_equal(reply->element[1]->element[3]->integer, 2);
+    freeReplyObject(reply);
+
+    open_one("60s", "stream");
+    request(&one, 1);
+    assert_true(station_has(&one, 1, 3000));
+    assert_int_equal(one.inbox[0]->deliveries, 1);
+    station_crash(&one);
+    open_one("60s", "stream"); /* a crash counts */
+    request(&one, 1);
+    assert_true(station_has(&one, 1, 3000));
+    assert_int_equal(one.inbox[0]->deliveries, 2);
+    station_close(&one, 3000);
+}
+
 /* A dead consumer's entries are taken over; a slow living one's are not. */
 static void test_claim_and_lease(void **state)
 {
@@ -215,6 +251,14 @@ static void test_bad_password_is_fatal(void **state)
                                            {"redis://:pw@127.0.0.1:%d/99", "no such database"}};
     (void)state;
 
+    snprintf(url, sizeof(url), "redis://:WRONG@127.0.0.1:%d", server.port);
+    station_open(&one, &rig, false, set); /* no password is set: the whole advice is told */
+    redis_rig_run(&rig, 300);
+    assert_int_equal(one.n_failed, 1);
+    assert_non_null(strstr(one.why,
+                           "Are you sure your configuration is correct? (the server has no "
+                           "password set; remove it from redis.url)"));
+    station_close(&one, 1000);
     redis_server_do(&server, "CONFIG SET requirepass pw");
     for (size_t i = 0; i < 4; i++) {
         snprintf(url, sizeof(url), cases[i][0], server.port);
@@ -242,6 +286,7 @@ int main(void)
         REDIS_CASE(test_read_and_ack),
         REDIS_CASE(test_credit_withdrawn),
         REDIS_CASE(test_own_pending_first),
+        REDIS_CASE(test_unfinished_at_close_is_returned),
         REDIS_CASE(test_claim_and_lease),
         REDIS_CASE(test_lost_lease_stays_lost),
         REDIS_CASE(test_ghosts),

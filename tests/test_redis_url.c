@@ -15,7 +15,7 @@
 #include "connectors/redis.h"
 #include "connectors/redis_entry.h"
 #include "connectors/redis_reply.h"
-#include "connectors/redis_state.h"
+#include "connectors/health.h"
 #include "connectors/redis_url.h"
 
 static void assert_text(const char *got, const char *expected)
@@ -77,7 +77,7 @@ static void test_bad_urls(void **state)
         {"", "not a Redis URL"},
         {"http://SECRET@h", "not a Redis URL"},
         {"localhost:6379", "not a Redis URL"},
-        {"rediss://u:SECRET@h", "TLS"},
+        {"rediss://u:SECRET@", "host is missing"},
         {"redis://", "host is missing"},
         {"redis://:SECRET@", "host is missing"},
         {"redis://:SECRET@:6379", "host is missing"},
@@ -258,20 +258,19 @@ static void test_table(void **state)
 
 static void test_backoff(void **state)
 {
-    struct redis_backoff backoff = {0};
+    struct backoff backoff = {0};
     uint64_t pause = 0;
     (void)state;
 
     for (int i = 0; i < 200; i++) {
-        uint64_t most = i < 7 ? (uint64_t)REDIS_BACKOFF_FIRST_MS << i : REDIS_BACKOFF_MAX_MS;
-        pause = redis_backoff_next(&backoff);
-        if (most > REDIS_BACKOFF_MAX_MS)
-            most = REDIS_BACKOFF_MAX_MS;
+        uint64_t most = i < 7 ? (uint64_t)BACKOFF_FIRST_MS << i : BACKOFF_MAX_MS;
+        pause = backoff_next(&backoff);
+        if (most > BACKOFF_MAX_MS)
+            most = BACKOFF_MAX_MS;
         assert_in_range(pause, most / 2, most);
     }
     backoff.attempts = 0;
-    assert_in_range(redis_backoff_next(&backoff), REDIS_BACKOFF_FIRST_MS / 2,
-                    REDIS_BACKOFF_FIRST_MS);
+    assert_in_range(backoff_next(&backoff), BACKOFF_FIRST_MS / 2, BACKOFF_FIRST_MS);
 }
 
 static int n_told;
@@ -285,25 +284,25 @@ static void count_state(void *ctx, enum link_state state, const char *why)
 
 static void test_state_is_told_once(void **state)
 {
-    struct redis_state link;
+    struct health link;
     (void)state;
 
     n_told = 0;
-    redis_state_open(&link, 3, count_state, NULL);
-    redis_state_good(&link, 1);
+    health_open(&link, 3, count_state, NULL);
+    health_good(&link, 1);
     assert_int_equal(n_told, 0);
-    redis_state_good(&link, 2);
-    redis_state_good(&link, 2);
+    health_good(&link, 2);
+    health_good(&link, 2);
     assert_int_equal(n_told, 1);
-    redis_state_wait(&link, 1, "away");
-    redis_state_wait(&link, 2, "away");
-    redis_state_wait(&link, 1, "away");
+    health_wait(&link, 1, "away");
+    health_wait(&link, 2, "away");
+    health_wait(&link, 1, "away");
     assert_int_equal(n_told, 2);
-    redis_state_wait(&link, 1, "loading");
+    health_wait(&link, 1, "loading");
     assert_int_equal(n_told, 3);
-    redis_state_good(&link, 1);
+    health_good(&link, 1);
     assert_int_equal(n_told, 3);
-    redis_state_good(&link, 2);
+    health_good(&link, 2);
     assert_int_equal(n_told, 4);
 }
 
@@ -348,7 +347,8 @@ static void test_config(void **state)
     assert_int_equal(config.claim_idle_ms, 60000);
     assert_true(redis_url_same(&config.url, &config.output_url));
     redis_config_clear(&config);
-    assert_int_equal(settings_set(settings, "redis.output_url", "rediss://:SECRET@h", err, 512), 0);
+    assert_int_equal(settings_set(settings, "redis.output_url", "rediss://:SECRET@h/x", err, 512),
+                     0);
     assert_int_not_equal(redis_config_read(&config, settings, err, sizeof(err)), 0);
     assert_non_null(strstr(err, "redis.output_url"));
     assert_null(strstr(err, "SECRET"));

@@ -17,7 +17,13 @@
  * under SLICE_MIN would unpack the weights for too few tokens; over SLICE_MAX gains nothing more
  * and makes the last thread late. MODEL_MAX is where long texts are cut.
  */
-enum { TOKEN_BYTES = 4, PROMPT_TOKENS = 12, SLICE_MIN = 128, SLICE_MAX = 512, MODEL_MAX = 2048 };
+enum {
+    TOKEN_BYTES = 4,
+    PROMPT_TOKENS = 12,
+    SLICE_MIN = 128,
+    SLICE_MAX = BATCH_SLICE_TOKENS,
+    MODEL_MAX = 2048
+};
 
 static int grow(void *array, size_t *room, size_t need, size_t size)
 {
@@ -70,7 +76,7 @@ void batch_reset(struct batch *batch)
 {
     arena_reset(&batch->arena);
     batch->payloads.len = 0;
-    batch->n_entries = batch->n_texts = batch->text_bytes = 0;
+    batch->n_entries = batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
     batch->n_lots = batch->n_slices = batch->slices_left = batch->records_left = 0;
 }
 
@@ -96,15 +102,24 @@ struct entry *batch_add(struct batch *batch, struct message *message)
     memset(entry, 0, sizeof *entry);
     entry->batch = batch;
     entry->message = message;
+    entry->timestamp_ms = message->timestamp_ms;
     return entry;
+}
+
+static uint32_t item_tokens(const struct item *item)
+{
+    size_t n = (item->title.len + item->text.len) / TOKEN_BYTES + PROMPT_TOKENS;
+    return n < MODEL_MAX ? (uint32_t)n : MODEL_MAX;
 }
 
 void batch_count(struct batch *batch)
 {
     const struct request *request = &batch->entries[batch->n_entries - 1].request;
     batch->n_texts += request->n_items;
-    for (size_t i = 0; i < request->n_items; i++)
+    for (size_t i = 0; i < request->n_items; i++) {
         batch->text_bytes += request->items[i].title.len + request->items[i].text.len;
+        batch->n_tokens += item_tokens(&request->items[i]);
+    }
 }
 
 static uint64_t hash_bytes(uint64_t hash, struct bytes bytes)
@@ -123,12 +138,6 @@ static bool cell_equal(const struct cell *a, const struct cell *b)
 {
     return a->hash == b->hash && a->prompt == b->prompt &&
            bytes_equal(a->item->title, b->item->title) && bytes_equal(a->item->text, b->item->text);
-}
-
-static uint32_t cell_tokens(const struct cell *cell)
-{
-    size_t n = (cell->item->title.len + cell->item->text.len) / TOKEN_BYTES + PROMPT_TOKENS;
-    return n < MODEL_MAX ? (uint32_t)n : MODEL_MAX;
 }
 
 /* Find the first cell equal to cells[at] in the table, or put it there itself. */
@@ -154,7 +163,7 @@ static void cell_place(struct batch *batch, size_t mask, uint32_t at, const stru
 
     struct cell *same = &batch->cells[table_enter(batch, mask, at)];
     if (same == cell) {
-        batch->lots[batch->n_lots++] = (struct lot){cell_tokens(cell), at};
+        batch->lots[batch->n_lots++] = (struct lot){item_tokens(item), at};
     } else {
         cell->twin = same->twin;
         same->twin = at;
@@ -286,6 +295,22 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
             batch->results[at] = result;
             if (row)
                 memcpy(batch->vectors + at * dim, row, dim * sizeof *row);
+        }
+    }
+}
+
+void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens)
+{
+    const struct batch *batch = slice->batch;
+    *n_texts = *n_tokens = 0;
+    for (size_t i = 0; i < slice->n; i++) {
+        uint32_t at = batch->lots[slice->first + i].cell;
+        for (; at != NO_CELL; at = batch->cells[at].twin) {
+            const struct embed_result *result = &batch->results[at];
+            if (result->status)
+                continue;
+            *n_texts += 1;
+            *n_tokens += result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
         }
     }
 }

@@ -27,6 +27,7 @@
 struct entry {
     struct batch *batch;
     struct message *message;
+    int64_t timestamp_ms;        /* the message's, which may be gone when its record is confirmed */
     struct request request;      /* n_items 0 when there is nothing to embed */
     const struct prompt *prompt; /* set when there is something to embed */
     size_t first_item;           /* its items are the batch's [first_item, + request.n_items) */
@@ -44,6 +45,9 @@ struct cell {
 };
 #define NO_CELL UINT32_MAX
 
+/* About as many tokens as gain from being embedded together by one thread. */
+enum { BATCH_SLICE_TOKENS = 512 };
+
 /* A text to be embedded, by estimated length. */
 struct lot {
     uint32_t n_tokens; /* estimated */
@@ -54,7 +58,8 @@ struct lot {
 struct slice {
     struct job job; /* first member */
     struct batch *batch;
-    size_t first, n; /* of batch->lots */
+    size_t first, n;             /* of batch->lots */
+    uint64_t began_ns, ended_ns; /* uv_hrtime, by the pool thread */
 };
 
 struct batch {
@@ -64,7 +69,7 @@ struct batch {
 
     struct entry *entries; /* [n_entries] in the order the messages came */
     size_t n_entries, entries_room;
-    size_t n_texts, text_bytes; /* in all entries */
+    size_t n_texts, text_bytes, n_tokens; /* in all entries; tokens are estimated */
 
     struct cell *cells; /* [n_texts] in entry order, from batch_cut on, as are the rest */
     struct lot *lots;   /* [n_lots] different texts, longest first */
@@ -78,6 +83,8 @@ struct batch {
 
     struct buffer payloads; /* encoded outputs */
     size_t records_left;    /* not yet confirmed */
+    uint64_t taken_ns;      /* uv_hrtime: its first message was decoded ... */
+    uint64_t published_ns;  /* ... and its records were given to the sink */
 };
 
 /* Batches by ->next, first in first out. Zero-initialise to open. */
@@ -101,8 +108,8 @@ void batch_count(struct batch *batch);
 
 /*
  * Lay out the texts of all entries that are no dead letters and cut them into slices, as many as
- * n_threads can share evenly. Sets n_slices (0 when there is nothing to embed) and slices_left;
- * job.run is for the caller to set. 0 or -ENOMEM.
+ * n_threads that wait for work can share evenly; none is the same as one. Sets n_slices (0 when
+ * there is nothing to embed) and slices_left; job.run is for the caller to set. 0 or -ENOMEM.
  */
 int batch_cut(struct batch *batch, size_t n_threads);
 
@@ -123,5 +130,8 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
+/* For the loop thread, once the slice is stored: what of it has a vector. Tokens are those after
+ * the cut at max_tokens. */
+void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens);
 
 #endif

@@ -21,6 +21,7 @@
 
 enum input_format { INPUT_AUTO, INPUT_RAW, INPUT_JSON, INPUT_MSGPACK };
 enum output_format { OUTPUT_MSGPACK, OUTPUT_JSON };
+enum output_dtype { DTYPE_F4, DTYPE_F2, DTYPE_I1, DTYPE_B1 };
 
 enum { CODEC_FORMAT_VERSION = 1 }; /* `v` of every output */
 
@@ -67,7 +68,7 @@ struct refusal {
 
 /*
  * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
- * sizes. INPUT_AUTO: a map in msgpack, a JSON object with `text` or `texts`, else raw UTF-8.
+ * sizes. INPUT_AUTO: a map in msgpack, a JSON object, else raw UTF-8.
  * 0; -EINVAL: refused, *why says it; -ENOMEM. *out is set only on 0, *why only on -EINVAL.
  */
 int codec_decode(const struct message *message, const struct decode_options *options,
@@ -79,6 +80,7 @@ struct encode_options {
     const char *model;       /* name */
     const char *fingerprint; /* 32 hex digits */
     size_t dim;
+    enum output_dtype dtype;
     bool per_text; /* the sink stores texts one by one: never arrays, not even for `texts` of one */
 };
 
@@ -89,6 +91,9 @@ struct buffer {
 };
 void buffer_close(struct buffer *buffer);
 
+/* Append string as one of JSON; bytes that are not UTF-8 become U+FFFD. 0 or -ENOMEM. */
+int codec_json_string(struct bytes string, struct buffer *out);
+
 /*
  * Append one output payload for items [first, first + n) of a request to out.
  * vectors: [n][dim] float32; results: [n]; prompt: the name that was used.
@@ -98,5 +103,26 @@ void buffer_close(struct buffer *buffer);
 int codec_encode(const struct encode_options *options, const struct request *request,
                  const struct message *message, size_t first, size_t n, const char *prompt,
                  const float *vectors, const struct embed_result *results, struct buffer *out);
+
+/* An output payload (msgpack) as it is read again, by `pull`. Bytes lie in the payload. */
+struct codec_output {
+    struct bytes map; /* the payload itself */
+    enum output_dtype dtype;
+    size_t dim, n; /* n vectors, one after another */
+    const char *vectors;
+    bool many; /* `ids` are n values of msgpack, one after another; else `id` is one */
+    const char *ids;
+};
+/* 0; -EINVAL: it is no output of this version, *why says it. */
+int codec_output_read(struct bytes payload, struct codec_output *out, struct refusal *why);
+/* The id of the vector at `at`, and at set to the next one; number: room for one. */
+struct bytes codec_output_id(const struct codec_output *output, const char **at, char number[32]);
+/* Append the payload as JSON, vectors as numbers. 0 or -ENOMEM (out is then as before). */
+int codec_output_json(const struct codec_output *output, struct buffer *out);
+
+/* One vector in a dtype: how many bytes, its name on the wire, the bytes (codec_dtype_bytes). */
+size_t codec_dtype_bytes(enum output_dtype dtype, size_t dim);
+const char *codec_dtype_name(enum output_dtype dtype);
+void codec_dtype_pack(enum output_dtype dtype, const float *row, size_t dim, void *out);
 
 #endif

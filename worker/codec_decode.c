@@ -143,14 +143,13 @@ static int msgpack_decode(const struct decode *decode, struct request *out)
     return codec_msgpack_read(decode, value, out);
 }
 
-/* Sets out->items only if the value is a JSON object that names a text; with detect else 0. */
-static int json_decode(const struct decode *decode, bool detect, struct request *out)
+static int json_decode(const struct decode *decode, struct request *out)
 {
-    struct bytes map = {NULL, 0};
+    struct bytes map;
     int err = value_size_check(decode);
     if (!err)
-        err = codec_json_convert(decode, decode->message->value, detect, &map);
-    if (err || !map.ptr)
+        err = codec_json_convert(decode, decode->message->value, &map);
+    if (err)
         return err;
     return codec_msgpack_read(decode, map, out);
 }
@@ -172,17 +171,11 @@ static int auto_decode(const struct decode *decode, struct request *out)
     bool is_map = (head & 0xf0) == 0x80 || head == 0xde || head == 0xdf;
     if (is_map && (!value_is_text(value) || msgpack_walk_check(value, CODEC_DEPTH_MAX) == WALK_OK))
         return msgpack_decode(decode, out);
-    if (codec_json_detect(value)) {
-        struct request found = {.items = NULL};
-        int err = json_decode(decode, true, &found);
-        if (err)
-            return err;
-        if (found.items) {
-            *out = found;
-            return 0;
-        }
-    }
-    return raw_read(decode, out);
+    bool is_json;
+    int err = codec_json_detect(decode, value, &is_json);
+    if (err)
+        return err;
+    return is_json ? json_decode(decode, out) : raw_read(decode, out);
 }
 
 int codec_decode(const struct message *message, const struct decode_options *options,
@@ -206,7 +199,7 @@ int codec_decode(const struct message *message, const struct decode_options *opt
     case INPUT_RAW:
         return raw_read(&decode, out);
     case INPUT_JSON:
-        return json_decode(&decode, false, out);
+        return json_decode(&decode, out);
     case INPUT_MSGPACK:
         return msgpack_decode(&decode, out);
     case INPUT_AUTO:

@@ -45,15 +45,22 @@ int buffer_reserve(struct buffer *buffer, size_t more)
     return 0;
 }
 
+/* NULL when there is no memory, now or before. */
+static char *writer_room(struct writer *writer, size_t len)
+{
+    if (!writer->status)
+        writer->status = buffer_reserve(writer->out, len);
+    if (writer->status)
+        return NULL;
+    writer->out->len += len;
+    return writer->out->ptr + writer->out->len - len;
+}
+
 void writer_put(struct writer *writer, const void *ptr, size_t len)
 {
-    if (writer->status || len == 0)
-        return;
-    writer->status = buffer_reserve(writer->out, len);
-    if (writer->status)
-        return;
-    memcpy(writer->out->ptr + writer->out->len, ptr, len);
-    writer->out->len += len;
+    char *room = len > 0 ? writer_room(writer, len) : NULL;
+    if (room)
+        memcpy(room, ptr, len);
 }
 
 static int packer_write(void *data, const char *bytes, size_t len)
@@ -149,13 +156,20 @@ static void counts_pack(msgpack_packer *packer, const struct output *output)
 static void vectors_pack(msgpack_packer *packer, const struct output *output)
 {
     size_t dim = output->options->dim;
+    enum output_dtype dtype = output->options->dtype;
+    size_t row_bytes = codec_dtype_bytes(dtype, dim);
+    struct writer *writer = packer->data;
     word_pack(packer, "dim");
     msgpack_pack_uint64(packer, dim);
     word_pack(packer, "dtype");
-    word_pack(packer, "<f4");
+    word_pack(packer, codec_dtype_name(dtype));
     word_pack(packer, "embedding");
-    msgpack_pack_bin(packer, output->n * dim * sizeof(float));
-    msgpack_pack_bin_body(packer, output->vectors, output->n * dim * sizeof(float));
+    msgpack_pack_bin(packer, output->n * row_bytes);
+    for (size_t i = 0; i < output->n; i++) {
+        char *row = writer_room(writer, row_bytes);
+        if (row)
+            codec_dtype_pack(dtype, output->vectors + i * dim, dim, row);
+    }
 }
 
 static void msgpack_write(const struct output *output, struct writer *writer)

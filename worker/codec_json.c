@@ -35,17 +35,9 @@ static const char *space_skip(const char *at, const char *end)
     return at;
 }
 
-/*
- * Begins with { and has "text": or "texts": somewhere. Such a value is either what we want or a
- * fault of its producer (cut, NaN), and a fault is to be seen, not embedded.
- */
-bool codec_json_detect(struct bytes value)
+/* Has "text": or "texts": somewhere. */
+static bool names_text(const char *at, const char *end)
 {
-    value = byte_order_mark_skip(value);
-    const char *end = value.ptr + value.len;
-    const char *at = space_skip(value.ptr, end);
-    if (at == end || *at != '{')
-        return false;
     while ((at = memmem(at, (size_t)(end - at), "\"text", 5))) {
         at += 5;
         at += at < end && *at == 's';
@@ -228,18 +220,45 @@ static int root_pack(const struct decode *decode, json_t *root, struct bytes *ou
     return 0;
 }
 
-int codec_json_convert(const struct decode *decode, struct bytes value, bool detect,
-                       struct bytes *out)
+static size_t values_max(const struct decode *decode)
+{
+    return CODEC_JSON_VALUES_MAX + 16 * decode->max_texts;
+}
+
+/*
+ * What begins with { and names a text is either what we want or a fault of its producer (cut, NaN),
+ * and a fault is to be seen, not embedded. So is a whole object that names none: a misspelt key is
+ * much likelier than an object to be embedded. What is left is code or prose in braces.
+ */
+int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_json)
+{
+    value = byte_order_mark_skip(value);
+    const char *end = value.ptr + value.len;
+    const char *at = space_skip(value.ptr, end);
+    *is_json = at < end && *at == '{' && names_text(at, end);
+    if (at == end || *at != '{' || *is_json || value.len > CODEC_VALUE_BYTES_MAX ||
+        json_measure(value).values > values_max(decode))
+        return 0;
+    json_error_t error;
+    json_set_alloc_funcs(watched_malloc, free);
+    no_memory = false;
+    json_t *root =
+        json_loadb(value.ptr, value.len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    *is_json = root != NULL;
+    json_decref(root);
+    return no_memory ? -ENOMEM : 0;
+}
+
+int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out)
 {
     value = byte_order_mark_skip(value);
     struct json_size size = json_measure(value);
-    size_t max_values = CODEC_JSON_VALUES_MAX + 16 * decode->max_texts;
-    if (size.values > max_values)
+    if (size.values > values_max(decode))
         return codec_refuse(decode->why, "too_many_values",
                             "the JSON value has about %zu keys and values and the limit is %zu; "
                             "send fewer texts in one message, or msgpack",
-                            size.values, max_values);
-    if (!detect && size.depth > CODEC_DEPTH_MAX)
+                            size.values, values_max(decode));
+    if (size.depth > CODEC_DEPTH_MAX)
         return too_deep_refuse(decode);
 
     json_error_t error;
@@ -250,12 +269,9 @@ int codec_json_convert(const struct decode *decode, struct bytes value, bool det
     if (!root)
         return json_refuse(decode, &error);
     int err = 0;
-    bool has_text = json_object_get(root, "text") || json_object_get(root, "texts");
-    if (has_text && size.depth > CODEC_DEPTH_MAX)
-        err = too_deep_refuse(decode);
-    else if (has_text || (!detect && json_is_object(root)))
+    if (json_is_object(root))
         err = root_pack(decode, root, out);
-    else if (!detect)
+    else
         err = codec_refuse(decode->why, "bad_json",
                            "the JSON value is not an object; send an object with 'text' or "
                            "'texts'");

@@ -7,6 +7,7 @@
  */
 #include "worker/codec_parts.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #include "worker/msgpack_walk.h"
 
-enum { NUMBER_ROOM = 32 };
+enum { NUMBER_ROOM = 32, DIM_MAX = 4096 };
 
 static void word_put(struct writer *writer, const char *word)
 {
@@ -50,6 +51,13 @@ static void string_put(struct writer *writer, struct bytes string)
         i += (size_t)(step < 0 ? -step : step);
     }
     word_put(writer, "\"");
+}
+
+int codec_json_string(struct bytes string, struct buffer *out)
+{
+    struct writer writer = {.out = out};
+    string_put(&writer, string);
+    return writer.status;
 }
 
 static void text_put(struct writer *writer, const char *text)
@@ -222,14 +230,43 @@ static void ids_put(struct writer *writer, const struct output *output)
     word_put(writer, "]");
 }
 
+/* Numbers that bring the values of the dtype back exactly; of bits, their bytes. */
+static void packed_put(struct writer *writer, enum output_dtype dtype, size_t dim,
+                       const char *packed)
+{
+    size_t n = dtype == DTYPE_B1 ? codec_dtype_bytes(dtype, dim) : dim;
+    for (size_t i = 0; i < n; i++) {
+        float value = 0;
+        uint16_t half = 0;
+        if (i > 0)
+            word_put(writer, ",");
+        if (dtype == DTYPE_F4) {
+            memcpy(&value, packed + 4 * i, sizeof value);
+            real_put(writer, value, 9);
+        } else if (dtype == DTYPE_F2) {
+            memcpy(&half, packed + 2 * i, sizeof half);
+            real_put(writer, codec_half_value(half), 5);
+        } else {
+            integer_put(writer, dtype == DTYPE_I1 ? (int8_t)packed[i] : (uint8_t)packed[i]);
+        }
+    }
+}
+
+static void row_put(struct writer *writer, const struct encode_options *options, const float *row)
+{
+    char packed[4 * DIM_MAX];
+    assert(options->dim <= DIM_MAX);
+    codec_dtype_pack(options->dtype, row, options->dim, packed);
+    packed_put(writer, options->dtype, options->dim, packed);
+}
+
 static void vectors_put(struct writer *writer, const struct output *output)
 {
-    size_t dim = output->options->dim;
     word_put(writer, output->many ? "[[" : "[");
-    for (size_t i = 0; i < output->n * dim; i++) {
+    for (size_t i = 0; i < output->n; i++) {
         if (i > 0)
-            word_put(writer, i % dim ? "," : "],[");
-        real_put(writer, output->vectors[i], 9); /* any float32, exactly */
+            word_put(writer, "],[");
+        row_put(writer, output->options, output->vectors + i * output->options->dim);
     }
     word_put(writer, output->many ? "]]" : "]");
 }
@@ -268,7 +305,9 @@ void codec_json_write(const struct output *output, struct writer *writer)
     text_put(writer, output->prompt);
     word_put(writer, ",\"dim\":");
     natural_put(writer, output->options->dim);
-    word_put(writer, ",\"dtype\":\"<f4\",\"embedding\":");
+    word_put(writer, ",\"dtype\":");
+    text_put(writer, codec_dtype_name(output->options->dtype));
+    word_put(writer, ",\"embedding\":");
     vectors_put(writer, output);
     counts_put(writer, output);
     word_put(writer, ",\"source\":");
@@ -283,4 +322,36 @@ void codec_json_write(const struct output *output, struct writer *writer)
         pairs_put(writer, &walk, request->n_fields);
     }
     word_put(writer, "}");
+}
+
+int codec_output_json(const struct codec_output *output, struct buffer *out)
+{
+    struct writer writer = {out, 0};
+    const size_t before = out->len, row_bytes = codec_dtype_bytes(output->dtype, output->dim);
+    struct walk walk = {output->map.ptr, output->map.ptr + output->map.len};
+    struct walk_value head, key;
+    msgpack_walk_next(&walk, &head);
+    word_put(&writer, "{");
+    for (uint32_t i = 0; i < head.count; i++) {
+        struct walk peek = walk;
+        msgpack_walk_next(&peek, &key);
+        word_put(&writer, i ? "," : "");
+        key_put(&writer, &walk);
+        word_put(&writer, ":");
+        if (key.bytes.len != 9 || memcmp(key.bytes.ptr, "embedding", 9) != 0) {
+            value_put(&writer, &walk);
+            continue;
+        }
+        msgpack_walk_skip(&walk);
+        word_put(&writer, output->many ? "[[" : "[");
+        for (size_t row = 0; row < output->n; row++) {
+            word_put(&writer, row ? "],[" : "");
+            packed_put(&writer, output->dtype, output->dim, output->vectors + row * row_bytes);
+        }
+        word_put(&writer, output->many ? "]]" : "]");
+    }
+    word_put(&writer, "}");
+    if (writer.status)
+        out->len = before;
+    return writer.status;
 }

@@ -386,7 +386,8 @@ int codec_msgpack_read(const struct decode *decode, struct bytes value, struct r
     bool one = fields.at[FIELD_TEXT].at, many = fields.at[FIELD_TEXTS].at;
     if (!one && !many)
         return codec_refuse(decode->why, "no_text",
-                            "the value has neither 'text' nor 'texts'; send one of them");
+                            "the value has neither 'text' nor 'texts'; send one of them, or set "
+                            "input_format to raw to have values embedded as they are");
     if (one && many)
         return codec_refuse(decode->why, "bad_field",
                             "the value has both 'text' and 'texts'; send one of them");

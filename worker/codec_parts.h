@@ -39,14 +39,10 @@ int codec_text_check(const struct decode *decode, struct bytes text, const char 
 /* A msgpack map to a request. */
 int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out);
 
-/* Is this a JSON object as far as INPUT_AUTO must know: does it name a text? */
-bool codec_json_detect(struct bytes value);
-/*
- * A JSON object to a msgpack map in the arena. detect: an object that has neither `text` nor
- * `texts` is not refused, *out is absent then.
- */
-int codec_json_convert(const struct decode *decode, struct bytes value, bool detect,
-                       struct bytes *out);
+/* Is this meant as JSON, as far as INPUT_AUTO can tell? 0 or -ENOMEM. */
+int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_json);
+/* A JSON object to a msgpack map in the arena. */
+int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out);
 
 /* Bytes of the UTF-8 character at ptr, or minus the bytes of the maximal bad part. len >= 1. */
 int codec_utf8_next(const char *ptr, size_t len);
@@ -58,6 +54,9 @@ struct writer {
 };
 int buffer_reserve(struct buffer *buffer, size_t more);
 void writer_put(struct writer *writer, const void *ptr, size_t len);
+
+/* The value of an IEEE 754 binary16 that is finite. */
+float codec_half_value(uint16_t half);
 
 /* One output, everything but the format decided. */
 struct output {

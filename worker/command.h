@@ -1,7 +1,7 @@
 /*
  * command.h: the subcommands and their exit codes.
  *
- * Owns:    what `embedmill run`, `embed` and `version` do, from argv to exit code.
+ * Owns:    what each subcommand does, from argv to exit code.
  * Refuses: exit() itself: main.c alone leaves the process.
  * Threads: the main thread, which is the loop thread.
  */
@@ -12,14 +12,14 @@
  * scripts can tell what a restart may cure (69, 75) from what it cannot (64, 66, 78). */
 enum command_exit {
     COMMAND_OK = 0,
-    COMMAND_USAGE = 64,       /* a wrong flag or command */
-    COMMAND_DATA = 65,        /* embed: some inputs could not be embedded; stderr says which */
+    COMMAND_USAGE = 64,       /* a wrong command or flag, or a wrong value of a flag */
+    COMMAND_DATA = 65,        /* some inputs could not be embedded; stderr says which */
     COMMAND_NO_MODEL = 66,    /* model missing, unreadable or corrupt */
     COMMAND_UNAVAILABLE = 69, /* a broker refuses for good */
     COMMAND_INTERNAL = 70,    /* out of memory, no threads */
-    COMMAND_IO = 74,          /* embed: standard input or output failed or was closed */
+    COMMAND_IO = 74,          /* embed, index: input or output failed or was closed */
     COMMAND_DEADLINE = 75,    /* drain_timeout passed; what was not finished is delivered again */
-    COMMAND_CONFIG = 78,      /* a wrong value in the environment or the file, or no such prompt */
+    COMMAND_CONFIG = 78,      /* a wrong name or value in the environment or the file */
 };
 
 /*
@@ -28,6 +28,16 @@ enum command_exit {
  */
 int command_run(int argc, char **argv, void (*leave)(int code));
 int command_embed(int argc, char **argv, void (*leave)(int code));
+int command_check(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+int command_top(int argc, char **argv);
+int command_probe(int argc, char **argv);
+int command_index(int argc, char **argv, void (*leave)(int code));
+int command_search(int argc, char **argv);
+int command_push(int argc, char **argv, void (*leave)(int code));
+int command_pull(int argc, char **argv, void (*leave)(int code));
+int command_bench(int argc, char **argv);
 int command_version(int argc, char **argv);
+int command_dlq(int argc, char **argv);
 
 #endif

@@ -18,13 +18,15 @@ static const char usage[] =
     "\n"
     "  --config FILE                   YAML file with any of the options, shared with `run`.\n"
     "  --format json|msgpack           The same as --output-format.\n"
-    "  --print-config                  Print all values and where each comes from, and exit.\n"
+    "  --print-config                  Check all values, print them and where each is from, and "
+    "exit.\n"
     "  -h, --help                      Print this and exit.\n"
     "\n"
-    "Exit codes: 0 all lines embedded; 64 wrong usage; 65 some lines not embedded; 66 no usable\n"
+    "Exit codes: 0 all lines embedded; 64 a wrong flag; 65 some lines not embedded; 66 no usable\n"
     "model; 70 internal; 74 standard input or output failed or was closed; 75 told to stop and "
     "not\n"
-    "done within drain_timeout; 78 wrong configuration; 130, 143 told to stop by a signal.\n"
+    "done within drain_timeout; 78 a wrong environment or file; 130, 143 told to stop by a "
+    "signal.\n"
     "\n";
 
 static const struct preset presets[] = {{"source", "stdin"},

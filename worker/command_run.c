@@ -11,16 +11,19 @@ static const char usage[] =
     "SIGTERM and SIGINT finish what was taken; a second one exits at once. SIGUSR1 logs counters.\n"
     "\n"
     "  --config FILE                   YAML file with any of the options below.\n"
-    "  --print-config                  Print all values and where each comes from, and exit.\n"
+    "  --print-config                  Check all values, print them and where each is from, and "
+    "exit.\n"
     "  -h, --help                      Print this and exit.\n"
     "\n"
     "An option --redis-stream is also EMBEDMILL_REDIS_STREAM in the environment and redis.stream\n"
-    "in the file. Flags go before the environment, the environment before the file.\n"
+    "in the file. Flags go before the environment, the environment before the file. A variable\n"
+    "that is empty counts as not set.\n"
     "A secret can be read from a file: EMBEDMILL_<NAME>_FILE=/run/secrets/name.\n"
     "\n"
-    "Exit codes: 0 stopped when told to, everything finished; 64 wrong usage; 66 no usable model;\n"
+    "Exit codes: 0 stopped when told to, everything finished; 64 a wrong flag; 66 no usable "
+    "model;\n"
     "69 source or sink refuses for good; 70 internal; 75 the drain deadline passed (what was not\n"
-    "finished is delivered again); 78 wrong configuration; 130, 143 a second signal.\n"
+    "finished is delivered again); 78 a wrong environment or file; 130, 143 a second signal.\n"
     "\n";
 
 int command_run(int argc, char **argv, void (*leave)(int code))

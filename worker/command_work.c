@@ -16,12 +16,15 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/command.h"
+#include "worker/config_check.h"
 #include "worker/config_flags.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/log.h"
+#include "worker/monitor.h"
 #include "worker/pipeline.h"
 #include "worker/progress.h"
+#include "worker/selftest.h"
 
 extern char **environ;
 
@@ -33,9 +36,17 @@ struct worker {
     struct model *model;
     struct pipeline *pipeline;
     struct progress *progress;
+    struct monitor *monitor;     /* NULL for work that has an end */
+    struct progress_input input; /* of a source that knows its size */
+    uint64_t opened_ms;
     enum pipeline_end how;
     int signal; /* that asked to stop; 0: none yet */
 };
+
+static bool has_end(const struct work *work)
+{
+    return work->is_filter || work->finish;
+}
 
 /* Index of the value of an OPTION_CHOICE, in the order of its choices. */
 static int choice(const struct settings *settings, const char *name)
@@ -50,27 +61,69 @@ static int choice(const struct settings *settings, const char *name)
 
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {
-    (void)ctx;
+    const struct worker *worker = ctx;
+    if (worker->monitor)
+        metrics_on_link(monitor_metrics(worker->monitor), side, state);
     bool is_input = strcmp(side, "input") == 0;
     if (state == LINK_UP)
-        log_event(LOG_INFO, is_input ? "source is up" : "sink is up",
-                  LOG_TEXT("why", why ? why : ""));
+        log_event(LOG_INFO, is_input ? "source is up" : "sink is up", LOG_TEXT("why", why));
     else
-        log_event(LOG_WARN, is_input ? "source waits" : "sink waits",
-                  LOG_TEXT("why", why ? why : ""));
+        log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
+}
+
+/* The W3C trace context of a message, "" when it has none or it is not of the form: 55 characters
+ * of a stranger may be anything, and a log is no place for that. */
+static const char *trace_of(const struct message *message, char out[56])
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < message->n_headers; i++) {
+        struct bytes name = message->headers[i].name, value = message->headers[i].value;
+        if (name.len == 11 && memcmp(name.ptr, "traceparent", 11) == 0 && value.len == 55)
+            snprintf(out, 56, "%.55s", value.ptr);
+    }
+    if (strspn(out, "0123456789abcdef-") != 55)
+        out[0] = '\0';
+    return out;
 }
 
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
                            const char *reason)
 {
     const struct worker *worker = ctx;
-    char position[200];
-    if (worker->work->is_filter)
-        return; /* the sink tells of each line, in order */
+    char position[200], trace[56];
+    if (has_end(worker->work))
+        return; /* the sink tells of each, in order */
+    metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
     snprintf(position, sizeof position, "%.*s", (int)message->position.len,
              message->position.ptr ? message->position.ptr : "");
     log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
-              LOG_TEXT("reason", reason ? reason : ""));
+              LOG_TEXT("reason", reason), LOG_TEXT("traceparent", trace_of(message, trace)));
+}
+
+static void on_lag(void *ctx, const char *part, int64_t lag)
+{
+    metrics_on_lag(monitor_metrics(((const struct worker *)ctx)->monitor), part, lag);
+}
+
+static void on_embedded(void *ctx, const struct batch *batch)
+{
+    metrics_on_embedded(monitor_metrics(((const struct worker *)ctx)->monitor), batch);
+}
+
+static void on_published(void *ctx, const struct entry *entry)
+{
+    metrics_on_published(monitor_metrics(((const struct worker *)ctx)->monitor), entry);
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct worker *worker = ctx;
+    if (strcmp(what, "input_bytes") == 0)
+        worker->input.done += n;
+    else if (strcmp(what, "input_bytes_total") == 0)
+        worker->input.total += n;
+    else if (worker->monitor)
+        metrics_on_count(monitor_metrics(worker->monitor), what, n);
 }
 
 static void close_signals(struct worker *worker)
@@ -87,19 +140,26 @@ static void on_ended(void *ctx, enum pipeline_end how)
     progress_log(worker->progress, "stopped");
     progress_close(worker->progress);
     worker->progress = NULL;
+    monitor_close(worker->monitor);
+    worker->monitor = NULL;
     close_signals(worker);
 }
 
 static void on_stop(uv_signal_t *handle, int number)
 {
     struct worker *worker = handle->data;
+    const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
     if (worker->signal != 0) {
+        log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
+                  LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
         log_close();
         worker->work->leave(128 + number);
     }
     worker->signal = number;
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
-              LOG_TEXT("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+              LOG_TEXT("signal", name));
+    if (worker->monitor)
+        monitor_stopping(worker->monitor);
     pipeline_drain(worker->pipeline);
 }
 
@@ -143,10 +203,8 @@ static int open_model(struct worker *worker)
         log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path), LOG_TEXT("error", err),
                   LOG_TEXT("hint", rc == -ENOENT ? "fetch it with scripts/get-model, or name "
                                                    "another file with --model"
-                                                 : ""));
-        return rc == -ENOMEM    ? COMMAND_INTERNAL
-               : rc == -ENOTSUP ? COMMAND_CONFIG
-                                : COMMAND_NO_MODEL;
+                                                 : NULL));
+        return rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_NO_MODEL;
     }
     const struct model_info *info = model_info(worker->model);
     log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
@@ -158,6 +216,41 @@ static int open_model(struct worker *worker)
                   "this model file lacks the two dense layers: embeddings will differ "
                   "from those of sentence-transformers; get a newer file",
                   LOG_TEXT("file", path));
+    return COMMAND_OK;
+}
+
+/* The first embedding pages the model in and proves it, before a message depends on it. */
+static void warm_up(const struct worker *worker)
+{
+    struct selftest test;
+    if (worker->work->is_filter || selftest_run(worker->model, &test) != 0)
+        return;
+    log_event(test.cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
+              test.cosine < SELFTEST_SIMILAR
+                  ? "warmed up, but a known text did not get its known embedding: this is another "
+                    "model, or file or machine are damaged; `embedmill doctor` tells more"
+                  : "warmed up",
+              LOG_REAL("cosine", test.cosine), LOG_INTEGER("took_ms", test.took_ms));
+}
+
+static int open_monitor(struct worker *worker)
+{
+    const char *listen = settings_text(worker->settings, "metrics.listen");
+    char err[400];
+    if (has_end(worker->work))
+        return COMMAND_OK;
+    int rc = monitor_open(&worker->monitor, &worker->loop, listen, model_info(worker->model), err,
+                          sizeof err);
+    if (rc != 0) {
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "metrics.listen"),
+                  LOG_TEXT("error", err));
+        return rc == -EINVAL   ? COMMAND_CONFIG
+               : rc == -ENOMEM ? COMMAND_INTERNAL
+                               : COMMAND_UNAVAILABLE;
+    }
+    if (monitor_address(worker->monitor)[0])
+        log_event(LOG_INFO, "serving metrics",
+                  LOG_TEXT("listen", monitor_address(worker->monitor)));
     return COMMAND_OK;
 }
 
@@ -183,8 +276,10 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
                    .max_texts = (size_t)settings_number(settings, "max_texts"),
                    .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
         .output_format = (enum output_format)choice(settings, "output_format"),
+        .dtype = (enum output_dtype)choice(settings, "dtype"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
+        .on_count = on_count,
     };
 }
 
@@ -192,11 +287,25 @@ static int open_pipeline(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
     struct pipeline_options options = pipeline_options(settings);
+    if (worker->monitor) {
+        options.on_lag = on_lag;
+        options.on_embedded = on_embedded;
+        options.on_published = on_published;
+    }
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     char err[600] = "";
+    if (worker->work->begin) {
+        int code =
+            worker->work->begin(settings, model_info(worker->model), &options, err, sizeof err);
+        if (code != COMMAND_OK)
+            return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
+    }
+    worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
     if (rc == 0) {
+        if (worker->monitor)
+            monitor_watch(worker->monitor, worker->pipeline);
         log_event(LOG_INFO, "started", LOG_TEXT("source", source), LOG_TEXT("sink", sink),
                   LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt));
         return COMMAND_OK;
@@ -204,9 +313,9 @@ static int open_pipeline(struct worker *worker)
     log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
     if (rc == -ENOMEM || rc == -EAGAIN)
         return COMMAND_INTERNAL;
-    return rc == -EINVAL             ? COMMAND_CONFIG
-           : worker->work->is_filter ? COMMAND_IO
-                                     : COMMAND_UNAVAILABLE;
+    return rc == -EINVAL           ? COMMAND_CONFIG
+           : has_end(worker->work) ? COMMAND_IO
+                                   : COMMAND_UNAVAILABLE;
 }
 
 /* A filter whose reader has left ("| head") has nothing to say about it. */
@@ -224,18 +333,23 @@ static int tell_end(const struct worker *worker)
     case PIPELINE_FAILED:
         if (!is_filter || !stdout_is_closed())
             log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
-        return is_filter ? COMMAND_IO : COMMAND_UNAVAILABLE;
+        return has_end(worker->work) ? COMMAND_IO : COMMAND_UNAVAILABLE;
     case PIPELINE_DEADLINE:
-        log_event(LOG_WARN, "drain_timeout passed: what was not finished will be delivered again",
-                  LOG_INTEGER("texts", stats->inflight_texts));
+        log_event(LOG_WARN,
+                  is_filter ? "drain_timeout passed: the rest was not embedded"
+                            : "drain_timeout passed: what was not finished will be delivered again",
+                  LOG_INTEGER("unfinished", stats->inflight_texts));
         return COMMAND_DEADLINE;
     case PIPELINE_DRAINED:
         break;
     }
-    if (!is_filter)
+    if (!has_end(worker->work))
         return COMMAND_OK;
     if (worker->signal != 0)
         return 128 + worker->signal;
+    if (worker->work->finish)
+        return worker->work->finish(worker->settings, stats,
+                                    (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
     if (stats->dead_letters == 0)
         return COMMAND_OK;
     log_event(LOG_WARN, "some lines were not embedded; each is told of above",
@@ -251,6 +365,7 @@ static int open_progress(struct worker *worker)
         .status_line = when != 2 && log_is_terminal() && !mixes,
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
+        .input = &worker->input,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
@@ -265,15 +380,19 @@ static int run(const struct work *work, const struct settings *settings)
     int code = open_model(&worker);
     if (code != COMMAND_OK)
         return code;
+    warm_up(&worker);
     if (uv_loop_init(&worker.loop) != 0) {
         log_event(LOG_ERROR, "cannot open an event loop: too many open files or watches");
         model_close(worker.model);
         return COMMAND_INTERNAL;
     }
     open_signals(&worker);
-    code = open_pipeline(&worker);
+    code = open_monitor(&worker);
+    if (code == COMMAND_OK)
+        code = open_pipeline(&worker);
     bool opened = code == COMMAND_OK;
     if (!opened) {
+        monitor_close(worker.monitor);
         close_signals(&worker);
     } else if (open_progress(&worker) != 0) {
         log_event(LOG_ERROR, "out of memory");
@@ -294,25 +413,50 @@ static int fail(const struct work *work, int code, const char *why)
     return code;
 }
 
+/* A bad flag is wrong usage, a bad value from anywhere else wrong configuration. */
+static int fail_option(const struct work *work, const struct options *options, const char *name,
+                       const char *why)
+{
+    return fail(work, options_origin(options, name) == ORIGIN_FLAG ? COMMAND_USAGE : COMMAND_CONFIG,
+                why);
+}
+
+/* Files and environments may be shared with `run`, but a flag was meant for this command. */
+static int refuse_unwanted(const struct work *work, const struct options *options)
+{
+    const struct option *option;
+    char flag[128], err[300];
+    for (size_t i = 0; (option = options_at(options, i)); i++) {
+        if (work->wanted(option->name) || options_origin(options, option->name) != ORIGIN_FLAG)
+            continue;
+        options_flag_name(option->name, flag, sizeof flag);
+        snprintf(err, sizeof err,
+                 "--%s: this command reads standard input and writes standard output, so it has no "
+                 "such flag; `embedmill run` has",
+                 flag);
+        return fail(work, COMMAND_USAGE, err);
+    }
+    return COMMAND_OK;
+}
+
 /* A filter has its source and sink, and reads lines. */
 static int fix_filter(const struct work *work, struct options *options)
 {
     static const char *const ends[][2] = {{"source", "stdin"}, {"sink", "stdout"}};
     char err[300];
-    for (size_t i = 0; i < 2; i++) {
-        if (options_origin(options, ends[i][0]) == ORIGIN_FLAG)
-            return fail(work, COMMAND_USAGE,
-                        "reads standard input and writes standard output, so it has no --source "
-                        "and no --sink; `embedmill run` has");
+    int code = refuse_unwanted(work, options);
+    if (code != COMMAND_OK)
+        return code;
+    for (size_t i = 0; i < 2; i++)
         if (options_set(options, ends[i][0], ends[i][1], ORIGIN_FLAG, "embed", err, sizeof err) !=
             0)
             return fail(work, COMMAND_INTERNAL, err);
-    }
-    if (strcmp(settings_text(options_settings(options), "input_format"), "msgpack") == 0)
-        return fail(
-            work, COMMAND_CONFIG,
-            "input_format: expected auto, raw or json, for standard input is read by lines");
-    return COMMAND_OK;
+    if (strcmp(settings_text(options_settings(options), "input_format"), "msgpack") != 0)
+        return COMMAND_OK;
+    options_explain(options, "input_format",
+                    "expected auto, raw or json, for standard input is read by lines", err,
+                    sizeof err);
+    return fail_option(work, options, "input_format", err);
 }
 
 static int print_help(const struct work *work, const struct options *options)
@@ -325,8 +469,6 @@ static int print_help(const struct work *work, const struct options *options)
 static int run_configured(const struct work *work, const struct options *options)
 {
     const struct settings *settings = options_settings(options);
-    if (!settings_text(settings, "source") || !settings_text(settings, "sink"))
-        return fail(work, COMMAND_CONFIG, "expected a --source and a --sink");
     enum log_level level = (enum log_level)choice(settings, "log_level");
     if (choice(settings, "progress") == 1 && level > LOG_INFO)
         level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
@@ -334,6 +476,16 @@ static int run_configured(const struct work *work, const struct options *options
     int code = run(work, settings);
     log_close();
     return code;
+}
+
+static int check(const struct work *work, const struct options *options)
+{
+    const char *name = NULL;
+    char err[1200];
+    int rc = config_check(options, &name, err, sizeof err);
+    return rc == 0         ? COMMAND_OK
+           : rc == -EINVAL ? fail_option(work, options, name, err)
+                           : fail(work, COMMAND_INTERNAL, err);
 }
 
 int command_work(const struct work *work, int argc, char **argv)
@@ -355,9 +507,11 @@ int command_work(const struct work *work, int argc, char **argv)
         code = print_help(work, options);
     else if (work->is_filter)
         code = fix_filter(work, options);
+    if (rc == 0 && code == COMMAND_OK && !flags.help)
+        code = check(work, options);
     if (rc == 0 && code == COMMAND_OK && !flags.help) {
         if (flags.print_config)
-            config_print_effective(options, stdout);
+            config_print_effective(options, work->wanted, stdout);
         else
             code = run_configured(work, options);
     }

@@ -43,16 +43,32 @@ static bool is_kubernetes(const char *name, const char *value)
            (strstr(port, "_TCP") || strstr(port, "_UDP"));
 }
 
-static const struct option *find(const struct options *options, const char *name)
+/*
+ * The option a variable stands for; full: the name of the value. Below a map every underscore is a
+ * dot: KAFKA_SASL_PASSWORD is kafka.sasl.password.
+ */
+static const struct option *find(const struct options *options, const char *name, char full[128])
 {
     char variable[128];
-    const struct option *option;
+    const struct option *option, *map = NULL;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
         options_variable_name(option->name, variable, sizeof variable);
-        if (strcmp(variable, name) == 0)
+        size_t len = strlen(variable);
+        if (option->type != OPTION_MAP && strcmp(variable, name) == 0) {
+            snprintf(full, 128, "%s", option->name);
             return option;
+        }
+        if (option->type == OPTION_MAP && strncmp(variable, name, len) == 0 && name[len] == '_' &&
+            name[len + 1])
+            map = option;
     }
-    return NULL;
+    if (!map)
+        return NULL;
+    size_t n = 0;
+    for (; name[n] && n + 1 < 128; n++)
+        full[n] = name[n] == '_' ? '.' : (char)tolower((unsigned char)name[n]);
+    full[n] = '\0';
+    return map;
 }
 
 /* One line break at the end is the editor's, not the secret's. */
@@ -82,7 +98,7 @@ static int read_secret(const char *where, const char *path, char *out, size_t si
 }
 
 static int set_from_file(struct options *options, char *const *environment, const char *name,
-                         const struct option *option, const char *path, char *err, size_t err_size)
+                         const char *full, const char *path, char *err, size_t err_size)
 {
     char where[160], secret[4096];
     size_t value_len = strlen(name) - 5; /* without _FILE */
@@ -95,7 +111,7 @@ static int set_from_file(struct options *options, char *const *environment, cons
     }
     int rc = read_secret(where, path, secret, sizeof secret, err, err_size);
     if (rc == 0)
-        rc = options_set(options, option->name, secret, ORIGIN_ENVIRONMENT, where, err, err_size);
+        rc = options_set(options, full, secret, ORIGIN_ENVIRONMENT, where, err, err_size);
     explicit_bzero(secret, sizeof secret);
     return rc;
 }
@@ -120,22 +136,20 @@ static int refuse_unknown(const struct options *options, const char *name, char 
 static int read_variable(struct options *options, char *const *environment, const char *name,
                          const char *value, char *err, size_t err_size)
 {
-    char where[160], base[128];
-    const struct option *option = find(options, name);
-    if (is_kubernetes(name, value))
+    char where[160], base[128], full[128];
+    const struct option *option = find(options, name, full);
+    if (is_kubernetes(name, value) || (option && value[0] == '\0'))
         return 0;
     snprintf(where, sizeof where, PREFIX "%.120s", name);
-    if (option)
-        return value[0] == '\0' ? 0
-                                : options_set(options, option->name, value, ORIGIN_ENVIRONMENT,
-                                              where, err, err_size);
+    if (option && !(option->type == OPTION_MAP && ends_with(name, "_FILE")))
+        return options_set(options, full, value, ORIGIN_ENVIRONMENT, where, err, err_size);
     if (ends_with(name, "_FILE")) {
         snprintf(base, sizeof base, "%.*s", (int)(strlen(name) - 5), name);
-        option = find(options, base);
-        if (option && option->type == OPTION_SECRET)
+        option = find(options, base, full);
+        if (option && (option->type == OPTION_SECRET || option->type == OPTION_MAP))
             return value[0] == '\0'
                        ? 0
-                       : set_from_file(options, environment, name, option, value, err, err_size);
+                       : set_from_file(options, environment, name, full, value, err, err_size);
         if (option) {
             snprintf(err, err_size, "%s: %s is not a secret; expected its value in " PREFIX "%s",
                      where, option->name, base);

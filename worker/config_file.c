@@ -90,9 +90,11 @@ static bool is_group(const struct options *options, const char *name)
     const struct option *option;
     size_t len = strlen(name);
     for (size_t i = 0; (option = options_at(options, i)); i++)
-        if (strncmp(option->name, name, len) == 0 && option->name[len] == '.')
+        if (strncmp(option->name, name, len) == 0 &&
+            (option->name[len] == '.' || (option->type == OPTION_MAP && !option->name[len])))
             return true;
-    return false;
+    option = settings_find(options_settings(options), name);
+    return option && option->type == OPTION_MAP; /* names below a map nest as they like */
 }
 
 static bool is_option(const struct options *options, const char *name)

@@ -33,7 +33,7 @@ static const struct option *find(const struct options *options, const char *flag
         flag = "output-format";
     for (size_t i = 0; (option = options_at(options, i)); i++) {
         options_flag_name(option->name, name, sizeof name);
-        if (strcmp(name, flag) == 0)
+        if (option->type != OPTION_MAP && strcmp(name, flag) == 0)
             return option;
     }
     return NULL;
@@ -91,6 +91,36 @@ static int read_option(struct options *options, struct flag_line *line, const ch
     return options_set(options, option->name, value, ORIGIN_FLAG, where, err, err_size);
 }
 
+static int refuse_argument(const char *argument, char *err, size_t err_size)
+{
+    snprintf(err, err_size, "%.60s: expected a flag; --help lists all", argument);
+    return -EINVAL;
+}
+
+/* "-X name=value" or "-Xname=value", the flag of a map. */
+static int read_pair(struct options *options, struct flag_line *line, char *err, size_t err_size)
+{
+    const char *argument = line->argv[line->at], *pair = argument + 2;
+    const struct option *option;
+    char name[200], where[220];
+    size_t i = 0;
+    while ((option = options_at(options, i)) &&
+           !(option->type == OPTION_MAP && option->arg && option->arg[0] == argument[1]))
+        i++;
+    if (!option)
+        return refuse_argument(argument, err, err_size);
+    if (!*pair)
+        pair = line->at + 1 < line->argc ? line->argv[++line->at] : "";
+    size_t len = strcspn(pair, "=");
+    if (len == 0 || !pair[len] || len > 100) {
+        snprintf(err, err_size, "-%c: expected -%c NAME=VALUE", argument[1], argument[1]);
+        return -EINVAL;
+    }
+    snprintf(name, sizeof name, "%.60s.%.*s", option->name, (int)len, pair);
+    snprintf(where, sizeof where, "-%c %.*s", argument[1], (int)len, pair);
+    return options_set(options, name, pair + len + 1, ORIGIN_FLAG, where, err, err_size);
+}
+
 static int read_flags(struct options *options, struct flag_line *line, struct flags *flags,
                       char *err, size_t err_size)
 {
@@ -106,12 +136,20 @@ static int read_flags(struct options *options, struct flag_line *line, struct fl
             flags->print_config = true;
             continue;
         }
-        if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0') {
-            snprintf(err, err_size, "%.60s: expected a flag; --help lists all", argument);
+        int rc;
+        if (argument[0] == '-' && argument[1] && argument[1] != '-') {
+            rc = read_pair(options, line, err, err_size);
+            if (rc != 0)
+                return rc;
+            continue;
+        }
+        if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0')
+            return refuse_argument(argument, err, err_size);
+        split(argument + 2, flag, sizeof flag, &value);
+        if (strcmp(flag, "help") == 0 || strcmp(flag, "print-config") == 0) {
+            snprintf(err, err_size, "--%s: takes no value", flag);
             return -EINVAL;
         }
-        split(argument + 2, flag, sizeof flag, &value);
-        int rc;
         if (strcmp(flag, "config") == 0) {
             rc = take_value(line, flag, "FILE", &value, err, err_size);
             flags->config = value;

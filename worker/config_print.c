@@ -8,10 +8,12 @@
 #define WIDTH  100
 #define COLUMN 34
 
-static size_t prefix_length(const char *name)
+static size_t prefix_length(const struct option *option)
 {
-    const char *dot = strchr(name, '.');
-    return dot ? (size_t)(dot - name) : 0;
+    const char *dot = strchr(option->name, '.');
+    if (!dot && option->type == OPTION_MAP)
+        return strlen(option->name);
+    return dot ? (size_t)(dot - option->name) : 0;
 }
 
 /* Words of text from COLUMN on; lines after the first are indented to it. */
@@ -40,7 +42,7 @@ static const char *print_argument(const struct option *option)
     static const char *const words[] = {
         [OPTION_TEXT] = "TEXT", [OPTION_SECRET] = "SECRET", [OPTION_CHOICE] = "WORD",
         [OPTION_COUNT] = "N",   [OPTION_DURATION] = "TIME", [OPTION_SIZE] = "SIZE",
-        [OPTION_BOOL] = "",
+        [OPTION_BOOL] = "",     [OPTION_MAP] = "",
     };
     return words[option->type];
 }
@@ -49,7 +51,11 @@ static void print_option(FILE *to, const struct option *option)
 {
     char flag[128], line[256], help[1024];
     options_flag_name(option->name, flag, sizeof flag);
-    if (option->type == OPTION_BOOL)
+    if (option->type == OPTION_MAP && !option->arg)
+        return; /* told of by the map above it */
+    if (option->type == OPTION_MAP)
+        snprintf(line, sizeof line, "  -%s NAME=VALUE", option->arg);
+    else if (option->type == OPTION_BOOL)
         snprintf(line, sizeof line, "  --[no-]%s", flag);
     else
         snprintf(line, sizeof line, "  --%s %s", flag, print_argument(option));
@@ -79,11 +85,11 @@ static void print_heading(FILE *to, const char *name, size_t len)
 static bool is_first(const struct options *options, bool (*wanted)(const char *name), size_t at)
 {
     const char *name = options_at(options, at)->name;
-    size_t len = prefix_length(name);
+    size_t len = prefix_length(options_at(options, at));
     for (size_t i = 0; i < at; i++) {
-        const char *other = options_at(options, i)->name;
-        if (prefix_length(other) == len && memcmp(other, name, len) == 0 &&
-            (!wanted || wanted(other)))
+        const struct option *other = options_at(options, i);
+        if (prefix_length(other) == len && memcmp(other->name, name, len) == 0 &&
+            (!wanted || wanted(other->name)))
             return false;
     }
     return true;
@@ -95,10 +101,10 @@ void config_print_help(const struct options *options, bool (*wanted)(const char 
     for (size_t i = 0; (first = options_at(options, i)); i++) {
         if ((wanted && !wanted(first->name)) || !is_first(options, wanted, i))
             continue;
-        size_t len = prefix_length(first->name);
+        size_t len = prefix_length(first);
         print_heading(to, first->name, len);
         for (size_t j = i; (option = options_at(options, j)); j++)
-            if (prefix_length(option->name) == len && memcmp(option->name, first->name, len) == 0 &&
+            if (prefix_length(option) == len && memcmp(option->name, first->name, len) == 0 &&
                 (!wanted || wanted(option->name)))
                 print_option(to, option);
     }
@@ -122,22 +128,66 @@ static void print_quoted(FILE *to, const char *text)
     fputc('"', to);
 }
 
-void config_print_effective(const struct options *options, FILE *to)
+/* What may be shown of a secret: of a URL all but the password (all of the userinfo where no colon
+ * tells which part that is). True when something is hidden. */
+static bool mask(const struct option *option, const char *secret, char *out, size_t size)
+{
+    bool is_url = option->arg && strcmp(option->arg, "URL") == 0;
+    const char *from = strstr(secret, "://"), *at = strrchr(secret, '@');
+    if (!secret[0] || (is_url && from && !at)) {
+        snprintf(out, size, "%s", secret);
+        return false;
+    }
+    if (!is_url || !from || at < from) {
+        snprintf(out, size, "********");
+        return true;
+    }
+    from += 3;
+    const char *colon = memchr(from, ':', (size_t)(at - from));
+    if (colon)
+        from = colon + 1;
+    snprintf(out, size, "%.*s********%s", (int)(from - secret), secret, at);
+    return true;
+}
+
+static void print_setting(const struct options *options, const char *name, const char *value,
+                          bool masked, FILE *to)
+{
+    fprintf(to, "%s%s: ", masked ? "# " : "", name);
+    print_quoted(to, value);
+    fprintf(to, "  # %s\n", options_where(options, name));
+}
+
+static void print_map(const struct options *options, const char *map, FILE *to)
+{
+    struct setting setting;
+    char name[256];
+    for (size_t i = 0; (setting = settings_pair(options_settings(options), map, i)).name; i++) {
+        bool masked = setting.secret && setting.value[0];
+        snprintf(name, sizeof name, "%s.%s", map, setting.name);
+        print_setting(options, name, masked ? "********" : setting.value, masked, to);
+    }
+}
+
+void config_print_effective(const struct options *options, bool (*wanted)(const char *name),
+                            FILE *to)
 {
     const struct settings *settings = options_settings(options);
     const struct option *option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
-        const char *value = settings_text(settings, option->name);
-        if (!value) {
-            fprintf(to, "# %s: not set\n", option->name);
+        char shown[4200];
+        if (wanted && !wanted(option->name))
+            continue;
+        if (option->type == OPTION_MAP) {
+            print_map(options, option->name, to);
             continue;
         }
-        bool masked = option->type == OPTION_SECRET && value[0];
-        fprintf(to, "%s%s: ", masked ? "# " : "", option->name);
-        if (masked)
-            fputs("********", to);
+        const char *value = settings_text(settings, option->name);
+        bool masked =
+            value && option->type == OPTION_SECRET && mask(option, value, shown, sizeof shown);
+        if (value)
+            print_setting(options, option->name, masked ? shown : value, masked, to);
         else
-            print_quoted(to, value);
-        fprintf(to, "  # %s\n", options_where(options, option->name));
+            fprintf(to, "# %s: not set\n", option->name);
     }
 }

@@ -122,7 +122,7 @@ static bool is_json(void)
 static void put_field(struct line *line, bool json, const struct log_field *field)
 {
     /* A field that does not fit is left out whole. */
-    if (line->len > sizeof line->bytes - 200)
+    if (line->len > sizeof line->bytes - 200 || (field->type == LOG_FIELD_TEXT && !field->text))
         return;
     char number[64];
     if (line->len > (json ? 1u : 0u))
@@ -133,10 +133,10 @@ static void put_field(struct line *line, bool json, const struct log_field *fiel
     put_text(line, json ? "\":" : "=");
     switch (field->type) {
     case LOG_FIELD_TEXT:
-        if (!json && field->text && is_word(field->text))
+        if (!json && is_word(field->text))
             put_text(line, field->text);
         else
-            put_quoted(line, field->text ? field->text : "");
+            put_quoted(line, field->text);
         break;
     case LOG_FIELD_INTEGER:
         put(line, number, (size_t)snprintf(number, sizeof number, "%" PRId64, field->integer));

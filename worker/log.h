@@ -19,7 +19,7 @@ enum log_format { LOG_AUTO, LOG_LOGFMT, LOG_JSON }; /* auto: logfmt on a termina
 struct log_field {
     const char *key; /* a literal of letters and underscores; NULL ends a list */
     enum { LOG_FIELD_TEXT, LOG_FIELD_INTEGER, LOG_FIELD_REAL } type;
-    const char *text; /* UTF-8 or not, NULL is shown as "" */
+    const char *text; /* UTF-8 or not; NULL leaves the field out */
     int64_t integer;
     double real;
 };

@@ -40,6 +40,9 @@ static const struct option core_table[] = {
      "What messages hold; auto looks at each."},
     {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json", 0, 0, "FORMAT",
      "How embeddings are written."},
+    {"dtype", OPTION_CHOICE, "f4", "f4|f2|i1|b1", 0, 0, "TYPE",
+     "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
+     "signs as bits."},
     {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
      "Inference threads; 0: as many as this process may use CPUs."},
     {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon|neon-i8mm", 0, 0, "NAME",
@@ -50,7 +53,7 @@ static const struct option core_table[] = {
     {"linger", OPTION_DURATION, "5ms", NULL, 0, 60000, "TIME",
      "How long a part-filled batch waits for more texts while the threads are busy."},
     {"batches", OPTION_COUNT, "0", NULL, 0, 1024, "N",
-     "Batches in memory at once: what is read ahead of the threads; 0: threads + 2."},
+     "Batches in memory at once, those being written included; 0: threads + 2."},
     {"max_texts", OPTION_COUNT, "4096", NULL, 1, 1000000, "N", "Most texts in one message."},
     {"max_text_size", OPTION_SIZE, "1MiB", NULL, 1024, 1 << 30, "SIZE", "Longest text."},
     {"max_deliveries", OPTION_COUNT, "10", NULL, 0, 1000000, "N",
@@ -68,18 +71,25 @@ static const struct option core_table[] = {
      "Time between the log lines of progress."},
     {"total", OPTION_COUNT, "0", NULL, 0, 0, "N",
      "Texts to expect, for progress to show a share and the time left; 0: unknown."},
+    {"metrics.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
+     "Serve /metrics, /livez and /readyz there, as 127.0.0.1:9464; empty: do not."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 
 #define N_CORE (sizeof core_table / sizeof core_table[0])
 
+/* Where a value came from. */
+struct given {
+    char *name, *where; /* owned */
+    enum origin origin;
+};
+
 struct options {
     struct settings *settings;
     struct option core[N_CORE];
     const struct option *tables[MAX_TABLES + 1];
-    enum origin *origins; /* [n_options], in the order of options_at */
-    char **wheres;        /* [n_options], owned */
-    size_t n_options;
+    struct given *given; /* [n_given]; what is not there has its default */
+    size_t n_given;
     char source_names[256], sink_names[256];
     char model[4096];
 };
@@ -168,24 +178,14 @@ int options_open(struct options **out, const struct option *const *tables,
     struct options *options = calloc(1, sizeof *options);
     if (!options)
         return -ENOMEM;
-    int rc = -ENOMEM;
     fill_core(options, presets, environment);
     fill_tables(options, tables);
     drop_absent_connectors(options);
-    for (size_t t = 0; options->tables[t]; t++)
-        for (const struct option *option = options->tables[t]; option->name; option++)
-            options->n_options++;
-    options->origins = calloc(options->n_options, sizeof options->origins[0]);
-    options->wheres = calloc(options->n_options, sizeof options->wheres[0]);
-    if (!options->origins || !options->wheres)
-        goto fail;
-    rc = settings_open(&options->settings, options->tables);
+    int rc = settings_open(&options->settings, options->tables);
     if (rc != 0)
-        goto fail;
-    *out = options;
-    return 0;
-fail:
-    options_close(options);
+        options_close(options);
+    else
+        *out = options;
     return rc;
 }
 
@@ -193,10 +193,11 @@ void options_close(struct options *options)
 {
     if (!options)
         return;
-    for (size_t i = 0; options->wheres && i < options->n_options; i++)
-        free(options->wheres[i]);
-    free(options->wheres);
-    free(options->origins);
+    for (size_t i = 0; i < options->n_given; i++) {
+        free(options->given[i].name);
+        free(options->given[i].where);
+    }
+    free(options->given);
     settings_close(options->settings);
     free(options);
 }
@@ -215,27 +216,59 @@ const struct option *options_at(const struct options *options, size_t i)
     return NULL;
 }
 
-static size_t index_of(const struct options *options, const char *name)
+static struct given *find_given(const struct options *options, const char *name)
 {
-    size_t i = 0;
-    for (const struct option *option; (option = options_at(options, i)); i++)
-        if (strcmp(option->name, name) == 0)
-            break;
-    return i;
+    for (size_t i = 0; i < options->n_given; i++)
+        if (strcmp(options->given[i].name, name) == 0)
+            return &options->given[i];
+    return NULL;
 }
 
 enum origin options_origin(const struct options *options, const char *name)
 {
-    size_t i = index_of(options, name);
-    assert(i < options->n_options);
-    return options->origins[i];
+    enum origin origin = ORIGIN_DEFAULT;
+    size_t len = strlen(name);
+    for (size_t i = 0; i < options->n_given; i++) {
+        const struct given *given = &options->given[i];
+        bool is_it = strncmp(given->name, name, len) == 0 &&
+                     (given->name[len] == '\0' || given->name[len] == '.');
+        if (is_it && given->origin > origin)
+            origin = given->origin;
+    }
+    return origin;
 }
 
 const char *options_where(const struct options *options, const char *name)
 {
-    size_t i = index_of(options, name);
-    assert(i < options->n_options);
-    return options->wheres[i] ? options->wheres[i] : "default";
+    assert(settings_find(options->settings, name));
+    const struct given *given = find_given(options, name);
+    return given ? given->where : "default";
+}
+
+/* 0 or -ENOMEM. */
+static int remember(struct options *options, const char *name, enum origin origin,
+                    const char *where)
+{
+    struct given *given = find_given(options, name);
+    char *copy = strdup(where);
+    if (!copy)
+        return -ENOMEM;
+    if (given) {
+        free(given->where);
+        given->where = copy;
+        given->origin = origin;
+        return 0;
+    }
+    given = realloc(options->given, (options->n_given + 1) * sizeof *given);
+    if (given)
+        options->given = given;
+    char *name_copy = given ? strdup(name) : NULL;
+    if (!name_copy) {
+        free(copy);
+        return -ENOMEM;
+    }
+    given[options->n_given++] = (struct given){name_copy, copy, origin};
+    return 0;
 }
 
 /* Reads value into a set of its own, so that a weaker origin is checked but changes nothing. */
@@ -256,25 +289,36 @@ int options_set(struct options *options, const char *name, const char *value, en
                 const char *where, char *err, size_t err_size)
 {
     char why[700] = "";
-    size_t i = index_of(options, name);
-    int rc;
-    if (i < options->n_options && options->origins[i] > origin)
-        rc = check_only(options, name, value, why, sizeof why);
-    else
-        rc = settings_set(options->settings, name, value, why, sizeof why);
+    const struct given *given = find_given(options, name);
+    bool is_weaker = given && given->origin > origin;
+    int rc = is_weaker ? check_only(options, name, value, why, sizeof why)
+                       : settings_set(options->settings, name, value, why, sizeof why);
     if (rc != 0) {
-        snprintf(err, err_size, "%s: %s", where, why);
+        /* A flag or a variable is the name of the option already; a place in a file is not. */
+        size_t len = strlen(name);
+        bool twice = origin > ORIGIN_FILE && strncmp(why, name, len) == 0 &&
+                     strncmp(why + len, ": ", 2) == 0;
+        snprintf(err, err_size, "%s: %s", where, twice ? why + len + 2 : why);
         return rc;
     }
-    if (options->origins[i] > origin)
+    if (is_weaker)
         return 0;
-    char *copy = strdup(where);
-    if (!copy)
-        return snprintf(err, err_size, "out of memory"), -ENOMEM;
-    free(options->wheres[i]);
-    options->wheres[i] = copy;
-    options->origins[i] = origin;
-    return 0;
+    rc = remember(options, name, origin, where);
+    if (rc != 0)
+        snprintf(err, err_size, "out of memory");
+    return rc;
+}
+
+void options_explain(const struct options *options, const char *name, const char *why, char *err,
+                     size_t err_size)
+{
+    enum origin origin = options_origin(options, name);
+    if (origin > ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s", options_where(options, name), why);
+    else if (origin == ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s: %s", options_where(options, name), name, why);
+    else
+        snprintf(err, err_size, "%s: %s", name, why);
 }
 
 /* Edit distance with transpositions (optimal string alignment); names over 63 bytes are far. */
@@ -321,6 +365,8 @@ const char *options_nearest(const struct options *options, const char *name)
     size_t least = strlen(wanted) < 5 ? 1 : strlen(wanted) < 9 ? 2 : 3;
     const struct option *option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
+        if (option->type == OPTION_MAP)
+            continue;
         fold(option->name, folded, sizeof folded);
         size_t far = distance(wanted, folded);
         if (far < least || (far == least && !nearest)) {

@@ -36,6 +36,7 @@ int options_open(struct options **out, const struct option *const *tables,
 void options_close(struct options *options); /* accepts NULL */
 
 const struct settings *options_settings(const struct options *options);
+/* Of a map: the highest of its pairs. */
 enum origin options_origin(const struct options *options, const char *name);
 /* "worker.yaml:3:5", "EMBEDMILL_THREADS", "--threads" or "default"; valid until the next set. */
 const char *options_where(const struct options *options, const char *name);
@@ -49,6 +50,11 @@ const struct option *options_at(const struct options *options, size_t i);
  */
 int options_set(struct options *options, const char *name, const char *value, enum origin origin,
                 const char *where, char *err, size_t err_size);
+
+/* What is wrong with the value an option has, as a sentence that names its flag, its variable or
+ * its place in the file. */
+void options_explain(const struct options *options, const char *name, const char *why, char *err,
+                     size_t err_size);
 
 /* The name of the option nearest to a misspelt one, or NULL when none is near. */
 const char *options_nearest(const struct options *options, const char *name);

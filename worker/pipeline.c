@@ -58,12 +58,9 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     struct pipeline *p = ctx;
     if (p->phase == ENDING)
         return; /* the source is about to be closed, which releases them */
-    for (size_t i = 0; i < n; i++) {
-        size_t len = messages[i]->value.len;
-        p->granted_bytes -= len < p->granted_bytes ? len : p->granted_bytes;
+    for (size_t i = 0; i < n; i++)
         p->stats.redelivered += messages[i]->deliveries > 1;
-    }
-    p->granted -= n < p->granted ? n : p->granted;
+    credit_given(&p->credit, messages, n);
     p->stats.received += n;
     if (backlog_add(&p->backlog, messages, n))
         return fail_memory(p);
@@ -115,10 +112,7 @@ static int entry_read(struct pipeline *p, struct entry *entry)
 
 static void on_linger(uv_timer_t *timer)
 {
-    struct pipeline *p = timer->data;
-    if (p->in_hand)
-        dispatch(p, TRIGGER_LINGER);
-    pipeline_advance(p);
+    pipeline_advance(timer->data);
 }
 
 /* The batch that messages go into; NULL when all are busy. */
@@ -126,8 +120,10 @@ static struct batch *take_in_hand(struct pipeline *p)
 {
     if (!p->in_hand) {
         p->in_hand = batch_list_take(&p->spare);
-        if (p->in_hand)
+        if (p->in_hand) {
+            p->in_hand->taken_ns = uv_hrtime();
             uv_timer_start(&p->linger, on_linger, p->options.linger_ms, 0);
+        }
     }
     return p->in_hand;
 }
@@ -161,14 +157,13 @@ static void dispatch(struct pipeline *p, enum trigger trigger)
     p->in_hand = NULL;
     uv_timer_stop(&p->linger);
     batch_list_add(&p->embedding, batch);
-    if (batch_cut(batch, p->options.n_threads))
+    size_t n_idle = p->n_jobs < p->options.n_threads ? p->options.n_threads - p->n_jobs : 0;
+    if (batch_cut(batch, n_idle))
         return fail_memory(p);
 
     p->stats.batches[trigger]++;
     p->stats.duplicates += batch->n_texts - batch->n_lots;
-    p->texts_per_message = batch->n_texts / batch->n_entries;
-    if (p->texts_per_message == 0)
-        p->texts_per_message = 1;
+    credit_learn(&p->credit, batch);
     for (size_t i = 0; i < batch->n_slices; i++) {
         batch->slices[i].job.run = embed_slice;
         pool_submit(p->pool, &batch->slices[i].job);
@@ -183,11 +178,13 @@ static void embed_slice(struct job *job, void *thread)
     struct lane *lane = thread;
     struct scratch *scratch = &lane->scratch;
 
+    slice->began_ns = uv_hrtime();
     int err = slice_load(slice, scratch);
     if (!err)
         lane->embedder->embed(lane->session, scratch->texts, slice->n, scratch->rows,
                               scratch->results);
     slice_store(slice, scratch, err);
+    slice->ended_ns = uv_hrtime();
 }
 
 /* On a pool thread that has no slice: a share of one that another thread embeds. */
@@ -219,7 +216,12 @@ void pipeline_on_embedded(uv_async_t *bell)
 {
     struct pipeline *p = bell->data;
     for (struct job *job = pool_finished(p->pool); job; job = job->next) {
-        ((struct slice *)job)->batch->slices_left--;
+        struct slice *slice = (struct slice *)job;
+        size_t n_texts, n_tokens;
+        slice_count(slice, p->info->max_tokens, &n_texts, &n_tokens);
+        p->stats.embedded_texts += n_texts;
+        p->stats.embedded_tokens += n_tokens;
+        slice->batch->slices_left--;
         p->n_jobs--;
     }
     if (p->phase == ENDING)
@@ -273,6 +275,9 @@ static void publish(struct pipeline *p, struct batch *batch)
         if (entry->dead_code && p->options.on_dead_letter)
             p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
     }
+    if (p->options.on_embedded)
+        p->options.on_embedded(p->ctx, batch);
+    batch->published_ns = uv_hrtime();
     batch->records_left = batch->n_entries;
     p->sink->ops->publish(p->sink, records, batch->n_entries);
 }
@@ -334,6 +339,8 @@ static void on_published(void *ctx, struct record *record, enum published how)
         p->stats.not_ours++;
     else
         count_published(p, entry);
+    if (how != PUBLISH_NOT_OURS && p->options.on_published)
+        p->options.on_published(p->ctx, entry);
     if (how == PUBLISHED && !p->source_failed)
         p->source->ops->ack(p->source, entry->message);
     if (how == PUBLISH_NOT_OURS && !p->source_failed)
@@ -350,41 +357,44 @@ static void on_published(void *ctx, struct record *record, enum published how)
 /* 4. What keeps it going. */
 
 /*
- * Ask the source for what the batches can still take; while anything waits in the backlog there is
- * no such batch. How many texts a message holds is known only afterwards, so the last batch is the
- * measure. Never more than one batch's worth at a time: what is read ahead is kept from other
- * workers.
+ * Ask the source for what the threads can use and the batches can take; while anything waits in the
+ * backlog there is no such batch.
  */
 static void grant(struct pipeline *p)
 {
     const struct pipeline_options *o = &p->options;
-    size_t n_texts = 0, n_bytes = 0;
+    struct room room = {0};
     if (p->phase == RUNNING && p->in_hand) { /* never full: it would have gone */
-        n_texts = o->batch_texts - load_of(p->in_hand);
-        n_bytes = o->batch_bytes - p->in_hand->text_bytes;
+        room.n_texts = o->batch_texts - load_of(p->in_hand);
+        room.n_bytes = o->batch_bytes - p->in_hand->text_bytes;
     }
     if (p->phase == RUNNING && p->spare.n) {
-        n_texts = o->batch_texts;
-        n_bytes = o->batch_bytes;
+        room.n_texts = o->batch_texts;
+        room.n_bytes = o->batch_bytes;
     }
-    size_t n = (n_texts + p->texts_per_message - 1) / p->texts_per_message;
-    if (n == p->granted && n_bytes == p->granted_bytes)
-        return;
-    p->granted = n;
-    p->granted_bytes = n_bytes;
-    p->source->ops->request(p->source, n, n_bytes);
+    room.n_slices = credit_slices(o->n_threads, p->n_jobs, p->in_hand);
+    if (credit_reckon(&p->credit, &room))
+        p->source->ops->request(p->source, p->credit.granted, p->credit.granted_bytes);
+}
+
+/* The batch in hand goes when a thread is idle, or has waited and no other waits at the pool: to
+ * queue there for longer would only keep it from growing. */
+static void send_in_hand(struct pipeline *p)
+{
+    if (p->n_jobs < p->options.n_threads)
+        dispatch(p, TRIGGER_IDLE);
+    else if (p->phase == DRAINING)
+        dispatch(p, TRIGGER_DRAIN);
+    else if (!uv_is_active((const uv_handle_t *)&p->linger) && p->n_jobs == p->options.n_threads)
+        dispatch(p, TRIGGER_LINGER);
 }
 
 /* Whatever just happened: do all that has become possible. */
 void pipeline_advance(struct pipeline *p)
 {
     fill(p);
-    if (p->phase != ENDING && p->in_hand) {
-        if (p->n_jobs < p->options.n_threads)
-            dispatch(p, TRIGGER_IDLE);
-        else if (p->phase == DRAINING)
-            dispatch(p, TRIGGER_DRAIN);
-    }
+    if (p->phase != ENDING && p->in_hand)
+        send_in_hand(p);
     while (p->phase != ENDING && p->embedding.first && p->embedding.first->slices_left == 0)
         publish(p, batch_list_take(&p->embedding));
     if (p->phase == ENDING)
@@ -455,12 +465,14 @@ static void on_source_failed(void *ctx, int err, const char *why)
 {
     struct pipeline *p = ctx;
     p->source_failed = true;
-    fail(p, "the input is gone for good: %s (%s)", why, uv_strerror(err));
+    (void)err;
+    fail(p, "the input failed: %s", why);
 }
 
 static void on_sink_failed(void *ctx, int err, const char *why)
 {
-    fail(ctx, "the output is gone for good: %s (%s)", why, uv_strerror(err));
+    (void)err;
+    fail(ctx, "the output failed: %s", why);
 }
 
 static uint64_t time_left(const struct pipeline *p)
@@ -506,7 +518,9 @@ void pipeline_close_source(struct pipeline *p)
     if (p->sink || p->n_jobs > 0 || p->source_closing)
         return;
     p->source_closing = true;
-    p->source->ops->close(p->source, time_left(p), pipeline_on_source_closed, p);
+    uint64_t left = time_left(p);
+    p->source->ops->close(p->source, left > CLOSE_LEAST_MS ? left : CLOSE_LEAST_MS,
+                          pipeline_on_source_closed, p);
 }
 
 const struct source_events pipeline_source_events = {

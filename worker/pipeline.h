@@ -18,6 +18,9 @@
 #include "inference/embed.h"
 #include "worker/codec.h"
 
+struct batch;
+struct entry;
+
 /*
  * How texts become vectors: the functions of embed.h, as a table so that a test can put slow,
  * failing and hanging ones in their place.
@@ -47,6 +50,7 @@ struct pipeline_options {
     struct session_options session;
     struct decode_options decode;
     enum output_format output_format;
+    enum output_dtype dtype;
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
@@ -54,6 +58,9 @@ struct pipeline_options {
                            const char *reason);
     void (*on_lag)(void *ctx, const char *part, int64_t lag); /* source_events of connector.h */
     void (*on_count)(void *ctx, const char *what, uint64_t n);
+    /* All of a batch is embedded; a record of one is confirmed. Only read them (worker/batch.h). */
+    void (*on_embedded)(void *ctx, const struct batch *batch);
+    void (*on_published)(void *ctx, const struct entry *entry);
 };
 
 /* What made a batch go. */
@@ -69,6 +76,7 @@ enum trigger {
 struct pipeline_stats {
     uint64_t received;                           /* messages given by the source */
     uint64_t messages, texts, tokens, truncated; /* published; tokens after any cut */
+    uint64_t embedded_texts, embedded_tokens;    /* have their vectors, published or not yet */
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
     uint64_t redelivered;                        /* received, and not for the first time */
     uint64_t duplicates;                         /* texts whose twin in the batch was embedded */
@@ -77,13 +85,22 @@ struct pipeline_stats {
     uint64_t waiting_messages;                   /* gauge: received and not yet decoded */
 };
 
+/* What is there now; for metrics, when they are asked for. */
+struct pipeline_gauges {
+    size_t inflight_bytes;                /* of text, in all batches */
+    size_t credit_messages, credit_bytes; /* granted to the source and not used yet */
+    size_t n_threads, busy_threads;
+    bool draining; /* or ending */
+};
+
 struct pipeline;
 
 /* why the pipeline ended */
 enum pipeline_end {
     PIPELINE_DRAINED,  /* asked to stop, or the source ended; everything taken was finished */
     PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked. Slices that
-                          are being embedded are waited for, which can take seconds more */
+                          are being embedded are waited for, which can take seconds more, and the
+                          source has a moment to hand back what was not finished */
     PIPELINE_FAILED,   /* a source or sink is gone for good, or memory; see pipeline_failure */
 };
 
@@ -103,6 +120,7 @@ void pipeline_drain(struct pipeline *pipeline);
 /* What failed and what to do; "" when nothing did. */
 const char *pipeline_failure(const struct pipeline *pipeline);
 const struct pipeline_stats *pipeline_stats(const struct pipeline *pipeline);
+struct pipeline_gauges pipeline_gauges(const struct pipeline *pipeline);
 void pipeline_close(struct pipeline *pipeline); /* after ended; accepts NULL */
 
 #endif

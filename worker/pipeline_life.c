@@ -60,7 +60,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     p->encode = (struct encode_options){.format = o->output_format,
                                         .model = p->info->name,
                                         .fingerprint = p->info->fingerprint,
-                                        .dim = dim};
+                                        .dim = dim,
+                                        .dtype = o->dtype};
     p->batches = calloc(o->n_batches, sizeof *p->batches);
     p->lanes = calloc(o->n_threads, sizeof *p->lanes);
     if (!p->batches || !p->lanes) {
@@ -129,7 +130,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     p->embedder = options->embedder ? options->embedder : &sessions;
     p->info = p->embedder->info(model);
     p->loop = loop;
-    p->texts_per_message = 1;
+    credit_open(&p->credit);
     p->ctx = ctx;
 
     int status = prepare(p, model, err, err_size);
@@ -163,6 +164,19 @@ fail:
 const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
 {
     return &p->stats;
+}
+
+struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
+{
+    struct pipeline_gauges gauges = {
+        .credit_messages = p->credit.granted,
+        .credit_bytes = p->credit.granted_bytes,
+        .n_threads = p->options.n_threads,
+        .busy_threads = p->n_jobs < p->options.n_threads ? p->n_jobs : p->options.n_threads,
+        .draining = p->phase != RUNNING};
+    for (size_t i = 0; i < p->options.n_batches; i++)
+        gauges.inflight_bytes += p->batches[i].text_bytes;
+    return gauges;
 }
 
 const char *pipeline_failure(const struct pipeline *p)

@@ -7,12 +7,15 @@
 
 #include "worker/backlog.h"
 #include "worker/batch.h"
+#include "worker/credit.h"
 #include "worker/pipeline.h"
 #include "worker/pool.h"
 #include "worker/prompt.h"
 
-/* Of drain_ms, kept for closing: a quarter, but no more than this. Acks are flushed in it. */
-enum { CLOSE_MS = 1000 };
+/* Of drain_ms, kept for closing: a quarter, but no more than CLOSE_MS. Acks are flushed in it. A
+ * source that had to wait for running slices gets CLOSE_LEAST_MS all the same, to hand back what
+ * was not finished. */
+enum { CLOSE_MS = 1000, CLOSE_LEAST_MS = 250 };
 
 enum phase { RUNNING, DRAINING, ENDING };
 
@@ -46,16 +49,15 @@ struct pipeline {
     struct batch *batches; /* [n_batches] */
     struct batch_list spare;
     struct batch *in_hand;
-    struct batch_list embedding;   /* in dispatch order */
-    size_t n_jobs;                 /* submitted and not yet seen finished */
-    size_t texts_per_message;      /* of the last batch, at least 1 */
-    size_t granted, granted_bytes; /* asked of the source and not yet given */
+    struct batch_list embedding; /* in dispatch order */
+    size_t n_jobs;               /* submitted and not yet seen finished */
+    struct credit credit;
 
     enum phase phase;
     enum pipeline_end how;
     bool source_failed, source_closing;
     uint64_t end_by_ms; /* on the loop's clock; 0 until known */
-    char failure[320];
+    char failure[800];
     struct pipeline_stats stats;
     void (*ended)(void *ctx, enum pipeline_end how); /* NULL: never fully opened */
     void *ctx;

@@ -2,7 +2,8 @@
  * progress.c: see progress.h.
  *
  * Why:     rates are of the last ten seconds, so that a stall is seen as one; the time left goes by
- *          them too.
+ *          them too. What counts is what has been embedded: a message of thousands of texts is
+ *          published as a whole, minutes later.
  */
 #include "worker/progress.h"
 
@@ -18,7 +19,7 @@
 #define N_SAMPLES 11 /* ten seconds between the newest and the oldest */
 
 struct sample {
-    uint64_t ms, texts, tokens;
+    uint64_t ms, texts, tokens, input;
 };
 
 struct progress {
@@ -59,29 +60,64 @@ static void print_duration(double seconds, char *out, size_t size)
 void progress_line(char *out, size_t size, const struct pipeline_stats *stats, uint64_t total,
                    double texts_rate, double tokens_rate)
 {
+    uint64_t done = stats->embedded_texts;
     char a[32], b[32], share[64] = "", left[48] = "", dead[64] = "";
     if (total > 0)
         snprintf(share, sizeof share, "/%s", with_commas(total, b));
-    if (total > 0 && stats->texts <= total)
+    if (total > 0 && done <= total)
         snprintf(share + strlen(share), sizeof share - strlen(share), " (%d %%)",
-                 (int)((double)stats->texts * 100.0 / (double)total));
-    if (total > stats->texts && texts_rate > 0) {
+                 (int)((double)done * 100.0 / (double)total));
+    if (total > done && texts_rate > 0) {
         char time[32];
-        print_duration((double)(total - stats->texts) / texts_rate, time, sizeof time);
+        print_duration((double)(total - done) / texts_rate, time, sizeof time);
         snprintf(left, sizeof left, "  ETA %s", time);
     }
     if (stats->dead_letters > 0)
         snprintf(dead, sizeof dead, "  %" PRIu64 " dead letter%s", stats->dead_letters,
                  stats->dead_letters == 1 ? "" : "s");
     snprintf(out, size, "%s%s texts  %.1f texts/s  %.0f tokens/s  %" PRIu64 " in flight%s%s",
-             with_commas(stats->texts, a), share, texts_rate, tokens_rate, stats->inflight_texts,
-             dead, left);
+             with_commas(done, a), share, texts_rate, tokens_rate, stats->inflight_texts, dead,
+             left);
+}
+
+void progress_bar(char *out, size_t size, const struct progress_input *input, double rate)
+{
+    char bar[21], left[48] = "";
+    out[0] = '\0';
+    if (input->total == 0)
+        return;
+    double share = (double)input->done / (double)input->total;
+    share = share < 1 ? share : 1;
+    for (size_t i = 0; i < 20; i++)
+        bar[i] = i < (size_t)(share * 20) ? '#' : '.';
+    bar[20] = '\0';
+    if (rate > 0 && input->done < input->total) {
+        char time[32];
+        print_duration((double)(input->total - input->done) / rate, time, sizeof time);
+        snprintf(left, sizeof left, "  ETA %s", time);
+    }
+    snprintf(out, size, "[%s] %d %%%s  ", bar, (int)(share * 100), left);
+}
+
+static uint64_t input_done(const struct progress *progress)
+{
+    return progress->options.input ? progress->options.input->done : 0;
+}
+
+static double input_rate(const struct progress *progress)
+{
+    uint64_t n = progress->n_samples;
+    const struct sample *newest = &progress->samples[(n - 1) % N_SAMPLES];
+    const struct sample *oldest = &progress->samples[n > N_SAMPLES ? n % N_SAMPLES : 0];
+    double seconds = (double)(newest->ms - oldest->ms) / 1000.0;
+    return seconds > 0 ? (double)(newest->input - oldest->input) / seconds : 0;
 }
 
 static void add_sample(struct progress *progress, uint64_t now)
 {
     struct sample *sample = &progress->samples[progress->n_samples++ % N_SAMPLES];
-    *sample = (struct sample){now, progress->stats->texts, progress->stats->tokens};
+    *sample = (struct sample){now, progress->stats->embedded_texts,
+                              progress->stats->embedded_tokens, input_done(progress)};
 }
 
 static void rates(const struct progress *progress, double *texts, double *tokens)
@@ -103,10 +139,9 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         n_batches += stats->batches[i];
     log_event(
         LOG_INFO, msg, LOG_INTEGER("texts", stats->texts),
-
-        LOG_INTEGER("messages", stats->messages), LOG_INTEGER("tokens", stats->tokens),
-        LOG_REAL("texts_per_second", texts), LOG_REAL("tokens_per_second", tokens),
-        LOG_INTEGER("inflight", stats->inflight_texts),
+        LOG_INTEGER("embedded", stats->embedded_texts), LOG_INTEGER("messages", stats->messages),
+        LOG_INTEGER("tokens", stats->tokens), LOG_REAL("texts_per_second", texts),
+        LOG_REAL("tokens_per_second", tokens), LOG_INTEGER("inflight", stats->inflight_texts),
         LOG_INTEGER("waiting", stats->waiting_messages), LOG_INTEGER("truncated", stats->truncated),
         LOG_INTEGER("duplicates", stats->duplicates),
         LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
@@ -123,17 +158,22 @@ static void on_tick(uv_timer_t *timer)
     rates(progress, &texts, &tokens);
     log_tick();
     if (progress->options.status_line) {
-        char line[400];
-        progress_line(line, sizeof line, stats, progress->options.total_texts, texts, tokens);
+        char line[500];
+        size_t n = 0;
+        if (progress->options.input)
+            progress_bar(line, sizeof line, progress->options.input, input_rate(progress));
+        n = progress->options.input ? strlen(line) : 0;
+        progress_line(line + n, sizeof line - n, stats, progress->options.total_texts, texts,
+                      tokens);
         log_status(line);
     }
-    bool changed = stats->texts != progress->logged_texts ||
+    bool changed = stats->embedded_texts != progress->logged_texts ||
                    stats->dead_letters != progress->logged_dead || stats->inflight_texts > 0;
     if (progress->options.log_lines && changed &&
         now - progress->logged_ms >= progress->options.interval_ms) {
         log_counters(progress, "progress", texts, tokens);
         progress->logged_ms = now;
-        progress->logged_texts = stats->texts;
+        progress->logged_texts = stats->embedded_texts;
         progress->logged_dead = stats->dead_letters;
     }
 }

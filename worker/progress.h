@@ -17,11 +17,17 @@
 
 struct progress;
 
+/* Bytes of the input; total 0: unknown. */
+struct progress_input {
+    uint64_t done, total;
+};
+
 struct progress_options {
-    bool status_line;     /* on the terminal of the log */
-    bool log_lines;       /* one per interval in which anything happened */
-    uint64_t interval_ms; /* of log lines */
-    uint64_t total_texts; /* 0: unknown */
+    bool status_line;                   /* on the terminal of the log */
+    bool log_lines;                     /* one per interval in which anything happened */
+    uint64_t interval_ms;               /* of log lines */
+    uint64_t total_texts;               /* 0: unknown */
+    const struct progress_input *input; /* borrowed; NULL: not counted */
 };
 
 /* stats are borrowed until close. Does not keep the loop alive. 0, -ENOMEM. */
@@ -35,5 +41,9 @@ void progress_log(const struct progress *progress, const char *msg);
 /* The status line: "61/100 texts (61 %)  12.3 texts/s  ...". Rates are per second. */
 void progress_line(char *out, size_t size, const struct pipeline_stats *stats, uint64_t total,
                    double texts_rate, double tokens_rate);
+
+/* What goes before that line: "[#####...............] 25 %  ETA 3m20s  ". rate: bytes a second.
+ * Empty when the total is unknown. */
+void progress_bar(char *out, size_t size, const struct progress_input *input, double rate);
 
 #endif

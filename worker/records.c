@@ -36,7 +36,8 @@ static int own_headers(struct arena *arena, const struct encode_options *encode,
     own[0] = (struct header){bytes_of("content-type"), bytes_of(type)};
     own[1] = (struct header){bytes_of("embedding-model"), bytes_of(encode->model)};
     own[2] = (struct header){bytes_of("embedding-dim"), {kept, (size_t)len}};
-    own[3] = (struct header){bytes_of("embedding-dtype"), bytes_of("<f4")};
+    const char *dtype = codec_dtype_name(encode->dtype);
+    own[3] = (struct header){bytes_of("embedding-dtype"), bytes_of(dtype)};
     return 0;
 }
 
@@ -89,8 +90,13 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
             return err;
         parts[i].value.len = batch->payloads.len - before;
         if (layout == SINK_PER_TEXT) {
-            const float *row = batch->vectors + (entry->first_item + i) * batch->dim;
-            parts[i].vector = (struct bytes){(const char *)row, batch->dim * sizeof *row};
+            size_t len = codec_dtype_bytes(encode->dtype, batch->dim);
+            char *vector = arena_alloc(&batch->arena, len);
+            if (!vector)
+                return -ENOMEM;
+            codec_dtype_pack(encode->dtype, batch->vectors + (entry->first_item + i) * batch->dim,
+                             batch->dim, vector);
+            parts[i].vector = (struct bytes){vector, len};
             parts[i].id = request->items[i].id;
         } else {
             parts[i].id = request->id;
@@ -183,7 +189,7 @@ int record_cut(struct entry *entry)
     char *reason = arena_alloc(&entry->batch->arena, size);
     if (!reason)
         return -ENOMEM;
-    snprintf(reason, size, "%s; the first %zu of %zu payload bytes are kept%s", entry->dead_reason,
+    snprintf(reason, size, "%s; the first %zu of %zu " RECORD_CUT_MARK "%s", entry->dead_reason,
              part->value.len, entry->message->value.len,
              entry->record.n_headers < entry->message->n_headers ? ", and no headers" : "");
     entry->record.dead_reason = reason;

@@ -29,6 +29,8 @@ int record_bury(struct entry *entry, const char *code, const char *reason);
  * 0; -E2BIG: there is nothing left to cut; -ENOMEM.
  */
 int record_cut(struct entry *entry);
+/* What the reason of such a letter has in it. */
+#define RECORD_CUT_MARK "payload bytes are kept"
 
 struct entry *record_entry(struct record *record);
 

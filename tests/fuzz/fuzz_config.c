@@ -61,7 +61,7 @@ static void print_and_parse(const struct options *options)
     size_t len = 0;
     FILE *to = open_memstream(&text, &len);
     expect(to != NULL);
-    config_print_effective(options, to);
+    config_print_effective(options, NULL, to);
     fclose(to);
     struct options *again = options_new();
     expect(parse(again, text, len));

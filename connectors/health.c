@@ -1,22 +1,21 @@
 /*
- * redis_state.c: see redis_state.h.
+ * health.c: see health.h.
  *
  * Threads: the loop thread.
  */
-#include "connectors/redis_state.h"
+#include "connectors/health.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-void redis_state_open(struct redis_state *state, unsigned parts,
-                      void (*on_state)(void *ctx, enum link_state state, const char *why),
-                      void *ctx)
+void health_open(struct health *state, unsigned parts,
+                 void (*on_state)(void *ctx, enum link_state state, const char *why), void *ctx)
 {
-    *state = (struct redis_state){.on_state = on_state, .ctx = ctx, .troubles = parts};
+    *state = (struct health){.on_state = on_state, .ctx = ctx, .troubles = parts};
 }
 
-void redis_state_wait(struct redis_state *state, unsigned part, const char *why)
+void health_wait(struct health *state, unsigned part, const char *why)
 {
     bool is_news = !state->told || state->up || strcmp(state->why, why) != 0;
 
@@ -29,7 +28,7 @@ void redis_state_wait(struct redis_state *state, unsigned part, const char *why)
     state->on_state(state->ctx, LINK_WAIT, state->why);
 }
 
-void redis_state_good(struct redis_state *state, unsigned part)
+void health_good(struct health *state, unsigned part)
 {
     state->troubles &= ~part;
     if (state->troubles || (state->told && state->up))
@@ -39,10 +38,10 @@ void redis_state_good(struct redis_state *state, unsigned part)
     state->on_state(state->ctx, LINK_UP, "connected");
 }
 
-uint64_t redis_backoff_next(struct redis_backoff *backoff)
+uint64_t backoff_next(struct backoff *backoff)
 {
     unsigned shift = backoff->attempts < 16 ? backoff->attempts : 16;
-    uint64_t pause = (uint64_t)REDIS_BACKOFF_FIRST_MS << shift;
+    uint64_t pause = (uint64_t)BACKOFF_FIRST_MS << shift;
 
     if (!backoff->random)
         backoff->random = uv_hrtime() ^ (uint64_t)getpid() << 32 ^ (uintptr_t)backoff;
@@ -50,7 +49,7 @@ uint64_t redis_backoff_next(struct redis_backoff *backoff)
     backoff->random ^= backoff->random >> 7;
     backoff->random ^= backoff->random << 17;
     backoff->attempts++;
-    if (pause > REDIS_BACKOFF_MAX_MS)
-        pause = REDIS_BACKOFF_MAX_MS;
+    if (pause > BACKOFF_MAX_MS)
+        pause = BACKOFF_MAX_MS;
     return pause / 2 + backoff->random % (pause / 2 + 1);
 }

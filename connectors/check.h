@@ -1,0 +1,41 @@
+/*
+ * check.h: what a connector can say about its configuration and its broker, for people.
+ *
+ * Owns:    the contract of `embedmill check` (settings alone) and `embedmill doctor` (the broker).
+ * Refuses: changing anything over there: a check leaves no key, entry, group or offset behind.
+ * Threads: the main thread, without a loop: a check may block, but each wait has a limit.
+ * Why:     only a connector knows what its broker needs; only the worker knows how to tell it.
+ */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "connectors/settings.h"
+
+enum finding {
+    FINDING_OK,
+    FINDING_WARN, /* works, but somebody should know */
+    FINDING_BAD,  /* `run` would fail, or wait for it to be mended */
+};
+
+/* what: two words or so; said: what was found and, unless OK, what to do about it. */
+typedef void (*finding_cb)(void *ctx, enum finding how, const char *what, const char *said);
+
+/* Any function may be NULL. */
+struct connector_check {
+    const char *name; /* of the source or sink, or both */
+    /* As open would, without network. 0 or negative errno and a sentence. */
+    int (*settings)(const struct settings *settings, char *err, size_t err_size);
+    /* Versions of the library in use and known faults of it. */
+    void (*library)(finding_cb report, void *ctx);
+    /* Reachable, allowed, and all there? Which sides of it are used. */
+    void (*broker)(const struct settings *settings, bool is_source, bool is_sink, finding_cb report,
+                   void *ctx);
+};
+
+/* The check of that connector; NULL when it has none. */
+const struct connector_check *check_find(const char *name);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * file_records.h: bytes into records: lines, rows of CSV, or a whole file each.
+ *
+ * Owns:    where a record begins and ends, at any cut of the bytes; line numbers.
+ * Refuses: files, threads, what a record means. A row of CSV becomes a JSON object, its columns the
+ *          keys, so that what reads JSON reads CSV.
+ * Threads: one at a time.
+ */
+#ifndef FILE_RECORDS_H
+#define FILE_RECORDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connectors/connector.h"
+
+/* JSONL and LINES are cut alike: what is in a line is not looked at here. */
+enum file_format { FILE_JSONL, FILE_LINES, FILE_CSV, FILE_TEXT };
+
+struct file_records_options {
+    enum file_format format;
+    size_t max_record;  /* bytes */
+    const char *column; /* CSV: the column that is `text` */
+    const char *id;     /* CSV: the column that is `id`; need not be there */
+};
+
+/* value: good until the next call. problem: NULL, or "code: sentence" and value is empty. */
+struct file_record {
+    struct bytes value;
+    uint64_t line; /* it begins in, from 1 */
+    const char *problem;
+};
+
+struct file_records;
+
+/* The strings of options are borrowed. 0 or -ENOMEM. */
+int file_records_open(struct file_records **out, const struct file_records_options *options);
+void file_records_close(struct file_records *records); /* accepts NULL */
+/* A new file begins; line numbers and the header of CSV are its own. */
+void file_records_begin(struct file_records *records);
+/* More bytes of it; 0 or -ENOMEM. */
+int file_records_feed(struct file_records *records, const char *bytes, size_t n);
+/* No more bytes of it. */
+void file_records_end(struct file_records *records);
+/*
+ * 1: *out is the next record, or has value.ptr NULL for a blank line, an empty file or a header;
+ * 0: needs more, or there is no more; -ENOMEM; -EINVAL: nothing in this file can be read, and err
+ * says why (CSV without the column).
+ */
+int file_records_next(struct file_records *records, struct file_record *out, char *err,
+                      size_t err_size);
+
+#endif

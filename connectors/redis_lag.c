@@ -1,0 +1,79 @@
+/*
+ * redis_lag.c: how much of the stream still waits for the group.
+ *
+ * Owns:    asking XINFO GROUPS every few seconds, and telling what it says.
+ * Refuses: making a failure of it: without an answer the lag is unknown, the work goes on.
+ * Threads: the loop thread.
+ * Why:     the group's `lag` (entries never given to anyone) and its pending ones are together what
+ *          is not done. Redis before 7 tells no lag, and after an XDEL in the middle of the stream
+ *          it is unknown until the group has passed that place.
+ */
+#include <string.h>
+
+#include "connectors/redis_source.h"
+
+#define LAG_EVERY_MS 5000
+
+/* The value that follows the name in a flat array of names and values; NULL: none. */
+static const redisReply *group_field(const redisReply *group, const char *name)
+{
+    if (!redis_reply_is_array(group))
+        return NULL;
+    for (size_t i = 0; i + 1 < group->elements; i += 2)
+        if (redis_reply_is_text(group->element[i]) && strcmp(group->element[i]->str, name) == 0)
+            return group->element[i + 1];
+    return NULL;
+}
+
+static int64_t lag_of(const struct redis_source *source, const redisReply *reply)
+{
+    for (size_t i = 0; redis_reply_is_array(reply) && i < reply->elements; i++) {
+        const redisReply *name = group_field(reply->element[i], "name");
+        const redisReply *lag = group_field(reply->element[i], "lag");
+        const redisReply *pending = group_field(reply->element[i], "pending");
+        if (!redis_reply_is_text(name) || strcmp(name->str, source->config.group) != 0)
+            continue;
+        if (!lag || lag->type != REDIS_REPLY_INTEGER || !pending ||
+            pending->type != REDIS_REPLY_INTEGER || lag->integer < 0)
+            return -1;
+        return lag->integer + pending->integer;
+    }
+    return -1;
+}
+
+static void on_lag(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_source *source = ctx;
+    const struct source_events *events = source->base.events;
+    (void)arg;
+
+    source->lag_busy = false;
+    if (source->closing || source->failed)
+        return;
+    /* A user that may not ask is not asked about again. */
+    if (reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
+        source->lag_denied = true;
+    if (events->on_lag)
+        events->on_lag(source->base.ctx, source->config.stream, lag_of(source, reply));
+}
+
+static void on_lag_due(uv_timer_t *timer)
+{
+    struct redis_source *source = timer->data;
+    struct redis_args *args = &source->args;
+
+    if (source->lag_busy || source->lag_denied || source->closing || source->failed ||
+        !source->group_ok || !redis_link_ready(source->admin))
+        return;
+    redis_args_reset(args);
+    redis_args_text(args, "XINFO");
+    redis_args_text(args, "GROUPS");
+    redis_args_text(args, source->config.stream);
+    source->lag_busy = redis_source_send(source, source->admin, 0, on_lag, NULL);
+}
+
+void redis_lag_start(struct redis_source *source)
+{
+    if (source->base.events->on_lag)
+        uv_timer_start(&source->lag_timer, on_lag_due, 1000, LAG_EVERY_MS);
+}

@@ -1,0 +1,60 @@
+/*
+ * redis_return.c: what is still with us when we stop goes back to the group.
+ *
+ * Owns:    the last commands of a source that closes in good order.
+ * Refuses: to wait for a server that is away; what is not returned is claimed later.
+ * Threads: the loop thread.
+ * Why:     a message that a stopping worker did not finish has done nothing wrong: its delivery
+ *          must not count towards max_deliveries, and nobody need wait until it has been idle for
+ *          long enough.
+ */
+#include "connectors/redis_script.h"
+#include "connectors/redis_source.h"
+
+#define RETURN_MAX 512 /* ids in one script call */
+
+static void on_returned(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_source *source = ctx;
+    (void)arg;
+    (void)reply; /* refused: as if we had died */
+
+    source->n_returns--;
+    redis_source_pump(source);
+}
+
+static bool return_send(struct redis_source *source)
+{
+    if (!redis_source_send(source, source->admin, 0, on_returned, NULL))
+        return false;
+    source->n_returns++;
+    return true;
+}
+
+void redis_return_send(struct redis_source *source)
+{
+    struct redis_args *args = &source->args;
+    const struct redis_table *table = &source->table;
+    size_t n = 0;
+
+    source->returned = true;
+    for (size_t i = 0; i < table->n_slots; i++) {
+        if (!table->slots[i])
+            continue;
+        if (n++ % RETURN_MAX == 0) {
+            if (n > 1 && !return_send(source))
+                return;
+            redis_args_reset(args);
+            redis_args_text(args, "EVAL");
+            redis_args_text(args, redis_script_return);
+            redis_args_text(args, "1");
+            redis_args_text(args, source->config.stream);
+            redis_args_text(args, source->config.group);
+            redis_args_text(args, source->consumer);
+            redis_args_number(args, source->config.claim_idle_ms);
+        }
+        redis_args_add(args, table->slots[i]->id_text);
+    }
+    if (n)
+        return_send(source);
+}

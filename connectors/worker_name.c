@@ -1,0 +1,68 @@
+/*
+ * worker_name.c: see worker_name.h.
+ */
+#include "connectors/worker_name.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* FNV-1a: numbers are counted per purpose. */
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    for (const char *p = text;; p++) {
+        hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+        if (!*p)
+            return hash;
+    }
+}
+
+/* An abstract socket is a lock the kernel drops with the process, whatever ends it. */
+static int hold_number(const char *kind, uint64_t hash, unsigned number)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    int len = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
+                       "embedmill/%.20s/%016llx/%u", kind, (unsigned long long)hash, number);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    if (bind(fd, (const struct sockaddr *)&address, size) == 0)
+        return fd;
+    int rc = -errno;
+    close(fd);
+    return rc;
+}
+
+int worker_name_hold(const char *kind, const char *const purpose[2], char **out, int *lock)
+{
+    char host[256] = "worker", name[300];
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    unsigned number = 0;
+    int fd = -EADDRINUSE;
+
+    *lock = -1;
+    gethostname(host, sizeof(host) - 1);
+    hash = hash_text(hash_text(hash, purpose[0]), purpose[1]);
+    while (fd == -EADDRINUSE && number < 10000)
+        fd = hold_number(kind, hash, ++number);
+    if (fd < 0)
+        snprintf(name, sizeof(name), "%s-p%ld", host, (long)getpid());
+    else
+        snprintf(name, sizeof(name), "%s-%u", host, number);
+    *out = strdup(name);
+    if (!*out) {
+        if (fd >= 0)
+            close(fd);
+        return -ENOMEM;
+    }
+    *lock = fd >= 0 ? fd : -1;
+    return 0;
+}

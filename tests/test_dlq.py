@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""`embedmill dlq` on dead letters in a real redis-server: what is listed, what goes back, and how.
+
+No worker and no model: letters are written here, as docs/wire-format.md says they look.
+
+Usage: test_dlq.py EMBEDMILL
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import redis
+
+from redis_bench import free_port, wait_for
+
+BINARY = sys.argv.pop(1) if len(sys.argv) > 1 else "embedmill"
+LETTERS = "texts:dlq"
+
+
+def letter(code, i, **fields):
+    return {"body": f"text {i}", "color": "blue", **fields, "_code": code,
+            "_error": "a\treason", "_stream": "texts", "_id": f"{i}-0", "_deliveries": "1"}
+
+
+class Dlq(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="embedmill-test-")
+        cls.port = free_port()
+        cls.server = subprocess.Popen(
+            ["redis-server", "--port", str(cls.port), "--bind", "127.0.0.1", "--dir", cls.folder,
+             "--save", ""], stdout=subprocess.DEVNULL)
+        cls.client = redis.Redis(port=cls.port)
+        wait_for("redis-server answering", cls.client.ping)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.kill()
+        cls.server.wait()
+        shutil.rmtree(cls.folder)
+
+    def setUp(self):
+        self.client.flushall()
+
+    def dlq(self, *words, code=0, url=None):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
+        run = subprocess.run(
+            [BINARY, "dlq", words[0], "--redis-url", url or f"redis://127.0.0.1:{self.port}",
+             *words[1:]], capture_output=True, env=env, check=False, timeout=60)
+        self.assertEqual(run.returncode, code, run.stderr)
+        return run.stdout.decode(), run.stderr.decode()
+
+    def test_list(self):
+        self.client.xadd(LETTERS, letter("bad_json", 1), id="5-1")
+        self.client.xadd(LETTERS, {"body": b"\xff\n", "_code": "no_text", "_error": "r",
+                                   "_position": "line 3"}, id="6-0")
+        out, _ = self.dlq("list")
+        self.assertEqual(out, "5-1\tbad_json\ttexts 1-0\ta reason\n6-0\tno_text\tline 3\tr\n")
+        self.assertNotIn("text 1", out)
+        out, _ = self.dlq("list", "--show", "--limit", "1")
+        self.assertEqual(out, '5-1\tbad_json\ttexts 1-0\ta reason\t"text 1"\n')
+        out, _ = self.dlq("list", "--json", "--show")
+        self.assertEqual([json.loads(line) for line in out.splitlines()], [
+            {"position": "5-1", "code": "bad_json", "origin": "texts 1-0", "reason": "a\treason",
+             "payload": "text 1"},
+            {"position": "6-0", "code": "no_text", "origin": "line 3", "reason": "r",
+             "payload": "\ufffd\n"}])
+        out, _ = self.dlq("list", "--code=no_text")
+        self.assertEqual(out.count("\n"), 1)
+
+    def test_list_pages(self):
+        for i in range(101):
+            self.client.xadd(LETTERS, letter("bad_json", i))
+        out, _ = self.dlq("list")
+        self.assertEqual([line.split("\t")[2] for line in out.splitlines()],
+                         [f"texts {i}-0" for i in range(101)])
+
+    def test_list_nothing(self):
+        self.assertEqual(self.dlq("list"), ("", ""))
+
+    def test_replay(self):
+        """What came in is what goes back; fields of the same name keep their order."""
+        value = bytes(range(256)) * 10
+        self.client.execute_command("XADD", LETTERS, "*", "a", "1", "body", value, "a", "2",
+                                    "_key", "k", *sum(([k, v] for k, v in letter("x", 1).items()
+                                                       if k[0] == "_"), []))
+        out, _ = self.dlq("replay")
+        self.assertEqual(out, "1 put back, 0 left, 0 gone\n")
+        raw = "return redis.call('XRANGE', 'texts', '-', '+')" # a dictionary loses the order
+        [[_, fields]] = self.client.eval(raw, 0)
+        self.assertEqual(fields, [b"a", b"1", b"body", value, b"a", b"2", b"_key", b"k"])
+        self.assertEqual(self.client.xlen(LETTERS), 0)
+        self.assertEqual(self.dlq("replay")[0], "0 put back, 0 left, 0 gone\n")
+        self.assertEqual(self.client.xlen("texts"), 1)
+
+    def test_replay_some(self):
+        for i in range(40):
+            self.client.xadd(LETTERS, letter("bad_json" if i % 2 else "no_text", i))
+        out, _ = self.dlq("replay", "--dry-run", "--code", "no_text")
+        self.assertEqual(out.count("\n"), 20)
+        self.assertEqual(self.client.xlen("texts"), 0)
+        out, _ = self.dlq("replay", "--code", "no_text", "--limit", "15", "--to", "again")
+        self.assertEqual(out, "15 put back, 0 left, 0 gone\n")
+        moved = [fields[b"body"].decode() for _, fields in self.client.xrange("again")]
+        self.assertEqual(moved, [f"text {i}" for i in range(0, 30, 2)])
+        left = [fields[b"body"].decode() for _, fields in self.client.xrange(LETTERS)]
+        self.assertEqual(left, [f"text {i}" for i in range(40) if i % 2 or i >= 30])
+
+    def test_what_is_cut_stays(self):
+        self.client.xadd(LETTERS, letter("output_too_large", 1, _x="") | {
+            "_error": "too large; the first 3 of 50 payload bytes are kept"})
+        self.client.xadd(LETTERS, {"_code": "no_body", "_error": "nothing in it"})
+        out, err = self.dlq("replay")
+        self.assertEqual(out, "0 put back, 2 left, 0 gone\n")
+        self.assertEqual(err.count("is left where it is"), 2)
+        self.assertEqual(self.client.xlen(LETTERS), 2)
+
+    def test_nothing_is_lost_when_the_input_refuses(self):
+        self.client.xadd(LETTERS, letter("bad_json", 1))
+        self.client.set("texts", "no stream")
+        _, err = self.dlq("replay", code=69)
+        self.assertIn("WRONGTYPE", err)
+        self.assertEqual(self.client.xlen(LETTERS), 1)
+
+    def test_letters_that_die_again(self):
+        """One replayed into the dead letters themselves is not met again in the same run."""
+        for i in range(50):
+            self.client.xadd(LETTERS, letter("bad_json", i))
+        out, _ = self.dlq("replay", "--to", LETTERS)
+        self.assertEqual(out, "50 put back, 0 left, 0 gone\n")
+        self.assertEqual(self.client.xlen(LETTERS), 50)
+
+    def test_refusals(self):
+        nobody = f"redis://127.0.0.1:{free_port()}"
+        self.assertIn("refused", self.dlq("list", url=nobody, code=69)[1])
+        self.assertIn("--limit", self.dlq("list", "--limit", "0", code=64)[1])
+        self.assertIn("expected a value", self.dlq("list", "--code", code=64)[1])
+        self.assertIn("no such flag", self.dlq("list", "--jason", code=64)[1])
+        self.assertIn("expected list or replay", self.dlq("drop", code=64)[1])
+        self.assertIn("--to", self.dlq("replay", "--source", "stdin", code=78)[1])
+        self.assertIn("another server", self.dlq("replay", "--redis-output-url", nobody,
+                                                 code=78)[1])
+        self.assertIn("--sink", self.dlq("list", "--sink", "stdout", code=78)[1])
+
+
+if __name__ == "__main__":
+    unittest.main()

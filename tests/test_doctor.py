@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""`embedmill check` and `embedmill doctor`: what they find, what they say, and leave as it was.
+
+Usage: test_doctor.py EMBEDMILL [CASE ...]
+"""
+import json
+import os
+import subprocess
+import sys
+
+from redis_bench import Bench
+
+
+def run(bench, command, *extra, port=None, user="", env=None):
+    """(exit code, {(area, what): (result, said)})"""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
+    done = subprocess.run(
+        [bench.binary, command, "--json", "--model", bench.model, "--redis-url",
+         f"redis://{user}127.0.0.1:{port or bench.port}", "--redis-timeout", "1s",
+         "--metrics-listen", "127.0.0.1:9464", *extra],
+        capture_output=True, text=True, timeout=120, check=False, env={**clean, **(env or {})})
+    assert "hunter2" not in done.stdout + done.stderr
+    if not done.stdout:
+        return done.returncode, done.stderr
+    found = json.loads(done.stdout)
+    assert found["exit_code"] == done.returncode
+    rows = {(f["area"], f["what"]): (f["result"], f["said"]) for f in found["findings"]}
+    return done.returncode, rows
+
+
+def case_check(bench):
+    """No network: a broker that is not there is none of its business."""
+    code, rows = run(bench, "check", port=1)
+    assert code == 0 and all(result != "bad" for result, _ in rows.values()), rows
+    assert ("machine", "threads") in rows and ("machine", "memory") in rows
+    for command in ("check", "doctor", "top", "probe"):
+        said = subprocess.run([bench.binary, command, "--help"], capture_output=True, text=True,
+                              check=True).stdout
+        assert said.startswith(f"Usage: embedmill {command} ") and "Exit codes: 0 " in said
+        assert subprocess.run([bench.binary, command, "--nonsense"], capture_output=True,
+                              check=False).returncode == 64
+    code, said = run(bench, "check", "--threads", "many")
+    assert code == 64 and "--threads" in said, said
+    code, said = run(bench, "check", env={"EMBEDMILL_THREADS": "many"})
+    assert code == 78 and "EMBEDMILL_THREADS" in said, said
+    for flags, what in ((("--prompt", "qery"), "prompt"),
+                        (("--metrics-listen", "9464"), "metrics.listen"),
+                        (("--redis-output-url", "http://x"), "sink"),
+                        (("--redis-stream", ""), "source")):
+        code, rows = run(bench, "check", *flags)
+        assert code == 78 and rows["config", what][0] == "bad", (flags, rows)
+    code, rows = run(bench, "check", "--model", "/no/such/file")
+    assert code == 66 and "scripts/get-model" in rows["model", "file"][1], rows
+    code, rows = run(bench, "check", "--threads", "1000")
+    assert code in (0, 70) and rows["machine", "threads"][0] == "warn"
+    assert rows["machine", "memory"][0] in ("warn", "bad"), rows
+
+
+def case_healthy(bench):
+    """All is well, and afterwards nothing is there that was not there before."""
+    bench.start_server()
+    bench.client.xgroup_create("texts", "embedmill", "0", mkstream=True)
+    bench.add(0, 3)
+    before = {key: bench.client.dump(key) for key in bench.client.keys()}
+    for output in ("stream", "key", "hash"):
+        code, rows = run(bench, "doctor", "--redis-output", output)
+        assert code == 0, rows
+        assert rows["redis", "permissions"][0] == "ok"
+        assert "lag 3" in rows["redis", "group"][1], rows
+        assert float(rows["model", "test embedding"][1].split()[1]) > 0.999, rows
+        assert rows["redis", "clock"][0] == "ok"
+    assert {key: bench.client.dump(key) for key in bench.client.keys()} == before
+    assert bench.client.xinfo_consumers("texts", "embedmill") == []
+
+
+def case_refused(bench):
+    code, rows = run(bench, "doctor", port=1)
+    assert code == 69 and "refused" in rows["redis", "connection"][1], rows
+
+
+def case_wrong_password(bench):
+    bench.start_server("--requirepass", "secret", wait=False)
+    code, rows = run(bench, "doctor", user=":hunter2@")
+    assert code == 69 and "redis.url" in rows["redis", "login"][1], rows
+    code, rows = run(bench, "doctor")
+    assert code == 69 and "password" in rows["redis", "connection"][1], rows
+
+
+def case_rights(bench):
+    """Each right that is missing is told by the name of what it is for."""
+    bench.start_server()
+    bench.client.execute_command(
+        "ACL", "SETUSER", "bob", "on", ">hunter2", "~texts", "+@all", "-xack", "-info", "-@admin",
+        "-@dangerous")
+    code, rows = run(bench, "doctor", user="bob:hunter2@")
+    assert code == 69
+    bad = {what for (_, what), (result, _) in rows.items() if result == "bad"}
+    assert bad == {"may ack", "may bury", "may write"}, rows
+    assert rows["redis", "server"][0] == "warn"
+    assert bench.client.keys() == []
+
+
+def case_unfit(bench):
+    """A wrong type of key, a full server, one that evicts, a replica."""
+    bench.start_server()
+    bench.client.set("texts", "not a stream")
+    code, rows = run(bench, "doctor")
+    assert code == 69 and "string" in rows["redis", "stream"][1], rows
+    bench.client.delete("texts")
+    bench.client.config_set("maxmemory", 1)
+    code, rows = run(bench, "doctor")
+    assert code == 69 and "maxmemory" in rows["redis", "may write"][1], rows
+    bench.client.config_set("maxmemory", "1gb")
+    bench.client.config_set("maxmemory-policy", "allkeys-lru")
+    code, rows = run(bench, "doctor")
+    assert code == 0 and rows["redis", "memory policy"][0] == "warn", rows
+    bench.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    code, rows = run(bench, "doctor")
+    assert code == 69 and rows["redis", "role"][0] == "bad", rows
+
+
+def main():
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    for name in sys.argv[2:] or cases:
+        with Bench(sys.argv[1]) as bench:
+            cases[name](bench)
+        print(f"{name}: ok")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+"""Workers on a real Apache Kafka, started here from Maven Central jars: one broker for all cases.
+
+Every case has topics and a group of its own. Workers and the broker are killed, workers come and
+go; in every case nothing may be lost, with exactly-once and clean drains nothing may come out
+twice, and each vector must be the one that `embedmill embed` gives, bit for bit.
+
+Usage: test_kafka_live.py EMBEDMILL [CASE ...]
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import msgpack
+import redis
+
+import kafka_faults
+from chaos_proxy import ChaosProxy
+from kafka_bench import TEXTS, Bench, free_ports, text_row, wait_for
+from kafka_faults import MODES, problems_of, run_faults
+
+SEED = 5
+OLD = 1700000000000
+
+
+def expect_each_once(bench, n, vectors):
+    row = bench.tally(bench.read(), n, vectors)
+    assert row["in"] == row["out"] and not row["lost"] and not row["wrong"], row
+
+
+def case_plain(bench):
+    """Vectors as without a broker; key, headers and timestamps are those of the input."""
+    bench.make_topics(3)
+    vectors = bench.reference()
+    rows = [text_row(i) | {"timestamp": OLD + i} for i in range(60)]
+    rows[7]["headers"] += [("twice", b"1"), ("empty", b""), ("twice", b"\xff\x00")]
+    rows[8]["key"] = b"\x00\xffkey"
+    bench.send(rows)
+    worker = bench.start_worker()
+    bench.wait_lag_0()
+    bench.stop(worker)
+    outs = bench.read()
+    assert not any(bench.tally(outs, 60, vectors)[k] for k in ("doubled", "lost", "wrong"))
+    for out in outs:
+        i = msgpack.unpackb(out.value())["id"]
+        want = rows[i]["key"] if isinstance(rows[i]["key"], bytes) else rows[i]["key"].encode()
+        assert out.key() == want, (i, out.key())
+        assert out.timestamp()[1] == OLD + i, (i, out.timestamp())
+        kept = out.headers()[:len(rows[i]["headers"])]
+        assert kept == rows[i]["headers"], (i, out.headers())
+        assert ("content-type", b"application/msgpack") in out.headers(), out.headers()
+
+
+def case_tombstones(bench):
+    """A key without a value stays that, among texts, in both modes."""
+    for mode, extra in MODES.items():
+        bench.begin("tombstones-" + mode)
+        bench.make_topics(1)
+        bench.send([text_row(0), {"key": "gone", "value": None, "headers": [("h", b"1")]},
+                    text_row(1)])
+        worker = bench.start_worker(*extra)
+        bench.wait_lag_0()
+        bench.stop(worker)
+        outs = {out.key(): out for out in bench.read()}
+        assert set(outs) == {b"key-0", b"gone", b"key-1"}, outs
+        assert outs[b"gone"].value() is None and outs[b"key-1"].value()
+        assert ("h", b"1") in outs[b"gone"].headers(), outs[b"gone"].headers()
+
+
+BAD = {
+    "bad_msgpack": b"\x81\xa4text\xdd\xff\xff\xff\xff",
+    "empty_text": b'{"text": ""}',
+    "bad_json": b'{"text": "open',
+    "output_too_large": json.dumps({"texts": TEXTS[:3]}).encode(),
+}
+BAD_HEADERS = [("a", b"1"), ("b", b"\x00\xff"), ("a", b"2")]
+
+
+def case_dead_letters(bench):
+    """Poison and what is too large for the output: aside, byte for byte, neighbours pass."""
+    vectors = bench.reference()
+    rows = [text_row(0)]
+    for i, (code, value) in enumerate(BAD.items(), 1):
+        rows += [{"key": code, "value": value, "headers": BAD_HEADERS}, text_row(i)]
+    for mode, extra in MODES.items():
+        bench.begin("letters-" + mode)
+        bench.make_topics(1, ["max.message.bytes=5000"])
+        bench.send(rows)
+        worker = bench.start_worker(*extra)
+        bench.wait_lag_0()
+        bench.stop(worker)
+        expect_each_once(bench, len(BAD) + 1, vectors)
+        letters = {letter.key().decode(): letter for letter in bench.read("dlq")}
+        assert set(letters) == set(BAD), set(letters)
+        for code, letter in letters.items():
+            assert letter.value() == BAD[code], (code, letter.value())
+            assert letter.headers()[:3] == BAD_HEADERS, letter.headers()
+            assert code.encode() in [value for _, value in letter.headers()[3:]], letter.headers()
+
+
+def dead_row(i, code):
+    return {"key": f"k{i}", "value": b"\xff%d" % i, "partition": i % 2,
+            "headers": [("a", b"\x00"), ("_code", code.encode()), ("_error", b"why"),
+                        ("_topic", b"dlq-in"), ("_partition", b"%d" % (i % 3)),
+                        ("_offset", b"%d" % i), ("a", b"2"), ("_deliveries", b"1")]}
+
+
+def case_dlq(bench):
+    """What is listed and put back, with letters between that stay; nothing goes back twice."""
+    bench.kafka("topic", bench.topic("in"), "3")
+    assert bench.dlq("list") == "" # no topic yet: nothing has died
+    bench.kafka("topic", bench.topic("dlq"), "2")
+    bench.send([dead_row(i, "bad_json" if i % 3 else "no_text") for i in range(30)],
+               bench.topic("dlq"))
+    lines = sorted(bench.dlq("list").splitlines())
+    assert len(lines) == 30 and lines[0] == "dlq-dlq/0/0\tno_text\tdlq-in/0/0\twhy", lines
+    assert bench.dlq("replay", "--code", "no_text", "--dry-run").count("\n") == 10
+    assert len(bench.read("in")) == 0
+    assert bench.dlq("replay", "--code", "no_text", "--limit", "4").startswith("4 put back")
+    assert bench.dlq("replay", "--code", "no_text").startswith("6 put back")
+    assert bench.dlq("replay", "--code", "no_text").startswith("0 put back")
+    assert bench.dlq("list").count("bad_json") == 20 == bench.dlq("list").count("\n")
+    assert bench.dlq("replay").startswith("20 put back")
+    assert bench.dlq("list") == ""
+    back = bench.read("in")
+    assert sorted(m.key() for m in back) == sorted(b"k%d" % i for i in range(30))
+    for message in back:
+        i = int(message.key()[1:])
+        assert message.value() == b"\xff%d" % i and message.partition() == i % 3, i
+        assert message.headers() == [("a", b"\x00"), ("a", b"2")], message.headers()
+    # One that dies again is a new letter.
+    worker = bench.start_worker("--bad-utf8", "error")
+    bench.kafka("topic", bench.topic("out"), "1")
+    bench.wait_lag_0()
+    bench.stop(worker)
+    assert bench.dlq("list", "--code", "bad_utf8").count("\n") == 30
+    assert len([m for m in bench.read("dlq") if ("a", b"2") in m.headers()]) == 60
+
+
+def case_topic_later(bench):
+    """The worker waits for a topic that is not there yet, and says so."""
+    vectors = bench.reference()
+    worker = bench.start_worker()
+    wait_for("it says so", lambda: bench.topic("in") in bench.log() and "waits" in bench.log(), 30)
+    bench.make_topics()
+    bench.send_texts(0, 20)
+    bench.wait_lag_0()
+    bench.stop(worker)
+    expect_each_once(bench, 20, vectors)
+
+
+def case_broker_later(bench):
+    """A cluster that refuses at start, and later falls silent, is waited for."""
+    bench.make_topics(1)
+    vectors = bench.reference()
+    bench.send_texts(0, 10)
+    port = int(bench.addresses["BOOTSTRAP_PROXIED"].split(":")[1])
+    with ChaosProxy(port, bench.port + 5) as proxy:
+        proxy.refuse()
+        worker = bench.start_worker(addresses=bench.addresses["BOOTSTRAP_PROXIED"])
+        wait_for("it says so", lambda: "source waits" in bench.log(), 30)
+        proxy.heal()
+        bench.wait_lag_0()
+        proxy.hold()
+        bench.send_texts(10, 10)
+        time.sleep(5) # longer than its session
+        proxy.heal()
+        bench.wait_lag_0()
+        bench.stop(worker)
+    row = bench.tally(bench.read(), 20, vectors)
+    assert not row["lost"] and not row["wrong"], row
+
+
+def case_drains(bench):
+    """Five workers one after the other, each told to stop at some moment of its work."""
+    bench.make_topics(2)
+    vectors = bench.reference()
+    bench.send_texts(0, 600)
+    for i in range(5):
+        worker = bench.start_worker("--batch-texts", "8")
+        before = bench.lag()
+        wait_for("some of it is done", lambda before=before: bench.lag() < before, 60)
+        time.sleep(0.05 * i)
+        bench.stop(worker)
+    worker = bench.start_worker()
+    bench.wait_lag_0()
+    bench.stop(worker)
+    expect_each_once(bench, 600, vectors)
+
+
+def faults(bench, fault, seconds, *, modes=tuple(MODES), **more):
+    for mode in modes:
+        row = run_faults(bench, fault, mode, seconds, seed=SEED, **more)
+        print(f"        {row}", flush=True)
+        assert not problems_of(row), problems_of(row)
+
+
+def case_workers_killed(bench):
+    faults(bench, kafka_faults.worker_killed, 10)
+
+
+def case_broker_killed(bench):
+    faults(bench, kafka_faults.broker_killed, 1, n_workers=2, modes=["exactly-once"])
+
+
+def case_storm(bench):
+    faults(bench, kafka_faults.rebalance_storm, 8, modes=["exactly-once"])
+
+
+def case_encrypted(bench):
+    """TLS, and SCRAM over TLS, by properties that the worker only passes on."""
+    tls = ["-X", "security.protocol=SSL", "-X", "ssl.ca.location=" + bench.addresses["CA"]]
+    scram = ["-X", "security.protocol=SASL_SSL", "-X", "sasl.mechanism=SCRAM-SHA-256",
+             "-X", "sasl.username=worker", "-X", "sasl.password=worker-secret", *tls[2:]]
+    bench.make_topics(1)
+    vectors = bench.reference()
+    for i, (listener, extra) in enumerate((("SSL", tls), ("SASL_SSL", scram))):
+        bench.send_texts(10 * i, 10)
+        worker = bench.start_worker(*extra, addresses=bench.addresses["BOOTSTRAP_" + listener])
+        bench.wait_lag_0()
+        bench.stop(worker)
+        expect_each_once(bench, 10 * (i + 1), vectors)
+
+
+class RedisServer:
+    """Beside Kafka, for the workers between the two."""
+
+    def __init__(self, folder):
+        self.port = free_ports(1)
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder,
+             "--save", ""], stdout=subprocess.DEVNULL)
+        self.client = redis.Redis(port=self.port)
+        self.url = f"redis://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        def answers():
+            try:
+                return self.client.ping()
+            except redis.exceptions.ConnectionError:
+                return False
+        wait_for("redis-server", answers)
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def case_kafka_to_redis(bench):
+    bench.make_topics(2)
+    vectors = bench.reference()
+    bench.send_texts(0, 30)
+    bench.send([{"key": "bad", "value": b"\x81"}])
+    with RedisServer(bench.folder) as server:
+        worker = bench.start_worker("--sink", "redis", "--redis-url", server.url)
+        bench.wait_lag_0()
+        bench.stop(worker)
+        outs = [msgpack.unpackb(fields[b"body"])
+                for _, fields in server.client.xrange("texts:embeddings")]
+        assert sorted(out["id"] for out in outs) == list(range(30))
+        assert all(out["embedding"] == vectors[out["id"] % len(TEXTS)] for out in outs)
+        [(_, letter)] = server.client.xrange("texts:dlq")
+        assert letter[b"body"] == b"\x81" and letter[b"_key"] == b"bad", letter
+
+
+def case_redis_to_kafka(bench):
+    bench.make_topics(1)
+    vectors = bench.reference()
+    with RedisServer(bench.folder) as server:
+        for i in range(30):
+            server.client.xadd("texts", {"body": text_row(i)["value"], "color": "blue"})
+        server.client.xadd("texts", {"body": b"\x81"})
+        worker = bench.start_worker("--source", "redis", "--redis-url", server.url)
+        wait_for("all of it acked", lambda: server.client.exists("texts") and
+                 server.client.xinfo_groups("texts") and
+                 server.client.xinfo_groups("texts")[0]["pending"] == 0 and
+                 len(bench.read()) == 30)
+        bench.stop(worker)
+    expect_each_once(bench, 30, vectors)
+    assert all(("color", b"blue") in out.headers() for out in bench.read())
+    [letter] = bench.read("dlq")
+    assert letter.value() == b"\x81"
+
+
+def main():
+    binary, only = sys.argv[1], sys.argv[2:]
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    passed = failed = 0
+    with Bench(binary) as bench:
+        bench.start_kafka("--ssl", "--sasl", "--proxy", str(bench.port + 6))
+        for name, case in cases.items():
+            if only and name not in only:
+                continue
+            started = time.monotonic()
+            bench.begin(name)
+            try:
+                case(bench)
+                passed += 1
+                print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
+            except Exception as error: # every kind of failure is reported and counted
+                failed += 1
+                print(f"FAILED  {name} (seed {SEED}): {error!r}", flush=True)
+                for number in range(1, bench.n_started + 1):
+                    print("".join(bench.log(number).splitlines(True)[-12:]))
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""`embedmill push` and `pull` between files and a real redis-server; no model is needed.
+
+What is pushed is there once, in order and as it was; a server that starts later is waited for. What
+is pulled is whole, also when pull is killed at random and started again: nothing is lost, and what
+is there twice is equal.
+
+Usage: test_move.py EMBEDMILL
+"""
+import gzip
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgpack
+import numpy as np
+
+from redis_bench import Bench, wait_for
+
+SEED = 20261124
+N = 3000
+DIM = 32
+
+
+def start(bench, *words):
+    log = open(Path(bench.folder) / "log-move", "ab")
+    process = subprocess.Popen([bench.binary, *words], cwd=bench.folder, stdin=subprocess.DEVNULL,
+                               stdout=log, stderr=log)
+    bench.processes.append(process)
+    return process
+
+
+def run(bench, *words, code=0):
+    got = start(bench, *words).wait(timeout=60)
+    assert got == code, f"{words}: exit code {got} and not {code}: {bench.log('move')[-2000:]}"
+
+
+def case_push(bench, url):
+    lines = [json.dumps({"id": i, "text": f"text {i}"}) for i in range(N)]
+    packed = Path(bench.folder) / "corpus.jsonl.gz"
+    packed.write_bytes(gzip.compress("\n".join(lines).encode()))
+    early = start(bench, "push", str(packed), "--to", url, "--stream", "pushed")
+    time.sleep(0.3)
+    bench.start_server()
+    assert early.wait(timeout=60) == 0, bench.log("move")
+    entries = bench.client.xrange("pushed")
+    assert [fields[b"body"].decode() for _, fields in entries] == lines
+    assert entries[6][1][b"id"] == b"7", "the number of the line goes along"
+
+    table = Path(bench.folder) / "table.csv"
+    table.write_text('id,body,lang\na,"x, ""y""\nz",en\nb,lost\nc,last,de\n', encoding="utf-8")
+    run(bench, "push", str(table), "--column", "body", "--to", url, "--stream", "rows", code=65)
+    rows = [json.loads(fields[b"body"]) for _, fields in bench.client.xrange("rows")]
+    assert rows == [{"id": "a", "text": 'x, "y"\nz', "lang": "en"},
+                    {"id": "c", "text": "last", "lang": "de"}], rows
+    dead = bench.client.xrange("rows:dlq")
+    assert len(dead) == 1 and dead[0][1][b"_position"].endswith(b"table.csv:4"), dead
+
+    for shard in (1, 2):
+        run(bench, "push", str(packed), "--shard", f"{shard}/2", "--to", url, "--stream", "halves")
+    halves = [fields[b"body"].decode() for _, fields in bench.client.xrange("halves")]
+    assert halves[:N // 2] == lines[0::2] and halves[N // 2:] == lines[1::2]
+
+
+def output(ids, vectors):
+    """A message of the worker, by docs/wire-format.md."""
+    many = len(ids) > 1
+    fields = {"v": 1, "id": "many" if many else ids[0]}
+    if many:
+        fields["ids"] = ids
+    fields.update(model="m", model_fingerprint="0" * 32, prompt="none", dim=DIM, dtype="<f4",
+                  embedding=vectors.astype("<f4").tobytes(), tokens=[1] * len(ids) if many else 1,
+                  truncated=[False] * len(ids) if many else False, source="s 1-0")
+    return msgpack.packb(fields)
+
+
+def case_pull(bench, url):
+    vectors = np.random.default_rng(SEED).standard_normal((N, DIM)).astype("<f4")
+    at, pipe = 0, bench.client.pipeline()
+    random.seed(SEED)
+    while at < N:
+        n = min(random.choice((1, 1, 1, 5)), N - at)
+        pipe.xadd("outputs", {"body": output([f"t{i}" for i in range(at, at + n)],
+                                             vectors[at:at + n])})
+        at += n
+    pipe.xadd("outputs", {"body": b"no output"})
+    pipe.execute()
+
+    words = ("pull", "--from", url, "--stream", "outputs", "-o", "pulled.npy", "--idle", "1500ms",
+             "--redis-claim-idle", "1s")
+    for kills in range(100):
+        pull = start(bench, *words)
+        try:
+            code = pull.wait(timeout=random.uniform(0.01, 0.1) if kills < 8 else 60)
+            break
+        except subprocess.TimeoutExpired:
+            pull.kill()
+            pull.wait()
+    assert code == 65, f"seed {SEED}: exit code {code}: {bench.log('move')[-2000:]}"
+    print(f"seed {SEED}: {kills} kills")
+    pulled = np.load(Path(bench.folder) / "pulled.npy")
+    ids = [json.loads(line) for line in
+           (Path(bench.folder) / "pulled.npy.ids.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(ids) == len(pulled) and set(ids) == {f"t{i}" for i in range(N)}
+    assert np.array_equal(pulled, vectors[[int(i[1:]) for i in ids]])
+    wait_for("nothing pending",
+             lambda: bench.client.xpending("outputs", "embedmill-pull")["pending"] == 0)
+
+    run(bench, "pull", "--from", url, "--stream", "outputs", "--redis-group", "again", "-o",
+        "pulled.jsonl", "--idle", "500ms", code=65)
+    found = {}
+    for line in (Path(bench.folder) / "pulled.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        many = "ids" in record
+        found.update(zip(record["ids"] if many else [record["id"]],
+                         record["embedding"] if many else [record["embedding"]]))
+    assert np.array_equal(np.array([found[f"t{i}"] for i in range(N)], "<f4"), vectors)
+    errors = (Path(bench.folder) / "pulled.jsonl.errors.jsonl").read_text(encoding="utf-8")
+    assert json.loads(errors)["code"] == "no_output" and json.loads(errors)["value"] == "no output"
+
+    run(bench, "pull", "--from", url, "--stream", "outputs", "--redis-group", "third", "-o",
+        "pulled.msgpack", "--total", "10")
+    with open(Path(bench.folder) / "pulled.msgpack", "rb") as f:
+        assert sum(1 for _ in msgpack.Unpacker(f)) == 10
+
+
+def main():
+    with Bench(sys.argv[1]) as bench:
+        url = f"redis://127.0.0.1:{bench.port}/0"
+        case_push(bench, url)
+        case_pull(bench, url)
+        run(bench, "push", "x", "--to", "amqp://nowhere", code=64)
+        run(bench, "pull", "-o", "x", code=64)
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()

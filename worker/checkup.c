@@ -1,0 +1,227 @@
+/*
+ * checkup.c: see checkup.h. Nothing here opens a socket.
+ *
+ * Why:     what `run` would only find when it is too late (a prompt that is none, more threads than
+ *          CPUs, too little memory) is found before a deployment.
+ */
+#include "worker/checkup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "connectors/connector.h"
+#include "worker/address.h"
+#include "worker/command.h"
+#include "worker/config_flags.h"
+#include "worker/config_print.h"
+#include "worker/cpus.h"
+#include "worker/memory.h"
+#include "worker/prompt.h"
+
+extern char **environ;
+
+/* Beside the mapped model: measured with full batches of long texts, rounded up. */
+#define BASE_BYTES   (32 << 20)
+#define THREAD_BYTES (48 << 20)
+#define LEAST_FILES  64
+
+static void check_values(struct findings *findings, const struct settings *settings)
+{
+    char host[256], port[16], err[400];
+    const char *prompt = settings_text(settings, "prompt");
+    const char *listen = settings_text(settings, "metrics.listen");
+    findings_area(findings, "config", COMMAND_CONFIG);
+    if (!prompt_find((struct bytes){prompt, strlen(prompt)}))
+        findings_add(findings, FINDING_BAD, "prompt", "no prompt is named '%s'; known are %s",
+                     prompt, prompt_names());
+    if (listen && listen[0] &&
+        address_split(listen, host, sizeof host, port, sizeof port, err, sizeof err) != 0)
+        findings_add(findings, FINDING_BAD, "metrics.listen", "%s", err);
+    else if (!listen || !listen[0])
+        findings_add(findings, FINDING_WARN, "metrics.listen",
+                     "not set: nobody can see how this worker does; give it 127.0.0.1:9464");
+}
+
+static void check_connector(struct findings *findings, const struct settings *settings,
+                            const char *side)
+{
+    char err[400], area[64];
+    const char *name = settings_text(settings, side);
+    snprintf(area, sizeof area, "%s", side);
+    if (!name) {
+        findings_add(findings, FINDING_BAD, area, "expected a --%s", side);
+        return;
+    }
+    const struct connector_check *check = check_find(name);
+    if (!check || !check->settings)
+        findings_add(findings, FINDING_OK, area, "%s", name);
+    else if (check->settings(settings, err, sizeof err) != 0)
+        findings_add(findings, FINDING_BAD, area, "%s", err);
+    else
+        findings_add(findings, FINDING_OK, area, "%s, its options are good", name);
+}
+
+static struct model *check_model(struct findings *findings, const struct settings *settings)
+{
+    const char *path = settings_text(settings, "model");
+    const char *kernels = settings_text(settings, "kernels");
+    char err[600];
+    struct model *model;
+    findings_area(findings, "model", COMMAND_NO_MODEL);
+    if (!path) {
+        findings_add(findings, FINDING_BAD, "file",
+                     "none: name it with --model, or set HOME so that the default is found");
+        return NULL;
+    }
+    int rc =
+        model_open(&model, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, sizeof err);
+    if (rc == -ENOTSUP)
+        findings_area(findings, "machine", COMMAND_CONFIG);
+    if (rc != 0) {
+        findings_add(findings, FINDING_BAD, rc == -ENOTSUP ? "kernels" : "file", "%s%s", err,
+                     rc == -ENOENT ? "; fetch it with scripts/get-model" : "");
+        return NULL;
+    }
+    const struct model_info *info = model_info(model);
+    findings_add(findings, FINDING_OK, "file", "%s: %s, fingerprint %s", path, info->name,
+                 info->fingerprint);
+    if (!info->has_dense)
+        findings_add(findings, FINDING_WARN, "dense layers",
+                     "the file lacks them: embeddings differ from those of sentence-transformers; "
+                     "get a newer file");
+    return model;
+}
+
+static void check_threads(struct findings *findings, const struct settings *settings,
+                          const struct model *model)
+{
+    size_t usable = cpus_usable(""), n_threads = (size_t)settings_number(settings, "threads");
+    findings_area(findings, "machine", COMMAND_INTERNAL);
+    if (n_threads > usable)
+        findings_add(findings, FINDING_WARN, "threads",
+                     "%zu, but this process may use %zu CPUs: they will stand still by turns, and "
+                     "the loop with them; leave `threads` out",
+                     n_threads, usable);
+    else
+        findings_add(findings, FINDING_OK, "threads", "%zu of %zu CPUs this process may use",
+                     n_threads ? n_threads : usable, usable);
+    if (!model)
+        return;
+    const char *kernels = model_info(model)->kernels;
+    if (strcmp(kernels, "generic") == 0)
+        findings_add(findings, FINDING_WARN, "kernels", "generic: right but slow; %s",
+                     strcmp(settings_text(settings, "kernels"), "generic") == 0
+                         ? "that is asked for; `auto` takes the best"
+                         : "this CPU has none of the instruction sets there are kernels for");
+    else
+        findings_add(findings, FINDING_OK, "kernels", "%s", kernels);
+}
+
+static uint64_t memory_needed(const struct settings *settings, uint64_t model_bytes)
+{
+    uint64_t n_threads = (uint64_t)settings_number(settings, "threads");
+    uint64_t n_batches = (uint64_t)settings_number(settings, "batches");
+    uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * 768 * 4;
+    n_threads = n_threads ? n_threads : cpus_usable("");
+    n_batches = n_batches ? n_batches : n_threads + 2;
+    /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */
+    uint64_t batch = 2 * (uint64_t)settings_number(settings, "batch_bytes") + 3 * vectors;
+    return model_bytes + BASE_BYTES + n_threads * THREAD_BYTES + n_batches * batch;
+}
+
+static void check_memory(struct findings *findings, const struct settings *settings)
+{
+    const char *path = settings_text(settings, "model");
+    struct stat file = {0};
+    if (!path || stat(path, &file) != 0)
+        return;
+    uint64_t need = memory_needed(settings, (uint64_t)file.st_size) >> 20;
+    uint64_t limit = memory_limit(""), total = memory_total(""), available = memory_available("");
+    bool is_cgroup = limit < total;
+    uint64_t most = (is_cgroup ? limit : total) >> 20;
+    if (most && need > most)
+        findings_add(findings, FINDING_BAD, "memory",
+                     "about %llu MiB are needed (model included) and %s gives %llu MiB: raise it, "
+                     "or lower threads, batches or batch_texts",
+                     (unsigned long long)need, is_cgroup ? "the cgroup" : "the machine",
+                     (unsigned long long)most);
+    else if (available && need > available >> 20)
+        findings_add(findings, FINDING_WARN, "memory",
+                     "about %llu MiB are needed and %llu MiB are free now: the model will be read "
+                     "from disk again and again",
+                     (unsigned long long)need, (unsigned long long)available >> 20);
+    else
+        findings_add(findings, FINDING_OK, "memory", "about %llu MiB needed, %llu MiB there",
+                     (unsigned long long)need, (unsigned long long)most);
+}
+
+static void check_files(struct findings *findings)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    findings_add(findings, limit.rlim_cur < LEAST_FILES ? FINDING_BAD : FINDING_OK, "open files",
+                 "at most %llu%s", (unsigned long long)limit.rlim_cur,
+                 limit.rlim_cur < LEAST_FILES ? ": too few; raise it (ulimit -n, LimitNOFILE=)"
+                                              : "");
+}
+
+static int look(const struct checkup *checkup, const struct options *options, bool json)
+{
+    const struct settings *settings = options_settings(options);
+    struct findings findings;
+    findings_begin(&findings, stdout, json);
+    check_values(&findings, settings);
+    check_connector(&findings, settings, "source");
+    check_connector(&findings, settings, "sink");
+    struct model *model = check_model(&findings, settings);
+    check_threads(&findings, settings, model);
+    check_memory(&findings, settings);
+    check_files(&findings);
+    if (checkup->more)
+        checkup->more(&findings, settings, model);
+    model_close(model);
+    return findings_end(&findings);
+}
+
+/* Takes --json out of the arguments, which are otherwise those of `run`. */
+static bool take_json(int *argc, char **argv)
+{
+    bool found = false;
+    int n = 0;
+    for (int i = 0; i < *argc; i++)
+        if (strcmp(argv[i], "--json") == 0)
+            found = true;
+        else
+            argv[n++] = argv[i];
+    *argc = n;
+    return found;
+}
+
+int checkup_run(const struct checkup *checkup, int argc, char **argv)
+{
+    struct options *options;
+    struct flags flags;
+    char err[1200];
+    bool json = take_json(&argc, argv);
+    if (options_open(&options, NULL, NULL, environ) != 0) {
+        fprintf(stderr, "embedmill %s: out of memory\n", checkup->command);
+        return COMMAND_INTERNAL;
+    }
+    int rc = config_read(options, argc, argv, environ, &flags, err, sizeof err);
+    int code = COMMAND_OK;
+    if (rc != 0) {
+        fprintf(stderr, "embedmill %s: %s\n", checkup->command, err);
+        code = rc == -EINVAL ? COMMAND_USAGE : rc == -EBADMSG ? COMMAND_CONFIG : COMMAND_INTERNAL;
+    } else if (flags.help) {
+        fputs(checkup->usage, stdout);
+        config_print_help(options, NULL, stdout);
+    } else {
+        code = look(checkup, options, json);
+    }
+    options_close(options);
+    return code;
+}

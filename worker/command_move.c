@@ -1,0 +1,484 @@
+/*
+ * command_move.c: `embedmill push` and `pull`: a corpus into a queue, outputs out of one.
+ *
+ * Owns:    what a URL says of a connector, the form that a gathered output gets in a file, the end.
+ * Refuses: inference: no model is opened.
+ * Why:     so that a corpus can be spread over workers and gathered again, with the promises of the
+ *          connectors: what is killed loses nothing, a full queue holds the reader back.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "worker/codec.h"
+#include "worker/command.h"
+#include "worker/command_words.h"
+#include "worker/config_flags.h"
+#include "worker/config_print.h"
+#include "worker/log.h"
+#include "worker/options.h"
+#include "worker/progress.h"
+#include "worker/pump.h"
+
+extern char **environ;
+
+static const char push_usage[] =
+    "Usage: embedmill push CORPUS --to URL [OPTION...]\n"
+    "\n"
+    "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read:\n"
+    "redis://HOST:PORT/DB with --stream NAME, or kafka://HOST:PORT/TOPIC. What the queue has no\n"
+    "room for is not read. Pushed again it is there twice: ids make that harmless further on.\n"
+    "\n"
+    "  --to URL                        The queue.\n"
+    "  --stream NAME                   The same as --redis-stream.\n"
+    "  --shard I/N, --column NAME      The same as --file-shard and --file-column.\n"
+    "  -h, --help                      Print this and exit.\n"
+    "\n"
+    "Exit codes: 0 all pushed; 64 wrong usage; 65 some records could not be read and went to the\n"
+    "dead letters; 69 the queue refuses for good; 70 internal; 74 reading failed; 78 wrong\n"
+    "configuration; 130, 143 told to stop.\n"
+    "\n";
+
+static const char pull_usage[] =
+    "Usage: embedmill pull --from URL -o OUT [OPTION...]\n"
+    "\n"
+    "Gather the outputs of workers into a file: redis://HOST:PORT/DB with --stream NAME (default\n"
+    "texts:embeddings), or kafka://HOST:PORT/TOPIC. OUT is made by its name: .npy (of the --dtype\n"
+    "that the workers have), .jsonl, or msgpack. It ends when nothing has come for --idle, or "
+    "with\n"
+    "--total. An output is acked when it is on the disk, for the group embedmill-pull.\n"
+    "\n"
+    "  --from URL                      The queue.\n"
+    "  --stream NAME                   The same as --redis-stream.\n"
+    "  -o, --output OUT                The same as --file-output.\n"
+    "  --idle TIME                     The same as --pull-idle.\n"
+    "  -h, --help                      Print this and exit.\n"
+    "\n"
+    "Exit codes: 0 gathered; 64 wrong usage; 65 some were no such outputs, see OUT.errors.jsonl;\n"
+    "69 the queue refuses for good; 70 internal; 74 writing failed; 78 wrong configuration; 130,\n"
+    "143 told to stop.\n"
+    "\n";
+
+static const struct option pull_options[] = {
+    {"pull.idle", OPTION_DURATION, "10s", NULL, 0, 24 * 3600 * 1000, "TIME",
+     "End when nothing has come for so long; 0: go on until told to stop."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+enum form { FORM_NPY, FORM_JSONL, FORM_MSGPACK };
+
+struct mover {
+    bool is_push;
+    void (*leave)(int code);
+    const struct settings *settings;
+    uv_loop_t loop;
+    uv_signal_t terminate, interrupt;
+    struct pump *pump;
+    struct progress *progress;
+    struct progress_input input;
+    enum form form;
+    const char *dtype; /* its name on the wire */
+    enum pipeline_end how;
+    int signal;
+};
+
+static int fail(const struct mover *mover, int code, const char *why)
+{
+    fprintf(stderr, "embedmill %s: %s\n", mover->is_push ? "push" : "pull", why);
+    return code;
+}
+
+/* Pulled outputs, each in the form of the file. */
+
+static int bury(struct record *record, struct arena *arena, const char *code, const char *reason)
+{
+    record->dead_code = code;
+    record->dead_reason = arena_copy(arena, reason, strlen(reason) + 1);
+    return record->dead_reason ? 0 : -ENOMEM;
+}
+
+static int shape_rows(const struct codec_output *output, struct record *record, struct arena *arena)
+{
+    size_t row = codec_dtype_bytes(output->dtype, output->dim);
+    struct part *parts = arena_alloc(arena, output->n * sizeof *parts);
+    const char *at = output->ids;
+    if (!parts)
+        return -ENOMEM;
+    for (size_t i = 0; i < output->n; i++) {
+        char number[32];
+        struct bytes id = codec_output_id(output, &at, number);
+        char *kept = arena_copy(arena, id.ptr, id.len);
+        if (!kept)
+            return -ENOMEM;
+        parts[i] = (struct part){.id = {kept, id.len}, .vector = {output->vectors + i * row, row}};
+    }
+    record->parts = parts;
+    record->n_parts = output->n;
+    return 0;
+}
+
+static int shape_json(const struct codec_output *output, struct record *record, struct arena *arena)
+{
+    struct buffer json = {0};
+    int rc = codec_output_json(output, &json);
+    char *kept = rc == 0 ? arena_copy(arena, json.ptr, json.len) : NULL;
+    struct part *part = arena_alloc(arena, sizeof *part);
+    if (kept && part) {
+        *part = (struct part){.id = record->parts[0].id, .value = {kept, json.len}};
+        record->parts = part;
+    }
+    buffer_close(&json);
+    return kept && part ? 0 : -ENOMEM;
+}
+
+static int shape(void *ctx, const struct message *message, struct record *record,
+                 struct arena *arena)
+{
+    const struct mover *mover = ctx;
+    struct codec_output output;
+    struct refusal why;
+    bool is_json = message->value.ptr[0] == '{';
+    if (is_json && mover->form == FORM_JSONL)
+        return 0;
+    if (codec_output_read(message->value, &output, &why) != 0)
+        return bury(record, arena, why.code,
+                    is_json ? "the output is JSON, which is gathered in a .jsonl only"
+                            : why.reason);
+    if (mover->form == FORM_MSGPACK)
+        return 0;
+    if (mover->form == FORM_JSONL)
+        return shape_json(&output, record, arena);
+    if (strcmp(codec_dtype_name(output.dtype), mover->dtype) != 0)
+        return bury(record, arena, "wrong_dtype",
+                    "its numbers are of another type than the option dtype says");
+    return shape_rows(&output, record, arena);
+}
+
+/* Events. */
+
+static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
+{
+    (void)ctx;
+    log_event(state == LINK_UP ? LOG_INFO : LOG_WARN,
+              strcmp(side, "input") == 0 ? (state == LINK_UP ? "source is up" : "source waits")
+                                         : (state == LINK_UP ? "sink is up" : "sink waits"),
+              LOG_TEXT("why", why ? why : ""));
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct mover *mover = ctx;
+    if (strcmp(what, "input_bytes") == 0)
+        mover->input.done += n;
+    else if (strcmp(what, "input_bytes_total") == 0)
+        mover->input.total += n;
+}
+
+static void close_signals(struct mover *mover)
+{
+    uv_close((uv_handle_t *)&mover->terminate, NULL);
+    uv_close((uv_handle_t *)&mover->interrupt, NULL);
+}
+
+static void on_ended(void *ctx, enum pipeline_end how)
+{
+    struct mover *mover = ctx;
+    mover->how = how;
+    progress_log(mover->progress, "stopped");
+    progress_close(mover->progress);
+    close_signals(mover);
+}
+
+static void on_stop(uv_signal_t *handle, int number)
+{
+    struct mover *mover = handle->data;
+    if (mover->signal != 0) {
+        log_close();
+        mover->leave(128 + number);
+    }
+    mover->signal = number;
+    log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
+              LOG_TEXT("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+    pump_drain(mover->pump);
+}
+
+static void open_signals(struct mover *mover)
+{
+    uv_signal_t *handles[] = {&mover->terminate, &mover->interrupt};
+    for (size_t i = 0; i < 2; i++) {
+        uv_signal_init(&mover->loop, handles[i]);
+        handles[i]->data = mover;
+        uv_signal_start(handles[i], on_stop, i ? SIGINT : SIGTERM);
+        uv_unref((uv_handle_t *)handles[i]);
+    }
+}
+
+/* The command. */
+
+/* Of runs before this one that wrote the same file. */
+static bool has_old_errors(const struct mover *mover)
+{
+    char errors[4200];
+    struct stat about;
+    if (mover->is_push)
+        return false;
+    snprintf(errors, sizeof errors, "%s.errors.jsonl",
+             settings_text(mover->settings, "file.output"));
+    return stat(errors, &about) == 0 && about.st_size > 0;
+}
+
+static int tell_end(const struct mover *mover)
+{
+    if (mover->how == PIPELINE_FAILED) {
+        const char *why = pump_failure(mover->pump);
+        bool is_file = strncmp(why, mover->is_push ? "the input" : "the output", 9) == 0;
+        log_event(LOG_ERROR, "failed", LOG_TEXT("error", why));
+        return is_file ? COMMAND_IO : COMMAND_UNAVAILABLE;
+    }
+    if (mover->how == PIPELINE_DEADLINE)
+        return COMMAND_DEADLINE;
+    if (mover->signal != 0)
+        return 128 + mover->signal;
+    bool has_errors = pump_stats(mover->pump)->dead_letters > 0 || has_old_errors(mover);
+    return has_errors ? COMMAND_DATA : COMMAND_OK;
+}
+
+static void open_progress(struct mover *mover)
+{
+    const char *when = settings_text(mover->settings, "progress");
+    struct progress_options options = {
+        .status_line = strcmp(when, "off") != 0 && log_is_terminal(),
+        .interval_ms = (uint64_t)settings_number(mover->settings, "progress_interval"),
+        .total_texts = (uint64_t)settings_number(mover->settings, "total"),
+        .input = &mover->input,
+    };
+    options.log_lines = !options.status_line && strcmp(when, "off") != 0;
+    if (progress_open(&mover->progress, &mover->loop, pump_stats(mover->pump), &options) != 0) {
+        log_event(LOG_ERROR, "out of memory");
+        mover->leave(COMMAND_INTERNAL);
+    }
+}
+
+static int run(struct mover *mover)
+{
+    const struct settings *settings = mover->settings;
+    struct pump_options options = {
+        .max_messages = 1024,
+        .max_bytes = 16 << 20,
+        .total = mover->is_push ? 0 : (uint64_t)settings_number(settings, "total"),
+        .idle_ms = mover->is_push ? 0 : (uint64_t)settings_number(settings, "pull.idle"),
+        .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
+        .shape = mover->is_push ? NULL : shape,
+        .shape_ctx = mover,
+        .on_link = on_link,
+        .on_count = on_count,
+    };
+    char err[600] = "";
+    if (uv_loop_init(&mover->loop) != 0)
+        return fail(mover, COMMAND_INTERNAL, "cannot open an event loop");
+    open_signals(mover);
+    int rc = pump_open(&mover->pump, &mover->loop, source_find(settings_text(settings, "source")),
+                       sink_find(settings_text(settings, "sink")), settings, &options, on_ended,
+                       mover, err, sizeof err);
+    int code = COMMAND_OK;
+    if (rc == 0) {
+        open_progress(mover);
+    } else {
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+        code = rc == -ENOMEM ? COMMAND_INTERNAL : rc == -EINVAL ? COMMAND_CONFIG : COMMAND_IO;
+        close_signals(mover);
+    }
+    uv_run(&mover->loop, UV_RUN_DEFAULT);
+    if (rc == 0)
+        code = tell_end(mover);
+    pump_close(mover->pump);
+    uv_loop_close(&mover->loop);
+    return code;
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), len = strlen(end);
+    return n >= len && strcmp(name + n - len, end) == 0;
+}
+
+static int run_configured(struct mover *mover)
+{
+    static const char *const dtypes[] = {"f4", "f2", "i1", "b1"};
+    const char *output = settings_text(mover->settings, "file.output");
+    const char *dtype = settings_text(mover->settings, "dtype");
+    mover->form = output && ends_with(output, ".npy")     ? FORM_NPY
+                  : output && ends_with(output, ".jsonl") ? FORM_JSONL
+                                                          : FORM_MSGPACK;
+    for (size_t i = 0; i < 4; i++)
+        if (strcmp(dtype, dtypes[i]) == 0)
+            mover->dtype = codec_dtype_name((enum output_dtype)i);
+    signal(SIGPIPE, SIG_IGN);
+    log_open(LOG_INFO, LOG_AUTO, STDERR_FILENO);
+    int code = run(mover);
+    log_close();
+    return code;
+}
+
+/* What an option is unless somebody set it. */
+static int set_default(struct options *options, const char *name, const char *value, char *err,
+                       size_t err_size)
+{
+    if (!settings_find(options_settings(options), name) ||
+        options_origin(options, name) != ORIGIN_DEFAULT)
+        return 0;
+    return options_set(options, name, value, ORIGIN_DEFAULT, "default", err, err_size);
+}
+
+/* For the sink, redis.stream is an input that it must not write to, and there is none. */
+static int set_redis_output(struct options *options, char *err, size_t err_size)
+{
+    char stream[512], dead[520];
+    if (!settings_find(options_settings(options), "redis.stream"))
+        return 0;
+    snprintf(stream, sizeof stream, "%s", settings_text(options_settings(options), "redis.stream"));
+    snprintf(dead, sizeof dead, "%s:dlq", stream);
+    int rc = set_default(options, "redis.output_stream", stream, err, err_size);
+    if (rc == 0)
+        rc = set_default(options, "redis.dead_letters", dead, err, err_size);
+    return rc ? rc
+              : options_set(options, "redis.stream", "none", ORIGIN_FLAG, "push", err, err_size);
+}
+
+/* Where a push goes to is what the workers read; who pulls is a group of its own. */
+static int set_defaults(const struct mover *mover, struct options *options, char *err,
+                        size_t err_size)
+{
+    if (mover->is_push)
+        return set_redis_output(options, err, err_size);
+    int rc = set_default(options, "redis.stream", "texts:embeddings", err, err_size);
+    if (rc == 0)
+        rc = set_default(options, "redis.group", "embedmill-pull", err, err_size);
+    return rc ? rc : set_default(options, "kafka.group", "embedmill-pull", err, err_size);
+}
+
+static int run_words(struct mover *mover, const struct words *words)
+{
+    struct options *options;
+    struct flags flags;
+    char err[1200];
+    const struct option *tables[32] = {pull_options};
+    size_t n = 1;
+    for (size_t i = 0; all_sources[i] && n < 31; i++)
+        if (all_sources[i]->options)
+            tables[n++] = all_sources[i]->options;
+    for (size_t i = 0; all_sinks[i] && n < 31; i++)
+        if (all_sinks[i]->options)
+            tables[n++] = all_sinks[i]->options;
+    if (options_open(&options, tables, NULL, environ) != 0)
+        return fail(mover, COMMAND_INTERNAL, "out of memory");
+    int rc = config_read(options, words->argc, words->argv, environ, &flags, err, sizeof err), code;
+    if (rc == 0)
+        rc = set_defaults(mover, options, err, sizeof err);
+    mover->settings = options_settings(options);
+    if (rc != 0) {
+        code = fail(mover,
+                    rc == -EINVAL    ? COMMAND_USAGE
+                    : rc == -EBADMSG ? COMMAND_CONFIG
+                                     : COMMAND_INTERNAL,
+                    err);
+    } else if (flags.help) {
+        fputs(mover->is_push ? push_usage : pull_usage, stdout);
+        config_print_help(options, NULL, stdout);
+        code = COMMAND_OK;
+    } else {
+        code = run_configured(mover);
+    }
+    options_close(options);
+    return code;
+}
+
+enum { N_FIXED = 6, FIXED_ROOM = 600 };
+
+/* A URL as the flags of its connector. 0, or a sentence in err. */
+static int read_url(bool is_push, const char *url, char fixed[N_FIXED][FIXED_ROOM], char *err,
+                    size_t err_size)
+{
+    const char *end = is_push ? "sink" : "source";
+    snprintf(fixed[0], FIXED_ROOM, is_push ? "--source=file" : "--sink=file");
+    if (url && (strncmp(url, "redis://", 8) == 0 || strncmp(url, "unix://", 7) == 0)) {
+        snprintf(fixed[1], FIXED_ROOM, "--%s=redis", end);
+        if ((size_t)snprintf(fixed[2], FIXED_ROOM, "--redis-url=%s", url) < FIXED_ROOM)
+            return 0;
+    } else if (url && strncmp(url, "kafka://", 8) == 0 && sink_find("kafka")) {
+        const char *slash = strchr(url + 8, '/');
+        if (slash && slash[1] && strlen(url) < FIXED_ROOM - 50) {
+            snprintf(fixed[1], FIXED_ROOM, "--%s=kafka", end);
+            snprintf(fixed[2], FIXED_ROOM, "--kafka-brokers=%.*s", (int)(slash - url - 8), url + 8);
+            snprintf(fixed[3], FIXED_ROOM, "--kafka-%s=%s", is_push ? "output-topic" : "topic",
+                     slash + 1);
+            return 0;
+        }
+    }
+    snprintf(err, err_size, "--%s %s: expected redis://HOST:PORT/DB%s", is_push ? "to" : "from",
+             url ? url : "", sink_find("kafka") ? " or kafka://HOST:PORT/TOPIC" : "");
+    return -EINVAL;
+}
+
+/* Take --to or --from and its value out of the words. */
+static const char *take_url(bool is_push, int *argc, char **argv)
+{
+    const char *flag = is_push ? "--to" : "--from", *url = NULL;
+    size_t len = strlen(flag);
+    int n = 0;
+    for (int i = 0; i < *argc; i++) {
+        if (strncmp(argv[i], flag, len) == 0 && argv[i][len] == '=')
+            url = argv[i] + len + 1;
+        else if (strcmp(argv[i], flag) == 0)
+            url = i + 1 < *argc ? argv[++i] : NULL;
+        else
+            argv[n++] = argv[i];
+    }
+    *argc = n;
+    return url;
+}
+
+static int move(struct mover *mover, int argc, char **argv)
+{
+    static const struct word_alias aliases[] = {{"-o", "--file-output"},
+                                                {"--output", "--file-output"},
+                                                {"--shard", "--file-shard"},
+                                                {"--column", "--file-column"},
+                                                {"--stream", "--redis-stream"},
+                                                {"--idle", "--pull-idle"},
+                                                {NULL, NULL}};
+    static const char *const alone[] = {NULL};
+    const char *const places[] = {mover->is_push ? "--file-path" : NULL, NULL};
+    char fixed[N_FIXED][FIXED_ROOM] = {{0}}, err[800];
+    const char *list[N_FIXED + 1] = {NULL};
+    bool help = false;
+    for (int i = 0; i < argc; i++)
+        help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+    const char *url = take_url(mover->is_push, &argc, argv);
+    if (!help && read_url(mover->is_push, url, fixed, err, sizeof err) != 0)
+        return fail(mover, COMMAND_USAGE, err);
+    for (size_t i = 0; i < N_FIXED && fixed[i][0]; i++)
+        list[i] = fixed[i];
+    struct words words;
+    if (words_open(&words, argc, argv, list, aliases, places, alone) != 0)
+        return fail(mover, COMMAND_INTERNAL, "out of memory");
+    int code = run_words(mover, &words);
+    words_close(&words);
+    return code;
+}
+
+int command_push(int argc, char **argv, void (*leave)(int code))
+{
+    struct mover mover = {.is_push = true, .leave = leave};
+    return move(&mover, argc, argv);
+}
+
+int command_pull(int argc, char **argv, void (*leave)(int code))
+{
+    struct mover mover = {.leave = leave};
+    return move(&mover, argc, argv);
+}

@@ -1,0 +1,290 @@
+/*
+ * command_search.c: `embedmill search OUT [QUERY]`: the nearest texts of an index, exactly.
+ *
+ * Owns:    the options search.*, prompts around queries, what is printed.
+ * Refuses: an index of another model, whose vectors mean something else.
+ * Why:     to look at what was made; a service would keep the model and the vectors open.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "connectors/file_json.h"
+#include "worker/command.h"
+#include "worker/command_words.h"
+#include "worker/config_flags.h"
+#include "worker/config_print.h"
+#include "worker/cpus.h"
+#include "worker/index_card.h"
+#include "worker/log.h"
+#include "worker/options.h"
+#include "worker/prompt.h"
+#include "worker/search.h"
+
+extern char **environ;
+
+static const char usage[] =
+    "Usage: embedmill search OUT [QUERY] [OPTION...]\n"
+    "\n"
+    "Find the records of OUT, an .npy or a .jsonl of `embedmill index`, that are nearest to QUERY\n"
+    "by cosine, and print score and id of each. Without QUERY every line of standard input is "
+    "one,\n"
+    "and an object of JSON is printed for each: {\"query\": ..., \"hits\": [{\"id\": ..., "
+    "\"score\":\n"
+    "...}, ...]}. Every vector is compared. An .npy is read in place, a .jsonl takes seconds.\n"
+    "\n"
+    "  --top N                         The same as --search-top.\n"
+    "  --config FILE                   YAML file with any of the options, shared with `run`.\n"
+    "  -h, --help                      Print this and exit.\n"
+    "\n"
+    "Exit codes: 0; 64 wrong usage; 65 no index, or a damaged one; 66 no usable model, or not the\n"
+    "one of the index; 70 internal; 74 standard input or output failed; 78 wrong configuration.\n"
+    "\n";
+
+static const struct option search_options[] = {
+    {"search.index", OPTION_TEXT, NULL, NULL, 0, 0, "OUT", "What `embedmill index` has written."},
+    {"search.query", OPTION_TEXT, NULL, NULL, 0, 0, "TEXT",
+     "What to look for; none: the lines of standard input."},
+    {"search.top", OPTION_COUNT, "10", NULL, 1, 1000, "N", "So many of the nearest are printed."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+static bool is_wanted(const char *name)
+{
+    static const char *const wanted[] = {"model",     "prompt",       "threads",      "kernels",
+                                         "log_level", "search.index", "search.query", "search.top"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        if (strcmp(name, wanted[i]) == 0)
+            return true;
+    return false;
+}
+
+struct command {
+    const struct settings *settings;
+    const struct prompt *prompt;
+    struct model *model;
+    struct vectors *vectors;
+    struct search *search;
+    uint64_t n_queries;
+};
+
+static int fail(int code, const char *why)
+{
+    fprintf(stderr, "embedmill search: %s\n", why);
+    return code;
+}
+
+static int open_vectors(struct command *command, const char *path)
+{
+    struct index_card card = {.len = 0};
+    char err[600], dtype[16] = "", fingerprint[64] = "";
+    const struct model_info *info = model_info(command->model);
+    if (index_card_read(&card, path, err, sizeof err) == 0) {
+        index_card_get(&card, "dtype", dtype, sizeof dtype);
+        index_card_get(&card, "model_fingerprint", fingerprint, sizeof fingerprint);
+    }
+    if (fingerprint[0] && strcmp(fingerprint, info->fingerprint) != 0)
+        return fail(COMMAND_NO_MODEL, "the index was made with another model; name it by --model");
+    if (vectors_open(&command->vectors, path, strcmp(dtype, "b1") == 0, err, sizeof err) != 0)
+        return fail(COMMAND_DATA, err);
+    size_t dim = vectors_dim(command->vectors);
+    if (vectors_count(command->vectors) == 0)
+        return fail(COMMAND_DATA, "the index is empty");
+    if (dim > info->dim)
+        return fail(COMMAND_DATA, "the vectors have more values than the model gives");
+    return COMMAND_OK;
+}
+
+static int open_all(struct command *command)
+{
+    const struct settings *settings = command->settings;
+    const char *path = settings_text(settings, "search.index");
+    const char *name = settings_text(settings, "prompt");
+    const char *model = settings_text(settings, "model");
+    const char *kernels = settings_text(settings, "kernels");
+    char err[600];
+    if (!path)
+        return fail(COMMAND_USAGE, "expected an index: embedmill search OUT \"query\"");
+    command->prompt = prompt_find((struct bytes){name, strlen(name)});
+    if (!command->prompt) {
+        snprintf(err, sizeof err, "no prompt is named '%.60s'; known are %s", name, prompt_names());
+        return fail(COMMAND_CONFIG, err);
+    }
+    if (!model)
+        return fail(COMMAND_NO_MODEL, "no model: name its file with --model or EMBEDMILL_MODEL");
+    if (model_open(&command->model, model, strcmp(kernels, "auto") == 0 ? NULL : kernels, err,
+                   sizeof err) != 0)
+        return fail(COMMAND_NO_MODEL, err);
+    int code = open_vectors(command, path);
+    size_t n_threads = (size_t)settings_number(settings, "threads");
+    if (code == COMMAND_OK &&
+        search_open(&command->search, command->model, command->vectors,
+                    n_threads ? n_threads : cpus_usable(""),
+                    (size_t)settings_number(settings, "search.top"), err, sizeof err) != 0)
+        code = fail(COMMAND_INTERNAL, err);
+    return code;
+}
+
+/* Prompted, in memory of its own. */
+static struct text render(const struct command *command, const char *query, size_t len)
+{
+    struct bytes text = {query, len}, title = {NULL, 0};
+    size_t size = prompt_render(command->prompt, title, text, NULL, 0);
+    char *ptr = malloc(size + 1);
+    if (ptr)
+        prompt_render(command->prompt, title, text, ptr, size);
+    return (struct text){ptr, ptr ? size : 0};
+}
+
+static void print_hits(const struct command *command, const struct search_hit *hits, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct bytes id = vectors_id(command->vectors, hits[i].row);
+        printf("%.4f  %.*s\n", (double)hits[i].score, (int)id.len, id.ptr);
+    }
+}
+
+static int print_json(const struct command *command, const char *query, size_t len,
+                      const struct search_hit *hits, size_t n)
+{
+    struct file_buffer line = {0};
+    int rc = file_json_string(&line, (struct bytes){query, len});
+    if (rc == 0)
+        printf("{\"query\":%.*s,\"hits\":[", (int)line.len, line.ptr);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        struct bytes id = vectors_id(command->vectors, hits[i].row);
+        printf("%s{\"id\":%.*s,\"score\":%.6f}", i ? "," : "", (int)id.len, id.ptr,
+               (double)hits[i].score);
+    }
+    free(line.ptr);
+    puts("]}");
+    return rc;
+}
+
+/* Up to SEARCH_QUERIES lines; their prompted texts are freed here. */
+static int search_lines(struct command *command, char *const *lines, const size_t *lens, size_t n,
+                        bool is_one)
+{
+    struct text texts[SEARCH_QUERIES] = {{NULL, 0}};
+    struct embed_result results[SEARCH_QUERIES];
+    const struct search_hit *hits;
+    size_t n_hits;
+    int code = COMMAND_OK;
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = render(command, lines[i], lens[i]);
+        if (!texts[i].ptr)
+            code = COMMAND_INTERNAL;
+    }
+    if (code == COMMAND_OK)
+        search_run(command->search, texts, n, results, &hits, &n_hits);
+    for (size_t i = 0; i < n; i++) {
+        if (code == COMMAND_OK && results[i].status != 0)
+            code = fail(COMMAND_INTERNAL, "out of memory");
+        if (code == COMMAND_OK && is_one)
+            print_hits(command, hits, n_hits);
+        else if (code == COMMAND_OK &&
+                 print_json(command, lines[i], lens[i], hits + i * n_hits, n_hits) != 0)
+            code = COMMAND_INTERNAL;
+        free((char *)texts[i].ptr);
+    }
+    command->n_queries += n;
+    return code;
+}
+
+/* The lines of standard input, as many at once as there are, for vectors are read once for all. */
+static int search_input(struct command *command)
+{
+    char *lines[SEARCH_QUERIES] = {NULL};
+    size_t lens[SEARCH_QUERIES], rooms[SEARCH_QUERIES] = {0}, n = 0;
+    int code = COMMAND_OK;
+    bool more = true;
+    while (more && code == COMMAND_OK) {
+        ssize_t len = getline(&lines[n], &rooms[n], stdin);
+        more = len >= 0;
+        while (len > 0 && (lines[n][len - 1] == '\n' || lines[n][len - 1] == '\r'))
+            len--;
+        if (len > 0)
+            lens[n++] = (size_t)len;
+        bool full = n == SEARCH_QUERIES || (n > 0 && isatty(STDIN_FILENO));
+        if (n > 0 && (full || !more)) {
+            code = search_lines(command, lines, lens, n, false);
+            fflush(stdout);
+            n = 0;
+        }
+    }
+    if (code == COMMAND_OK && (ferror(stdin) || ferror(stdout)))
+        code = fail(COMMAND_IO, "standard input or output failed");
+    for (size_t i = 0; i < SEARCH_QUERIES; i++)
+        free(lines[i]);
+    return code;
+}
+
+static int run(const struct settings *settings)
+{
+    struct command command = {.settings = settings};
+    int code = open_all(&command);
+    char *query = (char *)settings_text(settings, "search.query");
+    if (code == COMMAND_OK && query) {
+        size_t len = strlen(query);
+        code = search_lines(&command, &query, &len, 1, true);
+    } else if (code == COMMAND_OK) {
+        code = search_input(&command);
+    }
+    if (command.search) {
+        struct search_times times = search_times(command.search);
+        log_event(LOG_INFO, "searched", LOG_INTEGER("queries", command.n_queries),
+                  LOG_INTEGER("vectors", vectors_count(command.vectors)),
+                  LOG_REAL("embed_seconds", (double)times.embed_ns * 1e-9),
+                  LOG_REAL("search_seconds", (double)times.search_ns * 1e-9));
+    }
+    search_close(command.search);
+    vectors_close(command.vectors);
+    model_close(command.model);
+    return code;
+}
+
+static int run_words(const struct words *words)
+{
+    static const struct option *const tables[] = {search_options, NULL};
+    static const struct preset presets[] = {
+        {"prompt", "query"}, {"log_level", "warn"}, {NULL, NULL}};
+    struct options *options;
+    struct flags flags;
+    char err[1200];
+    if (options_open(&options, tables, presets, environ) != 0)
+        return fail(COMMAND_INTERNAL, "out of memory");
+    int rc = config_read(options, words->argc, words->argv, environ, &flags, err, sizeof err), code;
+    if (rc != 0) {
+        code = fail(rc == -EINVAL    ? COMMAND_USAGE
+                    : rc == -EBADMSG ? COMMAND_CONFIG
+                                     : COMMAND_INTERNAL,
+                    err);
+    } else if (flags.help) {
+        fputs(usage, stdout);
+        config_print_help(options, is_wanted, stdout);
+        code = COMMAND_OK;
+    } else {
+        const struct settings *settings = options_settings(options);
+        const char *level = settings_text(settings, "log_level");
+        log_open(level[0] == 'd' || level[0] == 'i' ? LOG_INFO : LOG_WARN, LOG_AUTO, STDERR_FILENO);
+        code = run(settings);
+        log_close();
+    }
+    options_close(options);
+    return code;
+}
+
+int command_search(int argc, char **argv)
+{
+    static const char *const fixed[] = {NULL}, *const alone[] = {NULL};
+    static const struct word_alias aliases[] = {{"--top", "--search-top"}, {NULL, NULL}};
+    static const char *const places[] = {"--search-index", "--search-query", NULL};
+    struct words words;
+    if (words_open(&words, argc, argv, fixed, aliases, places, alone) != 0)
+        return COMMAND_INTERNAL;
+    int code = run_words(&words);
+    words_close(&words);
+    return code;
+}

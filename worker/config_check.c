@@ -1,0 +1,64 @@
+/*
+ * config_check.c: see config_check.h.
+ */
+#include "worker/config_check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/connector.h"
+#include "inference/embed.h"
+#include "worker/prompt.h"
+
+static int check_ends(const struct settings *settings, const char **at_fault, char *why,
+                      size_t size)
+{
+    const char *source_name = settings_text(settings, "source");
+    const char *sink_name = settings_text(settings, "sink");
+    if (!source_name || !sink_name) {
+        *at_fault = source_name ? "sink" : "source";
+        snprintf(why, size, "expected a name; --help lists them");
+        return -EINVAL;
+    }
+    const struct source_ops *source = source_find(source_name);
+    const struct sink_ops *sink = sink_find(sink_name);
+    int rc = source->check ? source->check(settings, at_fault, why, size) : 0;
+    if (rc == 0 && sink->check)
+        rc = sink->check(settings, at_fault, why, size);
+    return rc;
+}
+
+static int check_names(const struct settings *settings, const char **at_fault, char *why,
+                       size_t size)
+{
+    const char *prompt = settings_text(settings, "prompt");
+    const char *kernels = settings_text(settings, "kernels");
+    char known[64];
+    if (!prompt_find((struct bytes){prompt, strlen(prompt)})) {
+        *at_fault = "prompt";
+        snprintf(why, size, "no prompt is named '%.60s'; known are %s", prompt, prompt_names());
+        return -EINVAL;
+    }
+    if (strcmp(kernels, "auto") != 0 && !model_kernels(kernels, known, sizeof known)) {
+        *at_fault = "kernels";
+        snprintf(why, size, "this CPU or this build has no '%s'; expected auto or one of %s",
+                 kernels, known);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int config_check(const struct options *options, const char **at_fault, char *err, size_t err_size)
+{
+    const struct settings *settings = options_settings(options);
+    char why[700] = "";
+    int rc = check_names(settings, at_fault, why, sizeof why);
+    if (rc == 0)
+        rc = check_ends(settings, at_fault, why, sizeof why);
+    if (rc == -EINVAL)
+        options_explain(options, *at_fault, why, err, err_size);
+    else if (rc != 0)
+        snprintf(err, err_size, "out of memory");
+    return rc;
+}

@@ -1,0 +1,21 @@
+/*
+ * config_check.h: what can be said of the options together, before anything is opened.
+ *
+ * Owns:    the prompt's name, the instruction set, and asking the chosen source and sink.
+ * Refuses: files and networks: what they say is found out by opening them.
+ * Threads: the main thread.
+ */
+#ifndef CONFIG_CHECK_H
+#define CONFIG_CHECK_H
+
+#include <stddef.h>
+
+#include "worker/options.h"
+
+/*
+ * 0; -EINVAL: *at_fault is the option to be changed, err says where it was given, what is wrong and
+ * what was expected; -ENOMEM.
+ */
+int config_check(const struct options *options, const char **at_fault, char *err, size_t err_size);
+
+#endif

@@ -1,0 +1,29 @@
+/*
+ * http_get.h: one GET of a worker's endpoint.
+ *
+ * Owns:    the connection and the answer, until done was called.
+ * Refuses: TLS, redirects, chunked answers (HTTP/1.0 is spoken), answers over HTTP_GET_MAX bytes.
+ * Threads: the loop thread.
+ */
+#ifndef HTTP_GET_H
+#define HTTP_GET_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+enum { HTTP_GET_MAX = 4 << 20 };
+
+/* status: of HTTP, or negative errno; body ends with a NUL and is borrowed. */
+typedef void (*http_get_cb)(void *ctx, int status, const char *body);
+
+/* done is called exactly once, from the loop, at the latest after timeout_ms. 0, -ENOMEM, or
+ * -EINVAL for an address that is none: then done is not called. */
+int http_get(uv_loop_t *loop, const char *address, const char *path, uint64_t timeout_ms,
+             http_get_cb done, void *ctx);
+
+/* The address commands ask when none is named: that of EMBEDMILL_METRICS_LISTEN, as seen from this
+ * machine, else 127.0.0.1:9464. */
+void http_get_default_address(char *out, size_t size);
+
+#endif

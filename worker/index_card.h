@@ -1,0 +1,36 @@
+/*
+ * index_card.h: OUT.index, what the vectors of an index were made with.
+ *
+ * Owns:    the form of that file ("name: value" lines), and refusing to go on with anything else.
+ * Refuses: how far the index has come: that is the sink's OUT.state.
+ * Threads: the main thread.
+ * Why:     vectors of two models, prompts or dimensions in one file cannot be told apart and cannot
+ *          be searched together.
+ */
+#ifndef INDEX_CARD_H
+#define INDEX_CARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { CARD_LINES = 16, CARD_BYTES = 4096 };
+
+struct index_card {
+    char text[CARD_BYTES];
+    size_t len;
+};
+
+/* Add a line; a value is cut at its first newline. */
+void index_card_add(struct index_card *card, const char *name, const char *value);
+/* The value of a name into out; false when there is none. */
+bool index_card_get(const struct index_card *card, const char *name, char *out, size_t size);
+
+/* 0; -ENOENT; negative errno and a sentence. output: the name of OUT. */
+int index_card_read(struct index_card *card, const char *output, char *err, size_t err_size);
+/*
+ * Keep the card beside OUT when OUT is new, else compare it with the one there. 0; -EEXIST: another
+ * one, and err says in what; negative errno and a sentence.
+ */
+int index_card_keep(const struct index_card *card, const char *output, char *err, size_t err_size);
+
+#endif
