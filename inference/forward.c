@@ -161,25 +161,26 @@ static size_t chunks_of(size_t n, size_t n_threads)
     return n_chunks;
 }
 
-static size_t token_parts(size_t n)
+static size_t token_parts(const struct work *w)
 {
-    return (n + TOKEN_PART - 1) / TOKEN_PART;
+    return w->alone ? 1 : (w->n + TOKEN_PART - 1) / TOKEN_PART;
 }
 
 static struct span token_span(const struct work *w, size_t part)
 {
-    return span_of(w->n, token_parts(w->n), part);
+    return span_of(w->n, token_parts(w), part);
 }
 
-static size_t row_parts(const struct q8_matrix *w)
+static size_t row_parts(const struct work *w, const struct q8_matrix *matrix)
 {
-    return w->n_out / MATRIX_ROWS;
+    return w->alone ? 1 : matrix->n_out / MATRIX_ROWS;
 }
 
 static void rows_multiply(const struct work *w, float *out, size_t ld,
                           const struct q8_matrix *matrix, size_t part, const struct hands *mine)
 {
-    struct span rows = {part * MATRIX_ROWS, (part + 1) * MATRIX_ROWS};
+    size_t size = matrix->n_out / row_parts(w, matrix);
+    struct span rows = {part * size, (part + 1) * size};
     w->f->model->kernels->matmul(out, ld, w->hands->packed, w->n, matrix, rows, mine->panel);
 }
 
@@ -212,7 +213,7 @@ static void step_qkv(void *arg, size_t part, void *mine)
     const struct work *w = arg;
     const struct forward *f = w->f;
     const struct layer *layer = f->layer;
-    size_t ld = f->model->attention.ld, q = row_parts(&layer->q), k = row_parts(&layer->k);
+    size_t ld = f->model->attention.ld, q = row_parts(w, &layer->q), k = row_parts(w, &layer->k);
     float *qkv = f->qkv + w->t * ld; /* [n][ld] */
     if (part < q)
         rows_multiply(w, qkv, ld, &layer->q, part, mine);
@@ -291,7 +292,7 @@ static void step_gate_up(void *arg, size_t part, void *mine)
     const struct work *w = arg;
     const struct forward *f = w->f;
     const struct layer *layer = f->layer;
-    size_t n_ff = f->model->n_ff, gate = row_parts(&layer->gate);
+    size_t n_ff = f->model->n_ff, gate = row_parts(w, &layer->gate);
     if (part < gate)
         rows_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part, mine);
     else
@@ -396,22 +397,22 @@ static void run(struct work *w, crew_step *step, size_t n_parts)
 static void tokens_project(struct work *w)
 {
     const struct layer *layer = w->f->layer;
-    run(w, step_attn_norm, token_parts(w->n));
-    run(w, step_qkv, row_parts(&layer->q) + row_parts(&layer->k) + row_parts(&layer->v));
-    run(w, step_rope, token_parts(w->n));
+    run(w, step_attn_norm, token_parts(w));
+    run(w, step_qkv, row_parts(w, &layer->q) + row_parts(w, &layer->k) + row_parts(w, &layer->v));
+    run(w, step_rope, token_parts(w));
 }
 
 /* After attention: its output and the feed-forward part, each added to the residual stream. */
 static void tokens_finish(struct work *w)
 {
     const struct layer *layer = w->f->layer;
-    run(w, step_attn_quantize, token_parts(w->n));
-    run(w, step_attn_out, row_parts(&layer->o));
-    run(w, step_attn_add_ffn_norm, token_parts(w->n));
-    run(w, step_gate_up, row_parts(&layer->gate) + row_parts(&layer->up));
-    run(w, step_geglu, token_parts(w->n));
-    run(w, step_down, row_parts(&layer->down));
-    run(w, step_ffn_add, token_parts(w->n));
+    run(w, step_attn_quantize, token_parts(w));
+    run(w, step_attn_out, row_parts(w, &layer->o));
+    run(w, step_attn_add_ffn_norm, token_parts(w));
+    run(w, step_gate_up, row_parts(w, &layer->gate) + row_parts(w, &layer->up));
+    run(w, step_geglu, token_parts(w));
+    run(w, step_down, row_parts(w, &layer->down));
+    run(w, step_ffn_add, token_parts(w));
 }
 
 /* Mean over each text, the two dense layers, unit length. */
@@ -420,10 +421,10 @@ static void texts_project(struct work *w)
     const struct model *m = w->f->model;
     run(w, step_mean, w->n);
     if (m->info.has_dense) {
-        run(w, step_dense_quantize, token_parts(w->n));
-        run(w, step_dense_2, row_parts(&m->dense_2));
-        run(w, step_hidden_quantize, token_parts(w->n));
-        run(w, step_dense_3, row_parts(&m->dense_3));
+        run(w, step_dense_quantize, token_parts(w));
+        run(w, step_dense_2, row_parts(w, &m->dense_2));
+        run(w, step_hidden_quantize, token_parts(w));
+        run(w, step_dense_3, row_parts(w, &m->dense_3));
     }
     for (size_t i = w->t; i < w->t + w->n; i++)
         m->kernels->unit(w->f->out + i * m->n_embd, m->n_embd);
@@ -487,13 +488,13 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
             f->positions[t] = (uint32_t)(t - pack->starts[text]);
     size_t n_queries = queries_cut(f);
 
-    run(&all, step_embed, token_parts(n_tokens));
+    run(&all, step_embed, token_parts(&all));
     for (size_t l = 0; l < m->n_layers; l++) {
         f->layer = &m->layers[l];
         run_chunks(f, tokens_project, n_tokens);
         run(&all, step_attention, n_queries);
         run_chunks(f, tokens_finish, n_tokens);
     }
-    run(&all, step_final_norm, token_parts(n_tokens));
+    run(&all, step_final_norm, token_parts(&all));
     run_chunks(f, texts_project, pack->n_texts);
 }
