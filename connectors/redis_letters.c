@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "connectors/redis.h"
 #include "connectors/redis_reply.h"
@@ -158,6 +159,16 @@ static int redis_letters_close(struct letters *base, char *err, size_t err_size)
     return 0;
 }
 
+/* hiredis' blocking connections have no TLS; in plain text a password would go over the network. */
+static bool wants_tls(const struct settings *settings)
+{
+    const char *url = settings_text(settings, "redis.output_url");
+
+    if (!url || !*url)
+        url = settings_text(settings, "redis.url");
+    return strncasecmp(url, "rediss:", 7) == 0;
+}
+
 static int redis_letters_open(struct letters **out, const struct settings *settings, const char *to,
                               char *err, size_t err_size)
 {
@@ -168,6 +179,13 @@ static int redis_letters_open(struct letters **out, const struct settings *setti
     if (!letters)
         return rc;
     letters->base.ops = &redis_letters;
+    if (wants_tls(settings)) {
+        snprintf(err, err_size,
+                 "dlq does not speak TLS with Redis: name the server by redis:// or unix://, where "
+                 "it can be reached so");
+        rc = -EINVAL;
+        goto fail;
+    }
     rc = redis_config_read(&letters->config, settings, err, err_size);
     if (rc)
         goto fail;
