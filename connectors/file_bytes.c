@@ -135,7 +135,7 @@ static int detect(struct file_bytes *bytes, char *err, size_t err_size)
 static int refuse(const struct file_bytes *bytes, const char *what, char *err, size_t err_size)
 {
     snprintf(err, err_size, "%s %s; fetch or pack it again", bytes->path, what);
-    return -EBADMSG;
+    return -EIO;
 }
 
 /* Bytes unpacked from what is there; 0: needs more. */

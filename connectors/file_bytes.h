@@ -22,7 +22,7 @@ void file_bytes_close(struct file_bytes *bytes); /* accepts NULL */
 /*
  * At most size unpacked bytes. 0 at the end; -EAGAIN: a pipe or a terminal has nothing yet (asked
  * for a fifth of a second, so that whoever waits can be told to stop); else negative errno and a
- * sentence; -EBADMSG for a packed file that is cut or damaged.
+ * sentence; -EIO for a packed file that is cut or damaged.
  */
 ssize_t file_bytes_read(struct file_bytes *bytes, char *to, size_t size, char *err,
                         size_t err_size);

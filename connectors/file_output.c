@@ -106,7 +106,7 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
         snprintf(err, err_size,
                  "%s is shorter than %s.state says it was; remove both to begin anew", path,
                  output->path);
-        return -EBADMSG;
+        return -EIO;
     }
     if (ftruncate(file->fd, (off_t)length) != 0 || lseek(file->fd, 0, SEEK_END) < 0)
         return fail_file(output, "cutting", file->suffix, -errno, err, err_size);
@@ -114,19 +114,27 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
     return 0;
 }
 
-static void remove_part(const struct file_output *output, const char *suffix)
+/* OUT is not there: what an earlier one left beside it must not be taken for its own. */
+static void forget(const struct file_output *output)
 {
+    static const char *const suffixes[] = {".state", ".ids.jsonl", ".errors.jsonl"};
     char path[PATH_ROOM];
-    if (name_of(output, suffix, path) == 0)
-        unlink(path);
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++)
+        if (name_of(output, suffixes[i], path) == 0)
+            unlink(path);
 }
 
-/* Take OUT for this process and find out whether it is ours: a state, or nothing in it. */
+/*
+ * Take OUT for this process and find out whether it is ours: it has a state, or nothing in it yet.
+ * From then on it has one, for a death may come right behind the first bytes.
+ */
 static int claim(struct file_output *output, char *err, size_t err_size)
 {
     char path[PATH_ROOM];
     struct stat about;
     int rc = name_of(output, ".state", path);
+    if (rc == 0 && stat(output->path, &about) != 0 && errno == ENOENT)
+        forget(output);
     int fd = rc == 0 ? open(output->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
     if (fd < 0)
         return fail_file(output, "opening", "", rc ? rc : -errno, err, err_size);
@@ -137,18 +145,17 @@ static int claim(struct file_output *output, char *err, size_t err_size)
     }
     if (fstat(fd, &about) != 0)
         return fail_file(output, "opening", "", -errno, err, err_size);
-    if (about.st_size == 0) { /* begun anew, whatever an earlier one left beside it */
-        remove_part(output, ".state");
-        remove_part(output, ".ids.jsonl");
-        remove_part(output, ".errors.jsonl");
-        return 0;
-    }
     rc = file_state_read(path, &output->state, err, err_size);
-    if (rc == -ENOENT)
-        snprintf(err, err_size,
-                 "%s is there and has no %s.state beside it, so it was not made here and is left "
-                 "alone; name another output, or remove it",
-                 output->path, output->path);
+    if (rc != -ENOENT)
+        return rc;
+    if (about.st_size == 0) {
+        rc = file_state_write(path, &output->state);
+        return rc == 0 ? 0 : fail_file(output, "writing", ".state", rc, err, err_size);
+    }
+    snprintf(err, err_size,
+             "%s is there and has no %s.state beside it, so it was not made here and is left "
+             "alone; name another output, or remove it",
+             output->path, output->path);
     return rc;
 }
 

@@ -4,7 +4,7 @@
  * Owns:    the records given until they are confirmed; one write at a time.
  * Refuses: what is written: file_output.c.
  * Threads: the loop thread; write_work runs on libuv's threads, and while it does nothing else
- *          touches output, writing and err.
+ *          touches output, writing, rc and err.
  * Why:     what was published while a write went on goes into the next one as a whole, so a slow
  *          disk costs fewer, larger flushes and not more time.
  */
@@ -36,7 +36,8 @@ struct file_sink {
     struct file_output *output;
     struct record_list waiting, writing;
     bool is_writing, closing, failed;
-    int rc;
+    bool no_memory; /* met inside publish, told from the loop */
+    int rc;         /* of the last write, as is err */
     char err[400];
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -44,11 +45,10 @@ struct file_sink {
 
 static void advance(struct file_sink *file);
 
-static void fail(struct file_sink *file, int rc)
+static void fail(struct file_sink *file, int rc, const char *why)
 {
     if (!file->failed && !file->closing)
-        file->sink.events->on_failed(file->sink.ctx, rc,
-                                     file->err[0] ? file->err : "out of memory");
+        file->sink.events->on_failed(file->sink.ctx, rc, why);
     file->failed = true;
 }
 
@@ -66,7 +66,7 @@ static void on_written(uv_work_t *work, int status)
     (void)status; /* it is never cancelled */
     file->is_writing = false;
     if (file->rc != 0)
-        fail(file, file->rc);
+        fail(file, file->rc, file->err);
     for (size_t i = 0; i < file->writing.n && !file->failed; i++)
         file->sink.events->on_published(file->sink.ctx, file->writing.records[i], PUBLISHED);
     advance(file);
@@ -96,7 +96,7 @@ static void advance(struct file_sink *file)
         int rc = uv_queue_work(file->loop, &file->work, write_work, on_written);
         file->is_writing = rc == 0;
         if (rc != 0)
-            fail(file, rc);
+            fail(file, rc, "no thread can be had to write");
     }
     if (file->closing && !file->is_writing && !uv_is_closing((uv_handle_t *)&file->later))
         uv_close((uv_handle_t *)&file->later, finish_close);
@@ -105,8 +105,8 @@ static void advance(struct file_sink *file)
 static void on_later(uv_timer_t *timer)
 {
     struct file_sink *file = timer->data;
-    if (file->rc != 0)
-        fail(file, file->rc);
+    if (file->no_memory)
+        fail(file, -ENOMEM, "out of memory");
     advance(file);
 }
 
@@ -149,7 +149,7 @@ static void sink_publish(struct sink *sink, struct record **records, size_t n)
         size_t room = 2 * (list->n + n);
         struct record **more = realloc(list->records, room * sizeof *more);
         if (!more)
-            file->rc = -ENOMEM;
+            file->no_memory = true;
         list->records = more ? more : list->records;
         list->room = more ? room : list->room;
     }

@@ -38,7 +38,7 @@ int file_state_read(const char *path, struct file_state *out, char *err, size_t 
         snprintf(err, err_size,
                  "%s is damaged or of another version; remove it and the output to begin anew",
                  path);
-        return -EBADMSG;
+        return -EIO;
     }
     *out = state;
     return 0;

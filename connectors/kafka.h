@@ -49,4 +49,11 @@ int kafka_check_options(const struct settings *settings, const char **at_fault, 
 int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct kafka_config *config,
                     const struct settings *settings, char *err, size_t err_size);
 
+/*
+ * The transactional.id of this worker: its group, and its group.instance.id or its name on this
+ * machine (worker_name.h, also for lock). 0 or -ENOMEM.
+ */
+int kafka_transactional_id(const struct kafka_config *config, const struct settings *settings,
+                           char **out, int *lock);
+
 #endif

@@ -146,17 +146,23 @@ class Bench:
         reader.close()
         return messages
 
-    def lag(self):
-        """What the group has not committed of the input."""
+    def offsets(self):
+        """[(committed by the group or the beginning, end)] of the input's partitions."""
         reader = Consumer(self.client(**{"group.id": self.group}))
         topic = self.topic("in")
         parts = reader.list_topics(topic, timeout=30).topics[topic].partitions
-        total = 0
+        found = []
         for part in reader.committed([TopicPartition(topic, i) for i in parts], timeout=10):
             low, high = reader.get_watermark_offsets(part, timeout=10)
-            total += high - (part.offset if part.offset >= 0 else low)
+            found.append((max(part.offset, low), high))
         reader.close()
-        return total
+        return found
+
+    def committed(self):
+        return sum(offset for offset, _ in self.offsets())
+
+    def lag(self):
+        return sum(end - offset for offset, end in self.offsets())
 
     def wait_lag_0(self, seconds=60):
         wait_for("lag 0", lambda: self.lag() == 0, seconds)

@@ -281,7 +281,9 @@ static void killed(const char *output, size_t n, unsigned seed)
 
     snprintf(line, sizeof line, "@killed.jsonl -o @%s --batch-texts 8 --dtype f2", output);
     for (;;) {
-        int code = finish(start(line), 1 + (unsigned)rand() % 100000);
+        /* Ever later, for a build that is slow to start must also get done. */
+        unsigned kill_us = (rand() % 2 ? 30000 : 100000) * (1 + (unsigned)n_kills / 8);
+        int code = finish(start(line), 1 + (unsigned)rand() % kill_us);
         unsigned long long now = records_done(output);
         assert_true(now >= done);
         done = now;

@@ -204,6 +204,24 @@ static void progress_lines(void **state)
     assert_non_null(strstr(line, "ETA 2h46m"));
 }
 
+static void progress_bars(void **state)
+{
+    (void)state;
+    char bar[100];
+    struct progress_input input = {0};
+    progress_bar(bar, sizeof bar, &input, 10);
+    assert_string_equal(bar, "");
+    input.total = 1000;
+    progress_bar(bar, sizeof bar, &input, 0);
+    assert_string_equal(bar, "[....................] 0 %  ");
+    input.done = 254;
+    progress_bar(bar, sizeof bar, &input, 2);
+    assert_string_equal(bar, "[#####...............] 25 %  ETA 6m13s  ");
+    input.done = 1200; /* it grew while it was read */
+    progress_bar(bar, sizeof bar, &input, 2);
+    assert_string_equal(bar, "[####################] 100 %  ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +233,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(hostile_values, open_log, close_log),
         cmocka_unit_test_setup_teardown(no_status_line_in_files, open_log, close_log),
         cmocka_unit_test(progress_lines),
+        cmocka_unit_test(progress_bars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

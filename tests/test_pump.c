@@ -15,7 +15,7 @@
 #include "tests/fake_connector.h"
 #include "worker/pump.h"
 
-enum { MESSAGES = 300, ROUNDS = 60, MAX_RUNS = 6, DEADLINE_MS = 20000, MAX_INFLIGHT = 20 };
+enum { MESSAGES = 120, ROUNDS = 20, MAX_RUNS = 6, DEADLINE_MS = 20000, MAX_INFLIGHT = 20 };
 
 static uint64_t seed;
 static uv_loop_t loop;
@@ -143,14 +143,14 @@ static void one_round(void)
     fake.script.finite = true;
     fake.script.max_unfinished = MAX_INFLIGHT;
     fake.script.burst_max = 1 + fake_random(&fake, 90);
-    fake.script.confirm_max = 1 + fake_random(&fake, 30);
+    fake.script.confirm_max = 2 + fake_random(&fake, 30);
     fake.script.tick_ms = 1;
     fake.script.shuffle = fake_random(&fake, 2);
     fill(&fake, values);
     for (int turn = 0;; turn++) {
         bool last = turn == MAX_RUNS;
-        fake.script.source_fails_after = !last && fake_random(&fake, 4) == 0 ? 70 : 0;
-        fake.script.sink_fails_after = !last && fake_random(&fake, 4) == 0 ? 50 : 0;
+        fake.script.source_fails_after = !last && fake_random(&fake, 4) == 0 ? 40 : 0;
+        fake.script.sink_fails_after = !last && fake_random(&fake, 4) == 0 ? 30 : 0;
         unsigned drain_ms = !last && fake_random(&fake, 3) == 0 ? 5 : 0;
         fake_use(&fake);
         run(defaults, drain_ms, failure);

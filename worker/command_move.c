@@ -390,6 +390,9 @@ static int run_words(struct mover *mover, const struct words *words)
         fputs(mover->is_push ? push_usage : pull_usage, stdout);
         config_print_help(options, NULL, stdout);
         code = COMMAND_OK;
+    } else if (flags.print_config) {
+        code = fail(mover, COMMAND_USAGE,
+                    "--print-config: `embedmill run` has it, for the same options");
     } else {
         code = run_configured(mover);
     }

@@ -265,6 +265,8 @@ static int run_words(const struct words *words)
         fputs(usage, stdout);
         config_print_help(options, is_wanted, stdout);
         code = COMMAND_OK;
+    } else if (flags.print_config) {
+        code = fail(COMMAND_USAGE, "--print-config: `embedmill run` has it, for the same options");
     } else {
         const struct settings *settings = options_settings(options);
         const char *level = settings_text(settings, "log_level");
