@@ -1,7 +1,7 @@
 /*
- * check.h: what a connector can say about its configuration and its broker, for people.
+ * check.h: what a connector can say about its library and its broker, for people.
  *
- * Owns:    the contract of `embedmill check` (settings alone) and `embedmill doctor` (the broker).
+ * Owns:    the contract of `embedmill doctor`; settings are checked by source_ops and sink_ops.
  * Refuses: changing anything over there: a check leaves no key, entry, group or offset behind.
  * Threads: the main thread, without a loop: a check may block, but each wait has a limit.
  * Why:     only a connector knows what its broker needs; only the worker knows how to tell it.
@@ -26,8 +26,6 @@ typedef void (*finding_cb)(void *ctx, enum finding how, const char *what, const 
 /* Any function may be NULL. */
 struct connector_check {
     const char *name; /* of the source or sink, or both */
-    /* As open would, without network. 0 or negative errno and a sentence. */
-    int (*settings)(const struct settings *settings, char *err, size_t err_size);
     /* Versions of the library in use and known faults of it. */
     void (*library)(finding_cb report, void *ctx);
     /* Reachable, allowed, and all there? Which sides of it are used. */

@@ -14,10 +14,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "connectors/check.h"
 #include "connectors/connector.h"
 
 extern const struct source_ops kafka_source_ops;
 extern const struct sink_ops kafka_sink_ops;
+
+extern const struct connector_check kafka_check;
 
 extern const struct option kafka_options[];
 
@@ -34,6 +37,9 @@ struct kafka_config {
 int kafka_config_read(struct kafka_config *out, const struct settings *settings, char *err,
                       size_t err_size);
 void kafka_config_clear(struct kafka_config *config); /* zeroed ones are fine */
+/* The check of source_ops and sink_ops. */
+int kafka_check_options(const struct settings *settings, const char **at_fault, char *err,
+                        size_t err_size);
 
 /*
  * Properties for a consumer or a producer: what the worker wants as a default, what the user
@@ -42,5 +48,12 @@ void kafka_config_clear(struct kafka_config *config); /* zeroed ones are fine */
  */
 int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct kafka_config *config,
                     const struct settings *settings, char *err, size_t err_size);
+
+/*
+ * The transactional.id of this worker: its group, and its group.instance.id or its name on this
+ * machine (worker_name.h, also for lock). 0 or -ENOMEM.
+ */
+int kafka_transactional_id(const struct kafka_config *config, const struct settings *settings,
+                           char **out, int *lock);
 
 #endif

@@ -104,7 +104,10 @@ static void on_handle_closed(uv_handle_t *handle)
     struct kafka_client *client = handle->data;
     if (--client->n_open)
         return;
-    burial_leave(client->burial);
+    if (client->is_abandoned)
+        free(client->burial); /* and the descriptor stays open: the library writes to it */
+    else
+        burial_leave(client->burial);
     if (client->closed)
         client->closed(client->closed_ctx);
     free(client);
@@ -142,5 +145,6 @@ void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
 
 void kafka_client_abandon(struct kafka_client *client, void (*closed)(void *ctx), void *ctx)
 {
+    client->is_abandoned = true;
     close_handles(client, 0, closed, ctx);
 }

@@ -27,6 +27,7 @@ struct kafka_client {
     void (*on_wake)(void *ctx, bool is_tick);
     void *ctx;
     struct kafka_burial *burial;
+    bool is_abandoned;
     uint64_t end_by_ms;
     size_t n_open; /* handles */
     void (*closed)(void *ctx);

@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "connectors/kafka.h"
+#include "connectors/worker_name.h"
 
 #define SECRETS "password|secret|.pem|sasl.oauthbearer.config|jaas"
 
@@ -320,4 +322,41 @@ int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct ka
     set_log(conf);
     *out = conf;
     return 0;
+}
+
+/* What the user passes through for group.instance.id; NULL: nothing. */
+static const char *instance_id(const struct settings *settings)
+{
+    static const char *const maps[] = {"kafka", "kafka.consumer"};
+    const char *id = NULL;
+    struct setting setting;
+    for (size_t m = 0; m < 2; m++)
+        for (size_t i = 0; (setting = settings_pair(settings, maps[m], i)).name; i++)
+            if (strcmp(setting.name, "group.instance.id") == 0)
+                id = setting.value;
+    return id;
+}
+
+int kafka_transactional_id(const struct kafka_config *config, const struct settings *settings,
+                           char **out, int *lock)
+{
+    const char *const purpose[] = {config->group, config->topics->elems[0].topic};
+    const char *instance = instance_id(settings);
+    char *name = NULL;
+    *lock = -1;
+    if (instance)
+        name = strdup(instance);
+    else
+        worker_name_hold("kafka", purpose, &name, lock);
+    size_t size = name ? strlen(config->group) + strlen(name) + 2 : 0;
+    char *id = name ? malloc(size) : NULL;
+    if (id)
+        snprintf(id, size, "%s-%s", config->group, name);
+    if (!id && *lock >= 0) {
+        close(*lock);
+        *lock = -1;
+    }
+    free(name);
+    *out = id;
+    return id ? 0 : -ENOMEM;
 }

@@ -416,6 +416,7 @@ static void kafka_sink_close(struct sink *base, uint64_t deadline_ms, void (*clo
 const struct sink_ops kafka_sink_ops = {
     .name = "kafka",
     .options = kafka_options,
+    .check = kafka_check_options,
     .open = kafka_sink_open,
     .publish = kafka_sink_publish,
     .close = kafka_sink_close,

@@ -23,7 +23,6 @@
 #include "connectors/kafka_publisher.h"
 #include "connectors/kafka_record.h"
 #include "connectors/kafka_source.h"
-#include "connectors/worker_name.h"
 
 #define BROKERS 1u
 #define WRITE   2u
@@ -290,9 +289,18 @@ static void on_committed(struct kafka_transactions *sink, struct kafka_burst *bu
         slot_done(sink, burst->items[i].tag, PUBLISHED_AND_ACKED);
 }
 
+static void tell(struct kafka_transactions *sink, const struct kafka_burst *burst,
+                 const char *what_next)
+{
+    char why[400];
+    if (!burst->why[0] || is_rebalance(burst->err))
+        return;
+    snprintf(why, sizeof why, "%.300s; %s", burst->why, what_next);
+    health_wait(&sink->health, WRITE, why);
+}
+
 static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burst)
 {
-    char why[360];
     bool is_mended = false, is_told = false;
     end_offsets(burst, false);
     for (size_t i = 0; i < burst->n && !is_told; i++) {
@@ -302,10 +310,14 @@ static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burs
     }
     if (is_mended && !is_told)
         return;
-    if (!is_told && burst->why[0] && !is_rebalance(burst->err)) {
-        snprintf(why, sizeof why, "%.300s; it is tried again", burst->why);
-        health_wait(&sink->health, WRITE, why);
-    }
+    if (!is_told)
+        tell(sink, burst, "it is tried again");
+    sink_pause(sink);
+}
+
+static void on_unknown(struct kafka_transactions *sink, struct kafka_burst *burst)
+{
+    tell(sink, burst, "the group's offsets will tell whether it was committed");
     sink_pause(sink);
 }
 
@@ -321,7 +333,7 @@ static void take_result(struct kafka_transactions *sink)
     else if (outcome == OUTCOME_ABORTED)
         on_aborted(sink, burst);
     else
-        sink_pause(sink);
+        on_unknown(sink, burst);
     if (!burst->in_doubt)
         clear(burst);
     if (must_renew && !sink->failed)
@@ -457,12 +469,12 @@ static void finish(struct kafka_transactions *sink)
     if (kafka_publisher_is_idle(publisher))
         clear(kafka_publisher_burst(publisher));
     bool is_done = kafka_publisher_close(publisher);
-    if (client && is_done) {
+    if (client)
         rd_kafka_queue_destroy(sink->queue);
+    if (client && is_done)
         kafka_client_close(client, 500, on_client_dropped, sink);
-    } else if (client) {
+    else if (client)
         kafka_client_abandon(client, on_client_dropped, sink);
-    }
     close_handles(sink);
 }
 
@@ -471,32 +483,9 @@ static void on_close_deadline(uv_timer_t *timer)
     finish(timer->data);
 }
 
-/* The group and the name of this worker in it. 0 or negative errno. */
-static int make_id(struct kafka_transactions *sink)
-{
-    static const char *const maps[] = {"kafka", "kafka.consumer"};
-    const char *const purpose[] = {sink->config.group, sink->config.topics->elems[0].topic};
-    struct setting setting;
-    char *name = NULL;
-    for (size_t m = 0; m < 2; m++)
-        for (size_t i = 0; (setting = settings_pair(sink->settings, maps[m], i)).name; i++)
-            if (strcmp(setting.name, "group.instance.id") == 0) {
-                free(name);
-                name = strdup(setting.value);
-            }
-    if (!name && worker_name_hold("kafka", purpose, &name, &sink->id_lock))
-        return -ENOMEM;
-    size_t size = strlen(sink->config.group) + strlen(name) + 2;
-    sink->id = malloc(size);
-    if (sink->id)
-        snprintf(sink->id, size, "%s-%s", sink->config.group, name);
-    free(name);
-    return sink->id ? 0 : -ENOMEM;
-}
-
 static int start(struct kafka_transactions *sink, char *err, size_t err_size)
 {
-    int rc = make_id(sink);
+    int rc = kafka_transactional_id(&sink->config, sink->settings, &sink->id, &sink->id_lock);
     if (!rc)
         rc = uv_async_init(sink->loop, &sink->bell, on_bell);
     if (rc) {

@@ -5,28 +5,38 @@
  *          whether this user may do what the worker does.
  * Refuses: writing: each command is queued in a MULTI, where permission, memory, role and disk are
  *          checked, and then discarded.
- * Threads: the main thread; hiredis' blocking calls, each limited by redis.timeout.
+ * Threads: the main thread, on a loop of its own that runs while an answer is awaited; a connection
+ *          that is silent for redis.timeout is given up.
  */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <time.h>
 
 #include "connectors/redis.h"
+#include "connectors/redis_link.h"
 #include "connectors/redis_reply.h"
 #include "connectors/redis_script.h"
 
 #define CLOCK_LIMIT_S 2.0
+#define WORDS_MAX     12
 
 struct visit {
     struct redis_config config;
-    redisContext *context;
+    uv_loop_t loop;
+    struct redis_link *link;
+    enum { CALLING, READY, GONE } state;
+    bool told;               /* that it is gone */
+    char why[400];           /* it is gone */
     bool is_source, is_sink; /* what is asked of this server */
     finding_cb report;
     void *ctx;
+    void (*take)(struct visit *visit, const redisReply *reply); /* of the answer awaited */
+    bool answered, accepted;
+    const char *asked_for; /* what a refusal is told as */
+    char type[40];         /* of the last key asked about */
 };
 
 __attribute__((format(printf, 4, 5))) static void say(const struct visit *visit, enum finding how,
@@ -40,18 +50,40 @@ __attribute__((format(printf, 4, 5))) static void say(const struct visit *visit,
     visit->report(visit->ctx, how, what, said);
 }
 
-/* NULL and told of when the connection broke; an error reply is a reply. */
-__attribute__((format(printf, 2, 3))) static redisReply *ask(const struct visit *visit,
-                                                             const char *format, ...)
+/* ---- one command at a time */
+
+static void on_reply(void *ctx, void *arg, const redisReply *reply)
 {
+    struct visit *visit = ctx;
+    (void)arg;
+    visit->answered = true;
+    if (reply)
+        visit->take(visit, reply);
+}
+
+/* Words end with NULL. False, and told of once, when the connection is gone. */
+static bool ask(struct visit *visit, void (*take)(struct visit *visit, const redisReply *reply),
+                ...)
+{
+    struct bytes words[WORDS_MAX];
+    size_t n = 0;
     va_list args;
-    va_start(args, format);
-    redisReply *reply = redisvCommand(visit->context, format, args);
+    va_start(args, take);
+    for (const char *word; n < WORDS_MAX && (word = va_arg(args, const char *));)
+        words[n++] = bytes_of(word);
     va_end(args);
-    if (!reply)
+    visit->take = take;
+    visit->answered = false;
+    bool sent = redis_link_send(visit->link, words, n, 0, on_reply, NULL) == 0;
+    while (sent && !visit->answered && visit->state == READY)
+        uv_run(&visit->loop, UV_RUN_ONCE);
+    if (visit->state == READY && sent)
+        return true;
+    if (!visit->told)
         say(visit, FINDING_BAD, "connection", "lost in the middle of the checks: %s; try again",
-            visit->context->errstr);
-    return reply;
+            visit->why);
+    visit->told = true;
+    return false;
 }
 
 static bool is_error(const redisReply *reply)
@@ -77,41 +109,54 @@ static const char *info_field(const redisReply *info, const char *name, char *ou
 
 /* ---- getting in */
 
-static bool accepted(const struct visit *visit, const char *what, redisReply *reply)
+static void on_ready(void *ctx)
 {
-    bool good = reply && !is_error(reply);
-    if (reply && !good)
-        say(visit, FINDING_BAD, what, "%s (%s)", reply->str, redis_fault_find(reply->str).advice);
-    freeReplyObject(reply);
-    return good;
+    struct visit *visit = ctx;
+    if (visit->state == CALLING)
+        visit->state = READY;
 }
 
+static void on_lost(void *ctx, const char *why)
+{
+    struct visit *visit = ctx;
+    if (visit->state != GONE)
+        snprintf(visit->why, sizeof visit->why, "%s", why);
+    visit->state = GONE;
+}
+
+static void on_good(void *ctx)
+{
+    (void)ctx;
+}
+
+static void on_failed(void *ctx, int err, const char *why)
+{
+    (void)err;
+    on_lost(ctx, why);
+}
+
+/* Connects, logs in, selects the database: all that a link does by itself. */
 static bool enter(struct visit *visit, const struct redis_url *url)
 {
-    struct timeval limit = {(time_t)(visit->config.timeout_ms / 1000),
-                            (suseconds_t)(visit->config.timeout_ms % 1000 * 1000)};
+    static const struct redis_link_events events = {on_ready, on_lost, on_good, on_failed};
+    struct redis_link_options options = {url, url->tls ? visit->config.tls : NULL,
+                                         "embedmill-doctor", visit->config.timeout_ms};
     char where[300];
     redis_url_print(url, where, sizeof where);
-    visit->context = url->host ? redisConnectWithTimeout(url->host, url->port, limit)
-                               : redisConnectUnixWithTimeout(url->path, limit);
-    if (!visit->context || visit->context->err) {
+    visit->state = CALLING;
+    visit->told = false;
+    if (redis_link_open(&visit->link, &visit->loop, &options, &events, visit) != 0)
+        return false;
+    while (visit->state == CALLING)
+        uv_run(&visit->loop, UV_RUN_ONCE);
+    if (visit->state == READY)
+        say(visit, FINDING_OK, "connection", "%s answers%s", where, url->tls ? " over TLS" : "");
+    else
         say(visit, FINDING_BAD, "connection",
-            "%s: %s; is the server running, and is redis.url right for this machine?", where,
-            visit->context ? visit->context->errstr : "out of memory");
-        return false;
-    }
-    redisSetTimeout(visit->context, limit);
-    if (url->user && !accepted(visit, "login", ask(visit, "AUTH %s %s", url->user, url->password)))
-        return false;
-    if (!url->user && url->password &&
-        !accepted(visit, "login", ask(visit, "AUTH %s", url->password)))
-        return false;
-    if (url->db && !accepted(visit, "database", ask(visit, "SELECT %d", url->db)))
-        return false;
-    if (!accepted(visit, "connection", ask(visit, "PING")))
-        return false;
-    say(visit, FINDING_OK, "connection", "%s answers", where);
-    return true;
+            "%s: %s; is the server running, and is redis.url "
+            "right for this machine?",
+            where, visit->why);
+    return visit->state == READY;
 }
 
 /* ---- the server */
@@ -150,25 +195,32 @@ static void check_keeping(const struct visit *visit, const redisReply *info)
             "CONFIG SET appendonly yes, unless that is accepted");
 }
 
-static void check_clock(const struct visit *visit)
+static void take_info(struct visit *visit, const redisReply *reply)
 {
-    redisReply *reply = ask(visit, "TIME");
-    if (!reply)
+    if (is_error(reply)) {
+        say(visit, FINDING_WARN, "server",
+            "INFO is refused: %s; version, role and persistence are not known", reply->str);
         return;
+    }
+    check_version(visit, reply);
+    check_keeping(visit, reply);
+}
+
+static void take_time(struct visit *visit, const redisReply *reply)
+{
     const redisReply *seconds = redis_reply_at(reply, 0), *micro = redis_reply_at(reply, 1);
     struct timespec now;
-    if (redis_reply_is_text(seconds) && redis_reply_is_text(micro)) {
-        clock_gettime(CLOCK_REALTIME, &now);
-        double ahead = (double)now.tv_sec + (double)now.tv_nsec * 1e-9 - atof(seconds->str) -
-                       atof(micro->str) * 1e-6;
-        bool far = ahead > CLOCK_LIMIT_S || ahead < -CLOCK_LIMIT_S;
-        say(visit, far ? FINDING_WARN : FINDING_OK, "clock",
-            far ? "this machine is %+.1f s off the server's clock: end-to-end times will be wrong; "
-                  "let both follow NTP"
-                : "within %+.2f s of the server's",
-            ahead);
-    }
-    freeReplyObject(reply);
+    if (!redis_reply_is_text(seconds) || !redis_reply_is_text(micro))
+        return;
+    clock_gettime(CLOCK_REALTIME, &now);
+    double ahead = (double)now.tv_sec + (double)now.tv_nsec * 1e-9 - atof(seconds->str) -
+                   atof(micro->str) * 1e-6;
+    bool far = ahead > CLOCK_LIMIT_S || ahead < -CLOCK_LIMIT_S;
+    say(visit, far ? FINDING_WARN : FINDING_OK, "clock",
+        far ? "this machine is %+.1f s off the server's clock: end-to-end times will be wrong; let "
+              "both follow NTP"
+            : "within %+.2f s of the server's",
+        ahead);
 }
 
 /* ---- stream and group */
@@ -187,10 +239,9 @@ static long long field_number(const redisReply *group, const char *name)
     return field && field->type == REDIS_REPLY_INTEGER ? field->integer : -1;
 }
 
-static void check_group(const struct visit *visit)
+static void take_groups(struct visit *visit, const redisReply *reply)
 {
     const struct redis_config *config = &visit->config;
-    redisReply *reply = ask(visit, "XINFO GROUPS %s", config->stream);
     bool found = false;
     for (size_t i = 0; redis_reply_is_array(reply) && i < reply->elements; i++) {
         const redisReply *group = reply->element[i], *name = group_field(group, "name");
@@ -201,90 +252,87 @@ static void check_group(const struct visit *visit)
             config->group, field_number(group, "consumers"), field_number(group, "pending"),
             field_number(group, "lag"));
     }
-    if (reply && is_error(reply))
+    if (is_error(reply))
         say(visit, FINDING_WARN, "group", "XINFO is refused: %s; the lag will not be known",
             reply->str);
-    else if (reply && !found)
+    else if (!found)
         say(visit, FINDING_OK, "group", "%s is not there yet; the worker makes it", config->group);
-    freeReplyObject(reply);
 }
 
-static void check_type(const struct visit *visit, const char *key, bool is_input)
+static void take_type(struct visit *visit, const redisReply *reply)
 {
-    redisReply *reply = ask(visit, "TYPE %s", key);
-    if (!redis_reply_is_text(reply)) {
-        freeReplyObject(reply);
+    snprintf(visit->type, sizeof visit->type, "%s",
+             is_error(reply) || !redis_reply_is_text(reply) ? "" : reply->str);
+}
+
+static void check_type(struct visit *visit, const char *key, bool is_input)
+{
+    if (!ask(visit, take_type, "TYPE", key, NULL) || !visit->type[0])
         return;
-    }
-    bool missing = strcmp(reply->str, "none") == 0, good = strcmp(reply->str, "stream") == 0;
+    bool missing = strcmp(visit->type, "none") == 0, good = strcmp(visit->type, "stream") == 0;
     if (!missing && !good)
         say(visit, FINDING_BAD, "stream", "%s is a %s, not a stream: name another key", key,
-            reply->str);
+            visit->type);
     else if (is_input && missing)
         say(visit, FINDING_OK, "stream", "%s is not there yet; the worker makes it", key);
     else if (is_input)
-        check_group(visit);
-    freeReplyObject(reply);
+        ask(visit, take_groups, "XINFO", "GROUPS", key, NULL);
 }
 
 /* ---- permissions */
 
-/* Queues one command and tells when it is refused. */
-__attribute__((format(printf, 3, 4))) static bool may(const struct visit *visit, const char *what,
-                                                      const char *format, ...)
+static void take_permission(struct visit *visit, const redisReply *reply)
 {
-    va_list args;
-    va_start(args, format);
-    redisReply *reply = redisvCommand(visit->context, format, args);
-    va_end(args);
-    if (!reply) {
-        say(visit, FINDING_BAD, what, "the connection was lost: %s", visit->context->errstr);
-        return false;
-    }
-    bool good = !is_error(reply);
-    if (!good)
-        say(visit, FINDING_BAD, what, "%s (%s)", reply->str, redis_fault_find(reply->str).advice);
-    freeReplyObject(reply);
-    return good;
+    visit->accepted = !is_error(reply);
+    if (!visit->accepted)
+        say(visit, FINDING_BAD, visit->asked_for, "%s (%s)", reply->str,
+            redis_fault_find(reply->str).advice);
 }
 
-static bool may_read(const struct visit *visit)
+/* Queues one command and tells when it is refused. */
+#define MAY(visit, what, ...)                                                                      \
+    ((visit)->asked_for = (what), (visit)->accepted = false,                                       \
+     ask((visit), take_permission, __VA_ARGS__, NULL) && (visit)->accepted)
+
+static bool may_read(struct visit *visit)
 {
     const struct redis_config *c = &visit->config;
-    bool all = may(visit, "may read", "XREADGROUP GROUP %s check COUNT 1 STREAMS %s >", c->group,
-                   c->stream);
-    all &= may(visit, "may ack", "XACK %s %s 0-1", c->stream, c->group);
-    all &= may(visit, "may list", "XPENDING %s %s - + 1", c->stream, c->group);
-    all &= may(visit, "may claim", "XCLAIM %s %s check 1000 0-1", c->stream, c->group);
-    all &=
-        may(visit, "may renew", "EVAL %s 1 %s %s check", redis_script_renew, c->stream, c->group);
+    bool all = MAY(visit, "may read", "XREADGROUP", "GROUP", c->group, "check", "COUNT", "1",
+                   "STREAMS", c->stream, ">");
+    all &= MAY(visit, "may ack", "XACK", c->stream, c->group, "0-1");
+    all &= MAY(visit, "may list", "XPENDING", c->stream, c->group, "-", "+", "1");
+    all &= MAY(visit, "may claim", "XCLAIM", c->stream, c->group, "check", "1000", "0-1");
+    all &= MAY(visit, "may renew", "EVAL", redis_script_renew, "1", c->stream, c->group, "check");
     return all;
 }
 
-static bool may_write(const struct visit *visit)
+static bool may_write(struct visit *visit)
 {
     const struct redis_config *c = &visit->config;
-    bool all = may(visit, "may bury", "XADD %s * check 1", c->dead_letters);
+    char key[600];
+    snprintf(key, sizeof key, "%scheck", c->output_prefix);
+    bool all = MAY(visit, "may bury", "XADD", c->dead_letters, "*", "check", "1");
     if (c->output == REDIS_OUTPUT_STREAM)
-        all &= may(visit, "may write", "XADD %s * check 1", c->output_stream);
+        all &= MAY(visit, "may write", "XADD", c->output_stream, "*", "check", "1");
     else if (c->output == REDIS_OUTPUT_HASH)
-        all &= may(visit, "may write", "HSET %scheck check 1", c->output_prefix);
+        all &= MAY(visit, "may write", "HSET", key, "check", "1");
     else
-        all &= may(visit, "may write", "SET %scheck 1", c->output_prefix);
-    return all & may(visit, "may script", "EVAL %s 1 %s %s check 0-1", redis_script_publish,
-                     c->stream, c->group);
+        all &= MAY(visit, "may write", "SET", key, "1");
+    all &= MAY(visit, "may script", "EVAL", redis_script_publish, "1", c->stream, c->group, "check",
+               "0-1");
+    return all;
 }
 
-static void check_permissions(const struct visit *visit)
+static void check_permissions(struct visit *visit)
 {
-    if (!may(visit, "may check", "MULTI"))
+    if (!MAY(visit, "may check", "MULTI"))
         return;
     bool all = true;
     if (visit->is_source)
         all &= may_read(visit);
     if (visit->is_sink)
         all &= may_write(visit);
-    may(visit, "may check", "DISCARD");
+    all &= MAY(visit, "may check", "DISCARD");
     if (all)
         say(visit, FINDING_OK, "permissions",
             "this user may do all the worker does; nothing was "
@@ -293,31 +341,26 @@ static void check_permissions(const struct visit *visit)
 
 /* ---- the contract */
 
+static void on_closed(void *ctx)
+{
+    struct visit *visit = ctx;
+    visit->link = NULL;
+}
+
 static void visit_server(struct visit *visit, const struct redis_url *url)
 {
-    if (enter(visit, url)) {
-        redisReply *info = ask(visit, "INFO");
-        if (info && is_error(info)) {
-            say(visit, FINDING_WARN, "server",
-                "INFO is refused: %s; version, role and "
-                "persistence are not known",
-                info->str);
-        } else if (info) {
-            check_version(visit, info);
-            check_keeping(visit, info);
-        }
-        freeReplyObject(info);
-        check_clock(visit);
+    if (enter(visit, url) && ask(visit, take_info, "INFO", NULL) &&
+        ask(visit, take_time, "TIME", NULL)) {
         if (visit->is_source)
             check_type(visit, visit->config.stream, true);
         if (visit->is_sink && visit->config.output == REDIS_OUTPUT_STREAM)
             check_type(visit, visit->config.output_stream, false);
-        if (!visit->context->err)
+        if (visit->state == READY)
             check_permissions(visit);
     }
-    if (visit->context)
-        redisFree(visit->context);
-    visit->context = NULL;
+    if (visit->link)
+        redis_link_close(visit->link, on_closed, visit);
+    uv_run(&visit->loop, UV_RUN_DEFAULT);
 }
 
 static void check_broker(const struct settings *settings, bool is_source, bool is_sink,
@@ -326,7 +369,11 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
     struct visit visit = {.report = report, .ctx = ctx};
     char err[400];
     if (redis_config_read(&visit.config, settings, err, sizeof err) != 0)
-        return; /* told of by check_settings */
+        return; /* told of by the check of the options */
+    if (uv_loop_init(&visit.loop) != 0) {
+        redis_config_clear(&visit.config);
+        return;
+    }
     bool same = redis_url_same(&visit.config.url, &visit.config.output_url);
     if (is_source || same) {
         visit.is_source = is_source;
@@ -338,16 +385,8 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
         visit.is_sink = true;
         visit_server(&visit, &visit.config.output_url);
     }
+    uv_loop_close(&visit.loop);
     redis_config_clear(&visit.config);
-}
-
-static int check_settings(const struct settings *settings, char *err, size_t err_size)
-{
-    struct redis_config config;
-    int rc = redis_config_read(&config, settings, err, err_size);
-    if (rc == 0)
-        redis_config_clear(&config);
-    return rc;
 }
 
 static void check_library(finding_cb report, void *ctx)
@@ -357,4 +396,4 @@ static void check_library(finding_cb report, void *ctx)
     report(ctx, FINDING_OK, "hiredis", said);
 }
 
-const struct connector_check redis_check = {"redis", check_settings, check_library, check_broker};
+const struct connector_check redis_check = {"redis", check_library, check_broker};

@@ -23,6 +23,7 @@ const struct sink_ops *const all_sinks[] = {
 
 static const struct connector_check *const all_checks[] = {
     &redis_check,
+    &kafka_check,
     NULL,
 };
 

@@ -249,16 +249,17 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
 
 double model_peak(const struct model *model, double at_least)
 {
+    enum { ROUNDS = 200000, TURNS = 20 }; /* some tenths of a millisecond each */
     const struct kernels *k = model->kernels;
     double best = 0, end = seconds() + at_least;
     if (!k->peak)
         return 0;
-    k->peak(1000000); /* the clock rises under load */
-    do {
+    k->peak(5 * ROUNDS); /* the clock rises under load */
+    for (size_t i = 0; i < TURNS || seconds() < end; i++) {
         double began = seconds();
-        uint64_t macs = k->peak(200000);
+        uint64_t macs = k->peak(ROUNDS);
         double rate = (double)macs / (seconds() - began);
         best = rate > best ? rate : best;
-    } while (seconds() < end);
+    }
     return best;
 }

@@ -22,7 +22,7 @@
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-    return "called_from_lib:librdkafka.so\nrace_top:^mtx_\nrace_top:^cnd_\n";
+    return "called_from_lib:librdkafka.so\nrace:^mtx_\nrace:^cnd_\n";
 }
 
 struct start {

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Of other programs: docker compose, ctest, kafka-consumer-groups.sh, systemctl, numactl.
 FOREIGN_FLAGS = {"--build", "--scale", "--profile", "--test-dir", "--output-on-failure",
-                 "--describe", "--now", "--membind", "--cpunodebind"}
+                 "--describe", "--group", "--now", "--membind", "--cpunodebind"}
 FOLDERS = "scripts|docs|tests|worker|connectors|inference"
 
 

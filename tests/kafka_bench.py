@@ -146,17 +146,23 @@ class Bench:
         reader.close()
         return messages
 
-    def lag(self):
-        """What the group has not committed of the input."""
+    def offsets(self):
+        """[(committed by the group or the beginning, end)] of the input's partitions."""
         reader = Consumer(self.client(**{"group.id": self.group}))
         topic = self.topic("in")
         parts = reader.list_topics(topic, timeout=30).topics[topic].partitions
-        total = 0
+        found = []
         for part in reader.committed([TopicPartition(topic, i) for i in parts], timeout=10):
             low, high = reader.get_watermark_offsets(part, timeout=10)
-            total += high - (part.offset if part.offset >= 0 else low)
+            found.append((max(part.offset, low), high))
         reader.close()
-        return total
+        return found
+
+    def committed(self):
+        return sum(offset for offset, _ in self.offsets())
+
+    def lag(self):
+        return sum(end - offset for offset, end in self.offsets())
 
     def wait_lag_0(self, seconds=60):
         wait_for("lag 0", lambda: self.lag() == 0, seconds)
@@ -189,6 +195,18 @@ class Bench:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
         assert run.returncode == 0, run.stderr
         return run.stdout
+
+    def doctor(self, *extra):
+        """(exit code, {what: (result, said)} of the cluster)"""
+        run = subprocess.run(
+            [self.binary, "doctor", "--json", "--model", self.model, "--source", "kafka",
+             "--sink", "kafka", "--kafka-brokers", self.addresses["BOOTSTRAP"], "--kafka-topic",
+             self.topic("in"), "--kafka-group", self.group, "--kafka-output-topic",
+             self.topic("out"), "--kafka-dead-letter-topic", self.topic("dlq"), *extra],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        rows = {f["what"]: (f["result"], f["said"]) for f in json.loads(run.stdout)["findings"]
+                if f["area"] == "kafka"}
+        return run.returncode, rows
 
     def log_file(self, number):
         return os.path.join(self.folder, f"log-{self.name}-{number}")

@@ -43,14 +43,16 @@ def case_check(bench):
     assert code == 64 and "--threads" in said, said
     code, said = run(bench, "check", env={"EMBEDMILL_THREADS": "many"})
     assert code == 78 and "EMBEDMILL_THREADS" in said, said
-    for flags, what in ((("--prompt", "qery"), "prompt"),
-                        (("--metrics-listen", "9464"), "metrics.listen"),
-                        (("--redis-output-url", "http://x"), "sink"),
-                        (("--redis-stream", ""), "source")):
+    for flags, what, wanted in ((("--prompt", "qery"), "prompt", 64),
+                                (("--metrics-listen", "9464"), "metrics.listen", 78),
+                                (("--redis-output-url", "http://x"), "redis.output_url", 64),
+                                (("--redis-stream", ""), "redis.stream", 64)):
         code, rows = run(bench, "check", *flags)
-        assert code == 78 and rows["config", what][0] == "bad", (flags, rows)
+        assert code == wanted and rows["config", what][0] == "bad", (flags, rows)
     code, rows = run(bench, "check", "--model", "/no/such/file")
     assert code == 66 and "scripts/get-model" in rows["model", "file"][1], rows
+    code, rows = run(bench, "check", env={"EMBEDMILL_PROMPT": "qery"})
+    assert code == 78 and rows["config", "prompt"][0] == "bad", rows
     code, rows = run(bench, "check", "--threads", "1000")
     assert code in (0, 70) and rows["machine", "threads"][0] == "warn"
     assert rows["machine", "memory"][0] in ("warn", "bad"), rows
@@ -81,7 +83,7 @@ def case_refused(bench):
 def case_wrong_password(bench):
     bench.start_server("--requirepass", "secret", wait=False)
     code, rows = run(bench, "doctor", user=":hunter2@")
-    assert code == 69 and "redis.url" in rows["redis", "login"][1], rows
+    assert code == 69 and "redis.url" in rows["redis", "connection"][1], rows
     code, rows = run(bench, "doctor")
     assert code == 69 and "password" in rows["redis", "connection"][1], rows
 

@@ -14,7 +14,7 @@
 
 #define N     400
 #define SEED  20261124u
-#define ROUND 300
+#define ROUND 50
 
 static void in_order_needs_no_text(void **state)
 {

@@ -100,7 +100,7 @@ def case_ready(bench):
     # Enough work for seconds, so that draining can be seen.
     for i in range(60):
         bench.client.xadd("texts", {"body": json.dumps({"id": i, "text": f"{i} word" * 700})})
-    wait_for("work", lambda: values(address)["embedmill_inflight_texts"] > 3)
+    wait_for("work", lambda: values(address)["embedmill_inflight_texts"] > 0)
     worker.terminate()
     wait_for("draining", lambda: get(address, "/readyz") == (503, "draining\n"), 10)
     assert get(address, "/livez")[0] == 200
@@ -267,6 +267,11 @@ def check_monitoring(port, address):
                           "monitoring")
     with open(os.path.join(folder, "dashboard.json"), encoding="utf-8") as f:
         panels = json.load(f)["panels"]
+    with open(os.path.join(folder, "..", "..", "..", "docs", "operations.md"),
+              encoding="utf-8") as f:
+        told = set(re.findall(r"`(embedmill_\w+)", f.read()))
+    unknown = {name for name in told if re.sub("_(bucket|sum|count)$", "", name) not in known}
+    assert not unknown and {n for n in known if n.startswith("embedmill_")} <= told, (unknown, told)
     expressions = [t["expr"] for panel in panels for t in panel.get("targets", [])]
     assert len(expressions) > 30
     for expression in expressions:

@@ -47,7 +47,8 @@ def check_deb(build, folder):
         cwd=build)
     package, = (folder / "deb").glob("*.deb")
     needs = run("dpkg-deb", "-f", package, "Depends")
-    for library in ("libc6", "libuv1", "libhiredis", "libjansson4", "libmicrohttpd", "libyaml"):
+    for library in ("libc6", "libuv1", "libhiredis", "libjansson4", "libmicrohttpd",
+                    "libyaml", "librdkafka"):
         assert library in needs, needs
     listing = run("dpkg-deb", "-c", package)
     assert re.search(r"-rwxr-xr-x root/root .* \./usr/bin/embedmill\n", listing), listing

@@ -91,6 +91,16 @@ def test_texts_go_through(bench):
         bench.stop(worker)
 
 
+def test_doctor(bench):
+    for ca, code, phrase in (("ca.pem", 0, "answers over TLS"),
+                             ("strange-ca.pem", 69, "redis.tls_ca names the authority")):
+        run = subprocess.run([bench.binary, "doctor", "--model", bench.model, "--redis-url",
+                              f"rediss://localhost:{bench.tls_port}", "--redis-tls-ca",
+                              bench.file(ca)], capture_output=True, text=True, check=False,
+                             timeout=120)
+        assert run.returncode == code and phrase in run.stdout, (run.returncode, run.stdout)
+
+
 def test_refused(bench):
     bench.expect_refusal("redis.tls_ca names the authority", ca="strange-ca.pem")
     bench.restart(certificate="other")
@@ -133,8 +143,8 @@ def test_bad_files(bench):
 
 
 def main():
-    tests = (test_texts_go_through, test_refused, test_client_certificate, test_no_tls_there,
-             test_bad_files)
+    tests = (test_texts_go_through, test_doctor, test_refused, test_client_certificate,
+             test_no_tls_there, test_bad_files)
     with TlsBench(sys.argv[1]) as bench:
         bench.start()
         for test in tests:

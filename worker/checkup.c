@@ -15,11 +15,11 @@
 #include "connectors/connector.h"
 #include "worker/address.h"
 #include "worker/command.h"
+#include "worker/config_check.h"
 #include "worker/config_flags.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/memory.h"
-#include "worker/prompt.h"
 
 extern char **environ;
 
@@ -28,40 +28,33 @@ extern char **environ;
 #define THREAD_BYTES (48 << 20)
 #define LEAST_FILES  64
 
-static void check_values(struct findings *findings, const struct settings *settings)
+/* As `run` begins, with its exit codes: a bad flag is wrong usage. */
+static void check_options(struct findings *findings, const struct options *options)
+{
+    const struct settings *settings = options_settings(options);
+    const char *name = NULL;
+    char err[1200];
+    int rc = config_check(options, &name, err, sizeof err);
+    bool is_flag = rc == -EINVAL && options_origin(options, name) == ORIGIN_FLAG;
+    findings_area(findings, "config", is_flag ? COMMAND_USAGE : COMMAND_CONFIG);
+    if (rc != 0)
+        findings_add(findings, FINDING_BAD, name ? name : "options", "%s", err);
+    else
+        findings_add(findings, FINDING_OK, "options", "from %s to %s",
+                     settings_text(settings, "source"), settings_text(settings, "sink"));
+}
+
+static void check_endpoint(struct findings *findings, const struct settings *settings)
 {
     char host[256], port[16], err[400];
-    const char *prompt = settings_text(settings, "prompt");
     const char *listen = settings_text(settings, "metrics.listen");
     findings_area(findings, "config", COMMAND_CONFIG);
-    if (!prompt_find((struct bytes){prompt, strlen(prompt)}))
-        findings_add(findings, FINDING_BAD, "prompt", "no prompt is named '%s'; known are %s",
-                     prompt, prompt_names());
     if (listen && listen[0] &&
         address_split(listen, host, sizeof host, port, sizeof port, err, sizeof err) != 0)
         findings_add(findings, FINDING_BAD, "metrics.listen", "%s", err);
     else if (!listen || !listen[0])
         findings_add(findings, FINDING_WARN, "metrics.listen",
                      "not set: nobody can see how this worker does; give it 127.0.0.1:9464");
-}
-
-static void check_connector(struct findings *findings, const struct settings *settings,
-                            const char *side)
-{
-    char err[400], area[64];
-    const char *name = settings_text(settings, side);
-    snprintf(area, sizeof area, "%s", side);
-    if (!name) {
-        findings_add(findings, FINDING_BAD, area, "expected a --%s", side);
-        return;
-    }
-    const struct connector_check *check = check_find(name);
-    if (!check || !check->settings)
-        findings_add(findings, FINDING_OK, area, "%s", name);
-    else if (check->settings(settings, err, sizeof err) != 0)
-        findings_add(findings, FINDING_BAD, area, "%s", err);
-    else
-        findings_add(findings, FINDING_OK, area, "%s, its options are good", name);
 }
 
 static struct model *check_model(struct findings *findings, const struct settings *settings)
@@ -174,9 +167,8 @@ static int look(const struct checkup *checkup, const struct options *options, bo
     const struct settings *settings = options_settings(options);
     struct findings findings;
     findings_begin(&findings, stdout, json);
-    check_values(&findings, settings);
-    check_connector(&findings, settings, "source");
-    check_connector(&findings, settings, "sink");
+    check_options(&findings, options);
+    check_endpoint(&findings, settings);
     struct model *model = check_model(&findings, settings);
     check_threads(&findings, settings, model);
     check_memory(&findings, settings);

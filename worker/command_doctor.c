@@ -79,7 +79,6 @@ static void check_more(struct findings *findings, const struct settings *setting
                        const struct model *model)
 {
     const struct connector_check *checks[2] = {find(settings, "source"), find(settings, "sink")};
-    char err[400], area[64];
     signal(SIGPIPE, SIG_IGN);
     if (model)
         check_embedding(findings, model);
@@ -87,11 +86,9 @@ static void check_more(struct findings *findings, const struct settings *setting
     for (size_t i = 0; i < 2; i++) {
         const struct connector_check *check = checks[i];
         bool both = checks[0] == checks[1];
-        if (!check || !check->broker || (i == 1 && both) ||
-            (check->settings && check->settings(settings, err, sizeof err) != 0))
+        if (!check || !check->broker || (i == 1 && both))
             continue;
-        snprintf(area, sizeof area, "%s", check->name);
-        findings_area(findings, area, COMMAND_UNAVAILABLE);
+        findings_area(findings, check->name, COMMAND_UNAVAILABLE);
         check->broker(settings, i == 0 || both, i == 1 || both, findings_report, findings);
     }
 }
