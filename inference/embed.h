@@ -122,7 +122,7 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
                   struct profile *out);
 /*
  * The most multiply-adds a second that one core can do in the way of the model's kernel table, from
- * registers alone: measured on this thread for about at_least seconds. 0: the table cannot tell.
+ * registers alone: measured on this thread for about at_least seconds.
  */
 double model_peak(const struct model *model, double at_least);
 

@@ -96,7 +96,7 @@ struct kernels {
     void (*unit)(float *x, size_t k);
 
     /* `rounds` turns of a loop of nothing but the multiply-adds of this table's matmul, operands in
-     * registers: the ceiling matmul is measured against. Returns how many it did. May be NULL. */
+     * registers: the ceiling matmul is measured against. Returns how many it did. */
     uint64_t (*peak)(uint64_t rounds);
 };
 

@@ -165,10 +165,28 @@ TILE_FUNCTION(6)
 static tile_function *const tile_functions[TILE + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                         tile_4, tile_5, tile_6};
 
+/* Twelve sums, as a tile has. A multiply-add takes two products here, a high byte's and a low
+ * one's.
+ */
+static uint64_t peak(uint64_t rounds)
+{
+    int32x4_t sum[12];
+    int8x16_t w = vdupq_n_s8(3), x = vdupq_n_s8(5);
+    for (size_t t = 0; t < 12; t++)
+        sum[t] = vdupq_n_s32(0);
+    for (uint64_t i = 0; i < rounds; i++)
+        for (size_t t = 0; t < 12; t++)
+            sum[t] = vmmlaq_s32(sum[t], w, x);
+    for (size_t t = 0; t < 12; t++)
+        __asm__ volatile("" : : "w"(sum[t]));
+    return rounds * 12 * 32 / 2;
+}
+
 const struct kernels kernels_neon_i8mm = {
     .name = "neon-i8mm",
     .packed_size = packed_size,
     .panel_size = panel_size,
     .matmul = matmul,
+    .peak = peak,
     KERNELS_SHARED,
 };
