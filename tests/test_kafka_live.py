@@ -335,7 +335,7 @@ def main():
     cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
     passed = failed = 0
     with Bench(binary) as bench:
-        bench.start_kafka("--ssl", "--sasl")
+        bench.start_kafka("--ssl", "--sasl", "--proxy", str(bench.port + 6))
         for name, case in cases.items():
             if only and name not in only:
                 continue
