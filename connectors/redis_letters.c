@@ -107,6 +107,42 @@ static int greet(struct redis_letters *letters, char *err, size_t err_size)
     return rc;
 }
 
+/* A sentinel's answer about the master; NULL: of no use. */
+static redisReply *ask_sentinel(const struct redis_url *url, const struct redis_address *sentinel,
+                                struct timeval limit)
+{
+    redisContext *client = redisConnectWithTimeout(sentinel->host, sentinel->port, limit);
+    const char *user = url->user ? url->user : "default";
+    redisReply *reply = NULL;
+
+    if (client && !client->err && redisSetTimeout(client, limit) == REDIS_OK) {
+        if (url->password) /* refused by one that has none */
+            freeReplyObject(redisCommand(client, "AUTH %s %s", user, url->password));
+        reply = redisCommand(client, "SENTINEL get-master-addr-by-name %s", url->master);
+    }
+    if (client)
+        redisFree(client);
+    if (redis_reply_is_text(redis_reply_at(reply, 0)) &&
+        redis_reply_is_text(redis_reply_at(reply, 1)))
+        return reply;
+    freeReplyObject(reply);
+    return NULL;
+}
+
+static redisContext *connect_master(const struct redis_url *url, struct timeval limit)
+{
+    for (size_t i = 0; i < url->n_sentinels; i++) {
+        redisReply *reply = ask_sentinel(url, &url->sentinels[i], limit);
+        if (!reply)
+            continue;
+        redisContext *client =
+            redisConnectWithTimeout(reply->element[0]->str, atoi(reply->element[1]->str), limit);
+        freeReplyObject(reply);
+        return client;
+    }
+    return NULL;
+}
+
 static int connect_to(struct redis_letters *letters, char *err, size_t err_size)
 {
     const struct redis_url *url = &letters->config.output_url;
@@ -115,8 +151,14 @@ static int connect_to(struct redis_letters *letters, char *err, size_t err_size)
     char where[160];
 
     signal(SIGPIPE, SIG_IGN); /* hiredis writes to sockets that may be closed */
-    letters->client = url->path ? redisConnectUnixWithTimeout(url->path, limit)
-                                : redisConnectWithTimeout(url->host, url->port, limit);
+    letters->client = url->master ? connect_master(url, limit)
+                      : url->path ? redisConnectUnixWithTimeout(url->path, limit)
+                                  : redisConnectWithTimeout(url->host, url->port, limit);
+    if (!letters->client && url->master) {
+        redis_url_print(url, where, sizeof(where));
+        snprintf(err, err_size, "no sentinel tells the master of %s; are they running?", where);
+        return -EIO;
+    }
     if (!letters->client)
         return -ENOMEM;
     if (letters->client->err || redisSetTimeout(letters->client, limit) != REDIS_OK) {
