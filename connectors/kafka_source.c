@@ -95,6 +95,17 @@ static void on_refusal(struct kafka_source *source, rd_kafka_resp_err_t err, con
     }
 }
 
+/* What else there is to say about brokers that cannot be reached. */
+static const char *hint_for(const struct kafka_source *source, rd_kafka_resp_err_t err,
+                            const char *text)
+{
+    if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        return source->last_error;
+    if (strstr(text, "SCRAM") && rd_kafka_version() < 0x020601ff)
+        return " (a broker of Kafka 4 takes SCRAM from librdkafka 2.6.1 or newer only)";
+    return "";
+}
+
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
 {
     struct kafka_source *source = opaque;
@@ -110,7 +121,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
         snprintf(why, sizeof why, "%.200s%s%.160s; connecting again, for ever", text,
                  err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? ": " : "",
-                 err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? source->last_error : "");
+                 hint_for(source, err, text));
         kafka_source_wait(source, PART_BROKERS, why);
         return;
     case RD_KAFKA_RESP_ERR__TRANSPORT:

@@ -1,7 +1,7 @@
 /*
  * redis_letters.c: reads the dead letter stream page by page and puts entries back.
  *
- * Owns:    one blocking connection of hiredis, the page that is being looked at.
+ * Owns:    the page that is being looked at.
  * Refuses: to put an entry on another server than the one it lies on: it could not be moved in one
  *          atomic step, and would be lost or doubled by a crash between two.
  * Threads: the calling one.
@@ -10,12 +10,12 @@
 #include "connectors/redis_letters.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "connectors/redis.h"
+#include "connectors/redis_call.h"
 #include "connectors/redis_reply.h"
 
 #define PAGE "32" /* entries of any size in one reply */
@@ -43,7 +43,7 @@ static const char *const ours[] = {"_code", "_error", "_stream", "_id", "_delive
 struct redis_letters {
     struct letters base;
     struct redis_config config;
-    redisContext *client;
+    struct redis_call *call;
     const char *from, *to; /* borrowed */
     struct redis_id start, last;
     redisReply *page;
@@ -57,124 +57,12 @@ static struct redis_letters *self(struct letters *letters)
     return (struct redis_letters *)letters;
 }
 
-/* One command of n words. *out is set only on success. */
-static int ask(struct redis_letters *letters, redisReply **out, size_t n, const char **words,
-               char *err, size_t err_size)
-{
-    redisReply *reply = redisCommandArgv(letters->client, (int)n, words, NULL);
-    char where[160];
-
-    redis_url_print(&letters->config.output_url, where, sizeof(where));
-    if (!reply) {
-        snprintf(err, err_size, "the connection to %s failed: %s", where, letters->client->errstr);
-        return -EIO;
-    }
-    if (reply->type == REDIS_REPLY_ERROR) {
-        snprintf(err, err_size, "%s refuses %s: %.200s (%s)", where, words[0], reply->str,
-                 redis_fault_find(reply->str).advice);
-        freeReplyObject(reply);
-        return -EACCES;
-    }
-    *out = reply;
-    return 0;
-}
-
-static int do_words(struct redis_letters *letters, size_t n, const char **words, char *err,
-                    size_t err_size)
-{
-    redisReply *reply;
-    int rc = ask(letters, &reply, n, words, err, err_size);
-
-    if (rc == 0)
-        freeReplyObject(reply);
-    return rc;
-}
-
-static int greet(struct redis_letters *letters, char *err, size_t err_size)
-{
-    const struct redis_url *url = &letters->config.output_url;
-    char db[16];
-    int rc = 0;
-
-    snprintf(db, sizeof(db), "%d", url->db);
-    if (url->user)
-        rc =
-            do_words(letters, 3, (const char *[]){"AUTH", url->user, url->password}, err, err_size);
-    else if (url->password)
-        rc = do_words(letters, 2, (const char *[]){"AUTH", url->password}, err, err_size);
-    if (rc == 0 && url->db)
-        rc = do_words(letters, 2, (const char *[]){"SELECT", db}, err, err_size);
-    return rc;
-}
-
-/* A sentinel's answer about the master; NULL: of no use. */
-static redisReply *ask_sentinel(const struct redis_url *url, const struct redis_address *sentinel,
-                                struct timeval limit)
-{
-    redisContext *client = redisConnectWithTimeout(sentinel->host, sentinel->port, limit);
-    const char *user = url->user ? url->user : "default";
-    redisReply *reply = NULL;
-
-    if (client && !client->err && redisSetTimeout(client, limit) == REDIS_OK) {
-        if (url->password) /* refused by one that has none */
-            freeReplyObject(redisCommand(client, "AUTH %s %s", user, url->password));
-        reply = redisCommand(client, "SENTINEL get-master-addr-by-name %s", url->master);
-    }
-    if (client)
-        redisFree(client);
-    if (redis_reply_is_text(redis_reply_at(reply, 0)) &&
-        redis_reply_is_text(redis_reply_at(reply, 1)))
-        return reply;
-    freeReplyObject(reply);
-    return NULL;
-}
-
-static redisContext *connect_master(const struct redis_url *url, struct timeval limit)
-{
-    for (size_t i = 0; i < url->n_sentinels; i++) {
-        redisReply *reply = ask_sentinel(url, &url->sentinels[i], limit);
-        if (!reply)
-            continue;
-        redisContext *client =
-            redisConnectWithTimeout(reply->element[0]->str, atoi(reply->element[1]->str), limit);
-        freeReplyObject(reply);
-        return client;
-    }
-    return NULL;
-}
-
-static int connect_to(struct redis_letters *letters, char *err, size_t err_size)
-{
-    const struct redis_url *url = &letters->config.output_url;
-    uint64_t ms = letters->config.timeout_ms;
-    struct timeval limit = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
-    char where[160];
-
-    signal(SIGPIPE, SIG_IGN); /* hiredis writes to sockets that may be closed */
-    letters->client = url->master ? connect_master(url, limit)
-                      : url->path ? redisConnectUnixWithTimeout(url->path, limit)
-                                  : redisConnectWithTimeout(url->host, url->port, limit);
-    if (!letters->client && url->master) {
-        redis_url_print(url, where, sizeof(where));
-        snprintf(err, err_size, "no sentinel tells the master of %s; are they running?", where);
-        return -EIO;
-    }
-    if (!letters->client)
-        return -ENOMEM;
-    if (letters->client->err || redisSetTimeout(letters->client, limit) != REDIS_OK) {
-        redis_url_print(url, where, sizeof(where));
-        snprintf(err, err_size, "cannot connect to %s: %s", where, letters->client->errstr);
-        return -EIO;
-    }
-    return greet(letters, err, err_size);
-}
-
 /* Letters that die again while we put them back are not met again: they lie behind this one. */
 static int find_last(struct redis_letters *letters, char *err, size_t err_size)
 {
     const char *words[] = {"XREVRANGE", letters->from, "+", "-", "COUNT", "1"};
     redisReply *reply;
-    int rc = ask(letters, &reply, 6, words, err, err_size);
+    int rc = redis_call_words(letters->call, &reply, 6, words, err, err_size);
 
     if (rc)
         return rc;
@@ -193,8 +81,7 @@ static int redis_letters_close(struct letters *base, char *err, size_t err_size)
     if (!letters)
         return 0;
     freeReplyObject(letters->page);
-    if (letters->client)
-        redisFree(letters->client);
+    redis_call_close(letters->call);
     redis_config_clear(&letters->config);
     free(letters);
     return 0;
@@ -222,7 +109,8 @@ static int redis_letters_open(struct letters **out, const struct settings *setti
         rc = -EINVAL;
         goto fail;
     }
-    rc = connect_to(letters, err, err_size);
+    rc = redis_call_open(&letters->call, &letters->config.output_url, letters->config.tls,
+                         letters->config.timeout_ms, err, err_size);
     if (rc == 0)
         rc = find_last(letters, err, err_size);
     if (rc)
@@ -244,7 +132,7 @@ static int turn_page(struct redis_letters *letters, char *err, size_t err_size)
     letters->at = 0;
     redis_id_print(letters->start, first);
     redis_id_print(letters->last, last);
-    return ask(letters, &letters->page, 6, words, err, err_size);
+    return redis_call_words(letters->call, &letters->page, 6, words, err, err_size);
 }
 
 static struct bytes field_of(const redisReply *fields, const char *name)
@@ -332,7 +220,7 @@ static int redis_letters_replay(struct letters *base, char *err, size_t err_size
     redisReply *reply;
 
     memcpy(words + 6, ours, sizeof(ours));
-    int rc = ask(letters, &reply, 6 + N_OURS, words, err, err_size);
+    int rc = redis_call_words(letters->call, &reply, 6 + N_OURS, words, err, err_size);
     if (rc)
         return rc;
     rc = reply->type == REDIS_REPLY_INTEGER && reply->integer == 1;

@@ -2,15 +2,17 @@
  * embed.h: the one inference header the worker sees. Texts in, unit vectors out.
  *
  * Owns:    the meaning of `struct text` and the life of models and sessions.
- * Refuses: sockets, loops, threads, message formats. Nothing here blocks on anything but the CPU
- *          (and on page faults of the mapped model).
+ * Refuses: sockets, loops, starting threads, message formats. Nothing here blocks on anything but
+ *          the CPU (and on page faults of the mapped model); session_embed may wait for assistants
+ *          to finish a piece of work they have begun, some hundred microseconds of it.
  * Threads: a model never changes after open and may be used by any number of threads at once.
- *          A session belongs to one thread at a time; it has no locks because it needs none.
+ *          A session belongs to one thread at a time; only session_assist may be called by others.
  * Why:     the worker can be read, tested and replaced without knowing what a tensor is.
  */
 #ifndef EMBED_H
 #define EMBED_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -82,6 +84,19 @@ void session_embed(struct session *session, const struct text *texts, size_t n, 
                    struct embed_result *results);
 
 /*
+ * More threads for one session_embed: threads that have nothing to do may call session_assist, each
+ * with a session of its own, and take over pieces of the matrix products of `busy`. They come and
+ * go as they like; results are the same bytes with any number of them.
+ *
+ * session_assist returns when the session_embed of `busy` returns (at once when there is none), or
+ * soon after *leave is set: after the piece in hand, or when it has none, after the next step of
+ * `busy`. Returns whether `busy` still has work. It must have returned before either session is
+ * closed. `invite` is called by each session_embed when assistants can come, on its thread.
+ */
+void session_set_invite(struct session *session, void (*invite)(void *ctx), void *ctx);
+bool session_assist(struct session *session, struct session *busy, const atomic_bool *leave);
+
+/*
  * Token ids of one text, bos first and eos last, cut to max_ids (eos kept) as the session's
  * options say. *n_ids is set to the number written, result as in session_embed. ids may be NULL
  * when max_ids is 0: then only counts. Returns result->status.
@@ -122,7 +137,7 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
                   struct profile *out);
 /*
  * The most multiply-adds a second that one core can do in the way of the model's kernel table, from
- * registers alone: measured on this thread for about at_least seconds. 0: the table cannot tell.
+ * registers alone: measured on this thread for about at_least seconds.
  */
 double model_peak(const struct model *model, double at_least);
 

@@ -28,7 +28,7 @@ enum {
     Q8_BLOCK = 32,       /* values a block */
     Q8_BLOCK_BYTES = 34, /* fp16 scale, then 32 int8 */
     MATRIX_ROWS = 16,    /* n_out of every matrix is a multiple of this */
-    TOKENS_MAX = 256,    /* tokens a call of quantize* or matmul takes at most */
+    TOKENS_MAX = 384,    /* tokens a call of quantize* or matmul takes at most */
     KEYS_MAX = 2048,     /* tokens a text in attention has at most */
     ROW_MAX = 4096,      /* values of one token in quantize* at most */
 };
@@ -37,6 +37,12 @@ enum {
 struct q8_matrix {
     const uint8_t *blocks;
     size_t n_in, n_out;
+};
+
+/* Tokens or rows [first, last) of a call: one thread's share. Shares of one call may be computed by
+ * several threads at once. */
+struct span {
+    size_t first, last;
 };
 
 struct attention_shape {
@@ -51,19 +57,22 @@ struct kernels {
     size_t (*packed_size)(size_t n, size_t k);
     size_t (*panel_size)(size_t k);
 
-    /* x [n][ld] -> packed [n][k] */
-    void (*quantize)(void *packed, const float *x, size_t ld, size_t n, size_t k);
+    /* x [n][ld] -> packed [n][k], of these only `tokens` */
+    void (*quantize)(void *packed, const float *x, size_t ld, size_t n, size_t k,
+                     struct span tokens);
     /* rms_norm(x) * weight -> packed. x [n][k], weight [k] (Zhang & Sennrich 2019) */
     void (*rms_norm_quantize)(void *packed, const float *x, const float *weight, float eps,
-                              size_t n, size_t k);
+                              size_t n, size_t k, struct span tokens);
     /* gelu(gate) * up -> packed. gate_up [n][2 k]: gate, then up. tanh form of GELU
      * (Hendrycks & Gimpel 2016), as Gemma uses it */
-    void (*geglu_quantize)(void *packed, const float *gate_up, size_t n, size_t k);
+    void (*geglu_quantize)(void *packed, const float *gate_up, size_t n, size_t k,
+                           struct span tokens);
 
-    /* out[t][r] = sum over i of w[r][i] * packed[t][i], for n tokens and all rows of w.
-     * out rows are ld floats apart. panel: scratch of panel_size(w->n_in), 64-byte aligned. */
+    /* out[t][r] = sum over i of w[r][i] * packed[t][i], for n tokens and those rows of w: whole
+     * groups of MATRIX_ROWS. out is that of row 0, its rows are ld floats apart. panel: scratch of
+     * panel_size(w->n_in), 64-byte aligned. */
     void (*matmul)(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
-                   void *panel);
+                   struct span rows, void *panel);
 
     /* x += rms_norm(y) * weight. x, y [n][k] */
     void (*add_rms_norm)(float *x, const float *y, const float *weight, float eps, size_t n,
@@ -79,11 +88,12 @@ struct kernels {
                       const uint32_t *positions, float scale);
 
     /* Bidirectional attention over one text (Vaswani et al. 2017). q [n][n_heads][head_dim] already
-     * scaled, k and v [n][n_kv_heads][head_dim], rows shape->ld apart; the result replaces q.
-     * Tokens further apart than `reach` do not see each other. scratch: attention_size bytes. */
+     * scaled, k and v [n][n_kv_heads][head_dim], rows shape->ld apart; the result replaces q, of
+     * these only `tokens`. Tokens further apart than `reach` do not see each other. scratch:
+     * attention_size bytes. */
     size_t (*attention_size)(const struct attention_shape *shape);
     void (*attention)(float *q, const float *k, const float *v, size_t n, size_t reach,
-                      const struct attention_shape *shape, void *scratch);
+                      const struct attention_shape *shape, struct span tokens, void *scratch);
 
     /* out [k] = row `id` of w, dequantised, times scale */
     void (*embed_row)(float *out, const struct q8_matrix *w, size_t id, float scale);
@@ -96,7 +106,7 @@ struct kernels {
     void (*unit)(float *x, size_t k);
 
     /* `rounds` turns of a loop of nothing but the multiply-adds of this table's matmul, operands in
-     * registers: the ceiling matmul is measured against. Returns how many it did. May be NULL. */
+     * registers: the ceiling matmul is measured against. Returns how many it did. */
     uint64_t (*peak)(uint64_t rounds);
 };
 

@@ -102,12 +102,13 @@ INLINE __m256i pair_splat(const int8_t *p)
 /* out[t][0..15] for a tile of T tokens and the panel's 16 rows; T is a constant in each use. The
  * float sums live in memory: 16 registers hold the integer sums of a block and nothing more. */
 INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
-                        size_t n_blocks, const size_t T)
+                        size_t n_blocks, const uint8_t *ahead, const size_t T)
 {
     __m256 total[TILE][2];
     for (size_t t = 0; t < T; t++)
         total[t][0] = total[t][1] = _mm256_setzero_ps();
     for (size_t b = 0; b < n_blocks; b++, panel += PANEL_BLOCK, tokens += T * TOKEN_BLOCK) {
+        block_prefetch(ahead, b);
         const __m256i *weights = (const __m256i *)(panel + 64);
         __m256i sum[TILE][2];
         for (size_t t = 0; t < T; t++)

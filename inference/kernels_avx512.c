@@ -112,12 +112,13 @@ INLINE __m512i quad_splat(const int8_t *p)
 
 /* out[t][0..15] for a tile of T tokens and the panel's 16 rows; T is a constant in each use. */
 INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
-                        size_t n_blocks, const size_t T)
+                        size_t n_blocks, const uint8_t *ahead, const size_t T)
 {
     __m512 total[TILE];
     for (size_t t = 0; t < T; t++)
         total[t] = _mm512_setzero_ps();
     for (size_t b = 0; b < n_blocks; b++, panel += PANEL_BLOCK, tokens += T * TOKEN_BLOCK) {
+        block_prefetch(ahead, b);
         const uint8_t *weights = panel + MATRIX_ROWS * sizeof(float);
         const int8_t *low = tokens + Q8_BLOCK * T, *correction = low + Q8_BLOCK * T;
         __m512i sum[TILE];

@@ -146,30 +146,34 @@ static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_
     pack_row(packed, n, t, row, k, largest / QUANT_MAX);
 }
 
-static void quantize(void *packed, const float *x, size_t ld, size_t n, size_t k)
+static void quantize(void *packed, const float *x, size_t ld, size_t n, size_t k,
+                     struct span tokens)
 {
-    for (size_t t = 0; t < n; t++)
+    for (size_t t = tokens.first; t < tokens.last; t++)
         row_quantize(packed, n, t, x + t * ld, k);
 }
 
 static void rms_norm_quantize(void *packed, const float *x, const float *weight, float eps,
-                              size_t n, size_t k)
+                              size_t n, size_t k, struct span tokens)
 {
     _Alignas(64) float row[ROW_MAX];
-    for (size_t t = 0; t < n; t++, x += k) {
-        float inverse = rms_inverse(x, k, eps);
+    for (size_t t = tokens.first; t < tokens.last; t++) {
+        const float *from = x + t * k;
+        float inverse = rms_inverse(from, k, eps);
         for (size_t i = 0; i < k; i += VEC)
-            vec_store(row + i, vec_load(x + i) * inverse * vec_load(weight + i));
+            vec_store(row + i, vec_load(from + i) * inverse * vec_load(weight + i));
         row_quantize(packed, n, t, row, k);
     }
 }
 
-static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t k)
+static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t k,
+                           struct span tokens)
 {
     _Alignas(64) float row[ROW_MAX];
-    for (size_t t = 0; t < n; t++, gate_up += 2 * k) {
+    for (size_t t = tokens.first; t < tokens.last; t++) {
+        const float *gate = gate_up + 2 * t * k, *up = gate + k;
         for (size_t i = 0; i < k; i += VEC)
-            vec_store(row + i, vec_gelu(vec_load(gate_up + i)) * vec_load(gate_up + k + i));
+            vec_store(row + i, vec_gelu(vec_load(gate + i)) * vec_load(up + i));
         row_quantize(packed, n, t, row, k);
     }
 }
@@ -219,80 +223,66 @@ static void norm_rope(float *x, size_t ld, size_t n, size_t n_heads, size_t head
 /*
  * Attention. Query rows (token, head) that share a key head stand side by side in the lanes of a
  * vector, VEC rows a tile: scores, maximum, exponential and sum are then plain vertical
- * arithmetic, and the scores of a key are just what the product with the values broadcasts.
+ * arithmetic, and the scores of a key are just what the product with the values broadcasts. Keys
+ * and values are read where they lie.
  */
 enum { KEY_TILE = 8 };
 
-struct attention_scratch {
-    float *keys;   /* [n / KEY_TILE][head_dim][KEY_TILE] */
-    float *values; /* [head_dim / VEC][n][VEC] */
+struct attention_head {
+    const float *k, *v; /* [n][ld] of one key head */
+    size_t ld, head_dim, reach;
     float *query;  /* [head_dim][VEC] */
-    float *scores; /* [n][VEC] */
+    float *scores; /* [n + KEY_TILE][VEC] */
+};
+
+/* A tile of query rows: where they lie (beyond n_rows the last one again), the tokens they are of,
+ * and the keys any of them sees. */
+struct attention_tile {
+    float *rows[VEC];
+    size_t n_rows;
+    vi token;
+    size_t first, last;
 };
 
 static size_t attention_size(const struct attention_shape *shape)
 {
-    return (2 * KEYS_MAX * shape->head_dim + shape->head_dim * VEC + (KEYS_MAX + KEY_TILE) * VEC) *
-           sizeof(float);
+    return (shape->head_dim + KEYS_MAX + KEY_TILE) * VEC * sizeof(float);
 }
 
-static struct attention_scratch attention_carve(void *scratch, size_t head_dim)
-{
-    struct attention_scratch s;
-    s.keys = scratch;
-    s.values = s.keys + KEYS_MAX * head_dim;
-    s.query = s.values + KEYS_MAX * head_dim;
-    s.scores = s.query + head_dim * VEC;
-    return s;
-}
-
-static void attention_pack(struct attention_scratch s, const float *k, const float *v, size_t ld,
-                           size_t n, size_t head_dim)
-{
-    size_t padded = (n + KEY_TILE - 1) / KEY_TILE * KEY_TILE;
-    for (size_t j = 0; j < padded; j++) {
-        float *to = s.keys + j / KEY_TILE * KEY_TILE * head_dim + j % KEY_TILE;
-        for (size_t i = 0; i < head_dim; i++)
-            to[i * KEY_TILE] = j < n ? k[j * ld + i] : 0;
-    }
-    for (size_t j = 0; j < n; j++)
-        for (size_t i = 0; i < head_dim; i += VEC)
-            vec_store(s.values + i * n + j * VEC, vec_load(v + j * ld + i));
-}
-
-/* scores[j][lane] = query[lane] . key[j] for keys [first, last), first a multiple of KEY_TILE */
-static void attention_scores(struct attention_scratch s, size_t first, size_t last, size_t head_dim)
+/* scores[j][lane] = query[lane] . key[j]; behind the last key it stands again */
+static void attention_scores(const struct attention_head *h, size_t first, size_t last)
 {
     for (size_t j = first; j < last; j += KEY_TILE) {
-        const float *key = s.keys + j * head_dim;
+        const float *key[KEY_TILE];
         vf sum[KEY_TILE] = {0};
-        for (size_t i = 0; i < head_dim; i++) {
-            vf q = vec_load(s.query + i * VEC);
+        for (size_t c = 0; c < KEY_TILE; c++)
+            key[c] = h->k + (j + c < last ? j + c : last - 1) * h->ld;
+        for (size_t i = 0; i < h->head_dim; i++) {
+            vf q = vec_load(h->query + i * VEC);
             for (size_t c = 0; c < KEY_TILE; c++)
-                sum[c] += q * key[i * KEY_TILE + c];
+                sum[c] += q * key[c][i];
         }
         for (size_t c = 0; c < KEY_TILE; c++)
-            vec_store(s.scores + (j + c) * VEC, sum[c]);
+            vec_store(h->scores + (j + c) * VEC, sum[c]);
     }
 }
 
 /* scores to exp(score - row's maximum), 0 where out of reach; returns 1 / row sums */
-static vf attention_softmax(struct attention_scratch s, size_t first, size_t last, vi token,
-                            size_t reach)
+static vf attention_softmax(const struct attention_head *h, const struct attention_tile *tile)
 {
     vf top = vec_splat(-INFINITY);
-    int32_t far = (int32_t)reach;
-    for (size_t j = first; j < last; j++) {
-        vi away = token - (int32_t)j;
+    int32_t far = (int32_t)h->reach;
+    for (size_t j = tile->first; j < tile->last; j++) {
+        vi away = tile->token - (int32_t)j;
         vi sees = (away <= far) & (away >= -far);
-        float *score = s.scores + j * VEC;
+        float *score = h->scores + j * VEC;
         vf v = vec_select(sees, vec_load(score), vec_splat(-INFINITY));
         vec_store(score, v);
         top = vec_max(top, v);
     }
     vf sum = {0};
-    for (size_t j = first; j < last; j++) {
-        float *score = s.scores + j * VEC;
+    for (size_t j = tile->first; j < tile->last; j++) {
+        float *score = h->scores + j * VEC;
         vf v = vec_load(score);
         vf e = vec_select(v > -INFINITY, vec_exp(v - top), (vf){0});
         vec_store(score, e);
@@ -304,62 +294,60 @@ static vf attention_softmax(struct attention_scratch s, size_t first, size_t las
 /* Vectors of values at once: eight sums or more, to hide the latency of a multiply-add. */
 enum { COLUMNS = VEC < 8 ? 2 : 1 };
 
-/* out[lane][i .. i + COLUMNS * VEC) = sum over j of scores[j][lane] * values[j][i ..) */
-INLINE void attention_values(struct attention_scratch s, size_t first, size_t last, size_t n,
-                             float *const out[VEC], const float *inverse, size_t i, size_t n_rows)
+/* rows[lane][i ..) = inverse[lane] * sum over j of scores[j][lane] * v[j][i ..), COLUMNS vectors */
+INLINE void attention_values(const struct attention_head *h, const struct attention_tile *tile,
+                             const float *inverse, size_t i)
 {
-    const float *values = s.values + i * n;
     vf sum[COLUMNS][VEC] = {0};
-    for (size_t j = first; j < last; j++)
+    for (size_t j = tile->first; j < tile->last; j++)
         for (size_t c = 0; c < COLUMNS; c++) {
-            vf v = vec_load(values + (c * n + j) * VEC);
+            vf v = vec_load(h->v + j * h->ld + i + c * VEC);
             for (size_t r = 0; r < VEC; r++)
-                sum[c][r] += v * s.scores[j * VEC + r];
+                sum[c][r] += v * h->scores[j * VEC + r];
         }
     for (size_t r = 0; r < VEC; r++)
-        if (r < n_rows)
+        if (r < tile->n_rows)
             for (size_t c = 0; c < COLUMNS; c++)
-                vec_store(out[r] + i + c * VEC, sum[c][r] * inverse[r]);
+                vec_store(tile->rows[r] + i + c * VEC, sum[c][r] * inverse[r]);
 }
 
-static void attention_tile(struct attention_scratch s, float *const rows[VEC], size_t n_rows,
-                           vi token, size_t first, size_t last, size_t n, size_t reach,
-                           size_t head_dim)
+static void attention_run(const struct attention_head *h, const struct attention_tile *tile)
 {
     for (size_t r = 0; r < VEC; r++)
-        for (size_t i = 0; i < head_dim; i++)
-            s.query[i * VEC + r] = r < n_rows ? rows[r][i] : 0;
-    attention_scores(s, first, last, head_dim);
-    vf inverse_sum = attention_softmax(s, first, last, token, reach);
+        for (size_t i = 0; i < h->head_dim; i++)
+            h->query[i * VEC + r] = tile->rows[r][i];
+    attention_scores(h, tile->first, tile->last);
+    vf inverse_sum = attention_softmax(h, tile);
     float inverse[VEC];
     memcpy(inverse, &inverse_sum, sizeof inverse);
-    for (size_t i = 0; i < head_dim; i += COLUMNS * VEC)
-        attention_values(s, first, last, n, rows, inverse, i, n_rows);
+    for (size_t i = 0; i < h->head_dim; i += COLUMNS * VEC)
+        attention_values(h, tile, inverse, i);
 }
 
 static void attention(float *q, const float *k, const float *v, size_t n, size_t reach,
-                      const struct attention_shape *shape, void *scratch)
+                      const struct attention_shape *shape, struct span tokens, void *scratch)
 {
     size_t head_dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
-    struct attention_scratch s = attention_carve(scratch, head_dim);
+    struct attention_head h = {.ld = shape->ld, .head_dim = head_dim, .reach = reach};
+    h.query = scratch;
+    h.scores = h.query + head_dim * VEC;
     for (size_t g = 0; g < shape->n_kv_heads; g++) {
-        attention_pack(s, k + g * head_dim, v + g * head_dim, shape->ld, n, head_dim);
-        size_t n_rows = n * group;
-        for (size_t row = 0; row < n_rows; row += VEC) {
-            size_t rows_here = n_rows - row < VEC ? n_rows - row : VEC;
-            float *rows[VEC] = {0};
-            int32_t tokens[VEC];
+        h.k = k + g * head_dim;
+        h.v = v + g * head_dim;
+        size_t end = tokens.last * group;
+        for (size_t row = tokens.first * group; row < end; row += VEC) {
+            struct attention_tile tile = {.n_rows = end - row < VEC ? end - row : VEC};
+            int32_t token[VEC];
             for (size_t r = 0; r < VEC; r++) {
-                size_t at = row + (r < rows_here ? r : rows_here - 1);
-                tokens[r] = (int32_t)(at / group);
-                rows[r] = q + at / group * shape->ld + (g * group + at % group) * head_dim;
+                size_t at = row + (r < tile.n_rows ? r : tile.n_rows - 1);
+                token[r] = (int32_t)(at / group);
+                tile.rows[r] = q + at / group * shape->ld + (g * group + at % group) * head_dim;
             }
-            size_t t0 = (size_t)tokens[0], t1 = (size_t)tokens[VEC - 1];
-            size_t first = t0 > reach ? (t0 - reach) / KEY_TILE * KEY_TILE : 0;
-            size_t last = n - 1 - t1 > reach ? t1 + reach + 1 : n;
-            vi token;
-            memcpy(&token, tokens, sizeof token);
-            attention_tile(s, rows, rows_here, token, first, last, n, reach, head_dim);
+            memcpy(&tile.token, token, sizeof token);
+            size_t t0 = (size_t)token[0], t1 = (size_t)token[VEC - 1];
+            tile.first = t0 > reach ? t0 - reach : 0;
+            tile.last = n - 1 - t1 > reach ? t1 + reach + 1 : n;
+            attention_run(&h, &tile);
         }
     }
 }

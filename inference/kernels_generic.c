@@ -49,11 +49,11 @@ static float row_dot(const uint8_t *blocks, const char *token, size_t k)
 }
 
 static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
-                   void *panel)
+                   struct span rows, void *panel)
 {
     (void)panel;
     size_t row_size = w->n_in / Q8_BLOCK * Q8_BLOCK_BYTES;
-    for (size_t r = 0; r < w->n_out; r++)
+    for (size_t r = rows.first; r < rows.last; r++)
         for (size_t t = 0; t < n; t++)
             out[t * ld + r] = row_dot(w->blocks + r * row_size,
                                       (const char *)packed + t * token_size(w->n_in), w->n_in);

@@ -120,12 +120,13 @@ INLINE void block_pass(int32x4_t sum[TILE][2], const int8_t *weights, const int8
 
 /* out[t][0..7] for a tile of T tokens and a part's 8 rows; T is a constant in each use. */
 INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
-                        size_t n_blocks, const size_t T)
+                        size_t n_blocks, const uint8_t *ahead, const size_t T)
 {
     float32x4_t total[TILE][2];
     for (size_t t = 0; t < T; t++)
         total[t][0] = total[t][1] = vdupq_n_f32(0);
     for (size_t b = 0; b < n_blocks; b++, panel += PART_BLOCK, tokens += T * TOKEN_BLOCK) {
+        block_prefetch(ahead, b);
         const int8_t *weights = (const int8_t *)panel + PART_ROWS * 4;
         int32x4_t sum[TILE][2];
         for (size_t t = 0; t < T; t++)
@@ -150,10 +151,10 @@ INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
 }
 
 INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
-                        size_t n_blocks, const size_t T)
+                        size_t n_blocks, const uint8_t *ahead, const size_t T)
 {
     for (size_t row = 0; row < MATRIX_ROWS; row += PART_ROWS, panel += n_blocks * PART_BLOCK)
-        part_matmul(out + row, ld, panel, tokens, n_blocks, T);
+        part_matmul(out + row, ld, panel, tokens, n_blocks, row ? NULL : ahead, T);
 }
 
 TILE_FUNCTION(1)
@@ -166,10 +167,28 @@ TILE_FUNCTION(6)
 static tile_function *const tile_functions[TILE + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                         tile_4, tile_5, tile_6};
 
+/* Twelve sums, as a tile has. A multiply-add takes two products here, a high byte's and a low
+ * one's.
+ */
+static uint64_t peak(uint64_t rounds)
+{
+    int32x4_t sum[12];
+    int8x16_t w = vdupq_n_s8(3), x = vdupq_n_s8(5);
+    for (size_t t = 0; t < 12; t++)
+        sum[t] = vdupq_n_s32(0);
+    for (uint64_t i = 0; i < rounds; i++)
+        for (size_t t = 0; t < 12; t++)
+            sum[t] = vdotq_s32(sum[t], w, x);
+    for (size_t t = 0; t < 12; t++)
+        __asm__ volatile("" : : "w"(sum[t]));
+    return rounds * 12 * 16 / 2;
+}
+
 const struct kernels kernels_neon = {
     .name = "neon",
     .packed_size = packed_size,
     .panel_size = panel_size,
     .matmul = matmul,
+    .peak = peak,
     KERNELS_SHARED,
 };

@@ -86,45 +86,49 @@ static enum stage stage_of(const uint8_t *blocks)
     return STAGE_POOL;
 }
 
-/* What the model needs; a table may do more and throw it away. Products q k and p v. */
-static uint64_t attention_macs(size_t n, size_t reach, const struct attention_shape *shape)
+/* What the model needs for the queries of some tokens of a text of n; a table may do more and throw
+ * it away. Products q k and p v. */
+static uint64_t attention_macs(size_t n, size_t reach, const struct attention_shape *shape,
+                               struct span tokens)
 {
     uint64_t pairs = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = tokens.first; i < tokens.last; i++) {
         size_t first = i > reach ? i - reach : 0, last = n - 1 - i > reach ? i + reach : n - 1;
         pairs += last - first + 1;
     }
     return 2 * pairs * shape->n_heads * shape->head_dim;
 }
 
-static void quantize(void *packed, const float *x, size_t ld, size_t n, size_t k)
+static void quantize(void *packed, const float *x, size_t ld, size_t n, size_t k,
+                     struct span tokens)
 {
     double began = seconds();
-    watch.model->kernels->quantize(packed, x, ld, n, k);
+    watch.model->kernels->quantize(packed, x, ld, n, k, tokens);
     count(STAGE_NORM, began, 0);
 }
 
 static void rms_norm_quantize(void *packed, const float *x, const float *weight, float eps,
-                              size_t n, size_t k)
+                              size_t n, size_t k, struct span tokens)
 {
     double began = seconds();
-    watch.model->kernels->rms_norm_quantize(packed, x, weight, eps, n, k);
+    watch.model->kernels->rms_norm_quantize(packed, x, weight, eps, n, k, tokens);
     count(STAGE_NORM, began, 0);
 }
 
-static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t k)
+static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t k,
+                           struct span tokens)
 {
     double began = seconds();
-    watch.model->kernels->geglu_quantize(packed, gate_up, n, k);
+    watch.model->kernels->geglu_quantize(packed, gate_up, n, k, tokens);
     count(STAGE_GEGLU, began, 0);
 }
 
 static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
-                   void *panel)
+                   struct span rows, void *panel)
 {
     double began = seconds();
-    watch.model->kernels->matmul(out, ld, packed, n, w, panel);
-    count(stage_of(w->blocks), began, n * w->n_in * w->n_out);
+    watch.model->kernels->matmul(out, ld, packed, n, w, rows, panel);
+    count(stage_of(w->blocks), began, n * w->n_in * (rows.last - rows.first));
 }
 
 static void add_rms_norm(float *x, const float *y, const float *weight, float eps, size_t n,
@@ -153,11 +157,11 @@ static void norm_rope(float *x, size_t ld, size_t n, size_t n_heads, size_t head
 }
 
 static void attention(float *q, const float *k, const float *v, size_t n, size_t reach,
-                      const struct attention_shape *shape, void *scratch)
+                      const struct attention_shape *shape, struct span tokens, void *scratch)
 {
     double began = seconds();
-    watch.model->kernels->attention(q, k, v, n, reach, shape, scratch);
-    count(STAGE_ATTENTION, began, attention_macs(n, reach, shape));
+    watch.model->kernels->attention(q, k, v, n, reach, shape, tokens, scratch);
+    count(STAGE_ATTENTION, began, attention_macs(n, reach, shape, tokens));
 }
 
 static void embed_row(float *out, const struct q8_matrix *w, size_t id, float scale)
@@ -252,8 +256,6 @@ double model_peak(const struct model *model, double at_least)
     enum { ROUNDS = 200000, TURNS = 20 }; /* some tenths of a millisecond each */
     const struct kernels *k = model->kernels;
     double best = 0, end = seconds() + at_least;
-    if (!k->peak)
-        return 0;
     k->peak(5 * ROUNDS); /* the clock rises under load */
     for (size_t i = 0; i < TURNS || seconds() < end; i++) {
         double began = seconds();

@@ -2,8 +2,9 @@
  * session.c: texts to vectors with the scratch of one thread.
  *
  * Owns:    tokenising, packing texts until the pack is full, cutting vectors to the asked
- * dimension. Why:     a pack holds at most max_tokens tokens, so one long text and a hundred short
- * ones cost the same scratch.
+ *          dimension.
+ * Why:     a pack holds at most max_tokens tokens, so one long text and a hundred short ones cost
+ *          the same scratch.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@ struct session {
     size_t *rows;     /* [max_tokens] which text of the call a text of the pack is */
     float *vectors;   /* [max_tokens][n_embd]: texts are never shorter than a token */
     size_t n_texts;   /* in the pack in hand */
+    void (*invite)(void *ctx);
+    void *invite_ctx;
 };
 
 int session_open(struct session **out, const struct model *model,
@@ -110,6 +113,9 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
 {
     size_t max_tokens = s->model->info.max_tokens, used = 0;
     s->n_texts = 0;
+    forward_open_crew(s->forward);
+    if (s->invite)
+        s->invite(s->invite_ctx);
     for (size_t i = 0; i < n; i++) {
         size_t n_ids, room = max_tokens - used;
         memset(out + i * s->options.dim, 0, s->options.dim * sizeof *out);
@@ -127,4 +133,16 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
         s->starts[s->n_texts] = (uint32_t)used;
     }
     pack_flush(s, out);
+    forward_shut_crew(s->forward);
+}
+
+void session_set_invite(struct session *s, void (*invite)(void *ctx), void *ctx)
+{
+    s->invite = invite;
+    s->invite_ctx = ctx;
+}
+
+bool session_assist(struct session *s, struct session *busy, const atomic_bool *leave)
+{
+    return forward_assist(s->forward, busy->forward, leave);
 }

@@ -57,6 +57,8 @@ void kafka_rig_close(struct kafka_rig *rig)
 {
     rd_kafka_t *host = rd_kafka_mock_cluster_handle(rig->cluster);
     rd_kafka_destroy(rig->feeder);
+    if (rig->asker)
+        rd_kafka_destroy(rig->asker);
     rd_kafka_mock_cluster_destroy(rig->cluster);
     rd_kafka_destroy(host);
     uv_close((uv_handle_t *)&rig->tick, NULL);
@@ -129,13 +131,13 @@ size_t kafka_rig_read(struct kafka_rig *rig, const char *topic, struct kafka_fou
 
 int64_t kafka_rig_committed(struct kafka_rig *rig, const char *group, const char *topic)
 {
-    rd_kafka_t *rk = client_open(brokers_of(rig), RD_KAFKA_CONSUMER, group);
+    if (!rig->asker) /* kept: finding the coordinator takes a client half a second */
+        rig->asker = client_open(brokers_of(rig), RD_KAFKA_CONSUMER, group);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(list, topic, 0);
-    assert_int_equal(rd_kafka_committed(rk, list, 10000), 0);
+    assert_int_equal(rd_kafka_committed(rig->asker, list, 10000), 0);
     int64_t offset = list->elems[0].offset;
     rd_kafka_topic_partition_list_destroy(list);
-    rd_kafka_destroy(rk);
     return offset < 0 ? -1 : offset;
 }
 

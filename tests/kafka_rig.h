@@ -22,7 +22,7 @@
 struct kafka_rig {
     uv_loop_t loop;
     uv_timer_t tick;
-    rd_kafka_t *feeder;
+    rd_kafka_t *feeder, *asker;
     rd_kafka_mock_cluster_t *cluster;
 };
 
@@ -57,7 +57,7 @@ void kafka_rig_feed(struct kafka_rig *rig, const char *topic, const char *key, c
 /* Read a topic of one partition from its begin, at least n messages; how many there are. */
 size_t kafka_rig_read(struct kafka_rig *rig, const char *topic, struct kafka_found *found, size_t n,
                       size_t room);
-/* The offset committed for partition 0 of the topic by the group; -1: none. */
+/* The offset committed for partition 0 of the topic by the group, always the same; -1: none. */
 int64_t kafka_rig_committed(struct kafka_rig *rig, const char *group, const char *topic);
 bool kafka_rig_wait(struct kafka_rig *rig, uint64_t ms, bool (*is_done)(void *ctx), void *ctx);
 void kafka_rig_run(struct kafka_rig *rig, uint64_t ms);

@@ -46,10 +46,10 @@ static void bench_matmul(const struct kernels *k)
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
         size_t n = counts[c];
         double best = INFINITY;
-        k->quantize(packed, x, 768, n, 768);
+        k->quantize(packed, x, 768, n, 768, (struct span){0, n});
         for (int i = 0; i < 30; i++) {
             double t = seconds();
-            k->matmul(out, 1152, packed, n, &w, panel);
+            k->matmul(out, 1152, packed, n, &w, (struct span){0, 1152}, panel);
             best = fmin(best, seconds() - t);
         }
         printf("%-9s matmul 768 x 1152, %4zu tokens: %12.0f ns %6.1f GMAC/s\n", k->name, n,
@@ -75,7 +75,7 @@ static void bench_attention(const struct kernels *k)
         for (int i = 0; i < (n > 512 ? 2 : 20); i++) {
             fill(qkv, n * a.ld);
             double t = seconds();
-            k->attention(qkv, qkv + 768, qkv + 1024, n, n, &a, scratch);
+            k->attention(qkv, qkv + 768, qkv + 1024, n, n, &a, (struct span){0, n}, scratch);
             best = fmin(best, seconds() - t);
         }
         printf("%-9s attention, %4zu tokens: %21.0f ns %6.1f GMAC/s\n", k->name, n, best * 1e9,
@@ -93,6 +93,7 @@ static void bench_rows(const struct kernels *k)
                                         "geglu_quantize", "norm_rope"};
     static float x[N * WIDE], y[N * EMBD], weight[EMBD], cos_sin[HEAD];
     static const uint32_t positions[N];
+    const struct span all = {0, N};
     void *packed = aligned_alloc(64, (k->packed_size(N, WIDE) + 63) / 64 * 64);
     memory_check(packed);
     fill(y, N * EMBD);
@@ -104,13 +105,13 @@ static void bench_rows(const struct kernels *k)
             fill(x, N * WIDE);
             double t = seconds();
             if (what == 0)
-                k->quantize(packed, x, EMBD, N, EMBD);
+                k->quantize(packed, x, EMBD, N, EMBD, all);
             else if (what == 1)
-                k->rms_norm_quantize(packed, x, weight, 1e-6f, N, EMBD);
+                k->rms_norm_quantize(packed, x, weight, 1e-6f, N, EMBD, all);
             else if (what == 2)
                 k->add_rms_norm(x, y, weight, 1e-6f, N, EMBD);
             else if (what == 3)
-                k->geglu_quantize(packed, x, N, WIDE / 2);
+                k->geglu_quantize(packed, x, N, WIDE / 2, all);
             else
                 k->norm_rope(x, EMBD, N, 3, HEAD, weight, 1e-6f, cos_sin, positions, 1);
             best = fmin(best, seconds() - t);

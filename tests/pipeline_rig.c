@@ -141,8 +141,10 @@ static void fake_embed(struct session *session, const struct text *texts, size_t
     }
 }
 
-static const struct embedder fake_embedder = {fake_info, fake_session_open, fake_embed,
-                                              fake_session_close};
+static const struct embedder fake_embedder = {.info = fake_info,
+                                              .open = fake_session_open,
+                                              .embed = fake_embed,
+                                              .close = fake_session_close};
 
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {

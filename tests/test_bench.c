@@ -145,8 +145,8 @@ static void profile_changes_nothing(void **state)
 static void every_table_has_a_ceiling(void **state)
 {
     (void)state;
-    static const char *const names[] = {"generic", "avx2", "avx512", "neon"};
-    for (size_t i = 0; i < 4; i++) {
+    static const char *const names[] = {"generic", "avx2", "avx512", "neon", "neon-i8mm"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct model *model = open_model(names[i]);
         if (!model) {
             print_message("%s: not on this CPU\n", names[i]);

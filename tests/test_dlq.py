@@ -16,6 +16,7 @@ import unittest
 import redis
 
 from redis_bench import free_port, wait_for
+from test_redis_tls import TlsBench
 
 BINARY = sys.argv.pop(1) if len(sys.argv) > 1 else "embedmill"
 LETTERS = "texts:dlq"
@@ -133,6 +134,30 @@ class Dlq(unittest.TestCase):
         out, _ = self.dlq("replay", "--to", LETTERS)
         self.assertEqual(out, "50 put back, 0 left, 0 gone\n")
         self.assertEqual(self.client.xlen(LETTERS), 50)
+
+    def test_tls(self):
+        """Letters larger than a record of TLS; who cannot prove who they are is told so."""
+        with TlsBench(BINARY) as bench:
+            bench.start()
+            for i in range(40):
+                bench.client.xadd(LETTERS, letter("bad_json", i, pad="y" * 5000))
+            url = f"rediss://localhost:{bench.tls_port}"
+            ca, strange = (("--redis-tls-ca", bench.file(name + ".pem"))
+                           for name in ("ca", "strange-ca"))
+            self.assertEqual(self.dlq("list", *ca, url=url)[0].count("\n"), 40)
+            self.assertIn("redis.tls_ca", self.dlq("list", *strange, url=url, code=69)[1])
+            plain = f"redis://localhost:{bench.tls_port}"
+            self.assertIn("the connection to", self.dlq("list", url=plain, code=69)[1])
+            none = f"rediss://localhost:{bench.port}"
+            self.assertIn(str(bench.port), self.dlq("list", *ca, url=none, code=69)[1])
+            self.assertEqual(self.dlq("replay", *ca, url=url)[0], "40 put back, 0 left, 0 gone\n")
+            self.assertEqual(bench.client.xlen("texts"), 40)
+            bench.restart(clients="yes")
+            # The server's alert may be lost with the connection.
+            self.assertRegex(self.dlq("list", *ca, url=url, code=69)[1],
+                             "the connection to|certificate required")
+            self.dlq("list", *ca, "--redis-tls-cert", bench.file("client.pem"), "--redis-tls-key",
+                     bench.file("client.key"), url=url)
 
     def test_refusals(self):
         nobody = f"redis://127.0.0.1:{free_port()}"

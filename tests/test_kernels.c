@@ -148,8 +148,12 @@ static float *matmul_run(const struct kernels *k, const float *x, size_t n,
     float *copy = malloc(n * ld * sizeof *copy);
     assert_non_null(copy);
     memset(out.data, 0, out.size);
-    k->quantize(packed.data, x, w->n_in, n, w->n_in);
-    k->matmul((float *)out.data, ld, packed.data, n, w, panel.data);
+    /* in shares, the last first, as threads may */
+    size_t third = n / 3, half = w->n_out / MATRIX_ROWS / 2 * MATRIX_ROWS;
+    k->quantize(packed.data, x, w->n_in, n, w->n_in, (struct span){third, n});
+    k->quantize(packed.data, x, w->n_in, n, w->n_in, (struct span){0, third});
+    k->matmul((float *)out.data, ld, packed.data, n, w, (struct span){half, w->n_out}, panel.data);
+    k->matmul((float *)out.data, ld, packed.data, n, w, (struct span){0, half}, panel.data);
     memcpy(copy, out.data, out.size);
     guarded_close(packed);
     guarded_close(panel);
@@ -266,6 +270,7 @@ static void test_fused(void **state)
     size_t n_tables = tables_other(tables), n = 7, k_in = 96;
     struct q8_matrix w;
     uint8_t *blocks = matrix_make(&w, k_in, 32, false);
+    struct span all = {0, n};
     float x[7 * 192], norm[96], out[2][7 * 32];
     for (int shape = 0; shape < N_SHAPES; shape++)
         for (int gelu = 0; gelu < 2; gelu++) {
@@ -276,10 +281,10 @@ static void test_fused(void **state)
                 struct guarded packed = guarded_open(k->packed_size(n, k_in));
                 struct guarded panel = guarded_open(k->panel_size(k_in));
                 if (gelu)
-                    k->geglu_quantize(packed.data, x, n, k_in);
+                    k->geglu_quantize(packed.data, x, n, k_in, all);
                 else
-                    k->rms_norm_quantize(packed.data, x, norm, 1e-6f, n, k_in);
-                k->matmul(out[t > 0], 32, packed.data, n, &w, panel.data);
+                    k->rms_norm_quantize(packed.data, x, norm, 1e-6f, n, k_in, all);
+                k->matmul(out[t > 0], 32, packed.data, n, &w, (struct span){0, 32}, panel.data);
                 if (t)
                     assert_close(out[0], out[1], n * 32, 1e-4, k->name, shape_names[shape]);
                 guarded_close(packed);
@@ -309,8 +314,9 @@ static void test_gelu_is_right(void **state)
             struct guarded panel = guarded_open(tables[k]->panel_size(Q8_BLOCK));
             gate_up[3] = value;
             gate_up[Q8_BLOCK + 3] = 2;
-            tables[k]->geglu_quantize(packed.data, gate_up, 1, Q8_BLOCK);
-            tables[k]->matmul(out, MATRIX_ROWS, packed.data, 1, &w, panel.data);
+            tables[k]->geglu_quantize(packed.data, gate_up, 1, Q8_BLOCK, (struct span){0, 1});
+            tables[k]->matmul(out, MATRIX_ROWS, packed.data, 1, &w, (struct span){0, MATRIX_ROWS},
+                              panel.data);
             double v = (double)value;
             double expected = v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
             assert_true(fabs(expected - (double)out[3]) <= 2e-6 * fabs(v) + 1e-9);
@@ -397,8 +403,9 @@ static void attention_check(const struct kernels *k, size_t n, size_t reach,
     for (size_t i = 0; i < n * a->ld; i++)
         qkv[i] = random_unit() * scale;
     attention_plain(expected, qkv, n, reach, a);
-    k->attention(qkv, qkv + a->n_heads * d, qkv + (a->n_heads + a->n_kv_heads) * d, n, reach, a,
-                 scratch);
+    const float *keys = qkv + a->n_heads * d, *values = keys + a->n_kv_heads * d;
+    k->attention(qkv, keys, values, n, reach, a, (struct span){n / 3, n}, scratch);
+    k->attention(qkv, keys, values, n, reach, a, (struct span){0, n / 3}, scratch);
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < a->n_heads * d; c++) {
             double want = expected[i * a->n_heads * d + c], got = (double)qkv[i * a->ld + c];

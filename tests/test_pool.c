@@ -80,6 +80,39 @@ static void collect(struct pool *pool, size_t n, struct count_job **out)
     }
 }
 
+/* A job that wants help: done when two calls of help have come, or patience ends. */
+struct asking_job {
+    struct job job;
+    struct pool *pool;
+    atomic_size_t n_helps;
+    bool until_a_job_waits; /* help stays until *leave */
+};
+
+static _Atomic(struct asking_job *) asking;
+
+static bool help(void *thread, void *busy, const atomic_bool *leave)
+{
+    struct asking_job *mine = atomic_load(&asking);
+    assert_ptr_not_equal(thread, busy);
+    atomic_fetch_add(&mine->n_helps, 1);
+    if (!mine->until_a_job_waits)
+        return false;
+    for (int ms = 0; ms < PATIENCE_MS && !atomic_load(leave); ms++)
+        uv_sleep(1);
+    return true;
+}
+
+static void run_asking(struct job *job, void *thread)
+{
+    struct asking_job *mine = (struct asking_job *)job;
+    for (size_t turn = 1; turn <= 2; turn++) {
+        pool_invite(mine->pool, thread, help);
+        for (int ms = 0; ms < PATIENCE_MS && atomic_load(&mine->n_helps) < turn; ms++)
+            uv_sleep(1);
+        uv_sleep(5); /* who has helped with an invitation to the end does not come again */
+    }
+}
+
 static struct pool *pool_start(struct count *counts, size_t n)
 {
     void *threads[N_THREADS];
@@ -116,6 +149,39 @@ static void test_each_job_runs_once(void **state)
     assert_int_equal(atomic_load(&n_bells), N_JOBS);
     free(jobs);
     free(done);
+}
+
+static void test_idle_threads_help(void **state)
+{
+    (void)state;
+    struct count counts[2];
+    struct pool *pool = pool_start(counts, 2);
+    struct asking_job job = {.job.run = run_asking, .pool = pool};
+    struct count_job *done;
+    atomic_store(&asking, &job);
+    pool_submit(pool, &job.job);
+    collect(pool, 1, &done);
+    assert_int_equal(atomic_load(&job.n_helps), 2); /* one a time it was asked for */
+    pool_close(pool);
+}
+
+static void test_helpers_leave_for_a_job(void **state)
+{
+    (void)state;
+    struct count counts[2];
+    struct pool *pool = pool_start(counts, 2);
+    struct asking_job job = {.job.run = run_asking, .pool = pool, .until_a_job_waits = true};
+    struct count_job counted = {.job.run = run_count}, *done[2];
+    atomic_store(&asking, &job);
+    pool_submit(pool, &job.job);
+    for (int ms = 0; ms < PATIENCE_MS && atomic_load(&job.n_helps) == 0; ms++)
+        uv_sleep(1);
+    pool_submit(pool, &counted.job); /* the one thread is busy, the other helps it */
+    collect(pool, 2, done);
+    assert_ptr_equal(done[0], &counted);
+    assert_int_equal(counted.n_runs, 1);
+    assert_true(atomic_load(&job.n_helps) >= 2); /* and came back afterwards */
+    pool_close(pool);
 }
 
 static void test_one_thread_keeps_the_order(void **state)
@@ -220,6 +286,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_job_runs_once),
+        cmocka_unit_test(test_idle_threads_help),
+        cmocka_unit_test(test_helpers_leave_for_a_job),
         cmocka_unit_test(test_one_thread_keeps_the_order),
         cmocka_unit_test(test_threads_have_names_and_no_signals),
         cmocka_unit_test(test_cancel_takes_what_no_thread_began),

@@ -121,6 +121,9 @@ def test_commands(bench):
     listed = subprocess.run([bench.binary, "dlq", "list", "--redis-url", bench.url()], check=True,
                             capture_output=True, text=True, timeout=30).stdout
     assert "bad_input" in listed, listed
+    lost = subprocess.run([bench.binary, "dlq", "list", "--redis-url", bench.url(master="gone")],
+                          check=False, capture_output=True, text=True, timeout=30)
+    assert lost.returncode and "knows no master 'gone'" in lost.stderr, lost
     bench.client.delete("texts:dlq")
 
 

@@ -11,6 +11,7 @@
 #include "worker/pool.h"
 
 struct rig_lane {
+    struct pool *pool;
     struct session *session;
     struct scratch scratch;
 };
@@ -44,6 +45,18 @@ static void embed_slice(struct job *job, void *thread)
     slice_store(slice, &lane->scratch, err);
 }
 
+/* On a pool thread that has no slice, as in pipeline.c. */
+static bool help_embed(void *thread, void *busy, const atomic_bool *leave)
+{
+    return session_assist(((struct rig_lane *)thread)->session, ((struct rig_lane *)busy)->session,
+                          leave);
+}
+
+static void invite(void *lane)
+{
+    pool_invite(((struct rig_lane *)lane)->pool, lane, help_embed);
+}
+
 static int start_threads(struct bench_rig *rig)
 {
     void **threads = calloc(rig->n_threads, sizeof *threads);
@@ -52,6 +65,10 @@ static int start_threads(struct bench_rig *rig)
     for (size_t i = 0; i < rig->n_threads; i++)
         threads[i] = &rig->lanes[i];
     int rc = pool_open(&rig->pool, rig->n_threads, threads, ring, &rig->bell);
+    for (size_t i = 0; i < rig->n_threads && rc == 0; i++) {
+        rig->lanes[i].pool = rig->pool;
+        session_set_invite(rig->lanes[i].session, invite, &rig->lanes[i]);
+    }
     free(threads);
     return rc;
 }

@@ -334,28 +334,34 @@ static int set_default(struct options *options, const char *name, const char *va
     return options_set(options, name, value, ORIGIN_DEFAULT, "default", err, err_size);
 }
 
-/* For the sink, redis.stream is an input that it must not write to, and there is none. */
-static int set_redis_output(struct options *options, char *err, size_t err_size)
+/* For the sink `input` is what it must not write to; of a push it names the output. */
+static int set_output(struct options *options, const char *input, const char *output,
+                      const char *dead_letters, const char *suffix, char *err, size_t err_size)
 {
-    char stream[512], dead[520];
-    if (!settings_find(options_settings(options), "redis.stream"))
+    char name[512], dead[520];
+    if (!settings_find(options_settings(options), input))
         return 0;
-    snprintf(stream, sizeof stream, "%s", settings_text(options_settings(options), "redis.stream"));
-    snprintf(dead, sizeof dead, "%s:dlq", stream);
-    int rc = set_default(options, "redis.output_stream", stream, err, err_size);
+    snprintf(name, sizeof name, "%s", settings_text(options_settings(options), input));
+    snprintf(dead, sizeof dead, "%s%s", name, suffix);
+    int rc = set_default(options, output, name, err, err_size);
     if (rc == 0)
-        rc = set_default(options, "redis.dead_letters", dead, err, err_size);
-    return rc ? rc
-              : options_set(options, "redis.stream", "none", ORIGIN_FLAG, "push", err, err_size);
+        rc = set_default(options, dead_letters, dead, err, err_size);
+    return rc ? rc : options_set(options, input, "none", ORIGIN_FLAG, "push", err, err_size);
 }
 
 /* Where a push goes to is what the workers read; who pulls is a group of its own. */
 static int set_defaults(const struct mover *mover, struct options *options, char *err,
                         size_t err_size)
 {
-    if (mover->is_push)
-        return set_redis_output(options, err, err_size);
-    int rc = set_default(options, "redis.stream", "texts:embeddings", err, err_size);
+    int rc = 0;
+    if (mover->is_push) {
+        rc = set_output(options, "redis.stream", "redis.output_stream", "redis.dead_letters",
+                        ":dlq", err, err_size);
+        return rc ? rc
+                  : set_output(options, "kafka.topic", "kafka.output_topic",
+                               "kafka.dead_letter_topic", "-dlq", err, err_size);
+    }
+    rc = set_default(options, "redis.stream", "texts:embeddings", err, err_size);
     if (rc == 0)
         rc = set_default(options, "redis.group", "embedmill-pull", err, err_size);
     return rc ? rc : set_default(options, "kafka.group", "embedmill-pull", err, err_size);
@@ -417,8 +423,7 @@ static int read_url(bool is_push, const char *url, char fixed[N_FIXED][FIXED_ROO
         if (slash && slash[1] && strlen(url) < FIXED_ROOM - 50) {
             snprintf(fixed[1], FIXED_ROOM, "--%s=kafka", end);
             snprintf(fixed[2], FIXED_ROOM, "--kafka-brokers=%.*s", (int)(slash - url - 8), url + 8);
-            snprintf(fixed[3], FIXED_ROOM, "--kafka-%s=%s", is_push ? "output-topic" : "topic",
-                     slash + 1);
+            snprintf(fixed[3], FIXED_ROOM, "--kafka-topic=%s", slash + 1);
             return 0;
         }
     }

@@ -116,10 +116,21 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     run(poll->data);
 }
 
+static unsigned count_connections(const struct metrics_http *http)
+{
+    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+}
+
+/* At the limit the daemon stops to listen, and begins again in the first run after connections have
+ * gone; no event would call that one. */
 static void run(struct metrics_http *http)
 {
     MHD_UNSIGNED_LONG_LONG timeout_ms;
-    MHD_run(http->daemon);
+    unsigned before;
+    do {
+        before = count_connections(http);
+        MHD_run(http->daemon);
+    } while (count_connections(http) != before);
     if (MHD_get_timeout(http->daemon, &timeout_ms) == MHD_YES)
         uv_timer_start(&http->timer, on_timer, timeout_ms, 0);
     else

@@ -187,6 +187,19 @@ static void embed_slice(struct job *job, void *thread)
     slice->ended_ns = uv_hrtime();
 }
 
+/* On a pool thread that has no slice: a share of one that another thread embeds. */
+static bool help_embed(void *thread, void *busy, const atomic_bool *leave)
+{
+    struct lane *lane = thread, *other = busy;
+    return lane->embedder->assist(lane->session, other->session, leave);
+}
+
+/* On a pool thread. */
+void pipeline_invite(void *lane)
+{
+    pool_invite(((struct lane *)lane)->pool, lane, help_embed);
+}
+
 /* On a pool thread. */
 void pipeline_ring_bell(void *ctx)
 {

@@ -8,6 +8,7 @@
 #ifndef PIPELINE_H
 #define PIPELINE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +32,9 @@ struct embedder {
     void (*embed)(struct session *session, const struct text *texts, size_t n, float *out,
                   struct embed_result *results);
     void (*close)(struct session *session);
+    /* Both NULL: threads cannot share one call of embed. */
+    void (*set_invite)(struct session *session, void (*invite)(void *ctx), void *ctx);
+    bool (*assist)(struct session *session, struct session *busy, const atomic_bool *leave);
 };
 
 /* Counts and times are at least 1 where nothing else is said. */

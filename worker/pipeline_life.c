@@ -12,7 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct embedder sessions = {model_info, session_open, session_embed, session_close};
+static const struct embedder sessions = {.info = model_info,
+                                         .open = session_open,
+                                         .embed = session_embed,
+                                         .close = session_close,
+                                         .set_invite = session_set_invite,
+                                         .assist = session_assist};
 
 static void on_handle_closed(uv_handle_t *handle)
 {
@@ -96,6 +101,11 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
         for (size_t i = 0; i < n; i++)
             lanes[i] = &p->lanes[i];
         status = pool_open(&p->pool, n, lanes, pipeline_ring_bell, p);
+    }
+    for (size_t i = 0; !status && i < n; i++) {
+        p->lanes[i].pool = p->pool;
+        if (p->embedder->set_invite)
+            p->embedder->set_invite(p->lanes[i].session, pipeline_invite, &p->lanes[i]);
     }
     free(lanes);
     if (status)

@@ -24,6 +24,7 @@ struct lane {
     const struct embedder *embedder;
     struct session *session;
     struct scratch scratch;
+    struct pool *pool;
 };
 
 struct pipeline {
@@ -68,6 +69,7 @@ extern const struct sink_events pipeline_sink_events;
 void pipeline_advance(struct pipeline *pipeline); /* do all that has become possible */
 void pipeline_on_embedded(uv_async_t *bell);      /* the bell's event */
 void pipeline_ring_bell(void *ctx);               /* by the pool, on its threads */
+void pipeline_invite(void *lane);                 /* by a session, on the lane's thread */
 /* Closes the source once the sink is closed and no job runs; until then does nothing. */
 void pipeline_close_source(struct pipeline *pipeline);
 

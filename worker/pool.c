@@ -26,13 +26,19 @@ struct pool_thread {
     void *mine;
     size_t index;
     uv_thread_t id;
+
+    bool (*help)(void *thread, void *busy, const atomic_bool *leave); /* NULL: none is wanted */
+    size_t n_invited; /* so that one invitation is not taken for the next */
+    size_t n_helpers; /* other threads inside help with this one */
 };
 
 struct pool {
-    uv_mutex_t lock; /* guards the lists and closing */
+    uv_mutex_t lock; /* guards the lists, closing, n_idle and who helps whom */
     uv_cond_t wake;
     struct job_list waiting, finished;
+    atomic_bool leave; /* for helpers: a job waits, or the pool closes */
     bool closing;
+    size_t n_idle; /* threads waiting for wake */
     void (*bell)(void *ctx);
     void *ctx;
     size_t n_threads; /* started */
@@ -70,15 +76,70 @@ static struct job *list_take_all(struct job_list *list)
     return first;
 }
 
-/* NULL when the pool closes. */
-static struct job *job_wait(struct pool *pool)
+/* The busy thread with the fewest helpers of those that want some; NULL: none does. */
+static struct pool_thread *find_busy(struct pool *pool)
 {
+    struct pool_thread *best = NULL;
+    for (size_t i = 0; i < pool->n_threads; i++) {
+        struct pool_thread *thread = &pool->threads[i];
+        if (thread->help && (!best || thread->n_helpers < best->n_helpers))
+            best = thread;
+    }
+    return best;
+}
+
+/* Under the lock, which is given up meanwhile. One thread that comes to help wakes the next, so the
+ * busy one has to wake only the first. */
+static void thread_help(struct pool_thread *thread, struct pool_thread *busy)
+{
+    struct pool *pool = thread->pool;
+    size_t invitation = busy->n_invited;
+    bool (*help)(void *, void *, const atomic_bool *) = busy->help;
+    busy->n_helpers++;
+    if (pool->n_idle)
+        uv_cond_signal(&pool->wake);
+    uv_mutex_unlock(&pool->lock);
+    bool left = help(thread->mine, busy->mine, &pool->leave);
     uv_mutex_lock(&pool->lock);
-    while (!pool->waiting.first && !pool->closing)
-        uv_cond_wait(&pool->wake, &pool->lock);
+    busy->n_helpers--;
+    if (!left && busy->n_invited == invitation)
+        busy->help = NULL;
+}
+
+/* NULL when the pool closes. */
+static struct job *job_wait(struct pool_thread *thread)
+{
+    struct pool *pool = thread->pool;
+    struct pool_thread *busy;
+    uv_mutex_lock(&pool->lock);
+    while (!pool->waiting.first && !pool->closing) {
+        if ((busy = find_busy(pool)) != NULL) {
+            thread_help(thread, busy);
+        } else {
+            pool->n_idle++;
+            uv_cond_wait(&pool->wake, &pool->lock);
+            pool->n_idle--;
+        }
+    }
     struct job *job = pool->closing ? NULL : list_take(&pool->waiting);
+    if (!pool->closing)
+        atomic_store(&pool->leave, pool->waiting.first != NULL);
     uv_mutex_unlock(&pool->lock);
     return job;
+}
+
+void pool_invite(struct pool *pool, void *busy,
+                 bool (*help)(void *thread, void *busy, const atomic_bool *leave))
+{
+    uv_mutex_lock(&pool->lock);
+    for (size_t i = 0; i < pool->n_threads; i++)
+        if (pool->threads[i].mine == busy) {
+            pool->threads[i].help = help;
+            pool->threads[i].n_invited++;
+        }
+    if (pool->n_idle)
+        uv_cond_signal(&pool->wake);
+    uv_mutex_unlock(&pool->lock);
 }
 
 static void thread_run(void *arg)
@@ -90,9 +151,10 @@ static void thread_run(void *arg)
     snprintf(name, sizeof name, "embed-%u", (unsigned)thread->index);
     pthread_setname_np(pthread_self(), name);
 
-    for (struct job *job; (job = job_wait(pool)) != NULL;) {
+    for (struct job *job; (job = job_wait(thread)) != NULL;) {
         job->run(job, thread->mine);
         uv_mutex_lock(&pool->lock);
+        thread->help = NULL;
         list_add(&pool->finished, job);
         uv_mutex_unlock(&pool->lock);
         pool->bell(pool->ctx);
@@ -123,6 +185,7 @@ int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(vo
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE,
                                          .stack_size = STACK_SIZE};
+    uv_mutex_lock(&pool->lock); /* the first threads look at the number of all */
     while (!err && pool->n_threads < n) {
         struct pool_thread *thread = &pool->threads[pool->n_threads];
         thread->pool = pool;
@@ -132,6 +195,7 @@ int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(vo
         if (!err)
             pool->n_threads++;
     }
+    uv_mutex_unlock(&pool->lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err) {
         pool_close(pool);
@@ -149,6 +213,7 @@ void pool_submit(struct pool *pool, struct job *job)
 {
     uv_mutex_lock(&pool->lock);
     list_add(&pool->waiting, job);
+    atomic_store(&pool->leave, true);
     uv_cond_signal(&pool->wake);
     uv_mutex_unlock(&pool->lock);
 }
@@ -165,6 +230,7 @@ struct job *pool_cancel(struct pool *pool)
 {
     uv_mutex_lock(&pool->lock);
     struct job *jobs = list_take_all(&pool->waiting);
+    atomic_store(&pool->leave, false);
     uv_mutex_unlock(&pool->lock);
     return jobs;
 }
@@ -175,6 +241,7 @@ void pool_close(struct pool *pool)
         return;
     uv_mutex_lock(&pool->lock);
     pool->closing = true;
+    atomic_store(&pool->leave, true);
     uv_cond_broadcast(&pool->wake);
     uv_mutex_unlock(&pool->lock);
     for (size_t i = 0; i < pool->n_threads; i++)

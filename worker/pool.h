@@ -1,14 +1,18 @@
 /*
- * pool.h: a fixed set of inference threads and the only locks of the program.
+ * pool.h: a fixed set of inference threads and their lock.
  *
- * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back.
+ * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back; which idle thread
+ *          helps which busy one.
  * Refuses: to know what a job does; to touch handles or sockets.
- * Threads: open, submit, finished, cancel and close on the loop thread; run on a pool thread.
+ * Threads: open, submit, finished, cancel and close on the loop thread; run, invite and help on a
+ *          pool thread.
  * Why:     libuv's own pool is shared with file and DNS work and has no state per thread.
  */
 #ifndef POOL_H
 #define POOL_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct job {
@@ -26,6 +30,13 @@ struct pool;
 int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(void *ctx),
               void *ctx);
 void pool_submit(struct pool *pool, struct job *job);
+/*
+ * By run, on its thread: idle threads may help it until run returns, each by calling help with its
+ * own state and that of the busy one. help returns true when it left because *leave was set, which
+ * means that a job waits (or the pool closes); false when there is nothing more to help with.
+ */
+void pool_invite(struct pool *pool, void *busy,
+                 bool (*help)(void *thread, void *busy, const atomic_bool *leave));
 /* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */
 struct job *pool_finished(struct pool *pool);
 /* Take back all jobs no thread has begun, oldest first; they will not run. NULL when none. */
