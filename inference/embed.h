@@ -88,10 +88,11 @@ void session_embed(struct session *session, const struct text *texts, size_t n, 
  * with a session of its own, and take over pieces of the matrix products of `busy`. They come and
  * go as they like; results are the same bytes with any number of them.
  *
- * session_assist returns when the session_embed of `busy` returns (at once when there is none), or
- * soon after *leave is set: after the piece in hand, or when it has none, after the next step of
+ * session_assist returns when the pass of `busy` ends that it came to (at once when there is none),
+ * or soon after *leave is set: after the piece in hand, or when it has none, after the next step of
  * `busy`. Returns whether `busy` still has work. It must have returned before either session is
- * closed. `invite` is called by each session_embed when assistants can come, on its thread.
+ * closed. `invite` is called for each pass of a session_embed when assistants can come, on its
+ * thread.
  */
 void session_set_invite(struct session *session, void (*invite)(void *ctx), void *ctx);
 bool session_assist(struct session *session, struct session *busy, const atomic_bool *leave);

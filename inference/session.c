@@ -98,7 +98,12 @@ static void pack_flush(struct session *s, float *out)
     if (!s->n_texts)
         return;
     struct pack pack = {s->ids, s->starts, s->n_texts};
+    /* Others are asked for the pass alone: while a text is tokenised there is nothing to share. */
+    forward_open_crew(s->forward);
+    if (s->invite)
+        s->invite(s->invite_ctx);
     forward_run(s->forward, &pack, s->vectors);
+    forward_shut_crew(s->forward);
     for (size_t i = 0; i < s->n_texts; i++) {
         float *row = out + s->rows[i] * dim;
         memcpy(row, s->vectors + i * embd, dim * sizeof *row);
@@ -113,9 +118,6 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
 {
     size_t max_tokens = s->model->info.max_tokens, used = 0;
     s->n_texts = 0;
-    forward_open_crew(s->forward);
-    if (s->invite)
-        s->invite(s->invite_ctx);
     for (size_t i = 0; i < n; i++) {
         size_t n_ids, room = max_tokens - used;
         memset(out + i * s->options.dim, 0, s->options.dim * sizeof *out);
@@ -133,7 +135,6 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
         s->starts[s->n_texts] = (uint32_t)used;
     }
     pack_flush(s, out);
-    forward_shut_crew(s->forward);
 }
 
 void session_set_invite(struct session *s, void (*invite)(void *ctx), void *ctx)

@@ -273,16 +273,21 @@ static void killed(const char *output, size_t n, unsigned seed)
     char line[300], whole[100];
     unsigned long long done = 0;
     size_t n_kills = 0;
+    struct timespec began, ended;
     srand(seed);
     snprintf(whole, sizeof whole, "whole.%s", output);
     snprintf(line, sizeof line, "@killed.jsonl -o @%s --batch-texts 8 --dtype f2", whole);
+    clock_gettime(CLOCK_MONOTONIC, &began);
     expect_run(line, 65);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
     assert_int_equal(records_done(whole), n);
+    unsigned took_us = (unsigned)((ended.tv_sec - began.tv_sec) * 1000000 +
+                                  (ended.tv_nsec - began.tv_nsec) / 1000);
 
     snprintf(line, sizeof line, "@killed.jsonl -o @%s --batch-texts 8 --dtype f2", output);
     for (;;) {
         /* Ever later, for a build that is slow to start must also get done. */
-        unsigned kill_us = (rand() % 2 ? 30000 : 100000) * (1 + (unsigned)n_kills / 8);
+        unsigned kill_us = (took_us / 3 + 1) * (1 + (unsigned)n_kills / 8);
         int code = finish(start(line), 1 + (unsigned)rand() % kill_us);
         unsigned long long now = records_done(output);
         assert_true(now >= done);

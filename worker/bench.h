@@ -16,14 +16,15 @@
 #include "worker/prompt.h"
 
 enum {
-    BENCH_TEXTS = 128, /* at most so many are embedded: a batch as the worker makes it */
-    BENCH_COUNTS = 16, /* numbers of threads: 1, 2, 4, ... and the last */
-    BENCH_LENGTHS = 8, /* lengths of text: 16, 32, ... 2048 tokens */
+    BENCH_TEXTS = 128,      /* at most so many are embedded: a batch as the worker makes it */
+    BENCH_TEXTS_MAX = 4096, /* ... but when short ones are to fill many threads */
+    BENCH_COUNTS = 16,      /* numbers of threads: 1, 2, 4, ... and the last */
+    BENCH_LENGTHS = 8,      /* lengths of text: 16, 32, ... 2048 tokens */
 };
 
 /* Texts to measure with. ptrs are owned. */
 struct bench_texts {
-    struct text texts[BENCH_TEXTS];
+    struct text texts[BENCH_TEXTS_MAX];
     size_t n;
 };
 

@@ -215,7 +215,8 @@ static int measure_latency(const struct bench *b, const struct text *text,
             rc = bench_rig_embed(rig, text, 1);
             took[n++] = seconds() - start;
         }
-        b->report->one_tokens = bench_rig_results(rig)[0].n_tokens;
+        if (rc == 0)
+            b->report->one_tokens = bench_rig_results(rig)[0].n_tokens;
         bench_rig_close(rig);
     }
     latency->n_calls = n;

@@ -51,7 +51,7 @@ int bench_texts_make(struct bench_texts *out, size_t n, size_t n_tokens)
     uint64_t state = 20261 + n_tokens;
     const size_t around = 8; /* tokens of the document prompt, bos and eos */
     memset(out, 0, sizeof *out);
-    for (size_t i = 0; i < n && i < BENCH_TEXTS; i++)
+    for (size_t i = 0; i < n && i < BENCH_TEXTS_MAX; i++)
         if (text_make(out, n_tokens > around ? n_tokens - around : 1, &state) != 0) {
             bench_texts_close(out);
             return -ENOMEM;
@@ -75,6 +75,15 @@ int bench_texts_make_mixed(struct bench_texts *out)
     return 0;
 }
 
+/* A batch embeds equal texts once; as work they would be counted each. */
+static bool is_known(const struct bench_texts *texts, const char *text, size_t len)
+{
+    for (size_t i = 0; i < texts->n; i++)
+        if (texts->texts[i].len == len && memcmp(texts->texts[i].ptr, text, len) == 0)
+            return true;
+    return false;
+}
+
 static int read_lines(struct bench_texts *out, FILE *from)
 {
     char *line = NULL;
@@ -82,7 +91,7 @@ static int read_lines(struct bench_texts *out, FILE *from)
     int rc = 0;
     for (ssize_t len; rc == 0 && out->n < BENCH_TEXTS && (len = getline(&line, &room, from)) > 0;) {
         len -= line[len - 1] == '\n';
-        if (len == 0)
+        if (len == 0 || is_known(out, line, (size_t)len))
             continue;
         char *copy = strndup(line, (size_t)len);
         if (copy)

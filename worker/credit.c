@@ -16,12 +16,9 @@ void credit_learn(struct credit *credit, const struct batch *batch)
     credit->tokens_per_message = n_tokens ? n_tokens : 1;
 }
 
-void credit_given(struct credit *credit, struct message *const *messages, size_t n)
+void credit_given(struct credit *credit, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        size_t len = messages[i]->value.len;
-        credit->granted_bytes -= len < credit->granted_bytes ? len : credit->granted_bytes;
-    }
+    credit->granted_bytes = 0; /* what a source counts beside the payload is not known here */
     credit->granted -= n < credit->granted ? n : credit->granted;
 }
 

@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "connectors/connector.h"
 #include "worker/batch.h"
 
 struct credit {
@@ -31,7 +30,7 @@ struct room {
 /* Before anything is known a message is taken to be large: the first grant is small. */
 void credit_open(struct credit *credit);
 void credit_learn(struct credit *credit, const struct batch *batch);
-void credit_given(struct credit *credit, struct message *const *messages, size_t n);
+void credit_given(struct credit *credit, size_t n);
 /* Slices of room with so many slices waiting or being embedded, beside the batch in hand (NULL:
  * none). */
 size_t credit_slices(size_t n_threads, size_t n_jobs, const struct batch *in_hand);

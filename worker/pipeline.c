@@ -60,7 +60,7 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
         return; /* the source is about to be closed, which releases them */
     for (size_t i = 0; i < n; i++)
         p->stats.redelivered += messages[i]->deliveries > 1;
-    credit_given(&p->credit, messages, n);
+    credit_given(&p->credit, n);
     p->stats.received += n;
     if (backlog_add(&p->backlog, messages, n))
         return fail_memory(p);
