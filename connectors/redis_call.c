@@ -67,10 +67,10 @@ static int tls_receive(struct redis_call *call, char *err, size_t err_size)
     return tls_flush(call, err, err_size);
 }
 
-static int tls_greet(struct redis_call *call, const struct redis_tls_context *tls, char *err,
-                     size_t err_size)
+static int tls_greet(struct redis_call *call, const struct redis_tls_context *tls, const char *host,
+                     char *err, size_t err_size)
 {
-    int rc = redis_tls_open(&call->tls, tls, call->url->host);
+    int rc = redis_tls_open(&call->tls, tls, host);
 
     if (rc == 0)
         rc = tls_flush(call, err, err_size);
@@ -170,13 +170,67 @@ static int greet(struct redis_call *call, char *err, size_t err_size)
     return rc;
 }
 
+/* ---- sentinels */
+
+struct found {
+    char host[256];
+    int port;
+};
+
+/* 0, -ENOENT: this one is of no use, or what failed. */
+static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url, struct found *out,
+                        char *err, size_t err_size)
+{
+    const char *auth[] = {"AUTH", url->user ? url->user : "default", url->password};
+    const char *ask[] = {"SENTINEL", "get-master-addr-by-name", url->master};
+    redisReply *reply;
+
+    if (url->password) /* refused by one that has none */
+        (void)do_words(sentinel, 3, auth, err, err_size);
+    int rc = redis_call_words(sentinel, &reply, 3, ask, err, err_size);
+    if (rc)
+        return rc;
+    const redisReply *host = redis_reply_at(reply, 0), *port = redis_reply_at(reply, 1);
+    if (redis_reply_is_text(host) && redis_reply_is_text(port)) {
+        snprintf(out->host, sizeof(out->host), "%s", host->str);
+        out->port = (int)strtol(port->str, NULL, 10);
+    } else {
+        snprintf(err, err_size, "%s knows no master '%.100s' (see `sentinel monitor`)",
+                 sentinel->where, url->master);
+        rc = -ENOENT;
+    }
+    freeReplyObject(reply);
+    return rc;
+}
+
+/* err is of the last one when none knows. */
+static int find_master(const struct redis_url *url, const struct redis_tls_context *tls,
+                       uint64_t timeout_ms, struct found *out, char *err, size_t err_size)
+{
+    int rc = -ENOENT;
+
+    for (size_t i = 0; rc && i < url->n_sentinels; i++) {
+        struct redis_url at = {
+            .host = url->sentinels[i].host, .port = url->sentinels[i].port, .tls = url->tls};
+        struct redis_call *sentinel;
+        rc = redis_call_open(&sentinel, &at, tls, timeout_ms, err, err_size);
+        if (rc)
+            continue;
+        rc = ask_sentinel(sentinel, url, out, err, err_size);
+        redis_call_close(sentinel);
+    }
+    return rc;
+}
+
 int redis_call_open(struct redis_call **out, const struct redis_url *url,
                     const struct redis_tls_context *tls, uint64_t timeout_ms, char *err,
                     size_t err_size)
 {
     struct timeval limit = {(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)};
     struct redis_call *call = calloc(1, sizeof(*call));
-    int rc = -ENOMEM;
+    struct found master;
+    const char *host = url->host;
+    int port = url->port, rc = -ENOMEM;
 
     snprintf(err, err_size, "out of memory");
     if (!call)
@@ -184,8 +238,16 @@ int redis_call_open(struct redis_call **out, const struct redis_url *url,
     call->url = url;
     redis_url_print(url, call->where, sizeof(call->where));
     signal(SIGPIPE, SIG_IGN); /* hiredis writes to sockets that may be closed */
+    if (url->master) {
+        rc = find_master(url, tls, timeout_ms, &master, err, err_size);
+        if (rc)
+            goto fail;
+        host = master.host;
+        port = master.port;
+        rc = -ENOMEM;
+    }
     call->context = url->path ? redisConnectUnixWithTimeout(url->path, limit)
-                              : redisConnectWithTimeout(url->host, url->port, limit);
+                              : redisConnectWithTimeout(host, port, limit);
     if (!call->context)
         goto fail;
     rc = -EIO;
@@ -193,7 +255,7 @@ int redis_call_open(struct redis_call **out, const struct redis_url *url,
         snprintf(err, err_size, "cannot connect to %s: %s", call->where, call->context->errstr);
         goto fail;
     }
-    rc = url->tls ? tls_greet(call, tls, err, err_size) : 0;
+    rc = url->tls ? tls_greet(call, tls, host, err, err_size) : 0;
     if (rc == 0)
         rc = greet(call, err, err_size);
     if (rc)

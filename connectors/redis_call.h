@@ -2,7 +2,7 @@
  * redis_call.h: a connection to Redis for commands that a person waits for: one at a time,
  * blocking.
  *
- * Owns:    connecting, TLS, AUTH and SELECT, what a failure is called.
+ * Owns:    connecting, by sentinels if need be, TLS, AUTH and SELECT, what a failure is called.
  * Refuses: to reconnect. Workers use redis_link.h.
  * Threads: the calling one.
  */

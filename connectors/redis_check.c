@@ -176,7 +176,7 @@ static void check_version(const struct visit *visit, const redisReply *info)
     else
         say(visit, FINDING_OK, "version", "Redis %s", version);
     if (strcmp(info_field(info, "role", role, sizeof role), "slave") == 0)
-        say(visit, FINDING_BAD, "role", "this is a replica; redis.url must name the master");
+        say(visit, FINDING_BAD, "role", "this is a replica; redis.url must lead to the master");
 }
 
 static void check_keeping(const struct visit *visit, const redisReply *info)

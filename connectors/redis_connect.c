@@ -43,9 +43,9 @@ static const char *connect_fault(const struct redis_link *link, int status, char
 {
     const char *advice = "";
 
-    if (!link->url->host && (status == UV_ENOENT || status == UV_ECONNREFUSED))
+    if (!link->host && (status == UV_ENOENT || status == UV_ECONNREFUSED))
         advice = " (is the server running, with this as its unixsocket?)";
-    else if (!link->url->host && (status == UV_EACCES || status == UV_EPERM))
+    else if (!link->host && (status == UV_EACCES || status == UV_EPERM))
         advice = " (the socket does not let this user in; see unixsocketperm)";
     else if (status == UV_ECONNREFUSED)
         advice = " (is the server running, and is this its address?)";
@@ -70,14 +70,14 @@ static void on_connected(uv_connect_t *req, int status)
         connect_next(link, uv_strerror(rc));
         return;
     }
-    if (link->url->host) {
+    if (link->host) {
         uv_tcp_nodelay(&conn->uv.tcp, 1);
         uv_tcp_keepalive(&conn->uv.tcp, 1, 15);
     }
     conn->active_ms = uv_now(link->loop);
     if (!link->tls)
         redis_hello_send(link);
-    else if (redis_tls_open(&conn->tls, link->tls, link->url->host) == 0)
+    else if (redis_tls_open(&conn->tls, link->tls, link->host) == 0)
         redis_link_flush(conn); /* the greeting follows the handshake, within the time to connect */
     else
         redis_link_lost(link, "no memory");
@@ -92,8 +92,8 @@ static struct connection *connection_open(struct redis_link *link)
         return NULL;
     if (redis_wire_open(&conn->wire))
         goto fail;
-    if (link->url->host ? uv_tcp_init(link->loop, &conn->uv.tcp)
-                        : uv_pipe_init(link->loop, &conn->uv.pipe, 0))
+    if (link->host ? uv_tcp_init(link->loop, &conn->uv.tcp)
+                   : uv_pipe_init(link->loop, &conn->uv.pipe, 0))
         goto fail;
     conn->link = link;
     conn->alive = true;
@@ -160,10 +160,10 @@ static int connect_resolve(struct redis_link *link)
 
     if (!resolve)
         return -ENOMEM;
-    snprintf(port, sizeof(port), "%d", link->url->port);
+    snprintf(port, sizeof(port), "%d", link->port);
     resolve->link = link;
     resolve->req.data = resolve;
-    int rc = uv_getaddrinfo(link->loop, &resolve->req, on_resolved, link->url->host, port, &hints);
+    int rc = uv_getaddrinfo(link->loop, &resolve->req, on_resolved, link->host, port, &hints);
     if (rc < 0) {
         free(resolve);
         return rc;
@@ -179,7 +179,7 @@ void redis_connect_start(struct redis_link *link)
     struct connection *conn;
     int rc;
 
-    if (link->url->host) {
+    if (link->host) {
         rc = connect_resolve(link);
         if (rc < 0)
             redis_link_lost(link, uv_strerror(rc));

@@ -94,6 +94,10 @@ void redis_hello_send(struct redis_link *link)
     const char *ping[] = {"PING"};
     int rc = 0;
 
+    if (link->asking) {
+        redis_sentinel_ask(link);
+        return;
+    }
     snprintf(db, sizeof(db), "%d", url->db);
     link->phase = PHASE_HELLO;
     memset(link->run_id, 0, sizeof(link->run_id));

@@ -64,17 +64,40 @@ void redis_link_detach(struct redis_link *link)
 
 static void on_wait_over(uv_timer_t *timer)
 {
-    redis_connect_start(timer->data);
+    struct redis_link *link = timer->data;
+
+    if (link->url->master) {
+        redis_sentinel_start(link);
+        return;
+    }
+    link->host = link->url->host;
+    link->port = link->url->port;
+    redis_connect_start(link);
+}
+
+/* The name of the link, and the one server or sentinel behind it that this is about. */
+static void link_where(const struct redis_link *link, char *out, size_t size)
+{
+    char address[120];
+
+    snprintf(out, size, "%s", link->where);
+    if (!link->url->master || !link->host)
+        return;
+    redis_address_print(link->host, link->port, address, sizeof(address));
+    snprintf(out, size, "%s: %s %s", link->where, link->asking ? "sentinel" : "master", address);
 }
 
 /* This attempt or connection is over; the next one comes after a pause. */
 void redis_link_lost(struct redis_link *link, const char *why)
 {
-    char text[REDIS_WHY_SIZE];
+    char text[REDIS_WHY_SIZE], where[360];
 
     if (link->phase >= PHASE_FAILED)
         return;
-    snprintf(text, sizeof(text), "redis %s: %.420s; " RETRY_PHRASE, link->where, why);
+    link_where(link, where, sizeof(where));
+    if (link->asking && redis_sentinel_next(link))
+        return;
+    snprintf(text, sizeof(text), "redis %s: %.300s; " RETRY_PHRASE, where, why);
     link->flaky = link->phase == PHASE_READY && !link->settled;
     if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
         link->backoff.attempts = PROVEN_ATTEMPTS;
@@ -91,9 +114,10 @@ void redis_link_lost(struct redis_link *link, const char *why)
 
 void redis_link_fail(struct redis_link *link, int err, const char *why)
 {
-    char text[REDIS_WHY_SIZE];
+    char text[REDIS_WHY_SIZE], where[360];
 
-    snprintf(text, sizeof(text), "redis %s: %.460s", link->where, why);
+    link_where(link, where, sizeof(where));
+    snprintf(text, sizeof(text), "redis %s: %.300s", where, why);
     link->phase = PHASE_FAILED;
     uv_timer_stop(&link->timer);
     uv_timer_stop(&link->settle_timer);

@@ -1,6 +1,6 @@
 /*
- * redis_link_parts.h: the inside of a link, for redis_link.c, redis_connect.c and redis_hello.c
- * only.
+ * redis_link_parts.h: the inside of a link, for redis_link.c, redis_connect.c, redis_hello.c and
+ * redis_sentinel.c only.
  *
  * Owns:    the phases of a link and what a connection keeps.
  * Threads: the loop thread.
@@ -67,7 +67,13 @@ struct redis_link {
     bool flaky;   /* the connection before this one was lost before it had settled */
     struct connection *conn;
     struct resolve *resolve;
+    const char *host; /* of the server or sentinel of this attempt; NULL: a unix socket */
+    int port;
     struct addrinfo *addresses, *next_address;
+    bool asking;      /* this attempt is still at a sentinel */
+    size_t sentinel;  /* the one asked, or to be asked first */
+    size_t n_asked;   /* in vain, in this attempt */
+    char master[256]; /* what a sentinel said; host points here */
     uint64_t client_id;
     char run_id[41]; /* of the server */
     void (*closed)(void *ctx);
@@ -87,7 +93,7 @@ void redis_link_flush(struct connection *conn);  /* send what is due, if that is
 
 /* ---- redis_connect.c */
 
-/* Ends in redis_hello_send or redis_link_lost. */
+/* To link->host and port, or the unix socket. Ends in redis_hello_send or redis_link_lost. */
 void redis_connect_start(struct redis_link *link);
 void redis_connect_forget(struct redis_link *link); /* what connecting keeps; not a connection */
 
@@ -95,5 +101,14 @@ void redis_connect_forget(struct redis_link *link); /* what connecting keeps; no
 
 /* AUTH, SELECT, a name, PING; ends in redis_link_serve, _lost or _fail. */
 void redis_hello_send(struct redis_link *link);
+
+/* ---- redis_sentinel.c */
+
+/* Ask where the master is, and connect there. */
+void redis_sentinel_start(struct redis_link *link);
+/* This sentinel is of no use: go on to the next. False: all have been asked. */
+bool redis_sentinel_next(struct redis_link *link);
+/* The greeting of a sentinel. */
+void redis_sentinel_ask(struct redis_link *link);
 
 #endif

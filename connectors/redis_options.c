@@ -16,7 +16,8 @@
 
 const struct option redis_options[] = {
     {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
-     "Server to read from: redis://[user[:password]@]host[:port][/db] or unix:///path[?db=N]"},
+     "Server to read from: redis://[user[:password]@]host[:port][/db], unix:///path[?db=N] or "
+     "redis+sentinel://[user[:password]@]host[,host...]/master[/db]; rediss: over TLS"},
     {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY", "Stream to read"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
      "Consumer group; made from the start of the stream when missing"},

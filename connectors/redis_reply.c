@@ -19,7 +19,7 @@ static const struct {
 } faults[] = {
     {"LOADING", REMEDY_RECONNECT, "the server is loading its data"},
     {"MASTERDOWN", REMEDY_RECONNECT, "the replica has lost its master"},
-    {"READONLY", REMEDY_RECONNECT, "this server is a replica; redis.url must name the master"},
+    {"READONLY", REMEDY_RECONNECT, "this server is a replica; redis.url must lead to the master"},
     {"MISCONF", REMEDY_RETRY, "the server cannot save to disk and refuses writes; free its disk"},
     {"OOM", REMEDY_RETRY, "the server has reached maxmemory; free memory there or raise it"},
     {"BUSYGROUP", REMEDY_RETRY, "the group exists"},

@@ -235,7 +235,8 @@ static bool sink_shares(const struct redis_sink *sink)
     const char *my_run = redis_link_run_id(sink->link);
     const char *their_run = redis_link_run_id(sink->peer->admin);
 
-    if (!*my_run || !*their_run)
+    /* In a failover one link may be ahead of the other; the script finds what it may do. */
+    if (!*my_run || !*their_run || (mine->master && redis_url_same(mine, theirs)))
         return redis_url_same(mine, theirs);
     return mine->db == theirs->db && strcmp(my_run, their_run) == 0;
 }

@@ -13,7 +13,11 @@
 #include <string.h>
 #include <strings.h>
 
-#define URL_FORM "expected redis[s]://[user[:password]@]host[:port][/db] or unix:///path[?db=N]"
+#define URL_FORM                                                                                   \
+    "expected redis[s]://[user[:password]@]host[:port][/db], unix:///path[?db=N] or "              \
+    "redis[s]+sentinel://[user[:password]@]host[:port][,host...]/master[/db]"
+#define REDIS_PORT    6379
+#define SENTINEL_PORT 26379
 
 static int refuse(char *err, size_t err_size, const char *what)
 {
@@ -89,8 +93,8 @@ static int parse_userinfo(struct redis_url *url, const char *from, size_t len)
     return rc;
 }
 
-static int parse_host(struct redis_url *url, const char *from, size_t len, char *err,
-                      size_t err_size)
+static int parse_host(struct redis_address *out, int default_port, const char *from, size_t len,
+                      char *err, size_t err_size)
 {
     const char *port = NULL, *host = from;
     size_t host_len = len;
@@ -117,10 +121,10 @@ static int parse_host(struct redis_url *url, const char *from, size_t len, char 
     }
     if (host_len == 0)
         return refuse(err, err_size, "the host is missing");
-    url->port = port ? number(port, (size_t)(from + len - port), 1, 65535) : 6379;
-    if (url->port < 0)
+    out->port = port ? number(port, (size_t)(from + len - port), 1, 65535) : default_port;
+    if (out->port < 0)
         return refuse(err, err_size, "the port is not a number from 1 to 65535");
-    int rc = decode(&url->host, host, host_len);
+    int rc = decode(&out->host, host, host_len);
     return rc == -EINVAL ? refuse(err, err_size, "the host has a bad %-escape") : rc;
 }
 
@@ -136,7 +140,51 @@ static int parse_tcp(struct redis_url *url, const char *rest, char *err, size_t 
         return refuse(err, err_size, "? and # options are not known in a redis:// URL");
     if (*tail && (url->db = number(tail, strlen(tail), 0, 999999999)) < 0)
         return refuse(err, err_size, "the database after / is not a number");
-    return parse_host(url, rest, len, err, err_size);
+    struct redis_address address = {0};
+    int rc = parse_host(&address, REDIS_PORT, rest, len, err, err_size);
+    url->host = address.host;
+    url->port = address.port;
+    return rc;
+}
+
+/* /master[/db] */
+static int parse_master(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "/?#");
+    const char *tail = rest + len;
+
+    if (len == 0)
+        return refuse(err, err_size, "the name of the master is missing after the sentinels");
+    if (*tail == '/')
+        tail++;
+    if (strpbrk(tail, "?#"))
+        return refuse(err, err_size, "? and # options are not known in a sentinel URL");
+    if (*tail && (url->db = number(tail, strlen(tail), 0, 999999999)) < 0)
+        return refuse(err, err_size, "the database after the name of the master is not a number");
+    int rc = decode(&url->master, rest, len);
+    return rc == -EINVAL ? refuse(err, err_size, "the name of the master has a bad %-escape") : rc;
+}
+
+/* [user[:password]@]host[:port][,host[:port]...]/master[/db] */
+static int parse_sentinel(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "/?#"), n = 1;
+    const char *end = rest + len;
+    int rc = 0;
+
+    for (const char *p = rest; p < end; p++)
+        n += *p == ',';
+    url->sentinels = calloc(n, sizeof(*url->sentinels));
+    if (!url->sentinels)
+        return -ENOMEM;
+    for (const char *from = rest; rc == 0 && url->n_sentinels < n;) {
+        const char *comma = memchr(from, ',', (size_t)(end - from));
+        const char *to = comma ? comma : end;
+        rc = parse_host(&url->sentinels[url->n_sentinels++], SENTINEL_PORT, from,
+                        (size_t)(to - from), err, err_size);
+        from = to + 1;
+    }
+    return rc ? rc : parse_master(url, *end == '/' ? end + 1 : end, err, err_size);
 }
 
 /* /path[?db=N] */
@@ -161,17 +209,34 @@ static int parse_unix(struct redis_url *url, const char *rest, char *err, size_t
     return rc;
 }
 
+typedef int (*parse_cb)(struct redis_url *url, const char *rest, char *err, size_t err_size);
+
+static const struct {
+    const char *scheme;
+    bool tls;
+    parse_cb parse; /* what follows the userinfo */
+} schemes[] = {
+    {"redis://", false, parse_tcp},
+    {"rediss://", true, parse_tcp},
+    {"unix://", false, parse_unix},
+    {"redis+sentinel://", false, parse_sentinel},
+    {"rediss+sentinel://", true, parse_sentinel},
+};
+#define N_SCHEMES (sizeof(schemes) / sizeof(schemes[0]))
+
 int redis_url_parse(struct redis_url *out, const char *text, char *err, size_t err_size)
 {
     struct redis_url url = {0};
-    bool is_unix = strncasecmp(text, "unix://", 7) == 0;
     const char *rest, *at;
+    size_t i = 0;
     int rc;
 
-    url.tls = strncasecmp(text, "rediss://", 9) == 0;
-    if (!is_unix && !url.tls && strncasecmp(text, "redis://", 8) != 0)
+    while (i < N_SCHEMES && strncasecmp(text, schemes[i].scheme, strlen(schemes[i].scheme)) != 0)
+        i++;
+    if (i == N_SCHEMES)
         return refuse(err, err_size, "not a Redis URL");
-    rest = text + (is_unix ? 7 : url.tls ? 9 : 8);
+    url.tls = schemes[i].tls;
+    rest = text + strlen(schemes[i].scheme);
     /* A '/' in a password must be written %2F, so the userinfo ends before the first one. */
     at = NULL;
     for (const char *p = rest; *p && !strchr("/?#", *p); p++)
@@ -185,7 +250,7 @@ int redis_url_parse(struct redis_url *out, const char *text, char *err, size_t e
             goto fail;
         rest = at + 1;
     }
-    rc = is_unix ? parse_unix(&url, rest, err, err_size) : parse_tcp(&url, rest, err, err_size);
+    rc = schemes[i].parse(&url, rest, err, err_size);
     if (rc == 0 && url.user && !url.password)
         rc = refuse(err, err_size, "there is a user but no password");
     if (rc)
@@ -203,6 +268,10 @@ void redis_url_clear(struct redis_url *url)
 {
     free(url->host);
     free(url->path);
+    free(url->master);
+    for (size_t i = 0; i < url->n_sentinels; i++)
+        free(url->sentinels[i].host);
+    free(url->sentinels);
     free(url->user);
     free(url->password);
     *url = (struct redis_url){0};
@@ -210,19 +279,43 @@ void redis_url_clear(struct redis_url *url)
 
 bool redis_url_same(const struct redis_url *a, const struct redis_url *b)
 {
-    if (a->db != b->db || !a->host != !b->host)
+    if (a->db != b->db || !a->host != !b->host || !a->path != !b->path ||
+        a->n_sentinels != b->n_sentinels)
         return false;
     if (a->host)
         return a->port == b->port && strcasecmp(a->host, b->host) == 0;
-    return strcmp(a->path, b->path) == 0;
+    if (a->path)
+        return strcmp(a->path, b->path) == 0;
+    for (size_t i = 0; i < a->n_sentinels; i++)
+        if (a->sentinels[i].port != b->sentinels[i].port ||
+            strcasecmp(a->sentinels[i].host, b->sentinels[i].host) != 0)
+            return false;
+    return strcmp(a->master, b->master) == 0;
+}
+
+void redis_address_print(const char *host, int port, char *out, size_t size)
+{
+    snprintf(out, size, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
 }
 
 void redis_url_print(const struct redis_url *url, char *out, size_t size)
 {
-    if (!url->host)
+    char address[300];
+    int len;
+
+    if (url->path) {
         snprintf(out, size, "%s/%d", url->path, url->db);
-    else if (strchr(url->host, ':'))
-        snprintf(out, size, "[%s]:%d/%d", url->host, url->port, url->db);
-    else
-        snprintf(out, size, "%s:%d/%d", url->host, url->port, url->db);
+        return;
+    }
+    if (url->host) {
+        redis_address_print(url->host, url->port, address, sizeof(address));
+        snprintf(out, size, "%s/%d", address, url->db);
+        return;
+    }
+    len = snprintf(out, size, "%s/%d by sentinels ", url->master, url->db);
+    for (size_t i = 0; i < url->n_sentinels && len >= 0 && (size_t)len < size; i++) {
+        redis_address_print(url->sentinels[i].host, url->sentinels[i].port, address,
+                            sizeof(address));
+        len += snprintf(out + len, size - (size_t)len, "%s%s", i ? "," : "", address);
+    }
 }

@@ -1,7 +1,8 @@
 /*
  * redis_url.h: where a Redis server is and who we are there, read from a URL.
  *
- * Owns:    redis[s]://[user[:password]@]host[:port][/db] and unix://[user[:password]@]/path[?db=N],
+ * Owns:    redis[s]://[user[:password]@]host[:port][/db], unix://[user[:password]@]/path[?db=N] and
+ *          redis[s]+sentinel://[user[:password]@]host[:port][,host[:port]...]/master[/db],
  *          percent-decoding.
  * Refuses: to show a password: no error or printed form holds one.
  * Threads: no state.
@@ -12,13 +13,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct redis_url {
-    char *host; /* NULL: a unix socket at path */
-    char *path;
+struct redis_address {
+    char *host;
     int port;
+};
+
+/* One of host, path and master is set. */
+struct redis_url {
+    char *host;
+    char *path; /* of a unix socket */
+    int port;
+    char *master; /* its name among these sentinels, in their order */
+    struct redis_address *sentinels;
+    size_t n_sentinels;
     char *user, *password; /* NULL: none */
     int db;
-    bool tls; /* rediss:// */
+    bool tls; /* rediss:// or rediss+sentinel:// */
 };
 
 /* 0; -EINVAL: err says what was expected; -ENOMEM. *out is set only on success. */
@@ -27,7 +37,8 @@ void redis_url_clear(struct redis_url *url); /* zeroed and cleared ones are fine
 
 /* The same server and the same database, as far as the text can tell. */
 bool redis_url_same(const struct redis_url *a, const struct redis_url *b);
-/* "host:port/db" for messages. */
+/* "host:port/db" for messages, "master/db by sentinels host:port,host:port". */
 void redis_url_print(const struct redis_url *url, char *out, size_t size);
+void redis_address_print(const char *host, int port, char *out, size_t size);
 
 #endif

@@ -48,12 +48,15 @@ static void test_good_urls(void **state)
          "[fe80::1%eth0]:7000/2"},
         {"unix:///run/redis.sock", NULL, "/run/redis.sock", 0, NULL, NULL, 0, "/run/redis.sock/0"},
         {"unix://:pw@/run/a%20b?db=3", NULL, "/run/a b", 0, NULL, "pw", 3, "/run/a b/3"},
+        {"redis+sentinel://h/m", NULL, NULL, 0, NULL, NULL, 0, "m/0 by sentinels h:26379"},
+        {"rediss+sentinel://u:p@h:1,[::1],g/my%20m/2", NULL, NULL, 0, "u", "p", 2,
+         "my m/2 by sentinels h:1,[::1]:26379,g:26379"},
     };
     (void)state;
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct redis_url url;
-        char err[256] = "", print[128];
+        char err[400] = "", print[128];
         if (redis_url_parse(&url, cases[i].text, err, sizeof(err)))
             fail_msg("%s: %s", cases[i].text, err);
         assert_text(url.host, cases[i].host);
@@ -99,6 +102,14 @@ static void test_bad_urls(void **state)
         {"redis://[::1]x", "follow the ]"},
         {"redis://::1", "brackets"},
         {"redis://SECRET@h", "no password"},
+        {"redis+sentinel://u:SECRET@h", "name of the master is missing"},
+        {"redis+sentinel://h/", "name of the master is missing"},
+        {"redis+sentinel://h,,g/m", "host is missing"},
+        {"redis+sentinel://h,/m", "host is missing"},
+        {"redis+sentinel://h:0/m", "port"},
+        {"redis+sentinel://h/m/x", "database"},
+        {"redis+sentinel://h/m?x=1", "options"},
+        {"redis+sentinel://h/%0", "escape"},
         {"unix://run/redis.sock", "absolute"},
         {"unix:///", "absolute"},
         {"unix:///a?x=1", "?db=N only"},
@@ -111,7 +122,7 @@ static void test_bad_urls(void **state)
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct redis_url url;
-        char err[256] = "";
+        char err[400] = "";
         assert_int_not_equal(redis_url_parse(&url, cases[i].text, err, sizeof(err)), 0);
         if (!strstr(err, cases[i].says))
             fail_msg("%s: \"%s\" does not say \"%s\"", cases[i].text, err, cases[i].says);
@@ -125,16 +136,25 @@ static void test_same_server(void **state)
         const char *a, *b;
         bool same;
     } cases[] = {
-        {"redis://h", "redis://u:p@H:6379/0", true}, {"redis://h", "redis://h/1", false},
-        {"redis://h", "redis://h:1", false},         {"redis://h", "redis://g", false},
-        {"unix:///a", "unix:///a?db=0", true},       {"unix:///a", "unix:///b", false},
+        {"redis://h", "redis://u:p@H:6379/0", true},
+        {"redis://h", "redis://h/1", false},
+        {"redis://h", "redis://h:1", false},
+        {"redis://h", "redis://g", false},
+        {"unix:///a", "unix:///a?db=0", true},
+        {"unix:///a", "unix:///b", false},
         {"unix:///a", "redis://a", false},
+        {"redis+sentinel://a,b/m", "redis+sentinel://A:26379,b/m", true},
+        {"redis+sentinel://a,b/m", "redis+sentinel://a/m", false},
+        {"redis+sentinel://a/m", "redis+sentinel://b/m", false},
+        {"redis+sentinel://a/m", "redis+sentinel://a/n", false},
+        {"redis+sentinel://a/m", "redis://a:26379", false},
+        {"redis+sentinel://a/m", "unix:///a", false},
     };
     (void)state;
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct redis_url a, b;
-        char err[256];
+        char err[400];
         assert_int_equal(redis_url_parse(&a, cases[i].a, err, sizeof(err)), 0);
         assert_int_equal(redis_url_parse(&b, cases[i].b, err, sizeof(err)), 0);
         assert_int_equal(redis_url_same(&a, &b), cases[i].same);

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""redis+sentinel:// against real servers and sentinels: the worker finds the master, goes on with
+the next sentinel when one is away, and follows a failover by itself.
+
+Usage: test_redis_sentinel.py EMBEDMILL
+"""
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import msgpack
+import redis
+
+from redis_bench import Bench, free_port, wait_for
+
+MASTER = "mill"
+PASSWORD = "open sesame"
+N_BEFORE, N_DURING, N_AFTER = 10, 40, 10
+
+
+class SentinelBench(Bench):
+    """Bench.client and Bench.server are of the first master; a replica; three sentinels."""
+
+    def __init__(self, binary):
+        super().__init__(binary)
+        self.client = redis.Redis(port=self.port, password=PASSWORD)
+        self.replica_port = free_port()
+        self.replica = redis.Redis(port=self.replica_port, password=PASSWORD)
+        self.sentinel_ports = []
+
+    def spawn(self, *words):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        self.processes.append(process)
+        return process
+
+    def start(self):
+        secrets = ("--requirepass", PASSWORD, "--masterauth", PASSWORD)
+        self.start_server(*secrets)
+        folder = os.path.join(self.folder, "replica")
+        os.mkdir(folder)
+        self.spawn("redis-server", "--port", str(self.replica_port), "--bind", "127.0.0.1",
+                   "--dir", folder, "--save", "", "--replicaof", "127.0.0.1", str(self.port),
+                   *secrets)
+        wait_for("the replica in step", lambda: self.replica.info("replication")
+                 ["master_link_status"] == "up")
+        for _ in range(3):
+            self.start_sentinel()
+        wait_for("sentinels that know each other", self.sentinels_agree)
+
+    def start_sentinel(self):
+        port = free_port()
+        path = os.path.join(self.folder, f"sentinel-{port}.conf")
+        with open(path, "w", encoding="ascii") as f:
+            f.write(f"port {port}\nbind 127.0.0.1\ndir {self.folder}\n"
+                    f"sentinel monitor {MASTER} 127.0.0.1 {self.port} 2\n"
+                    f'sentinel auth-pass {MASTER} "{PASSWORD}"\n'
+                    f"sentinel down-after-milliseconds {MASTER} 1000\n"
+                    f"sentinel failover-timeout {MASTER} 5000\n")
+        self.spawn("redis-server", path, "--sentinel")
+        self.sentinel_ports.append(port)
+
+    def sentinels_agree(self):
+        for port in self.sentinel_ports:
+            with redis.Redis(port=port) as sentinel:
+                known = sentinel.sentinel_master(MASTER)
+                if known["num-other-sentinels"] != 2 or known["num-slaves"] != 1:
+                    return False
+        return True
+
+    def url(self, ports=None, master=MASTER):
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports or self.sentinel_ports)
+        return f"redis+sentinel://:{PASSWORD.replace(' ', '%20')}@{hosts}/{master}"
+
+    def worker(self, name="w", **how):
+        return self.start_worker("--redis-url", self.url(**how), name=name)
+
+    def expect_log(self, phrase, name="w"):
+        wait_for(f"the log saying '{phrase}'", lambda: phrase in self.log(name))
+
+
+def outputs(client):
+    return [msgpack.unpackb(fields[b"body"])["id"]
+            for _, fields in client.xrange("texts:embeddings")]
+
+
+def inputs(client):
+    return [fields[b"id"].decode() for _, fields in client.xrange("texts")]
+
+
+def test_next_sentinel(bench):
+    """One that refuses and one that is silent come first; they are not asked a second time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = [free_port(), silent.getsockname()[1], bench.sentinel_ports[1]]
+        worker = bench.worker(ports=ports)
+        bench.add(0, N_BEFORE)
+        bench.expect_once(N_BEFORE)
+        bench.stop(worker)
+    bench.client.delete("texts", "texts:embeddings")
+
+
+def test_refused(bench):
+    """No sentinel there, none that knows the name, none that is one: said, and waited for."""
+    for name, how, phrase in (
+            ("nobody", {"ports": [free_port()]}, "is the server running"),
+            ("no-name", {"master": "gone"}, "it knows no master 'gone'"),
+            ("no-sentinel", {"ports": [bench.port]}, "is this a sentinel")):
+        worker = bench.worker(name=name, **how)
+        bench.expect_log(phrase, name)
+        bench.stop(worker)
+        assert PASSWORD not in bench.log(name) and "sesame" not in bench.log(name)
+
+
+def test_commands(bench):
+    """What a person runs by hand knows the form too."""
+    run = subprocess.run([bench.binary, "doctor", "--model", bench.model, "--redis-url",
+                          bench.url()], capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode == 0 and f"{MASTER}/0 by sentinels" in run.stdout, run.stdout
+    bench.client.xadd("texts:dlq", {"body": "x", "_code": "bad_input", "_error": "a reason"})
+    listed = subprocess.run([bench.binary, "dlq", "list", "--redis-url", bench.url()], check=True,
+                            capture_output=True, text=True, timeout=30).stdout
+    assert "bad_input" in listed, listed
+    lost = subprocess.run([bench.binary, "dlq", "list", "--redis-url", bench.url(master="gone")],
+                          check=False, capture_output=True, text=True, timeout=30)
+    assert lost.returncode and "knows no master 'gone'" in lost.stderr, lost
+    bench.client.delete("texts:dlq")
+
+
+def test_failover(bench):
+    """kill -9 of the master while texts are under way."""
+    worker = bench.worker(name="f")
+    bench.add(0, N_BEFORE)
+    bench.expect_once(N_BEFORE)
+    bench.add(N_BEFORE, N_DURING)
+    wait_for("work under way", lambda: bench.client.xlen("texts:embeddings") > N_BEFORE)
+    bench.server.kill()
+    bench.server.wait()
+    wait_for("a new master", lambda: bench.replica.info("replication")["role"] == "master")
+    # From here on the new master alone counts: what it never heard of is gone.
+    for i in range(N_BEFORE + N_DURING, N_BEFORE + N_DURING + N_AFTER):
+        bench.replica.xadd("texts", {"text": f"text number {i}", "id": str(i)})
+    expected = set(inputs(bench.replica))
+    assert len(expected) >= N_BEFORE + N_AFTER, sorted(expected, key=int)
+    wait_for("all that the new master has", lambda: expected <= set(outputs(bench.replica)), 40)
+    wait_for("nothing pending",
+             lambda: bench.replica.xpending("texts", "embedmill")["pending"] == 0)
+    # One server acks and writes in one step, which a replica takes over as one.
+    got = outputs(bench.replica)
+    assert len(got) == len(set(got)), sorted(got, key=int)
+    bench.stop(worker)
+    assert "redis.url must lead to the master" not in bench.log("f")
+
+
+def main():
+    tests = (test_next_sentinel, test_refused, test_commands, test_failover)
+    with SentinelBench(sys.argv[1]) as bench:
+        bench.start()
+        for test in tests:
+            started = time.monotonic()
+            test(bench)
+            print(f"{test.__name__} {time.monotonic() - started:.1f} s", flush=True)
+    print(f"{len(tests)} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except redis.exceptions.RedisError as error:
+        sys.exit(f"the test's own client: {error}")
