@@ -110,12 +110,38 @@ void config_print_help(const struct options *options, bool (*wanted)(const char 
     }
 }
 
+/* UTF-8 that YAML (1.1, chapter 5.1) lets in as an escape only: controls, the byte order mark, what
+ * is no character. Its length, 0 for others, and the escape. */
+static size_t unprintable(const char *text, char escape[8])
+{
+    const unsigned char *byte = (const unsigned char *)text;
+    size_t len = 0;
+    if (byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] < 0xa0) {
+        snprintf(escape, 8, "\\x%02x", byte[1]);
+        len = 2;
+    } else if (strncmp(text, "\xef\xbb\xbf", 3) == 0) {
+        strcpy(escape, "\\ufeff");
+        len = 3;
+    } else if (byte[0] == 0xef && byte[1] == 0xbf && byte[2] >= 0xbe) {
+        snprintf(escape, 8, "\\ufff%c", byte[2] == 0xbe ? 'e' : 'f');
+        len = 3;
+    }
+    return len;
+}
+
 /* As a YAML string that the file reader gives back byte for byte. */
 static void print_quoted(FILE *to, const char *text)
 {
+    char escape[8];
+    size_t len;
     fputc('"', to);
     for (; *text; text++) {
         unsigned char byte = (unsigned char)*text;
+        if ((len = unprintable(text, escape)) > 0) {
+            fputs(escape, to);
+            text += len - 1;
+            continue;
+        }
         if (byte == '"' || byte == '\\')
             fprintf(to, "\\%c", byte);
         else if (byte < 0x20 || byte == 0x7f)

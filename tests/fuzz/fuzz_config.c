@@ -38,7 +38,10 @@ static bool set_value(struct options *options, size_t at, const uint8_t *bytes, 
     size_t n = 0;
     while (options_at(options, n))
         n++;
-    const char *name = options_at(options, at % n)->name;
+    const struct option *option = options_at(options, at % n);
+    char name[128];
+    snprintf(name, sizeof name, "%s%s", option->name,
+             option->type == OPTION_MAP ? ".client.id" : "");
     int rc = options_set(options, name, value, ORIGIN_FLAG, "--flag", err, sizeof err);
     expect(rc == 0 || (rc == -EINVAL && err[0]));
     free(value);
