@@ -102,7 +102,9 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
 
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
-    metrics_on_lag(monitor_metrics(((const struct worker *)ctx)->monitor), part, lag);
+    const struct worker *worker = ctx;
+    if (worker->monitor)
+        metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
 }
 
 static void on_embedded(void *ctx, const struct batch *batch)
@@ -393,6 +395,7 @@ static int run(const struct work *work, const struct settings *settings)
     bool opened = code == COMMAND_OK;
     if (!opened) {
         monitor_close(worker.monitor);
+        worker.monitor = NULL; /* the source may still be closing, and has events */
         close_signals(&worker);
     } else if (open_progress(&worker) != 0) {
         log_event(LOG_ERROR, "out of memory");

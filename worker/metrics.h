@@ -34,7 +34,7 @@ void histogram_observe(struct histogram *histogram, double value, uint64_t n);
 
 /* A named number that comes into being when it is first met. */
 struct series {
-    char name[120];
+    char name[320]; /* a topic of Kafka and its partition */
     int64_t value;
 };
 

@@ -18,7 +18,7 @@
 
 #include "worker/address.h"
 
-enum { N_CONNECTIONS = 32, CONNECTION_BYTES = 16 * 1024, IDLE_SECONDS = 30 };
+enum { N_CONNECTIONS = 32, CONNECTION_BYTES = 16 * 1024, IDLE_SECONDS = 30, TURNS_MAX = 32 };
 
 struct metrics_http {
     struct MHD_Daemon *daemon;
@@ -126,12 +126,14 @@ static unsigned count_connections(const struct metrics_http *http)
 static void run(struct metrics_http *http)
 {
     MHD_UNSIGNED_LONG_LONG timeout_ms;
-    unsigned before;
+    unsigned before, turns = 0;
     do {
         before = count_connections(http);
         MHD_run(http->daemon);
-    } while (count_connections(http) != before);
-    if (MHD_get_timeout(http->daemon, &timeout_ms) == MHD_YES)
+    } while (count_connections(http) != before && ++turns < TURNS_MAX);
+    if (turns == TURNS_MAX) /* the brokers' turn */
+        uv_timer_start(&http->timer, on_timer, 0, 0);
+    else if (MHD_get_timeout(http->daemon, &timeout_ms) == MHD_YES)
         uv_timer_start(&http->timer, on_timer, timeout_ms, 0);
     else
         uv_timer_stop(&http->timer);

@@ -27,7 +27,7 @@ static void print_gauge(FILE *to, const char *name, const char *help, double val
     fprintf(to, "%s %.15g\n", name, value);
 }
 
-/* Length of the UTF-8 sequence at `at`, 0 when it is none; overlong ones are let pass. */
+/* Length of the UTF-8 sequence at `at`, 0 when it is none (RFC 3629, table in section 4). */
 static size_t utf8_length(const unsigned char *at)
 {
     size_t n = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
@@ -36,7 +36,9 @@ static size_t utf8_length(const unsigned char *at)
     for (size_t i = 1; i < n; i++)
         if ((at[i] & 0xc0) != 0x80)
             return 0;
-    return n;
+    bool is_overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
+    bool is_outside = (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf4 && at[1] > 0x8f);
+    return is_overlong || is_outside ? 0 : n;
 }
 
 void metrics_print_label(FILE *to, const char *value)
