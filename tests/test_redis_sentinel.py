@@ -142,7 +142,7 @@ def test_failover(bench):
         bench.replica.xadd("texts", {"text": f"text number {i}", "id": str(i)})
     expected = set(inputs(bench.replica))
     assert len(expected) >= N_BEFORE + N_AFTER, sorted(expected, key=int)
-    wait_for("all that the new master has", lambda: expected <= set(outputs(bench.replica)), 40)
+    wait_for("all that the new master has", lambda: expected <= set(outputs(bench.replica)), 90)
     wait_for("nothing pending",
              lambda: bench.replica.xpending("texts", "embedmill")["pending"] == 0)
     # One server acks and writes in one step, which a replica takes over as one.
