@@ -15,13 +15,11 @@
 #include "connectors/connector.h"
 #include "worker/address.h"
 #include "worker/command.h"
+#include "worker/command_line.h"
 #include "worker/config_check.h"
-#include "worker/config_flags.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/memory.h"
-
-extern char **environ;
 
 /* Beside the mapped model: measured with full batches of long texts, rounded up. */
 #define BASE_BYTES   (32 << 20)
@@ -195,25 +193,14 @@ static bool take_json(int *argc, char **argv)
 
 int checkup_run(const struct checkup *checkup, int argc, char **argv)
 {
+    const struct command_line line = {.command = checkup->command, .usage = checkup->usage};
     struct options *options;
     struct flags flags;
-    char err[1200];
     bool json = take_json(&argc, argv);
-    if (options_open(&options, NULL, NULL, environ) != 0) {
-        fprintf(stderr, "embedmill %s: out of memory\n", checkup->command);
-        return COMMAND_INTERNAL;
-    }
-    int rc = config_read(options, argc, argv, environ, &flags, err, sizeof err);
     int code = COMMAND_OK;
-    if (rc != 0) {
-        fprintf(stderr, "embedmill %s: %s\n", checkup->command, err);
-        code = rc == -EINVAL ? COMMAND_USAGE : rc == -EBADMSG ? COMMAND_CONFIG : COMMAND_INTERNAL;
-    } else if (flags.help) {
-        fputs(checkup->usage, stdout);
-        config_print_help(options, NULL, stdout);
-    } else {
-        code = look(checkup, options, json);
-    }
+    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
+        return code;
+    code = look(checkup, options, json);
     options_close(options);
     return code;
 }

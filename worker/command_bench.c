@@ -10,14 +10,11 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "connectors/connector.h"
 #include "worker/bench.h"
 #include "worker/command.h"
-#include "worker/config_flags.h"
+#include "worker/command_line.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
-
-extern char **environ;
 
 static const char usage[] =
     "Usage: embedmill bench [OPTION...]\n"
@@ -41,8 +38,6 @@ static const struct option bench_table[] = {
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 
-enum { TABLES_MAX = 31 };
-
 static bool is_wanted(const char *name)
 {
     static const char *const ours[] = {"model",  "kernels", "threads", "prompt",
@@ -53,24 +48,9 @@ static bool is_wanted(const char *name)
     return false;
 }
 
-/* Those of all connectors too: a worker's variables and file must be readable here. */
-static void list_tables(const struct option *tables[TABLES_MAX + 1])
-{
-    size_t n = 0;
-    for (size_t i = 0; all_sources[i] && n < TABLES_MAX - 1; i++)
-        if (all_sources[i]->options)
-            tables[n++] = all_sources[i]->options;
-    for (size_t i = 0; all_sinks[i] && n < TABLES_MAX - 1; i++)
-        if (all_sinks[i]->options)
-            tables[n++] = all_sinks[i]->options;
-    tables[n++] = bench_table;
-    tables[n] = NULL;
-}
-
 static int fail(int code, const char *what)
 {
-    fprintf(stderr, "embedmill bench: %s\n", what);
-    return code;
+    return command_line_fail("bench", code, what);
 }
 
 static void tell(const char *part)
@@ -151,28 +131,17 @@ static int bench(const struct settings *settings)
 
 int command_bench(int argc, char **argv)
 {
-    const struct option *tables[TABLES_MAX + 1];
+    static const struct command_line line = {
+        .command = "bench", .usage = usage, .own = bench_table, .wanted = is_wanted};
     struct options *options;
     struct flags flags;
-    char err[1200];
-    list_tables(tables);
-    if (options_open(&options, tables, NULL, environ) != 0)
-        return fail(COMMAND_INTERNAL, "out of memory");
-    int rc = config_read(options, argc, argv, environ, &flags, err, sizeof err);
     int code = COMMAND_OK;
-    if (rc != 0) {
-        code = fail(rc == -EINVAL    ? COMMAND_USAGE
-                    : rc == -EBADMSG ? COMMAND_CONFIG
-                                     : COMMAND_INTERNAL,
-                    err);
-    } else if (flags.help) {
-        fputs(usage, stdout);
-        config_print_help(options, is_wanted, stdout);
-    } else if (flags.print_config) {
+    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
+        return code;
+    if (flags.print_config)
         config_print_effective(options, is_wanted, stdout);
-    } else {
+    else
         code = bench(options_settings(options));
-    }
     options_close(options);
     return code;
 }

@@ -15,11 +15,9 @@
 #include "connectors/letters.h"
 #include "worker/codec.h"
 #include "worker/command.h"
-#include "worker/config_flags.h"
+#include "worker/command_line.h"
 #include "worker/config_print.h"
 #include "worker/records.h"
-
-extern char **environ;
 
 static const char usage[] =
     "Usage: embedmill dlq list [--json] [--show] [--code CODE] [--limit N] [OPTION...]\n"
@@ -27,7 +25,8 @@ static const char usage[] =
     "\n"
     "list prints a line for each dead letter: where it lies, its code, where it was an input, and\n"
     "the reason, with tabs between. replay puts letters back on the input as they came, and takes\n"
-    "them off. Letters that came in the meantime are left for the next time.\n"
+    "them off. Letters that came in the meantime are left for the next time. On Kafka nothing\n"
+    "holds a letter: two replays at once put it back twice.\n"
     "\n"
     "  --json                          A JSON object for each letter.\n"
     "  --show                          Its payload, too.\n"
@@ -55,8 +54,7 @@ struct tally {
 
 static int fail(int code, const char *why)
 {
-    fprintf(stderr, "embedmill dlq: %s\n", why);
-    return code;
+    return command_line_fail("dlq", code, why);
 }
 
 static bool is_wanted(const char *name)
@@ -259,10 +257,10 @@ static int serve(const struct wish *wish, const struct settings *settings)
 
 int command_dlq(int argc, char **argv)
 {
+    static const struct command_line line = {.command = "dlq", .usage = usage, .wanted = is_wanted};
     struct wish wish = {0};
     struct options *options;
     struct flags flags;
-    char err[1200];
     const char *what = argc > 0 ? argv[0] : "";
     wish.is_replay = strcmp(what, "replay") == 0;
     if (!wish.is_replay && strcmp(what, "list") != 0 && strcmp(what, "-h") != 0 &&
@@ -275,22 +273,12 @@ int command_dlq(int argc, char **argv)
     int code = read_wish(&argc, argv, &wish);
     if (code != COMMAND_OK)
         return code;
-    if (options_open(&options, NULL, NULL, environ) != 0)
-        return fail(COMMAND_INTERNAL, "out of memory");
-    int rc = config_read(options, argc, argv, environ, &flags, err, sizeof err);
-    if (rc != 0) {
-        code = fail(rc == -EINVAL    ? COMMAND_USAGE
-                    : rc == -EBADMSG ? COMMAND_CONFIG
-                                     : COMMAND_INTERNAL,
-                    err);
-    } else if (flags.help) {
-        fputs(usage, stdout);
-        config_print_help(options, is_wanted, stdout);
-    } else if (flags.print_config) {
+    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
+        return code;
+    if (flags.print_config)
         config_print_effective(options, is_wanted, stdout);
-    } else {
+    else
         code = serve(&wish, options_settings(options));
-    }
     options_close(options);
     return code;
 }

@@ -16,15 +16,13 @@
 
 #include "worker/codec.h"
 #include "worker/command.h"
+#include "worker/command_line.h"
 #include "worker/command_words.h"
-#include "worker/config_flags.h"
 #include "worker/config_print.h"
 #include "worker/log.h"
 #include "worker/options.h"
 #include "worker/progress.h"
 #include "worker/pump.h"
-
-extern char **environ;
 
 static const char push_usage[] =
     "Usage: embedmill push CORPUS --to URL [OPTION...]\n"
@@ -88,8 +86,7 @@ struct mover {
 
 static int fail(const struct mover *mover, int code, const char *why)
 {
-    fprintf(stderr, "embedmill %s: %s\n", mover->is_push ? "push" : "pull", why);
-    return code;
+    return command_line_fail(mover->is_push ? "push" : "pull", code, why);
 }
 
 /* Pulled outputs, each in the form of the file. */
@@ -369,39 +366,22 @@ static int set_defaults(const struct mover *mover, struct options *options, char
 
 static int run_words(struct mover *mover, const struct words *words)
 {
+    const struct command_line line = {.command = mover->is_push ? "push" : "pull",
+                                      .usage = mover->is_push ? push_usage : pull_usage,
+                                      .own = pull_options};
     struct options *options;
     struct flags flags;
     char err[1200];
-    const struct option *tables[32] = {pull_options};
-    size_t n = 1;
-    for (size_t i = 0; all_sources[i] && n < 31; i++)
-        if (all_sources[i]->options)
-            tables[n++] = all_sources[i]->options;
-    for (size_t i = 0; all_sinks[i] && n < 31; i++)
-        if (all_sinks[i]->options)
-            tables[n++] = all_sinks[i]->options;
-    if (options_open(&options, tables, NULL, environ) != 0)
-        return fail(mover, COMMAND_INTERNAL, "out of memory");
-    int rc = config_read(options, words->argc, words->argv, environ, &flags, err, sizeof err), code;
-    if (rc == 0)
-        rc = set_defaults(mover, options, err, sizeof err);
+    int code = COMMAND_OK;
+    if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
+        return code;
     mover->settings = options_settings(options);
-    if (rc != 0) {
-        code = fail(mover,
-                    rc == -EINVAL    ? COMMAND_USAGE
-                    : rc == -EBADMSG ? COMMAND_CONFIG
-                                     : COMMAND_INTERNAL,
-                    err);
-    } else if (flags.help) {
-        fputs(mover->is_push ? push_usage : pull_usage, stdout);
-        config_print_help(options, NULL, stdout);
-        code = COMMAND_OK;
-    } else if (flags.print_config) {
-        code = fail(mover, COMMAND_USAGE,
-                    "--print-config: `embedmill run` has it, for the same options");
-    } else {
+    if (set_defaults(mover, options, err, sizeof err) != 0)
+        code = fail(mover, COMMAND_INTERNAL, err);
+    else if (flags.print_config)
+        config_print_effective(options, NULL, stdout);
+    else
         code = run_configured(mover);
-    }
     options_close(options);
     return code;
 }

@@ -13,8 +13,8 @@
 
 #include "connectors/file_json.h"
 #include "worker/command.h"
+#include "worker/command_line.h"
 #include "worker/command_words.h"
-#include "worker/config_flags.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/index_card.h"
@@ -22,8 +22,6 @@
 #include "worker/options.h"
 #include "worker/prompt.h"
 #include "worker/search.h"
-
-extern char **environ;
 
 static const char usage[] =
     "Usage: embedmill search OUT [QUERY] [OPTION...]\n"
@@ -72,8 +70,7 @@ struct command {
 
 static int fail(int code, const char *why)
 {
-    fprintf(stderr, "embedmill search: %s\n", why);
-    return code;
+    return command_line_fail("search", code, why);
 }
 
 static int open_vectors(struct command *command, const char *path)
@@ -247,26 +244,20 @@ static int run(const struct settings *settings)
 
 static int run_words(const struct words *words)
 {
-    static const struct option *const tables[] = {search_options, NULL};
     static const struct preset presets[] = {
         {"prompt", "query"}, {"log_level", "warn"}, {NULL, NULL}};
+    static const struct command_line line = {.command = "search",
+                                             .usage = usage,
+                                             .own = search_options,
+                                             .presets = presets,
+                                             .wanted = is_wanted};
     struct options *options;
     struct flags flags;
-    char err[1200];
-    if (options_open(&options, tables, presets, environ) != 0)
-        return fail(COMMAND_INTERNAL, "out of memory");
-    int rc = config_read(options, words->argc, words->argv, environ, &flags, err, sizeof err), code;
-    if (rc != 0) {
-        code = fail(rc == -EINVAL    ? COMMAND_USAGE
-                    : rc == -EBADMSG ? COMMAND_CONFIG
-                                     : COMMAND_INTERNAL,
-                    err);
-    } else if (flags.help) {
-        fputs(usage, stdout);
-        config_print_help(options, is_wanted, stdout);
-        code = COMMAND_OK;
-    } else if (flags.print_config) {
-        code = fail(COMMAND_USAGE, "--print-config: `embedmill run` has it, for the same options");
+    int code = COMMAND_OK;
+    if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
+        return code;
+    if (flags.print_config) {
+        config_print_effective(options, is_wanted, stdout);
     } else {
         const struct settings *settings = options_settings(options);
         const char *level = settings_text(settings, "log_level");

@@ -16,8 +16,8 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/command.h"
+#include "worker/command_line.h"
 #include "worker/config_check.h"
-#include "worker/config_flags.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/log.h"
@@ -25,8 +25,6 @@
 #include "worker/pipeline.h"
 #include "worker/progress.h"
 #include "worker/selftest.h"
-
-extern char **environ;
 
 struct worker {
     const struct work *work;
@@ -412,8 +410,7 @@ static int run(const struct work *work, const struct settings *settings)
 
 static int fail(const struct work *work, int code, const char *why)
 {
-    fprintf(stderr, "embedmill %s: %s\n", work->command, why);
-    return code;
+    return command_line_fail(work->command, code, why);
 }
 
 /* A bad flag is wrong usage, a bad value from anywhere else wrong configuration. */
@@ -462,13 +459,6 @@ static int fix_filter(const struct work *work, struct options *options)
     return fail_option(work, options, "input_format", err);
 }
 
-static int print_help(const struct work *work, const struct options *options)
-{
-    fputs(work->usage, stdout);
-    config_print_help(options, work->wanted, stdout);
-    return COMMAND_OK;
-}
-
 static int run_configured(const struct work *work, const struct options *options)
 {
     const struct settings *settings = options_settings(options);
@@ -493,31 +483,23 @@ static int check(const struct work *work, const struct options *options)
 
 int command_work(const struct work *work, int argc, char **argv)
 {
+    const struct command_line line = {.command = work->command,
+                                      .usage = work->usage,
+                                      .presets = work->presets,
+                                      .wanted = work->wanted};
     struct options *options;
     struct flags flags;
-    char err[1200];
-    if (options_open(&options, NULL, work->presets, environ) != 0)
-        return fail(work, COMMAND_INTERNAL, "out of memory");
-    int rc = config_read(options, argc, argv, environ, &flags, err, sizeof err);
     int code = COMMAND_OK;
-    if (rc != 0)
-        code = fail(work,
-                    rc == -EINVAL    ? COMMAND_USAGE
-                    : rc == -EBADMSG ? COMMAND_CONFIG
-                                     : COMMAND_INTERNAL,
-                    err);
-    else if (flags.help)
-        code = print_help(work, options);
-    else if (work->is_filter)
+    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
+        return code;
+    if (work->is_filter)
         code = fix_filter(work, options);
-    if (rc == 0 && code == COMMAND_OK && !flags.help)
+    if (code == COMMAND_OK)
         code = check(work, options);
-    if (rc == 0 && code == COMMAND_OK && !flags.help) {
-        if (flags.print_config)
-            config_print_effective(options, work->wanted, stdout);
-        else
-            code = run_configured(work, options);
-    }
+    if (code == COMMAND_OK && flags.print_config)
+        config_print_effective(options, work->wanted, stdout);
+    else if (code == COMMAND_OK)
+        code = run_configured(work, options);
     options_close(options);
     return code;
 }

@@ -112,9 +112,11 @@ static size_t add_table(struct options *options, size_t n, const struct option *
     return n;
 }
 
-static void fill_tables(struct options *options, const struct option *const *tables)
+static void fill_tables(struct options *options, const struct option *const *tables,
+                        const struct option *own)
 {
     size_t n = add_table(options, 0, options->core);
+    n = add_table(options, n, own);
     for (size_t i = 0; tables && tables[i]; i++)
         n = add_table(options, n, tables[i]);
     for (size_t i = 0; all_sources[i]; i++) {
@@ -172,14 +174,15 @@ static void drop_absent_connectors(struct options *options)
     }
 }
 
-int options_open(struct options **out, const struct option *const *tables,
-                 const struct preset *presets, char *const *environment)
+static int open_tables(struct options **out, const struct option *const *tables,
+                       const struct option *own, const struct preset *presets,
+                       char *const *environment)
 {
     struct options *options = calloc(1, sizeof *options);
     if (!options)
         return -ENOMEM;
     fill_core(options, presets, environment);
-    fill_tables(options, tables);
+    fill_tables(options, tables, own);
     drop_absent_connectors(options);
     int rc = settings_open(&options->settings, options->tables);
     if (rc != 0)
@@ -187,6 +190,18 @@ int options_open(struct options **out, const struct option *const *tables,
     else
         *out = options;
     return rc;
+}
+
+int options_open(struct options **out, const struct option *const *tables,
+                 const struct preset *presets, char *const *environment)
+{
+    return open_tables(out, tables, NULL, presets, environment);
+}
+
+int options_open_command(struct options **out, const struct option *own,
+                         const struct preset *presets, char *const *environment)
+{
+    return open_tables(out, NULL, own, presets, environment);
 }
 
 void options_close(struct options *options)

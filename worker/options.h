@@ -33,6 +33,9 @@ struct options;
  */
 int options_open(struct options **out, const struct option *const *tables,
                  const struct preset *presets, char *const *environment);
+/* The core table, those of all connectors, and `own` of a command (may be NULL). */
+int options_open_command(struct options **out, const struct option *own,
+                         const struct preset *presets, char *const *environment);
 void options_close(struct options *options); /* accepts NULL */
 
 const struct settings *options_settings(const struct options *options);
