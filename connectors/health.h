@@ -14,14 +14,14 @@
 
 #include "connectors/connector.h"
 
-#define REDIS_WHY_SIZE 720 /* holds a Redis error, its advice and a place */
+#define HEALTH_WHY_SIZE 720 /* holds a Redis error, its advice and a place */
 
 struct health {
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void *ctx;
     unsigned troubles; /* a bit for each part that is not well */
     bool told, up;
-    char why[REDIS_WHY_SIZE]; /* the last reason told */
+    char why[HEALTH_WHY_SIZE]; /* the last reason told */
 };
 
 /* parts: the bits that must become good before LINK_UP is told. */

@@ -289,6 +289,7 @@ void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
         on_revoke(source, list);
     } else {
         kafka_source_wait(source, PART_BROKERS, rd_kafka_err2str(err));
+        kafka_group_close(source); /* nothing is ours any more */
         rd_kafka_assign(source->rk, NULL);
     }
 }

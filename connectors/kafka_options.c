@@ -8,6 +8,7 @@
  *          everybody who runs Kafka, and they are handed on as they are.
  */
 #include <errno.h>
+#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,20 @@ static int read_topics(struct kafka_config *config, const char *text)
     return config->topics->cnt ? 0 : -EINVAL;
 }
 
+/* Whether a topic is one that is read: of that name, or matched by a pattern, which librdkafka
+ * takes for an extended regular expression too. */
+static bool is_read(const char *topic, const char *name)
+{
+    regex_t pattern;
+    if (topic[0] != '^')
+        return strcmp(topic, name) == 0;
+    if (regcomp(&pattern, topic, REG_EXTENDED | REG_NOSUB) != 0)
+        return false; /* subscribing says what is wrong with it */
+    bool matches = regexec(&pattern, name, 0, NULL, 0) == 0;
+    regfree(&pattern);
+    return matches;
+}
+
 /* What the user must name himself, because the default makes no sense. 0 or -EINVAL. */
 static int check_names(const struct kafka_config *config, const struct settings *settings,
                        char *err, size_t err_size)
@@ -96,11 +111,12 @@ static int check_names(const struct kafka_config *config, const struct settings 
     }
     for (int i = 0; i < config->topics->cnt; i++) {
         const char *topic = config->topics->elems[i].topic;
-        if (strcmp(topic, config->output_topic) && strcmp(topic, config->dead_letter_topic))
+        if (!is_read(topic, config->output_topic) && !is_read(topic, config->dead_letter_topic))
             continue;
         snprintf(err, err_size,
-                 "kafka.output_topic or kafka.dead_letter_topic is the input topic '%s' itself: "
-                 "the worker would read what it writes; choose another name",
+                 "kafka.output_topic or kafka.dead_letter_topic is an input topic itself, by "
+                 "'%.100s' in kafka.topic: the worker would read what it writes; choose another "
+                 "name",
                  topic);
         return -EINVAL;
     }

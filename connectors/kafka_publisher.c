@@ -32,6 +32,9 @@ struct kafka_publisher {
     atomic_bool stop, reading; /* reading: records and config are looked at */
     _Atomic(const char *) call;
     atomic_uint_fast64_t call_since; /* uv_hrtime */
+    uv_mutex_t news_lock;            /* of the two below, which either thread's polling writes */
+    bool has_news;
+    char trouble[240]; /* what keeps the brokers away; "": one is up */
     struct kafka_burst burst;
 };
 
@@ -203,12 +206,38 @@ static void run(void *arg)
     }
 }
 
-/* On whichever thread polls: the publisher's during a burst. */
-void kafka_publisher_on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void *opaque)
+/* ---- on whichever thread polls: this one during a burst */
+
+static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void *opaque)
 {
     (void)rk, (void)opaque;
     struct kafka_item *item = native->_private;
     item->err = native->err;
+}
+
+static void note_trouble(struct kafka_publisher *publisher, const char *text)
+{
+    uv_mutex_lock(&publisher->news_lock);
+    snprintf(publisher->trouble, sizeof publisher->trouble, "%s", text);
+    publisher->has_news = true;
+    uv_mutex_unlock(&publisher->news_lock);
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
+{
+    (void)rk;
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+        code == RD_KAFKA_RESP_ERR__SSL)
+        note_trouble(opaque, text);
+}
+
+/* There is no event for a broker that is back: see kafka_source.c. */
+static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
+{
+    (void)rk, (void)len;
+    if (strstr(json, "\"state\":\"UP\""))
+        note_trouble(opaque, "");
+    return 0;
 }
 
 /* ---- on the loop */
@@ -223,12 +252,14 @@ int kafka_publisher_open(struct kafka_publisher **out, const struct kafka_config
     publisher->consumer = consumer;
     publisher->done = done;
     publisher->ctx = ctx;
-    int rc = uv_sem_init(&publisher->wake, 0);
+    int rc = uv_mutex_init(&publisher->news_lock);
     if (rc)
         goto fail;
-    rc = uv_thread_create(&publisher->thread, run, publisher);
-    if (rc) {
+    rc = uv_sem_init(&publisher->wake, 0);
+    if (rc == 0 && (rc = uv_thread_create(&publisher->thread, run, publisher)) != 0)
         uv_sem_destroy(&publisher->wake);
+    if (rc) {
+        uv_mutex_destroy(&publisher->news_lock);
         goto fail;
     }
     *out = publisher;
@@ -236,6 +267,24 @@ int kafka_publisher_open(struct kafka_publisher **out, const struct kafka_config
 fail:
     free(publisher);
     return rc;
+}
+
+void kafka_publisher_configure(struct kafka_publisher *publisher, rd_kafka_conf_t *conf)
+{
+    rd_kafka_conf_set_opaque(conf, publisher);
+    rd_kafka_conf_set_dr_msg_cb(conf, on_delivered);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_stats_cb(conf, on_statistics);
+}
+
+bool kafka_publisher_news(struct kafka_publisher *publisher, char *text, size_t size)
+{
+    uv_mutex_lock(&publisher->news_lock);
+    bool is_news = publisher->has_news;
+    publisher->has_news = false;
+    snprintf(text, size, "%s", publisher->trouble);
+    uv_mutex_unlock(&publisher->news_lock);
+    return is_news;
 }
 
 struct kafka_burst *kafka_publisher_burst(struct kafka_publisher *publisher)
@@ -284,6 +333,7 @@ bool kafka_publisher_close(struct kafka_publisher *publisher)
     uv_sem_post(&publisher->wake);
     uv_thread_join(&publisher->thread);
     uv_sem_destroy(&publisher->wake);
+    uv_mutex_destroy(&publisher->news_lock);
     free(publisher);
     return true;
 }

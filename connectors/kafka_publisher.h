@@ -4,7 +4,7 @@
  * Owns:    every call of librdkafka's transactions, because each of them may block.
  * Refuses: which records and offsets are to go together, and what happens after a failure.
  * Threads: all functions here are for the loop thread. A burst belongs to the thread from submit
- *          until kafka_publisher_is_idle, and to the loop otherwise; nothing else is shared.
+ *          until kafka_publisher_is_idle, and to the loop otherwise; else only news is shared.
  * Why:     one burst is one transaction, made in one go when all of it is embedded already: begin,
  *          produce, offsets, commit. So no transaction is ever open while somebody computes.
  */
@@ -61,11 +61,16 @@ void kafka_publisher_use(struct kafka_publisher *publisher, rd_kafka_t *producer
 void kafka_publisher_submit(struct kafka_publisher *publisher);
 /* The call that is under way and for how long; NULL when none is. */
 const char *kafka_publisher_call(const struct kafka_publisher *publisher, uint64_t *ms);
-/* The delivery report callback of its producer. */
-void kafka_publisher_on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void *opaque);
+/* Callbacks of a producer that is to be used: they come on whichever thread polls, and a thread
+ * left alone still does, so they know the publisher only. */
+void kafka_publisher_configure(struct kafka_publisher *publisher, rd_kafka_conf_t *conf);
+/* Whether there is news of the brokers since the last call; text: the library's sentence, "": one
+ * is up. */
+bool kafka_publisher_news(struct kafka_publisher *publisher, char *text, size_t size);
 /*
  * Takes. False: a call is under way and may never end; then the thread is left alone with its
- * memory and its producer, which must not be destroyed, and touches nothing else any more.
+ * memory, its producer and the consumer, which must not be destroyed, and touches nothing else any
+ * more.
  */
 bool kafka_publisher_close(struct kafka_publisher *publisher);
 

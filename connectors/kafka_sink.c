@@ -6,7 +6,7 @@
  * Threads: the loop thread.
  * Why:     the library retries what the network does by itself and for ever. What comes back is
  *          either confirmed, or refused by a topic (absent, forbidden, too small), and then all
- * that was given later waits behind it, so that the order within a key holds.
+ *          that was given later waits behind it, but for what was already on its way: that passes.
  */
 #include <assert.h>
 #include <errno.h>
@@ -18,20 +18,11 @@
 #include "connectors/kafka.h"
 #include "connectors/kafka_client.h"
 #include "connectors/kafka_record.h"
+#include "connectors/kafka_slots.h"
 #include "connectors/kafka_transactions.h"
 
 #define BROKERS 1u
 #define WRITE   2u
-
-/* A record on its way; in the list of the sink from publish to confirmation, in order. */
-struct slot {
-    struct slot *prev, *next;
-    struct kafka_sink *sink;
-    struct record *record;
-    bool sent;       /* with the library */
-    bool alone;      /* refused as too large in company: the limit is on what is sent together */
-    bool plain_time; /* the topic refuses the input's timestamp */
-};
 
 struct kafka_sink {
     struct sink base;
@@ -42,8 +33,8 @@ struct kafka_sink {
     rd_kafka_queue_t *queue;
     struct health health;
     struct backoff backoff;
-    struct slot head;     /* of the ring of slots */
-    size_t n, n_sent;     /* in the ring; of those, with the library */
+    struct kafka_slots slots;
+    size_t n_sent;        /* of those, with the library */
     char last_error[240]; /* what the library said of a broker */
     bool paused, failed, closing, renew, no_memory;
     uv_timer_t pump_timer, pause_timer, close_timer;
@@ -134,33 +125,22 @@ static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
 
 /* ---- slots */
 
-static void slot_done(struct slot *slot, enum published how)
+static void slot_done(struct kafka_sink *sink, struct kafka_slot *slot, enum published how)
 {
-    struct kafka_sink *sink = slot->sink;
-    struct record *record = slot->record;
-    slot->prev->next = slot->next;
-    slot->next->prev = slot->prev;
-    sink->n--;
-    free(slot);
+    struct record *record = kafka_slots_take(&sink->slots, slot);
     sink->base.events->on_published(sink->base.ctx, record, how);
 }
 
-static void slot_refused(struct slot *slot, rd_kafka_resp_err_t err)
+static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_kafka_resp_err_t err)
 {
-    struct kafka_sink *sink = slot->sink;
-    enum kafka_refusal refusal = kafka_record_refusal(err);
-    char why[400];
-    if (refusal == REFUSAL_TOO_LARGE && slot->alone) {
-        slot_done(slot, PUBLISH_TOO_LARGE);
-    } else if (refusal == REFUSAL_TOO_LARGE) {
-        slot->alone = true;
-    } else if (refusal == REFUSAL_TIME && !slot->plain_time) {
-        slot->plain_time = true;
-    } else {
-        if (refusal != REFUSAL_NONE) {
-            kafka_record_explain(&sink->config, slot->record, err, why, sizeof why);
-            health_wait(&sink->health, WRITE, why);
-        }
+    switch (kafka_slot_refuse(slot, err, &sink->config, &sink->health, WRITE)) {
+    case VERDICT_TOO_LARGE:
+        slot_done(sink, slot, PUBLISH_TOO_LARGE);
+        return;
+    case VERDICT_AGAIN:
+        return;
+    case VERDICT_NONE:
+    case VERDICT_WAIT:
         sink_pause(sink);
     }
 }
@@ -168,25 +148,24 @@ static void slot_refused(struct slot *slot, rd_kafka_resp_err_t err)
 static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void *opaque)
 {
     struct kafka_sink *sink = opaque;
-    struct slot *slot = native->_private;
+    struct kafka_slot *slot = native->_private;
     (void)rk;
     sink->n_sent--;
     slot->sent = false;
     if (native->err) {
-        slot_refused(slot, native->err);
+        slot_refused(sink, slot, native->err);
         return;
     }
     health_good(&sink->health, BROKERS | WRITE);
     sink->backoff.attempts = 0;
-    slot_done(slot, PUBLISHED);
+    slot_done(sink, slot, PUBLISHED);
 }
 
 /* ---- sending */
 
 /* False: no more for now. */
-static bool slot_send(struct slot *slot)
+static bool slot_send(struct kafka_sink *sink, struct kafka_slot *slot)
 {
-    struct kafka_sink *sink = slot->sink;
     rd_kafka_resp_err_t err =
         kafka_record_produce(sink->client->rk, &sink->config, slot->record, slot->plain_time, slot);
     if (!err) {
@@ -200,15 +179,15 @@ static bool slot_send(struct slot *slot)
         sink->renew = true;
     if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
         slot->alone = true; /* our own limit, which is on one record */
-    slot_refused(slot, err);
+    slot_refused(sink, slot, err);
     return !sink->paused;
 }
 
 /* In order. One that is not to have company waits until all before it are confirmed. */
 static void send_all(struct kafka_sink *sink)
 {
-    struct slot *slot = sink->head.next, *next;
-    for (; slot != &sink->head && !sink->paused && !sink->failed; slot = next) {
+    struct kafka_slot *slot = sink->slots.head.next, *next;
+    for (; slot != &sink->slots.head && !sink->paused && !sink->failed; slot = next) {
         next = slot->next;
         if (slot->sent) {
             if (slot->alone)
@@ -218,7 +197,7 @@ static void send_all(struct kafka_sink *sink)
         if (slot->alone && sink->n_sent)
             return;
         bool was_alone = slot->alone;
-        if (!slot_send(slot) || was_alone)
+        if (!slot_send(sink, slot) || was_alone)
             return;
     }
 }
@@ -244,7 +223,8 @@ static void renew(struct kafka_sink *sink)
 {
     char err[400];
     sink->renew = false;
-    for (struct slot *slot = sink->head.next; slot != &sink->head; slot = slot->next)
+    struct kafka_slots *slots = &sink->slots;
+    for (struct kafka_slot *slot = slots->head.next; slot != &slots->head; slot = slot->next)
         slot->sent = false;
     sink->n_sent = 0;
     client_close(sink, 5000);
@@ -264,7 +244,7 @@ static void pump(struct kafka_sink *sink)
     }
     if (sink->renew && !sink->failed)
         renew(sink);
-    if (sink->closing && (sink->failed || !sink->n)) {
+    if (sink->closing && (sink->failed || !sink->slots.n)) {
         finish(sink);
         return;
     }
@@ -311,12 +291,7 @@ static void sink_freed(struct kafka_sink *sink)
     void *ctx = sink->closed_ctx;
     if (--sink->n_open)
         return;
-    while (sink->n) {
-        struct slot *slot = sink->head.next;
-        sink->head.next = slot->next;
-        sink->n--;
-        free(slot);
-    }
+    kafka_slots_clear(&sink->slots);
     kafka_config_clear(&sink->config);
     free(sink);
     closed(ctx);
@@ -363,7 +338,7 @@ static int kafka_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     sink->base.layout = SINK_PER_MESSAGE;
     sink->loop = loop;
     sink->settings = settings;
-    sink->head.prev = sink->head.next = &sink->head;
+    kafka_slots_open(&sink->slots);
     health_open(&sink->health, BROKERS, on_state_changed, sink);
     int rc = kafka_config_read(&sink->config, settings, err, err_size);
     if (!rc)
@@ -385,17 +360,8 @@ static int kafka_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
 static void kafka_sink_publish(struct sink *base, struct record **records, size_t n)
 {
     struct kafka_sink *sink = self(base);
-    for (size_t i = 0; i < n; i++) {
-        struct slot *slot = malloc(sizeof *slot);
-        if (!slot) { /* the records left out stay unacked and come again after the exit */
-            sink->no_memory = true;
-            break;
-        }
-        *slot = (struct slot){
-            .sink = sink, .record = records[i], .prev = sink->head.prev, .next = &sink->head};
-        slot->prev->next = slot->next->prev = slot;
-        sink->n++;
-    }
+    if (kafka_slots_add(&sink->slots, records, n)) /* those left out come again after the exit */
+        sink->no_memory = true;
     if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
         uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
 }

@@ -55,7 +55,8 @@ static void on_fatal(struct kafka_source *source)
     rd_kafka_resp_err_t err = rd_kafka_fatal_error(source->rk, text, sizeof text);
     snprintf(why, sizeof why, "group %.60s: %s%s", source->config.group, text,
              err == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
-                 ? ": another worker has the same group.instance.id; give each its own"
+                 ? ": another worker has the same group.instance.id, give each its own; or this "
+                   "one's session ended while it was cut off, start it again"
                  : "");
     kafka_source_fail(source, -EACCES, why);
 }
@@ -323,7 +324,10 @@ static void finish(struct kafka_source *source, bool is_late)
     if (source->closing_queue)
         rd_kafka_queue_destroy(source->closing_queue);
     rd_kafka_queue_destroy(source->queue);
-    kafka_client_close(source->client, is_late ? 200 : 5000, on_client_closed, source);
+    if (source->abandoned)
+        kafka_client_abandon(source->client, on_client_closed, source);
+    else
+        kafka_client_close(source->client, is_late ? 200 : 5000, on_client_closed, source);
     uv_close((uv_handle_t *)&source->pump_timer, on_timer_closed);
     uv_close((uv_handle_t *)&source->close_timer, on_timer_closed);
 }
@@ -505,6 +509,11 @@ struct kafka_part *kafka_source_part(const struct message *message)
 int64_t kafka_source_offset(const struct message *message)
 {
     return ((const struct kafka_message *)message)->native->offset;
+}
+
+void kafka_source_abandon(struct kafka_source *source)
+{
+    source->abandoned = true;
 }
 
 void kafka_source_finish(struct message *message)

@@ -68,7 +68,7 @@ struct kafka_source {
     unsigned n_ticks;
     uint64_t n_late_acks; /* not told of yet */
     char last_error[240]; /* what the library said of a broker */
-    bool failed, closing, left;
+    bool failed, closing, left, abandoned;
     bool is_taken; /* by a sink that commits for us */
     uv_timer_t pump_timer, close_timer;
     size_t n_open; /* handles and clients still to be closed */
@@ -112,6 +112,8 @@ struct kafka_part *kafka_source_part(const struct message *message);
 int64_t kafka_source_offset(const struct message *message);
 /* Takes: it is done, and that is committed already. */
 void kafka_source_finish(struct message *message);
+/* A thread may hang in a call to the consumer: it is left as it is when the source is closed. */
+void kafka_source_abandon(struct kafka_source *source);
 /* A message of a part is gone; the part too when it was the last of one that is not ours. */
 void kafka_part_release(struct kafka_part *part);
 void kafka_source_wait(struct kafka_source *source, unsigned part, const char *why);

@@ -14,25 +14,17 @@
 #include "connectors/kafka_transactions.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "connectors/kafka_publisher.h"
-#include "connectors/kafka_record.h"
+#include "connectors/kafka_slots.h"
 #include "connectors/kafka_source.h"
 
 #define BROKERS 1u
 #define WRITE   2u
-
-struct slot {
-    struct slot *prev, *next;
-    struct record *record;
-    bool alone;      /* refused as too large in company */
-    bool plain_time; /* the topic refuses the input's timestamp */
-};
 
 struct kafka_transactions {
     struct sink base;
@@ -47,12 +39,9 @@ struct kafka_transactions {
     struct kafka_publisher *publisher;
     struct health health;
     struct backoff backoff;
-    struct slot head; /* of the ring of slots, in the order given */
-    size_t n;
+    struct kafka_slots slots;
     bool is_ready; /* transactions are initialised */
     bool submitted, paused, failed, closing, no_memory;
-    atomic_int trouble;   /* the last error of the brokers; 0: one is up */
-    atomic_bool has_news; /* of it */
     uv_async_t bell;
     uv_timer_t pump_timer, pause_timer, close_timer;
     size_t n_open; /* handles and clients still to be closed */
@@ -82,38 +71,13 @@ static void sink_fail(struct kafka_transactions *sink, int err, const char *why)
         sink->base.events->on_failed(sink->base.ctx, err, why);
 }
 
-/* These two come on whichever thread polls. */
-static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
-{
-    struct kafka_transactions *sink = opaque;
-    (void)rk, (void)text;
-    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
-        code == RD_KAFKA_RESP_ERR__SSL) {
-        atomic_store(&sink->trouble, code);
-        atomic_store(&sink->has_news, true);
-    }
-}
-
-static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
-{
-    struct kafka_transactions *sink = opaque;
-    (void)rk, (void)len;
-    if (strstr(json, "\"state\":\"UP\"")) {
-        atomic_store(&sink->trouble, 0);
-        atomic_store(&sink->has_news, true);
-    }
-    return 0;
-}
-
 static void tell_news(struct kafka_transactions *sink)
 {
-    char why[200];
-    if (!atomic_exchange(&sink->has_news, false))
+    char trouble[240], why[300];
+    if (!kafka_publisher_news(sink->publisher, trouble, sizeof trouble))
         return;
-    int trouble = atomic_load(&sink->trouble);
-    snprintf(why, sizeof why, "%s; connecting again, for ever",
-             rd_kafka_err2str((rd_kafka_resp_err_t)trouble));
-    if (trouble)
+    snprintf(why, sizeof why, "%s; connecting again, for ever", trouble);
+    if (trouble[0])
         health_wait(&sink->health, BROKERS, why);
     else
         health_good(&sink->health, BROKERS);
@@ -135,20 +99,16 @@ static void watch(struct kafka_transactions *sink)
 
 /* ---- slots */
 
-static void slot_done(struct kafka_transactions *sink, struct slot *slot, enum published how)
+static void slot_done(struct kafka_transactions *sink, struct kafka_slot *slot, enum published how)
 {
-    struct record *record = slot->record;
+    struct record *record = kafka_slots_take(&sink->slots, slot);
     struct message *origin = record->origin;
-    slot->prev->next = slot->next;
-    slot->next->prev = slot->prev;
-    sink->n--;
-    free(slot);
     sink->base.events->on_published(sink->base.ctx, record, how);
     if (how == PUBLISHED_AND_ACKED)
         kafka_source_finish(origin);
 }
 
-static struct kafka_part *part_of(const struct slot *slot)
+static struct kafka_part *part_of(const struct kafka_slot *slot)
 {
     return kafka_source_part(slot->record->origin);
 }
@@ -167,8 +127,8 @@ static void add_offset(struct kafka_burst *burst, const struct kafka_part *part)
 /* What was given and may go now. Those whose partition has moved on go back. */
 static void fill(struct kafka_transactions *sink, struct kafka_burst *burst)
 {
-    struct slot *slot = sink->head.next, *next;
-    for (; slot != &sink->head && burst->n < KAFKA_BURST_MAX; slot = next) {
+    struct kafka_slot *slot = sink->slots.head.next, *next;
+    for (; slot != &sink->slots.head && burst->n < KAFKA_BURST_MAX; slot = next) {
         struct kafka_part *part = part_of(slot);
         next = slot->next;
         if (part->revoked) {
@@ -243,25 +203,15 @@ static void renew(struct kafka_transactions *sink)
         sink_fail(sink, -ENOMEM, err);
 }
 
-/* One record was refused, and with it all. What that means for the others. */
-static enum kafka_refusal item_refused(struct kafka_transactions *sink,
+/* One record was refused, and with it all. What that means for it. */
+static enum kafka_verdict item_refused(struct kafka_transactions *sink,
                                        const struct kafka_item *item)
 {
-    struct slot *slot = item->tag;
-    enum kafka_refusal refusal = kafka_record_refusal(item->err);
-    char why[400];
-    if (refusal == REFUSAL_TOO_LARGE && slot->alone) {
-        slot_done(sink, slot, PUBLISH_TOO_LARGE);
-    } else if (refusal == REFUSAL_TOO_LARGE) {
-        slot->alone = true;
-    } else if (refusal == REFUSAL_TIME && !slot->plain_time) {
-        slot->plain_time = true;
-    } else if (refusal != REFUSAL_NONE) {
-        kafka_record_explain(&sink->config, item->record, item->err, why, sizeof why);
-        health_wait(&sink->health, WRITE, why);
-        return REFUSAL_TOPIC;
-    }
-    return refusal;
+    enum kafka_verdict verdict =
+        kafka_slot_refuse(item->tag, item->err, &sink->config, &sink->health, WRITE);
+    if (verdict == VERDICT_TOO_LARGE)
+        slot_done(sink, item->tag, PUBLISH_TOO_LARGE);
+    return verdict;
 }
 
 /* No more than that the group is being rebalanced, which mends itself. */
@@ -292,10 +242,15 @@ static void on_committed(struct kafka_transactions *sink, struct kafka_burst *bu
 static void tell(struct kafka_transactions *sink, const struct kafka_burst *burst,
                  const char *what_next)
 {
-    char why[400];
+    char why[640];
+    bool is_fenced = burst->err == RD_KAFKA_RESP_ERR__FENCED ||
+                     burst->err == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
     if (!burst->why[0] || is_rebalance(burst->err))
         return;
-    snprintf(why, sizeof why, "%.300s; %s", burst->why, what_next);
+    snprintf(why, sizeof why, "%.300s; %s%s%.100s%s", burst->why, what_next,
+             is_fenced ? ". If this goes on, another worker has the transactional.id " : "",
+             is_fenced ? sink->id : "",
+             is_fenced ? ": give each host its own name, or each worker a group.instance.id" : "");
     health_wait(&sink->health, WRITE, why);
 }
 
@@ -304,9 +259,9 @@ static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burs
     bool is_mended = false, is_told = false;
     end_offsets(burst, false);
     for (size_t i = 0; i < burst->n && !is_told; i++) {
-        enum kafka_refusal refusal = item_refused(sink, &burst->items[i]);
-        is_mended |= refusal == REFUSAL_TOO_LARGE || refusal == REFUSAL_TIME;
-        is_told |= refusal == REFUSAL_TOPIC;
+        enum kafka_verdict verdict = item_refused(sink, &burst->items[i]);
+        is_mended |= verdict == VERDICT_AGAIN || verdict == VERDICT_TOO_LARGE;
+        is_told |= verdict == VERDICT_WAIT;
     }
     if (is_mended && !is_told)
         return;
@@ -357,7 +312,7 @@ static void pump(struct kafka_transactions *sink)
         take_result(sink);
     while (sink->client && rd_kafka_poll(sink->client->rk, 0) > 0) {
     }
-    if (sink->closing && (sink->failed || !sink->n))
+    if (sink->closing && (sink->failed || !sink->slots.n))
         finish(sink);
     else if (!sink->failed && !sink->paused && sink->client)
         submit(sink);
@@ -399,10 +354,7 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
         rd_kafka_conf_destroy(conf);
         return -EINVAL;
     }
-    rd_kafka_conf_set_opaque(conf, sink);
-    rd_kafka_conf_set_dr_msg_cb(conf, kafka_publisher_on_delivered);
-    rd_kafka_conf_set_error_cb(conf, on_error);
-    rd_kafka_conf_set_stats_cb(conf, on_statistics);
+    kafka_publisher_configure(sink->publisher, conf);
     rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, on_wake, sink, err,
                            err_size);
     if (rc)
@@ -416,12 +368,7 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
 
 static void sink_free(struct kafka_transactions *sink)
 {
-    while (sink->n) {
-        struct slot *slot = sink->head.next;
-        sink->head.next = slot->next;
-        sink->n--;
-        free(slot);
-    }
+    kafka_slots_clear(&sink->slots);
     if (sink->id_lock >= 0)
         close(sink->id_lock);
     free(sink->id);
@@ -469,6 +416,8 @@ static void finish(struct kafka_transactions *sink)
     if (kafka_publisher_is_idle(publisher))
         clear(kafka_publisher_burst(publisher));
     bool is_done = kafka_publisher_close(publisher);
+    if (!is_done) /* the thread may be asking it for offsets */
+        kafka_source_abandon(sink->source);
     if (client)
         rd_kafka_queue_destroy(sink->queue);
     if (client && is_done)
@@ -509,16 +458,8 @@ static int start(struct kafka_transactions *sink, char *err, size_t err_size)
 static void kafka_transactions_publish(struct sink *base, struct record **records, size_t n)
 {
     struct kafka_transactions *sink = (struct kafka_transactions *)base;
-    for (size_t i = 0; i < n; i++) {
-        struct slot *slot = malloc(sizeof *slot);
-        if (!slot) { /* the records left out stay undone and come again after the exit */
-            sink->no_memory = true;
-            break;
-        }
-        *slot = (struct slot){.record = records[i], .prev = sink->head.prev, .next = &sink->head};
-        slot->prev->next = slot->next->prev = slot;
-        sink->n++;
-    }
+    if (kafka_slots_add(&sink->slots, records, n)) /* those left out come again after the exit */
+        sink->no_memory = true;
     if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
         uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
 }
@@ -572,7 +513,7 @@ int kafka_transactions_open(struct sink **out, uv_loop_t *loop, const struct set
     sink->loop = loop;
     sink->settings = settings;
     sink->id_lock = -1;
-    sink->head.prev = sink->head.next = &sink->head;
+    kafka_slots_open(&sink->slots);
     health_open(&sink->health, BROKERS | WRITE, on_state_changed, sink);
     int rc = transactions_open(sink, peer, err, err_size);
     if (rc && sink->publisher)

@@ -90,7 +90,7 @@ static void link_where(const struct redis_link *link, char *out, size_t size)
 /* This attempt or connection is over; the next one comes after a pause. */
 void redis_link_lost(struct redis_link *link, const char *why)
 {
-    char text[REDIS_WHY_SIZE], where[360];
+    char text[HEALTH_WHY_SIZE], where[360];
 
     if (link->phase >= PHASE_FAILED)
         return;
@@ -114,7 +114,7 @@ void redis_link_lost(struct redis_link *link, const char *why)
 
 void redis_link_fail(struct redis_link *link, int err, const char *why)
 {
-    char text[REDIS_WHY_SIZE], where[360];
+    char text[HEALTH_WHY_SIZE], where[360];
 
     link_where(link, where, sizeof(where));
     snprintf(text, sizeof(text), "redis %s: %.300s", where, why);

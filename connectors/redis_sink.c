@@ -166,7 +166,7 @@ static void slot_refused(struct slot *slot, const char *text)
 {
     struct redis_sink *sink = slot->sink;
     struct redis_fault fault = redis_fault_find(text);
-    char why[REDIS_WHY_SIZE];
+    char why[HEALTH_WHY_SIZE];
 
     if (fault.remedy == REMEDY_TOO_LARGE) {
         slot_done(slot, PUBLISH_TOO_LARGE);
@@ -245,7 +245,7 @@ static bool sink_shares(const struct redis_sink *sink)
 static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
                            struct redis_source **peer)
 {
-    char why[REDIS_WHY_SIZE];
+    char why[HEALTH_WHY_SIZE];
 
     *peer = NULL;
     if (!sink->peer || record->origin->source != &sink->peer->base)

@@ -67,7 +67,7 @@ void redis_source_fault(struct redis_source *source, struct redis_link *link, un
                         const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
-    char why[REDIS_WHY_SIZE];
+    char why[HEALTH_WHY_SIZE];
 
     snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.200s (%s)", source->config.stream,
              source->config.group, text, fault.advice);

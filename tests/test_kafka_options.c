@@ -129,8 +129,14 @@ static void what_is_refused(void **state)
     expect_refusal("consumer.message.timeout.ms=5", "kafka.consumer.message.timeout.ms cannot");
     expect_refusal("no.such=1", "kafka.no.such: No such configuration property");
     expect_refusal("linger.ms=x", "kafka.linger.ms: ");
-    expect_refusal("output_topic=texts", "is the input topic 'texts' itself");
+    expect_refusal("output_topic=texts", "by 'texts' in kafka.topic");
     expect_refusal("topic=a,b", "name kafka.output_topic and");
+    assert_int_equal(READ(no_environment, "-X", "topic=^in", "-X", "output_topic=out", "-X",
+                          "dead_letter_topic=in-dlq"),
+                     0);
+    assert_null(property(RD_KAFKA_CONSUMER, "client.id"));
+    assert_non_null(strstr(err, "by '^in' in kafka.topic"));
+    options_close(options);
     expect_refusal("topic=,", "expected names of topics");
     if (rd_kafka_version() < 0x020601ff)
         expect_refusal("partition.assignment.strategy=cooperative-sticky", "use range");
