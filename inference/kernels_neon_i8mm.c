@@ -25,6 +25,7 @@
 enum {
     TILE = 6,
     OCTETS = Q8_BLOCK / 8,
+    GROUP = 8, /* inputs */
     PART_ROWS = 8,
     PART_BLOCK = PART_ROWS * 8 + Q8_BLOCK * PART_ROWS, /* bytes */
     PANEL_BLOCK = MATRIX_ROWS / PART_ROWS * PART_BLOCK,
@@ -33,23 +34,7 @@ enum {
 
 #include "inference/kernels_tiles.h"
 
-static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale)
-{
-    struct place place = place_of(n, t);
-    size_t width = place.width, lane = t - place.first;
-    int8_t *to = (int8_t *)packed + place.first * token_size(k);
-    for (size_t b = 0; b < k / Q8_BLOCK; b++, to += width * TOKEN_BLOCK) {
-        int8_t bytes[2][Q8_BLOCK]; /* high, low */
-        for (size_t i = 0; i < Q8_BLOCK; i += 8) {
-            int16x8_t q = vld1q_s16(row + b * Q8_BLOCK + i);
-            vst1_s8(bytes[0] + i, vrshrn_n_s16(q, 8));
-            vst1_s8(bytes[1] + i, vmovn_s16(q));
-        }
-        for (size_t i = 0; i < 2 * OCTETS; i++)
-            memcpy(to + (i * width + lane) * 8, bytes[0] + i * 8, 8);
-    }
-    memcpy(to + lane * sizeof scale, &scale, sizeof scale);
-}
+#include "inference/kernels_neon_parts.h"
 
 /* One block of a part's rows, row_size bytes apart. */
 INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)
@@ -72,16 +57,6 @@ INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)
             octets.val[1] = vreinterpretq_u64_u8(vld1q_u8(at + row_size));
             vst2q_u64((uint64_t *)to, octets);
         }
-}
-
-static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
-{
-    size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
-    for (size_t part = 0; part < MATRIX_ROWS; part += PART_ROWS) {
-        const uint8_t *from = w->blocks + (row + part) * row_size;
-        for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PART_BLOCK)
-            unpack_block(panel, from, row_size);
-    }
 }
 
 /* The inputs of tokens t and t + 1, or of t twice. */
@@ -149,39 +124,7 @@ INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     }
 }
 
-INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
-                        size_t n_blocks, const uint8_t *ahead, const size_t T)
-{
-    for (size_t row = 0; row < MATRIX_ROWS; row += PART_ROWS, panel += n_blocks * PART_BLOCK)
-        part_matmul(out + row, ld, panel, tokens, n_blocks, row ? NULL : ahead, T);
-}
-
-TILE_FUNCTION(1)
-TILE_FUNCTION(2)
-TILE_FUNCTION(3)
-TILE_FUNCTION(4)
-TILE_FUNCTION(5)
-TILE_FUNCTION(6)
-
-static tile_function *const tile_functions[TILE + 1] = {NULL,   tile_1, tile_2, tile_3,
-                                                        tile_4, tile_5, tile_6};
-
-/* Twelve sums, as a tile has. A multiply-add takes two products here, a high byte's and a low
- * one's.
- */
-static uint64_t peak(uint64_t rounds)
-{
-    int32x4_t sum[12];
-    int8x16_t w = vdupq_n_s8(3), x = vdupq_n_s8(5);
-    for (size_t t = 0; t < 12; t++)
-        sum[t] = vdupq_n_s32(0);
-    for (uint64_t i = 0; i < rounds; i++)
-        for (size_t t = 0; t < 12; t++)
-            sum[t] = vmmlaq_s32(sum[t], w, x);
-    for (size_t t = 0; t < 12; t++)
-        __asm__ volatile("" : : "w"(sum[t]));
-    return rounds * 12 * 32 / 2;
-}
+PEAK_FUNCTION(vmmlaq_s32, 32)
 
 const struct kernels kernels_neon_i8mm = {
     .name = "neon-i8mm",

@@ -50,7 +50,7 @@ MAX_FUNCTION_LINES = 60
 LONG_FUNCTIONS = {("inference/forward.c", "forward_run")}
 
 # Templates: compiled only inside the file of an instruction set, and included nowhere else.
-TEMPLATE = re.compile(r"inference/kernels_(body|tiles)\.h$")
+TEMPLATE = re.compile(r"inference/kernels_(body|tiles|neon_parts)\.h$")
 MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_\w+\.c$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -4,8 +4,11 @@
 #include "tests/tiny_model.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SPACE "\xe2\x96\x81" /* U+2581, SentencePiece's space */
 
@@ -336,5 +339,21 @@ int tiny_model_write(const char *path, const struct tiny_model_options *options)
     tiny_model_build(&writer, options);
     int rc = gguf_writer_save(&writer, path);
     gguf_writer_free(&writer);
+    return rc;
+}
+
+int tiny_model_open(struct model **out, const struct tiny_model_options *options)
+{
+    char path[] = "/tmp/embedmill-tiny-XXXXXX", err[300] = "";
+    int fd = mkstemp(path);
+    if (fd < 0)
+        return -errno;
+    close(fd);
+    int rc = tiny_model_write(path, options);
+    if (rc == 0)
+        rc = model_open(out, path, NULL, err, sizeof err);
+    unlink(path);
+    if (rc != 0)
+        fprintf(stderr, "no tiny model: %d %s\n", rc, err);
     return rc;
 }

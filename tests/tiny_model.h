@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "inference/embed.h"
 #include "tests/gguf_writer.h"
 
 struct tiny_model_options {
@@ -57,5 +58,7 @@ int32_t tiny_model_token_id(const char *text); /* or -1 */
 void tiny_model_build(struct gguf_writer *out, const struct tiny_model_options *options);
 /* The same into a file. 0 or negative errno. */
 int tiny_model_write(const char *path, const struct tiny_model_options *options);
+/* And opened, from a file that is gone again. 0, or negative errno and said on stderr. */
+int tiny_model_open(struct model **out, const struct tiny_model_options *options);
 
 #endif
