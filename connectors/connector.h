@@ -50,6 +50,8 @@ struct message {
     struct bytes position; /* printable, names it for good: "texts 1700000000000-0" */
     int64_t timestamp_ms;  /* Unix time of the message, -1 when unknown */
     uint32_t deliveries;   /* 1 the first time; more after a crash or a claim */
+    const char *problem;   /* NULL, or why the source could not even read it, as "code: sentence";
+                              then the value is empty, and it can only be dead-lettered */
 };
 
 enum link_state {
@@ -131,7 +133,7 @@ enum sink_layout { SINK_PER_MESSAGE, SINK_PER_TEXT };
 enum published {
     PUBLISHED,           /* confirmed by the broker; the pipeline acks the origin */
     PUBLISHED_AND_ACKED, /* confirmed, and the origin acked in the same atomic step; the sink takes
-                            the origin */
+                            the origin when on_published has returned */
     PUBLISH_NOT_OURS,    /* atomic step found the message finished or claimed by another worker:
                             nothing was written; the pipeline releases the origin */
     PUBLISH_TOO_LARGE,   /* can never be written at this size; the pipeline dead-letters it */

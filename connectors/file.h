@@ -20,12 +20,8 @@ struct file_place {
     uint64_t records, digest;
 };
 
-/*
- * True for a message of the source `file`: *behind is the place behind it; *problem is NULL or why
- * the record could not even be read ("record_too_long: ...").
- */
-bool file_message_place(const struct message *message, struct file_place *behind,
-                        const char **problem);
+/* True for a message of the source `file`: *behind is the place behind it. */
+bool file_message_place(const struct message *message, struct file_place *behind);
 
 /* Before the first request, on any source: begin at that place. Records before it are read and
  * compared, not given. False when it is another kind of source. */

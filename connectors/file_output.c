@@ -61,23 +61,9 @@ static int fail_file(const struct file_output *output, const char *doing, const 
     return rc;
 }
 
-static int write_all(int fd, const char *bytes, size_t n)
-{
-    while (n > 0) {
-        ssize_t done = write(fd, bytes, n);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return -errno;
-        bytes += done;
-        n -= (size_t)done;
-    }
-    return 0;
-}
-
 static int flush(struct file_output *output, struct part_file *file, char *err, size_t err_size)
 {
-    int rc = write_all(file->fd, file->buffer.ptr, file->buffer.len);
+    int rc = file_write_all(file->fd, file->buffer.ptr, file->buffer.len);
     if (rc != 0)
         return fail_file(output, "writing", file->suffix, rc, err, err_size);
     file->touched |= file->buffer.len > 0;
@@ -170,7 +156,8 @@ static int write_npy_header(const struct file_output *output)
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* version 1.0, 118 bytes of header follow */
     memset(header + 10 + n, ' ', NPY_HEADER - 10 - (size_t)n);
     header[NPY_HEADER - 1] = '\n';
-    return pwrite(output->files[OUTPUT].fd, header, NPY_HEADER, 0) == NPY_HEADER ? 0 : -errno;
+    ssize_t done = pwrite(output->files[OUTPUT].fd, header, NPY_HEADER, 0);
+    return done == NPY_HEADER ? 0 : done < 0 ? -errno : -EIO;
 }
 
 static const char *descr_of(const char *path, const char *dtype)
@@ -259,27 +246,20 @@ static int put_member(struct file_buffer *to, const char *name, struct bytes val
     return is_text ? file_json_string(to, value) : file_json_base64(to, value);
 }
 
-/* problem: what the source met ("code: reason"), which is nearer to the truth. */
-static int put_error(struct file_buffer *to, const struct record *record, const char *problem)
+static int put_error(struct file_buffer *to, const struct record *record)
 {
-    const char *code = record->dead_code ? record->dead_code : "unreadable";
+    const char *code = record->dead_code;
     const char *reason = record->dead_reason ? record->dead_reason : "";
-    struct bytes code_bytes = {code, strlen(code)};
-    const char *colon = problem ? strstr(problem, ": ") : NULL;
-    if (colon) {
-        code_bytes = (struct bytes){problem, (size_t)(colon - problem)};
-        reason = colon + 2;
-    }
     int rc = file_json_word(to, "{");
     if (rc == 0)
         rc = put_member(to, "position", record->origin->position);
     if (rc == 0 && record->origin->key.ptr)
         rc = put_member(to, "id", record->origin->key);
     if (rc == 0)
-        rc = put_member(to, "code", code_bytes);
+        rc = put_member(to, "code", (struct bytes){code, strlen(code)});
     if (rc == 0)
         rc = put_member(to, "reason", (struct bytes){reason, strlen(reason)});
-    if (rc == 0 && !problem && record->parts[0].value.ptr)
+    if (rc == 0 && !record->origin->problem && record->parts[0].value.ptr)
         rc = put_member(to, "value", record->parts[0].value);
     return rc ? rc : file_json_word(to, "}\n");
 }
@@ -325,16 +305,15 @@ static int put_payloads(struct file_buffer *to, const struct record *record)
 static int put_record(struct file_output *output, const struct record *record)
 {
     struct file_place behind;
-    const char *problem = NULL;
-    if (file_message_place(record->origin, &behind, &problem)) {
+    if (file_message_place(record->origin, &behind)) {
         /* The pipeline publishes in the order of the source; holes would be lost for good. */
         assert(behind.records > output->place.records);
         output->place = behind;
     } else {
         output->place.records++;
     }
-    if (record->dead_code || problem)
-        return put_error(&output->files[ERRORS].buffer, record, problem);
+    if (record->dead_code)
+        return put_error(&output->files[ERRORS].buffer, record);
     if (output->descr)
         return put_rows(output, record);
     return put_payloads(&output->files[OUTPUT].buffer, record);

@@ -44,7 +44,7 @@ struct file_message {
     struct file_message *previous, *next;
     struct file_place behind;
     uint64_t input_at;
-    const char *problem;
+    char problem[160];
     struct header id;
     char bytes[]; /* value, key, position */
 };
@@ -130,9 +130,11 @@ static struct file_message *message_open(struct file_source *file, const struct 
     message->id = (struct header){{"id", 2}, {key, (size_t)key_len}};
     message->behind = file->place;
     message->input_at = input_at(file);
-    message->problem = record->problem;
+    if (record->problem) /* which is the reader's, and good for this record only */
+        snprintf(message->problem, sizeof message->problem, "%s", record->problem);
     message->message = (struct message){
         .source = &file->source,
+        .problem = record->problem ? message->problem : NULL,
         .key = message->id.value,
         .value = {message->bytes, record->value.len},
         .headers = &message->id,
@@ -460,14 +462,12 @@ static void file_close(struct source *source, uint64_t deadline_ms, void (*close
         uv_close((uv_handle_t *)&file->later, finish_close);
 }
 
-bool file_message_place(const struct message *message, struct file_place *behind,
-                        const char **problem)
+bool file_message_place(const struct message *message, struct file_place *behind)
 {
     if (message->source->ops != &file_source)
         return false;
     const struct file_message *record = (const struct file_message *)message;
     *behind = record->behind;
-    *problem = record->problem;
     return true;
 }
 

@@ -44,6 +44,35 @@ int file_state_read(const char *path, struct file_state *out, char *err, size_t 
     return 0;
 }
 
+int file_write_all(int fd, const char *bytes, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, bytes, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return -errno;
+        bytes += done;
+        n -= (size_t)done;
+    }
+    return 0;
+}
+
+/* A name that was given is on the disk when its folder is. */
+static int sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[4200] = ".";
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", slash > path ? (int)(slash - path) : 1, path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int rc = fsync(fd) == 0 ? 0 : -errno;
+    close(fd);
+    return rc;
+}
+
 int file_state_write(const char *path, const struct file_state *state)
 {
     char text[400], fresh[4200];
@@ -54,9 +83,11 @@ int file_state_write(const char *path, const struct file_state *state)
     int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
         return -errno;
-    int rc = write(fd, text, (size_t)len) == len && fsync(fd) == 0 ? 0 : -errno;
+    int rc = file_write_all(fd, text, (size_t)len);
+    if (rc == 0 && fsync(fd) != 0)
+        rc = -errno;
     close(fd);
     if (rc == 0 && rename(fresh, path) != 0)
         rc = -errno;
-    return rc;
+    return rc ? rc : sync_folder(path);
 }

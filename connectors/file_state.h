@@ -22,6 +22,8 @@ struct file_state {
 
 /* 0; -ENOENT: there is none; negative errno and a sentence. */
 int file_state_read(const char *path, struct file_state *out, char *err, size_t err_size);
+/* All n bytes, however often the system takes fewer. 0 or negative errno. */
+int file_write_all(int fd, const char *bytes, size_t n);
 /* On the disk when it returns 0; else negative errno and the old one is still there. */
 int file_state_write(const char *path, const struct file_state *state);
 

@@ -19,9 +19,9 @@ extern const struct sink_ops stdout_sink;
 
 /*
  * True for a message of the source stdin: *place is 0 for the first message given, 1 for the
- * second, ...; *problem is NULL or why the line could not even be read ("line_too_long: ...").
+ * second, ...
  */
-bool stdio_place(const struct message *message, uint64_t *place, const char **problem);
+bool stdio_place(const struct message *message, uint64_t *place);
 
 /*
  * Watch fd by poll where that works (pipes, terminals, sockets), which it does not for files and

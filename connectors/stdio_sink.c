@@ -64,20 +64,15 @@ static void fail(struct stdout_writer *writer, int err)
 }
 
 /* One line; the code and the reason hold no text of the message (codec.h). */
-static void tell_dead(const struct record *record, const char *problem)
+static void tell_dead(const struct record *record)
 {
     char line[600];
     const struct bytes *position = &record->origin->position;
     /* A status line may stand there. */
     const char *erase = isatty(STDERR_FILENO) ? "\r\x1b[K" : "";
-    int n;
-    if (problem)
-        n = snprintf(line, sizeof line - 1, "%s%.*s: %s", erase, (int)position->len, position->ptr,
-                     problem);
-    else
-        n = snprintf(line, sizeof line - 1, "%s%.*s: %s: %s", erase, (int)position->len,
-                     position->ptr, record->dead_code,
-                     record->dead_reason ? record->dead_reason : "");
+    int n =
+        snprintf(line, sizeof line - 1, "%s%.*s: %s: %s", erase, (int)position->len, position->ptr,
+                 record->dead_code, record->dead_reason ? record->dead_reason : "");
     size_t len = n < (int)sizeof line - 1 ? (size_t)n : sizeof line - 2;
     line[len++] = '\n';
     while (write(STDERR_FILENO, line, len) < 0 && errno == EINTR)
@@ -125,11 +120,8 @@ static void fill(struct stdout_writer *writer)
         if (!record && !writer->closing)
             return; /* an earlier line is still being embedded */
         if (record) {
-            uint64_t place;
-            const char *problem = NULL;
-            stdio_place(record->origin, &place, &problem);
-            if (record->dead_code || problem)
-                tell_dead(record, problem);
+            if (record->dead_code)
+                tell_dead(record);
             else if (!fill_record(writer, record))
                 return;
             writer->done[writer->n_done++] = record;
@@ -313,8 +305,7 @@ static void stdout_publish(struct sink *sink, struct record **records, size_t n)
     struct stdout_writer *writer = (struct stdout_writer *)sink;
     for (size_t i = 0; i < n; i++) {
         uint64_t place = writer->behind;
-        const char *problem;
-        stdio_place(records[i]->origin, &place, &problem);
+        stdio_place(records[i]->origin, &place);
         if (grow(writer, place) != 0) {
             writer->deferred = -ENOMEM;
             break;

@@ -29,7 +29,6 @@ struct stdin_message {
     struct message message; /* first member */
     struct stdin_message *previous, *next;
     uint64_t place;
-    const char *problem;
     char key[24], position[32];
     char bytes[];
 };
@@ -110,7 +109,7 @@ static struct stdin_message *message_too_long(struct stdin_reader *reader)
 {
     struct stdin_message *message = message_open(reader, "", 0);
     if (message)
-        message->problem = reader->problem;
+        message->message.problem = reader->problem;
     return message;
 }
 
@@ -361,13 +360,12 @@ static void stdin_close(struct source *source, uint64_t deadline_ms, void (*clos
         close_handles(reader);
 }
 
-bool stdio_place(const struct message *message, uint64_t *place, const char **problem)
+bool stdio_place(const struct message *message, uint64_t *place)
 {
     if (message->source->ops != &stdin_source)
         return false;
     const struct stdin_message *line = (const struct stdin_message *)message;
     *place = line->place;
-    *problem = line->problem;
     return true;
 }
 

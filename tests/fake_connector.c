@@ -160,7 +160,8 @@ static struct message *message_make(struct fake_source *source, size_t index)
     return message;
 }
 
-static void message_end(struct fake *fake, struct fake_message *message, enum fake_state state)
+/* It counts no more, and its memory is there until message_end. */
+static void message_settle(struct fake *fake, struct fake_message *message, enum fake_state state)
 {
     check(message->state == FAKE_GIVEN, "a message was taken twice");
     message->state = state;
@@ -169,6 +170,11 @@ static void message_end(struct fake *fake, struct fake_message *message, enum fa
         fake->n_acked++;
     else
         fake->n_released++;
+}
+
+static void message_end(struct fake *fake, struct fake_message *message, enum fake_state state)
+{
+    message_settle(fake, message, state);
     free(message->given);
     message->given = NULL;
 }
@@ -405,10 +411,16 @@ static void record_confirm(struct fake_sink *sink, struct record *record)
         else
             message->n_outputs++;
     }
-    if (how == PUBLISHED_AND_ACKED)
-        message_end(fake, message, FAKE_ACKED);
+    bool is_acked = how == PUBLISHED_AND_ACKED;
+    struct message *given = message->given;
+    if (is_acked)
+        message_settle(fake, message, FAKE_ACKED);
     fake->n_confirmed++;
     sink->base.events->on_published(sink->base.ctx, record, how);
+    if (is_acked) {
+        free(given);
+        message->given = NULL;
+    }
 }
 
 static void sink_closed(uv_handle_t *handle)

@@ -141,10 +141,8 @@ static void fake_embed(struct session *session, const struct text *texts, size_t
     }
 }
 
-static const struct embedder fake_embedder = {.info = fake_info,
-                                              .open = fake_session_open,
-                                              .embed = fake_embed,
-                                              .close = fake_session_close};
+static const struct embedder fake_embedder = {
+    .info = fake_info, .open = fake_session_open, .embed = fake_embed, .close = fake_session_close};
 
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {

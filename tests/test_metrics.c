@@ -60,7 +60,7 @@ static void test_histogram(void **state)
 static void test_series(void **state)
 {
     struct series_table *table = calloc(1, sizeof *table);
-    char name[200];
+    char name[400];
     (void)state;
     for (int i = 0; i < SERIES_MAX + 50; i++) {
         snprintf(name, sizeof name, "part/%d", i);
@@ -72,6 +72,7 @@ static void test_series(void **state)
     assert_int_equal(series_find(table, "part/7")->value, 7);
     series_drop(table, "part/7");
     series_drop(table, "no such part");
+    assert_int_equal(table->n_dropped, 50);
     assert_int_equal(table->n, SERIES_MAX - 1);
     assert_int_equal(series_find(table, "part/255")->value, 255);
     assert_int_equal(series_find(table, "part/7")->value, 0);
@@ -82,6 +83,13 @@ static void test_series(void **state)
     struct series *row = series_find(table, name);
     assert_non_null(row);
     assert_ptr_equal(series_find(table, name), row);
+    /* As long as a topic of Kafka may be, and two of its partitions. */
+    series_drop(table, "part/9");
+    series_drop(table, "part/10");
+    snprintf(name + 249, sizeof name - 249, "/10");
+    row = series_find(table, name);
+    snprintf(name + 249, sizeof name - 249, "/11");
+    assert_ptr_not_equal(series_find(table, name), row);
     free(table);
 }
 
@@ -126,7 +134,8 @@ static void test_batch(void **state)
 {
     struct metrics *metrics = metrics_make();
     struct embed_result results[3] = {{.n_tokens = 10}, {.n_tokens = 20}, {.n_tokens = 3000}};
-    struct entry entries[2] = {{.request = {.n_items = 2}, .timestamp_ms = -1},
+    struct message message = {.timestamp_ms = -1};
+    struct entry entries[2] = {{.request = {.n_items = 2}, .message = &message},
                                {.request = {.n_items = 1}, .first_item = 2, .dead_code = "x"}};
     struct slice slices[2] = {
         {.n = 2, .began_ns = 1000000000, .ended_ns = 1080000000}, /* 40 ms a text */
@@ -152,7 +161,7 @@ static void test_batch(void **state)
     entries[0].batch = &batch;
     metrics_on_published(metrics, &entries[0]);
     assert_true(metrics->end_to_end.sum == 0 && metrics->end_to_end.counts[0] == 0);
-    entries[0].timestamp_ms = 1000; /* 1970: in the last bucket */
+    message.timestamp_ms = 1000; /* 1970: in the last bucket */
     metrics_on_published(metrics, &entries[0]);
     assert_int_equal(metrics->end_to_end.counts[metrics->end_to_end.n], 1);
 

@@ -58,6 +58,7 @@ def case_push(bench, url):
                     {"id": "c", "text": "last", "lang": "de"}], rows
     dead = bench.client.xrange("rows:dlq")
     assert len(dead) == 1 and dead[0][1][b"_position"].endswith(b"table.csv:4"), dead
+    assert dead[0][1][b"_code"] == b"bad_csv", dead
 
     for shard in (1, 2):
         run(bench, "push", str(packed), "--shard", f"{shard}/2", "--to", url, "--stream", "halves")

@@ -299,7 +299,8 @@ static void dead_letters_go_to_stderr(void **state)
     make_records(&rig, &batch, "{%d}", 0);
     batch.records[1].dead_code = "empty_text";
     batch.records[1].dead_reason = "there is nothing to embed";
-    batch.records[2].dead_code = "empty_text"; /* what the codec makes of a line too long */
+    batch.records[2].dead_code = "line_too_long";
+    batch.records[2].dead_reason = strchr(rig.messages[2]->problem, ' ') + 1;
     for (size_t i = 3; i-- > 0;)
         stdio_rig_publish(&rig, &batch.records[i]);
     stdio_rig_wait_published(&rig, 3);

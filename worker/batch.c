@@ -102,7 +102,6 @@ struct entry *batch_add(struct batch *batch, struct message *message)
     memset(entry, 0, sizeof *entry);
     entry->batch = batch;
     entry->message = message;
-    entry->timestamp_ms = message->timestamp_ms;
     return entry;
 }
 

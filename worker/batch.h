@@ -27,7 +27,6 @@
 struct entry {
     struct batch *batch;
     struct message *message;
-    int64_t timestamp_ms;        /* the message's, which may be gone when its record is confirmed */
     struct request request;      /* n_items 0 when there is nothing to embed */
     const struct prompt *prompt; /* set when there is something to embed */
     size_t first_item;           /* its items are the batch's [first_item, + request.n_items) */

@@ -18,7 +18,6 @@ struct rig_lane {
 
 struct bench_rig {
     const struct prompt *prompt;
-    struct message message; /* that all texts are said to be of */
     struct batch batch;
     struct pool *pool;
     uv_sem_t bell;
@@ -127,7 +126,7 @@ static int batch_fill(struct bench_rig *rig, const struct text *texts, size_t n)
     for (size_t i = 0; i < n; i++)
         rig->items[i] = (struct item){.text = {texts[i].ptr, texts[i].len}};
     batch_reset(&rig->batch);
-    struct entry *entry = batch_add(&rig->batch, &rig->message);
+    struct entry *entry = batch_add(&rig->batch, NULL);
     if (!entry)
         return -ENOMEM;
     entry->request = (struct request){.items = rig->items, .n_items = n, .many = true};

@@ -41,8 +41,10 @@ struct series *series_find(struct series_table *table, const char *name)
     for (size_t i = 0; i < table->n; i++)
         if (strncmp(table->rows[i].name, name, sizeof table->rows[i].name - 1) == 0)
             return &table->rows[i];
-    if (table->n == SERIES_MAX)
+    if (table->n == SERIES_MAX) {
+        table->n_dropped++;
         return NULL;
+    }
     struct series *row = &table->rows[table->n++];
     memset(row, 0, sizeof *row);
     snprintf(row->name, sizeof row->name, "%s", name);
@@ -161,10 +163,10 @@ void metrics_on_published(struct metrics *metrics, const struct entry *entry)
     clock_gettime(CLOCK_REALTIME, &now);
     histogram_observe(&metrics->publish, seconds_between(entry->batch->published_ns, uv_hrtime()),
                       1);
-    if (entry->timestamp_ms >= 0 && !entry->dead_code)
+    if (entry->message->timestamp_ms >= 0 && !entry->dead_code)
         histogram_observe(&metrics->end_to_end,
                           (double)now.tv_sec + (double)now.tv_nsec * 1e-9 -
-                              (double)entry->timestamp_ms * 1e-3,
+                              (double)entry->message->timestamp_ms * 1e-3,
                           1);
 }
 

@@ -195,9 +195,11 @@ static void print_histograms(const struct metrics *metrics, FILE *to)
     metrics_print_histogram(to, "embedmill_queue_wait_seconds",
                             "For each text, from its batch's first message decoded to a thread.",
                             &metrics->queue_wait);
-    metrics_print_histogram(to, "embedmill_embedding_seconds",
-                            "Thread time a text: of its slice of a batch, divided by the texts.",
-                            &metrics->embedding);
+    metrics_print_histogram(
+        to, "embedmill_embedding_seconds",
+        "Thread time a text: of its slice of a batch, divided by the texts; of the "
+        "thread that has the slice, helpers not included.",
+        &metrics->embedding);
     metrics_print_histogram(to, "embedmill_inference_seconds",
                             "For each batch, from the first thread on it to its last embedding.",
                             &metrics->inference);
@@ -218,11 +220,17 @@ void metrics_print(const struct metrics *metrics, FILE *to)
         print_gauges(&gauges, to);
     }
     print_head(to, "embedmill_inference_busy_seconds_total", "counter",
-               "Time of inference threads in finished slices.");
+               "Time of inference threads in finished slices; of those that have a slice, "
+               "helpers not included.");
     fprintf(to, "embedmill_inference_busy_seconds_total %.15g\n", (double)metrics->busy_ns * 1e-9);
     print_gauge(to, "embedmill_inference_busy_ratio",
-                "Share of the inference threads at work, mean of the last ten seconds.",
+                "Share of the inference threads that have a slice, mean of the last ten seconds; "
+                "helpers not included.",
                 metrics->busy_ratio);
+    print_counter(to, "embedmill_series_dropped_total",
+                  "Values not told, because their table of series is full.",
+                  metrics->lag.n_dropped + metrics->counts.n_dropped +
+                      metrics->dead_letters.n_dropped + metrics->faults.n_dropped);
     print_errors(metrics, to);
     print_links(metrics, to);
     print_histograms(metrics, to);

@@ -93,6 +93,10 @@ static int entry_read(struct pipeline *p, struct entry *entry)
     if (!message->value.ptr && message->key.ptr)
         return 0; /* a tombstone is passed on, or compaction would keep the embedding for ever */
 
+    if (message->problem)
+        return record_problem(message, &entry->batch->arena, &entry->dead_code,
+                              &entry->dead_reason);
+
     struct request request;
     struct refusal why;
     int err = codec_decode(message, &p->options.decode, &entry->batch->arena, &request, &why);
@@ -269,12 +273,8 @@ static void publish(struct pipeline *p, struct batch *batch)
     if (err || !records)
         return fail_memory(p);
 
-    for (size_t i = 0; i < batch->n_entries; i++) {
-        struct entry *entry = &batch->entries[i];
-        records[i] = &entry->record;
-        if (entry->dead_code && p->options.on_dead_letter)
-            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
-    }
+    for (size_t i = 0; i < batch->n_entries; i++)
+        records[i] = &batch->entries[i].record;
     if (p->options.on_embedded)
         p->options.on_embedded(p->ctx, batch);
     batch->published_ns = uv_hrtime();
@@ -292,8 +292,6 @@ static void publish_smaller(struct pipeline *p, struct entry *entry)
         err = record_bury(entry, "output_too_large",
                           "the output is larger than the broker takes: put fewer texts in a "
                           "message, or raise the broker's limit");
-        if (!err && p->options.on_dead_letter)
-            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
     }
     if (err == -E2BIG)
         return fail(p,
@@ -312,6 +310,8 @@ static void count_published(struct pipeline *p, const struct entry *entry)
     struct pipeline_stats *stats = &p->stats;
     if (entry->dead_code) {
         stats->dead_letters++;
+        if (p->options.on_dead_letter)
+            p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
         return;
     }
     stats->messages++;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/records.h"
+
 struct carrier {
     struct record record; /* first member */
     struct carrier *next; /* when free */
@@ -88,12 +90,16 @@ static struct record *load(struct pump *pump, struct message *message)
                                       .n_parts = 1,
                                       .headers = message->headers,
                                       .n_headers = message->n_headers};
-    if (message->value.len == 0)
-        bury(&carrier->record, "empty_text",
-             "the message is empty, or longer than the source takes");
-    else if (pump->options.shape && pump->options.shape(pump->options.shape_ctx, message,
-                                                        &carrier->record, &carrier->arena) != 0)
+    if (message->problem) {
+        if (record_problem(message, &carrier->arena, &carrier->record.dead_code,
+                           &carrier->record.dead_reason) != 0)
+            return NULL;
+    } else if (message->value.len == 0) {
+        bury(&carrier->record, "empty_text", "the message is empty");
+    } else if (pump->options.shape && pump->options.shape(pump->options.shape_ctx, message,
+                                                          &carrier->record, &carrier->arena) != 0) {
         return NULL;
+    }
     carrier->size = message->value.len;
     pump->n_inflight++;
     pump->bytes_inflight += carrier->size;

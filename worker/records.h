@@ -32,6 +32,10 @@ int record_cut(struct entry *entry);
 /* What the reason of such a letter has in it. */
 #define RECORD_CUT_MARK "payload bytes are kept"
 
+/* message->problem, which is not NULL, as code and sentence in the arena. 0 or -ENOMEM. */
+int record_problem(const struct message *message, struct arena *arena, const char **code,
+                   const char **reason);
+
 struct entry *record_entry(struct record *record);
 
 #endif
