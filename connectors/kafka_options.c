@@ -123,11 +123,33 @@ static int check_names(const struct kafka_config *config, const struct settings 
     return 0;
 }
 
+/* Nothing but a transaction commits offsets then, and only Kafka's own sink makes them. */
+static int check_ends(const struct settings *settings, char *err, size_t err_size)
+{
+    static const char *const ends[] = {"source", "sink"};
+    if (strcmp(settings_text(settings, "delivery"), "exactly-once") != 0)
+        return 0;
+    for (size_t i = 0; i < 2; i++) {
+        const char *name = settings_find(settings, ends[i]) ? settings_text(settings, ends[i]) : "";
+        if (!name || !*name || strcmp(name, "kafka") == 0)
+            continue;
+        snprintf(err, err_size,
+                 "delivery: exactly-once goes from Kafka to Kafka only, and the %s is %.40s; make "
+                 "it kafka, or take delivery at-least-once",
+                 ends[i], name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
 int kafka_config_read(struct kafka_config *out, const struct settings *settings, char *err,
                       size_t err_size)
 {
     struct kafka_config config = {0};
-    int rc = read_topics(&config, settings_text(settings, "kafka.topic"));
+    int rc = check_ends(settings, err, err_size);
+    if (rc)
+        return rc;
+    rc = read_topics(&config, settings_text(settings, "kafka.topic"));
     if (rc) {
         snprintf(err, err_size, "kafka.topic: expected names of topics, separated by commas");
         goto fail;

@@ -412,19 +412,6 @@ static int client_open(struct kafka_source *source, const struct settings *setti
     return 0;
 }
 
-/* Exactly once is made by the sink: nothing else commits offsets then. */
-static int check_sink(const struct kafka_source *source, const struct settings *settings, char *err,
-                      size_t err_size)
-{
-    const char *sink = settings_find(settings, "sink") ? settings_text(settings, "sink") : "kafka";
-    if (!source->config.exactly_once || (sink && strcmp(sink, "kafka") == 0))
-        return 0;
-    snprintf(err, err_size,
-             "delivery is exactly-once, which goes from Kafka to Kafka only: write to Kafka too, "
-             "or take delivery at-least-once");
-    return -EINVAL;
-}
-
 static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct settings *settings,
                              const struct source_events *events, void *ctx, char *err,
                              size_t err_size)
@@ -440,8 +427,6 @@ static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct 
     kafka_list_open(&source->given);
     health_open(&source->health, PART_BROKERS, on_state_changed, source);
     int rc = kafka_config_read(&source->config, settings, err, err_size);
-    if (!rc)
-        rc = check_sink(source, settings, err, err_size);
     if (!rc)
         rc = client_open(source, settings, err, err_size);
     if (rc) {

@@ -491,8 +491,7 @@ static int transactions_open(struct kafka_transactions *sink, struct source *pee
         return rc;
     if (!peer || peer->ops != &kafka_source_ops) {
         snprintf(err, err_size,
-                 "delivery is exactly-once, which goes from Kafka to Kafka only: read from Kafka "
-                 "too, or take delivery at-least-once");
+                 "delivery: exactly-once goes from Kafka to Kafka only; read from Kafka too");
         return -EINVAL;
     }
     sink->source = (struct kafka_source *)peer;
