@@ -70,7 +70,8 @@ struct source_events {
     /* For people and metrics only; either may be NULL.
      * on_lag, from time to time: how many messages of a part of the input ("topic/3" or a stream)
      * wait to be given or acked; -1: not known, or the part is not read here any more.
-     * on_count: n more of something only this connector counts: "rebalances", "reclaimed". */
+     * on_count: n more of something only this connector counts: "rebalances", "reclaimed",
+     * "late_acks". */
     void (*on_lag)(void *ctx, const char *part, int64_t lag);
     void (*on_count)(void *ctx, const char *what, uint64_t n);
 };

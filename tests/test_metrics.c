@@ -115,6 +115,7 @@ static void test_text(void **state)
         "embedmill_dead_letters_total{code=\"bad_json\"} 2\n",
         "embedmill_reclaimed_total 4\n",
         "embedmill_rebalances_total 0\n",
+        "embedmill_late_acks_total 0\n",
         "embedmill_source_lag{part=\"topic\\\"\xef\xbf\xbd/3\"} 12\n",
         "embedmill_connected{side=\"input\"} 0\n",
         "embedmill_connected{side=\"output\"} 1\n",

@@ -75,6 +75,7 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
     /* There from the start, so that a rate over their first change is seen. */
     series_find(&metrics->counts, "rebalances");
     series_find(&metrics->counts, "reclaimed");
+    series_find(&metrics->counts, "late_acks");
     series_find(&metrics->faults, "input");
     series_find(&metrics->faults, "output");
 }

@@ -59,7 +59,7 @@ struct metrics {
     struct series_table dead_letters; /* by code */
     struct series_table faults;       /* "input" and "output": times a link went away */
     struct series_table lag;          /* by part of the input */
-    struct series_table counts;       /* by what a source counts: "rebalances", "reclaimed" */
+    struct series_table counts;       /* by what a source counts: "rebalances" and others */
     enum { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP } input, output;
     const struct model_info *model;
     const struct pipeline *pipeline; /* NULL: not there yet */
