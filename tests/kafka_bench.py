@@ -1,10 +1,8 @@
 """A private Apache Kafka and workers on it, for the tests in Python; all gone at the end."""
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +14,7 @@ from confluent_kafka import (OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcept
                              TopicPartition)
 
 from check_embed import find_model
+from ports import free_ports
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KAFKA_LOCAL = os.path.join(HERE, "..", "scripts", "kafka-local")
@@ -25,23 +24,6 @@ QUICK = ("-X", "session.timeout.ms=3000", "-X", "heartbeat.interval.ms=1000")
 # is tested here is the way of messages and not the speed of this machine.
 TEXTS = ["ferry", "Brücke", "mercado", "поезд", "図書館", "eggs", "noon", "river", "a", "b", "c",
          "d"]
-
-
-def free_ports(n, span=1):
-    """The first of n x span ports of which none is in use, away from those the system hands out."""
-    choose = random.SystemRandom()
-    while True:
-        first = choose.randrange(12000, 30000)
-        sockets = []
-        try:
-            for port in range(first, first + n * span):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
-            return first
-        except OSError:
-            continue
-        finally:
-            for one in sockets:
-                one.close()
 
 
 def wait_for(what, ready, seconds=45):

@@ -11,12 +11,7 @@ import msgpack
 import redis
 
 from check_embed import find_model
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+from ports import free_port
 
 
 def wait_for(what, ready, seconds=30):

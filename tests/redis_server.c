@@ -19,22 +19,33 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
+/* Not of those that the system hands out: one of these could be a client's by the time the server
+ * takes it. */
+enum { PORT_FIRST = 12000, PORT_END = 30000 };
+
 int free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
+    for (int i = 0; i < 1000; i++) {
+        uint32_t number;
+        assert_int_equal(getrandom(&number, sizeof(number), 0), sizeof(number));
+        address.sin_port = htons((uint16_t)(PORT_FIRST + number % (PORT_END - PORT_FIRST)));
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_true(fd >= 0);
+        bool is_free = bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+        close(fd);
+        if (is_free)
+            return ntohs(address.sin_port);
+    }
+    fail_msg("no free port from %d to %d", PORT_FIRST, PORT_END);
+    return 0;
 }
 
 static void server_connect(struct redis_server *server)

@@ -15,7 +15,8 @@ import unittest
 
 import redis
 
-from redis_bench import free_port, wait_for
+from ports import free_port
+from redis_bench import wait_for
 from test_redis_tls import TlsBench
 
 BINARY = sys.argv.pop(1) if len(sys.argv) > 1 else "embedmill"

@@ -9,11 +9,11 @@ Usage: test_kafka_live.py EMBEDMILL [CASE ...]
 """
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import msgpack
@@ -21,8 +21,9 @@ import redis
 
 import kafka_faults
 from chaos_proxy import ChaosProxy
-from kafka_bench import TEXTS, Bench, Feeder, free_ports, text_row, wait_for
+from kafka_bench import TEXTS, Bench, Feeder, text_row, wait_for
 from kafka_faults import MODES, problems_of, run_faults
+from ports import free_port
 
 SEED = 5
 OLD = 1700000000000
@@ -78,15 +79,13 @@ def case_metrics(bench):
     """A worker tells the lag of each of its partitions, and that the group was balanced."""
     bench.make_topics(3)
     bench.send_texts(0, 30)
-    port = free_ports(1)
-    worker = bench.start_worker("--metrics-listen", f"127.0.0.1:{port}")
+    worker = bench.start_worker("--metrics-listen", "127.0.0.1:0")
+    wait_for("the address in the log", lambda: '"serving metrics"' in bench.log(), 60)
+    address = re.findall(r'"serving metrics","listen":"([^"]*)"', bench.log())[-1]
 
     def values():
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                lines = answer.read().decode().splitlines()
-        except urllib.error.URLError:
-            return {}
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
         return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
 
     wait_for("30 texts", lambda: values().get("embedmill_texts_embedded_total") == "30")
@@ -273,7 +272,7 @@ class RedisServer:
     """Beside Kafka, for the workers between the two."""
 
     def __init__(self, folder):
-        self.port = free_ports(1)
+        self.port = free_port()
         self.process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder,
              "--save", ""], stdout=subprocess.DEVNULL)

@@ -21,7 +21,8 @@ import urllib.request
 
 import redis
 
-from redis_bench import Bench, free_port, wait_for
+from ports import free_port
+from redis_bench import Bench, wait_for
 
 
 def get(address, path, method="GET"):

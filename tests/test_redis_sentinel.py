@@ -13,7 +13,8 @@ import time
 import msgpack
 import redis
 
-from redis_bench import Bench, free_port, wait_for
+from ports import free_port
+from redis_bench import Bench, wait_for
 
 MASTER = "mill"
 PASSWORD = "open sesame"

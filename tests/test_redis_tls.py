@@ -11,7 +11,8 @@ import sys
 
 import redis
 
-from redis_bench import Bench, free_port, wait_for
+from ports import free_port
+from redis_bench import Bench, wait_for
 
 N_TEXTS = 5
 
