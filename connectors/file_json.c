@@ -67,22 +67,3 @@ int file_json_base64(struct file_buffer *to, struct bytes bytes)
     }
     return rc ? rc : file_json_put(to, "\"", 1);
 }
-
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
-bool file_json_is_utf8(struct bytes bytes)
-{
-    const unsigned char *at = (const unsigned char *)bytes.ptr, *end = at + bytes.len;
-    while (at < end) {
-        unsigned char head = *at++;
-        int more = head < 0x80 ? 0 : head < 0xc2 ? -1 : head < 0xe0 ? 1 : head < 0xf0 ? 2 : 3;
-        if (more < 0 || head > 0xf4 || end - at < more)
-            return false;
-        if (more > 1 && ((head == 0xe0 && *at < 0xa0) || (head == 0xed && *at > 0x9f) ||
-                         (head == 0xf0 && *at < 0x90) || (head == 0xf4 && *at > 0x8f)))
-            return false;
-        for (; more > 0; more--)
-            if ((*at++ & 0xc0) != 0x80)
-                return false;
-    }
-    return true;
-}

@@ -1,13 +1,12 @@
 /*
  * file_json.h: a growing buffer, and strings of JSON into it.
  *
- * Owns:    escapes, base64, telling UTF-8 from what is not.
+ * Owns:    escapes, base64.
  * Threads: one at a time.
  */
 #ifndef FILE_JSON_H
 #define FILE_JSON_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "connectors/connector.h"
@@ -24,6 +23,5 @@ int file_json_word(struct file_buffer *to, const char *word);
 /* Quoted and escaped; bytes that are not UTF-8 pass as they are. */
 int file_json_string(struct file_buffer *to, struct bytes string);
 int file_json_base64(struct file_buffer *to, struct bytes bytes);
-bool file_json_is_utf8(struct bytes bytes);
 
 #endif

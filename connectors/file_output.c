@@ -21,6 +21,7 @@
 
 #include "connectors/file_json.h"
 #include "connectors/file_state.h"
+#include "connectors/utf8.h"
 
 #define WRITE_AT   (1u << 20) /* bytes gathered before they are written */
 #define NPY_HEADER 128
@@ -233,7 +234,7 @@ struct file_place file_output_place(const struct file_output *output)
 /* An optional member of an object of JSON: its name and a string; base64 for what is not UTF-8. */
 static int put_member(struct file_buffer *to, const char *name, struct bytes value)
 {
-    bool is_text = file_json_is_utf8(value);
+    bool is_text = utf8_is_valid(value.ptr, value.len);
     int rc = to->ptr[to->len - 1] == '{' ? 0 : file_json_word(to, ",");
     if (rc == 0)
         rc = file_json_word(to, "\"");

@@ -190,13 +190,12 @@ static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url
     int rc = redis_call_words(sentinel, &reply, 3, ask, err, err_size);
     if (rc)
         return rc;
-    const redisReply *host = redis_reply_at(reply, 0), *port = redis_reply_at(reply, 1);
-    if (redis_reply_is_text(host) && redis_reply_is_text(port)) {
-        snprintf(out->host, sizeof(out->host), "%s", host->str);
-        out->port = (int)strtol(port->str, NULL, 10);
-    } else {
+    if (reply->type == REDIS_REPLY_NIL) {
         snprintf(err, err_size, "%s knows no master '%.100s' (see `sentinel monitor`)",
                  sentinel->where, url->master);
+        rc = -ENOENT;
+    } else if (!redis_reply_master(reply, out->host, sizeof(out->host), &out->port)) {
+        snprintf(err, err_size, "%s did not tell the master as a sentinel does", sentinel->where);
         rc = -ENOENT;
     }
     freeReplyObject(reply);

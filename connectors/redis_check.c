@@ -225,17 +225,9 @@ static void take_time(struct visit *visit, const redisReply *reply)
 
 /* ---- stream and group */
 
-static const redisReply *group_field(const redisReply *group, const char *name)
-{
-    for (size_t i = 0; redis_reply_is_array(group) && i + 1 < group->elements; i += 2)
-        if (redis_reply_is_text(group->element[i]) && strcmp(group->element[i]->str, name) == 0)
-            return group->element[i + 1];
-    return NULL;
-}
-
 static long long field_number(const redisReply *group, const char *name)
 {
-    const redisReply *field = group_field(group, name);
+    const redisReply *field = redis_reply_field(group, name);
     return field && field->type == REDIS_REPLY_INTEGER ? field->integer : -1;
 }
 
@@ -244,7 +236,7 @@ static void take_groups(struct visit *visit, const redisReply *reply)
     const struct redis_config *config = &visit->config;
     bool found = false;
     for (size_t i = 0; redis_reply_is_array(reply) && i < reply->elements; i++) {
-        const redisReply *group = reply->element[i], *name = group_field(group, "name");
+        const redisReply *group = reply->element[i], *name = redis_reply_field(group, "name");
         if (!redis_reply_is_text(name) || strcmp(name->str, config->group) != 0)
             continue;
         found = true;

@@ -14,23 +14,12 @@
 
 #define LAG_EVERY_MS 5000
 
-/* The value that follows the name in a flat array of names and values; NULL: none. */
-static const redisReply *group_field(const redisReply *group, const char *name)
-{
-    if (!redis_reply_is_array(group))
-        return NULL;
-    for (size_t i = 0; i + 1 < group->elements; i += 2)
-        if (redis_reply_is_text(group->element[i]) && strcmp(group->element[i]->str, name) == 0)
-            return group->element[i + 1];
-    return NULL;
-}
-
 static int64_t lag_of(const struct redis_source *source, const redisReply *reply)
 {
     for (size_t i = 0; redis_reply_is_array(reply) && i < reply->elements; i++) {
-        const redisReply *name = group_field(reply->element[i], "name");
-        const redisReply *lag = group_field(reply->element[i], "lag");
-        const redisReply *pending = group_field(reply->element[i], "pending");
+        const redisReply *name = redis_reply_field(reply->element[i], "name");
+        const redisReply *lag = redis_reply_field(reply->element[i], "lag");
+        const redisReply *pending = redis_reply_field(reply->element[i], "pending");
         if (!redis_reply_is_text(name) || strcmp(name->str, source->config.group) != 0)
             continue;
         if (!lag || lag->type != REDIS_REPLY_INTEGER || !pending ||

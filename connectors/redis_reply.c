@@ -162,6 +162,29 @@ bool redis_reply_is_array(const redisReply *reply)
     return reply && reply->type == REDIS_REPLY_ARRAY;
 }
 
+const redisReply *redis_reply_field(const redisReply *reply, const char *name)
+{
+    for (size_t i = 0; redis_reply_is_array(reply) && i + 1 < reply->elements; i += 2)
+        if (redis_reply_is_text(reply->element[i]) && strcmp(reply->element[i]->str, name) == 0)
+            return reply->element[i + 1];
+    return NULL;
+}
+
+bool redis_reply_master(const redisReply *reply, char *host, size_t host_size, int *port)
+{
+    const redisReply *name = redis_reply_at(reply, 0), *number = redis_reply_at(reply, 1);
+
+    if (!redis_reply_is_text(name) || !redis_reply_is_text(number) || !name->len ||
+        name->len >= host_size)
+        return false;
+    long value = strtol(number->str, NULL, 10);
+    if (value < 1 || value > 65535)
+        return false;
+    memcpy(host, name->str, name->len + 1);
+    *port = (int)value;
+    return true;
+}
+
 void redis_args_reset(struct redis_args *args)
 {
     args->n = 0;

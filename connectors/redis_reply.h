@@ -48,6 +48,10 @@ size_t redis_id_print(struct redis_id id, char out[REDIS_ID_SIZE]);
 const redisReply *redis_reply_at(const redisReply *reply, size_t i);
 bool redis_reply_is_text(const redisReply *reply); /* bulk or status, str set */
 bool redis_reply_is_array(const redisReply *reply);
+/* The value that follows the name in a flat array of names and values; NULL: none. */
+const redisReply *redis_reply_field(const redisReply *reply, const char *name);
+/* Where the master is, as a sentinel tells it: [host, port]; false: it is something else. */
+bool redis_reply_master(const redisReply *reply, char *host, size_t host_size, int *port);
 
 /* Arguments of one command, borrowed but for numbers. Zero-initialise to open. A failed add is
  * remembered in `failed`, so that only the end needs a check. */

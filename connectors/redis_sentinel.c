@@ -9,8 +9,6 @@
  *          to a new attempt, so nothing need listen to what sentinels publish.
  */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "connectors/redis_link_parts.h"
 #include "connectors/redis_reply.h"
@@ -42,23 +40,6 @@ bool redis_sentinel_next(struct redis_link *link)
     return true;
 }
 
-/* [host, port] as texts; false: something else. */
-static bool take_master(struct redis_link *link, const redisReply *reply)
-{
-    const redisReply *host = redis_reply_at(reply, 0), *port = redis_reply_at(reply, 1);
-
-    if (!redis_reply_is_text(host) || !redis_reply_is_text(port) || !host->len ||
-        host->len >= sizeof(link->master))
-        return false;
-    long number = strtol(port->str, NULL, 10);
-    if (number < 1 || number > 65535)
-        return false;
-    memcpy(link->master, host->str, host->len + 1);
-    link->host = link->master;
-    link->port = (int)number;
-    return true;
-}
-
 static void on_master(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_link *link = arg;
@@ -67,7 +48,8 @@ static void on_master(void *ctx, void *arg, const redisReply *reply)
 
     if (!reply)
         return;
-    if (take_master(link, reply)) {
+    if (redis_reply_master(reply, link->master, sizeof(link->master), &link->port)) {
+        link->host = link->master;
         link->asking = false;
         redis_connect_forget(link);
         redis_link_detach(link);

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "connectors/utf8.h"
+
 struct entry {
     const struct option *option;
     char *text;     /* owned; NULL: none */
@@ -114,24 +116,6 @@ static bool is_choice(const char *text, const char *choices)
     return false;
 }
 
-/* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static bool is_utf8(const char *text)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    while (*at) {
-        unsigned char lead = *at++;
-        size_t n = lead < 0x80 ? 0 : lead < 0xc2 ? 9 : lead < 0xe0 ? 1 : lead < 0xf0 ? 2 : 3;
-        if (n == 9 || lead > 0xf4)
-            return false;
-        unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-        unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-        for (; n > 0; n--, at++, low = 0x80, high = 0xbf)
-            if (*at < low || *at > high)
-                return false;
-    }
-    return true;
-}
-
 static void bounds_of(const struct option *option, int64_t *min, int64_t *max)
 {
     *min = option->min;
@@ -148,7 +132,7 @@ static int read_value(const struct option *option, const char *text, int64_t *ou
     case OPTION_TEXT:
     case OPTION_SECRET:
     case OPTION_MAP:
-        return is_utf8(text) ? 0 : -EINVAL;
+        return utf8_is_valid(text, strlen(text)) ? 0 : -EINVAL;
     case OPTION_CHOICE:
         return is_choice(text, option->choices) ? 0 : -EINVAL;
     case OPTION_BOOL:
@@ -246,11 +230,12 @@ static int refuse(const struct option *option, const char *value, char *err, siz
     char expected[400], got[80];
     print_expected(option, expected, sizeof expected);
     bool hidden = option->type == OPTION_SECRET || option->type == OPTION_MAP ||
-                  (option->type == OPTION_TEXT && !is_utf8(value)); /* would break the terminal */
+                  (option->type == OPTION_TEXT &&
+                   !utf8_is_valid(value, strlen(value))); /* would break the terminal */
     if (hidden)
         snprintf(err, err_size, "%s: expected %s", option->name, expected);
     else {
-        print_value(is_utf8(value) ? value : "(not UTF-8)", got);
+        print_value(utf8_is_valid(value, strlen(value)) ? value : "(not UTF-8)", got);
         snprintf(err, err_size, "%s: expected %s, got '%s'", option->name, expected, got);
     }
     return -EINVAL;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connectors/file_json.h"
 #include "connectors/file_records.h"
+#include "connectors/utf8.h"
 
 /* All records of a file in one string: "line|value" or "line!problem", each with a newline. */
 struct found {
@@ -146,9 +146,9 @@ static void utf8(void **state)
                                       "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
                                       "\xf8",         "\xe2\x82",     "a\xff"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
-        assert_true(file_json_is_utf8((struct bytes){good[i], strlen(good[i])}));
+        assert_true(utf8_is_valid(good[i], strlen(good[i])));
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        assert_false(file_json_is_utf8((struct bytes){bad[i], strlen(bad[i])}));
+        assert_false(utf8_is_valid(bad[i], strlen(bad[i])));
 }
 
 int main(void)
