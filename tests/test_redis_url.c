@@ -244,6 +244,43 @@ static void test_ids(void **state)
     assert_true(redis_id_compare((struct redis_id){2, 1}, (struct redis_id){2, 0}) > 0);
 }
 
+static bool read_master(const char *wire, char *host, size_t size, int *port)
+{
+    redisReader *reader = redisReaderCreate();
+    void *reply = NULL;
+
+    assert_int_equal(redisReaderFeed(reader, wire, strlen(wire)), REDIS_OK);
+    assert_int_equal(redisReaderGetReply(reader, &reply), REDIS_OK);
+    assert_non_null(reply);
+    bool is_master = redis_reply_master(reply, host, size, port);
+    freeReplyObject(reply);
+    redisReaderFree(reader);
+    return is_master;
+}
+
+static void test_sentinel_answers(void **state)
+{
+    static const char *const bad[] = {"*-1\r\n",
+                                      "+OK\r\n",
+                                      "*1\r\n$2\r\n::\r\n",
+                                      "*2\r\n$2\r\n::\r\n$-1\r\n",
+                                      "*2\r\n$2\r\n::\r\n$1\r\n0\r\n",
+                                      "*2\r\n$2\r\n::\r\n$5\r\n65536\r\n",
+                                      "*2\r\n$0\r\n\r\n$4\r\n6379\r\n",
+                                      "*2\r\n$8\r\n10.0.0.1\r\n$4\r\n6379\r\n"};
+    char host[8] = "before";
+    int port = 7;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(read_master(bad[i], host, sizeof(host), &port));
+    assert_string_equal(host, "before");
+    assert_int_equal(port, 7);
+    assert_true(read_master("*2\r\n$7\r\n1.2.3.4\r\n$5\r\n65535\r\n", host, sizeof(host), &port));
+    assert_string_equal(host, "1.2.3.4");
+    assert_int_equal(port, 65535);
+}
+
 /* Adding and removing at random, against a plain array. */
 static void test_table(void **state)
 {
@@ -383,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_same_server),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_sentinel_answers),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_state_is_told_once),
