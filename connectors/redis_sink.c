@@ -443,7 +443,7 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
         strcmp(settings_text(settings, "delivery"), "exactly-once") == 0) {
         snprintf(err, err_size,
                  "delivery is exactly-once, which goes from Redis to Redis only with both on one "
-                 "server and database under one URL, or take delivery at-least-once");
+                 "server and database, or take delivery at-least-once");
         rc = -EINVAL;
         goto fail;
     }
