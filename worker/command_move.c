@@ -321,14 +321,15 @@ static int run_configured(struct mover *mover)
     return code;
 }
 
-/* What an option is unless somebody set it. */
+/* Unless a flag says otherwise: environment and file are shared with the workers, and what they say
+ * of a worker's ends is not meant for these. */
 static int set_default(struct options *options, const char *name, const char *value, char *err,
                        size_t err_size)
 {
     if (!settings_find(options_settings(options), name) ||
-        options_origin(options, name) != ORIGIN_DEFAULT)
+        options_origin(options, name) == ORIGIN_FLAG)
         return 0;
-    return options_set(options, name, value, ORIGIN_DEFAULT, "default", err, err_size);
+    return options_set(options, name, value, ORIGIN_FLAG, "default", err, err_size);
 }
 
 /* For the sink `input` is what it must not write to; of a push it names the output. */
@@ -336,9 +337,12 @@ static int set_output(struct options *options, const char *input, const char *ou
                       const char *dead_letters, const char *suffix, char *err, size_t err_size)
 {
     char name[512], dead[520];
-    if (!settings_find(options_settings(options), input))
+    const struct option *option = settings_find(options_settings(options), input);
+    if (!option)
         return 0;
-    snprintf(name, sizeof name, "%s", settings_text(options_settings(options), input));
+    bool is_flag = options_origin(options, input) == ORIGIN_FLAG;
+    snprintf(name, sizeof name, "%s",
+             is_flag ? settings_text(options_settings(options), input) : option->fallback);
     snprintf(dead, sizeof dead, "%s%s", name, suffix);
     int rc = set_default(options, output, name, err, err_size);
     if (rc == 0)
@@ -350,18 +354,28 @@ static int set_output(struct options *options, const char *input, const char *ou
 static int set_defaults(const struct mover *mover, struct options *options, char *err,
                         size_t err_size)
 {
+    static const struct preset push[] = {{"redis.output", "stream"},
+                                         {"redis.output_url", ""},
+                                         {"redis.maxlen", "0"},
+                                         {"delivery", "at-least-once"},
+                                         {NULL, NULL}};
+    static const struct preset pull[] = {{"redis.stream", "texts:embeddings"},
+                                         {"redis.group", "embedmill-pull"},
+                                         {"redis.body", ""},
+                                         {"kafka.group", "embedmill-pull"},
+                                         {"delivery", "at-least-once"},
+                                         {NULL, NULL}};
     int rc = 0;
-    if (mover->is_push) {
+    for (const struct preset *preset = mover->is_push ? push : pull; preset->name && rc == 0;
+         preset++)
+        rc = set_default(options, preset->name, preset->fallback, err, err_size);
+    if (rc == 0 && mover->is_push)
         rc = set_output(options, "redis.stream", "redis.output_stream", "redis.dead_letters",
                         ":dlq", err, err_size);
-        return rc ? rc
-                  : set_output(options, "kafka.topic", "kafka.output_topic",
-                               "kafka.dead_letter_topic", "-dlq", err, err_size);
-    }
-    rc = set_default(options, "redis.stream", "texts:embeddings", err, err_size);
-    if (rc == 0)
-        rc = set_default(options, "redis.group", "embedmill-pull", err, err_size);
-    return rc ? rc : set_default(options, "kafka.group", "embedmill-pull", err, err_size);
+    if (rc == 0 && mover->is_push)
+        rc = set_output(options, "kafka.topic", "kafka.output_topic", "kafka.dead_letter_topic",
+                        "-dlq", err, err_size);
+    return rc;
 }
 
 static int run_words(struct mover *mover, const struct words *words)
