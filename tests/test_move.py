@@ -156,12 +156,23 @@ def case_shared_configuration(bench, url):
     assert group["name"] == b"embedmill-pull", group
 
 
+def case_log(bench, url):
+    """As everywhere: log_level and log_format, whoever sets them."""
+    words = [bench.binary, "push", "few.txt", "--to", url, "--stream", "logged"]
+    for words, env, wanted in ((words, {}, '{"ts":'), (words, {"EMBEDMILL_LOG_LEVEL": "error"}, ""),
+                               ([*words, "--log-format", "logfmt"], {}, "ts=")):
+        said = subprocess.run(words, cwd=bench.folder, stdin=subprocess.DEVNULL, check=True,
+                              env={**os.environ, **env}, capture_output=True, text=True).stderr
+        assert said.startswith(wanted) and bool(said) == bool(wanted), said
+
+
 def main():
     with Bench(sys.argv[1]) as bench:
         url = f"redis://127.0.0.1:{bench.port}/0"
         case_push(bench, url)
         case_pull(bench, url)
         case_shared_configuration(bench, url)
+        case_log(bench, url)
         run(bench, "push", "x", "--to", "amqp://nowhere", code=64)
         run(bench, "pull", "-o", "x", code=64)
     print("ok")

@@ -69,9 +69,8 @@ static struct model *check_model(struct findings *findings, const struct setting
     }
     int rc =
         model_open(&model, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, sizeof err);
-    if (rc == -ENOTSUP)
-        findings_area(findings, "machine", COMMAND_CONFIG);
     if (rc != 0) {
+        findings_area(findings, rc == -ENOTSUP ? "machine" : "model", command_line_model_code(rc));
         findings_add(findings, FINDING_BAD, rc == -ENOTSUP ? "kernels" : "file", "%s%s", err,
                      rc == -ENOENT ? "; fetch it with scripts/get-model" : "");
         return NULL;

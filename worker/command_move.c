@@ -246,14 +246,14 @@ static int tell_end(const struct mover *mover)
 
 static void open_progress(struct mover *mover)
 {
-    const char *when = settings_text(mover->settings, "progress");
+    int when = settings_choice(mover->settings, "progress"); /* auto on off */
     struct progress_options options = {
-        .status_line = strcmp(when, "off") != 0 && log_is_terminal(),
+        .status_line = when != 2 && log_is_terminal(),
         .interval_ms = (uint64_t)settings_number(mover->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(mover->settings, "total"),
         .input = &mover->input,
     };
-    options.log_lines = !options.status_line && strcmp(when, "off") != 0;
+    options.log_lines = !options.status_line && when != 2;
     if (progress_open(&mover->progress, &mover->loop, pump_stats(mover->pump), &options) != 0) {
         log_event(LOG_ERROR, "out of memory");
         mover->leave(COMMAND_INTERNAL);
@@ -305,17 +305,13 @@ static bool ends_with(const char *name, const char *end)
 
 static int run_configured(struct mover *mover)
 {
-    static const char *const dtypes[] = {"f4", "f2", "i1", "b1"};
     const char *output = settings_text(mover->settings, "file.output");
-    const char *dtype = settings_text(mover->settings, "dtype");
     mover->form = output && ends_with(output, ".npy")     ? FORM_NPY
                   : output && ends_with(output, ".jsonl") ? FORM_JSONL
                                                           : FORM_MSGPACK;
-    for (size_t i = 0; i < 4; i++)
-        if (strcmp(dtype, dtypes[i]) == 0)
-            mover->dtype = codec_dtype_name((enum output_dtype)i);
+    mover->dtype = codec_dtype_name((enum output_dtype)settings_choice(mover->settings, "dtype"));
     signal(SIGPIPE, SIG_IGN);
-    log_open(LOG_INFO, LOG_AUTO, STDERR_FILENO);
+    command_line_log(mover->settings);
     int code = run(mover);
     log_close();
     return code;
@@ -359,12 +355,9 @@ static int set_defaults(const struct mover *mover, struct options *options, char
                                          {"redis.maxlen", "0"},
                                          {"delivery", "at-least-once"},
                                          {NULL, NULL}};
-    static const struct preset pull[] = {{"redis.stream", "texts:embeddings"},
-                                         {"redis.group", "embedmill-pull"},
-                                         {"redis.body", ""},
-                                         {"kafka.group", "embedmill-pull"},
-                                         {"delivery", "at-least-once"},
-                                         {NULL, NULL}};
+    static const struct preset pull[] = {
+        {"redis.stream", "texts:embeddings"}, {"redis.group", "embedmill-pull"}, {"redis.body", ""},
+        {"kafka.group", "embedmill-pull"},    {"delivery", "at-least-once"},     {NULL, NULL}};
     int rc = 0;
     for (const struct preset *preset = mover->is_push ? push : pull; preset->name && rc == 0;
          preset++)

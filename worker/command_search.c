@@ -15,6 +15,7 @@
 #include "worker/command.h"
 #include "worker/command_line.h"
 #include "worker/command_words.h"
+#include "worker/config_check.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/index_card.h"
@@ -51,8 +52,9 @@ static const struct option search_options[] = {
 
 static bool is_wanted(const char *name)
 {
-    static const char *const wanted[] = {"model",     "prompt",       "threads",      "kernels",
-                                         "log_level", "search.index", "search.query", "search.top"};
+    static const char *const wanted[] = {"model",        "prompt",       "threads",
+                                         "kernels",      "log_level",    "log_format",
+                                         "search.index", "search.query", "search.top"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         if (strcmp(name, wanted[i]) == 0)
             return true;
@@ -99,22 +101,14 @@ static int open_all(struct command *command)
     const struct settings *settings = command->settings;
     const char *path = settings_text(settings, "search.index");
     const char *name = settings_text(settings, "prompt");
-    const char *model = settings_text(settings, "model");
-    const char *kernels = settings_text(settings, "kernels");
-    char err[600];
+    char err[700];
     if (!path)
         return fail(COMMAND_USAGE, "expected an index: embedmill search OUT \"query\"");
     command->prompt = prompt_find((struct bytes){name, strlen(name)});
-    if (!command->prompt) {
-        snprintf(err, sizeof err, "no prompt is named '%.60s'; known are %s", name, prompt_names());
-        return fail(COMMAND_CONFIG, err);
-    }
-    if (!model)
-        return fail(COMMAND_NO_MODEL, "no model: name its file with --model or EMBEDMILL_MODEL");
-    if (model_open(&command->model, model, strcmp(kernels, "auto") == 0 ? NULL : kernels, err,
-                   sizeof err) != 0)
-        return fail(COMMAND_NO_MODEL, err);
-    int code = open_vectors(command, path);
+    int code = command_line_open_model(settings, &command->model, err, sizeof err);
+    if (code != COMMAND_OK)
+        return command_line_fail("search", code, err);
+    code = open_vectors(command, path);
     size_t n_threads = (size_t)settings_number(settings, "threads");
     if (code == COMMAND_OK &&
         search_open(&command->search, command->model, command->vectors,
@@ -256,13 +250,12 @@ static int run_words(const struct words *words)
     int code = COMMAND_OK;
     if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
         return code;
-    if (flags.print_config) {
+    code = command_line_check("search", options, config_check_names);
+    if (code == COMMAND_OK && flags.print_config) {
         config_print_effective(options, is_wanted, stdout);
-    } else {
-        const struct settings *settings = options_settings(options);
-        const char *level = settings_text(settings, "log_level");
-        log_open(level[0] == 'd' || level[0] == 'i' ? LOG_INFO : LOG_WARN, LOG_AUTO, STDERR_FILENO);
-        code = run(settings);
+    } else if (code == COMMAND_OK) {
+        command_line_log(options_settings(options));
+        code = run(options_settings(options));
         log_close();
     }
     options_close(options);
