@@ -78,15 +78,16 @@ static int fail(int code, const char *why)
 static int open_vectors(struct command *command, const char *path)
 {
     struct index_card card = {.len = 0};
-    char err[600], dtype[16] = "", fingerprint[64] = "";
+    char err[600], fingerprint[64] = "";
     const struct model_info *info = model_info(command->model);
-    if (index_card_read(&card, path, err, sizeof err) == 0) {
-        index_card_get(&card, "dtype", dtype, sizeof dtype);
+    int rc = index_card_read(&card, path, err, sizeof err);
+    if (rc != 0 && rc != -ENOENT) /* what `pull` has made has none */
+        return fail(COMMAND_DATA, err);
+    if (rc == 0)
         index_card_get(&card, "model_fingerprint", fingerprint, sizeof fingerprint);
-    }
     if (fingerprint[0] && strcmp(fingerprint, info->fingerprint) != 0)
         return fail(COMMAND_NO_MODEL, "the index was made with another model; name it by --model");
-    if (vectors_open(&command->vectors, path, strcmp(dtype, "b1") == 0, err, sizeof err) != 0)
+    if (vectors_open(&command->vectors, path, err, sizeof err) != 0)
         return fail(COMMAND_DATA, err);
     size_t dim = vectors_dim(command->vectors);
     if (vectors_count(command->vectors) == 0)
