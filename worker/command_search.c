@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "connectors/file_json.h"
+#include "worker/codec.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
 #include "worker/command_words.h"
@@ -141,16 +141,14 @@ static void print_hits(const struct command *command, const struct search_hit *h
 static int print_json(const struct command *command, const char *query, size_t len,
                       const struct search_hit *hits, size_t n)
 {
-    struct file_buffer line = {0};
-    int rc = file_json_string(&line, (struct bytes){query, len});
-    if (rc == 0)
-        printf("{\"query\":%.*s,\"hits\":[", (int)line.len, line.ptr);
+    fputs("{\"query\":", stdout);
+    int rc = codec_json_print((struct bytes){query, len}, stdout);
+    fputs(",\"hits\":[", stdout);
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct bytes id = vectors_id(command->vectors, hits[i].row);
         printf("%s{\"id\":%.*s,\"score\":%.6f}", i ? "," : "", (int)id.len, id.ptr,
                (double)hits[i].score);
     }
-    free(line.ptr);
     puts("]}");
     return rc;
 }
