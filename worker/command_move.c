@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "worker/codec.h"
@@ -20,6 +19,7 @@
 #include "worker/command_words.h"
 #include "worker/config_print.h"
 #include "worker/log.h"
+#include "worker/name.h"
 #include "worker/options.h"
 #include "worker/progress.h"
 #include "worker/pump.h"
@@ -30,6 +30,7 @@ static const char push_usage[] =
     "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read:\n"
     "redis://HOST:PORT/DB with --stream NAME, or kafka://HOST:PORT/TOPIC. What the queue has no\n"
     "room for is not read. Pushed again it is there twice: ids make that harmless further on.\n"
+    "Where it goes is said by flags alone: environment and file may be those of the workers.\n"
     "\n"
     "  --to URL                        The queue.\n"
     "  --stream NAME                   The same as --redis-stream.\n"
@@ -49,6 +50,7 @@ static const char pull_usage[] =
     "that the workers have), .jsonl, or msgpack. It ends when nothing has come for --idle, or "
     "with\n"
     "--total. An output is acked when it is on the disk, for the group embedmill-pull.\n"
+    "Stream and group are said by flags alone: environment and file may be those of the workers.\n"
     "\n"
     "  --from URL                      The queue.\n"
     "  --stream NAME                   The same as --redis-stream.\n"
@@ -220,12 +222,8 @@ static void open_signals(struct mover *mover)
 static bool has_old_errors(const struct mover *mover)
 {
     char errors[4200];
-    struct stat about;
-    if (mover->is_push)
-        return false;
-    snprintf(errors, sizeof errors, "%s.errors.jsonl",
-             settings_text(mover->settings, "file.output"));
-    return stat(errors, &about) == 0 && about.st_size > 0;
+    const char *output = settings_text(mover->settings, "file.output");
+    return !mover->is_push && name_has_errors(output, errors, sizeof errors);
 }
 
 static int tell_end(const struct mover *mover)
@@ -297,18 +295,12 @@ static int run(struct mover *mover)
     return code;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), len = strlen(end);
-    return n >= len && strcmp(name + n - len, end) == 0;
-}
-
 static int run_configured(struct mover *mover)
 {
     const char *output = settings_text(mover->settings, "file.output");
-    mover->form = output && ends_with(output, ".npy")     ? FORM_NPY
-                  : output && ends_with(output, ".jsonl") ? FORM_JSONL
-                                                          : FORM_MSGPACK;
+    mover->form = output && name_ends_with(output, ".npy")     ? FORM_NPY
+                  : output && name_ends_with(output, ".jsonl") ? FORM_JSONL
+                                                               : FORM_MSGPACK;
     mover->dtype = codec_dtype_name((enum output_dtype)settings_choice(mover->settings, "dtype"));
     signal(SIGPIPE, SIG_IGN);
     command_line_log(mover->settings);
@@ -446,7 +438,6 @@ static int move(struct mover *mover, int argc, char **argv)
                                                 {"--stream", "--redis-stream"},
                                                 {"--idle", "--pull-idle"},
                                                 {NULL, NULL}};
-    static const char *const alone[] = {NULL};
     const char *const places[] = {mover->is_push ? "--file-path" : NULL, NULL};
     char fixed[N_FIXED][FIXED_ROOM] = {{0}}, err[800];
     const char *list[N_FIXED + 1] = {NULL};
@@ -459,7 +450,7 @@ static int move(struct mover *mover, int argc, char **argv)
     for (size_t i = 0; i < N_FIXED && fixed[i][0]; i++)
         list[i] = fixed[i];
     struct words words;
-    if (words_open(&words, argc, argv, list, aliases, places, alone) != 0)
+    if (words_open(&words, argc, argv, list, aliases, places) != 0)
         return fail(mover, COMMAND_INTERNAL, "out of memory");
     int code = run_words(mover, &words);
     words_close(&words);

@@ -263,11 +263,11 @@ static int run_words(const struct words *words)
 
 int command_search(int argc, char **argv)
 {
-    static const char *const fixed[] = {NULL}, *const alone[] = {NULL};
+    static const char *const fixed[] = {NULL};
     static const struct word_alias aliases[] = {{"--top", "--search-top"}, {NULL, NULL}};
     static const char *const places[] = {"--search-index", "--search-query", NULL};
     struct words words;
-    if (words_open(&words, argc, argv, fixed, aliases, places, alone) != 0)
+    if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
         return COMMAND_INTERNAL;
     int code = run_words(&words);
     words_close(&words);
