@@ -412,6 +412,18 @@ const char *settings_text(const struct settings *settings, const char *name)
     return entry_get(settings, name)->text;
 }
 
+int settings_choice(const struct settings *settings, const char *name)
+{
+    const struct entry *entry = entry_get(settings, name);
+    assert(entry->option->type == OPTION_CHOICE && entry->text);
+    const char *at = entry->option->choices;
+    int index = 0;
+    for (size_t n; (n = strcspn(at, "|")) != strlen(entry->text) || strncmp(at, entry->text, n);
+         index++)
+        at += n + 1;
+    return index;
+}
+
 bool settings_bool(const struct settings *settings, const char *name)
 {
     const struct entry *entry = entry_get(settings, name);

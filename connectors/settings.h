@@ -57,6 +57,8 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 /* Readers. Naming an option that no table has is our own mistake (assert). */
 bool settings_given(const struct settings *settings, const char *name); /* set, not a default */
 const char *settings_text(const struct settings *settings, const char *name); /* may be NULL */
+/* Of an OPTION_CHOICE that has a value: its index in `choices`. */
+int settings_choice(const struct settings *settings, const char *name);
 bool settings_bool(const struct settings *settings, const char *name);
 /* count, ms or bytes; 0 when there is neither a value nor a default */
 int64_t settings_number(const struct settings *settings, const char *name);

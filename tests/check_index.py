@@ -105,6 +105,15 @@ def main():
         check_search(binary, model, folder / "b1.npy", signs)
         check_search(binary, model, folder / "short.npy", short)
         check_search(binary, model, folder / "records.jsonl", full)
+        (folder / "b1.npy.index").unlink()  # as `pull` leaves it
+        check_search(binary, model, folder / "b1.npy", signs)
+        said = subprocess.run([binary, "search", str(folder / "f4.npy"), "--model", model],
+                              input=b'\xff "\x7f\n', capture_output=True, check=True).stdout
+        assert json.loads(said.decode())["query"] == '\ufffd "\x7f', said
+        (folder / "f4.npy.index").write_text("nonsense", encoding="utf-8")
+        damaged = subprocess.run([binary, "search", str(folder / "f4.npy"), "x", "--model", model],
+                                 capture_output=True, text=True, check=False)
+        assert damaged.returncode == 65 and "f4.npy.index is damaged" in damaged.stderr, damaged
         mapped = np.load(folder / "f4.npy", mmap_mode="r")
         assert mapped.shape == full.shape
     print("numpy agrees")

@@ -191,6 +191,12 @@ static void help_goes_to_stdout(void **state)
     }
 }
 
+#ifdef __aarch64__
+#define FOREIGN_KERNELS "avx2"
+#else
+#define FOREIGN_KERNELS "neon"
+#endif
+
 static void usage_errors_are_64(void **state)
 {
     (void)state;
@@ -201,6 +207,10 @@ static void usage_errors_are_64(void **state)
     expect_error("embed --source redis", NULL, 64, "--source: this command reads standard input");
     expect_error("embed --redis-url redis://h", NULL, 64, "--redis-url: this command reads");
     expect_error("embed --help=3", NULL, 64, "--help: takes no value");
+    expect_error("search x y --kernels " FOREIGN_KERNELS, NULL, 64,
+                 "this CPU or this build has no");
+    expect_error("search x y", "EMBEDMILL_KERNELS=" FOREIGN_KERNELS, 78, "EMBEDMILL_KERNELS: ");
+    expect_error("search x y", "EMBEDMILL_MODEL=/no/such/file", 66, "scripts/get-model");
     expect_error("embed --prompt nonsense", NULL, 64, "--prompt: no prompt is named 'nonsense'");
     expect_error("embed --input-format msgpack", NULL, 64, "--input-format: expected auto, raw or");
 #ifdef __aarch64__

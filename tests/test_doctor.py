@@ -39,6 +39,11 @@ def case_check(bench):
         assert said.startswith(f"Usage: embedmill {command} ") and "Exit codes: 0 " in said
         assert subprocess.run([bench.binary, command, "--nonsense"], capture_output=True,
                               check=False).returncode == 64
+        shown = subprocess.run([bench.binary, command, "--print-config", "--redis-stream", "shown"],
+                               capture_output=True, text=True, check=False)
+        if command in ("check", "doctor"):
+            assert shown.returncode == 0 and 'stream: "shown"' in shown.stdout, shown
+            assert "json:" not in shown.stdout, "`run` has no such option"
     code, said = run(bench, "check", "--threads", "many")
     assert code == 64 and "--threads" in said, said
     code, said = run(bench, "check", env={"EMBEDMILL_THREADS": "many"})

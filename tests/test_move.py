@@ -9,6 +9,7 @@ Usage: test_move.py EMBEDMILL
 """
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -25,16 +26,17 @@ N = 3000
 DIM = 32
 
 
-def start(bench, *words):
+def start(bench, *words, env=None):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
     log = open(Path(bench.folder) / "log-move", "ab")
     process = subprocess.Popen([bench.binary, *words], cwd=bench.folder, stdin=subprocess.DEVNULL,
-                               stdout=log, stderr=log)
+                               stdout=log, stderr=log, env={**clean, **(env or {})})
     bench.processes.append(process)
     return process
 
 
-def run(bench, *words, code=0):
-    got = start(bench, *words).wait(timeout=60)
+def run(bench, *words, code=0, env=None):
+    got = start(bench, *words, env=env).wait(timeout=60)
     assert got == code, f"{words}: exit code {got} and not {code}: {bench.log('move')[-2000:]}"
 
 
@@ -128,11 +130,49 @@ def case_pull(bench, url):
         assert sum(1 for _ in msgpack.Unpacker(f)) == 10
 
 
+def case_shared_configuration(bench, url):
+    """Environment and file are those of the workers; what the command line says of ends holds."""
+    env = {"EMBEDMILL_REDIS_OUTPUT_STREAM": "theirs", "EMBEDMILL_REDIS_OUTPUT": "key",
+           "EMBEDMILL_REDIS_OUTPUT_URL": "redis://127.0.0.1:1/0", "EMBEDMILL_REDIS_MAXLEN": "1",
+           "EMBEDMILL_REDIS_DEAD_LETTERS": "theirs:dlq", "EMBEDMILL_REDIS_BODY": "payload"}
+    config = Path(bench.folder) / "worker.yaml"
+    config.write_text("redis:\n  stream: shared\n  group: workers\n", encoding="utf-8")
+    corpus = Path(bench.folder) / "few.txt"
+    corpus.write_text("one\ntwo\n", encoding="utf-8")
+    before = set(bench.client.keys())
+    run(bench, "push", str(corpus), "--to", url, "--config", str(config), env=env)
+    assert set(bench.client.keys()) - before == {b"texts"}, bench.client.keys()
+    assert [fields[b"body"] for _, fields in bench.client.xrange("texts")] == [b"one", b"two"]
+
+    bench.client.xgroup_create("shared", "workers", "0", mkstream=True)
+    bench.client.xadd("shared", {"body": "an input"})
+    bench.client.xadd("texts:embeddings", {"body": output(["t"], np.ones((1, DIM)))})
+    run(bench, "pull", "--from", url, "-o", "shared.npy", "--total", "1", "--config", str(config),
+        env=env)
+    assert len(np.load(Path(bench.folder) / "shared.npy")) == 1
+    (group,) = bench.client.xinfo_groups("shared")
+    assert group["consumers"] == 0 and group["lag"] == 1, group
+    (group,) = bench.client.xinfo_groups("texts:embeddings")
+    assert group["name"] == b"embedmill-pull", group
+
+
+def case_log(bench, url):
+    """As everywhere: log_level and log_format, whoever sets them."""
+    words = [bench.binary, "push", "few.txt", "--to", url, "--stream", "logged"]
+    for words, env, wanted in ((words, {}, '{"ts":'), (words, {"EMBEDMILL_LOG_LEVEL": "error"}, ""),
+                               ([*words, "--log-format", "logfmt"], {}, "ts=")):
+        said = subprocess.run(words, cwd=bench.folder, stdin=subprocess.DEVNULL, check=True,
+                              env={**os.environ, **env}, capture_output=True, text=True).stderr
+        assert said.startswith(wanted) and bool(said) == bool(wanted), said
+
+
 def main():
     with Bench(sys.argv[1]) as bench:
         url = f"redis://127.0.0.1:{bench.port}/0"
         case_push(bench, url)
         case_pull(bench, url)
+        case_shared_configuration(bench, url)
+        case_log(bench, url)
         run(bench, "push", "x", "--to", "amqp://nowhere", code=64)
         run(bench, "pull", "-o", "x", code=64)
     print("ok")

@@ -189,6 +189,7 @@ static void ends(void **state)
     assert_int_equal(how, PIPELINE_DRAINED);
     assert_int_equal(stats.received, 33);
     assert_int_equal(stats.messages + stats.dead_letters, 33);
+    assert_true(stats.messages > 0 && stats.embedded_texts == stats.messages);
 
     fake_again(&fake);
     fake_use(&fake);

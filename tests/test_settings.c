@@ -48,6 +48,18 @@ static void expect_refused(struct settings *settings, const char *name, const ch
     assert_string_equal(err, message);
 }
 
+static void choices_have_numbers(void **state)
+{
+    struct settings *settings = *state;
+    static const char *const names[] = {"stream", "key", "hash"};
+    char err[200];
+    assert_int_equal(settings_choice(settings, "redis.output"), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(settings_set(settings, "redis.output", names[i], err, sizeof err), 0);
+        assert_int_equal(settings_choice(settings, "redis.output"), i);
+    }
+}
+
 static void expect_number(struct settings *settings, const char *name, const char *value,
                           int64_t number)
 {
@@ -213,6 +225,7 @@ static void unknown_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(choices_have_numbers, open_all, close_all),
         cmocka_unit_test_setup_teardown(defaults_are_read_but_not_given, open_all, close_all),
         cmocka_unit_test_setup_teardown(the_last_value_wins, open_all, close_all),
         cmocka_unit_test_setup_teardown(counts, open_all, close_all),

@@ -59,19 +59,19 @@ static size_t build_npy(char *out, const char *descr, const char *shape, const v
     return 128 + n;
 }
 
-static int try(const char *path, bool is_bits, struct vectors **out)
+static int try(const char *path, struct vectors **out)
 {
     char err[400] = "";
-    int rc = vectors_open(out, path, is_bits, err, sizeof err);
+    int rc = vectors_open(out, path, err, sizeof err);
     assert_true((rc == 0) == (err[0] == '\0'));
     return rc;
 }
 
-static void expect_rows(const char *path, bool is_bits, const float *wanted, size_t n, size_t dim)
+static void expect_rows(const char *path, const float *wanted, size_t n, size_t dim)
 {
     struct vectors *vectors;
     float scratch[32];
-    assert_int_equal(try(path, is_bits, &vectors), 0);
+    assert_int_equal(try(path, &vectors), 0);
     assert_int_equal(vectors_count(vectors), n);
     assert_int_equal(vectors_dim(vectors), dim);
     const float *rows = vectors_rows(vectors, 0, n, scratch);
@@ -99,47 +99,49 @@ static void every_type(void **state)
         signs[i] = i == 0 || i > 8 ? r : -r;
     write_file(ids, "\"a\"\n\"b\"\n", 8);
     write_file(npy, file, build_npy(file, "<f4", "(2, 2)", rows, sizeof rows));
-    expect_rows(npy, false, rows, 2, 2);
+    expect_rows(npy, rows, 2, 2);
     write_file(npy, file, build_npy(file, "<f2", "(2, 2)", halves, sizeof halves));
-    expect_rows(npy, false, half_values, 2, 2);
+    expect_rows(npy, half_values, 2, 2);
     write_file(npy, file, build_npy(file, "|i1", "(2, 2)", bytes, sizeof bytes));
-    expect_rows(npy, false, rows, 2, 2);
+    expect_rows(npy, rows, 2, 2);
     write_file(npy, file, build_npy(file, "|u1", "(2, 1)", bits, sizeof bits));
-    expect_rows(npy, true, signs, 2, 8);
-    struct vectors *vectors;
-    assert_true(try(npy, false, &vectors) < 0);
+    expect_rows(npy, signs, 2, 8);
 }
 
 static void cut_or_wrong(void **state)
 {
     (void)state;
     static const float rows[4] = {0.6f, -0.8f, 0, 1};
-    static const char *const wrong[][2] = {
-        {"<f8", "(2, 2)"},       {"<f4", "(2, 0)"}, {"<f4", "(4,)"},
-        {"<f4", "(3, 2)"},       {"<f4", "()"},     {"<f4", "(18446744073709551615, 2)"},
-        {"<f4", "(2, 99999999)"}};
+    static const char *const wrong[][2] = {{"<f8", "(2, 2)"},
+                                           {"<u2", "(2, 2)"},
+                                           {"<f4", "(2, 0)"},
+                                           {"<f4", "(4,)"},
+                                           {"<f4", "(3, 2)"},
+                                           {"<f4", "()"},
+                                           {"<f4", "(18446744073709551615, 2)"},
+                                           {"<f4", "(2, 99999999)"}};
     char file[256];
     struct vectors *vectors;
     size_t n = build_npy(file, "<f4", "(2, 2)", rows, sizeof rows);
     write_file(ids, "\"a\"\n\"b\"\n", 8);
     for (size_t at = 0; at < n; at++) {
         write_file(npy, file, at);
-        assert_true(try(npy, false, &vectors) < 0);
+        assert_true(try(npy, &vectors) < 0);
     }
     write_file(npy, file, n);
     for (size_t at = 0; at < 8; at++) {
         write_file(ids, "\"a\"\n\"b\"\n", at);
-        assert_true(try(npy, false, &vectors) < 0);
+        assert_true(try(npy, &vectors) < 0);
     }
     unlink(ids);
-    assert_true(try(npy, false, &vectors) < 0);
+    assert_true(try(npy, &vectors) < 0);
     write_file(ids, "\"a\"\n\"b\"\n", 8);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         write_file(npy, file, build_npy(file, wrong[i][0], wrong[i][1], rows, sizeof rows));
-        assert_true(try(npy, false, &vectors) < 0);
+        assert_true(try(npy, &vectors) < 0);
     }
     unlink(npy);
-    assert_true(try(npy, false, &vectors) < 0);
+    assert_true(try(npy, &vectors) < 0);
 }
 
 static void records(void **state)
@@ -165,18 +167,18 @@ static void records(void **state)
     };
     struct vectors *vectors;
     write_file(jsonl, whole, sizeof whole - 1);
-    expect_rows(jsonl, false, wanted, 3, 2);
-    assert_int_equal(try(jsonl, false, &vectors), 0);
+    expect_rows(jsonl, wanted, 3, 2);
+    assert_int_equal(try(jsonl, &vectors), 0);
     assert_int_equal(vectors_id(vectors, 2).len, 7);
     assert_memory_equal(vectors_id(vectors, 2).ptr, "\"c]\\\",\"", 7);
     vectors_close(vectors);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         write_file(jsonl, wrong[i], strlen(wrong[i]));
-        assert_true(try(jsonl, false, &vectors) < 0);
+        assert_true(try(jsonl, &vectors) < 0);
     }
     for (size_t at = 1; at < sizeof whole - 1; at++) { /* must not read past a cut line */
         write_file(jsonl, whole, at);
-        if (try(jsonl, false, &vectors) == 0)
+        if (try(jsonl, &vectors) == 0)
             vectors_close(vectors);
     }
 }

@@ -4,8 +4,10 @@
  * JSON is written by hand, numbers and a few names of ours; jansson is the codec's alone.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "worker/bench.h"
+#include "worker/codec.h"
 
 static double giga(double x)
 {
@@ -74,15 +76,7 @@ void bench_print(const struct bench_report *r)
 
 static void json_string(const char *text)
 {
-    putchar('"');
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++)
-        if (*at == '"' || *at == '\\')
-            printf("\\%c", *at);
-        else if (*at < ' ')
-            printf("\\u%04x", *at);
-        else
-            putchar(*at);
-    putchar('"');
+    (void)codec_json_print((struct bytes){text, strlen(text)}, stdout);
 }
 
 static void json_head(const struct bench_report *r)

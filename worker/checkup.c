@@ -69,9 +69,8 @@ static struct model *check_model(struct findings *findings, const struct setting
     }
     int rc =
         model_open(&model, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, sizeof err);
-    if (rc == -ENOTSUP)
-        findings_area(findings, "machine", COMMAND_CONFIG);
     if (rc != 0) {
+        findings_area(findings, rc == -ENOTSUP ? "machine" : "model", command_line_model_code(rc));
         findings_add(findings, FINDING_BAD, rc == -ENOTSUP ? "kernels" : "file", "%s%s", err,
                      rc == -ENOENT ? "; fetch it with scripts/get-model" : "");
         return NULL;
@@ -160,11 +159,11 @@ static void check_files(struct findings *findings)
                                               : "");
 }
 
-static int look(const struct checkup *checkup, const struct options *options, bool json)
+static int look(const struct checkup *checkup, const struct options *options)
 {
     const struct settings *settings = options_settings(options);
     struct findings findings;
-    findings_begin(&findings, stdout, json);
+    findings_begin(&findings, stdout, settings_bool(settings, "json"));
     check_options(&findings, options);
     check_endpoint(&findings, settings);
     struct model *model = check_model(&findings, settings);
@@ -177,30 +176,30 @@ static int look(const struct checkup *checkup, const struct options *options, bo
     return findings_end(&findings);
 }
 
-/* Takes --json out of the arguments, which are otherwise those of `run`. */
-static bool take_json(int *argc, char **argv)
+static const struct option own_options[] = {
+    {"json", OPTION_BOOL, "false", NULL, 0, 0, NULL, "The findings as one JSON object."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+/* What is printed is a file for `run`. */
+static bool is_of_run(const char *name)
 {
-    bool found = false;
-    int n = 0;
-    for (int i = 0; i < *argc; i++)
-        if (strcmp(argv[i], "--json") == 0)
-            found = true;
-        else
-            argv[n++] = argv[i];
-    *argc = n;
-    return found;
+    return strcmp(name, own_options[0].name) != 0;
 }
 
 int checkup_run(const struct checkup *checkup, int argc, char **argv)
 {
-    const struct command_line line = {.command = checkup->command, .usage = checkup->usage};
+    const struct command_line line = {
+        .command = checkup->command, .usage = checkup->usage, .own = own_options};
     struct options *options;
     struct flags flags;
-    bool json = take_json(&argc, argv);
     int code = COMMAND_OK;
     if (!command_line_read(&line, argc, argv, &options, &flags, &code))
         return code;
-    code = look(checkup, options, json);
+    if (flags.print_config)
+        config_print_effective(options, is_of_run, stdout);
+    else
+        code = look(checkup, options);
     options_close(options);
     return code;
 }

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "connectors/connector.h"
 #include "inference/embed.h"
@@ -93,6 +94,8 @@ void buffer_close(struct buffer *buffer);
 
 /* Append string as one of JSON; bytes that are not UTF-8 become U+FFFD. 0 or -ENOMEM. */
 int codec_json_string(struct bytes string, struct buffer *out);
+/* The same to a stream; without memory, null and -ENOMEM. */
+int codec_json_print(struct bytes string, FILE *to);
 
 /*
  * Append one output payload for items [first, first + n) of a request to out.

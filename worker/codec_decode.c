@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "worker/msgpack_walk.h"
+#include "worker/utf8.h"
 
 int codec_refuse(struct refusal *why, const char *code, const char *format, ...)
 {
@@ -161,7 +162,7 @@ static int json_decode(const struct decode *decode, struct request *out)
  */
 static bool value_is_text(struct bytes value)
 {
-    return (unsigned char)value.ptr[0] >= 0xde && codec_utf8_next(value.ptr, value.len) > 0;
+    return (unsigned char)value.ptr[0] >= 0xde && utf8_next(value.ptr, value.len) > 0;
 }
 
 static int auto_decode(const struct decode *decode, struct request *out)

@@ -8,6 +8,7 @@
  *          buffer has the size of a batch.
  */
 #include "worker/codec_parts.h"
+#include "worker/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -83,7 +84,7 @@ static void word_pack(msgpack_packer *packer, const char *word)
 static bool bytes_are_utf8(struct bytes bytes)
 {
     for (size_t i = 0; i < bytes.len;) {
-        int step = codec_utf8_next(bytes.ptr + i, bytes.len - i);
+        int step = utf8_next(bytes.ptr + i, bytes.len - i);
         if (step < 0)
             return false;
         i += (size_t)step;

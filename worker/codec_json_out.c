@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "worker/msgpack_walk.h"
+#include "worker/utf8.h"
 
 enum { NUMBER_ROOM = 32, DIM_MAX = 4096 };
 
@@ -43,7 +44,7 @@ static void string_put(struct writer *writer, struct bytes string)
 {
     word_put(writer, "\"");
     for (size_t i = 0; i < string.len;) {
-        int step = codec_utf8_next(string.ptr + i, string.len - i);
+        int step = utf8_next(string.ptr + i, string.len - i);
         if (step < 0)
             word_put(writer, "\xef\xbf\xbd");
         else
@@ -58,6 +59,18 @@ int codec_json_string(struct bytes string, struct buffer *out)
     struct writer writer = {.out = out};
     string_put(&writer, string);
     return writer.status;
+}
+
+int codec_json_print(struct bytes string, FILE *to)
+{
+    struct buffer json = {0};
+    int rc = codec_json_string(string, &json);
+    if (rc == 0)
+        fwrite(json.ptr, 1, json.len, to);
+    else
+        fputs("null", to);
+    buffer_close(&json);
+    return rc;
 }
 
 static void text_put(struct writer *writer, const char *text)

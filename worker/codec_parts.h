@@ -44,9 +44,6 @@ int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_
 /* A JSON object to a msgpack map in the arena. */
 int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out);
 
-/* Bytes of the UTF-8 character at ptr, or minus the bytes of the maximal bad part. len >= 1. */
-int codec_utf8_next(const char *ptr, size_t len);
-
 /* Appends to a buffer; a failure is remembered and whatever follows it is dropped. */
 struct writer {
     struct buffer *out;

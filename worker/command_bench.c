@@ -13,6 +13,7 @@
 #include "worker/bench.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
+#include "worker/config_check.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 
@@ -90,11 +91,7 @@ static int measure(const struct bench_options *options, const struct bench_texts
         bench_print(&report);
     int code = COMMAND_OK;
     if (rc != 0)
-        code = fail(rc == -ENOMEM    ? COMMAND_INTERNAL
-                    : rc == -ENOTSUP ? COMMAND_CONFIG
-                    : model          ? COMMAND_DATA
-                                     : COMMAND_NO_MODEL,
-                    err);
+        code = fail(model && rc != -ENOMEM ? COMMAND_DATA : command_line_model_code(rc), err);
     model_close(model);
     return code;
 }
@@ -114,11 +111,6 @@ static int bench(const struct settings *settings)
     struct bench_texts texts;
     if (!options.model)
         return fail(COMMAND_NO_MODEL, "no model: name its file with --model or EMBEDMILL_MODEL");
-    if (!options.prompt) {
-        fprintf(stderr, "embedmill bench: no prompt is named '%s'; known are %s\n", prompt,
-                prompt_names());
-        return COMMAND_CONFIG;
-    }
     if (options.n_threads == 0)
         options.n_threads = cpus_usable("");
     int code = read_texts(corpus, &texts);
@@ -138,9 +130,10 @@ int command_bench(int argc, char **argv)
     int code = COMMAND_OK;
     if (!command_line_read(&line, argc, argv, &options, &flags, &code))
         return code;
-    if (flags.print_config)
+    code = command_line_check("bench", options, config_check_names);
+    if (code == COMMAND_OK && flags.print_config)
         config_print_effective(options, is_wanted, stdout);
-    else
+    else if (code == COMMAND_OK)
         code = bench(options_settings(options));
     options_close(options);
     return code;

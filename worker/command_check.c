@@ -12,7 +12,7 @@ static const char usage[] =
     "Check the options of `run`, the model file, CPU, memory and limits, without any network. One\n"
     "line for each thing looked at; what is `bad` says what to do.\n"
     "\n"
-    "  --json                          The findings as one JSON object.\n"
+    "  --print-config                  Print all values and where each is from, and exit.\n"
     "\n"
     "Exit codes: 0 nothing bad; 64 wrong usage; 66 no usable model; 70 too little memory or "
     "files;\n"

@@ -123,27 +123,23 @@ static void print_plain(struct bytes text)
     }
 }
 
-static int print_json(const char *before, struct bytes text, struct buffer *buffer)
+static int print_json(const char *before, struct bytes text)
 {
-    buffer->len = 0;
-    if (codec_json_string(text, buffer) != 0)
-        return -ENOMEM;
     fputs(before, stdout);
-    fwrite(buffer->ptr, 1, buffer->len, stdout);
-    return 0;
+    return codec_json_print(text, stdout);
 }
 
 /* 0 or -ENOMEM. */
-static int print_letter(const struct wish *wish, const struct letter *letter, struct buffer *buffer)
+static int print_letter(const struct wish *wish, const struct letter *letter)
 {
     int rc = 0;
     if (wish->json) {
-        rc |= print_json("{\"position\": ", letter->position, buffer);
-        rc |= print_json(", \"code\": ", letter->code, buffer);
-        rc |= print_json(", \"origin\": ", letter->origin, buffer);
-        rc |= print_json(", \"reason\": ", letter->reason, buffer);
+        rc |= print_json("{\"position\": ", letter->position);
+        rc |= print_json(", \"code\": ", letter->code);
+        rc |= print_json(", \"origin\": ", letter->origin);
+        rc |= print_json(", \"reason\": ", letter->reason);
         if (wish->show && letter->value.ptr)
-            rc |= print_json(", \"payload\": ", letter->value, buffer);
+            rc |= print_json(", \"payload\": ", letter->value);
         puts("}");
         return rc;
     }
@@ -154,7 +150,7 @@ static int print_letter(const struct wish *wish, const struct letter *letter, st
         print_plain(columns[i]);
     }
     if (wish->show)
-        rc = print_json("\t", letter->value, buffer);
+        rc = print_json("\t", letter->value);
     putchar('\n');
     return rc;
 }
@@ -176,8 +172,8 @@ static bool is_meant(const struct wish *wish, const struct letter *letter)
 
 /* 0 or a negative errno with a sentence. */
 static int serve_letter(const struct wish *wish, struct letters *letters,
-                        const struct letter *letter, struct buffer *buffer, struct tally *tally,
-                        char *err, size_t err_size)
+                        const struct letter *letter, struct tally *tally, char *err,
+                        size_t err_size)
 {
     if (wish->is_replay && !can_go_back(letter)) {
         fprintf(stderr,
@@ -189,7 +185,7 @@ static int serve_letter(const struct wish *wish, struct letters *letters,
     if (!wish->is_replay || wish->dry_run) {
         tally->n++;
         snprintf(err, err_size, "out of memory");
-        return print_letter(wish, letter, buffer);
+        return print_letter(wish, letter);
     }
     int rc = letters->ops->replay(letters, err, err_size);
     if (rc >= 0)
@@ -210,7 +206,6 @@ static int go_through(const struct wish *wish, const struct letters_ops *ops,
 {
     struct letters *letters;
     struct letter letter;
-    struct buffer buffer = {0};
     struct tally tally = {0};
     char err[800], close_err[800];
     int rc = ops->open(&letters, settings, wish->to, err, sizeof err);
@@ -222,10 +217,9 @@ static int go_through(const struct wish *wish, const struct letters_ops *ops,
             break;
         rc = 0;
         if (is_meant(wish, &letter))
-            rc = serve_letter(wish, letters, &letter, &buffer, &tally, err, sizeof err);
+            rc = serve_letter(wish, letters, &letter, &tally, err, sizeof err);
     }
     int closed = ops->close(letters, close_err, sizeof close_err);
-    buffer_close(&buffer);
     if (wish->is_replay && !wish->dry_run)
         printf("%zu put back, %zu left, %zu gone\n", tally.n, tally.n_left, tally.n_gone);
     if (rc != 0)

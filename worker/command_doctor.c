@@ -20,7 +20,7 @@ static const char usage[] =
     "brokers: reachable, streams and groups, permissions, output writable, clock. Nothing is\n"
     "written there. One line for each thing looked at; what is `bad` says what to do.\n"
     "\n"
-    "  --json                          The findings as one JSON object.\n"
+    "  --print-config                  Print all values and where each is from, and exit.\n"
     "\n"
     "Exit codes: 0 nothing bad; 64 wrong usage; 66 no usable model; 69 a broker is away or "
     "refuses;\n"

@@ -19,6 +19,7 @@
 #include "worker/command_work.h"
 #include "worker/index_card.h"
 #include "worker/log.h"
+#include "worker/name.h"
 
 static const char usage[] =
     "Usage: embedmill index CORPUS -o OUT [OPTION...]\n"
@@ -49,12 +50,6 @@ static bool is_wanted(const char *name)
         if (strcmp(name, others[i]) == 0)
             return false;
     return !strchr(name, '.') || strncmp(name, "file.", 5) == 0;
-}
-
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), len = strlen(end);
-    return n >= len && strcmp(name + n - len, end) == 0;
 }
 
 /* A file that is written into the folder that is read would be found in it the next time. */
@@ -115,9 +110,7 @@ static int finish(const struct settings *settings, const struct pipeline_stats *
 {
     const char *output = settings_text(settings, "file.output");
     char errors[4200];
-    struct stat about;
-    snprintf(errors, sizeof errors, "%s.errors.jsonl", output);
-    bool has_errors = stat(errors, &about) == 0 && about.st_size > 0;
+    bool has_errors = name_has_errors(output, errors, sizeof errors);
     log_event(LOG_INFO, "indexed", LOG_TEXT("output", output), LOG_INTEGER("texts", stats->texts),
               LOG_INTEGER("tokens", stats->tokens), LOG_INTEGER("truncated", stats->truncated),
               LOG_INTEGER("duplicates", stats->duplicates),
@@ -137,12 +130,12 @@ int command_index(int argc, char **argv, void (*leave)(int code))
                                                 {"--shard", "--file-shard"},
                                                 {"--column", "--file-column"},
                                                 {NULL, NULL}};
-    static const char *const places[] = {"--file-path", NULL}, *const alone[] = {NULL};
+    static const char *const places[] = {"--file-path", NULL};
     struct words words;
-    if (words_open(&words, argc, argv, fixed, aliases, places, alone) != 0)
+    if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
         return COMMAND_INTERNAL;
     const char *output = words_find(&words, "--file-output");
-    bool is_json = output && ends_with(output, ".jsonl");
+    bool is_json = output && name_ends_with(output, ".jsonl");
     const struct preset presets[] = {{"source", "file"},
                                      {"sink", "file"},
                                      {"output_format", is_json ? "json" : "msgpack"},

@@ -5,9 +5,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "worker/command.h"
 #include "worker/config_print.h"
+#include "worker/log.h"
 
 extern char **environ;
 
@@ -15,6 +18,58 @@ int command_line_fail(const char *command, int code, const char *why)
 {
     fprintf(stderr, "embedmill %s: %s\n", command, why);
     return code;
+}
+
+int command_line_fail_option(const char *command, const struct options *options, const char *name,
+                             const char *why)
+{
+    bool is_flag = options_origin(options, name) == ORIGIN_FLAG;
+    return command_line_fail(command, is_flag ? COMMAND_USAGE : COMMAND_CONFIG, why);
+}
+
+int command_line_check(const char *command, const struct options *options,
+                       int (*check)(const struct options *options, const char **at_fault, char *err,
+                                    size_t err_size))
+{
+    const char *name = NULL;
+    char err[1200];
+    int rc = check(options, &name, err, sizeof err);
+    return rc == 0         ? COMMAND_OK
+           : rc == -EINVAL ? command_line_fail_option(command, options, name, err)
+                           : command_line_fail(command, COMMAND_INTERNAL, err);
+}
+
+void command_line_log(const struct settings *settings)
+{
+    enum log_level level = (enum log_level)settings_choice(settings, "log_level");
+    if (strcmp(settings_text(settings, "progress"), "on") == 0 && level > LOG_INFO)
+        level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
+    log_open(level, (enum log_format)settings_choice(settings, "log_format"), STDERR_FILENO);
+}
+
+int command_line_model_code(int rc)
+{
+    return rc == -ENOMEM ? COMMAND_INTERNAL : rc == -ENOTSUP ? COMMAND_CONFIG : COMMAND_NO_MODEL;
+}
+
+int command_line_open_model(const struct settings *settings, struct model **out, char *err,
+                            size_t err_size)
+{
+    const char *path = settings_text(settings, "model");
+    const char *kernels = settings_text(settings, "kernels");
+    if (!path) {
+        snprintf(err, err_size,
+                 "no model: name its file with --model or EMBEDMILL_MODEL, or set HOME "
+                 "so that the default place can be found");
+        return COMMAND_NO_MODEL;
+    }
+    int rc = model_open(out, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, err_size);
+    if (rc == -ENOENT) {
+        size_t used = strlen(err);
+        snprintf(err + used, err_size - used,
+                 "; fetch it with scripts/get-model, or name another file with --model");
+    }
+    return rc == 0 ? COMMAND_OK : command_line_model_code(rc);
 }
 
 bool command_line_read(const struct command_line *line, int argc, char *const *argv,

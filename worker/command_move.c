@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "worker/codec.h"
@@ -20,6 +19,7 @@
 #include "worker/command_words.h"
 #include "worker/config_print.h"
 #include "worker/log.h"
+#include "worker/name.h"
 #include "worker/options.h"
 #include "worker/progress.h"
 #include "worker/pump.h"
@@ -30,6 +30,7 @@ static const char push_usage[] =
     "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read:\n"
     "redis://HOST:PORT/DB with --stream NAME, or kafka://HOST:PORT/TOPIC. What the queue has no\n"
     "room for is not read. Pushed again it is there twice: ids make that harmless further on.\n"
+    "Where it goes is said by flags alone: environment and file may be those of the workers.\n"
     "\n"
     "  --to URL                        The queue.\n"
     "  --stream NAME                   The same as --redis-stream.\n"
@@ -49,6 +50,7 @@ static const char pull_usage[] =
     "that the workers have), .jsonl, or msgpack. It ends when nothing has come for --idle, or "
     "with\n"
     "--total. An output is acked when it is on the disk, for the group embedmill-pull.\n"
+    "Stream and group are said by flags alone: environment and file may be those of the workers.\n"
     "\n"
     "  --from URL                      The queue.\n"
     "  --stream NAME                   The same as --redis-stream.\n"
@@ -220,12 +222,8 @@ static void open_signals(struct mover *mover)
 static bool has_old_errors(const struct mover *mover)
 {
     char errors[4200];
-    struct stat about;
-    if (mover->is_push)
-        return false;
-    snprintf(errors, sizeof errors, "%s.errors.jsonl",
-             settings_text(mover->settings, "file.output"));
-    return stat(errors, &about) == 0 && about.st_size > 0;
+    const char *output = settings_text(mover->settings, "file.output");
+    return !mover->is_push && name_has_errors(output, errors, sizeof errors);
 }
 
 static int tell_end(const struct mover *mover)
@@ -246,14 +244,14 @@ static int tell_end(const struct mover *mover)
 
 static void open_progress(struct mover *mover)
 {
-    const char *when = settings_text(mover->settings, "progress");
+    int when = settings_choice(mover->settings, "progress"); /* auto on off */
     struct progress_options options = {
-        .status_line = strcmp(when, "off") != 0 && log_is_terminal(),
+        .status_line = when != 2 && log_is_terminal(),
         .interval_ms = (uint64_t)settings_number(mover->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(mover->settings, "total"),
         .input = &mover->input,
     };
-    options.log_lines = !options.status_line && strcmp(when, "off") != 0;
+    options.log_lines = !options.status_line && when != 2;
     if (progress_open(&mover->progress, &mover->loop, pump_stats(mover->pump), &options) != 0) {
         log_event(LOG_ERROR, "out of memory");
         mover->leave(COMMAND_INTERNAL);
@@ -297,38 +295,29 @@ static int run(struct mover *mover)
     return code;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), len = strlen(end);
-    return n >= len && strcmp(name + n - len, end) == 0;
-}
-
 static int run_configured(struct mover *mover)
 {
-    static const char *const dtypes[] = {"f4", "f2", "i1", "b1"};
     const char *output = settings_text(mover->settings, "file.output");
-    const char *dtype = settings_text(mover->settings, "dtype");
-    mover->form = output && ends_with(output, ".npy")     ? FORM_NPY
-                  : output && ends_with(output, ".jsonl") ? FORM_JSONL
-                                                          : FORM_MSGPACK;
-    for (size_t i = 0; i < 4; i++)
-        if (strcmp(dtype, dtypes[i]) == 0)
-            mover->dtype = codec_dtype_name((enum output_dtype)i);
+    mover->form = output && name_ends_with(output, ".npy")     ? FORM_NPY
+                  : output && name_ends_with(output, ".jsonl") ? FORM_JSONL
+                                                               : FORM_MSGPACK;
+    mover->dtype = codec_dtype_name((enum output_dtype)settings_choice(mover->settings, "dtype"));
     signal(SIGPIPE, SIG_IGN);
-    log_open(LOG_INFO, LOG_AUTO, STDERR_FILENO);
+    command_line_log(mover->settings);
     int code = run(mover);
     log_close();
     return code;
 }
 
-/* What an option is unless somebody set it. */
+/* Unless a flag says otherwise: environment and file are shared with the workers, and what they say
+ * of a worker's ends is not meant for these. */
 static int set_default(struct options *options, const char *name, const char *value, char *err,
                        size_t err_size)
 {
     if (!settings_find(options_settings(options), name) ||
-        options_origin(options, name) != ORIGIN_DEFAULT)
+        options_origin(options, name) == ORIGIN_FLAG)
         return 0;
-    return options_set(options, name, value, ORIGIN_DEFAULT, "default", err, err_size);
+    return options_set(options, name, value, ORIGIN_FLAG, "default", err, err_size);
 }
 
 /* For the sink `input` is what it must not write to; of a push it names the output. */
@@ -336,9 +325,12 @@ static int set_output(struct options *options, const char *input, const char *ou
                       const char *dead_letters, const char *suffix, char *err, size_t err_size)
 {
     char name[512], dead[520];
-    if (!settings_find(options_settings(options), input))
+    const struct option *option = settings_find(options_settings(options), input);
+    if (!option)
         return 0;
-    snprintf(name, sizeof name, "%s", settings_text(options_settings(options), input));
+    bool is_flag = options_origin(options, input) == ORIGIN_FLAG;
+    snprintf(name, sizeof name, "%s",
+             is_flag ? settings_text(options_settings(options), input) : option->fallback);
     snprintf(dead, sizeof dead, "%s%s", name, suffix);
     int rc = set_default(options, output, name, err, err_size);
     if (rc == 0)
@@ -350,18 +342,25 @@ static int set_output(struct options *options, const char *input, const char *ou
 static int set_defaults(const struct mover *mover, struct options *options, char *err,
                         size_t err_size)
 {
+    static const struct preset push[] = {{"redis.output", "stream"},
+                                         {"redis.output_url", ""},
+                                         {"redis.maxlen", "0"},
+                                         {"delivery", "at-least-once"},
+                                         {NULL, NULL}};
+    static const struct preset pull[] = {
+        {"redis.stream", "texts:embeddings"}, {"redis.group", "embedmill-pull"}, {"redis.body", ""},
+        {"kafka.group", "embedmill-pull"},    {"delivery", "at-least-once"},     {NULL, NULL}};
     int rc = 0;
-    if (mover->is_push) {
+    for (const struct preset *preset = mover->is_push ? push : pull; preset->name && rc == 0;
+         preset++)
+        rc = set_default(options, preset->name, preset->fallback, err, err_size);
+    if (rc == 0 && mover->is_push)
         rc = set_output(options, "redis.stream", "redis.output_stream", "redis.dead_letters",
                         ":dlq", err, err_size);
-        return rc ? rc
-                  : set_output(options, "kafka.topic", "kafka.output_topic",
-                               "kafka.dead_letter_topic", "-dlq", err, err_size);
-    }
-    rc = set_default(options, "redis.stream", "texts:embeddings", err, err_size);
-    if (rc == 0)
-        rc = set_default(options, "redis.group", "embedmill-pull", err, err_size);
-    return rc ? rc : set_default(options, "kafka.group", "embedmill-pull", err, err_size);
+    if (rc == 0 && mover->is_push)
+        rc = set_output(options, "kafka.topic", "kafka.output_topic", "kafka.dead_letter_topic",
+                        "-dlq", err, err_size);
+    return rc;
 }
 
 static int run_words(struct mover *mover, const struct words *words)
@@ -439,7 +438,6 @@ static int move(struct mover *mover, int argc, char **argv)
                                                 {"--stream", "--redis-stream"},
                                                 {"--idle", "--pull-idle"},
                                                 {NULL, NULL}};
-    static const char *const alone[] = {NULL};
     const char *const places[] = {mover->is_push ? "--file-path" : NULL, NULL};
     char fixed[N_FIXED][FIXED_ROOM] = {{0}}, err[800];
     const char *list[N_FIXED + 1] = {NULL};
@@ -452,7 +450,7 @@ static int move(struct mover *mover, int argc, char **argv)
     for (size_t i = 0; i < N_FIXED && fixed[i][0]; i++)
         list[i] = fixed[i];
     struct words words;
-    if (words_open(&words, argc, argv, list, aliases, places, alone) != 0)
+    if (words_open(&words, argc, argv, list, aliases, places) != 0)
         return fail(mover, COMMAND_INTERNAL, "out of memory");
     int code = run_words(mover, &words);
     words_close(&words);

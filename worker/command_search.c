@@ -11,10 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "connectors/file_json.h"
+#include "worker/codec.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
 #include "worker/command_words.h"
+#include "worker/config_check.h"
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/index_card.h"
@@ -51,8 +52,9 @@ static const struct option search_options[] = {
 
 static bool is_wanted(const char *name)
 {
-    static const char *const wanted[] = {"model",     "prompt",       "threads",      "kernels",
-                                         "log_level", "search.index", "search.query", "search.top"};
+    static const char *const wanted[] = {"model",        "prompt",       "threads",
+                                         "kernels",      "log_level",    "log_format",
+                                         "search.index", "search.query", "search.top"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         if (strcmp(name, wanted[i]) == 0)
             return true;
@@ -76,15 +78,16 @@ static int fail(int code, const char *why)
 static int open_vectors(struct command *command, const char *path)
 {
     struct index_card card = {.len = 0};
-    char err[600], dtype[16] = "", fingerprint[64] = "";
+    char err[600], fingerprint[64] = "";
     const struct model_info *info = model_info(command->model);
-    if (index_card_read(&card, path, err, sizeof err) == 0) {
-        index_card_get(&card, "dtype", dtype, sizeof dtype);
+    int rc = index_card_read(&card, path, err, sizeof err);
+    if (rc != 0 && rc != -ENOENT) /* what `pull` has made has none */
+        return fail(COMMAND_DATA, err);
+    if (rc == 0)
         index_card_get(&card, "model_fingerprint", fingerprint, sizeof fingerprint);
-    }
     if (fingerprint[0] && strcmp(fingerprint, info->fingerprint) != 0)
         return fail(COMMAND_NO_MODEL, "the index was made with another model; name it by --model");
-    if (vectors_open(&command->vectors, path, strcmp(dtype, "b1") == 0, err, sizeof err) != 0)
+    if (vectors_open(&command->vectors, path, err, sizeof err) != 0)
         return fail(COMMAND_DATA, err);
     size_t dim = vectors_dim(command->vectors);
     if (vectors_count(command->vectors) == 0)
@@ -99,22 +102,14 @@ static int open_all(struct command *command)
     const struct settings *settings = command->settings;
     const char *path = settings_text(settings, "search.index");
     const char *name = settings_text(settings, "prompt");
-    const char *model = settings_text(settings, "model");
-    const char *kernels = settings_text(settings, "kernels");
-    char err[600];
+    char err[700];
     if (!path)
         return fail(COMMAND_USAGE, "expected an index: embedmill search OUT \"query\"");
     command->prompt = prompt_find((struct bytes){name, strlen(name)});
-    if (!command->prompt) {
-        snprintf(err, sizeof err, "no prompt is named '%.60s'; known are %s", name, prompt_names());
-        return fail(COMMAND_CONFIG, err);
-    }
-    if (!model)
-        return fail(COMMAND_NO_MODEL, "no model: name its file with --model or EMBEDMILL_MODEL");
-    if (model_open(&command->model, model, strcmp(kernels, "auto") == 0 ? NULL : kernels, err,
-                   sizeof err) != 0)
-        return fail(COMMAND_NO_MODEL, err);
-    int code = open_vectors(command, path);
+    int code = command_line_open_model(settings, &command->model, err, sizeof err);
+    if (code != COMMAND_OK)
+        return command_line_fail("search", code, err);
+    code = open_vectors(command, path);
     size_t n_threads = (size_t)settings_number(settings, "threads");
     if (code == COMMAND_OK &&
         search_open(&command->search, command->model, command->vectors,
@@ -146,16 +141,14 @@ static void print_hits(const struct command *command, const struct search_hit *h
 static int print_json(const struct command *command, const char *query, size_t len,
                       const struct search_hit *hits, size_t n)
 {
-    struct file_buffer line = {0};
-    int rc = file_json_string(&line, (struct bytes){query, len});
-    if (rc == 0)
-        printf("{\"query\":%.*s,\"hits\":[", (int)line.len, line.ptr);
+    fputs("{\"query\":", stdout);
+    int rc = codec_json_print((struct bytes){query, len}, stdout);
+    fputs(",\"hits\":[", stdout);
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct bytes id = vectors_id(command->vectors, hits[i].row);
         printf("%s{\"id\":%.*s,\"score\":%.6f}", i ? "," : "", (int)id.len, id.ptr,
                (double)hits[i].score);
     }
-    free(line.ptr);
     puts("]}");
     return rc;
 }
@@ -256,13 +249,12 @@ static int run_words(const struct words *words)
     int code = COMMAND_OK;
     if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
         return code;
-    if (flags.print_config) {
+    code = command_line_check("search", options, config_check_names);
+    if (code == COMMAND_OK && flags.print_config) {
         config_print_effective(options, is_wanted, stdout);
-    } else {
-        const struct settings *settings = options_settings(options);
-        const char *level = settings_text(settings, "log_level");
-        log_open(level[0] == 'd' || level[0] == 'i' ? LOG_INFO : LOG_WARN, LOG_AUTO, STDERR_FILENO);
-        code = run(settings);
+    } else if (code == COMMAND_OK) {
+        command_line_log(options_settings(options));
+        code = run(options_settings(options));
         log_close();
     }
     options_close(options);
@@ -271,11 +263,11 @@ static int run_words(const struct words *words)
 
 int command_search(int argc, char **argv)
 {
-    static const char *const fixed[] = {NULL}, *const alone[] = {NULL};
+    static const char *const fixed[] = {NULL};
     static const struct word_alias aliases[] = {{"--top", "--search-top"}, {NULL, NULL}};
     static const char *const places[] = {"--search-index", "--search-query", NULL};
     struct words words;
-    if (words_open(&words, argc, argv, fixed, aliases, places, alone) != 0)
+    if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
         return COMMAND_INTERNAL;
     int code = run_words(&words);
     words_close(&words);

@@ -28,7 +28,7 @@ static const char *find_alias(const struct word_alias *aliases, const char *word
     return NULL;
 }
 
-static bool stands_alone(const char *word, const char *const *alone)
+static bool stands_alone(const char *word)
 {
     static const char *const always[] = {"-h", "--help", "--print-config", NULL};
     if (strchr(word, '=') || strncmp(word, "--no-", 5) == 0)
@@ -36,15 +36,11 @@ static bool stands_alone(const char *word, const char *const *alone)
     for (size_t i = 0; always[i]; i++)
         if (strcmp(word, always[i]) == 0)
             return true;
-    for (; *alone; alone++)
-        if (strcmp(word, *alone) == 0)
-            return true;
     return false;
 }
 
 int words_open(struct words *out, int argc, char *const *argv, const char *const *fixed,
-               const struct word_alias *aliases, const char *const *places,
-               const char *const *alone)
+               const struct word_alias *aliases, const char *const *places)
 {
     int room = argc + 1, rc = 0;
     for (size_t i = 0; fixed[i]; i++)
@@ -67,7 +63,7 @@ int words_open(struct words *out, int argc, char *const *argv, const char *const
             rc = add(&words, *places++, word);
         else
             rc = add(&words, NULL, word);
-        if (rc == 0 && is_flag && !option && next && !stands_alone(word, alone))
+        if (rc == 0 && is_flag && !option && next && !stands_alone(word))
             rc = add(&words, NULL, argv[++i]);
     }
     if (rc != 0)

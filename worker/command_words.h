@@ -21,12 +21,10 @@ struct words {
 /*
  * fixed: flags put in front; aliases: ended by flag NULL; places: the options of words that belong
  * to no flag, in order, ended by NULL; more words than these are left for config_read to refuse.
- * A flag is taken to have a value, but for --help, --print-config, --no-... and those of alone
- * (ended by NULL). 0 or -ENOMEM.
+ * A flag is taken to have a value, but for --help, --print-config and --no-... 0 or -ENOMEM.
  */
 int words_open(struct words *out, int argc, char *const *argv, const char *const *fixed,
-               const struct word_alias *aliases, const char *const *places,
-               const char *const *alone);
+               const struct word_alias *aliases, const char *const *places);
 void words_close(struct words *words);
 /* The value of the last "--option=value"; NULL: none. */
 const char *words_find(const struct words *words, const char *option);

@@ -46,17 +46,6 @@ static bool has_end(const struct work *work)
     return work->is_filter || work->finish;
 }
 
-/* Index of the value of an OPTION_CHOICE, in the order of its choices. */
-static int choice(const struct settings *settings, const char *name)
-{
-    const char *value = settings_text(settings, name);
-    const char *at = settings_find(settings, name)->choices;
-    int index = 0;
-    for (size_t n; (n = strcspn(at, "|")) != strlen(value) || strncmp(at, value, n) != 0; index++)
-        at += n + 1;
-    return index;
-}
-
 static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
 {
     const struct worker *worker = ctx;
@@ -189,22 +178,12 @@ static int open_model(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
     const char *path = settings_text(settings, "model");
-    const char *kernels = settings_text(settings, "kernels");
-    char err[600];
+    char err[700];
     uint64_t began = uv_hrtime();
-    if (!path) {
-        log_event(LOG_ERROR, "no model: name its file with --model or EMBEDMILL_MODEL, or set HOME "
-                             "so that the default place can be found");
-        return COMMAND_NO_MODEL;
-    }
-    int rc = model_open(&worker->model, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err,
-                        sizeof err);
-    if (rc != 0) {
-        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path), LOG_TEXT("error", err),
-                  LOG_TEXT("hint", rc == -ENOENT ? "fetch it with scripts/get-model, or name "
-                                                   "another file with --model"
-                                                 : NULL));
-        return rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_NO_MODEL;
+    int code = command_line_open_model(settings, &worker->model, err, sizeof err);
+    if (code != COMMAND_OK) {
+        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path), LOG_TEXT("error", err));
+        return code;
     }
     const struct model_info *info = model_info(worker->model);
     log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
@@ -269,14 +248,14 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .max_deliveries = (uint32_t)settings_number(settings, "max_deliveries"),
         .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
         .prompt = settings_text(settings, "prompt"),
-        .session = {.too_long = (enum too_long)choice(settings, "too_long"),
-                    .bad_utf8 = (enum bad_utf8)choice(settings, "bad_utf8"),
+        .session = {.too_long = (enum too_long)settings_choice(settings, "too_long"),
+                    .bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
                     .dim = strtoul(settings_text(settings, "dim"), NULL, 10)},
-        .decode = {.format = (enum input_format)choice(settings, "input_format"),
+        .decode = {.format = (enum input_format)settings_choice(settings, "input_format"),
                    .max_texts = (size_t)settings_number(settings, "max_texts"),
                    .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
-        .output_format = (enum output_format)choice(settings, "output_format"),
-        .dtype = (enum output_dtype)choice(settings, "dtype"),
+        .output_format = (enum output_format)settings_choice(settings, "output_format"),
+        .dtype = (enum output_dtype)settings_choice(settings, "dtype"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
         .on_count = on_count,
@@ -359,7 +338,7 @@ static int tell_end(const struct worker *worker)
 
 static int open_progress(struct worker *worker)
 {
-    int when = choice(worker->settings, "progress"); /* auto on off */
+    int when = settings_choice(worker->settings, "progress"); /* auto on off */
     bool mixes = worker->work->is_filter && isatty(STDOUT_FILENO);
     struct progress_options options = {
         .status_line = when != 2 && log_is_terminal() && !mixes,
@@ -413,14 +392,6 @@ static int fail(const struct work *work, int code, const char *why)
     return command_line_fail(work->command, code, why);
 }
 
-/* A bad flag is wrong usage, a bad value from anywhere else wrong configuration. */
-static int fail_option(const struct work *work, const struct options *options, const char *name,
-                       const char *why)
-{
-    return fail(work, options_origin(options, name) == ORIGIN_FLAG ? COMMAND_USAGE : COMMAND_CONFIG,
-                why);
-}
-
 /* Files and environments may be shared with `run`, but a flag was meant for this command. */
 static int refuse_unwanted(const struct work *work, const struct options *options)
 {
@@ -456,29 +427,16 @@ static int fix_filter(const struct work *work, struct options *options)
     options_explain(options, "input_format",
                     "expected auto, raw or json, for standard input is read by lines", err,
                     sizeof err);
-    return fail_option(work, options, "input_format", err);
+    return command_line_fail_option(work->command, options, "input_format", err);
 }
 
 static int run_configured(const struct work *work, const struct options *options)
 {
     const struct settings *settings = options_settings(options);
-    enum log_level level = (enum log_level)choice(settings, "log_level");
-    if (choice(settings, "progress") == 1 && level > LOG_INFO)
-        level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
-    log_open(level, (enum log_format)choice(settings, "log_format"), STDERR_FILENO);
+    command_line_log(settings);
     int code = run(work, settings);
     log_close();
     return code;
-}
-
-static int check(const struct work *work, const struct options *options)
-{
-    const char *name = NULL;
-    char err[1200];
-    int rc = config_check(options, &name, err, sizeof err);
-    return rc == 0         ? COMMAND_OK
-           : rc == -EINVAL ? fail_option(work, options, name, err)
-                           : fail(work, COMMAND_INTERNAL, err);
 }
 
 int command_work(const struct work *work, int argc, char **argv)
@@ -495,7 +453,7 @@ int command_work(const struct work *work, int argc, char **argv)
     if (work->is_filter)
         code = fix_filter(work, options);
     if (code == COMMAND_OK)
-        code = check(work, options);
+        code = command_line_check(work->command, options, config_check);
     if (code == COMMAND_OK && flags.print_config)
         config_print_effective(options, work->wanted, stdout);
     else if (code == COMMAND_OK)

@@ -49,16 +49,30 @@ static int check_names(const struct settings *settings, const char **at_fault, c
     return 0;
 }
 
-int config_check(const struct options *options, const char **at_fault, char *err, size_t err_size)
+static int explain(const struct options *options, int rc, const char *at_fault, const char *why,
+                   char *err, size_t err_size)
 {
-    const struct settings *settings = options_settings(options);
-    char why[700] = "";
-    int rc = check_names(settings, at_fault, why, sizeof why);
-    if (rc == 0)
-        rc = check_ends(settings, at_fault, why, sizeof why);
     if (rc == -EINVAL)
-        options_explain(options, *at_fault, why, err, err_size);
+        options_explain(options, at_fault, why, err, err_size);
     else if (rc != 0)
         snprintf(err, err_size, "out of memory");
     return rc;
+}
+
+int config_check_names(const struct options *options, const char **at_fault, char *err,
+                       size_t err_size)
+{
+    char why[700] = "";
+    int rc = check_names(options_settings(options), at_fault, why, sizeof why);
+    return explain(options, rc, *at_fault, why, err, err_size);
+}
+
+int config_check(const struct options *options, const char **at_fault, char *err, size_t err_size)
+{
+    char why[700] = "";
+    int rc = config_check_names(options, at_fault, err, err_size);
+    if (rc != 0)
+        return rc;
+    rc = check_ends(options_settings(options), at_fault, why, sizeof why);
+    return explain(options, rc, *at_fault, why, err, err_size);
 }

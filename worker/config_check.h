@@ -17,5 +17,8 @@
  * what was expected; -ENOMEM.
  */
 int config_check(const struct options *options, const char **at_fault, char *err, size_t err_size);
+/* The same without source and sink, for commands that have none. */
+int config_check_names(const struct options *options, const char **at_fault, char *err,
+                       size_t err_size);
 
 #endif

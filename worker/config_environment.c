@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "worker/name.h"
+
 #define PREFIX     "EMBEDMILL_"
 #define PREFIX_LEN (sizeof PREFIX - 1)
 
@@ -22,21 +24,15 @@ const char *config_environment_get(char *const *environment, const char *name, s
     return NULL;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
 /*
  * Kubernetes sets SERVICE_HOST, SERVICE_PORT[_NAME], PORT and PORT_<n>_<protocol>[...] for every
  * service of the namespace, so a service called embedmill or embedmill-redis lands in our prefix.
  */
 static bool is_kubernetes(const char *name, const char *value)
 {
-    if (ends_with(name, "SERVICE_HOST") || strstr(name, "SERVICE_PORT"))
+    if (name_ends_with(name, "SERVICE_HOST") || strstr(name, "SERVICE_PORT"))
         return true;
-    if (ends_with(name, "_PORT"))
+    if (name_ends_with(name, "_PORT"))
         return strncmp(value, "tcp://", 6) == 0 || strncmp(value, "udp://", 6) == 0;
     const char *port = strstr(name, "_PORT_");
     return port && isdigit((unsigned char)port[6]) &&
@@ -141,9 +137,9 @@ static int read_variable(struct options *options, char *const *environment, cons
     if (is_kubernetes(name, value) || (option && value[0] == '\0'))
         return 0;
     snprintf(where, sizeof where, PREFIX "%.120s", name);
-    if (option && !(option->type == OPTION_MAP && ends_with(name, "_FILE")))
+    if (option && !(option->type == OPTION_MAP && name_ends_with(name, "_FILE")))
         return options_set(options, full, value, ORIGIN_ENVIRONMENT, where, err, err_size);
-    if (ends_with(name, "_FILE")) {
+    if (name_ends_with(name, "_FILE")) {
         snprintf(base, sizeof base, "%.*s", (int)(strlen(name) - 5), name);
         option = find(options, base, full);
         if (option && (option->type == OPTION_SECRET || option->type == OPTION_MAP))

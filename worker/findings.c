@@ -9,21 +9,13 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "worker/codec.h"
+
 static const char *const names[] = {"ok", "warn", "bad"};
 
 static void put_json(FILE *to, const char *text)
 {
-    fputc('"', to);
-    for (; *text; text++) {
-        unsigned char byte = (unsigned char)*text;
-        if (byte == '"' || byte == '\\')
-            fprintf(to, "\\%c", byte);
-        else if (byte < 0x20)
-            fprintf(to, "\\u%04x", byte);
-        else
-            fputc(byte, to);
-    }
-    fputc('"', to);
+    (void)codec_json_print((struct bytes){text, strlen(text)}, to);
 }
 
 void findings_begin(struct findings *findings, FILE *to, bool json)

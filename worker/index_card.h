@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { CARD_LINES = 16, CARD_BYTES = 4096 };
+enum { CARD_BYTES = 4096 };
 
 struct index_card {
     char text[CARD_BYTES];

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "worker/utf8.h"
+
 #define LINE_MAX_BYTES 4096
 #define HOLD_MS        10000
 #define N_EVENTS       32
@@ -63,42 +65,28 @@ static void put_text(struct line *line, const char *text)
     put(line, text, strlen(text));
 }
 
-/* Length of the valid UTF-8 sequence at `at`, 0 when it is not one. */
-static size_t utf8_length(const unsigned char *at)
-{
-    if (at[0] < 0x80)
-        return 1;
-    size_t n = at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
-    for (size_t i = 1; i < n; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    bool beyond = (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf4 && at[1] > 0x8f);
-    return overlong || beyond ? 0 : n;
-}
-
 /* As a JSON string; also used by logfmt where a value is not a plain word. */
 static void put_quoted(struct line *line, const char *text)
 {
     static const char replacement[] = "\xef\xbf\xbd";
-    const unsigned char *at = (const unsigned char *)text;
     put(line, "\"", 1);
-    while (*at && line->len < sizeof line->bytes - 32) {
-        size_t n = utf8_length(at);
+    while (*text && line->len < sizeof line->bytes - 32) {
+        int n = utf8_next(text, UTF8_LONGEST);
+        unsigned char byte = (unsigned char)*text;
         char escape[8];
-        if (n == 0)
+        if (n < 0)
             put(line, replacement, 3);
-        else if (*at == '"' || *at == '\\')
-            put(line, (char[]){'\\', (char)*at}, 2);
-        else if (*at == '\n')
+        else if (byte == '"' || byte == '\\')
+            put(line, (char[]){'\\', *text}, 2);
+        else if (byte == '\n')
             put(line, "\\n", 2);
-        else if (*at < 0x20 || *at == 0x7f)
-            put(line, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", *at));
+        else if (byte < 0x20 || byte == 0x7f)
+            put(line, escape, (size_t)snprintf(escape, sizeof escape, "\\u%04x", byte));
         else
-            put(line, (const char *)at, n);
-        at += n ? n : 1;
+            put(line, text, (size_t)n);
+        text += n < 0 ? -n : n;
     }
-    if (*at)
+    if (*text)
         put_text(line, "...");
     line->bytes[line->len++] = '"'; /* out of the room put() keeps */
 }

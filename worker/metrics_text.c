@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "worker/metrics.h"
+#include "worker/utf8.h"
 
 static void print_head(FILE *to, const char *name, const char *type, const char *help)
 {
@@ -27,34 +28,19 @@ static void print_gauge(FILE *to, const char *name, const char *help, double val
     fprintf(to, "%s %.15g\n", name, value);
 }
 
-/* Length of the UTF-8 sequence at `at`, 0 when it is none (RFC 3629, table in section 4). */
-static size_t utf8_length(const unsigned char *at)
-{
-    size_t n = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
-    if (at[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    bool is_overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    bool is_outside = (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf4 && at[1] > 0x8f);
-    return is_overlong || is_outside ? 0 : n;
-}
-
 void metrics_print_label(FILE *to, const char *value)
 {
-    const unsigned char *at = (const unsigned char *)value;
-    while (*at) {
-        size_t n = utf8_length(at);
-        if (*at == '"' || *at == '\\')
-            fprintf(to, "\\%c", *at);
-        else if (*at == '\n')
+    while (*value) {
+        int n = utf8_next(value, UTF8_LONGEST);
+        if (*value == '"' || *value == '\\')
+            fprintf(to, "\\%c", *value);
+        else if (*value == '\n')
             fputs("\\n", to);
-        else if (n == 0)
+        else if (n < 0)
             fputs("\xef\xbf\xbd", to);
         else
-            fwrite(at, 1, n, to);
-        at += n ? n : 1;
+            fwrite(value, 1, (size_t)n, to);
+        value += n < 0 ? -n : n;
     }
 }
 

@@ -158,7 +158,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
     else if (record->dead_code)
         pump->stats.dead_letters++;
     else
-        pump->stats.texts = ++pump->stats.messages;
+        pump->stats.texts = pump->stats.embedded_texts = ++pump->stats.messages;
     pump->n_inflight--;
     pump->bytes_inflight -= carrier->size;
     pump->stats.inflight_texts = pump->n_inflight;

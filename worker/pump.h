@@ -35,7 +35,8 @@ struct pump_options {
 
 struct pump;
 
-/* As pipeline_open; stats have received, messages, texts (the same), dead_letters. */
+/* As pipeline_open; stats have received, inflight_texts, dead_letters, not_ours, and what has come
+ * out as messages, texts and embedded_texts alike: progress is told of by the last. */
 int pump_open(struct pump **out, uv_loop_t *loop, const struct source_ops *source,
               const struct sink_ops *sink, const struct settings *settings,
               const struct pump_options *options, void (*ended)(void *ctx, enum pipeline_end how),

@@ -47,14 +47,12 @@ static void read_value(struct scrape *out, const char *name, size_t len, const c
         const char *name;
         double *at;
     } numbers[] = {
-        {"embedmill_messages_received_total", &out->received},
         {"embedmill_texts_embedded_total", &out->texts},
         {"embedmill_tokens_total", &out->tokens},
         {"embedmill_dead_letters_total", &out->dead_letters},
         {"embedmill_inflight_texts", &out->inflight},
         {"embedmill_inference_busy_ratio", &out->busy_ratio},
         {"embedmill_private_memory_bytes", &out->private_memory},
-        {"process_resident_memory_bytes", &out->resident},
         {"process_cpu_seconds_total", &out->cpu_seconds},
     };
 #define IS(word) (len == sizeof(word) - 1 && memcmp(name, word, len) == 0)

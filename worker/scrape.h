@@ -25,8 +25,8 @@ struct scrape_part {
 struct scrape {
     bool valid; /* the text was that of a worker */
     bool ready;
-    double received, texts, tokens, dead_letters, faults, inflight, busy_ratio, cpu_seconds;
-    double resident, private_memory;
+    double texts, tokens, dead_letters, faults, inflight, busy_ratio, cpu_seconds;
+    double private_memory;
     struct scrape_histogram embedding, end_to_end;
     struct scrape_part parts[SCRAPE_PARTS];
     size_t n_parts;

@@ -35,12 +35,10 @@ struct search {
     const struct model *model;
     const struct vectors *vectors;
     size_t n_threads, top, dim;
-    uv_loop_t loop;
-    uv_async_t bell;
-    bool has_loop;
+    uv_sem_t bell;
+    bool has_bell;
     struct pool *pool;
     struct task *tasks; /* [n_threads] */
-    size_t n_running;
 
     const struct text *queries; /* [n_queries] of this run */
     size_t n_queries;
@@ -51,34 +49,28 @@ struct search {
     struct search_times times;
 };
 
-static void on_bell(uv_async_t *bell)
-{
-    struct search *search = bell->data;
-    for (struct job *job = pool_finished(search->pool); job; job = job->next)
-        search->n_running--;
-    if (search->n_running == 0)
-        uv_stop(&search->loop);
-}
-
 static void ring_bell(void *ctx)
 {
-    uv_async_send(&((struct search *)ctx)->bell);
+    uv_sem_post(ctx);
 }
 
 /* Cut [0, n) into parts for the threads and wait until run has done them. */
 static void run_all(struct search *search, size_t n, void (*run)(struct job *job, void *thread))
 {
-    size_t each = (n + search->n_threads - 1) / search->n_threads;
+    size_t each = (n + search->n_threads - 1) / search->n_threads, n_running = 0;
     for (size_t i = 0, first = 0; first < n; i++, first += each) {
         struct task *task = &search->tasks[i];
         task->first = first;
         task->n = n - first < each ? n - first : each;
         task->job.run = run;
-        search->n_running++;
+        n_running++;
         pool_submit(search->pool, &task->job);
     }
-    if (search->n_running > 0)
-        uv_run(&search->loop, UV_RUN_DEFAULT);
+    while (n_running > 0) {
+        uv_sem_wait(&search->bell);
+        for (struct job *job = pool_finished(search->pool); job; job = job->next)
+            n_running--;
+    }
 }
 
 /* On a pool thread. */
@@ -202,15 +194,13 @@ static int open_tasks(struct search *search)
 
 static int open_pool(struct search *search)
 {
-    int rc = uv_loop_init(&search->loop);
+    int rc = uv_sem_init(&search->bell, 0);
     if (rc != 0)
         return rc;
-    search->has_loop = true;
-    uv_async_init(&search->loop, &search->bell, on_bell);
-    search->bell.data = search;
+    search->has_bell = true;
     void **threads = calloc(search->n_threads, sizeof *threads);
-    rc =
-        threads ? pool_open(&search->pool, search->n_threads, threads, ring_bell, search) : -ENOMEM;
+    rc = threads ? pool_open(&search->pool, search->n_threads, threads, ring_bell, &search->bell)
+                 : -ENOMEM;
     free(threads);
     return rc;
 }
@@ -252,11 +242,8 @@ void search_close(struct search *search)
     if (!search)
         return;
     pool_close(search->pool);
-    if (search->has_loop) {
-        uv_close((uv_handle_t *)&search->bell, NULL);
-        uv_run(&search->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&search->loop);
-    }
+    if (search->has_bell)
+        uv_sem_destroy(&search->bell);
     for (size_t i = 0; search->tasks && i < search->n_threads; i++) {
         session_close(search->tasks[i].session);
         free(search->tasks[i].scratch);

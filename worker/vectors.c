@@ -68,8 +68,7 @@ static const char *number_behind(const char *header, const char *word, size_t *o
 }
 
 /* NEP 1: magic, version, length of the header, a Python dictionary. */
-static int read_npy_header(struct vectors *vectors, const char *path, bool is_bits, char *err,
-                           size_t err_size)
+static int read_npy_header(struct vectors *vectors, const char *path, char *err, size_t err_size)
 {
     const unsigned char *map = (const unsigned char *)vectors->map.ptr;
     char header[1024];
@@ -91,10 +90,10 @@ static int read_npy_header(struct vectors *vectors, const char *path, bool is_bi
         vectors->kind = KIND_F2, size = 2;
     else if (strstr(header, "'|i1'"))
         vectors->kind = KIND_I1, size = 1;
-    else if (strstr(header, "'|u1'") && is_bits)
+    else if (strstr(header, "'|u1'"))
         vectors->kind = KIND_BITS, size = 1;
     else
-        return refuse(path, "holds numbers other than <f4, <f2, |i1 or bits", err, err_size);
+        return refuse(path, "holds numbers other than <f4, <f2, |i1 or |u1 (bits)", err, err_size);
     const char *behind = number_behind(header, "'shape': (", &vectors->n);
     if (!behind || !number_behind(behind, ",", &columns) || columns == 0 || columns > 65536 ||
         strstr(header, "'fortran_order': True"))
@@ -128,7 +127,7 @@ static int read_ids(struct vectors *vectors, const char *path, char *err, size_t
     return 0;
 }
 
-int vectors_open(struct vectors **out, const char *path, bool is_bits, char *err, size_t err_size)
+int vectors_open(struct vectors **out, const char *path, char *err, size_t err_size)
 {
     struct vectors *vectors = calloc(1, sizeof *vectors);
     size_t len = strlen(path);
@@ -140,7 +139,7 @@ int vectors_open(struct vectors **out, const char *path, bool is_bits, char *err
     if (len >= 4 && strcmp(path + len - 4, ".npy") == 0) {
         rc = vectors_map(&vectors->map, path, err, err_size);
         if (rc == 0)
-            rc = read_npy_header(vectors, path, is_bits, err, err_size);
+            rc = read_npy_header(vectors, path, err, err_size);
         if (rc == 0)
             rc = read_ids(vectors, path, err, err_size);
     } else {

@@ -16,10 +16,10 @@
 struct vectors;
 
 /*
- * path: an .npy with its .ids.jsonl beside it, or a .jsonl of records. is_bits: the bytes of an
- * .npy are bits (dtype b1). 0, or negative errno and a sentence.
+ * path: an .npy with its .ids.jsonl beside it, or a .jsonl of records. The |u1 of an .npy are bits
+ * (dtype b1). 0, or negative errno and a sentence.
  */
-int vectors_open(struct vectors **out, const char *path, bool is_bits, char *err, size_t err_size);
+int vectors_open(struct vectors **out, const char *path, char *err, size_t err_size);
 void vectors_close(struct vectors *vectors); /* accepts NULL */
 
 size_t vectors_count(const struct vectors *vectors);

@@ -1,10 +1,7 @@
 /*
- * codec_utf8.c: what is UTF-8 and what is not: Unicode 15, table 3-7.
- *
- * Owns:    one character at a time. Used for ids and JSON output; texts are the tokenizer's.
- * Threads: no state.
+ * utf8.c: see utf8.h.
  */
-#include "worker/codec_parts.h"
+#include "worker/utf8.h"
 
 /* How many bytes follow head, and the range of the first of them. -1: nothing begins so. */
 static int head_read(unsigned char head, unsigned char *low, unsigned char *high)
@@ -30,7 +27,7 @@ static int head_read(unsigned char head, unsigned char *low, unsigned char *high
     return 3;
 }
 
-int codec_utf8_next(const char *ptr, size_t len)
+int utf8_next(const char *ptr, size_t len)
 {
     unsigned char low, high;
     int follow = head_read((unsigned char)ptr[0], &low, &high);

@@ -1,0 +1,20 @@
+/*
+ * utf8.h: what is UTF-8 and what is not: Unicode 15, table 3-7.
+ *
+ * Owns:    one character at a time, for ids, JSON, log and metrics; texts are the tokenizer's.
+ * Threads: no state.
+ */
+#ifndef UTF8_H
+#define UTF8_H
+
+#include <stddef.h>
+
+enum { UTF8_LONGEST = 4 };
+
+/*
+ * Bytes of the UTF-8 character at ptr, or minus the bytes of the maximal bad part. len >= 1; of a
+ * string that ends in a zero UTF8_LONGEST will do, for nothing behind the zero is read.
+ */
+int utf8_next(const char *ptr, size_t len);
+
+#endif
