@@ -108,6 +108,14 @@ struct source_ops {
                  size_t err_size);
 };
 
+/* Which piece of a text that was cut a text is. */
+struct chunk {
+    struct bytes parent;   /* id of the whole text; numbers as their decimal text ... */
+    bool parent_is_number; /* ... which the payload writes as an integer */
+    uint32_t number;       /* from 0 */
+    size_t start, end;     /* characters (code points) of the whole text */
+};
+
 /*
  * One output for one message. A record holds one part per text when the sink stores texts
  * one by one (SINK_PER_TEXT), else one part for all of them. All bytes live until on_published.
@@ -115,7 +123,8 @@ struct source_ops {
 struct part {
     struct bytes id;     /* of the text (or of the message, when one part holds all) */
     struct bytes value;  /* encoded output; absent: tombstone */
-    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, in its dtype */
+    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, in its dtype ... */
+    const struct chunk *chunk; /* ... and of a piece, what of; NULL: a whole text */
 };
 
 struct record {

@@ -265,6 +265,27 @@ static int put_error(struct file_buffer *to, const struct record *record)
     return rc ? rc : file_json_word(to, "}\n");
 }
 
+/* A line of OUT.ids.jsonl: the id; of a piece of a text an object with what it is of. */
+static int put_id(struct file_buffer *to, const struct part *part)
+{
+    const struct chunk *chunk = part->chunk;
+    char numbers[120];
+    if (!chunk) {
+        int rc = file_json_string(to, part->id);
+        return rc ? rc : file_json_word(to, "\n");
+    }
+    int rc = file_json_word(to, "{\"id\":");
+    if (rc == 0)
+        rc = file_json_string(to, part->id);
+    if (rc == 0)
+        rc = file_json_word(to, ",\"parent\":");
+    if (rc == 0)
+        rc = file_json_string(to, chunk->parent);
+    snprintf(numbers, sizeof numbers, ",\"chunk\":%" PRIu32 ",\"start\":%zu,\"end\":%zu}\n",
+             chunk->number, chunk->start, chunk->end);
+    return rc ? rc : file_json_word(to, numbers);
+}
+
 static int put_rows(struct file_output *output, const struct record *record)
 {
     int rc = 0;
@@ -282,9 +303,7 @@ static int put_rows(struct file_output *output, const struct record *record)
         if (rc == 0)
             rc = file_json_put(&output->files[OUTPUT].buffer, part->vector.ptr, part->vector.len);
         if (rc == 0)
-            rc = file_json_string(&output->files[IDS].buffer, part->id);
-        if (rc == 0)
-            rc = file_json_word(&output->files[IDS].buffer, "\n");
+            rc = put_id(&output->files[IDS].buffer, part);
         output->rows += rc == 0;
     }
     return rc;

@@ -199,6 +199,19 @@ static void build_dead(const struct redis_record_form *form, const struct record
     command_end(scratch, at);
 }
 
+/* Behind the headers: of two fields with a name the last one stays. */
+static void add_chunk(struct redis_scratch *scratch, const struct chunk *chunk)
+{
+    struct redis_args *list = &scratch->command;
+
+    if (!chunk)
+        return;
+    add_pair(list, bytes_of("parent"), chunk->parent);
+    add_pair(list, bytes_of("chunk"), scratch_number(scratch, chunk->number));
+    add_pair(list, bytes_of("start"), scratch_number(scratch, chunk->start));
+    add_pair(list, bytes_of("end"), scratch_number(scratch, chunk->end));
+}
+
 /* SET, HSET or DEL of one text. */
 static void build_part(const struct redis_record_form *form, const struct record *record,
                        const struct part *part, struct redis_scratch *scratch)
@@ -219,6 +232,7 @@ static void build_part(const struct redis_record_form *form, const struct record
     if (is_hash) {
         add_pair(list, bytes_of("embedding"), part->vector);
         add_headers(scratch, record, "embedding");
+        add_chunk(scratch, part->chunk);
     } else {
         redis_args_add(list, part->value);
         if (expire_ms) {
@@ -240,7 +254,7 @@ static size_t scratch_need(const struct redis_record_form *form, const struct re
     size_t prefix = strlen(form->config->output_prefix), need = 256;
 
     for (size_t i = 0; i < record->n_parts; i++)
-        need += prefix + record->parts[i].id.len + record->origin->position.len + 4 * NUMBER_SIZE +
+        need += prefix + record->parts[i].id.len + record->origin->position.len + 7 * NUMBER_SIZE +
                 record->n_headers * sizeof("_embedding");
     return need;
 }

@@ -267,7 +267,7 @@ static unsigned long long records_done(const char *output)
  * Kill it again and again, and tear what was not confirmed as a lost power supply might. In the end
  * all is, byte for byte, what one undisturbed run writes.
  */
-static void killed(const char *output, size_t n, unsigned seed)
+static void killed(const char *options, const char *output, size_t n, unsigned seed)
 {
     static const char *const parts[] = {"", ".ids.jsonl", ".errors.jsonl"};
     char line[300], whole[100];
@@ -276,7 +276,7 @@ static void killed(const char *output, size_t n, unsigned seed)
     struct timespec began, ended;
     srand(seed);
     snprintf(whole, sizeof whole, "whole.%s", output);
-    snprintf(line, sizeof line, "@killed.jsonl -o @%s --batch-texts 8 --dtype f2", whole);
+    snprintf(line, sizeof line, "%s -o @%s --batch-texts 8 --dtype f2", options, whole);
     clock_gettime(CLOCK_MONOTONIC, &began);
     expect_run(line, 65);
     clock_gettime(CLOCK_MONOTONIC, &ended);
@@ -284,7 +284,7 @@ static void killed(const char *output, size_t n, unsigned seed)
     unsigned took_us = (unsigned)((ended.tv_sec - began.tv_sec) * 1000000 +
                                   (ended.tv_nsec - began.tv_nsec) / 1000);
 
-    snprintf(line, sizeof line, "@killed.jsonl -o @%s --batch-texts 8 --dtype f2", output);
+    snprintf(line, sizeof line, "%s -o @%s --batch-texts 8 --dtype f2", options, output);
     for (;;) {
         /* Ever later, for a build that is slow to start must also get done. */
         unsigned kill_us = (took_us / 3 + 1) * (1 + (unsigned)n_kills / 8);
@@ -315,8 +315,35 @@ static void killed_at_any_time(void **state)
 {
     (void)state;
     write_corpus("killed.jsonl", 1500);
-    killed("killed.npy", 1500, SEED);
-    killed("killed.out.jsonl", 1500, SEED + 1);
+    killed("@killed.jsonl", "killed.npy", 1500, SEED);
+    killed("@killed.jsonl", "killed.out.jsonl", 1500, SEED + 1);
+}
+
+/* Every fifth record is a text of some ten chunks, every 50th cannot be embedded. */
+static void killed_with_chunks(void **state)
+{
+    static const char options[] =
+        "@long.jsonl --prompt none --too-long chunk --chunk-tokens 32 --chunk-overlap 4";
+    char line[1000];
+    (void)state;
+    write_file("long.jsonl", "", 0, "w");
+    for (size_t i = 0; i < 300; i++) {
+        int len = snprintf(line, sizeof line, "{\"id\":%zu,\"text\":%s", i, i % 50 ? "\"" : "7}\n");
+        for (size_t n = i % 5 ? 1 : 40; i % 50 && n > 0; n--)
+            len += snprintf(line + len, sizeof line - (size_t)len, "the text %zu%s", i + n,
+                            n > 1 ? ". " : "\"}\n");
+        write_file("long.jsonl", line, (size_t)len, "a");
+    }
+    killed(options, "chunks.npy", 300, SEED + 2);
+    killed(options, "chunks.out.jsonl", 300, SEED + 3);
+    assert_true(count_lines("chunks.npy.ids.jsonl") > 294 + 54 * 5);
+    char *ids = read_file("chunks.npy.ids.jsonl", NULL);
+    assert_memory_equal(ids, "\"1\"\n\"2\"\n", 8);
+    assert_non_null(strstr(ids, "{\"id\":\"5#0\",\"parent\":\"5\",\"chunk\":0,\"start\":0,\"end\":"));
+    free(ids);
+    snprintf(line, sizeof line, "%s0 -o @chunks.npy", options); /* an overlap of 40 */
+    expect_run(line, 78);
+    assert_non_null(strstr(last_err, "chunk_tokens: 32, 4 repeated"));
 }
 
 /* Told to stop, it finishes what it took and says so; started again, it goes on. */
@@ -465,6 +492,7 @@ int main(void)
         cmocka_unit_test(shards),         cmocka_unit_test(refusals),
         cmocka_unit_test(changed_corpus), cmocka_unit_test(hostile),
         cmocka_unit_test(stopped),        cmocka_unit_test(killed_at_any_time),
+        cmocka_unit_test(killed_with_chunks),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

@@ -111,14 +111,26 @@ static uint32_t item_tokens(const struct item *item)
     return n < MODEL_MAX ? (uint32_t)n : MODEL_MAX;
 }
 
-void batch_count(struct batch *batch)
+static void count_entry(struct batch *batch, const struct entry *entry)
 {
-    const struct request *request = &batch->entries[batch->n_entries - 1].request;
+    const struct request *request = &entry->request;
     batch->n_texts += request->n_items;
     for (size_t i = 0; i < request->n_items; i++) {
         batch->text_bytes += request->items[i].title.len + request->items[i].text.len;
         batch->n_tokens += item_tokens(&request->items[i]);
     }
+}
+
+void batch_count(struct batch *batch)
+{
+    count_entry(batch, &batch->entries[batch->n_entries - 1]);
+}
+
+void batch_recount(struct batch *batch)
+{
+    batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
+    for (size_t i = 0; i < batch->n_entries; i++)
+        count_entry(batch, &batch->entries[i]);
 }
 
 static uint64_t hash_bytes(uint64_t hash, struct bytes bytes)
@@ -308,7 +320,7 @@ void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, 
             const struct embed_result *result = &batch->results[at];
             if (result->status)
                 continue;
-            *n_texts += 1;
+            *n_texts += item_begins_text(batch->cells[at].item);
             *n_tokens += result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
         }
     }

@@ -78,7 +78,9 @@ struct batch {
     struct embed_result *results; /* [n_texts] */
     size_t n_lots, n_slices;
     size_t cells_room, lots_room, slices_room, table_room, vectors_room, results_room;
-    size_t slices_left; /* not yet embedded */
+    size_t slices_left; /* not yet embedded; 1 while long texts are split */
+    struct job split;   /* which is done before batch_cut, by a thread that has the whole batch */
+    int split_status;   /* 0 or -ENOMEM */
 
     struct buffer payloads; /* encoded outputs */
     size_t records_left;    /* not yet confirmed */
@@ -104,6 +106,8 @@ void batch_close(struct batch *batch);
 struct entry *batch_add(struct batch *batch, struct message *message);
 /* Count the texts of the last entry, once it has its request. */
 void batch_count(struct batch *batch);
+/* Count those of all entries anew. */
+void batch_recount(struct batch *batch);
 
 /*
  * Lay out the texts of all entries that are no dead letters and cut them into slices, as many as
@@ -129,8 +133,8 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
-/* For the loop thread, once the slice is stored: what of it has a vector. Tokens are those after
- * the cut at max_tokens. */
+/* For the loop thread, once the slice is stored: what of it has a vector. Of a text that was split
+ * its first piece counts. Tokens are those after the cut at max_tokens. */
 void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens);
 
 #endif

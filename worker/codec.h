@@ -47,13 +47,20 @@ struct item {
     struct bytes title;
     struct bytes text;
     bool id_is_number; /* the output writes the id as an integer again */
+    const struct chunk *chunk; /* the text is a piece of a longer one; NULL: it is whole */
 };
+
+/* So that texts can be counted where pieces are. */
+static inline bool item_begins_text(const struct item *item)
+{
+    return !item->chunk || item->chunk->number == 0;
+}
 
 /* A decoded message: what is asked for. Bytes lie in the message or in the arena. */
 struct request {
     struct item *items; /* [n_items], at least 1 */
     size_t n_items;
-    bool many;       /* the message had `texts`: the output has ids, tokens, ... as arrays */
+    bool many;       /* it had `texts`, or a text was cut: the output has ids, ... as arrays */
     struct bytes id; /* of the message; items[0].id unless many */
     bool id_is_number;
     struct bytes prompt; /* name asked for by the message; absent: the configured one */
@@ -115,11 +122,17 @@ struct codec_output {
     const char *vectors;
     bool many; /* `ids` are n values of msgpack, one after another; else `id` is one */
     const char *ids;
+    bool has_chunks;        /* some vectors are of pieces of texts: */
+    const char *chunked[4]; /* parent, chunk, start and end, each as ids are */
 };
 /* 0; -EINVAL: it is no output of this version, *why says it. */
 int codec_output_read(struct bytes payload, struct codec_output *out, struct refusal *why);
 /* The id of the vector at `at`, and at set to the next one; number: room for one. */
 struct bytes codec_output_id(const struct codec_output *output, const char **at, char number[32]);
+/* What the vector at `at` (at first: output->chunked) is a piece of, and `at` set to the next one;
+ * number: room for the parent. False: of a whole text. */
+bool codec_output_chunk(const struct codec_output *output, const char *at[4], char number[32],
+                        struct chunk *out);
 /* Append the payload as JSON, vectors as numbers. 0 or -ENOMEM (out is then as before). */
 int codec_output_json(const struct codec_output *output, struct buffer *out);
 

@@ -21,7 +21,9 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "vectors are written as they are");
 _Static_assert(sizeof(float) == 4, "<f4");
 
-enum { FIRST_ROOM = 4096, HEADS_ROOM = 512, ITEM_ROOM = 16 };
+enum { FIRST_ROOM = 4096, HEADS_ROOM = 512, ITEM_ROOM = 16, CHUNK_ROOM = 40 };
+
+const char *const codec_chunk_fields[4] = {"parent", "chunk", "start", "end"};
 
 void buffer_close(struct buffer *buffer)
 {
@@ -154,6 +156,37 @@ static void counts_pack(msgpack_packer *packer, const struct output *output)
         results[i].truncated ? msgpack_pack_true(packer) : msgpack_pack_false(packer);
 }
 
+bool codec_is_cut(const struct output *output)
+{
+    for (size_t i = 0; i < output->n; i++)
+        if (output->items[i].chunk)
+            return true;
+    return false;
+}
+
+static void chunk_pack(msgpack_packer *packer, const struct chunk *chunk, size_t field)
+{
+    if (!chunk)
+        msgpack_pack_nil(packer);
+    else if (field == 0)
+        id_pack(packer, chunk->parent, chunk->parent_is_number);
+    else
+        msgpack_pack_uint64(packer, field == 1   ? chunk->number
+                                    : field == 2 ? chunk->start
+                                                 : chunk->end);
+}
+
+static void chunks_pack(msgpack_packer *packer, const struct output *output)
+{
+    for (size_t field = 0; field < 4; field++) {
+        word_pack(packer, codec_chunk_fields[field]);
+        if (output->many)
+            msgpack_pack_array(packer, output->n);
+        for (size_t i = 0; i < output->n; i++)
+            chunk_pack(packer, output->items[i].chunk, field);
+    }
+}
+
 static void vectors_pack(msgpack_packer *packer, const struct output *output)
 {
     size_t dim = output->options->dim;
@@ -176,10 +209,11 @@ static void vectors_pack(msgpack_packer *packer, const struct output *output)
 static void msgpack_write(const struct output *output, struct writer *writer)
 {
     const struct request *request = output->request;
-    bool dated = output->message->timestamp_ms >= 0;
+    bool dated = output->message->timestamp_ms >= 0, is_cut = codec_is_cut(output);
     msgpack_packer packer;
     msgpack_packer_init(&packer, writer, packer_write);
-    msgpack_pack_map(&packer, 11u + output->many + dated + (request->n_fields > 0));
+    msgpack_pack_map(&packer,
+                     11u + output->many + 4 * is_cut + dated + (request->n_fields > 0));
     word_pack(&packer, "v");
     msgpack_pack_int(&packer, CODEC_FORMAT_VERSION);
     ids_pack(&packer, output);
@@ -191,6 +225,8 @@ static void msgpack_write(const struct output *output, struct writer *writer)
     word_pack(&packer, output->prompt);
     vectors_pack(&packer, output);
     counts_pack(&packer, output);
+    if (is_cut)
+        chunks_pack(&packer, output);
     word_pack(&packer, "source");
     name_pack(&packer, output->message->position);
     if (dated) {
@@ -212,7 +248,8 @@ static size_t output_room(const struct output *output)
                   output->request->id.len + output->request->fields.len +
                   output->n * output->options->dim * sizeof(float);
     for (size_t i = 0; i < output->n; i++)
-        room += output->items[i].id.len + ITEM_ROOM;
+        room += output->items[i].id.len + ITEM_ROOM +
+                (output->items[i].chunk ? output->items[i].chunk->parent.len + CHUNK_ROOM : 4);
     return room;
 }
 

@@ -303,6 +303,32 @@ static void counts_put(struct writer *writer, const struct output *output)
         word_put(writer, "]");
 }
 
+static void chunk_put(struct writer *writer, const struct chunk *chunk, size_t field)
+{
+    if (!chunk)
+        word_put(writer, "null");
+    else if (field == 0)
+        id_put(writer, chunk->parent, chunk->parent_is_number);
+    else
+        natural_put(writer, field == 1 ? chunk->number : field == 2 ? chunk->start : chunk->end);
+}
+
+static void chunks_put(struct writer *writer, const struct output *output)
+{
+    for (size_t field = 0; field < 4; field++) {
+        word_put(writer, ",\"");
+        word_put(writer, codec_chunk_fields[field]);
+        word_put(writer, output->many ? "\":[" : "\":");
+        for (size_t i = 0; i < output->n; i++) {
+            if (i > 0)
+                word_put(writer, ",");
+            chunk_put(writer, output->items[i].chunk, field);
+        }
+        if (output->many)
+            word_put(writer, "]");
+    }
+}
+
 void codec_json_write(const struct output *output, struct writer *writer)
 {
     const struct request *request = output->request;
@@ -323,6 +349,8 @@ void codec_json_write(const struct output *output, struct writer *writer)
     word_put(writer, ",\"embedding\":");
     vectors_put(writer, output);
     counts_put(writer, output);
+    if (codec_is_cut(output))
+        chunks_put(writer, output);
     word_put(writer, ",\"source\":");
     string_put(writer, output->message->position);
     if (output->message->timestamp_ms >= 0) {

@@ -24,7 +24,20 @@ struct found {
     struct walk_value v, dim, dtype, embedding;
     const char *id, *ids;
     uint32_t n_ids;
+    const char *chunked[4]; /* by codec_chunk_fields, as ids are */
+    uint32_t n_chunked[4];
 };
+
+static void find_chunked(struct found *found, const struct walk_value *key, const char *at,
+                         const struct walk_value *value, const char *behind)
+{
+    bool is_array = value->type == WALK_ARRAY;
+    for (size_t i = 0; i < 4; i++)
+        if (is_word(key, codec_chunk_fields[i])) {
+            found->chunked[i] = is_array ? behind : at;
+            found->n_chunked[i] = is_array ? value->count : 1;
+        }
+}
 
 static void find(struct walk *walk, uint32_t n_pairs, struct found *found)
 {
@@ -46,6 +59,8 @@ static void find(struct walk *walk, uint32_t n_pairs, struct found *found)
         else if (is_word(&key, "ids") && value.type == WALK_ARRAY) {
             found->ids = behind.at;
             found->n_ids = value.count;
+        } else {
+            find_chunked(found, &key, walk->at, &value, behind.at);
         }
         msgpack_walk_skip(walk);
     }
@@ -86,19 +101,55 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
         out->ids = found.ids;
     if (found.embedding.bytes.len / row != out->n || found.embedding.bytes.len % row != 0)
         return codec_refuse(why, "no_output", "the embedding is not as long as dim and ids say");
+    out->has_chunks = true;
+    for (size_t i = 0; i < 4; i++)
+        out->has_chunks &= found.chunked[i] && found.n_chunked[i] == out->n;
+    memcpy(out->chunked, found.chunked, sizeof out->chunked);
     return 0;
+}
+
+/* The value at `at`, which is set to the next one. */
+static struct walk_value value_at(const struct codec_output *output, const char **at)
+{
+    struct walk walk = {*at, output->map.ptr + output->map.len}, peek = walk;
+    struct walk_value value;
+    msgpack_walk_next(&peek, &value);
+    msgpack_walk_skip(&walk); /* with everything in it, if a stranger put an array there */
+    *at = walk.at;
+    return value;
+}
+
+static struct bytes id_of(const struct walk_value *value, char number[32])
+{
+    if (value->type == WALK_STR || value->type == WALK_BIN)
+        return value->bytes;
+    int len = value->type == WALK_UINT  ? snprintf(number, 32, "%" PRIu64, value->natural)
+              : value->type == WALK_INT ? snprintf(number, 32, "%" PRId64, value->integer)
+                                        : 0;
+    return (struct bytes){number, (size_t)len};
 }
 
 struct bytes codec_output_id(const struct codec_output *output, const char **at, char number[32])
 {
-    struct walk walk = {*at, output->map.ptr + output->map.len};
-    struct walk_value value;
-    msgpack_walk_next(&walk, &value);
-    *at = walk.at;
-    if (value.type == WALK_STR || value.type == WALK_BIN)
-        return value.bytes;
-    int len = value.type == WALK_UINT  ? snprintf(number, 32, "%" PRIu64, value.natural)
-              : value.type == WALK_INT ? snprintf(number, 32, "%" PRId64, value.integer)
-                                       : 0;
-    return (struct bytes){number, (size_t)len};
+    struct walk_value value = value_at(output, at);
+    return id_of(&value, number);
+}
+
+bool codec_output_chunk(const struct codec_output *output, const char *at[4], char number[32],
+                        struct chunk *out)
+{
+    if (!output->has_chunks)
+        return false;
+    struct walk_value parent = value_at(output, &at[0]), values[3];
+    bool is_piece = true;
+    for (size_t i = 0; i < 3; i++) {
+        values[i] = value_at(output, &at[i + 1]);
+        is_piece &= values[i].type == WALK_INT && values[i].integer >= 0;
+    }
+    *out = (struct chunk){.parent = id_of(&parent, number),
+                          .parent_is_number = parent.type == WALK_INT || parent.type == WALK_UINT,
+                          .number = (uint32_t)values[0].integer,
+                          .start = (size_t)values[1].integer,
+                          .end = (size_t)values[2].integer};
+    return is_piece && out->parent.len > 0;
 }

@@ -67,6 +67,10 @@ struct output {
     const float *vectors;               /* [n][dim] */
     const struct embed_result *results; /* [n] */
 };
+/* What an output says of pieces, in this order. */
+extern const char *const codec_chunk_fields[4];
+/* Is one of its texts a piece of a longer one? */
+bool codec_is_cut(const struct output *output);
 void codec_json_write(const struct output *output, struct writer *writer);
 
 #endif

@@ -101,6 +101,13 @@ static int begin(const struct settings *settings, const struct model_info *model
     index_card_add(&card, "dim", dim);
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
         index_card_add(&card, kept[i], settings_text(settings, kept[i]));
+    if (options->chunk.wanted) {
+        char tokens[60];
+        snprintf(tokens, sizeof tokens, "%zu, %zu repeated",
+                 options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
+                 options->chunk.overlap);
+        index_card_add(&card, "chunk_tokens", tokens);
+    }
     int rc = index_card_keep(&card, output, err, err_size);
     return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
 }
@@ -112,7 +119,8 @@ static int finish(const struct settings *settings, const struct pipeline_stats *
     char errors[4200];
     bool has_errors = name_has_errors(output, errors, sizeof errors);
     log_event(LOG_INFO, "indexed", LOG_TEXT("output", output), LOG_INTEGER("texts", stats->texts),
-              LOG_INTEGER("tokens", stats->tokens), LOG_INTEGER("truncated", stats->truncated),
+              LOG_INTEGER("tokens", stats->tokens), LOG_INTEGER("chunks", stats->chunks),
+              LOG_INTEGER("truncated", stats->truncated),
               LOG_INTEGER("duplicates", stats->duplicates),
               LOG_INTEGER("dead_letters", stats->dead_letters), LOG_REAL("seconds", seconds));
     if (!has_errors)

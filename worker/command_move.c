@@ -104,8 +104,10 @@ static int shape_rows(const struct codec_output *output, struct record *record, 
 {
     size_t row = codec_dtype_bytes(output->dtype, output->dim);
     struct part *parts = arena_alloc(arena, output->n * sizeof *parts);
-    const char *at = output->ids;
-    if (!parts)
+    struct chunk *chunks = output->has_chunks ? arena_alloc(arena, output->n * sizeof *chunks) : NULL;
+    const char *at = output->ids, *at_chunk[4];
+    memcpy(at_chunk, output->chunked, sizeof at_chunk);
+    if (!parts || (output->has_chunks && !chunks))
         return -ENOMEM;
     for (size_t i = 0; i < output->n; i++) {
         char number[32];
@@ -114,6 +116,13 @@ static int shape_rows(const struct codec_output *output, struct record *record, 
         if (!kept)
             return -ENOMEM;
         parts[i] = (struct part){.id = {kept, id.len}, .vector = {output->vectors + i * row, row}};
+        if (codec_output_chunk(output, at_chunk, number, chunks ? &chunks[i] : NULL)) {
+            struct bytes *parent = &chunks[i].parent;
+            parent->ptr = arena_copy(arena, parent->ptr, parent->len);
+            if (!parent->ptr)
+                return -ENOMEM;
+            parts[i].chunk = &chunks[i];
+        }
     }
     record->parts = parts;
     record->n_parts = output->n;

@@ -233,6 +233,19 @@ static int open_monitor(struct worker *worker)
     return COMMAND_OK;
 }
 
+/* A session never sees a text that is cut; one that cannot be cut is an error. */
+static void set_too_long(const struct settings *settings, struct pipeline_options *options)
+{
+    const char *policy = settings_text(settings, "too_long");
+    options->session.too_long =
+        strcmp(policy, "truncate") == 0 ? TOO_LONG_TRUNCATE : TOO_LONG_ERROR;
+    options->chunk = (struct chunk_options){
+        .wanted = strcmp(policy, "chunk") == 0,
+        .max_tokens = (size_t)settings_number(settings, "chunk_tokens"),
+        .overlap = (size_t)settings_number(settings, "chunk_overlap"),
+    };
+}
+
 static struct pipeline_options pipeline_options(const struct settings *settings)
 {
     size_t n_threads = (size_t)settings_number(settings, "threads");
@@ -248,8 +261,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .max_deliveries = (uint32_t)settings_number(settings, "max_deliveries"),
         .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
         .prompt = settings_text(settings, "prompt"),
-        .session = {.too_long = (enum too_long)settings_choice(settings, "too_long"),
-                    .bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
+        .session = {.bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
                     .dim = strtoul(settings_text(settings, "dim"), NULL, 10)},
         .decode = {.format = (enum input_format)settings_choice(settings, "input_format"),
                    .max_texts = (size_t)settings_number(settings, "max_texts"),
@@ -266,6 +278,7 @@ static int open_pipeline(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
     struct pipeline_options options = pipeline_options(settings);
+    set_too_long(settings, &options);
     if (worker->monitor) {
         options.on_lag = on_lag;
         options.on_embedded = on_embedded;

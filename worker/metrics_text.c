@@ -92,6 +92,8 @@ static void print_stats(const struct pipeline_stats *stats, FILE *to)
                   stats->tokens);
     print_counter(to, "embedmill_truncated_total", "Texts cut to what the model takes.",
                   stats->truncated);
+    print_counter(to, "embedmill_chunks_total", "Pieces of texts that were cut into chunks.",
+                  stats->chunks);
     print_counter(to, "embedmill_duplicates_total",
                   "Texts whose equal in the same batch was embedded for them.", stats->duplicates);
     print_counter(to, "embedmill_redelivered_total",

@@ -3,7 +3,8 @@
  *
  *     on_messages    the source gives it; it waits in the backlog
  *     fill           it is decoded into the batch in hand
- *     dispatch       the batch goes to the pool, cut into slices
+ *     dispatch       the batch goes to the pool; split_texts: long texts into chunks, if asked to
+ *     embed          cut into slices
  *     embed_slice    a pool thread embeds a slice
  *     on_embedded    the last slice is done
  *     publish        its record is given to the sink
@@ -29,6 +30,8 @@
 #include "worker/records.h"
 
 static void dispatch(struct pipeline *p, enum trigger trigger);
+static void split_texts(struct job *job, void *thread);
+static void embed(struct pipeline *p, struct batch *batch);
 static void embed_slice(struct job *job, void *thread);
 static void end(struct pipeline *p, enum pipeline_end how);
 
@@ -161,11 +164,40 @@ static void dispatch(struct pipeline *p, enum trigger trigger)
     p->in_hand = NULL;
     uv_timer_stop(&p->linger);
     batch_list_add(&p->embedding, batch);
+    p->stats.batches[trigger]++;
+    if (!p->options.chunk.wanted || !split_wanted(batch, p->options.chunk.max_tokens))
+        return embed(p, batch);
+    batch->slices_left = 1;
+    batch->split.run = split_texts;
+    pool_submit(p->pool, &batch->split);
+    p->n_jobs++;
+}
+
+/* On a pool thread. */
+static void split_texts(struct job *job, void *thread)
+{
+    struct batch *batch = (struct batch *)((char *)job - offsetof(struct batch, split));
+    batch->split_status = split_batch(&((struct lane *)thread)->splitter, batch);
+}
+
+static void on_split(struct pipeline *p, struct batch *batch)
+{
+    if (p->phase == ENDING)
+        return;
+    if (batch->split_status)
+        return fail_memory(p);
+    p->stats.inflight_texts -= batch->n_texts;
+    batch_recount(batch);
+    p->stats.inflight_texts += batch->n_texts;
+    embed(p, batch);
+}
+
+static void embed(struct pipeline *p, struct batch *batch)
+{
     size_t n_idle = p->n_jobs < p->options.n_threads ? p->options.n_threads - p->n_jobs : 0;
     if (batch_cut(batch, n_idle))
         return fail_memory(p);
 
-    p->stats.batches[trigger]++;
     p->stats.duplicates += batch->n_texts - batch->n_lots;
     credit_learn(&p->credit, batch);
     for (size_t i = 0; i < batch->n_slices; i++) {
@@ -219,14 +251,19 @@ void pipeline_ring_bell(void *ctx)
 void pipeline_on_embedded(uv_async_t *bell)
 {
     struct pipeline *p = bell->data;
-    for (struct job *job = pool_finished(p->pool); job; job = job->next) {
+    for (struct job *job = pool_finished(p->pool), *next; job; job = next) {
+        next = job->next; /* a batch that was split goes to the pool again */
+        p->n_jobs--;
+        if (job->run == split_texts) {
+            on_split(p, (struct batch *)((char *)job - offsetof(struct batch, split)));
+            continue;
+        }
         struct slice *slice = (struct slice *)job;
         size_t n_texts, n_tokens;
         slice_count(slice, p->info->max_tokens, &n_texts, &n_tokens);
         p->stats.embedded_texts += n_texts;
         p->stats.embedded_tokens += n_tokens;
         slice->batch->slices_left--;
-        p->n_jobs--;
     }
     if (p->phase == ENDING)
         pipeline_close_source(p);
@@ -315,10 +352,12 @@ static void count_published(struct pipeline *p, const struct entry *entry)
         return;
     }
     stats->messages++;
-    stats->texts += entry->request.n_items;
     for (size_t i = 0; i < entry->request.n_items; i++) {
         const struct embed_result *result = &entry->batch->results[entry->first_item + i];
+        const struct item *item = &entry->request.items[i];
         size_t max = p->info->max_tokens;
+        stats->texts += item_begins_text(item);
+        stats->chunks += item->chunk != NULL;
         stats->tokens += result->n_tokens < max ? result->n_tokens : max;
         stats->truncated += result->truncated;
     }

@@ -32,10 +32,21 @@ struct embedder {
     void (*embed)(struct session *session, const struct text *texts, size_t n, float *out,
                   struct embed_result *results);
     void (*close)(struct session *session);
+    /* As session_tokenize. NULL: texts cannot be cut into chunks. */
+    int (*tokenize)(struct session *session, struct text text, int32_t *ids, size_t max_ids,
+                    size_t *n_ids, struct embed_result *result);
     /* Both NULL: threads cannot share one call of embed. */
     void (*set_invite)(struct session *session, void (*invite)(void *ctx), void *ctx);
     bool (*assist)(struct session *session, struct session *busy, const atomic_bool *leave);
 };
+
+/* The policy for long texts that cuts them: session.too_long says what becomes of the rest. */
+struct chunk_options {
+    bool wanted;
+    size_t max_tokens; /* longer texts are cut into pieces of at most so many; 0: the model's own */
+    size_t overlap;    /* most tokens of a piece that the next one repeats; half of it at most */
+};
+enum { CHUNK_TOKENS_MIN = 32 };
 
 /* Counts and times are at least 1 where nothing else is said. */
 struct pipeline_options {
@@ -48,6 +59,7 @@ struct pipeline_options {
     uint64_t drain_ms;       /* deadline of a drain, closing included; may be 0 */
     const char *prompt;      /* configured name */
     struct session_options session;
+    struct chunk_options chunk;
     struct decode_options decode;
     enum output_format output_format;
     enum output_dtype dtype;
@@ -79,6 +91,7 @@ struct pipeline_stats {
     uint64_t embedded_texts, embedded_tokens;    /* have their vectors, published or not yet */
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
     uint64_t redelivered;                        /* received, and not for the first time */
+    uint64_t chunks;                             /* published pieces of texts that were cut */
     uint64_t duplicates;                         /* texts whose twin in the batch was embedded */
     uint64_t batches[N_TRIGGERS];                /* dispatched */
     uint64_t inflight_texts;                     /* gauge: decoded and not yet confirmed */

@@ -16,6 +16,7 @@ static const struct embedder sessions = {.info = model_info,
                                          .open = session_open,
                                          .embed = session_embed,
                                          .close = session_close,
+                                         .tokenize = session_tokenize,
                                          .set_invite = session_set_invite,
                                          .assist = session_assist};
 
@@ -47,6 +48,21 @@ void pipeline_on_source_closed(void *ctx)
     close_handles(p);
 }
 
+/* 0, or -EINVAL and a sentence. */
+static int prepare_chunks(struct pipeline *p, char *err, size_t err_size)
+{
+    struct chunk_options *chunk = &p->options.chunk;
+    size_t max = p->info->max_tokens;
+    if (!chunk->wanted)
+        return 0;
+    chunk->max_tokens = chunk->max_tokens ? chunk->max_tokens : max;
+    if (chunk->max_tokens >= CHUNK_TOKENS_MIN && chunk->max_tokens <= max)
+        return 0;
+    snprintf(err, err_size, "chunk_tokens is %zu: expected %d to %zu, which is what the model takes",
+             chunk->max_tokens, CHUNK_TOKENS_MIN, max);
+    return -EINVAL;
+}
+
 /* Batches, sessions and what is derived from the options. 0 or negative errno. */
 static int prepare(struct pipeline *p, const struct model *model, char *err, size_t err_size)
 {
@@ -56,6 +72,9 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
         snprintf(err, err_size, "no prompt is named '%s'; known are %s", o->prompt, prompt_names());
         return -EINVAL;
     }
+    int status = prepare_chunks(p, err, err_size);
+    if (status)
+        return status;
     size_t dim = o->session.dim ? o->session.dim : p->info->dim;
     p->encode = (struct encode_options){.format = o->output_format,
                                         .model = p->info->name,
@@ -75,7 +94,7 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     }
     for (size_t i = 0; i < o->n_threads; i++) {
         p->lanes[i].embedder = p->embedder;
-        int status = p->embedder->open(&p->lanes[i].session, model, &o->session);
+        status = p->embedder->open(&p->lanes[i].session, model, &o->session);
         if (status) {
             snprintf(err, err_size,
                      "cannot open inference session %zu of %zu with %zu dimensions "
@@ -83,6 +102,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
                      i + 1, o->n_threads, dim, p->info->dim, uv_strerror(status));
             return status;
         }
+        splitter_open(&p->lanes[i].splitter, p->embedder, p->lanes[i].session, &o->chunk,
+                      o->decode.max_texts);
     }
     return 0;
 }
@@ -191,6 +212,7 @@ void pipeline_close(struct pipeline *p)
     for (size_t i = 0; p->lanes && i < p->options.n_threads; i++) {
         p->embedder->close(p->lanes[i].session);
         scratch_close(&p->lanes[i].scratch);
+        splitter_close(&p->lanes[i].splitter);
     }
     for (size_t i = 0; p->batches && i < p->options.n_batches; i++)
         batch_close(&p->batches[i]);

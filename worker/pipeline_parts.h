@@ -11,6 +11,7 @@
 #include "worker/pipeline.h"
 #include "worker/pool.h"
 #include "worker/prompt.h"
+#include "worker/split.h"
 
 /* Of drain_ms, kept for closing: a quarter, but no more than CLOSE_MS. Acks are flushed in it. A
  * source that had to wait for running slices gets CLOSE_LEAST_MS all the same, to hand back what
@@ -24,6 +25,7 @@ struct lane {
     const struct embedder *embedder;
     struct session *session;
     struct scratch scratch;
+    struct splitter splitter;
     struct pool *pool;
 };
 

@@ -143,7 +143,7 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         LOG_INTEGER("tokens", stats->tokens), LOG_REAL("texts_per_second", texts),
         LOG_REAL("tokens_per_second", tokens), LOG_INTEGER("inflight", stats->inflight_texts),
         LOG_INTEGER("waiting", stats->waiting_messages), LOG_INTEGER("truncated", stats->truncated),
-        LOG_INTEGER("duplicates", stats->duplicates),
+        LOG_INTEGER("chunks", stats->chunks), LOG_INTEGER("duplicates", stats->duplicates),
         LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
         LOG_INTEGER("dead_letters", stats->dead_letters), LOG_INTEGER("batches", n_batches));
 }

@@ -99,6 +99,7 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
                              batch->dim, vector);
             parts[i].vector = (struct bytes){vector, len};
             parts[i].id = request->items[i].id;
+            parts[i].chunk = request->items[i].chunk;
         } else {
             parts[i].id = request->id;
         }

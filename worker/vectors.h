@@ -24,7 +24,8 @@ void vectors_close(struct vectors *vectors); /* accepts NULL */
 
 size_t vectors_count(const struct vectors *vectors);
 size_t vectors_dim(const struct vectors *vectors);
-/* Id of row i as JSON: a string with its quotes, or a number. */
+/* Id of row i as JSON: a string with its quotes, or a number; in an .npy of a piece of a text an
+ * object with `id` and what it is a piece of. */
 struct bytes vectors_id(const struct vectors *vectors, size_t i);
 /* Rows [first, first + n) as float32 [n][dim]: those of the file, or made in scratch [n][dim]. */
 const float *vectors_rows(const struct vectors *vectors, size_t first, size_t n, float *scratch);
