@@ -188,8 +188,7 @@ static bool make_room(struct cache_lane *lane, size_t n)
     lane->texts = malloc(n * sizeof *lane->texts);
     lane->results = malloc(n * sizeof *lane->results);
     lane->rows = malloc(n * lane->cache->dim * sizeof *lane->rows);
-    bool has_all =
-        lane->keys && lane->missing && lane->texts && lane->results && lane->rows;
+    bool has_all = lane->keys && lane->missing && lane->texts && lane->results && lane->rows;
     if (!has_all)
         lane->room = 0;
     return has_all;
@@ -238,8 +237,8 @@ static void look_up(struct cache_lane *lane, size_t n, float *rows, struct embed
     struct cache *cache = lane->cache;
     size_t n_missing = 0;
     for (size_t i = 0; i < n; i++) {
-        if (!cache->memory || !cache_memory_get(cache->memory, &lane->keys[i],
-                                                rows + i * cache->dim, &results[i]))
+        if (!cache->memory ||
+            !cache_memory_get(cache->memory, &lane->keys[i], rows + i * cache->dim, &results[i]))
             lane->missing[n_missing++] = (uint32_t)i;
     }
     hits->memory = (uint32_t)(n - n_missing);

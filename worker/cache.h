@@ -36,7 +36,8 @@ struct cache_hits {
 
 /*
  * *out is NULL when the options ask for neither place. The folder is made when it is not there. 0,
- * or negative errno and a sentence that says what to do: -EINVAL: the folder is not usable; -ENOMEM.
+ * or negative errno and a sentence that says what to do: -EINVAL: the folder is not usable;
+ * -ENOMEM.
  */
 int cache_open(struct cache **out, const struct cache_options *options, const struct model *model,
                const struct embedder *embedder, const struct session_options *session, char *err,

@@ -12,6 +12,7 @@
  *          own pages have none.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <lmdb.h>
 #include <stdatomic.h>
@@ -130,24 +131,34 @@ static bool is_remote(const char *folder)
     return type == 0x6969 || type == 0xff534d42 || type == 0xfe534d42;
 }
 
-/* Only one who was cut by more than what LMDB may allocate and not write is found out. */
-static int check_length(MDB_env *env)
+/*
+ * A page behind the end of the file would be a SIGBUS. LMDB may allocate a few pages and not write
+ * them, so a file that lacks no more than these is filled with zeros, which LMDB takes for damage
+ * where it expected something; never made shorter, for another process may be writing.
+ */
+static int check_length(MDB_env *env, const char *folder)
 {
     MDB_envinfo info;
     MDB_stat stat;
     struct stat about;
-    int fd;
+    char path[4200];
     int rc = mdb_env_info(env, &info);
     if (!rc)
         rc = mdb_env_stat(env, &stat);
-    if (!rc)
-        rc = mdb_env_get_fd(env, &fd);
-    if (!rc && fstat(fd, &about) != 0)
-        rc = errno;
     if (rc)
         return rc;
     uint64_t wanted = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
-    return (uint64_t)about.st_size + SLACK < wanted ? IS_CUT_SHORT : 0;
+    snprintf(path, sizeof path, "%s/data.mdb", folder);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &about) != 0)
+        rc = errno;
+    else if ((uint64_t)about.st_size + SLACK < wanted)
+        rc = IS_CUT_SHORT;
+    else if ((uint64_t)about.st_size < wanted)
+        rc = posix_fallocate(fd, 0, (off_t)wanted);
+    if (fd >= 0)
+        close(fd);
+    return rc;
 }
 
 static int write_mark(MDB_env *env, MDB_dbi dbi)
@@ -208,7 +219,7 @@ static int open_env(MDB_env **out, const char *folder, uint64_t max_bytes, unsig
     if (!rc)
         rc = mdb_env_open(env, folder, flags | MDB_NOTLS | MDB_NOMETASYNC, 0600);
     if (!rc)
-        rc = check_length(env);
+        rc = check_length(env, folder);
     if (rc)
         mdb_env_close(env);
     else
@@ -283,9 +294,9 @@ int cache_disk_look(const char *folder, uint64_t max_bytes, char *said, size_t s
         snprintf(path, sizeof path, "%s", folder);
     else
         find_parent(folder, path, sizeof path);
-    int rc = access(path, W_OK | X_OK) == 0 ? 0 : errno;
-    if (!rc && is_there && !S_ISDIR(about.st_mode))
-        rc = ENOTDIR;
+    int rc = is_there && !S_ISDIR(about.st_mode) ? ENOTDIR : 0;
+    if (!rc && access(path, W_OK | X_OK) != 0)
+        rc = errno;
     if (!rc && is_remote(path))
         rc = IS_REMOTE;
     snprintf(path, sizeof path, "%s/data.mdb", folder);

@@ -26,10 +26,10 @@ struct slot {
 struct cache_memory {
     uv_mutex_t lock;
     size_t dim, n_slots, n_used;
-    size_t mask;            /* buckets - 1 */
-    uint32_t *buckets;      /* [mask + 1] first slot */
-    struct slot *slots;     /* [n_slots] */
-    float *rows;            /* [n_slots][dim] */
+    size_t mask;        /* buckets - 1 */
+    uint32_t *buckets;  /* [mask + 1] first slot */
+    struct slot *slots; /* [n_slots] */
+    float *rows;        /* [n_slots][dim] */
     uint32_t newest, oldest;
 };
 

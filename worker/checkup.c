@@ -153,7 +153,8 @@ static void check_memory(struct findings *findings, const struct settings *setti
 static void check_cache(struct findings *findings, const struct settings *settings)
 {
     struct cache_options options = {.folder = settings_text(settings, "cache"),
-                                    .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
+                                    .disk_bytes =
+                                        (uint64_t)settings_number(settings, "cache_size")};
     char said[5000];
     if (!options.folder || !options.folder[0])
         return;

@@ -44,7 +44,8 @@ static const struct option core_table[] = {
      "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
      "signs as bits."},
     {"cache", OPTION_TEXT, "", NULL, 0, 0, "FOLDER",
-     "Keep vectors in this folder and never compute one twice; on a disk of this machine, shared by "
+     "Keep vectors in this folder and never compute one twice; on a disk of this machine, shared "
+     "by "
      "its workers. Empty: do not."},
     {"cache_size", OPTION_SIZE, "10GiB", NULL, 1 << 20, INT64_C(1) << 46, "SIZE",
      "The folder grows to this; about 4.2 KB for each text of 768 values."},
