@@ -202,6 +202,12 @@ static void progress_lines(void **state)
                               "1 dead letter");
     progress_line(line, sizeof line, &stats, 1000000, 100, 0);
     assert_non_null(strstr(line, "ETA 2h46m"));
+    assert_null(strstr(line, "cached"));
+    stats.memory_hits = 20;
+    stats.disk_hits = 10;
+    stats.cache_misses = 10;
+    progress_line(line, sizeof line, &stats, 0, 0, 0);
+    assert_non_null(strstr(line, "128 in flight  75 % cached  1 dead letter"));
 }
 
 static void progress_bars(void **state)

@@ -14,6 +14,7 @@
 
 #include "connectors/connector.h"
 #include "worker/address.h"
+#include "worker/cache.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
 #include "worker/config_check.h"
@@ -119,7 +120,8 @@ static uint64_t memory_needed(const struct settings *settings, uint64_t model_by
     n_batches = n_batches ? n_batches : n_threads + 2;
     /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */
     uint64_t batch = 2 * (uint64_t)settings_number(settings, "batch_bytes") + 3 * vectors;
-    return model_bytes + BASE_BYTES + n_threads * THREAD_BYTES + n_batches * batch;
+    return model_bytes + BASE_BYTES + n_threads * THREAD_BYTES + n_batches * batch +
+           (uint64_t)settings_number(settings, "cache_memory");
 }
 
 static void check_memory(struct findings *findings, const struct settings *settings)
@@ -148,6 +150,19 @@ static void check_memory(struct findings *findings, const struct settings *setti
                      (unsigned long long)need, (unsigned long long)most);
 }
 
+static void check_cache(struct findings *findings, const struct settings *settings)
+{
+    struct cache_options options = {.folder = settings_text(settings, "cache"),
+                                    .disk_bytes =
+                                        (uint64_t)settings_number(settings, "cache_size")};
+    char said[5000];
+    if (!options.folder || !options.folder[0])
+        return;
+    findings_area(findings, "cache", COMMAND_CONFIG);
+    int rc = cache_look(&options, said, sizeof said);
+    findings_add(findings, rc ? FINDING_BAD : FINDING_OK, "folder", "%s", said);
+}
+
 static void check_files(struct findings *findings)
 {
     struct rlimit limit;
@@ -170,6 +185,7 @@ static int look(const struct checkup *checkup, const struct options *options)
     check_threads(&findings, settings, model);
     check_memory(&findings, settings);
     check_files(&findings);
+    check_cache(&findings, settings);
     if (checkup->more)
         checkup->more(&findings, settings, model);
     model_close(model);

@@ -15,6 +15,7 @@
 
 #include "connectors/connector.h"
 #include "inference/embed.h"
+#include "worker/cache.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
 #include "worker/config_check.h"
@@ -32,6 +33,7 @@ struct worker {
     uv_loop_t loop;
     uv_signal_t terminate, interrupt, counters;
     struct model *model;
+    struct cache *cache; /* NULL: none */
     struct pipeline *pipeline;
     struct progress *progress;
     struct monitor *monitor;     /* NULL for work that has an end */
@@ -94,9 +96,19 @@ static void on_lag(void *ctx, const char *part, int64_t lag)
         metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
 }
 
+static void tell_cache(const struct worker *worker)
+{
+    char why[5000];
+    if (cache_complaint(worker->cache, why, sizeof why))
+        log_event(LOG_WARN, "cache", LOG_TEXT("error", why));
+}
+
 static void on_embedded(void *ctx, const struct batch *batch)
 {
-    metrics_on_embedded(monitor_metrics(((const struct worker *)ctx)->monitor), batch);
+    const struct worker *worker = ctx;
+    tell_cache(worker);
+    if (worker->monitor)
+        metrics_on_embedded(monitor_metrics(worker->monitor), batch);
 }
 
 static void on_published(void *ctx, const struct entry *entry)
@@ -259,7 +271,27 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
         .on_count = on_count,
+        .on_embedded = on_embedded,
     };
+}
+
+static int open_cache(struct worker *worker, struct pipeline_options *options)
+{
+    const struct settings *settings = worker->settings;
+    const struct cache_options wanted = {
+        .memory_bytes = (size_t)settings_number(settings, "cache_memory"),
+        .folder = settings_text(settings, "cache"),
+        .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
+    char err[5000];
+    int rc = cache_open(&worker->cache, &wanted, worker->model, &embedder_sessions,
+                        &options->session, err, sizeof err);
+    options->cache = worker->cache;
+    if (rc)
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+    else if (wanted.folder && wanted.folder[0])
+        log_event(LOG_INFO, "cache is open", LOG_TEXT("folder", wanted.folder),
+                  LOG_INTEGER("vectors", cache_on_disk(worker->cache)));
+    return rc == 0 ? COMMAND_OK : rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_CONFIG;
 }
 
 static int open_pipeline(struct worker *worker)
@@ -268,7 +300,6 @@ static int open_pipeline(struct worker *worker)
     struct pipeline_options options = pipeline_options(settings);
     if (worker->monitor) {
         options.on_lag = on_lag;
-        options.on_embedded = on_embedded;
         options.on_published = on_published;
     }
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
@@ -279,6 +310,9 @@ static int open_pipeline(struct worker *worker)
         if (code != COMMAND_OK)
             return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
     }
+    int opened = open_cache(worker, &options);
+    if (opened != COMMAND_OK)
+        return opened;
     worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
@@ -382,6 +416,9 @@ static int run(const struct work *work, const struct settings *settings)
     if (opened)
         code = tell_end(&worker);
     pipeline_close(worker.pipeline);
+    cache_flush(worker.cache);
+    tell_cache(&worker);
+    cache_close(worker.cache);
     uv_loop_close(&worker.loop);
     model_close(worker.model);
     return code;

@@ -94,6 +94,12 @@ static void print_stats(const struct pipeline_stats *stats, FILE *to)
                   stats->truncated);
     print_counter(to, "embedmill_duplicates_total",
                   "Texts whose equal in the same batch was embedded for them.", stats->duplicates);
+    print_head(to, "embedmill_cache_hits_total", "counter",
+               "Texts whose vector was kept from before, by where; copies in a batch count once.");
+    fprintf(to, "embedmill_cache_hits_total{place=\"memory\"} %" PRIu64 "\n", stats->memory_hits);
+    fprintf(to, "embedmill_cache_hits_total{place=\"disk\"} %" PRIu64 "\n", stats->disk_hits);
+    print_counter(to, "embedmill_cache_misses_total", "Texts that had to be embedded.",
+                  stats->cache_misses);
     print_counter(to, "embedmill_redelivered_total",
                   "Messages received that had been delivered before.", stats->redelivered);
     print_counter(to, "embedmill_not_ours_total",

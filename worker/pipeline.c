@@ -184,7 +184,10 @@ static void embed_slice(struct job *job, void *thread)
 
     slice->began_ns = uv_hrtime();
     int err = slice_load(slice, scratch);
-    if (!err)
+    if (!err && lane->cache)
+        cache_embed(lane->cache, scratch->texts, slice->n, scratch->rows, scratch->results,
+                    &slice->hits);
+    else if (!err)
         lane->embedder->embed(lane->session, scratch->texts, slice->n, scratch->rows,
                               scratch->results);
     slice_store(slice, scratch, err);
@@ -225,6 +228,9 @@ void pipeline_on_embedded(uv_async_t *bell)
         slice_count(slice, p->info->max_tokens, &n_texts, &n_tokens);
         p->stats.embedded_texts += n_texts;
         p->stats.embedded_tokens += n_tokens;
+        p->stats.memory_hits += slice->hits.memory;
+        p->stats.disk_hits += slice->hits.disk;
+        p->stats.cache_misses += slice->hits.misses;
         slice->batch->slices_left--;
         p->n_jobs--;
     }

@@ -61,7 +61,8 @@ void progress_line(char *out, size_t size, const struct pipeline_stats *stats, u
                    double texts_rate, double tokens_rate)
 {
     uint64_t done = stats->embedded_texts;
-    char a[32], b[32], share[64] = "", left[48] = "", dead[64] = "";
+    uint64_t hits = stats->memory_hits + stats->disk_hits;
+    char a[32], b[32], share[64] = "", left[48] = "", dead[64] = "", cached[32] = "";
     if (total > 0)
         snprintf(share, sizeof share, "/%s", with_commas(total, b));
     if (total > 0 && done <= total)
@@ -75,9 +76,12 @@ void progress_line(char *out, size_t size, const struct pipeline_stats *stats, u
     if (stats->dead_letters > 0)
         snprintf(dead, sizeof dead, "  %" PRIu64 " dead letter%s", stats->dead_letters,
                  stats->dead_letters == 1 ? "" : "s");
-    snprintf(out, size, "%s%s texts  %.1f texts/s  %.0f tokens/s  %" PRIu64 " in flight%s%s",
-             with_commas(done, a), share, texts_rate, tokens_rate, stats->inflight_texts, dead,
-             left);
+    if (hits > 0)
+        snprintf(cached, sizeof cached, "  %d %% cached",
+                 (int)((double)hits * 100.0 / (double)(hits + stats->cache_misses)));
+    snprintf(out, size, "%s%s texts  %.1f texts/s  %.0f tokens/s  %" PRIu64 " in flight%s%s%s",
+             with_commas(done, a), share, texts_rate, tokens_rate, stats->inflight_texts, cached,
+             dead, left);
 }
 
 void progress_bar(char *out, size_t size, const struct progress_input *input, double rate)
@@ -144,6 +148,7 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         LOG_REAL("tokens_per_second", tokens), LOG_INTEGER("inflight", stats->inflight_texts),
         LOG_INTEGER("waiting", stats->waiting_messages), LOG_INTEGER("truncated", stats->truncated),
         LOG_INTEGER("duplicates", stats->duplicates),
+        LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
         LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
         LOG_INTEGER("dead_letters", stats->dead_letters), LOG_INTEGER("batches", n_batches));
 }
