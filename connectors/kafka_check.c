@@ -2,13 +2,12 @@
  * kafka_check.c: what `embedmill doctor` asks a Kafka cluster.
  *
  * Owns:    what is checked before anything is opened; connection, topics, partitions and their
- * leaders, the group's offsets and lag, known faults of the library in use. Refuses: writing,
- * joining the group, making topics. Kafka tells nobody what he may write before he does, so that is
- * said to be not known. Threads: the main thread; librdkafka's blocking calls, each limited by
- * CHECK_MS.
+ *          leaders, the group's offsets and lag, known faults of the library in use.
+ * Refuses: writing, joining the group, making topics. Kafka tells nobody what he may write before
+ *          he does, so that is said to be not known.
+ * Threads: the main thread; librdkafka's blocking calls, each limited by CHECK_MS.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -27,16 +26,7 @@ struct visit {
     char last_error[300]; /* of the library: why it cannot connect */
 };
 
-__attribute__((format(printf, 4, 5))) static void say(const struct visit *visit, enum finding how,
-                                                      const char *what, const char *format, ...)
-{
-    char said[700];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(said, sizeof said, format, args);
-    va_end(args);
-    visit->report(visit->ctx, how, what, said);
-}
+#define say(visit, ...) check_say((visit)->report, (visit)->ctx, __VA_ARGS__)
 
 static void on_error(rd_kafka_t *client, int err, const char *reason, void *ctx)
 {

@@ -49,7 +49,7 @@ def case_check(bench):
     code, said = run(bench, "check", env={"EMBEDMILL_THREADS": "many"})
     assert code == 78 and "EMBEDMILL_THREADS" in said, said
     for flags, what, wanted in ((("--prompt", "qery"), "prompt", 64),
-                                (("--metrics-listen", "9464"), "metrics.listen", 78),
+                                (("--metrics-listen", "9464"), "metrics.listen", 64),
                                 (("--redis-output-url", "http://x"), "redis.output_url", 64),
                                 (("--redis-stream", ""), "redis.stream", 64)):
         code, rows = run(bench, "check", *flags)
@@ -63,6 +63,8 @@ def case_check(bench):
         assert done.returncode == 64 and "--delivery" in done.stderr, done
     code, rows = run(bench, "check", "--model", "/no/such/file")
     assert code == 66 and "scripts/get-model" in rows["model", "file"][1], rows
+    code, rows = run(bench, "check", "--kernels", "none")
+    assert code == 64 and rows["config", "kernels"][0] == "bad", rows
     code, rows = run(bench, "check", env={"EMBEDMILL_PROMPT": "qery"})
     assert code == 78 and rows["config", "prompt"][0] == "bad", rows
     code, rows = run(bench, "check", "--threads", "1000")
@@ -89,7 +91,11 @@ def case_healthy(bench):
 
 def case_refused(bench):
     code, rows = run(bench, "doctor", port=1)
-    assert code == 69 and "refused" in rows["redis", "connection"][1], rows
+    said = rows["redis", "connection"][1]
+    assert code == 69 and "refused" in said and said.endswith("; see redis.url"), rows
+    assert said.count("?") == 1 and "trying again" not in said, said
+    code, rows = run(bench, "doctor", "--redis-output-url", "redis://127.0.0.1:2", port=1)
+    assert code == 69 and rows["redis", "connection"][1].endswith("; see redis.output_url"), rows
 
 
 def case_wrong_password(bench):

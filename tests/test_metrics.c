@@ -93,6 +93,22 @@ static void test_series(void **state)
     free(table);
 }
 
+static void test_lag_of_more_parts_than_there_is_room_for(void **state)
+{
+    struct metrics *metrics = metrics_make();
+    char name[40];
+    (void)state;
+    for (int i = 0; i < SERIES_MAX; i++) {
+        snprintf(name, sizeof name, "texts/%d", i);
+        assert_true(metrics_on_lag(metrics, name, i));
+    }
+    assert_false(metrics_on_lag(metrics, "one more", 1));
+    assert_true(metrics_on_lag(metrics, "texts/7", 8)); /* those that are there go on */
+    assert_true(metrics_on_lag(metrics, "texts/7", -1));
+    assert_true(metrics_on_lag(metrics, "one more", 1));
+    free(metrics);
+}
+
 static void test_text(void **state)
 {
     struct metrics *metrics = metrics_make();
@@ -273,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_histogram),
         cmocka_unit_test(test_series),
+        cmocka_unit_test(test_lag_of_more_parts_than_there_is_room_for),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_not_ready_before_the_pipeline),

@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 
 #include "connectors/connector.h"
-#include "worker/address.h"
 #include "worker/cache.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
@@ -45,40 +44,27 @@ static void check_options(struct findings *findings, const struct options *optio
 
 static void check_endpoint(struct findings *findings, const struct settings *settings)
 {
-    char host[256], port[16], err[400];
     const char *listen = settings_text(settings, "metrics.listen");
     findings_area(findings, "config", COMMAND_CONFIG);
-    if (listen && listen[0] &&
-        address_split(listen, host, sizeof host, port, sizeof port, err, sizeof err) != 0)
-        findings_add(findings, FINDING_BAD, "metrics.listen", "%s", err);
-    else if (!listen || !listen[0])
+    if (!listen || !listen[0])
         findings_add(findings, FINDING_WARN, "metrics.listen",
                      "not set: nobody can see how this worker does; give it 127.0.0.1:9464");
 }
 
 static struct model *check_model(struct findings *findings, const struct settings *settings)
 {
-    const char *path = settings_text(settings, "model");
-    const char *kernels = settings_text(settings, "kernels");
-    char err[600];
+    char err[700];
     struct model *model;
-    findings_area(findings, "model", COMMAND_NO_MODEL);
-    if (!path) {
-        findings_add(findings, FINDING_BAD, "file",
-                     "none: name it with --model, or set HOME so that the default is found");
-        return NULL;
-    }
-    int rc =
-        model_open(&model, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, sizeof err);
-    if (rc != 0) {
-        findings_area(findings, rc == -ENOTSUP ? "machine" : "model", command_line_model_code(rc));
-        findings_add(findings, FINDING_BAD, rc == -ENOTSUP ? "kernels" : "file", "%s%s", err,
-                     rc == -ENOENT ? "; fetch it with scripts/get-model" : "");
+    int code = command_line_open_model(settings, &model, err, sizeof err);
+    bool is_kernels = code == COMMAND_CONFIG;
+    findings_area(findings, is_kernels ? "machine" : "model", code ? code : COMMAND_NO_MODEL);
+    if (code != COMMAND_OK) {
+        findings_add(findings, FINDING_BAD, is_kernels ? "kernels" : "file", "%s", err);
         return NULL;
     }
     const struct model_info *info = model_info(model);
-    findings_add(findings, FINDING_OK, "file", "%s: %s, fingerprint %s", path, info->name,
-                 info->fingerprint);
+    findings_add(findings, FINDING_OK, "file", "%s: %s, fingerprint %s",
+                 settings_text(settings, "model"), info->name, info->fingerprint);
     if (!info->has_dense)
         findings_add(findings, FINDING_WARN, "dense layers",
                      "the file lacks them: embeddings differ from those of sentence-transformers; "

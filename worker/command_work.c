@@ -40,7 +40,8 @@ struct worker {
     struct progress_input input; /* of a source that knows its size */
     uint64_t opened_ms;
     enum pipeline_end how;
-    int signal; /* that asked to stop; 0: none yet */
+    int signal;       /* that asked to stop; 0: none yet */
+    bool lag_dropped; /* and told of */
 };
 
 static bool has_end(const struct work *work)
@@ -91,9 +92,15 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
 
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
-    const struct worker *worker = ctx;
-    if (worker->monitor)
-        metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
+    struct worker *worker = ctx;
+    if (!worker->monitor || metrics_on_lag(monitor_metrics(worker->monitor), part, lag) ||
+        worker->lag_dropped)
+        return;
+    worker->lag_dropped = true;
+    log_event(LOG_WARN,
+              "the input has more parts than their lag is shown of: "
+              "embedmill_source_lag misses some; the messages are worked on all the same",
+              LOG_INTEGER("most", SERIES_MAX), LOG_TEXT("part", part));
 }
 
 static void tell_cache(const struct worker *worker)

@@ -102,15 +102,16 @@ void metrics_on_dead_letter(struct metrics *metrics, const char *code)
     add(&metrics->dead_letters, code, 1);
 }
 
-void metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag)
+bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag)
 {
     if (lag < 0) {
         series_drop(&metrics->lag, part);
-        return;
+        return true;
     }
     struct series *row = series_find(&metrics->lag, part);
     if (row)
         row->value = lag;
+    return row != NULL;
 }
 
 void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n)

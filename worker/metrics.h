@@ -54,7 +54,7 @@ void series_drop(struct series_table *table, const char *name);
 struct metrics {
     struct histogram text_tokens, batch_texts, batch_tokens;
     struct histogram queue_wait, embedding, inference, publish, end_to_end;
-    uint64_t busy_ns; /* of all pool threads, in finished slices */
+    uint64_t busy_ns; /* of all pool threads, in finished slices of their own */
     double busy_ratio;
     struct series_table dead_letters; /* by code */
     struct series_table faults;       /* "input" and "output": times a link went away */
@@ -74,7 +74,8 @@ void metrics_open(struct metrics *metrics, const struct model_info *model);
 /* The events of pipeline_options. */
 void metrics_on_link(struct metrics *metrics, const char *side, enum link_state state);
 void metrics_on_dead_letter(struct metrics *metrics, const char *code);
-void metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag);
+/* False when there is no room for another part: its lag will not be shown. */
+bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag);
 void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n);
 void metrics_on_embedded(struct metrics *metrics, const struct batch *batch);
 void metrics_on_published(struct metrics *metrics, const struct entry *entry);

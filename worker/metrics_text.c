@@ -205,20 +205,22 @@ static void print_histograms(const struct metrics *metrics, FILE *to)
 
 void metrics_print(const struct metrics *metrics, FILE *to)
 {
+    struct pipeline_gauges gauges = {0};
     print_info(metrics, to);
     if (metrics->pipeline) {
-        struct pipeline_gauges gauges = pipeline_gauges(metrics->pipeline);
+        gauges = pipeline_gauges(metrics->pipeline);
         print_stats(pipeline_stats(metrics->pipeline), to);
         print_gauges(&gauges, to);
     }
     print_head(to, "embedmill_inference_busy_seconds_total", "counter",
-               "Time of inference threads in finished slices; of those that have a slice, "
-               "helpers not included.");
-    fprintf(to, "embedmill_inference_busy_seconds_total %.15g\n", (double)metrics->busy_ns * 1e-9);
-    print_gauge(to, "embedmill_inference_busy_ratio",
-                "Share of the inference threads that have a slice, mean of the last ten seconds; "
-                "helpers not included.",
-                metrics->busy_ratio);
+               "Time of inference threads in finished slices, their own and those they helped.");
+    fprintf(to, "embedmill_inference_busy_seconds_total %.15g\n",
+            (double)(metrics->busy_ns + gauges.help_ns) * 1e-9);
+    print_gauge(
+        to, "embedmill_inference_busy_ratio",
+        "Share of the inference threads that have a slice or help another, mean of the last "
+        "ten seconds.",
+        metrics->busy_ratio);
     print_counter(to, "embedmill_series_dropped_total",
                   "Values not told, because their table of series is full.",
                   metrics->lag.n_dropped + metrics->counts.n_dropped +

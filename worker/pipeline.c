@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -207,15 +206,15 @@ void pipeline_invite(void *lane)
     pool_invite(((struct lane *)lane)->pool, lane, help_embed);
 }
 
-/* On a pool thread. */
+/*
+ * On a pool thread. libuv before 1.53 wants a full fence before uv_async_send, which may otherwise
+ * find the bell still rung although the loop has already answered it. The pool's lock is enough:
+ * either the loop looks at the list after our job was put there, or it looked before, had answered
+ * the bell before that, and the lock lets us see so.
+ */
 void pipeline_ring_bell(void *ctx)
 {
     struct pipeline *p = ctx;
-#ifndef __SANITIZE_THREAD__ /* which knows no fences, and has the pool's lock to go by */
-    /* Before libuv 1.53 uv_async_send reads "already pending" without a barrier: the read could
-     * pass the pool's write to its list and the loop would not look again. */
-    atomic_thread_fence(memory_order_seq_cst);
-#endif
     uv_async_send(&p->bell);
 }
 

@@ -95,8 +95,9 @@ struct pipeline_stats {
 struct pipeline_gauges {
     size_t inflight_bytes;                /* of text, in all batches */
     size_t credit_messages, credit_bytes; /* granted to the source and not used yet */
-    size_t n_threads, busy_threads;
-    bool draining; /* or ending */
+    size_t n_threads, busy_threads;       /* busy: have a slice, or help one that has */
+    uint64_t help_ns;                     /* thread time of help that has ended */
+    bool draining;                        /* or ending */
 };
 
 struct pipeline;

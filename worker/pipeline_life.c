@@ -173,12 +173,14 @@ const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
 
 struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
 {
-    struct pipeline_gauges gauges = {
-        .credit_messages = p->credit.granted,
-        .credit_bytes = p->credit.granted_bytes,
-        .n_threads = p->options.n_threads,
-        .busy_threads = p->n_jobs < p->options.n_threads ? p->n_jobs : p->options.n_threads,
-        .draining = p->phase != RUNNING};
+    struct pipeline_gauges gauges = {.credit_messages = p->credit.granted,
+                                     .credit_bytes = p->credit.granted_bytes,
+                                     .n_threads = p->options.n_threads,
+                                     .draining = p->phase != RUNNING};
+    struct pool_help help = p->pool ? pool_help(p->pool) : (struct pool_help){0};
+    size_t n_busy = p->n_jobs + help.n_threads;
+    gauges.busy_threads = n_busy < gauges.n_threads ? n_busy : gauges.n_threads;
+    gauges.help_ns = help.ended_ns;
     for (size_t i = 0; i < p->options.n_batches; i++)
         gauges.inflight_bytes += p->batches[i].text_bytes;
     return gauges;
