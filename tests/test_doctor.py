@@ -54,13 +54,18 @@ def case_check(bench):
                                 (("--redis-stream", ""), "redis.stream", 64)):
         code, rows = run(bench, "check", *flags)
         assert code == wanted and rows["config", what][0] == "bad", (flags, rows)
-    for source, sink in (("kafka", "redis"), ("redis", "kafka"), ("kafka", "stdout")):
+    for source, sink in (("kafka", "redis"), ("redis", "kafka"), ("kafka", "stdout"),
+                         ("stdin", "redis"), ("redis", "stdout"), ("stdin", "stdout")):
         ends = ("--source", source, "--sink", sink, "--delivery", "exactly-once")
         code, rows = run(bench, "check", *ends)
-        assert code == 64 and "Kafka to Kafka only" in rows["config", "delivery"][1], rows
+        assert code == 64 and "Kafka to Kafka" in rows["config", "delivery"][1], rows
         done = subprocess.run([bench.binary, "run", "--model", bench.model, *ends], timeout=60,
                               capture_output=True, text=True, check=False)
         assert done.returncode == 64 and "--delivery" in done.stderr, done
+    done = subprocess.run( # what workers promise is nothing to a filter
+        [bench.binary, "embed", "--model", bench.model], input="a", timeout=60, check=False,
+        capture_output=True, text=True, env={**os.environ, "EMBEDMILL_DELIVERY": "exactly-once"})
+    assert done.returncode == 0, done
     code, rows = run(bench, "check", "--model", "/no/such/file")
     assert code == 66 and "scripts/get-model" in rows["model", "file"][1], rows
     code, rows = run(bench, "check", "--kernels", "none")

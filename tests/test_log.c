@@ -228,6 +228,20 @@ static void progress_bars(void **state)
     assert_string_equal(bar, "[####################] 100 %  ");
 }
 
+static void progress_lags(void **state)
+{
+    (void)state;
+    char text[100];
+    progress_print_lag(text, sizeof text, ", ", &(struct progress_lag){-1, -1});
+    assert_string_equal(text, "");
+    progress_print_lag(text, sizeof text, ", ", &(struct progress_lag){1234, 5678901});
+    assert_string_equal(text, ", lag 1,234, group 5,678,901");
+    progress_print_lag(text, sizeof text, "  ", &(struct progress_lag){0, -1});
+    assert_string_equal(text, "  lag 0");
+    progress_print_lag(text, sizeof text, "  ", &(struct progress_lag){-1, 7});
+    assert_string_equal(text, "  group lag 7");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +254,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_status_line_in_files, open_log, close_log),
         cmocka_unit_test(progress_lines),
         cmocka_unit_test(progress_bars),
+        cmocka_unit_test(progress_lags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -119,7 +119,10 @@ static void test_text(void **state)
     metrics_on_count(metrics, "reclaimed", 4);
     metrics_on_lag(metrics, "topic\"\xff/3", 12);
     metrics_on_lag(metrics, "gone", 5);
+    assert_int_equal(metrics_own_lag(metrics), 17);
     metrics_on_lag(metrics, "gone", -1);
+    metrics_on_lag(metrics, NULL, 34);
+    assert_int_equal(metrics_own_lag(metrics), 12);
     metrics_on_link(metrics, "input", LINK_WAIT);
     metrics_on_link(metrics, "output", LINK_UP);
     char *text = print_all(metrics);
@@ -133,6 +136,7 @@ static void test_text(void **state)
         "embedmill_rebalances_total 0\n",
         "embedmill_late_acks_total 0\n",
         "embedmill_source_lag{part=\"topic\\\"\xef\xbf\xbd/3\"} 12\n",
+        "embedmill_group_lag 34\n",
         "embedmill_connected{side=\"input\"} 0\n",
         "embedmill_connected{side=\"output\"} 1\n",
         "embedmill_ready 0\n",

@@ -32,7 +32,7 @@ static void check_options(struct findings *findings, const struct options *optio
     const struct settings *settings = options_settings(options);
     const char *name = NULL;
     char err[1200];
-    int rc = config_check(options, &name, err, sizeof err);
+    int rc = config_check_run(options, &name, err, sizeof err);
     bool is_flag = rc == -EINVAL && options_origin(options, name) == ORIGIN_FLAG;
     findings_area(findings, "config", is_flag ? COMMAND_USAGE : COMMAND_CONFIG);
     if (rc != 0)

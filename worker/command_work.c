@@ -38,6 +38,7 @@ struct worker {
     struct progress *progress;
     struct monitor *monitor;     /* NULL for work that has an end */
     struct progress_input input; /* of a source that knows its size */
+    struct progress_lag lag;
     uint64_t opened_ms;
     enum pipeline_end how;
     int signal;       /* that asked to stop; 0: none yet */
@@ -93,8 +94,12 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
     struct worker *worker = ctx;
-    if (!worker->monitor || metrics_on_lag(monitor_metrics(worker->monitor), part, lag) ||
-        worker->lag_dropped)
+    if (!worker->monitor)
+        return;
+    struct metrics *metrics = monitor_metrics(worker->monitor);
+    bool is_shown = metrics_on_lag(metrics, part, lag);
+    worker->lag = (struct progress_lag){metrics_own_lag(metrics), metrics->group_lag};
+    if (is_shown || worker->lag_dropped)
         return;
     worker->lag_dropped = true;
     log_event(LOG_WARN,
@@ -360,6 +365,10 @@ static int tell_end(const struct worker *worker)
                             : "drain_timeout passed: what was not finished will be delivered again",
                   LOG_INTEGER("unfinished", stats->inflight_texts));
         return COMMAND_DEADLINE;
+    case PIPELINE_UNFLUSHED:
+        log_event(LOG_WARN, "what was finished last will be delivered again",
+                  LOG_TEXT("why", pipeline_failure(worker->pipeline)));
+        return COMMAND_DEADLINE;
     case PIPELINE_DRAINED:
         break;
     }
@@ -386,6 +395,7 @@ static int open_progress(struct worker *worker)
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
         .input = &worker->input,
+        .lag = &worker->lag,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
@@ -396,7 +406,7 @@ static int open_progress(struct worker *worker)
 /* Everything between the log's opening and its closing. */
 static int run(const struct work *work, const struct settings *settings)
 {
-    struct worker worker = {.work = work, .settings = settings};
+    struct worker worker = {.work = work, .settings = settings, .lag = {-1, -1}};
     int code = open_model(&worker);
     if (code != COMMAND_OK)
         return code;
@@ -497,7 +507,8 @@ int command_work(const struct work *work, int argc, char **argv)
     if (work->is_filter)
         code = fix_filter(work, options);
     if (code == COMMAND_OK)
-        code = command_line_check(work->command, options, config_check);
+        code = command_line_check(work->command, options,
+                                  has_end(work) ? config_check : config_check_run);
     if (code == COMMAND_OK && flags.print_config)
         config_print_effective(options, work->wanted, stdout);
     else if (code == COMMAND_OK)

@@ -90,3 +90,30 @@ int config_check(const struct options *options, const char **at_fault, char *err
         rc = check_ends(options_settings(options), at_fault, why, sizeof why);
     return explain(options, rc, *at_fault, why, err, err_size);
 }
+
+/* Ends that are not of one kind know of no step that does both; Kafka and Redis tell the rest. */
+static int check_delivery(const struct settings *settings, const char **at_fault, char *why,
+                          size_t size)
+{
+    const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
+    if (strcmp(settings_text(settings, "delivery"), "exactly-once") != 0 ||
+        strcmp(source, sink) == 0)
+        return 0;
+    *at_fault = "delivery";
+    snprintf(why, size,
+             "exactly-once goes from Kafka to Kafka or from Redis to Redis, and this is from %.40s "
+             "to %.40s: take at-least-once",
+             source, sink);
+    return -EINVAL;
+}
+
+int config_check_run(const struct options *options, const char **at_fault, char *err,
+                     size_t err_size)
+{
+    char why[300] = "";
+    int rc = config_check(options, at_fault, err, err_size);
+    if (rc != 0)
+        return rc;
+    rc = check_delivery(options_settings(options), at_fault, why, sizeof why);
+    return explain(options, rc, *at_fault, why, err, err_size);
+}

@@ -18,6 +18,10 @@
  * what was expected; -ENOMEM.
  */
 int config_check(const struct options *options, const char **at_fault, char *err, size_t err_size);
+/* And what is promised between source and sink: for `run`, whose configuration other commands share
+ * that promise nothing of the kind. */
+int config_check_run(const struct options *options, const char **at_fault, char *err,
+                     size_t err_size);
 /* The same without source, sink and metrics, for commands that have none. */
 int config_check_names(const struct options *options, const char **at_fault, char *err,
                        size_t err_size);

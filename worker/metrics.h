@@ -59,6 +59,7 @@ struct metrics {
     struct series_table dead_letters; /* by code */
     struct series_table faults;       /* "input" and "output": times a link went away */
     struct series_table lag;          /* by part of the input */
+    int64_t group_lag;                /* of all workers together; -1: not known */
     struct series_table counts;       /* by what a source counts: "rebalances" and others */
     enum { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP } input, output;
     const struct model_info *model;
@@ -82,6 +83,8 @@ void metrics_on_published(struct metrics *metrics, const struct entry *entry);
 /* About once a second. */
 void metrics_tick(struct metrics *metrics);
 
+/* The sum of the lag of all parts of the input that are read here; -1: none is known. */
+int64_t metrics_own_lag(const struct metrics *metrics);
 /* NULL when the worker is ready: pipeline open, both sides joined, not draining; else why not. */
 const char *metrics_not_ready(const struct metrics *metrics);
 

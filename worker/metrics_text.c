@@ -169,6 +169,10 @@ static void print_links(const struct metrics *metrics, FILE *to)
     print_series(to, "embedmill_source_lag", "gauge",
                  "Messages of the input waiting to be given or acked, where the broker tells.",
                  "part", &metrics->lag);
+    if (metrics->group_lag >= 0)
+        print_gauge(to, "embedmill_group_lag",
+                    "Messages of all parts of the input that the group has not acked.",
+                    (double)metrics->group_lag);
     for (size_t i = 0; i < metrics->counts.n; i++) {
         char name[sizeof metrics->counts.rows[i].name + 32];
         snprintf(name, sizeof name, "embedmill_%s_total", metrics->counts.rows[i].name);

@@ -471,6 +471,10 @@ static void on_source_failed(void *ctx, int err, const char *why)
     struct pipeline *p = ctx;
     p->source_failed = true;
     (void)err;
+    if (p->phase == ENDING && p->how == PIPELINE_DRAINED) {
+        p->how = PIPELINE_UNFLUSHED;
+        snprintf(p->failure, sizeof p->failure, "%s", why);
+    }
     fail(p, "the input failed: %s", why);
 }
 

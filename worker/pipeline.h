@@ -104,11 +104,13 @@ struct pipeline;
 
 /* why the pipeline ended */
 enum pipeline_end {
-    PIPELINE_DRAINED,  /* asked to stop, or the source ended; everything taken was finished */
-    PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked. Slices that
-                          are being embedded are waited for, which can take seconds more, and the
-                          source has a moment to hand back what was not finished */
-    PIPELINE_FAILED,   /* a source or sink is gone for good, or memory; see pipeline_failure */
+    PIPELINE_DRAINED,   /* asked to stop, or the source ended; everything taken was finished */
+    PIPELINE_DEADLINE,  /* the drain deadline passed; unfinished messages stay unacked. Slices that
+                           are being embedded are waited for, which can take seconds more, and the
+                           source has a moment to hand back what was not finished */
+    PIPELINE_UNFLUSHED, /* drained, but the source could not flush its last acks: what they stand
+                           for is done and comes again; see pipeline_failure */
+    PIPELINE_FAILED,    /* a source or sink is gone for good, or memory; see pipeline_failure */
 };
 
 /*
