@@ -107,7 +107,7 @@ bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag)
 {
     if (!part) {
         metrics->group_lag = lag;
-        return;
+        return true;
     }
     if (lag < 0) {
         series_drop(&metrics->lag, part);
