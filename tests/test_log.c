@@ -103,7 +103,8 @@ static void repeats_are_counted(void **state)
     (void)state;
     log_open(LOG_INFO, LOG_LOGFMT, file);
     for (int i = 0; i < 1000; i++) {
-        log_event(LOG_WARN, "source waits", LOG_INTEGER("try", i));
+        log_event(LOG_WARN, "source waits", LOG_INTEGER("try", i),
+                  LOG_TEXT("why", i < 999 ? "topic" : "group"));
         log_event(LOG_WARN, "dead letter", LOG_TEXT("code", i % 2 ? "bad_json" : "no_text"));
     }
     log_event(LOG_INFO, "progress");
@@ -116,7 +117,7 @@ static void repeats_are_counted(void **state)
     assert_int_equal(count(logged(), "msg=progress"), 2);
     log_close();
     assert_int_equal(count(logged(), "\n"), 8);
-    assert_non_null(strstr(logged(), "msg=\"source waits\" repeated=999\n"));
+    assert_non_null(strstr(logged(), "msg=\"source waits\" why=group repeated=999\n"));
     assert_non_null(strstr(logged(), "msg=\"dead letter: bad_json\" repeated=499\n"));
     log_close();
     assert_int_equal(count(logged(), "\n"), 8);

@@ -128,7 +128,7 @@ static void test_acks_that_are_not_flushed(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_open(&rig, 20);
+    rig_open(&rig, 100);
     rig_number_texts(&rig);
     rig.fake.script.unflushed = true;
     rig_start(&rig);
