@@ -297,7 +297,7 @@ GUEST = ("-X", "security.protocol=SASL_PLAINTEXT", "-X", "sasl.mechanism=PLAIN",
 
 
 def case_rights(bench):
-    """Rights to the group and to the output are lost and given back: a worker of each mode says so,
+    """Rights to input, group and output are lost and given back: a worker of each mode says so,
     waits, and goes on without a restart. All by PLAIN, with the broker's own authorizer."""
     vectors = bench.reference()
     workers = {}
@@ -308,7 +308,7 @@ def case_rights(bench):
 
     def change(how, *kinds):
         things = {"group": lambda: [bench.group], "output": lambda: [bench.topic("out")],
-                  "rest": lambda: [bench.topic("in"), bench.topic("dlq")]}
+                  "input": lambda: [bench.topic("in")], "rest": lambda: [bench.topic("dlq")]}
         words = [f"--{'group' if kind == 'group' else 'topic'}={thing}"
                  for _ in each() for kind in kinds for thing in things[kind]()]
         bench.kafka(how, *words, *(["--transactional-id=*"] if "rest" in kinds else []))
@@ -324,24 +324,26 @@ def case_rights(bench):
 
     for _ in each():
         bench.make_topics(1)
-    change("allow", "group", "output", "rest")
+    change("allow", "input", "group", "output", "rest")
     for extra, _ in zip(MODES.values(), each()):
         start(*extra)
     send_each(0)
     for _ in each():
         bench.wait_lag_0()
-    for i, (kind, told) in enumerate((("group", "Group"), ("output", "Topic")), 1):
+    for i, (kind, told) in enumerate((("input", "allow this user to read"),
+                                      ("group", "Group authorization failed"),
+                                      ("output", "allow this user to write")), 1):
         change("forbid", kind)
         send_each(10 * i)
         for _ in each():
-            wait_for("it says so", lambda told=told: f"{told} authorization failed" in bench.log())
+            wait_for("it says so", lambda told=told: told in bench.log())
         change("allow", kind)
         for worker in each():
             bench.wait_lag_0()
             assert worker.poll() is None, bench.log()
     for worker in each():
         bench.stop(worker)
-        row = bench.tally(bench.read(), 30, vectors)
+        row = bench.tally(bench.read(), 40, vectors)
         assert not any(row[what] for what in ("lost", "strangers", "wrong")), row
         assert not row["doubled"] or "at-least" in bench.name, row
 
