@@ -73,7 +73,7 @@ struct kafka_source {
     uint64_t n_late_acks; /* not told of yet */
     char last_error[240]; /* what the library said of a broker */
     bool failed, closing, left, abandoned;
-    bool is_taken; /* by a sink that commits for us */
+    bool is_cooperative; /* the protocol of the assignments */
     uv_timer_t pump_timer, close_timer;
     size_t n_open; /* handles and clients still to be closed */
     void (*closed)(void *ctx);
