@@ -83,6 +83,16 @@ static enum step make_ready(struct kafka_publisher *publisher)
     return step;
 }
 
+/* A fatal error that came while records were handed over; other calls tell of theirs. */
+static enum step end_of_producer(struct kafka_publisher *publisher)
+{
+    struct kafka_burst *burst = &publisher->burst;
+    char text[200];
+    burst->err = rd_kafka_fatal_error(publisher->producer, text, sizeof text);
+    snprintf(burst->why, sizeof burst->why, "producing: %s", text);
+    return STEP_RENEW;
+}
+
 static enum step produce(struct kafka_publisher *publisher)
 {
     struct kafka_burst *burst = &publisher->burst;
@@ -95,8 +105,10 @@ static enum step produce(struct kafka_publisher *publisher)
                                              item->plain_time, item);
         } while (item->err == RD_KAFKA_RESP_ERR__QUEUE_FULL && !is_stopped(publisher) &&
                  rd_kafka_poll(publisher->producer, 10) >= 0);
-        if (item->err)
-            step = item->err == RD_KAFKA_RESP_ERR__FATAL ? STEP_RENEW : STEP_ABORT;
+        if (item->err == RD_KAFKA_RESP_ERR__FATAL)
+            step = end_of_producer(publisher);
+        else if (item->err)
+            step = STEP_ABORT;
     }
     atomic_store(&publisher->reading, false);
     return is_stopped(publisher) ? STEP_ABORT : step;
