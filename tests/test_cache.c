@@ -11,13 +11,14 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/cache_folder.h"
 #include "tests/pipeline_rig.h"
 #include "tests/tiny_model.h"
 #include "worker/cache.h"
 
 enum { N = 40, N_CTX = 64 };
 
-static char texts_of[2 * N][200], folder[64];
+static char texts_of[2 * N][200];
 static struct text texts[2 * N];
 
 /* What one call came to. */
@@ -32,7 +33,7 @@ static const struct cache_options in_memory = {.memory_bytes = 1 << 20};
 
 static struct cache_options on_disk(void)
 {
-    return (struct cache_options){.folder = folder, .disk_bytes = 64 << 20};
+    return (struct cache_options){.folder = cache_folder, .disk_bytes = 64 << 20};
 }
 
 /* Of all lengths, the longest beyond what the model takes; one empty, one not UTF-8. */
@@ -201,17 +202,15 @@ static void test_none(void **state)
     struct cache *cache = NULL;
     struct cache_options options = {.folder = ""};
     char err[300];
-    assert_int_equal(cache_open(&cache, &options, *state, &embedder_sessions, &plain, err,
-                                sizeof err),
-                     0);
+    assert_int_equal(
+        cache_open(&cache, &options, *state, &embedder_sessions, &plain, err, sizeof err), 0);
     assert_null(cache);
     cache_flush(NULL);
     assert_false(cache_complaint(NULL, err, sizeof err));
     cache_close(NULL);
     options.folder = "/dev/null/cache";
-    assert_int_equal(cache_open(&cache, &options, *state, &embedder_sessions, &plain, err,
-                                sizeof err),
-                     -EINVAL);
+    assert_int_equal(
+        cache_open(&cache, &options, *state, &embedder_sessions, &plain, err, sizeof err), -EINVAL);
     assert_null(cache);
     assert_non_null(strstr(err, "/dev/null/cache"));
 }
@@ -243,24 +242,6 @@ static void test_pipeline(void **state)
     }
 }
 
-static int folder_make(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/embedmill-cache-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int folder_remove(void **state)
-{
-    char path[80];
-    (void)state;
-    snprintf(path, sizeof path, "%s/data.mdb", folder);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/lock.mdb", folder);
-    unlink(path);
-    return rmdir(folder);
-}
-
 static int model_make(void **state)
 {
     struct tiny_model_options options = TINY_MODEL_DEFAULTS;
@@ -279,12 +260,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test_setup_teardown(test_disk, folder_make, folder_remove),
-        cmocka_unit_test_setup_teardown(test_what_decides_a_vector_is_in_its_key, folder_make,
-                                        folder_remove),
+        cmocka_unit_test_setup_teardown(test_disk, cache_folder_make, cache_folder_remove),
+        cmocka_unit_test_setup_teardown(test_what_decides_a_vector_is_in_its_key, cache_folder_make,
+                                        cache_folder_remove),
         cmocka_unit_test(test_failures_are_not_kept),
         cmocka_unit_test(test_none),
-        cmocka_unit_test_setup_teardown(test_pipeline, folder_make, folder_remove),
+        cmocka_unit_test_setup_teardown(test_pipeline, cache_folder_make, cache_folder_remove),
     };
     return cmocka_run_group_tests(tests, model_make, model_end);
 }

@@ -19,11 +19,10 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/cache_folder.h"
 #include "worker/cache_parts.h"
 
 enum { DIM = 768, ROOM = 64 << 20 };
-
-static char folder[64], file[80];
 
 static void row_of(unsigned n, float row[DIM])
 {
@@ -75,7 +74,7 @@ static struct cache_disk *disk_open(uint64_t room)
 {
     struct cache_disk *disk = NULL;
     char err[600] = "";
-    if (cache_disk_open(&disk, folder, room, DIM, err, sizeof err) != 0)
+    if (cache_disk_open(&disk, cache_folder, room, DIM, err, sizeof err) != 0)
         fail_msg("%s", err);
     return disk;
 }
@@ -99,25 +98,6 @@ static void disk_fill(unsigned n)
     cache_disk_close(disk);
 }
 
-static int folder_make(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/embedmill-cache-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    snprintf(file, sizeof file, "%s/data.mdb", folder);
-    return 0;
-}
-
-static int folder_remove(void **state)
-{
-    char lock[80];
-    (void)state;
-    snprintf(lock, sizeof lock, "%s/lock.mdb", folder);
-    unlink(file);
-    unlink(lock);
-    return rmdir(folder);
-}
-
 static void test_found_again(void **state)
 {
     (void)state;
@@ -130,11 +110,11 @@ static void test_found_again(void **state)
     assert_int_equal(get(disk, 1000), 0);
     assert_false(cache_disk_complaint(disk, said, sizeof said));
     cache_disk_close(disk);
-    assert_int_equal(cache_disk_look(folder, ROOM, said, sizeof said), 0);
+    assert_int_equal(cache_disk_look(cache_folder, ROOM, said, sizeof said), 0);
     assert_non_null(strstr(said, ": 1000 vectors, "));
 
     char err[600];
-    assert_int_equal(cache_disk_open(&disk, folder, ROOM, DIM / 2, err, sizeof err), 0);
+    assert_int_equal(cache_disk_open(&disk, cache_folder, ROOM, DIM / 2, err, sizeof err), 0);
     assert_int_equal(get(disk, 1), 0); /* of another size */
     cache_disk_close(disk);
 }
@@ -143,14 +123,14 @@ static void test_folder_is_made(void **state)
 {
     (void)state;
     char said[600], deep[100];
-    assert_int_equal(rmdir(folder), 0);
-    assert_int_equal(cache_disk_look(folder, ROOM, said, sizeof said), 0);
-    assert_int_not_equal(access(folder, F_OK), 0); /* a look makes nothing */
-    snprintf(deep, sizeof deep, "%s/a/b", folder);
+    assert_int_equal(rmdir(cache_folder), 0);
+    assert_int_equal(cache_disk_look(cache_folder, ROOM, said, sizeof said), 0);
+    assert_int_not_equal(access(cache_folder, F_OK), 0); /* a look makes nothing */
+    snprintf(deep, sizeof deep, "%s/a/b", cache_folder);
     assert_refused(deep, "expected a folder");
     disk_fill(1);
     struct stat about;
-    assert_int_equal(stat(folder, &about), 0);
+    assert_int_equal(stat(cache_folder, &about), 0);
     assert_int_equal(about.st_mode & 0777, 0700);
 }
 
@@ -160,7 +140,7 @@ static void test_damaged_rows_are_misses(void **state)
     (void)state;
     enum { N = 40 };
     disk_fill(N);
-    FILE *f = fopen(file, "r+b");
+    FILE *f = fopen(cache_file, "r+b");
     static char bytes[1 << 20];
     size_t len = fread(bytes, 1, sizeof bytes, f);
     assert_in_range(len, N * DIM * 4, sizeof bytes - 1);
@@ -188,9 +168,9 @@ static void test_damaged_rows_are_misses(void **state)
 
 static void file_write(const void *bytes, size_t len, long at)
 {
-    FILE *f = fopen(file, "r+b");
+    FILE *f = fopen(cache_file, "r+b");
     if (!f)
-        f = fopen(file, "wb");
+        f = fopen(cache_file, "wb");
     assert_non_null(f);
     fseek(f, at, SEEK_SET);
     assert_int_equal(fwrite(bytes, 1, len, f), len);
@@ -203,16 +183,16 @@ static void test_damaged_files_are_refused(void **state)
     static const char zeros[8192];
     disk_fill(300);
     struct stat about;
-    assert_int_equal(stat(file, &about), 0);
+    assert_int_equal(stat(cache_file, &about), 0);
     assert_true(about.st_size > 300 * 4096);
-    assert_int_equal(truncate(file, about.st_size / 2), 0);
-    assert_refused(folder, "is damaged: remove it");
-    assert_int_equal(truncate(file, 5000), 0);
-    assert_refused(folder, "is damaged: remove it");
+    assert_int_equal(truncate(cache_file, about.st_size / 2), 0);
+    assert_refused(cache_folder, "is damaged: remove it");
+    assert_int_equal(truncate(cache_file, 5000), 0);
+    assert_refused(cache_folder, "is damaged: remove it");
     file_write(zeros, sizeof zeros, 0); /* the pages that say where all else is */
-    assert_refused(folder, "is damaged: remove it");
+    assert_refused(cache_folder, "is damaged: remove it");
     file_write("text of somebody", 16, 0);
-    assert_refused(folder, "is damaged: remove it");
+    assert_refused(cache_folder, "is damaged: remove it");
 }
 
 /* A database with one entry. */
@@ -223,7 +203,7 @@ static void database_write(const char *name, const char *text)
     MDB_dbi dbi;
     MDB_val key = {strlen(name), (void *)name}, value = {strlen(text), (void *)text};
     assert_int_equal(mdb_env_create(&env), 0);
-    assert_int_equal(mdb_env_open(env, folder, 0, 0600), 0);
+    assert_int_equal(mdb_env_open(env, cache_folder, 0, 0600), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, NULL, 0, &dbi), 0);
     assert_int_equal(mdb_put(txn, dbi, &key, &value, 0), 0);
@@ -236,9 +216,9 @@ static void test_foreign_folders_are_refused(void **state)
     (void)state;
     assert_refused("/dev/null", "expected a folder");
     database_write("phone", "book");
-    assert_refused(folder, "not one of embedmill");
+    assert_refused(cache_folder, "not one of embedmill");
     database_write("embedmill cache", "0");
-    assert_refused(folder, "another version of embedmill");
+    assert_refused(cache_folder, "another version of embedmill");
 }
 
 /* fork, so that it may lose rights, lower limits and die. The child's answer, or -1 when killed. */
@@ -258,8 +238,8 @@ static int open_as_nobody(void)
     char err[600] = "", said[600] = "";
     if (getuid() == 0 && setuid(65534) != 0)
         return 2;
-    if (cache_disk_open(&disk, folder, ROOM, DIM, err, sizeof err) != -EINVAL ||
-        cache_disk_look(folder, ROOM, said, sizeof said) != -EINVAL)
+    if (cache_disk_open(&disk, cache_folder, ROOM, DIM, err, sizeof err) != -EINVAL ||
+        cache_disk_look(cache_folder, ROOM, said, sizeof said) != -EINVAL)
         return 3;
     return strstr(err, "may not write") && strstr(said, "may not write") ? 0 : 4;
 }
@@ -268,11 +248,11 @@ static void test_no_permission(void **state)
 {
     (void)state;
     disk_fill(1);
-    assert_int_equal(chmod(folder, 0500), 0);
-    assert_int_equal(chmod(file, 0400), 0);
+    assert_int_equal(chmod(cache_folder, 0500), 0);
+    assert_int_equal(chmod(cache_file, 0400), 0);
     assert_int_equal(in_child(open_as_nobody), 0);
-    assert_int_equal(chmod(folder, 0700), 0);
-    assert_int_equal(chmod(file, 0600), 0);
+    assert_int_equal(chmod(cache_folder, 0700), 0);
+    assert_int_equal(chmod(cache_file, 0600), 0);
 }
 
 static void assert_complains_once(struct cache_disk *disk, const char *of)
@@ -433,7 +413,8 @@ static void test_killed(void **state)
     }
 }
 
-#define IN_A_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
+#define IN_A_FOLDER(test)                                                                          \
+    cmocka_unit_test_setup_teardown(test, cache_folder_make, cache_folder_remove)
 
 int main(void)
 {

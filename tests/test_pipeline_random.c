@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/cache_folder.h"
 #include "tests/pipeline_rig.h"
 #include "worker/cache.h"
 
@@ -33,7 +34,6 @@ struct expected {
 };
 
 static struct expected expected[MAX_MESSAGES];
-static char folder[] = "/tmp/embedmill-random-XXXXXX"; /* a cache, for all rounds */
 static uint64_t n_hits;
 static uint64_t seed;
 
@@ -117,7 +117,7 @@ static void rig_random(struct rig *rig)
 static struct cache *cache_random(struct rig *rig)
 {
     struct cache_options options = {.memory_bytes = fake_random(&rig->fake, 3) * 3000,
-                                    .folder = fake_random(&rig->fake, 2) ? folder : "",
+                                    .folder = fake_random(&rig->fake, 2) ? cache_folder : "",
                                     .disk_bytes = 16 << 20};
     struct cache *cache;
     char err[300] = "";
@@ -222,27 +222,10 @@ static void test_nothing_is_lost_and_nothing_is_doubled(void **state)
     assert_true(n_hits > 0);
 }
 
-static int folder_make(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int folder_remove(void **state)
-{
-    char path[80];
-    (void)state;
-    snprintf(path, sizeof path, "%s/data.mdb", folder);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/lock.mdb", folder);
-    unlink(path);
-    return rmdir(folder);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_is_lost_and_nothing_is_doubled),
     };
-    return cmocka_run_group_tests(tests, folder_make, folder_remove);
+    return cmocka_run_group_tests(tests, cache_folder_make, cache_folder_remove);
 }
