@@ -229,7 +229,8 @@ static void take_time(struct visit *visit, const redisReply *reply)
 /* Output streams, of the first so many input streams: all may have the same. */
 static size_t n_outputs(const struct redis_config *config)
 {
-    return config->output == REDIS_OUTPUT_STREAM ? redis_streams_targets(&config->streams, true) : 0;
+    return config->output == REDIS_OUTPUT_STREAM ? redis_streams_targets(&config->streams, true)
+                                                 : 0;
 }
 
 static long long field_number(const redisReply *group, const char *name)

@@ -47,8 +47,8 @@ static bool fields_measure(const redisReply *fields, size_t *bytes)
 }
 
 struct redis_entry *redis_entry_open(struct source *source, const struct redis_stream *stream,
-                                     const char *body, struct redis_id id,
-                                     const redisReply *fields, uint32_t deliveries)
+                                     const char *body, struct redis_id id, const redisReply *fields,
+                                     uint32_t deliveries)
 {
     char id_text[REDIS_ID_SIZE];
     size_t id_len = redis_id_print(id, id_text), stream_len = strlen(stream->name), size;

@@ -29,8 +29,8 @@ struct redis_entry {
  * payload, NULL for `body`, else `text`. NULL: no memory or not of that shape.
  */
 struct redis_entry *redis_entry_open(struct source *source, const struct redis_stream *stream,
-                                     const char *body, struct redis_id id,
-                                     const redisReply *fields, uint32_t deliveries);
+                                     const char *body, struct redis_id id, const redisReply *fields,
+                                     uint32_t deliveries);
 void redis_entry_close(struct redis_entry *entry); /* accepts NULL */
 
 /* First in, first out, by entry->next. Zero-initialise to open. */

@@ -53,7 +53,8 @@ struct redis_letters {
     struct redis_call *call;
     struct pile *piles; /* [n_piles], one after the other */
     size_t n_piles, pile;
-    const char *to, *home; /* named by the user, or NULL; the stream the letter came from, or NULL */
+    const char *to,
+        *home; /* named by the user, or NULL; the stream the letter came from, or NULL */
     redisReply *page;
     size_t at; /* of the entry given last is at - 1 */
     char id[REDIS_ID_SIZE], position[400], origin[400];
@@ -242,8 +243,7 @@ static int pile_next(struct redis_letters *letters, struct pile *pile, struct le
         return 0;
     if (!redis_reply_is_text(name) || !redis_id_parse(&id, name->str, name->len) ||
         !redis_reply_is_array(fields)) {
-        snprintf(err, err_size, "%s: the server did not answer XRANGE as Redis does",
-                 pile->name);
+        snprintf(err, err_size, "%s: the server did not answer XRANGE as Redis does", pile->name);
         return -EPROTO;
     }
     redis_id_print(id, letters->id);

@@ -95,7 +95,8 @@ static int read_streams(struct redis_config *config, const struct settings *sett
         if (!to[i] || !strchr(to[i], ','))
             continue;
         *at_fault = names[i];
-        snprintf(err, err_size, "expected one name without a comma; leave it out, and each input "
+        snprintf(err, err_size,
+                 "expected one name without a comma; leave it out, and each input "
                  "stream has one of its own");
         return -EINVAL;
     }

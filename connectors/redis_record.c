@@ -137,7 +137,8 @@ static void build_entry(const struct redis_record_form *form, const struct recor
 {
     struct redis_args *list = &scratch->command;
     const struct part *part = &record->parts[0];
-    size_t at = command_begin(list, "XADD", bytes_of(redis_record_stream(form->config, record)->output));
+    size_t at =
+        command_begin(list, "XADD", bytes_of(redis_record_stream(form->config, record)->output));
 
     if (form->config->maxlen) {
         redis_args_text(list, "MAXLEN");

@@ -77,8 +77,8 @@ struct redis_source {
     struct redis_turns turns;
     bool reading, unblocking;
     bool paused, failed, closing;
-    bool returned;    /* what was unfinished at close has been sent back */
-    size_t n_returns; /* answers to that still out */
+    bool returned;       /* what was unfinished at close has been sent back */
+    size_t n_returns;    /* answers to that still out */
     size_t n_lags_asked; /* answers still out */
     bool lag_denied;
     uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer, lag_timer;

@@ -4,8 +4,8 @@
  * Owns:    what redis.stream means: "a,b,c".
  * Refuses: lists that cannot be meant: an empty name, the same name twice.
  * Threads: no state.
- * Why:     an entry knows its stream by address, and with it everything that depends on it: where it
- *          is acked, where its output and its dead letter go.
+ * Why:     an entry knows its stream by address, and with it everything that depends on it: where
+ * it is acked, where its output and its dead letter go.
  */
 #ifndef REDIS_STREAMS_H
 #define REDIS_STREAMS_H
@@ -35,7 +35,8 @@ int redis_streams_read(struct redis_streams *out, const char *list, const char *
                        const char *dead_letters, char *err, size_t err_size);
 void redis_streams_clear(struct redis_streams *streams);
 
-/* How many different outputs, or dead_letters, they have: the first so many streams have them all. */
+/* How many different outputs, or dead_letters, they have: the first so many streams have them all.
+ */
 size_t redis_streams_targets(const struct redis_streams *streams, bool outputs);
 
 /* The one of that name, NULL when there is none. */
