@@ -113,7 +113,7 @@ class Dlq(unittest.TestCase):
         self.assertEqual(left, [f"text {i}" for i in range(40) if i % 2 or i >= 30])
 
     def test_several_streams(self):
-        """Each letter goes back where it came from, from a stream of its own or from one for all."""
+        """Each letter goes back where it came from, from a stream of its own or one for all."""
         several = ("--redis-stream", "a,b")
         for i in range(3):
             self.client.xadd("a:dlq", letter("bad_json", i) | {"_stream": "a"}, id=f"{i + 1}-0")
