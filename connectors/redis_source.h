@@ -77,6 +77,7 @@ struct redis_source {
     struct redis_turns turns;
     bool reading, unblocking;
     bool paused, failed, closing;
+    bool quiet;          /* failed before it was closed: all is said */
     bool returned;       /* what was unfinished at close has been sent back */
     size_t n_returns;    /* answers to that still out */
     size_t n_lags_asked; /* answers still out */
@@ -125,6 +126,8 @@ void redis_read_wake(struct redis_source *source);
 
 /* Send what waits to be acked in one of the streams; no other XACK may be under way. */
 void redis_ack_send(struct redis_source *source);
+/* At the end: tell on_failed of acks that are not confirmed, if there are any. */
+void redis_ack_tell_rest(struct redis_source *source);
 
 /* ---- redis_return.c */
 
