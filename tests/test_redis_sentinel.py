@@ -73,7 +73,7 @@ class SentinelBench(Bench):
                     f"sentinel monitor {MASTER} 127.0.0.1 {self.master_port} "
                     f"{self.n_sentinels // 2 + 1}\n"
                     f'sentinel auth-pass {MASTER} "{PASSWORD}"\n'
-                    f"sentinel down-after-milliseconds {MASTER} 1000\n"
+                    f"sentinel down-after-milliseconds {MASTER} 3000\n"
                     f"sentinel failover-timeout {MASTER} 5000\n")
         self.spawn("redis-server", path, "--sentinel")
         self.sentinel_ports.append(port)
@@ -101,7 +101,7 @@ class SentinelBench(Bench):
 
 
 class TlsSentinelBench(SentinelBench):
-    """Workers, sentinels and replication speak TLS only; the test itself comes by the plain ports."""
+    """Workers, sentinels, replication speak TLS only; the test itself comes by the plain ports."""
     scheme, n_sentinels = "rediss+sentinel", 1
 
     def __init__(self, binary):
