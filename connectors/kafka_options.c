@@ -378,14 +378,14 @@ static const char *instance_id(const struct settings *settings)
 int kafka_transactional_id(const struct kafka_config *config, const struct settings *settings,
                            char **out, int *lock)
 {
-    const char *const purpose[] = {config->group, config->topics->elems[0].topic};
+    const char *const group = config->group;
     const char *instance = instance_id(settings);
     char *name = NULL;
     *lock = -1;
     if (instance)
         name = strdup(instance);
     else
-        worker_name_hold("kafka", purpose, &name, lock);
+        worker_name_hold("kafka", &group, 1, config->topics->elems[0].topic, &name, lock);
     size_t size = name ? strlen(config->group) + strlen(name) + 2 : 0;
     char *id = name ? malloc(size) : NULL;
     if (id)

@@ -52,7 +52,8 @@ def case_check(bench):
     for flags, what, wanted in ((("--prompt", "qery"), "prompt", 64),
                                 (("--metrics-listen", "9464"), "metrics.listen", 64),
                                 (("--redis-output-url", "http://x"), "redis.output_url", 64),
-                                (("--redis-stream", ""), "redis.stream", 64)):
+                                (("--redis-stream", ""), "redis.stream", 64),
+                                (("--redis-stream", "a,b,a"), "redis.stream", 64)):
         code, rows = run(bench, "check", *flags)
         assert code == wanted and rows["config", what][0] == "bad", (flags, rows)
     for source, sink in (("kafka", "redis"), ("redis", "kafka"), ("kafka", "stdout"),
@@ -125,6 +126,25 @@ def case_rights(bench):
     assert bad == {"may ack", "may bury", "may write"}, rows
     assert rows["redis", "server"][0] == "warn"
     assert bench.client.keys() == []
+
+
+def case_streams(bench):
+    """Each of several streams is looked at, and told by its name."""
+    bench.start_server()
+    bench.client.xgroup_create("a", "embedmill", "0", mkstream=True)
+    streams = ("--redis-stream", "a,b")
+    code, rows = run(bench, "doctor", *streams)
+    assert code == 0 and rows["redis", "permissions"][0] == "ok", rows
+    assert rows["redis", "group"][1].startswith("embedmill of a: "), rows
+    assert rows["redis", "stream"][1].startswith("b is not there yet"), rows
+    assert bench.client.keys() == [b"a"]
+    bench.client.execute_command("ACL", "SETUSER", "bob", "on", ">hunter2", "~a*", "+@all")
+    code, rows = run(bench, "doctor", *streams, user="bob:hunter2@")
+    assert code == 69 and rows["redis", "may read"][1].startswith("b: NOPERM"), rows
+    assert rows["redis", "may bury"][1].startswith("b:dlq: NOPERM"), rows
+    bench.client.set("b", "not a stream")
+    code, rows = run(bench, "doctor", *streams)
+    assert code == 69 and "b is a string" in rows["redis", "stream"][1], rows
 
 
 def case_unfit(bench):
