@@ -40,8 +40,11 @@ static struct kafka_part *part_open(struct kafka_source *source, const char *top
         free(part);
         return NULL;
     }
-    *part = (struct kafka_part){
-        .topic = copy, .partition = partition, .stored = -1, .next = source->parts};
+    *part = (struct kafka_part){.topic = copy,
+                                .partition = partition,
+                                .stored = -1,
+                                .committed = -1,
+                                .next = source->parts};
     source->parts = part;
     return part;
 }

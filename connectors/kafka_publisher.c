@@ -140,7 +140,14 @@ static enum step undo(struct kafka_publisher *publisher)
     return step;
 }
 
-/* Was the commit made that failed? Nothing is pending any more, since the producer is a new one. */
+/*
+ * Was the commit made that failed? Nothing is pending any more, since the producer is a new one.
+ * Committed as far as ours or further: either it was, or another member has done the same inputs
+ * meanwhile. Less: it was not. No loss of input moves a committed offset: not retention, not
+ * the deletion of records, not a new leader that is behind the old one. Only with the topic itself
+ * are they deleted; when one of that name is made again under a running worker, what was in doubt
+ * may come out twice, of a topic that is no more (docs/reliability.md says so).
+ */
 static enum step look_up(struct kafka_publisher *publisher)
 {
     struct kafka_burst *burst = &publisher->burst;

@@ -8,6 +8,9 @@
  * Why:     an entry stays in the table until then, so that a reconnect in between does not offer it
  *          to the pipeline a second time.
  */
+#include <errno.h>
+#include <stdio.h>
+
 #include "connectors/redis_source.h"
 
 #define ACK_MAX 512 /* ids in one XACK */
@@ -57,4 +60,17 @@ void redis_ack_send(struct redis_source *source)
     }
     if (!redis_source_send(source, source->admin, 0, on_acked, NULL))
         acks_again(source);
+}
+
+void redis_ack_tell_rest(struct redis_source *source)
+{
+    size_t n = source->ack_wait.n + source->ack_sent.n;
+    char why[300];
+
+    if (!source->closing || source->quiet || !n)
+        return;
+    snprintf(why, sizeof(why),
+             "stream %.100s: the server has not confirmed the ack of %zu messages to group %.60s",
+             source->config.stream, n, source->config.group);
+    source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
 }

@@ -30,6 +30,7 @@ struct visit {
     enum { CALLING, READY, GONE } state;
     bool told;               /* that it is gone */
     char why[400];           /* it is gone */
+    const char *option;      /* that names this server */
     bool is_source, is_sink; /* what is asked of this server */
     finding_cb report;
     void *ctx;
@@ -39,16 +40,7 @@ struct visit {
     char type[40];         /* of the last key asked about */
 };
 
-__attribute__((format(printf, 4, 5))) static void say(const struct visit *visit, enum finding how,
-                                                      const char *what, const char *format, ...)
-{
-    char said[600];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(said, sizeof said, format, args);
-    va_end(args);
-    visit->report(visit->ctx, how, what, said);
-}
+#define say(visit, ...) check_say((visit)->report, (visit)->ctx, __VA_ARGS__)
 
 /* ---- one command at a time */
 
@@ -119,8 +111,10 @@ static void on_ready(void *ctx)
 static void on_lost(void *ctx, const char *why)
 {
     struct visit *visit = ctx;
+    const char *retries = strstr(why, REDIS_LINK_RETRIES); /* which we do not */
+    int len = (int)(retries ? (size_t)(retries - why) : strlen(why));
     if (visit->state != GONE)
-        snprintf(visit->why, sizeof visit->why, "%s", why);
+        snprintf(visit->why, sizeof visit->why, "%.*s; see %s", len, why, visit->option);
     visit->state = GONE;
 }
 
@@ -131,8 +125,11 @@ static void on_good(void *ctx)
 
 static void on_failed(void *ctx, int err, const char *why)
 {
+    struct visit *visit = ctx;
     (void)err;
-    on_lost(ctx, why);
+    if (visit->state != GONE)
+        snprintf(visit->why, sizeof visit->why, "%s", why);
+    visit->state = GONE;
 }
 
 /* Connects, logs in, selects the database: all that a link does by itself. */
@@ -145,17 +142,17 @@ static bool enter(struct visit *visit, const struct redis_url *url)
     redis_url_print(url, where, sizeof where);
     visit->state = CALLING;
     visit->told = false;
-    if (redis_link_open(&visit->link, &visit->loop, &options, &events, visit) != 0)
+    visit->option = url == &visit->config.url ? "redis.url" : "redis.output_url";
+    if (redis_link_open(&visit->link, &visit->loop, &options, &events, visit) != 0) {
+        say(visit, FINDING_BAD, "connection", "out of memory");
         return false;
+    }
     while (visit->state == CALLING)
         uv_run(&visit->loop, UV_RUN_ONCE);
     if (visit->state == READY)
         say(visit, FINDING_OK, "connection", "%s answers%s", where, url->tls ? " over TLS" : "");
     else
-        say(visit, FINDING_BAD, "connection",
-            "%s: %s; is the server running, and is redis.url "
-            "right for this machine?",
-            where, visit->why);
+        say(visit, FINDING_BAD, "connection", "%s", visit->why);
     return visit->state == READY;
 }
 

@@ -552,6 +552,7 @@ static void source_finish(struct redis_source *source)
 
     if (!source->reader)
         return;
+    redis_ack_tell_rest(source);
     source->n_open += 2;
     redis_link_close(source->reader, on_link_closed, source);
     redis_link_close(source->admin, on_link_closed, source);
@@ -573,6 +574,7 @@ static void redis_source_close(struct source *base, uint64_t deadline_ms, void (
     if (!source)
         return;
     source->closing = true;
+    source->quiet = source->failed;
     source->closed = closed;
     source->closed_ctx = ctx;
     uv_timer_start(&source->close_timer, on_close_deadline, deadline_ms, 0);

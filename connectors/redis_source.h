@@ -68,6 +68,7 @@ struct redis_source {
     bool group_ok, group_busy, group_denied;
     bool reading, unblocking;
     bool paused, failed, closing;
+    bool quiet;       /* failed before it was closed: all is said */
     bool returned;    /* what was unfinished at close has been sent back */
     size_t n_returns; /* answers to that still out */
     bool lag_busy, lag_denied;
@@ -102,6 +103,8 @@ void redis_source_forget(struct redis_source *source, struct redis_entry *entry)
 
 /* Send what waits to be acked; no other XACK may be under way. */
 void redis_ack_send(struct redis_source *source);
+/* At the end: tell on_failed of acks that are not confirmed, if there are any. */
+void redis_ack_tell_rest(struct redis_source *source);
 
 /* ---- redis_return.c */
 
