@@ -97,6 +97,16 @@ def case_decode(bench):
                 assert np.array_equal(unit > 0, exact > 0)
             elif format_ == "msgpack" and option == "f4":
                 assert np.array_equal(unit, exact)
+    long = "The last boat leaves at ten. " * 20
+    for format_ in ("msgpack", "json"):
+        cut = decode(embed_here(bench, {"texts": [TEXTS[1], long], "ids": ["x", 7]}, "--format",
+                                format_, "--too-long", "chunk", "--chunk-tokens", "64"))
+        assert cut.chunks[0] is None and not cut.extra and len(cut.chunks) == len(cut.ids) > 3
+        assert [chunk.number for chunk in cut.chunks[1:]] == list(range(len(cut.ids) - 1))
+        assert cut.ids[1:] == [f"{chunk.parent}#{chunk.number}" for chunk in cut.chunks[1:]]
+        assert {chunk.parent for chunk in cut.chunks[1:]} == {7}
+        assert all(long[chunk.start:chunk.end].startswith("The") for chunk in cut.chunks[1:])
+        assert cut.chunks[-1].end == len(long.rstrip())
     one = decode(embed_here(bench, {"text": TEXTS[1], "id": "x"}, "--format", "msgpack"))
     assert (one.id, one.ids, len(one.tokens)) == ("x", ["x"], 1)
     assert np.array_equal(one.unit()[0], exact[1])
@@ -107,8 +117,9 @@ def case_strangers(bench):
     from embedmill_client import WireError, decode
     payload = embed_here(bench, {"id": 7, "texts": TEXTS[:2]}, "--format", "msgpack")
     output = msgpack.unpackb(payload)
-    more = {"parent": "7", "chunk": [0, 1]}
+    more = {"language": "en", "marks": [0, 1]}
     assert decode(msgpack.packb({**output, **more})).extra == more
+    raises(WireError, lambda: decode(msgpack.packb({**output, "parent": "7", "chunk": [0, 1]})))
     raises(WireError, lambda: decode(msgpack.packb({**output, "v": 2})), "not 2")
     raises(WireError, lambda: decode(msgpack.packb({**output, "dim": 7})))
     raises(WireError, lambda: decode(msgpack.packb({**output, "dtype": "<f8"})))

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE /* memmem */
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 
 #include "tests/pipeline_rig.h"
 #include "tests/tiny_model.h"
+#include "worker/cache.h"
 #include "worker/prompt.h"
 #include "worker/utf8.h"
 
@@ -275,6 +277,83 @@ static void test_many_batches(void **state)
     rig_close(&rig);
 }
 
+static const char bad_piece[] = "\xe2\x98\x83 It is"; /* in some of long_text and no other */
+
+static void embed_badly(struct session *session, const struct text *texts, size_t n, float *out,
+                        struct embed_result *results)
+{
+    session_embed(session, texts, n, out, results);
+    for (size_t i = 0; i < n; i++)
+        if (memmem(texts[i].ptr, texts[i].len, bad_piece, sizeof bad_piece - 1))
+            out[i * TINY_MODEL_DIM] = NAN;
+}
+
+/* A message is a dead letter as a whole: nobody gets some of its pieces. */
+static void test_one_piece_fails(void **state)
+{
+    struct embedder bad = embedder_sessions;
+    bad.embed = embed_badly;
+    assert_non_null(strstr(long_text, bad_piece));
+    for (size_t i = 0; i < 2; i++) {
+        struct rig rig;
+        open_rig(&rig, *state, 3);
+        write_messages(&rig);
+        rig.fake.messages[1].value = "{\"id\":\"m\",\"text\":\"It is short.\"}";
+        rig.fake.script.layout = i ? SINK_PER_TEXT : SINK_PER_MESSAGE;
+        rig.options.embedder = &bad;
+        rig_start(&rig);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        assert_string_equal(rig.fake.messages[0].dead_code, "bad_embedding");
+        assert_int_equal(rig.fake.messages[0].n_dead, 1);
+        assert_int_equal(rig.fake.messages[0].n_outputs, 0);
+        assert_int_equal(rig.fake.messages[1].n_outputs, 1);
+        assert_int_equal(rig.fake.n_acked, 3);
+        assert_int_equal(rig.stats.messages, 2);
+        assert_int_equal(rig.stats.dead_letters, 1);
+        assert_int_equal(rig.stats.chunks, 0);
+        assert_int_equal(rig.stats.inflight_texts, 0);
+        rig_close(&rig);
+    }
+}
+
+/*
+ * A piece is known to the cache by its own characters, and the text it is of is not. Runs: nothing
+ * is known; everything is; longer pieces are other texts.
+ */
+static void test_cached(void **state)
+{
+    const struct cache_options options = {.memory_bytes = 4 << 20};
+    const struct session_options strict = {.too_long = TOO_LONG_ERROR};
+    struct cache *cache = NULL;
+    struct session *session = NULL;
+    char err[300];
+    uint64_t known = 0;
+    assert_int_equal(
+        cache_open(&cache, &options, *state, &embedder_sessions, &strict, err, sizeof err), 0);
+    assert_int_equal(session_open(&session, *state, &strict), 0);
+    for (size_t run = 0; run < 3; run++) {
+        struct rig rig;
+        open_rig(&rig, *state, 3);
+        write_messages(&rig);
+        rig.options.cache = cache;
+        rig.options.chunk.max_tokens -= run == 2 ? MAX_TOKENS / 2 : 0;
+        rig_start(&rig);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        size_t n = check_payload(session, whole_output(&rig, 0), "7", NULL, 0, true);
+        n += check_payload(session, whole_output(&rig, 1), "b", "T", 0, true);
+        assert_int_equal(rig.stats.chunks, n);
+        assert_int_equal(check_payload(session, whole_output(&rig, 2), "", NULL, 0, false), 0);
+        assert_int_equal(
+            rig.stats.memory_hits + rig.stats.cache_misses + rig.stats.duplicates, n + 2);
+        if (run == 0)
+            known = rig.stats.cache_misses;
+        assert_int_equal(rig.stats.memory_hits, run == 0 ? 0 : run == 1 ? known : 2);
+        rig_close(&rig);
+    }
+    session_close(session);
+    cache_close(cache);
+}
+
 static void never_ends(void *ctx, enum pipeline_end how)
 {
     (void)ctx;
@@ -323,6 +402,8 @@ int main(void)
         cmocka_unit_test(test_json_says_the_same),
         cmocka_unit_test(test_a_payload_for_each_piece),
         cmocka_unit_test(test_dead_letters),
+        cmocka_unit_test(test_one_piece_fails),
+        cmocka_unit_test(test_cached),
         cmocka_unit_test(test_many_batches),
         cmocka_unit_test(test_options),
     };

@@ -12,7 +12,8 @@
  *
  * and at the end pipeline_drain, end and the closing of everything in turn.
  *
- * Everything runs on the loop thread but embed_slice, which touches its slice and its lane only.
+ * Everything runs on the loop thread but split_texts, which has its batch for itself meanwhile, and
+ * embed_slice, which touches its slice and its lane only.
  * Nothing here waits: each event does what is possible now (advance) and returns.
  *
  * Batches are published in the order they were dispatched and records in the order their messages

@@ -29,7 +29,8 @@ void splitter_open(struct splitter *splitter, const struct embedder *embedder,
 {
     *splitter = (struct splitter){.embedder = embedder,
                                   .session = session,
-                                  .max_texts = max_texts,
+                                  .max_texts =
+                                      max_texts < CODEC_TEXTS_MAX ? max_texts : CODEC_TEXTS_MAX,
                                   .chunker = {.max_tokens = options->max_tokens,
                                               .overlap = options->overlap,
                                               .count = count_tokens,

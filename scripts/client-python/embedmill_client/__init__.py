@@ -2,6 +2,6 @@
 
 encode and decode need no broker; embedmill_client.redis and embedmill_client.kafka bring one.
 """
-from .wire import DeadLetter, Delivery, Output, WireError, decode, encode
+from .wire import Chunk, DeadLetter, Delivery, Output, WireError, decode, encode
 
-__all__ = ["DeadLetter", "Delivery", "Output", "WireError", "decode", "encode"]
+__all__ = ["Chunk", "DeadLetter", "Delivery", "Output", "WireError", "decode", "encode"]

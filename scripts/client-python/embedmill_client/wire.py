@@ -33,6 +33,16 @@ class DeadLetter(Exception):
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Which piece of a long text an embedding is of: `text[start:end]` of the text `parent`."""
+
+    parent: Id
+    number: int  # from 0
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Output:
     """What came out for one message; `vectors` has a row for each of `ids`, read-only."""
 
@@ -41,6 +51,7 @@ class Output:
     vectors: np.ndarray
     tokens: list[int]
     truncated: list[bool]
+    chunks: list[Optional[Chunk]]  # None: of a whole text
     model: str
     model_fingerprint: str
     prompt: str
@@ -121,12 +132,23 @@ def decode(payload: bytes) -> Output:
                                                      "source")}
         return Output(id=output.pop("id") if many else ids[0], ids=ids, tokens=tokens,
                       vectors=rows(output.pop("embedding"), dtype, dim, len(ids)),
-                      truncated=truncated, dim=dim, dtype=dtype,
+                      truncated=truncated, chunks=chunks(output, many, len(ids)), dim=dim,
+                      dtype=dtype,
                       timestamp_ms=output.pop("timestamp_ms", None),
                       fields=output.pop("fields", {}),
                       extra={k: v for k, v in output.items() if k != "v"}, **known)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WireError(f"no output of a worker: {error!r}") from error
+
+
+def chunks(output: dict[str, Any], many: bool, n: int) -> list[Optional[Chunk]]:
+    found = [output.pop(name, None) for name in ("parent", "chunk", "start", "end")]
+    if found[0] is None:
+        return [None] * n
+    columns = found if many else [[value] for value in found]
+    if any(len(column) != n for column in columns):
+        raise ValueError(f"{n} vectors, and chunks of other numbers")
+    return [None if row[0] is None else Chunk(*row) for row in zip(*columns)]
 
 
 def rows(embedding: Any, dtype: str, dim: int, n: int) -> np.ndarray:
