@@ -124,9 +124,9 @@ struct chunk {
  * one by one (SINK_PER_TEXT), else one part for all of them. All bytes live until on_published.
  */
 struct part {
-    struct bytes id;     /* of the text (or of the message, when one part holds all) */
-    struct bytes value;  /* encoded output; absent: tombstone */
-    struct bytes vector; /* SINK_PER_TEXT only: the raw vector alone, in its dtype ... */
+    struct bytes id;           /* of the text (or of the message, when one part holds all) */
+    struct bytes value;        /* encoded output; absent: tombstone */
+    struct bytes vector;       /* SINK_PER_TEXT only: the raw vector alone, in its dtype ... */
     const struct chunk *chunk; /* ... and of a piece, what of; NULL: a whole text */
 };
 

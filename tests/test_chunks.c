@@ -25,8 +25,7 @@ static int count_by_session(void *ctx, struct bytes text, size_t *n_tokens)
 {
     struct embed_result result;
     size_t n_ids;
-    int err =
-        session_tokenize(ctx, (struct text){text.ptr, text.len}, NULL, 0, &n_ids, &result);
+    int err = session_tokenize(ctx, (struct text){text.ptr, text.len}, NULL, 0, &n_ids, &result);
     *n_tokens = result.n_tokens;
     return err;
 }
@@ -58,8 +57,7 @@ static char *find_borders(struct bytes text)
     char *is_border = calloc(1, text.len + 1);
     assert_non_null(is_border);
     is_border[text.len] = 1;
-    for (size_t at = 0; at < text.len;
-         at += (size_t)abs(utf8_next(text.ptr + at, text.len - at)))
+    for (size_t at = 0; at < text.len; at += (size_t)abs(utf8_next(text.ptr + at, text.len - at)))
         is_border[at] = 1;
     return is_border;
 }
@@ -118,13 +116,33 @@ static size_t check(struct chunker *chunker, struct bytes lead, struct bytes tex
 }
 
 static const char *const pieces[] = {
-    "the",          " weather",     " in June",   ". It ",         "!\n",
-    "\n\n",         " ",            "      ",     "\r\n\r\n\t",    "caf\xc3\xa9",
-    "internationalization",         "1234567890", "e.g. ",         "aaaaaaaaaaaaaaaaaaaaaaaaa",
-    "\xe4\xbb\x8a\xe5\xa4\xa9",     "\xe3\x80\x82",                "\xe2\x80\x9cQuoted.\xe2\x80\x9d ",
-    "\xf0\x9f\x98\x80",             "\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb",
-    "\xff",         "\xe2\x96",     "\xe2\x96\x81", "<table>",     "{\"key\": [1, 2]}",
-    "\xd8\xa7\xd9\x84\xd8\xb3\xd9\x84\xd8\xa7\xd9\x85 ",           "-----", "\x00z",
+    "the",
+    " weather",
+    " in June",
+    ". It ",
+    "!\n",
+    "\n\n",
+    " ",
+    "      ",
+    "\r\n\r\n\t",
+    "caf\xc3\xa9",
+    "internationalization",
+    "1234567890",
+    "e.g. ",
+    "aaaaaaaaaaaaaaaaaaaaaaaaa",
+    "\xe4\xbb\x8a\xe5\xa4\xa9",
+    "\xe3\x80\x82",
+    "\xe2\x80\x9cQuoted.\xe2\x80\x9d ",
+    "\xf0\x9f\x98\x80",
+    "\xf0\x9f\x91\xa9\xe2\x80\x8d\xf0\x9f\x92\xbb",
+    "\xff",
+    "\xe2\x96",
+    "\xe2\x96\x81",
+    "<table>",
+    "{\"key\": [1, 2]}",
+    "\xd8\xa7\xd9\x84\xd8\xb3\xd9\x84\xd8\xa7\xd9\x85 ",
+    "-----",
+    "\x00z",
 };
 enum { N_PIECES = sizeof pieces / sizeof pieces[0] };
 
@@ -149,8 +167,7 @@ static void check_random(const struct model *model, size_t max_tokens, size_t n_
     static const char *const leads[] = {"", "title: none | text: ", "title: The tower | text: "};
     struct session *session = NULL;
     assert_int_equal(session_open(&session, model, &(struct session_options){0}), 0);
-    struct chunker chunker = {
-        .max_spans = 100000, .count = count_by_session, .ctx = session};
+    struct chunker chunker = {.max_spans = 100000, .count = count_by_session, .ctx = session};
     size_t n_cut = 0, n_whole = 0;
     for (uint32_t i = 0; i < n_texts; i++) {
         uint32_t random = SEED + i;
@@ -265,8 +282,11 @@ static void test_limits(void **state)
 {
     struct session *session = NULL;
     assert_int_equal(session_open(&session, *state, &(struct session_options){0}), 0);
-    struct chunker chunker = {.max_tokens = 128, .overlap = 16, .max_spans = 1 << 20,
-                              .count = count_by_session, .ctx = session};
+    struct chunker chunker = {.max_tokens = 128,
+                              .overlap = 16,
+                              .max_spans = 1 << 20,
+                              .count = count_by_session,
+                              .ctx = session};
     static char large[1 << 20];
     static const char bytes[] = {'a', ' ', '\xff', '\n', '\x80', 'x'};
     for (size_t i = 0; i < sizeof bytes; i++) {

@@ -339,7 +339,8 @@ static void killed_with_chunks(void **state)
     assert_true(count_lines("chunks.npy.ids.jsonl") > 294 + 54 * 5);
     char *ids = read_file("chunks.npy.ids.jsonl", NULL);
     assert_memory_equal(ids, "\"1\"\n\"2\"\n", 8);
-    assert_non_null(strstr(ids, "{\"id\":\"5#0\",\"parent\":\"5\",\"chunk\":0,\"start\":0,\"end\":"));
+    assert_non_null(
+        strstr(ids, "{\"id\":\"5#0\",\"parent\":\"5\",\"chunk\":0,\"start\":0,\"end\":"));
     free(ids);
     snprintf(line, sizeof line, "%s0 -o @chunks.npy", options); /* an overlap of 40 */
     expect_run(line, 78);
@@ -488,10 +489,14 @@ static void hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forms),          cmocka_unit_test(plain_lines_and_folders),
-        cmocka_unit_test(shards),         cmocka_unit_test(refusals),
-        cmocka_unit_test(changed_corpus), cmocka_unit_test(hostile),
-        cmocka_unit_test(stopped),        cmocka_unit_test(killed_at_any_time),
+        cmocka_unit_test(forms),
+        cmocka_unit_test(plain_lines_and_folders),
+        cmocka_unit_test(shards),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(changed_corpus),
+        cmocka_unit_test(hostile),
+        cmocka_unit_test(stopped),
+        cmocka_unit_test(killed_at_any_time),
         cmocka_unit_test(killed_with_chunks),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);

@@ -27,9 +27,16 @@ static const char short_text[] = "the weather in June";
 
 static void make_long_text(void)
 {
-    static const char *const words[] = {"the",           "weather", "in", "June.",
-                                        "caf\xc3\xa9",   "It",      "is", "\xe2\x98\x83\xe2\x98\x83",
-                                        "\xf0\x9f\x98\x80!", "and"};
+    static const char *const words[] = {"the",
+                                        "weather",
+                                        "in",
+                                        "June.",
+                                        "caf\xc3\xa9",
+                                        "It",
+                                        "is",
+                                        "\xe2\x98\x83\xe2\x98\x83",
+                                        "\xf0\x9f\x98\x80!",
+                                        "and"};
     unsigned random = 7;
     size_t len = 0;
     while (len < sizeof long_text - 40) {
@@ -73,8 +80,8 @@ static void expect_vector(struct session *session, const char *title, const char
 }
 
 /*
- * The vectors of one payload: pieces `from` and so on of long_text, whose id is parent, or short_text
- * with the id "a". Returns how many pieces there were.
+ * The vectors of one payload: pieces `from` and so on of long_text, whose id is parent, or
+ * short_text with the id "a". Returns how many pieces there were.
  */
 static size_t check_payload(struct session *session, struct bytes payload, const char *parent,
                             const char *title, size_t from, bool many)
@@ -212,12 +219,11 @@ static void test_a_payload_for_each_piece(void **state)
     rig_finish(&rig, PIPELINE_DRAINED);
     const struct fake_message *message = &rig.fake.messages[0];
     assert_true(message->n_parts > 50);
-    assert_int_equal(message->vector_out_len,
-                     message->n_parts * TINY_MODEL_DIM * sizeof(float));
+    assert_int_equal(message->vector_out_len, message->n_parts * TINY_MODEL_DIM * sizeof(float));
     /* All maps are of nearly one length, so the next one is found by its beginning. */
     const char *at = message->value_out, *end = at + message->value_out_len, *id = message->id_out;
     for (size_t i = 0; i < message->n_parts; i++) {
-        char wanted[20];
+        char wanted[40];
         snprintf(wanted, sizeof wanted, "7#%zu", i);
         assert_string_equal(id, wanted);
         id += strlen(id) + 1;
@@ -343,8 +349,8 @@ static void test_cached(void **state)
         n += check_payload(session, whole_output(&rig, 1), "b", "T", 0, true);
         assert_int_equal(rig.stats.chunks, n);
         assert_int_equal(check_payload(session, whole_output(&rig, 2), "", NULL, 0, false), 0);
-        assert_int_equal(
-            rig.stats.memory_hits + rig.stats.cache_misses + rig.stats.duplicates, n + 2);
+        assert_int_equal(rig.stats.memory_hits + rig.stats.cache_misses + rig.stats.duplicates,
+                         n + 2);
         if (run == 0)
             known = rig.stats.cache_misses;
         assert_int_equal(rig.stats.memory_hits, run == 0 ? 0 : run == 1 ? known : 2);
@@ -362,8 +368,7 @@ static void never_ends(void *ctx, enum pipeline_end how)
 
 static void test_options(void **state)
 {
-    static const struct chunk_options wrong[] = {
-        {true, CHUNK_TOKENS_MIN - 1, 0}, {true, 257, 0}};
+    static const struct chunk_options wrong[] = {{true, CHUNK_TOKENS_MIN - 1, 0}, {true, 257, 0}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct rig rig;
         char err[300] = "";
@@ -371,8 +376,7 @@ static void test_options(void **state)
         rig.options.chunk = wrong[i];
         fake_use(&rig.fake);
         assert_int_equal(pipeline_open(&rig.pipeline, &rig.loop, *state, &fake_source_ops,
-                                       &fake_sink_ops, NULL, &rig.options,
-                                       never_ends, &rig, err,
+                                       &fake_sink_ops, NULL, &rig.options, never_ends, &rig, err,
                                        sizeof err),
                          -EINVAL);
         assert_non_null(strstr(err, "expected 32 to 256"));

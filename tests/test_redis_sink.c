@@ -64,7 +64,7 @@ static void test_stream_output(void **state)
     redis_server_do(&server, "XADD texts * main x");
     assert_true(station_has(&one, 1, 3000));
     station_publish_parts(&one, station_take(&one),
-                          (struct part[]){{{"i", 1}, {value, sizeof(value)}, {NULL, 0}}}, 1);
+                          (struct part[]){{.id = {"i", 1}, .value = {value, sizeof(value)}}}, 1);
     assert_true(station_quiet(&one, 3000));
     reply = redis_server_ask(&server, "XREVRANGE texts:embeddings + - COUNT 1");
     const redisReply *body = reply->element[0]->element[1]->element[1];
@@ -93,6 +93,7 @@ static void test_stream_is_trimmed(void **state)
 static void publish_parts(const char *output, const char *expire)
 {
     static const char v1[] = "\0\1\2\r\n", v2[] = "second";
+    static const struct chunk chunk = {{"b", 1}, false, 3, 70, 4000000000};
     const char *set[] = {"redis.url",
                          server.url,
                          "redis.output",
@@ -104,13 +105,13 @@ static void publish_parts(const char *output, const char *expire)
                          NULL};
     station_open(&one, &rig, true, set);
     assert_int_equal(one.sink->layout, SINK_PER_TEXT);
-    redis_server_do(&server, "XADD texts * body a lang de embedding mine");
+    redis_server_do(&server, "XADD texts * body a lang de embedding mine start x");
     request(&one, 2);
     assert_true(station_has(&one, 1, 3000));
     station_publish_parts(&one, station_take(&one),
-                          (struct part[]){{{"a", 1}, {v1, 5}, {v1, 5}},
-                                          {{"b\0c", 3}, {v2, 6}, {v2, 6}},
-                                          {{"gone", 4}, {NULL, 0}, {NULL, 0}}},
+                          (struct part[]){{{"a", 1}, {v1, 5}, {v1, 5}, NULL},
+                                          {{"b\0c", 3}, {v2, 6}, {v2, 6}, &chunk},
+                                          {.id = {"gone", 4}}},
                           3);
     assert_true(station_quiet(&one, 3000));
     assert_int_equal(one.n_acked_too, 1);
@@ -138,12 +139,14 @@ static void test_key_output(void **state)
 
 static void test_hash_output(void **state)
 {
-    static const char *const b[] = {"embedding", "second", "lang", "de", "_embedding", "mine"};
+    static const char *const b[] = {"embedding", "second", "lang", "de",        "_embedding",
+                                    "mine",      "start",  "70",   "parent",    "b",
+                                    "chunk",     "3",      "end",  "4000000000"};
     (void)state;
 
     publish_parts("hash", "1h");
     redisReply *reply = redis_server_ask(&server, "HGETALL %b", "e:b\0c", (size_t)5);
-    assert_fields(reply, b, 6);
+    assert_fields(reply, b, 14);
     freeReplyObject(reply);
     reply = redis_server_ask(&server, "HGET e:a embedding");
     assert_int_equal(reply->len, 5);
@@ -323,7 +326,7 @@ static void test_too_large(void **state)
     request(&one, 2);
     assert_true(station_has(&one, 2, 3000));
     station_publish_parts(&one, station_take(&one),
-                          (struct part[]){{{"a", 1}, {big, 2 << 20}, {0}}}, 1);
+                          (struct part[]){{.id = {"a", 1}, .value = {big, 2 << 20}}}, 1);
     station_publish(&one, station_take(&one), "id", "small", NULL);
     assert_true(station_quiet(&one, 3000));
     assert_int_equal(one.n_too_large, 1);

@@ -142,12 +142,20 @@ static size_t mark_before(struct bytes text, size_t at, const char *const *marks
     return 0;
 }
 
-static const char *const closing[] = {"\"", "'", ")", "]", "\xe2\x80\x9d", "\xe2\x80\x99",
-                                      "\xc2\xbb", "\xe3\x80\x8d", "\xe3\x80\x8f", "\xef\xbc\x89",
+static const char *const closing[] = {"\"",
+                                      "'",
+                                      ")",
+                                      "]",
+                                      "\xe2\x80\x9d",
+                                      "\xe2\x80\x99",
+                                      "\xc2\xbb",
+                                      "\xe3\x80\x8d",
+                                      "\xe3\x80\x8f",
+                                      "\xef\xbc\x89",
                                       NULL};
 /* . ! ? ellipsis, Arabic and Urdu, dandas; and those of scripts without spaces. */
-static const char *const ending[] = {".", "!", "?", "\xe2\x80\xa6", "\xd8\x9f", "\xdb\x94",
-                                     "\xe0\xa5\xa4", "\xe0\xa5\xa5", NULL};
+static const char *const ending[] = {
+    ".", "!", "?", "\xe2\x80\xa6", "\xd8\x9f", "\xdb\x94", "\xe0\xa5\xa4", "\xe0\xa5\xa5", NULL};
 static const char *const ending_alone[] = {"\xe3\x80\x82", "\xef\xbc\x81", "\xef\xbc\x9f",
                                            "\xef\xbd\xa1", NULL};
 
@@ -246,7 +254,8 @@ static int piece_find(struct cut *cut, struct span *out, size_t *next)
     return err;
 }
 
-/* The first sentence's beginning in the first half of [from, to), or the first word's; else from. */
+/* The first sentence's beginning in the first half of [from, to), or the first word's; else from.
+ */
 static size_t border_behind(struct bytes text, size_t from, size_t to)
 {
     size_t word = to, half = from + (to - from) / 2;
@@ -321,8 +330,8 @@ static int window_open(struct cut *cut, struct bytes lead)
     if (lead.len > 0)
         memcpy(chunker->window, lead.ptr, lead.len);
     cut->n_lead = lead.len;
-    int err = chunker->count(chunker->ctx, (struct bytes){chunker->window, lead.len},
-                             &cut->lead_tokens);
+    int err =
+        chunker->count(chunker->ctx, (struct bytes){chunker->window, lead.len}, &cut->lead_tokens);
     if (!err)
         err = chunker->count(chunker->ctx, (struct bytes){chunker->window, 0}, &cut->end_tokens);
     return err;

@@ -46,7 +46,7 @@ struct item {
     struct bytes id; /* never absent; numbers are kept as their decimal text, see id_is_number */
     struct bytes title;
     struct bytes text;
-    bool id_is_number; /* the output writes the id as an integer again */
+    bool id_is_number;         /* the output writes the id as an integer again */
     const struct chunk *chunk; /* the text is a piece of a longer one; NULL: it is whole */
 };
 

@@ -212,8 +212,7 @@ static void msgpack_write(const struct output *output, struct writer *writer)
     bool dated = output->message->timestamp_ms >= 0, is_cut = codec_is_cut(output);
     msgpack_packer packer;
     msgpack_packer_init(&packer, writer, packer_write);
-    msgpack_pack_map(&packer,
-                     11u + output->many + 4 * is_cut + dated + (request->n_fields > 0));
+    msgpack_pack_map(&packer, 11u + output->many + 4 * is_cut + dated + (request->n_fields > 0));
     word_pack(&packer, "v");
     msgpack_pack_int(&packer, CODEC_FORMAT_VERSION);
     ids_pack(&packer, output);

@@ -104,7 +104,8 @@ static int shape_rows(const struct codec_output *output, struct record *record, 
 {
     size_t row = codec_dtype_bytes(output->dtype, output->dim);
     struct part *parts = arena_alloc(arena, output->n * sizeof *parts);
-    struct chunk *chunks = output->has_chunks ? arena_alloc(arena, output->n * sizeof *chunks) : NULL;
+    struct chunk *chunks =
+        output->has_chunks ? arena_alloc(arena, output->n * sizeof *chunks) : NULL;
     const char *at = output->ids, *at_chunk[4];
     memcpy(at_chunk, output->chunked, sizeof at_chunk);
     if (!parts || (output->has_chunks && !chunks))

@@ -147,8 +147,8 @@ static int print_json(const struct command *command, const char *query, size_t l
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct bytes id = vectors_id(command->vectors, hits[i].row);
         bool is_piece = id.len > 1 && id.ptr[0] == '{'; /* then it says what of, too */
-        printf("%s%s%.*s,\"score\":%.6f}", i ? "," : "", is_piece ? "" : "{\"id\":",
-               (int)id.len - is_piece, id.ptr, (double)hits[i].score);
+        printf("%s%s%.*s,\"score\":%.6f}", i ? "," : "",
+               is_piece ? "" : "{\"id\":", (int)id.len - is_piece, id.ptr, (double)hits[i].score);
     }
     puts("]}");
     return rc;

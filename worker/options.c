@@ -38,7 +38,8 @@ static const struct option core_table[] = {
      "With too_long=chunk: longer texts are cut into pieces of at most so many tokens, prompt and "
      "title included; 0: as many as the model takes."},
     {"chunk_overlap", OPTION_COUNT, "32", NULL, 0, 1000000, "N",
-     "With too_long=chunk: most tokens of a piece that the next one repeats; never more than half."},
+     "With too_long=chunk: most tokens of a piece that the next one repeats; never more than "
+     "half."},
     {"bad_utf8", OPTION_CHOICE, "replace", "replace|error", 0, 0, "WHAT",
      "Bytes that are not UTF-8: read as U+FFFD, or dead-letter the message."},
     {"input_format", OPTION_CHOICE, "auto", "auto|raw|json|msgpack", 0, 0, "FORMAT",

@@ -58,7 +58,8 @@ static int prepare_chunks(struct pipeline *p, char *err, size_t err_size)
     chunk->max_tokens = chunk->max_tokens ? chunk->max_tokens : max;
     if (chunk->max_tokens >= CHUNK_TOKENS_MIN && chunk->max_tokens <= max)
         return 0;
-    snprintf(err, err_size, "chunk_tokens is %zu: expected %d to %zu, which is what the model takes",
+    snprintf(err, err_size,
+             "chunk_tokens is %zu: expected %d to %zu, which is what the model takes",
              chunk->max_tokens, CHUNK_TOKENS_MIN, max);
     return -EINVAL;
 }
@@ -104,8 +105,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
         }
         splitter_open(&p->lanes[i].splitter, p->embedder, p->lanes[i].session, &o->chunk,
                       o->decode.max_texts);
-        if (o->cache && cache_lane_open(&p->lanes[i].cache, o->cache, p->embedder,
-                                        p->lanes[i].session)) {
+        if (o->cache &&
+            cache_lane_open(&p->lanes[i].cache, o->cache, p->embedder, p->lanes[i].session)) {
             snprintf(err, err_size, "out of memory");
             return -ENOMEM;
         }

@@ -27,14 +27,14 @@ static int count_tokens(void *ctx, struct bytes text, size_t *n_tokens)
 void splitter_open(struct splitter *splitter, const struct embedder *embedder,
                    struct session *session, const struct chunk_options *options, size_t max_texts)
 {
-    *splitter = (struct splitter){.embedder = embedder,
-                                  .session = session,
-                                  .max_texts =
-                                      max_texts < CODEC_TEXTS_MAX ? max_texts : CODEC_TEXTS_MAX,
-                                  .chunker = {.max_tokens = options->max_tokens,
-                                              .overlap = options->overlap,
-                                              .count = count_tokens,
-                                              .ctx = splitter}};
+    *splitter =
+        (struct splitter){.embedder = embedder,
+                          .session = session,
+                          .max_texts = max_texts < CODEC_TEXTS_MAX ? max_texts : CODEC_TEXTS_MAX,
+                          .chunker = {.max_tokens = options->max_tokens,
+                                      .overlap = options->overlap,
+                                      .count = count_tokens,
+                                      .ctx = splitter}};
 }
 
 void splitter_close(struct splitter *splitter)
