@@ -241,9 +241,10 @@ static void test_dead_letters(void **state)
     struct rig rig;
     static char title[sizeof long_text + 600], raw[sizeof long_text];
     open_rig(&rig, *state, 4);
-    snprintf(title, sizeof title, "{\"title\":\"%.300s\",\"text\":\"%s\"}", long_text, long_text);
+    snprintf(title, sizeof title, "{\"title\":\"%.*s\",\"text\":\"%s\"}",
+             (int)(skip_chars(long_text, 200) - long_text), long_text, long_text);
     memcpy(raw, long_text, sizeof raw);
-    raw[2000] = '\xff';
+    raw[100] = '\xff';
     rig.fake.messages[0].value = title;
     rig.fake.messages[1].value = raw;
     rig.fake.messages[2].value = long_text; /* more than 20 pieces */
@@ -283,7 +284,7 @@ static void test_many_batches(void **state)
     rig_close(&rig);
 }
 
-static const char bad_piece[] = "\xe2\x98\x83 It is"; /* in some of long_text and no other */
+static const char bad_piece[] = "\xe2\x98\x83 in"; /* in some of long_text and no other */
 
 static void embed_badly(struct session *session, const struct text *texts, size_t n, float *out,
                         struct embed_result *results)
@@ -324,7 +325,7 @@ static void test_one_piece_fails(void **state)
 
 /*
  * A piece is known to the cache by its own characters, and the text it is of is not. Runs: nothing
- * is known; everything is; longer pieces are other texts.
+ * is known; everything is; shorter pieces are other texts.
  */
 static void test_cached(void **state)
 {
@@ -342,7 +343,7 @@ static void test_cached(void **state)
         open_rig(&rig, *state, 3);
         write_messages(&rig);
         rig.options.cache = cache;
-        rig.options.chunk.max_tokens -= run == 2 ? MAX_TOKENS / 2 : 0;
+        rig.options.chunk.max_tokens -= run == 2 ? 8 : 0;
         rig_start(&rig);
         rig_finish(&rig, PIPELINE_DRAINED);
         size_t n = check_payload(session, whole_output(&rig, 0), "7", NULL, 0, true);
@@ -353,7 +354,10 @@ static void test_cached(void **state)
                          n + 2);
         if (run == 0)
             known = rig.stats.cache_misses;
-        assert_int_equal(rig.stats.memory_hits, run == 0 ? 0 : run == 1 ? known : 2);
+        if (run < 2)
+            assert_int_equal(rig.stats.memory_hits, run ? known : 0);
+        else /* the short text twice; a few pieces happen to be the same */
+            assert_true(rig.stats.memory_hits >= 2 && rig.stats.cache_misses > known * 3 / 4);
         rig_close(&rig);
     }
     session_close(session);

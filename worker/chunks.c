@@ -294,7 +294,7 @@ static int overlap_find(const struct cut *cut, struct span span, size_t next, si
             *start = at;
             break;
         }
-        len = piece.len * 3 / 4;
+        len = least(piece.len * 3 / 4, len - 1); /* char_start may have made the piece longer */
     }
     return 0;
 }
