@@ -342,7 +342,7 @@ static void killed_with_chunks(void **state)
     assert_non_null(
         strstr(ids, "{\"id\":\"5#0\",\"parent\":\"5\",\"chunk\":0,\"start\":0,\"end\":"));
     free(ids);
-    snprintf(line, sizeof line, "%s0 -o @chunks.npy", options); /* an overlap of 40 */
+    snprintf(line, sizeof line, "%s0 -o @chunks.npy --dtype f2", options); /* 40 of overlap */
     expect_run(line, 78);
     assert_non_null(strstr(last_err, "chunk_tokens: 32, 4 repeated"));
 }
