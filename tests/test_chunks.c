@@ -194,7 +194,7 @@ static void check_random(const struct model *model, size_t max_tokens, size_t n_
 static void test_any_text(void **state)
 {
     printf("seed %u\n", SEED);
-    check_random(*state, 64, 400);
+    check_random(*state, 64, 200);
 }
 
 static void test_any_text_by_the_real_tokenizer(void **state)
@@ -206,7 +206,7 @@ static void test_any_text_by_the_real_tokenizer(void **state)
         skip();
     if (model_open(&model, path, NULL, err, sizeof err) != 0)
         fail_msg("%s", err);
-    check_random(model, 32, 150);
+    check_random(model, 32, 100);
     model_close(model);
 }
 
@@ -287,7 +287,7 @@ static void test_limits(void **state)
                               .max_spans = 1 << 20,
                               .count = count_by_session,
                               .ctx = session};
-    static char large[1 << 20];
+    static char large[1 << 18];
     static const char bytes[] = {'a', ' ', '\xff', '\n', '\x80', 'x'};
     for (size_t i = 0; i < sizeof bytes; i++) {
         memset(large, bytes[i], sizeof large);
