@@ -298,18 +298,22 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
     }
 }
 
-void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens)
+struct slice_counts slice_count(const struct slice *slice, size_t max_tokens)
 {
     const struct batch *batch = slice->batch;
-    *n_texts = *n_tokens = 0;
+    struct slice_counts counts = {0};
     for (size_t i = 0; i < slice->n; i++) {
-        uint32_t at = batch->lots[slice->first + i].cell;
-        for (; at != NO_CELL; at = batch->cells[at].twin) {
+        uint32_t first = batch->lots[slice->first + i].cell;
+        for (uint32_t at = first; at != NO_CELL; at = batch->cells[at].twin) {
             const struct embed_result *result = &batch->results[at];
             if (result->status)
                 continue;
-            *n_texts += 1;
-            *n_tokens += result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
+            size_t n_tokens = result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
+            counts.n_texts++;
+            counts.n_tokens += n_tokens;
+            counts.computed_texts += at == first;
+            counts.computed_tokens += at == first ? n_tokens : 0;
         }
     }
+    return counts;
 }

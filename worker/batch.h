@@ -129,8 +129,11 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
-/* For the loop thread, once the slice is stored: what of it has a vector. Tokens are those after
- * the cut at max_tokens. */
-void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens);
+/* What of a slice has a vector, and what of that was computed: of equal texts the first. */
+struct slice_counts {
+    size_t n_texts, n_tokens, computed_texts, computed_tokens;
+};
+/* For the loop thread, once the slice is stored. Tokens are those after the cut at max_tokens. */
+struct slice_counts slice_count(const struct slice *slice, size_t max_tokens);
 
 #endif

@@ -49,6 +49,25 @@ static int check_names(const struct settings *settings, const char **at_fault, c
     return 0;
 }
 
+/* What a store cannot take is better known now than from its connector's log. */
+static int check_rows(const struct settings *settings, const char **at_fault, char *why,
+                      size_t size)
+{
+    if (strcmp(settings_text(settings, "output_format"), "qdrant") != 0)
+        return 0;
+    if (strcmp(settings_text(settings, "dtype"), "b1") == 0) {
+        *at_fault = "dtype";
+        snprintf(why, size, "Qdrant takes numbers and no bits; expected f4, f2 or i1");
+        return -EINVAL;
+    }
+    if (!settings_text(settings, "output_collection")[0]) {
+        *at_fault = "output_collection";
+        snprintf(why, size, "expected the name of a collection, which every row for Qdrant has");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int explain(const struct options *options, int rc, const char *at_fault, const char *why,
                    char *err, size_t err_size)
 {
@@ -73,6 +92,8 @@ int config_check(const struct options *options, const char **at_fault, char *err
     int rc = config_check_names(options, at_fault, err, err_size);
     if (rc != 0)
         return rc;
-    rc = check_ends(options_settings(options), at_fault, why, sizeof why);
+    rc = check_rows(options_settings(options), at_fault, why, sizeof why);
+    if (rc == 0)
+        rc = check_ends(options_settings(options), at_fault, why, sizeof why);
     return explain(options, rc, *at_fault, why, err, err_size);
 }

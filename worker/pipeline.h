@@ -51,6 +51,7 @@ struct pipeline_options {
     struct decode_options decode;
     enum output_format output_format;
     enum output_dtype dtype;
+    const char *collection; /* OUTPUT_QDRANT only */
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
@@ -77,6 +78,7 @@ struct pipeline_stats {
     uint64_t received;                           /* messages given by the source */
     uint64_t messages, texts, tokens, truncated; /* published; tokens after any cut */
     uint64_t embedded_texts, embedded_tokens;    /* have their vectors, published or not yet */
+    uint64_t computed_texts, computed_tokens;    /* of those, but of equal ones only the first */
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
     uint64_t redelivered;                        /* received, and not for the first time */
     uint64_t duplicates;                         /* texts whose twin in the batch was embedded */
