@@ -74,6 +74,7 @@ struct embed_result {
                           BAD_UTF8_ERROR; -ENOMEM */
     uint32_t n_tokens; /* the text had, bos and eos included, before any cut */
     bool truncated;    /* only the first max_tokens were embedded (eos kept) */
+    bool cached;       /* set by who had the vector already; never by a session */
 };
 
 /*

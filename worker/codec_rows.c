@@ -61,7 +61,7 @@ static void point_id_put(struct writer *writer, const struct item *item)
 
 /* One text of an output, whether it is to be encoded or was read again. */
 struct row {
-    const struct item *item; /* its id */
+    const struct item *item;       /* its id */
     const struct request *request; /* its fields */
     enum output_dtype dtype;
     size_t dim;

@@ -108,7 +108,7 @@ static int begin(const struct settings *settings, const struct model_info *model
     return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
 }
 
-/* Products of the model with what was embedded, each duplicate once; without attention. */
+/* Products of the model with what was computed; without attention. */
 static double gmac_per_second(const struct model_info *model, const struct pipeline_stats *stats,
                               double seconds)
 {
@@ -126,6 +126,7 @@ static int finish(const struct settings *settings, const struct model_info *mode
     log_event(LOG_INFO, "indexed", LOG_TEXT("output", output), LOG_INTEGER("texts", stats->texts),
               LOG_INTEGER("tokens", stats->tokens), LOG_INTEGER("truncated", stats->truncated),
               LOG_INTEGER("duplicates", stats->duplicates),
+              LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
               LOG_INTEGER("dead_letters", stats->dead_letters), LOG_REAL("seconds", seconds),
               LOG_REAL("gmac_per_second", gmac_per_second(model, stats, seconds)));
     if (!has_errors)
@@ -151,10 +152,8 @@ int command_index(int argc, char **argv, void (*leave)(int code))
     const char *format = output && name_ends_with(output, ".jsonl") ? "json"
                          : output && name_ends_with(output, ".csv") ? "pgvector"
                                                                     : "msgpack";
-    const struct preset presets[] = {{"source", "file"},
-                                     {"sink", "file"},
-                                     {"output_format", format},
-                                     {NULL, NULL}};
+    const struct preset presets[] = {
+        {"source", "file"}, {"sink", "file"}, {"output_format", format}, {NULL, NULL}};
     const struct work work = {.command = "index",
                               .usage = usage,
                               .presets = presets,

@@ -31,9 +31,9 @@ static void block_add(uint32_t sum[5], const unsigned char block[64])
     for (size_t i = 16; i < 80; i++)
         w[i] = rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     for (size_t i = 0; i < 80; i++) {
-        uint32_t mixed = i < 20               ? 0x5a827999 + ((b & c) | (~b & d))
+        uint32_t mixed = i < 20              ? 0x5a827999 + ((b & c) | (~b & d))
                          : i >= 40 && i < 60 ? 0x8f1bbcdc + ((b & c) | (b & d) | (c & d))
-                                              : (i < 40 ? 0x6ed9eba1 : 0xca62c1d6) + (b ^ c ^ d);
+                                             : (i < 40 ? 0x6ed9eba1 : 0xca62c1d6) + (b ^ c ^ d);
         uint32_t next = rotate(a, 5) + mixed + e + w[i];
         e = d;
         d = c;
