@@ -140,7 +140,8 @@ struct record {
     const char *dead_reason; /* ... and a sentence; parts[0].value is the original payload */
 };
 
-enum sink_layout { SINK_PER_MESSAGE, SINK_PER_TEXT };
+/* SINK_LINES: per message, and payloads of several lines are as good as several payloads. */
+enum sink_layout { SINK_PER_MESSAGE, SINK_LINES, SINK_PER_TEXT };
 
 /* How publishing one record ended. */
 enum published {
@@ -164,6 +165,7 @@ struct sink {
     const struct sink_events *events;
     void *ctx;
     enum sink_layout layout; /* set by open */
+    size_t vector_bytes;     /* of each vector, set by who has opened it; 0: not known */
 };
 
 struct sink_ops {

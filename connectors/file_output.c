@@ -208,6 +208,15 @@ int file_output_open(struct file_output **out, const char *path, const char *dty
     return 0;
 }
 
+/* The state does not count it in, so the first row that comes begins anew. */
+void file_output_close_empty(struct file_output *output, size_t row_bytes)
+{
+    if (!output->descr || output->rows > 0)
+        return;
+    output->row_bytes = row_bytes;
+    write_npy_header(output); /* failing it is as it was before: not an array */
+}
+
 void file_output_close(struct file_output *output)
 {
     if (!output)

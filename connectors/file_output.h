@@ -24,6 +24,8 @@ struct file_output;
 int file_output_open(struct file_output **out, const char *path, const char *dtype, char *err,
                      size_t err_size);
 void file_output_close(struct file_output *output); /* accepts NULL */
+/* Before that: an .npy that has got no row yet holds an array of none, row_bytes wide. */
+void file_output_close_empty(struct file_output *output, size_t row_bytes);
 
 /* Its records are .npy rows, not payloads. */
 bool file_output_is_npy(const struct file_output *output);

@@ -77,6 +77,8 @@ static void finish_close(uv_handle_t *handle)
     struct file_sink *file = handle->data;
     void (*closed)(void *ctx) = file->closed;
     void *ctx = file->closed_ctx;
+    if (!file->failed)
+        file_output_close_empty(file->output, file->sink.vector_bytes);
     file_output_close(file->output);
     free(file->waiting.records);
     free(file->writing.records);
@@ -130,8 +132,8 @@ static int sink_open(struct sink **out, uv_loop_t *loop, const struct settings *
         free(file);
         return rc;
     }
-    file->sink = (struct sink){&file_sink, events, ctx,
-                               file_output_is_npy(file->output) ? SINK_PER_TEXT : SINK_PER_MESSAGE};
+    file->sink = (struct sink){.ops = &file_sink, .events = events, .ctx = ctx};
+    file->sink.layout = file_output_is_npy(file->output) ? SINK_PER_TEXT : SINK_LINES;
     file->loop = loop;
     file->work.data = file;
     uv_timer_init(loop, &file->later);

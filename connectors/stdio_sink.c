@@ -265,7 +265,8 @@ static int stdout_open(struct sink **out, uv_loop_t *loop, const struct settings
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    writer->sink = (struct sink){&stdout_sink, events, ctx, SINK_PER_MESSAGE};
+    writer->sink =
+        (struct sink){.ops = &stdout_sink, .events = events, .ctx = ctx, .layout = SINK_LINES};
     writer->loop = loop;
     int rc = stdio_watch(loop, &writer->poll, STDOUT_FILENO, &writer->pollable);
     if (rc != 0) {

@@ -35,6 +35,8 @@ struct model_info {
     size_t dim;               /* values in a full embedding: 768 */
     size_t max_tokens;        /* longest text the model takes, bos and eos included: 2048 */
     size_t n_vocab;           /* 262144 */
+    uint64_t macs_per_token;  /* multiply-adds of all products, attention left out */
+    uint64_t macs_per_text;   /* ... and of those behind the pooling */
     bool has_dense;           /* false: an older file without the two dense layers */
 };
 
@@ -72,6 +74,7 @@ struct embed_result {
                           BAD_UTF8_ERROR; -ENOMEM */
     uint32_t n_tokens; /* the text had, bos and eos included, before any cut */
     bool truncated;    /* only the first max_tokens were embedded (eos kept) */
+    bool cached;       /* set by who had the vector already; never by a session */
 };
 
 /*

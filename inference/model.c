@@ -291,6 +291,22 @@ static void fingerprint(struct model *m)
              hash.low64);
 }
 
+static uint64_t macs_of(const struct q8_matrix *w)
+{
+    return (uint64_t)w->n_in * w->n_out;
+}
+
+static void count_macs(struct model *m)
+{
+    m->info.macs_per_text = m->info.has_dense ? macs_of(&m->dense_2) + macs_of(&m->dense_3) : 0;
+    for (size_t i = 0; i < m->n_layers; i++) {
+        const struct layer *l = &m->layers[i];
+        m->info.macs_per_token += macs_of(&l->q) + macs_of(&l->k) + macs_of(&l->v) +
+                                  macs_of(&l->o) + macs_of(&l->gate) + macs_of(&l->up) +
+                                  macs_of(&l->down);
+    }
+}
+
 static int bind_model(const struct binder *b, struct model *m)
 {
     size_t window;
@@ -349,6 +365,7 @@ int model_open(struct model **out, const char *path, const char *kernels, char *
     if (rc)
         goto fail;
     fingerprint(m);
+    count_macs(m);
     m->info.name = m->name;
     m->info.architecture = m->architecture;
     m->info.fingerprint = m->fingerprint;

@@ -489,7 +489,8 @@ static int sink_open(struct sink **out, uv_loop_t *loop, const struct settings *
     }
     struct fake_sink *sink = calloc(1, sizeof *sink);
     assert_non_null(sink);
-    sink->base = (struct sink){&fake_sink_ops, events, ctx, fake->script.layout};
+    sink->base = (struct sink){
+        .ops = &fake_sink_ops, .events = events, .ctx = ctx, .layout = fake->script.layout};
     sink->fake = fake;
     uv_timer_init(loop, &sink->timer);
     sink->timer.data = sink;

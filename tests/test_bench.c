@@ -77,6 +77,8 @@ static void profile_counts_exactly(void **state)
     assert_int_equal(stage(&p, "pooling, dense")->macs, 3 * 2 * D * TINY_MODEL_DENSE);
     assert_int_equal(p.product_macs,
                      n * LAYERS * D * (2 * Q + 2 * KV + 3 * FFN) + 3 * 2 * D * TINY_MODEL_DENSE);
+    const struct model_info *info = model_info(model);
+    assert_int_equal(p.product_macs, n * info->macs_per_token + 3 * info->macs_per_text);
     assert_int_equal(stage(&p, "tokenise")->calls, 3);
     assert_int_equal(stage(&p, "token rows")->calls, n);
     model_close(model);

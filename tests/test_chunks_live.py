@@ -7,6 +7,7 @@ Everywhere a chunk must be the characters it says it is: its vector is, bit for 
 
 Usage: test_chunks_live.py EMBEDMILL
 """
+import csv
 import json
 import subprocess
 import sys
@@ -89,6 +90,14 @@ def rows_of_npy(path):
         yield (*(row.get(key) for key in ("id", "parent", "chunk", "start", "end")), vector)
 
 
+def rows_of_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        for name, vector, fields in csv.reader(file):
+            row = json.loads(fields or "{}")
+            yield (name, *(row.get(key) for key in ("parent", "chunk", "start", "end")),
+                   np.array(json.loads(vector), "<f4"))
+
+
 def case_redis(bench, known):
     bench.start_server()
     for name, text in TEXTS.items():
@@ -124,11 +133,13 @@ def case_redis(bench, known):
 
 def case_pull(bench, known):
     url = f"redis://127.0.0.1:{bench.port}/0"
-    for name in ("pulled.npy", "pulled.jsonl", "pulled.msgpack"):
+    for name in ("pulled.npy", "pulled.jsonl", "pulled.csv", "pulled.msgpack"):
         path = f"{bench.folder}/{name}"
         run(bench.binary, "pull", "--from", url, "-o", path, "--redis-group", name, "--total", "2")
         if name.endswith(".npy"):
             known.check(rows_of_npy(path))
+        elif name.endswith(".csv"):
+            known.check(rows_of_csv(path))
         elif name.endswith(".jsonl"):
             known.check(rows_of(map(json.loads, Path(path).read_text("utf-8").splitlines())))
         else:
@@ -140,9 +151,10 @@ def case_files(bench, known):
     Path(corpus).write_text("".join(json.dumps({"id": name, "text": text}) + "\n"
                                     for name, text in TEXTS.items()), encoding="utf-8")
     index = (bench.binary, "index", corpus, "--model", bench.model, "--prompt", "none", *OPTIONS)
-    for name in ("out.npy", "out.jsonl"):
+    for name in ("out.npy", "out.jsonl", "out.csv"):
         run(*index, "-o", f"{bench.folder}/{name}")
     known.check(rows_of_npy(f"{bench.folder}/out.npy"))
+    known.check(rows_of_csv(f"{bench.folder}/out.csv"))
     known.check(rows_of(map(json.loads,
                             Path(f"{bench.folder}/out.jsonl").read_text("utf-8").splitlines())))
     search = (bench.binary, "search", "--model", bench.model, "--prompt", "none", "--top", "1")

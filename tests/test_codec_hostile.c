@@ -65,7 +65,8 @@ static void encoded_check(const struct request *request, const struct message *m
 {
     static float vectors[100 * DIM];
     static struct embed_result results[100];
-    struct encode_options options = {OUTPUT_MSGPACK, "m", "f", DIM, DTYPE_F4, false};
+    struct encode_options options = {
+        .format = OUTPUT_MSGPACK, .model = "m", .fingerprint = "f", .dim = DIM};
     assert_true(request->n_items <= 100);
     buffer.len = 0;
     assert_int_equal(codec_encode(&options, request, message, 0, request->n_items, "none", vectors,

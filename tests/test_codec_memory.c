@@ -86,9 +86,10 @@ enum { DIM = 768, N_TEXTS = 64 };
 
 static float vectors[N_TEXTS * DIM];
 static struct embed_result results[N_TEXTS];
-static const struct encode_options to_msgpack = {OUTPUT_MSGPACK, "model", "f", DIM,
-                                                 DTYPE_F4,       false};
-static const struct encode_options to_json = {OUTPUT_JSON, "model", "f", DIM, DTYPE_F4, false};
+static const struct encode_options to_msgpack = {
+    .format = OUTPUT_MSGPACK, .model = "model", .fingerprint = "f", .dim = DIM};
+static const struct encode_options to_json = {
+    .format = OUTPUT_JSON, .model = "model", .fingerprint = "f", .dim = DIM};
 
 /* A batch as the pipeline does it: many messages into one arena and one buffer. */
 static void batch_run(const struct message *messages, size_t n, const struct encode_options *encode,

@@ -17,7 +17,8 @@ static const struct embed_result results[3] = {{.n_tokens = 3}, {.n_tokens = 4},
 
 static void append(struct buffer *out, const struct message *message)
 {
-    static const struct encode_options options = {OUTPUT_MSGPACK, "m", "f", DIM, DTYPE_F4, false};
+    static const struct encode_options options = {
+        .format = OUTPUT_MSGPACK, .model = "m", .fingerprint = "f", .dim = DIM};
     struct arena arena = {0};
     struct request request;
     struct refusal why;

@@ -463,6 +463,59 @@ static void changed_corpus(void **state)
     assert_int_equal(count_lines("grown.npy.ids.jsonl"), 1);
 }
 
+/* What comes to nothing is an array all the same, and does not hinder what comes later. */
+static void empty(void **state)
+{
+    (void)state;
+    static const char head[] = "{'descr': '<f2', 'fortran_order': False, 'shape': (0, 64), }";
+    static const char bad[] = "{\"id\":1}\n";
+    size_t len;
+    write_file("empty.jsonl", "", 0, "w");
+    for (int i = 0; i < 3; i++) { /* also when it is there, and when all that came is bad */
+        expect_run("@empty.jsonl -o @empty.npy --dtype f2", i == 2 ? 65 : 0);
+        char *bytes = read_file("empty.npy", &len);
+        assert_int_equal(len, 128);
+        assert_memory_equal(bytes, "\x93NUMPY\x01\x00\x76\x00", 10);
+        assert_memory_equal(bytes + 10, head, sizeof head - 1);
+        assert_int_equal(bytes[127], '\n');
+        free(bytes);
+        if (i == 1)
+            write_file("empty.jsonl", bad, sizeof bad - 1, "w");
+    }
+    write_corpus("more.jsonl", 40);
+    char *more = read_file("more.jsonl", &len);
+    write_file("empty.jsonl", more, len, "a");
+    free(more);
+    expect_run("@empty.jsonl -o @empty.npy --dtype f2", 65);
+    expect_run("@more.jsonl -o @more.npy --dtype f2", 0);
+    expect_same("more.npy", "empty.npy");
+    expect_same("more.npy.ids.jsonl", "empty.npy.ids.jsonl");
+}
+
+static void rows_of_stores(void **state)
+{
+    (void)state;
+    static const char lines[] = "{\"id\":\"a\",\"text\":\"one\",\"lang\":\"en\"}\n"
+                                "{\"id\":2,\"texts\":[\"two\",\"three\"]}\n";
+    write_file("rows.jsonl", lines, sizeof lines - 1, "w");
+    expect_run("@rows.jsonl -o @rows.csv --dtype i1", 0);
+    assert_non_null(strstr(last_err, "gmac_per_second"));
+    assert_int_equal(count_lines("rows.csv"), 3);
+    char *bytes = read_file("rows.csv", NULL);
+    assert_memory_equal(bytes, "\"a\",\"[", 6);
+    assert_non_null(strstr(bytes, "]\",\"{\"\"lang\"\":\"\"en\"\"}\"\n\"2/0\",\"["));
+    assert_string_equal(bytes + strlen(bytes) - 4, "]\",\n");
+    free(bytes);
+    expect_run("@rows.jsonl -o @points.jsonl --output-format qdrant --output-collection c", 0);
+    assert_int_equal(count_lines("points.jsonl"), 3);
+    bytes = read_file("points.jsonl", NULL);
+    assert_memory_equal(bytes, "{\"collection_name\":\"c\",\"id\":\"", 29);
+    assert_string_equal(bytes + strlen(bytes) - 26, "],\"payload\":{\"id\":\"2/1\"}}\n");
+    free(bytes);
+    expect_run("@rows.jsonl -o @points.jsonl", 78);
+    assert_non_null(strstr(last_err, "output_format: qdrant"));
+}
+
 static void hostile(void **state)
 {
     (void)state;
@@ -498,6 +551,8 @@ int main(void)
         cmocka_unit_test(stopped),
         cmocka_unit_test(killed_at_any_time),
         cmocka_unit_test(killed_with_chunks),
+        cmocka_unit_test(empty),
+        cmocka_unit_test(rows_of_stores),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

@@ -7,6 +7,7 @@ is there twice is equal.
 
 Usage: test_move.py EMBEDMILL
 """
+import csv
 import gzip
 import json
 import os
@@ -128,6 +129,17 @@ def case_pull(bench, url):
         "pulled.msgpack", "--total", "10")
     with open(Path(bench.folder) / "pulled.msgpack", "rb") as f:
         assert sum(1 for _ in msgpack.Unpacker(f)) == 10
+
+    with_fields = msgpack.unpackb(output([7], vectors[:1]))
+    with_fields["fields"] = {"q": 'a"b\0', "n": [1]}
+    for body in (msgpack.packb(with_fields), output(["a,", 'b"'], vectors[1:3])):
+        bench.client.xadd("to-rows", {"body": body})
+    run(bench, "pull", "--from", url, "--stream", "to-rows", "-o", "rows.csv", "--total", "2")
+    with open(Path(bench.folder) / "rows.csv", encoding="utf-8", newline="") as f:
+        rows = list(csv.reader(f))
+    assert [row[0] for row in rows] == ["7", "a,", 'b"'], rows
+    assert np.array_equal(np.array([json.loads(row[1]) for row in rows], "<f4"), vectors[:3])
+    assert json.loads(rows[0][2]) == {"q": 'a"b\ufffd', "n": [1]} and rows[1][2] == "", rows
 
 
 def case_shared_configuration(bench, url):

@@ -2,6 +2,7 @@
  * test_pipeline.c: what becomes of each message, case by case, between a fake broker and a fake
  * embedder. test_pipeline_faults.c has drains and failures, test_pipeline_random.c all at once.
  */
+#define _GNU_SOURCE /* memmem */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -110,6 +111,10 @@ static void test_equal_texts_are_embedded_once(void **state)
 
     assert_int_equal(rig_embedded(), 3);
     assert_int_equal(rig.stats.duplicates, 3);
+    assert_int_equal(rig.stats.embedded_texts, 6);
+    assert_int_equal(rig.stats.computed_texts, 3);
+    assert_true(rig.stats.computed_tokens > 0);
+    assert_true(rig.stats.computed_tokens < rig.stats.embedded_tokens);
     assert_int_equal(rig.stats.texts, 6);
     static const char *const texts[] = {"same", "other", "same", "same", "other", "last"};
     const struct fake_message *message = &rig.fake.messages[0];
@@ -163,6 +168,36 @@ static void test_headers_pass_and_ours_are_added(void **state)
                         "trace=fake 0\ncontent-type=application/msgpack\n"
                         "embedding-model=fake-model\nembedding-dim=8\nembedding-dtype=<f4\n");
     rig_close(&rig);
+}
+
+/* A record of a broker is a row of a store, so it has one text; a line of a file may be several. */
+static void test_rows_are_texts(void **state)
+{
+    (void)state;
+    static const enum sink_layout layouts[] = {SINK_PER_MESSAGE, SINK_LINES, SINK_PER_TEXT};
+    for (size_t i = 0; i < 3; i++) {
+        struct rig rig;
+        rig_open(&rig, 2);
+        rig.fake.messages[0].value = "{\"id\":\"m\",\"texts\":[\"a\",\"b\"]}";
+        rig.fake.messages[1].value = "{\"id\":\"n\",\"texts\":[\"a\"]}";
+        rig.fake.script.finite = true;
+        rig.fake.script.layout = layouts[i];
+        rig.options.output_format = OUTPUT_QDRANT;
+        rig.options.collection = "c";
+        rig_start(&rig);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        const struct fake_message *two = &rig.fake.messages[0], *one = &rig.fake.messages[1];
+        static const char head[] = "{\"collection_name\":\"c\",\"id\":\"";
+        assert_memory_equal(one->value_out, head, sizeof head - 1);
+        assert_string_equal(two->dead_code, layouts[i] == SINK_PER_MESSAGE ? "too_many_texts" : "");
+        if (layouts[i] != SINK_PER_MESSAGE) {
+            assert_int_equal(two->n_parts, layouts[i] == SINK_LINES ? 1 : 2);
+            assert_non_null(memmem(two->value_out, two->value_out_len, "\"id\":\"m/0\"}}", 12));
+            assert_non_null(memmem(two->value_out, two->value_out_len, "\"id\":\"m/1\"}}", 12));
+        }
+        assert_non_null(strstr(one->headers_out, "content-type=application/json\n"));
+        rig_close(&rig);
+    }
 }
 
 /* One bad message between good ones; its dead letter is the original, and keeps its place. */
@@ -515,6 +550,7 @@ int main(void)
         cmocka_unit_test(test_equal_texts_are_embedded_once),
         cmocka_unit_test(test_prompts_and_titles_are_told_apart),
         cmocka_unit_test(test_headers_pass_and_ours_are_added),
+        cmocka_unit_test(test_rows_are_texts),
         cmocka_unit_test(test_what_cannot_be_served_is_a_dead_letter),
         cmocka_unit_test(test_too_many_deliveries_are_not_tried_again),
         cmocka_unit_test(test_a_tombstone_is_passed_on),

@@ -309,18 +309,24 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
     }
 }
 
-void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens)
+struct slice_counts slice_count(const struct slice *slice, size_t max_tokens)
 {
     const struct batch *batch = slice->batch;
-    *n_texts = *n_tokens = 0;
+    struct slice_counts counts = {0};
     for (size_t i = 0; i < slice->n; i++) {
-        uint32_t at = batch->lots[slice->first + i].cell;
-        for (; at != NO_CELL; at = batch->cells[at].twin) {
+        uint32_t first = batch->lots[slice->first + i].cell;
+        for (uint32_t at = first; at != NO_CELL; at = batch->cells[at].twin) {
             const struct embed_result *result = &batch->results[at];
             if (result->status)
                 continue;
-            *n_texts += item_begins_text(batch->cells[at].item);
-            *n_tokens += result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
+            size_t n_tokens = result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
+            counts.n_texts += item_begins_text(batch->cells[at].item);
+            counts.n_tokens += n_tokens;
+            if (at == first && !result->cached) {
+                counts.computed_texts++;
+                counts.computed_tokens += n_tokens;
+            }
         }
     }
+    return counts;
 }

@@ -137,8 +137,12 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
 /* Catches NaN too. */
 bool batch_is_unit(const float *row, size_t dim);
-/* For the loop thread, once the slice is stored: what of it has a vector. Of a text that was split
- * its first piece counts. Tokens are those after the cut at max_tokens. */
-void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens);
+/* What of a slice has a vector, a text that was split once, and what of that was computed: of equal
+ * texts or pieces the first, unless a cache had it. */
+struct slice_counts {
+    size_t n_texts, n_tokens, computed_texts, computed_tokens;
+};
+/* For the loop thread, once the slice is stored. Tokens are those after the cut at max_tokens. */
+struct slice_counts slice_count(const struct slice *slice, size_t max_tokens);
 
 #endif

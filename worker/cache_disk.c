@@ -394,7 +394,8 @@ bool cache_disk_get(struct cache_disk *disk, struct MDB_txn *moment, const struc
     if (head.check != check_of(key, found.mv_data, found.mv_size))
         return false; /* will be computed, and written anew */
     memcpy(row, (const char *)found.mv_data + sizeof head, disk->row_bytes);
-    *result = (struct embed_result){.n_tokens = head.n_tokens, .truncated = head.truncated != 0};
+    *result = (struct embed_result){
+        .n_tokens = head.n_tokens, .truncated = head.truncated != 0, .cached = true};
     return true;
 }
 

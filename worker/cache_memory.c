@@ -140,7 +140,8 @@ bool cache_memory_get(struct cache_memory *memory, const struct cache_key *key, 
     if (at != NONE) {
         const struct slot *slot = &memory->slots[at];
         memcpy(row, memory->rows + at * memory->dim, memory->dim * sizeof *row);
-        *result = (struct embed_result){.n_tokens = slot->n_tokens, .truncated = slot->truncated};
+        *result = (struct embed_result){
+            .n_tokens = slot->n_tokens, .truncated = slot->truncated, .cached = true};
         list_remove(memory, at);
         list_add_newest(memory, at);
     }

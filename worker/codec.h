@@ -1,8 +1,9 @@
 /*
  * codec.h: payloads to texts, vectors to payloads.
  *
- * Owns:    the wire format (docs/wire-format.md): raw UTF-8, JSON and msgpack in, msgpack or JSON
- *          out, and every limit on hostile bytes. msgpack-c and jansson are included here only.
+ * Owns:    the wire format (docs/wire-format.md): raw UTF-8, JSON and msgpack in, msgpack, JSON or
+ *          rows of stores out, and every limit on hostile bytes. msgpack-c and jansson are included
+ *          here only.
  * Refuses: brokers (a message is just bytes here), inference, policy for what is refused.
  * Threads: no state; whoever holds the arena and the buffer.
  * Why:     what is asked for and how it is answered is one page (docs/wire-format.md), so that
@@ -21,7 +22,8 @@
 #include "worker/arena.h"
 
 enum input_format { INPUT_AUTO, INPUT_RAW, INPUT_JSON, INPUT_MSGPACK };
-enum output_format { OUTPUT_MSGPACK, OUTPUT_JSON };
+/* From OUTPUT_QDRANT on: rows of stores (docs/vector-stores.md). */
+enum output_format { OUTPUT_MSGPACK, OUTPUT_JSON, OUTPUT_QDRANT, OUTPUT_MILVUS, OUTPUT_PGVECTOR };
 enum output_dtype { DTYPE_F4, DTYPE_F2, DTYPE_I1, DTYPE_B1 };
 
 enum { CODEC_FORMAT_VERSION = 1 }; /* `v` of every output */
@@ -31,6 +33,7 @@ enum {
     CODEC_TEXTS_MAX = 65536,          /* a larger max_texts is taken as this */
     CODEC_DEPTH_MAX = 8,              /* maps and arrays inside each other, the outermost is 1 */
     CODEC_ID_BYTES_MAX = 1024,        /* ids are repeated per text: see codec_decode.c */
+    CODEC_DIM_MAX = 4096,             /* of vectors that are written as text */
     CODEC_VALUE_BYTES_MAX = 64 << 20, /* of a JSON or msgpack value */
     CODEC_JSON_VALUES_MAX = 1 << 16,  /* in a JSON value, plus 16 for each of max_texts */
 };
@@ -90,7 +93,13 @@ struct encode_options {
     size_t dim;
     enum output_dtype dtype;
     bool per_text; /* the sink stores texts one by one: never arrays, not even for `texts` of one */
+    const char *collection; /* OUTPUT_QDRANT only: its name */
 };
+
+/* Is an output a row for each text, instead of one record for the message? */
+bool codec_format_is_rows(enum output_format format);
+/* "application/json" */
+const char *codec_format_type(enum output_format format);
 
 /* A growing byte buffer, reused from batch to batch. Zero-initialise to open. */
 struct buffer {
@@ -108,6 +117,7 @@ int codec_json_print(struct bytes string, FILE *to);
  * Append one output payload for items [first, first + n) of a request to out.
  * vectors: [n][dim] float32; results: [n]; prompt: the name that was used.
  * n == request->n_items for a record per message, 1 for a record per text (then set per_text).
+ * Rows of n texts stand one below the other.
  * 0 or -ENOMEM (out is then as before).
  */
 int codec_encode(const struct encode_options *options, const struct request *request,
@@ -124,6 +134,8 @@ struct codec_output {
     const char *ids;
     bool has_chunks;        /* some vectors are of pieces of texts: */
     const char *chunked[4]; /* parent, chunk, start and end, each as ids are */
+    struct bytes fields;    /* as in struct request */
+    uint32_t n_fields;
 };
 /* 0; -EINVAL: it is no output of this version, *why says it. */
 int codec_output_read(struct bytes payload, struct codec_output *out, struct refusal *why);
@@ -135,6 +147,8 @@ bool codec_output_chunk(const struct codec_output *output, const char *at[4], ch
                         struct chunk *out);
 /* Append the payload as JSON, vectors as numbers. 0 or -ENOMEM (out is then as before). */
 int codec_output_json(const struct codec_output *output, struct buffer *out);
+/* ... or as rows for pgvector. */
+int codec_output_csv(const struct codec_output *output, struct buffer *out);
 
 /* One vector in a dtype: how many bytes, its name on the wire, the bytes (codec_dtype_bytes). */
 size_t codec_dtype_bytes(enum output_dtype dtype, size_t dim);

@@ -2,7 +2,7 @@
  * codec_encode.c: vectors to msgpack.
  *
  * Owns:    the order and the types of the output map (docs/wire-format.md), and struct buffer.
- * Refuses: JSON: codec_json_write.
+ * Refuses: JSON: codec_json_write; rows: codec_rows_write.
  * Threads: no state.
  * Why:     room for the whole payload is made first, so that a batch costs no allocation once the
  *          buffer has the size of a batch.
@@ -267,12 +267,15 @@ int codec_encode(const struct encode_options *options, const struct request *req
         .vectors = vectors,
         .results = results,
     };
-    assert(first + n <= request->n_items && (n == 1 || output.many));
+    const bool is_rows = codec_format_is_rows(options->format);
+    assert(first + n <= request->n_items && (n == 1 || output.many || is_rows));
     /* CODEC_TEXTS_MAX of them times 768 is far below; msgpack's bin ends at 4 GiB */
     assert(n * options->dim <= UINT32_MAX / sizeof(float));
     const size_t before = out->len;
-    struct writer writer = {out, buffer_reserve(out, output_room(&output))};
-    if (options->format == OUTPUT_JSON)
+    struct writer writer = {.out = out, .status = buffer_reserve(out, output_room(&output))};
+    if (is_rows)
+        codec_rows_write(&output, &writer);
+    else if (options->format == OUTPUT_JSON)
         codec_json_write(&output, &writer);
     else
         msgpack_write(&output, &writer);

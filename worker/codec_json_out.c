@@ -17,7 +17,7 @@
 #include "worker/msgpack_walk.h"
 #include "worker/utf8.h"
 
-enum { NUMBER_ROOM = 32, DIM_MAX = 4096 };
+enum { NUMBER_ROOM = 32 };
 
 static void word_put(struct writer *writer, const char *word)
 {
@@ -29,7 +29,9 @@ static void character_put(struct writer *writer, const char *ptr, size_t len)
     static const char names[] = "btnvfr"; /* 8 to 13; JSON has no \v */
     unsigned char c = (unsigned char)*ptr;
     char escape[8];
-    if (len > 1 || (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f))
+    if (c == 0 && writer->no_nul)
+        word_put(writer, "\xef\xbf\xbd");
+    else if (len > 1 || (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f))
         writer_put(writer, ptr, len);
     else if (c == '"' || c == '\\')
         writer_put(writer, (char[]){'\\', (char)c}, 2);
@@ -267,8 +269,8 @@ static void packed_put(struct writer *writer, enum output_dtype dtype, size_t di
 
 static void row_put(struct writer *writer, const struct encode_options *options, const float *row)
 {
-    char packed[4 * DIM_MAX];
-    assert(options->dim <= DIM_MAX);
+    char packed[4 * CODEC_DIM_MAX];
+    assert(options->dim <= CODEC_DIM_MAX);
     codec_dtype_pack(options->dtype, row, options->dim, packed);
     packed_put(writer, options->dtype, options->dim, packed);
 }
@@ -367,7 +369,7 @@ void codec_json_write(const struct output *output, struct writer *writer)
 
 int codec_output_json(const struct codec_output *output, struct buffer *out)
 {
-    struct writer writer = {out, 0};
+    struct writer writer = {.out = out};
     const size_t before = out->len, row_bytes = codec_dtype_bytes(output->dtype, output->dim);
     struct walk walk = {output->map.ptr, output->map.ptr + output->map.len};
     struct walk_value head, key;
@@ -395,4 +397,59 @@ int codec_output_json(const struct codec_output *output, struct buffer *out)
     if (writer.status)
         out->len = before;
     return writer.status;
+}
+
+void codec_json_put_string(struct writer *writer, struct bytes string)
+{
+    string_put(writer, string);
+}
+
+void codec_json_put_id(struct writer *writer, const struct item *item)
+{
+    id_put(writer, item->id, item->id_is_number);
+}
+
+void codec_json_put_chunk(struct writer *writer, const struct chunk *chunk, bool comma)
+{
+    for (size_t field = 0; field < 4; field++) {
+        word_put(writer, field > 0 || comma ? ",\"" : "\"");
+        word_put(writer, codec_chunk_fields[field]);
+        word_put(writer, "\":");
+        chunk_put(writer, chunk, field);
+    }
+}
+
+void codec_json_put_vector(struct writer *writer, enum output_dtype dtype, size_t dim,
+                           const char *packed)
+{
+    packed_put(writer, dtype, dim, packed);
+}
+
+static bool is_any(struct bytes name, const char *const *names)
+{
+    for (; *names; names++)
+        if (strlen(*names) == name.len && memcmp(*names, name.ptr, name.len) == 0)
+            return true;
+    return false;
+}
+
+void codec_json_put_fields(struct writer *writer, const struct request *request, bool comma,
+                           const char *const *ours)
+{
+    struct walk walk = {request->fields.ptr, request->fields.ptr + request->fields.len};
+    for (uint32_t i = 0; i < request->n_fields; i++) {
+        struct walk peek = walk;
+        struct walk_value key;
+        msgpack_walk_next(&peek, &key);
+        if (key.type == WALK_STR && is_any(key.bytes, ours)) {
+            msgpack_walk_skip(&walk);
+            msgpack_walk_skip(&walk);
+            continue;
+        }
+        word_put(writer, comma ? "," : "");
+        comma = true;
+        key_put(writer, &walk);
+        word_put(writer, ":");
+        value_put(writer, &walk);
+    }
 }

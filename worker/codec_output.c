@@ -22,8 +22,8 @@ static bool is_word(const struct walk_value *value, const char *word)
 /* What was found of the fields that are needed. */
 struct found {
     struct walk_value v, dim, dtype, embedding;
-    const char *id, *ids;
-    uint32_t n_ids;
+    const char *id, *ids, *fields;
+    uint32_t n_ids, n_fields;
     const char *chunked[4]; /* by codec_chunk_fields, as ids are */
     uint32_t n_chunked[4];
 };
@@ -59,6 +59,9 @@ static void find(struct walk *walk, uint32_t n_pairs, struct found *found)
         else if (is_word(&key, "ids") && value.type == WALK_ARRAY) {
             found->ids = behind.at;
             found->n_ids = value.count;
+        } else if (is_word(&key, "fields") && value.type == WALK_MAP) {
+            found->fields = behind.at;
+            found->n_fields = value.count;
         } else {
             find_chunked(found, &key, walk->at, &value, behind.at);
         }
@@ -89,6 +92,10 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
         return codec_refuse(why, "no_output", "the payload is no output of version %d",
                             CODEC_FORMAT_VERSION);
     *out = (struct codec_output){.map = payload, .many = found.ids, .ids = found.id};
+    if (found.fields) {
+        out->fields = (struct bytes){found.fields, (size_t)(walk.end - found.fields)};
+        out->n_fields = found.n_fields;
+    }
     if (found.dim.type != WALK_INT || found.dim.integer < 1 || found.dim.integer > 65536 ||
         found.embedding.type != WALK_BIN || !found.id || dtype_find(&found.dtype, &out->dtype) != 0)
         return codec_refuse(why, "no_output",

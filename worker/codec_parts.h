@@ -47,7 +47,8 @@ int codec_json_convert(const struct decode *decode, struct bytes value, struct b
 /* Appends to a buffer; a failure is remembered and whatever follows it is dropped. */
 struct writer {
     struct buffer *out;
-    int status; /* 0 or -ENOMEM */
+    int status;  /* 0 or -ENOMEM */
+    bool no_nul; /* for readers that take no NUL: JSON has U+FFFD in its place */
 };
 int buffer_reserve(struct buffer *buffer, size_t more);
 void writer_put(struct writer *writer, const void *ptr, size_t len);
@@ -72,5 +73,18 @@ extern const char *const codec_chunk_fields[4];
 /* Is one of its texts a piece of a longer one? */
 bool codec_is_cut(const struct output *output);
 void codec_json_write(const struct output *output, struct writer *writer);
+/* One row for each text; output->many does not count. */
+void codec_rows_write(const struct output *output, struct writer *writer);
+
+/* Pieces of JSON. Of a packed vector the numbers with commas between, without brackets. */
+void codec_json_put_string(struct writer *writer, struct bytes string);
+void codec_json_put_id(struct writer *writer, const struct item *item);
+void codec_json_put_vector(struct writer *writer, enum output_dtype dtype, size_t dim,
+                           const char *packed);
+/* Four members of an object, by codec_chunk_fields; comma: also before the first. */
+void codec_json_put_chunk(struct writer *writer, const struct chunk *chunk, bool comma);
+/* Members of an object, but those with names of `ours`; comma: also before the first. */
+void codec_json_put_fields(struct writer *writer, const struct request *request, bool comma,
+                           const char *const *ours);
 
 #endif

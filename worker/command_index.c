@@ -28,8 +28,11 @@ static const char usage[] =
     "file, rows of a .csv, the files of a folder, or - for standard input; .gz and .zst are\n"
     "unpacked. OUT is made by its name: .npy (vectors alone; the ids go to OUT.ids.jsonl), "
     ".jsonl,\n"
-    "or msgpack. What is killed or stopped goes on where it was when it is started again in the\n"
-    "same way. Records that cannot be embedded go to OUT.errors.jsonl, and the exit code is 65.\n"
+    ".csv (rows for pgvector), or msgpack; --output-format changes that. What is killed or "
+    "stopped\n"
+    "goes on where it was when it is started again in the same way. Records that cannot be "
+    "embedded\n"
+    "go to OUT.errors.jsonl, and the exit code is 65.\n"
     "\n"
     "  -o, --output OUT                The same as --file-output.\n"
     "  --shard I/N                     The same as --file-shard: one of N that share CORPUS.\n"
@@ -45,7 +48,7 @@ static const char usage[] =
 
 static bool is_wanted(const char *name)
 {
-    static const char *const others[] = {"source", "sink", "max_deliveries", "output_format"};
+    static const char *const others[] = {"source", "sink", "max_deliveries"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (strcmp(name, others[i]) == 0)
             return false;
@@ -73,8 +76,8 @@ static bool is_inside(const char *output, const char *corpus)
 static int begin(const struct settings *settings, const struct model_info *model,
                  struct pipeline_options *options, char *err, size_t err_size)
 {
-    static const char *const kept[] = {"prompt",   "dtype",       "too_long",
-                                       "bad_utf8", "file.column", "file.shard"};
+    static const char *const kept[] = {"prompt",      "dtype",      "too_long",     "bad_utf8",
+                                       "file.column", "file.shard", "output_format"};
     const char *path = settings_text(settings, "file.path");
     const char *output = settings_text(settings, "file.output");
     const char *format = settings_text(settings, "file.format");
@@ -112,8 +115,17 @@ static int begin(const struct settings *settings, const struct model_info *model
     return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
 }
 
-static int finish(const struct settings *settings, const struct pipeline_stats *stats,
-                  double seconds)
+/* Products of the model with what was computed; without attention. */
+static double gmac_per_second(const struct model_info *model, const struct pipeline_stats *stats,
+                              double seconds)
+{
+    double macs = (double)stats->computed_tokens * (double)model->macs_per_token +
+                  (double)stats->computed_texts * (double)model->macs_per_text;
+    return seconds > 0 ? macs / seconds * 1e-9 : 0;
+}
+
+static int finish(const struct settings *settings, const struct model_info *model,
+                  const struct pipeline_stats *stats, double seconds)
 {
     const char *output = settings_text(settings, "file.output");
     char errors[4200];
@@ -123,7 +135,8 @@ static int finish(const struct settings *settings, const struct pipeline_stats *
               LOG_INTEGER("truncated", stats->truncated),
               LOG_INTEGER("duplicates", stats->duplicates),
               LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
-              LOG_INTEGER("dead_letters", stats->dead_letters), LOG_REAL("seconds", seconds));
+              LOG_INTEGER("dead_letters", stats->dead_letters), LOG_REAL("seconds", seconds),
+              LOG_REAL("gmac_per_second", gmac_per_second(model, stats, seconds)));
     if (!has_errors)
         return COMMAND_OK;
     log_event(LOG_WARN, "some records were not embedded", LOG_TEXT("see", errors));
@@ -144,11 +157,11 @@ int command_index(int argc, char **argv, void (*leave)(int code))
     if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
         return COMMAND_INTERNAL;
     const char *output = words_find(&words, "--file-output");
-    bool is_json = output && name_ends_with(output, ".jsonl");
-    const struct preset presets[] = {{"source", "file"},
-                                     {"sink", "file"},
-                                     {"output_format", is_json ? "json" : "msgpack"},
-                                     {NULL, NULL}};
+    const char *format = output && name_ends_with(output, ".jsonl") ? "json"
+                         : output && name_ends_with(output, ".csv") ? "pgvector"
+                                                                    : "msgpack";
+    const struct preset presets[] = {
+        {"source", "file"}, {"sink", "file"}, {"output_format", format}, {NULL, NULL}};
     const struct work work = {.command = "index",
                               .usage = usage,
                               .presets = presets,

@@ -47,9 +47,10 @@ static const char pull_usage[] =
     "\n"
     "Gather the outputs of workers into a file: redis://HOST:PORT/DB with --stream NAME (default\n"
     "texts:embeddings), or kafka://HOST:PORT/TOPIC. OUT is made by its name: .npy (of the --dtype\n"
-    "that the workers have), .jsonl, or msgpack. It ends when nothing has come for --idle, or "
-    "with\n"
-    "--total. An output is acked when it is on the disk, for the group embedmill-pull.\n"
+    "that the workers have), .jsonl, .csv (rows for pgvector), or msgpack. It ends when nothing "
+    "has\n"
+    "come for --idle, or with --total. An output is acked when it is on the disk, for the group\n"
+    "embedmill-pull.\n"
     "Stream and group are said by flags alone: environment and file may be those of the workers.\n"
     "\n"
     "  --from URL                      The queue.\n"
@@ -69,7 +70,7 @@ static const struct option pull_options[] = {
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 
-enum form { FORM_NPY, FORM_JSONL, FORM_MSGPACK };
+enum form { FORM_NPY, FORM_JSONL, FORM_CSV, FORM_MSGPACK };
 
 struct mover {
     bool is_push;
@@ -130,17 +131,18 @@ static int shape_rows(const struct codec_output *output, struct record *record, 
     return 0;
 }
 
-static int shape_json(const struct codec_output *output, struct record *record, struct arena *arena)
+static int shape_text(enum form form, const struct codec_output *output, struct record *record,
+                      struct arena *arena)
 {
-    struct buffer json = {0};
-    int rc = codec_output_json(output, &json);
-    char *kept = rc == 0 ? arena_copy(arena, json.ptr, json.len) : NULL;
+    struct buffer text = {0};
+    int rc = form == FORM_CSV ? codec_output_csv(output, &text) : codec_output_json(output, &text);
+    char *kept = rc == 0 ? arena_copy(arena, text.ptr, text.len) : NULL;
     struct part *part = arena_alloc(arena, sizeof *part);
     if (kept && part) {
-        *part = (struct part){.id = record->parts[0].id, .value = {kept, json.len}};
+        *part = (struct part){.id = record->parts[0].id, .value = {kept, text.len}};
         record->parts = part;
     }
-    buffer_close(&json);
+    buffer_close(&text);
     return kept && part ? 0 : -ENOMEM;
 }
 
@@ -159,8 +161,8 @@ static int shape(void *ctx, const struct message *message, struct record *record
                             : why.reason);
     if (mover->form == FORM_MSGPACK)
         return 0;
-    if (mover->form == FORM_JSONL)
-        return shape_json(&output, record, arena);
+    if (mover->form == FORM_JSONL || mover->form == FORM_CSV)
+        return shape_text(mover->form, &output, record, arena);
     if (strcmp(codec_dtype_name(output.dtype), mover->dtype) != 0)
         return bury(record, arena, "wrong_dtype",
                     "its numbers are of another type than the option dtype says");
@@ -313,6 +315,7 @@ static int run_configured(struct mover *mover)
     const char *output = settings_text(mover->settings, "file.output");
     mover->form = output && name_ends_with(output, ".npy")     ? FORM_NPY
                   : output && name_ends_with(output, ".jsonl") ? FORM_JSONL
+                  : output && name_ends_with(output, ".csv")   ? FORM_CSV
                                                                : FORM_MSGPACK;
     mover->dtype = codec_dtype_name((enum output_dtype)settings_choice(mover->settings, "dtype"));
     signal(SIGPIPE, SIG_IGN);

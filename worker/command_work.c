@@ -292,6 +292,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
                    .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
         .output_format = (enum output_format)settings_choice(settings, "output_format"),
         .dtype = (enum output_dtype)settings_choice(settings, "dtype"),
+        .collection = settings_text(settings, "output_collection"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
         .on_count = on_count,
@@ -390,7 +391,7 @@ static int tell_end(const struct worker *worker)
     if (worker->signal != 0)
         return 128 + worker->signal;
     if (worker->work->finish)
-        return worker->work->finish(worker->settings, stats,
+        return worker->work->finish(worker->settings, model_info(worker->model), stats,
                                     (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
     if (stats->dead_letters == 0)
         return COMMAND_OK;

@@ -50,6 +50,46 @@ static int check_names(const struct settings *settings, const char **at_fault, c
     return 0;
 }
 
+/* Who reads a queue takes a record for a row, and a text in chunks is many. */
+static int check_row_chunks(const struct settings *settings, const char **at_fault, char *why,
+                            size_t size)
+{
+    const char *sink = settings_text(settings, "sink");
+    bool is_queue = sink && (strcmp(sink, "kafka") == 0 ||
+                             (strcmp(sink, "redis") == 0 &&
+                              strcmp(settings_text(settings, "redis.output"), "stream") == 0));
+    if (!is_queue || strcmp(settings_text(settings, "too_long"), "chunk") != 0)
+        return 0;
+    *at_fault = "too_long";
+    snprintf(why, size,
+             "a message of rows is one row, and a text in chunks would be many; expected truncate "
+             "or error, or output_format msgpack or json, or another sink");
+    return -EINVAL;
+}
+
+/* What a store cannot take is better known now than from its connector's log. */
+static int check_rows(const struct settings *settings, const char **at_fault, char *why,
+                      size_t size)
+{
+    const char *format = settings_text(settings, "output_format");
+    if (strcmp(format, "msgpack") == 0 || strcmp(format, "json") == 0)
+        return 0;
+    int rc = check_row_chunks(settings, at_fault, why, size);
+    if (rc != 0 || strcmp(format, "qdrant") != 0)
+        return rc;
+    if (strcmp(settings_text(settings, "dtype"), "b1") == 0) {
+        *at_fault = "dtype";
+        snprintf(why, size, "Qdrant takes numbers and no bits; expected f4, f2 or i1");
+        return -EINVAL;
+    }
+    if (!settings_text(settings, "output_collection")[0]) {
+        *at_fault = "output_collection";
+        snprintf(why, size, "expected the name of a collection, which every row for Qdrant has");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 static int check_listen(const struct settings *settings, const char **at_fault, char *why,
                         size_t size)
 {
@@ -86,6 +126,8 @@ int config_check(const struct options *options, const char **at_fault, char *err
     if (rc != 0)
         return rc;
     rc = check_listen(options_settings(options), at_fault, why, sizeof why);
+    if (rc == 0)
+        rc = check_rows(options_settings(options), at_fault, why, sizeof why);
     if (rc == 0)
         rc = check_ends(options_settings(options), at_fault, why, sizeof why);
     return explain(options, rc, *at_fault, why, err, err_size);

@@ -44,8 +44,11 @@ static const struct option core_table[] = {
      "Bytes that are not UTF-8: read as U+FFFD, or dead-letter the message."},
     {"input_format", OPTION_CHOICE, "auto", "auto|raw|json|msgpack", 0, 0, "FORMAT",
      "What messages hold; auto looks at each."},
-    {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json", 0, 0, "FORMAT",
-     "How embeddings are written."},
+    {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json|qdrant|milvus|pgvector", 0, 0,
+     "FORMAT",
+     "How embeddings are written; the last three are rows of those stores, one for each text."},
+    {"output_collection", OPTION_TEXT, "embeddings", NULL, 0, 0, "NAME",
+     "The collection that rows for Qdrant name."},
     {"dtype", OPTION_CHOICE, "f4", "f4|f2|i1|b1", 0, 0, "TYPE",
      "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
      "signs as bits."},

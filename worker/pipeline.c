@@ -262,10 +262,11 @@ void pipeline_on_embedded(uv_async_t *bell)
             continue;
         }
         struct slice *slice = (struct slice *)job;
-        size_t n_texts, n_tokens;
-        slice_count(slice, p->info->max_tokens, &n_texts, &n_tokens);
-        p->stats.embedded_texts += n_texts;
-        p->stats.embedded_tokens += n_tokens;
+        struct slice_counts counts = slice_count(slice, p->info->max_tokens);
+        p->stats.embedded_texts += counts.n_texts;
+        p->stats.embedded_tokens += counts.n_tokens;
+        p->stats.computed_texts += counts.computed_texts;
+        p->stats.computed_tokens += counts.computed_tokens;
         p->stats.memory_hits += slice->hits.memory;
         p->stats.disk_hits += slice->hits.disk;
         p->stats.cache_misses += slice->hits.misses;

@@ -66,6 +66,7 @@ struct pipeline_options {
     struct decode_options decode;
     enum output_format output_format;
     enum output_dtype dtype;
+    const char *collection;          /* OUTPUT_QDRANT only */
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     struct cache *cache;             /* borrowed until pipeline_close; NULL: none */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
@@ -93,6 +94,7 @@ struct pipeline_stats {
     uint64_t received;                           /* messages given by the source */
     uint64_t messages, texts, tokens, truncated; /* published; tokens after any cut */
     uint64_t embedded_texts, embedded_tokens;    /* have their vectors, published or not yet */
+    uint64_t computed_texts, computed_tokens;    /* of those, no duplicates and none cached */
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
     uint64_t redelivered;                        /* received, and not for the first time */
     uint64_t chunks;                             /* published pieces of texts that were cut */

@@ -81,7 +81,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
                                         .model = p->info->name,
                                         .fingerprint = p->info->fingerprint,
                                         .dim = dim,
-                                        .dtype = o->dtype};
+                                        .dtype = o->dtype,
+                                        .collection = o->collection};
     p->batches = calloc(o->n_batches, sizeof *p->batches);
     p->lanes = calloc(o->n_threads, sizeof *p->lanes);
     if (!p->batches || !p->lanes) {
@@ -172,6 +173,9 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     if (status)
         goto fail;
     p->encode.per_text = p->sink->layout == SINK_PER_TEXT;
+    p->sink->vector_bytes = codec_dtype_bytes(p->encode.dtype, p->encode.dim);
+    if (codec_format_is_rows(p->encode.format) && p->sink->layout == SINK_PER_MESSAGE)
+        p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
     p->ended = ended;
     *out = p;
     pipeline_advance(p);

@@ -33,7 +33,7 @@ static int own_headers(struct arena *arena, const struct encode_options *encode,
     char *kept = arena_copy(arena, dim, (size_t)len);
     if (!kept)
         return -ENOMEM;
-    const char *type = encode->format == OUTPUT_JSON ? "application/json" : "application/msgpack";
+    const char *type = codec_format_type(encode->format);
     own[0] = (struct header){bytes_of("content-type"), bytes_of(type)};
     own[1] = (struct header){bytes_of("embedding-model"), bytes_of(encode->model)};
     own[2] = (struct header){bytes_of("embedding-dim"), {kept, (size_t)len}};
