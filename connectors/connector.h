@@ -165,7 +165,7 @@ struct sink {
     const struct sink_events *events;
     void *ctx;
     enum sink_layout layout; /* set by open */
-    size_t vector_bytes;     /* of each vector, set by who has opened it; 0: not known */
+    size_t vector_bytes;     /* of each vector, set before close once all is done; else 0 */
 };
 
 struct sink_ops {

@@ -77,7 +77,7 @@ static void finish_close(uv_handle_t *handle)
     struct file_sink *file = handle->data;
     void (*closed)(void *ctx) = file->closed;
     void *ctx = file->closed_ctx;
-    if (!file->failed)
+    if (!file->failed && file->sink.vector_bytes > 0)
         file_output_close_empty(file->output, file->sink.vector_bytes);
     file_output_close(file->output);
     free(file->waiting.records);

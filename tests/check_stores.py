@@ -76,7 +76,7 @@ class Stores:
         self.environment = {
             **os.environ, "EMBEDMILL_MODEL": find_model(), "PGHOST": str(folder / "pg"),
             "PGUSER": "postgres", "PGDATABASE": "postgres",
-            "PATH": f"{Path(binary).resolve().parent}:{folder / 'pg/install/bin'}:"
+            "PATH": f"{Path(binary).resolve().parent}:{folder / 'pg/pgserver/pginstall/bin'}:"
                     f"{os.environ['PATH']}"}
 
     def start(self, *words, **options):
@@ -85,21 +85,24 @@ class Stores:
 
     def start_postgres(self):
         """As another user where we are root, which it refuses to run as; from a copy, for that user
-        may have no way to where we are."""
+        may have no way to where we are. Programs look for libraries in ../../../pgserver.libs."""
         place = self.folder / "pg"
-        shutil.copytree(Path(pgserver.__file__).parent / "pginstall", place / "install")
+        package = Path(pgserver.__file__).parent
+        shutil.copytree(package / "pginstall", place / "pgserver" / "pginstall")
+        shutil.copytree(package.parent / "pgserver.libs", place / "pgserver.libs")
+        programs = place / "pgserver" / "pginstall" / "bin"
         who = {}
         if os.getuid() == 0:
             self.folder.chmod(0o755)
             shutil.chown(place, "nobody")
             who = {"user": "nobody", "group": "nogroup", "extra_groups": []}
         data = place / "data"
-        subprocess.run([place / "install/bin/initdb", "-D", data, "-U", "postgres", "-A", "trust",
+        subprocess.run([programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust",
                         "-E", "UTF8", "--no-sync"], check=True, cwd=place,
                        stdout=subprocess.DEVNULL, **who)
-        self.start(place / "install/bin/postgres", "-D", data, "-k", place, "-h", "", "-F",
+        self.start(programs / "postgres", "-D", data, "-k", place, "-h", "", "-F",
                    cwd=place, **who)
-        wait_until(lambda: subprocess.run([place / "install/bin/pg_isready", "-q"], check=False,
+        wait_until(lambda: subprocess.run([programs / "pg_isready", "-q"], check=False,
                                           env=self.environment).returncode == 0, "PostgreSQL")
 
     def start_redis(self):
@@ -162,7 +165,7 @@ def check_sections(stores):
         printed = ""
         for language, block in blocks:
             printed = stores.run(language, block) or printed
-        if not wanted and blocks: # the first has the question
+        if not wanted and blocks:  # the first has the question
             wanted = exact_search(stores)
             continue
         if blocks:

@@ -225,6 +225,9 @@ static void usage_errors_are_64(void **state)
                  "--too-long: a message of rows is one row");
     expect_error("run extra", NULL, 64, "extra: expected a flag");
     expect_error("version --yaml", NULL, 64, "expected --json");
+    expect_error("embed --output-format qdrant --dtype b1", NULL, 64, "--dtype: Qdrant takes");
+    expect_error("embed --output-format qdrant --output-collection=", NULL, 64,
+                 "--output-collection: expected the name");
 }
 
 static void configuration_errors_are_78(void **state)
@@ -235,9 +238,8 @@ static void configuration_errors_are_78(void **state)
     expect_error("embed --config /does/not/exist", NULL, 78, "/does/not/exist: cannot be read");
     expect_error("embed", "EMBEDMILL_PROMPT=nonsense", 78, "EMBEDMILL_PROMPT: no prompt is named");
     expect_error("embed", "EMBEDMILL_INPUT_FORMAT=msgpack", 78, "EMBEDMILL_INPUT_FORMAT: expected");
-    expect_error("embed --output-format qdrant --dtype b1", NULL, 78, "--dtype: Qdrant takes");
-    expect_error("embed --output-format qdrant --output-collection=", NULL, 78,
-                 "--output-collection: expected the name");
+    expect_error("embed --output-format qdrant", "EMBEDMILL_DTYPE=b1", 78,
+                 "EMBEDMILL_DTYPE: Qdrant");
     expect_error("run --print-config", "EMBEDMILL_REDIS_URL=unix:///s?y=1", 78,
                  "EMBEDMILL_REDIS_URL: a unix:// URL knows the option ?db=N only");
     expect_error("run --print-config", "EMBEDMILL_REDIS_OUTPUT_STREAM=texts", 78,

@@ -559,6 +559,8 @@ static void end(struct pipeline *p, enum pipeline_end how)
         p->source->ops->request(p->source, 0, 0);
     for (struct job *job = pool_cancel(p->pool); job; job = job->next)
         p->n_jobs--;
+    if (p->how == PIPELINE_DRAINED)
+        p->sink->vector_bytes = codec_dtype_bytes(p->encode.dtype, p->encode.dim);
     p->sink->ops->close(p->sink, time_left(p) / 2, on_sink_closed, p);
 }
 

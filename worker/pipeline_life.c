@@ -173,7 +173,6 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     if (status)
         goto fail;
     p->encode.per_text = p->sink->layout == SINK_PER_TEXT;
-    p->sink->vector_bytes = codec_dtype_bytes(p->encode.dtype, p->encode.dim);
     if (codec_format_is_rows(p->encode.format) && p->sink->layout == SINK_PER_MESSAGE)
         p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
     p->ended = ended;
