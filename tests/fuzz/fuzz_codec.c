@@ -26,7 +26,8 @@ static void encode_try(const struct message *message, const struct request *requ
 {
     static const float vectors[MAX_TEXTS * DIM];
     static const struct embed_result results[MAX_TEXTS];
-    struct encode_options options = {OUTPUT_MSGPACK, "model", "fingerprint", DIM, DTYPE_F4, false};
+    struct encode_options options = {
+        .format = OUTPUT_MSGPACK, .model = "model", .fingerprint = "fingerprint", .dim = DIM};
     buffer->len = 0;
     expect(codec_encode(&options, request, message, 0, request->n_items, "none", vectors, results,
                         buffer) == 0);
