@@ -335,7 +335,7 @@ static void publish_smaller(struct pipeline *p, struct entry *entry)
     } else {
         err = record_bury(entry, "output_too_large",
                           "the output is larger than the broker takes: put fewer texts in a "
-                          "message, or raise the broker's limit");
+                          "message, cut them into fewer chunks, or raise the broker's limit");
     }
     if (err == -E2BIG)
         return fail(p,
