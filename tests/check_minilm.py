@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""all-MiniLM-L6-v2 as a user runs it, with weights of each type, against the reference.
+
+Usage: check_minilm.py BINARY DUMPER FOLDER
+
+FOLDER holds all-minilm-l6-v2-TYPE.gguf of some types, as scripts/get-model puts them there; DUMPER
+is the built test_tokenizer. Ids must be the reference's, vectors as near as the type allows, and
+the same bytes with two threads as with one. Only the standard library is needed. Exit code 77 when
+there is no such file.
+"""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from check_embed import DATA, cosine, embed
+
+DIM = 384
+# The lowest cosine to float64 with float32 weights that a text may have.
+TYPES = {"f32": 0.999999, "f16": 0.99999, "q8_0": 0.999, "q4_0": 0.9}
+
+
+def read_lines(name):
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+def check_tokens(dumper, model, texts, tokens):
+    """Reads {u32 n; i32 ids[n]} a text, whole: only the first and last are cut in the reference."""
+    data = b"".join(struct.pack("=I", len(text)) + text for text in texts)
+    out = subprocess.run([dumper, "--dump", model], input=data, capture_output=True,
+                         check=True).stdout
+    at = failures = 0
+    for text, wanted in zip(texts, tokens):
+        n, = struct.unpack_from("=I", out, at)
+        ids = list(struct.unpack_from(f"={n}i", out, at + 4))
+        at += 4 + 4 * n
+        if n > len(wanted["ids"]):
+            ids = ids[:len(wanted["ids"]) - 1] + ids[-1:]
+        if ids != wanted["ids"] or n != wanted["n_tokens_untruncated"]:
+            print(f"text {wanted['id']} {text[:60]!r}: ids {ids[:40]}, not {wanted['ids'][:40]}")
+            failures += 1
+    assert at == len(out)
+    return failures
+
+
+def check_vectors(binary, model, references, kernels, least):
+    """None when this CPU lacks the kernels."""
+    one = embed(binary, model, references, kernels, 1)
+    if one is None:
+        print(f"{kernels}: not on this CPU or in this build")
+        return None
+    two = embed(binary, model, references, kernels, 2)
+    failures = sum(two[name] != one[name] for name, _, _ in references)
+    found = [cosine(one[name], wanted) for name, _, wanted in references]
+    print(f"{Path(model).name}, {kernels}: {len(references)} texts, cosine {sum(found) / len(found):.7f}"
+          f" on average, lowest {min(found):.7f}; {failures} differ with two threads")
+    return failures + (not min(found) >= least)
+
+
+def main():
+    binary, dumper, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    texts, tokens = read_lines("texts.jsonl"), read_lines("minilm_tokens.jsonl")
+    vectors = (DATA / "minilm.f32").read_bytes()
+    assert len(vectors) == len(texts) * DIM * 4 and len(tokens) == len(texts)
+    references = [(entry["id"], entry["text"], struct.unpack_from(f"<{DIM}f", vectors, i * DIM * 4))
+                  for i, entry in enumerate(texts) if entry["text"]]
+    models = [(folder / f"all-minilm-l6-v2-{name}.gguf", least) for name, least in TYPES.items()]
+    models = [(str(path), least) for path, least in models if path.is_file()]
+    if not models:
+        print(f"skipped: there is no all-minilm-l6-v2-*.gguf in {folder}; scripts/get-model "
+              "--name all-minilm-l6-v2 fetches it")
+        sys.exit(77)
+    failures = check_tokens(dumper, models[0][0], [entry["text"].encode() for entry in texts],
+                            tokens)
+    for model, least in models:
+        for kernels in ("auto", "generic"):
+            failures += check_vectors(binary, model, references, kernels, least) or 0
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
