@@ -23,6 +23,10 @@ enum finding {
 /* what: two words or so; said: what was found and, unless OK, what to do about it. */
 typedef void (*finding_cb)(void *ctx, enum finding how, const char *what, const char *said);
 
+/* Report a sentence that is printed as by printf. */
+__attribute__((format(printf, 5, 6))) void check_say(finding_cb report, void *ctx, enum finding how,
+                                                     const char *what, const char *format, ...);
+
 /* Any function may be NULL. */
 struct connector_check {
     const char *name; /* of the source or sink, or both */

@@ -65,11 +65,14 @@ struct source_events {
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     /* A finite source (file, stdin) has given its last message. */
     void (*on_end)(void *ctx);
-    /* Gone for good; err is a negative errno, why says what to do. Nothing follows but close. */
+    /* Gone for good; err is a negative errno, why says what to do. Nothing follows but close. While
+     * closing: acks could not be flushed, so what they stand for comes again; closed follows. */
     void (*on_failed)(void *ctx, int err, const char *why);
     /* For people and metrics only; either may be NULL.
      * on_lag, from time to time: how many messages of a part of the input ("topic/3" or a stream)
-     * wait to be given or acked; -1: not known, or the part is not read here any more.
+     * wait to be given or acked; -1: not known, or the part is not read here any more. part NULL:
+     * all parts of the input, those of other workers too; a source whose parts are shared tells
+     * none.
      * on_count: n more of something only this connector counts: "rebalances", "reclaimed",
      * "late_acks". */
     void (*on_lag)(void *ctx, const char *part, int64_t lag);

@@ -37,6 +37,8 @@ struct kafka_config {
 int kafka_config_read(struct kafka_config *out, const struct settings *settings, char *err,
                       size_t err_size);
 void kafka_config_clear(struct kafka_config *config); /* zeroed ones are fine */
+/* Whether a topic is one that is read by that entry of topics: of that name, or matched by it. */
+bool kafka_topic_matches(const char *entry, const char *topic);
 /* The check of source_ops and sink_ops. */
 int kafka_check_options(const struct settings *settings, const char **at_fault, char *err,
                         size_t err_size);

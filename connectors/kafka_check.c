@@ -2,19 +2,19 @@
  * kafka_check.c: what `embedmill doctor` asks a Kafka cluster.
  *
  * Owns:    what is checked before anything is opened; connection, topics, partitions and their
- * leaders, the group's offsets and lag, known faults of the library in use. Refuses: writing,
- * joining the group, making topics. Kafka tells nobody what he may write before he does, so that is
- * said to be not known. Threads: the main thread; librdkafka's blocking calls, each limited by
- * CHECK_MS.
+ *          leaders, the group's offsets and lag, known faults of the library in use.
+ * Refuses: writing, joining the group, making topics. Kafka tells nobody what he may write before
+ *          he does, so that is said to be not known.
+ * Threads: the main thread; librdkafka's blocking calls, each limited by CHECK_MS.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "connectors/check.h"
 #include "connectors/kafka.h"
+#include "connectors/kafka_lag.h"
 
 #define CHECK_MS 5000
 #define RETRY_MS 250
@@ -27,16 +27,7 @@ struct visit {
     char last_error[300]; /* of the library: why it cannot connect */
 };
 
-__attribute__((format(printf, 4, 5))) static void say(const struct visit *visit, enum finding how,
-                                                      const char *what, const char *format, ...)
-{
-    char said[700];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(said, sizeof said, format, args);
-    va_end(args);
-    visit->report(visit->ctx, how, what, said);
-}
+#define say(visit, ...) check_say((visit)->report, (visit)->ctx, __VA_ARGS__)
 
 static void on_error(rd_kafka_t *client, int err, const char *reason, void *ctx)
 {
@@ -92,16 +83,6 @@ static int check_topic(const struct visit *visit, const char *what, const char *
 
 /* ---- the group */
 
-/* Messages of the partition that the group has not committed; -1: not known. */
-static int64_t lag_of(const struct visit *visit, const rd_kafka_topic_partition_t *part)
-{
-    int64_t low, high;
-    if (part->err || rd_kafka_query_watermark_offsets(visit->client, part->topic, part->partition,
-                                                      &low, &high, CHECK_MS))
-        return -1;
-    return high - (part->offset >= low ? part->offset : low);
-}
-
 /* A group that is new to the cluster has no coordinator for a moment. */
 static rd_kafka_resp_err_t read_offsets(const struct visit *visit,
                                         rd_kafka_topic_partition_list_t *parts)
@@ -127,7 +108,7 @@ static void check_group(const struct visit *visit, const char *topic, int n_part
     int n_committed = 0;
     bool known = true;
     for (int i = 0; !err && i < parts->cnt; i++) {
-        int64_t lag = lag_of(visit, &parts->elems[i]);
+        int64_t lag = kafka_lag_of(visit->client, &parts->elems[i], CHECK_MS);
         known &= lag >= 0;
         total += lag > 0 ? lag : 0;
         n_committed += parts->elems[i].offset >= 0;

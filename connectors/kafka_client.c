@@ -17,6 +17,8 @@
 struct kafka_burial {
     rd_kafka_t *rk;
     int fd;
+    bool has_helper;
+    uv_thread_t helper; /* uses the handle */
     atomic_int n_done;
 };
 
@@ -31,6 +33,8 @@ static void burial_leave(struct kafka_burial *burial)
 static void bury(void *arg)
 {
     struct kafka_burial *burial = arg;
+    if (burial->has_helper)
+        uv_thread_join(&burial->helper);
     rd_kafka_destroy_flags(burial->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     burial_leave(burial);
 }
@@ -99,6 +103,19 @@ void kafka_client_watch(struct kafka_client *client, rd_kafka_queue_t *queue)
     rd_kafka_queue_io_event_enable(queue, client->fd, &one, sizeof one);
 }
 
+int kafka_client_help(struct kafka_client *client, void (*run)(void *arg), void *arg)
+{
+    int rc = uv_thread_create(&client->burial->helper, run, arg);
+    client->burial->has_helper = rc == 0;
+    return rc;
+}
+
+void kafka_client_helped(struct kafka_client *client)
+{
+    uv_thread_join(&client->burial->helper);
+    client->burial->has_helper = false;
+}
+
 static void on_handle_closed(uv_handle_t *handle)
 {
     struct kafka_client *client = handle->data;
@@ -146,5 +163,7 @@ void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
 void kafka_client_abandon(struct kafka_client *client, void (*closed)(void *ctx), void *ctx)
 {
     client->is_abandoned = true;
+    if (client->burial->has_helper)
+        pthread_detach(client->burial->helper);
     close_handles(client, 0, closed, ctx);
 }

@@ -43,6 +43,11 @@ int kafka_client_open(struct kafka_client **out, uv_loop_t *loop, rd_kafka_type_
                       char *err, size_t err_size);
 /* Let this queue wake the loop too. */
 void kafka_client_watch(struct kafka_client *client, rd_kafka_queue_t *queue);
+/* A thread that makes blocking calls with the handle: run is called on it, and the handle is
+ * destroyed only when it has returned. One at a time. 0 or negative errno. */
+int kafka_client_help(struct kafka_client *client, void (*run)(void *arg), void *arg);
+/* It has returned, or is about to. */
+void kafka_client_helped(struct kafka_client *client);
 /*
  * Takes client; no event follows but closed (may be NULL), at the latest after deadline_ms: then
  * the handle is left to its thread. A consumer must have been closed, or leaves without a word.

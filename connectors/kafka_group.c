@@ -15,11 +15,6 @@
 
 #include "connectors/kafka_source.h"
 
-static bool is_cooperative(const struct kafka_source *source)
-{
-    return strcmp(rd_kafka_rebalance_protocol(source->rk), "COOPERATIVE") == 0;
-}
-
 /* ---- partitions */
 
 struct kafka_part *kafka_group_find(const struct kafka_source *source, const char *topic,
@@ -40,8 +35,11 @@ static struct kafka_part *part_open(struct kafka_source *source, const char *top
         free(part);
         return NULL;
     }
-    *part = (struct kafka_part){
-        .topic = copy, .partition = partition, .stored = -1, .next = source->parts};
+    *part = (struct kafka_part){.topic = copy,
+                                .partition = partition,
+                                .stored = -1,
+                                .committed = -1,
+                                .next = source->parts};
     source->parts = part;
     return part;
 }
@@ -187,7 +185,7 @@ static void refuse(struct kafka_source *source, rd_kafka_error_t *error)
 static void answer(struct kafka_source *source, bool is_assign,
                    const rd_kafka_topic_partition_list_t *list)
 {
-    if (is_cooperative(source)) {
+    if (source->is_cooperative) {
         refuse(source, is_assign ? rd_kafka_incremental_assign(source->rk, list)
                                  : rd_kafka_incremental_unassign(source->rk, list));
         return;
@@ -199,6 +197,8 @@ static void answer(struct kafka_source *source, bool is_assign,
 
 static void on_assign(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
 {
+    const char *protocol = rd_kafka_rebalance_protocol(source->rk); /* NULL: closed meanwhile */
+    source->is_cooperative = protocol && strcmp(protocol, "COOPERATIVE") == 0;
     count(source, "rebalances");
     for (int i = 0; i < list->cnt; i++) {
         const rd_kafka_topic_partition_t *given = &list->elems[i];
@@ -251,9 +251,20 @@ void kafka_group_advance(struct kafka_source *source)
         kafka_group_leave(source);
 }
 
+static bool is_any_ours(const struct kafka_source *source,
+                        const rd_kafka_topic_partition_list_t *list)
+{
+    for (int i = 0; i < list->cnt; i++)
+        if (kafka_group_find(source, list->elems[i].topic, list->elems[i].partition))
+            return true;
+    return false;
+}
+
 static void on_revoke(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
 {
     rd_kafka_topic_partition_list_t *resumed = NULL;
+    if (source->closing && !is_any_ours(source, list))
+        return; /* it was given up before, and no answer is waited for: see on_rebalance */
     kafka_group_leave(source); /* of a revoke before, that has come to nothing */
     source->leaving = rd_kafka_topic_partition_list_copy(list);
     source->leave_by_ms = uv_now(source->loop) + source->config.revoke_ms;
@@ -283,6 +294,11 @@ void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
 {
     struct kafka_source *source = opaque;
     (void)rk;
+    /* A revoke can still be in the queue when the library has left the group without our answer. An
+     * answer is a question to its thread, which may end with the question unread: we would wait for
+     * ever. */
+    if (source->closing && rd_kafka_consumer_closed(source->rk))
+        return;
     if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         on_assign(source, list);
     } else if (err == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {

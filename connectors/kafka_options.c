@@ -77,16 +77,15 @@ static int read_topics(struct kafka_config *config, const char *text)
     return config->topics->cnt ? 0 : -EINVAL;
 }
 
-/* Whether a topic is one that is read: of that name, or matched by a pattern, which librdkafka
- * takes for an extended regular expression too. */
-static bool is_read(const char *topic, const char *name)
+/* A pattern is an extended regular expression for librdkafka too. */
+bool kafka_topic_matches(const char *entry, const char *topic)
 {
     regex_t pattern;
-    if (topic[0] != '^')
-        return strcmp(topic, name) == 0;
-    if (regcomp(&pattern, topic, REG_EXTENDED | REG_NOSUB) != 0)
+    if (entry[0] != '^')
+        return strcmp(entry, topic) == 0;
+    if (regcomp(&pattern, entry, REG_EXTENDED | REG_NOSUB) != 0)
         return false; /* subscribing says what is wrong with it */
-    bool matches = regexec(&pattern, name, 0, NULL, 0) == 0;
+    bool matches = regexec(&pattern, topic, 0, NULL, 0) == 0;
     regfree(&pattern);
     return matches;
 }
@@ -111,7 +110,8 @@ static int check_names(const struct kafka_config *config, const struct settings 
     }
     for (int i = 0; i < config->topics->cnt; i++) {
         const char *topic = config->topics->elems[i].topic;
-        if (!is_read(topic, config->output_topic) && !is_read(topic, config->dead_letter_topic))
+        if (!kafka_topic_matches(topic, config->output_topic) &&
+            !kafka_topic_matches(topic, config->dead_letter_topic))
             continue;
         snprintf(err, err_size,
                  "kafka.output_topic or kafka.dead_letter_topic is an input topic itself, by "
@@ -378,14 +378,14 @@ static const char *instance_id(const struct settings *settings)
 int kafka_transactional_id(const struct kafka_config *config, const struct settings *settings,
                            char **out, int *lock)
 {
-    const char *const purpose[] = {config->group, config->topics->elems[0].topic};
+    const char *const group = config->group;
     const char *instance = instance_id(settings);
     char *name = NULL;
     *lock = -1;
     if (instance)
         name = strdup(instance);
     else
-        worker_name_hold("kafka", purpose, &name, lock);
+        worker_name_hold("kafka", &group, 1, config->topics->elems[0].topic, &name, lock);
     size_t size = name ? strlen(config->group) + strlen(name) + 2 : 0;
     char *id = name ? malloc(size) : NULL;
     if (id)

@@ -83,6 +83,16 @@ static enum step make_ready(struct kafka_publisher *publisher)
     return step;
 }
 
+/* A fatal error that came while records were handed over; other calls tell of theirs. */
+static enum step end_of_producer(struct kafka_publisher *publisher)
+{
+    struct kafka_burst *burst = &publisher->burst;
+    char text[200];
+    burst->err = rd_kafka_fatal_error(publisher->producer, text, sizeof text);
+    snprintf(burst->why, sizeof burst->why, "producing: %s", text);
+    return STEP_RENEW;
+}
+
 static enum step produce(struct kafka_publisher *publisher)
 {
     struct kafka_burst *burst = &publisher->burst;
@@ -95,8 +105,10 @@ static enum step produce(struct kafka_publisher *publisher)
                                              item->plain_time, item);
         } while (item->err == RD_KAFKA_RESP_ERR__QUEUE_FULL && !is_stopped(publisher) &&
                  rd_kafka_poll(publisher->producer, 10) >= 0);
-        if (item->err)
-            step = item->err == RD_KAFKA_RESP_ERR__FATAL ? STEP_RENEW : STEP_ABORT;
+        if (item->err == RD_KAFKA_RESP_ERR__FATAL)
+            step = end_of_producer(publisher);
+        else if (item->err)
+            step = STEP_ABORT;
     }
     atomic_store(&publisher->reading, false);
     return is_stopped(publisher) ? STEP_ABORT : step;
@@ -140,7 +152,14 @@ static enum step undo(struct kafka_publisher *publisher)
     return step;
 }
 
-/* Was the commit made that failed? Nothing is pending any more, since the producer is a new one. */
+/*
+ * Was the commit made that failed? Nothing is pending any more, since the producer is a new one.
+ * Committed as far as ours or further: either it was, or another member has done the same inputs
+ * meanwhile. Less: it was not. No loss of input moves a committed offset: not retention, not
+ * the deletion of records, not a new leader that is behind the old one. Only with the topic itself
+ * are they deleted; when one of that name is made again under a running worker, what was in doubt
+ * may come out twice, of a topic that is no more (docs/reliability.md says so).
+ */
 static enum step look_up(struct kafka_publisher *publisher)
 {
     struct kafka_burst *burst = &publisher->burst;

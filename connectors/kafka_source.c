@@ -2,7 +2,8 @@
  * kafka_source.c: a consumer in a Kafka group.
  *
  * Owns:    polling by credit, the messages that are with us and their acks, what is told of faults.
- * Refuses: assignments and offsets: kafka_group.c. Publishing: kafka_sink.c, kafka_transactions.c.
+ * Refuses: assignments and offsets: kafka_group.c, kafka_commits.c. Publishing: kafka_sink.c,
+ *          kafka_transactions.c.
  * Threads: the loop thread.
  * Why:     without credit nothing is taken, and the library stops fetching when its own queue is
  *          full. But a consumer that does not poll is expelled, so the tick polls all the same and
@@ -143,29 +144,6 @@ static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
     if (strstr(json, "\"state\":\"UP\""))
         health_good(&source->health, PART_BROKERS);
     return 0;
-}
-
-static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t err,
-                      rd_kafka_topic_partition_list_t *offsets, void *opaque)
-{
-    struct kafka_source *source = opaque;
-    char why[300];
-    (void)rk;
-    for (int i = 0; !err && offsets && i < offsets->cnt; i++)
-        err = offsets->elems[i].err;
-    if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        health_good(&source->health, PART_COMMIT);
-    } else if (err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
-               err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
-        snprintf(why, sizeof why,
-                 "committing offsets of group %.60s: %s: allow this user to; it is tried again",
-                 source->config.group, rd_kafka_err2str(err));
-        kafka_source_wait(source, PART_COMMIT, why);
-        for (struct kafka_part *part = source->parts; part; part = part->next) {
-            part->stored = -1;
-            part->dirty = true;
-        }
-    }
 }
 
 /* ---- messages in */
@@ -318,9 +296,11 @@ static void finish(struct kafka_source *source, bool is_late)
     if (source->left)
         return;
     source->left = true;
+    kafka_commits_settle(source);
     drop_all(&source->held);
     drop_all(&source->given);
     kafka_group_close(source);
+    kafka_lag_close(source);
     if (source->closing_queue)
         rd_kafka_queue_destroy(source->closing_queue);
     rd_kafka_queue_destroy(source->queue);
@@ -341,6 +321,7 @@ static void on_close_deadline(uv_timer_t *timer)
 static void begin_close(struct kafka_source *source)
 {
     kafka_group_store(source);
+    kafka_commits_expect(source);
     drop_all(&source->held);
     drop_all(&source->given);
     kafka_group_leave(source);
@@ -361,6 +342,8 @@ static void on_wake(void *ctx, bool is_tick)
     if (!source->closing) {
         if (is_tick && ++source->n_ticks % LAG_TICKS == 0)
             kafka_group_tell_lag(source);
+        if (is_tick)
+            kafka_lag_tick(source);
         pump(source, is_tick);
         return;
     }
@@ -368,11 +351,13 @@ static void on_wake(void *ctx, bool is_tick)
         begin_close(source);
     if (source->left)
         return;
-    /* Not rd_kafka_queue_poll_callback: it aborts on a message that was fetched meanwhile. */
+    /* Asked first: the results of the last commits are in the queue by then. Not
+     * rd_kafka_queue_poll_callback: it aborts on a message that was fetched meanwhile. */
+    bool is_closed = rd_kafka_consumer_closed(source->rk);
     rd_kafka_message_t *late;
     while ((late = rd_kafka_consume_queue(source->closing_queue, 0)))
         rd_kafka_message_destroy(late);
-    if (rd_kafka_consumer_closed(source->rk))
+    if (is_closed)
         finish(source, false);
     else
         uv_timer_start(&source->pump_timer, on_pump, 10, 0); /* nothing tells that it is closed */
@@ -400,7 +385,7 @@ static int client_open(struct kafka_source *source, const struct settings *setti
     rd_kafka_conf_set_rebalance_cb(conf, kafka_group_on_rebalance);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_stats_cb(conf, on_statistics);
-    rd_kafka_conf_set_offset_commit_cb(conf, on_commit);
+    rd_kafka_conf_set_offset_commit_cb(conf, kafka_commits_on_result);
     rc = kafka_client_open(&source->client, source->loop, RD_KAFKA_CONSUMER, conf, on_wake, source,
                            err, err_size);
     if (rc)

@@ -2,8 +2,8 @@
  * kafka_source.h: the inside of a Kafka source, for its own files and for a sink on the same
  * cluster that publishes and commits in one transaction.
  *
- * Owns:    what kafka_source.c (polling, credit, acks), kafka_group.c (assignments and their end)
- *          and kafka_message.c share.
+ * Owns:    what kafka_source.c (polling, credit, acks), kafka_group.c (assignments and their end),
+ *          kafka_commits.c, kafka_lag.c and kafka_message.c share.
  * Threads: the loop thread.
  */
 #ifndef KAFKA_SOURCE_H
@@ -36,6 +36,7 @@ struct kafka_part {
     bool paused;       /* the library does not tell, and resuming what is not paused rewinds it */
     bool dirty;        /* there is more to store */
     int64_t stored;    /* the offset stored last, -1: none */
+    int64_t committed; /* the one of them that the group has confirmed last, -1: none */
 };
 
 struct kafka_message {
@@ -63,13 +64,16 @@ struct kafka_source {
     struct kafka_list held;   /* polled and not given yet */
     struct kafka_list given;
     size_t credit, credit_bytes;
-    rd_kafka_topic_partition_list_t *leaving; /* to be unassigned; NULL: no revoke under way */
+    rd_kafka_topic_partition_list_t *leaving;   /* to be unassigned; NULL: no revoke under way */
+    rd_kafka_topic_partition_list_t *unflushed; /* closing: stored and not confirmed; or NULL */
+    rd_kafka_resp_err_t commit_err;             /* of the last commit that failed */
     uint64_t leave_by_ms;
+    struct kafka_ask *ask; /* for the lag of the group; NULL: none under way */
     unsigned n_ticks;
     uint64_t n_late_acks; /* not told of yet */
     char last_error[240]; /* what the library said of a broker */
     bool failed, closing, left, abandoned;
-    bool is_taken; /* by a sink that commits for us */
+    bool is_cooperative; /* the protocol of the assignments */
     uv_timer_t pump_timer, close_timer;
     size_t n_open; /* handles and clients still to be closed */
     void (*closed)(void *ctx);
@@ -105,6 +109,22 @@ void kafka_group_pause(struct kafka_source *source, bool pause);
 void kafka_group_store(struct kafka_source *source);
 void kafka_group_tell_lag(struct kafka_source *source);
 void kafka_group_close(struct kafka_source *source);
+
+/* ---- kafka_commits.c */
+
+/* The library's callback, after each commit of its own. */
+void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
+                             rd_kafka_topic_partition_list_t *offsets, void *opaque);
+/* When the group is about to be left; what is stored by now counts. */
+void kafka_commits_expect(struct kafka_source *source);
+/* When it is left: tell on_failed what was expected and has not come, if anything. */
+void kafka_commits_settle(struct kafka_source *source);
+
+/* ---- kafka_lag.c */
+
+/* About once a second. */
+void kafka_lag_tick(struct kafka_source *source);
+void kafka_lag_close(struct kafka_source *source);
 
 /* ---- kafka_source.c, for the sink that commits for us */
 

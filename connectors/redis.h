@@ -14,6 +14,7 @@
 
 #include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/redis_streams.h"
 #include "connectors/redis_tls.h"
 #include "connectors/redis_url.h"
 
@@ -30,12 +31,13 @@ enum redis_output { REDIS_OUTPUT_STREAM, REDIS_OUTPUT_KEY, REDIS_OUTPUT_HASH };
 struct redis_config {
     struct redis_url url, output_url;
     struct redis_tls_context *tls; /* NULL: neither URL is rediss:// */
-    char *stream, *group;
+    struct redis_streams streams;
+    char *group;
     char *consumer; /* NULL: not named by the user */
     char *body;     /* NULL: `body`, else `text` */
     uint64_t claim_idle_ms, timeout_ms;
     enum redis_output output;
-    char *output_stream, *output_prefix, *dead_letters;
+    char *output_prefix;
     uint64_t maxlen, expire_ms;
 };
 
@@ -47,8 +49,8 @@ int redis_config_read(struct redis_config *out, const struct settings *settings,
 int redis_config_check(const struct settings *settings, const char **at_fault, char *err,
                        size_t err_size);
 /* The option by which the worker would read what it writes, if both are the same database; or NULL.
- * REDIS_LOOP_PHRASE takes the stream's name. */
-const char *redis_config_loop(const struct redis_config *config);
+ * *stream: which; REDIS_LOOP_PHRASE takes its name. */
+const char *redis_config_loop(const struct redis_config *config, const char **stream);
 #define REDIS_LOOP_PHRASE                                                                          \
     "'%.60s' is the input stream itself: the worker would read what it writes; choose another "    \
     "name"
@@ -56,10 +58,11 @@ void redis_config_clear(struct redis_config *config); /* zeroed ones are fine */
 
 /*
  * The name of this worker in its group: the host's name and the lowest number no other living
- * worker of this machine holds ("mill-1"). It is the same again after a crash, so what was pending
- * is found at once, and two workers never share one. *lock: a descriptor that holds the number
- * until it is closed, -1 when names cannot be held (then the name ends in the process id).
+ * worker of this machine holds for any of its streams ("mill-1"). It is the same again after a
+ * crash, so what was pending is found at once, and two workers never share one. locks: [streams.n]
+ * descriptors that hold the number until they are closed, -1 when names cannot be held (then the
+ * name ends in the process id).
  */
-int redis_consumer_name(const struct redis_config *config, char **out, int *lock);
+int redis_consumer_name(const struct redis_config *config, char **out, int *locks);
 
 #endif

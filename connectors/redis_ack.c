@@ -1,13 +1,16 @@
 /*
  * redis_ack.c: acks to the group.
  *
- * Owns:    entries the pipeline is done with until the server has confirmed it: many ids in one
- *          XACK, one XACK at a time, sent again after a lost connection.
+ * Owns:    entries the pipeline is done with until the server has confirmed it: many ids of one
+ *          stream in one XACK, one XACK at a time, sent again after a lost connection.
  * Refuses: acks that the sink's script has made already; those entries are released by the sink.
  * Threads: the loop thread.
  * Why:     an entry stays in the table until then, so that a reconnect in between does not offer it
  *          to the pipeline a second time.
  */
+#include <errno.h>
+#include <stdio.h>
+
 #include "connectors/redis_source.h"
 
 #define ACK_MAX 512 /* ids in one XACK */
@@ -31,9 +34,10 @@ static void on_acked(void *ctx, void *arg, const redisReply *reply)
     (void)arg;
 
     if (!reply || reply->type == REDIS_REPLY_ERROR) {
+        const char *stream = source->ack_sent.first->stream->name;
         acks_again(source);
         if (reply)
-            redis_source_fault(source, source->admin, PART_ACK, reply->str);
+            redis_source_fault(source, source->admin, PART_ACK, stream, reply->str);
         return;
     }
     while ((entry = redis_queue_pop(&source->ack_sent)))
@@ -44,17 +48,35 @@ static void on_acked(void *ctx, void *arg, const redisReply *reply)
 
 void redis_ack_send(struct redis_source *source)
 {
+    const struct redis_stream *stream = source->ack_wait.first->stream;
     struct redis_args *args = &source->args;
 
     redis_args_reset(args);
     redis_args_text(args, "XACK");
-    redis_args_text(args, source->config.stream);
+    redis_args_text(args, stream->name);
     redis_args_text(args, source->config.group);
-    while (source->ack_wait.n && source->ack_sent.n < ACK_MAX) {
+    for (size_t n = source->ack_wait.n; n && source->ack_sent.n < ACK_MAX; n--) {
         struct redis_entry *entry = redis_queue_pop(&source->ack_wait);
+        if (entry->stream != stream) {
+            redis_queue_push(&source->ack_wait, entry);
+            continue;
+        }
         redis_queue_push(&source->ack_sent, entry);
         redis_args_add(args, entry->id_text);
     }
     if (!redis_source_send(source, source->admin, 0, on_acked, NULL))
         acks_again(source);
+}
+
+void redis_ack_tell_rest(struct redis_source *source)
+{
+    size_t n = source->ack_wait.n + source->ack_sent.n;
+    char why[300];
+
+    if (!source->closing || source->quiet || !n)
+        return;
+    snprintf(why, sizeof(why),
+             "stream %.100s: the server has not confirmed the ack of %zu messages to group %.60s",
+             source->config.streams.list, n, source->config.group);
+    source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
 }

@@ -30,25 +30,18 @@ struct visit {
     enum { CALLING, READY, GONE } state;
     bool told;               /* that it is gone */
     char why[400];           /* it is gone */
+    const char *option;      /* that names this server */
     bool is_source, is_sink; /* what is asked of this server */
     finding_cb report;
     void *ctx;
     void (*take)(struct visit *visit, const redisReply *reply); /* of the answer awaited */
     bool answered, accepted;
     const char *asked_for; /* what a refusal is told as */
+    const char *key;       /* that is asked about */
     char type[40];         /* of the last key asked about */
 };
 
-__attribute__((format(printf, 4, 5))) static void say(const struct visit *visit, enum finding how,
-                                                      const char *what, const char *format, ...)
-{
-    char said[600];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(said, sizeof said, format, args);
-    va_end(args);
-    visit->report(visit->ctx, how, what, said);
-}
+#define say(visit, ...) check_say((visit)->report, (visit)->ctx, __VA_ARGS__)
 
 /* ---- one command at a time */
 
@@ -119,8 +112,10 @@ static void on_ready(void *ctx)
 static void on_lost(void *ctx, const char *why)
 {
     struct visit *visit = ctx;
+    const char *retries = strstr(why, REDIS_LINK_RETRIES); /* which we do not */
+    int len = (int)(retries ? (size_t)(retries - why) : strlen(why));
     if (visit->state != GONE)
-        snprintf(visit->why, sizeof visit->why, "%s", why);
+        snprintf(visit->why, sizeof visit->why, "%.*s; see %s", len, why, visit->option);
     visit->state = GONE;
 }
 
@@ -131,8 +126,11 @@ static void on_good(void *ctx)
 
 static void on_failed(void *ctx, int err, const char *why)
 {
+    struct visit *visit = ctx;
     (void)err;
-    on_lost(ctx, why);
+    if (visit->state != GONE)
+        snprintf(visit->why, sizeof visit->why, "%s", why);
+    visit->state = GONE;
 }
 
 /* Connects, logs in, selects the database: all that a link does by itself. */
@@ -145,17 +143,17 @@ static bool enter(struct visit *visit, const struct redis_url *url)
     redis_url_print(url, where, sizeof where);
     visit->state = CALLING;
     visit->told = false;
-    if (redis_link_open(&visit->link, &visit->loop, &options, &events, visit) != 0)
+    visit->option = url == &visit->config.url ? "redis.url" : "redis.output_url";
+    if (redis_link_open(&visit->link, &visit->loop, &options, &events, visit) != 0) {
+        say(visit, FINDING_BAD, "connection", "out of memory");
         return false;
+    }
     while (visit->state == CALLING)
         uv_run(&visit->loop, UV_RUN_ONCE);
     if (visit->state == READY)
         say(visit, FINDING_OK, "connection", "%s answers%s", where, url->tls ? " over TLS" : "");
     else
-        say(visit, FINDING_BAD, "connection",
-            "%s: %s; is the server running, and is redis.url "
-            "right for this machine?",
-            where, visit->why);
+        say(visit, FINDING_BAD, "connection", "%s", visit->why);
     return visit->state == READY;
 }
 
@@ -225,6 +223,13 @@ static void take_time(struct visit *visit, const redisReply *reply)
 
 /* ---- stream and group */
 
+/* Output streams, of the first so many input streams: all may have the same. */
+static size_t n_outputs(const struct redis_config *config)
+{
+    return config->output == REDIS_OUTPUT_STREAM ? redis_streams_targets(&config->streams, true)
+                                                 : 0;
+}
+
 static long long field_number(const redisReply *group, const char *name)
 {
     const redisReply *field = redis_reply_field(group, name);
@@ -240,15 +245,17 @@ static void take_groups(struct visit *visit, const redisReply *reply)
         if (!redis_reply_is_text(name) || strcmp(name->str, config->group) != 0)
             continue;
         found = true;
-        say(visit, FINDING_OK, "group", "%s: %lld consumers, %lld pending, lag %lld (-1: unknown)",
-            config->group, field_number(group, "consumers"), field_number(group, "pending"),
+        say(visit, FINDING_OK, "group",
+            "%s of %s: %lld consumers, %lld pending, lag %lld (-1: unknown)", config->group,
+            visit->key, field_number(group, "consumers"), field_number(group, "pending"),
             field_number(group, "lag"));
     }
     if (is_error(reply))
         say(visit, FINDING_WARN, "group", "XINFO is refused: %s; the lag will not be known",
             reply->str);
     else if (!found)
-        say(visit, FINDING_OK, "group", "%s is not there yet; the worker makes it", config->group);
+        say(visit, FINDING_OK, "group", "%s of %s is not there yet; the worker makes it",
+            config->group, visit->key);
 }
 
 static void take_type(struct visit *visit, const redisReply *reply)
@@ -259,6 +266,7 @@ static void take_type(struct visit *visit, const redisReply *reply)
 
 static void check_type(struct visit *visit, const char *key, bool is_input)
 {
+    visit->key = key;
     if (!ask(visit, take_type, "TYPE", key, NULL) || !visit->type[0])
         return;
     bool missing = strcmp(visit->type, "none") == 0, good = strcmp(visit->type, "stream") == 0;
@@ -277,7 +285,7 @@ static void take_permission(struct visit *visit, const redisReply *reply)
 {
     visit->accepted = !is_error(reply);
     if (!visit->accepted)
-        say(visit, FINDING_BAD, visit->asked_for, "%s (%s)", reply->str,
+        say(visit, FINDING_BAD, visit->asked_for, "%s: %s (%s)", visit->key, reply->str,
             redis_fault_find(reply->str).advice);
 }
 
@@ -286,42 +294,55 @@ static void take_permission(struct visit *visit, const redisReply *reply)
     ((visit)->asked_for = (what), (visit)->accepted = false,                                       \
      ask((visit), take_permission, __VA_ARGS__, NULL) && (visit)->accepted)
 
-static bool may_read(struct visit *visit)
+static bool may_read(struct visit *visit, const char *stream)
 {
     const struct redis_config *c = &visit->config;
+    visit->key = stream;
     bool all = MAY(visit, "may read", "XREADGROUP", "GROUP", c->group, "check", "COUNT", "1",
-                   "STREAMS", c->stream, ">");
-    all &= MAY(visit, "may ack", "XACK", c->stream, c->group, "0-1");
-    all &= MAY(visit, "may list", "XPENDING", c->stream, c->group, "-", "+", "1");
-    all &= MAY(visit, "may claim", "XCLAIM", c->stream, c->group, "check", "1000", "0-1");
-    all &= MAY(visit, "may renew", "EVAL", redis_script_renew, "1", c->stream, c->group, "check");
+                   "STREAMS", stream, ">");
+    all &= MAY(visit, "may ack", "XACK", stream, c->group, "0-1");
+    all &= MAY(visit, "may list", "XPENDING", stream, c->group, "-", "+", "1");
+    all &= MAY(visit, "may claim", "XCLAIM", stream, c->group, "check", "1000", "0-1");
+    all &= MAY(visit, "may renew", "EVAL", redis_script_renew, "1", stream, c->group, "check");
     return all;
+}
+
+static bool may_add(struct visit *visit, const char *what, const char *stream)
+{
+    visit->key = stream;
+    return MAY(visit, what, "XADD", stream, "*", "check", "1");
 }
 
 static bool may_write(struct visit *visit)
 {
     const struct redis_config *c = &visit->config;
     char key[600];
+    bool all = true;
+    for (size_t i = 0; i < redis_streams_targets(&c->streams, false); i++)
+        all &= may_add(visit, "may bury", c->streams.items[i].dead_letters);
+    for (size_t i = 0; i < n_outputs(c); i++)
+        all &= may_add(visit, "may write", c->streams.items[i].output);
     snprintf(key, sizeof key, "%scheck", c->output_prefix);
-    bool all = MAY(visit, "may bury", "XADD", c->dead_letters, "*", "check", "1");
-    if (c->output == REDIS_OUTPUT_STREAM)
-        all &= MAY(visit, "may write", "XADD", c->output_stream, "*", "check", "1");
-    else if (c->output == REDIS_OUTPUT_HASH)
+    visit->key = key;
+    if (c->output == REDIS_OUTPUT_HASH)
         all &= MAY(visit, "may write", "HSET", key, "check", "1");
-    else
+    else if (c->output == REDIS_OUTPUT_KEY)
         all &= MAY(visit, "may write", "SET", key, "1");
-    all &= MAY(visit, "may script", "EVAL", redis_script_publish, "1", c->stream, c->group, "check",
-               "0-1");
+    visit->key = c->streams.list;
+    all &= MAY(visit, "may script", "EVAL", redis_script_publish, "1", c->streams.items[0].name,
+               c->group, "check", "0-1");
     return all;
 }
 
 static void check_permissions(struct visit *visit)
 {
+    const struct redis_streams *streams = &visit->config.streams;
+    visit->key = streams->list;
     if (!MAY(visit, "may check", "MULTI"))
         return;
     bool all = true;
-    if (visit->is_source)
-        all &= may_read(visit);
+    for (size_t i = 0; visit->is_source && i < streams->n; i++)
+        all &= may_read(visit, streams->items[i].name);
     if (visit->is_sink)
         all &= may_write(visit);
     all &= MAY(visit, "may check", "DISCARD");
@@ -341,12 +362,13 @@ static void on_closed(void *ctx)
 
 static void visit_server(struct visit *visit, const struct redis_url *url)
 {
+    const struct redis_config *c = &visit->config;
     if (enter(visit, url) && ask(visit, take_info, "INFO", NULL) &&
         ask(visit, take_time, "TIME", NULL)) {
-        if (visit->is_source)
-            check_type(visit, visit->config.stream, true);
-        if (visit->is_sink && visit->config.output == REDIS_OUTPUT_STREAM)
-            check_type(visit, visit->config.output_stream, false);
+        for (size_t i = 0; visit->is_source && i < c->streams.n; i++)
+            check_type(visit, c->streams.items[i].name, true);
+        for (size_t i = 0; visit->is_sink && i < n_outputs(c); i++)
+            check_type(visit, c->streams.items[i].output, false);
         if (visit->state == READY)
             check_permissions(visit);
     }

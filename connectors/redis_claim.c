@@ -1,8 +1,9 @@
 /*
  * redis_claim.c: what is pending in the group and not with anyone who works on it.
  *
- * Owns:    the passes over the pending entries list (our own after a connect, what others left
- *          idle on a timer), entries that were deleted while pending, and our leases.
+ * Owns:    the passes over the pending entries lists, one stream after the other (our own after a
+ *          connect, what others left idle on a timer), entries that were deleted while pending, and
+ *          our leases.
  * Refuses: reading what is new and acking what is done: redis_source.c.
  * Threads: the loop thread.
  * Why:     a pass lists (XPENDING) and then claims what is not in the table (XCLAIM). The shortcuts
@@ -20,7 +21,14 @@
 
 static void claim_rewind(struct redis_claim *claim)
 {
+    claim->stream = 0;
     strcpy(claim->cursor, "-");
+}
+
+/* The stream that the pass is in. */
+static const struct redis_stream *claim_stream(const struct redis_source *source)
+{
+    return &source->config.streams.items[source->claim.stream];
 }
 
 void redis_claim_start_own(struct redis_source *source, bool first)
@@ -29,8 +37,9 @@ void redis_claim_start_own(struct redis_source *source, bool first)
 
     claim->own_due = true;
     claim->own_first |= first;
-    claim->restart = claim->busy;
-    claim_rewind(claim);
+    claim->restart = claim->busy; /* answers are awaited that are about the stream it is in */
+    if (!claim->busy)
+        claim_rewind(claim);
 }
 
 void redis_claim_lost(struct redis_source *source)
@@ -53,6 +62,9 @@ static void claim_page_done(struct redis_source *source)
     if (claim->restart) {
         claim->restart = false;
         claim_rewind(claim);
+    } else if (claim->last_page && claim->stream + 1 < source->config.streams.n) {
+        claim->stream++;
+        strcpy(claim->cursor, "-");
     } else if (claim->last_page) {
         claim_rewind(claim);
         if (claim->own)
@@ -70,9 +82,10 @@ static bool claim_reply_ok(struct redis_source *source, const redisReply *reply)
         return true;
     source->claim.busy = false;
     if (reply && !source->closing && !source->failed) {
+        const char *stream = claim_stream(source)->name;
         claim_rewind(&source->claim);
         if (reply->type == REDIS_REPLY_ERROR)
-            redis_source_fault(source, source->admin, PART_CLAIM, reply->str);
+            redis_source_fault(source, source->admin, PART_CLAIM, stream, reply->str);
         else
             redis_link_drop(source->admin, "its answer about pending entries cannot be read");
     }
@@ -102,7 +115,7 @@ static void on_check(void *ctx, void *arg, const redisReply *reply)
         redis_id_print(pending->id, id);
         redis_args_reset(args);
         redis_args_text(args, "XACK");
-        redis_args_text(args, source->config.stream);
+        redis_args_text(args, claim_stream(source)->name);
         redis_args_text(args, source->config.group);
         redis_args_text(args, id);
         redis_source_send(source, source->admin, 0, on_ghost_acked, NULL);
@@ -124,7 +137,7 @@ static void claim_check_missing(struct redis_source *source)
         redis_id_print(claim->page[i].id, id);
         redis_args_reset(args);
         redis_args_text(args, "XRANGE");
-        redis_args_text(args, source->config.stream);
+        redis_args_text(args, claim_stream(source)->name);
         redis_args_text(args, id);
         redis_args_text(args, id);
         if (redis_source_send(source, source->admin, 0, on_check, &claim->page[i]))
@@ -166,7 +179,7 @@ static void on_claimed(void *ctx, void *arg, const redisReply *reply)
         if (!pending)
             continue;
         uint64_t deliveries = pending->deliveries + 1;
-        if (!redis_source_take(source, id, fields,
+        if (!redis_source_take(source, claim_stream(source), id, fields,
                                deliveries < UINT32_MAX ? (uint32_t)deliveries : UINT32_MAX)) {
             claim->busy = false;
             redis_link_drop(source->admin, "its answer to XCLAIM cannot be read");
@@ -190,7 +203,7 @@ static void claim_page(struct redis_source *source, uint64_t min_idle)
 
     redis_args_reset(args);
     redis_args_text(args, "XCLAIM");
-    redis_args_text(args, source->config.stream);
+    redis_args_text(args, claim_stream(source)->name);
     redis_args_text(args, source->config.group);
     redis_args_text(args, source->consumer);
     redis_args_number(args, min_idle);
@@ -236,7 +249,8 @@ static void on_listed(void *ctx, void *arg, const redisReply *reply)
             redis_link_drop(source->admin, "its answer to XPENDING cannot be read");
             return;
         }
-        if (redis_table_find(&source->table, row.id) || claim->n_page == REDIS_CLAIM_PAGE)
+        if (redis_table_find(&source->table, claim_stream(source), row.id) ||
+            claim->n_page == REDIS_CLAIM_PAGE)
             continue;
         claim->page[claim->n_page++] = row;
         min_idle = idle < min_idle ? idle : min_idle;
@@ -270,7 +284,7 @@ void redis_claim_step(struct redis_source *source)
         claim_rewind(claim);
     redis_args_reset(args);
     redis_args_text(args, "XPENDING");
-    redis_args_text(args, source->config.stream);
+    redis_args_text(args, claim_stream(source)->name);
     redis_args_text(args, source->config.group);
     if (!claim->own) {
         redis_args_text(args, "IDLE");
@@ -289,36 +303,42 @@ void redis_claim_step(struct redis_source *source)
 static void on_renewed(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_source *source = ctx;
-    (void)arg;
+    const struct redis_stream *stream = arg;
 
     if (reply && reply->type == REDIS_REPLY_ERROR && !source->closing && !source->failed)
-        redis_source_fault(source, source->admin, PART_CLAIM, reply->str);
+        redis_source_fault(source, source->admin, PART_CLAIM, stream->name, reply->str);
 }
 
-void redis_claim_renew(struct redis_source *source)
+static void renew_stream(struct redis_source *source, struct redis_stream *stream)
 {
+    const struct redis_entry *entry;
     struct redis_args *args = &source->args;
-    const struct redis_table *table = &source->table;
-    size_t n = 0;
+    size_t n = 0, at = 0;
 
-    if (!source->config.claim_idle_ms || !source->group_ok || !redis_link_ready(source->admin))
-        return;
-    for (size_t i = 0; i < table->n_slots; i++) {
-        if (!table->slots[i])
-            continue;
+    while ((entry = redis_table_next(&source->table, stream, &at))) {
         if (n++ % RENEW_MAX == 0) {
-            if (n > 1 && !redis_source_send(source, source->admin, 0, on_renewed, NULL))
+            if (n > 1 && !redis_source_send(source, source->admin, 0, on_renewed, stream))
                 return;
             redis_args_reset(args);
             redis_args_text(args, "EVAL");
             redis_args_text(args, redis_script_renew);
             redis_args_text(args, "1");
-            redis_args_text(args, source->config.stream);
+            redis_args_text(args, stream->name);
             redis_args_text(args, source->config.group);
             redis_args_text(args, source->consumer);
         }
-        redis_args_add(args, table->slots[i]->id_text);
+        redis_args_add(args, entry->id_text);
     }
     if (n)
-        redis_source_send(source, source->admin, 0, on_renewed, NULL);
+        redis_source_send(source, source->admin, 0, on_renewed, stream);
+}
+
+void redis_claim_renew(struct redis_source *source)
+{
+    const struct redis_streams *streams = &source->config.streams;
+
+    if (!source->config.claim_idle_ms || !source->group_ok || !redis_link_ready(source->admin))
+        return;
+    for (size_t i = 0; i < streams->n; i++)
+        renew_stream(source, &streams->items[i]);
 }

@@ -46,12 +46,12 @@ static bool fields_measure(const redisReply *fields, size_t *bytes)
     return true;
 }
 
-struct redis_entry *redis_entry_open(struct source *source, const char *stream, const char *body,
-                                     struct redis_id id, const redisReply *fields,
+struct redis_entry *redis_entry_open(struct source *source, const struct redis_stream *stream,
+                                     const char *body, struct redis_id id, const redisReply *fields,
                                      uint32_t deliveries)
 {
     char id_text[REDIS_ID_SIZE];
-    size_t id_len = redis_id_print(id, id_text), stream_len = strlen(stream), size;
+    size_t id_len = redis_id_print(id, id_text), stream_len = strlen(stream->name), size;
 
     if (!fields_measure(fields, &size))
         return NULL;
@@ -72,7 +72,7 @@ struct redis_entry *redis_entry_open(struct source *source, const char *stream, 
     for (size_t i = 0; i < n; i++)
         if (i != payload)
             headers[n_headers++] = (struct header){copies[2 * i], copies[2 * i + 1]};
-    char *position = put(&at, stream, stream_len);
+    char *position = put(&at, stream->name, stream_len);
     at[-1] = ' ';
     char *id_copy = put(&at, id_text, id_len);
 
@@ -84,6 +84,7 @@ struct redis_entry *redis_entry_open(struct source *source, const char *stream, 
                     .position = {position, stream_len + 1 + id_len},
                     .timestamp_ms = id.ms <= INT64_MAX ? (int64_t)id.ms : -1,
                     .deliveries = deliveries},
+        .stream = stream,
         .id = id,
         .id_text = {id_copy, id_len},
         .fields = copies,
@@ -122,16 +123,18 @@ struct redis_entry *redis_queue_pop(struct redis_queue *queue)
     return entry;
 }
 
-static size_t table_place(const struct redis_table *table, struct redis_id id)
+static size_t table_place(const struct redis_table *table, const struct redis_stream *stream,
+                          struct redis_id id)
 {
-    uint64_t hash = (id.ms ^ id.seq << 40 ^ id.seq) * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t hash = id.ms ^ id.seq << 40 ^ id.seq ^ (uintptr_t)stream;
 
+    hash *= UINT64_C(0x9e3779b97f4a7c15);
     return (size_t)(hash >> 32) & (table->n_slots - 1);
 }
 
 static void table_put(struct redis_table *table, struct redis_entry *entry)
 {
-    size_t i = table_place(table, entry->id);
+    size_t i = table_place(table, entry->stream, entry->id);
 
     while (table->slots[i])
         i = (i + 1) & (table->n_slots - 1);
@@ -157,19 +160,32 @@ int redis_table_add(struct redis_table *table, struct redis_entry *entry)
     return 0;
 }
 
-struct redis_entry *redis_table_find(const struct redis_table *table, struct redis_id id)
+struct redis_entry *redis_table_find(const struct redis_table *table,
+                                     const struct redis_stream *stream, struct redis_id id)
 {
     if (!table->n)
         return NULL;
-    for (size_t i = table_place(table, id); table->slots[i]; i = (i + 1) & (table->n_slots - 1))
-        if (redis_id_compare(table->slots[i]->id, id) == 0)
+    for (size_t i = table_place(table, stream, id); table->slots[i];
+         i = (i + 1) & (table->n_slots - 1))
+        if (table->slots[i]->stream == stream && redis_id_compare(table->slots[i]->id, id) == 0)
             return table->slots[i];
+    return NULL;
+}
+
+struct redis_entry *redis_table_next(const struct redis_table *table,
+                                     const struct redis_stream *stream, size_t *at)
+{
+    while (*at < table->n_slots) {
+        struct redis_entry *entry = table->slots[(*at)++];
+        if (entry && entry->stream == stream)
+            return entry;
+    }
     return NULL;
 }
 
 void redis_table_remove(struct redis_table *table, struct redis_entry *entry)
 {
-    size_t mask = table->n_slots - 1, hole = table_place(table, entry->id);
+    size_t mask = table->n_slots - 1, hole = table_place(table, entry->stream, entry->id);
 
     while (table->slots[hole] != entry)
         hole = (hole + 1) & mask;
@@ -177,7 +193,7 @@ void redis_table_remove(struct redis_table *table, struct redis_entry *entry)
     table->n--;
     /* Close the gap, so that a search never ends before what it looks for. */
     for (size_t i = (hole + 1) & mask; table->slots[i]; i = (i + 1) & mask) {
-        size_t home = table_place(table, table->slots[i]->id);
+        size_t home = table_place(table, table->slots[i]->stream, table->slots[i]->id);
         if (((i - home) & mask) >= ((i - hole) & mask)) {
             table->slots[hole] = table->slots[i];
             table->slots[i] = NULL;

@@ -1,5 +1,5 @@
 /*
- * redis_lag.c: how much of the stream still waits for the group.
+ * redis_lag.c: how much of each stream still waits for the group.
  *
  * Owns:    asking XINFO GROUPS every few seconds, and telling what it says.
  * Refuses: making a failure of it: without an answer the lag is unknown, the work goes on.
@@ -34,31 +34,35 @@ static void on_lag(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_source *source = ctx;
     const struct source_events *events = source->base.events;
-    (void)arg;
+    const struct redis_stream *stream = arg;
 
-    source->lag_busy = false;
+    source->n_lags_asked--;
     if (source->closing || source->failed)
         return;
     /* A user that may not ask is not asked about again. */
     if (reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
         source->lag_denied = true;
     if (events->on_lag)
-        events->on_lag(source->base.ctx, source->config.stream, lag_of(source, reply));
+        events->on_lag(source->base.ctx, stream->name, lag_of(source, reply));
 }
 
 static void on_lag_due(uv_timer_t *timer)
 {
     struct redis_source *source = timer->data;
+    const struct redis_streams *streams = &source->config.streams;
     struct redis_args *args = &source->args;
 
-    if (source->lag_busy || source->lag_denied || source->closing || source->failed ||
+    if (source->n_lags_asked || source->lag_denied || source->closing || source->failed ||
         !source->group_ok || !redis_link_ready(source->admin))
         return;
-    redis_args_reset(args);
-    redis_args_text(args, "XINFO");
-    redis_args_text(args, "GROUPS");
-    redis_args_text(args, source->config.stream);
-    source->lag_busy = redis_source_send(source, source->admin, 0, on_lag, NULL);
+    for (size_t i = 0; i < streams->n; i++) {
+        redis_args_reset(args);
+        redis_args_text(args, "XINFO");
+        redis_args_text(args, "GROUPS");
+        redis_args_text(args, streams->items[i].name);
+        source->n_lags_asked +=
+            redis_source_send(source, source->admin, 0, on_lag, &streams->items[i]);
+    }
 }
 
 void redis_lag_start(struct redis_source *source)

@@ -1,7 +1,7 @@
 /*
- * redis_letters.c: reads the dead letter stream page by page and puts entries back.
+ * redis_letters.c: reads the dead letter streams page by page and puts entries back.
  *
- * Owns:    the page that is being looked at.
+ * Owns:    the page that is being looked at; where a letter goes back to.
  * Refuses: to put an entry on another server than the one it lies on: it could not be moved in one
  *          atomic step, and would be lost or doubled by a crash between two.
  * Threads: the calling one.
@@ -40,16 +40,24 @@ static const char script_move[] = "local found = redis.call('XRANGE', KEYS[1], A
 static const char *const ours[] = {"_code", "_error", "_stream", "_id", "_deliveries", "_position"};
 #define N_OURS (sizeof(ours) / sizeof(ours[0]))
 
+/* A stream of letters. */
+struct pile {
+    const char *name;
+    struct redis_id start, last;
+    bool is_end;
+};
+
 struct redis_letters {
     struct letters base;
     struct redis_config config;
     struct redis_call *call;
-    const char *from, *to; /* borrowed */
-    struct redis_id start, last;
+    struct pile *piles; /* [n_piles], one after the other */
+    size_t n_piles, pile;
+    const char *to,
+        *home; /* named by the user, or NULL; the stream the letter came from, or NULL */
     redisReply *page;
     size_t at; /* of the entry given last is at - 1 */
-    bool is_end;
-    char id[REDIS_ID_SIZE], origin[400];
+    char id[REDIS_ID_SIZE], position[400], origin[400];
 };
 
 static struct redis_letters *self(struct letters *letters)
@@ -58,18 +66,36 @@ static struct redis_letters *self(struct letters *letters)
 }
 
 /* Letters that die again while we put them back are not met again: they lie behind this one. */
-static int find_last(struct redis_letters *letters, char *err, size_t err_size)
+static int find_last(struct redis_letters *letters, struct pile *pile, char *err, size_t err_size)
 {
-    const char *words[] = {"XREVRANGE", letters->from, "+", "-", "COUNT", "1"};
+    const char *words[] = {"XREVRANGE", pile->name, "+", "-", "COUNT", "1"};
     redisReply *reply;
     int rc = redis_call_words(letters->call, &reply, 6, words, err, err_size);
 
     if (rc)
         return rc;
     const redisReply *id = redis_reply_at(redis_reply_at(reply, 0), 0);
-    letters->is_end = !redis_reply_is_text(id) || !redis_id_parse(&letters->last, id->str, id->len);
+    pile->is_end = !redis_reply_is_text(id) || !redis_id_parse(&pile->last, id->str, id->len);
     freeReplyObject(reply);
     return 0;
+}
+
+static int find_piles(struct redis_letters *letters, char *err, size_t err_size)
+{
+    const struct redis_streams *streams = &letters->config.streams;
+    int rc = 0;
+
+    letters->n_piles = redis_streams_targets(streams, false);
+    letters->piles = calloc(letters->n_piles, sizeof(*letters->piles));
+    if (!letters->piles) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    for (size_t i = 0; rc == 0 && i < letters->n_piles; i++) {
+        letters->piles[i].name = streams->items[i].dead_letters;
+        rc = find_last(letters, &letters->piles[i], err, err_size);
+    }
+    return rc;
 }
 
 static int redis_letters_close(struct letters *base, char *err, size_t err_size)
@@ -83,6 +109,7 @@ static int redis_letters_close(struct letters *base, char *err, size_t err_size)
     freeReplyObject(letters->page);
     redis_call_close(letters->call);
     redis_config_clear(&letters->config);
+    free(letters->piles);
     free(letters);
     return 0;
 }
@@ -100,8 +127,7 @@ static int redis_letters_open(struct letters **out, const struct settings *setti
     rc = redis_config_read(&letters->config, settings, err, err_size);
     if (rc)
         goto fail;
-    letters->from = letters->config.dead_letters;
-    letters->to = to ? to : letters->config.stream;
+    letters->to = to;
     if (!to && !redis_url_same(&letters->config.url, &letters->config.output_url)) {
         snprintf(err, err_size,
                  "the letters lie on redis.output_url, another server than redis.url with the "
@@ -112,7 +138,7 @@ static int redis_letters_open(struct letters **out, const struct settings *setti
     rc = redis_call_open(&letters->call, &letters->config.output_url, letters->config.tls,
                          letters->config.timeout_ms, err, err_size);
     if (rc == 0)
-        rc = find_last(letters, err, err_size);
+        rc = find_piles(letters, err, err_size);
     if (rc)
         goto fail;
     *out = &letters->base;
@@ -122,16 +148,17 @@ fail:
     return rc;
 }
 
-static int turn_page(struct redis_letters *letters, char *err, size_t err_size)
+static int turn_page(struct redis_letters *letters, const struct pile *pile, char *err,
+                     size_t err_size)
 {
     char first[REDIS_ID_SIZE], last[REDIS_ID_SIZE];
-    const char *words[] = {"XRANGE", letters->from, first, last, "COUNT", PAGE};
+    const char *words[] = {"XRANGE", pile->name, first, last, "COUNT", PAGE};
 
     freeReplyObject(letters->page);
     letters->page = NULL;
     letters->at = 0;
-    redis_id_print(letters->start, first);
-    redis_id_print(letters->last, last);
+    redis_id_print(pile->start, first);
+    redis_id_print(pile->last, last);
     return redis_call_words(letters->call, &letters->page, 6, words, err, err_size);
 }
 
@@ -155,13 +182,30 @@ static bool is_ours(const redisReply *name)
     return false;
 }
 
+/* Where a letter goes back to: a pile of one stream alone is not asked. */
+static const char *find_home(const struct redis_letters *letters, struct bytes stream)
+{
+    const struct redis_streams *streams = &letters->config.streams;
+
+    if (letters->n_piles == streams->n)
+        return streams->items[letters->pile].name;
+    const struct redis_stream *found = redis_streams_find(streams, stream);
+    return found ? found->name : NULL;
+}
+
 static void read_letter(struct redis_letters *letters, const redisReply *fields, struct letter *out)
 {
     const char *body = letters->config.body;
     struct bytes stream = field_of(fields, "_stream"), id = field_of(fields, "_id");
     int len;
 
-    *out = (struct letter){.position = bytes_of(letters->id),
+    letters->home = find_home(letters, stream);
+    if (letters->n_piles > 1)
+        snprintf(letters->position, sizeof(letters->position), "%.300s %s",
+                 letters->piles[letters->pile].name, letters->id);
+    else
+        strcpy(letters->position, letters->id);
+    *out = (struct letter){.position = bytes_of(letters->position),
                            .origin = field_of(fields, "_position"),
                            .code = field_of(fields, "_code"),
                            .reason = field_of(fields, "_error"),
@@ -180,45 +224,67 @@ static void read_letter(struct redis_letters *letters, const redisReply *fields,
             out->is_empty = false;
 }
 
-static int redis_letters_next(struct letters *base, struct letter *out, char *err, size_t err_size)
+static int pile_next(struct redis_letters *letters, struct pile *pile, struct letter *out,
+                     char *err, size_t err_size)
 {
-    struct redis_letters *letters = self(base);
     struct redis_id id;
 
-    if (letters->is_end)
+    if (pile->is_end)
         return 0;
     if (!letters->page || letters->at == letters->page->elements) {
-        int rc = turn_page(letters, err, err_size);
+        int rc = turn_page(letters, pile, err, err_size);
         if (rc)
             return rc;
     }
     const redisReply *entry = redis_reply_at(letters->page, letters->at++);
     const redisReply *name = redis_reply_at(entry, 0), *fields = redis_reply_at(entry, 1);
-    letters->is_end = !entry;
+    pile->is_end = !entry;
     if (!entry)
         return 0;
     if (!redis_reply_is_text(name) || !redis_id_parse(&id, name->str, name->len) ||
         !redis_reply_is_array(fields)) {
-        snprintf(err, err_size, "%s: the server did not answer XRANGE as Redis does",
-                 letters->from);
+        snprintf(err, err_size, "%s: the server did not answer XRANGE as Redis does", pile->name);
         return -EPROTO;
     }
     redis_id_print(id, letters->id);
-    letters->start = id.seq == UINT64_MAX ? (struct redis_id){id.ms + 1, 0}
-                                          : (struct redis_id){id.ms, id.seq + 1};
-    if (redis_id_compare(id, letters->last) >= 0)
-        letters->is_end = true;
+    pile->start = id.seq == UINT64_MAX ? (struct redis_id){id.ms + 1, 0}
+                                       : (struct redis_id){id.ms, id.seq + 1};
+    if (redis_id_compare(id, pile->last) >= 0)
+        pile->is_end = true;
     read_letter(letters, fields, out);
     return 1;
+}
+
+static int redis_letters_next(struct letters *base, struct letter *out, char *err, size_t err_size)
+{
+    struct redis_letters *letters = self(base);
+
+    while (letters->pile < letters->n_piles) {
+        int rc = pile_next(letters, &letters->piles[letters->pile], out, err, err_size);
+        if (rc)
+            return rc;
+        freeReplyObject(letters->page);
+        letters->page = NULL;
+        letters->pile++;
+    }
+    return 0;
 }
 
 static int redis_letters_replay(struct letters *base, char *err, size_t err_size)
 {
     struct redis_letters *letters = self(base);
-    const char *words[6 + N_OURS] = {"EVAL",        script_move, "2",
-                                     letters->from, letters->to, letters->id};
+    const char *from = letters->piles[letters->pile].name;
+    const char *to = letters->to ? letters->to : letters->home;
+    const char *words[6 + N_OURS] = {"EVAL", script_move, "2", from, to, letters->id};
     redisReply *reply;
 
+    if (!to) {
+        snprintf(err, err_size,
+                 "%s did not come from one of the streams in redis.stream: add its own there, or "
+                 "name one with --to",
+                 letters->position);
+        return -EINVAL;
+    }
     memcpy(words + 6, ours, sizeof(ours));
     int rc = redis_call_words(letters->call, &reply, 6 + N_OURS, words, err, err_size);
     if (rc)

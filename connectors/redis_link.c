@@ -19,7 +19,6 @@
 #define GRACE_MS        200  /* after a stall of our own, what has arrived is read first */
 #define SETTLE_MS       1000 /* a connection that lasts so long is a good one */
 #define PROVEN_ATTEMPTS 3    /* backoff after one that worked and did not last: below 1 s */
-#define RETRY_PHRASE    "trying again, at most 10 s apart"
 
 /* ---- the end of things */
 
@@ -97,7 +96,7 @@ void redis_link_lost(struct redis_link *link, const char *why)
     link_where(link, where, sizeof(where));
     if (link->asking && redis_sentinel_next(link))
         return;
-    snprintf(text, sizeof(text), "redis %s: %.300s; " RETRY_PHRASE, where, why);
+    snprintf(text, sizeof(text), "redis %s: %.300s" REDIS_LINK_RETRIES, where, why);
     link->flaky = link->phase == PHASE_READY && !link->settled;
     if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
         link->backoff.attempts = PROVEN_ATTEMPTS;

@@ -24,6 +24,9 @@
 
 struct redis_link;
 
+/* How the sentence of on_lost ends. */
+#define REDIS_LINK_RETRIES "; trying again, at most 10 s apart"
+
 /* All from the loop. */
 struct redis_link_events {
     /* Commands may be sent now. */

@@ -12,15 +12,17 @@
 #include <string.h>
 
 #include "connectors/redis.h"
+#include "connectors/redis_reply.h"
 #include "connectors/worker_name.h"
 
 const struct option redis_options[] = {
     {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
      "Server to read from: redis://[user[:password]@]host[:port][/db], unix:///path[?db=N] or "
      "redis+sentinel://[user[:password]@]host[,host...]/master[/db]; rediss: over TLS"},
-    {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY", "Stream to read"},
+    {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY,...",
+     "Streams to read, each with its fair share; all are of this server and database"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
-     "Consumer group; made from the start of the stream when missing"},
+     "Consumer group of each stream; made from its start when missing"},
     {"redis.consumer", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
      "Name in the group; must be stable over restarts and no two living workers may share it "
      "(default: HOST-N with the lowest N no other worker of this machine has)"},
@@ -42,7 +44,7 @@ const struct option redis_options[] = {
      "Server to write to (default: redis.url); when it is the server and database of the source, "
      "each message comes out exactly once"},
     {"redis.output_stream", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
-     "Stream for output=stream (default: the name of the input stream and :embeddings)"},
+     "Stream for output=stream (default: for each input stream its name and :embeddings)"},
     {"redis.output_prefix", OPTION_TEXT, "embedding:", NULL, 0, 0, "TEXT",
      "What the keys of output=key and hash begin with; the id of the text follows"},
     {"redis.maxlen", OPTION_COUNT, "0", NULL, 0, INT64_C(1) << 53, "N",
@@ -50,7 +52,7 @@ const struct option redis_options[] = {
     {"redis.expire", OPTION_DURATION, "0s", NULL, 0, INT64_C(3650) * 24 * 3600 * 1000, "TIME",
      "Life of the keys of output=key and hash; 0 is for ever"},
     {"redis.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
-     "Stream for messages that cannot be embedded (default: the name of the input stream and "
+     "Stream for messages that cannot be embedded (default: for each input stream its name and "
      ":dlq)"},
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
@@ -82,19 +84,25 @@ static int read_tls(struct redis_config *config, const struct settings *settings
     return redis_tls_context_open(&config->tls, &files, at_fault, err, err_size);
 }
 
-/* A copy of the option, or of stream and suffix when it was not set. */
-static char *read_name(const struct settings *settings, const char *name, const char *suffix)
+static int read_streams(struct redis_config *config, const struct settings *settings,
+                        const char **at_fault, char *err, size_t err_size)
 {
-    const char *text = settings_text(settings, name), *stream;
-    char *copy;
+    static const char *const names[] = {"redis.output_stream", "redis.dead_letters"};
+    const char *to[2];
 
-    if (text && *text)
-        return strdup(text);
-    stream = settings_text(settings, "redis.stream");
-    copy = malloc(strlen(stream) + strlen(suffix) + 1);
-    if (copy)
-        sprintf(copy, "%s%s", stream, suffix);
-    return copy;
+    for (size_t i = 0; i < 2; i++) {
+        to[i] = settings_text(settings, names[i]);
+        if (!to[i] || !strchr(to[i], ','))
+            continue;
+        *at_fault = names[i];
+        snprintf(err, err_size,
+                 "expected one name without a comma; leave it out, and each input "
+                 "stream has one of its own");
+        return -EINVAL;
+    }
+    *at_fault = "redis.stream";
+    return redis_streams_read(&config->streams, settings_text(settings, *at_fault), to[0], to[1],
+                              err, err_size);
 }
 
 static int read_texts(struct redis_config *config, const struct settings *settings)
@@ -103,39 +111,45 @@ static int read_texts(struct redis_config *config, const struct settings *settin
     const char *consumer = settings_text(settings, "redis.consumer");
     const char *prefix = settings_text(settings, "redis.output_prefix");
 
-    config->stream = strdup(settings_text(settings, "redis.stream"));
     config->group = strdup(settings_text(settings, "redis.group"));
-    config->output_stream = read_name(settings, "redis.output_stream", ":embeddings");
-    config->dead_letters = read_name(settings, "redis.dead_letters", ":dlq");
     config->output_prefix = strdup(prefix ? prefix : "");
     if (body && *body && !(config->body = strdup(body)))
         return -ENOMEM;
     if (consumer && *consumer && !(config->consumer = strdup(consumer)))
         return -ENOMEM;
-    return config->stream && config->group && config->output_stream && config->dead_letters &&
-                   config->output_prefix
-               ? 0
-               : -ENOMEM;
+    return config->group && config->output_prefix ? 0 : -ENOMEM;
 }
 
-const char *redis_config_loop(const struct redis_config *config)
+const char *redis_config_loop(const struct redis_config *config, const char **stream)
 {
-    if (config->output == REDIS_OUTPUT_STREAM && strcmp(config->stream, config->output_stream) == 0)
-        return "redis.output_stream";
-    return strcmp(config->stream, config->dead_letters) == 0 ? "redis.dead_letters" : NULL;
+    const struct redis_streams *streams = &config->streams;
+
+    for (size_t i = 0; i < streams->n; i++) {
+        const struct redis_stream *from = &streams->items[i];
+        *stream = from->output;
+        if (config->output == REDIS_OUTPUT_STREAM &&
+            redis_streams_find(streams, bytes_of(from->output)))
+            return "redis.output_stream";
+        *stream = from->dead_letters;
+        if (redis_streams_find(streams, bytes_of(from->dead_letters)))
+            return "redis.dead_letters";
+    }
+    return NULL;
 }
 
 static int check_names(const struct redis_config *config, const char **at_fault, char *err,
                        size_t err_size)
 {
-    *at_fault = *config->stream ? "redis.group" : "redis.stream";
-    if (!*config->stream || !*config->group) {
+    const char *stream;
+
+    *at_fault = "redis.group";
+    if (!*config->group) {
         snprintf(err, err_size, "expected a name, got nothing");
         return -EINVAL;
     }
-    *at_fault = redis_config_loop(config);
+    *at_fault = redis_config_loop(config, &stream);
     if (*at_fault && redis_url_same(&config->url, &config->output_url)) {
-        snprintf(err, err_size, REDIS_LOOP_PHRASE, config->stream);
+        snprintf(err, err_size, REDIS_LOOP_PHRASE, stream);
         return -EINVAL;
     }
     return 0;
@@ -150,6 +164,8 @@ static int config_read(struct redis_config *out, const struct settings *settings
 
     if (rc == 0)
         rc = read_tls(&config, settings, at_fault, err, err_size);
+    if (rc == 0)
+        rc = read_streams(&config, settings, at_fault, err, err_size);
     if (rc == 0)
         rc = read_texts(&config, settings);
     if (rc)
@@ -201,24 +217,32 @@ void redis_config_clear(struct redis_config *config)
     redis_url_clear(&config->url);
     redis_url_clear(&config->output_url);
     redis_tls_context_close(config->tls);
-    free(config->stream);
+    redis_streams_clear(&config->streams);
     free(config->group);
     free(config->consumer);
     free(config->body);
-    free(config->output_stream);
     free(config->output_prefix);
-    free(config->dead_letters);
     *config = (struct redis_config){0};
 }
 
-int redis_consumer_name(const struct redis_config *config, char **out, int *lock)
+int redis_consumer_name(const struct redis_config *config, char **out, int *locks)
 {
-    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
-    const char *const purpose[] = {config->stream, config->group};
+    size_t n = config->streams.n;
+    const char **names;
 
-    *lock = -1;
-    if (!config->consumer)
-        return worker_name_hold("redis", purpose, out, lock);
-    *out = strdup(config->consumer);
-    return *out ? 0 : -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        locks[i] = -1;
+    if (config->consumer) {
+        *out = strdup(config->consumer);
+        return *out ? 0 : -ENOMEM;
+    }
+    names = malloc(n * sizeof(*names));
+    if (!names)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        names[i] = config->streams.items[i].name;
+    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
+    int rc = worker_name_hold("redis", names, n, config->group, out, locks);
+    free(names);
+    return rc;
 }

@@ -75,6 +75,18 @@ size_t redis_record_largest(const struct record *record)
     return largest;
 }
 
+static bool is_from_redis(const struct message *origin)
+{
+    return origin->source && origin->source->ops == &redis_source_ops;
+}
+
+const struct redis_stream *redis_record_stream(const struct redis_config *config,
+                                               const struct record *record)
+{
+    return is_from_redis(record->origin) ? ((const struct redis_entry *)record->origin)->stream
+                                         : &config->streams.items[0];
+}
+
 static bool is_name(struct bytes name, const char *text)
 {
     return name.len == strlen(text) && memcmp(name.ptr, text, name.len) == 0;
@@ -125,7 +137,8 @@ static void build_entry(const struct redis_record_form *form, const struct recor
 {
     struct redis_args *list = &scratch->command;
     const struct part *part = &record->parts[0];
-    size_t at = command_begin(list, "XADD", bytes_of(form->config->output_stream));
+    size_t at =
+        command_begin(list, "XADD", bytes_of(redis_record_stream(form->config, record)->output));
 
     if (form->config->maxlen) {
         redis_args_text(list, "MAXLEN");
@@ -180,8 +193,9 @@ static void build_dead(const struct redis_record_form *form, const struct record
 {
     struct redis_args *list = &scratch->command;
     const struct message *origin = record->origin;
-    bool is_redis = origin->source && origin->source->ops == &redis_source_ops;
-    size_t at = command_begin(list, "XADD", bytes_of(form->config->dead_letters));
+    const struct redis_stream *stream = redis_record_stream(form->config, record);
+    bool is_redis = is_from_redis(origin);
+    size_t at = command_begin(list, "XADD", bytes_of(stream->dead_letters));
 
     redis_args_text(list, "*");
     add_origin(list, record, is_redis);
@@ -189,8 +203,7 @@ static void build_dead(const struct redis_record_form *form, const struct record
     add_pair(list, bytes_of("_error"), bytes_of(record->dead_reason ? record->dead_reason : ""));
     if (is_redis) {
         const struct redis_entry *entry = (const struct redis_entry *)origin;
-        add_pair(list, bytes_of("_stream"),
-                 bytes_of(((struct redis_source *)origin->source)->config.stream));
+        add_pair(list, bytes_of("_stream"), bytes_of(stream->name));
         add_pair(list, bytes_of("_id"), entry->id_text);
     } else {
         add_pair(list, bytes_of("_position"), origin->position);
@@ -259,7 +272,7 @@ static void build_script(const struct redis_record_form *form, const struct reco
     redis_args_text(args, form->script_sha ? form->script_sha : redis_script_publish);
     redis_args_number(args, n_keys);
     if (form->peer)
-        redis_args_text(args, form->peer->config.stream);
+        redis_args_text(args, entry->stream->name);
     for (size_t at = 0; at < list->n; at += strtoul(list->items[at].ptr, NULL, 10) + 1)
         redis_args_add(args, list->items[at + 2]);
     redis_args_text(args, form->peer ? form->peer->config.group : "");

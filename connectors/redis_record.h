@@ -33,6 +33,10 @@ void redis_scratch_close(struct redis_scratch *scratch);
 /* The largest single value of the record. */
 size_t redis_record_largest(const struct record *record);
 
+/* The input stream it came from; what comes from elsewhere goes where the first one's goes. */
+const struct redis_stream *redis_record_stream(const struct redis_config *config,
+                                               const struct record *record);
+
 /* The command for the record into args; its bytes lie in the record, its origin and scratch.
  * 0 or -ENOMEM. */
 int redis_record_build(const struct redis_record_form *form, const struct record *record,

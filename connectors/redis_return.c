@@ -31,16 +31,13 @@ static bool return_send(struct redis_source *source)
     return true;
 }
 
-void redis_return_send(struct redis_source *source)
+static void return_stream(struct redis_source *source, const struct redis_stream *stream)
 {
+    const struct redis_entry *entry;
     struct redis_args *args = &source->args;
-    const struct redis_table *table = &source->table;
-    size_t n = 0;
+    size_t n = 0, at = 0;
 
-    source->returned = true;
-    for (size_t i = 0; i < table->n_slots; i++) {
-        if (!table->slots[i])
-            continue;
+    while ((entry = redis_table_next(&source->table, stream, &at))) {
         if (n++ % RETURN_MAX == 0) {
             if (n > 1 && !return_send(source))
                 return;
@@ -48,13 +45,22 @@ void redis_return_send(struct redis_source *source)
             redis_args_text(args, "EVAL");
             redis_args_text(args, redis_script_return);
             redis_args_text(args, "1");
-            redis_args_text(args, source->config.stream);
+            redis_args_text(args, stream->name);
             redis_args_text(args, source->config.group);
             redis_args_text(args, source->consumer);
             redis_args_number(args, source->config.claim_idle_ms);
         }
-        redis_args_add(args, table->slots[i]->id_text);
+        redis_args_add(args, entry->id_text);
     }
     if (n)
         return_send(source);
+}
+
+void redis_return_send(struct redis_source *source)
+{
+    const struct redis_streams *streams = &source->config.streams;
+
+    source->returned = true;
+    for (size_t i = 0; i < streams->n; i++)
+        return_stream(source, &streams->items[i]);
 }

@@ -156,10 +156,11 @@ static void sink_pause(struct redis_sink *sink)
 /* What the record's command goes to, for messages. */
 static const char *target_of(const struct redis_sink *sink, const struct record *record)
 {
+    const struct redis_stream *stream = redis_record_stream(&sink->config, record);
+
     if (record->dead_code)
-        return sink->config.dead_letters;
-    return sink->config.output == REDIS_OUTPUT_STREAM ? sink->config.output_stream
-                                                      : sink->config.output_prefix;
+        return stream->dead_letters;
+    return sink->config.output == REDIS_OUTPUT_STREAM ? stream->output : sink->config.output_prefix;
 }
 
 static void slot_refused(struct slot *slot, const char *text)
@@ -246,6 +247,7 @@ static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
                            struct redis_source **peer)
 {
     char why[HEALTH_WHY_SIZE];
+    const char *stream;
 
     *peer = NULL;
     if (!sink->peer || record->origin->source != &sink->peer->base)
@@ -258,11 +260,11 @@ static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
     if (!sink_shares(sink))
         return true;
     *peer = sink->peer;
-    const char *loop = redis_config_loop(&sink->config);
+    const char *loop = redis_config_loop(&sink->config, &stream);
     if (!loop)
         return true;
     int len = snprintf(why, sizeof(why), "%s: ", loop);
-    snprintf(why + len, sizeof(why) - (size_t)len, REDIS_LOOP_PHRASE, sink->config.stream);
+    snprintf(why + len, sizeof(why) - (size_t)len, REDIS_LOOP_PHRASE, stream);
     sink_fail(sink, -EINVAL, why);
     return false;
 }

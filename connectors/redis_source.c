@@ -1,9 +1,10 @@
 /*
- * redis_source.c: a consumer of a Redis stream's group.
+ * redis_source.c: a consumer in the group of one or several Redis streams.
  *
- * Owns:    two connections (one waits in XREADGROUP, one does everything else), the group, credit,
- *          the entries that are with us and their acks.
- * Refuses: what was pending before us and the leases: redis_claim.c. Publishing: redis_sink.c.
+ * Owns:    two connections (one waits in XREADGROUP, one does everything else), credit, the entries
+ *          that are with us.
+ * Refuses: the commands: redis_group.c, redis_read.c, redis_ack.c; what was pending before us and
+ *          the leases: redis_claim.c. Publishing: redis_sink.c.
  * Threads: the loop thread.
  * Why:     everything that may be sent next is decided in one place, redis_source_pump, called
  *          after every reply and, through a timer of 0 ms, after every call of the pipeline; so
@@ -18,7 +19,6 @@
 #include <unistd.h>
 
 #define GIVE_MAX     64  /* messages in one event */
-#define READ_MAX     512 /* entries in one read */
 #define MEAN_AT_OPEN 512 /* bytes of an entry, before one was seen */
 
 static struct redis_source *self(struct source *source)
@@ -64,18 +64,18 @@ static void source_pause(struct redis_source *source)
 }
 
 void redis_source_fault(struct redis_source *source, struct redis_link *link, unsigned part,
-                        const char *text)
+                        const char *stream, const char *text)
 {
     struct redis_fault fault = redis_fault_find(text);
     char why[HEALTH_WHY_SIZE];
 
-    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.200s (%s)", source->config.stream,
+    snprintf(why, sizeof(why), "stream %.60s, group %.60s: %.200s (%s)", stream,
              source->config.group, text, fault.advice);
     if (fault.remedy == REMEDY_GROUP && source->group_denied) {
         snprintf(why, sizeof(why),
                  "group %.60s of stream %.60s does not exist and this user may not make it; make "
                  "it (XGROUP CREATE) or allow the user to",
-                 source->config.group, source->config.stream);
+                 source->config.group, stream);
         fault.remedy = REMEDY_FATAL;
     }
     if (fault.remedy == REMEDY_FATAL) {
@@ -126,15 +126,14 @@ size_t redis_source_want(const struct redis_source *source)
     return want < fits ? want : fits;
 }
 
-bool redis_source_take(struct redis_source *source, struct redis_id id, const redisReply *fields,
-                       uint32_t deliveries)
+bool redis_source_take(struct redis_source *source, const struct redis_stream *stream,
+                       struct redis_id id, const redisReply *fields, uint32_t deliveries)
 {
     struct redis_entry *entry;
 
-    if (redis_table_find(&source->table, id))
+    if (redis_table_find(&source->table, stream, id))
         return true;
-    entry = redis_entry_open(&source->base, source->config.stream, source->config.body, id, fields,
-                             deliveries);
+    entry = redis_entry_open(&source->base, stream, source->config.body, id, fields, deliveries);
     if (!entry)
         return false;
     if (redis_table_add(&source->table, entry)) {
@@ -169,126 +168,6 @@ static void source_give(struct redis_source *source)
     }
 }
 
-/* ---- the group */
-
-static void on_group(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_source *source = ctx;
-    (void)arg;
-
-    source->group_busy = false;
-    if (!reply)
-        return;
-    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
-        source->group_denied = true; /* it may exist; the read will tell */
-    else if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "BUSYGROUP", 9) != 0) {
-        redis_source_fault(source, source->admin, PART_GROUP, reply->str);
-        return;
-    }
-    source->group_ok = true;
-    redis_source_good(source, source->admin, PART_GROUP);
-    redis_claim_renew(source);
-    redis_source_pump(source);
-}
-
-static void source_make_group(struct redis_source *source)
-{
-    struct redis_args *args = &source->args;
-
-    if (source->group_busy)
-        return;
-    redis_args_reset(args);
-    redis_args_text(args, "XGROUP");
-    redis_args_text(args, "CREATE");
-    redis_args_text(args, source->config.stream);
-    redis_args_text(args, source->config.group);
-    redis_args_text(args, "0"); /* from the start: what was there before us counts */
-    redis_args_text(args, "MKSTREAM");
-    source->group_busy = redis_source_send(source, source->admin, 0, on_group, NULL);
-}
-
-/* ---- reading */
-
-/* [[stream, [[id, [name, value, ...]], ...]]] */
-static bool source_take_read(struct redis_source *source, const redisReply *reply)
-{
-    const redisReply *entries = redis_reply_at(redis_reply_at(reply, 0), 1);
-
-    if (!redis_reply_is_array(entries))
-        return false;
-    for (size_t i = 0; i < entries->elements; i++) {
-        const redisReply *name = redis_reply_at(entries->element[i], 0);
-        struct redis_id id;
-        if (!redis_reply_is_text(name) || !redis_id_parse(&id, name->str, name->len) ||
-            !redis_source_take(source, id, redis_reply_at(entries->element[i], 1), 1))
-            return false;
-    }
-    return true;
-}
-
-static void on_read(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_source *source = ctx;
-    (void)arg;
-
-    source->reading = false;
-    source->unblocking = false;
-    /* Closing: what came now stays pending under our name. */
-    if (!reply || source->closing || source->failed)
-        return;
-    if (reply->type == REDIS_REPLY_ERROR) {
-        redis_source_fault(source, source->reader, PART_READ, reply->str);
-        return;
-    }
-    if (reply->type != REDIS_REPLY_NIL && !source_take_read(source, reply)) {
-        redis_link_drop(source->reader, "its answer to XREADGROUP cannot be read");
-        return;
-    }
-    redis_source_good(source, source->reader, PART_READ);
-    redis_source_pump(source);
-}
-
-static void source_read(struct redis_source *source)
-{
-    struct redis_args *args = &source->args;
-    size_t want = redis_source_want(source);
-
-    redis_args_reset(args);
-    redis_args_text(args, "XREADGROUP");
-    redis_args_text(args, "GROUP");
-    redis_args_text(args, source->config.group);
-    redis_args_text(args, source->consumer);
-    redis_args_text(args, "COUNT");
-    redis_args_number(args, want < READ_MAX ? want : READ_MAX);
-    redis_args_text(args, "BLOCK");
-    redis_args_number(args, REDIS_BLOCK_MS);
-    redis_args_text(args, "STREAMS");
-    redis_args_text(args, source->config.stream);
-    redis_args_text(args, ">");
-    source->reading = redis_source_send(source, source->reader, REDIS_BLOCK_MS, on_read, NULL);
-}
-
-static void on_unblocked(void *ctx, void *arg, const redisReply *reply)
-{
-    (void)ctx;
-    (void)arg;
-    (void)reply;
-}
-
-/* No credit any more: wake the waiting read, or it takes what another worker could have. */
-static void source_unblock(struct redis_source *source)
-{
-    uint64_t id = redis_link_client_id(source->reader);
-
-    if (!id || !redis_link_ready(source->admin))
-        return;
-    redis_args_reset(&source->args);
-    redis_args_text(&source->args, "CLIENT");
-    redis_args_text(&source->args, "UNBLOCK");
-    redis_args_number(&source->args, id);
-    source->unblocking = redis_source_send(source, source->admin, 0, on_unblocked, NULL);
-}
-
 /* ---- what is to be done now */
 
 static void source_finish(struct redis_source *source);
@@ -314,17 +193,17 @@ void redis_source_pump(struct redis_source *source)
     if (source->closing)
         return;
     if (!source->credit && source->reading && !source->unblocking)
-        source_unblock(source);
+        redis_read_wake(source); /* or it takes what another worker could have */
     if (source->paused || !admin_ready)
         return;
     if (!source->group_ok) {
-        source_make_group(source);
+        redis_group_make(source);
         return;
     }
     redis_claim_step(source);
     if (!source->reading && !source->claim.own_first && redis_link_ready(source->reader) &&
         redis_source_want(source))
-        source_read(source);
+        redis_read_send(source);
 }
 
 static void on_pump(uv_timer_t *timer)
@@ -428,10 +307,12 @@ static void source_free(struct redis_source *source)
 {
     redis_table_close(&source->table);
     redis_args_close(&source->args);
+    for (size_t i = 0; source->consumer_locks && i < source->config.streams.n; i++)
+        if (source->consumer_locks[i] >= 0)
+            close(source->consumer_locks[i]);
+    free(source->consumer_locks);
     redis_config_clear(&source->config);
     free(source->consumer);
-    if (source->consumer_lock >= 0)
-        close(source->consumer_lock);
     free(source);
 }
 
@@ -440,6 +321,14 @@ static void timer_open(struct redis_source *source, uv_timer_t *timer)
     uv_timer_init(source->loop, timer);
     timer->data = source;
     source->n_open++;
+}
+
+static int name_open(struct redis_source *source)
+{
+    source->consumer_locks = malloc(source->config.streams.n * sizeof(int));
+    if (!source->consumer_locks)
+        return -ENOMEM;
+    return redis_consumer_name(&source->config, &source->consumer, source->consumer_locks);
 }
 
 /* Both connections; at open nothing has been sent yet, so failing needs no waiting. */
@@ -469,14 +358,13 @@ static int redis_source_open(struct source **out, uv_loop_t *loop, const struct 
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    source->consumer_lock = -1;
     source->loop = loop;
     source->mean_bytes = MEAN_AT_OPEN;
     source->base = (struct source){&redis_source_ops, events, ctx};
     rc = redis_config_read(&source->config, settings, err, err_size);
     if (rc)
         goto fail;
-    rc = redis_consumer_name(&source->config, &source->consumer, &source->consumer_lock);
+    rc = name_open(source);
     if (rc == 0)
         rc = links_open(source);
     if (rc) {
@@ -552,6 +440,7 @@ static void source_finish(struct redis_source *source)
 
     if (!source->reader)
         return;
+    redis_ack_tell_rest(source);
     source->n_open += 2;
     redis_link_close(source->reader, on_link_closed, source);
     redis_link_close(source->admin, on_link_closed, source);
@@ -573,6 +462,7 @@ static void redis_source_close(struct source *base, uint64_t deadline_ms, void (
     if (!source)
         return;
     source->closing = true;
+    source->quiet = source->failed;
     source->closed = closed;
     source->closed_ctx = ctx;
     uv_timer_start(&source->close_timer, on_close_deadline, deadline_ms, 0);

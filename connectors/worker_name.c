@@ -41,28 +41,50 @@ static int hold_number(const char *kind, uint64_t hash, unsigned number)
     return rc;
 }
 
-int worker_name_hold(const char *kind, const char *const purpose[2], char **out, int *lock)
+static void let_go(int *locks, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (locks[i] >= 0)
+            close(locks[i]);
+        locks[i] = -1;
+    }
+}
+
+/* The number for each of the names, or for none of them. */
+static int hold_all(const char *kind, const char *const *names, size_t n, const char *scope,
+                    unsigned number, int *locks)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t hash = hash_text(UINT64_C(0xcbf29ce484222325), names[i]);
+        int fd = hold_number(kind, hash_text(hash, scope), number);
+        if (fd < 0) {
+            let_go(locks, i);
+            return fd;
+        }
+        locks[i] = fd;
+    }
+    return 0;
+}
+
+int worker_name_hold(const char *kind, const char *const *names, size_t n, const char *scope,
+                     char **out, int *locks)
 {
     char host[256] = "worker", name[300];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
     unsigned number = 0;
-    int fd = -EADDRINUSE;
+    int rc = -EADDRINUSE;
 
-    *lock = -1;
+    for (size_t i = 0; i < n; i++)
+        locks[i] = -1;
     gethostname(host, sizeof(host) - 1);
-    hash = hash_text(hash_text(hash, purpose[0]), purpose[1]);
-    while (fd == -EADDRINUSE && number < 10000)
-        fd = hold_number(kind, hash, ++number);
-    if (fd < 0)
+    while (rc == -EADDRINUSE && number < 10000)
+        rc = hold_all(kind, names, n, scope, ++number, locks);
+    if (rc < 0)
         snprintf(name, sizeof(name), "%s-p%ld", host, (long)getpid());
     else
         snprintf(name, sizeof(name), "%s-%u", host, number);
     *out = strdup(name);
-    if (!*out) {
-        if (fd >= 0)
-            close(fd);
-        return -ENOMEM;
-    }
-    *lock = fd >= 0 ? fd : -1;
-    return 0;
+    if (*out)
+        return 0;
+    let_go(locks, n);
+    return -ENOMEM;
 }

@@ -9,11 +9,15 @@
 #ifndef WORKER_NAME_H
 #define WORKER_NAME_H
 
+#include <stddef.h>
+
 /*
- * The host's name and the lowest number that no other living worker of this machine holds for the
- * same kind and purpose: "mill-1". *lock: a descriptor that holds the number until it is closed;
- * -1 when names cannot be held (then the name ends in the process id). 0 or -ENOMEM.
+ * The host's name and the lowest number that no other living worker of this machine holds for any
+ * of the same things (n names of that kind, each in that scope): "mill-1". locks: [n] descriptors
+ * that hold the number until they are closed; -1 when names cannot be held (then the name ends in
+ * the process id). 0 or -ENOMEM.
  */
-int worker_name_hold(const char *kind, const char *const purpose[2], char **out, int *lock);
+int worker_name_hold(const char *kind, const char *const *names, size_t n, const char *scope,
+                     char **out, int *locks);
 
 #endif

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,9 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import redis
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from ports import free_port # noqa: E402 (its folder had to be named first)
 
 IN, OUT, GROUP = "texts", "embeddings", "quickstart"
 DEFAULT_QUERIES = [
@@ -65,12 +67,6 @@ def fail(message, log=None):
         tail = log.read_text(errors="replace").splitlines()[-15:] or ["(it said nothing)"]
         message += "\n  " + "\n  ".join(tail)
     sys.exit(f"quickstart: {message}")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_for_redis(client, process, log):

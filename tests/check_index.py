@@ -61,6 +61,32 @@ def check_search(binary, model, index, vectors):
     assert one.split()[1] == f'"t{scores[0].argmax()}"', one
 
 
+def check_cache(binary, model, corpus, folder, full):
+    """The second time nothing is embedded, and the vectors are the same."""
+    cache = folder / "vectors"
+
+    def index(out):
+        said = subprocess.run([binary, "index", str(corpus), "-o", str(folder / out), "--model",
+                               model, "--cache", str(cache), "--log-format", "json"],
+                              capture_output=True, text=True, timeout=300, check=True).stderr
+        events = [json.loads(line) for line in said.splitlines()]
+        assert np.array_equal(np.load(folder / out), full), f"{out}: a cache changes the vectors"
+        return {event["msg"]: event for event in events}
+
+    first, second = index("first.npy"), index("second.npy")
+    assert first["cache is open"]["vectors"] == first["indexed"]["cached"] == 0, first
+    assert second["cache is open"]["vectors"] == len(full), second
+    assert second["indexed"]["cached"] == second["indexed"]["texts"] == len(full), second
+    found = run(binary, "check", "--model", model, "--cache", str(cache))
+    assert f"{cache}: {len(full)} vectors" in found, found
+    os.truncate(cache / "data.mdb", 5000)
+    for command in (["check"], ["index", str(corpus), "-o", str(folder / "third.npy")]):
+        refused = subprocess.run([binary, *command, "--model", model, "--cache", str(cache)],
+                                 capture_output=True, text=True, check=False)
+        assert refused.returncode == 78, refused
+        assert "damaged: remove it" in refused.stdout + refused.stderr, refused
+
+
 def main():
     binary, model = sys.argv[1], find_model()
     if not os.path.exists(model):
@@ -87,6 +113,7 @@ def main():
 
         assert np.array_equal(index(corpus, "f4.npy"), full), "f4 is not what embed gives"
         assert np.array_equal(index(packed, "gz.npy"), full), "gzip changes the vectors"
+        check_cache(binary, model, corpus, folder, full)
         half = index(corpus, "f2.npy", "--dtype", "f2")
         assert half.dtype == np.float16 and np.array_equal(half, full.astype(np.float16))
         small = index(corpus, "i1.npy", "--dtype", "i1")

@@ -226,6 +226,8 @@ static void source_finish(struct fake_source *source)
         }
         message_end(fake, message, FAKE_RELEASED);
     }
+    if (fake->script.unflushed)
+        source->base.events->on_failed(source->base.ctx, UV_ETIMEDOUT, "the fake broker is away");
     uv_close((uv_handle_t *)&source->timer, source_closed);
 }
 

@@ -64,6 +64,7 @@ struct fake_script {
     unsigned link_waits_percent;        /* of turns that report LINK_WAIT and LINK_UP */
     size_t source_fails_after;          /* messages given; 0: never */
     size_t sink_fails_after;            /* records confirmed; 0: never */
+    bool unflushed;                     /* the source closes with acks that it could not flush */
     int source_open_err, sink_open_err; /* negative: open fails with it */
     enum sink_layout layout;
     size_t max_unfinished; /* more credit than leaves this many messages given is a failure */

@@ -126,36 +126,75 @@ static const char *word(const redisReply *command, size_t i)
     return i < command->elements ? command->element[i]->str : "";
 }
 
-static size_t entry_of(const char *id)
+/* Entries of a stream are every n_streams-th, from this one on. */
+static size_t stream_of(const struct fake_redis *fake, const char *key)
 {
-    return (size_t)strtoul(id + strspn(id, "("), NULL, 10) - 1;
+    return fake->n_streams > 1 && strcmp(key, "more") == 0 ? 1 : 0;
 }
 
-static void say_entry(struct answer *out, size_t i)
+static size_t entry_of(const struct fake_redis *fake, const char *key, const char *id)
 {
-    say(out, "*2\r\n$%d\r\n%zu-0\r\n*2\r\n$4\r\nbody\r\n$%d\r\ntext%zu\r\n",
-        snprintf(NULL, 0, "%zu-0", i + 1), i + 1, snprintf(NULL, 0, "text%zu", i), i);
+    size_t number = (size_t)strtoul(id + strspn(id, "("), NULL, 10) - 1;
+
+    return number * fake->n_streams + stream_of(fake, key);
 }
 
+static void say_id(const struct fake_redis *fake, struct answer *out, size_t i)
+{
+    size_t number = i / fake->n_streams + 1;
+
+    say(out, "$%d\r\n%zu-0\r\n", snprintf(NULL, 0, "%zu-0", number), number);
+}
+
+static void say_entry(const struct fake_redis *fake, struct answer *out, size_t i)
+{
+    say(out, "*2\r\n");
+    say_id(fake, out, i);
+    say(out, "*2\r\n$4\r\nbody\r\n$%d\r\ntext%zu\r\n", snprintf(NULL, 0, "text%zu", i), i);
+}
+
+/* How many of that stream go out. */
+static size_t read_stream(struct fake_redis *fake, const char *key, size_t count,
+                          struct answer *out)
+{
+    size_t step = fake->n_streams, first = stream_of(fake, key), n = 0;
+
+    while (first < fake->n_entries && fake->entries[first].delivered)
+        first += step;
+    while (n < count && first + n * step < fake->n_entries)
+        fake->entries[first + n++ * step].delivered = true;
+    if (!n)
+        return 0;
+    say(out, "*2\r\n$%zu\r\n%s\r\n*%zu\r\n", strlen(key), key, n);
+    for (size_t i = 0; i < n; i++)
+        say_entry(fake, out, first + i * step);
+    return n;
+}
+
+/* XREADGROUP GROUP group consumer COUNT n [BLOCK ms] STREAMS key ... > ... */
 static void do_read(struct fake_client *client, const redisReply *command, struct answer *out)
 {
     struct fake_redis *fake = client->fake;
-    size_t n = 0, count = strtoul(word(command, 5), NULL, 10), first = 0;
+    bool blocks = strcmp(word(command, 6), "BLOCK") == 0;
+    size_t first = blocks ? 9 : 7, n_keys = (command->elements - first) / 2;
+    size_t n = 0, n_streams = 0, count = strtoul(word(command, 5), NULL, 10);
+    struct answer streams = {0};
 
-    while (first < fake->n_entries && fake->entries[first].delivered)
-        first++;
-    while (n < count && first + n < fake->n_entries)
-        fake->entries[first + n++].delivered = true;
-    if (!n) {
-        if (!fake->drip)
-            uv_timer_start(&client->timer, on_block_over, 100, 0);
-        else
-            say(out, "*-1\r\n");
-        return;
+    for (size_t i = 0; i < n_keys; i++) {
+        size_t got = read_stream(fake, word(command, first + i), count, &streams);
+        n += got;
+        n_streams += got > 0;
     }
-    say(out, "*1\r\n*2\r\n$5\r\ntexts\r\n*%zu\r\n", n);
-    for (size_t i = 0; i < n; i++)
-        say_entry(out, first + i);
+    fake->n_most = n > fake->n_most ? n : fake->n_most;
+    if (n)
+        say(out, "*%zu\r\n", n_streams);
+    else if (blocks && !fake->drip)
+        uv_timer_start(&client->timer, on_block_over, 100, 0);
+    else
+        say(out, "*-1\r\n");
+    for (size_t at = 0; at < streams.len; at += 512)
+        say(out, "%.512s", streams.text + at);
+    free(streams.text);
 }
 
 static bool is_pending(const struct fake_redis *fake, size_t i)
@@ -166,28 +205,33 @@ static bool is_pending(const struct fake_redis *fake, size_t i)
 static void do_pending(struct fake_redis *fake, const redisReply *command, struct answer *out)
 {
     bool idle = strcasecmp(word(command, 3), "IDLE") == 0;
-    const char *cursor = word(command, idle ? 5 : 3);
-    size_t first = cursor[0] == '-' ? 0 : entry_of(cursor) + 1, n = 0;
+    const char *cursor = word(command, idle ? 5 : 3), *key = word(command, 1);
+    size_t step = fake->n_streams, n = 0;
+    size_t first = cursor[0] == '-' ? stream_of(fake, key) : entry_of(fake, key, cursor) + step;
 
-    for (size_t i = first; i < fake->n_entries && !idle; i++)
+    for (size_t i = first; i < fake->n_entries && !idle; i += step)
         n += is_pending(fake, i);
     say(out, "*%zu\r\n", n);
-    for (size_t i = first; i < fake->n_entries && !idle; i++)
-        if (is_pending(fake, i))
-            say(out, "*4\r\n$%d\r\n%zu-0\r\n$3\r\none\r\n:100000\r\n:1\r\n",
-                snprintf(NULL, 0, "%zu-0", i + 1), i + 1);
+    for (size_t i = first; i < fake->n_entries && !idle; i += step) {
+        if (!is_pending(fake, i))
+            continue;
+        say(out, "*4\r\n");
+        say_id(fake, out, i);
+        say(out, "$3\r\none\r\n:100000\r\n:1\r\n");
+    }
 }
 
 static void do_claim(struct fake_redis *fake, const redisReply *command, struct answer *out)
 {
+    const char *key = word(command, 1);
     size_t n = 0;
 
     for (size_t i = 5; i < command->elements; i++)
-        n += is_pending(fake, entry_of(word(command, i)));
+        n += is_pending(fake, entry_of(fake, key, word(command, i)));
     say(out, "*%zu\r\n", n);
     for (size_t i = 5; i < command->elements; i++)
-        if (is_pending(fake, entry_of(word(command, i))))
-            say_entry(out, entry_of(word(command, i)));
+        if (is_pending(fake, entry_of(fake, key, word(command, i))))
+            say_entry(fake, out, entry_of(fake, key, word(command, i)));
 }
 
 /* The last word of a published value is "out:textN". */
@@ -203,7 +247,7 @@ static void publish(struct fake_redis *fake, const redisReply *command)
 static void do_script(struct fake_redis *fake, const redisReply *command, struct answer *out)
 {
     size_t n_keys = strtoul(word(command, 2), NULL, 10);
-    size_t i = entry_of(word(command, 3 + n_keys + 2));
+    size_t i = entry_of(fake, word(command, 3), word(command, 3 + n_keys + 2));
     bool renews = strstr(word(command, 1), "JUSTID") != NULL;
 
     if (renews || !is_pending(fake, i)) {
@@ -246,7 +290,7 @@ static void do_command(struct fake_client *client, const redisReply *command, st
         say(out, "$3\r\n9-9\r\n");
     } else if (strcmp(name, "XACK") == 0) {
         for (size_t i = 3; i < command->elements; i++)
-            fake->entries[entry_of(word(command, i))].acked = true;
+            fake->entries[entry_of(fake, word(command, 1), word(command, i))].acked = true;
         say(out, ":1\r\n");
     } else {
         say(out, "+OK\r\n");
@@ -345,7 +389,7 @@ void fake_redis_open(struct fake_redis *fake, uv_loop_t *loop, int port, size_t 
     struct sockaddr_in address;
 
     assert_true(n_entries <= FAKE_ENTRIES);
-    *fake = (struct fake_redis){.loop = loop, .port = port, .n_entries = n_entries};
+    *fake = (struct fake_redis){.loop = loop, .port = port, .n_streams = 1, .n_entries = n_entries};
     uv_ip4_addr("127.0.0.1", port, &address);
     uv_tcp_init(loop, &fake->listener);
     fake->listener.data = fake;

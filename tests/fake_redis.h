@@ -1,8 +1,9 @@
 /*
- * fake_redis.h: a Redis of one stream that misbehaves on command, on the test's own loop.
+ * fake_redis.h: a Redis of one or two streams that misbehaves on command, on the test's own loop.
  *
- * Owns:    the few commands the connector uses, over FAKE_ENTRIES entries at most; rules that say
- *          which command is answered wrongly, how and how often.
+ * Owns:    the few commands the connector uses, over FAKE_ENTRIES entries at most, in turns in one
+ *          stream and the other under the same ids; rules that say which command is answered
+ *          wrongly, how and how often.
  * Refuses: being right about anything else.
  * Threads: one, the loop's.
  */
@@ -15,6 +16,7 @@
 #include <uv.h>
 
 #define FAKE_ENTRIES 64
+#define FAKE_STREAMS "texts,more"
 
 enum fake_action {
     FAKE_SAY,      /* answer `text` as it stands, do nothing */
@@ -42,9 +44,11 @@ struct fake_redis {
     struct fake_client *clients;
     struct fake_rule rules[4];
     size_t n_rules;
-    bool drip;  /* answers go out byte by byte */
-    bool group; /* the group exists */
+    bool drip;        /* answers go out byte by byte */
+    bool group;       /* the group exists */
+    size_t n_streams; /* 1, or 2: those of FAKE_STREAMS */
     size_t n_entries;
+    size_t n_most; /* entries in one answer to a read */
     struct {
         bool delivered, acked;
         int published;

@@ -155,6 +155,7 @@ class Bench:
         self.n_started += 1
         log = open(self.log_file(self.n_started), "ab")
         env = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
+        env["EMBEDMILL_CACHE_MEMORY"] = "0"  # texts repeat, and are to be work each time
         worker = subprocess.Popen(
             [self.binary, "run", "--model", self.model, "--prompt", "none", "--threads", "1",
              "--source", "kafka", "--sink", "kafka",

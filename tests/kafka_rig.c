@@ -219,7 +219,9 @@ static void on_failed(void *ctx, int err, const char *why)
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
     struct kafka_post *post = ctx;
-    if (strcmp(part, "in/0") == 0)
+    if (!part)
+        post->group_lag = lag;
+    else if (strcmp(part, "in/0") == 0)
         post->lag = lag;
 }
 
@@ -264,7 +266,7 @@ int kafka_post_open(struct kafka_post *post, struct kafka_rig *rig, const char *
     const struct option *tables[] = {sink_find("kafka")->options, NULL};
     memset(post, 0, sizeof *post);
     post->rig = rig;
-    post->lag = -2;
+    post->lag = post->group_lag = -2;
     assert_int_equal(settings_open(&post->settings, tables), 0);
     settings_set(post->settings, "kafka.brokers", brokers_of(rig), err, err_size);
     settings_set(post->settings, "kafka.topic", "in", err, err_size);

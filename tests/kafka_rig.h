@@ -40,6 +40,7 @@ struct kafka_post {
     char why[512];   /* of the last wait or failure */
     char whys[8192]; /* of all, as far as they fit */
     int64_t lag;     /* the last told of "in/0" */
+    int64_t group_lag;
     bool source_closed, sink_closed;
 };
 

@@ -65,6 +65,7 @@ class Bench:
 
     def start_worker(self, *extra, name="w", port=None):
         env = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
+        env["EMBEDMILL_CACHE_MEMORY"] = "0"  # texts repeat, and are to be work each time
         log = open(os.path.join(self.folder, f"log-{name}"), "ab")
         worker = subprocess.Popen(
             [self.binary, "run", "--model", self.model, "--prompt", "none", "--threads", "1",

@@ -112,6 +112,35 @@ class Dlq(unittest.TestCase):
         left = [fields[b"body"].decode() for _, fields in self.client.xrange(LETTERS)]
         self.assertEqual(left, [f"text {i}" for i in range(40) if i % 2 or i >= 30])
 
+    def test_several_streams(self):
+        """Each letter goes back where it came from, from a stream of its own or one for all."""
+        several = ("--redis-stream", "a,b")
+        for i in range(3):
+            self.client.xadd("a:dlq", letter("bad_json", i) | {"_stream": "a"}, id=f"{i + 1}-0")
+            self.client.xadd("b:dlq", letter("no_text", i) | {"_stream": "b"}, id=f"{i + 1}-0")
+        out, _ = self.dlq("list", *several)
+        self.assertEqual([line.split("\t")[0] for line in out.splitlines()],
+                         [f"{s}:dlq {i}-0" for s in "ab" for i in (1, 2, 3)])
+        out, _ = self.dlq("replay", *several, "--code", "no_text")
+        self.assertEqual(out, "3 put back, 0 left, 0 gone\n")
+        self.assertEqual([self.client.xlen(s) for s in ("a", "b", "a:dlq", "b:dlq")], [0, 3, 3, 0])
+        out, _ = self.dlq("replay", *several, "--limit", "1", "--to", "c")
+        self.assertEqual([self.client.xlen(s) for s in ("a", "c", "a:dlq")], [0, 1, 2])
+
+        one = (*several, "--redis-dead-letters", "dead")
+        self.client.flushall()
+        for i, stream in enumerate("abab"):
+            self.client.xadd("dead", letter("bad_json", i) | {"_stream": stream}, id=f"{i + 1}-0")
+        out, _ = self.dlq("list", *one)
+        self.assertEqual([line.split("\t")[::2] for line in out.splitlines()],
+                         [[f"{i + 1}-0", f"{s} {i}-0"] for i, s in enumerate("abab")])
+        self.client.xadd("dead", letter("bad_json", 9) | {"_stream": "z"}, id="9-0")
+        _, err = self.dlq("replay", *one, code=78)
+        self.assertIn("9-0 did not come from one of the streams in redis.stream", err)
+        self.assertEqual([self.client.xlen(s) for s in ("a", "b", "dead")], [2, 2, 1])
+        out, _ = self.dlq("replay", "--redis-stream", "a,b,z", "--redis-dead-letters", "dead")
+        self.assertEqual(self.client.xlen("z"), 1)
+
     def test_what_is_cut_stays(self):
         self.client.xadd(LETTERS, letter("output_too_large", 1, _x="") | {
             "_error": "too large; the first 3 of 50 payload bytes are kept"})

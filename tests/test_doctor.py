@@ -5,6 +5,7 @@ Usage: test_doctor.py EMBEDMILL [CASE ...]
 """
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -49,20 +50,29 @@ def case_check(bench):
     code, said = run(bench, "check", env={"EMBEDMILL_THREADS": "many"})
     assert code == 78 and "EMBEDMILL_THREADS" in said, said
     for flags, what, wanted in ((("--prompt", "qery"), "prompt", 64),
-                                (("--metrics-listen", "9464"), "metrics.listen", 78),
+                                (("--metrics-listen", "9464"), "metrics.listen", 64),
                                 (("--redis-output-url", "http://x"), "redis.output_url", 64),
-                                (("--redis-stream", ""), "redis.stream", 64)):
+                                (("--redis-stream", ""), "redis.stream", 64),
+                                (("--redis-stream", "a,b,a"), "redis.stream", 64)):
         code, rows = run(bench, "check", *flags)
         assert code == wanted and rows["config", what][0] == "bad", (flags, rows)
-    for source, sink in (("kafka", "redis"), ("redis", "kafka"), ("kafka", "stdout")):
+    for source, sink in (("kafka", "redis"), ("redis", "kafka"), ("kafka", "stdout"),
+                         ("stdin", "redis"), ("redis", "stdout"), ("stdin", "stdout")):
         ends = ("--source", source, "--sink", sink, "--delivery", "exactly-once")
         code, rows = run(bench, "check", *ends)
-        assert code == 64 and "Kafka to Kafka only" in rows["config", "delivery"][1], rows
+        assert code == 64 and "Kafka to Kafka" in rows["config", "delivery"][1], rows
         done = subprocess.run([bench.binary, "run", "--model", bench.model, *ends], timeout=60,
                               capture_output=True, text=True, check=False)
         assert done.returncode == 64 and "--delivery" in done.stderr, done
+    done = subprocess.run( # what workers promise is nothing to a filter
+        [bench.binary, "embed", "--model", bench.model], input="a", timeout=60, check=False,
+        capture_output=True, text=True, env={**os.environ, "EMBEDMILL_DELIVERY": "exactly-once"})
+    assert done.returncode == 0, done
     code, rows = run(bench, "check", "--model", "/no/such/file")
     assert code == 66 and "scripts/get-model" in rows["model", "file"][1], rows
+    foreign = "avx2" if platform.machine() == "aarch64" else "neon"
+    code, rows = run(bench, "check", "--kernels", foreign)
+    assert code == 64 and rows["config", "kernels"][0] == "bad", rows
     code, rows = run(bench, "check", env={"EMBEDMILL_PROMPT": "qery"})
     assert code == 78 and rows["config", "prompt"][0] == "bad", rows
     code, rows = run(bench, "check", "--threads", "1000")
@@ -89,7 +99,11 @@ def case_healthy(bench):
 
 def case_refused(bench):
     code, rows = run(bench, "doctor", port=1)
-    assert code == 69 and "refused" in rows["redis", "connection"][1], rows
+    said = rows["redis", "connection"][1]
+    assert code == 69 and "refused" in said and said.endswith("; see redis.url"), rows
+    assert said.count("?") == 1 and "trying again" not in said, said
+    code, rows = run(bench, "doctor", "--redis-output-url", "redis://127.0.0.1:2", port=1)
+    assert code == 69 and rows["redis", "connection"][1].endswith("; see redis.output_url"), rows
 
 
 def case_wrong_password(bench):
@@ -112,6 +126,25 @@ def case_rights(bench):
     assert bad == {"may ack", "may bury", "may write"}, rows
     assert rows["redis", "server"][0] == "warn"
     assert bench.client.keys() == []
+
+
+def case_streams(bench):
+    """Each of several streams is looked at, and told by its name."""
+    bench.start_server()
+    bench.client.xgroup_create("a", "embedmill", "0", mkstream=True)
+    streams = ("--redis-stream", "a,b")
+    code, rows = run(bench, "doctor", *streams)
+    assert code == 0 and rows["redis", "permissions"][0] == "ok", rows
+    assert rows["redis", "group"][1].startswith("embedmill of a: "), rows
+    assert rows["redis", "stream"][1].startswith("b is not there yet"), rows
+    assert bench.client.keys() == [b"a"]
+    bench.client.execute_command("ACL", "SETUSER", "bob", "on", ">hunter2", "~a*", "+@all")
+    code, rows = run(bench, "doctor", *streams, user="bob:hunter2@")
+    assert code == 69 and rows["redis", "may read"][1].startswith("b: NOPERM"), rows
+    assert rows["redis", "may bury"][1].startswith("b:dlq: NOPERM"), rows
+    bench.client.set("b", "not a stream")
+    code, rows = run(bench, "doctor", *streams)
+    assert code == 69 and "b is a string" in rows["redis", "stream"][1], rows
 
 
 def case_unfit(bench):

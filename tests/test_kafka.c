@@ -17,7 +17,7 @@
 
 enum { WAIT_MS = 30000 };
 /* Keys of requests: https://kafka.apache.org/protocol#protocol_api_keys */
-enum { PRODUCE = 0, HEARTBEAT = 12 };
+enum { PRODUCE = 0, OFFSET_COMMIT = 8, HEARTBEAT = 12 };
 
 static const char *const no_options[] = {NULL};
 static struct kafka_rig rig;
@@ -98,6 +98,12 @@ static bool is_lag_zero(void *ctx)
 {
     (void)ctx;
     return post.lag == 0;
+}
+
+static bool is_group_lag_zero(void *ctx)
+{
+    (void)ctx;
+    return post.group_lag == 0;
 }
 
 static bool has_waited(void *ctx)
@@ -232,6 +238,7 @@ static void faults_of_the_output(void **state)
     assert_int_equal(post.n_failed, 0);
     expect_committed(11);
     assert_true(kafka_rig_wait(&rig, WAIT_MS, is_lag_zero, NULL));
+    assert_true(kafka_rig_wait(&rig, WAIT_MS, is_group_lag_zero, NULL));
     assert_int_equal(kafka_rig_read(&rig, "out", found, 8, 16), 8);
     assert_string_equal(found[4].value, "two");
     assert_string_equal(found[5].value, "three");
@@ -239,6 +246,30 @@ static void faults_of_the_output(void **state)
     assert_string_equal(found[7].value, "five");
     assert_int_equal(kafka_rig_read(&rig, "dlq", found, 3, 16), 3);
     free(large);
+}
+
+/* What docs/reliability.md says of order: a refused record is passed by those that were on their
+ * way, and by no others. */
+static void order_after_a_refusal(void **state)
+{
+    (void)state;
+    struct kafka_found found[16];
+    feed(3);
+    receive(3);
+    forget_waits();
+    rd_kafka_mock_broker_push_request_error_rtts(rig.cluster, 1, PRODUCE, 1,
+                                                 RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, 500);
+    kafka_post_publish(&post, kafka_post_take(&post), "refused", 7, NULL);
+    kafka_rig_run(&rig, 100);
+    kafka_post_publish(&post, kafka_post_take(&post), "on its way", 10, NULL);
+    expect_wait("allow this user to write");
+    kafka_post_publish(&post, kafka_post_take(&post), "later", 5, NULL);
+    assert_true(kafka_post_quiet(&post, WAIT_MS));
+    expect_committed(14);
+    assert_int_equal(kafka_rig_read(&rig, "out", found, 11, 16), 11);
+    assert_string_equal(found[8].value, "on its way");
+    assert_string_equal(found[9].value, "refused");
+    assert_string_equal(found[10].value, "later");
 }
 
 static bool has_rebalanced(void *ctx)
@@ -266,7 +297,7 @@ static void revoke(void **state)
     while (post.n_inbox)
         kafka_post_publish(&post, kafka_post_take(&post), "b", 1, NULL);
     assert_true(kafka_post_quiet(&post, WAIT_MS));
-    expect_committed(15);
+    expect_committed(18);
 
     /* Finished in time nothing is done twice. */
     before = post.n_rebalances;
@@ -283,7 +314,7 @@ static void revoke(void **state)
     assert_int_equal(post.n_inbox, 0);
     assert_int_equal(post.n_late, 3);
     assert_int_equal(post.n_failed, 0);
-    expect_committed(17);
+    expect_committed(20);
 }
 
 static void cluster_lost_and_back(void **state)
@@ -301,7 +332,27 @@ static void cluster_lost_and_back(void **state)
     assert_int_equal(post.n_failed, 0);
     /* The second is left and comes again some day; the first is committed by the end itself. */
     kafka_post_close(&post, 5000);
-    expect_committed(18);
+    assert_int_equal(post.n_failed, 0);
+    expect_committed(21);
+}
+
+/* The end of a worker may not be called clean when what it did last will come again. */
+static void last_commit_fails(void **state)
+{
+    (void)state;
+    const rd_kafka_resp_err_t denied = RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+    open_post(no_options);
+    receive(1);
+    rd_kafka_mock_push_request_errors(rig.cluster, OFFSET_COMMIT, 8, denied, denied, denied, denied,
+                                      denied, denied, denied, denied);
+    kafka_post_publish(&post, kafka_post_take(&post), "e", 1, NULL);
+    assert_true(kafka_post_quiet(&post, WAIT_MS));
+    kafka_post_close(&post, 5000);
+    rd_kafka_mock_clear_request_errors(rig.cluster, OFFSET_COMMIT);
+    assert_int_equal(post.n_failed, 1);
+    assert_non_null(strstr(post.why, "the last offsets of 1 partition are not committed"));
+    assert_non_null(strstr(post.why, rd_kafka_err2str(denied)));
+    expect_committed(21);
 }
 
 static void close_at_any_time(void **state)
@@ -326,10 +377,9 @@ static void close_at_any_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bytes_and_offsets),
-        cmocka_unit_test(faults_of_the_output),
-        cmocka_unit_test(revoke),
-        cmocka_unit_test(cluster_lost_and_back),
+        cmocka_unit_test(bytes_and_offsets),     cmocka_unit_test(faults_of_the_output),
+        cmocka_unit_test(order_after_a_refusal), cmocka_unit_test(revoke),
+        cmocka_unit_test(cluster_lost_and_back), cmocka_unit_test(last_commit_fails),
         cmocka_unit_test(close_at_any_time),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -91,9 +91,11 @@ def case_metrics(bench):
     wait_for("30 texts", lambda: values().get("embedmill_texts_embedded_total") == "30")
     lags = [f'embedmill_source_lag{{part="{bench.topic("in")}/{i}"}}' for i in range(3)]
     wait_for("lag 0 of each", lambda: [values().get(lag) for lag in lags] == ["0"] * 3)
+    wait_for("lag 0 of the group", lambda: values().get("embedmill_group_lag") == "0")
     assert int(values()["embedmill_rebalances_total"]) >= 1
     assert values()["embedmill_ready"] == "1"
     bench.stop(worker)
+    assert '"lag":0,"group_lag":0' in bench.log(), bench.log()
 
 
 def case_tombstones(bench):
@@ -253,6 +255,28 @@ def case_storm(bench):
     faults(bench, kafka_faults.rebalance_storm, 6, modes=["exactly-once"])
 
 
+def case_static_member(bench):
+    """group.instance.id: started again it is the same member; a twin ends the first, which says
+    why, and takes its place."""
+    extra = (*MODES["exactly-once"], "-X", "group.instance.id=one")
+    bench.make_topics(2)
+    vectors = bench.reference()
+    for first in (0, 10):
+        worker = bench.start_worker(*extra)
+        bench.send_texts(first, 10)
+        bench.wait_lag_0()
+        if first == 0:
+            bench.stop(worker)
+    twin = bench.start_worker(*extra)
+    wait_for("the end of the first", lambda: worker.poll() is not None)
+    assert worker.returncode == 69, worker.returncode
+    assert "another worker has the same group.instance.id" in bench.log(2), bench.log(2)
+    bench.send_texts(20, 10)
+    bench.wait_lag_0()
+    bench.stop(twin)
+    expect_each_once(bench, 30, vectors)
+
+
 def case_encrypted(bench):
     """TLS, and SCRAM over TLS, by properties that the worker only passes on."""
     tls = ["-X", "security.protocol=SSL", "-X", "ssl.ca.location=" + bench.addresses["CA"]]
@@ -266,6 +290,80 @@ def case_encrypted(bench):
         bench.wait_lag_0()
         bench.stop(worker)
         expect_each_once(bench, 10 * (i + 1), vectors)
+
+
+GUEST = ("-X", "security.protocol=SASL_PLAINTEXT", "-X", "sasl.mechanism=PLAIN",
+         "-X", "sasl.username=guest", "-X", "sasl.password=guest-secret")
+
+
+def case_rights(bench):
+    """Rights to input, group and output are lost and given back: a worker of each mode says so,
+    waits, and goes on without a restart. All by PLAIN, with the broker's own authorizer."""
+    vectors = bench.reference()
+    workers = {}
+
+    def each():
+        for bench.name in [f"rights-{mode}" for mode in MODES]:
+            yield workers.get(bench.name)
+
+    def change(how, *kinds):
+        things = {"group": lambda: [bench.group], "output": lambda: [bench.topic("out")],
+                  "input": lambda: [bench.topic("in")], "rest": lambda: [bench.topic("dlq")]}
+        words = [f"--{'group' if kind == 'group' else 'topic'}={thing}"
+                 for _ in each() for kind in kinds for thing in things[kind]()]
+        bench.kafka(how, *words, *(["--transactional-id=*"] if "rest" in kinds else []))
+
+    def send_each(first):
+        for _ in each():
+            bench.send_texts(first, 10)
+
+    def start(*extra):
+        bench.n_started = 0
+        workers[bench.name] = bench.start_worker(
+            *GUEST, *extra, addresses=bench.addresses["BOOTSTRAP_SASL_PLAINTEXT"])
+
+    for _ in each():
+        bench.make_topics(1)
+    change("allow", "input", "group", "output", "rest")
+    for extra, _ in zip(MODES.values(), each()):
+        start(*extra)
+    send_each(0)
+    for _ in each():
+        bench.wait_lag_0()
+    for i, (kind, told) in enumerate((("input", "allow this user to read"),
+                                      ("group", "Group authorization failed"),
+                                      ("output", "allow this user to write")), 1):
+        change("forbid", kind)
+        send_each(10 * i)
+        for _ in each():
+            wait_for("it says so", lambda told=told: told in bench.log())
+        change("allow", kind)
+        for worker in each():
+            bench.wait_lag_0()
+            assert worker.poll() is None, bench.log()
+    for worker in each():
+        bench.stop(worker)
+        row = bench.tally(bench.read(), 40, vectors)
+        assert not any(row[what] for what in ("lost", "strangers", "wrong")), row
+        assert not row["doubled"] or "at-least" in bench.name, row
+
+
+def case_last_commit(bench):
+    """Who stops without having committed what he did last says so, and so does his exit code."""
+    bench.make_topics(1)
+    topics = [f"--topic={bench.topic(suffix)}" for suffix in ("in", "out", "dlq")]
+    bench.kafka("allow", f"--group={bench.group}", *topics)
+    # It is to be stopped before the group misses it.
+    worker = bench.start_worker(*GUEST, "-X", "session.timeout.ms=30000",
+                                addresses=bench.addresses["BOOTSTRAP_SASL_PLAINTEXT"])
+    bench.send_texts(0, 10)
+    bench.wait_lag_0()
+    bench.kafka("forbid", f"--group={bench.group}")
+    bench.send_texts(10, 10)
+    wait_for("20 texts", lambda: len(bench.read()) == 20)
+    bench.stop(worker, 75)
+    assert "what was finished last will be delivered again" in bench.log(), bench.log()
+    assert bench.lag() == 10
 
 
 class RedisServer:
@@ -334,7 +432,7 @@ def main():
     cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
     passed = failed = 0
     with Bench(binary) as bench:
-        bench.start_kafka("--ssl", "--sasl", "--proxy", str(bench.port + 6))
+        bench.start_kafka("--ssl", "--sasl", "--acl", "--proxy", str(bench.port + 6))
         for name, case in cases.items():
             if only and name not in only:
                 continue

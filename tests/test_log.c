@@ -103,7 +103,8 @@ static void repeats_are_counted(void **state)
     (void)state;
     log_open(LOG_INFO, LOG_LOGFMT, file);
     for (int i = 0; i < 1000; i++) {
-        log_event(LOG_WARN, "source waits", LOG_INTEGER("try", i));
+        log_event(LOG_WARN, "source waits", LOG_INTEGER("try", i),
+                  LOG_TEXT("why", i < 999 ? "topic" : "group"));
         log_event(LOG_WARN, "dead letter", LOG_TEXT("code", i % 2 ? "bad_json" : "no_text"));
     }
     log_event(LOG_INFO, "progress");
@@ -116,7 +117,7 @@ static void repeats_are_counted(void **state)
     assert_int_equal(count(logged(), "msg=progress"), 2);
     log_close();
     assert_int_equal(count(logged(), "\n"), 8);
-    assert_non_null(strstr(logged(), "msg=\"source waits\" repeated=999\n"));
+    assert_non_null(strstr(logged(), "msg=\"source waits\" why=group repeated=999\n"));
     assert_non_null(strstr(logged(), "msg=\"dead letter: bad_json\" repeated=499\n"));
     log_close();
     assert_int_equal(count(logged(), "\n"), 8);
@@ -202,6 +203,12 @@ static void progress_lines(void **state)
                               "1 dead letter");
     progress_line(line, sizeof line, &stats, 1000000, 100, 0);
     assert_non_null(strstr(line, "ETA 2h46m"));
+    assert_null(strstr(line, "cached"));
+    stats.memory_hits = 20;
+    stats.disk_hits = 10;
+    stats.cache_misses = 10;
+    progress_line(line, sizeof line, &stats, 0, 0, 0);
+    assert_non_null(strstr(line, "128 in flight  75 % cached  1 dead letter"));
 }
 
 static void progress_bars(void **state)
@@ -222,6 +229,20 @@ static void progress_bars(void **state)
     assert_string_equal(bar, "[####################] 100 %  ");
 }
 
+static void progress_lags(void **state)
+{
+    (void)state;
+    char text[100];
+    progress_print_lag(text, sizeof text, ", ", &(struct progress_lag){-1, -1});
+    assert_string_equal(text, "");
+    progress_print_lag(text, sizeof text, ", ", &(struct progress_lag){1234, 5678901});
+    assert_string_equal(text, ", lag 1,234, group 5,678,901");
+    progress_print_lag(text, sizeof text, "  ", &(struct progress_lag){0, -1});
+    assert_string_equal(text, "  lag 0");
+    progress_print_lag(text, sizeof text, "  ", &(struct progress_lag){-1, 7});
+    assert_string_equal(text, "  group lag 7");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +255,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_status_line_in_files, open_log, close_log),
         cmocka_unit_test(progress_lines),
         cmocka_unit_test(progress_bars),
+        cmocka_unit_test(progress_lags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

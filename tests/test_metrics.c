@@ -93,6 +93,22 @@ static void test_series(void **state)
     free(table);
 }
 
+static void test_lag_of_more_parts_than_there_is_room_for(void **state)
+{
+    struct metrics *metrics = metrics_make();
+    char name[40];
+    (void)state;
+    for (int i = 0; i < SERIES_MAX; i++) {
+        snprintf(name, sizeof name, "texts/%d", i);
+        assert_true(metrics_on_lag(metrics, name, i));
+    }
+    assert_false(metrics_on_lag(metrics, "one more", 1));
+    assert_true(metrics_on_lag(metrics, "texts/7", 8)); /* those that are there go on */
+    assert_true(metrics_on_lag(metrics, "texts/7", -1));
+    assert_true(metrics_on_lag(metrics, "one more", 1));
+    free(metrics);
+}
+
 static void test_text(void **state)
 {
     struct metrics *metrics = metrics_make();
@@ -103,7 +119,10 @@ static void test_text(void **state)
     metrics_on_count(metrics, "reclaimed", 4);
     metrics_on_lag(metrics, "topic\"\xff/3", 12);
     metrics_on_lag(metrics, "gone", 5);
+    assert_int_equal(metrics_own_lag(metrics), 17);
     metrics_on_lag(metrics, "gone", -1);
+    metrics_on_lag(metrics, NULL, 34);
+    assert_int_equal(metrics_own_lag(metrics), 12);
     metrics_on_link(metrics, "input", LINK_WAIT);
     metrics_on_link(metrics, "output", LINK_UP);
     char *text = print_all(metrics);
@@ -117,6 +136,7 @@ static void test_text(void **state)
         "embedmill_rebalances_total 0\n",
         "embedmill_late_acks_total 0\n",
         "embedmill_source_lag{part=\"topic\\\"\xef\xbf\xbd/3\"} 12\n",
+        "embedmill_group_lag 34\n",
         "embedmill_connected{side=\"input\"} 0\n",
         "embedmill_connected{side=\"output\"} 1\n",
         "embedmill_ready 0\n",
@@ -273,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_histogram),
         cmocka_unit_test(test_series),
+        cmocka_unit_test(test_lag_of_more_parts_than_there_is_room_for),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_not_ready_before_the_pipeline),

@@ -48,7 +48,7 @@ def check_deb(build, folder):
     package, = (folder / "deb").glob("*.deb")
     needs = run("dpkg-deb", "-f", package, "Depends")
     for library in ("libc6", "libuv1", "libhiredis", "libjansson4", "libmicrohttpd",
-                    "libyaml", "librdkafka"):
+                    "libyaml", "librdkafka", "liblmdb0"):
         assert library in needs, needs
     listing = run("dpkg-deb", "-c", package)
     assert re.search(r"-rwxr-xr-x root/root .* \./usr/bin/embedmill\n", listing), listing

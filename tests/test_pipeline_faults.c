@@ -123,6 +123,22 @@ static void test_deadline_with_everything_stuck_at_the_sink(void **state)
     rig_close(&rig);
 }
 
+/* All was acked, but whether the broker knows is not known: no clean end. */
+static void test_acks_that_are_not_flushed(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 100);
+    rig_number_texts(&rig);
+    rig.fake.script.unflushed = true;
+    rig_start(&rig);
+    rig_until(&rig, some_acked, "some acked");
+    pipeline_drain(rig.pipeline);
+    rig_finish(&rig, PIPELINE_UNFLUSHED);
+    assert_string_equal(rig.failure, "the fake broker is away");
+    rig_close(&rig);
+}
+
 /* Running jobs read the messages' bytes: the source must not be closed under them. */
 static void test_deadline_waits_for_running_jobs_only(void **state)
 {
@@ -279,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_drain_of_an_idle_pipeline),
         cmocka_unit_test(test_deadline_releases_what_the_sink_has_not_confirmed),
         cmocka_unit_test(test_deadline_with_everything_stuck_at_the_sink),
+        cmocka_unit_test(test_acks_that_are_not_flushed),
         cmocka_unit_test(test_deadline_waits_for_running_jobs_only),
         cmocka_unit_test(test_a_failed_source_ends_it),
         cmocka_unit_test(test_a_failed_sink_ends_it),

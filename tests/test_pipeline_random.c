@@ -6,7 +6,8 @@
  *     (all checked by the fake broker as it goes);
  *   - over several runs, each resuming what the last one released, every message ends as what it
  *     is: an output with its own vectors, or a dead letter with its own code; and once, but for
- *     those the sink confirmed after the source had failed and could take no ack.
+ *     those the sink confirmed after the source had failed and could take no ack;
+ *   - all this is the same bytes with a cache, in memory, on disk or both.
  *
  * EMBEDMILL_TEST_SEED=n runs that seed alone, EMBEDMILL_TEST_ROUNDS=n so many.
  */
@@ -15,9 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/cache_folder.h"
 #include "tests/pipeline_rig.h"
+#include "worker/cache.h"
 
 enum { MAX_MESSAGES = 200, MAX_TEXTS = 30, MAX_RUNS = 6 };
 
@@ -30,6 +34,7 @@ struct expected {
 };
 
 static struct expected expected[MAX_MESSAGES];
+static uint64_t n_hits;
 static uint64_t seed;
 
 #define REQUIRE(condition)                                                                         \
@@ -108,6 +113,20 @@ static void rig_random(struct rig *rig)
         message_make(fake, i);
 }
 
+/* Often too small for all texts of a round. */
+static struct cache *cache_random(struct rig *rig)
+{
+    struct cache_options options = {.memory_bytes = fake_random(&rig->fake, 3) * 3000,
+                                    .folder = fake_random(&rig->fake, 2) ? cache_folder : "",
+                                    .disk_bytes = 16 << 20};
+    struct cache *cache;
+    char err[300] = "";
+    if (cache_open(&cache, &options, NULL, rig->options.embedder, &rig->options.session, err,
+                   sizeof err) != 0)
+        fail_msg("%s", err);
+    return cache;
+}
+
 /* One life of a worker: to the end of the input, or to a drain or failure somewhere in it. */
 static void run_once(struct rig *rig, size_t run)
 {
@@ -167,6 +186,10 @@ static void check_run(const struct rig *rig)
     const struct pipeline_stats *stats = &rig->stats;
     size_t i = 0;
     REQUIRE(stats->messages + stats->dead_letters <= stats->received);
+    REQUIRE(stats->memory_hits + stats->disk_hits + stats->cache_misses + stats->duplicates >=
+                stats->embedded_texts ||
+            !rig->options.cache);
+    n_hits += stats->memory_hits + stats->disk_hits;
     REQUIRE(stats->waiting_messages == 0 || rig->how != PIPELINE_DRAINED);
     REQUIRE(stats->inflight_texts == 0 || rig->how != PIPELINE_DRAINED);
     REQUIRE(stats->messages + stats->dead_letters + stats->not_ours == stats->received ||
@@ -184,6 +207,7 @@ static void test_nothing_is_lost_and_nothing_is_doubled(void **state)
         rig_open(&rig, 1 + seed * 37 % MAX_MESSAGES);
         rig.fake.script.seed = seed;
         rig_random(&rig);
+        struct cache *cache = rig.options.cache = cache_random(&rig);
         for (size_t run = 0; run < MAX_RUNS; run++) {
             if (run)
                 fake_again(&rig.fake);
@@ -193,7 +217,9 @@ static void test_nothing_is_lost_and_nothing_is_doubled(void **state)
         for (size_t i = 0; i < rig.fake.n; i++)
             check_message(&rig, i);
         rig_close(&rig);
+        cache_close(cache);
     }
+    assert_true(n_hits > 0);
 }
 
 int main(void)
@@ -201,5 +227,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_is_lost_and_nothing_is_doubled),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, cache_folder_make, cache_folder_remove);
 }

@@ -176,11 +176,17 @@ static void test_helpers_leave_for_a_job(void **state)
     pool_submit(pool, &job.job);
     for (int ms = 0; ms < PATIENCE_MS && atomic_load(&job.n_helps) == 0; ms++)
         uv_sleep(1);
+    struct pool_help told = pool_help(pool);
+    assert_int_equal(told.n_threads, 1);
+    assert_int_equal(told.ended_ns, 0);
+    uv_sleep(2);
     pool_submit(pool, &counted.job); /* the one thread is busy, the other helps it */
     collect(pool, 2, done);
     assert_ptr_equal(done[0], &counted);
     assert_int_equal(counted.n_runs, 1);
     assert_true(atomic_load(&job.n_helps) >= 2); /* and came back afterwards */
+    told = pool_help(pool);
+    assert_true(told.ended_ns >= 2000000);
     pool_close(pool);
 }
 

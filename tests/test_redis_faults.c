@@ -1,8 +1,8 @@
 /*
  * test_redis_faults.c: the Redis connector against a server that answers wrongly, half or not.
  *
- * The oracle: whatever happens for a while, in the end every entry was published and acked, with
- * the atomic step exactly once; nothing failed for good; nothing spun while it lasted.
+ * The oracle: whatever happens for a while, in the end every entry of two streams was published and
+ * acked, with the atomic step exactly once; nothing failed for good; nothing spun while it lasted.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +18,7 @@
 #include "redis_server.h"
 
 #define N_ENTRIES 10
+#define N_CREDIT  4
 
 static struct rig rig;
 static struct fake_redis fake;
@@ -33,16 +34,22 @@ static bool all_done(void *ctx)
 static void station_work(struct station *worker)
 {
     worker->is_worker = true;
-    worker->n_credit = 4;
+    worker->n_credit = N_CREDIT;
     worker->work_ms = 1;
-    worker->source->ops->request(worker->source, 4, 4000);
+    worker->source->ops->request(worker->source, N_CREDIT, N_CREDIT * 1000);
 }
 
 static void start(bool atomic)
 {
-    const char *set[] = {
-        "redis.url", url, "redis.timeout", "400ms", "redis.output_url", atomic ? url : output_url,
-        NULL};
+    const char *set[] = {"redis.url",
+                         url,
+                         "redis.output_url",
+                         atomic ? url : output_url,
+                         "redis.timeout",
+                         "400ms",
+                         "redis.stream",
+                         FAKE_STREAMS,
+                         NULL};
     station_open(&station, &rig, true, set);
     station_work(&station);
 }
@@ -53,6 +60,7 @@ static void open_fake(void)
 
     redis_rig_open(&rig);
     fake_redis_open(&fake, &rig.loop, port, N_ENTRIES);
+    fake.n_streams = 2;
     snprintf(url, sizeof(url), "redis://127.0.0.1:%d", port);
     /* The same server under another name: the plain way, without the script. */
     snprintf(output_url, sizeof(output_url), "redis://localhost:%d", port);
@@ -80,6 +88,9 @@ static void survive(const char *command, enum fake_action action, const char *te
     if (station.n_failed)
         fail_msg("%s, action %d %s: failed for good: %s", command, action, text ? text : "",
                  station.why);
+    if (fake.n_most > N_CREDIT)
+        fail_msg("%s, action %d: %zu entries in one answer, for a credit of %d", command, action,
+                 fake.n_most, N_CREDIT);
     /* About 60 commands are needed when nothing is wrong. */
     if (fake.n_commands > 200)
         fail_msg("%s, action %d %s: %zu commands", command, action, text ? text : "",
@@ -309,6 +320,7 @@ static void test_refused(void **state)
     redis_rig_run(&rig, 1000);
     assert_int_equal(station.n_waits, 2); /* source and sink, once each */
     fake_redis_open(&fake, &rig.loop, port, N_ENTRIES);
+    fake.n_streams = 2;
     assert_true(redis_rig_wait(&rig, 10000, all_done, NULL));
     assert_int_equal(station.n_ups, 2);
     close_fake();

@@ -17,10 +17,12 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import msgpack
 import numpy as np
 
+from ports import free_port
 from redis_bench import Bench, wait_for
 
 
@@ -296,6 +298,41 @@ def case_frozen_worker(bench):
     one.send_signal(signal.SIGCONT)
     bench.expect_once(200)
     bench.stop(one)
+    bench.stop(two)
+
+
+def case_streams(bench):
+    """Three streams, two workers, one killed: each id once, and no stream waits for a busy one."""
+    bench.start_server()
+    sizes, late = {"a": 600, "b": 60, "c": 20}, 10
+    first = {"a": 0, "b": 1000, "c": 2000}
+    for stream, n in sizes.items():
+        bench.add(first[stream], n, stream)
+    listen = f"127.0.0.1:{free_port()}"
+    flags = ("--redis-stream", "a,b,c", "--redis-output-stream", "texts:embeddings",
+             "--batch-texts", "16")
+    one = bench.start_worker(*flags, name="one")
+    two = bench.start_worker(*flags, "--metrics-listen", listen, name="two")
+    wait_for("some output", lambda: bench.client.xlen("texts:embeddings") > 50)
+    one.kill()
+    one.wait()
+    bench.add(first["c"] + sizes["c"], late, "c")
+    sizes["c"] += late
+    total = sum(sizes.values())
+    wait_for("every text published", lambda: bench.client.xlen("texts:embeddings") >= total, 60)
+    for stream in sizes:
+        wait_for("nothing pending",
+                 lambda s=stream: bench.client.xpending(s, "embedmill")["pending"] == 0)
+    ids = [int(i) for i in bench.ids()]
+    assert sorted(ids) == sorted(first[s] + i for s, n in sizes.items() for i in range(n)), ids
+    last = {s: max(at for at, i in enumerate(ids) if first[s] <= i < first[s] + 1000)
+            for s in sizes}
+    assert last["c"] < last["a"] and last["b"] < last["a"], last
+
+    def lags():
+        text = urllib.request.urlopen(f"http://{listen}/metrics", timeout=5).read().decode()
+        return dict(re.findall(r'embedmill_source_lag{part="(.*?)"} (\S+)', text))
+    wait_for("no lag in each", lambda: lags() == {"a": "0", "b": "0", "c": "0"})
     bench.stop(two)
 
 

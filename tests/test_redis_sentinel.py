@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """redis+sentinel:// against real servers and sentinels: the worker finds the master, goes on with
-the next sentinel when one is away, and follows a failover by itself.
+the next sentinel when one is away, and follows a failover by itself: of a master that was killed,
+and, with TLS to all of them, one that was ordered.
 
 Usage: test_redis_sentinel.py EMBEDMILL
 """
@@ -15,17 +16,21 @@ import redis
 
 from ports import free_port
 from redis_bench import Bench, wait_for
+from test_redis_tls import make_certificates
 
 MASTER = "mill"
 PASSWORD = "open sesame"
 N_BEFORE, N_DURING, N_AFTER = 10, 40, 10
+N_PLANNED = 150
 
 
 class SentinelBench(Bench):
-    """Bench.client and Bench.server are of the first master; a replica; three sentinels."""
+    """Bench.client and Bench.server are of the first master; a replica; sentinels."""
+    scheme, n_sentinels = "redis+sentinel", 3
 
     def __init__(self, binary):
         super().__init__(binary)
+        self.master_port = self.port  # for the replica and the sentinels
         self.client = redis.Redis(port=self.port, password=PASSWORD)
         self.replica_port = free_port()
         self.replica = redis.Redis(port=self.replica_port, password=PASSWORD)
@@ -36,49 +41,83 @@ class SentinelBench(Bench):
         self.processes.append(process)
         return process
 
+    def tls_options(self, _port):
+        return {}
+
     def start(self):
         secrets = ("--requirepass", PASSWORD, "--masterauth", PASSWORD)
-        self.start_server(*secrets)
+        self.start_server(*secrets, *self.tls_words(self.master_port))
         folder = os.path.join(self.folder, "replica")
         os.mkdir(folder)
         self.spawn("redis-server", "--port", str(self.replica_port), "--bind", "127.0.0.1",
-                   "--dir", folder, "--save", "", "--replicaof", "127.0.0.1", str(self.port),
-                   *secrets)
+                   "--dir", folder, "--save", "", "--replicaof", "127.0.0.1",
+                   str(self.master_port), *secrets, *self.tls_words(free_port()))
         wait_for("the replica in step", lambda: self.replica.info("replication")
                  ["master_link_status"] == "up")
-        for _ in range(3):
+        for _ in range(self.n_sentinels):
             self.start_sentinel()
         wait_for("sentinels that know each other", self.sentinels_agree)
+
+    def tls_words(self, port):
+        return [word for name, value in self.tls_options(port).items()
+                for word in ("--" + name, str(value))]
 
     def start_sentinel(self):
         port = free_port()
         path = os.path.join(self.folder, f"sentinel-{port}.conf")
         with open(path, "w", encoding="ascii") as f:
-            f.write(f"port {port}\nbind 127.0.0.1\ndir {self.folder}\n"
-                    f"sentinel monitor {MASTER} 127.0.0.1 {self.port} 2\n"
+            tls = self.tls_options(port)
+            for name, value in ({"port": 0, **tls} if tls else {"port": port}).items():
+                f.write(f"{name} {value}\n")
+            f.write(f"bind 127.0.0.1\ndir {self.folder}\n"
+                    f"sentinel monitor {MASTER} 127.0.0.1 {self.master_port} "
+                    f"{self.n_sentinels // 2 + 1}\n"
                     f'sentinel auth-pass {MASTER} "{PASSWORD}"\n'
-                    f"sentinel down-after-milliseconds {MASTER} 1000\n"
+                    f"sentinel down-after-milliseconds {MASTER} 3000\n"
                     f"sentinel failover-timeout {MASTER} 5000\n")
         self.spawn("redis-server", path, "--sentinel")
         self.sentinel_ports.append(port)
 
     def sentinels_agree(self):
         for port in self.sentinel_ports:
-            with redis.Redis(port=port) as sentinel:
+            with self.sentinel(port) as sentinel:
                 known = sentinel.sentinel_master(MASTER)
-                if known["num-other-sentinels"] != 2 or known["num-slaves"] != 1:
+                if known["num-other-sentinels"] != self.n_sentinels - 1 or known["num-slaves"] != 1:
                     return False
         return True
 
+    def sentinel(self, port):
+        return redis.Redis(port=port)
+
     def url(self, ports=None, master=MASTER):
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports or self.sentinel_ports)
-        return f"redis+sentinel://:{PASSWORD.replace(' ', '%20')}@{hosts}/{master}"
+        return f"{self.scheme}://:{PASSWORD.replace(' ', '%20')}@{hosts}/{master}"
 
     def worker(self, name="w", **how):
         return self.start_worker("--redis-url", self.url(**how), name=name)
 
     def expect_log(self, phrase, name="w"):
         wait_for(f"the log saying '{phrase}'", lambda: phrase in self.log(name))
+
+
+class TlsSentinelBench(SentinelBench):
+    """Workers, sentinels, replication speak TLS only; the test itself comes by the plain ports."""
+    scheme, n_sentinels = "rediss+sentinel", 1
+
+    def __init__(self, binary):
+        super().__init__(binary)
+        make_certificates(self.folder)
+        self.master_port = free_port()
+        self.ca = os.path.join(self.folder, "ca.pem")
+
+    def tls_options(self, port):
+        return {"tls-port": port, "tls-replication": "yes", "tls-auth-clients": "no",
+                "tls-ca-cert-file": self.ca,
+                "tls-cert-file": os.path.join(self.folder, "server.pem"),
+                "tls-key-file": os.path.join(self.folder, "server.key")}
+
+    def sentinel(self, port):
+        return redis.Redis(port=port, ssl=True, ssl_ca_certs=self.ca)
 
 
 def outputs(client):
@@ -153,15 +192,42 @@ def test_failover(bench):
     assert "redis.url must lead to the master" not in bench.log("f")
 
 
+def test_planned_failover(bench):
+    """SENTINEL FAILOVER under load. What the old master was told after the other was made master is
+    gone with it, outputs and acks together: nothing is missing, and nothing there twice."""
+    worker = bench.start_worker("--redis-url", bench.url(), "--redis-tls-ca", bench.ca,
+                                "--batch-texts", "16", name="p")
+    bench.add(0, N_PLANNED)
+    assert bench.client.wait(1, 10000) == 1, "the replica does not follow"
+    wait_for("work under way", lambda: bench.client.xlen("texts:embeddings") > 10)
+    with bench.sentinel(bench.sentinel_ports[0]) as sentinel:
+        sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
+    wait_for("a new master", lambda: bench.replica.info("replication")["role"] == "master")
+    done = len(outputs(bench.replica))
+    assert done < N_PLANNED, "all was done before the failover"
+    wait_for("the old one following", lambda: bench.client.info("replication")["role"] == "slave")
+    for i in range(N_PLANNED, N_PLANNED + N_AFTER):
+        bench.replica.xadd("texts", {"text": f"text number {i}", "id": str(i)})
+    everything = [str(i) for i in range(N_PLANNED + N_AFTER)]
+    wait_for("all of it", lambda: set(outputs(bench.replica)) == set(everything), 60)
+    wait_for("nothing pending",
+             lambda: bench.replica.xpending("texts", "embedmill")["pending"] == 0)
+    got = outputs(bench.replica)
+    assert sorted(got, key=int) == everything, got
+    bench.stop(worker)
+
+
 def main():
-    tests = (test_next_sentinel, test_refused, test_commands, test_failover)
-    with SentinelBench(sys.argv[1]) as bench:
-        bench.start()
-        for test in tests:
-            started = time.monotonic()
-            test(bench)
-            print(f"{test.__name__} {time.monotonic() - started:.1f} s", flush=True)
-    print(f"{len(tests)} passed, 0 failed")
+    plan = ((SentinelBench, (test_next_sentinel, test_refused, test_commands, test_failover)),
+            (TlsSentinelBench, (test_planned_failover,)))
+    for kind, tests in plan:
+        with kind(sys.argv[1]) as bench:
+            bench.start()
+            for test in tests:
+                started = time.monotonic()
+                test(bench)
+                print(f"{test.__name__} {time.monotonic() - started:.1f} s", flush=True)
+    print(f"{sum(len(tests) for _, tests in plan)} passed, 0 failed")
 
 
 if __name__ == "__main__":

@@ -286,6 +286,7 @@ static void test_table(void **state)
 {
     enum { N = 2000 };
     static struct redis_entry *kept[N];
+    static const struct redis_stream streams[2];
     struct redis_table table = {0};
     unsigned seed = 20240117;
     size_t n = 0;
@@ -294,11 +295,13 @@ static void test_table(void **state)
     print_message("seed %u\n", seed);
     for (int step = 0; step < 100000; step++) {
         size_t i = (size_t)rand_r(&seed) % N;
-        /* Ids as they come: many in one millisecond. */
-        struct redis_id id = {1700000000000u + i / 7, i % 7};
-        assert_ptr_equal(redis_table_find(&table, id), kept[i]);
+        /* Ids as they come: many in one millisecond, and the same in another stream. */
+        const struct redis_stream *stream = &streams[i % 2];
+        struct redis_id id = {1700000000000u + i / 2 / 7, i / 2 % 7};
+        assert_ptr_equal(redis_table_find(&table, stream, id), kept[i]);
         if (!kept[i]) {
             kept[i] = calloc(1, sizeof(struct redis_entry));
+            kept[i]->stream = stream;
             kept[i]->id = id;
             assert_int_equal(redis_table_add(&table, kept[i]), 0);
             n++;
@@ -310,6 +313,11 @@ static void test_table(void **state)
         }
         assert_int_equal(table.n, n);
     }
+    size_t n_listed = 0;
+    for (size_t k = 0; k < 2; k++)
+        for (size_t at = 0; redis_table_next(&table, &streams[k], &at);)
+            n_listed++;
+    assert_int_equal(n_listed, n);
     redis_table_close(&table);
 }
 
@@ -365,15 +373,29 @@ static void test_state_is_told_once(void **state)
 
 static void test_consumer_names(void **state)
 {
-    struct redis_config config = {
-        .url = {.host = (char *)"nowhere", .port = 1}, .stream = (char *)"s", .group = (char *)"g"};
-    char *a, *b, *c;
-    int lock_a, lock_b, lock_c;
+    struct redis_stream items[] = {{.name = (char *)"s"}, {.name = (char *)"t"}};
+    struct redis_config config = {.streams = {.items = items, .n = 1}, .group = (char *)"g"};
+    char *a, *b, *c, *d;
+    int lock_a, lock_b, lock_c, locks_d[2];
     (void)state;
 
     assert_int_equal(redis_consumer_name(&config, &a, &lock_a), 0);
     assert_int_equal(redis_consumer_name(&config, &b, &lock_b), 0);
     assert_string_not_equal(a, b);
+    /* One stream in common is enough: another name. What it held of the other one is free again. */
+    config.streams.n = 2;
+    assert_int_equal(redis_consumer_name(&config, &d, locks_d), 0);
+    assert_string_not_equal(d, a);
+    assert_string_not_equal(d, b);
+    close(locks_d[0]);
+    close(locks_d[1]);
+    free(d);
+    config.streams = (struct redis_streams){.items = &items[1], .n = 1};
+    assert_int_equal(redis_consumer_name(&config, &d, locks_d), 0);
+    assert_string_equal(d, a);
+    close(locks_d[0]);
+    free(d);
+    config.streams = (struct redis_streams){.items = items, .n = 1};
     close(lock_a);
     assert_int_equal(redis_consumer_name(&config, &c, &lock_c), 0);
     assert_string_equal(a, c); /* the same again once the first is gone */
@@ -399,8 +421,9 @@ static void test_config(void **state)
 
     assert_int_equal(settings_open(&settings, tables), 0);
     assert_int_equal(redis_config_read(&config, settings, err, sizeof(err)), 0);
-    assert_string_equal(config.output_stream, "texts:embeddings");
-    assert_string_equal(config.dead_letters, "texts:dlq");
+    assert_int_equal(config.streams.n, 1);
+    assert_string_equal(config.streams.items[0].output, "texts:embeddings");
+    assert_string_equal(config.streams.items[0].dead_letters, "texts:dlq");
     assert_int_equal(config.claim_idle_ms, 60000);
     assert_true(redis_url_same(&config.url, &config.output_url));
     redis_config_clear(&config);

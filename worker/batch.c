@@ -267,13 +267,12 @@ int slice_load(const struct slice *slice, struct scratch *scratch)
     return 0;
 }
 
-/* Catches NaN too: it compares false. */
-static bool is_unit(const float *row, size_t dim)
+bool batch_is_unit(const float *row, size_t dim)
 {
     float sum = 0;
     for (size_t i = 0; i < dim; i++)
         sum += row[i] * row[i];
-    return fabsf(sum - 1) < 0.01f;
+    return fabsf(sum - 1) < 0.01f; /* NaN compares false */
 }
 
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status)
@@ -286,7 +285,7 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
         if (status == 0) {
             result = scratch->results[i];
             row = scratch->rows + i * dim;
-            if (result.status == 0 && !is_unit(row, dim))
+            if (result.status == 0 && !batch_is_unit(row, dim))
                 result.status = -EDOM;
         }
         uint32_t at = batch->lots[slice->first + i].cell;

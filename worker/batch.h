@@ -19,6 +19,7 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/arena.h"
+#include "worker/cache.h"
 #include "worker/codec.h"
 #include "worker/pool.h"
 #include "worker/prompt.h"
@@ -59,6 +60,7 @@ struct slice {
     struct batch *batch;
     size_t first, n;             /* of batch->lots */
     uint64_t began_ns, ended_ns; /* uv_hrtime, by the pool thread */
+    struct cache_hits hits;      /* of n; all 0 without a cache */
 };
 
 struct batch {
@@ -129,6 +131,8 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
+/* Catches NaN too. */
+bool batch_is_unit(const float *row, size_t dim);
 /* For the loop thread, once the slice is stored: what of it has a vector. Tokens are those after
  * the cut at max_tokens. */
 void slice_count(const struct slice *slice, size_t max_tokens, size_t *n_texts, size_t *n_tokens);

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 
 #include "connectors/connector.h"
-#include "worker/address.h"
+#include "worker/cache.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
 #include "worker/config_check.h"
@@ -32,7 +32,7 @@ static void check_options(struct findings *findings, const struct options *optio
     const struct settings *settings = options_settings(options);
     const char *name = NULL;
     char err[1200];
-    int rc = config_check(options, &name, err, sizeof err);
+    int rc = config_check_run(options, &name, err, sizeof err);
     bool is_flag = rc == -EINVAL && options_origin(options, name) == ORIGIN_FLAG;
     findings_area(findings, "config", is_flag ? COMMAND_USAGE : COMMAND_CONFIG);
     if (rc != 0)
@@ -44,40 +44,27 @@ static void check_options(struct findings *findings, const struct options *optio
 
 static void check_endpoint(struct findings *findings, const struct settings *settings)
 {
-    char host[256], port[16], err[400];
     const char *listen = settings_text(settings, "metrics.listen");
     findings_area(findings, "config", COMMAND_CONFIG);
-    if (listen && listen[0] &&
-        address_split(listen, host, sizeof host, port, sizeof port, err, sizeof err) != 0)
-        findings_add(findings, FINDING_BAD, "metrics.listen", "%s", err);
-    else if (!listen || !listen[0])
+    if (!listen || !listen[0])
         findings_add(findings, FINDING_WARN, "metrics.listen",
                      "not set: nobody can see how this worker does; give it 127.0.0.1:9464");
 }
 
 static struct model *check_model(struct findings *findings, const struct settings *settings)
 {
-    const char *path = settings_text(settings, "model");
-    const char *kernels = settings_text(settings, "kernels");
-    char err[600];
+    char err[700];
     struct model *model;
-    findings_area(findings, "model", COMMAND_NO_MODEL);
-    if (!path) {
-        findings_add(findings, FINDING_BAD, "file",
-                     "none: name it with --model, or set HOME so that the default is found");
-        return NULL;
-    }
-    int rc =
-        model_open(&model, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, sizeof err);
-    if (rc != 0) {
-        findings_area(findings, rc == -ENOTSUP ? "machine" : "model", command_line_model_code(rc));
-        findings_add(findings, FINDING_BAD, rc == -ENOTSUP ? "kernels" : "file", "%s%s", err,
-                     rc == -ENOENT ? "; fetch it with scripts/get-model" : "");
+    int code = command_line_open_model(settings, &model, err, sizeof err);
+    bool is_kernels = code == COMMAND_CONFIG;
+    findings_area(findings, is_kernels ? "machine" : "model", code ? code : COMMAND_NO_MODEL);
+    if (code != COMMAND_OK) {
+        findings_add(findings, FINDING_BAD, is_kernels ? "kernels" : "file", "%s", err);
         return NULL;
     }
     const struct model_info *info = model_info(model);
-    findings_add(findings, FINDING_OK, "file", "%s: %s, fingerprint %s", path, info->name,
-                 info->fingerprint);
+    findings_add(findings, FINDING_OK, "file", "%s: %s, fingerprint %s",
+                 settings_text(settings, "model"), info->name, info->fingerprint);
     if (!info->has_dense)
         findings_add(findings, FINDING_WARN, "dense layers",
                      "the file lacks them: embeddings differ from those of sentence-transformers; "
@@ -119,7 +106,8 @@ static uint64_t memory_needed(const struct settings *settings, uint64_t model_by
     n_batches = n_batches ? n_batches : n_threads + 2;
     /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */
     uint64_t batch = 2 * (uint64_t)settings_number(settings, "batch_bytes") + 3 * vectors;
-    return model_bytes + BASE_BYTES + n_threads * THREAD_BYTES + n_batches * batch;
+    return model_bytes + BASE_BYTES + n_threads * THREAD_BYTES + n_batches * batch +
+           (uint64_t)settings_number(settings, "cache_memory");
 }
 
 static void check_memory(struct findings *findings, const struct settings *settings)
@@ -148,6 +136,19 @@ static void check_memory(struct findings *findings, const struct settings *setti
                      (unsigned long long)need, (unsigned long long)most);
 }
 
+static void check_cache(struct findings *findings, const struct settings *settings)
+{
+    struct cache_options options = {.folder = settings_text(settings, "cache"),
+                                    .disk_bytes =
+                                        (uint64_t)settings_number(settings, "cache_size")};
+    char said[5000];
+    if (!options.folder || !options.folder[0])
+        return;
+    findings_area(findings, "cache", COMMAND_CONFIG);
+    int rc = cache_look(&options, said, sizeof said);
+    findings_add(findings, rc ? FINDING_BAD : FINDING_OK, "folder", "%s", said);
+}
+
 static void check_files(struct findings *findings)
 {
     struct rlimit limit;
@@ -170,6 +171,7 @@ static int look(const struct checkup *checkup, const struct options *options)
     check_threads(&findings, settings, model);
     check_memory(&findings, settings);
     check_files(&findings);
+    check_cache(&findings, settings);
     if (checkup->more)
         checkup->more(&findings, settings, model);
     model_close(model);

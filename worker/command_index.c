@@ -114,6 +114,7 @@ static int finish(const struct settings *settings, const struct pipeline_stats *
     log_event(LOG_INFO, "indexed", LOG_TEXT("output", output), LOG_INTEGER("texts", stats->texts),
               LOG_INTEGER("tokens", stats->tokens), LOG_INTEGER("truncated", stats->truncated),
               LOG_INTEGER("duplicates", stats->duplicates),
+              LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
               LOG_INTEGER("dead_letters", stats->dead_letters), LOG_REAL("seconds", seconds));
     if (!has_errors)
         return COMMAND_OK;

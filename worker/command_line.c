@@ -66,8 +66,7 @@ int command_line_open_model(const struct settings *settings, struct model **out,
     int rc = model_open(out, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, err_size);
     if (rc == -ENOENT) {
         size_t used = strlen(err);
-        snprintf(err + used, err_size - used,
-                 "; fetch it with scripts/get-model, or name another file with --model");
+        snprintf(err + used, err_size - used, ", or fetch it with scripts/get-model");
     }
     return rc == 0 ? COMMAND_OK : command_line_model_code(rc);
 }

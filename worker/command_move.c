@@ -234,7 +234,10 @@ static int tell_end(const struct mover *mover)
         log_event(LOG_ERROR, "failed", LOG_TEXT("error", why));
         return is_file ? COMMAND_IO : COMMAND_UNAVAILABLE;
     }
-    if (mover->how == PIPELINE_DEADLINE)
+    if (mover->how == PIPELINE_UNFLUSHED)
+        log_event(LOG_WARN, "what was finished last comes again",
+                  LOG_TEXT("why", pump_failure(mover->pump)));
+    if (mover->how == PIPELINE_DEADLINE || mover->how == PIPELINE_UNFLUSHED)
         return COMMAND_DEADLINE;
     if (mover->signal != 0)
         return 128 + mover->signal;

@@ -22,8 +22,9 @@ static const char usage[] =
     "\n"
     "Exit codes: 0 stopped when told to, everything finished; 64 a wrong flag; 66 no usable "
     "model;\n"
-    "69 source or sink refuses for good; 70 internal; 75 the drain deadline passed (what was not\n"
-    "finished is delivered again); 78 a wrong environment or file; 130, 143 a second signal.\n"
+    "69 source or sink refuses for good; 70 internal; 75 the drain deadline passed, or the last\n"
+    "acks were not confirmed (what was not finished or not acked is delivered again); 78 a wrong\n"
+    "environment or file; 130, 143 a second signal.\n"
     "\n";
 
 int command_run(int argc, char **argv, void (*leave)(int code))

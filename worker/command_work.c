@@ -15,6 +15,7 @@
 
 #include "connectors/connector.h"
 #include "inference/embed.h"
+#include "worker/cache.h"
 #include "worker/command.h"
 #include "worker/command_line.h"
 #include "worker/config_check.h"
@@ -32,13 +33,16 @@ struct worker {
     uv_loop_t loop;
     uv_signal_t terminate, interrupt, counters;
     struct model *model;
+    struct cache *cache; /* NULL: none */
     struct pipeline *pipeline;
     struct progress *progress;
     struct monitor *monitor;     /* NULL for work that has an end */
     struct progress_input input; /* of a source that knows its size */
+    struct progress_lag lag;
     uint64_t opened_ms;
     enum pipeline_end how;
-    int signal; /* that asked to stop; 0: none yet */
+    int signal;       /* that asked to stop; 0: none yet */
+    bool lag_dropped; /* and told of */
 };
 
 static bool has_end(const struct work *work)
@@ -89,14 +93,34 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
 
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
-    const struct worker *worker = ctx;
-    if (worker->monitor)
-        metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
+    struct worker *worker = ctx;
+    if (!worker->monitor)
+        return;
+    struct metrics *metrics = monitor_metrics(worker->monitor);
+    bool is_shown = metrics_on_lag(metrics, part, lag);
+    worker->lag = (struct progress_lag){metrics_own_lag(metrics), metrics->group_lag};
+    if (is_shown || worker->lag_dropped)
+        return;
+    worker->lag_dropped = true;
+    log_event(LOG_WARN,
+              "the input has more parts than their lag is shown of: "
+              "embedmill_source_lag misses some; the messages are worked on all the same",
+              LOG_INTEGER("most", SERIES_MAX), LOG_TEXT("part", part));
+}
+
+static void tell_cache(const struct worker *worker)
+{
+    char why[5000];
+    if (cache_complaint(worker->cache, why, sizeof why))
+        log_event(LOG_WARN, "cache", LOG_TEXT("error", why));
 }
 
 static void on_embedded(void *ctx, const struct batch *batch)
 {
-    metrics_on_embedded(monitor_metrics(((const struct worker *)ctx)->monitor), batch);
+    const struct worker *worker = ctx;
+    tell_cache(worker);
+    if (worker->monitor)
+        metrics_on_embedded(monitor_metrics(worker->monitor), batch);
 }
 
 static void on_published(void *ctx, const struct entry *entry)
@@ -259,7 +283,27 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
         .on_count = on_count,
+        .on_embedded = on_embedded,
     };
+}
+
+static int open_cache(struct worker *worker, struct pipeline_options *options)
+{
+    const struct settings *settings = worker->settings;
+    const struct cache_options wanted = {
+        .memory_bytes = (size_t)settings_number(settings, "cache_memory"),
+        .folder = settings_text(settings, "cache"),
+        .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
+    char err[5000];
+    int rc = cache_open(&worker->cache, &wanted, worker->model, &embedder_sessions,
+                        &options->session, err, sizeof err);
+    options->cache = worker->cache;
+    if (rc)
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+    else if (wanted.folder && wanted.folder[0])
+        log_event(LOG_INFO, "cache is open", LOG_TEXT("folder", wanted.folder),
+                  LOG_INTEGER("vectors", cache_on_disk(worker->cache)));
+    return rc == 0 ? COMMAND_OK : rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_CONFIG;
 }
 
 static int open_pipeline(struct worker *worker)
@@ -268,7 +312,6 @@ static int open_pipeline(struct worker *worker)
     struct pipeline_options options = pipeline_options(settings);
     if (worker->monitor) {
         options.on_lag = on_lag;
-        options.on_embedded = on_embedded;
         options.on_published = on_published;
     }
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
@@ -279,6 +322,9 @@ static int open_pipeline(struct worker *worker)
         if (code != COMMAND_OK)
             return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
     }
+    int opened = open_cache(worker, &options);
+    if (opened != COMMAND_OK)
+        return opened;
     worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
@@ -319,6 +365,10 @@ static int tell_end(const struct worker *worker)
                             : "drain_timeout passed: what was not finished will be delivered again",
                   LOG_INTEGER("unfinished", stats->inflight_texts));
         return COMMAND_DEADLINE;
+    case PIPELINE_UNFLUSHED:
+        log_event(LOG_WARN, "what was finished last will be delivered again",
+                  LOG_TEXT("why", pipeline_failure(worker->pipeline)));
+        return COMMAND_DEADLINE;
     case PIPELINE_DRAINED:
         break;
     }
@@ -345,6 +395,7 @@ static int open_progress(struct worker *worker)
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
         .input = &worker->input,
+        .lag = &worker->lag,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
@@ -355,7 +406,7 @@ static int open_progress(struct worker *worker)
 /* Everything between the log's opening and its closing. */
 static int run(const struct work *work, const struct settings *settings)
 {
-    struct worker worker = {.work = work, .settings = settings};
+    struct worker worker = {.work = work, .settings = settings, .lag = {-1, -1}};
     int code = open_model(&worker);
     if (code != COMMAND_OK)
         return code;
@@ -382,6 +433,9 @@ static int run(const struct work *work, const struct settings *settings)
     if (opened)
         code = tell_end(&worker);
     pipeline_close(worker.pipeline);
+    cache_flush(worker.cache);
+    tell_cache(&worker);
+    cache_close(worker.cache);
     uv_loop_close(&worker.loop);
     model_close(worker.model);
     return code;
@@ -453,7 +507,8 @@ int command_work(const struct work *work, int argc, char **argv)
     if (work->is_filter)
         code = fix_filter(work, options);
     if (code == COMMAND_OK)
-        code = command_line_check(work->command, options, config_check);
+        code = command_line_check(work->command, options,
+                                  has_end(work) ? config_check : config_check_run);
     if (code == COMMAND_OK && flags.print_config)
         config_print_effective(options, work->wanted, stdout);
     else if (code == COMMAND_OK)

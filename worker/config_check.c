@@ -9,6 +9,7 @@
 
 #include "connectors/connector.h"
 #include "inference/embed.h"
+#include "worker/address.h"
 #include "worker/prompt.h"
 
 static int check_ends(const struct settings *settings, const char **at_fault, char *why,
@@ -49,6 +50,17 @@ static int check_names(const struct settings *settings, const char **at_fault, c
     return 0;
 }
 
+static int check_listen(const struct settings *settings, const char **at_fault, char *why,
+                        size_t size)
+{
+    const char *listen = settings_text(settings, "metrics.listen");
+    char host[256], port[16];
+    if (!listen || !listen[0])
+        return 0;
+    *at_fault = "metrics.listen";
+    return address_split(listen, host, sizeof host, port, sizeof port, why, size);
+}
+
 static int explain(const struct options *options, int rc, const char *at_fault, const char *why,
                    char *err, size_t err_size)
 {
@@ -73,6 +85,35 @@ int config_check(const struct options *options, const char **at_fault, char *err
     int rc = config_check_names(options, at_fault, err, err_size);
     if (rc != 0)
         return rc;
-    rc = check_ends(options_settings(options), at_fault, why, sizeof why);
+    rc = check_listen(options_settings(options), at_fault, why, sizeof why);
+    if (rc == 0)
+        rc = check_ends(options_settings(options), at_fault, why, sizeof why);
+    return explain(options, rc, *at_fault, why, err, err_size);
+}
+
+/* Ends that are not of one kind know of no step that does both; Kafka and Redis tell the rest. */
+static int check_delivery(const struct settings *settings, const char **at_fault, char *why,
+                          size_t size)
+{
+    const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
+    if (strcmp(settings_text(settings, "delivery"), "exactly-once") != 0 ||
+        strcmp(source, sink) == 0)
+        return 0;
+    *at_fault = "delivery";
+    snprintf(why, size,
+             "exactly-once goes from Kafka to Kafka or from Redis to Redis, and this is from %.40s "
+             "to %.40s: take at-least-once",
+             source, sink);
+    return -EINVAL;
+}
+
+int config_check_run(const struct options *options, const char **at_fault, char *err,
+                     size_t err_size)
+{
+    char why[300] = "";
+    int rc = config_check(options, at_fault, err, err_size);
+    if (rc != 0)
+        return rc;
+    rc = check_delivery(options_settings(options), at_fault, why, sizeof why);
     return explain(options, rc, *at_fault, why, err, err_size);
 }

@@ -1,7 +1,8 @@
 /*
  * config_check.h: what can be said of the options together, before anything is opened.
  *
- * Owns:    the prompt's name, the instruction set, and asking the chosen source and sink.
+ * Owns:    the prompt's name, the instruction set, the form of the address for metrics, and asking
+ *          the chosen source and sink.
  * Refuses: files and networks: what they say is found out by opening them.
  * Threads: the main thread.
  */
@@ -17,7 +18,11 @@
  * what was expected; -ENOMEM.
  */
 int config_check(const struct options *options, const char **at_fault, char *err, size_t err_size);
-/* The same without source and sink, for commands that have none. */
+/* And what is promised between source and sink: for `run`, whose configuration other commands share
+ * that promise nothing of the kind. */
+int config_check_run(const struct options *options, const char **at_fault, char *err,
+                     size_t err_size);
+/* The same without source, sink and metrics, for commands that have none. */
 int config_check_names(const struct options *options, const char **at_fault, char *err,
                        size_t err_size);
 

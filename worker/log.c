@@ -28,6 +28,7 @@ struct seen {
     enum log_level level;
     uint64_t written_ms; /* 0: free */
     uint64_t held_back;
+    char why[400]; /* of the last held back */
 };
 
 static struct {
@@ -194,6 +195,13 @@ static void write_line(enum log_level level, const char *msg, const struct log_f
     draw_status();
 }
 
+/* What was held back, as a count, and why the last of it was. */
+static void tell_seen(const struct seen *seen)
+{
+    const struct log_field fields[] = {LOG_TEXT("why", seen->why[0] ? seen->why : NULL), {0}};
+    write_line(seen->level, seen->key, fields, seen->held_back);
+}
+
 /* The slot of this event, or the oldest one, emptied. */
 static struct seen *find_seen(enum log_level level, const char *key)
 {
@@ -206,7 +214,7 @@ static struct seen *find_seen(enum log_level level, const char *key)
             oldest = seen;
     }
     if (oldest->held_back)
-        write_line(oldest->level, oldest->key, NULL, oldest->held_back);
+        tell_seen(oldest);
     *oldest = (struct seen){.level = level};
     snprintf(oldest->key, sizeof oldest->key, "%s", key);
     return oldest;
@@ -220,6 +228,14 @@ void log_open(enum log_level level, enum log_format format, int fd)
     state.fd = fd;
 }
 
+static const char *find_text(const struct log_field *fields, const char *key)
+{
+    for (; fields->key; fields++)
+        if (strcmp(fields->key, key) == 0 && fields->type == LOG_FIELD_TEXT)
+            return fields->text;
+    return NULL;
+}
+
 void log_write(enum log_level level, const char *msg, const struct log_field *fields)
 {
     if (level < state.level)
@@ -228,16 +244,14 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
         write_line(level, msg, fields, 0);
         return;
     }
-    const char *code = NULL;
-    for (const struct log_field *field = fields; field->key; field++)
-        if (strcmp(field->key, "code") == 0 && field->type == LOG_FIELD_TEXT)
-            code = field->text;
+    const char *code = find_text(fields, "code"), *why = find_text(fields, "why");
     char key[sizeof state.seen[0].key];
     snprintf(key, sizeof key, "%s%s%s", msg, code ? ": " : "", code ? code : "");
     struct seen *seen = find_seen(level, key);
     uint64_t now = now_ms();
     if (seen->written_ms && now - seen->written_ms < HOLD_MS) {
         seen->held_back++;
+        snprintf(seen->why, sizeof seen->why, "%s", why ? why : "");
         return;
     }
     write_line(level, msg, fields, seen->held_back);
@@ -252,7 +266,7 @@ static void tell_held_back(uint64_t older_than_ms)
         struct seen *seen = &state.seen[i];
         if (!seen->held_back || now - seen->written_ms < older_than_ms)
             continue;
-        write_line(seen->level, seen->key, NULL, seen->held_back);
+        tell_seen(seen);
         seen->written_ms = now;
         seen->held_back = 0;
     }

@@ -34,7 +34,8 @@ struct log_field {
  *
  * The same event (level, msg, and the field "code" where there is one) at LOG_WARN and above is
  * written once in 10 s; those held back are counted and told by `repeated` in the next one, by
- * log_tick, or by log_close.
+ * log_tick, or by log_close, with the field "why" of the last of them: what one waits for may have
+ * changed meanwhile.
  */
 #define log_event(level, ...)                                                                      \
     log_event_(level, __VA_ARGS__, (struct log_field){NULL, 0, NULL, 0, 0})

@@ -64,6 +64,7 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
 {
     memset(metrics, 0, sizeof *metrics);
     metrics->model = model;
+    metrics->group_lag = -1;
     metrics->text_tokens = BOUNDS(text_token_bounds);
     metrics->batch_texts = BOUNDS(batch_text_bounds);
     metrics->batch_tokens = BOUNDS(batch_token_bounds);
@@ -102,15 +103,28 @@ void metrics_on_dead_letter(struct metrics *metrics, const char *code)
     add(&metrics->dead_letters, code, 1);
 }
 
-void metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag)
+bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag)
 {
+    if (!part) {
+        metrics->group_lag = lag;
+        return true;
+    }
     if (lag < 0) {
         series_drop(&metrics->lag, part);
-        return;
+        return true;
     }
     struct series *row = series_find(&metrics->lag, part);
     if (row)
         row->value = lag;
+    return row != NULL;
+}
+
+int64_t metrics_own_lag(const struct metrics *metrics)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < metrics->lag.n; i++)
+        sum += metrics->lag.rows[i].value;
+    return metrics->lag.n ? sum : -1;
 }
 
 void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n)

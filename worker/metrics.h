@@ -54,11 +54,12 @@ void series_drop(struct series_table *table, const char *name);
 struct metrics {
     struct histogram text_tokens, batch_texts, batch_tokens;
     struct histogram queue_wait, embedding, inference, publish, end_to_end;
-    uint64_t busy_ns; /* of all pool threads, in finished slices */
+    uint64_t busy_ns; /* of all pool threads, in finished slices of their own */
     double busy_ratio;
     struct series_table dead_letters; /* by code */
     struct series_table faults;       /* "input" and "output": times a link went away */
     struct series_table lag;          /* by part of the input */
+    int64_t group_lag;                /* of all workers together; -1: not known */
     struct series_table counts;       /* by what a source counts: "rebalances" and others */
     enum { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP } input, output;
     const struct model_info *model;
@@ -74,13 +75,16 @@ void metrics_open(struct metrics *metrics, const struct model_info *model);
 /* The events of pipeline_options. */
 void metrics_on_link(struct metrics *metrics, const char *side, enum link_state state);
 void metrics_on_dead_letter(struct metrics *metrics, const char *code);
-void metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag);
+/* False when there is no room for another part: its lag will not be shown. */
+bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag);
 void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n);
 void metrics_on_embedded(struct metrics *metrics, const struct batch *batch);
 void metrics_on_published(struct metrics *metrics, const struct entry *entry);
 /* About once a second. */
 void metrics_tick(struct metrics *metrics);
 
+/* The sum of the lag of all parts of the input that are read here; -1: none is known. */
+int64_t metrics_own_lag(const struct metrics *metrics);
 /* NULL when the worker is ready: pipeline open, both sides joined, not draining; else why not. */
 const char *metrics_not_ready(const struct metrics *metrics);
 

@@ -94,6 +94,12 @@ static void print_stats(const struct pipeline_stats *stats, FILE *to)
                   stats->truncated);
     print_counter(to, "embedmill_duplicates_total",
                   "Texts whose equal in the same batch was embedded for them.", stats->duplicates);
+    print_head(to, "embedmill_cache_hits_total", "counter",
+               "Texts whose vector was kept from before, by where; copies in a batch count once.");
+    fprintf(to, "embedmill_cache_hits_total{place=\"memory\"} %" PRIu64 "\n", stats->memory_hits);
+    fprintf(to, "embedmill_cache_hits_total{place=\"disk\"} %" PRIu64 "\n", stats->disk_hits);
+    print_counter(to, "embedmill_cache_misses_total", "Texts that had to be embedded.",
+                  stats->cache_misses);
     print_counter(to, "embedmill_redelivered_total",
                   "Messages received that had been delivered before.", stats->redelivered);
     print_counter(to, "embedmill_not_ours_total",
@@ -163,6 +169,10 @@ static void print_links(const struct metrics *metrics, FILE *to)
     print_series(to, "embedmill_source_lag", "gauge",
                  "Messages of the input waiting to be given or acked, where the broker tells.",
                  "part", &metrics->lag);
+    if (metrics->group_lag >= 0)
+        print_gauge(to, "embedmill_group_lag",
+                    "Messages of all parts of the input that the group has not acked.",
+                    (double)metrics->group_lag);
     for (size_t i = 0; i < metrics->counts.n; i++) {
         char name[sizeof metrics->counts.rows[i].name + 32];
         snprintf(name, sizeof name, "embedmill_%s_total", metrics->counts.rows[i].name);
@@ -199,20 +209,22 @@ static void print_histograms(const struct metrics *metrics, FILE *to)
 
 void metrics_print(const struct metrics *metrics, FILE *to)
 {
+    struct pipeline_gauges gauges = {0};
     print_info(metrics, to);
     if (metrics->pipeline) {
-        struct pipeline_gauges gauges = pipeline_gauges(metrics->pipeline);
+        gauges = pipeline_gauges(metrics->pipeline);
         print_stats(pipeline_stats(metrics->pipeline), to);
         print_gauges(&gauges, to);
     }
     print_head(to, "embedmill_inference_busy_seconds_total", "counter",
-               "Time of inference threads in finished slices; of those that have a slice, "
-               "helpers not included.");
-    fprintf(to, "embedmill_inference_busy_seconds_total %.15g\n", (double)metrics->busy_ns * 1e-9);
-    print_gauge(to, "embedmill_inference_busy_ratio",
-                "Share of the inference threads that have a slice, mean of the last ten seconds; "
-                "helpers not included.",
-                metrics->busy_ratio);
+               "Time of inference threads in finished slices, their own and those they helped.");
+    fprintf(to, "embedmill_inference_busy_seconds_total %.15g\n",
+            (double)(metrics->busy_ns + gauges.help_ns) * 1e-9);
+    print_gauge(
+        to, "embedmill_inference_busy_ratio",
+        "Share of the inference threads that have a slice or help another, mean of the last "
+        "ten seconds.",
+        metrics->busy_ratio);
     print_counter(to, "embedmill_series_dropped_total",
                   "Values not told, because their table of series is full.",
                   metrics->lag.n_dropped + metrics->counts.n_dropped +

@@ -13,6 +13,7 @@
 
 #include "worker/metrics_http.h"
 #include "worker/notify.h"
+#include "worker/progress.h"
 
 enum { TICK_MS = 1000, STATUS_TICKS = 10 };
 
@@ -26,12 +27,15 @@ struct monitor {
 
 static void send_status(const struct monitor *monitor, const char *why_not)
 {
-    char line[300];
-    const struct pipeline_stats *stats = pipeline_stats(monitor->metrics.pipeline);
+    char line[400], waiting[100];
+    const struct metrics *metrics = &monitor->metrics;
+    const struct pipeline_stats *stats = pipeline_stats(metrics->pipeline);
+    const struct progress_lag lag = {metrics_own_lag(metrics), metrics->group_lag};
+    progress_print_lag(waiting, sizeof waiting, ", ", &lag);
     snprintf(line, sizeof line,
-             "STATUS=%s; %" PRIu64 " texts, %" PRIu64 " dead letters, %" PRIu64 " in flight",
+             "STATUS=%s; %" PRIu64 " texts, %" PRIu64 " dead letters, %" PRIu64 " in flight%s",
              why_not ? why_not : "working", stats->texts, stats->dead_letters,
-             stats->inflight_texts);
+             stats->inflight_texts, waiting);
     notify_send(&monitor->notify, line);
 }
 

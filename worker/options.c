@@ -43,6 +43,14 @@ static const struct option core_table[] = {
     {"dtype", OPTION_CHOICE, "f4", "f4|f2|i1|b1", 0, 0, "TYPE",
      "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
      "signs as bits."},
+    {"cache", OPTION_TEXT, "", NULL, 0, 0, "FOLDER",
+     "Keep vectors in this folder and never compute one twice; on a disk of this machine, shared "
+     "by "
+     "its workers. Empty: do not."},
+    {"cache_size", OPTION_SIZE, "10GiB", NULL, 1 << 20, INT64_C(1) << 46, "SIZE",
+     "The folder grows to this; about 4.2 KB for each text of 768 values."},
+    {"cache_memory", OPTION_SIZE, "32MiB", NULL, 0, 0, "SIZE",
+     "Vectors kept in memory for texts that come again; 0: none."},
     {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
      "Inference threads; 0: as many as this process may use CPUs."},
     {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon|neon-i8mm", 0, 0, "NAME",

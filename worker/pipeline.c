@@ -22,7 +22,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -184,7 +183,10 @@ static void embed_slice(struct job *job, void *thread)
 
     slice->began_ns = uv_hrtime();
     int err = slice_load(slice, scratch);
-    if (!err)
+    if (!err && lane->cache)
+        cache_embed(lane->cache, scratch->texts, slice->n, scratch->rows, scratch->results,
+                    &slice->hits);
+    else if (!err)
         lane->embedder->embed(lane->session, scratch->texts, slice->n, scratch->rows,
                               scratch->results);
     slice_store(slice, scratch, err);
@@ -204,15 +206,15 @@ void pipeline_invite(void *lane)
     pool_invite(((struct lane *)lane)->pool, lane, help_embed);
 }
 
-/* On a pool thread. */
+/*
+ * On a pool thread. libuv before 1.53 wants a full fence before uv_async_send, which may otherwise
+ * find the bell still rung although the loop has already answered it. The pool's lock is enough:
+ * either the loop looks at the list after our job was put there, or it looked before, had answered
+ * the bell before that, and the lock lets us see so.
+ */
 void pipeline_ring_bell(void *ctx)
 {
     struct pipeline *p = ctx;
-#ifndef __SANITIZE_THREAD__ /* which knows no fences, and has the pool's lock to go by */
-    /* Before libuv 1.53 uv_async_send reads "already pending" without a barrier: the read could
-     * pass the pool's write to its list and the loop would not look again. */
-    atomic_thread_fence(memory_order_seq_cst);
-#endif
     uv_async_send(&p->bell);
 }
 
@@ -225,6 +227,9 @@ void pipeline_on_embedded(uv_async_t *bell)
         slice_count(slice, p->info->max_tokens, &n_texts, &n_tokens);
         p->stats.embedded_texts += n_texts;
         p->stats.embedded_tokens += n_tokens;
+        p->stats.memory_hits += slice->hits.memory;
+        p->stats.disk_hits += slice->hits.disk;
+        p->stats.cache_misses += slice->hits.misses;
         slice->batch->slices_left--;
         p->n_jobs--;
     }
@@ -466,6 +471,10 @@ static void on_source_failed(void *ctx, int err, const char *why)
     struct pipeline *p = ctx;
     p->source_failed = true;
     (void)err;
+    if (p->phase == ENDING && p->how == PIPELINE_DRAINED) {
+        p->how = PIPELINE_UNFLUSHED;
+        snprintf(p->failure, sizeof p->failure, "%s", why);
+    }
     fail(p, "the input failed: %s", why);
 }
 

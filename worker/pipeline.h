@@ -19,6 +19,7 @@
 #include "worker/codec.h"
 
 struct batch;
+struct cache;
 struct entry;
 
 /*
@@ -37,6 +38,8 @@ struct embedder {
     bool (*assist)(struct session *session, struct session *busy, const atomic_bool *leave);
 };
 
+extern const struct embedder embedder_sessions; /* those of embed.h */
+
 /* Counts and times are at least 1 where nothing else is said. */
 struct pipeline_options {
     size_t n_threads;
@@ -52,6 +55,7 @@ struct pipeline_options {
     enum output_format output_format;
     enum output_dtype dtype;
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
+    struct cache *cache;             /* borrowed until pipeline_close; NULL: none */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
     void (*on_dead_letter)(void *ctx, const struct message *message, const char *code,
@@ -80,6 +84,8 @@ struct pipeline_stats {
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
     uint64_t redelivered;                        /* received, and not for the first time */
     uint64_t duplicates;                         /* texts whose twin in the batch was embedded */
+    uint64_t memory_hits, disk_hits;             /* of the cache; twins are not looked for */
+    uint64_t cache_misses;                       /* 0 without a cache */
     uint64_t batches[N_TRIGGERS];                /* dispatched */
     uint64_t inflight_texts;                     /* gauge: decoded and not yet confirmed */
     uint64_t waiting_messages;                   /* gauge: received and not yet decoded */
@@ -89,19 +95,22 @@ struct pipeline_stats {
 struct pipeline_gauges {
     size_t inflight_bytes;                /* of text, in all batches */
     size_t credit_messages, credit_bytes; /* granted to the source and not used yet */
-    size_t n_threads, busy_threads;
-    bool draining; /* or ending */
+    size_t n_threads, busy_threads;       /* busy: have a slice, or help one that has */
+    uint64_t help_ns;                     /* thread time of help that has ended */
+    bool draining;                        /* or ending */
 };
 
 struct pipeline;
 
 /* why the pipeline ended */
 enum pipeline_end {
-    PIPELINE_DRAINED,  /* asked to stop, or the source ended; everything taken was finished */
-    PIPELINE_DEADLINE, /* the drain deadline passed; unfinished messages stay unacked. Slices that
-                          are being embedded are waited for, which can take seconds more, and the
-                          source has a moment to hand back what was not finished */
-    PIPELINE_FAILED,   /* a source or sink is gone for good, or memory; see pipeline_failure */
+    PIPELINE_DRAINED,   /* asked to stop, or the source ended; everything taken was finished */
+    PIPELINE_DEADLINE,  /* the drain deadline passed; unfinished messages stay unacked. Slices that
+                           are being embedded are waited for, which can take seconds more, and the
+                           source has a moment to hand back what was not finished */
+    PIPELINE_UNFLUSHED, /* drained, but the source could not flush its last acks: what they stand
+                           for is done and comes again; see pipeline_failure */
+    PIPELINE_FAILED,    /* a source or sink is gone for good, or memory; see pipeline_failure */
 };
 
 /*

@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct embedder sessions = {.info = model_info,
-                                         .open = session_open,
-                                         .embed = session_embed,
-                                         .close = session_close,
-                                         .set_invite = session_set_invite,
-                                         .assist = session_assist};
+const struct embedder embedder_sessions = {.info = model_info,
+                                           .open = session_open,
+                                           .embed = session_embed,
+                                           .close = session_close,
+                                           .set_invite = session_set_invite,
+                                           .assist = session_assist};
 
 static void on_handle_closed(uv_handle_t *handle)
 {
@@ -83,6 +83,11 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
                      i + 1, o->n_threads, dim, p->info->dim, uv_strerror(status));
             return status;
         }
+        if (o->cache && cache_lane_open(&p->lanes[i].cache, o->cache, p->embedder,
+                                        p->lanes[i].session)) {
+            snprintf(err, err_size, "out of memory");
+            return -ENOMEM;
+        }
     }
     return 0;
 }
@@ -127,7 +132,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
         return -ENOMEM;
     }
     p->options = *options;
-    p->embedder = options->embedder ? options->embedder : &sessions;
+    p->embedder = options->embedder ? options->embedder : &embedder_sessions;
     p->info = p->embedder->info(model);
     p->loop = loop;
     credit_open(&p->credit);
@@ -168,12 +173,14 @@ const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
 
 struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
 {
-    struct pipeline_gauges gauges = {
-        .credit_messages = p->credit.granted,
-        .credit_bytes = p->credit.granted_bytes,
-        .n_threads = p->options.n_threads,
-        .busy_threads = p->n_jobs < p->options.n_threads ? p->n_jobs : p->options.n_threads,
-        .draining = p->phase != RUNNING};
+    struct pipeline_gauges gauges = {.credit_messages = p->credit.granted,
+                                     .credit_bytes = p->credit.granted_bytes,
+                                     .n_threads = p->options.n_threads,
+                                     .draining = p->phase != RUNNING};
+    struct pool_help help = p->pool ? pool_help(p->pool) : (struct pool_help){0};
+    size_t n_busy = p->n_jobs + help.n_threads;
+    gauges.busy_threads = n_busy < gauges.n_threads ? n_busy : gauges.n_threads;
+    gauges.help_ns = help.ended_ns;
     for (size_t i = 0; i < p->options.n_batches; i++)
         gauges.inflight_bytes += p->batches[i].text_bytes;
     return gauges;
@@ -189,6 +196,7 @@ void pipeline_close(struct pipeline *p)
     if (!p)
         return;
     for (size_t i = 0; p->lanes && i < p->options.n_threads; i++) {
+        cache_lane_close(p->lanes[i].cache);
         p->embedder->close(p->lanes[i].session);
         scratch_close(&p->lanes[i].scratch);
     }

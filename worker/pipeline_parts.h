@@ -7,6 +7,7 @@
 
 #include "worker/backlog.h"
 #include "worker/batch.h"
+#include "worker/cache.h"
 #include "worker/credit.h"
 #include "worker/pipeline.h"
 #include "worker/pool.h"
@@ -23,6 +24,7 @@ enum phase { RUNNING, DRAINING, ENDING };
 struct lane {
     const struct embedder *embedder;
     struct session *session;
+    struct cache_lane *cache; /* NULL: none */
     struct scratch scratch;
     struct pool *pool;
 };

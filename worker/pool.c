@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <uv.h>
@@ -33,12 +34,13 @@ struct pool_thread {
 };
 
 struct pool {
-    uv_mutex_t lock; /* guards the lists, closing, n_idle and who helps whom */
+    uv_mutex_t lock; /* guards the lists, closing, n_idle, who helps whom and help_ns */
     uv_cond_t wake;
     struct job_list waiting, finished;
     atomic_bool leave; /* for helpers: a job waits, or the pool closes */
     bool closing;
-    size_t n_idle; /* threads waiting for wake */
+    size_t n_idle;    /* threads waiting for wake */
+    uint64_t help_ns; /* of all threads, in helps that have ended */
     void (*bell)(void *ctx);
     void *ctx;
     size_t n_threads; /* started */
@@ -99,8 +101,11 @@ static void thread_help(struct pool_thread *thread, struct pool_thread *busy)
     if (pool->n_idle)
         uv_cond_signal(&pool->wake);
     uv_mutex_unlock(&pool->lock);
+    uint64_t began_ns = uv_hrtime();
     bool left = help(thread->mine, busy->mine, &pool->leave);
+    uint64_t ended_ns = uv_hrtime();
     uv_mutex_lock(&pool->lock);
+    pool->help_ns += ended_ns - began_ns;
     busy->n_helpers--;
     if (!left && busy->n_invited == invitation)
         busy->help = NULL;
@@ -224,6 +229,16 @@ struct job *pool_finished(struct pool *pool)
     struct job *jobs = list_take_all(&pool->finished);
     uv_mutex_unlock(&pool->lock);
     return jobs;
+}
+
+struct pool_help pool_help(struct pool *pool)
+{
+    uv_mutex_lock(&pool->lock);
+    struct pool_help help = {.ended_ns = pool->help_ns};
+    for (size_t i = 0; i < pool->n_threads; i++)
+        help.n_threads += pool->threads[i].n_helpers;
+    uv_mutex_unlock(&pool->lock);
+    return help;
 }
 
 struct job *pool_cancel(struct pool *pool)

@@ -4,8 +4,8 @@
  * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back; which idle thread
  *          helps which busy one.
  * Refuses: to know what a job does; to touch handles or sockets.
- * Threads: open, submit, finished, cancel and close on the loop thread; run, invite and help on a
- *          pool thread.
+ * Threads: open, submit, finished, help, cancel and close on the loop thread; run, invite and what
+ *          it is given on a pool thread.
  * Why:     libuv's own pool is shared with file and DNS work and has no state per thread.
  */
 #ifndef POOL_H
@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct job {
     void (*run)(struct job *job, void *thread); /* thread: what threads[i] was at open */
@@ -37,6 +38,12 @@ void pool_submit(struct pool *pool, struct job *job);
  */
 void pool_invite(struct pool *pool, void *busy,
                  bool (*help)(void *thread, void *busy, const atomic_bool *leave));
+/* What threads without a job of their own do for others. */
+struct pool_help {
+    size_t n_threads;  /* that help now */
+    uint64_t ended_ns; /* time of all helps that have ended */
+};
+struct pool_help pool_help(struct pool *pool);
 /* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */
 struct job *pool_finished(struct pool *pool);
 /* Take back all jobs no thread has begun, oldest first; they will not run. NULL when none. */

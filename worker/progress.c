@@ -61,7 +61,8 @@ void progress_line(char *out, size_t size, const struct pipeline_stats *stats, u
                    double texts_rate, double tokens_rate)
 {
     uint64_t done = stats->embedded_texts;
-    char a[32], b[32], share[64] = "", left[48] = "", dead[64] = "";
+    uint64_t hits = stats->memory_hits + stats->disk_hits;
+    char a[32], b[32], share[64] = "", left[48] = "", dead[64] = "", cached[32] = "";
     if (total > 0)
         snprintf(share, sizeof share, "/%s", with_commas(total, b));
     if (total > 0 && done <= total)
@@ -75,9 +76,12 @@ void progress_line(char *out, size_t size, const struct pipeline_stats *stats, u
     if (stats->dead_letters > 0)
         snprintf(dead, sizeof dead, "  %" PRIu64 " dead letter%s", stats->dead_letters,
                  stats->dead_letters == 1 ? "" : "s");
-    snprintf(out, size, "%s%s texts  %.1f texts/s  %.0f tokens/s  %" PRIu64 " in flight%s%s",
-             with_commas(done, a), share, texts_rate, tokens_rate, stats->inflight_texts, dead,
-             left);
+    if (hits > 0)
+        snprintf(cached, sizeof cached, "  %d %% cached",
+                 (int)((double)hits * 100.0 / (double)(hits + stats->cache_misses)));
+    snprintf(out, size, "%s%s texts  %.1f texts/s  %.0f tokens/s  %" PRIu64 " in flight%s%s%s",
+             with_commas(done, a), share, texts_rate, tokens_rate, stats->inflight_texts, cached,
+             dead, left);
 }
 
 void progress_bar(char *out, size_t size, const struct progress_input *input, double rate)
@@ -97,6 +101,22 @@ void progress_bar(char *out, size_t size, const struct progress_input *input, do
         snprintf(left, sizeof left, "  ETA %s", time);
     }
     snprintf(out, size, "[%s] %d %%%s  ", bar, (int)(share * 100), left);
+}
+
+void progress_print_lag(char *out, size_t size, const char *before, const struct progress_lag *lag)
+{
+    char own[32], group[32];
+    out[0] = '\0';
+    if (lag->own >= 0)
+        with_commas((uint64_t)lag->own, own);
+    if (lag->group >= 0)
+        with_commas((uint64_t)lag->group, group);
+    if (lag->own >= 0 && lag->group >= 0)
+        snprintf(out, size, "%slag %s, group %s", before, own, group);
+    else if (lag->own >= 0)
+        snprintf(out, size, "%slag %s", before, own);
+    else if (lag->group >= 0)
+        snprintf(out, size, "%sgroup lag %s", before, group);
 }
 
 static uint64_t input_done(const struct progress *progress)
@@ -130,10 +150,18 @@ static void rates(const struct progress *progress, double *texts, double *tokens
     *tokens = seconds > 0 ? (double)(newest->tokens - oldest->tokens) / seconds : 0;
 }
 
+/* A field that is left out when it is not known. */
+static struct log_field known(const char *key, int64_t value)
+{
+    return value < 0 ? LOG_TEXT(key, NULL) : LOG_INTEGER(key, value);
+}
+
 static void log_counters(const struct progress *progress, const char *msg, double texts,
                          double tokens)
 {
     const struct pipeline_stats *stats = progress->stats;
+    const struct progress_lag none = {-1, -1};
+    const struct progress_lag *lag = progress->options.lag ? progress->options.lag : &none;
     uint64_t n_batches = 0;
     for (size_t i = 0; i < N_TRIGGERS; i++)
         n_batches += stats->batches[i];
@@ -142,8 +170,10 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         LOG_INTEGER("embedded", stats->embedded_texts), LOG_INTEGER("messages", stats->messages),
         LOG_INTEGER("tokens", stats->tokens), LOG_REAL("texts_per_second", texts),
         LOG_REAL("tokens_per_second", tokens), LOG_INTEGER("inflight", stats->inflight_texts),
-        LOG_INTEGER("waiting", stats->waiting_messages), LOG_INTEGER("truncated", stats->truncated),
+        LOG_INTEGER("waiting", stats->waiting_messages), known("lag", lag->own),
+        known("group_lag", lag->group), LOG_INTEGER("truncated", stats->truncated),
         LOG_INTEGER("duplicates", stats->duplicates),
+        LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
         LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
         LOG_INTEGER("dead_letters", stats->dead_letters), LOG_INTEGER("batches", n_batches));
 }
@@ -165,6 +195,9 @@ static void on_tick(uv_timer_t *timer)
         n = progress->options.input ? strlen(line) : 0;
         progress_line(line + n, sizeof line - n, stats, progress->options.total_texts, texts,
                       tokens);
+        n = strlen(line);
+        if (progress->options.lag)
+            progress_print_lag(line + n, sizeof line - n, "  ", progress->options.lag);
         log_status(line);
     }
     bool changed = stats->embedded_texts != progress->logged_texts ||

@@ -227,6 +227,10 @@ static void on_source_failed(void *ctx, int err, const char *why)
 {
     struct pump *pump = ctx;
     pump->source_failed = true;
+    if (pump->ending && pump->how == PIPELINE_DRAINED) {
+        pump->how = PIPELINE_UNFLUSHED;
+        snprintf(pump->failure, sizeof pump->failure, "%s", why);
+    }
     fail(pump, "input", err, why);
 }
 

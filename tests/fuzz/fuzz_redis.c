@@ -222,8 +222,10 @@ static void run_until(const bool *done)
 
 static struct settings *settings_new(void)
 {
-    static const char *const set[][2] = {
-        {"redis.consumer", "fuzz"}, {"redis.claim_idle", "60s"}, {"redis.dead_letters", "dead"}};
+    static const char *const set[][2] = {{"redis.consumer", "fuzz"},
+                                         {"redis.claim_idle", "60s"},
+                                         {"redis.stream", "texts,more"},
+                                         {"redis.dead_letters", "dead"}};
     const struct option *tables[] = {source_find("redis")->options ? source_find("redis")->options
                                                                    : sink_find("redis")->options,
                                      NULL};
