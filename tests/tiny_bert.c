@@ -258,7 +258,7 @@ void tiny_bert_free(struct tiny_bert *bert)
 
 static const double *values_of(const struct tiny_bert *bert, int layer, const char *name)
 {
-    char full[64];
+    char full[96];
     if (layer < 0)
         snprintf(full, sizeof full, "%s", name);
     else
