@@ -54,11 +54,10 @@ static void letters_fold(struct folded *out, uint32_t code)
             return;
         }
     }
-    const struct fold_several *several =
-        entry_find(fold_several, fold_several_n, sizeof *several, code);
-    if (several && several->code == code)
-        for (out->n = 0; out->n < FOLD_LONGEST && several->to[out->n]; out->n++)
-            out->codes[out->n] = several->to[out->n];
+    const struct fold_alone *alone = entry_find(fold_alone, fold_alone_n, sizeof *alone, code);
+    if (alone && alone->code == code)
+        for (out->n = 0; out->n < FOLD_LONGEST && alone->to[out->n]; out->n++)
+            out->codes[out->n] = alone->to[out->n];
 }
 
 struct folded fold_char(uint32_t code)

@@ -38,14 +38,15 @@ struct fold_run {
     uint32_t to;
 };
 
-struct fold_several {
+/* A character of no run. */
+struct fold_alone {
     uint32_t code, to[FOLD_LONGEST]; /* 0 where there are fewer */
 };
 
 extern const struct fold_range fold_dropped[], fold_spaces[], fold_apart[], fold_punctuation[];
 extern const struct fold_run fold_runs[];
-extern const struct fold_several fold_several[];
+extern const struct fold_alone fold_alone[];
 extern const size_t fold_dropped_n, fold_spaces_n, fold_apart_n, fold_punctuation_n, fold_runs_n,
-    fold_several_n;
+    fold_alone_n;
 
 #endif

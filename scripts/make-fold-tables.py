@@ -114,10 +114,12 @@ def main():
     for name, codes in (("fold_dropped", dropped), ("fold_spaces", spaces), ("fold_apart", apart),
                         ("fold_punctuation", punctuation)):
         table("fold_range", name, (f"{{0x{a:X}, 0x{b:X}}}" for a, b in ranges(codes)))
+    rows_of_singles = list(runs(singles))
     table("fold_run", "fold_runs", (f"{{0x{first:X}, {n}, {step}, {slope}, 0x{to:X}}}"
-                                    for first, n, step, slope, to in runs(singles)))
-    table("fold_several", "fold_several",
-          (f"{{0x{code:X}, {{{', '.join(f'0x{c:X}' for c in to)}}}}}" for code, to in several))
+                                    for first, n, step, slope, to in rows_of_singles if n > 1))
+    alone = sorted(several + [(first, [to]) for first, n, _, _, to in rows_of_singles if n == 1])
+    table("fold_alone", "fold_alone",
+          (f"{{0x{code:X}, {{{', '.join(f'0x{c:X}' for c in to)}}}}}" for code, to in alone))
 
 
 if __name__ == "__main__":

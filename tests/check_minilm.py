@@ -54,8 +54,9 @@ def check_vectors(binary, model, references, kernels, least):
     two = embed(binary, model, references, kernels, 2)
     failures = sum(two[name] != one[name] for name, _, _ in references)
     found = [cosine(one[name], wanted) for name, _, wanted in references]
-    print(f"{Path(model).name}, {kernels}: {len(references)} texts, cosine {sum(found) / len(found):.7f}"
-          f" on average, lowest {min(found):.7f}; {failures} differ with two threads")
+    print(f"{Path(model).name}, {kernels}: {len(references)} texts, cosine "
+          f"{sum(found) / len(found):.7f} on average, lowest {min(found):.7f}; "
+          f"{failures} differ with two threads")
     return failures + (not min(found) >= least)
 
 
