@@ -219,7 +219,7 @@ def add_bert_keys(writer, folder, config, file_type):
     if not read_json(folder / "tokenizer_config.json").get("do_lower_case", True):
         fail("tokenizer_config.json says that case matters: only uncased models can be converted")
     writer.add_type("model")
-    writer.add_name(Path(config.get("_name_or_path") or folder.name).name)
+    writer.add_name(folder.resolve().name) # config.json names the model it was trained from
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
@@ -239,7 +239,7 @@ def add_bert_keys(writer, folder, config, file_type):
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     for text, add in (("[UNK]", writer.add_unk_token_id), ("[SEP]", writer.add_sep_token_id),
-                      ("[PAD]", writer.add_pad_token_id), ("[CLS]", writer.add_cls_token_id),
+                      ("[PAD]", writer.add_pad_token_id), ("[CLS]", writer.add_bos_token_id),
                       ("[MASK]", writer.add_mask_token_id)):
         if text not in tokens:
             fail(f"vocab.txt has no {text}")

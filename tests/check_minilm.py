@@ -3,7 +3,7 @@
 
 Usage: check_minilm.py BINARY DUMPER FOLDER
 
-FOLDER holds all-minilm-l6-v2-TYPE.gguf of some types, as scripts/get-model puts them there; DUMPER
+FOLDER holds all-minilm-l6-v2-TYPE.gguf of some types, as scripts/get-minilm puts them there; DUMPER
 is the built test_tokenizer. Ids must be the reference's, vectors as near as the type allows, and
 the same bytes with two threads as with one. Only the standard library is needed. Exit code 77 when
 there is no such file.
@@ -70,8 +70,8 @@ def main():
     models = [(folder / f"all-minilm-l6-v2-{name}.gguf", least) for name, least in TYPES.items()]
     models = [(str(path), least) for path, least in models if path.is_file()]
     if not models:
-        print(f"skipped: there is no all-minilm-l6-v2-*.gguf in {folder}; scripts/get-model "
-              "--name all-minilm-l6-v2 fetches it")
+        print(f"skipped: there is no all-minilm-l6-v2-*.gguf in {folder}; scripts/get-minilm "
+              "fetches it")
         sys.exit(77)
     failures = check_tokens(dumper, models[0][0], [entry["text"].encode() for entry in texts],
                             tokens)
