@@ -26,18 +26,26 @@ struct text {
 struct model;   /* a mapped GGUF file, its tensors bound by name, type and shape */
 struct session; /* scratch of one thread */
 
+/* The words around a text that a model was trained with, for one task. */
+struct prompt {
+    const char *name;    /* of the task: "document", "query", ... */
+    const char *lead;    /* before the text, or before the title where there is one */
+    const char *between; /* title and text; NULL: this prompt has no place for a title */
+};
+
 /* What a model says of itself; every string lives as long as the model. */
 struct model_info {
-    const char *name;         /* general.name, or the architecture where the file has none */
-    const char *architecture; /* "gemma-embedding" */
-    const char *fingerprint;  /* 32 hex digits: XXH3-128 of metadata and samples of tensors */
-    const char *kernels;      /* the kernel table in use: "generic", "avx2", ... */
-    size_t dim;               /* values in a full embedding: 768 */
-    size_t max_tokens;        /* longest text the model takes, bos and eos included: 2048 */
-    size_t n_vocab;           /* 262144 */
-    uint64_t macs_per_token;  /* multiply-adds of all products, attention left out */
-    uint64_t macs_per_text;   /* ... and of those behind the pooling */
-    bool has_dense;           /* false: an older file without the two dense layers */
+    const char *name;             /* general.name, or the architecture where the file has none */
+    const char *architecture;     /* "gemma-embedding", "bert" */
+    const char *fingerprint;      /* 32 hex digits: XXH3-128 of metadata and samples of tensors */
+    const char *kernels;          /* the kernel table in use: "generic", "avx2", ... */
+    size_t dim;                   /* values in a full embedding: 768 */
+    size_t max_tokens;            /* longest text the model takes, bos and eos included: 2048 */
+    size_t n_vocab;               /* 262144 */
+    uint64_t macs_per_token;      /* multiply-adds of all products, attention left out */
+    uint64_t macs_per_text;       /* ... and of those behind the pooling */
+    bool has_dense;               /* false: an older EmbeddingGemma without its two dense layers */
+    const struct prompt *prompts; /* up to one whose name is NULL; NULL: texts as they are */
 };
 
 /*

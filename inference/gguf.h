@@ -52,7 +52,12 @@ struct gguf_array {
 };
 
 /* Tensor types this program reads; others are listed in the directory with their number. */
-enum gguf_tensor_type { GGUF_TENSOR_F32 = 0, GGUF_TENSOR_F16 = 1, GGUF_TENSOR_Q8_0 = 8 };
+enum gguf_tensor_type {
+    GGUF_TENSOR_F32 = 0,
+    GGUF_TENSOR_F16 = 1,
+    GGUF_TENSOR_Q4_0 = 2,
+    GGUF_TENSOR_Q8_0 = 8
+};
 
 struct gguf_tensor {
     struct gguf_str name;

@@ -232,7 +232,7 @@ static int keys_take(struct gguf_directory *directory, struct reader *reader)
 }
 
 /*
- * Block sizes of ggml's tensor types (ggml.h, ggml-common.h). Only the three in gguf.h are ever
+ * Block sizes of ggml's tensor types (ggml.h, ggml-common.h). Only those in gguf.h are ever
  * read; the others are here so that their place in the file is still checked.
  */
 struct block {

@@ -27,6 +27,7 @@
 enum {
     Q8_BLOCK = 32,       /* values a block */
     Q8_BLOCK_BYTES = 34, /* fp16 scale, then 32 int8 */
+    Q4_BLOCK_BYTES = 18, /* fp16 scale, then 32 times 4 bits */
     MATRIX_ROWS = 16,    /* n_out of every matrix is a multiple of this */
     TOKENS_MAX = 384,    /* tokens a call of quantize* or matmul takes at most */
     KEYS_MAX = 2048,     /* tokens a text in attention has at most */
@@ -37,6 +38,15 @@ enum {
 struct q8_matrix {
     const uint8_t *blocks;
     size_t n_in, n_out;
+};
+
+/* The same of any type of value; see matrix.h for its products. */
+enum matrix_type { MATRIX_Q8_0, MATRIX_Q4_0, MATRIX_F16, MATRIX_F32 };
+
+struct matrix {
+    const uint8_t *data;
+    size_t n_in, n_out;
+    enum matrix_type type;
 };
 
 /* Tokens or rows [first, last) of a call: one thread's share. Shares of one call may be computed by
@@ -67,7 +77,13 @@ struct kernels {
      * (Hendrycks & Gimpel 2016), as Gemma uses it */
     void (*geglu_quantize)(void *packed, const float *gate_up, size_t n, size_t k,
                            struct span tokens);
+    /* gelu(x + bias) -> packed. x [n][k], bias [k]. GELU by the error function, as BERT uses it */
+    void (*gelu_quantize)(void *packed, const float *x, const float *bias, size_t n, size_t k,
+                          struct span tokens);
 
+    /* MATRIX_ROWS rows of a Q4_0, F16 or F32 matrix from `row` on, as Q8_0 rows: high, and of
+     * floats in low what high leaves of them. */
+    void (*widen)(uint8_t *high, uint8_t *low, const struct matrix *w, size_t row);
     /* out[t][r] = sum over i of w[r][i] * packed[t][i], for n tokens and those rows of w: whole
      * groups of MATRIX_ROWS. out is that of row 0, its rows are ld floats apart. panel: scratch of
      * panel_size(w->n_in), 64-byte aligned. */
@@ -79,6 +95,12 @@ struct kernels {
                          size_t k);
     /* x = rms_norm(x) * weight, in place. x [n][k] */
     void (*rms_norm)(float *x, const float *weight, float eps, size_t n, size_t k);
+
+    /* x = (x + bias) * scale. x [n][ld], of each row the first k; bias [k] */
+    void (*bias_scale)(float *x, size_t ld, size_t n, const float *bias, size_t k, float scale);
+    /* x = layer_norm(x + y + bias) * weight + shift. x, y [n][k] (Ba, Kiros & Hinton 2016) */
+    void (*add_layer_norm)(float *x, const float *y, const float *bias, const float *weight,
+                           const float *shift, float eps, size_t n, size_t k);
 
     /* Per head: rms_norm * weight, rotate (RoPE, Su et al. 2021, halves paired), times scale.
      * x [n][ld] with n_heads of head_dim from each row's start; cos_sin [positions][head_dim]: the
@@ -96,7 +118,7 @@ struct kernels {
                       const struct attention_shape *shape, struct span tokens, void *scratch);
 
     /* out [k] = row `id` of w, dequantised, times scale */
-    void (*embed_row)(float *out, const struct q8_matrix *w, size_t id, float scale);
+    void (*embed_row)(float *out, const struct matrix *w, size_t id, float scale);
     /* out [k] = mean of n rows of x [n][k] */
     void (*mean_rows)(float *out, const float *x, size_t n, size_t k);
     /* out [n][DOTS_QUERIES] = dot products of n rows [n][k] with DOTS_QUERIES vectors that stand

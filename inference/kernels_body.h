@@ -117,6 +117,20 @@ INLINE vf vec_gelu(vf x)
     return x / (1.0f + vec_exp(-inner));
 }
 
+/* x times the normal distribution's integral up to x: GELU itself. The error function is that of
+ * Abramowitz and Stegun, 7.1.26: off by 1.5e-7 at most. */
+INLINE vf vec_gelu_erf(vf x)
+{
+    vf z = vec_max(x, -x) * 0.70710678118654752f;
+    vf t = 1.0f / (1.0f + 0.3275911f * z);
+    vf p = t * 1.061405429f - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    vf below = x * (0.5f * p * t) * vec_exp(-(z * z)); /* of -|x|, but for the sign */
+    return vec_select(x > 0.0f, x - below, below);
+}
+
 /* 1 / rms of x [k] */
 INLINE float rms_inverse(const float *x, size_t k, float eps)
 {
@@ -178,6 +192,17 @@ static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t 
     }
 }
 
+static void gelu_quantize(void *packed, const float *x, const float *bias, size_t n, size_t k,
+                          struct span tokens)
+{
+    _Alignas(64) float row[ROW_MAX];
+    for (size_t t = tokens.first; t < tokens.last; t++) {
+        for (size_t i = 0; i < k; i += VEC)
+            vec_store(row + i, vec_gelu_erf(vec_load(x + t * k + i) + vec_load(bias + i)));
+        row_quantize(packed, n, t, row, k);
+    }
+}
+
 static void add_rms_norm(float *x, const float *y, const float *weight, float eps, size_t n,
                          size_t k)
 {
@@ -194,6 +219,35 @@ static void rms_norm(float *x, const float *weight, float eps, size_t n, size_t 
         float inverse = rms_inverse(x, k, eps);
         for (size_t i = 0; i < k; i += VEC)
             vec_store(x + i, vec_load(x + i) * inverse * vec_load(weight + i));
+    }
+}
+
+static void bias_scale(float *x, size_t ld, size_t n, const float *bias, size_t k, float scale)
+{
+    for (size_t t = 0; t < n; t++, x += ld)
+        for (size_t i = 0; i < k; i += VEC)
+            vec_store(x + i, (vec_load(x + i) + vec_load(bias + i)) * scale);
+}
+
+static void add_layer_norm(float *x, const float *y, const float *bias, const float *weight,
+                           const float *shift, float eps, size_t n, size_t k)
+{
+    for (size_t t = 0; t < n; t++, x += k, y += k) {
+        vf sum = {0}, squares = {0};
+        for (size_t i = 0; i < k; i += VEC) {
+            vf v = vec_load(x + i) + (vec_load(y + i) + vec_load(bias + i));
+            vec_store(x + i, v);
+            sum += v;
+        }
+        float mean = vec_sum(sum) / (float)k;
+        for (size_t i = 0; i < k; i += VEC) {
+            vf v = vec_load(x + i) - mean;
+            squares += v * v;
+        }
+        float inverse = 1.0f / sqrtf(vec_sum(squares) / (float)k + eps);
+        for (size_t i = 0; i < k; i += VEC)
+            vec_store(x + i, (vec_load(x + i) - mean) * inverse * vec_load(weight + i) +
+                                 vec_load(shift + i));
     }
 }
 
@@ -352,36 +406,7 @@ static void attention(float *q, const float *k, const float *v, size_t n, size_t
     }
 }
 
-/* IEEE 754 half to float, for the scales of blocks. */
-INLINE float half_to_float(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fffu;
-    uint32_t bits;
-    float out;
-    if (rest >= 0x7c00) { /* infinity, NaN */
-        bits = sign | 0x7f800000u | (rest & 0x3ff) << 13;
-    } else if (rest >= 0x400) {
-        bits = sign | ((rest << 13) + (112u << 23));
-    } else { /* zero, subnormal: exact as a product */
-        out = (float)rest * 5.9604644775390625e-8f;
-        return sign ? -out : out;
-    }
-    memcpy(&out, &bits, sizeof out);
-    return out;
-}
-
-static void embed_row(float *out, const struct q8_matrix *w, size_t id, float scale)
-{
-    size_t n_blocks = w->n_in / Q8_BLOCK;
-    const uint8_t *block = w->blocks + id * n_blocks * Q8_BLOCK_BYTES;
-    for (size_t b = 0; b < n_blocks; b++, block += Q8_BLOCK_BYTES, out += Q8_BLOCK) {
-        uint16_t half;
-        memcpy(&half, block, sizeof half);
-        float d = half_to_float(half) * scale;
-        for (size_t i = 0; i < Q8_BLOCK; i++)
-            out[i] = (float)(int8_t)block[2 + i] * d;
-    }
-}
+#include "inference/kernels_weights.h"
 
 static void mean_rows(float *out, const float *x, size_t n, size_t k)
 {
@@ -443,6 +468,8 @@ static void dots(float *out, const float *rows, size_t n, const float *queries, 
 /* The table's shared part; the including file names itself and adds its own five. */
 #define KERNELS_SHARED                                                                             \
     .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                  \
-    .geglu_quantize = geglu_quantize, .add_rms_norm = add_rms_norm, .rms_norm = rms_norm,          \
-    .norm_rope = norm_rope, .attention_size = attention_size, .attention = attention,              \
-    .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit, .dots = dots
+    .geglu_quantize = geglu_quantize, .gelu_quantize = gelu_quantize, .widen = widen,              \
+    .add_rms_norm = add_rms_norm, .rms_norm = rms_norm, .bias_scale = bias_scale,                  \
+    .add_layer_norm = add_layer_norm, .norm_rope = norm_rope, .attention_size = attention_size,    \
+    .attention = attention, .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit,          \
+    .dots = dots

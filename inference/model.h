@@ -15,17 +15,32 @@
 #include "inference/kernels.h"
 #include "inference/tokenizer.h"
 
+/* A norm with a shift: layer_norm(x) * weight + bias. */
+struct layer_norm {
+    const float *weight, *bias; /* [n_embd] */
+};
+
+/* What an architecture has none of is NULL. */
 struct layer {
+    struct matrix q, k, v, o; /* n_embd to heads * head_dim, and back */
+    struct matrix gate, up, down;
+    size_t reach; /* tokens further apart do not see each other */
+
+    /* gemma-embedding */
     const float *attn_norm;       /* [n_embd] */
-    struct q8_matrix q, k, v, o;  /* n_embd to heads * head_dim, and back */
     const float *q_norm, *k_norm; /* [head_dim] */
     const float *post_attn_norm;  /* [n_embd] */
     const float *ffn_norm;        /* [n_embd] */
-    struct q8_matrix gate, up, down;
-    const float *post_ffn_norm; /* [n_embd] */
-    size_t reach;               /* tokens further apart do not see each other */
-    const float *cos_sin;       /* [max_tokens][head_dim]: cosines, then sines */
+    const float *post_ffn_norm;   /* [n_embd] */
+    const float *cos_sin;         /* [max_tokens][head_dim]: cosines, then sines */
+
+    /* bert */
+    const float *q_bias, *k_bias, *v_bias, *o_bias; /* [n_embd] */
+    const float *up_bias, *down_bias;               /* [n_ff], [n_embd] */
+    struct layer_norm attn_output_norm, output_norm;
 };
+
+struct architecture;
 
 struct model {
     struct model_info info;
@@ -33,19 +48,30 @@ struct model {
     struct tokenizer *tokenizer;
     const struct kernels *kernels;
 
+    const struct architecture *architecture;
+
     size_t n_layers, n_embd, n_ff;
+    size_t n_wide; /* floats of a token between the two feed-forward products, or more */
     struct attention_shape attention; /* ld: q heads, then k, then v of one token */
     float eps;
     float query_scale; /* 1 / sqrt(head_dim) */
-    float embed_scale; /* sqrt(n_embd) */
 
-    struct q8_matrix embed; /* [n_vocab][n_embd] */
-    struct layer *layers;   /* [n_layers] */
+    struct matrix embed;  /* [n_vocab][n_embd] */
+    struct layer *layers; /* [n_layers] */
+
+    /* gemma-embedding */
+    float embed_scale; /* sqrt(n_embd) */
     const float *output_norm;
-    struct q8_matrix dense_2, dense_3; /* blocks NULL in a file without them */
+    struct matrix dense_2, dense_3; /* data NULL in a file without them */
     float *cos_sin_local, *cos_sin_full;
 
-    char name[96], architecture[32], fingerprint[33];
+    /* bert */
+    const float *positions;   /* [max_tokens][n_embd] */
+    const float *token_types; /* [n_embd] of the first type, which all tokens are of */
+    struct layer_norm embed_norm;
+    bool pools_first; /* the first token stands for the text, not the mean of all */
+
+    char name[96], fingerprint[33];
 };
 
 #endif

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "inference/embed.h"
+#include "inference/matrix.h"
 #include "inference/model.h"
 
 enum stage {
@@ -42,6 +43,8 @@ static const char *const stage_names[PROFILE_STAGES] = {
 struct watch {
     const struct model *model; /* its kernels are the real ones */
     struct profile *profile;
+    const uint8_t *high, *low; /* where rows were widened to, and which product they are of: */
+    enum stage stage;
 };
 
 static _Thread_local struct watch watch;
@@ -62,25 +65,23 @@ static void count(enum stage stage, double began, uint64_t macs)
     s->calls++;
 }
 
-static bool is_within(const uint8_t *blocks, const struct q8_matrix *whole)
+static bool is_within(const uint8_t *data, const struct matrix *whole)
 {
-    size_t size = whole->n_out * whole->n_in / Q8_BLOCK * Q8_BLOCK_BYTES;
-    return whole->blocks && blocks >= whole->blocks && blocks < whole->blocks + size;
+    return whole->data && data >= whole->data && data < whole->data + matrix_size(whole);
 }
 
 /* Which product it is. By address within the file, so that a part of a matrix counts as it. */
-static enum stage stage_of(const uint8_t *blocks)
+static enum stage stage_of(const uint8_t *data)
 {
     for (size_t l = 0; l < watch.model->n_layers; l++) {
         const struct layer *layer = &watch.model->layers[l];
-        if (is_within(blocks, &layer->q) || is_within(blocks, &layer->k) ||
-            is_within(blocks, &layer->v))
+        if (is_within(data, &layer->q) || is_within(data, &layer->k) || is_within(data, &layer->v))
             return STAGE_QKV;
-        if (is_within(blocks, &layer->o))
+        if (is_within(data, &layer->o))
             return STAGE_O;
-        if (is_within(blocks, &layer->gate) || is_within(blocks, &layer->up))
+        if (is_within(data, &layer->gate) || is_within(data, &layer->up))
             return STAGE_GATE_UP;
-        if (is_within(blocks, &layer->down))
+        if (is_within(data, &layer->down))
             return STAGE_DOWN;
     }
     return STAGE_POOL;
@@ -123,12 +124,32 @@ static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t 
     count(STAGE_GEGLU, began, 0);
 }
 
+static void gelu_quantize(void *packed, const float *x, const float *bias, size_t n, size_t k,
+                          struct span tokens)
+{
+    double began = seconds();
+    watch.model->kernels->gelu_quantize(packed, x, bias, n, k, tokens);
+    count(STAGE_GEGLU, began, 0);
+}
+
 static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
                    struct span rows, void *panel)
 {
     double began = seconds();
     watch.model->kernels->matmul(out, ld, packed, n, w, rows, panel);
-    count(stage_of(w->blocks), began, n * w->n_in * (rows.last - rows.first));
+    bool is_high = w->blocks == watch.high, is_low = w->blocks == watch.low;
+    uint64_t macs = is_low ? 0 : n * w->n_in * (rows.last - rows.first);
+    count(is_high || is_low ? watch.stage : stage_of(w->blocks), began, macs);
+}
+
+static void widen(uint8_t *high, uint8_t *low, const struct matrix *w, size_t row)
+{
+    double began = seconds();
+    watch.model->kernels->widen(high, low, w, row);
+    watch.high = high;
+    watch.low = low;
+    watch.stage = stage_of(w->data);
+    count(watch.stage, began, 0);
 }
 
 static void add_rms_norm(float *x, const float *y, const float *weight, float eps, size_t n,
@@ -143,6 +164,21 @@ static void rms_norm(float *x, const float *weight, float eps, size_t n, size_t 
 {
     double began = seconds();
     watch.model->kernels->rms_norm(x, weight, eps, n, k);
+    count(STAGE_NORM, began, 0);
+}
+
+static void bias_scale(float *x, size_t ld, size_t n, const float *bias, size_t k, float scale)
+{
+    double began = seconds();
+    watch.model->kernels->bias_scale(x, ld, n, bias, k, scale);
+    count(STAGE_ROPE, began, 0);
+}
+
+static void add_layer_norm(float *x, const float *y, const float *bias, const float *weight,
+                           const float *shift, float eps, size_t n, size_t k)
+{
+    double began = seconds();
+    watch.model->kernels->add_layer_norm(x, y, bias, weight, shift, eps, n, k);
     count(STAGE_NORM, began, 0);
 }
 
@@ -164,7 +200,7 @@ static void attention(float *q, const float *k, const float *v, size_t n, size_t
     count(STAGE_ATTENTION, began, attention_macs(n, reach, shape, tokens));
 }
 
-static void embed_row(float *out, const struct q8_matrix *w, size_t id, float scale)
+static void embed_row(float *out, const struct matrix *w, size_t id, float scale)
 {
     double began = seconds();
     watch.model->kernels->embed_row(out, w, id, scale);
@@ -185,9 +221,13 @@ static struct kernels table_timed(const struct kernels *real)
     table.quantize = quantize;
     table.rms_norm_quantize = rms_norm_quantize;
     table.geglu_quantize = geglu_quantize;
+    table.gelu_quantize = gelu_quantize;
+    table.widen = widen;
     table.matmul = matmul;
     table.add_rms_norm = add_rms_norm;
     table.rms_norm = rms_norm;
+    table.bias_scale = bias_scale;
+    table.add_layer_norm = add_layer_norm;
     table.norm_rope = norm_rope;
     table.attention = attention;
     table.embed_row = embed_row;
@@ -241,7 +281,7 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
     int rc = rows && results ? session_open(&session, &timed, &options) : -ENOMEM;
     if (rc == 0) {
         memset(out, 0, sizeof *out);
-        watch = (struct watch){model, out};
+        watch = (struct watch){.model = model, .profile = out};
         profile_run(session, texts, n, rows, results, out);
         watch = (struct watch){0};
     }

@@ -1,11 +1,13 @@
 /*
  * tokenizer.h: text to token ids, identical to the Hugging Face tokenizer of the model.
  *
- * Owns:    the vocabulary index, special tokens, SentencePiece BPE merging, byte fallback, UTF-8.
+ * Owns:    the vocabulary index, special tokens, SentencePiece BPE with its merging and byte
+ *          fallback, WordPiece with its folding of case and accents, UTF-8.
  * Refuses: prompts and truncation policy beyond a cut (the session's and the worker's business).
  * Threads: the tokenizer is immutable after open; a tokenizer_scratch belongs to one thread.
  * Why:     a token off by one moves the embedding; the judge is exact equality of ids.
- * Source:  SentencePiece BPE (Kudo & Richardson 2018, arXiv:1808.06226; Sennrich et al. 2016).
+ * Source:  SentencePiece BPE (Kudo & Richardson 2018, arXiv:1808.06226; Sennrich et al. 2016);
+ *          WordPiece as BERT has it (Devlin et al. 2019).
  */
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
@@ -22,9 +24,10 @@ struct tokenizer_scratch;
 
 /*
  * Borrows the gguf until close: token texts and scores stay in the mapping; private are about 13
- * bytes a token. Reads tokenizer.ggml.{model, tokens, scores, token_type, bos_token_id,
- * eos_token_id} and, where there are any, {add_bos_token, add_eos_token} (else true) and
- * add_space_prefix (must be false).
+ * bytes a token. tokenizer.ggml.model says which kind it is:
+ * llama   reads tokens, scores, token_type, bos_token_id, eos_token_id and, where there are any,
+ *         add_bos_token, add_eos_token (else true) and add_space_prefix (must be false);
+ * bert    reads tokens, token_type; its ends are [CLS] and [SEP].
  * 0; -EINVAL and a sentence in err: a vocabulary it could only tokenize nearly right; -ENOMEM.
  */
 int tokenizer_open(struct tokenizer **out, const struct gguf *gguf, char *err, size_t err_size);

@@ -1,7 +1,8 @@
 /*
  * tokenizer_parts.h: what the files of the tokenizer share with each other and with nobody else.
  *
- * Owns:    the shape of the vocabulary index, of a piece and of the row of ids being written.
+ * Owns:    the shape of the kinds of tokenizers, of the vocabulary index, of a piece and of the row
+ *          of ids being written.
  * Refuses: to be included outside inference/tokenizer*.c and its test.
  * Threads: struct vocab never changes after vocab_open; the others belong to one call.
  * Why:     a piece is the unit of exactness: no token crosses its ends, so it is merged alone.
@@ -13,7 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "inference/embed.h"
 #include "inference/gguf.h"
+
+struct tokenizer;
 
 #define SPACE_CODE   0x2581 /* the visible space that stands for ' ' in token texts */
 #define SPACE_RUN    128    /* longest run of spaces that may be one token, plus one */
@@ -37,7 +41,7 @@ size_t utf8_encode(uint32_t code, uint8_t out[4]);                   /* bytes wr
 struct vocab {
     uint32_t n;
     const uint8_t *texts;  /* strings of {u64 len; bytes} back to back */
-    const uint8_t *scores; /* [n] f32, unaligned */
+    const uint8_t *scores; /* [n] f32, unaligned; NULL: words are not made by merging */
     uint32_t *offsets;     /* [n + 1] of the bytes of a text from `texts` */
 
     /* Open addressing over the texts of ordinary tokens: low bits id + 1, the rest hash bits;
@@ -47,7 +51,8 @@ struct vocab {
     uint32_t id_mask;
     uint32_t longest; /* bytes of the longest ordinary token */
 
-    uint64_t *pairs; /* bitmap over hashed pairs of characters that stand side by side in a token */
+    uint64_t *pairs; /* bitmap over hashed pairs of characters that stand side by side in a token;
+                        NULL as scores */
 
     uint32_t *added; /* [n_added] tokens matched in the raw text, in order of their bytes */
     uint32_t n_added;
@@ -61,8 +66,15 @@ struct vocab {
     uint32_t bytes[256]; /* tokens <0x00> .. <0xFF> */
 };
 
+/* SPM: with scores, byte tokens and runs of spaces. WordPiece: none of these is needed or read. */
+enum vocab_kind { VOCAB_SPM, VOCAB_WORDPIECE };
+
 /* 0, -EINVAL with a sentence in err, -ENOMEM. On failure nothing is held. */
-int vocab_open(struct vocab *vocab, const struct gguf *gguf, char *err, size_t err_size);
+int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kind, char *err,
+               size_t err_size);
+/* -EINVAL, with the sentence and what to do in err. */
+__attribute__((format(printf, 3, 4))) int vocab_refuse(char *err, size_t err_size,
+                                                       const char *format, ...);
 void vocab_close(struct vocab *vocab);
 
 uint32_t vocab_find(const struct vocab *vocab, const uint8_t *text, size_t len); /* or NO_TOKEN */
@@ -98,5 +110,26 @@ void piece_reset(struct piece *piece); /* empty, and back to its fixed memory */
 bool piece_is_empty(const struct piece *piece);
 int piece_add(struct piece *piece, const uint8_t *bytes, size_t len, uint32_t id); /* or -ENOMEM */
 void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *row); /* empties */
+
+/* What tokenizer.ggml.model of the file chooses. */
+struct tokenizer_kind {
+    const char *model;
+    bool merges; /* needs a piece as scratch */
+    /* Fill t: its vocabulary, ends and unknown token. 0; -EINVAL with a sentence in err; -ENOMEM.
+     */
+    int (*open)(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size);
+    /* Ids of a text that is not empty, without its ends. 0, -EILSEQ or -ENOMEM. */
+    int (*encode)(const struct tokenizer *t, struct piece *piece, struct text text,
+                  enum bad_utf8 bad_utf8, struct id_row *row);
+};
+
+struct tokenizer {
+    const struct tokenizer_kind *kind;
+    struct vocab vocab;
+    uint32_t bos, eos; /* NO_TOKEN: the model wants none */
+    uint32_t unknown;  /* WordPiece only */
+};
+
+extern const struct tokenizer_kind tokenizer_spm, tokenizer_wordpiece;
 
 #endif

@@ -43,8 +43,7 @@ struct token_text {
     uint32_t len;
 };
 
-__attribute__((format(printf, 3, 4))) static int refuse(char *err, size_t err_size,
-                                                        const char *format, ...)
+int vocab_refuse(char *err, size_t err_size, const char *format, ...)
 {
     va_list args;
     int n;
@@ -179,8 +178,8 @@ static int sort_added(struct vocab *vocab, char *err, size_t err_size)
     qsort_r(vocab->added, vocab->n_added, sizeof(*vocab->added), compare_added, vocab);
     for (uint32_t k = 1; k < vocab->n_added; k++)
         if (compare_added(&vocab->added[k - 1], &vocab->added[k], vocab) == 0)
-            return refuse(err, err_size, "vocabulary: tokens %u and %u have the same text",
-                          vocab->added[k - 1], vocab->added[k]);
+            return vocab_refuse(err, err_size, "vocabulary: tokens %u and %u have the same text",
+                                vocab->added[k - 1], vocab->added[k]);
     for (uint32_t byte = 0; byte < 256; byte++) {
         while (i < vocab->n_added && text_of(vocab, vocab->added[i]).ptr[0] < byte)
             i++;
@@ -196,20 +195,20 @@ static int add_normal(struct vocab *vocab, uint32_t id, uint64_t hash, char *err
     const uint8_t *at = text.ptr, *end = text.ptr + text.len;
     uint32_t left = 0;
 
-    if (!isfinite(vocab_score(vocab, id)))
-        return refuse(err, err_size, "vocabulary: the score of token %u is not a number", id);
+    if (vocab->scores && !isfinite(vocab_score(vocab, id)))
+        return vocab_refuse(err, err_size, "vocabulary: the score of token %u is not a number", id);
     while (at < end) {
         struct utf8_char c = utf8_decode(at, end);
         if (c.bad)
-            return refuse(err, err_size, "vocabulary: the text of token %u is not UTF-8", id);
-        if (at != text.ptr) {
+            return vocab_refuse(err, err_size, "vocabulary: the text of token %u is not UTF-8", id);
+        if (at != text.ptr && vocab->pairs) {
             uint32_t bit = pair_bit(left, c.code);
             vocab->pairs[bit / 64] |= 1ull << (bit % 64);
             if (left == SPACE_CODE && c.code == SPACE_CODE && vocab->longest_run > 1)
-                return refuse(err, err_size,
-                              "vocabulary: token %u holds a run of spaces, and such runs are "
-                              "tokens of their own here",
-                              id);
+                return vocab_refuse(err, err_size,
+                                    "vocabulary: token %u holds a run of spaces, and such runs are "
+                                    "tokens of their own here",
+                                    id);
         }
         left = c.code;
         at += c.len;
@@ -217,7 +216,7 @@ static int add_normal(struct vocab *vocab, uint32_t id, uint64_t hash, char *err
     if (text.len > vocab->longest)
         vocab->longest = text.len;
     if (!slot_fill(vocab, id, hash, text))
-        return refuse(err, err_size, "vocabulary: the text of token %u is there twice", id);
+        return vocab_refuse(err, err_size, "vocabulary: the text of token %u is there twice", id);
     return 0;
 }
 
@@ -264,10 +263,11 @@ static int add_run(struct vocab *vocab, uint32_t id, bool *is_run, char *err, si
     if (n_spaces == 0)
         return 0;
     if (n_others > 0 || n_spaces < 2 || n_spaces >= SPACE_RUN || vocab->runs[n_spaces] != NO_TOKEN)
-        return refuse(err, err_size,
-                      "vocabulary: user-defined token %u must be a run of 2 to %d spaces, or hold "
-                      "none; each run only once",
-                      id, SPACE_RUN - 1);
+        return vocab_refuse(
+            err, err_size,
+            "vocabulary: user-defined token %u must be a run of 2 to %d spaces, or hold "
+            "none; each run only once",
+            id, SPACE_RUN - 1);
     vocab->runs[n_spaces] = id;
     return 0;
 }
@@ -287,10 +287,10 @@ static int add_byte(struct vocab *vocab, uint32_t id, char *err, size_t err_size
         low = hex_digit(t.ptr[4]);
     }
     if (high < 0 || low < 0)
-        return refuse(err, err_size, "vocabulary: byte token %u is not written <0xHH>", id);
+        return vocab_refuse(err, err_size, "vocabulary: byte token %u is not written <0xHH>", id);
     if (vocab->bytes[high * 16 + low] != NO_TOKEN)
-        return refuse(err, err_size, "vocabulary: byte token <0x%02X> is there twice",
-                      high * 16 + low);
+        return vocab_refuse(err, err_size, "vocabulary: byte token <0x%02X> is there twice",
+                            high * 16 + low);
     vocab->bytes[high * 16 + low] = id;
     return 0;
 }
@@ -304,12 +304,12 @@ static int read_texts(struct vocab *vocab, const struct gguf_array *texts, char 
 
     while (id < vocab->n && gguf_array_next(texts, &at, &text)) {
         if (text.len > LEN_LIMIT)
-            return refuse(err, err_size, "vocabulary: token %u has a text of %zu bytes", id,
-                          text.len);
+            return vocab_refuse(err, err_size, "vocabulary: token %u has a text of %zu bytes", id,
+                                text.len);
         vocab->offsets[id++] = (uint32_t)((const uint8_t *)text.ptr - texts->data);
     }
     if (id != vocab->n)
-        return refuse(err, err_size, "vocabulary: %u of %u texts are there", id, vocab->n);
+        return vocab_refuse(err, err_size, "vocabulary: %u of %u texts are there", id, vocab->n);
     vocab->offsets[vocab->n] = (uint32_t)texts->size + 8;
     return 0;
 }
@@ -323,59 +323,63 @@ static int read_others(struct vocab *vocab, const uint8_t *kinds, char *err, siz
         int status = 0;
 
         if (kind < KIND_NORMAL || kind > KIND_BYTE)
-            return refuse(err, err_size, "vocabulary: token %u is of unknown type %u", id, kind);
+            return vocab_refuse(err, err_size, "vocabulary: token %u is of unknown type %u", id,
+                                kind);
         if (kind == KIND_NORMAL || kind == KIND_UNUSED) {
             if (kind == KIND_NORMAL && text_of(vocab, id).len == 0)
-                return refuse(err, err_size, "vocabulary: token %u has no text", id);
+                return vocab_refuse(err, err_size, "vocabulary: token %u has no text", id);
             continue;
         }
         if (text_of(vocab, id).len == 0)
-            return refuse(err, err_size, "vocabulary: token %u has no text", id);
+            return vocab_refuse(err, err_size, "vocabulary: token %u has no text", id);
         if (kind == KIND_BYTE)
             status = add_byte(vocab, id, err, err_size);
-        else if (kind == KIND_USER_DEFINED)
+        else if (kind == KIND_USER_DEFINED && vocab->scores)
             status = add_run(vocab, id, &is_run, err, err_size);
         if (status)
             return status;
         if (kind != KIND_BYTE && !is_run)
             vocab->added[vocab->n_added++] = id;
     }
-    for (int byte = 0; byte < 256; byte++)
+    for (int byte = 0; byte < 256 && vocab->scores; byte++)
         if (vocab->bytes[byte] == NO_TOKEN)
-            return refuse(err, err_size, "vocabulary: byte token <0x%02X> is missing", byte);
+            return vocab_refuse(err, err_size, "vocabulary: byte token <0x%02X> is missing", byte);
     while (vocab->longest_run + 1 < SPACE_RUN && vocab->runs[vocab->longest_run + 1] != NO_TOKEN)
         vocab->longest_run++;
     for (uint32_t n = vocab->longest_run + 1; n < SPACE_RUN; n++)
         if (vocab->runs[n] != NO_TOKEN)
-            return refuse(err, err_size,
-                          "vocabulary: a run of %u spaces is a token, and one of %u is not", n,
-                          vocab->longest_run + 1);
+            return vocab_refuse(err, err_size,
+                                "vocabulary: a run of %u spaces is a token, and one of %u is not",
+                                n, vocab->longest_run + 1);
     return 0;
 }
 
+/* scores NULL: they are not needed. */
 static int read_arrays(const struct gguf *gguf, struct gguf_array *texts, struct gguf_array *scores,
                        struct gguf_array *kinds, char *err, size_t err_size)
 {
     if (gguf_get_array(gguf, "tokenizer.ggml.tokens", texts) || texts->type != GGUF_STR)
-        return refuse(err, err_size, "tokenizer.ggml.tokens is not an array of strings");
-    if (gguf_get_array(gguf, "tokenizer.ggml.scores", scores) || scores->type != GGUF_F32)
-        return refuse(err, err_size, "tokenizer.ggml.scores is not an array of float32");
+        return vocab_refuse(err, err_size, "tokenizer.ggml.tokens is not an array of strings");
+    if (scores &&
+        (gguf_get_array(gguf, "tokenizer.ggml.scores", scores) || scores->type != GGUF_F32))
+        return vocab_refuse(err, err_size, "tokenizer.ggml.scores is not an array of float32");
     if (gguf_get_array(gguf, "tokenizer.ggml.token_type", kinds) ||
         (kinds->type != GGUF_I32 && kinds->type != GGUF_U32))
-        return refuse(err, err_size, "tokenizer.ggml.token_type is not an array of int32");
+        return vocab_refuse(err, err_size, "tokenizer.ggml.token_type is not an array of int32");
     if (texts->n == 0)
-        return refuse(err, err_size, "vocabulary: there are no tokens");
-    if (texts->n != scores->n || texts->n != kinds->n)
-        return refuse(err, err_size, "vocabulary: %llu tokens, %llu scores, %llu types",
-                      (unsigned long long)texts->n, (unsigned long long)scores->n,
-                      (unsigned long long)kinds->n);
+        return vocab_refuse(err, err_size, "vocabulary: there are no tokens");
+    if ((scores && texts->n != scores->n) || texts->n != kinds->n)
+        return vocab_refuse(err, err_size, "vocabulary: %llu tokens, %llu scores, %llu types",
+                            (unsigned long long)texts->n,
+                            (unsigned long long)(scores ? scores->n : 0),
+                            (unsigned long long)kinds->n);
     if (texts->n > INT32_MAX / 2 || texts->size > UINT32_MAX - 8)
-        return refuse(err, err_size, "vocabulary: %llu tokens are more than can be indexed",
-                      (unsigned long long)texts->n);
+        return vocab_refuse(err, err_size, "vocabulary: %llu tokens are more than can be indexed",
+                            (unsigned long long)texts->n);
     return 0;
 }
 
-static int vocab_alloc(struct vocab *vocab, uint32_t n)
+static int vocab_alloc(struct vocab *vocab, uint32_t n, enum vocab_kind kind)
 {
     uint32_t n_slots = 16;
 
@@ -390,26 +394,30 @@ static int vocab_alloc(struct vocab *vocab, uint32_t n)
     memset(vocab->bytes, 0xFF, sizeof(vocab->bytes));
     vocab->offsets = malloc(((size_t)n + 1) * sizeof(*vocab->offsets));
     vocab->slots = calloc(n_slots, sizeof(*vocab->slots));
-    vocab->pairs = calloc((1u << PAIR_BITS) / 64, sizeof(*vocab->pairs));
+    if (kind == VOCAB_SPM)
+        vocab->pairs = calloc((1u << PAIR_BITS) / 64, sizeof(*vocab->pairs));
     vocab->added = malloc((size_t)n * sizeof(*vocab->added));
-    return vocab->offsets && vocab->slots && vocab->pairs && vocab->added ? 0 : -ENOMEM;
+    bool whole = vocab->offsets && vocab->slots && vocab->added;
+    return whole && (vocab->pairs || kind != VOCAB_SPM) ? 0 : -ENOMEM;
 }
 
-int vocab_open(struct vocab *vocab, const struct gguf *gguf, char *err, size_t err_size)
+int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kind, char *err,
+               size_t err_size)
 {
+    bool is_spm = kind == VOCAB_SPM;
     struct gguf_array texts, scores, kinds;
     uint32_t *added;
-    int status = read_arrays(gguf, &texts, &scores, &kinds, err, err_size);
+    int status = read_arrays(gguf, &texts, is_spm ? &scores : NULL, &kinds, err, err_size);
 
     if (status)
         return status;
-    status = vocab_alloc(vocab, (uint32_t)texts.n);
+    status = vocab_alloc(vocab, (uint32_t)texts.n, kind);
     if (status) {
         snprintf(err, err_size, "no memory for the index of %u tokens", vocab->n);
         goto fail;
     }
     vocab->texts = texts.data;
-    vocab->scores = scores.data;
+    vocab->scores = is_spm ? scores.data : NULL;
     status = read_texts(vocab, &texts, err, err_size);
     if (!status)
         status = read_others(vocab, kinds.data, err, err_size);

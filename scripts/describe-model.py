@@ -18,8 +18,9 @@ import os
 import struct
 import sys
 
-F32, F16, Q8_0 = 0, 1, 8
-TYPE_NAMES = {F32: "F32", F16: "F16", Q8_0: "Q8_0"}
+F32, F16, Q4_0, Q8_0 = 0, 1, 2, 8
+TYPE_NAMES = {F32: "F32", F16: "F16", Q4_0: "Q4_0", Q8_0: "Q8_0"}
+BLOCK_BYTES = {Q4_0: 18, Q8_0: 34} # of 32 values
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q",
            11: "<q", 12: "<d"}
 STRING, ARRAY = 8, 9
@@ -127,8 +128,8 @@ class Cursor:
 
 def tensor_size(kind, shape):
     n = math.prod(shape)
-    if kind == Q8_0:
-        return n // 32 * 34
+    if kind in BLOCK_BYTES:
+        return n // 32 * BLOCK_BYTES[kind]
     return n * {F32: 4, F16: 2}[kind] if kind in (F32, F16) else None
 
 

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "worker/batch.h"
+#include "inference/architecture.h"
 #include "worker/prompt.h"
 
 enum { PATIENCE_MS = 20000 };
@@ -93,7 +94,8 @@ static const struct model_info *fake_info(const struct model *model)
                                            .fingerprint = "00112233445566778899aabbccddeeff",
                                            .kernels = "none",
                                            .dim = RIG_DIM,
-                                           .max_tokens = RIG_MAX_TOKENS};
+                                           .max_tokens = RIG_MAX_TOKENS,
+                                           .prompts = gemma_prompts};
     (void)model;
     return &info;
 }
@@ -301,7 +303,8 @@ void rig_finish(struct rig *rig, enum pipeline_end how)
 void rig_vector(const char *prompt, const char *title, const char *text, float out[RIG_DIM])
 {
     char prompted[8192];
-    const struct prompt *found = prompt_find((struct bytes){prompt, strlen(prompt)});
+    const struct prompt *found =
+        prompt_find(fake_info(NULL), (struct bytes){prompt, strlen(prompt)});
     assert_non_null(found);
     struct bytes title_bytes = {title, title ? strlen(title) : 0};
     size_t len = prompt_render(found, title_bytes, (struct bytes){text, strlen(text)}, prompted,

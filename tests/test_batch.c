@@ -11,6 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "inference/architecture.h"
 #include "worker/batch.h"
 
 enum { DIM = 4 };
@@ -24,7 +25,8 @@ static struct bytes bytes_of(const char *text)
 
 static const struct prompt *prompt_named(const char *name)
 {
-    return prompt_find(bytes_of(name));
+    static const struct model_info info = {.prompts = gemma_prompts};
+    return prompt_find(&info, bytes_of(name));
 }
 
 /* A message of n texts, all of which live longer than the batch. */

@@ -201,7 +201,8 @@ static void test_matmul_generic_is_right(void **state)
     fill(x, n * w.n_in, ORDINARY);
     float *got = matmul_run(&kernels_generic, x, n, &w, w.n_out);
     for (size_t r = 0; r < w.n_out; r++) {
-        kernels_generic.embed_row(weight, &w, r, 1.0f);
+        const struct matrix whole = {w.blocks, w.n_in, w.n_out, MATRIX_Q8_0};
+        kernels_generic.embed_row(weight, &whole, r, 1.0f);
         for (size_t t = 0; t < n; t++) {
             double sum = 0;
             for (size_t i = 0; i < w.n_in; i++)

@@ -64,13 +64,15 @@ static const char *skip_chars(const char *text, size_t n)
     return text;
 }
 
+static const struct prompt *document; /* of the model of all tests here */
+
 static void expect_vector(struct session *session, const char *title, const char *text, size_t len,
                           const char *vector)
 {
     static char prompted[8000];
-    const struct prompt *prompt = prompt_find((struct bytes){"document", 8});
     struct bytes title_bytes = {title, title ? strlen(title) : 0};
-    len = prompt_render(prompt, title_bytes, (struct bytes){text, len}, prompted, sizeof prompted);
+    len =
+        prompt_render(document, title_bytes, (struct bytes){text, len}, prompted, sizeof prompted);
     float row[TINY_MODEL_DIM];
     struct embed_result result;
     session_embed(session, &(struct text){prompted, len}, 1, row, &result);
@@ -394,7 +396,10 @@ static int model_make(void **state)
     struct tiny_model_options options = TINY_MODEL_DEFAULTS;
     options.n_ctx = 256;
     make_long_text();
-    return tiny_model_open((struct model **)state, &options);
+    int rc = tiny_model_open((struct model **)state, &options);
+    if (rc == 0)
+        document = prompt_find(model_info(*state), (struct bytes){"document", 8});
+    return rc;
 }
 
 static int model_end(void **state)

@@ -70,7 +70,7 @@ static void check_dim(const struct model *model, size_t dim)
 
     struct session *session = NULL;
     assert_int_equal(session_open(&session, model, &rig.options.session), 0);
-    const struct prompt *prompt = prompt_find((struct bytes){"document", 8});
+    const struct prompt *prompt = prompt_find(model_info(model), (struct bytes){"document", 8});
     size_t n = dim ? dim : TINY_MODEL_DIM;
     for (size_t i = 0; i < N_TEXTS; i++) {
         const struct fake_message *message = &rig.fake.messages[i];

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "inference/architecture.h"
 #include "worker/prompt.h"
+
+static const struct model_info gemma = {.prompts = gemma_prompts}, bare = {.prompts = NULL};
 
 static struct bytes bytes_of(const char *text)
 {
@@ -17,7 +20,7 @@ static struct bytes bytes_of(const char *text)
 
 static void assert_rendered(const char *name, const char *title, const char *expected)
 {
-    const struct prompt *prompt = prompt_find(bytes_of(name));
+    const struct prompt *prompt = prompt_find(&gemma, bytes_of(name));
     if (!prompt)
         fail_msg("no prompt '%s'", name);
     char out[200];
@@ -68,14 +71,29 @@ static void test_names_of_sentence_transformers(void **state)
 static void test_spellings(void **state)
 {
     (void)state;
-    assert_ptr_equal(prompt_find(bytes_of("code-retrieval")),
-                     prompt_find(bytes_of("code_retrieval")));
-    assert_ptr_equal(prompt_find(bytes_of("QUERY")), prompt_find(bytes_of("query")));
-    assert_null(prompt_find(bytes_of("")));
-    assert_null(prompt_find(bytes_of(NULL)));
-    assert_null(prompt_find(bytes_of("quer")));
-    assert_null(prompt_find(bytes_of("query ")));
-    assert_null(prompt_find((struct bytes){"query\0", 6}));
+    assert_ptr_equal(prompt_find(&gemma, bytes_of("code-retrieval")),
+                     prompt_find(&gemma, bytes_of("code_retrieval")));
+    assert_ptr_equal(prompt_find(&gemma, bytes_of("QUERY")),
+                     prompt_find(&gemma, bytes_of("query")));
+    assert_null(prompt_find(&gemma, bytes_of("")));
+    assert_null(prompt_find(&gemma, bytes_of(NULL)));
+    assert_null(prompt_find(&gemma, bytes_of("quer")));
+    assert_null(prompt_find(&gemma, bytes_of("query ")));
+    assert_null(prompt_find(&gemma, (struct bytes){"query\0", 6}));
+}
+
+/* A model that was trained without prompts takes texts as they are, under every name there is. */
+static void test_model_without_prompts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; gemma_prompts[i].name; i++) {
+        const struct prompt *prompt = prompt_find(&bare, bytes_of(gemma_prompts[i].name));
+        assert_non_null(prompt);
+        assert_string_equal(prompt->name, "none");
+        assert_int_equal(prompt_render(prompt, bytes_of("T"), bytes_of("Mars"), NULL, 0), 4);
+    }
+    assert_null(prompt_find(&bare, bytes_of("quer")));
+    assert_true(prompt_is_known(bytes_of("STS")) && !prompt_is_known(bytes_of("quer")));
 }
 
 /* Every name that help shows is one that works, under that same name. */
@@ -86,7 +104,7 @@ static void test_names_are_complete(void **state)
     snprintf(names, sizeof names, "%s", prompt_names());
     size_t n = 0;
     for (char *name = strtok(names, ", "); name; name = strtok(NULL, ", "), n++) {
-        const struct prompt *prompt = prompt_find(bytes_of(name));
+        const struct prompt *prompt = prompt_find(&gemma, bytes_of(name));
         assert_non_null(prompt);
         assert_string_equal(prompt->name, name);
     }
@@ -97,7 +115,7 @@ static void test_cut_at_every_size(void **state)
 {
     (void)state;
     const char whole[] = "title: Planets | text: Mars";
-    const struct prompt *prompt = prompt_find(bytes_of("document"));
+    const struct prompt *prompt = prompt_find(&gemma, bytes_of("document"));
     for (size_t size = 0; size <= sizeof whole; size++) {
         char out[64];
         memset(out, '#', sizeof out);
@@ -115,6 +133,7 @@ int main(void)
         cmocka_unit_test(test_strings_of_the_model_card),
         cmocka_unit_test(test_names_of_sentence_transformers),
         cmocka_unit_test(test_spellings),
+        cmocka_unit_test(test_model_without_prompts),
         cmocka_unit_test(test_names_are_complete),
         cmocka_unit_test(test_cut_at_every_size),
     };

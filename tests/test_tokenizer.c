@@ -327,7 +327,7 @@ static void test_merge_order(void **state)
 
         toy_open(&toy, seed, true);
         merges_make(toy.tokens);
-        assert_int_equal(vocab_open(&vocab, toy.gguf, err, sizeof(err)), 0);
+        assert_int_equal(vocab_open(&vocab, toy.gguf, VOCAB_SPM, err, sizeof(err)), 0);
         compare_pieces(&toy, &vocab, seed);
         vocab_close(&vocab);
         toy_close(&toy);

@@ -57,6 +57,12 @@ static double percentile(double *values, size_t n, double share)
     return values[rank ? rank - 1 : 0];
 }
 
+static const struct prompt *prompt_of(const struct model *model,
+                                      const struct bench_options *options)
+{
+    return prompt_find(model_info(model), (struct bytes){options->prompt, strlen(options->prompt)});
+}
+
 /* The rig takes prompts and threads as the worker does. */
 static int open_once(const struct bench_options *options, struct model **model,
                      const struct text *text, double *took, char *err, size_t err_size)
@@ -66,7 +72,7 @@ static int open_once(const struct bench_options *options, struct model **model,
     int rc = model_open(model, options->model, options->kernels, err, err_size);
     if (rc != 0)
         return rc;
-    rc = bench_rig_open(&rig, *model, options->n_threads, options->prompt);
+    rc = bench_rig_open(&rig, *model, options->n_threads, prompt_of(*model, options));
     if (rc == 0)
         rc = bench_rig_embed(rig, text, 1);
     *took = seconds() - began;
@@ -126,7 +132,7 @@ static int run_passes(const struct bench *b, const struct bench_texts *texts, si
     double took[PASSES_MAX];
     size_t n_warm = texts->n < n_threads ? texts->n : n_threads;
     memset(out, 0, sizeof *out);
-    int rc = bench_rig_open(&rig, b->model, n_threads, b->options->prompt);
+    int rc = bench_rig_open(&rig, b->model, n_threads, prompt_of(b->model, b->options));
     if (rc != 0)
         return rc;
     rc = bench_rig_embed(rig, texts->texts, n_warm);
@@ -206,7 +212,7 @@ static int measure_latency(const struct bench *b, const struct text *text,
     size_t n = 0;
     if (!took)
         return -ENOMEM;
-    int rc = bench_rig_open(&rig, b->model, latency->n_threads, b->options->prompt);
+    int rc = bench_rig_open(&rig, b->model, latency->n_threads, prompt_of(b->model, b->options));
     if (rc == 0) {
         rc = bench_rig_embed(rig, text, 1);
         double end = seconds() + b->options->seconds;
@@ -279,17 +285,18 @@ static void list_counts(struct bench_report *report, size_t n_threads)
 /* With prompts, as they are embedded elsewhere; model_profile knows none. */
 static int measure_stages(const struct bench *b)
 {
+    const struct prompt *prompt = prompt_of(b->model, b->options);
     struct bench_texts prompted = {0};
     int rc = 0;
     for (size_t i = 0; i < b->texts->n && rc == 0; i++) {
         struct bytes text = {b->texts->texts[i].ptr, b->texts->texts[i].len}, title = {0};
-        size_t len = prompt_render(b->options->prompt, title, text, NULL, 0);
+        size_t len = prompt_render(prompt, title, text, NULL, 0);
         char *to = malloc(len + 1);
         if (!to) {
             rc = -ENOMEM;
             break;
         }
-        prompt_render(b->options->prompt, title, text, to, len);
+        prompt_render(prompt, title, text, to, len);
         prompted.texts[prompted.n++] = (struct text){to, len};
     }
     if (rc == 0)
@@ -330,6 +337,7 @@ int bench_measure(struct bench_report *report, struct model **model,
     if (rc == 0) {
         b.model = *model;
         report->info = model_info(*model);
+        report->prompt = prompt_of(*model, options)->name;
         report->n_texts = texts->n;
         rc = measure_all(&b, one.texts, progress);
         if (rc != 0)

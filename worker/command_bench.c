@@ -80,7 +80,6 @@ static int measure(const struct bench_options *options, const struct bench_texts
     struct model *model = NULL;
     char err[600];
     report.corpus = corpus ? corpus : "made of common words, mixed lengths";
-    report.prompt = options->prompt->name;
     report.n_cpus = cpus_usable("");
     int rc = bench_measure(&report, &model, options, texts, tell, err, sizeof err);
     if (isatty(STDERR_FILENO))
@@ -99,12 +98,11 @@ static int measure(const struct bench_options *options, const struct bench_texts
 static int bench(const struct settings *settings)
 {
     const char *kernels = settings_text(settings, "kernels");
-    const char *prompt = settings_text(settings, "prompt");
     const char *corpus = settings_text(settings, "corpus");
     struct bench_options options = {
         .model = settings_text(settings, "model"),
         .kernels = strcmp(kernels, "auto") == 0 ? NULL : kernels,
-        .prompt = prompt_find((struct bytes){prompt, strlen(prompt)}),
+        .prompt = settings_text(settings, "prompt"),
         .n_threads = (size_t)settings_number(settings, "threads"),
         .seconds = (double)settings_number(settings, "time") * 1e-3,
     };

@@ -105,10 +105,10 @@ static int open_all(struct command *command)
     char err[700];
     if (!path)
         return fail(COMMAND_USAGE, "expected an index: embedmill search OUT \"query\"");
-    command->prompt = prompt_find((struct bytes){name, strlen(name)});
     int code = command_line_open_model(settings, &command->model, err, sizeof err);
     if (code != COMMAND_OK)
         return command_line_fail("search", code, err);
+    command->prompt = prompt_find(model_info(command->model), (struct bytes){name, strlen(name)});
     code = open_vectors(command, path);
     size_t n_threads = (size_t)settings_number(settings, "threads");
     if (code == COMMAND_OK &&

@@ -36,7 +36,7 @@ static int check_names(const struct settings *settings, const char **at_fault, c
     const char *prompt = settings_text(settings, "prompt");
     const char *kernels = settings_text(settings, "kernels");
     char known[64];
-    if (!prompt_find((struct bytes){prompt, strlen(prompt)})) {
+    if (!prompt_is_known((struct bytes){prompt, strlen(prompt)})) {
         *at_fault = "prompt";
         snprintf(why, size, "no prompt is named '%.60s'; known are %s", prompt, prompt_names());
         return -EINVAL;

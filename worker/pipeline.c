@@ -107,7 +107,7 @@ static int entry_read(struct pipeline *p, struct entry *entry)
         return bury(entry, why.code, "%s", why.reason);
     if (err)
         return err;
-    entry->prompt = request.prompt.ptr ? prompt_find(request.prompt) : p->prompt;
+    entry->prompt = request.prompt.ptr ? prompt_find(p->info, request.prompt) : p->prompt;
     if (!entry->prompt)
         return bury(entry, "unknown_prompt",
                     "the message asks for a prompt there is none of; "

@@ -68,7 +68,7 @@ static int prepare_chunks(struct pipeline *p, char *err, size_t err_size)
 static int prepare(struct pipeline *p, const struct model *model, char *err, size_t err_size)
 {
     const struct pipeline_options *o = &p->options;
-    p->prompt = prompt_find((struct bytes){o->prompt, strlen(o->prompt)});
+    p->prompt = prompt_find(p->info, (struct bytes){o->prompt, strlen(o->prompt)});
     if (!p->prompt) {
         snprintf(err, err_size, "no prompt is named '%s'; known are %s", o->prompt, prompt_names());
         return -EINVAL;

@@ -1,51 +1,35 @@
 /*
- * prompt.c: see prompt.h. The strings are those of the model card and of the model's
- * config_sentence_transformers.json, space by space.
+ * prompt.c: see prompt.h.
  */
 #include "worker/prompt.h"
 
 #include <stdbool.h>
 #include <string.h>
 
-enum {
-    DOCUMENT,
-    QUERY,
-    QUESTION_ANSWERING,
-    FACT_CHECKING,
-    CLASSIFICATION,
-    CLUSTERING,
-    SENTENCE_SIMILARITY,
-    CODE_RETRIEVAL,
-    SUMMARIZATION,
-    NONE,
-};
-
-static const struct prompt prompts[] = {
-    [DOCUMENT] = {"document", "title: ", " | text: "},
-    [QUERY] = {"query", "task: search result | query: ", NULL},
-    [QUESTION_ANSWERING] = {"question_answering", "task: question answering | query: ", NULL},
-    [FACT_CHECKING] = {"fact_checking", "task: fact checking | query: ", NULL},
-    [CLASSIFICATION] = {"classification", "task: classification | query: ", NULL},
-    [CLUSTERING] = {"clustering", "task: clustering | query: ", NULL},
-    [SENTENCE_SIMILARITY] = {"sentence_similarity", "task: sentence similarity | query: ", NULL},
-    [CODE_RETRIEVAL] = {"code_retrieval", "task: code retrieval | query: ", NULL},
-    [SUMMARIZATION] = {"summarization", "task: summarization | query: ", NULL},
-    [NONE] = {"none", "", NULL},
-};
+static const struct prompt none = {"none", "", NULL};
 
 static const struct {
-    const char *name;
-    int is;
-} aliases[] = {
-    {"Retrieval", QUERY},
-    {"Retrieval-query", QUERY},
-    {"Retrieval-document", DOCUMENT},
-    {"Reranking", QUERY},
-    {"BitextMining", QUERY},
-    {"MultilabelClassification", CLASSIFICATION},
-    {"PairClassification", SENTENCE_SIMILARITY},
-    {"STS", SENTENCE_SIMILARITY},
-    {"InstructionRetrieval", CODE_RETRIEVAL},
+    const char *name, *means;
+} names[] = {
+    {"document", "document"},
+    {"query", "query"},
+    {"question_answering", "question_answering"},
+    {"fact_checking", "fact_checking"},
+    {"classification", "classification"},
+    {"clustering", "clustering"},
+    {"sentence_similarity", "sentence_similarity"},
+    {"code_retrieval", "code_retrieval"},
+    {"summarization", "summarization"},
+    {"none", "none"},
+    {"Retrieval", "query"},
+    {"Retrieval-query", "query"},
+    {"Retrieval-document", "document"},
+    {"Reranking", "query"},
+    {"BitextMining", "query"},
+    {"MultilabelClassification", "classification"},
+    {"PairClassification", "sentence_similarity"},
+    {"STS", "sentence_similarity"},
+    {"InstructionRetrieval", "code_retrieval"},
 };
 
 static char fold(char c)
@@ -65,15 +49,28 @@ static bool is_named(struct bytes given, const char *name)
     return true;
 }
 
-const struct prompt *prompt_find(struct bytes name)
+static const char *meaning(struct bytes name)
 {
-    for (size_t i = 0; i < sizeof prompts / sizeof prompts[0]; i++)
-        if (is_named(name, prompts[i].name))
-            return &prompts[i];
-    for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++)
-        if (is_named(name, aliases[i].name))
-            return &prompts[aliases[i].is];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (is_named(name, names[i].name))
+            return names[i].means;
     return NULL;
+}
+
+bool prompt_is_known(struct bytes name)
+{
+    return meaning(name) != NULL;
+}
+
+const struct prompt *prompt_find(const struct model_info *info, struct bytes name)
+{
+    const char *means = meaning(name);
+    if (!means)
+        return NULL;
+    for (const struct prompt *p = info->prompts; p && p->name; p++)
+        if (strcmp(p->name, means) == 0)
+            return p;
+    return &none;
 }
 
 const char *prompt_names(void)

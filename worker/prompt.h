@@ -1,30 +1,28 @@
 /*
  * prompt.h: what is put around a text before it is embedded.
  *
- * Owns:    the prompts of EmbeddingGemma's model card and their names.
+ * Owns:    the names of what a text may be for; the words are the model's (struct model_info).
  * Refuses: to guess; a name it does not know is refused by whoever asked.
  * Threads: constant tables, any thread.
- * Why:     the model was trained with these words around every text; leaving them out, or putting
+ * Why:     a model was trained with its own words around every text; leaving them out, or putting
  *          a query's around a document, costs retrieval quality without any error to see.
  */
 #ifndef PROMPT_H
 #define PROMPT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "connectors/connector.h"
-
-struct prompt {
-    const char *name;
-    const char *lead;    /* before the text, or before the title where there is one */
-    const char *between; /* title and text; NULL: this prompt has no place for a title */
-};
+#include "inference/embed.h"
 
 /*
  * By name or alias, upper and lower case the same, '-' and '_' the same. NULL when unknown.
- * The aliases are the names in the model's own sentence-transformers configuration.
+ * The aliases are the names in sentence-transformers configurations. A name that is known and that
+ * the model has no words for is "none": the text as it is.
  */
-const struct prompt *prompt_find(struct bytes name);
+const struct prompt *prompt_find(const struct model_info *info, struct bytes name);
+bool prompt_is_known(struct bytes name); /* whatever the model */
 /* "document, query, ...": for help and errors. */
 const char *prompt_names(void);
 

@@ -68,7 +68,7 @@ int selftest_run(const struct model *model, struct selftest *out)
     struct embed_result result;
     float row[DIM];
     double dot = 0, norm = 0;
-    if (info->dim != DIM || !info->has_dense)
+    if (strcmp(info->architecture, "gemma-embedding") != 0 || info->dim != DIM || !info->has_dense)
         return -ENOTSUP;
     uint64_t began = now_ms();
     int rc = session_open(&session, model, &options);

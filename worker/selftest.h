@@ -2,7 +2,7 @@
  * selftest.h: one embedding of a known text, compared with a stored vector.
  *
  * Owns:    the text, its vector, and what difference is still the same model.
- * Refuses: models without the dense layers or of another dimension (-ENOTSUP).
+ * Refuses: other architectures, models without the dense layers or of another dimension (-ENOTSUP).
  * Threads: any one.
  * Why:     it warms a worker up before it takes messages, and a damaged file, a faulty kernel or a
  *          broken machine shows before it writes a million wrong vectors.

@@ -48,7 +48,9 @@ def check_kernels(folder, cpu):
     lacks = set(re.findall(r"no '(neon[\w-]*)' table", said))
     assert lacks == CPUS[cpu][0], f"{cpu} has other kernel tables than expected:\n{said}"
     assert said.count(": ok") >= 8, said
-    print(f"{cpu}: test_kernels passed, without {', '.join(sorted(lacks)) or 'nothing'}")
+    emulate(cpu, f"{folder}/test_matrix")
+    print(f"{cpu}: test_kernels and test_matrix passed, "
+          f"without {', '.join(sorted(lacks)) or 'nothing'}")
 
 
 def embed(folder, cpu, kernels, what, texts):

@@ -23,7 +23,8 @@ int engine_open(struct engine **out, const char *model, size_t n_threads, size_t
         return -ENOMEM;
     int rc = model_open(&e->model, model, getenv("EMBEDMILL_KERNELS"), err, err_size);
     if (rc == 0)
-        rc = bench_rig_open(&e->rig, e->model, n_threads, prompt_find((struct bytes){"none", 4}));
+        rc = bench_rig_open(&e->rig, e->model, n_threads,
+                            prompt_find(model_info(e->model), (struct bytes){"none", 4}));
     if (rc < 0) {
         engine_close(e);
         return rc;

@@ -1,0 +1,19 @@
+/*
+ * architecture.c: see architecture.h.
+ */
+#include "inference/architecture.h"
+
+#include <string.h>
+
+static const struct architecture table[] = {
+    {"gemma-embedding", gemma_bind, gemma_forward, gemma_prompts},
+    {"bert", bert_bind, bert_forward, NULL},
+};
+
+const struct architecture *architecture_find(struct gguf_str name)
+{
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strlen(table[i].name) == name.len && memcmp(table[i].name, name.ptr, name.len) == 0)
+            return &table[i];
+    return NULL;
+}

@@ -1,0 +1,39 @@
+/*
+ * architecture.h: the kinds of models this program knows.
+ *
+ * Owns:    the table: an architecture is a line in it, how its file is bound and how its pass goes.
+ * Refuses: to be seen outside inference/: nothing else in the program asks what a model is made of.
+ * Threads: constant.
+ * Why:     adding an architecture is NAME_bind.c, NAME_forward.c and a line in architecture.c.
+ */
+#ifndef ARCHITECTURE_H
+#define ARCHITECTURE_H
+
+#include "inference/bind.h"
+#include "inference/gguf.h"
+#include "inference/model.h"
+
+struct forward;
+
+struct architecture {
+    const char *name; /* general.architecture */
+    /*
+     * Fill m from the file: sizes, tensors, layers, info.max_tokens; m->gguf, m->tokenizer and
+     * m->kernels are there. 0, or negative errno with a sentence in b->err.
+     */
+    int (*bind)(const struct binder *b, struct model *m);
+    /* The pass of f->pack: f->out [n_texts][n_embd], of any length. */
+    void (*forward)(struct forward *f);
+    const struct prompt *prompts; /* as in struct model_info */
+};
+
+const struct architecture *architecture_find(struct gguf_str name); /* or NULL */
+
+int gemma_bind(const struct binder *b, struct model *m);
+void gemma_forward(struct forward *f);
+extern const struct prompt gemma_prompts[];
+
+int bert_bind(const struct binder *b, struct model *m);
+void bert_forward(struct forward *f);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * bind.c: see bind.h.
+ */
+#include "inference/bind.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+int bind_refuse(const struct binder *b, const char *what, const char *name)
+{
+    snprintf(b->err, b->err_size,
+             "%s: %s '%s'; this program reads GGUF files of EmbeddingGemma 300M and of the BERT "
+             "family with Q8_0, Q4_0, F16 or F32 weights: get one with scripts/get-model",
+             b->path, what, name);
+    return -EINVAL;
+}
+
+int bind_no_memory(const struct binder *b)
+{
+    snprintf(b->err, b->err_size, "%s: not enough memory to open the model", b->path);
+    return -ENOMEM;
+}
+
+int bind_refuse_key(const struct binder *b, const char *what, const char *key)
+{
+    char full[80];
+    snprintf(full, sizeof full, "%s.%s", b->architecture, key);
+    return bind_refuse(b, what, full);
+}
+
+int bind_size(const struct binder *b, const char *key, size_t low, size_t high, size_t *out)
+{
+    char full[80];
+    uint64_t value;
+    snprintf(full, sizeof full, "%s.%s", b->architecture, key);
+    if (gguf_uint(b->gguf, full, &value) < 0)
+        return bind_refuse(b, "there is no integer key", full);
+    if (value < low || value > high)
+        return bind_refuse(b, "out of range: key", full);
+    *out = (size_t)value;
+    return 0;
+}
+
+int bind_float(const struct binder *b, const char *key, double low, double high, double *out)
+{
+    char full[80];
+    snprintf(full, sizeof full, "%s.%s", b->architecture, key);
+    if (gguf_float(b->gguf, full, out) < 0)
+        return bind_refuse(b, "there is no float key", full);
+    if (!(*out >= low && *out <= high))
+        return bind_refuse(b, "out of range: key", full);
+    return 0;
+}
+
+static bool matrix_type_of(uint32_t type, enum matrix_type *out)
+{
+    switch (type) {
+    case GGUF_TENSOR_F32:
+        return *out = MATRIX_F32, true;
+    case GGUF_TENSOR_F16:
+        return *out = MATRIX_F16, true;
+    case GGUF_TENSOR_Q4_0:
+        return *out = MATRIX_Q4_0, true;
+    case GGUF_TENSOR_Q8_0:
+        return *out = MATRIX_Q8_0, true;
+    default:
+        return false;
+    }
+}
+
+static int tensor_bind(const struct binder *b, const char *name, const struct bind_tensor *wanted)
+{
+    const struct gguf_tensor *tensor = gguf_tensor_find(b->gguf, name);
+    enum matrix_type type = MATRIX_F32;
+    if (!tensor)
+        return bind_refuse(b, "there is no tensor", name);
+    if (wanted->matrix && !matrix_type_of(tensor->type, &type))
+        return bind_refuse(b, "not Q8_0, Q4_0, F16 or F32: tensor", name);
+    if (wanted->floats && tensor->type != GGUF_TENSOR_F32)
+        return bind_refuse(b, "not F32: tensor", name);
+    if (tensor->shape[0] != wanted->n_in || tensor->shape[1] != wanted->n_out ||
+        tensor->shape[2] != 1 || tensor->shape[3] != 1)
+        return bind_refuse(b, "unexpected shape of tensor", name);
+    if (!tensor->data || (type == MATRIX_F32 && (uintptr_t)tensor->data % sizeof(float)))
+        return bind_refuse(b, "unaligned or without data: tensor", name);
+    if (wanted->matrix)
+        *wanted->matrix = (struct matrix){tensor->data, wanted->n_in, wanted->n_out, type};
+    else
+        *wanted->floats = tensor->data;
+    return 0;
+}
+
+int bind_tensors(const struct binder *b, int layer, const struct bind_tensor *tensors, size_t n)
+{
+    char name[80];
+    for (size_t i = 0; i < n; i++) {
+        if (layer == BIND_OUTER)
+            snprintf(name, sizeof name, "%s", tensors[i].name);
+        else
+            snprintf(name, sizeof name, "blk.%d.%s", layer, tensors[i].name);
+        int rc = tensor_bind(b, name, &tensors[i]);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}

@@ -1,0 +1,193 @@
+/*
+ * gemma_forward.c: the pass of EmbeddingGemma in reading order.
+ *
+ * Source: Gemma 3 technical report (2025), EmbeddingGemma (Vera et al. 2025), and the model's own
+ *         configuration.
+ */
+#include "inference/architecture.h"
+#include "inference/steps.h"
+
+/* The steps, in the order of gemma_forward: each is one part on one thread. */
+
+static void step_embed(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    struct span tokens = step_token_span(w, part);
+    for (size_t t = tokens.first; t < tokens.last; t++)
+        m->kernels->embed_row(f->x + t * m->n_embd, &m->embed, (size_t)f->pack->ids[t],
+                              m->embed_scale);
+}
+
+static void step_attn_norm(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    m->kernels->rms_norm_quantize(w->hands->packed, f->x + w->t * m->n_embd, f->layer->attn_norm,
+                                  m->eps, w->n, m->n_embd, step_token_span(w, part));
+}
+
+static void step_rope(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    const struct attention_shape *a = &m->attention;
+    const struct layer *layer = f->layer;
+    struct span tokens = step_token_span(w, part);
+    size_t t = w->t + tokens.first, n = tokens.last - tokens.first;
+    float *q = f->qkv + t * a->ld, *k = q + layer->q.n_out; /* [n][ld] */
+    m->kernels->norm_rope(q, a->ld, n, a->n_heads, a->head_dim, layer->q_norm, m->eps,
+                          layer->cos_sin, f->positions + t, m->query_scale);
+    m->kernels->norm_rope(k, a->ld, n, a->n_kv_heads, a->head_dim, layer->k_norm, m->eps,
+                          layer->cos_sin, f->positions + t, 1);
+}
+
+static void step_attn_add_ffn_norm(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    struct span tokens = step_token_span(w, part);
+    size_t embd = m->n_embd, at = tokens.first * embd;
+    float *x = f->x + w->t * embd; /* [n][embd] */
+    m->kernels->add_rms_norm(x + at, w->hands->y + at, f->layer->post_attn_norm, m->eps,
+                             tokens.last - tokens.first, embd);
+    m->kernels->rms_norm_quantize(w->hands->packed, x, f->layer->ffn_norm, m->eps, w->n, embd,
+                                  tokens);
+}
+
+static void step_gate_up(void *arg, size_t part, void *mine)
+{
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct layer *layer = f->layer;
+    size_t n_ff = f->model->n_ff, gate = step_row_parts(w, &layer->gate);
+    if (part < gate)
+        step_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part, mine);
+    else
+        step_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate, mine);
+}
+
+static void step_geglu(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    f->model->kernels->geglu_quantize(w->hands->packed, w->hands->wide, w->n, f->model->n_ff,
+                                      step_token_span(w, part));
+}
+
+static void step_ffn_add(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    struct span tokens = step_token_span(w, part);
+    size_t embd = m->n_embd;
+    m->kernels->add_rms_norm(f->x + (w->t + tokens.first) * embd, w->hands->y + tokens.first * embd,
+                             f->layer->post_ffn_norm, m->eps, tokens.last - tokens.first, embd);
+}
+
+static void step_final_norm(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    struct span tokens = step_token_span(w, part);
+    m->kernels->rms_norm(f->x + tokens.first * m->n_embd, m->output_norm, m->eps,
+                         tokens.last - tokens.first, m->n_embd);
+}
+
+static void step_dense_quantize(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    size_t embd = f->model->n_embd;
+    f->model->kernels->quantize(w->hands->packed, f->out + w->t * embd, embd, w->n, embd,
+                                step_token_span(w, part));
+}
+
+static void step_dense_2(void *arg, size_t part, void *mine)
+{
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct matrix *dense = &f->model->dense_2;
+    step_multiply(w, w->hands->wide, dense->n_out, dense, part, mine);
+}
+
+static void step_hidden_quantize(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    size_t hidden = f->model->dense_2.n_out;
+    f->model->kernels->quantize(w->hands->packed, w->hands->wide, hidden, w->n, hidden,
+                                step_token_span(w, part));
+}
+
+static void step_dense_3(void *arg, size_t part, void *mine)
+{
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    size_t embd = f->model->n_embd;
+    step_multiply(w, f->out + w->t * embd, embd, &f->model->dense_3, part, mine);
+}
+
+/* Up to attention: queries, keys and values of some tokens. */
+static void tokens_project(struct work *w)
+{
+    step_run(w, step_attn_norm, step_token_parts(w));
+    step_run(w, step_qkv, step_qkv_parts(w));
+    step_run(w, step_rope, step_token_parts(w));
+}
+
+/* After attention: its output and the feed-forward part, each added to the residual stream. */
+static void tokens_finish(struct work *w)
+{
+    const struct layer *layer = w->f->layer;
+    step_run(w, step_attn_quantize, step_token_parts(w));
+    step_run(w, step_attn_out, step_row_parts(w, &layer->o));
+    step_run(w, step_attn_add_ffn_norm, step_token_parts(w));
+    step_run(w, step_gate_up, step_row_parts(w, &layer->gate) + step_row_parts(w, &layer->up));
+    step_run(w, step_geglu, step_token_parts(w));
+    step_run(w, step_down, step_row_parts(w, &layer->down));
+    step_run(w, step_ffn_add, step_token_parts(w));
+}
+
+/* Mean over each text, the two dense layers. */
+static void texts_project(struct work *w)
+{
+    const struct model *m = w->f->model;
+    step_run(w, step_mean, w->n);
+    if (m->info.has_dense) {
+        step_run(w, step_dense_quantize, step_token_parts(w));
+        step_run(w, step_dense_2, step_row_parts(w, &m->dense_2));
+        step_run(w, step_hidden_quantize, step_token_parts(w));
+        step_run(w, step_dense_3, step_row_parts(w, &m->dense_3));
+    }
+}
+
+void gemma_forward(struct forward *f)
+{
+    const struct model *m = f->model;
+    struct work all = step_all_tokens(f);
+    step_run(&all, step_embed, step_token_parts(&all));
+    for (size_t l = 0; l < m->n_layers; l++) {
+        f->layer = &m->layers[l];
+        step_run_chunks(f, tokens_project, f->n_tokens);
+        step_run(&all, step_attention, f->n_queries);
+        step_run_chunks(f, tokens_finish, f->n_tokens);
+    }
+    step_run(&all, step_final_norm, step_token_parts(&all));
+    step_run_chunks(f, texts_project, f->pack->n_texts);
+}

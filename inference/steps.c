@@ -1,0 +1,174 @@
+/*
+ * steps.c: see steps.h.
+ *
+ * Threads that have nothing else to do may share the work (see crew.h) in two ways. With tokens
+ * enough, each takes a chunk through all steps up to attention, and again after it. With fewer, all
+ * share every step of the one chunk there is: groups of weight rows or a few tokens. The first way
+ * keeps what a thread reads in its own cache, the second unpacks every weight only once.
+ */
+#include "inference/steps.h"
+
+enum {
+    CHUNK = 256,     /* tokens: their activations stay in the L2 cache */
+    CHUNK_MIN = 32,  /* where threads take chunks */
+    TOKEN_PART = 12, /* tokens of a part where tokens are independent; a tile of most tables */
+};
+
+/* Part `part` of n things in n_parts parts as equal as can be. */
+static struct span span_of(size_t n, size_t n_parts, size_t part)
+{
+    size_t small = n / n_parts, n_large = n % n_parts;
+    size_t first = part * small + (part < n_large ? part : n_large);
+    return (struct span){first, first + small + (part < n_large)};
+}
+
+/* Chunks are equal, never a full one and a few tokens: those would cost all weights once more. */
+static size_t chunks_of(size_t n, size_t n_threads)
+{
+    size_t n_chunks = n < CHUNK ? 1 : (n + CHUNK / 2 - 1) / CHUNK;
+    if (n / n_threads >= CHUNK_MIN) /* as many for each thread */
+        n_chunks = (n_chunks + n_threads - 1) / n_threads * n_threads;
+    return n_chunks;
+}
+
+size_t step_token_parts(const struct work *w)
+{
+    return w->alone ? 1 : (w->n + TOKEN_PART - 1) / TOKEN_PART;
+}
+
+struct span step_token_span(const struct work *w, size_t part)
+{
+    return span_of(w->n, step_token_parts(w), part);
+}
+
+size_t step_row_parts(const struct work *w, const struct matrix *matrix)
+{
+    return w->alone ? 1 : matrix->n_out / MATRIX_ROWS;
+}
+
+void step_multiply(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
+                   size_t part, const struct hands *mine)
+{
+    size_t size = matrix->n_out / step_row_parts(w, matrix);
+    struct span rows = {part * size, (part + 1) * size};
+    matrix_multiply(w->f->model->kernels, out, ld, w->hands->packed, w->n, matrix, rows,
+                    mine->panel, &mine->matrix);
+}
+
+/* The steps that architectures share: each is one part on one thread. */
+
+void step_qkv(void *arg, size_t part, void *mine)
+{
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct layer *layer = f->layer;
+    size_t ld = f->model->attention.ld, q = step_row_parts(w, &layer->q),
+           k = step_row_parts(w, &layer->k);
+    float *qkv = f->qkv + w->t * ld; /* [n][ld] */
+    if (part < q)
+        step_multiply(w, qkv, ld, &layer->q, part, mine);
+    else if (part < q + k)
+        step_multiply(w, qkv + layer->q.n_out, ld, &layer->k, part - q, mine);
+    else
+        step_multiply(w, qkv + layer->q.n_out + layer->k.n_out, ld, &layer->v, part - q - k, mine);
+}
+
+void step_attention(void *arg, size_t part, void *mine)
+{
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    const struct hands *hands = mine;
+    const struct model *m = f->model;
+    const struct layer *layer = f->layer;
+    const struct queries *queries = &f->queries[part];
+    const uint32_t *starts = f->pack->starts + queries->text;
+    float *q = f->qkv + starts[0] * m->attention.ld; /* [n][ld]; the result replaces q */
+    const float *k = q + layer->q.n_out, *v = k + layer->k.n_out;
+    m->kernels->attention(q, k, v, starts[1] - starts[0], layer->reach, &m->attention,
+                          (struct span){queries->first, queries->last}, hands->attention);
+}
+
+void step_attn_quantize(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    size_t ld = f->model->attention.ld;
+    f->model->kernels->quantize(w->hands->packed, f->qkv + w->t * ld, ld, w->n, f->layer->o.n_in,
+                                step_token_span(w, part));
+}
+
+void step_attn_out(void *arg, size_t part, void *mine)
+{
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->o, part, mine);
+}
+
+void step_down(void *arg, size_t part, void *mine)
+{
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->down, part, mine);
+}
+
+void step_mean(void *arg, size_t part, void *mine)
+{
+    (void)mine;
+    const struct work *w = arg;
+    const struct forward *f = w->f;
+    size_t text = w->t + part, embd = f->model->n_embd;
+    size_t start = f->pack->starts[text], end = f->pack->starts[text + 1];
+    f->model->kernels->mean_rows(f->out + text * embd, f->x + start * embd, end - start, embd);
+}
+
+size_t step_qkv_parts(const struct work *w)
+{
+    const struct layer *layer = w->f->layer;
+    return step_row_parts(w, &layer->q) + step_row_parts(w, &layer->k) +
+           step_row_parts(w, &layer->v);
+}
+
+void step_run(struct work *w, crew_step *step, size_t n_parts)
+{
+    struct hands *hands = (struct hands *)(uintptr_t)w->hands;
+    if (!w->alone)
+        crew_run(&w->f->crew, step, w, n_parts, hands);
+    for (size_t part = 0; w->alone && part < n_parts; part++)
+        step(w, part, hands);
+}
+
+struct work step_all_tokens(struct forward *f)
+{
+    return (struct work){f, &f->hands, false, 0, f->n_tokens};
+}
+
+/* n tokens or texts in chunks, each of which goes through all of `steps`. */
+struct chunks {
+    struct forward *f;
+    size_t n, n_chunks;
+    void (*steps)(struct work *work);
+};
+
+static void step_chunk(void *arg, size_t part, void *mine)
+{
+    const struct chunks *chunks = arg;
+    struct span span = span_of(chunks->n, chunks->n_chunks, part);
+    struct work work = {chunks->f, mine, true, span.first, span.last - span.first};
+    chunks->steps(&work);
+}
+
+void step_run_chunks(struct forward *f, void (*steps)(struct work *work), size_t n)
+{
+    size_t n_threads = crew_size(&f->crew);
+    struct chunks chunks = {f, n, chunks_of(n, n_threads), steps};
+    if (chunks.n_chunks >= n_threads) {
+        crew_run(&f->crew, step_chunk, &chunks, chunks.n_chunks, &f->hands);
+        return;
+    }
+    for (size_t c = 0; c < chunks.n_chunks; c++) {
+        struct span span = span_of(n, chunks.n_chunks, c);
+        struct work work = {f, &f->hands, false, span.first, span.last - span.first};
+        steps(&work);
+    }
+}

@@ -1,0 +1,77 @@
+/*
+ * steps.h: what the passes of all architectures are made of, for forward.c and the files named
+ * *_forward.c.
+ *
+ * Owns:    the scratch, the ways to share a pass among threads, and the steps that more than one
+ *          architecture has.
+ * Refuses: the order of the steps, which is the architecture's.
+ * Threads: a step runs one of its parts on one thread; step_run and step_run_chunks return when all
+ * are done.
+ */
+#ifndef STEPS_H
+#define STEPS_H
+
+#include "inference/crew.h"
+#include "inference/forward.h"
+#include "inference/matrix.h"
+
+/* What every thread that takes part in a pass needs for itself. */
+struct hands {
+    float *wide;     /* [TOKENS_MAX][model->n_wide] */
+    float *y;        /* [TOKENS_MAX][n_embd] */
+    void *packed;    /* [TOKENS_MAX][widest input] quantised activations */
+    void *panel;     /* unpacked weights of MATRIX_ROWS rows */
+    void *attention; /* scratch of a part of attention */
+    struct matrix_scratch matrix;
+};
+
+/* A part of attention: queries of one text. */
+struct queries {
+    uint32_t text;
+    uint32_t first, last; /* tokens of the text */
+};
+
+struct forward {
+    const struct model *model;
+    struct crew crew;
+    struct hands hands;
+    float *x;                /* [max_tokens][n_embd] the residual stream */
+    float *qkv;              /* [max_tokens][attention.ld] */
+    uint32_t *positions;     /* [max_tokens] of each token in its text */
+    struct queries *queries; /* [max_tokens] parts of attention */
+
+    /* Of the pass in hand. */
+    const struct pack *pack;
+    const struct layer *layer;
+    float *out; /* [n_texts][n_embd] */
+    size_t n_tokens, n_queries;
+};
+
+/* Tokens on their way through some steps; in texts_project texts. */
+struct work {
+    struct forward *f;
+    const struct hands *hands; /* what is between two steps is in their wide, y and packed */
+    bool alone;                /* the steps are this thread's own */
+    size_t t, n;               /* [t, t + n) */
+};
+
+/* How many parts a step over tokens or over the rows of a matrix has, and what one of them is. */
+size_t step_token_parts(const struct work *w);
+struct span step_token_span(const struct work *w, size_t part);
+size_t step_row_parts(const struct work *w, const struct matrix *matrix);
+/* That part of the product of the packed activations of w with a matrix. out: [w->n][ld]. */
+void step_multiply(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
+                   size_t part, const struct hands *mine);
+
+/* All parts of a step. */
+void step_run(struct work *w, crew_step *step, size_t n_parts);
+/* All tokens of the pack, to be worked on together. */
+struct work step_all_tokens(struct forward *f);
+/* n tokens or texts in chunks, each of which goes through all of `steps`. */
+void step_run_chunks(struct forward *f, void (*steps)(struct work *work), size_t n);
+
+/* Steps that architectures share: one part on one thread. */
+crew_step step_qkv, step_attention, step_attn_quantize, step_attn_out, step_down, step_mean;
+size_t step_qkv_parts(const struct work *w); /* of step_qkv */
+
+#endif

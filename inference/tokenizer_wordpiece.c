@@ -1,0 +1,147 @@
+/*
+ * tokenizer_wordpiece.c: WordPiece, the way of BERT's uncased tokenizers.
+ *
+ * Owns:    words: where they end, and the longest tokens they are made of, from the left.
+ * Refuses: a vocabulary that tells upper from lower case, whose ids would be only nearly right.
+ * Threads: pure; the word in hand is on the stack.
+ * Source:  BERT (Devlin et al. 2019); the vocabulary as llama.cpp's converter writes it: a token
+ *          that begins a word begins with U+2581, and one that goes on with it has no mark.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "inference/tokenizer_fold.h"
+#include "inference/tokenizer_parts.h"
+
+#define MARK "\xe2\x96\x81" /* U+2581 */
+
+enum { MARK_LEN = 3, WORD_MAX = 100 /* characters; a longer word is unknown as a whole */ };
+
+struct word {
+    const struct tokenizer *t;
+    struct id_row *row;
+    size_t n_chars, len;                    /* of the word in hand; len without the mark */
+    uint8_t bytes[MARK_LEN + WORD_MAX * 4]; /* the mark, then the word */
+};
+
+static int special_find(const struct vocab *vocab, const char *name, uint32_t *out, char *err,
+                        size_t err_size)
+{
+    const uint8_t *text = (const uint8_t *)name;
+    size_t len = 0, name_len = strlen(name);
+
+    *out = vocab_find_added(vocab, text, text + name_len, &len);
+    if (*out == NO_TOKEN || len != name_len)
+        return vocab_refuse(err, err_size, "vocabulary: there is no control token %s", name);
+    return 0;
+}
+
+static int wordpiece_open(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
+{
+    int status = vocab_open(&t->vocab, gguf, VOCAB_WORDPIECE, err, err_size);
+
+    if (!status)
+        status = special_find(&t->vocab, "[CLS]", &t->bos, err, err_size);
+    if (!status)
+        status = special_find(&t->vocab, "[SEP]", &t->eos, err, err_size);
+    if (!status)
+        status = special_find(&t->vocab, "[UNK]", &t->unknown, err, err_size);
+    if (!status && vocab_find(&t->vocab, (const uint8_t *)MARK "A", MARK_LEN + 1) != NO_TOKEN) {
+        snprintf(err, err_size,
+                 "the vocabulary tells upper from lower case, which this program does not; use a "
+                 "GGUF of an uncased model");
+        status = -EINVAL;
+    }
+    return status;
+}
+
+/* The longest token that the bytes begin with, or NO_TOKEN. */
+static uint32_t longest_find(const struct vocab *vocab, const uint8_t *bytes, size_t *len)
+{
+    if (*len > vocab->longest)
+        *len = vocab->longest;
+    for (; *len > 0; --*len) {
+        uint32_t id = vocab_find(vocab, bytes, *len);
+        if (id != NO_TOKEN)
+            return id;
+    }
+    return NO_TOKEN;
+}
+
+/* All of the word or, where a part of it is no token, [UNK] once. */
+static void word_end(struct word *word)
+{
+    const struct vocab *vocab = &word->t->vocab;
+    const uint8_t *at = word->bytes, *end = at + MARK_LEN + word->len;
+    struct id_row row = *word->row;
+    uint32_t id = NO_TOKEN;
+
+    if (word->n_chars == 0)
+        return;
+    if (word->n_chars <= WORD_MAX)
+        do {
+            size_t len = (size_t)(end - at);
+            /* A U+2581 of the text itself must not be taken for the mark of a word's beginning. */
+            if (at != word->bytes && len > MARK_LEN && memcmp(at, MARK, MARK_LEN) == 0)
+                len = MARK_LEN;
+            id = longest_find(vocab, at, &len);
+            /* The mark by itself is no beginning of a word. */
+            if (at == word->bytes && id != NO_TOKEN && len <= MARK_LEN)
+                id = NO_TOKEN;
+            if (id != NO_TOKEN)
+                id_row_add(&row, id);
+            at += len;
+        } while (id != NO_TOKEN && at < end);
+    if (id != NO_TOKEN)
+        *word->row = row;
+    else
+        id_row_add(word->row, word->t->unknown);
+    word->n_chars = word->len = 0;
+}
+
+static void word_add(struct word *word, uint32_t code)
+{
+    if (++word->n_chars <= WORD_MAX)
+        word->len += utf8_encode(code, word->bytes + MARK_LEN + word->len);
+}
+
+static void char_add(struct word *word, uint32_t code)
+{
+    struct folded folded = fold_char(code);
+
+    if (folded.is_space || folded.is_apart)
+        word_end(word);
+    for (size_t i = 0; i < folded.n; i++)
+        word_add(word, folded.codes[i]);
+    if (folded.is_apart)
+        word_end(word);
+}
+
+static int wordpiece_encode(const struct tokenizer *t, struct piece *piece, struct text text,
+                            enum bad_utf8 bad_utf8, struct id_row *row)
+{
+    const uint8_t *at = (const uint8_t *)text.ptr, *end = at + text.len;
+    struct word word = {.t = t, .row = row, .bytes = MARK};
+
+    (void)piece;
+    while (at < end) {
+        size_t len = 0;
+        uint32_t id = vocab_find_added(&t->vocab, at, end, &len);
+        if (id != NO_TOKEN) {
+            word_end(&word);
+            id_row_add(row, id);
+            at += len;
+            continue;
+        }
+        struct utf8_char c = utf8_decode(at, end);
+        if (c.bad && bad_utf8 == BAD_UTF8_ERROR)
+            return -EILSEQ;
+        char_add(&word, c.code);
+        at += c.len;
+    }
+    word_end(&word);
+    return 0;
+}
+
+const struct tokenizer_kind tokenizer_wordpiece = {"bert", false, wordpiece_open, wordpiece_encode};
