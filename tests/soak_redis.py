@@ -71,7 +71,8 @@ def is_past(client, entry):
 def sample_of(pid):
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
         kb = {line.split()[0]: int(line.split()[1]) for line in f if line.rstrip().endswith("kB")}
-    return {"private_kb": kb["Private_Dirty:"] + kb["Private_Clean:"],
+    # Not Private_Clean: pages of the mapped model, which are shared while another worker lives.
+    return {"private_kb": kb["Private_Dirty:"],
             "fds": len(os.listdir(f"/proc/{pid}/fd")),
             "threads": len(os.listdir(f"/proc/{pid}/task"))}
 

@@ -4,7 +4,7 @@
  * A key is the SHA-256 of the text as the session is given it, prompt and title included, and of
  * all else that decides its vector. Not a faster hash: an equal digest of two texts would give one
  * the vector of the other, silently, and texts on a queue may come from somebody who would like
- * that. It takes a microsecond where embedding takes ten thousand.
+ * that. It is nothing beside embedding.
  */
 #include "worker/cache.h"
 

@@ -7,7 +7,7 @@
  * Threads: cache_embed on pool threads, each with a lane of its own; all else on the loop thread.
  * Why:     looked up on pool threads, because a page of the disk may take milliseconds to come and
  *          the loop may not wait. A slice of hits is cut by tokens as if it were to be embedded,
- *          which costs it microseconds; one with few misses embeds them less densely packed.
+ *          which costs it next to nothing; one with few misses embeds them less densely packed.
  */
 #ifndef CACHE_H
 #define CACHE_H
