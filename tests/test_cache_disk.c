@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE /* memmem */
 #include <errno.h>
+#include <fcntl.h>
 #include <lmdb.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -392,6 +393,49 @@ static void test_two_processes(void **state)
     assert_true(count_all(600) > 550);
 }
 
+/* Holds LMDB's lock on a lock file of so many zeros, until it is killed. */
+static int make_lock_file(off_t size)
+{
+    char path[80];
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    snprintf(path, sizeof path, "%s/lock.mdb", cache_folder);
+    int fd = open(path, O_RDWR | O_CREAT, 0600);
+    if (fd < 0 || fcntl(fd, F_SETLK, &whole) != 0 || ftruncate(fd, size) != 0)
+        return 1;
+    pause();
+    return 1;
+}
+
+static void kill_while_it_makes_the_folder(off_t size)
+{
+    pid_t pids[4];
+    for (size_t i = 0; i < 4; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0)
+            _exit(i ? work_at_random() : make_lock_file(size));
+        nanosleep(&(struct timespec){0, 50000000}, NULL);
+    }
+    kill(pids[0], SIGKILL);
+    for (size_t i = 0; i < 4; i++) {
+        int status;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_true(i == 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    }
+    assert_true(count_all(600) > 550);
+}
+
+static void test_killed_while_it_made_the_folder(void **state)
+{
+    (void)state;
+    kill_while_it_makes_the_folder(0);
+}
+
+static void test_killed_while_it_filled_the_folder(void **state)
+{
+    (void)state;
+    kill_while_it_makes_the_folder(1 << 20);
+}
+
 /* One is killed at any moment, while another goes on. */
 static void test_killed(void **state)
 {
@@ -430,6 +474,8 @@ int main(void)
         IN_A_FOLDER(test_other_worker_has_a_larger_size),
         IN_A_FOLDER(test_two_processes),
         IN_A_FOLDER(test_killed),
+        IN_A_FOLDER(test_killed_while_it_made_the_folder),
+        IN_A_FOLDER(test_killed_while_it_filled_the_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

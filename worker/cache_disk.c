@@ -206,7 +206,7 @@ static int read_mark(MDB_env *env, MDB_dbi *dbi, uint64_t *n)
     return rc;
 }
 
-static int open_env(MDB_env **out, const char *folder, uint64_t max_bytes, unsigned flags)
+static int open_env_once(MDB_env **out, const char *folder, uint64_t max_bytes, unsigned flags)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     MDB_env *env;
@@ -224,6 +224,20 @@ static int open_env(MDB_env **out, const char *folder, uint64_t max_bytes, unsig
         mdb_env_close(env);
     else
         *out = env;
+    return rc;
+}
+
+/*
+ * A process that is killed while it makes the lock file leaves it to those that waited for it, empty
+ * (EINVAL, from mmap) or full of zeros (MDB_INVALID); the first that asks again makes it anew.
+ */
+static int open_env(MDB_env **out, const char *folder, uint64_t max_bytes, unsigned flags)
+{
+    int rc = open_env_once(out, folder, max_bytes, flags);
+    for (int again = 0; (rc == MDB_INVALID || rc == EINVAL) && again < 5; again++) {
+        uv_sleep(5u << again); /* waiters that failed together come back apart */
+        rc = open_env_once(out, folder, max_bytes, flags);
+    }
     return rc;
 }
 

@@ -25,7 +25,9 @@ struct CMUnitTest {
 #define fail_msg(...)                                                                              \
     (fprintf(stderr, "%s:%d: ", __FILE__, __LINE__), fprintf(stderr, __VA_ARGS__),                 \
      fputc('\n', stderr), exit(1))
-#define assert_true(condition)          ((condition) ? (void)0 : fail_msg("not true: " #condition))
+/* The condition's text is an argument, not a format: it may hold a %. */
+#define assert_true(condition)                                                                     \
+    ((condition) ? (void)0 : fail_msg("%s", "not true: " #condition))
 #define assert_non_null(pointer)        assert_true((pointer) != NULL)
 #define assert_null(pointer)            assert_true((pointer) == NULL)
 #define assert_int_equal(a, b)          assert_true((intmax_t)(a) == (intmax_t)(b))

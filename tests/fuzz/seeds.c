@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "tests/gguf_writer.h"
+#include "tests/tiny_bert.h"
 #include "tests/tiny_model.h"
 #include "tests/tokenizer_toy.h"
 
@@ -36,6 +37,16 @@ static void put_directory(struct gguf_writer *out)
         gguf_put_u8(out, (uint8_t)i);
 }
 
+static int save_bert(uint32_t type, const char *folder, const char *name)
+{
+    struct tiny_bert bert;
+    const struct tiny_bert_options options = {.type = type, .pooling = 1, .seed = 1};
+    tiny_bert_make(&bert, &options);
+    int rc = save(&bert.file, folder, name);
+    tiny_bert_free(&bert);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -50,7 +61,9 @@ int main(int argc, char **argv)
     toy_file_put(&toy_file, tokens, N_TOKENS, true);
     tiny_model_build(&model, &options);
     int rc = save(&directory, argv[1], "directory.gguf") || save(&toy_file, argv[1], "toy.gguf") ||
-             save(&model, argv[1], "model.gguf");
+             save(&model, argv[1], "model.gguf") ||
+             save_bert(GGUF_TENSOR_Q4_0, argv[1], "bert_q4_0.gguf") ||
+             save_bert(GGUF_TENSOR_F16, argv[1], "bert_f16.gguf");
     gguf_writer_free(&directory);
     gguf_writer_free(&toy_file);
     gguf_writer_free(&model);
