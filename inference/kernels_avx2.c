@@ -99,6 +99,13 @@ INLINE __m256i pair_splat(const int8_t *p)
     return _mm256_set1_epi32(pair);
 }
 
+/* *sum += product. gcc 12 would add into other registers and move the sums back in every step, and
+ * these moves, not the multiplications, would then bind. */
+INLINE void add_in_place(__m256i *sum, __m256i product)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(product));
+}
+
 /* out[t][0..15] for a tile of T tokens and the panel's 16 rows; T is a constant in each use. The
  * float sums live in memory: 16 registers hold the integer sums of a block and nothing more. */
 INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
@@ -118,8 +125,8 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
             __m256i w1 = _mm256_load_si256(weights + 2 * i + 1);
             for (size_t t = 0; t < T; t++) {
                 __m256i x = pair_splat(tokens + (i * T + t) * 4);
-                sum[t][0] = _mm256_add_epi32(sum[t][0], _mm256_madd_epi16(w0, x));
-                sum[t][1] = _mm256_add_epi32(sum[t][1], _mm256_madd_epi16(w1, x));
+                add_in_place(&sum[t][0], _mm256_madd_epi16(w0, x));
+                add_in_place(&sum[t][1], _mm256_madd_epi16(w1, x));
             }
         }
         __m256 d0 = _mm256_load_ps((const float *)panel);

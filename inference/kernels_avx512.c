@@ -102,12 +102,21 @@ INLINE __m512i quad_splat(const int8_t *p)
     return _mm512_set1_epi32(quad);
 }
 
+typedef int32_t quad __attribute__((may_alias, aligned(1)));
+
+/* *sum += w * the quad at p in all lanes, as one instruction: gcc 12 would broadcast by another one,
+ * copy the sum before and move it back after. */
+INLINE void multiply_add(__m512i *sum, __m512i w, const int8_t *p)
+{
+    __asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(w), "m"(*(const quad *)p));
+}
+
 /* One pass of a block: sum[t] += 32 products for each of 16 rows. */
 #define BLOCK_PASS(sum, weights, tokens, T)                                                        \
     for (size_t i = 0; i < QUADS; i++) {                                                           \
         __m512i w = _mm512_load_si512((weights) + i * 64);                                         \
         for (size_t t = 0; t < (T); t++)                                                           \
-            (sum)[t] = _mm512_dpbusd_epi32((sum)[t], w, quad_splat((tokens) + (i * (T) + t) * 4)); \
+            multiply_add(&(sum)[t], w, (tokens) + (i * (T) + t) * 4);                              \
     }
 
 /* out[t][0..15] for a tile of T tokens and the panel's 16 rows; T is a constant in each use. */
