@@ -28,7 +28,7 @@ enum {
     Q8_BLOCK = 32,       /* values a block */
     Q8_BLOCK_BYTES = 34, /* fp16 scale, then 32 int8 */
     Q4_BLOCK_BYTES = 18, /* fp16 scale, then 32 times 4 bits */
-    MATRIX_ROWS = 16,    /* n_out of every matrix is a multiple of this */
+    MATRIX_ROWS = 32,    /* n_out of every matrix is a multiple of this */
     TOKENS_MAX = 384,    /* tokens a call of quantize* or matmul takes at most */
     KEYS_MAX = 2048,     /* tokens a text in attention has at most */
     ROW_MAX = 4096,      /* values of one token in quantize* at most */

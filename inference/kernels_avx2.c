@@ -5,7 +5,7 @@
  * int16 when a panel is unpacked, activations are int16 as they are. (vpmaddubsw would do twice as
  * many but saturates at int16 and needs both signs dealt with; measured, it gains nothing here.)
  *
- * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
+ * Panel: PANEL_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
  * call. A block is 16 float scales, then for each pair of inputs 16 rows of 2 int16: two vectors.
  *
  * Pairs: widening bytes 0..3 of a 32-bit lane by shifts gives (0, 2) and (1, 3), so activations are
@@ -21,9 +21,10 @@
 #include <immintrin.h>
 
 enum {
+    PANEL_ROWS = 16,
     TILE = 4,
     PAIRS = Q8_BLOCK / 2,
-    PANEL_BLOCK = MATRIX_ROWS * 4 + Q8_BLOCK * MATRIX_ROWS * 2, /* bytes */
+    PANEL_BLOCK = PANEL_ROWS * 4 + Q8_BLOCK * PANEL_ROWS * 2, /* bytes */
     TOKEN_BLOCK = Q8_BLOCK * 2,                                 /* bytes of one token in a block */
 };
 
@@ -81,8 +82,8 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
     size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
     const uint8_t *from = w->blocks + row * row_size;
     for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PANEL_BLOCK) {
-        uint16_t halves[MATRIX_ROWS];
-        for (size_t i = 0; i < MATRIX_ROWS; i++)
+        uint16_t halves[PANEL_ROWS];
+        for (size_t i = 0; i < PANEL_ROWS; i++)
             memcpy(&halves[i], from + i * row_size, 2);
         for (size_t i = 0; i < 2; i++) {
             __m128i half = _mm_loadu_si128((const __m128i *)(halves + i * 8));

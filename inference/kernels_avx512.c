@@ -7,9 +7,10 @@
  * added, 128 times the sum of a block's activations, is known when they are packed and taken off
  * between the passes. All of it is exact in int32: |sum| < 255 * 32639 * 32 < 2^28.
  *
- * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
- * call. A block is 16 float scales, then for each 4 inputs 16 rows of 4 bytes: one vector. 13.5 KiB
- * for 768 inputs, so it stays in L1 while the tokens stream by from L2.
+ * Panel: PANEL_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
+ * call. A block is 32 float scales, then for each 4 inputs 32 rows of 4 bytes: two vectors. 27 KiB
+ * for 768 inputs, so it stays in L1 while the tokens stream by from L2. Two vectors, because a
+ * broadcast then serves two multiply-adds: loads would bind where a core does two of these a cycle.
  *
  * Packed: tokens in tiles of up to TILE, so that every broadcast is one constant offset from
  * one pointer. A block of a tile of T is high [8][T][4], low [8][T][4], correction int32 [T]; after
@@ -21,10 +22,11 @@
 #include <immintrin.h>
 
 enum {
-    TILE = 12,
+    PANEL_ROWS = 32,
+    TILE = 6,
     QUADS = Q8_BLOCK / 4,
-    PANEL_BLOCK = MATRIX_ROWS * 4 + Q8_BLOCK * MATRIX_ROWS, /* bytes */
-    TOKEN_BLOCK = 2 * Q8_BLOCK + 4,                         /* bytes of one token in a block */
+    PANEL_BLOCK = PANEL_ROWS * 4 + Q8_BLOCK * PANEL_ROWS, /* bytes */
+    TOKEN_BLOCK = 2 * Q8_BLOCK + 4,                       /* bytes of one token in a block */
 };
 
 #include "inference/kernels_tiles.h"
@@ -52,16 +54,11 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
     memcpy(to + lane * sizeof scale, &scale, sizeof scale);
 }
 
-/* One block of 16 rows, row_size bytes apart: scales, then bytes transposed to 4 inputs by 16 rows.
- */
-INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)
+/* Sixteen rows of a block, row_size bytes apart: bytes transposed to 4 inputs by 16 rows. to: the
+ * vectors of these rows, every second one of the panel's. */
+INLINE void unpack_rows(uint8_t *to, const uint8_t *from, size_t row_size)
 {
-    uint16_t halves[MATRIX_ROWS];
     __m512i r[8], t[8], u[8];
-    for (size_t i = 0; i < MATRIX_ROWS; i++)
-        memcpy(&halves[i], from + i * row_size, 2);
-    _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)halves)));
-    to += MATRIX_ROWS * sizeof(float);
     const __m512i offset = _mm512_set1_epi8((char)0x80);
     for (size_t i = 0; i < 8; i++) {
         __m256i upper = _mm256_loadu_si256((const __m256i *)(from + i * row_size + 2));
@@ -82,8 +79,8 @@ INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)
     const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
     const __m512i odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
     for (size_t i = 0; i < 4; i++) {
-        _mm512_storeu_si512(to + i * 64, _mm512_permutex2var_epi64(u[i], even, u[i + 4]));
-        _mm512_storeu_si512(to + (i + 4) * 64, _mm512_permutex2var_epi64(u[i], odd, u[i + 4]));
+        _mm512_storeu_si512(to + i * 128, _mm512_permutex2var_epi64(u[i], even, u[i + 4]));
+        _mm512_storeu_si512(to + (i + 4) * 128, _mm512_permutex2var_epi64(u[i], odd, u[i + 4]));
     }
 }
 
@@ -91,8 +88,16 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
 {
     size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
     const uint8_t *from = w->blocks + row * row_size;
-    for (size_t b = 0; b < n_blocks; b++)
-        unpack_block(panel + b * PANEL_BLOCK, from + b * Q8_BLOCK_BYTES, row_size);
+    for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PANEL_BLOCK) {
+        uint16_t halves[PANEL_ROWS];
+        for (size_t i = 0; i < PANEL_ROWS; i++)
+            memcpy(&halves[i], from + i * row_size, 2);
+        for (size_t i = 0; i < 2; i++) {
+            __m256i half = _mm256_loadu_si256((const __m256i *)(halves + i * 16));
+            _mm512_storeu_ps(panel + i * 64, _mm512_cvtph_ps(half));
+            unpack_rows(panel + 128 + i * 64, from + i * 16 * row_size, row_size);
+        }
+    }
 }
 
 INLINE __m512i quad_splat(const int8_t *p)
@@ -102,49 +107,60 @@ INLINE __m512i quad_splat(const int8_t *p)
     return _mm512_set1_epi32(quad);
 }
 
-typedef int32_t quad __attribute__((may_alias, aligned(1)));
-
-/* *sum += w * the quad at p in all lanes, as one instruction: gcc 12 would broadcast by another one,
- * copy the sum before and move it back after. */
-INLINE void multiply_add(__m512i *sum, __m512i w, const int8_t *p)
+/* *sum += w * x. gcc 12 would copy the sum before and move it back after each instruction. */
+INLINE void multiply_add(__m512i *sum, __m512i w, __m512i x)
 {
-    __asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(w), "m"(*(const quad *)p));
+    __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
 }
 
-/* One pass of a block: sum[t] += 32 products for each of 16 rows. */
-#define BLOCK_PASS(sum, weights, tokens, T)                                                        \
-    for (size_t i = 0; i < QUADS; i++) {                                                           \
-        __m512i w = _mm512_load_si512((weights) + i * 64);                                         \
-        for (size_t t = 0; t < (T); t++)                                                           \
-            multiply_add(&(sum)[t], w, (tokens) + (i * (T) + t) * 4);                              \
+/* One pass of a block: sum[t] += 32 products for each of 32 rows. */
+INLINE void block_pass(__m512i sum[TILE][2], const uint8_t *weights, const int8_t *tokens,
+                       const size_t T)
+{
+    for (size_t i = 0; i < QUADS; i++) {
+        __m512i w0 = _mm512_load_si512(weights + i * 128);
+        __m512i w1 = _mm512_load_si512(weights + i * 128 + 64);
+        for (size_t t = 0; t < T; t++) {
+            __m512i x = quad_splat(tokens + (i * T + t) * 4);
+            multiply_add(&sum[t][0], w0, x);
+            multiply_add(&sum[t][1], w1, x);
+        }
     }
+}
 
-/* out[t][0..15] for a tile of T tokens and the panel's 16 rows; T is a constant in each use. */
+/* out[t][0..31] for a tile of T tokens and the panel's 32 rows; T is a constant in each use. */
 INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
                         size_t n_blocks, const uint8_t *ahead, const size_t T)
 {
-    __m512 total[TILE];
+    __m512 total[TILE][2];
     for (size_t t = 0; t < T; t++)
-        total[t] = _mm512_setzero_ps();
+        total[t][0] = total[t][1] = _mm512_setzero_ps();
     for (size_t b = 0; b < n_blocks; b++, panel += PANEL_BLOCK, tokens += T * TOKEN_BLOCK) {
         block_prefetch(ahead, b);
-        const uint8_t *weights = panel + MATRIX_ROWS * sizeof(float);
+        const uint8_t *weights = panel + PANEL_ROWS * sizeof(float);
         const int8_t *low = tokens + Q8_BLOCK * T, *correction = low + Q8_BLOCK * T;
-        __m512i sum[TILE];
+        __m512i sum[TILE][2];
         for (size_t t = 0; t < T; t++)
-            sum[t] = _mm512_setzero_si512();
-        BLOCK_PASS(sum, weights, tokens, T)
+            sum[t][0] = sum[t][1] = _mm512_setzero_si512();
+        block_pass(sum, weights, tokens, T);
         for (size_t t = 0; t < T; t++)
-            sum[t] = _mm512_add_epi32(_mm512_slli_epi32(sum[t], 8), quad_splat(correction + t * 4));
-        BLOCK_PASS(sum, weights, low, T)
-        __m512 scales = _mm512_load_ps(panel);
-        for (size_t t = 0; t < T; t++)
-            total[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t]), scales, total[t]);
+            for (size_t i = 0; i < 2; i++)
+                sum[t][i] = _mm512_add_epi32(_mm512_slli_epi32(sum[t][i], 8),
+                                             quad_splat(correction + t * 4));
+        block_pass(sum, weights, low, T);
+        for (size_t i = 0; i < 2; i++) {
+            __m512 scales = _mm512_load_ps(panel + i * 64);
+            for (size_t t = 0; t < T; t++)
+                total[t][i] =
+                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][i]), scales, total[t][i]);
+        }
     }
     for (size_t t = 0; t < T; t++) {
         float scale;
         memcpy(&scale, tokens + t * sizeof scale, sizeof scale);
-        _mm512_storeu_ps(out + t * ld, _mm512_mul_ps(total[t], _mm512_set1_ps(scale)));
+        for (size_t i = 0; i < 2; i++)
+            _mm512_storeu_ps(out + t * ld + i * 16,
+                             _mm512_mul_ps(total[t][i], _mm512_set1_ps(scale)));
     }
 }
 
@@ -154,29 +170,23 @@ TILE_FUNCTION(3)
 TILE_FUNCTION(4)
 TILE_FUNCTION(5)
 TILE_FUNCTION(6)
-TILE_FUNCTION(7)
-TILE_FUNCTION(8)
-TILE_FUNCTION(9)
-TILE_FUNCTION(10)
-TILE_FUNCTION(11)
-TILE_FUNCTION(12)
 
-static tile_function *const tile_functions[TILE + 1] = {NULL,    tile_1,  tile_2, tile_3, tile_4,
-                                                        tile_5,  tile_6,  tile_7, tile_8, tile_9,
-                                                        tile_10, tile_11, tile_12};
+static tile_function *const tile_functions[TILE + 1] = {NULL,   tile_1, tile_2, tile_3,
+                                                        tile_4, tile_5, tile_6};
 
 /* A tile's worth of sums. A multiply-add takes two products here, a high byte's and a low one's. */
 static uint64_t peak(uint64_t rounds)
 {
-    __m512i sum[TILE], w = _mm512_set1_epi8(3), x = _mm512_set1_epi8(5);
-    for (size_t t = 0; t < TILE; t++)
+    enum { SUMS = 2 * TILE };
+    __m512i sum[SUMS], w = _mm512_set1_epi8(3), x = _mm512_set1_epi8(5);
+    for (size_t t = 0; t < SUMS; t++)
         sum[t] = _mm512_setzero_si512();
     for (uint64_t i = 0; i < rounds; i++)
-        for (size_t t = 0; t < TILE; t++)
+        for (size_t t = 0; t < SUMS; t++)
             sum[t] = _mm512_dpbusd_epi32(sum[t], w, x);
-    for (size_t t = 0; t < TILE; t++)
+    for (size_t t = 0; t < SUMS; t++)
         __asm__ volatile("" : : "v"(sum[t]));
-    return rounds * TILE * 64 / 2;
+    return rounds * SUMS * 64 / 2;
 }
 
 const struct kernels kernels_avx512 = {

@@ -10,7 +10,7 @@
  * one or two vectors), 12 to clear sums, 5 for the loop. That is 0.18 a multiply-add, and four of
  * five of the vector unit's instructions multiply.
  *
- * Panel: MATRIX_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
+ * Panel: PANEL_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
  * call: two parts of 8 rows. A block of a part is 8 float scales, then for each half of the rows
  * and each 4 inputs 4 rows of 4 bytes: one vector.
  *
@@ -23,12 +23,13 @@
 #include <arm_neon.h>
 
 enum {
+    PANEL_ROWS = 16,
     TILE = 6,
     QUADS = Q8_BLOCK / 4,
     GROUP = 4, /* inputs */
     PART_ROWS = 8,
     PART_BLOCK = PART_ROWS * 4 + Q8_BLOCK * PART_ROWS, /* bytes */
-    PANEL_BLOCK = MATRIX_ROWS / PART_ROWS * PART_BLOCK,
+    PANEL_BLOCK = PANEL_ROWS / PART_ROWS * PART_BLOCK,
     TOKEN_BLOCK = 2 * Q8_BLOCK, /* bytes of one token in a block */
 };
 

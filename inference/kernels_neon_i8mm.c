@@ -23,12 +23,13 @@
 #define TILE_STEP 2
 
 enum {
+    PANEL_ROWS = 16,
     TILE = 6,
     OCTETS = Q8_BLOCK / 8,
     GROUP = 8, /* inputs */
     PART_ROWS = 8,
     PART_BLOCK = PART_ROWS * 8 + Q8_BLOCK * PART_ROWS, /* bytes */
-    PANEL_BLOCK = MATRIX_ROWS / PART_ROWS * PART_BLOCK,
+    PANEL_BLOCK = PANEL_ROWS / PART_ROWS * PART_BLOCK,
     TOKEN_BLOCK = 2 * Q8_BLOCK, /* bytes of one token in a block */
 };
 

@@ -32,7 +32,7 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
 static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
 {
     size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
-    for (size_t part = 0; part < MATRIX_ROWS; part += PART_ROWS) {
+    for (size_t part = 0; part < PANEL_ROWS; part += PART_ROWS) {
         const uint8_t *from = w->blocks + (row + part) * row_size;
         for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PART_BLOCK)
             unpack_block(panel, from, row_size);
@@ -42,7 +42,7 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
 INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
                         size_t n_blocks, const uint8_t *ahead, const size_t T)
 {
-    for (size_t row = 0; row < MATRIX_ROWS; row += PART_ROWS, panel += n_blocks * PART_BLOCK)
+    for (size_t row = 0; row < PANEL_ROWS; row += PART_ROWS, panel += n_blocks * PART_BLOCK)
         part_matmul(out + row, ld, panel, tokens, n_blocks, row ? NULL : ahead, T);
 }
 

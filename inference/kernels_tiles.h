@@ -2,12 +2,13 @@
  * kernels_tiles.h: the loop around a table's tile of a matrix product, written once.
  *
  * Tokens are packed in tiles, so that every broadcast in a tile is one constant offset from one
- * pointer. The including file sets, before the include: TILE (most tokens in a tile), TOKEN_BLOCK
- * (bytes of one token in a block), PANEL_BLOCK (bytes of a block of an unpacked panel), TILE_STEP
- * where tokens are taken by twos; after it:
- *   panel_unpack    MATRIX_ROWS rows of weights, from the mapped file to the panel
- *   tile_functions  [TILE + 1] out[t][0..15] for a tile of 1 .. TILE tokens and the panel; calls
- *                   block_prefetch for each block
+ * pointer. The including file sets, before the include: PANEL_ROWS (rows of weights in a panel, a
+ * part of MATRIX_ROWS), TILE (most tokens in a tile), TOKEN_BLOCK (bytes of one token in a block),
+ * PANEL_BLOCK (bytes of a block of an unpacked panel), TILE_STEP where tokens are taken by twos;
+ * after it:
+ *   panel_unpack    PANEL_ROWS rows of weights, from the mapped file to the panel
+ *   tile_functions  [TILE + 1] out[t][0 .. PANEL_ROWS) for a tile of 1 .. TILE tokens and the
+ *                   panel; calls block_prefetch for each block
  * After its blocks a tile holds one float scale a token.
  */
 #ifndef TILE_STEP
@@ -50,7 +51,7 @@ static size_t panel_size(size_t k)
  * Rows that will be unpacked soon are asked for while a tile is computed, a block's share for each
  * block: ahead is their first byte, or NULL. Unpacking reads 16 rows side by side, more streams
  * than the hardware's prefetchers follow: without this a pass over all weights takes four times as
- * long as reading them. Two panels ahead: the one between is another thread's when two share a
+ * long as reading them. Two parts ahead: the one between is another thread's when two share a
  * product.
  */
 enum { ROWS_AHEAD = 2 * MATRIX_ROWS };
@@ -63,10 +64,19 @@ INLINE const uint8_t *rows_ahead(const struct q8_matrix *w, size_t row)
 
 INLINE void block_prefetch(const uint8_t *ahead, size_t b)
 {
-    enum { SHARE = MATRIX_ROWS * Q8_BLOCK_BYTES, LINE = 64 };
+    enum { SHARE = PANEL_ROWS * Q8_BLOCK_BYTES, LINE = 64 };
     if (ahead)
         for (size_t i = 0; i < SHARE; i += LINE)
             __builtin_prefetch(ahead + b * SHARE + i, 0, 2);
+}
+
+/* The first rows of a product, which nothing before them could ask for: all at once, as the memory
+ * they lie in is one piece. */
+INLINE void panel_prefetch(const struct q8_matrix *w, size_t row)
+{
+    size_t size = w->n_in / Q8_BLOCK * Q8_BLOCK_BYTES;
+    for (size_t i = 0; i < PANEL_ROWS * size; i += 64)
+        __builtin_prefetch(w->blocks + row * size + i, 0, 2);
 }
 
 /* Where token t of n lies: in a tile of `width` tokens that begins with token `first`. */
@@ -95,7 +105,9 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
 {
     struct tiling tiling = tiling_of(n);
     size_t n_blocks = w->n_in / Q8_BLOCK, size = token_size(w->n_in);
-    for (size_t row = rows.first; row < rows.last; row += MATRIX_ROWS) {
+    for (size_t row = rows.first; row < rows.last; row += PANEL_ROWS) {
+        if (row < ROWS_AHEAD)
+            panel_prefetch(w, row);
         panel_unpack(panel, w, row);
         const int8_t *tokens = packed;
         const uint8_t *ahead = rows_ahead(w, row);

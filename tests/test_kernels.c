@@ -166,7 +166,7 @@ static void test_matmul(void **state)
     (void)state;
     static const size_t token_counts[] = {1,  2,  3,  4,  5,  6,  7,  8,   9,   10, 11,
                                           12, 13, 16, 23, 25, 37, 61, 100, 255, 256};
-    static const size_t sizes[][2] = {{32, 16}, {64, 48}, {96, 32}, {768, 64}, {1152, 16}};
+    static const size_t sizes[][2] = {{32, 32}, {64, 96}, {96, 64}, {768, 128}, {1152, 32}};
     const struct kernels *tables[4];
     size_t n_tables = tables_other(tables);
     for (size_t c = 0; c < sizeof token_counts / sizeof *token_counts; c++)
@@ -222,15 +222,15 @@ static void test_matmul_place(void **state)
     size_t n_tables = tables_other(tables);
     tables[n_tables++] = &kernels_generic;
     struct q8_matrix w;
-    uint8_t *blocks = matrix_make(&w, 768, 48, false);
+    uint8_t *blocks = matrix_make(&w, 768, 96, false);
     float *x = malloc(256 * 768 * sizeof *x);
     assert_non_null(x);
     fill(x, 256 * 768, OUTLIER);
     for (size_t k = 0; k < n_tables; k++) {
-        float *all = matmul_run(tables[k], x, 256, &w, 48);
+        float *all = matmul_run(tables[k], x, 256, &w, 96);
         for (size_t t = 0; t < 256; t += 17) {
-            float *alone = matmul_run(tables[k], x + t * 768, 1, &w, 48);
-            assert_memory_equal(all + t * 48, alone, 48 * sizeof *alone);
+            float *alone = matmul_run(tables[k], x + t * 768, 1, &w, 96);
+            assert_memory_equal(all + t * 96, alone, 96 * sizeof *alone);
             free(alone);
         }
         free(all);
@@ -249,13 +249,13 @@ static void test_neon_tables_agree(void **state)
         return;
     }
     struct q8_matrix w;
-    uint8_t *blocks = matrix_make(&w, 768, 48, false);
+    uint8_t *blocks = matrix_make(&w, 768, 96, false);
     float *x = malloc(23 * 768 * sizeof *x);
     assert_non_null(x);
     fill(x, 23 * 768, OUTLIER);
     for (size_t n = 1; n <= 23; n++) {
-        float *a = matmul_run(sdot, x, n, &w, 48), *b = matmul_run(smmla, x, n, &w, 48);
-        assert_memory_equal(a, b, n * 48 * sizeof *a);
+        float *a = matmul_run(sdot, x, n, &w, 96), *b = matmul_run(smmla, x, n, &w, 96);
+        assert_memory_equal(a, b, n * 96 * sizeof *a);
         free(a);
         free(b);
     }

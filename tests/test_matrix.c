@@ -16,7 +16,7 @@
 
 #include "inference/matrix.h"
 
-enum { SEED = 20262, N_IN = 96, N_OUT = 48, N_TOKENS = 23, LD = N_OUT + 16 };
+enum { SEED = 20262, N_IN = 96, N_OUT = 96, N_TOKENS = 23, LD = N_OUT + 16 };
 
 static const char *const names[] = {"generic", "avx2", "avx512", "neon", "neon-i8mm"};
 
