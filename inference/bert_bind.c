@@ -68,7 +68,7 @@ static int bind_outer(const struct binder *b, struct model *m)
     const struct bind_tensor tensors[] = {
         {"token_embd.weight", embd, m->info.n_vocab, .matrix = &m->embed},
         {"token_types.weight", embd, n_types, .floats = &m->token_types},
-        {"position_embd.weight", embd, m->info.max_tokens, .floats = &m->positions},
+        {"position_embd.weight", embd, m->info.max_tokens, .matrix = &m->positions},
         {"token_embd_norm.weight", embd, 1, .floats = &m->embed_norm.weight},
         {"token_embd_norm.bias", embd, 1, .floats = &m->embed_norm.bias},
     };

@@ -19,11 +19,13 @@ static void step_embed(void *arg, size_t part, void *mine)
     const struct forward *f = w->f;
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
+    _Alignas(64) float position[ROW_MAX];
     for (size_t t = tokens.first; t < tokens.last; t++) {
         float *x = f->x + t * m->n_embd;
         m->kernels->embed_row(x, &m->embed, (size_t)f->pack->ids[t], 1);
-        m->kernels->add_layer_norm(x, m->positions + f->positions[t] * m->n_embd, m->token_types,
-                                   m->embed_norm.weight, m->embed_norm.bias, m->eps, 1, m->n_embd);
+        m->kernels->embed_row(position, &m->positions, f->positions[t], 1);
+        m->kernels->add_layer_norm(x, position, m->token_types, m->embed_norm.weight,
+                                   m->embed_norm.bias, m->eps, 1, m->n_embd);
     }
 }
 

@@ -4,7 +4,7 @@
 #include "inference/bind.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -12,7 +12,8 @@ int bind_refuse(const struct binder *b, const char *what, const char *name)
 {
     snprintf(b->err, b->err_size,
              "%s: %s '%s'; this program reads GGUF files of EmbeddingGemma 300M and of the BERT "
-             "family with Q8_0, Q4_0, F16 or F32 weights: get one with scripts/get-model",
+             "family with Q8_0, Q4_0, F16 or F32 weights: scripts/get-model and "
+             "scripts/get-minilm fetch some, scripts/convert-model.py makes others",
              b->path, what, name);
     return -EINVAL;
 }
@@ -37,8 +38,11 @@ int bind_size(const struct binder *b, const char *key, size_t low, size_t high, 
     snprintf(full, sizeof full, "%s.%s", b->architecture, key);
     if (gguf_uint(b->gguf, full, &value) < 0)
         return bind_refuse(b, "there is no integer key", full);
-    if (value < low || value > high)
-        return bind_refuse(b, "out of range: key", full);
+    if (value < low || value > high) {
+        char what[120];
+        snprintf(what, sizeof what, "%" PRIu64 " is not between %zu and %zu: key", value, low, high);
+        return bind_refuse(b, what, full);
+    }
     *out = (size_t)value;
     return 0;
 }
@@ -49,8 +53,11 @@ int bind_float(const struct binder *b, const char *key, double low, double high,
     snprintf(full, sizeof full, "%s.%s", b->architecture, key);
     if (gguf_float(b->gguf, full, out) < 0)
         return bind_refuse(b, "there is no float key", full);
-    if (!(*out >= low && *out <= high))
-        return bind_refuse(b, "out of range: key", full);
+    if (!(*out >= low && *out <= high)) {
+        char what[120];
+        snprintf(what, sizeof what, "%g is not between %g and %g: key", *out, low, high);
+        return bind_refuse(b, what, full);
+    }
     return 0;
 }
 
@@ -70,6 +77,14 @@ static bool matrix_type_of(uint32_t type, enum matrix_type *out)
     }
 }
 
+static void take(const struct binder *b, const struct gguf_tensor *tensor)
+{
+    size_t i = 0;
+    while (gguf_tensor_at(b->gguf, i) != tensor)
+        i++;
+    b->taken[i] = true;
+}
+
 static int tensor_bind(const struct binder *b, const char *name, const struct bind_tensor *wanted)
 {
     const struct gguf_tensor *tensor = gguf_tensor_find(b->gguf, name);
@@ -85,6 +100,7 @@ static int tensor_bind(const struct binder *b, const char *name, const struct bi
         return bind_refuse(b, "unexpected shape of tensor", name);
     if (!tensor->data || (type == MATRIX_F32 && (uintptr_t)tensor->data % sizeof(float)))
         return bind_refuse(b, "unaligned or without data: tensor", name);
+    take(b, tensor);
     if (wanted->matrix)
         *wanted->matrix = (struct matrix){tensor->data, wanted->n_in, wanted->n_out, type};
     else
@@ -103,6 +119,19 @@ int bind_tensors(const struct binder *b, int layer, const struct bind_tensor *te
         int rc = tensor_bind(b, name, &tensors[i]);
         if (rc)
             return rc;
+    }
+    return 0;
+}
+
+int bind_nothing_left(const struct binder *b)
+{
+    char name[80];
+    for (size_t i = 0; i < gguf_n_tensors(b->gguf); i++) {
+        if (b->taken[i])
+            continue;
+        struct gguf_str text = gguf_tensor_at(b->gguf, i)->name;
+        snprintf(name, sizeof name, "%.*s", (int)(text.len < 79 ? text.len : 79), text.ptr);
+        return bind_refuse(b, "no part of such a model: tensor", name);
     }
     return 0;
 }

@@ -9,6 +9,7 @@
 #ifndef BIND_H
 #define BIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "inference/gguf.h"
@@ -20,6 +21,7 @@ struct binder {
     const char *architecture; /* its keys begin with this and a dot */
     char *err;
     size_t err_size;
+    bool *taken; /* [gguf_n_tensors] bound so far */
 };
 
 /* -EINVAL, and "PATH: WHAT 'NAME'; what to do" in err. */
@@ -44,5 +46,9 @@ struct bind_tensor {
  * 0 or -EINVAL. */
 enum { BIND_OUTER = -1 };
 int bind_tensors(const struct binder *b, int layer, const struct bind_tensor *tensors, size_t n);
+
+/* 0, or -EINVAL when the file has a tensor that nobody bound: a step this program would leave out.
+ */
+int bind_nothing_left(const struct binder *b);
 
 #endif

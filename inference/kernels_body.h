@@ -74,14 +74,24 @@ INLINE float vec_sum(vf v)
     return lanes[0];
 }
 
-INLINE float vec_top(vf v)
+/* The largest magnitude of all lanes and of top, which is one. As integers, because what is no
+ * number is then larger than any, and never lost. */
+INLINE vf vec_larger(vf top, vf v)
 {
-    float lanes[VEC];
-    memcpy(lanes, &v, sizeof lanes);
+    vi a = (vi)top, b = (vi)v & 0x7fffffff;
+    return vec_select(a > b, top, (vf)b);
+}
+
+INLINE float vec_largest(vf top)
+{
+    int32_t lanes[VEC];
+    float largest;
+    memcpy(lanes, &top, sizeof lanes);
     for (size_t half = VEC / 2; half; half /= 2)
         for (size_t i = 0; i < half; i++)
             lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-    return lanes[0];
+    memcpy(&largest, lanes, sizeof largest);
+    return largest;
 }
 
 /* Nearest integer, as a float: adding 1.5 * 2^23 leaves no room for a fraction. |v| < 2^22. */
@@ -92,10 +102,11 @@ INLINE vf vec_round(vf v)
 }
 
 /* exp with a relative error under 2e-7: 2^n by the exponent's bits, the rest by a polynomial of
- * degree 6 on [-ln 2 / 2, ln 2 / 2] (coefficients: Cephes expf, S. Moshier). Saturates. */
+ * degree 6 on [-ln 2 / 2, ln 2 / 2] (coefficients: Cephes expf, S. Moshier). Saturates; NaN stays.
+ */
 INLINE vf vec_exp(vf x)
 {
-    x = vec_min(vec_max(x, vec_splat(-87.0f)), vec_splat(88.0f));
+    x = vec_min(vec_splat(88.0f), vec_max(vec_splat(-87.0f), x));
     vf n = vec_round(x * 1.44269504088896341f);
     vf r = x - n * 0.693359375f;
     r = r - n * -2.12194440e-4f;
@@ -142,15 +153,14 @@ INLINE float rms_inverse(const float *x, size_t k, float eps)
     return 1.0f / sqrtf(vec_sum(sum) / (float)k + eps);
 }
 
-/* x [k] to integers of 15 bits and a sign, one scale; then into the table's packed form. */
+/* x [k] to integers of 15 bits and a sign, one scale; then into the table's packed form. The scale
+ * is no number when one of x is none: no damage is made into a vector that looks like one. */
 static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_t k)
 {
     vf top = {0};
-    for (size_t i = 0; i < k; i += VEC) {
-        vf v = vec_load(x + i);
-        top = vec_max(top, vec_max(v, -v));
-    }
-    float largest = vec_top(top);
+    for (size_t i = 0; i < k; i += VEC)
+        top = vec_larger(top, vec_load(x + i));
+    float largest = vec_largest(top);
     float inverse = largest > 0 ? QUANT_MAX / largest : 0;
     _Alignas(64) int16_t row[ROW_MAX];
     for (size_t i = 0; i < k; i += VEC) {
@@ -347,7 +357,7 @@ INLINE vf attention_softmax(const struct attention_head *h, const struct attenti
     for (size_t j = tile->first; j < tile->last; j++) {
         float *score = h->scores + (j * V + v) * VEC;
         vf seen = vec_load(score);
-        vf e = vec_select(seen > -INFINITY, vec_exp(seen - top), (vf){0});
+        vf e = vec_select(seen == -INFINITY, (vf){0}, vec_exp(seen - top));
         vec_store(score, e);
         sum += e;
     }

@@ -23,13 +23,13 @@ INLINE float half_to_float(uint16_t half)
     return out;
 }
 
-/* The smallest half that is not below x, 0 <= x; at most the largest finite one. */
+/* The smallest half that is not below x, 0 <= x; NaN beyond the largest finite one. */
 INLINE uint16_t half_above(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    if (!(x < 65504.0f))
-        return 0x7bff;
+    if (!(x <= 65504.0f))
+        return 0x7e00;
     if (x < 6.103515625e-5f) { /* subnormal: a multiple of 2^-24 */
         float steps = x * 16777216.0f;
         uint32_t whole = (uint32_t)steps;
@@ -38,12 +38,13 @@ INLINE uint16_t half_above(float x)
     return (uint16_t)(((bits + 0x1fff) >> 13) - (112u << 10));
 }
 
-/* VEC finite halves. The exponent's bias is made good by a product, which is exact, and which takes
- * subnormal ones along. */
+/* VEC halves, NaN for those that are not finite. The exponent's bias is made good by a product,
+ * which is exact, and which takes subnormal ones along. */
 INLINE vf halves_load(const uint8_t *p)
 {
     vi h = __builtin_convertvector(*(const vh_any *)p, vi);
     vf magnitude = (vf)((h & 0x7fff) << 13) * 5.192296858534828e33f; /* 2^112 */
+    magnitude = vec_select(magnitude < 65536.0f, magnitude, vec_splat(NAN));
     return (vf)((vi)magnitude | (h & 0x8000) << 16);
 }
 
@@ -69,16 +70,16 @@ INLINE void q4_widen(uint8_t *to, const uint8_t *block)
     }
 }
 
-/* 32 values to a Q8_0 block; values become what it leaves of them. */
+/* 32 values to a Q8_0 block; values become what it leaves of them. A block with one that is not
+ * finite, or too large for Q8_0, gets a scale that is none: so does every vector made of it, and
+ * that is looked for. */
 INLINE void digit_take(uint8_t *to, float *values)
 {
     const vf most = vec_splat(127.0f);
     vf top = {0};
-    for (size_t i = 0; i < Q8_BLOCK; i += VEC) {
-        vf v = vec_load(values + i);
-        top = vec_max(top, vec_max(v, -v));
-    }
-    uint16_t half = half_above(vec_top(top) / 127.0f);
+    for (size_t i = 0; i < Q8_BLOCK; i += VEC)
+        top = vec_larger(top, vec_load(values + i));
+    uint16_t half = half_above(vec_largest(top) / 127.0f);
     float scale = half_to_float(half), inverse = half ? 1.0f / scale : 0;
     memcpy(to, &half, sizeof half);
     for (size_t i = 0; i < Q8_BLOCK; i += VEC) {

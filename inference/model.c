@@ -82,7 +82,8 @@ static int model_bind(struct binder *b, struct model *m)
     if (rc)
         return rc;
     m->info.n_vocab = tokenizer_n_vocab(m->tokenizer);
-    return m->architecture->bind(b, m);
+    rc = m->architecture->bind(b, m);
+    return rc ? rc : bind_nothing_left(b);
 }
 
 bool model_kernels(const char *name, char *known, size_t known_size)
@@ -110,8 +111,10 @@ int model_open(struct model **out, const char *path, const char *kernels, char *
     int rc = gguf_open(&m->gguf, path, err, err_size);
     if (rc)
         goto fail;
-    struct binder binder = {m->gguf, path, "", err, err_size};
-    rc = model_bind(&binder, m);
+    struct binder binder = {m->gguf, path, "", err, err_size, NULL};
+    binder.taken = calloc(gguf_n_tensors(m->gguf) + 1, sizeof *binder.taken);
+    rc = binder.taken ? model_bind(&binder, m) : bind_no_memory(&binder);
+    free(binder.taken);
     if (rc)
         goto fail;
     fingerprint(m);

@@ -66,7 +66,7 @@ struct model {
     float *cos_sin_local, *cos_sin_full;
 
     /* bert */
-    const float *positions;   /* [max_tokens][n_embd] */
+    struct matrix positions;  /* [max_tokens][n_embd] */
     const float *token_types; /* [n_embd] of the first type, which all tokens are of */
     struct layer_norm embed_norm;
     bool pools_first; /* the first token stands for the text, not the mean of all */

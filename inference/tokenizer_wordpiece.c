@@ -2,7 +2,8 @@
  * tokenizer_wordpiece.c: WordPiece, the way of BERT's uncased tokenizers.
  *
  * Owns:    words: where they end, and the longest tokens they are made of, from the left.
- * Refuses: a vocabulary that tells upper from lower case, whose ids would be only nearly right.
+ * Refuses: a vocabulary that tells upper from lower case or letters with accents from those
+ *          without, whose ids would be only nearly right.
  * Threads: pure; the word in hand is on the stack.
  * Source:  BERT (Devlin et al. 2019); the vocabulary as llama.cpp's converter writes it: a token
  *          that begins a word begins with U+2581, and one that goes on with it has no mark.
@@ -37,6 +38,39 @@ static int special_find(const struct vocab *vocab, const char *name, uint32_t *o
     return 0;
 }
 
+/* Does the folding of a text leave the characters of this token as they are? Else no text has it. */
+static bool is_reachable(const uint8_t *at, const uint8_t *end)
+{
+    while (at < end) {
+        struct utf8_char c = utf8_decode(at, end);
+        struct folded folded = fold_char(c.code);
+        if (folded.n != 1 || folded.codes[0] != c.code)
+            return false;
+        at += c.len;
+    }
+    return true;
+}
+
+/*
+ * Published uncased vocabularies hold a few tokens that no text has (Chinese ones their kana with
+ * marks); one made for texts that keep their accents holds many.
+ */
+static bool is_folded(const struct vocab *vocab)
+{
+    uint32_t n_lost = 0;
+
+    for (uint32_t id = 0; id < vocab->n; id++) {
+        const uint8_t *text = vocab->texts + vocab->offsets[id];
+        const uint8_t *end = vocab->texts + vocab->offsets[id + 1] - 8;
+        if (vocab_find(vocab, text, (size_t)(end - text)) != id)
+            continue; /* not an ordinary token */
+        if (end - text > MARK_LEN && memcmp(text, MARK, MARK_LEN) == 0)
+            text += MARK_LEN;
+        n_lost += !is_reachable(text, end);
+    }
+    return n_lost <= vocab->n / 50;
+}
+
 static int wordpiece_open(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
 {
     int status = vocab_open(&t->vocab, gguf, VOCAB_WORDPIECE, err, err_size);
@@ -51,6 +85,11 @@ static int wordpiece_open(struct tokenizer *t, const struct gguf *gguf, char *er
         snprintf(err, err_size,
                  "the vocabulary tells upper from lower case, which this program does not; use a "
                  "GGUF of an uncased model");
+        status = -EINVAL;
+    } else if (!status && !is_folded(&t->vocab)) {
+        snprintf(err, err_size,
+                 "the vocabulary is one of texts that keep their accents, which this program takes "
+                 "off; use a GGUF of an uncased model without");
         status = -EINVAL;
     }
     return status;

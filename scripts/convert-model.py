@@ -98,14 +98,41 @@ def check_config(config, expected):
                  "EmbeddingGemma and uncased BERT models can be converted")
 
 
+def number_of(config, key):
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        fail(f"config.json has no number {key}: fetch the folder again")
+    return value
+
+
 def pooling_of(folder):
     pooling = read_json(folder / "1_Pooling" / "config.json")
-    if pooling.get("pooling_mode_mean_tokens"):
+    modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
+    if modes == ["pooling_mode_mean_tokens"]:
         return gguf.PoolingType.MEAN
-    if pooling.get("pooling_mode_cls_token"):
+    if modes == ["pooling_mode_cls_token"]:
         return gguf.PoolingType.CLS
-    return fail("1_Pooling/config.json asks neither for the mean nor for the first token: only "
-                "these can be converted")
+    return fail(f"1_Pooling/config.json asks for {', '.join(modes) or 'nothing'}: only the mean "
+                "or the first token, one of them, can be converted")
+
+
+def check_modules(folder, known):
+    """known: last parts of module types, in any number. A step left out gives wrong vectors."""
+    if not (folder / "modules.json").exists():
+        return
+    for module in read_json(folder / "modules.json"):
+        if module["type"].rsplit(".", 1)[-1] not in known:
+            fail(f"modules.json has the step {module['type']}: only {', '.join(sorted(known))} "
+                 "can be converted for this kind of model")
+
+
+def open_tensors(path):
+    if not path.exists():
+        fail(f"{path} is missing: fetch it, or save the model again in the safetensors format")
+    try:
+        return safe_open(path, framework="np")
+    except Exception as e:
+        fail(f"{path} cannot be read: {e}")
 
 
 def is_special(text, declared_special):
@@ -198,42 +225,80 @@ def add_gemma_keys(writer, folder, config, file_type):
     writer.add_add_space_prefix(False)
 
 
+def check_word_piece_options(folder):
+    """What BertTokenizer may be told and embedmill's WordPiece does not do."""
+    options = read_json(folder / "tokenizer_config.json")
+    if not options.get("do_lower_case", True):
+        fail("tokenizer_config.json says that case matters: only uncased models can be converted")
+    if options.get("strip_accents") is False:
+        fail("tokenizer_config.json says that accents stay (strip_accents): only models that take "
+             "them off can be converted")
+    if not options.get("tokenize_chinese_chars", True):
+        fail("tokenizer_config.json says that Chinese characters are not words of their own: such "
+             "models cannot be converted")
+    kind = options.get("tokenizer_class", "BertTokenizer")
+    if kind not in ("BertTokenizer", "BertTokenizerFast"):
+        fail(f"tokenizer_config.json asks for a {kind}: only BertTokenizer can be converted")
+    return options
+
+
+def check_added_tokens(folder, options, lines):
+    added = {int(i): token["content"]
+             for i, token in options.get("added_tokens_decoder", {}).items()}
+    if (folder / "added_tokens.json").exists():
+        added |= {i: text for text, i in read_json(folder / "added_tokens.json").items()}
+    for i, text in added.items():
+        if i >= len(lines) or lines[i] != text:
+            fail(f"token {i}, {text!r}, was added to the vocabulary: such models cannot be "
+                 "converted")
+
+
 def read_word_pieces(folder, n_vocab):
     """Texts and types. What goes on with a word loses its ##, what begins one gets a U+2581."""
+    path = folder / "vocab.txt"
     try:
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except FileNotFoundError:
-        fail(f"{folder / 'vocab.txt'} is missing: only WordPiece vocabularies can be converted")
+        fail(f"{path} is missing: only WordPiece vocabularies can be converted")
+    except UnicodeDecodeError as e:
+        fail(f"{path} is not UTF-8 ({e}): fetch the folder again")
+    if len(lines) > n_vocab:
+        fail(f"{path} has {len(lines)} tokens and the model {n_vocab}: they do not belong together")
+    check_added_tokens(folder, check_word_piece_options(folder), lines)
     tokens, kinds = [], []
-    for text in lines:
+    for i, text in enumerate(lines + [""] * (n_vocab - len(lines))):
         special = text in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+        if text in ("", "##"): # of no text
+            tokens.append(f"[PAD{i}]")
+            kinds.append(gguf.TokenType.UNUSED)
+            continue
         kinds.append(gguf.TokenType.CONTROL if special else gguf.TokenType.NORMAL)
         tokens.append(text if special else text[2:] if text.startswith("##") else "\u2581" + text)
-    for i in range(len(lines), n_vocab):
-        tokens.append(f"[PAD{i}]")
-        kinds.append(gguf.TokenType.UNUSED)
     return tokens, kinds
 
 
 def add_bert_keys(writer, folder, config, file_type):
-    if not read_json(folder / "tokenizer_config.json").get("do_lower_case", True):
-        fail("tokenizer_config.json says that case matters: only uncased models can be converted")
+    check_modules(folder, {"Transformer", "Pooling", "Normalize"})
+    hidden, heads = number_of(config, "hidden_size"), number_of(config, "num_attention_heads")
+    if hidden % (32 * heads) or number_of(config, "intermediate_size") % 32:
+        fail(f"heads of {hidden / heads:g} values, {config['intermediate_size']} within a layer: "
+             "only multiples of 32 can be converted")
     writer.add_type("model")
     writer.add_name(folder.resolve().name) # config.json names the model it was trained from
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(number_of(config, "max_position_embeddings"))
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(number_of(config, "num_hidden_layers"))
     writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_layer_norm_eps(config["layer_norm_eps"])
+    writer.add_head_count(heads)
+    writer.add_layer_norm_eps(number_of(config, "layer_norm_eps"))
     writer.add_causal_attention(False)
     writer.add_pooling_type(pooling_of(folder))
 
-    tokens, kinds = read_word_pieces(folder, config["vocab_size"])
-    writer.add_token_type_count(config["type_vocab_size"])
+    tokens, kinds = read_word_pieces(folder, number_of(config, "vocab_size"))
+    writer.add_token_type_count(number_of(config, "type_vocab_size"))
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
@@ -264,7 +329,7 @@ def load_tensor(source, name):
 
 
 def add_gemma_tensors(writer, folder, config, kind):
-    with safe_open(folder / "model.safetensors", framework="np") as source:
+    with open_tensors(folder / "model.safetensors") as source:
         # Exports differ in whether the names carry the name of the wrapping module.
         prefix = "model." if "model.norm.weight" in source.keys() else ""
         embeddings = load_tensor(source, f"{prefix}embed_tokens.weight")
@@ -278,12 +343,12 @@ def add_gemma_tensors(writer, folder, config, kind):
                     values = 1 + values
                 add_tensor(writer, f"blk.{layer}.{name}.weight", values, kind)
     for n in (2, 3):
-        with safe_open(folder / f"{n}_Dense" / "model.safetensors", framework="np") as source:
+        with open_tensors(folder / f"{n}_Dense" / "model.safetensors") as source:
             add_tensor(writer, f"dense_{n}.weight", load_tensor(source, "linear.weight"), kind)
 
 
 def add_bert_tensors(writer, folder, config, kind):
-    with safe_open(folder / "model.safetensors", framework="np") as source:
+    with open_tensors(folder / "model.safetensors") as source:
         prefix = "bert." if "bert.embeddings.LayerNorm.weight" in source.keys() else ""
         for name, source_name in BERT_OUTER_TENSORS:
             add_tensor(writer, name, load_tensor(source, prefix + source_name), kind)

@@ -23,11 +23,16 @@ MIN_COSINE = 0.9999
 SECONDS = 600
 
 
+def cache_folder():
+    """Where scripts/get-model and scripts/get-minilm put their files."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache) / "embedmill"
+
+
 def find_model():
     if os.environ.get("EMBEDMILL_TEST_MODEL"):
         return os.environ["EMBEDMILL_TEST_MODEL"]
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(cache, "embedmill", "embeddinggemma-300m-q8_0.gguf")
+    return str(cache_folder() / "embeddinggemma-300m-q8_0.gguf")
 
 
 def read_references(max_bytes):

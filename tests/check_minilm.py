@@ -3,7 +3,7 @@
 
 Usage: check_minilm.py BINARY DUMPER [--few]
 
-Takes what scripts/get-minilm has put beside the other model, of each type that is there; DUMPER is
+Takes what scripts/get-minilm has put into the cache, of each type that is there; DUMPER is
 the built test_tokenizer. Ids must be the reference's, vectors as near as the type allows, and the
 same bytes with two threads as with one. --few is for builds with a sanitizer. Only the standard
 library is needed. Exit code 77 when there is no such file.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from check_embed import DATA, cosine, embed, find_model
+from check_embed import DATA, cache_folder, cosine, embed
 
 DIM = 384
 # The lowest cosine to float64 with float32 weights that a text may have.
@@ -69,7 +69,7 @@ def read_references(texts):
 
 def main():
     binary, dumper, few = sys.argv[1], sys.argv[2], "--few" in sys.argv[3:]
-    folder = Path(find_model()).parent
+    folder = cache_folder()
     texts, tokens = read_lines("texts.jsonl"), read_lines("minilm_tokens.jsonl")
     assert len(tokens) == len(texts)
     models = [(folder / f"all-minilm-l6-v2-{name}.gguf", least) for name, least in TYPES.items()]
@@ -87,7 +87,7 @@ def main():
             failures += check_vectors(binary, model, short[::20], "auto", least)
             continue
         failures += check_vectors(binary, model, references, "auto", least)
-        for kernels in ("generic", "avx2", "avx512"):
+        for kernels in ("generic", "avx2", "avx512", "neon", "neon-i8mm"):
             failures += check_vectors(binary, model, short[::4], kernels, least) or 0
     sys.exit(1 if failures else 0)
 

@@ -225,14 +225,15 @@ static void test_keys_are_checked(void **state)
     } cases[] = {
         {"bert.pooling_type", 0, "neither mean (1) nor first token (2)"},
         {"bert.pooling_type", 4, "neither mean (1) nor first token (2)"},
-        {"bert.block_count", 0, "out of range"},
+        {"bert.block_count", 0, "is not between"},
         {"bert.block_count", 3, "there is no tensor 'blk.2.attn_q.weight'"},
+        {"bert.block_count", 1, "no part of such a model: tensor 'blk.1.attn_q.weight'"},
         {"bert.context_length", 49, "unexpected shape of tensor 'position_embd.weight'"},
         {"bert.embedding_length", 128, "unexpected shape of tensor 'token_embd.weight'"},
         {"bert.embedding_length", 72, "heads are no multiple of 32 wide"},
         {"bert.attention.head_count", 4, "heads are no multiple of 32 wide"},
         {"bert.feed_forward_length", 100, "not a multiple of 32"},
-        {"bert.attention.layer_norm_epsilon", 0x7fc00000, "out of range"},
+        {"bert.attention.layer_norm_epsilon", 0x7fc00000, "is not between"},
     };
     struct tiny_bert bert;
     const struct tiny_bert_options options = {.type = GGUF_TENSOR_F32, .pooling = 1, .seed = 1};
@@ -256,6 +257,73 @@ static void test_keys_are_checked(void **state)
     tiny_bert_free(&bert);
 }
 
+/* Where a tensor's values are in the file. */
+static uint8_t *values_find(struct tiny_bert *bert, const char *name, uint32_t *type)
+{
+    struct gguf *gguf;
+    void *copy = NULL;
+    assert_int_equal(posix_memalign(&copy, 64, bert->file.len), 0);
+    memcpy(copy, bert->file.bytes, bert->file.len);
+    assert_int_equal(gguf_open_memory(&gguf, copy, bert->file.len, "bert", err, sizeof err), 0);
+    const struct gguf_tensor *tensor = gguf_tensor_find(gguf, name);
+    assert_non_null(tensor);
+    size_t at = (uintptr_t)tensor->data - (uintptr_t)copy;
+    *type = tensor->type;
+    gguf_close(gguf);
+    free(copy);
+    return bert->file.bytes + at;
+}
+
+/* Does the vector of a text hold numbers only? False, too, where the CPU has no such kernels. */
+static bool gives_numbers(const struct tiny_bert *bert, const char *kernels)
+{
+    struct model *model = model_of(bert, kernels);
+    struct embed_result result;
+    struct text text = {texts[1], strlen(texts[1])};
+    float row[DIM] = {0}, nothing = 0;
+    if (!model)
+        return false;
+    struct session *session = session_of(model);
+    session_embed(session, &text, 1, row, &result);
+    assert_int_equal(result.status, 0);
+    session_close(session);
+    model_close(model);
+    for (size_t d = 0; d < DIM; d++)
+        nothing += row[d] * 0.0f;
+    return nothing == 0;
+}
+
+static void check_damaged(const char *name, uint32_t type, const void *value, size_t size)
+{
+    struct tiny_bert bert;
+    uint32_t found;
+    const struct tiny_bert_options options = {.type = type, .pooling = 1, .seed = 1};
+    tiny_bert_make(&bert, &options);
+    uint8_t *values = values_find(&bert, name, &found);
+    if (found == type) {
+        memcpy(values + 2 * size, value, size);
+        for (size_t k = 0; k < sizeof tables / sizeof *tables; k++)
+            if (gives_numbers(&bert, tables[k]))
+                fail_msg("%s of type %u, %s: a vector", name, type, tables[k]);
+    }
+    tiny_bert_free(&bert);
+}
+
+/* One weight that is no number, or too large for Q8_0: never a vector that looks like one. */
+static void test_damaged_weights(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"blk.0.attn_v.weight", "blk.1.ffn_up.weight",
+                                        "blk.1.ffn_down.weight", "position_embd.weight"};
+    static const uint32_t floats[] = {0x7fc00000, 0x7f800000, 0xff800000, 0x7f000000};
+    static const uint16_t halves[] = {0x7e00, 0x7c00, 0xfc00, 0xffff};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (size_t v = 0; v < (i < 3 ? 4 : 3); v++) { /* what is only added may be large */
+            check_damaged(names[i], GGUF_TENSOR_F32, &floats[v], sizeof floats[v]);
+            check_damaged(names[i], GGUF_TENSOR_F16, &halves[v], sizeof halves[v]);
+        }
+}
+
 /* A vocabulary it could tokenize only nearly right. */
 static void test_vocabulary_is_checked(void **state)
 {
@@ -271,6 +339,11 @@ static void test_vocabulary_is_checked(void **state)
          "\xe2\x96\x81"
          "A",
          "tells upper from lower case"},
+        {"\xe2\x96\x81"
+         "\xce\xb1",
+         "\xe2\x96\x81"
+         "\xc3\xbc",
+         "keep their accents"},
         {"\xe2\x96\x81"
          "b",
          "\xe2\x96\x81"
@@ -414,6 +487,7 @@ int main(void)
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_tensors_are_checked),
         cmocka_unit_test(test_keys_are_checked),
+        cmocka_unit_test(test_damaged_weights),
         cmocka_unit_test(test_vocabulary_is_checked),
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_cut),

@@ -323,18 +323,42 @@ class ConvertBert(unittest.TestCase):
                 ("config.json", json.dumps({**BERT, "hidden_act": "relu"}), "hidden_act"),
                 ("config.json", json.dumps({**BERT, "position_embedding_type": "relative_key"}),
                  "position_embedding_type"),
+                ("config.json", json.dumps({k: BERT[k] for k in BERT if k != "layer_norm_eps"}),
+                 "layer_norm_eps"),
+                ("config.json", json.dumps({**BERT, "num_attention_heads": 4}), "32"),
+                ("config.json", json.dumps({**BERT, "vocab_size": 5}), "11 tokens"),
+                ("modules.json", json.dumps([{"type": "sentence_transformers.models.Pooling"},
+                                             {"type": "sentence_transformers.models.Dense"}]),
+                 "models.Dense"),
                 ("tokenizer_config.json", json.dumps({"do_lower_case": False}), "case"),
+                ("tokenizer_config.json", json.dumps({"strip_accents": False}), "accents"),
+                ("tokenizer_config.json", json.dumps({"tokenize_chinese_chars": False}), "Chinese"),
+                ("tokenizer_config.json", json.dumps({"tokenizer_class": "MPNetTokenizer"}),
+                 "MPNetTokenizer"),
+                ("tokenizer_config.json",
+                 json.dumps({"added_tokens_decoder": {"11": {"content": "[Q]"}}}), "[Q]"),
+                ("added_tokens.json", json.dumps({"[R]": 1}), "[R]"),
                 ("1_Pooling/config.json", json.dumps({"pooling_mode_max_tokens": True}), "mean"),
-                ("vocab.txt", "a\nb\n", "[UNK]")]:
-            make_bert_folder(self.folder)
-            (self.folder / file).write_text(content)
-            run = convert(self.folder, self.out)
-            self.assertNotEqual(run.returncode, 0, file)
-            self.assertIn(complaint, run.stderr)
-            self.assertEqual(list(self.folder.glob("*.gguf*")) + list(self.folder.glob(".*")), [])
-        make_bert_folder(self.folder)
-        (self.folder / "vocab.txt").unlink()
-        self.assertIn("only WordPiece", convert(self.folder, self.out).stderr)
+                ("1_Pooling/config.json", json.dumps({"pooling_mode_mean_tokens": True,
+                                                      "pooling_mode_cls_token": True}), "one"),
+                ("vocab.txt", "a\nb\n", "[UNK]"),
+                ("vocab.txt", "\udcff", "UTF-8"),
+                ("model.safetensors", "short", "model.safetensors"),
+                ("vocab.txt", None, "only WordPiece"),
+                ("model.safetensors", None, "safetensors format")]:
+            with self.subTest(file=file, complaint=complaint), \
+                    tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                make_bert_folder(folder)
+                if content is None:
+                    (folder / file).unlink()
+                else:
+                    (folder / file).write_text(content, errors="surrogateescape")
+                run = convert(folder, folder / "out.gguf")
+                self.assertNotEqual(run.returncode, 0)
+                self.assertIn(complaint, run.stderr)
+                self.assertNotIn("Traceback", run.stderr)
+                self.assertEqual(list(folder.glob("*.gguf*")) + list(folder.glob(".*")), [])
 
 
 if __name__ == "__main__":

@@ -188,13 +188,15 @@ static void tensor_declare(struct tiny_bert *bert, const struct tiny_bert_option
                            const char *name, const struct part *part, uint64_t *offset)
 {
     struct tiny_bert_tensor *t = &bert->tensors[bert->n_tensors];
-    bool is_matrix = part->rows && strcmp(name, "token_types.weight") != 0 &&
-                     strcmp(name, "position_embd.weight") != 0;
+    bool is_matrix = part->rows && strcmp(name, "token_types.weight") != 0;
+    bool is_positions = strcmp(name, "position_embd.weight") == 0;
     if (is_named(name, options->leave_out))
         return;
     *t = (struct tiny_bert_tensor){.columns = part->columns, .rows = part->rows};
     snprintf(t->name, sizeof t->name, "%s", name);
     t->type = is_matrix ? options->type : GGUF_TENSOR_F32;
+    if (is_positions && t->type != GGUF_TENSOR_F16) /* that is how older converters have them */
+        t->type = GGUF_TENSOR_F32;
     if (is_named(name, options->odd))
         t->columns += 32;
     if (is_named(name, options->other)) /* I8 is a matrix of nobody's */

@@ -20,6 +20,7 @@
 #include "worker/config_print.h"
 #include "worker/cpus.h"
 #include "worker/memory.h"
+#include "worker/pipeline.h"
 
 /* Beside the mapped model: measured with full batches of long texts, rounded up. */
 #define BASE_BYTES   (32 << 20)
@@ -51,6 +52,20 @@ static void check_endpoint(struct findings *findings, const struct settings *set
                      "not set: nobody can see how this worker does; give it 127.0.0.1:9464");
 }
 
+/* Options that are sound, and nothing for this model. */
+static void check_fit(struct findings *findings, const struct settings *settings,
+                      const struct model_info *info)
+{
+    char err[300];
+    const struct pipeline_options options = {
+        .session.dim = strtoul(settings_text(settings, "dim"), NULL, 10),
+        .chunk = {.wanted = strcmp(settings_text(settings, "too_long"), "chunk") == 0,
+                  .max_tokens = (size_t)settings_number(settings, "chunk_tokens")}};
+    findings_area(findings, "config", COMMAND_CONFIG);
+    if (pipeline_fits(&options, info, err, sizeof err) != 0)
+        findings_add(findings, FINDING_BAD, "model", "%s", err);
+}
+
 static struct model *check_model(struct findings *findings, const struct settings *settings)
 {
     char err[700];
@@ -69,6 +84,7 @@ static struct model *check_model(struct findings *findings, const struct setting
         findings_add(findings, FINDING_WARN, "dense layers",
                      "the file lacks them: embeddings differ from those of sentence-transformers; "
                      "get a newer file");
+    check_fit(findings, settings, info);
     return model;
 }
 
@@ -97,11 +113,12 @@ static void check_threads(struct findings *findings, const struct settings *sett
         findings_add(findings, FINDING_OK, "kernels", "%s", kernels);
 }
 
-static uint64_t memory_needed(const struct settings *settings, uint64_t model_bytes)
+/* dim: values of a vector. */
+static uint64_t memory_needed(const struct settings *settings, uint64_t model_bytes, uint64_t dim)
 {
     uint64_t n_threads = (uint64_t)settings_number(settings, "threads");
     uint64_t n_batches = (uint64_t)settings_number(settings, "batches");
-    uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * 768 * 4;
+    uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * dim * 4;
     n_threads = n_threads ? n_threads : cpus_usable("");
     n_batches = n_batches ? n_batches : n_threads + 2;
     /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */
@@ -110,13 +127,14 @@ static uint64_t memory_needed(const struct settings *settings, uint64_t model_by
            (uint64_t)settings_number(settings, "cache_memory");
 }
 
-static void check_memory(struct findings *findings, const struct settings *settings)
+static void check_memory(struct findings *findings, const struct settings *settings,
+                         const struct model *model)
 {
     const char *path = settings_text(settings, "model");
     struct stat file = {0};
-    if (!path || stat(path, &file) != 0)
+    if (!model || stat(path, &file) != 0)
         return;
-    uint64_t need = memory_needed(settings, (uint64_t)file.st_size) >> 20;
+    uint64_t need = memory_needed(settings, (uint64_t)file.st_size, model_info(model)->dim) >> 20;
     uint64_t limit = memory_limit(""), total = memory_total(""), available = memory_available("");
     bool is_cgroup = limit < total;
     uint64_t most = (is_cgroup ? limit : total) >> 20;
@@ -169,7 +187,7 @@ static int look(const struct checkup *checkup, const struct options *options)
     check_endpoint(&findings, settings);
     struct model *model = check_model(&findings, settings);
     check_threads(&findings, settings, model);
-    check_memory(&findings, settings);
+    check_memory(&findings, settings, model);
     check_files(&findings);
     check_cache(&findings, settings);
     if (checkup->more)

@@ -32,8 +32,8 @@ static const struct option core_table[] = {
     {"dim", OPTION_CHOICE, "0", "0|128|256|512|768", 0, 0, "N",
      "Values in an embedding: cut to so many and normalised again; 0: all the model gives."},
     {"too_long", OPTION_CHOICE, "truncate", "truncate|error|chunk", 0, 0, "WHAT",
-     "Texts beyond the model's 2048 tokens: embed their beginning and say so, dead-letter them, or "
-     "cut them into chunks with an embedding each."},
+     "Texts of more tokens than the model takes: embed their beginning and say so, dead-letter them, "
+     "or cut them into chunks with an embedding each."},
     {"chunk_tokens", OPTION_COUNT, "0", NULL, 0, 1000000, "N",
      "With too_long=chunk: longer texts are cut into pieces of at most so many tokens, prompt and "
      "title included; 0: as many as the model takes."},

@@ -80,6 +80,10 @@ struct pipeline_options {
     void (*on_published)(void *ctx, const struct entry *entry);
 };
 
+/* 0, or -EINVAL and what to do in err: dim or chunk_tokens are more than the model has. */
+int pipeline_fits(const struct pipeline_options *options, const struct model_info *info, char *err,
+                  size_t err_size);
+
 /* What made a batch go. */
 enum trigger {
     TRIGGER_FULL,

@@ -48,20 +48,25 @@ void pipeline_on_source_closed(void *ctx)
     close_handles(p);
 }
 
-/* 0, or -EINVAL and a sentence. */
-static int prepare_chunks(struct pipeline *p, char *err, size_t err_size)
+int pipeline_fits(const struct pipeline_options *options, const struct model_info *info, char *err,
+                  size_t err_size)
 {
-    struct chunk_options *chunk = &p->options.chunk;
-    size_t max = p->info->max_tokens;
-    if (!chunk->wanted)
-        return 0;
-    chunk->max_tokens = chunk->max_tokens ? chunk->max_tokens : max;
-    if (chunk->max_tokens >= CHUNK_TOKENS_MIN && chunk->max_tokens <= max)
-        return 0;
-    snprintf(err, err_size,
-             "chunk_tokens is %zu: expected %d to %zu, which is what the model takes",
-             chunk->max_tokens, CHUNK_TOKENS_MIN, max);
-    return -EINVAL;
+    const struct chunk_options *chunk = &options->chunk;
+    size_t tokens = chunk->max_tokens ? chunk->max_tokens : info->max_tokens;
+    if (options->session.dim > info->dim) {
+        snprintf(err, err_size,
+                 "dim is %zu and the model gives %zu values: set it to 0, which is all of them, or "
+                 "to fewer",
+                 options->session.dim, info->dim);
+        return -EINVAL;
+    }
+    if (chunk->wanted && (tokens < CHUNK_TOKENS_MIN || tokens > info->max_tokens)) {
+        snprintf(err, err_size,
+                 "chunk_tokens is %zu: expected %d to %zu, which is what the model takes", tokens,
+                 CHUNK_TOKENS_MIN, info->max_tokens);
+        return -EINVAL;
+    }
+    return 0;
 }
 
 /* Batches, sessions and what is derived from the options. 0 or negative errno. */
@@ -73,9 +78,11 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
         snprintf(err, err_size, "no prompt is named '%s'; known are %s", o->prompt, prompt_names());
         return -EINVAL;
     }
-    int status = prepare_chunks(p, err, err_size);
+    int status = pipeline_fits(o, p->info, err, err_size);
     if (status)
         return status;
+    if (o->chunk.max_tokens == 0)
+        p->options.chunk.max_tokens = p->info->max_tokens;
     size_t dim = o->session.dim ? o->session.dim : p->info->dim;
     p->encode = (struct encode_options){.format = o->output_format,
                                         .model = p->info->name,
@@ -98,10 +105,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
         p->lanes[i].embedder = p->embedder;
         status = p->embedder->open(&p->lanes[i].session, model, &o->session);
         if (status) {
-            snprintf(err, err_size,
-                     "cannot open inference session %zu of %zu with %zu dimensions "
-                     "(the model has %zu): %s",
-                     i + 1, o->n_threads, dim, p->info->dim, uv_strerror(status));
+            snprintf(err, err_size, "cannot open inference session %zu of %zu: %s", i + 1,
+                     o->n_threads, uv_strerror(status));
             return status;
         }
         splitter_open(&p->lanes[i].splitter, p->embedder, p->lanes[i].session, &o->chunk,
