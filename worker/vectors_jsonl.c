@@ -133,7 +133,12 @@ int vectors_read_jsonl(struct vectors *vectors, const char *path, char *err, siz
         if (len == 1)
             continue;
         rc = read_line(vectors, line);
-        if (rc == -EBADMSG)
+        if (rc == -EBADMSG && n_lines == 1 && line[0] != '{')
+            snprintf(err, err_size,
+                     "%s is neither .npy nor .jsonl, which are what is searched: name the output of "
+                     "`embedmill index` OUT.npy or OUT.jsonl",
+                     path);
+        else if (rc == -EBADMSG)
             snprintf(
                 err, err_size,
                 "%s: line %zu is no record with `id` and `embedding` (bits are searched in .npy "
