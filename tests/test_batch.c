@@ -14,7 +14,7 @@
 #include "inference/architecture.h"
 #include "worker/batch.h"
 
-enum { DIM = 4 };
+enum { DIM = 4, MAX_TOKENS = 2048 };
 
 static struct message nobody;
 
@@ -109,7 +109,7 @@ static void test_twins_share_a_row(void **state)
     (void)state;
     struct batch batch;
     struct scratch scratch = {0};
-    batch_open(&batch, DIM);
+    batch_open(&batch, DIM, MAX_TOKENS);
     const char *const some[] = {"a", "b", "a", "a longer text than the others"};
     add(&batch, "document", 4, some, NULL);
     add(&batch, "query", 2, some, NULL);       /* other prompt: other texts */
@@ -130,7 +130,7 @@ static void test_title_and_text_are_told_apart(void **state)
 {
     (void)state;
     struct batch batch;
-    batch_open(&batch, DIM);
+    batch_open(&batch, DIM, MAX_TOKENS);
     const char *const c[] = {"c"}, *const bc[] = {"bc"}, *const abc[] = {"abc"};
     add(&batch, "document", 1, c, "ab");
     add(&batch, "document", 1, bc, "a");
@@ -147,7 +147,7 @@ static void test_many_shapes_and_reuse(void **state)
     const char *pointers[3000];
     struct batch batch;
     struct scratch scratch = {0};
-    batch_open(&batch, DIM);
+    batch_open(&batch, DIM, MAX_TOKENS);
     for (size_t round = 0; round < 12; round++) {
         size_t n = (size_t[]){1, 3000, 7, 64, 65, 1000, 16, 17, 2999, 2, 500, 128}[round];
         for (size_t i = 0; i < n; i++) {
@@ -185,7 +185,7 @@ static size_t slices_of(size_t n_texts, size_t text_len, size_t n_threads)
         pointers[i] = at;
     }
     struct batch batch;
-    batch_open(&batch, DIM);
+    batch_open(&batch, DIM, MAX_TOKENS);
     add(&batch, "document", n_texts, pointers, NULL);
     assert_int_equal(batch_cut(&batch, n_threads), 0);
     assert_covered(&batch);
@@ -213,7 +213,7 @@ static void test_nothing_to_embed(void **state)
 {
     (void)state;
     struct batch batch;
-    batch_open(&batch, DIM);
+    batch_open(&batch, DIM, MAX_TOKENS);
     struct entry *entry = batch_add(&batch, &nobody);
     entry->dead_code = "bad_json";
     batch_count(&batch);
@@ -228,7 +228,7 @@ static void test_statuses(void **state)
     (void)state;
     struct batch batch;
     struct scratch scratch = {0};
-    batch_open(&batch, DIM);
+    batch_open(&batch, DIM, MAX_TOKENS);
     const char *const some[] = {"aaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "cccccccc",
                                 "aaaaaaaaaaaaaaaaaaaaaaaa"};
     add(&batch, "none", 4, some, NULL);

@@ -15,14 +15,13 @@
 /*
  * Estimated tokens: four bytes of text each, and about a dozen for prompt, bos and eos. A slice
  * under SLICE_MIN would unpack the weights for too few tokens; over SLICE_MAX gains nothing more
- * and makes the last thread late. MODEL_MAX is where long texts are cut.
+ * and makes the last thread late.
  */
 enum {
     TOKEN_BYTES = 4,
     PROMPT_TOKENS = 12,
     SLICE_MIN = 128,
-    SLICE_MAX = BATCH_SLICE_TOKENS,
-    MODEL_MAX = 2048
+    SLICE_MAX = BATCH_SLICE_TOKENS
 };
 
 static int grow(void *array, size_t *room, size_t need, size_t size)
@@ -45,10 +44,11 @@ static int grow(void *array, size_t *room, size_t need, size_t size)
     return 0;
 }
 
-void batch_open(struct batch *batch, size_t dim)
+void batch_open(struct batch *batch, size_t dim, size_t max_tokens)
 {
     memset(batch, 0, sizeof *batch);
     batch->dim = dim;
+    batch->max_tokens = max_tokens;
 }
 
 void batch_list_add(struct batch_list *list, struct batch *batch)
@@ -105,10 +105,10 @@ struct entry *batch_add(struct batch *batch, struct message *message)
     return entry;
 }
 
-static uint32_t item_tokens(const struct item *item)
+static uint32_t item_tokens(const struct batch *batch, const struct item *item)
 {
     size_t n = (item->title.len + item->text.len) / TOKEN_BYTES + PROMPT_TOKENS;
-    return n < MODEL_MAX ? (uint32_t)n : MODEL_MAX;
+    return (uint32_t)(n < batch->max_tokens ? n : batch->max_tokens);
 }
 
 static void count_entry(struct batch *batch, const struct entry *entry)
@@ -117,7 +117,7 @@ static void count_entry(struct batch *batch, const struct entry *entry)
     batch->n_texts += request->n_items;
     for (size_t i = 0; i < request->n_items; i++) {
         batch->text_bytes += request->items[i].title.len + request->items[i].text.len;
-        batch->n_tokens += item_tokens(&request->items[i]);
+        batch->n_tokens += item_tokens(batch, &request->items[i]);
     }
 }
 
@@ -174,7 +174,7 @@ static void cell_place(struct batch *batch, size_t mask, uint32_t at, const stru
 
     struct cell *same = &batch->cells[table_enter(batch, mask, at)];
     if (same == cell) {
-        batch->lots[batch->n_lots++] = (struct lot){item_tokens(item), at};
+        batch->lots[batch->n_lots++] = (struct lot){item_tokens(batch, item), at};
     } else {
         cell->twin = same->twin;
         same->twin = at;

@@ -65,7 +65,7 @@ struct slice {
 
 struct batch {
     struct batch *next; /* in the list that holds it */
-    size_t dim;
+    size_t dim, max_tokens;
     struct arena arena;
 
     struct entry *entries; /* [n_entries] in the order the messages came */
@@ -98,7 +98,8 @@ struct batch_list {
 void batch_list_add(struct batch_list *list, struct batch *batch);
 struct batch *batch_list_take(struct batch_list *list); /* NULL when empty */
 
-void batch_open(struct batch *batch, size_t dim);
+/* dim: values of a vector; max_tokens: where the model cuts texts. */
+void batch_open(struct batch *batch, size_t dim, size_t max_tokens);
 /* Empties it for the next messages, keeps the memory. */
 void batch_reset(struct batch *batch);
 void batch_close(struct batch *batch);

@@ -86,7 +86,7 @@ int bench_rig_open(struct bench_rig **out, const struct model *model, size_t n_t
     const struct session_options options = {0};
     rig->prompt = prompt;
     rig->n_threads = n_threads;
-    batch_open(&rig->batch, model_info(model)->dim);
+    batch_open(&rig->batch, model_info(model)->dim, model_info(model)->max_tokens);
     for (size_t i = 0; i < n_threads && rc == 0; i++)
         rc = session_open(&rig->lanes[i].session, model, &options);
     if (rc == 0)

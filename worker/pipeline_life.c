@@ -98,7 +98,7 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
         return -ENOMEM;
     }
     for (size_t i = 0; i < o->n_batches; i++) {
-        batch_open(&p->batches[i], dim);
+        batch_open(&p->batches[i], dim, p->info->max_tokens);
         batch_list_add(&p->spare, &p->batches[i]);
     }
     for (size_t i = 0; i < o->n_threads; i++) {
