@@ -121,12 +121,13 @@ struct chunk {
 
 /*
  * One output for one message. A record holds one part per text when the sink stores texts
- * one by one (SINK_PER_TEXT), else one part for all of them. All bytes live until on_published.
+ * one by one (SINK_PER_TEXT, SINK_VECTORS), else one part for all of them. All bytes live until
+ * on_published.
  */
 struct part {
     struct bytes id;           /* of the text (or of the message, when one part holds all) */
-    struct bytes value;        /* encoded output; absent: tombstone */
-    struct bytes vector;       /* SINK_PER_TEXT only: the raw vector alone, in its dtype ... */
+    struct bytes value;        /* encoded output; absent: tombstone, or SINK_VECTORS */
+    struct bytes vector;       /* of a text alone: the raw vector, in its dtype ... */
     const struct chunk *chunk; /* ... and of a piece, what of; NULL: a whole text */
 };
 
@@ -140,8 +141,9 @@ struct record {
     const char *dead_reason; /* ... and a sentence; parts[0].value is the original payload */
 };
 
-/* SINK_LINES: per message, and payloads of several lines are as good as several payloads. */
-enum sink_layout { SINK_PER_MESSAGE, SINK_LINES, SINK_PER_TEXT };
+/* SINK_LINES: per message, and payloads of several lines are as good as several payloads.
+ * SINK_VECTORS: per text, and nothing is encoded: ids and vectors are all it stores. */
+enum sink_layout { SINK_PER_MESSAGE, SINK_LINES, SINK_PER_TEXT, SINK_VECTORS };
 
 /* How publishing one record ended. */
 enum published {

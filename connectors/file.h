@@ -27,6 +27,9 @@ bool file_message_place(const struct message *message, struct file_place *behind
  * compared, not given. False when it is another kind of source. */
 bool file_source_resume(struct source *source, struct file_place from);
 
+/* Does the output hold anything, or has it counted any record in, be it as an error? */
+bool file_output_begun(const char *path);
+
 /* Are the records JSON (lines of it, or rows of CSV)? path and format as the options have them. */
 bool file_holds_json(const char *path, const char *format);
 

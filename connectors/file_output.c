@@ -208,6 +208,20 @@ int file_output_open(struct file_output **out, const char *path, const char *dty
     return 0;
 }
 
+bool file_output_begun(const char *path)
+{
+    const struct file_output output = {.path = (char *)(uintptr_t)path};
+    struct file_state state = {.output = 0};
+    struct stat about;
+    char name[PATH_ROOM], err[300];
+    if (stat(path, &about) != 0)
+        return false;
+    if (about.st_size > 0)
+        return true;
+    return name_of(&output, ".state", name) == 0 &&
+           file_state_read(name, &state, err, sizeof err) == 0 && state.place.records > 0;
+}
+
 /* The state does not count it in, so the first row that comes begins anew. */
 void file_output_close_empty(struct file_output *output, size_t row_bytes)
 {
@@ -348,6 +362,25 @@ static int put_record(struct file_output *output, const struct record *record)
     return put_payloads(&output->files[OUTPUT].buffer, record);
 }
 
+/* The header last, so that who reads meanwhile finds an id for each row it counts. */
+static int sync_all(struct file_output *output, char *err, size_t err_size)
+{
+    for (size_t i = N_FILES; i-- > 0;) {
+        struct part_file *file = &output->files[i];
+        int rc = 0;
+        if (!file->touched)
+            continue;
+        if (i == OUTPUT && output->descr)
+            rc = write_npy_header(output);
+        if (rc == 0 && fdatasync(file->fd) != 0)
+            rc = -errno;
+        if (rc != 0)
+            return fail_file(output, "writing", file->suffix, rc, err, err_size);
+        file->touched = false;
+    }
+    return 0;
+}
+
 /* All buffers to their files, and those to the disk. */
 static int flush_all(struct file_output *output, bool to_disk, char *err, size_t err_size)
 {
@@ -362,16 +395,8 @@ static int flush_all(struct file_output *output, bool to_disk, char *err, size_t
         if (rc != 0)
             break;
         file->length += n;
-        if (i == OUTPUT && to_disk && file->touched && output->descr)
-            rc = write_npy_header(output);
-        if (rc == 0 && to_disk && file->touched && fdatasync(file->fd) != 0)
-            rc = -errno;
-        if (rc != 0)
-            return fail_file(output, "writing", file->suffix, rc, err, err_size);
-        if (to_disk)
-            file->touched = false;
     }
-    return rc;
+    return rc || !to_disk ? rc : sync_all(output, err, err_size);
 }
 
 int file_output_write(struct file_output *output, struct record *const *records, size_t n,

@@ -133,7 +133,7 @@ static int sink_open(struct sink **out, uv_loop_t *loop, const struct settings *
         return rc;
     }
     file->sink = (struct sink){.ops = &file_sink, .events = events, .ctx = ctx};
-    file->sink.layout = file_output_is_npy(file->output) ? SINK_PER_TEXT : SINK_LINES;
+    file->sink.layout = file_output_is_npy(file->output) ? SINK_VECTORS : SINK_LINES;
     file->loop = loop;
     file->work.data = file;
     uv_timer_init(loop, &file->later);

@@ -236,7 +236,7 @@ static void build_part(const struct redis_record_form *form, const struct record
     uint64_t expire_ms = form->config->expire_ms;
     size_t at;
 
-    if (!part->value.ptr) {
+    if (!part->value.ptr && !part->vector.ptr) { /* a tombstone */
         at = command_begin(list, "DEL", key);
         command_end(scratch, at);
         return;

@@ -450,7 +450,9 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
         goto fail;
     }
     sink->base.layout =
-        sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE : SINK_PER_TEXT;
+        sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE
+        : sink->config.output == REDIS_OUTPUT_HASH ? SINK_VECTORS
+                                                   : SINK_PER_TEXT;
     struct redis_link_options options = {
         &sink->config.output_url, sink->config.output_url.tls ? sink->config.tls : NULL,
         sink->peer ? sink->peer->consumer : "embedmill", sink->config.timeout_ms};

@@ -40,7 +40,8 @@ int bind_size(const struct binder *b, const char *key, size_t low, size_t high, 
         return bind_refuse(b, "there is no integer key", full);
     if (value < low || value > high) {
         char what[120];
-        snprintf(what, sizeof what, "%" PRIu64 " is not between %zu and %zu: key", value, low, high);
+        snprintf(what, sizeof what, "%" PRIu64 " is not between %zu and %zu: key", value, low,
+                 high);
         return bind_refuse(b, what, full);
     }
     *out = (size_t)value;

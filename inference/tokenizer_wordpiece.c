@@ -38,7 +38,7 @@ static int special_find(const struct vocab *vocab, const char *name, uint32_t *o
     return 0;
 }
 
-/* Does the folding of a text leave the characters of this token as they are? Else no text has it. */
+/* Does folding leave the characters of this token as they are? Else no text has it. */
 static bool is_reachable(const uint8_t *at, const uint8_t *end)
 {
     while (at < end) {

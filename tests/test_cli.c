@@ -221,6 +221,12 @@ static void usage_errors_are_64(void **state)
 #endif
     expect_error("run --redis-url redis://h?x=1", NULL, 64, "--redis-url: ? and # options are");
     expect_error("run --redis-stream= --print-config", NULL, 64, "--redis-stream: expected a name");
+    expect_error("run --chunk-tokens 64 --print-config", NULL, 64,
+                 "nothing is cut into chunks without too_long=chunk");
+    expect_error("run --too-long error --chunk-overlap 4 --print-config", NULL, 64,
+                 "nothing is cut into chunks without too_long=chunk");
+    expect_error("run --too-long chunk --chunk-tokens 31 --print-config", NULL, 64,
+                 "expected at least 32");
     expect_error("run --too-long chunk --output-format milvus --print-config", NULL, 64,
                  "--too-long: a message of rows is one row");
     expect_error("run extra", NULL, 64, "extra: expected a flag");

@@ -201,7 +201,8 @@ class Convert(unittest.TestCase):
             self.assertEqual(convert(folder, out).returncode, 0)
 
 
-PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "a", "the", "##s", "##\u00e9"]
+PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "a", "the", "##s",
+          "##\u00e9"]
 BERT = {
     "model_type": "bert", "vocab_size": len(PIECES) + 1, "max_position_embeddings": 40,
     "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "intermediate_size": FFN,

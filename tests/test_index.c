@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -440,6 +441,44 @@ static void refusals(void **state)
     expect_run("--model @other.gguf @change.jsonl -o @change.npy", 78);
 }
 
+/* The card beside OUT is that of the process that writes OUT, and of nobody who could not. */
+static void cards(void **state)
+{
+    (void)state;
+    static const char bad[] = "{\"id\":1}\n";
+    write_corpus("cards.jsonl", 40);
+    int fd = open(path_of("held.npy"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    expect_run("@cards.jsonl -o @held.npy --prompt query", 74);
+    assert_non_null(strstr(last_err, "is being written by another process"));
+    assert_int_equal(access(path_of("held.npy.index"), F_OK), -1);
+    close(fd);
+    expect_run("@cards.jsonl -o @held.npy", 0);
+    expect_run("@cards.jsonl -o @held.npy --prompt query", 78);
+
+    expect_run("@cards.jsonl -o @cards.npy --too-long chunk --chunk-tokens 1000000", 78);
+    assert_int_equal(access(path_of("cards.npy.index"), F_OK), -1);
+    expect_run("@cards.jsonl -o @cards.npy --output-format json", 78);
+    assert_non_null(strstr(last_err, "output_format is json"));
+    write_file("cards.npy.index", "mine\n", 5, "w");
+    expect_run("@cards.jsonl -o @cards.npy", 78);
+    assert_non_null(strstr(last_err, "no card of an index"));
+    char *mine = read_file("cards.npy.index", NULL);
+    assert_string_equal(mine, "mine\n");
+    free(mine);
+
+    /* Records that came to nothing are done, too, by the options that were given. */
+    write_file("dead.jsonl", bad, sizeof bad - 1, "w");
+    expect_run("@dead.jsonl -o @dead.out.jsonl", 65);
+    expect_run("@dead.jsonl -o @dead.out.jsonl --prompt query", 78);
+    assert_non_null(strstr(last_err, "prompt: document"));
+
+    expect_run("@cards.jsonl -o @cards.points.jsonl --output-format qdrant", 0);
+    expect_run("--output-collection b @cards.jsonl -o @cards.points.jsonl --output-format qdrant",
+               78);
+    assert_non_null(strstr(last_err, "output_collection: embeddings"));
+}
+
 static void changed_corpus(void **state)
 {
     (void)state;
@@ -546,6 +585,7 @@ int main(void)
         cmocka_unit_test(plain_lines_and_folders),
         cmocka_unit_test(shards),
         cmocka_unit_test(refusals),
+        cmocka_unit_test(cards),
         cmocka_unit_test(changed_corpus),
         cmocka_unit_test(hostile),
         cmocka_unit_test(stopped),

@@ -149,7 +149,7 @@ static void records(void **state)
     (void)state;
     static const char whole[] =
         "{\"v\":1,\"id\":\"a, \\\"embedding\\\":[9]\",\"dtype\":\"|i1\",\"embedding\":[3,-4],"
-        "\"fields\":{\"id\":1,\"embedding\":[1]}}\n\n"
+        "\"fields\":{\"id\":1,\"embedding\":[1],\"dtype\":\"bits\"}}\n\n"
         "{\"id\":\"m\",\"ids\":[\"b\",\"c]\\\",\"],\"embedding\":[[0.0,2],[-1e0,0]]}\n";
     static const float wanted[6] = {0.6f, -0.8f, 0, 1, -1, 0};
     static const char *const wrong[] = {

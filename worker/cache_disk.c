@@ -228,8 +228,8 @@ static int open_env_once(MDB_env **out, const char *folder, uint64_t max_bytes, 
 }
 
 /*
- * A process that is killed while it makes the lock file leaves it to those that waited for it, empty
- * (EINVAL, from mmap) or full of zeros (MDB_INVALID); the first that asks again makes it anew.
+ * A process that is killed while it makes the lock file leaves it to those that waited for it,
+ * empty (EINVAL, from mmap) or full of zeros (MDB_INVALID); the first to ask again makes it anew.
  */
 static int open_env(MDB_env **out, const char *folder, uint64_t max_bytes, unsigned flags)
 {

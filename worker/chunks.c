@@ -337,10 +337,16 @@ static int window_open(struct cut *cut, struct bytes lead)
     return err;
 }
 
+/* Of white space alone there is nothing to find a border in: its first character stands for it. */
+static int white_find(struct cut *cut)
+{
+    return cut->text.len == 0 ? 0 : span_add(cut->chunker, (struct span){0, 1});
+}
+
 static int cut_all(struct cut *cut)
 {
     size_t next = skip_white(cut->text, 0);
-    int err = 0;
+    int err = next == cut->text.len ? white_find(cut) : 0;
     cut->start = next;
     while (!err && next < cut->text.len) {
         struct span span;

@@ -72,12 +72,40 @@ static bool is_inside(const char *output, const char *corpus)
            (real_folder[len] == '/' || real_folder[len] == '\0' || len == 1);
 }
 
-/* What the vectors depend on. */
+/* What the vectors and the form of OUT depend on. Kept from begin to opened: until OUT is this
+ * process's own, the card beside it is another's. */
+static struct index_card card;
+
+static void card_make(const struct settings *settings, const struct model_info *model,
+                      const struct pipeline_options *options)
+{
+    static const char *const kept[] = {"prompt",      "dtype",      "too_long",
+                                       "bad_utf8",    "file.format", "file.id",
+                                       "file.column", "file.shard", "output_format"};
+    char number[60];
+    card = (struct index_card){.len = 0};
+    size_t dim = options->session.dim ? options->session.dim : model->dim;
+    snprintf(number, sizeof number, "%zu", dim);
+    index_card_add(&card, "model", model->name);
+    index_card_add(&card, "model_fingerprint", model->fingerprint);
+    index_card_add(&card, "dim", number);
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        const char *value = settings_text(settings, kept[i]);
+        index_card_add(&card, kept[i], value ? value : "");
+    }
+    if (options->output_format == OUTPUT_QDRANT)
+        index_card_add(&card, "output_collection", options->collection);
+    if (options->chunk.wanted) {
+        snprintf(number, sizeof number, "%zu, %zu repeated",
+                 options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
+                 options->chunk.overlap);
+        index_card_add(&card, "chunk_tokens", number);
+    }
+}
+
 static int begin(const struct settings *settings, const struct model_info *model,
                  struct pipeline_options *options, char *err, size_t err_size)
 {
-    static const char *const kept[] = {"prompt",      "dtype",      "too_long",     "bad_utf8",
-                                       "file.column", "file.shard", "output_format"};
     const char *path = settings_text(settings, "file.path");
     const char *output = settings_text(settings, "file.output");
     const char *format = settings_text(settings, "file.format");
@@ -92,27 +120,28 @@ static int begin(const struct settings *settings, const struct model_info *model
                  output, path);
         return COMMAND_CONFIG;
     }
+    if (name_ends_with(output, ".npy") && options->output_format != OUTPUT_MSGPACK) {
+        snprintf(err, err_size,
+                 "%s holds vectors alone, and output_format is %s: leave that out, or name the "
+                 "output otherwise",
+                 output, settings_text(settings, "output_format"));
+        return COMMAND_CONFIG;
+    }
     bool is_json = file_holds_json(path, format);
     if (options->decode.format == INPUT_AUTO)
         options->decode.format = is_json ? INPUT_JSON : INPUT_RAW;
 
-    struct index_card card = {.len = 0};
-    char dim[24];
-    snprintf(dim, sizeof dim, "%zu", options->session.dim ? options->session.dim : model->dim);
-    index_card_add(&card, "model", model->name);
-    index_card_add(&card, "model_fingerprint", model->fingerprint);
-    index_card_add(&card, "dim", dim);
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
-        index_card_add(&card, kept[i], settings_text(settings, kept[i]));
-    if (options->chunk.wanted) {
-        char tokens[60];
-        snprintf(tokens, sizeof tokens, "%zu, %zu repeated",
-                 options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
-                 options->chunk.overlap);
-        index_card_add(&card, "chunk_tokens", tokens);
-    }
-    int rc = index_card_keep(&card, output, err, err_size);
+    card_make(settings, model, options);
+    int rc = index_card_compare(&card, output, file_output_begun(output), err, err_size);
     return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
+}
+
+static int opened(const struct settings *settings, char *err, size_t err_size)
+{
+    const char *output = settings_text(settings, "file.output");
+    if (file_output_begun(output)) /* it is the same, or there is none: an output of `run` */
+        return COMMAND_OK;
+    return index_card_write(&card, output, err, err_size) == 0 ? COMMAND_OK : COMMAND_IO;
 }
 
 /* Products of the model with what was computed; without attention. */
@@ -167,6 +196,7 @@ int command_index(int argc, char **argv, void (*leave)(int code))
                               .presets = presets,
                               .wanted = is_wanted,
                               .begin = begin,
+                              .opened = opened,
                               .finish = finish,
                               .leave = leave};
     int code = command_work(&work, words.argc, words.argv);

@@ -342,6 +342,13 @@ static int open_pipeline(struct worker *worker)
     worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
+    if (rc == 0 && worker->work->opened) {
+        int code = worker->work->opened(settings, err, sizeof err);
+        if (code != COMMAND_OK) { /* nothing was read yet, and nothing is to be drained */
+            log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+            worker->work->leave(code);
+        }
+    }
     if (rc == 0) {
         if (worker->monitor)
             monitor_watch(worker->monitor, worker->pipeline);

@@ -10,6 +10,7 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/address.h"
+#include "worker/pipeline.h"
 #include "worker/prompt.h"
 
 static int check_ends(const struct settings *settings, const char **at_fault, char *why,
@@ -90,6 +91,28 @@ static int check_rows(const struct settings *settings, const char **at_fault, ch
     return 0;
 }
 
+/* What asks for chunks is no use without the policy, and easily forgotten. */
+static int check_chunks(const struct options *options, const char **at_fault, char *why,
+                        size_t size)
+{
+    static const char *const names[] = {"chunk_tokens", "chunk_overlap"};
+    const struct settings *settings = options_settings(options);
+    long long tokens = settings_number(settings, "chunk_tokens");
+    bool wanted = strcmp(settings_text(settings, "too_long"), "chunk") == 0;
+    for (size_t i = 0; i < 2 && !wanted; i++)
+        if (options_origin(options, names[i]) == ORIGIN_FLAG) {
+            *at_fault = names[i];
+            snprintf(why, size, "nothing is cut into chunks without too_long=chunk: add that");
+            return -EINVAL;
+        }
+    if (!wanted || tokens == 0 || tokens >= CHUNK_TOKENS_MIN)
+        return 0;
+    *at_fault = "chunk_tokens";
+    snprintf(why, size, "expected at least %d, or 0 for as many as the model takes",
+             CHUNK_TOKENS_MIN);
+    return -EINVAL;
+}
+
 static int check_listen(const struct settings *settings, const char **at_fault, char *why,
                         size_t size)
 {
@@ -126,6 +149,8 @@ int config_check(const struct options *options, const char **at_fault, char *err
     if (rc != 0)
         return rc;
     rc = check_listen(options_settings(options), at_fault, why, sizeof why);
+    if (rc == 0)
+        rc = check_chunks(options, at_fault, why, sizeof why);
     if (rc == 0)
         rc = check_rows(options_settings(options), at_fault, why, sizeof why);
     if (rc == 0)

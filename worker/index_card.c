@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define HEAD "embedmill-index 1\n"
 
@@ -60,7 +59,7 @@ int index_card_read(struct index_card *card, const char *output, char *err, size
     return -EBADMSG;
 }
 
-static int card_write(const struct index_card *card, const char *output, char *err, size_t err_size)
+int index_card_write(const struct index_card *card, const char *output, char *err, size_t err_size)
 {
     char path[4200];
     int rc = path_of(output, path, sizeof path, err, err_size);
@@ -96,14 +95,17 @@ static int compare(const struct index_card *card, const struct index_card *there
     return 0;
 }
 
-int index_card_keep(const struct index_card *card, const char *output, char *err, size_t err_size)
+int index_card_compare(const struct index_card *card, const char *output, bool begun, char *err,
+                       size_t err_size)
 {
     struct index_card there;
-    struct stat about;
-    if (stat(output, &about) != 0 || about.st_size == 0)
-        return card_write(card, output, err, err_size);
     int rc = index_card_read(&there, output, err, err_size);
     if (rc == -ENOENT)
         return 0; /* the sink refuses what was not made here, and continues what `run` made */
-    return rc ? rc : compare(card, &there, output, err, err_size);
+    if (rc == -EBADMSG && !begun) {
+        snprintf(err, err_size, "%s.index is there and no card of an index: name another output",
+                 output);
+        return -EEXIST;
+    }
+    return rc || !begun ? rc : compare(card, &there, output, err, err_size);
 }

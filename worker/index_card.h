@@ -28,9 +28,12 @@ bool index_card_get(const struct index_card *card, const char *name, char *out, 
 /* 0; -ENOENT; negative errno and a sentence. output: the name of OUT. */
 int index_card_read(struct index_card *card, const char *output, char *err, size_t err_size);
 /*
- * Keep the card beside OUT when OUT is new, else compare it with the one there. 0; -EEXIST: another
- * one, and err says in what; negative errno and a sentence.
+ * May OUT be made with this card? begun: there is something in it, which the card beside it must be
+ * the same for. 0; -EEXIST: another card, and err says in what; negative errno and a sentence.
  */
-int index_card_keep(const struct index_card *card, const char *output, char *err, size_t err_size);
+int index_card_compare(const struct index_card *card, const char *output, bool begun, char *err,
+                       size_t err_size);
+/* Put it beside an OUT that is this process's own. 0, or negative errno and a sentence. */
+int index_card_write(const struct index_card *card, const char *output, char *err, size_t err_size);
 
 #endif

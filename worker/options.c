@@ -32,11 +32,11 @@ static const struct option core_table[] = {
     {"dim", OPTION_CHOICE, "0", "0|128|256|512|768", 0, 0, "N",
      "Values in an embedding: cut to so many and normalised again; 0: all the model gives."},
     {"too_long", OPTION_CHOICE, "truncate", "truncate|error|chunk", 0, 0, "WHAT",
-     "Texts of more tokens than the model takes: embed their beginning and say so, dead-letter them, "
-     "or cut them into chunks with an embedding each."},
+     "Texts of more tokens than the model takes: embed their beginning and say so, dead-letter "
+     "them, or cut them into chunks with an embedding each."},
     {"chunk_tokens", OPTION_COUNT, "0", NULL, 0, 1000000, "N",
      "With too_long=chunk: longer texts are cut into pieces of at most so many tokens, prompt and "
-     "title included; 0: as many as the model takes."},
+     "title included; at least 32; 0: as many as the model takes."},
     {"chunk_overlap", OPTION_COUNT, "32", NULL, 0, 1000000, "N",
      "With too_long=chunk: most tokens of a piece that the next one repeats; never more than "
      "half."},

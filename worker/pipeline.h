@@ -51,6 +51,9 @@ struct chunk_options {
 };
 enum { CHUNK_TOKENS_MIN = 32 };
 
+/* Bytes that the fields of one message may be in all of its rows. */
+enum { PIPELINE_REPEATED_MAX = 64 << 20 };
+
 /* Counts and times are at least 1 where nothing else is said. */
 struct pipeline_options {
     size_t n_threads;

@@ -177,7 +177,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
                             err_size);
     if (status)
         goto fail;
-    p->encode.per_text = p->sink->layout == SINK_PER_TEXT;
+    p->encode.per_text = p->sink->layout == SINK_PER_TEXT || p->sink->layout == SINK_VECTORS;
     if (codec_format_is_rows(p->encode.format) && p->sink->layout == SINK_PER_MESSAGE)
         p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
     p->ended = ended;

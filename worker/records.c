@@ -78,19 +78,19 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
 {
     struct batch *batch = entry->batch;
     const struct request *request = &entry->request;
-    size_t n = layout == SINK_PER_TEXT ? request->n_items : 1;
-    size_t texts_each = layout == SINK_PER_TEXT ? 1 : request->n_items;
+    bool alone = layout == SINK_PER_TEXT || layout == SINK_VECTORS;
+    size_t n = alone ? request->n_items : 1, texts_each = alone ? 1 : request->n_items;
     struct part *parts = arena_alloc(&batch->arena, n * sizeof *parts);
     if (!parts)
         return -ENOMEM;
     memset(parts, 0, n * sizeof *parts);
     for (size_t i = 0; i < n; i++) {
         size_t before = batch->payloads.len;
-        int err = encode_part(entry, encode, i, texts_each);
+        int err = layout == SINK_VECTORS ? 0 : encode_part(entry, encode, i, texts_each);
         if (err)
             return err;
         parts[i].value.len = batch->payloads.len - before;
-        if (layout == SINK_PER_TEXT) {
+        if (alone) {
             size_t len = codec_dtype_bytes(encode->dtype, batch->dim);
             char *vector = arena_alloc(&batch->arena, len);
             if (!vector)
@@ -137,7 +137,7 @@ static void payloads_resolve(struct batch *batch)
             continue;
         struct part *parts = (struct part *)entry->record.parts; /* ours: made by output_parts */
         for (size_t i = 0; i < entry->record.n_parts; i++) {
-            parts[i].value.ptr = at;
+            parts[i].value.ptr = parts[i].value.len > 0 ? at : NULL;
             at += parts[i].value.len;
         }
     }

@@ -96,7 +96,8 @@ static int read_line(struct vectors *vectors, const char *line)
 {
     const char *row = value_of(line, "\"embedding\":");
     const char *ids = value_of(line, "\"ids\":["), *id = value_of(line, "\"id\":");
-    if (!row || !id || *row != '[' || strstr(line, "\"dtype\":\"bits\""))
+    const char *bits = strstr(line, "\"dtype\":\"bits\"");
+    if (!row || !id || *row != '[' || (bits && bits < row)) /* behind it are the user's fields */
         return -EBADMSG;
     bool many = row[1] == '[';
     if (many && (!ids || ids > row))
@@ -135,8 +136,8 @@ int vectors_read_jsonl(struct vectors *vectors, const char *path, char *err, siz
         rc = read_line(vectors, line);
         if (rc == -EBADMSG && n_lines == 1 && line[0] != '{')
             snprintf(err, err_size,
-                     "%s is neither .npy nor .jsonl, which are what is searched: name the output of "
-                     "`embedmill index` OUT.npy or OUT.jsonl",
+                     "%s is neither .npy nor .jsonl, which are what is searched: name the output "
+                     "of `embedmill index` OUT.npy or OUT.jsonl",
                      path);
         else if (rc == -EBADMSG)
             snprintf(
