@@ -1,5 +1,5 @@
 /*
- * test_pipeline_layouts.c: what a sink that stores texts one by one is given, and what it is spared.
+ * test_pipeline_layouts.c: what a sink that stores texts one by one is given and what it is spared.
  */
 #include <setjmp.h>
 #include <stdarg.h>
