@@ -9,8 +9,9 @@
  *
  * Panel: PANEL_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
  * call. A block is 32 float scales, then for each 4 inputs 32 rows of 4 bytes: two vectors. 27 KiB
- * for 768 inputs, so it stays in L1 while the tokens stream by from L2. Two vectors, because a
- * broadcast then serves two multiply-adds: loads would bind where a core does two of these a cycle.
+ * for 768 inputs, so it stays in L1 while the tokens stream by from L2 (the 41 KiB of 1,152 inputs
+ * do where L1 has 48). Two vectors, because a broadcast then serves two multiply-adds: loads would
+ * bind where a core does two of these a cycle.
  *
  * Packed: tokens in tiles of up to TILE, so that every broadcast is one constant offset from
  * one pointer. A block of a tile of T is high [8][T][4], low [8][T][4], correction int32 [T]; after
@@ -107,7 +108,8 @@ INLINE __m512i quad_splat(const int8_t *p)
     return _mm512_set1_epi32(quad);
 }
 
-/* *sum += w * x. gcc 12 would copy the sum before and move it back after each instruction. */
+/* *sum += w * x. gcc 12 would copy the sum before and move it back after each instruction; volatile
+ * keeps the order, in which no sum waits for itself. */
 INLINE void multiply_add(__m512i *sum, __m512i w, __m512i x)
 {
     __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
