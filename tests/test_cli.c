@@ -221,6 +221,8 @@ static void usage_errors_are_64(void **state)
 #endif
     expect_error("run --redis-url redis://h?x=1", NULL, 64, "--redis-url: ? and # options are");
     expect_error("run --redis-stream= --print-config", NULL, 64, "--redis-stream: expected a name");
+    expect_error("push /dev/null --to redis://h --stream a,b", NULL, 64,
+                 "redis.stream: a push goes to one, and a,b are several");
     expect_error("run --chunk-tokens 64 --print-config", NULL, 64,
                  "nothing is cut into chunks without too_long=chunk");
     expect_error("run --too-long error --chunk-overlap 4 --print-config", NULL, 64,

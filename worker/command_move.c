@@ -347,6 +347,11 @@ static int set_output(struct options *options, const char *input, const char *ou
     bool is_flag = options_origin(options, input) == ORIGIN_FLAG;
     snprintf(name, sizeof name, "%s",
              is_flag ? settings_text(options_settings(options), input) : option->fallback);
+    if (strchr(name, ',')) {
+        snprintf(err, err_size, "%s: a push goes to one, and %s are several: push to each", input,
+                 name);
+        return -EINVAL;
+    }
     snprintf(dead, sizeof dead, "%s%s", name, suffix);
     int rc = set_default(options, output, name, err, err_size);
     if (rc == 0)
@@ -391,8 +396,9 @@ static int run_words(struct mover *mover, const struct words *words)
     if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
         return code;
     mover->settings = options_settings(options);
-    if (set_defaults(mover, options, err, sizeof err) != 0)
-        code = fail(mover, COMMAND_INTERNAL, err);
+    int rc = set_defaults(mover, options, err, sizeof err);
+    if (rc != 0)
+        code = fail(mover, rc == -EINVAL ? COMMAND_USAGE : COMMAND_INTERNAL, err);
     else if (flags.print_config)
         config_print_effective(options, NULL, stdout);
     else
