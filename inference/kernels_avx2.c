@@ -25,7 +25,7 @@ enum {
     TILE = 4,
     PAIRS = Q8_BLOCK / 2,
     PANEL_BLOCK = PANEL_ROWS * 4 + Q8_BLOCK * PANEL_ROWS * 2, /* bytes */
-    TOKEN_BLOCK = Q8_BLOCK * 2,                                 /* bytes of one token in a block */
+    TOKEN_BLOCK = Q8_BLOCK * 2,                               /* bytes of one token in a block */
 };
 
 #include "inference/kernels_tiles.h"

@@ -285,8 +285,8 @@ void pipeline_on_embedded(uv_async_t *bell)
 static bool repeats_too_much(const struct pipeline *p, const struct entry *entry)
 {
     const struct request *request = &entry->request;
-    bool repeats = p->sink->layout == SINK_PER_TEXT ||
-                   (p->sink->layout != SINK_VECTORS && codec_format_is_rows(p->encode.format));
+    bool repeats = p->sink->layout != SINK_VECTORS &&
+                   (p->encode.per_text || codec_format_is_rows(p->encode.format));
     return repeats && request->n_items > 1 &&
            request->fields.len > PIPELINE_REPEATED_MAX / request->n_items;
 }

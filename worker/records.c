@@ -78,8 +78,8 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
 {
     struct batch *batch = entry->batch;
     const struct request *request = &entry->request;
-    bool alone = layout == SINK_PER_TEXT || layout == SINK_VECTORS;
-    size_t n = alone ? request->n_items : 1, texts_each = alone ? 1 : request->n_items;
+    size_t n = encode->per_text ? request->n_items : 1;
+    size_t texts_each = encode->per_text ? 1 : request->n_items;
     struct part *parts = arena_alloc(&batch->arena, n * sizeof *parts);
     if (!parts)
         return -ENOMEM;
@@ -90,7 +90,7 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
         if (err)
             return err;
         parts[i].value.len = batch->payloads.len - before;
-        if (alone) {
+        if (encode->per_text) {
             size_t len = codec_dtype_bytes(encode->dtype, batch->dim);
             char *vector = arena_alloc(&batch->arena, len);
             if (!vector)
