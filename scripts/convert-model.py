@@ -100,8 +100,8 @@ def check_config(config, expected):
 
 def number_of(config, key):
     value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        fail(f"config.json has no number {key}: fetch the folder again")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        fail(f"config.json has no number {key} above 0: fetch the folder again")
     return value
 
 

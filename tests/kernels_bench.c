@@ -121,8 +121,31 @@ static void bench_rows(const struct kernels *k)
     free(packed);
 }
 
+/* As `search` compares: rows of an index with as many queries as stand side by side. */
+static void bench_dots(const struct kernels *k)
+{
+    enum { N = 4096, DIM = 768 };
+    float *rows = malloc(sizeof *rows * N * DIM), *out = malloc(sizeof *out * N * DOTS_QUERIES);
+    float *queries = malloc(sizeof *queries * DIM * DOTS_QUERIES);
+    double best = INFINITY;
+    memory_check(rows && out && queries);
+    fill(rows, N * DIM);
+    fill(queries, DIM * DOTS_QUERIES);
+    for (int i = 0; i < 10; i++) {
+        double t = seconds();
+        k->dots(out, rows, N, queries, DIM);
+        best = fmin(best, seconds() - t);
+    }
+    printf("%-9s dots, %d rows x %d queries: %15.0f ns %6.1f GMAC/s\n", k->name, N, DOTS_QUERIES,
+           best * 1e9, (double)N * DIM * DOTS_QUERIES / best * 1e-9);
+    free(rows);
+    free(out);
+    free(queries);
+}
+
 void kernels_bench(const struct kernels *k)
 {
+    bench_dots(k);
     bench_matmul(k);
     bench_rows(k);
     bench_attention(k);

@@ -327,6 +327,7 @@ class ConvertBert(unittest.TestCase):
                 ("config.json", json.dumps({k: BERT[k] for k in BERT if k != "layer_norm_eps"}),
                  "layer_norm_eps"),
                 ("config.json", json.dumps({**BERT, "num_attention_heads": 4}), "32"),
+                ("config.json", json.dumps({**BERT, "num_attention_heads": 0}), "above 0"),
                 ("config.json", json.dumps({**BERT, "vocab_size": 5}), "11 tokens"),
                 ("modules.json", json.dumps([{"type": "sentence_transformers.models.Pooling"},
                                              {"type": "sentence_transformers.models.Dense"}]),
