@@ -181,8 +181,19 @@ def read_vocabulary(folder, n_vocab):
     return tokens, scores, kinds
 
 
+def read_dense(folder, n):
+    """Of a dense layer: it multiplies by a matrix and does no more."""
+    dense = read_json(folder / f"{n}_Dense" / "config.json")
+    activation = dense.get("activation_function", "Identity")
+    if dense.get("bias") or activation.rsplit(".", 1)[-1] != "Identity":
+        fail(f"{n}_Dense/config.json asks for {activation} and bias {dense.get('bias', False)}: "
+             "only Identity without bias can be converted")
+    return dense
+
+
 def add_gemma_keys(writer, folder, config, file_type):
     from sentencepiece import SentencePieceProcessor
+    check_modules(folder, {"Transformer", "Pooling", "Dense", "Normalize"})
     writer.add_type("model")
     writer.add_name("Embeddinggemma 300m")
     writer.add_size_label("300M")
@@ -204,7 +215,7 @@ def add_gemma_keys(writer, folder, config, file_type):
     writer.add_sliding_window(config["sliding_window"])
     writer.add_pooling_type(pooling_of(folder))
     for n in (2, 3):
-        dense = read_json(folder / f"{n}_Dense" / "config.json")
+        dense = read_dense(folder, n)
         writer.add_dense_features_dims(f"dense_{n}", dense["in_features"], dense["out_features"])
 
     tokens, scores, kinds = read_vocabulary(folder, config["vocab_size"])

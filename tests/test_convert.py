@@ -67,7 +67,10 @@ def make_folder(folder):
                                   "added_tokens_decoder": declared},
         "added_tokens.json": {"<beyond>": N_VOCAB + 1, "<late>": N_VOCAB - 1},
         "1_Pooling/config.json": {"pooling_mode_mean_tokens": True},
-        "2_Dense/config.json": {"in_features": HIDDEN, "out_features": DENSE},
+        "modules.json": [{"type": f"sentence_transformers.models.{kind}"} for kind in
+                         ("Transformer", "Pooling", "Dense", "Dense", "Normalize")],
+        "2_Dense/config.json": {"in_features": HIDDEN, "out_features": DENSE, "bias": False,
+                                "activation_function": "torch.nn.modules.linear.Identity"},
         "3_Dense/config.json": {"in_features": DENSE, "out_features": HIDDEN},
     }
     for name, content in files.items():
@@ -190,7 +193,14 @@ class Convert(unittest.TestCase):
                     ("config.json", json.dumps({**CONFIG, "model_type": "llama"}), "model_type"),
                     ("config.json", "{", "not valid JSON"),
                     ("model.safetensors", "short", ""),
-                    ("1_Pooling/config.json", "{}", "mean")]:
+                    ("1_Pooling/config.json", "{}", "mean"),
+                    ("modules.json", json.dumps([{"type": "sentence_transformers.models.LSTM"}]),
+                     "models.LSTM"),
+                    ("2_Dense/config.json", json.dumps({
+                        "in_features": HIDDEN, "out_features": DENSE, "bias": False,
+                        "activation_function": "torch.nn.modules.activation.Tanh"}), "Tanh"),
+                    ("3_Dense/config.json", json.dumps({
+                        "in_features": DENSE, "out_features": HIDDEN, "bias": True}), "bias")]:
                 before = (folder / file).read_bytes()
                 (folder / file).write_text(content)
                 run = convert(folder, out)

@@ -233,13 +233,13 @@ static void progress_lags(void **state)
 {
     (void)state;
     char text[100];
-    progress_print_lag(text, sizeof text, ", ", &(struct progress_lag){-1, -1});
+    progress_print_lag(text, sizeof text, ", ", (struct lag){-1, -1});
     assert_string_equal(text, "");
-    progress_print_lag(text, sizeof text, ", ", &(struct progress_lag){1234, 5678901});
+    progress_print_lag(text, sizeof text, ", ", (struct lag){1234, 5678901});
     assert_string_equal(text, ", lag 1,234, group 5,678,901");
-    progress_print_lag(text, sizeof text, "  ", &(struct progress_lag){0, -1});
+    progress_print_lag(text, sizeof text, "  ", (struct lag){0, -1});
     assert_string_equal(text, "  lag 0");
-    progress_print_lag(text, sizeof text, "  ", &(struct progress_lag){-1, 7});
+    progress_print_lag(text, sizeof text, "  ", (struct lag){-1, 7});
     assert_string_equal(text, "  group lag 7");
 }
 

@@ -119,10 +119,11 @@ static void test_text(void **state)
     metrics_on_count(metrics, "reclaimed", 4);
     metrics_on_lag(metrics, "topic\"\xff/3", 12);
     metrics_on_lag(metrics, "gone", 5);
-    assert_int_equal(metrics_own_lag(metrics), 17);
+    assert_int_equal(metrics_lag(metrics).own, 17);
     metrics_on_lag(metrics, "gone", -1);
     metrics_on_lag(metrics, NULL, 34);
-    assert_int_equal(metrics_own_lag(metrics), 12);
+    assert_int_equal(metrics_lag(metrics).own, 12);
+    assert_int_equal(metrics_lag(metrics).group, 34);
     metrics_on_link(metrics, "input", LINK_WAIT);
     metrics_on_link(metrics, "output", LINK_UP);
     char *text = print_all(metrics);

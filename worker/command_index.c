@@ -72,34 +72,31 @@ static bool is_inside(const char *output, const char *corpus)
            (real_folder[len] == '/' || real_folder[len] == '\0' || len == 1);
 }
 
-/* What the vectors and the form of OUT depend on. Kept from begin to opened: until OUT is this
- * process's own, the card beside it is another's. */
-static struct index_card card;
-
-static void card_make(const struct settings *settings, const struct model_info *model,
-                      const struct pipeline_options *options)
+/* What the vectors and the form of OUT depend on. */
+static void card_make(struct index_card *card, const struct settings *settings,
+                      const struct model_info *model, const struct pipeline_options *options)
 {
     static const char *const kept[] = {"prompt",      "dtype",      "too_long",
                                        "bad_utf8",    "file.format", "file.id",
                                        "file.column", "file.shard", "output_format"};
     char number[60];
-    card = (struct index_card){.len = 0};
+    card->len = 0;
     size_t dim = options->session.dim ? options->session.dim : model->dim;
     snprintf(number, sizeof number, "%zu", dim);
-    index_card_add(&card, "model", model->name);
-    index_card_add(&card, "model_fingerprint", model->fingerprint);
-    index_card_add(&card, "dim", number);
+    index_card_add(card, "model", model->name);
+    index_card_add(card, "model_fingerprint", model->fingerprint);
+    index_card_add(card, "dim", number);
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
         const char *value = settings_text(settings, kept[i]);
-        index_card_add(&card, kept[i], value ? value : "");
+        index_card_add(card, kept[i], value ? value : "");
     }
     if (options->output_format == OUTPUT_QDRANT)
-        index_card_add(&card, "output_collection", options->collection);
+        index_card_add(card, "output_collection", options->collection);
     if (options->chunk.wanted) {
         snprintf(number, sizeof number, "%zu, %zu repeated",
                  options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
                  options->chunk.overlap);
-        index_card_add(&card, "chunk_tokens", number);
+        index_card_add(card, "chunk_tokens", number);
     }
 }
 
@@ -131,16 +128,21 @@ static int begin(const struct settings *settings, const struct model_info *model
     if (options->decode.format == INPUT_AUTO)
         options->decode.format = is_json ? INPUT_JSON : INPUT_RAW;
 
-    card_make(settings, model, options);
+    struct index_card card;
+    card_make(&card, settings, model, options);
     int rc = index_card_compare(&card, output, file_output_begun(output), err, err_size);
     return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
 }
 
-static int opened(const struct settings *settings, char *err, size_t err_size)
+/* OUT is this process's own only now; before, the card beside it was another's. */
+static int opened(const struct settings *settings, const struct model_info *model,
+                  const struct pipeline_options *options, char *err, size_t err_size)
 {
     const char *output = settings_text(settings, "file.output");
+    struct index_card card;
     if (file_output_begun(output)) /* it is the same, or there is none: an output of `run` */
         return COMMAND_OK;
+    card_make(&card, settings, model, options);
     return index_card_write(&card, output, err, err_size) == 0 ? COMMAND_OK : COMMAND_IO;
 }
 

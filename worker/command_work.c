@@ -38,7 +38,6 @@ struct worker {
     struct progress *progress;
     struct monitor *monitor;     /* NULL for work that has an end */
     struct progress_input input; /* of a source that knows its size */
-    struct progress_lag lag;
     uint64_t opened_ms;
     enum pipeline_end how;
     int signal;       /* that asked to stop; 0: none yet */
@@ -96,9 +95,7 @@ static void on_lag(void *ctx, const char *part, int64_t lag)
     struct worker *worker = ctx;
     if (!worker->monitor)
         return;
-    struct metrics *metrics = monitor_metrics(worker->monitor);
-    bool is_shown = metrics_on_lag(metrics, part, lag);
-    worker->lag = (struct progress_lag){metrics_own_lag(metrics), metrics->group_lag};
+    bool is_shown = metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
     if (is_shown || worker->lag_dropped)
         return;
     worker->lag_dropped = true;
@@ -343,7 +340,8 @@ static int open_pipeline(struct worker *worker)
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
     if (rc == 0 && worker->work->opened) {
-        int code = worker->work->opened(settings, err, sizeof err);
+        int code =
+            worker->work->opened(settings, model_info(worker->model), &options, err, sizeof err);
         if (code != COMMAND_OK) { /* nothing was read yet, and nothing is to be drained */
             log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
             worker->work->leave(code);
@@ -416,7 +414,7 @@ static int open_progress(struct worker *worker)
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
         .input = &worker->input,
-        .lag = &worker->lag,
+        .metrics = worker->monitor ? monitor_metrics(worker->monitor) : NULL,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
@@ -427,7 +425,7 @@ static int open_progress(struct worker *worker)
 /* Everything between the log's opening and its closing. */
 static int run(const struct work *work, const struct settings *settings)
 {
-    struct worker worker = {.work = work, .settings = settings, .lag = {-1, -1}};
+    struct worker worker = {.work = work, .settings = settings};
     int code = open_model(&worker);
     if (code != COMMAND_OK)
         return code;

@@ -25,7 +25,8 @@ struct work {
     int (*begin)(const struct settings *settings, const struct model_info *model,
                  struct pipeline_options *options, char *err, size_t err_size);
     /* opened: OUT and all else is this process's own. 0, or an exit code and a sentence in err. */
-    int (*opened)(const struct settings *settings, char *err, size_t err_size);
+    int (*opened)(const struct settings *settings, const struct model_info *model,
+                  const struct pipeline_options *options, char *err, size_t err_size);
     int (*finish)(const struct settings *settings, const struct model_info *model,
                   const struct pipeline_stats *stats, double seconds);
 };

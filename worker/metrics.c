@@ -119,12 +119,12 @@ bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag)
     return row != NULL;
 }
 
-int64_t metrics_own_lag(const struct metrics *metrics)
+struct lag metrics_lag(const struct metrics *metrics)
 {
     int64_t sum = 0;
     for (size_t i = 0; i < metrics->lag.n; i++)
         sum += metrics->lag.rows[i].value;
-    return metrics->lag.n ? sum : -1;
+    return (struct lag){metrics->lag.n ? sum : -1, metrics->group_lag};
 }
 
 void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n)

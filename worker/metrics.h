@@ -51,6 +51,12 @@ struct series_table {
 struct series *series_find(struct series_table *table, const char *name);
 void series_drop(struct series_table *table, const char *name);
 
+/* Messages that wait; -1: not known. */
+struct lag {
+    int64_t own;   /* in the parts of the input that are read here */
+    int64_t group; /* in all of them, where the source can tell the two apart */
+};
+
 struct metrics {
     struct histogram text_tokens, batch_texts, batch_tokens;
     struct histogram queue_wait, embedding, inference, publish, end_to_end;
@@ -59,7 +65,7 @@ struct metrics {
     struct series_table dead_letters; /* by code */
     struct series_table faults;       /* "input" and "output": times a link went away */
     struct series_table lag;          /* by part of the input */
-    int64_t group_lag;                /* of all workers together; -1: not known */
+    int64_t group_lag;                /* as lag.group */
     struct series_table counts;       /* by what a source counts: "rebalances" and others */
     enum { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP } input, output;
     const struct model_info *model;
@@ -83,8 +89,7 @@ void metrics_on_published(struct metrics *metrics, const struct entry *entry);
 /* About once a second. */
 void metrics_tick(struct metrics *metrics);
 
-/* The sum of the lag of all parts of the input that are read here; -1: none is known. */
-int64_t metrics_own_lag(const struct metrics *metrics);
+struct lag metrics_lag(const struct metrics *metrics);
 /* NULL when the worker is ready: pipeline open, both sides joined, not draining; else why not. */
 const char *metrics_not_ready(const struct metrics *metrics);
 

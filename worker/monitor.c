@@ -30,8 +30,7 @@ static void send_status(const struct monitor *monitor, const char *why_not)
     char line[400], waiting[100];
     const struct metrics *metrics = &monitor->metrics;
     const struct pipeline_stats *stats = pipeline_stats(metrics->pipeline);
-    const struct progress_lag lag = {metrics_own_lag(metrics), metrics->group_lag};
-    progress_print_lag(waiting, sizeof waiting, ", ", &lag);
+    progress_print_lag(waiting, sizeof waiting, ", ", metrics_lag(metrics));
     snprintf(line, sizeof line,
              "STATUS=%s; %" PRIu64 " texts, %" PRIu64 " dead letters, %" PRIu64 " in flight%s",
              why_not ? why_not : "working", stats->texts, stats->dead_letters,

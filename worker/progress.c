@@ -103,19 +103,19 @@ void progress_bar(char *out, size_t size, const struct progress_input *input, do
     snprintf(out, size, "[%s] %d %%%s  ", bar, (int)(share * 100), left);
 }
 
-void progress_print_lag(char *out, size_t size, const char *before, const struct progress_lag *lag)
+void progress_print_lag(char *out, size_t size, const char *before, struct lag lag)
 {
     char own[32], group[32];
     out[0] = '\0';
-    if (lag->own >= 0)
-        with_commas((uint64_t)lag->own, own);
-    if (lag->group >= 0)
-        with_commas((uint64_t)lag->group, group);
-    if (lag->own >= 0 && lag->group >= 0)
+    if (lag.own >= 0)
+        with_commas((uint64_t)lag.own, own);
+    if (lag.group >= 0)
+        with_commas((uint64_t)lag.group, group);
+    if (lag.own >= 0 && lag.group >= 0)
         snprintf(out, size, "%slag %s, group %s", before, own, group);
-    else if (lag->own >= 0)
+    else if (lag.own >= 0)
         snprintf(out, size, "%slag %s", before, own);
-    else if (lag->group >= 0)
+    else if (lag.group >= 0)
         snprintf(out, size, "%sgroup lag %s", before, group);
 }
 
@@ -160,8 +160,8 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
                          double tokens)
 {
     const struct pipeline_stats *stats = progress->stats;
-    const struct progress_lag none = {-1, -1};
-    const struct progress_lag *lag = progress->options.lag ? progress->options.lag : &none;
+    const struct metrics *metrics = progress->options.metrics;
+    const struct lag lag = metrics ? metrics_lag(metrics) : (struct lag){-1, -1};
     uint64_t n_batches = 0;
     for (size_t i = 0; i < N_TRIGGERS; i++)
         n_batches += stats->batches[i];
@@ -170,8 +170,8 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         LOG_INTEGER("embedded", stats->embedded_texts), LOG_INTEGER("messages", stats->messages),
         LOG_INTEGER("tokens", stats->tokens), LOG_REAL("texts_per_second", texts),
         LOG_REAL("tokens_per_second", tokens), LOG_INTEGER("inflight", stats->inflight_texts),
-        LOG_INTEGER("waiting", stats->waiting_messages), known("lag", lag->own),
-        known("group_lag", lag->group), LOG_INTEGER("truncated", stats->truncated),
+        LOG_INTEGER("waiting", stats->waiting_messages), known("lag", lag.own),
+        known("group_lag", lag.group), LOG_INTEGER("truncated", stats->truncated),
         LOG_INTEGER("chunks", stats->chunks), LOG_INTEGER("duplicates", stats->duplicates),
         LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
         LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
@@ -196,8 +196,9 @@ static void on_tick(uv_timer_t *timer)
         progress_line(line + n, sizeof line - n, stats, progress->options.total_texts, texts,
                       tokens);
         n = strlen(line);
-        if (progress->options.lag)
-            progress_print_lag(line + n, sizeof line - n, "  ", progress->options.lag);
+        if (progress->options.metrics)
+            progress_print_lag(line + n, sizeof line - n, "  ",
+                               metrics_lag(progress->options.metrics));
         log_status(line);
     }
     bool changed = stats->embedded_texts != progress->logged_texts ||

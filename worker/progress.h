@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "worker/metrics.h"
 #include "worker/pipeline.h"
 
 struct progress;
@@ -22,19 +23,13 @@ struct progress_input {
     uint64_t done, total;
 };
 
-/* Messages that wait; -1: not known. */
-struct progress_lag {
-    int64_t own;   /* in the parts of the input that are read here */
-    int64_t group; /* in all of them, where the source can tell the two apart */
-};
-
 struct progress_options {
     bool status_line;                   /* on the terminal of the log */
     bool log_lines;                     /* one per interval in which anything happened */
     uint64_t interval_ms;               /* of log lines */
     uint64_t total_texts;               /* 0: unknown */
     const struct progress_input *input; /* borrowed; NULL: not counted */
-    const struct progress_lag *lag;     /* borrowed; NULL: the input has none */
+    const struct metrics *metrics;      /* borrowed: the lag; NULL: the input has none */
 };
 
 /* stats are borrowed until close. Does not keep the loop alive. 0, -ENOMEM. */
@@ -54,6 +49,6 @@ void progress_line(char *out, size_t size, const struct pipeline_stats *stats, u
 void progress_bar(char *out, size_t size, const struct progress_input *input, double rate);
 
 /* Before is put before "lag 1,234, group 5,678"; empty when neither is known. */
-void progress_print_lag(char *out, size_t size, const char *before, const struct progress_lag *lag);
+void progress_print_lag(char *out, size_t size, const char *before, struct lag lag);
 
 #endif
