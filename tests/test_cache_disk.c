@@ -4,6 +4,7 @@
  * cache or disk is told of once and hurts nobody.
  */
 #define _GNU_SOURCE /* memmem */
+#undef _FILE_OFFSET_BITS /* set by the flags of hiredis; the worker calls plain statfs */
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
@@ -15,6 +16,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +27,17 @@
 #include "worker/cache_parts.h"
 
 enum { DIM = 768, ROOM = 64 << 20 };
+
+/* In place of libc's: there is no network file system to be had here. 0: as it is. */
+static long fs_type;
+
+int statfs(const char *path, struct statfs *about)
+{
+    long rc = syscall(SYS_statfs, path, about);
+    if (rc == 0 && fs_type)
+        about->f_type = fs_type;
+    return (int)rc;
+}
 
 static void row_of(unsigned n, float row[DIM])
 {
@@ -220,6 +234,19 @@ static void test_foreign_folders_are_refused(void **state)
     assert_refused(cache_folder, "not one of embedmill");
     database_write("embedmill cache", "0");
     assert_refused(cache_folder, "another version of embedmill");
+}
+
+static void test_network_file_systems_are_refused(void **state)
+{
+    (void)state;
+    static const long types[] = {0x6969, 0xff534d42, 0xfe534d42}; /* NFS, CIFS, SMB2; statfs(2) */
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        fs_type = types[i];
+        assert_refused(cache_folder, "network file system");
+    }
+    fs_type = 0xef53; /* ext4 */
+    disk_fill(1);
+    fs_type = 0;
 }
 
 /* fork, so that it may lose rights, lower limits and die. The child's answer, or -1 when killed. */
@@ -468,6 +495,7 @@ int main(void)
         IN_A_FOLDER(test_damaged_rows_are_misses),
         IN_A_FOLDER(test_damaged_files_are_refused),
         IN_A_FOLDER(test_foreign_folders_are_refused),
+        IN_A_FOLDER(test_network_file_systems_are_refused),
         IN_A_FOLDER(test_no_permission),
         IN_A_FOLDER(test_full_cache),
         IN_A_FOLDER(test_full_disk),
