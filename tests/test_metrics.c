@@ -30,7 +30,8 @@ static char *print_all(const struct metrics *metrics)
 static struct metrics *metrics_make(void)
 {
     static const struct model_info info = {
-        .name = "a \"quoted\" \\ name\nof two lines", .fingerprint = "0123", .kernels = "generic"};
+        .name = "a \"quoted\" \\ name\nof two lines", .fingerprint = "0123", .kernels = "generic",
+        .max_tokens = 50};
     struct metrics *metrics = malloc(sizeof *metrics);
     assert_non_null(metrics);
     metrics_open(metrics, &info);
@@ -126,12 +127,19 @@ static void test_text(void **state)
     assert_int_equal(metrics_lag(metrics).group, 34);
     metrics_on_link(metrics, "input", LINK_WAIT);
     metrics_on_link(metrics, "output", LINK_UP);
+    metrics_on_link(metrics, "output", LINK_WAIT);
+    metrics_on_link(metrics, "output", LINK_WAIT); /* the same outage, for another reason */
+    metrics_on_link(metrics, "output", LINK_UP);
+    metrics_on_link(metrics, "output", LINK_WAIT);
+    metrics_on_link(metrics, "output", LINK_UP);
     char *text = print_all(metrics);
     static const char *const wanted[] = {
         "model=\"a \\\"quoted\\\" \\\\ name\\nof two lines\",fingerprint=\"0123\"",
         "embedmill_errors_total{stage=\"decode\",code=\"bad_json\"} 2\n",
         "embedmill_errors_total{stage=\"embed\",code=\"text_too_long\"} 1\n",
         "embedmill_errors_total{stage=\"input\",code=\"unavailable\"} 1\n",
+        "embedmill_errors_total{stage=\"output\",code=\"unavailable\"} 2\n",
+        "embedmill_errors_total{stage=\"receive\",code=\"too_many_deliveries\"} 0\n",
         "embedmill_dead_letters_total{code=\"bad_json\"} 2\n",
         "embedmill_reclaimed_total 4\n",
         "embedmill_rebalances_total 0\n",
@@ -152,10 +160,36 @@ static void test_text(void **state)
     free(metrics);
 }
 
+/* A rate over the first burst of a code is only seen when its counter was there before. */
+static void test_every_code_is_there_from_the_start(void **state)
+{
+    struct metrics *metrics = metrics_make();
+    char line[400], code[64], wanted[120];
+    size_t n = 0;
+    (void)state;
+    char *text = print_all(metrics);
+    FILE *from = fopen(TESTS_DIR "/../docs/wire-format.md", "r");
+    assert_non_null(from);
+    while (fgets(line, sizeof line, from) && strncmp(line, "| `no_body`", 11) != 0)
+        ;
+    do {
+        assert_int_equal(sscanf(line, "| `%63[a-z_0-9]`", code), 1);
+        snprintf(wanted, sizeof wanted, "embedmill_dead_letters_total{code=\"%s\"} 0\n", code);
+        if (!strstr(text, wanted))
+            fail_msg("not there: %s", wanted);
+        n++;
+    } while (strcmp(code, "too_many_deliveries") != 0 && fgets(line, sizeof line, from));
+    assert_true(n > 15); /* what comes after is never met by `run` */
+    fclose(from);
+    free(text);
+    free(metrics);
+}
+
 static void test_batch(void **state)
 {
     struct metrics *metrics = metrics_make();
-    struct embed_result results[3] = {{.n_tokens = 10}, {.n_tokens = 20}, {.n_tokens = 3000}};
+    struct embed_result results[3] = {{.n_tokens = 10}, {.n_tokens = 200, .truncated = true},
+                                      {.n_tokens = 3000}};
     struct message message = {.timestamp_ms = -1};
     struct entry entries[2] = {{.request = {.n_items = 2}, .message = &message},
                                {.request = {.n_items = 1}, .first_item = 2, .dead_code = "x"}};
@@ -176,7 +210,8 @@ static void test_batch(void **state)
     assert_int_equal(metrics->embedding.counts[4], 2); /* (0.03, 0.04] */
     assert_int_equal(metrics->busy_ns, 480000000);
     assert_true(metrics->inference.sum > 0.4999 && metrics->inference.sum < 0.5001);
-    assert_true(metrics->text_tokens.sum == 30); /* the dead letter's text is none of them */
+    assert_true(metrics->text_tokens.sum == 210); /* the dead letter's text is none of them */
+    assert_true(metrics->batch_tokens.sum == 60); /* after the cut */
     assert_true(metrics->batch_texts.sum == 3);
     assert_true(metrics->queue_wait.sum > 0.1299 && metrics->queue_wait.sum < 0.1301);
 
@@ -296,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_series),
         cmocka_unit_test(test_lag_of_more_parts_than_there_is_room_for),
         cmocka_unit_test(test_text),
+        cmocka_unit_test(test_every_code_is_there_from_the_start),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_not_ready_before_the_pipeline),
         cmocka_unit_test(test_address),

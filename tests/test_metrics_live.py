@@ -84,8 +84,7 @@ def case_values(bench):
     assert batches >= now["embedmill_batch_texts_count"] >= 1
     assert now["process_resident_memory_bytes"] > now["embedmill_private_memory_bytes"] > 1e6
     assert 3 < now["process_open_fds"] < 100
-    # The worker counts in whole seconds, and a clock may be stepped a little.
-    assert before - 3 < now["process_start_time_seconds"] < after + 3
+    assert before - 1 < now["process_start_time_seconds"] < after + 1
     wait_for("the lag", lambda: values(address).get('embedmill_source_lag{part="texts"}') == 0, 15)
     assert get(address, "/readyz") == (200, "ok\n")
     assert get(address, "/")[0] == 404
@@ -102,6 +101,9 @@ def case_ready(bench):
     assert get(address, "/readyz") == (503, "the input is not joined\n")
     bench.start_server()
     wait_for("readiness", lambda: get(address, "/readyz")[0] == 200)
+    now = values(address)
+    for side in ("input", "output"): # one time away, whatever was told of it meanwhile
+        assert now[f'embedmill_errors_total{{stage="{side}",code="unavailable"}}'] == 1, now
     # Enough work for seconds, so that draining can be seen.
     for i in range(60):
         bench.client.xadd("texts", {"body": json.dumps({"id": i, "text": f"{i} word" * 700})})
@@ -255,8 +257,35 @@ def case_top(bench):
     top.send_signal(signal.SIGINT)
     assert top.wait(timeout=30) == 0
     assert os.read(ours, 65536).endswith(b"\x1b[?25h\x1b[?1049l")
+
+    with socket.create_server(("127.0.0.1", 0)) as silent: # Ctrl-C does not wait for an answer
+        top = subprocess.Popen([bench.binary, "top", "--interval", "3600",
+                                f"127.0.0.1:{silent.getsockname()[1]}"],
+                               stdin=theirs, stdout=theirs, stderr=theirs)
+        bench.processes.append(top)
+        silent.accept()
+        since = time.monotonic()
+        top.send_signal(signal.SIGINT)
+        assert top.wait(timeout=30) == 0 and time.monotonic() - since < 3
     os.close(ours)
     os.close(theirs)
+
+
+def case_addresses(bench):
+    """All addresses are those of both families; a name is asked at each that it stands for."""
+    bench.start_server()
+    start(bench, "--metrics-listen", ":0", name="all")
+    port = re.findall(r'"serving metrics","listen":"[^"]*:(\d+)"', bench.log("all"))[-1]
+    assert get(f"127.0.0.1:{port}", "/livez")[0] == 200
+    if socket.has_dualstack_ipv6():
+        assert get(f"[::1]:{port}", "/livez")[0] == 200
+    else:
+        print("this machine has no IPv6: ::1 was not asked")
+    _, address = start(bench, name="one")
+    for where in (f"localhost:{port}", f"localhost:{address.rsplit(':', 1)[1]}"):
+        done = subprocess.run([bench.binary, "probe", "--live", where], capture_output=True,
+                              text=True, timeout=60, check=False)
+        assert done.returncode == 0, done
 
 
 def query(port, expression):
@@ -319,6 +348,7 @@ def case_prometheus(bench):
     wait_for("one build", lambda: query(port, "count(count by (fingerprint, kernels) "
                                               "(embedmill_build_info))") == [1])
     check_monitoring(port, workers[0][1])
+    assert query(port, "max(changes(process_start_time_seconds[1m]))") == [0]
     wait_for("a quantile", lambda: query(
         port, "histogram_quantile(0.5, sum by (le) (embedmill_embedding_seconds_bucket)) > 0"))
     for worker, _ in workers:

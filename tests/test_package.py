@@ -42,6 +42,18 @@ def check_install(build, folder):
     check_installed(folder / "prefix")
 
 
+def check_image(needs):
+    """The worker's image has the libraries that the package asks for, and authorities for TLS."""
+    if 'PRETTY_NAME="Debian GNU/Linux 12' not in Path("/etc/os-release").read_text("utf-8"):
+        print("the image's packages are those of Debian 12, and not compared here")
+        return
+    text = (DEPLOY.parent / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    worker = text[text.index("AS worker"):]
+    installed = re.search(r"--no-install-recommends ([^&]*)&&", worker)[1].split()
+    wanted = {package.split()[0] for package in needs.split(",")} - {"libc6"} # in every image
+    assert set(installed) == wanted | {"ca-certificates"}, (installed, wanted)
+
+
 def check_deb(build, folder):
     run("cpack", "-G", "DEB", "-B", folder / "deb", "--config", build / "CPackConfig.cmake",
         cwd=build)
@@ -50,6 +62,7 @@ def check_deb(build, folder):
     for library in ("libc6", "libuv1", "libhiredis", "libjansson4", "libmicrohttpd",
                     "libyaml", "librdkafka", "liblmdb0"):
         assert library in needs, needs
+    check_image(needs)
     listing = run("dpkg-deb", "-c", package)
     assert re.search(r"-rwxr-xr-x root/root .* \./usr/bin/embedmill\n", listing), listing
     assert " ./etc" not in listing and "/home/" not in listing

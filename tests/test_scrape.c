@@ -64,10 +64,10 @@ static void test_hostile(void **state)
         free(scrape_make(cut));
         free(cut);
     }
-    size_t size = 100 * 1000;
+    size_t size = 200 * 1000;
     char *many = malloc(size);
     size_t used = 0;
-    for (int i = 0; i < 400; i++)
+    for (int i = 0; i < SCRAPE_PARTS + 100; i++)
         used += (size_t)snprintf(many + used, size - used,
                                  "embedmill_source_lag{part=\"p%d\"} 1\n"
                                  "embedmill_embedding_seconds_bucket{le=\"%d\"} 1\n",

@@ -59,7 +59,8 @@ int command_probe(int argc, char **argv)
     uv_loop_t loop;
     if (uv_loop_init(&loop) != 0)
         return COMMAND_INTERNAL;
-    int rc = http_get(&loop, address, path, TIMEOUT_MS, on_answer, &code);
+    struct http_get *request;
+    int rc = http_get_open(&request, &loop, address, path, TIMEOUT_MS, on_answer, &code);
     if (rc == -EINVAL)
         fprintf(stderr, "embedmill probe: %s: expected HOST:PORT\n", address);
     uv_run(&loop, UV_RUN_DEFAULT);

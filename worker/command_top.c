@@ -40,9 +40,12 @@ static const char usage[] =
     "\n"
     "Exit codes: 0 all workers answered; 64 wrong usage; 69 some did not (--once).\n";
 
+enum { PATIENCE_MS = 5000 };
+
 struct node {
     struct top *top;
     const char *address;
+    struct http_get *request; /* NULL: none under way */
     int status; /* of the last answer */
     struct scrape now, before;
     uint64_t now_ms, before_ms; /* 0: none */
@@ -55,7 +58,7 @@ struct top {
     struct node *nodes; /* [n_nodes] */
     size_t n_nodes, n_pending, n_rounds;
     uint64_t interval_ms;
-    bool once, all_answered;
+    bool once, all_answered, stopping;
 };
 
 /* 1234567 as "1235k"; -1 as "-". */
@@ -162,11 +165,33 @@ static void add(double *sum, double value)
         *sum = (*sum < 0 ? 0 : *sum) + value;
 }
 
-/* Sums; quantiles are of all workers' texts together. */
+/* Of all workers' texts together since the last look; when there was none, since they began. */
+static void quantiles_of_all(const struct top *top, struct row *all)
+{
+    struct scrape_histogram now[2] = {{.n = 0}}, before[2] = {{.n = 0}};
+    bool any_before = false;
+    for (size_t i = 0; i < top->n_nodes; i++)
+        any_before |= is_up(&top->nodes[i]) && top->nodes[i].before_ms;
+    for (size_t i = 0; i < top->n_nodes; i++) {
+        const struct node *node = &top->nodes[i];
+        if (!is_up(node) || (any_before && !node->before_ms))
+            continue;
+        scrape_add(&now[0], &node->now.embedding);
+        scrape_add(&now[1], &node->now.end_to_end);
+        if (any_before) {
+            scrape_add(&before[0], &node->before.embedding);
+            scrape_add(&before[1], &node->before.end_to_end);
+        }
+    }
+    all->p50 = scrape_quantile(&now[0], &before[0], 0.5);
+    all->p95 = scrape_quantile(&now[0], &before[0], 0.95);
+    all->e2e = scrape_quantile(&now[1], &before[1], 0.95);
+}
+
+/* Sums. */
 static struct row row_of_all(const struct top *top, const struct scrape **scrapes)
 {
     struct row all = nothing;
-    struct scrape_histogram now[2] = {{.n = 0}}, before[2] = {{.n = 0}};
     size_t n = 0;
     for (size_t i = 0; i < top->n_nodes; i++) {
         const struct node *node = &top->nodes[i];
@@ -182,20 +207,12 @@ static struct row row_of_all(const struct top *top, const struct scrape **scrape
         add(&all.cpu, row.cpu);
         add(&all.memory, row.memory);
         add(&all.busy, row.busy);
-        scrape_add(&now[0], &node->now.embedding);
-        scrape_add(&now[1], &node->now.end_to_end);
-        if (node->before_ms) {
-            scrape_add(&before[0], &node->before.embedding);
-            scrape_add(&before[1], &node->before.end_to_end);
-        }
     }
     all.name = "all";
     all.state = n == top->n_nodes ? "" : "partly";
     all.busy = n ? all.busy / (double)n : -1;
     all.lag = scrape_lag(scrapes, n);
-    all.p50 = scrape_quantile(&now[0], &before[0], 0.5);
-    all.p95 = scrape_quantile(&now[0], &before[0], 0.95);
-    all.e2e = scrape_quantile(&now[1], &before[1], 0.95);
+    quantiles_of_all(top, &all);
     return all;
 }
 
@@ -234,11 +251,15 @@ static void draw(struct top *top)
 
 static void stop(struct top *top)
 {
-    if (!uv_is_closing((uv_handle_t *)&top->timer)) {
-        uv_close((uv_handle_t *)&top->timer, NULL);
-        uv_close((uv_handle_t *)&top->interrupt, NULL);
-        uv_close((uv_handle_t *)&top->terminate, NULL);
-    }
+    if (top->stopping)
+        return;
+    top->stopping = true;
+    uv_close((uv_handle_t *)&top->timer, NULL);
+    uv_close((uv_handle_t *)&top->interrupt, NULL);
+    uv_close((uv_handle_t *)&top->terminate, NULL);
+    for (size_t i = 0; i < top->n_nodes; i++)
+        if (top->nodes[i].request)
+            http_get_cancel(top->nodes[i].request);
 }
 
 static void on_answer(void *ctx, int status, const char *body)
@@ -246,6 +267,7 @@ static void on_answer(void *ctx, int status, const char *body)
     struct node *node = ctx;
     struct top *top = node->top;
     bool was_up = is_up(node);
+    node->request = NULL;
     node->status = status;
     if (status == 200) {
         node->before = node->now;
@@ -254,7 +276,7 @@ static void on_answer(void *ctx, int status, const char *body)
         node->now_ms = uv_now(&top->loop);
     }
     top->all_answered &= is_up(node);
-    if (--top->n_pending > 0)
+    if (--top->n_pending > 0 || top->stopping)
         return;
     /* Rates need two looks. */
     if (!top->once || top->n_rounds == 2)
@@ -271,11 +293,13 @@ static void on_round(uv_timer_t *timer)
     top->n_rounds++;
     top->all_answered = true;
     top->n_pending = top->n_nodes;
+    uint64_t patience_ms = top->interval_ms < PATIENCE_MS ? top->interval_ms : PATIENCE_MS;
     for (size_t i = 0; i < top->n_nodes; i++) {
-        int rc = http_get(&top->loop, top->nodes[i].address, "/metrics", top->interval_ms,
-                          on_answer, &top->nodes[i]);
+        struct node *node = &top->nodes[i];
+        int rc = http_get_open(&node->request, &top->loop, node->address, "/metrics", patience_ms,
+                               on_answer, node);
         if (rc != 0)
-            on_answer(&top->nodes[i], rc, "");
+            on_answer(node, rc, "");
     }
 }
 

@@ -1,6 +1,6 @@
 /*
  * http_get.c: see http_get.h. Everything ends in finish, whatever comes first: the end of the
- * answer, an error, or the timer.
+ * answer, an error of the last address, or the timer.
  *
  * Threads: the loop thread.
  */
@@ -14,32 +14,34 @@
 
 #include "worker/address.h"
 
-struct request {
+struct http_get {
     uv_tcp_t tcp;
     uv_timer_t timer;
     uv_getaddrinfo_t resolve;
     uv_connect_t connect;
     uv_write_t write;
+    struct addrinfo *found, *at; /* what the name stands for, and what is tried of it */
     char head[600];
     char *answer;
     size_t len, room;
     http_get_cb done;
     void *ctx;
-    bool finished, resolving;
+    bool finished, resolving, retrying; /* retrying: tcp is being closed for the next address */
     int n_open;
 };
 
-static void release(struct request *request)
+static void release(struct http_get *request)
 {
     if (request->n_open > 0 || request->resolving)
         return;
+    uv_freeaddrinfo(request->found);
     free(request->answer);
     free(request);
 }
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct request *request = handle->data;
+    struct http_get *request = handle->data;
     request->n_open--;
     release(request);
 }
@@ -51,7 +53,7 @@ static int status_of(const char *answer)
     return sscanf(answer, "HTTP/1.%*1[01] %3d", &status) == 1 ? status : -EPROTO;
 }
 
-static void finish(struct request *request, int err)
+static void finish(struct http_get *request, int err)
 {
     if (request->finished)
         return;
@@ -62,7 +64,8 @@ static void finish(struct request *request, int err)
     request->done(request->ctx, status, body ? body + 4 : "");
     if (request->resolving)
         uv_cancel((uv_req_t *)&request->resolve);
-    uv_close((uv_handle_t *)&request->tcp, on_closed);
+    if (!request->retrying)
+        uv_close((uv_handle_t *)&request->tcp, on_closed);
     uv_close((uv_handle_t *)&request->timer, on_closed);
 }
 
@@ -73,7 +76,7 @@ static void on_timeout(uv_timer_t *timer)
 
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
-    struct request *request = handle->data;
+    struct http_get *request = handle->data;
     (void)suggested;
     *buf = uv_buf_init(NULL, 0); /* the read then ends with UV_ENOBUFS */
     if (request->len + 1 >= request->room) {
@@ -90,7 +93,7 @@ static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
-    struct request *request = stream->data;
+    struct http_get *request = stream->data;
     (void)buf;
     if (n > 0) {
         request->len += (size_t)n;
@@ -102,40 +105,81 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 static void on_written(uv_write_t *write, int status)
 {
-    struct request *request = write->data;
+    struct http_get *request = write->data;
     if (status != 0)
         finish(request, status);
 }
 
+static void connect_to(struct http_get *request, struct addrinfo *at);
+
+static void on_retry(uv_handle_t *handle)
+{
+    struct http_get *request = handle->data;
+    request->retrying = false;
+    if (request->finished) {
+        on_closed(handle);
+        return;
+    }
+    uv_tcp_init(handle->loop, &request->tcp);
+    connect_to(request, request->at->ai_next);
+}
+
+/* localhost may be ::1 first, and the worker listen at 127.0.0.1. */
+static void on_refused(struct http_get *request, int err)
+{
+    if (!request->at->ai_next) {
+        finish(request, err);
+        return;
+    }
+    request->retrying = true;
+    uv_close((uv_handle_t *)&request->tcp, on_retry);
+}
+
 static void on_connected(uv_connect_t *connect, int status)
 {
-    struct request *request = connect->data;
+    struct http_get *request = connect->data;
     uv_buf_t head = uv_buf_init(request->head, (unsigned)strlen(request->head));
     if (request->finished)
         return;
-    if (status == 0)
-        status = uv_write(&request->write, (uv_stream_t *)&request->tcp, &head, 1, on_written);
+    if (status != 0) {
+        on_refused(request, status);
+        return;
+    }
+    status = uv_write(&request->write, (uv_stream_t *)&request->tcp, &head, 1, on_written);
     if (status == 0)
         status = uv_read_start((uv_stream_t *)&request->tcp, on_room, on_read);
     if (status != 0)
         finish(request, status);
 }
 
+static void connect_to(struct http_get *request, struct addrinfo *at)
+{
+    request->at = at;
+    int rc = uv_tcp_connect(&request->connect, &request->tcp, at->ai_addr, on_connected);
+    if (rc != 0)
+        on_refused(request, rc);
+}
+
 static void on_resolved(uv_getaddrinfo_t *resolve, int status, struct addrinfo *found)
 {
-    struct request *request = resolve->data;
+    struct http_get *request = resolve->data;
     request->resolving = false;
-    if (!request->finished && status == 0)
-        status = uv_tcp_connect(&request->connect, &request->tcp, found->ai_addr, on_connected);
-    uv_freeaddrinfo(found);
+    request->found = found;
     if (request->finished)
         release(request);
     else if (status != 0)
         finish(request, status);
+    else
+        connect_to(request, found);
 }
 
-int http_get(uv_loop_t *loop, const char *address, const char *path, uint64_t timeout_ms,
-             http_get_cb done, void *ctx)
+void http_get_cancel(struct http_get *request)
+{
+    finish(request, -ECANCELED);
+}
+
+int http_get_open(struct http_get **out, uv_loop_t *loop, const char *address, const char *path,
+                  uint64_t timeout_ms, http_get_cb done, void *ctx)
 {
     char host[256], port[16], err[300];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
@@ -143,7 +187,7 @@ int http_get(uv_loop_t *loop, const char *address, const char *path, uint64_t ti
         return -EINVAL;
     if (!host[0])
         strcpy(host, "127.0.0.1");
-    struct request *request = calloc(1, sizeof *request);
+    struct http_get *request = calloc(1, sizeof *request);
     if (!request)
         return -ENOMEM;
     request->done = done;
@@ -162,6 +206,7 @@ int http_get(uv_loop_t *loop, const char *address, const char *path, uint64_t ti
     request->tcp.data = request->timer.data = request;
     request->n_open = 2;
     uv_timer_start(&request->timer, on_timeout, timeout_ms, 0);
+    *out = request;
     return 0;
 }
 

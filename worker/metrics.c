@@ -60,11 +60,36 @@ void series_drop(struct series_table *table, const char *name)
         }
 }
 
+/* Of every message that is put aside, and the stage that finds it; docs/wire-format.md explains. */
+static const struct {
+    const char *code, *stage;
+} dead_codes[] = {
+    {"no_body", "decode"},         {"empty_text", "decode"},
+    {"no_text", "decode"},         {"text_too_large", "decode"},
+    {"value_too_large", "decode"}, {"too_many_texts", "decode"},
+    {"too_many_values", "decode"}, {"too_deep", "decode"},
+    {"bad_json", "decode"},        {"bad_msgpack", "decode"},
+    {"bad_field", "decode"},       {"duplicate_field", "decode"},
+    {"ids_mismatch", "decode"},    {"unknown_prompt", "decode"},
+    {"text_too_long", "embed"},    {"bad_utf8", "embed"},
+    {"bad_embedding", "embed"},    {"output_too_large", "publish"},
+    {"too_many_deliveries", "receive"},
+};
+
+const char *metrics_stage_of(const char *code)
+{
+    for (size_t i = 0; i < sizeof dead_codes / sizeof dead_codes[0]; i++)
+        if (strcmp(code, dead_codes[i].code) == 0)
+            return dead_codes[i].stage;
+    return "decode";
+}
+
 void metrics_open(struct metrics *metrics, const struct model_info *model)
 {
     memset(metrics, 0, sizeof *metrics);
     metrics->model = model;
     metrics->group_lag = -1;
+    metrics->process_start = metrics_process_start();
     metrics->text_tokens = BOUNDS(text_token_bounds);
     metrics->batch_texts = BOUNDS(batch_text_bounds);
     metrics->batch_tokens = BOUNDS(batch_token_bounds);
@@ -79,6 +104,8 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
     series_find(&metrics->counts, "late_acks");
     series_find(&metrics->faults, "input");
     series_find(&metrics->faults, "output");
+    for (size_t i = 0; i < sizeof dead_codes / sizeof dead_codes[0]; i++)
+        series_find(&metrics->dead_letters, dead_codes[i].code);
 }
 
 static void add(struct series_table *table, const char *name, uint64_t n)
@@ -90,11 +117,10 @@ static void add(struct series_table *table, const char *name, uint64_t n)
 
 void metrics_on_link(struct metrics *metrics, const char *side, enum link_state state)
 {
-    if (strcmp(side, "input") == 0)
-        metrics->input = state == LINK_UP ? SIDE_UP : SIDE_DOWN;
-    else
-        metrics->output = state == LINK_UP ? SIDE_UP : SIDE_DOWN;
-    if (state != LINK_UP)
+    enum side *is = strcmp(side, "input") == 0 ? &metrics->input : &metrics->output;
+    enum side was = *is;
+    *is = state == LINK_UP ? SIDE_UP : SIDE_DOWN;
+    if (*is == SIDE_DOWN && was != SIDE_DOWN) /* told again whenever the reason changes */
         add(&metrics->faults, side, 1);
 }
 
@@ -143,9 +169,9 @@ static void observe_tokens(struct metrics *metrics, const struct batch *batch)
     for (size_t i = 0; i < batch->n_entries; i++) {
         const struct entry *entry = &batch->entries[i];
         for (size_t j = 0; !entry->dead_code && j < entry->request.n_items; j++) {
-            uint32_t n = batch->results[entry->first_item + j].n_tokens;
-            histogram_observe(&metrics->text_tokens, n, 1);
-            n_tokens += n;
+            const struct embed_result *result = &batch->results[entry->first_item + j];
+            histogram_observe(&metrics->text_tokens, result->n_tokens, 1);
+            n_tokens += result->truncated ? metrics->model->max_tokens : result->n_tokens;
         }
     }
     histogram_observe(&metrics->batch_tokens, (double)n_tokens, 1);

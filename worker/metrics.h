@@ -51,6 +51,8 @@ struct series_table {
 struct series *series_find(struct series_table *table, const char *name);
 void series_drop(struct series_table *table, const char *name);
 
+enum side { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP };
+
 /* Messages that wait; -1: not known. */
 struct lag {
     int64_t own;   /* in the parts of the input that are read here */
@@ -67,9 +69,10 @@ struct metrics {
     struct series_table lag;          /* by part of the input */
     int64_t group_lag;                /* as lag.group */
     struct series_table counts;       /* by what a source counts: "rebalances" and others */
-    enum { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP } input, output;
+    enum side input, output;
     const struct model_info *model;
     const struct pipeline *pipeline; /* NULL: not there yet */
+    double process_start; /* metrics_process_start, once */
     bool was_ready;
     double busy_samples[10];
     size_t n_busy_samples;
@@ -90,6 +93,8 @@ void metrics_on_published(struct metrics *metrics, const struct entry *entry);
 void metrics_tick(struct metrics *metrics);
 
 struct lag metrics_lag(const struct metrics *metrics);
+/* The stage that finds what a dead letter's code stands for: "decode", "embed" and others. */
+const char *metrics_stage_of(const char *code);
 /* NULL when the worker is ready: pipeline open, both sides joined, not draining; else why not. */
 const char *metrics_not_ready(const struct metrics *metrics);
 
@@ -99,7 +104,10 @@ void metrics_print_histogram(FILE *to, const char *name, const char *help,
                              const struct histogram *histogram);
 /* As the value of a label: quotes, backslashes and line ends escaped, not UTF-8 replaced. */
 void metrics_print_label(FILE *to, const char *value);
-/* metrics_process.c: process_*, from /proc. */
-void metrics_print_process(FILE *to);
+/* metrics_process.c: process_*, from /proc. start: what metrics_process_start said. */
+void metrics_print_process(FILE *to, double start);
+/* Unix time at which this process began; 0: not known. To be asked once: the clock is set and
+ * slewed, and a start that moves looks like a restart. */
+double metrics_process_start(void);
 
 #endif

@@ -155,11 +155,38 @@ static void read_address(struct metrics_http *http, int fd)
 }
 
 /* A listening socket, or negative errno. */
+static int listen_on(const struct addrinfo *at)
+{
+    int one = 1, both = 0;
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (at->ai_family == AF_INET6) /* "::" is IPv4, too, whatever net.ipv6.bindv6only says */
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &both, sizeof both);
+    if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, 64) == 0)
+        return fd;
+    int rc = -errno;
+    close(fd);
+    return rc;
+}
+
+/* The first of these that can be had. A port that is taken is told of: nobody looks for the
+ * metrics at another address of the name. */
+static int listen_on_any(const struct addrinfo *found, int family, int before)
+{
+    int rc = before;
+    for (; found && rc < 0 && rc != -EADDRINUSE; found = found->ai_next)
+        if (family == AF_UNSPEC || found->ai_family == family)
+            rc = listen_on(found);
+    return rc;
+}
+
+/* A listening socket, or negative errno. */
 static int listen_at(const char *where, char *err, size_t err_size)
 {
     char host[256], port[16];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
-    int one = 1, fd = -1;
     int rc = address_split(where, host, sizeof host, port, sizeof port, err, err_size);
     if (rc != 0)
         return rc;
@@ -169,21 +196,17 @@ static int listen_at(const char *where, char *err, size_t err_size)
                  gai_strerror(rc));
         return -EADDRNOTAVAIL;
     }
-    fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 64) != 0) {
-        rc = -errno;
-        snprintf(err, err_size, "cannot listen at %.100s: %s%s", where, strerror(errno),
+    rc = -EADDRNOTAVAIL;
+    if (!host[0]) /* all addresses: one socket of IPv6 serves both, where there is IPv6 */
+        rc = listen_on_any(found, AF_INET6, rc);
+    rc = listen_on_any(found, AF_UNSPEC, rc);
+    if (rc < 0)
+        snprintf(err, err_size, "cannot listen at %.100s: %s%s", where, strerror(-rc),
                  rc == -EADDRINUSE ? "; another worker of this machine may have the port: give "
                                      "each its own"
                                    : "");
-        if (fd >= 0)
-            close(fd);
-        fd = rc;
-    }
     freeaddrinfo(found);
-    return fd;
+    return rc;
 }
 
 int metrics_http_open(struct metrics_http **out, uv_loop_t *loop, const char *where,

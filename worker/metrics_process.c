@@ -72,27 +72,25 @@ static void print_descriptors(FILE *to)
                     (double)limit.rlim_cur);
 }
 
-static void print_start(FILE *to)
+double metrics_process_start(void)
 {
-    char stat[1024], up[64];
+    char stat[1024];
     uint64_t ticks;
-    double uptime;
-    struct timespec now;
-    if (!read_file("/proc/self/stat", stat, sizeof stat) ||
-        !read_file("/proc/uptime", up, sizeof up) || sscanf(up, "%lf", &uptime) != 1)
-        return;
+    struct timespec now, up;
+    if (!read_file("/proc/self/stat", stat, sizeof stat))
+        return 0;
     const char *at = strrchr(stat, ')'); /* the name before it may hold anything */
     for (int field = 2; at && field < 22; field++)
         at = strchr(at + 1, ' ');
     if (!at || sscanf(at, " %" SCNu64, &ticks) != 1)
-        return;
+        return 0;
     clock_gettime(CLOCK_REALTIME, &now);
-    print_value(to, "process_start_time_seconds", "gauge",
-                "Start time of the process since unix epoch in seconds.",
-                (double)now.tv_sec - uptime + (double)ticks / (double)sysconf(_SC_CLK_TCK));
+    clock_gettime(CLOCK_BOOTTIME, &up);
+    return (double)(now.tv_sec - up.tv_sec) + (double)(now.tv_nsec - up.tv_nsec) * 1e-9 +
+           (double)ticks / (double)sysconf(_SC_CLK_TCK);
 }
 
-void metrics_print_process(FILE *to)
+void metrics_print_process(FILE *to, double start)
 {
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) == 0)
@@ -102,5 +100,7 @@ void metrics_print_process(FILE *to)
                         (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6);
     print_memory(to);
     print_descriptors(to);
-    print_start(to);
+    if (start > 0)
+        print_value(to, "process_start_time_seconds", "gauge",
+                    "Start time of the process since unix epoch in seconds.", start);
 }

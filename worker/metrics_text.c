@@ -129,28 +129,13 @@ static void print_gauges(const struct pipeline_gauges *gauges, FILE *to)
     print_gauge(to, "embedmill_inference_threads", "Inference threads.", (double)gauges->n_threads);
 }
 
-/* A dead letter is an error of the stage that found it. */
-static const char *stage_of(const char *code)
-{
-    static const struct {
-        const char *code, *stage;
-    } stages[] = {
-        {"too_many_deliveries", "receive"}, {"text_too_long", "embed"},      {"bad_utf8", "embed"},
-        {"bad_embedding", "embed"},         {"output_too_large", "publish"},
-    };
-    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
-        if (strcmp(code, stages[i].code) == 0)
-            return stages[i].stage;
-    return "decode";
-}
-
 static void print_errors(const struct metrics *metrics, FILE *to)
 {
     print_head(to, "embedmill_errors_total", "counter",
                "Messages that failed and links that went away, by stage and code.");
     for (size_t i = 0; i < metrics->dead_letters.n; i++) {
         const struct series *row = &metrics->dead_letters.rows[i];
-        fprintf(to, "embedmill_errors_total{stage=\"%s\",code=\"", stage_of(row->name));
+        fprintf(to, "embedmill_errors_total{stage=\"%s\",code=\"", metrics_stage_of(row->name));
         metrics_print_label(to, row->name);
         fprintf(to, "\"} %" PRId64 "\n", row->value);
     }
@@ -234,5 +219,5 @@ void metrics_print(const struct metrics *metrics, FILE *to)
     print_errors(metrics, to);
     print_links(metrics, to);
     print_histograms(metrics, to);
-    metrics_print_process(to);
+    metrics_print_process(to, metrics->process_start);
 }

@@ -128,24 +128,34 @@ void scrape_add(struct scrape_histogram *sum, const struct scrape_histogram *oth
         sum->counts[i] += other->counts[i];
 }
 
+/* By name, the largest lag first. */
+static int compare_parts(const void *a, const void *b)
+{
+    const struct scrape_part *x = *(const struct scrape_part *const *)a;
+    const struct scrape_part *y = *(const struct scrape_part *const *)b;
+    int order = strcmp(x->name, y->name);
+    return order ? order : (x->lag < y->lag) - (x->lag > y->lag);
+}
+
 double scrape_lag(const struct scrape *const *scrapes, size_t n)
 {
-    double total = -1;
+    size_t n_parts = 0;
     for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < scrapes[i]->n_parts; j++) {
-            const struct scrape_part *part = &scrapes[i]->parts[j];
-            double lag = part->lag;
-            bool told = false;
-            for (size_t k = 0; k < n; k++)
-                for (size_t l = 0; l < scrapes[k]->n_parts; l++) {
-                    const struct scrape_part *other = &scrapes[k]->parts[l];
-                    if (strcmp(part->name, other->name) != 0)
-                        continue;
-                    told |= k < i;
-                    lag = other->lag > lag ? other->lag : lag;
-                }
-            if (!told)
-                total = (total < 0 ? 0 : total) + lag;
-        }
+        n_parts += scrapes[i]->n_parts;
+    const struct scrape_part **parts = malloc(n_parts * sizeof *parts);
+    if (n_parts == 0 || !parts) {
+        free(parts);
+        return -1;
+    }
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < scrapes[i]->n_parts; j++)
+            parts[at++] = &scrapes[i]->parts[j];
+    qsort(parts, n_parts, sizeof *parts, compare_parts);
+    double total = 0;
+    for (size_t i = 0; i < n_parts; i++)
+        if (i == 0 || strcmp(parts[i]->name, parts[i - 1]->name) != 0)
+            total += parts[i]->lag;
+    free(parts);
     return total;
 }

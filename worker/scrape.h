@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { SCRAPE_BUCKETS = 20, SCRAPE_PARTS = 256 };
+enum { SCRAPE_BUCKETS = 20, SCRAPE_PARTS = 1024 }; /* as many as a worker tells of */
 
 struct scrape_histogram {
     double bounds[SCRAPE_BUCKETS], counts[SCRAPE_BUCKETS]; /* cumulative, as in the text */
@@ -18,10 +18,11 @@ struct scrape_histogram {
 };
 
 struct scrape_part {
-    char name[120];
+    char name[320];
     double lag;
 };
 
+/* Large: on the heap. */
 struct scrape {
     bool valid; /* the text was that of a worker */
     bool ready;
