@@ -39,6 +39,7 @@ struct redis_config {
     enum redis_output output;
     char *output_prefix;
     uint64_t maxlen, expire_ms;
+    bool exactly_once; /* output and ack in one script, or not at all */
 };
 
 /* 0; -EINVAL with a sentence that begins with the option's name; -ENOMEM. Nothing to clear on
@@ -54,6 +55,9 @@ const char *redis_config_loop(const struct redis_config *config, const char **st
 #define REDIS_LOOP_PHRASE                                                                          \
     "'%.60s' is the input stream itself: the worker would read what it writes; choose another "    \
     "name"
+#define REDIS_APART_PHRASE                                                                         \
+    "delivery is exactly-once, and this is another server or database than that of redis.url: "    \
+    "name the same, or take delivery at-least-once"
 void redis_config_clear(struct redis_config *config); /* zeroed ones are fine */
 
 /*

@@ -133,6 +133,7 @@ int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const 
     }
     if (!reply)
         return -EIO;
+    redis_reply_hush(reply);
     if (reply->type == REDIS_REPLY_ERROR) {
         snprintf(err, err_size, "%s refuses %s: %.200s (%s)", call->where, words[0], reply->str,
                  redis_fault_find(reply->str).advice);

@@ -32,10 +32,13 @@ struct visit {
     char why[400];           /* it is gone */
     const char *option;      /* that names this server */
     bool is_source, is_sink; /* what is asked of this server */
+    bool from_redis;         /* the input is Redis, here or on another server */
+    bool *has_group;         /* [config.streams.n] where the input has its group already */
     finding_cb report;
     void *ctx;
     void (*take)(struct visit *visit, const redisReply *reply); /* of the answer awaited */
     bool answered, accepted;
+    bool found; /* the group of the stream last looked at, or it may be there */
     const char *asked_for; /* what a refusal is told as */
     const char *key;       /* that is asked about */
     char type[40];         /* of the last key asked about */
@@ -239,21 +242,21 @@ static long long field_number(const redisReply *group, const char *name)
 static void take_groups(struct visit *visit, const redisReply *reply)
 {
     const struct redis_config *config = &visit->config;
-    bool found = false;
     for (size_t i = 0; redis_reply_is_array(reply) && i < reply->elements; i++) {
         const redisReply *group = reply->element[i], *name = redis_reply_field(group, "name");
         if (!redis_reply_is_text(name) || strcmp(name->str, config->group) != 0)
             continue;
-        found = true;
+        visit->found = true;
         say(visit, FINDING_OK, "group",
             "%s of %s: %lld consumers, %lld pending, lag %lld (-1: unknown)", config->group,
             visit->key, field_number(group, "consumers"), field_number(group, "pending"),
             field_number(group, "lag"));
     }
-    if (is_error(reply))
+    if (is_error(reply)) {
+        visit->found = true;
         say(visit, FINDING_WARN, "group", "XINFO is refused: %s; the lag will not be known",
             reply->str);
-    else if (!found)
+    } else if (!visit->found)
         say(visit, FINDING_OK, "group", "%s of %s is not there yet; the worker makes it",
             config->group, visit->key);
 }
@@ -267,6 +270,7 @@ static void take_type(struct visit *visit, const redisReply *reply)
 static void check_type(struct visit *visit, const char *key, bool is_input)
 {
     visit->key = key;
+    visit->found = false;
     if (!ask(visit, take_type, "TYPE", key, NULL) || !visit->type[0])
         return;
     bool missing = strcmp(visit->type, "none") == 0, good = strcmp(visit->type, "stream") == 0;
@@ -294,14 +298,23 @@ static void take_permission(struct visit *visit, const redisReply *reply)
     ((visit)->asked_for = (what), (visit)->accepted = false,                                       \
      ask((visit), take_permission, __VA_ARGS__, NULL) && (visit)->accepted)
 
-static bool may_read(struct visit *visit, const char *stream)
+static void take_quietly(struct visit *visit, const redisReply *reply)
+{
+    visit->accepted = !is_error(reply);
+}
+
+static bool may_read(struct visit *visit, size_t i)
 {
     const struct redis_config *c = &visit->config;
+    const char *stream = c->streams.items[i].name;
     visit->key = stream;
-    bool all = MAY(visit, "may read", "XREADGROUP", "GROUP", c->group, "check", "COUNT", "1",
+    bool all = visit->has_group[i] || MAY(visit, "may make the group", "XGROUP", "CREATE", stream,
+                                          c->group, "0", "MKSTREAM");
+    all &= MAY(visit, "may read", "XREADGROUP", "GROUP", c->group, "check", "COUNT", "1",
                    "STREAMS", stream, ">");
     all &= MAY(visit, "may ack", "XACK", stream, c->group, "0-1");
     all &= MAY(visit, "may list", "XPENDING", stream, c->group, "-", "+", "1");
+    all &= MAY(visit, "may look", "XRANGE", stream, "-", "+", "COUNT", "1");
     all &= MAY(visit, "may claim", "XCLAIM", stream, c->group, "check", "1000", "0-1");
     all &= MAY(visit, "may renew", "EVAL", redis_script_renew, "1", stream, c->group, "check");
     return all;
@@ -311,6 +324,35 @@ static bool may_add(struct visit *visit, const char *what, const char *stream)
 {
     visit->key = stream;
     return MAY(visit, what, "XADD", stream, "*", "check", "1");
+}
+
+/* Where the worker may not load a script it sends it each time. */
+static bool may_script(struct visit *visit, const char *key)
+{
+    const struct redis_config *c = &visit->config;
+    static const char unknown[] = "ffffffffffffffffffffffffffffffffffffffff";
+    visit->key = key;
+    if (!MAY(visit, "may script", "EVAL", redis_script_publish, "1", key, c->group, "check", "0-1"))
+        return false;
+    if (!ask(visit, take_quietly, "SCRIPT", "LOAD", redis_script_publish, NULL) ||
+        !visit->accepted)
+        return true;
+    return MAY(visit, "may script", "EVALSHA", unknown, "1", key);
+}
+
+/* An output of its own for each text. */
+static bool may_set(struct visit *visit, const char *key)
+{
+    const struct redis_config *c = &visit->config;
+    bool is_hash = c->output == REDIS_OUTPUT_HASH;
+    visit->key = key;
+    bool all = is_hash ? MAY(visit, "may write", "HSET", key, "check", "1")
+                       : MAY(visit, "may write", "SET", key, "1");
+    if (is_hash && c->expire_ms)
+        all &= MAY(visit, "may expire", "PEXPIRE", key, "1000");
+    if (!visit->from_redis) /* which has no tombstones */
+        all &= MAY(visit, "may delete", "DEL", key);
+    return all;
 }
 
 static bool may_write(struct visit *visit)
@@ -323,14 +365,13 @@ static bool may_write(struct visit *visit)
     for (size_t i = 0; i < n_outputs(c); i++)
         all &= may_add(visit, "may write", c->streams.items[i].output);
     snprintf(key, sizeof key, "%scheck", c->output_prefix);
-    visit->key = key;
-    if (c->output == REDIS_OUTPUT_HASH)
-        all &= MAY(visit, "may write", "HSET", key, "check", "1");
-    else if (c->output == REDIS_OUTPUT_KEY)
-        all &= MAY(visit, "may write", "SET", key, "1");
-    visit->key = c->streams.list;
-    all &= MAY(visit, "may script", "EVAL", redis_script_publish, "1", c->streams.items[0].name,
-               c->group, "check", "0-1");
+    if (c->output != REDIS_OUTPUT_STREAM)
+        all &= may_set(visit, key);
+    /* Of output and ack, or of all the keys of one message. */
+    if (visit->is_source)
+        all &= may_script(visit, c->streams.items[0].name);
+    else if (c->output != REDIS_OUTPUT_STREAM)
+        all &= may_script(visit, key);
     return all;
 }
 
@@ -342,7 +383,7 @@ static void check_permissions(struct visit *visit)
         return;
     bool all = true;
     for (size_t i = 0; visit->is_source && i < streams->n; i++)
-        all &= may_read(visit, streams->items[i].name);
+        all &= may_read(visit, i);
     if (visit->is_sink)
         all &= may_write(visit);
     all &= MAY(visit, "may check", "DISCARD");
@@ -365,8 +406,12 @@ static void visit_server(struct visit *visit, const struct redis_url *url)
     const struct redis_config *c = &visit->config;
     if (enter(visit, url) && ask(visit, take_info, "INFO", NULL) &&
         ask(visit, take_time, "TIME", NULL)) {
-        for (size_t i = 0; visit->is_source && i < c->streams.n; i++)
+        for (size_t i = 0; visit->is_source && i < c->streams.n; i++) {
             check_type(visit, c->streams.items[i].name, true);
+            visit->has_group[i] = visit->found;
+        }
+        for (size_t i = 0; visit->is_sink && i < redis_streams_targets(&c->streams, false); i++)
+            check_type(visit, c->streams.items[i].dead_letters, false);
         for (size_t i = 0; visit->is_sink && i < n_outputs(c); i++)
             check_type(visit, c->streams.items[i].output, false);
         if (visit->state == READY)
@@ -384,7 +429,10 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
     char err[400];
     if (redis_config_read(&visit.config, settings, err, sizeof err) != 0)
         return; /* told of by the check of the options */
-    if (uv_loop_init(&visit.loop) != 0) {
+    visit.from_redis = is_source;
+    visit.has_group = calloc(visit.config.streams.n, sizeof *visit.has_group);
+    if (!visit.has_group || uv_loop_init(&visit.loop) != 0) {
+        free(visit.has_group);
         redis_config_clear(&visit.config);
         return;
     }
@@ -400,6 +448,7 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
         visit_server(&visit, &visit.config.output_url);
     }
     uv_loop_close(&visit.loop);
+    free(visit.has_group);
     redis_config_clear(&visit.config);
 }
 

@@ -46,14 +46,28 @@ static void on_lag(void *ctx, void *arg, const redisReply *reply)
         events->on_lag(source->base.ctx, stream->name, lag_of(source, reply));
 }
 
+/* What was told last is no longer true. */
+static void tell_unknown(const struct redis_source *source)
+{
+    const struct redis_streams *streams = &source->config.streams;
+
+    for (size_t i = 0; i < streams->n; i++)
+        source->base.events->on_lag(source->base.ctx, streams->items[i].name, -1);
+}
+
 static void on_lag_due(uv_timer_t *timer)
 {
     struct redis_source *source = timer->data;
     const struct redis_streams *streams = &source->config.streams;
     struct redis_args *args = &source->args;
 
-    if (source->n_lags_asked || source->lag_denied || source->closing || source->failed ||
-        !source->group_ok || !redis_link_ready(source->admin))
+    if (source->closing || source->failed)
+        return;
+    if (!redis_link_ready(source->admin)) {
+        tell_unknown(source);
+        return;
+    }
+    if (source->n_lags_asked || source->lag_denied || !source->group_ok)
         return;
     for (size_t i = 0; i < streams->n; i++) {
         redis_args_reset(args);

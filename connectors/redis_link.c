@@ -291,6 +291,7 @@ static void link_feed(struct connection *conn, const char *bytes, size_t len)
         }
         if (!reply)
             return;
+        redis_reply_hush(reply);
         link_reply(conn, reply);
         freeReplyObject(reply);
     }

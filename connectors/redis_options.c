@@ -137,8 +137,20 @@ const char *redis_config_loop(const struct redis_config *config, const char **st
     return NULL;
 }
 
-static int check_names(const struct redis_config *config, const char **at_fault, char *err,
-                       size_t err_size)
+static bool is_set_to(const struct settings *settings, const char *option, const char *value)
+{
+    return settings_find(settings, option) &&
+           strcmp(settings_text(settings, option), value) == 0;
+}
+
+/* A sink alone does not read what it writes. */
+static bool is_read(const struct settings *settings)
+{
+    return !settings_find(settings, "source") || is_set_to(settings, "source", "redis");
+}
+
+static int check_names(const struct redis_config *config, const struct settings *settings,
+                       const char **at_fault, char *err, size_t err_size)
 {
     const char *stream;
 
@@ -147,9 +159,16 @@ static int check_names(const struct redis_config *config, const char **at_fault,
         snprintf(err, err_size, "expected a name, got nothing");
         return -EINVAL;
     }
-    *at_fault = redis_config_loop(config, &stream);
+    *at_fault = is_read(settings) ? redis_config_loop(config, &stream) : NULL;
     if (*at_fault && redis_url_same(&config->url, &config->output_url)) {
         snprintf(err, err_size, REDIS_LOOP_PHRASE, stream);
+        return -EINVAL;
+    }
+    /* Two hosts may be one server, which the sink finds out; two databases never are one. */
+    if (config->exactly_once && is_read(settings) && is_set_to(settings, "sink", "redis") &&
+        config->url.db != config->output_url.db) {
+        *at_fault = "redis.output_url";
+        snprintf(err, err_size, REDIS_APART_PHRASE);
         return -EINVAL;
     }
     return 0;
@@ -178,7 +197,8 @@ static int config_read(struct redis_config *out, const struct settings *settings
         config.output = REDIS_OUTPUT_KEY;
     else if (strcmp(output, "hash") == 0)
         config.output = REDIS_OUTPUT_HASH;
-    rc = check_names(&config, at_fault, err, err_size);
+    config.exactly_once = is_set_to(settings, "delivery", "exactly-once");
+    rc = check_names(&config, settings, at_fault, err, err_size);
     if (rc)
         goto fail;
     *out = config;

@@ -167,16 +167,29 @@ static bool is_dead_field(struct bytes name)
     return false;
 }
 
+/* The fields as they stand in the stream, in their order; what the record was cut by is missing. */
+static void add_fields(struct redis_args *list, const struct record *record,
+                       const struct redis_entry *entry)
+{
+    bool others = record->n_headers == entry->message.n_headers;
+
+    for (size_t i = 0; i < entry->n_fields && i < REDIS_FIELDS_MAX; i++) {
+        struct bytes name = entry->fields[2 * i], value = entry->fields[2 * i + 1];
+        bool is_body = value.ptr == entry->message.value.ptr;
+        if (is_body)
+            add_pair(list, name, record->parts[0].value);
+        else if (others && !is_dead_field(name))
+            add_pair(list, name, value);
+    }
+}
+
 /* A letter that was dead before and came back has our fields already: only the new ones count. */
 static void add_origin(struct redis_args *list, const struct record *record, bool is_redis)
 {
     const struct message *origin = record->origin;
 
     if (is_redis) {
-        const struct redis_entry *entry = (const struct redis_entry *)origin;
-        for (size_t i = 0; i < entry->n_fields && i < REDIS_FIELDS_MAX; i++)
-            if (!is_dead_field(entry->fields[2 * i]))
-                add_pair(list, entry->fields[2 * i], entry->fields[2 * i + 1]);
+        add_fields(list, record, (const struct redis_entry *)origin);
         return;
     }
     if (record->parts[0].value.ptr)

@@ -49,6 +49,8 @@ static const struct {
     {"ERR max number of clients", REMEDY_RECONNECT, "the server has reached maxclients"},
     {"ERR Protocol error: invalid bulk length", REMEDY_TOO_LARGE,
      "the value is above the server's proto-max-bulk-len"},
+    {"ERR Protocol error: invalid multibulk length", REMEDY_TOO_LARGE,
+     "Redis before 7 takes 1,048,576 words in a command"},
     {"ERR Protocol error", REMEDY_RECONNECT, "the server did not understand us"},
     {"ERR string exceeds maximum allowed size", REMEDY_TOO_LARGE,
      "the value is above the server's proto-max-bulk-len"},
@@ -100,6 +102,18 @@ struct redis_fault redis_fault_find(const char *text)
             return (struct redis_fault){faults[i].remedy, faults[i].advice};
     }
     return (struct redis_fault){REMEDY_RETRY, "an error this program does not know"};
+}
+
+void redis_reply_hush(redisReply *reply)
+{
+    char *quoted = reply->type == REDIS_REPLY_ERROR
+                       ? strstr(reply->str, ", with args beginning with")
+                       : NULL;
+
+    if (!quoted)
+        return;
+    *quoted = '\0';
+    reply->len = (size_t)(quoted - reply->str);
 }
 
 static bool parse_u64(uint64_t *out, const char **text, const char *end)

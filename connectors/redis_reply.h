@@ -34,6 +34,10 @@ struct redis_fault {
  * script" too. Anything unknown is retried: a message is never failed for it. */
 struct redis_fault redis_fault_find(const char *text);
 
+/* Redis quotes the words of a command that it does not know, a password or a text among them: cut
+ * them off an error reply, which is told to people. Others are left as they are. */
+void redis_reply_hush(redisReply *reply);
+
 struct redis_id {
     uint64_t ms, seq;
 };

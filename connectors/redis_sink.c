@@ -242,6 +242,23 @@ static bool sink_shares(const struct redis_sink *sink)
     return mine->db == theirs->db && strcmp(my_run, their_run) == 0;
 }
 
+/* Output and ack are on two servers, and cannot be one script. */
+static bool sink_may_be_apart(struct redis_sink *sink)
+{
+    if (!sink->config.exactly_once)
+        return true;
+    if (!redis_url_same(&sink->config.output_url, &sink->peer->config.url)) {
+        sink_fail(sink, -EINVAL, "redis.output_url: " REDIS_APART_PHRASE);
+        return false;
+    }
+    /* A failover behind one address, which only one of the connections has seen yet. */
+    health_wait(&sink->state, PART_WRITE,
+                "input and output are connected to two servers of one address; exactly-once waits "
+                "until they are one");
+    uv_timer_start(&sink->pump_timer, on_pump, PEER_POLL_MS, 0);
+    return false;
+}
+
 /* The source as the one to be acked with the record, or NULL. False: not known now, or never. */
 static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
                            struct redis_source **peer)
@@ -258,7 +275,7 @@ static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
         return false;
     }
     if (!sink_shares(sink))
-        return true;
+        return sink_may_be_apart(sink);
     *peer = sink->peer;
     const char *loop = redis_config_loop(&sink->config, &stream);
     if (!loop)
@@ -441,8 +458,7 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     if (peer && peer->ops == &redis_source_ops) {
         sink->peer = (struct redis_source *)peer;
     }
-    if (!sink->peer && settings_find(settings, "delivery") &&
-        strcmp(settings_text(settings, "delivery"), "exactly-once") == 0) {
+    if (!sink->peer && sink->config.exactly_once) {
         snprintf(err, err_size,
                  "delivery is exactly-once, which goes from Redis to Redis only with both on one "
                  "server and database, or take delivery at-least-once");

@@ -46,7 +46,8 @@ def faults(text, truth):
     for name in set(re.findall(r"EMBEDMILL_[A-Z_]+\b(?!<)", text)):
         # librdkafka's properties are its own business.
         is_property = name.startswith("EMBEDMILL_KAFKA_") and "kafka" in truth.groups
-        if not (name in truth.variables or name in truth.around or is_property):
+        is_file = name.endswith("_FILE") and name[:-5] in truth.variables # holds the value
+        if not (name in truth.variables or is_file or name in truth.around or is_property):
             yield f"there is no variable {name}"
     groups = "|".join(sorted(truth.groups))
     for key in set(re.findall(rf"`((?:{groups})\.[a-z_]+)[`=]", text)):

@@ -151,7 +151,8 @@ static struct message *message_make(struct fake_source *source, size_t index)
     int len = snprintf(at, 64, "fake %zu", index);
     message->position = (struct bytes){at, (size_t)len};
     block->headers[0] = (struct header){{"trace", 5}, message->position};
-    block->headers[1] = (struct header){{"content-type", 12}, {"text/plain", 10}};
+    const char *header = ledger_entry->header ? ledger_entry->header : "text/plain"; /* kept */
+    block->headers[1] = (struct header){{"content-type", 12}, {header, strlen(header)}};
     message->headers = block->headers;
     message->n_headers = 2;
     message->source = &source->base;

@@ -36,6 +36,7 @@ enum fake_state { FAKE_WAITING, FAKE_GIVEN, FAKE_ACKED, FAKE_RELEASED };
 struct fake_message {
     const char *value, *key; /* C strings; NULL: absent */
     size_t len;              /* of value; 0: strlen */
+    const char *header;      /* a C string: value of its second header; NULL: text/plain */
     uint32_t deliveries;     /* before this one */
     enum fake_fate fate;
 

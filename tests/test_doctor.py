@@ -127,6 +127,28 @@ def case_rights(bench):
     assert rows["redis", "server"][0] == "warn"
     assert bench.client.keys() == []
 
+    def bad_for(*rights, flags=(), url=None):
+        bench.client.execute_command("ACL", "SETUSER", "eve", "reset", "on", ">hunter2", *rights)
+        flags += ("--redis-output-url", url) if url else ()
+        _, rows = run(bench, "doctor", *flags, user="" if url else "eve:hunter2@")
+        return {what for (_, what), (result, _) in rows.items() if result == "bad"}
+
+    assert bad_for("~*", "+@all", "-xgroup") == {"may make the group"}
+    assert bad_for("~*", "+@all", "-xrange") == {"may look"}
+    assert bad_for("~*", "+@all", "-evalsha") == {"may script"}
+    assert bad_for("~*", "+@all", "-evalsha", "-script") == set() # sent whole each time
+    bench.client.xgroup_create("texts", "embedmill", "0", mkstream=True)
+    assert bad_for("~*", "+@all", "-xgroup") == set()
+    # Another database, where the user may touch the outputs alone.
+    url = f"redis://eve:hunter2@127.0.0.1:{bench.port}/1"
+    mine = ("~e:*", "~texts:dlq", "+@all")
+    flags = ("--redis-output", "hash", "--redis-output-prefix", "e:", "--redis-expire", "1h")
+    assert bad_for(*mine, flags=flags, url=url) == set()
+    assert bad_for(*mine, "-pexpire", flags=flags, url=url) == {"may expire"}
+    assert bad_for(*mine, "-del", flags=flags, url=url) == set() # Redis has no tombstones
+    flags += ("--source", "kafka", "--kafka-topic", "t", "--kafka-brokers", "127.0.0.1:1")
+    assert "may delete" in bad_for(*mine, "-del", flags=flags, url=url)
+
 
 def case_streams(bench):
     """Each of several streams is looked at, and told by its name."""
@@ -154,6 +176,10 @@ def case_unfit(bench):
     code, rows = run(bench, "doctor")
     assert code == 69 and "string" in rows["redis", "stream"][1], rows
     bench.client.delete("texts")
+    bench.client.set("texts:dlq", "not a stream")
+    code, rows = run(bench, "doctor")
+    assert code == 69 and rows["redis", "stream"][1].startswith("texts:dlq is a string"), rows
+    bench.client.delete("texts:dlq")
     bench.client.config_set("maxmemory", 1)
     code, rows = run(bench, "doctor")
     assert code == 69 and "maxmemory" in rows["redis", "may write"][1], rows

@@ -246,6 +246,9 @@ def case_top(bench):
                                                  stdout=subprocess.DEVNULL,
                                                  check=False).returncode == 69)
 
+    wait_for("a lag that is not known", lambda: not any(
+        name.startswith("embedmill_source_lag{") for name in values(addresses[0])), 15)
+
     ours, theirs = pty.openpty()
     top = subprocess.Popen([bench.binary, "top", "--interval", "0.2", addresses[0]],
                            stdin=theirs, stdout=theirs, stderr=theirs)

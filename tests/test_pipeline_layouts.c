@@ -65,11 +65,44 @@ static void test_fields_of_many_texts(void **state)
     free(value);
 }
 
+/* And headers are not, where each text has a hash of its own. */
+static void test_headers_of_many_texts(void **state)
+{
+    (void)state;
+    enum { N_TEXTS = 1000, HEADER = 70000 };
+    char *value = malloc(N_TEXTS * 8 + 100), *header = malloc(HEADER + 1);
+    size_t len = (size_t)sprintf(value, "{\"texts\":[\"first\"");
+    for (size_t i = 1; i < N_TEXTS; i++)
+        len += (size_t)sprintf(value + len, ",\"%zu\"", i);
+    sprintf(value + len, "]}");
+    for (size_t i = 0; i < 2; i++) {
+        struct rig rig;
+        rig_open(&rig, 1);
+        memset(header, 'h', HEADER);
+        header[i == 0 ? HEADER : HEADER / 2] = '\0'; /* 70 MB in all, and 35 */
+        rig.fake.messages[0].value = value;
+        rig.fake.messages[0].header = header;
+        rig.fake.script.finite = true;
+        rig.fake.script.layout = SINK_VECTORS;
+        rig_start(&rig);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        const struct fake_message *message = &rig.fake.messages[0];
+        assert_int_equal(message->n_dead, i == 0);
+        assert_int_equal(message->n_outputs, i != 0);
+        if (i == 0)
+            assert_string_equal(message->dead_code, "output_too_large");
+        rig_close(&rig);
+    }
+    free(header);
+    free(value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors_alone),
         cmocka_unit_test(test_fields_of_many_texts),
+        cmocka_unit_test(test_headers_of_many_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -236,6 +236,62 @@ def case_wrong_type(bench):
     assert bench.client.xpending("texts", "embedmill")["pending"] == 5
 
 
+def case_large_letters(bench):
+    """A dead letter that the server does not take is cut: its body, at last its other fields."""
+    bench.start_server()
+    bench.client.xadd("texts", {"a": "1", "body": "{" + "x" * (3 << 20), "b": "2"})
+    bench.client.xadd("texts", {"body": "{", "other": "y" * (3 << 20)})
+    bench.add(0, 3)
+    bench.client.config_set("proto-max-bulk-len", 1 << 20)
+    worker = bench.start_worker("--input-format", "auto")
+    wait_for("outputs", lambda: bench.client.xlen("texts:embeddings") == 3)
+    wait_for("dead letters", lambda: bench.client.xlen("texts:dlq") == 2)
+    letters = {len(fields.get(b"body")): fields
+               for _, fields in bench.client.xrange("texts:dlq")}
+    body, other = letters[((3 << 20) + 1) // 16], letters[0]
+    assert body[b"a"] == b"1" and body[b"b"] == b"2" and b"the first" in body[b"_error"], body
+    assert b"other" not in other and b"and no headers" in other[b"_error"], other
+    wait_for("acks", lambda: bench.client.xpending("texts", "embedmill")["pending"] == 0)
+    bench.stop(worker)
+
+
+def case_wide_hashes(bench):
+    """A message whose fields would be repeated beside hundreds of texts goes aside, others pass."""
+    bench.start_server()
+    texts = json.dumps({"texts": [f"text {i}" for i in range(400)]})
+    bench.client.xadd("texts", {"body": texts, "wide": "w" * 200000})
+    bench.client.xadd("texts", {"body": texts, **{f"f{i}": "1" for i in range(1100)}})
+    bench.client.xadd("texts", {"body": '{"id": "good", "text": "a text"}', "wide": "w" * 200000})
+    worker = bench.start_worker("--redis-output", "hash", "--redis-output-prefix", "e:",
+                                "--input-format", "auto")
+    wait_for("the good one", lambda: bench.client.exists("e:good"), 120)
+    wait_for("two letters", lambda: bench.client.xlen("texts:dlq") == 2)
+    for _, fields in bench.client.xrange("texts:dlq"):
+        assert fields[b"_code"] == b"output_too_large", fields[b"_code"]
+    assert bench.client.keys("e:*") == [b"e:good"]
+    bench.stop(worker)
+
+
+def case_exactly_once_apart(bench):
+    """Exactly-once needs one server and one database; what is another is refused, not weakened."""
+    bench.start_server()
+    bench.add(0, 3)
+    exactly = ("--delivery", "exactly-once")
+    worker = bench.start_worker(*exactly, "--redis-output-url",
+                                f"redis://127.0.0.1:{bench.port}/1")
+    assert worker.wait(timeout=30) == 64 and "exactly-once" in bench.log()
+    with Bench(bench.binary) as other:
+        other.start_server()
+        worker = bench.start_worker(*exactly, "--redis-output-url",
+                                    f"redis://127.0.0.1:{other.port}", name="v")
+        assert worker.wait(timeout=30) == 69 and "exactly-once" in bench.log("v")
+        assert other.client.xlen("texts:embeddings") == 0
+    worker = bench.start_worker(*exactly, "--redis-output-url", f"redis://localhost:{bench.port}",
+                                name="u") # the same server, spelled differently
+    bench.expect_once(3)
+    bench.stop(worker)
+
+
 def case_dead_consumer(bench):
     """What a worker that never came back had taken is taken over by another."""
     bench.start_server()
@@ -377,6 +433,18 @@ def case_readonly(bench):
             return b":1\r\n" if words[0].upper() == b"CLIENT" else b"+PONG\r\n"
         return b"-READONLY You can't write against a read only replica.\r\n"
     fake_case(bench, answer, "READONLY")
+
+
+def case_quoted_words(bench):
+    """A server that does not know a command quotes its words: a password is not to be logged."""
+    def answer(words):
+        if words[0].upper() != b"AUTH":
+            return b"+OK\r\n"
+        return b"-ERR unknown command 'AUTH', with args beginning with: 's3cret' \r\n"
+    server = FakeServer(answer)
+    worker = bench.start_worker("--redis-url", f"redis://:s3cret@127.0.0.1:{server.port}")
+    assert worker.wait(timeout=30) == 69
+    assert "unknown command 'AUTH'" in bench.log() and "s3cret" not in bench.log()
 
 
 def main():

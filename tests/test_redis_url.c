@@ -192,6 +192,7 @@ static void test_faults(void **state)
         {"CROSSSLOT Keys in request don't hash to the same slot", REMEDY_FATAL},
         {"ERR max number of clients reached", REMEDY_RECONNECT},
         {"ERR Protocol error: invalid bulk length", REMEDY_TOO_LARGE},
+        {"ERR Protocol error: invalid multibulk length", REMEDY_TOO_LARGE},
         {"ERR Protocol error: expected '$', got 'x'", REMEDY_RECONNECT},
         {"ERR string exceeds maximum allowed size (proto-max-bulk-len)", REMEDY_TOO_LARGE},
         {"ERR DB index is out of range", REMEDY_FATAL},
@@ -214,6 +215,32 @@ static void test_faults(void **state)
         if (fault.remedy != cases[i].remedy)
             fail_msg("%s: %d instead of %d", cases[i].text, fault.remedy, cases[i].remedy);
         assert_true(strlen(fault.advice) > 0);
+    }
+}
+
+static void test_hush(void **state)
+{
+    static const char *const cases[][2] = {
+        {"ERR unknown command 'AUTH', with args beginning with: 's3cret' ",
+         "ERR unknown command 'AUTH'"},
+        {"ERR unknown command `XADD`, with args beginning with: `texts`, `*`, `body`, `a text`, ",
+         "ERR unknown command `XADD`"},
+        {"OOM command not allowed", "OOM command not allowed"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[200];
+        snprintf(text, sizeof(text), "%s", cases[i][0]);
+        redisReply reply = {.type = REDIS_REPLY_ERROR, .str = text, .len = strlen(text)};
+        redis_reply_hush(&reply);
+        assert_string_equal(text, cases[i][1]);
+        assert_int_equal(reply.len, strlen(text));
+        /* A text of a message may well say so. */
+        snprintf(text, sizeof(text), "%s", cases[i][0]);
+        reply = (redisReply){.type = REDIS_REPLY_STRING, .str = text, .len = strlen(text)};
+        redis_reply_hush(&reply);
+        assert_string_equal(text, cases[i][0]);
     }
 }
 
@@ -442,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_bad_urls),
         cmocka_unit_test(test_same_server),
         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_hush),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_sentinel_answers),
         cmocka_unit_test(test_table),

@@ -280,25 +280,16 @@ void pipeline_on_embedded(uv_async_t *bell)
 
 /* 3. Out: to the sink, and back to the source as an ack. */
 
-/* Fields of a message that stand beside each of its texts, as rows have them, may be so many times
- * as many bytes as were sent. */
-static bool repeats_too_much(const struct pipeline *p, const struct entry *entry)
-{
-    const struct request *request = &entry->request;
-    bool repeats = p->sink->layout != SINK_VECTORS &&
-                   (p->encode.per_text || codec_format_is_rows(p->encode.format));
-    return repeats && request->n_items > 1 &&
-           request->fields.len > PIPELINE_REPEATED_MAX / request->n_items;
-}
-
 /* A message of which one text failed is a dead letter as a whole. 0 or -ENOMEM. */
 static int entry_judge(const struct pipeline *p, struct entry *entry)
 {
-    if (repeats_too_much(p, entry))
+    size_t n = entry->request.n_items, repeated = record_repeats(entry, p->sink->layout, &p->encode);
+    /* What is sent once may be written so many times as the message has texts. */
+    if (n > 1 && repeated > PIPELINE_REPEATED_MAX / n)
         return bury(entry, "output_too_large",
                     "%zu bytes of fields would be written for each of %zu texts, and together they "
                     "may be %d MiB; send less beside a text, or cut it into fewer chunks",
-                    entry->request.fields.len, entry->request.n_items, PIPELINE_REPEATED_MAX >> 20);
+                    repeated, n, PIPELINE_REPEATED_MAX >> 20);
     for (size_t i = 0; i < entry->request.n_items; i++) {
         const struct embed_result *result = &entry->batch->results[entry->first_item + i];
         switch (result->status) {

@@ -143,6 +143,19 @@ static void payloads_resolve(struct batch *batch)
     }
 }
 
+size_t record_repeats(const struct entry *entry, enum sink_layout layout,
+                      const struct encode_options *encode)
+{
+    const struct message *message = entry->message;
+    size_t n = 0;
+    if (layout != SINK_VECTORS)
+        return encode->per_text || codec_format_is_rows(encode->format) ? entry->request.fields.len
+                                                                       : 0;
+    for (size_t i = 0; i < message->n_headers; i++)
+        n += message->headers[i].name.len + message->headers[i].value.len + RECORD_HEADER_COST;
+    return n;
+}
+
 int records_build(struct batch *batch, enum sink_layout layout, const struct encode_options *encode)
 {
     struct header own[N_OWN_HEADERS];
