@@ -74,7 +74,7 @@ struct source_events {
      * all parts of the input, those of other workers too; a source whose parts are shared tells
      * none.
      * on_count: n more of something only this connector counts: "rebalances", "reclaimed",
-     * "late_acks". */
+     * "late_acks", "deleted". */
     void (*on_lag)(void *ctx, const char *part, int64_t lag);
     void (*on_count)(void *ctx, const char *what, uint64_t n);
 };

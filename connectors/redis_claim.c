@@ -111,7 +111,8 @@ static void on_check(void *ctx, void *arg, const redisReply *reply)
     if (!reply) /* redis_claim_lost starts the pass again */
         return;
     if (redis_reply_is_array(reply) && reply->elements == 0) {
-        source->claim.n_ghosts++;
+        if (source->base.events->on_count)
+            source->base.events->on_count(source->base.ctx, "deleted", 1);
         redis_id_print(pending->id, id);
         redis_args_reset(args);
         redis_args_text(args, "XACK");
@@ -186,7 +187,6 @@ static void on_claimed(void *ctx, void *arg, const redisReply *reply)
             return;
         }
         pending->returned = true;
-        claim->n_claimed++;
         n_reclaimed += !claim->own;
     }
     if (n_reclaimed && source->base.events->on_count)

@@ -1,5 +1,5 @@
 /*
- * redis_script.h: the two steps that must be atomic on the server, as Lua.
+ * redis_script.h: the steps that must be atomic on the server, as Lua.
  *
  * Owns:    the texts and how their arguments are laid out.
  * Threads: no state.

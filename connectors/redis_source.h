@@ -47,8 +47,6 @@ struct redis_claim {
     char cursor[REDIS_ID_SIZE + 1]; /* "-" or "(id" */
     struct redis_pending page[REDIS_CLAIM_PAGE];
     size_t n_page, n_checks;
-    uint64_t n_ghosts; /* acked because they were deleted from the stream */
-    uint64_t n_claimed;
 };
 
 /* Which streams the read under way goes over: n from the one numbered first on. */

@@ -224,8 +224,17 @@ static void on_end(void *ctx)
     fail_msg("a stream has no end");
 }
 
-static const struct source_events source_events = {
-    .on_messages = on_messages, .on_state = on_state, .on_end = on_end, .on_failed = on_failed};
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct station *station = ctx;
+    station->n_deleted += strcmp(what, "deleted") == 0 ? n : 0;
+}
+
+static const struct source_events source_events = {.on_messages = on_messages,
+                                                   .on_state = on_state,
+                                                   .on_end = on_end,
+                                                   .on_failed = on_failed,
+                                                   .on_count = on_count};
 static const struct sink_events sink_events = {on_published, on_state, on_failed};
 
 void station_open(struct station *station, struct rig *rig, bool with_sink, const char *const *set)

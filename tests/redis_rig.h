@@ -27,6 +27,7 @@ struct station {
     struct message *inbox[RIG_MESSAGES]; /* given and not yet taken by the test */
     size_t n_inbox;
     size_t n_given, n_published, n_acked_too, n_not_ours, n_too_large;
+    size_t n_deleted; /* told of by on_count */
     size_t n_ups, n_waits, n_failed;
     enum link_state state;
     char why[512]; /* of the last wait or failure */

@@ -202,7 +202,7 @@ static void test_ghosts(void **state)
     assert_true(station_has(&one, 3, 3000));
     redis_rig_run(&rig, 200);
     assert_int_equal(one.n_given, 3);
-    assert_int_equal(((struct redis_source *)one.source)->claim.n_ghosts, 2);
+    assert_int_equal(one.n_deleted, 2);
     assert_int_equal(n_pending(), 3);
     station_close(&one, 1000);
 }

@@ -262,7 +262,7 @@ static void test_own_pending(void **state)
     open_all(&one, "one", "redis.claim_idle", "60s");
     request(&one, 1000);
     assert_true(station_has(&one, 448, 5000));
-    assert_int_equal(((struct redis_source *)one.source)->claim.n_ghosts, 3);
+    assert_int_equal(one.n_deleted, 3);
     for (size_t i = 0; i < 447; i++)
         assert_int_equal(one.inbox[i]->deliveries, 2);
     assert_true(bytes_are(one.inbox[447]->value, "new"));

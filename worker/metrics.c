@@ -102,6 +102,7 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
     series_find(&metrics->counts, "rebalances");
     series_find(&metrics->counts, "reclaimed");
     series_find(&metrics->counts, "late_acks");
+    series_find(&metrics->counts, "deleted");
     series_find(&metrics->faults, "input");
     series_find(&metrics->faults, "output");
     for (size_t i = 0; i < sizeof dead_codes / sizeof dead_codes[0]; i++)

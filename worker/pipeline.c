@@ -283,7 +283,8 @@ void pipeline_on_embedded(uv_async_t *bell)
 /* A message of which one text failed is a dead letter as a whole. 0 or -ENOMEM. */
 static int entry_judge(const struct pipeline *p, struct entry *entry)
 {
-    size_t n = entry->request.n_items, repeated = record_repeats(entry, p->sink->layout, &p->encode);
+    size_t n = entry->request.n_items;
+    size_t repeated = record_repeats(entry, p->sink->layout, &p->encode);
     /* What is sent once may be written so many times as the message has texts. */
     if (n > 1 && repeated > PIPELINE_REPEATED_MAX / n)
         return bury(entry, "output_too_large",

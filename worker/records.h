@@ -21,7 +21,7 @@
 int records_build(struct batch *batch, enum sink_layout layout,
                   const struct encode_options *encode);
 
-/* A header costs more than its bytes: words of a command, of which Redis before 7 takes a million. */
+/* A header costs more than its bytes: words of a command; Redis 6 takes a million of them. */
 enum { RECORD_HEADER_COST = 160 };
 /* Bytes of an entry that its outputs hold once for each text; 0: once in all. */
 size_t record_repeats(const struct entry *entry, enum sink_layout layout,
