@@ -57,7 +57,9 @@ static int tls_receive(struct redis_call *call, char *err, size_t err_size)
     while (n < 0 && errno == EINTR);
     if (n <= 0) {
         snprintf(err, err_size, "the connection to %s failed: %s", call->where,
-                 n == 0 ? "the server closed it" : strerror(errno));
+                 n == 0            ? "the server closed it"
+                 : errno == EAGAIN ? "no answer within redis.timeout"
+                                   : strerror(errno));
         return -EIO;
     }
     if (redis_tls_receive(call->tls, bytes, (size_t)n, why, sizeof(why)) != 0) {
@@ -126,10 +128,12 @@ int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const 
     if (call->tls) {
         reply = tls_ask(call, n, words, err, err_size);
     } else {
+        errno = 0;
         reply = redisCommandArgv(call->context, (int)n, words, NULL);
+        bool is_late = errno == EAGAIN || errno == EWOULDBLOCK;
         if (!reply)
             snprintf(err, err_size, "the connection to %s failed: %s", call->where,
-                     call->context->errstr);
+                     is_late ? "no answer within redis.timeout" : call->context->errstr);
     }
     if (!reply)
         return -EIO;

@@ -32,6 +32,7 @@ struct visit {
     char why[400];           /* it is gone */
     const char *option;      /* that names this server */
     bool is_source, is_sink; /* what is asked of this server */
+    bool wants_tls;          /* files for TLS are named */
     bool from_redis;         /* the input is Redis, here or on another server */
     bool *has_group;         /* [config.streams.n] where the input has its group already */
     finding_cb report;
@@ -132,7 +133,7 @@ static void on_failed(void *ctx, int err, const char *why)
     struct visit *visit = ctx;
     (void)err;
     if (visit->state != GONE)
-        snprintf(visit->why, sizeof visit->why, "%s", why);
+        snprintf(visit->why, sizeof visit->why, "%s; see %s", why, visit->option);
     visit->state = GONE;
 }
 
@@ -154,7 +155,12 @@ static bool enter(struct visit *visit, const struct redis_url *url)
     while (visit->state == CALLING)
         uv_run(&visit->loop, UV_RUN_ONCE);
     if (visit->state == READY)
-        say(visit, FINDING_OK, "connection", "%s answers%s", where, url->tls ? " over TLS" : "");
+        say(visit, visit->wants_tls && !url->tls ? FINDING_WARN : FINDING_OK, "connection",
+            "%s answers%s", where,
+            url->tls           ? " over TLS"
+            : visit->wants_tls ? ", not encrypted: redis.tls_ca or redis.tls_cert is set, and the "
+                                 "URL is not rediss://"
+                               : "");
     else
         say(visit, FINDING_BAD, "connection", "%s", visit->why);
     return visit->state == READY;
@@ -177,7 +183,8 @@ static void check_version(const struct visit *visit, const redisReply *info)
     else
         say(visit, FINDING_OK, "version", "Redis %s", version);
     if (strcmp(info_field(info, "role", role, sizeof role), "slave") == 0)
-        say(visit, FINDING_BAD, "role", "this is a replica; redis.url must lead to the master");
+        say(visit, FINDING_BAD, "role", "this is a replica; %s must lead to the master",
+            visit->option);
 }
 
 static void check_keeping(const struct visit *visit, const redisReply *info)
@@ -422,6 +429,12 @@ static void visit_server(struct visit *visit, const struct redis_url *url)
     uv_run(&visit->loop, UV_RUN_DEFAULT);
 }
 
+static bool is_named(const struct settings *settings, const char *option)
+{
+    const char *text = settings_text(settings, option);
+    return text && *text;
+}
+
 static void check_broker(const struct settings *settings, bool is_source, bool is_sink,
                          finding_cb report, void *ctx)
 {
@@ -430,6 +443,7 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
     if (redis_config_read(&visit.config, settings, err, sizeof err) != 0)
         return; /* told of by the check of the options */
     visit.from_redis = is_source;
+    visit.wants_tls = is_named(settings, "redis.tls_ca") || is_named(settings, "redis.tls_cert");
     visit.has_group = calloc(visit.config.streams.n, sizeof *visit.has_group);
     if (!visit.has_group || uv_loop_init(&visit.loop) != 0) {
         free(visit.has_group);

@@ -34,12 +34,18 @@ static void on_hello(void *ctx, void *arg, const redisReply *reply)
         hello_refused(link, reply->str);
 }
 
+/* It may be refused; but what the server says unasked, as it hangs up, comes as an answer, too. */
 static void on_hello_optional(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_link *link = arg;
     (void)ctx;
 
-    if (reply && reply->type == REDIS_REPLY_INTEGER)
+    if (!reply)
+        return;
+    if (reply->type == REDIS_REPLY_ERROR &&
+        redis_fault_find(reply->str).remedy == REMEDY_RECONNECT)
+        hello_refused(link, reply->str);
+    else if (reply->type == REDIS_REPLY_INTEGER)
         link->client_id = (uint64_t)reply->integer;
 }
 

@@ -129,14 +129,19 @@ void redis_link_fail(struct redis_link *link, int err, const char *why)
 /* ---- bytes out */
 
 /* Since TLS 1.3 a server looks at our certificate after we think the handshake done, and what it
- * says about it may be lost with the connection. */
+ * says about it may be lost with the connection. One that is to be spoken to by TLS says nothing to
+ * what it cannot read. */
 static void link_ended(struct connection *conn, const char *how)
 {
-    bool may_be_certificate = conn->tls && conn->link->phase == PHASE_HELLO;
+    const struct redis_link *link = conn->link;
+    const char *advice = "";
     char why[160];
 
-    snprintf(why, sizeof(why), "%s%s", how,
-             may_be_certificate ? " (does it ask for a certificate, redis.tls_cert?)" : "");
+    if (link->phase == PHASE_HELLO && conn->tls)
+        advice = " (does it ask for a certificate, redis.tls_cert?)";
+    else if (link->phase == PHASE_HELLO && link->host && !conn->heard)
+        advice = " (does this port speak TLS, rediss://?)";
+    snprintf(why, sizeof(why), "%s%s", how, advice);
     redis_link_lost(conn->link, why);
 }
 
@@ -169,22 +174,23 @@ void redis_link_flush(struct connection *conn)
     (void)uv_write(&conn->write, &conn->uv.stream, &buf, 1, on_written);
 }
 
+static void watch_silence(struct redis_link *link);
+
 static void on_written(uv_write_t *req, int status)
 {
     struct connection *conn = req->data;
 
-    conn->writing = false;
     if (!conn->alive)
         return;
-    if (status < 0) {
-        link_ended(conn, uv_strerror(status));
+    if (status < 0) { /* the server may have said why before it hung up: that is read first */
+        conn->write_err = status;
+        watch_silence(conn->link);
         return;
     }
+    conn->writing = false;
     conn->active_ms = uv_now(conn->link->loop);
     redis_link_flush(conn);
 }
-
-static void watch_silence(struct redis_link *link);
 
 int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
                        struct redis_due due)
@@ -215,6 +221,10 @@ static void on_silence_check(uv_timer_t *timer)
     struct redis_link *link = timer->data;
     struct connection *conn = link->conn;
 
+    if (conn && conn->write_err) {
+        link_ended(conn, uv_strerror(conn->write_err));
+        return;
+    }
     if (!conn || !redis_wire_oldest(&conn->wire))
         return;
     size_t unsent = uv_stream_get_write_queue_size(&conn->uv.stream);
@@ -230,6 +240,10 @@ static void watch_silence(struct redis_link *link)
 {
     struct connection *conn = link->conn;
     const struct redis_due *oldest = redis_wire_oldest(&conn->wire);
+    if (conn->write_err) {
+        uv_timer_start(&link->timer, on_silence_check, GRACE_MS, 0);
+        return;
+    }
     uint64_t now = uv_now(link->loop), limit = link->timeout_ms + oldest->extra_ms;
     uint64_t since = oldest->sent_ms > conn->active_ms ? oldest->sent_ms : conn->active_ms;
 
@@ -269,7 +283,7 @@ static void link_reply(struct connection *conn, const redisReply *reply)
     }
     struct redis_due due = redis_wire_take(&conn->wire);
     due.cb(link->ctx, due.arg, reply);
-    if (conn->alive && redis_wire_oldest(&conn->wire))
+    if (conn->alive && (redis_wire_oldest(&conn->wire) || conn->write_err))
         watch_silence(link);
     else if (conn->alive)
         uv_timer_stop(&link->timer);
@@ -333,6 +347,7 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
     }
     conn->active_ms = uv_now(conn->link->loop);
     conn->warned = false;
+    conn->heard = true;
     if (conn->tls)
         link_feed_tls(conn, buf->base, (size_t)nread);
     else

@@ -36,7 +36,9 @@ struct connection {
     bool alive; /* the link's current one */
     uv_connect_t connect;
     uv_write_t write;
-    bool writing;
+    bool writing;  /* and after a write that failed: nothing more is sent */
+    int write_err; /* of that one; 0: none */
+    bool heard;    /* anything at all was received */
     struct redis_wire wire;
     struct redis_tls *tls; /* NULL: plain */
     uint64_t active_ms;    /* when bytes last moved */

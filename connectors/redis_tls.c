@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -38,6 +39,8 @@ static int refuse(const char *file, const char *what, char *err, size_t err_size
 {
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 
+    if (access(file, R_OK) != 0)
+        reason = strerror(errno);
     snprintf(err, err_size, "expected %s, and '%.200s' is none: %s", what, file,
              reason ? reason : "it cannot be read");
     ERR_clear_error();
@@ -143,6 +146,22 @@ void redis_tls_close(struct redis_tls *tls)
     free(tls);
 }
 
+/* What to do about a certificate that is refused. */
+static const char *advice_on(long verified)
+{
+    switch (verified) {
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return "the URL must name the server as its certificate does";
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return "give the server a new one; or is this machine's clock wrong?";
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return "is this machine's clock wrong, or the server's when it was made?";
+    default:
+        return "redis.tls_ca names the authority to trust";
+    }
+}
+
 /* Why the library would not go on. */
 static int fail(const struct redis_tls *tls, char *err, size_t err_size)
 {
@@ -150,10 +169,8 @@ static int fail(const struct redis_tls *tls, char *err, size_t err_size)
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 
     if (verified != X509_V_OK)
-        snprintf(err, err_size,
-                 "TLS: the server's certificate is refused: %s (redis.tls_ca names the authority "
-                 "to trust)",
-                 X509_verify_cert_error_string(verified));
+        snprintf(err, err_size, "TLS: the server's certificate is refused: %s (%s)",
+                 X509_verify_cert_error_string(verified), advice_on(verified));
     else if (SSL_is_init_finished(tls->ssl))
         snprintf(err, err_size, "TLS: %s", reason ? reason : "the connection was ended");
     else

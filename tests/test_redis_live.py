@@ -292,6 +292,29 @@ def case_exactly_once_apart(bench):
     bench.stop(worker)
 
 
+def case_rights_in_the_script(bench):
+    """A right that only the script misses ends the worker, as any other."""
+    bench.start_server()
+    bench.client.execute_command("ACL", "SETUSER", "w", "on", ">pw", "~*", "&*", "+@all", "-xadd")
+    bench.add(0, 1)
+    worker = bench.start_worker("--redis-url", f"redis://w:pw@127.0.0.1:{bench.port}")
+    assert worker.wait(timeout=30) == 69 and "ACL SETUSER" in bench.log(), bench.log()
+
+
+def case_max_clients(bench):
+    """A server that takes no more connections is waited for, and named."""
+    bench.start_server("--maxclients", "3")
+    held = [socket.create_connection(("127.0.0.1", bench.port)) for _ in range(3)]
+    worker = bench.start_worker()
+    wait_for("the reason in the log", lambda: "has reached maxclients" in bench.log())
+    for connection in held:
+        connection.close()
+    bench.client.config_set("maxclients", 100)
+    bench.add(0, 3)
+    bench.expect_once(3)
+    bench.stop(worker)
+
+
 def case_dead_consumer(bench):
     """What a worker that never came back had taken is taken over by another."""
     bench.start_server()

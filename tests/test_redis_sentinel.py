@@ -189,7 +189,7 @@ def test_failover(bench):
     got = outputs(bench.replica)
     assert len(got) == len(set(got)), sorted(got, key=int)
     bench.stop(worker)
-    assert "redis.url must lead to the master" not in bench.log("f")
+    assert "the URL must lead to the master" not in bench.log("f")
 
 
 def test_planned_failover(bench):

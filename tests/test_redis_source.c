@@ -257,7 +257,7 @@ static void test_bad_password_is_fatal(void **state)
     assert_int_equal(one.n_failed, 1);
     assert_non_null(strstr(one.why,
                            "Are you sure your configuration is correct? (the server has no "
-                           "password set; remove it from redis.url)"));
+                           "password set; remove it from the URL)"));
     station_close(&one, 1000);
     redis_server_do(&server, "CONFIG SET requirepass pw");
     for (size_t i = 0; i < 4; i++) {

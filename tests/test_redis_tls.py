@@ -105,7 +105,7 @@ def test_doctor(bench):
 def test_refused(bench):
     bench.expect_refusal("redis.tls_ca names the authority", ca="strange-ca.pem")
     bench.restart(certificate="other")
-    bench.expect_refusal("hostname mismatch")
+    bench.expect_refusal("hostname mismatch (the URL must name the server")
     bench.expect_refusal("IP address mismatch", host="127.0.0.1")
     bench.restart(clients="yes")
     bench.expect_refusal("redis.tls_cert")
@@ -125,6 +125,15 @@ def test_no_tls_there(bench):
     os.remove(bench.file("log-w"))
     port, bench.tls_port = bench.tls_port, bench.port
     bench.expect_refusal("does this port speak TLS")
+    run = subprocess.run([bench.binary, "doctor", "--model", bench.model, "--redis-url",
+                          f"redis://localhost:{port}"], capture_output=True, text=True,
+                         check=False, timeout=120)
+    assert run.returncode == 69 and "does this port speak TLS, rediss://?" in run.stdout, run
+    run = subprocess.run([bench.binary, "doctor", "--model", bench.model, "--redis-url",
+                          f"redis://localhost:{bench.port}", "--redis-tls-ca",
+                          bench.file("ca.pem")], capture_output=True, text=True, check=False,
+                         timeout=120)
+    assert run.returncode == 0 and "not encrypted" in run.stdout, run
     with socket.create_server(("127.0.0.1", 0)) as silent:
         bench.tls_port = silent.getsockname()[1]
         bench.expect_refusal("no answer to the TLS handshake", host="127.0.0.1")
@@ -133,7 +142,7 @@ def test_no_tls_there(bench):
 
 def test_bad_files(bench):
     for words, phrase in (
-            (("--redis-tls-ca", "/nowhere.pem"), "a file of PEM certificates"),
+            (("--redis-tls-ca", "/nowhere.pem"), "'/nowhere.pem' is none: No such file"),
             (("--redis-tls-cert", bench.file("client.pem")), "go together"),
             (("--redis-tls-cert", bench.file("client.pem"), "--redis-tls-key",
               bench.file("server.key")), "the PEM key of redis.tls_cert")):

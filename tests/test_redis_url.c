@@ -203,6 +203,11 @@ static void test_faults(void **state)
         {"ERR Error running script (call to f_3a): @user_script:8: WRONGTYPE Operation against",
          REMEDY_FATAL},
         {"ERR Error running script (call to f_3a): @user_script:8: something", REMEDY_RETRY},
+        {"ERR The user executing the script can't run this command or subcommand script: e8",
+         REMEDY_FATAL},
+        {"ERR Error running script (call to f_3a): @user_script:8: @user_script: 8: The user "
+         "executing the script can't access at least one of the keys mentioned in the command",
+         REMEDY_FATAL},
         {"ERR something new", REMEDY_RETRY},
         {"OOMPH is another word", REMEDY_RETRY},
         {"READONLYX is another word", REMEDY_RETRY},
