@@ -212,6 +212,13 @@ static int kafka_letters_close(struct letters *base, char *err, size_t err_size)
     return rc;
 }
 
+/* Back among the letters one would lose its code; among the outputs it is none. */
+static bool is_written(const struct kafka_config *config, const char *name)
+{
+    return (config->dead_letter_topic && strcmp(config->dead_letter_topic, name) == 0) ||
+           (config->output_topic && strcmp(config->output_topic, name) == 0);
+}
+
 static int kafka_letters_open(struct letters **out, const struct settings *settings, const char *to,
                               char *err, size_t err_size)
 {
@@ -223,6 +230,11 @@ static int kafka_letters_open(struct letters **out, const struct settings *setti
     letters->base.ops = &kafka_letters;
     letters->to = to;
     rc = kafka_config_read(&letters->config, settings, err, err_size);
+    if (rc == 0 && to && is_written(&letters->config, to)) {
+        snprintf(err, err_size,
+                 "'%.200s' holds dead letters or outputs: name a topic that is an input", to);
+        rc = -ENOTSUP;
+    }
     if (rc == 0)
         rc = open_client(&letters->consumer, RD_KAFKA_CONSUMER, letters, settings, err, err_size);
     if (rc == 0) {

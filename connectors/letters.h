@@ -27,7 +27,8 @@ struct letters {
 /* Failures are negative errnos with a sentence in err, here and below. */
 struct letters_ops {
     const char *name; /* of the sink that writes such letters */
-    /* The letters there are at this time. to: where replay puts them; NULL: on the input. */
+    /* The letters there are at this time. to: where replay puts them; NULL: on the input; -ENOTSUP:
+     * not there. */
     int (*open)(struct letters **out, const struct settings *settings, const char *to, char *err,
                 size_t err_size);
     /* 1: *out is the next one, borrowed until the call after; 0: there are no more. */

@@ -114,6 +114,18 @@ static int redis_letters_close(struct letters *base, char *err, size_t err_size)
     return 0;
 }
 
+/* Back among the letters one would lose its code; among the outputs it is none. */
+static bool is_written(const struct redis_config *config, const char *name)
+{
+    const struct redis_streams *streams = &config->streams;
+
+    for (size_t i = 0; i < streams->n; i++)
+        if (strcmp(streams->items[i].dead_letters, name) == 0 ||
+            (config->output == REDIS_OUTPUT_STREAM && strcmp(streams->items[i].output, name) == 0))
+            return true;
+    return false;
+}
+
 static int redis_letters_open(struct letters **out, const struct settings *settings, const char *to,
                               char *err, size_t err_size)
 {
@@ -128,6 +140,12 @@ static int redis_letters_open(struct letters **out, const struct settings *setti
     if (rc)
         goto fail;
     letters->to = to;
+    if (to && is_written(&letters->config, to)) {
+        snprintf(err, err_size,
+                 "'%.200s' holds dead letters or outputs: name a stream that is an input", to);
+        rc = -ENOTSUP;
+        goto fail;
+    }
     if (!to && !redis_url_same(&letters->config.url, &letters->config.output_url)) {
         snprintf(err, err_size,
                  "the letters lie on redis.output_url, another server than redis.url with the "

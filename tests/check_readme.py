@@ -35,7 +35,7 @@ class Truth:
         around += [ROOT / "CMakeLists.txt", ROOT / "CONTRIBUTING.md"]
         self.around = "\n".join(path.read_text(errors="replace") for path in around)
         enum = (ROOT / "worker" / "command.h").read_text()
-        self.exit_codes = set(re.findall(r"COMMAND_\w+ = (\d+)", enum)) | {"130", "143"}
+        self.exit_codes = set(re.findall(r"COMMAND_\w+ = (\d+)", enum)) | {"129", "130", "143"}
 
 
 def faults(text, truth):

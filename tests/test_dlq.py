@@ -8,9 +8,11 @@ Usage: test_dlq.py EMBEDMILL
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 import redis
@@ -158,12 +160,40 @@ class Dlq(unittest.TestCase):
         self.assertEqual(self.client.xlen(LETTERS), 1)
 
     def test_letters_that_die_again(self):
-        """One replayed into the dead letters themselves is not met again in the same run."""
+        """One that a worker buries again meanwhile is not met again in the same run."""
         for i in range(50):
             self.client.xadd(LETTERS, letter("bad_json", i))
-        out, _ = self.dlq("replay", "--to", LETTERS)
+        over = threading.Event()
+
+        def bury():
+            while not over.is_set() or self.client.xlen("texts"):
+                for at, _ in self.client.xrange("texts", count=10):
+                    self.client.xadd(LETTERS, letter("bad_json", 1))
+                    self.client.xdel("texts", at)
+
+        worker = threading.Thread(target=bury)
+        worker.start()
+        out, _ = self.dlq("replay")
+        over.set()
+        worker.join()
         self.assertEqual(out, "50 put back, 0 left, 0 gone\n")
         self.assertEqual(self.client.xlen(LETTERS), 50)
+
+    def test_to_what_a_worker_writes(self):
+        """Among the letters it would lose its code, among the outputs it is none."""
+        self.client.xadd(LETTERS, letter("bad_json", 1))
+        for to in (LETTERS, "texts:embeddings"):
+            _, err = self.dlq("replay", "--to", to, code=64)
+            self.assertIn("holds dead letters or outputs", err)
+        self.assertEqual(self.client.xlen(LETTERS), 1)
+
+    def test_silent_server(self):
+        self.server.send_signal(signal.SIGSTOP)
+        try:
+            _, err = self.dlq("list", "--redis-timeout", "500ms", code=69)
+        finally:
+            self.server.send_signal(signal.SIGCONT)
+        self.assertIn("no answer within redis.timeout", err)
 
     def test_tls(self):
         """Letters larger than a record of TLS; who cannot prove who they are is told so."""

@@ -6,6 +6,7 @@ Usage: test_doctor.py EMBEDMILL [CASE ...]
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 
@@ -148,6 +149,15 @@ def case_rights(bench):
     assert bad_for(*mine, "-del", flags=flags, url=url) == set() # Redis has no tombstones
     flags += ("--source", "kafka", "--kafka-topic", "t", "--kafka-brokers", "127.0.0.1:1")
     assert "may delete" in bad_for(*mine, "-del", flags=flags, url=url)
+
+
+def case_taken_port(bench):
+    bench.start_server()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, rows = run(bench, "doctor", "--metrics-listen", where)
+    assert code == 0 and rows["machine", "metrics.listen"][0] == "warn", rows
+    assert "each its own" in rows["machine", "metrics.listen"][1], rows
 
 
 def case_streams(bench):

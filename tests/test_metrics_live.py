@@ -5,6 +5,7 @@ Each case has a redis-server and workers of its own on free ports and data in a 
 
 Usage: test_metrics_live.py EMBEDMILL [CASE ...]
 """
+import fcntl
 import json
 import os
 import pty
@@ -13,8 +14,10 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 import urllib.error
 import urllib.parse
@@ -260,6 +263,18 @@ def case_top(bench):
     top.send_signal(signal.SIGINT)
     assert top.wait(timeout=30) == 0
     assert os.read(ours, 65536).endswith(b"\x1b[?25h\x1b[?1049l")
+
+    # Six lines: the head, two workers, how many are left out, all, and where the cursor is.
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 120, 0, 0))
+    top = subprocess.Popen([bench.binary, "top", "--interval", "0.2", *[addresses[0]] * 9],
+                           stdin=theirs, stdout=theirs, stderr=theirs)
+    bench.processes.append(top)
+    seen = b""
+    while b"... and 7 more" not in seen:
+        assert select.select([ours], [], [], 30)[0], f"nothing for 30 s after {seen[-2000:]}"
+        seen += os.read(ours, 65536)
+    top.send_signal(signal.SIGINT)
+    assert top.wait(timeout=30) == 0
 
     with socket.create_server(("127.0.0.1", 0)) as silent: # Ctrl-C does not wait for an answer
         top = subprocess.Popen([bench.binary, "top", "--interval", "3600",

@@ -195,10 +195,11 @@ static int serve_letter(const struct wish *wish, struct letters *letters,
 
 static int exit_of(int rc)
 {
-    return rc == 0         ? COMMAND_OK
-           : rc == -EINVAL ? COMMAND_CONFIG
-           : rc == -ENOMEM ? COMMAND_INTERNAL
-                           : COMMAND_UNAVAILABLE;
+    return rc == 0          ? COMMAND_OK
+           : rc == -ENOTSUP ? COMMAND_USAGE /* --to */
+           : rc == -EINVAL  ? COMMAND_CONFIG
+           : rc == -ENOMEM  ? COMMAND_INTERNAL
+                            : COMMAND_UNAVAILABLE;
 }
 
 static int go_through(const struct wish *wish, const struct letters_ops *ops,

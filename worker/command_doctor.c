@@ -11,6 +11,7 @@
 
 #include "worker/checkup.h"
 #include "worker/command.h"
+#include "worker/metrics_http.h"
 #include "worker/selftest.h"
 
 static const char usage[] =
@@ -69,6 +70,18 @@ static void check_libraries(struct findings *findings, const struct connector_ch
             checks[i]->library(findings_report, findings);
 }
 
+/* The worker itself may have it, when this is asked beside it. */
+static void check_listen(struct findings *findings, const struct settings *settings)
+{
+    const char *listen = settings_text(settings, "metrics.listen");
+    char err[400];
+    if (!listen || !listen[0] || metrics_http_try(listen, err, sizeof err) == 0)
+        return;
+    findings_area(findings, "machine", COMMAND_UNAVAILABLE);
+    findings_add(findings, FINDING_WARN, "metrics.listen",
+                 "%s; a worker that is to start with it would not", err);
+}
+
 static const struct connector_check *find(const struct settings *settings, const char *side)
 {
     const char *name = settings_text(settings, side);
@@ -83,6 +96,7 @@ static void check_more(struct findings *findings, const struct settings *setting
     if (model)
         check_embedding(findings, model);
     check_libraries(findings, checks);
+    check_listen(findings, settings);
     for (size_t i = 0; i < 2; i++) {
         const struct connector_check *check = checks[i];
         bool both = checks[0] == checks[1];

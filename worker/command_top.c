@@ -233,11 +233,17 @@ static void draw(struct top *top)
            "WORKER                 STATE    TEXTS/S TOKENS/S     LAG FLIGHT    P50    P95   E2E95  "
            "DEAD FAULT  BUSY   CPU    MEM",
            end);
-    for (size_t i = 0; i < top->n_nodes && (int)i < height - 3; i++) {
+    /* Below them there are the line of all and, when it is needed, that of those left out. */
+    size_t room = height > 4 ? (size_t)height - 3 : 1;
+    size_t shown = top->n_nodes <= room ? top->n_nodes : room - (room > 1);
+    for (size_t i = 0; i < shown; i++) {
         struct row row = row_of(&top->nodes[i]);
         print_row(&row, width);
         fputs(end, stdout);
     }
+    if (shown < top->n_nodes)
+        printf("%.*s%zu more%s", width > 20 ? width - 20 : 0, "... and ", top->n_nodes - shown,
+               end);
     if (scrapes && top->n_nodes > 1) {
         struct row all = row_of_all(top, scrapes);
         print_row(&all, width);
@@ -350,8 +356,9 @@ int command_top(int argc, char **argv)
         if (strcmp(argv[i], "--once") == 0) {
             top.once = true;
         } else if (strcmp(argv[i], "--interval") == 0) {
-            double seconds = i + 1 < argc ? strtod(argv[++i], NULL) : 0;
-            if (!(seconds >= 0.1 && seconds <= 3600))
+            char *end = "";
+            double seconds = i + 1 < argc ? strtod(argv[++i], &end) : 0;
+            if (*end || !(seconds >= 0.1 && seconds <= 3600))
                 code = refuse("--interval", "seconds from 0.1 to 3600");
             else
                 top.interval_ms = (uint64_t)(seconds * 1000);

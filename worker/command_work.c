@@ -31,7 +31,7 @@ struct worker {
     const struct work *work;
     const struct settings *settings;
     uv_loop_t loop;
-    uv_signal_t terminate, interrupt, counters;
+    uv_signal_t terminate, interrupt, hangup, counters;
     struct model *model;
     struct cache *cache; /* NULL: none */
     struct pipeline *pipeline;
@@ -41,8 +41,12 @@ struct worker {
     uint64_t opened_ms;
     enum pipeline_end how;
     int signal;       /* that asked to stop; 0: none yet */
+    uint64_t signal_ms;
     bool lag_dropped; /* and told of */
 };
+
+/* A supervisor may signal the process and then its whole group, which is one request. */
+enum { SAME_SIGNAL_MS = 100 };
 
 static bool has_end(const struct work *work)
 {
@@ -61,7 +65,7 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
         log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
 }
 
-/* The W3C trace context of a message, "" when it has none or it is not of the form: 55 characters
+/* The W3C trace context of a message, NULL when it has none or it is not of the form: 55 characters
  * of a stranger may be anything, and a log is no place for that. */
 static const char *trace_of(const struct message *message, char out[56])
 {
@@ -71,9 +75,7 @@ static const char *trace_of(const struct message *message, char out[56])
         if (name.len == 11 && memcmp(name.ptr, "traceparent", 11) == 0 && value.len == 55)
             snprintf(out, 56, "%.55s", value.ptr);
     }
-    if (strspn(out, "0123456789abcdef-") != 55)
-        out[0] = '\0';
-    return out;
+    return strspn(out, "0123456789abcdef-") == 55 ? out : NULL;
 }
 
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
@@ -140,7 +142,9 @@ static void close_signals(struct worker *worker)
 {
     uv_close((uv_handle_t *)&worker->terminate, NULL);
     uv_close((uv_handle_t *)&worker->interrupt, NULL);
+    uv_close((uv_handle_t *)&worker->hangup, NULL);
     uv_close((uv_handle_t *)&worker->counters, NULL);
+    signal(SIGUSR1, SIG_IGN); /* which is no reason to end, now either */
 }
 
 static void on_ended(void *ctx, enum pipeline_end how)
@@ -158,14 +162,17 @@ static void on_ended(void *ctx, enum pipeline_end how)
 static void on_stop(uv_signal_t *handle, int number)
 {
     struct worker *worker = handle->data;
-    const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
+    const char *name = number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGHUP";
     if (worker->signal != 0) {
+        if (uv_now(&worker->loop) - worker->signal_ms < SAME_SIGNAL_MS)
+            return;
         log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
                   LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
         log_close();
         worker->work->leave(128 + number);
     }
     worker->signal = number;
+    worker->signal_ms = uv_now(&worker->loop);
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
               LOG_TEXT("signal", name));
     if (worker->monitor)
@@ -180,9 +187,21 @@ static void on_counters(uv_signal_t *handle, int number)
     progress_log(worker->progress, "counters");
 }
 
+/* nohup has it ignored, and means it. */
+static bool is_ignored(int number)
+{
+    struct sigaction now;
+    return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 static void open_signals(struct worker *worker)
 {
     signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of write() */
+    uv_signal_init(&worker->loop, &worker->hangup);
+    worker->hangup.data = worker;
+    if (!is_ignored(SIGHUP)) /* a terminal that was closed */
+        uv_signal_start(&worker->hangup, on_stop, SIGHUP);
+    uv_unref((uv_handle_t *)&worker->hangup);
     uv_signal_init(&worker->loop, &worker->terminate);
     uv_signal_init(&worker->loop, &worker->interrupt);
     uv_signal_init(&worker->loop, &worker->counters);
@@ -426,6 +445,7 @@ static int open_progress(struct worker *worker)
 static int run(const struct work *work, const struct settings *settings)
 {
     struct worker worker = {.work = work, .settings = settings};
+    signal(SIGUSR1, SIG_IGN); /* until there are counters to log */
     int code = open_model(&worker);
     if (code != COMMAND_OK)
         return code;

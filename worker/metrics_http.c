@@ -209,6 +209,15 @@ static int listen_at(const char *where, char *err, size_t err_size)
     return rc;
 }
 
+int metrics_http_try(const char *where, char *err, size_t err_size)
+{
+    int fd = listen_at(where, err, err_size);
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
+}
+
 int metrics_http_open(struct metrics_http **out, uv_loop_t *loop, const char *where,
                       const struct metrics *metrics, char *err, size_t err_size)
 {

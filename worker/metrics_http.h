@@ -24,6 +24,8 @@ struct metrics_http;
  */
 int metrics_http_open(struct metrics_http **out, uv_loop_t *loop, const char *where,
                       const struct metrics *metrics, char *err, size_t err_size);
+/* Whether that could listen now; nothing stays open. */
+int metrics_http_try(const char *where, char *err, size_t err_size);
 /* "127.0.0.1:9464", with the port that was taken. */
 const char *metrics_http_address(const struct metrics_http *http);
 /* Frees itself from the loop. Accepts NULL. */

@@ -164,7 +164,7 @@ static void dispatch(struct pipeline *p, enum trigger trigger)
     p->in_hand = NULL;
     uv_timer_stop(&p->linger);
     batch_list_add(&p->embedding, batch);
-    p->stats.batches[trigger]++;
+    p->stats.batches[trigger] += batch->n_texts > 0; /* else it is dead letters and tombstones */
     if (!p->options.chunk.wanted || !split_wanted(batch, p->options.chunk.max_tokens))
         return embed(p, batch);
     batch->slices_left = 1;
