@@ -1,5 +1,5 @@
 /*
- * test_cli.c: the program as users meet it: exit codes, standard streams, signals.
+ * test_cli.c: the program as users meet it: exit codes, standard streams.
  *
  * The model is the tiny one of tiny_model.h, so nothing is fetched.
  */
@@ -12,24 +12,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "tests/program.h"
 #include "tests/tiny_model.h"
-
-/* Of what hangs. The longest takes 25 s under the thread sanitizer, on a machine that is idle. */
-#define DEADLINE_MS 150000
-
-static char folder[] = "/tmp/embedmill-test-XXXXXX";
-static char model[100];
 
 /* A finished run. */
 struct result {
@@ -38,114 +28,16 @@ struct result {
     size_t out_len;
 };
 
-static int open_folder(void **state)
-{
-    (void)state;
-    if (!mkdtemp(folder))
-        return -1;
-    snprintf(model, sizeof model, "%s/tiny.gguf", folder);
-    return tiny_model_write(model, NULL);
-}
-
-static int close_folder(void **state)
-{
-    (void)state;
-    unlink(model);
-    return rmdir(folder);
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static int open_scratch(void)
-{
-    char path[] = "/tmp/embedmill-test-XXXXXX";
-    int fd = mkostemp(path, O_CLOEXEC);
-    assert_true(fd >= 0);
-    unlink(path);
-    return fd;
-}
-
-static char *read_all(int fd, size_t *len)
-{
-    off_t size = lseek(fd, 0, SEEK_END);
-    char *bytes = malloc((size_t)size + 1);
-    assert_int_equal(pread(fd, bytes, (size_t)size, 0), size);
-    bytes[size] = '\0';
-    if (len)
-        *len = (size_t)size;
-    close(fd);
-    return bytes;
-}
-
-/*
- * Start with these descriptors (closed here) and environment beside HOME, PATH and EMBEDMILL_MODEL.
- * line: arguments apart by single spaces.
- */
-static pid_t start(const char *line, const char *variable, int in, int out, int err)
-{
-    char copy[1000], home[150], path[200], model_variable[150];
-    char *argv[40] = {EMBEDMILL_BINARY}, *environment[8];
-    size_t argc = 1, n = 0;
-    snprintf(copy, sizeof copy, "%s", line);
-    for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
-        argv[argc++] = word;
-    snprintf(home, sizeof home, "HOME=%s", folder);
-    snprintf(path, sizeof path, "PATH=%.150s", getenv("PATH") ? getenv("PATH") : "/bin");
-    snprintf(model_variable, sizeof model_variable, "EMBEDMILL_MODEL=%s", model);
-    environment[n++] = home;
-    environment[n++] = path;
-    environment[n++] = model_variable;
-    environment[n++] = "EMBEDMILL_THREADS=2";
-    if (variable)
-        environment[n++] = (char *)variable;
-    environment[n] = NULL;
-    fflush(stdout);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        dup2(in, 0);
-        dup2(out, 1);
-        dup2(err, 2);
-        for (int fd = 3; fd < 64; fd++)
-            close(fd);
-        execve(EMBEDMILL_BINARY, argv, environment);
-        _exit(127);
-    }
-    close(in);
-    if (out != in)
-        close(out);
-    return pid;
-}
-
-static int wait_for(pid_t pid)
-{
-    int status = 0;
-    uint64_t deadline = now_ms() + DEADLINE_MS;
-    while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (now_ms() > deadline) {
-            kill(pid, SIGKILL);
-            waitpid(pid, &status, 0);
-            fail_msg("the program did not end within %d ms", DEADLINE_MS);
-        }
-        usleep(2000);
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
 
 static void run_bytes(struct result *result, const char *line, const char *variable,
                       const char *input, size_t len)
 {
-    int in = open_scratch(), out = open_scratch(), err = open_scratch();
+    int in = program_scratch(), out = program_scratch(), err = program_scratch();
     assert_int_equal(write(in, input, len), len);
     lseek(in, 0, SEEK_SET);
-    result->code = wait_for(start(line, variable, in, dup(out), err));
-    result->out = read_all(out, &result->out_len);
-    result->err = read_all(err, NULL);
+    result->code = program_wait(program_start(line, variable, in, dup(out), err));
+    result->out = program_said(out, &result->out_len);
+    result->err = program_said(err, NULL);
 }
 
 static void run(struct result *result, const char *line, const char *input)
@@ -253,7 +145,7 @@ static void configuration_errors_are_78(void **state)
     expect_error("run --print-config", "EMBEDMILL_REDIS_OUTPUT_STREAM=texts", 78,
                  "EMBEDMILL_REDIS_OUTPUT_STREAM: 'texts' is the input stream itself");
     char path[150], line[200], message[300];
-    snprintf(path, sizeof path, "%s/worker.yaml", folder);
+    snprintf(path, sizeof path, "%s/worker.yaml", program_folder);
     FILE *file = fopen(path, "w");
     fputs("prompt: query\nredis:\n  steam: texts\n", file);
     fclose(file);
@@ -270,7 +162,7 @@ static void model_errors_are_66(void **state)
     char path[150], line[200];
     expect_error("embed --model /does/not/exist.gguf", NULL, 66, "scripts/get-model");
     expect_error("embed --model /", NULL, 66, "no usable model");
-    snprintf(path, sizeof path, "%s/broken.gguf", folder);
+    snprintf(path, sizeof path, "%s/broken.gguf", program_folder);
     int fd = open(path, O_CREAT | O_WRONLY, 0600);
     assert_int_equal(write(fd, "GGUF nonsense", 13), 13);
     close(fd);
@@ -428,10 +320,10 @@ static void print_config(void **state)
 static void a_reader_that_leaves(void **state)
 {
     (void)state;
-    int ends[2], in[2], err = open_scratch();
+    int ends[2], in[2], err = program_scratch();
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     assert_int_equal(pipe2(in, O_CLOEXEC), 0);
-    pid_t pid = start("embed", NULL, in[0], ends[1], err);
+    pid_t pid = program_start("embed", NULL, in[0], ends[1], err);
     char line[200], answer[100];
     memset(line, 'x', sizeof line);
     line[199] = '\n';
@@ -439,11 +331,11 @@ static void a_reader_that_leaves(void **state)
     assert_true(read(ends[0], answer, sizeof answer) > 0);
     close(ends[0]);
     signal(SIGPIPE, SIG_IGN);
-    for (int n = 0; n < DEADLINE_MS && write(in[1], line, 200) == 200; n++)
+    for (int n = 0; n < PROGRAM_DEADLINE_MS && write(in[1], line, 200) == 200; n++)
         usleep(1000); /* until the program is gone */
     close(in[1]);
-    int code = wait_for(pid);
-    char *errors = read_all(err, NULL);
+    int code = program_wait(pid);
+    char *errors = program_said(err, NULL);
     assert_int_equal(code, 74);
     assert_string_equal(errors, "");
     free(errors);
@@ -452,142 +344,15 @@ static void a_reader_that_leaves(void **state)
 static void a_full_disk_is_74(void **state)
 {
     (void)state;
-    int in = open_scratch(), err = open_scratch();
+    int in = program_scratch(), err = program_scratch();
     assert_int_equal(write(in, "a\n", 2), 2);
     lseek(in, 0, SEEK_SET);
-    int code = wait_for(start("embed", NULL, in, open("/dev/full", O_WRONLY | O_CLOEXEC), err));
-    char *errors = read_all(err, NULL);
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    int code = program_wait(program_start("embed", NULL, in, full, err));
+    char *errors = program_said(err, NULL);
     assert_int_equal(code, 74);
     assert_non_null(strstr(errors, "writing standard output"));
     free(errors);
-}
-
-/* Interactively: each line is answered although the input stays open. */
-static pid_t start_waiting(const char *line, int in[2], int out[2], int err)
-{
-    char answer[4];
-    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
-    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-    pid_t pid = start(line, NULL, in[0], out[1], err);
-    assert_int_equal(write(in[1], "hello\n", 6), 6);
-    struct pollfd readable = {.fd = out[0], .events = POLLIN};
-    assert_int_equal(poll(&readable, 1, DEADLINE_MS), 1);
-    assert_true(read(out[0], answer, sizeof answer) > 0);
-    return pid;
-}
-
-static void signals_stop_the_filter(void **state)
-{
-    (void)state;
-    const int signals[] = {SIGTERM, SIGINT, SIGHUP};
-    const char *const names[] = {"SIGTERM", "SIGINT", "SIGHUP"};
-    signal(SIGHUP, SIG_DFL); /* the tests may run under nohup */
-    for (int i = 0; i < 3; i++) {
-        int in[2], out[2], err = open_scratch();
-        pid_t pid = start_waiting("embed --log-level info", in, out, err);
-        kill(pid, SIGUSR1);
-        usleep(50000);
-        kill(pid, signals[i]);
-        int code = wait_for(pid);
-        char *errors = read_all(err, NULL);
-        close(in[1]);
-        close(out[0]);
-        assert_int_equal(code, 128 + signals[i]);
-        assert_non_null(strstr(errors, "\"msg\":\"counters\",\"texts\":1,"));
-        assert_non_null(strstr(errors, names[i]));
-        free(errors);
-    }
-}
-
-/* Under nohup a terminal that closes is no reason to end. */
-static void hangup_may_be_ignored(void **state)
-{
-    (void)state;
-    int in[2], out[2], err = open_scratch();
-    signal(SIGHUP, SIG_IGN);
-    pid_t pid = start_waiting("embed --log-level info", in, out, err);
-    signal(SIGHUP, SIG_DFL);
-    kill(pid, SIGHUP);
-    usleep(50000);
-    close(in[1]);
-    assert_int_equal(wait_for(pid), 0);
-    close(out[0]);
-    close(err);
-}
-
-/*
- * Nobody reads the output, so the drain cannot end: its deadline does (75), or a second signal
- * (128 + its number).
- */
-static void stuck_drains(void **state)
-{
-    (void)state;
-    for (int second = 0; second < 2; second++) {
-        int in[2], out[2], err = open_scratch();
-        pid_t pid = start_waiting(second ? "embed --log-level info --drain-timeout 1h"
-                                         : "embed --log-level info --drain-timeout 1s",
-                                  in, out, err);
-        char lines[2000];
-        memset(lines, '\n', sizeof lines);
-        for (size_t i = 0; i < sizeof lines; i += 2)
-            lines[i] = 'x';
-        assert_int_equal(write(in[1], lines, sizeof lines), sizeof lines);
-        int held = 0;
-        for (int waited = 0; held < 60000 && waited < DEADLINE_MS; waited += 10) {
-            usleep(10000);
-            assert_int_equal(ioctl(out[0], FIONREAD, &held), 0);
-        }
-        assert_true(held >= 60000); /* the pipe is full */
-        kill(pid, SIGTERM);
-        if (second) {
-            usleep(300000);
-            siginfo_t about = {0};
-            assert_int_equal(waitid(P_PID, (id_t)pid, &about, WEXITED | WNOHANG | WNOWAIT), 0);
-            assert_int_equal(about.si_pid, 0); /* it does wait */
-            kill(pid, SIGINT);
-        }
-        int code = wait_for(pid);
-        char *errors = read_all(err, NULL);
-        close(in[1]);
-        close(out[0]);
-        if (code != (second ? 130 : 75) ||
-            !strstr(errors, second ? "second signal: exiting at once" : "drain_timeout passed"))
-            fail_msg("exit code %d; stderr: %s", code, errors);
-        free(errors);
-    }
-}
-
-static void read_log(int fd, char *log, size_t size)
-{
-    ssize_t n = pread(fd, log, size - 1, 0);
-    log[n > 0 ? n : 0] = '\0';
-}
-
-static void await_line(int fd, const char *line, char *log, size_t size)
-{
-    for (int waited = 0; !strstr(log, line) && waited < DEADLINE_MS; waited += 10) {
-        usleep(10000);
-        read_log(fd, log, size);
-    }
-}
-
-static void run_without_a_broker_waits_and_stops(void **state)
-{
-    (void)state;
-    int err = open_scratch(), in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    pid_t pid = start("run --redis-url redis://127.0.0.1:1/0", NULL, in,
-                      open("/dev/null", O_WRONLY | O_CLOEXEC), err);
-    char log[4096] = "";
-    await_line(err, "model is ready", log, sizeof log);
-    kill(pid, SIGUSR1); /* there are no counters yet, and that is no reason to end */
-    await_line(err, "source waits", log, sizeof log);
-    kill(pid, SIGTERM); /* as a supervisor does for the process and for its group: one request */
-    kill(pid, SIGINT);
-    int code = wait_for(pid);
-    read_log(err, log, sizeof log);
-    close(err);
-    if (!strstr(log, "source waits") || strstr(log, "second signal: exiting") || code != 0)
-        fail_msg("exit code %d; stderr: %s", code, log);
 }
 
 int main(void)
@@ -605,10 +370,6 @@ int main(void)
         cmocka_unit_test(print_config),
         cmocka_unit_test(a_reader_that_leaves),
         cmocka_unit_test(a_full_disk_is_74),
-        cmocka_unit_test(signals_stop_the_filter),
-        cmocka_unit_test(hangup_may_be_ignored),
-        cmocka_unit_test(stuck_drains),
-        cmocka_unit_test(run_without_a_broker_waits_and_stops),
     };
-    return cmocka_run_group_tests(tests, open_folder, close_folder);
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }

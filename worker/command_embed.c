@@ -25,7 +25,7 @@ static const char usage[] =
     "Exit codes: 0 all lines embedded; 64 a wrong flag; 65 some lines not embedded; 66 no usable\n"
     "model; 70 internal; 74 standard input or output failed or was closed; 75 told to stop and "
     "not\n"
-    "done within drain_timeout; 78 a wrong environment or file; 130, 143 told to stop by a "
+    "done within drain_timeout; 78 a wrong environment or file; 129, 130, 143 told to stop by a "
     "signal.\n"
     "\n";
 

@@ -43,7 +43,8 @@ static const char usage[] =
     "\n"
     "Exit codes: 0 all embedded; 64 wrong usage; 65 some were not, see OUT.errors.jsonl; 66 no\n"
     "usable model; 70 internal; 74 reading or writing failed; 75 told to stop and not done within\n"
-    "drain_timeout; 78 wrong configuration, or OUT was begun with another; 130, 143 told to stop.\n"
+    "drain_timeout; 78 wrong configuration, or OUT was begun with another; 129, 130, 143 told to\n"
+    "stop.\n"
     "\n";
 
 static bool is_wanted(const char *name)

@@ -39,7 +39,7 @@ static const char push_usage[] =
     "\n"
     "Exit codes: 0 all pushed; 64 wrong usage; 65 some records could not be read and went to the\n"
     "dead letters; 69 the queue refuses for good; 70 internal; 74 reading failed; 78 wrong\n"
-    "configuration; 130, 143 told to stop.\n"
+    "configuration; 129, 130, 143 told to stop.\n"
     "\n";
 
 static const char pull_usage[] =
@@ -60,8 +60,8 @@ static const char pull_usage[] =
     "  -h, --help                      Print this and exit.\n"
     "\n"
     "Exit codes: 0 gathered; 64 wrong usage; 65 some were no such outputs, see OUT.errors.jsonl;\n"
-    "69 the queue refuses for good; 70 internal; 74 writing failed; 78 wrong configuration; 130,\n"
-    "143 told to stop.\n"
+    "69 the queue refuses for good; 70 internal; 74 writing failed; 78 wrong configuration; 129,\n"
+    "130, 143 told to stop.\n"
     "\n";
 
 static const struct option pull_options[] = {

@@ -24,7 +24,7 @@ static const char usage[] =
     "model;\n"
     "69 source or sink refuses for good; 70 internal; 75 the drain deadline passed, or the last\n"
     "acks were not confirmed (what was not finished or not acked is delivered again); 78 a wrong\n"
-    "environment or file; 130, 143 a second signal.\n"
+    "environment or file; 129, 130, 143 a second signal.\n"
     "\n";
 
 int command_run(int argc, char **argv, void (*leave)(int code))
