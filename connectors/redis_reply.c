@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ALLOW "allow this user the command and the keys (ACL SETUSER)"
+
 /* First match of the beginning wins, so special cases of ERR stand before it. */
 static const struct {
     const char *start;
@@ -33,12 +35,10 @@ static const struct {
     {"UNKILLABLE", REMEDY_RETRY, "the server is running a script that has written"},
     {"NOAUTH", REMEDY_FATAL, "the server wants a password; put it into the URL"},
     {"WRONGPASS", REMEDY_FATAL, "user or password in the URL is wrong, or the user is disabled"},
-    {"NOPERM", REMEDY_FATAL, "allow this user the command and the keys (ACL SETUSER)"},
+    {"NOPERM", REMEDY_FATAL, ALLOW},
     /* The same within a script, as Redis 7.0 says it, and 6 within its wrapping. */
-    {"ERR The user executing the script", REMEDY_FATAL,
-     "allow this user the command and the keys (ACL SETUSER)"},
-    {"The user executing the script", REMEDY_FATAL,
-     "allow this user the command and the keys (ACL SETUSER)"},
+    {"ERR The user executing the script", REMEDY_FATAL, ALLOW},
+    {"The user executing the script", REMEDY_FATAL, ALLOW},
     {"WRONGTYPE", REMEDY_FATAL,
      "a key of that name holds another type; choose another name or "
      "delete the key"},

@@ -194,24 +194,22 @@ static bool is_ignored(int number)
     return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
+static void watch(struct worker *worker, uv_signal_t *handle, uv_signal_cb cb, int number)
+{
+    uv_signal_init(&worker->loop, handle);
+    handle->data = worker;
+    if (number != SIGHUP || !is_ignored(SIGHUP))
+        uv_signal_start(handle, cb, number);
+    uv_unref((uv_handle_t *)handle);
+}
+
 static void open_signals(struct worker *worker)
 {
     signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of write() */
-    uv_signal_init(&worker->loop, &worker->hangup);
-    worker->hangup.data = worker;
-    if (!is_ignored(SIGHUP)) /* a terminal that was closed */
-        uv_signal_start(&worker->hangup, on_stop, SIGHUP);
-    uv_unref((uv_handle_t *)&worker->hangup);
-    uv_signal_init(&worker->loop, &worker->terminate);
-    uv_signal_init(&worker->loop, &worker->interrupt);
-    uv_signal_init(&worker->loop, &worker->counters);
-    worker->terminate.data = worker->interrupt.data = worker->counters.data = worker;
-    uv_signal_start(&worker->terminate, on_stop, SIGTERM);
-    uv_signal_start(&worker->interrupt, on_stop, SIGINT);
-    uv_signal_start(&worker->counters, on_counters, SIGUSR1);
-    uv_unref((uv_handle_t *)&worker->terminate);
-    uv_unref((uv_handle_t *)&worker->interrupt);
-    uv_unref((uv_handle_t *)&worker->counters);
+    watch(worker, &worker->terminate, on_stop, SIGTERM);
+    watch(worker, &worker->interrupt, on_stop, SIGINT);
+    watch(worker, &worker->hangup, on_stop, SIGHUP); /* a terminal that was closed */
+    watch(worker, &worker->counters, on_counters, SIGUSR1);
 }
 
 static int open_model(struct worker *worker)

@@ -73,7 +73,6 @@ struct metrics {
     const struct model_info *model;
     const struct pipeline *pipeline; /* NULL: not there yet */
     double process_start; /* metrics_process_start, once */
-    bool was_ready;
     double busy_samples[10];
     size_t n_busy_samples;
 };

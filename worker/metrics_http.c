@@ -173,9 +173,9 @@ static int listen_on(const struct addrinfo *at)
 
 /* The first of these that can be had. A port that is taken is told of: nobody looks for the
  * metrics at another address of the name. */
-static int listen_on_any(const struct addrinfo *found, int family, int before)
+static int listen_on_any(const struct addrinfo *found, int family)
 {
-    int rc = before;
+    int rc = -EADDRNOTAVAIL;
     for (; found && rc < 0 && rc != -EADDRINUSE; found = found->ai_next)
         if (family == AF_UNSPEC || found->ai_family == family)
             rc = listen_on(found);
@@ -196,10 +196,10 @@ static int listen_at(const char *where, char *err, size_t err_size)
                  gai_strerror(rc));
         return -EADDRNOTAVAIL;
     }
-    rc = -EADDRNOTAVAIL;
-    if (!host[0]) /* all addresses: one socket of IPv6 serves both, where there is IPv6 */
-        rc = listen_on_any(found, AF_INET6, rc);
-    rc = listen_on_any(found, AF_UNSPEC, rc);
+    /* All addresses: one socket of IPv6 serves both, where there is IPv6. */
+    rc = host[0] ? -EADDRNOTAVAIL : listen_on_any(found, AF_INET6);
+    if (rc < 0 && rc != -EADDRINUSE)
+        rc = listen_on_any(found, AF_UNSPEC);
     if (rc < 0)
         snprintf(err, err_size, "cannot listen at %.100s: %s%s", where, strerror(-rc),
                  rc == -EADDRINUSE ? "; another worker of this machine may have the port: give "

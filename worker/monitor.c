@@ -23,6 +23,7 @@ struct monitor {
     struct metrics_http *http;
     struct metrics metrics;
     uint64_t n_ticks;
+    bool was_ready; /* and systemd was told */
 };
 
 static void send_status(const struct monitor *monitor, const char *why_not)
@@ -47,12 +48,12 @@ static void on_tick(uv_timer_t *timer)
     if (!metrics->pipeline)
         return;
     const char *why_not = metrics_not_ready(metrics);
-    bool became_ready = !why_not && !metrics->was_ready;
+    bool became_ready = !why_not && !monitor->was_ready;
     if (became_ready)
         notify_send(&monitor->notify, "READY=1");
-    else if (!metrics->was_ready)
+    else if (!monitor->was_ready)
         notify_send(&monitor->notify, "EXTEND_TIMEOUT_USEC=30000000");
-    metrics->was_ready |= became_ready;
+    monitor->was_ready |= became_ready;
     if (monitor->n_ticks++ % STATUS_TICKS == 0 || became_ready)
         send_status(monitor, why_not);
 }
