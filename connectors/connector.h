@@ -104,10 +104,10 @@ struct source_ops {
      * Messages not yet taken are released by it. */
     void (*close)(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
                   void *ctx);
-    /* Checks the settings without touching anything. 0; -EINVAL: *at_fault is the option to change
-     * (static), err what is wrong and what was expected; -ENOMEM. NULL: nothing to check beyond
-     * what the table says. */
-    int (*check)(const struct settings *settings, const char **at_fault, char *err,
+    /* Checks the settings without touching anything. 0; -EINVAL: *bad_option is the option to
+     * change (static), err what is wrong and what was expected; -ENOMEM. NULL: nothing to check
+     * beyond what the table says. */
+    int (*check)(const struct settings *settings, const char **bad_option, char *err,
                  size_t err_size);
 };
 
@@ -183,7 +183,7 @@ struct sink_ops {
     /* Stop at once or when all is confirmed, at the latest after deadline_ms; records not yet
      * confirmed are dropped without an event (their origins stay unacked). closed fires last. */
     void (*close)(struct sink *sink, uint64_t deadline_ms, void (*closed)(void *ctx), void *ctx);
-    int (*check)(const struct settings *settings, const char **at_fault, char *err,
+    int (*check)(const struct settings *settings, const char **bad_option, char *err,
                  size_t err_size); /* as the source's */
 };
 

@@ -5,13 +5,13 @@
 
 #include "connectors/check.h"
 #include "connectors/connector.h"
-#include "connectors/file.h"
-#include "connectors/kafka.h"
-#include "connectors/kafka_letters.h"
-#include "connectors/letters.h"
-#include "connectors/redis.h"
-#include "connectors/redis_letters.h"
-#include "connectors/stdio.h"
+#include "connectors/file/file.h"
+#include "connectors/kafka/kafka.h"
+#include "connectors/kafka/kafka_dead_letters.h"
+#include "connectors/dead_letters.h"
+#include "connectors/redis/redis.h"
+#include "connectors/redis/redis_dead_letters.h"
+#include "connectors/file/lines.h"
 
 const struct source_ops *const all_sources[] = {
     &redis_source_ops, &kafka_source_ops, &stdin_source, &file_source, NULL,
@@ -35,9 +35,9 @@ const struct connector_check *check_find(const char *name)
     return NULL;
 }
 
-static const struct letters_ops *const all_letters[] = {
-    &redis_letters,
-    &kafka_letters,
+static const struct dead_letters_ops *const all_dead_letters[] = {
+    &redis_dead_letters,
+    &kafka_dead_letters,
     NULL,
 };
 
@@ -57,10 +57,10 @@ const struct sink_ops *sink_find(const char *name)
     return NULL;
 }
 
-const struct letters_ops *letters_find(const char *sink)
+const struct dead_letters_ops *dead_letters_find(const char *sink)
 {
-    for (size_t i = 0; all_letters[i]; i++)
-        if (strcmp(all_letters[i]->name, sink) == 0)
-            return all_letters[i];
+    for (size_t i = 0; all_dead_letters[i]; i++)
+        if (strcmp(all_dead_letters[i]->name, sink) == 0)
+            return all_dead_letters[i];
     return NULL;
 }

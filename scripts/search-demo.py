@@ -21,7 +21,7 @@ import msgpack
 import numpy as np
 import redis
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "live"))
 from ports import free_port # noqa: E402 (its folder had to be named first)
 
 IN, OUT, GROUP = "texts", "embeddings", "quickstart"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/command.h"
+#include "worker/commands/command.h"
 
 /* One of run and run_leaving. */
 struct command {

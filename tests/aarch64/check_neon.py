@@ -18,7 +18,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "live"))
 from check_embed import DATA, DIM, cosine, find_model  # noqa: E402
 
 MIN_COSINE = 0.99999

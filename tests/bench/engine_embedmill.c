@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "tests/bench/engine.h"
-#include "worker/bench_rig.h"
+#include "worker/commands/bench_rig.h"
 
 struct engine {
     struct model *model;

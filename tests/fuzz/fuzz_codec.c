@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/codec.h"
-#include "worker/msgpack_walk.h"
+#include "worker/codec/codec.h"
+#include "worker/codec/msgpack_walk.h"
 
 enum { DIM = 2, MAX_TEXTS = 64 };
 

@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/config_file.h"
-#include "worker/config_print.h"
-#include "worker/options.h"
+#include "worker/config/config_file.h"
+#include "worker/config/config_print.h"
+#include "worker/config/options.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/tiny_bert.h"
-#include "tests/tokenizer_toy.h"
+#include "tests/support/tiny_bert.h"
+#include "tests/support/tokenizer_toy.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -6,10 +6,10 @@
  */
 #include <stdio.h>
 
-#include "tests/gguf_writer.h"
-#include "tests/tiny_bert.h"
-#include "tests/tiny_model.h"
-#include "tests/tokenizer_toy.h"
+#include "tests/support/gguf_writer.h"
+#include "tests/support/tiny_bert.h"
+#include "tests/support/tiny_model.h"
+#include "tests/support/tokenizer_toy.h"
 
 static int save(const struct gguf_writer *writer, const char *folder, const char *name)
 {

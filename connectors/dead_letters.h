@@ -1,0 +1,45 @@
+/*
+ * letters.h: dead letters as people deal with them: look through them, put one back.
+ *
+ * Owns:    what a connector must offer for `embedmill dlq`.
+ * Refuses: which letters are meant and how they are shown: worker/commands/command_dlq.c.
+ * Threads: the calling one. These calls block: a command that a person waits for needs no loop.
+ */
+#ifndef DEAD_LETTERS_H
+#define DEAD_LETTERS_H
+
+#include <stddef.h>
+
+#include "connectors/connector.h"
+
+struct letter {
+    struct bytes position; /* where it lies, printable */
+    struct bytes origin;   /* where it was an input, printable */
+    struct bytes code, reason, value;
+    bool is_empty; /* there is nothing in it that could be put back */
+};
+
+/* First member of every connector's own. */
+struct letters {
+    const struct dead_letters_ops *ops;
+};
+
+/* Failures are negative errnos with a sentence in err, here and below. */
+struct dead_letters_ops {
+    const char *name; /* of the sink that writes such letters */
+    /* The letters there are at this time. to: where replay puts them; NULL: on the input; -ENOTSUP:
+     * not there. */
+    int (*open)(struct letters **out, const struct settings *settings, const char *to, char *err,
+                size_t err_size);
+    /* 1: *out is the next one, borrowed until the call after; 0: there are no more. */
+    int (*next)(struct letters *letters, struct letter *out, char *err, size_t err_size);
+    /* Put the one given last back as it came, then take it off. 1, or 0: it was gone already. */
+    int (*replay)(struct letters *letters, char *err, size_t err_size);
+    /* What replay has done is kept only if this succeeds. */
+    int (*close)(struct letters *letters, char *err, size_t err_size);
+};
+
+/* NULL when that sink keeps no letters that could be read back. */
+const struct dead_letters_ops *dead_letters_find(const char *sink);
+
+#endif

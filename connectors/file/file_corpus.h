@@ -1,0 +1,34 @@
+/*
+ * file_corpus.h: what the option file.path stands for: a file, standard input or a folder.
+ *
+ * Owns:    the list of files below a folder, in an order that does not depend on the disk.
+ * Refuses: to open any of them. Hidden files and what is no file are left out.
+ * Threads: one at a time.
+ */
+#ifndef FILE_CORPUS_H
+#define FILE_CORPUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connectors/file/file_records.h"
+
+struct file_corpus {
+    char **paths; /* [n] */
+    size_t n, room;
+    size_t root_len; /* of a folder's path and its slash, in front of each; 0: no folder */
+    uint64_t bytes;  /* sizes of all; 0: not known */
+    enum file_format format;
+};
+
+/*
+ * format: "auto", "jsonl", "lines", "csv" or "text". auto goes by the name, .gz and .zst left out:
+ * .jsonl, .ndjson and .json are jsonl, .csv is csv, any other lines; a folder is text.
+ * 0, or negative errno and a sentence; on failure nothing is left to close.
+ */
+int file_corpus_open(struct file_corpus *out, const char *path, const char *format, char *err,
+                     size_t err_size);
+void file_corpus_close(struct file_corpus *corpus);
+
+#endif

@@ -1,0 +1,425 @@
+/*
+ * file_output.c: see file_output.h.
+ *
+ * Why:     data first, then the state that counts them in, each flushed to the disk before the
+ *          next: whatever is torn by a death lies behind the lengths in the state. The header of an
+ *          .npy is written between the two; one that counts more rows than the state is corrected
+ *          by opening.
+ */
+#include "connectors/file/file_output.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "connectors/file/file_json.h"
+#include "connectors/file/file_state.h"
+#include "connectors/utf8.h"
+
+#define WRITE_AT   (1u << 20) /* bytes gathered before they are written */
+#define NPY_HEADER 128
+#define PATH_ROOM  4200
+
+/* One of the files and what was not yet written of it. */
+struct part_file {
+    const char *suffix;
+    int fd; /* -1: not made yet */
+    bool touched;
+    uint64_t length; /* without what is in the buffer */
+    struct file_buffer buffer;
+};
+
+enum { OUTPUT, IDS, ERRORS, N_FILES };
+
+struct file_output {
+    char *path;
+    const char *descr; /* of an .npy; NULL: OUT is none */
+    struct part_file files[N_FILES];
+    struct file_state state;
+    uint64_t rows;
+    size_t row_bytes; /* 0 until the first row */
+    struct file_place place;
+};
+
+static int name_of(const struct file_output *output, const char *suffix, char out[PATH_ROOM])
+{
+    int n = snprintf(out, PATH_ROOM, "%s%s", output->path, suffix);
+    return n < PATH_ROOM - 10 ? 0 : -ENAMETOOLONG;
+}
+
+static int fail_file(const struct file_output *output, const char *doing, const char *suffix,
+                     int rc, char *err, size_t err_size)
+{
+    snprintf(err, err_size, "%s %s%s: %s%s", doing, output->path, suffix, strerror(-rc),
+             rc == -ENOSPC ? "; make room and start again, it goes on where it stopped" : "");
+    return rc;
+}
+
+static int flush(struct file_output *output, struct part_file *file, char *err, size_t err_size)
+{
+    int rc = file_write_all(file->fd, file->buffer.ptr, file->buffer.len);
+    if (rc != 0)
+        return fail_file(output, "writing", file->suffix, rc, err, err_size);
+    file->touched |= file->buffer.len > 0;
+    file->buffer.len = 0;
+    return 0;
+}
+
+/* Cut to length, to be appended to. */
+static int open_part(struct file_output *output, struct part_file *file, uint64_t length, char *err,
+                     size_t err_size)
+{
+    char path[PATH_ROOM];
+    struct stat about;
+    int rc = name_of(output, file->suffix, path);
+    if (rc == 0) {
+        if (file->fd < 0)
+            file->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (file->fd < 0 || fstat(file->fd, &about) != 0)
+            rc = -errno;
+        else if (!S_ISREG(about.st_mode))
+            rc = -EINVAL;
+    }
+    if (rc != 0)
+        return fail_file(output, "opening", file->suffix, rc, err, err_size);
+    if ((uint64_t)about.st_size < length) {
+        snprintf(err, err_size,
+                 "%s is shorter than %s.state says it was; remove both to begin anew", path,
+                 output->path);
+        return -EIO;
+    }
+    if (ftruncate(file->fd, (off_t)length) != 0 || lseek(file->fd, 0, SEEK_END) < 0)
+        return fail_file(output, "cutting", file->suffix, -errno, err, err_size);
+    file->length = length;
+    return 0;
+}
+
+/* OUT is not there: what an earlier one left beside it must not be taken for its own. */
+static void forget(const struct file_output *output)
+{
+    static const char *const suffixes[] = {".state", ".ids.jsonl", ".errors.jsonl"};
+    char path[PATH_ROOM];
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++)
+        if (name_of(output, suffixes[i], path) == 0)
+            unlink(path);
+}
+
+/*
+ * Take OUT for this process and find out whether it is ours: it has a state, or nothing in it yet.
+ * From then on it has one, for a death may come right behind the first bytes.
+ */
+static int claim(struct file_output *output, char *err, size_t err_size)
+{
+    char path[PATH_ROOM];
+    struct stat about;
+    int rc = name_of(output, ".state", path);
+    if (rc == 0 && stat(output->path, &about) != 0 && errno == ENOENT)
+        forget(output);
+    int fd = rc == 0 ? open(output->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
+    if (fd < 0)
+        return fail_file(output, "opening", "", rc ? rc : -errno, err, err_size);
+    output->files[OUTPUT].fd = fd;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        snprintf(err, err_size, "%s is being written by another process", output->path);
+        return -EBUSY;
+    }
+    if (fstat(fd, &about) != 0)
+        return fail_file(output, "opening", "", -errno, err, err_size);
+    rc = file_state_read(path, &output->state, err, err_size);
+    if (rc != -ENOENT)
+        return rc;
+    if (about.st_size == 0) {
+        rc = file_state_write(path, &output->state);
+        return rc == 0 ? 0 : fail_file(output, "writing", ".state", rc, err, err_size);
+    }
+    snprintf(err, err_size,
+             "%s is there and has no %s.state beside it, so it was not made here and is left "
+             "alone; name another output, or remove it",
+             output->path, output->path);
+    return rc;
+}
+
+static int write_npy_header(const struct file_output *output)
+{
+    char header[NPY_HEADER + 1];
+    size_t size = output->descr[2] - '0' > 0 ? (size_t)(output->descr[2] - '0') : 1;
+    int n = snprintf(header + 10, sizeof header - 10,
+                     "{'descr': '%s', 'fortran_order': False, 'shape': (%" PRIu64 ", %zu), }",
+                     output->descr, output->rows, output->row_bytes / size);
+    assert(n > 0 && 10 + n < NPY_HEADER);
+    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* version 1.0, 118 bytes of header follow */
+    memset(header + 10 + n, ' ', NPY_HEADER - 10 - (size_t)n);
+    header[NPY_HEADER - 1] = '\n';
+    ssize_t done = pwrite(output->files[OUTPUT].fd, header, NPY_HEADER, 0);
+    return done == NPY_HEADER ? 0 : done < 0 ? -errno : -EIO;
+}
+
+static const char *descr_of(const char *path, const char *dtype)
+{
+    static const char *const known[][2] = {
+        {"f4", "<f4"}, {"f2", "<f2"}, {"i1", "|i1"}, {"b1", "|u1"}};
+    size_t len = strlen(path);
+    if (len < 4 || strcmp(path + len - 4, ".npy") != 0)
+        return NULL;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(dtype, known[i][0]) == 0)
+            return known[i][1];
+    return known[0][1];
+}
+
+int file_output_open(struct file_output **out, const char *path, const char *dtype, char *err,
+                     size_t err_size)
+{
+    struct file_output *output = calloc(1, sizeof *output);
+    if (!output || !(output->path = strdup(path))) {
+        free(output);
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    output->descr = descr_of(path, dtype);
+    output->files[OUTPUT] = (struct part_file){.suffix = "", .fd = -1};
+    output->files[IDS] = (struct part_file){.suffix = ".ids.jsonl", .fd = -1};
+    output->files[ERRORS] = (struct part_file){.suffix = ".errors.jsonl", .fd = -1};
+    int rc = claim(output, err, err_size);
+    struct file_state *state = &output->state;
+    uint64_t lengths[N_FILES] = {state->output, state->ids, state->errors};
+    for (size_t i = 0; i < N_FILES && rc == 0; i++) {
+        if (i == OUTPUT || lengths[i] > 0 || (i == IDS && output->descr))
+            rc = open_part(output, &output->files[i], lengths[i], err, err_size);
+    }
+    output->rows = state->rows;
+    output->place = state->place;
+    if (rc == 0 && output->rows > 0) {
+        output->row_bytes = (size_t)((state->output - NPY_HEADER) / output->rows);
+        rc = write_npy_header(output);
+    }
+    if (rc != 0) {
+        file_output_close(output);
+        return rc;
+    }
+    *out = output;
+    return 0;
+}
+
+bool file_output_begun(const char *path)
+{
+    const struct file_output output = {.path = (char *)(uintptr_t)path};
+    struct file_state state = {.output = 0};
+    struct stat about;
+    char name[PATH_ROOM], err[300];
+    if (stat(path, &about) != 0)
+        return false;
+    if (about.st_size > 0)
+        return true;
+    return name_of(&output, ".state", name) == 0 &&
+           file_state_read(name, &state, err, sizeof err) == 0 && state.place.records > 0;
+}
+
+/* The state does not count it in, so the first row that comes begins anew. */
+void file_output_close_empty(struct file_output *output, size_t row_bytes)
+{
+    if (!output->descr || output->rows > 0)
+        return;
+    output->row_bytes = row_bytes;
+    write_npy_header(output); /* failing it is as it was before: not an array */
+}
+
+void file_output_close(struct file_output *output)
+{
+    if (!output)
+        return;
+    for (size_t i = 0; i < N_FILES; i++) {
+        if (output->files[i].fd >= 0)
+            close(output->files[i].fd);
+        free(output->files[i].buffer.ptr);
+    }
+    free(output->path);
+    free(output);
+}
+
+bool file_output_is_npy(const struct file_output *output)
+{
+    return output->descr;
+}
+
+struct file_place file_output_place(const struct file_output *output)
+{
+    return output->state.place;
+}
+
+/* An optional member of an object of JSON: its name and a string; base64 for what is not UTF-8. */
+static int put_member(struct file_buffer *to, const char *name, struct bytes value)
+{
+    bool is_text = utf8_is_valid(value.ptr, value.len);
+    int rc = to->ptr[to->len - 1] == '{' ? 0 : file_json_word(to, ",");
+    if (rc == 0)
+        rc = file_json_word(to, "\"");
+    if (rc == 0)
+        rc = file_json_word(to, name);
+    if (rc == 0)
+        rc = file_json_word(to, is_text ? "\":" : "_base64\":");
+    if (rc != 0)
+        return rc;
+    return is_text ? file_json_string(to, value) : file_json_base64(to, value);
+}
+
+static int put_error(struct file_buffer *to, const struct record *record)
+{
+    const char *code = record->dead_code;
+    const char *reason = record->dead_reason ? record->dead_reason : "";
+    int rc = file_json_word(to, "{");
+    if (rc == 0)
+        rc = put_member(to, "position", record->origin->position);
+    if (rc == 0 && record->origin->key.ptr)
+        rc = put_member(to, "id", record->origin->key);
+    if (rc == 0)
+        rc = put_member(to, "code", (struct bytes){code, strlen(code)});
+    if (rc == 0)
+        rc = put_member(to, "reason", (struct bytes){reason, strlen(reason)});
+    if (rc == 0 && !record->origin->problem && record->parts[0].value.ptr)
+        rc = put_member(to, "value", record->parts[0].value);
+    return rc ? rc : file_json_word(to, "}\n");
+}
+
+/* A line of OUT.ids.jsonl: the id; of a piece of a text an object with what it is of. */
+static int put_id(struct file_buffer *to, const struct part *part)
+{
+    const struct chunk *chunk = part->chunk;
+    char numbers[120];
+    if (!chunk) {
+        int rc = file_json_string(to, part->id);
+        return rc ? rc : file_json_word(to, "\n");
+    }
+    int rc = file_json_word(to, "{\"id\":");
+    if (rc == 0)
+        rc = file_json_string(to, part->id);
+    if (rc == 0)
+        rc = file_json_word(to, ",\"parent\":");
+    if (rc == 0)
+        rc = file_json_string(to, chunk->parent);
+    snprintf(numbers, sizeof numbers, ",\"chunk\":%" PRIu32 ",\"start\":%zu,\"end\":%zu}\n",
+             chunk->number, chunk->start, chunk->end);
+    return rc ? rc : file_json_word(to, numbers);
+}
+
+static int put_rows(struct file_output *output, const struct record *record)
+{
+    int rc = 0;
+    for (size_t i = 0; i < record->n_parts && rc == 0; i++) {
+        const struct part *part = &record->parts[i];
+        if (!part->vector.ptr) /* a tombstone: there is no row to take back */
+            continue;
+        if (output->row_bytes == 0) {
+            output->row_bytes = part->vector.len;
+            char zeros[NPY_HEADER] = {0};
+            rc = file_json_put(&output->files[OUTPUT].buffer, zeros, sizeof zeros);
+        }
+        if (part->vector.len != output->row_bytes)
+            return -EINVAL;
+        if (rc == 0)
+            rc = file_json_put(&output->files[OUTPUT].buffer, part->vector.ptr, part->vector.len);
+        if (rc == 0)
+            rc = put_id(&output->files[IDS].buffer, part);
+        output->rows += rc == 0;
+    }
+    return rc;
+}
+
+static int put_payloads(struct file_buffer *to, const struct record *record)
+{
+    int rc = 0;
+    for (size_t i = 0; i < record->n_parts && rc == 0; i++) {
+        const struct bytes *value = &record->parts[i].value;
+        if (value->ptr)
+            rc = file_json_put(to, value->ptr, value->len);
+        if (rc == 0 && value->len > 0 && value->ptr[0] == '{') /* no msgpack map begins with it */
+            rc = file_json_word(to, "\n");
+    }
+    return rc;
+}
+
+static int put_record(struct file_output *output, const struct record *record)
+{
+    struct file_place behind;
+    if (file_message_place(record->origin, &behind)) {
+        /* The pipeline publishes in the order of the source; holes would be lost for good. */
+        assert(behind.records > output->place.records);
+        output->place = behind;
+    } else {
+        output->place.records++;
+    }
+    if (record->dead_code)
+        return put_error(&output->files[ERRORS].buffer, record);
+    if (output->descr)
+        return put_rows(output, record);
+    return put_payloads(&output->files[OUTPUT].buffer, record);
+}
+
+/* The header last, so that who reads meanwhile finds an id for each row it counts. */
+static int sync_all(struct file_output *output, char *err, size_t err_size)
+{
+    for (size_t i = N_FILES; i-- > 0;) {
+        struct part_file *file = &output->files[i];
+        int rc = 0;
+        if (!file->touched)
+            continue;
+        if (i == OUTPUT && output->descr)
+            rc = write_npy_header(output);
+        if (rc == 0 && fdatasync(file->fd) != 0)
+            rc = -errno;
+        if (rc != 0)
+            return fail_file(output, "writing", file->suffix, rc, err, err_size);
+        file->touched = false;
+    }
+    return 0;
+}
+
+/* All buffers to their files, and those to the disk. */
+static int flush_all(struct file_output *output, bool to_disk, char *err, size_t err_size)
+{
+    int rc = 0;
+    for (size_t i = 0; i < N_FILES && rc == 0; i++) {
+        struct part_file *file = &output->files[i];
+        uint64_t n = file->buffer.len;
+        if (n > 0 && file->fd < 0)
+            rc = open_part(output, file, 0, err, err_size);
+        if (rc == 0 && n > 0)
+            rc = flush(output, file, err, err_size);
+        if (rc != 0)
+            break;
+        file->length += n;
+    }
+    return rc || !to_disk ? rc : sync_all(output, err, err_size);
+}
+
+int file_output_write(struct file_output *output, struct record *const *records, size_t n,
+                      char *err, size_t err_size)
+{
+    char path[PATH_ROOM];
+    for (size_t i = 0; i < n; i++) {
+        int rc = put_record(output, records[i]);
+        if (rc != 0)
+            return fail_file(output, "writing", "", rc, err, err_size);
+        if (output->files[OUTPUT].buffer.len >= WRITE_AT)
+            rc = flush_all(output, false, err, err_size);
+        if (rc != 0)
+            return rc;
+    }
+    int rc = flush_all(output, true, err, err_size);
+    if (rc != 0)
+        return rc;
+    output->state =
+        (struct file_state){output->place, output->files[OUTPUT].length, output->files[IDS].length,
+                            output->files[ERRORS].length, output->rows};
+    rc = name_of(output, ".state", path);
+    if (rc == 0)
+        rc = file_state_write(path, &output->state);
+    return rc == 0 ? 0 : fail_file(output, "writing", ".state", rc, err, err_size);
+}

@@ -1,0 +1,490 @@
+/*
+ * file_source.c: the source `file`: the records of a file, of standard input or of a folder.
+ *
+ * Owns:    one file open at a time, places (file.h), shards, beginning again at a place.
+ * Refuses: what a record means; watching for more: a corpus has an end.
+ * Threads: the loop thread; read_work runs on libuv's threads, and while it does nothing else
+ *          touches bytes, chunk, got and err.
+ * Why:     a place is a number of records and a digest of their bytes, not an offset: it is the
+ *          same for packed files and for pipes, and beginning again reads the corpus anew, which
+ *          takes seconds where embedding took hours, and proves that it is still the same.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/file/file.h"
+#include "connectors/file/file_bytes.h"
+#include "connectors/file/file_corpus.h"
+
+#define CHUNK       (64 * 1024)
+#define MAX_AT_ONCE 64
+
+static const struct option file_source_options[] = {
+    {"file.path", OPTION_TEXT, NULL, NULL, 0, 0, "PATH",
+     "What the source `file` reads: a file, perhaps packed by gzip or zstd; a folder; - for "
+     "standard input."},
+    {"file.format", OPTION_CHOICE, "auto", "auto|jsonl|lines|csv|text", 0, 0, "FORMAT",
+     "What is one message: a line (jsonl: of JSON), a row of CSV, a whole file. auto: by the name; "
+     "a folder is text."},
+    {"file.column", OPTION_TEXT, "text", NULL, 0, 0, "NAME", "CSV: the column to embed."},
+    {"file.id", OPTION_TEXT, "id", NULL, 0, 0, "NAME",
+     "CSV: the column with the id; without it the id is the number of the line."},
+    {"file.shard", OPTION_TEXT, "1/1", NULL, 0, 0, "I/N",
+     "Take only the I-th of every N records, so that N processes share a corpus."},
+    {"file.max_record", OPTION_SIZE, "16MiB", NULL, 1024, 1 << 30, "SIZE",
+     "A longer line, row or file is an error of that one."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+struct file_message {
+    struct message message; /* first member */
+    struct file_message *previous, *next;
+    struct file_place behind;
+    uint64_t input_at;
+    char problem[160];
+    struct header id;
+    char bytes[]; /* value, key, position */
+};
+
+struct file_source {
+    struct source source; /* first member */
+    uv_loop_t *loop;
+    uv_work_t work;
+    uv_timer_t later; /* events must not fire inside a call */
+    bool reading, closing, told_end, told_total, failed;
+
+    struct file_corpus corpus;
+    size_t at; /* of corpus.paths */
+    struct file_bytes *bytes;
+    struct file_records *records;
+    bool file_ended; /* all bytes of the file were fed */
+    /* How far, in bytes of the files as they are: of those before, of this one as far as it was
+     * read; and of this one, unpacked, what was read and what of it was cut into records. */
+    uint64_t bytes_before, bytes_read, unpacked_read, unpacked_cut;
+    uint64_t bytes_taken, bytes_told; /* behind the last record taken; as far as on_count knows */
+    ssize_t got;
+    char err[400]; /* not empty: what is to be told once all messages given are taken */
+    int err_code;
+
+    struct file_place place, resume;
+    uint64_t shard, n_shards; /* shard from 0 */
+    size_t credit;
+    int64_t credit_bytes;
+    struct file_message *messages; /* given and not yet taken */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+    char chunk[CHUNK];
+};
+
+static void advance(struct file_source *file);
+
+/* FNV-1a; a zero byte cannot stand for the end of a record, so the length goes in, too. */
+static uint64_t digest_record(uint64_t digest, struct bytes value)
+{
+    for (size_t i = 0; i < value.len; i++)
+        digest = (digest ^ (unsigned char)value.ptr[i]) * 0x100000001b3u;
+    return (digest ^ value.len) * 0x100000001b3u;
+}
+
+static void break_off(struct file_source *file, int err_code)
+{
+    if (file->err_code == 0)
+        file->err_code = err_code;
+}
+
+/* Where in the input the last record cut ends, were the file packed evenly. */
+static uint64_t input_at(const struct file_source *file)
+{
+    double share =
+        file->unpacked_read > 0 ? (double)file->unpacked_cut / (double)file->unpacked_read : 0;
+    return file->bytes_before + (uint64_t)((share < 1 ? share : 1) * (double)file->bytes_read);
+}
+
+/* Names: value, key and position lie behind the message. */
+static struct file_message *message_open(struct file_source *file, const struct file_record *record)
+{
+    const struct file_corpus *corpus = &file->corpus;
+    const char *path = corpus->paths[file->at], *inner = path + corpus->root_len;
+    bool whole = corpus->format == FILE_TEXT;
+    size_t names = strlen(path) + strlen(inner) + 60;
+    struct file_message *message = malloc(sizeof *message + record->value.len + names);
+    if (!message)
+        return NULL;
+    memset(message, 0, sizeof *message);
+    char *key = message->bytes + record->value.len, *position;
+    int key_len, position_len;
+    memcpy(message->bytes, record->value.ptr, record->value.len);
+    if (whole)
+        key_len = sprintf(key, "%s", inner);
+    else
+        key_len = sprintf(key, "%s%s%" PRIu64, corpus->root_len ? inner : "",
+                          corpus->root_len ? ":" : "", record->line);
+    position = key + key_len + 1;
+    if (whole)
+        position_len = sprintf(position, "%s", path);
+    else
+        position_len = sprintf(position, "%s:%" PRIu64, path, record->line);
+    message->id = (struct header){{"id", 2}, {key, (size_t)key_len}};
+    message->behind = file->place;
+    message->input_at = input_at(file);
+    if (record->problem) /* which is the reader's, and good for this record only */
+        snprintf(message->problem, sizeof message->problem, "%s", record->problem);
+    message->message = (struct message){
+        .source = &file->source,
+        .problem = record->problem ? message->problem : NULL,
+        .key = message->id.value,
+        .value = {message->bytes, record->value.len},
+        .headers = &message->id,
+        .n_headers = 1,
+        .position = {position, (size_t)position_len},
+        .timestamp_ms = -1,
+        .deliveries = 1,
+    };
+    message->next = file->messages;
+    if (message->next)
+        message->next->previous = message;
+    file->messages = message;
+    return message;
+}
+
+static void message_close(struct file_source *file, struct file_message *message)
+{
+    if (message->previous)
+        message->previous->next = message->next;
+    else
+        file->messages = message->next;
+    if (message->next)
+        message->next->previous = message->previous;
+    free(message);
+}
+
+static void refuse_corpus(struct file_source *file)
+{
+    snprintf(file->err, sizeof file->err,
+             "the corpus is not what it was: its first %" PRIu64 " records, which the output "
+             "already has, have changed; write to another output, or remove this one to begin anew",
+             file->resume.records);
+    break_off(file, -EINVAL);
+}
+
+/* Count a record in. True when it is to be given: it is behind the place to begin at, and ours. */
+static bool count_record(struct file_source *file, const struct file_record *record)
+{
+    struct file_place *place = &file->place;
+    bool is_ours = place->records % file->n_shards == file->shard;
+    bool is_new = place->records >= file->resume.records;
+    place->digest = digest_record(place->digest, record->value);
+    place->records++;
+    if (place->records == file->resume.records && place->digest != file->resume.digest)
+        refuse_corpus(file);
+    return is_new && is_ours;
+}
+
+/* The next record to give. 1; 0: none in what was read; negative: told by break_off. */
+static int next_message(struct file_source *file, struct file_message **out)
+{
+    struct file_record record;
+    for (;;) {
+        int rc = file_records_next(file->records, &record, file->err, sizeof file->err);
+        if (rc < 0)
+            break_off(file, rc);
+        if (rc <= 0)
+            return rc;
+        file->unpacked_cut += record.value.len + 1;
+        if (!record.value.ptr)
+            continue;
+        bool wanted = count_record(file, &record);
+        if (file->err_code != 0)
+            return file->err_code;
+        if (!wanted) {
+            if (!file->messages)
+                file->bytes_taken = input_at(file);
+            continue;
+        }
+        *out = message_open(file, &record);
+        if (!*out)
+            break_off(file, -ENOMEM);
+        return *out ? 1 : -ENOMEM;
+    }
+}
+
+/* Give what records there are and credit allows. False when there is nothing more to do now. */
+static bool give(struct file_source *file)
+{
+    struct message *given[MAX_AT_ONCE];
+    size_t n = 0;
+    int rc = 1;
+    while (n < MAX_AT_ONCE && file->credit > 0 && file->credit_bytes > 0) {
+        struct file_message *message = NULL;
+        rc = next_message(file, &message);
+        if (rc <= 0)
+            break;
+        given[n++] = &message->message;
+        file->credit--;
+        file->credit_bytes -= (int64_t)message->message.value.len;
+    }
+    if (n > 0)
+        file->source.events->on_messages(file->source.ctx, given, n);
+    return rc > 0 && n > 0;
+}
+
+static void count(const struct file_source *file, const char *what, uint64_t n)
+{
+    if (file->source.events->on_count && n > 0)
+        file->source.events->on_count(file->source.ctx, what, n);
+}
+
+/* On one of libuv's threads. */
+static void read_work(uv_work_t *work)
+{
+    struct file_source *file = work->data;
+    if (!file->bytes) {
+        int rc = file_bytes_open(&file->bytes, file->corpus.paths[file->at], file->err,
+                                 sizeof file->err);
+        if (rc != 0) {
+            file->got = rc;
+            return;
+        }
+    }
+    file->got = file_bytes_read(file->bytes, file->chunk, CHUNK, file->err, sizeof file->err);
+}
+
+static void on_read(uv_work_t *work, int status)
+{
+    struct file_source *file = work->data;
+    (void)status; /* it is never cancelled */
+    file->reading = false;
+    if (file->closing) {
+        advance(file);
+        return;
+    }
+    if (file->bytes)
+        file->bytes_read = file_bytes_consumed(file->bytes);
+    if (file->got > 0) {
+        file->unpacked_read += (uint64_t)file->got;
+        int rc = file_records_feed(file->records, file->chunk, (size_t)file->got);
+        if (rc != 0)
+            break_off(file, rc);
+    } else if (file->got == 0) {
+        file_records_end(file->records);
+        file_bytes_close(file->bytes);
+        file->bytes = NULL;
+        file->file_ended = true;
+    } else if (file->got != -EAGAIN) {
+        break_off(file, (int)file->got);
+    }
+    advance(file);
+}
+
+static void finish_close(uv_handle_t *handle)
+{
+    struct file_source *file = handle->data;
+    void (*closed)(void *ctx) = file->closed;
+    void *ctx = file->closed_ctx;
+    while (file->messages)
+        message_close(file, file->messages);
+    file_bytes_close(file->bytes);
+    file_records_close(file->records);
+    file_corpus_close(&file->corpus);
+    free(file);
+    closed(ctx);
+}
+
+/* The file's last record was cut off: go on to the next file, or end. */
+static void next_file(struct file_source *file)
+{
+    if (file->at < file->corpus.n) {
+        file->at++;
+        file->file_ended = false;
+        file->bytes_before += file->bytes_read;
+        file->bytes_read = file->unpacked_read = file->unpacked_cut = 0;
+        file_records_begin(file->records);
+    }
+    if (file->at < file->corpus.n || file->told_end)
+        return;
+    if (file->place.records < file->resume.records) {
+        refuse_corpus(file);
+        return;
+    }
+    file->told_end = true;
+    file->source.events->on_end(file->source.ctx);
+}
+
+static void read_more(struct file_source *file)
+{
+    if (!file->told_total) {
+        file->told_total = true;
+        count(file, "input_bytes_total", file->corpus.bytes);
+    }
+    int rc = uv_queue_work(file->loop, &file->work, read_work, on_read);
+    file->reading = rc == 0;
+    if (rc != 0)
+        break_off(file, rc);
+}
+
+static void fail_when_taken(struct file_source *file)
+{
+    if (file->messages || file->failed)
+        return;
+    file->failed = true;
+    file->source.events->on_failed(file->source.ctx, file->err_code,
+                                   file->err[0] ? file->err : "out of memory");
+}
+
+/* The one step of the machine, from the loop only: give, else read, else end. */
+static void advance(struct file_source *file)
+{
+    while (!file->closing && !file->reading && file->err_code == 0 && !file->told_end) {
+        if (file->credit == 0 || file->credit_bytes <= 0)
+            return;
+        if (give(file) || file->credit == 0 || file->credit_bytes <= 0 || file->closing)
+            continue;
+        if (file->err_code != 0)
+            break;
+        if (file->file_ended)
+            next_file(file);
+        else
+            read_more(file);
+    }
+    if (file->closing && !file->reading && !uv_is_closing((uv_handle_t *)&file->later))
+        uv_close((uv_handle_t *)&file->later, finish_close);
+    else if (!file->closing && file->err_code != 0)
+        fail_when_taken(file);
+}
+
+static void on_later(uv_timer_t *timer)
+{
+    struct file_source *file = timer->data;
+    if (file->bytes_taken > file->bytes_told && !file->closing) {
+        count(file, "input_bytes", file->bytes_taken - file->bytes_told);
+        file->bytes_told = file->bytes_taken;
+    }
+    advance(file);
+}
+
+static int read_shard(struct file_source *file, const char *text, char *err, size_t err_size)
+{
+    unsigned long long i, n;
+    int end = 0;
+    if (sscanf(text, "%llu/%llu%n", &i, &n, &end) != 2 || text[end] || i < 1 || i > n) {
+        snprintf(err, err_size,
+                 "file.shard: %.40s: expected I/N, with I from 1 to N: 1/4, 2/4, 3/4 and 4/4 are "
+                 "the whole",
+                 text);
+        return -EINVAL;
+    }
+    file->shard = i - 1;
+    file->n_shards = n;
+    return 0;
+}
+
+static int prepare(struct file_source *file, const struct settings *settings, char *err,
+                   size_t err_size)
+{
+    const char *path = settings_text(settings, "file.path");
+    if (!path || !*path) {
+        snprintf(err, err_size, "file.path: expected a file, a folder, or - for standard input");
+        return -EINVAL;
+    }
+    int rc = read_shard(file, settings_text(settings, "file.shard"), err, err_size);
+    if (rc == 0)
+        rc = file_corpus_open(&file->corpus, path, settings_text(settings, "file.format"), err,
+                              err_size);
+    if (rc != 0)
+        return rc;
+    struct file_records_options options = {
+        .format = file->corpus.format,
+        .max_record = (size_t)settings_number(settings, "file.max_record"),
+        .column = settings_text(settings, "file.column"),
+        .id = settings_text(settings, "file.id"),
+    };
+    rc = file_records_open(&file->records, &options);
+    if (rc != 0)
+        snprintf(err, err_size, "out of memory");
+    return rc;
+}
+
+static int file_open(struct source **out, uv_loop_t *loop, const struct settings *settings,
+                     const struct source_events *events, void *ctx, char *err, size_t err_size)
+{
+    struct file_source *file = calloc(1, sizeof *file);
+    if (!file) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    file->source = (struct source){&file_source, events, ctx};
+    file->loop = loop;
+    file->work.data = file;
+    int rc = prepare(file, settings, err, err_size);
+    if (rc != 0) {
+        file_corpus_close(&file->corpus);
+        free(file);
+        return rc;
+    }
+    uv_timer_init(loop, &file->later);
+    file->later.data = file;
+    *out = &file->source;
+    return 0;
+}
+
+static void file_request(struct source *source, size_t n, size_t n_bytes)
+{
+    struct file_source *file = (struct file_source *)source;
+    file->credit = n;
+    file->credit_bytes = n_bytes > INT64_MAX ? INT64_MAX : (int64_t)n_bytes;
+    if (n > 0 && !file->closing)
+        uv_timer_start(&file->later, on_later, 0, 0);
+}
+
+static void file_take(struct source *source, struct message *message)
+{
+    struct file_source *file = (struct file_source *)source;
+    uint64_t at = ((struct file_message *)message)->input_at;
+    message_close(file, (struct file_message *)message);
+    if (at > file->bytes_taken)
+        file->bytes_taken = at;
+    if (!file->closing)
+        uv_timer_start(&file->later, on_later, 0, 0);
+}
+
+static void file_close(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
+                       void *ctx)
+{
+    (void)deadline_ms; /* there is nothing to flush, and a read ends by itself */
+    struct file_source *file = (struct file_source *)source;
+    file->closing = true;
+    file->closed = closed;
+    file->closed_ctx = ctx;
+    if (!file->reading)
+        uv_close((uv_handle_t *)&file->later, finish_close);
+}
+
+bool file_message_place(const struct message *message, struct file_place *behind)
+{
+    if (message->source->ops != &file_source)
+        return false;
+    const struct file_message *record = (const struct file_message *)message;
+    *behind = record->behind;
+    return true;
+}
+
+bool file_source_resume(struct source *source, struct file_place from)
+{
+    if (!source || source->ops != &file_source)
+        return false;
+    ((struct file_source *)source)->resume = from;
+    return true;
+}
+
+const struct source_ops file_source = {
+    .name = "file",
+    .options = file_source_options,
+    .open = file_open,
+    .request = file_request,
+    .ack = file_take,
+    .release = file_take,
+    .close = file_close,
+};

@@ -1,0 +1,380 @@
+/*
+ * lines_source.c: the source `stdin`: one message per line of standard input.
+ *
+ * Owns:    cutting bytes into lines of any length up to stdin.max_line, and their numbers.
+ * Refuses: what a line means. NUL bytes are data; "\n" and "\r\n" end a line; a last line needs no
+ *          end. Empty lines are no messages but are counted, so that numbers match an editor's.
+ * Threads: the loop thread; libuv's threads read files into the buffer while nothing else moves it.
+ * Why:     a line is read only when there is credit for it, so a pipe holds back its writer.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "connectors/file/lines.h"
+
+#define CHUNK       (64 * 1024)
+#define MAX_AT_ONCE 64
+
+static const struct option stdin_options[] = {
+    {"stdin.max_line", OPTION_SIZE, "16MiB", NULL, 1024, 1 << 30, "SIZE",
+     "A longer line of standard input is an error of that line."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+struct stdin_message {
+    struct message message; /* first member */
+    struct stdin_message *previous, *next;
+    uint64_t place;
+    char key[24], position[32];
+    char bytes[];
+};
+
+struct stdin_reader {
+    struct source source; /* first member */
+    uv_loop_t *loop;
+    uv_poll_t poll;
+    uv_fs_t read;
+    uv_timer_t later; /* events must not fire inside request */
+    bool pollable, reading, closing, eof, told_end, failed;
+    int open_handles;
+
+    char *buffer;                     /* [room] */
+    size_t start, scanned, end, room; /* unread bytes are [start, end); no \n before scanned */
+    size_t max_line;
+    bool skipping; /* inside a line that was too long */
+
+    uint64_t line, place;
+    size_t credit;
+    int64_t credit_bytes;
+    struct stdin_message *messages; /* given and not yet taken */
+    char problem[96];
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+static void advance(struct stdin_reader *reader);
+
+static void fail(struct stdin_reader *reader, int err, const char *doing)
+{
+    char why[160];
+    reader->failed = true;
+    snprintf(why, sizeof why, "%s standard input: %s", doing, uv_strerror(err));
+    reader->source.events->on_failed(reader->source.ctx, err, why);
+}
+
+static struct stdin_message *message_open(struct stdin_reader *reader, const char *bytes,
+                                          size_t len)
+{
+    struct stdin_message *message = malloc(sizeof *message + len);
+    if (!message)
+        return NULL;
+    memset(message, 0, sizeof *message);
+    memcpy(message->bytes, bytes, len);
+    int key_len = snprintf(message->key, sizeof message->key, "%" PRIu64, reader->line);
+    int position_len =
+        snprintf(message->position, sizeof message->position, "line %" PRIu64, reader->line);
+    message->place = reader->place++;
+    message->message = (struct message){
+        .source = &reader->source,
+        .key = {message->key, (size_t)key_len},
+        .value = {message->bytes, len},
+        .position = {message->position, (size_t)position_len},
+        .timestamp_ms = -1,
+        .deliveries = 1,
+    };
+    message->next = reader->messages;
+    if (message->next)
+        message->next->previous = message;
+    reader->messages = message;
+    return message;
+}
+
+static void message_close(struct stdin_reader *reader, struct stdin_message *message)
+{
+    if (message->previous)
+        message->previous->next = message->next;
+    else
+        reader->messages = message->next;
+    if (message->next)
+        message->next->previous = message->previous;
+    free(message);
+}
+
+/* What is wrong goes with an empty value, so that nothing can take it for a text. */
+static struct stdin_message *message_too_long(struct stdin_reader *reader)
+{
+    struct stdin_message *message = message_open(reader, "", 0);
+    if (message)
+        message->message.problem = reader->problem;
+    return message;
+}
+
+/*
+ * Take the next line out of the buffer. 1: *out is a message, or NULL for a line that is none;
+ * 0: no whole line there; -ENOMEM.
+ */
+static int next_line(struct stdin_reader *reader, struct stdin_message **out)
+{
+    char *newline = NULL;
+    if (reader->end > reader->scanned)
+        newline = memchr(reader->buffer + reader->scanned, '\n', reader->end - reader->scanned);
+    *out = NULL;
+    if (!newline) {
+        reader->scanned = reader->end;
+        if (reader->skipping ||
+            reader->end - reader->start > reader->max_line + 1) { /* + 1: a \r may come last */
+            reader->skipping = true;
+            reader->start = reader->scanned = reader->end;
+        }
+        if (!reader->eof || (reader->start == reader->end && !reader->skipping))
+            return 0;
+    }
+    char *line = reader->buffer + reader->start;
+    size_t len = newline ? (size_t)(newline - line) : reader->end - reader->start;
+    reader->start = reader->scanned = newline ? reader->start + len + 1 : reader->end;
+    reader->line++;
+    if (newline && len > 0 && line[len - 1] == '\r')
+        len--;
+    if (reader->line == 1 && len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) {
+        line += 3; /* the byte order mark some editors begin a file with */
+        len -= 3;
+    }
+    bool too_long = reader->skipping || len > reader->max_line;
+    reader->skipping = false;
+    if (len == 0 && !too_long)
+        return 1;
+    *out = too_long ? message_too_long(reader) : message_open(reader, line, len);
+    return *out ? 1 : -ENOMEM;
+}
+
+/* Give what lines there are and credit allows. False when there is nothing more to do now. */
+static bool give(struct stdin_reader *reader)
+{
+    struct message *given[MAX_AT_ONCE];
+    size_t n = 0;
+    int rc = 1;
+    while (n < MAX_AT_ONCE && reader->credit > 0 && reader->credit_bytes > 0) {
+        struct stdin_message *message;
+        rc = next_line(reader, &message);
+        if (rc <= 0)
+            break;
+        if (!message)
+            continue;
+        given[n++] = &message->message;
+        reader->credit--;
+        reader->credit_bytes -= (int64_t)message->message.value.len;
+    }
+    if (n > 0)
+        reader->source.events->on_messages(reader->source.ctx, given, n);
+    if (rc < 0 && !reader->closing)
+        fail(reader, rc, "reading");
+    return rc > 0 && n > 0;
+}
+
+static void on_bytes(struct stdin_reader *reader, ssize_t n)
+{
+    if (n == UV_EAGAIN || n == UV_EINTR)
+        return;
+    if (n < 0)
+        fail(reader, (int)n, "reading");
+    else if (n == 0)
+        reader->eof = true;
+    else
+        reader->end += (size_t)n;
+}
+
+static void on_read(uv_fs_t *request)
+{
+    struct stdin_reader *reader = request->data;
+    ssize_t n = request->result;
+    uv_fs_req_cleanup(request);
+    reader->reading = false;
+    if (!reader->closing)
+        on_bytes(reader, n);
+    advance(reader);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct stdin_reader *reader = poll->data;
+    (void)status; /* read() says it better */
+    (void)events;
+    ssize_t n = read(STDIN_FILENO, reader->buffer + reader->end, reader->room - reader->end);
+    uv_poll_stop(poll);
+    reader->reading = false;
+    on_bytes(reader, n < 0 ? -errno : n);
+    advance(reader);
+}
+
+/* Room for another chunk behind the unread bytes. The buffer holds at most a line and a chunk. */
+static int make_room(struct stdin_reader *reader)
+{
+    if (reader->start > 0) {
+        size_t unread = reader->end - reader->start;
+        if (unread > 0)
+            memmove(reader->buffer, reader->buffer + reader->start, unread);
+        reader->scanned -= reader->start;
+        reader->end = unread;
+        reader->start = 0;
+    }
+    if (reader->room - reader->end >= CHUNK)
+        return 0;
+    size_t room = reader->room < 2 * CHUNK ? 2 * CHUNK : reader->room * 2;
+    char *buffer = realloc(reader->buffer, room);
+    if (!buffer)
+        return -ENOMEM;
+    reader->buffer = buffer;
+    reader->room = room;
+    return 0;
+}
+
+static void read_more(struct stdin_reader *reader)
+{
+    int rc = make_room(reader);
+    if (rc == 0 && reader->pollable) {
+        rc = uv_poll_start(&reader->poll, UV_READABLE, on_readable);
+    } else if (rc == 0) {
+        uv_buf_t room =
+            uv_buf_init(reader->buffer + reader->end, (unsigned int)(reader->room - reader->end));
+        reader->read.data = reader;
+        rc = uv_fs_read(reader->loop, &reader->read, STDIN_FILENO, &room, 1, -1, on_read);
+    }
+    if (rc != 0)
+        fail(reader, rc, "reading");
+    else
+        reader->reading = true;
+}
+
+static void finish_close(struct stdin_reader *reader)
+{
+    void (*closed)(void *ctx) = reader->closed;
+    void *ctx = reader->closed_ctx;
+    while (reader->messages)
+        message_close(reader, reader->messages);
+    free(reader->buffer);
+    free(reader);
+    closed(ctx);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct stdin_reader *reader = handle->data;
+    if (--reader->open_handles == 0)
+        finish_close(reader);
+}
+
+static void close_handles(struct stdin_reader *reader)
+{
+    if (uv_is_closing((uv_handle_t *)&reader->later))
+        return;
+    uv_close((uv_handle_t *)&reader->later, on_handle_closed);
+    if (reader->pollable)
+        uv_close((uv_handle_t *)&reader->poll, on_handle_closed);
+}
+
+/* The one step of the machine, from the loop only: give, else read, else end. */
+static void advance(struct stdin_reader *reader)
+{
+    if (reader->closing) {
+        if (!reader->reading)
+            close_handles(reader);
+        return;
+    }
+    while (!reader->closing && !reader->failed && give(reader))
+        ;
+    if (reader->closing || reader->failed || reader->reading)
+        return;
+    if (reader->eof) {
+        bool all_given = reader->start == reader->end && !reader->skipping;
+        if (all_given && !reader->told_end) {
+            reader->told_end = true;
+            reader->source.events->on_end(reader->source.ctx);
+        }
+    } else if (reader->credit > 0 && reader->credit_bytes > 0) {
+        read_more(reader);
+    }
+}
+
+static void on_later(uv_timer_t *timer)
+{
+    advance(timer->data);
+}
+
+static int stdin_open(struct source **out, uv_loop_t *loop, const struct settings *settings,
+                      const struct source_events *events, void *ctx, char *err, size_t err_size)
+{
+    struct stdin_reader *reader = calloc(1, sizeof *reader);
+    if (!reader) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    reader->source = (struct source){&stdin_source, events, ctx};
+    reader->loop = loop;
+    reader->max_line = (size_t)settings_number(settings, "stdin.max_line");
+    snprintf(reader->problem, sizeof reader->problem,
+             "line_too_long: longer than stdin.max_line, %zu bytes", reader->max_line);
+    int rc = lines_watch(loop, &reader->poll, STDIN_FILENO, &reader->pollable);
+    if (rc != 0) {
+        snprintf(err, err_size, "standard input cannot be read: %s", uv_strerror(rc));
+        free(reader);
+        return rc;
+    }
+    uv_timer_init(loop, &reader->later);
+    reader->later.data = reader->poll.data = reader;
+    reader->open_handles = reader->pollable ? 2 : 1;
+    *out = &reader->source;
+    return 0;
+}
+
+static void stdin_request(struct source *source, size_t n, size_t n_bytes)
+{
+    struct stdin_reader *reader = (struct stdin_reader *)source;
+    reader->credit = n;
+    reader->credit_bytes = n_bytes > INT64_MAX ? INT64_MAX : (int64_t)n_bytes;
+    if (n > 0 && !reader->closing)
+        uv_timer_start(&reader->later, on_later, 0, 0);
+}
+
+static void stdin_take(struct source *source, struct message *message)
+{
+    message_close((struct stdin_reader *)source, (struct stdin_message *)message);
+}
+
+static void stdin_close(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
+                        void *ctx)
+{
+    (void)deadline_ms; /* there is nothing to flush */
+    struct stdin_reader *reader = (struct stdin_reader *)source;
+    reader->closing = true;
+    reader->closed = closed;
+    reader->closed_ctx = ctx;
+    if (reader->pollable) {
+        uv_poll_stop(&reader->poll);
+        reader->reading = false;
+    }
+    if (!reader->reading)
+        close_handles(reader);
+}
+
+bool lines_place(const struct message *message, uint64_t *place)
+{
+    if (message->source->ops != &stdin_source)
+        return false;
+    const struct stdin_message *line = (const struct stdin_message *)message;
+    *place = line->place;
+    return true;
+}
+
+const struct source_ops stdin_source = {
+    .name = "stdin",
+    .options = stdin_options,
+    .open = stdin_open,
+    .request = stdin_request,
+    .ack = stdin_take,
+    .release = stdin_take,
+    .close = stdin_close,
+};

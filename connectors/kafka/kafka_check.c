@@ -1,0 +1,240 @@
+/*
+ * kafka_check.c: what `embedmill doctor` asks a Kafka cluster.
+ *
+ * Owns:    what is checked before anything is opened; connection, topics, partitions and their
+ *          leaders, the group's offsets and lag, known faults of the library in use.
+ * Refuses: writing, joining the group, making topics. Kafka tells nobody what he may write before
+ *          he does, so that is said to be not known.
+ * Threads: the main thread; librdkafka's blocking calls, each limited by CHECK_MS.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "connectors/check.h"
+#include "connectors/kafka/kafka.h"
+#include "connectors/kafka/kafka_lag.h"
+
+#define CHECK_MS 5000
+#define RETRY_MS 250
+
+struct visit {
+    struct kafka_config config;
+    rd_kafka_t *client;
+    finding_cb report;
+    void *ctx;
+    char last_error[300]; /* of the library: why it cannot connect */
+};
+
+#define say(visit, ...) check_say((visit)->report, (visit)->ctx, __VA_ARGS__)
+
+static void on_error(rd_kafka_t *client, int err, const char *reason, void *ctx)
+{
+    struct visit *visit = ctx;
+    (void)client;
+    (void)err;
+    snprintf(visit->last_error, sizeof visit->last_error, "%s", reason);
+}
+
+/* ---- topics */
+
+static const char *topic_advice(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+        return "make it (kafka-topics.sh --create); the worker waits until it is there";
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        return "allow this user to describe it (kafka-acls.sh)";
+    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+        return "it is being made, or its brokers are down; try again";
+    default:
+        return "look at the brokers' log";
+    }
+}
+
+/* Partitions of the topic; 0 when it cannot be used, and told why. */
+static int check_topic(const struct visit *visit, const char *what, const char *name)
+{
+    const struct rd_kafka_metadata *found = NULL;
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(visit->client, name, NULL);
+    rd_kafka_resp_err_t err = topic ? rd_kafka_metadata(visit->client, 0, topic, &found, CHECK_MS)
+                                    : rd_kafka_last_error();
+    int n = 0, n_lost = 0;
+    if (!err && found->topic_cnt == 1)
+        err = found->topics[0].err;
+    if (!err && found->topic_cnt == 1)
+        n = found->topics[0].partition_cnt;
+    for (int i = 0; i < n; i++)
+        n_lost += found->topics[0].partitions[i].leader < 0;
+    if (err)
+        say(visit, FINDING_BAD, what, "%s: %s: %s", name, rd_kafka_err2str(err), topic_advice(err));
+    else if (n_lost)
+        say(visit, FINDING_BAD, what, "%s: %d of %d partitions have no leader: brokers are down",
+            name, n_lost, n);
+    else
+        say(visit, FINDING_OK, what, "%s: %d partition%s", name, n, n == 1 ? "" : "s");
+    if (found)
+        rd_kafka_metadata_destroy(found);
+    if (topic)
+        rd_kafka_topic_destroy(topic);
+    return n_lost ? 0 : n;
+}
+
+/* ---- the group */
+
+/* A group that is new to the cluster has no coordinator for a moment. */
+static rd_kafka_resp_err_t read_offsets(const struct visit *visit,
+                                        rd_kafka_topic_partition_list_t *parts)
+{
+    rd_kafka_resp_err_t err;
+    for (int tries = 0;; tries++) {
+        err = rd_kafka_committed(visit->client, parts, CHECK_MS);
+        bool soon = err == RD_KAFKA_RESP_ERR_NOT_COORDINATOR ||
+                    err == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
+                    err == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+        if (!soon || tries == CHECK_MS / RETRY_MS)
+            return err;
+        nanosleep(&(struct timespec){0, RETRY_MS * 1000000L}, NULL);
+    }
+}
+
+static void check_group(const struct visit *visit, const char *topic, int n_partitions)
+{
+    rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(n_partitions);
+    rd_kafka_topic_partition_list_add_range(parts, topic, 0, n_partitions - 1);
+    rd_kafka_resp_err_t err = read_offsets(visit, parts);
+    int64_t total = 0;
+    int n_committed = 0;
+    bool known = true;
+    for (int i = 0; !err && i < parts->cnt; i++) {
+        int64_t lag = kafka_lag_of(visit->client, &parts->elems[i], CHECK_MS);
+        known &= lag >= 0;
+        total += lag > 0 ? lag : 0;
+        n_committed += parts->elems[i].offset >= 0;
+    }
+    if (err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+        say(visit, FINDING_BAD, "group", "%s: %s: allow this user to read it (kafka-acls.sh)",
+            visit->config.group, rd_kafka_err2str(err));
+    else if (err)
+        say(visit, FINDING_BAD, "group", "%s: %s", visit->config.group, rd_kafka_err2str(err));
+    else if (!known)
+        say(visit, FINDING_WARN, "group",
+            "%s: the offsets of %s cannot be read; may this user "
+            "read the topic?",
+            visit->config.group, topic);
+    else
+        say(visit, FINDING_OK, "group", "%s: %d of %d partitions of %s committed, lag %lld",
+            visit->config.group, n_committed, n_partitions, topic, (long long)total);
+    rd_kafka_topic_partition_list_destroy(parts);
+}
+
+/* ---- the contract */
+
+static bool check_connection(struct visit *visit)
+{
+    const struct rd_kafka_metadata *found = NULL;
+    rd_kafka_resp_err_t err = rd_kafka_metadata(visit->client, 0, NULL, &found, CHECK_MS);
+    if (err) {
+        rd_kafka_poll(visit->client, 0); /* the errors that came meanwhile */
+        say(visit, FINDING_BAD, "connection",
+            "%s: %s%s%s; are the brokers running, and are "
+            "kafka.brokers and the security properties right?",
+            visit->config.brokers, rd_kafka_err2str(err), visit->last_error[0] ? ": " : "",
+            visit->last_error);
+        return false;
+    }
+    say(visit, FINDING_OK, "connection", "%s: %d broker%s", visit->config.brokers,
+        found->broker_cnt, found->broker_cnt == 1 ? "" : "s");
+    rd_kafka_metadata_destroy(found);
+    return true;
+}
+
+static int client_open(struct visit *visit, const struct settings *settings, char *err,
+                       size_t err_size)
+{
+    rd_kafka_conf_t *conf;
+    int rc = kafka_conf_open(&conf, RD_KAFKA_CONSUMER, &visit->config, settings, err, err_size);
+    if (rc)
+        return rc;
+    rd_kafka_conf_set_opaque(conf, visit);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    visit->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, err, err_size);
+    if (visit->client)
+        return 0;
+    rd_kafka_conf_destroy(conf);
+    return -EINVAL;
+}
+
+static void check_broker(const struct settings *settings, bool is_source, bool is_sink,
+                         finding_cb report, void *ctx)
+{
+    struct visit visit = {.report = report, .ctx = ctx};
+    char err[512];
+    if (kafka_config_read(&visit.config, settings, err, sizeof err) != 0)
+        return; /* told of by the check of the options */
+    if (client_open(&visit, settings, err, sizeof err) != 0) {
+        say(&visit, FINDING_BAD, "properties", "%s", err);
+    } else if (check_connection(&visit)) {
+        for (int i = 0; is_source && i < visit.config.topics->cnt; i++) {
+            const char *topic = visit.config.topics->elems[i].topic;
+            int n = topic[0] == '^' ? 0 : check_topic(&visit, "input", topic);
+            if (n > 0)
+                check_group(&visit, topic, n);
+        }
+        if (is_sink && check_topic(&visit, "output", visit.config.output_topic) > 0)
+            say(&visit, FINDING_OK, "may write",
+                "not known: Kafka tells only when something is "
+                "written");
+        if (is_sink)
+            check_topic(&visit, "dead letters", visit.config.dead_letter_topic);
+    }
+    if (visit.client)
+        rd_kafka_destroy(visit.client);
+    kafka_config_clear(&visit.config);
+}
+
+/* The option or property that a sentence about it begins with; good until the next call. */
+static const char *option_of(const struct settings *settings, const char *sentence)
+{
+    static char name[128];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(sentence, ": "), sentence);
+    return settings_find(settings, name) ? name : "kafka.brokers";
+}
+
+int kafka_check_options(const struct settings *settings, const char **bad_option, char *err,
+                        size_t err_size)
+{
+    static const rd_kafka_type_t types[] = {RD_KAFKA_CONSUMER, RD_KAFKA_PRODUCER};
+    struct kafka_config config;
+    int rc = kafka_config_read(&config, settings, err, err_size);
+    for (size_t i = 0; i < 2 && !rc; i++) {
+        rd_kafka_conf_t *conf;
+        rc = kafka_conf_open(&conf, types[i], &config, settings, err, err_size);
+        if (!rc)
+            rd_kafka_conf_destroy(conf);
+        if (rc || i == 1)
+            kafka_config_clear(&config);
+    }
+    if (rc != -EINVAL)
+        return rc;
+    *bad_option = option_of(settings, err);
+    size_t len = strlen(*bad_option);
+    if (strncmp(err, *bad_option, len) == 0 && strncmp(err + len, ": ", 2) == 0)
+        memmove(err, err + len + 2, strlen(err + len + 2) + 1); /* it will be put before it */
+    return rc;
+}
+
+/* Fixes of the library that matter to what the worker does, from its change log. */
+static void check_library(finding_cb report, void *ctx)
+{
+    char said[300];
+    int version = rd_kafka_version();
+    snprintf(said, sizeof said, "%s%s", rd_kafka_version_str(),
+             version < 0x020601ff
+                 ? ": SCRAM logins can fail at brokers of Kafka 3.8.1 or newer (mended in 2.6.1)"
+                 : "");
+    report(ctx, version < 0x020601ff ? FINDING_WARN : FINDING_OK, "librdkafka", said);
+}
+
+const struct connector_check kafka_check = {"kafka", check_library, check_broker};

@@ -1,0 +1,169 @@
+/*
+ * kafka_client.c: see kafka_client.h.
+ */
+#include "connectors/kafka/kafka_client.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define TICK_MS   1000
+#define ENDING_MS 10
+
+/* A handle being destroyed. The second of the two that are done with it frees it. */
+struct kafka_burial {
+    rd_kafka_t *rk;
+    int fd;
+    bool has_helper;
+    uv_thread_t helper; /* uses the handle */
+    atomic_int n_done;
+};
+
+static void burial_leave(struct kafka_burial *burial)
+{
+    if (atomic_fetch_add(&burial->n_done, 1) == 0)
+        return;
+    close(burial->fd); /* not before: the library writes to it up to its end */
+    free(burial);
+}
+
+static void bury(void *arg)
+{
+    struct kafka_burial *burial = arg;
+    if (burial->has_helper)
+        uv_thread_join(&burial->helper);
+    rd_kafka_destroy_flags(burial->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    burial_leave(burial);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct kafka_client *client = poll->data;
+    uint64_t n;
+    (void)status, (void)events;
+    if (read(client->fd, &n, sizeof n) < 0 && errno != EAGAIN)
+        uv_poll_stop(poll); /* the tick is left */
+    client->on_wake(client->ctx, false);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct kafka_client *client = timer->data;
+    client->on_wake(client->ctx, true);
+}
+
+int kafka_client_open(struct kafka_client **out, uv_loop_t *loop, rd_kafka_type_t type,
+                      rd_kafka_conf_t *conf, void (*on_wake)(void *ctx, bool is_tick), void *ctx,
+                      char *err, size_t err_size)
+{
+    struct kafka_client *client = calloc(1, sizeof *client);
+    struct kafka_burial *burial = calloc(1, sizeof *burial);
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    int rc = -ENOMEM;
+    if (!client || !burial || fd < 0) {
+        snprintf(err, err_size, "out of memory or of file descriptors");
+        rd_kafka_conf_destroy(conf);
+        goto fail;
+    }
+    client->rk = rd_kafka_new(type, conf, err, err_size);
+    rc = -EINVAL;
+    if (!client->rk) {
+        rd_kafka_conf_destroy(conf);
+        goto fail;
+    }
+    *burial = (struct kafka_burial){.rk = client->rk, .fd = fd};
+    client->burial = burial;
+    client->loop = loop;
+    client->fd = fd;
+    client->on_wake = on_wake;
+    client->ctx = ctx;
+    uv_poll_init(loop, &client->poll, fd);
+    uv_timer_init(loop, &client->tick);
+    uv_timer_init(loop, &client->ending);
+    client->poll.data = client->tick.data = client->ending.data = client;
+    client->n_open = 3;
+    uv_poll_start(&client->poll, UV_READABLE, on_readable);
+    uv_timer_start(&client->tick, on_tick, TICK_MS, TICK_MS);
+    *out = client;
+    return 0;
+fail:
+    if (fd >= 0)
+        close(fd);
+    free(burial);
+    free(client);
+    return rc;
+}
+
+void kafka_client_watch(struct kafka_client *client, rd_kafka_queue_t *queue)
+{
+    static const uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(queue, client->fd, &one, sizeof one);
+}
+
+int kafka_client_help(struct kafka_client *client, void (*run)(void *arg), void *arg)
+{
+    int rc = uv_thread_create(&client->burial->helper, run, arg);
+    client->burial->has_helper = rc == 0;
+    return rc;
+}
+
+void kafka_client_helped(struct kafka_client *client)
+{
+    uv_thread_join(&client->burial->helper);
+    client->burial->has_helper = false;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct kafka_client *client = handle->data;
+    if (--client->n_open)
+        return;
+    if (client->is_abandoned)
+        free(client->burial); /* and the descriptor stays open: the library writes to it */
+    else
+        burial_leave(client->burial);
+    if (client->closed)
+        client->closed(client->closed_ctx);
+    free(client);
+}
+
+static void on_ending(uv_timer_t *timer)
+{
+    struct kafka_client *client = timer->data;
+    if (atomic_load(&client->burial->n_done) == 0 && uv_now(client->loop) < client->end_by_ms)
+        return;
+    uv_close((uv_handle_t *)&client->ending, on_handle_closed);
+}
+
+static void close_handles(struct kafka_client *client, uint64_t deadline_ms,
+                          void (*closed)(void *ctx), void *ctx)
+{
+    client->closed = closed;
+    client->closed_ctx = ctx;
+    client->end_by_ms = uv_now(client->loop) + deadline_ms;
+    uv_close((uv_handle_t *)&client->poll, on_handle_closed);
+    uv_close((uv_handle_t *)&client->tick, on_handle_closed);
+    uv_timer_start(&client->ending, on_ending, ENDING_MS, ENDING_MS);
+}
+
+void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
+                        void (*closed)(void *ctx), void *ctx)
+{
+    uv_thread_t thread;
+    if (uv_thread_create(&thread, bury, client->burial) == 0)
+        pthread_detach(thread);
+    else
+        bury(client->burial);
+    close_handles(client, deadline_ms, closed, ctx);
+}
+
+void kafka_client_abandon(struct kafka_client *client, void (*closed)(void *ctx), void *ctx)
+{
+    client->is_abandoned = true;
+    if (client->burial->has_helper)
+        pthread_detach(client->burial->helper);
+    close_handles(client, 0, closed, ctx);
+}

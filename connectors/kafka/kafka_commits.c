@@ -1,0 +1,89 @@
+/*
+ * kafka_commits.c: what became of the offsets that the library commits by itself.
+ *
+ * Owns:    what is told of refused commits; of a source that closes, the offsets that the group has
+ *          not confirmed.
+ * Refuses: which offsets may be committed: kafka_group.c. Commits in transactions.
+ * Threads: the loop thread; the library calls kafka_commits_on_result from within a poll.
+ * Why:     the library commits once a second and when partitions are given up. Only the last commit
+ *          has none after it that would make good for it, and whoever stops a worker wants to know
+ *          whether all that it did counts.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "connectors/kafka/kafka_source.h"
+
+static void confirm(struct kafka_source *source, const rd_kafka_topic_partition_t *done)
+{
+    struct kafka_part *part = kafka_group_find(source, done->topic, done->partition);
+    if (part)
+        part->committed = done->offset;
+    if (!source->unflushed)
+        return;
+    const rd_kafka_topic_partition_t *expected =
+        rd_kafka_topic_partition_list_find(source->unflushed, done->topic, done->partition);
+    if (expected && expected->offset <= done->offset)
+        rd_kafka_topic_partition_list_del(source->unflushed, done->topic, done->partition);
+}
+
+void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
+                             rd_kafka_topic_partition_list_t *offsets, void *opaque)
+{
+    struct kafka_source *source = opaque;
+    char why[300];
+    (void)rk;
+    if (err == RD_KAFKA_RESP_ERR__NO_OFFSET) /* nothing was to be committed */
+        return;
+    for (int i = 0; !err && offsets && i < offsets->cnt; i++)
+        if (!offsets->elems[i].err)
+            confirm(source, &offsets->elems[i]);
+    for (int i = 0; !err && offsets && i < offsets->cnt; i++)
+        err = offsets->elems[i].err;
+    if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        health_good(&source->health, PART_COMMIT);
+        return;
+    }
+    source->commit_err = err;
+    if (err != RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED &&
+        err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+        return; /* it is tried again with the next one */
+    snprintf(why, sizeof why,
+             "committing offsets of group %.60s: %s: allow this user to; it is tried again",
+             source->config.group, rd_kafka_err2str(err));
+    kafka_source_wait(source, PART_COMMIT, why);
+    for (struct kafka_part *part = source->parts; part; part = part->next) {
+        part->stored = -1;
+        part->dirty = true;
+    }
+}
+
+void kafka_commits_expect(struct kafka_source *source)
+{
+    if (source->failed) /* that was told; what comes now adds nothing */
+        return;
+    source->commit_err = RD_KAFKA_RESP_ERR_NO_ERROR;
+    source->unflushed = rd_kafka_topic_partition_list_new(1);
+    for (const struct kafka_part *part = source->parts; part; part = part->next)
+        if (part->stored >= 0 && part->stored != part->committed)
+            rd_kafka_topic_partition_list_add(source->unflushed, part->topic, part->partition)
+                ->offset = part->stored;
+}
+
+void kafka_commits_settle(struct kafka_source *source)
+{
+    char why[300];
+    if (!source->unflushed)
+        return;
+    int n = source->unflushed->cnt;
+    rd_kafka_topic_partition_list_destroy(source->unflushed);
+    source->unflushed = NULL;
+    if (!n)
+        return;
+    snprintf(why, sizeof why,
+             "group %.60s: the last offsets of %d partition%s are not committed: %s",
+             source->config.group, n, n == 1 ? "" : "s",
+             source->commit_err ? rd_kafka_err2str(source->commit_err)
+                                : "there was no answer in the time left");
+    source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
+}

@@ -1,0 +1,320 @@
+/*
+ * kafka_group.c: the part that a consumer has in its group: assignments, their end, offsets, lag.
+ *
+ * Owns:    the list of partitions assigned, the drain before one is given up, pausing.
+ * Refuses: messages; see kafka_source.c.
+ * Threads: the loop thread; the library calls on_rebalance from within a poll.
+ * Why:     a rebalance may wait: the library keeps the membership alive as long as it is polled, so
+ *          a revoke is answered only when what was taken is published, or after revoke_timeout.
+ *          Without that every rebalance would repeat whole batches.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/kafka/kafka_source.h"
+
+/* ---- partitions */
+
+struct kafka_part *kafka_group_find(const struct kafka_source *source, const char *topic,
+                                    int32_t partition)
+{
+    for (struct kafka_part *part = source->parts; part; part = part->next)
+        if (part->partition == partition && strcmp(part->topic, topic) == 0)
+            return part;
+    return NULL;
+}
+
+static struct kafka_part *part_open(struct kafka_source *source, const char *topic,
+                                    int32_t partition)
+{
+    struct kafka_part *part = calloc(1, sizeof *part);
+    char *copy = part ? strdup(topic) : NULL;
+    if (!copy) {
+        free(part);
+        return NULL;
+    }
+    *part = (struct kafka_part){.topic = copy,
+                                .partition = partition,
+                                .stored = -1,
+                                .committed = -1,
+                                .next = source->parts};
+    source->parts = part;
+    return part;
+}
+
+static void part_free(struct kafka_part *part)
+{
+    kafka_offsets_close(&part->offsets);
+    free(part->topic);
+    free(part);
+}
+
+void kafka_part_release(struct kafka_part *part)
+{
+    if (--part->n_messages == 0 && part->revoked)
+        part_free(part);
+}
+
+static void drop_held(struct kafka_source *source, const struct kafka_part *part)
+{
+    struct kafka_message *message = source->held.head.next, *next;
+    for (; message != &source->held.head; message = next) {
+        next = message->next;
+        if (message->part != part)
+            continue;
+        kafka_list_remove(&source->held, message);
+        kafka_message_close(message);
+    }
+}
+
+/* Off the list; its messages may still be with the pipeline and keep it alive. */
+static void part_revoke(struct kafka_source *source, struct kafka_part *part)
+{
+    struct kafka_part **at = &source->parts;
+    while (*at != part)
+        at = &(*at)->next;
+    *at = part->next;
+    drop_held(source, part);
+    part->revoked = true;
+    if (!part->n_messages)
+        part_free(part);
+}
+
+struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_part *part)
+{
+    struct kafka_part *renewed = part_open(source, part->topic, part->partition);
+    if (renewed) {
+        renewed->leaving = part->leaving;
+        renewed->paused = part->paused;
+        part_revoke(source, part);
+    }
+    return renewed;
+}
+
+void kafka_group_pause(struct kafka_source *source, bool pause)
+{
+    rd_kafka_topic_partition_list_t *list = NULL;
+    for (struct kafka_part *part = source->parts; part; part = part->next) {
+        if (part->paused == pause || part->leaving)
+            continue;
+        if (!list)
+            list = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(list, part->topic, part->partition);
+        part->paused = pause;
+    }
+    if (!list)
+        return;
+    if (pause)
+        rd_kafka_pause_partitions(source->rk, list);
+    else
+        rd_kafka_resume_partitions(source->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+/* ---- offsets and lag */
+
+void kafka_group_store(struct kafka_source *source)
+{
+    if (source->config.exactly_once) /* they go with the outputs */
+        return;
+    rd_kafka_topic_partition_list_t *list = NULL;
+    for (struct kafka_part *part = source->parts; part; part = part->next) {
+        int64_t lowest = kafka_offsets_lowest(&part->offsets);
+        bool is_news = part->dirty && lowest >= 0 && lowest != part->stored;
+        part->dirty = false;
+        if (!is_news)
+            continue;
+        if (!list)
+            list = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(list, part->topic, part->partition)->offset = lowest;
+        part->stored = lowest;
+    }
+    if (!list)
+        return;
+    /* A partition that is lost and of which we were not told yet is refused, as it should be. */
+    rd_kafka_offsets_store(source->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+static void tell_lag(struct kafka_source *source, const struct kafka_part *part, int64_t lag)
+{
+    char name[320];
+    if (!source->base.events->on_lag || source->closing)
+        return;
+    snprintf(name, sizeof name, "%s/%d", part->topic, (int)part->partition);
+    source->base.events->on_lag(source->base.ctx, name, lag);
+}
+
+void kafka_group_tell_lag(struct kafka_source *source)
+{
+    for (const struct kafka_part *part = source->parts; part; part = part->next) {
+        int64_t low = -1, high = -1, lowest = kafka_offsets_lowest(&part->offsets);
+        rd_kafka_get_watermark_offsets(source->rk, part->topic, part->partition, &low, &high);
+        if (high < 0 || lowest < 0)
+            tell_lag(source, part, -1);
+        else
+            tell_lag(source, part, high > lowest ? high - lowest : 0);
+    }
+}
+
+static void count(struct kafka_source *source, const char *what)
+{
+    if (source->base.events->on_count)
+        source->base.events->on_count(source->base.ctx, what, 1);
+}
+
+/* ---- assignments */
+
+static void refuse(struct kafka_source *source, rd_kafka_error_t *error)
+{
+    char why[300];
+    if (!error)
+        return;
+    snprintf(why, sizeof why, "group %.60s: %.200s", source->config.group,
+             rd_kafka_error_string(error));
+    if (rd_kafka_error_is_fatal(error))
+        kafka_source_fail(source, -EACCES, why);
+    else
+        kafka_source_wait(source, PART_BROKERS, why);
+    rd_kafka_error_destroy(error);
+}
+
+/* Answers the library's question; list NULL: nothing is ours. */
+static void answer(struct kafka_source *source, bool is_assign,
+                   const rd_kafka_topic_partition_list_t *list)
+{
+    if (source->is_cooperative) {
+        refuse(source, is_assign ? rd_kafka_incremental_assign(source->rk, list)
+                                 : rd_kafka_incremental_unassign(source->rk, list));
+        return;
+    }
+    rd_kafka_resp_err_t err = rd_kafka_assign(source->rk, is_assign ? list : NULL);
+    if (err)
+        kafka_source_wait(source, PART_BROKERS, rd_kafka_err2str(err));
+}
+
+static void on_assign(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
+{
+    const char *protocol = rd_kafka_rebalance_protocol(source->rk); /* NULL: closed meanwhile */
+    source->is_cooperative = protocol && strcmp(protocol, "COOPERATIVE") == 0;
+    count(source, "rebalances");
+    for (int i = 0; i < list->cnt; i++) {
+        const rd_kafka_topic_partition_t *given = &list->elems[i];
+        struct kafka_part *old = kafka_group_find(source, given->topic, given->partition);
+        if (old)
+            part_revoke(source, old);
+        if (!part_open(source, given->topic, given->partition)) {
+            kafka_source_fail(source, -ENOMEM, "out of memory");
+            return;
+        }
+    }
+    answer(source, true, list);
+    health_good(&source->health, PART_BROKERS);
+    if (list->cnt)
+        health_good(&source->health, PART_TOPIC | PART_ACCESS);
+}
+
+static bool is_finished(const struct kafka_source *source)
+{
+    for (const struct kafka_part *part = source->parts; part; part = part->next)
+        if (part->leaving && part->n_messages)
+            return false;
+    return true;
+}
+
+void kafka_group_leave(struct kafka_source *source)
+{
+    rd_kafka_topic_partition_list_t *list = source->leaving;
+    if (!list)
+        return;
+    source->leaving = NULL;
+    kafka_group_store(source);
+    for (int i = 0; i < list->cnt; i++) {
+        struct kafka_part *part =
+            kafka_group_find(source, list->elems[i].topic, list->elems[i].partition);
+        if (!part)
+            continue;
+        tell_lag(source, part, -1);
+        part_revoke(source, part);
+    }
+    answer(source, false, list);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+void kafka_group_advance(struct kafka_source *source)
+{
+    if (source->leaving &&
+        (source->closing || is_finished(source) || uv_now(source->loop) >= source->leave_by_ms ||
+         rd_kafka_assignment_lost(source->rk)))
+        kafka_group_leave(source);
+}
+
+static bool is_any_ours(const struct kafka_source *source,
+                        const rd_kafka_topic_partition_list_t *list)
+{
+    for (int i = 0; i < list->cnt; i++)
+        if (kafka_group_find(source, list->elems[i].topic, list->elems[i].partition))
+            return true;
+    return false;
+}
+
+static void on_revoke(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
+{
+    rd_kafka_topic_partition_list_t *resumed = NULL;
+    if (source->closing && !is_any_ours(source, list))
+        return; /* it was given up before, and no answer is waited for: see on_rebalance */
+    kafka_group_leave(source); /* of a revoke before, that has come to nothing */
+    source->leaving = rd_kafka_topic_partition_list_copy(list);
+    source->leave_by_ms = uv_now(source->loop) + source->config.revoke_ms;
+    for (int i = 0; i < list->cnt; i++) {
+        struct kafka_part *part =
+            kafka_group_find(source, list->elems[i].topic, list->elems[i].partition);
+        if (!part)
+            continue;
+        part->leaving = true;
+        drop_held(source, part);
+        if (!part->paused)
+            continue;
+        if (!resumed)
+            resumed = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(resumed, part->topic, part->partition);
+        part->paused = false;
+    }
+    if (resumed) { /* or it would be paused still if it comes back */
+        rd_kafka_resume_partitions(source->rk, resumed);
+        rd_kafka_topic_partition_list_destroy(resumed);
+    }
+    kafka_group_advance(source);
+}
+
+void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
+                              rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+    struct kafka_source *source = opaque;
+    (void)rk;
+    /* A revoke can still be in the queue when the library has left the group without our answer. An
+     * answer is a question to its thread, which may end with the question unread: we would wait for
+     * ever. */
+    if (source->closing && rd_kafka_consumer_closed(source->rk))
+        return;
+    if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+        on_assign(source, list);
+    } else if (err == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
+        on_revoke(source, list);
+    } else {
+        kafka_source_wait(source, PART_BROKERS, rd_kafka_err2str(err));
+        kafka_group_close(source); /* nothing is ours any more */
+        rd_kafka_assign(source->rk, NULL);
+    }
+}
+
+void kafka_group_close(struct kafka_source *source)
+{
+    if (source->leaving)
+        rd_kafka_topic_partition_list_destroy(source->leaving);
+    source->leaving = NULL;
+    while (source->parts)
+        part_revoke(source, source->parts);
+}

@@ -1,0 +1,149 @@
+/*
+ * kafka_record.c: see kafka_record.h.
+ *
+ * Why: a dead letter keeps the original byte for byte, and what we add are headers whose names
+ *      begin with an underscore, the same as on Redis; those of an earlier death are replaced. It
+ *      is stamped with the time of its death: by the input's time its topic's retention could
+ *      remove it before anybody has seen it.
+ */
+#include "connectors/kafka/kafka_record.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/kafka/kafka_source.h"
+
+static bool is_kafka(const struct message *origin)
+{
+    return origin->source && origin->source->ops == &kafka_source_ops;
+}
+
+const char *kafka_record_topic(const struct kafka_config *config, const struct record *record)
+{
+    return record->dead_code ? config->dead_letter_topic : config->output_topic;
+}
+
+/* The input's, or what names the text where inputs have no keys. */
+static struct bytes key_of(const struct record *record)
+{
+    const struct message *origin = record->origin;
+    return origin->key.ptr || is_kafka(origin) ? origin->key : record->parts[0].id;
+}
+
+bool kafka_record_is_ours(struct bytes name)
+{
+    static const char *const ours[] = {"_code",   "_error",    "_topic",     "_partition",
+                                       "_offset", "_position", "_timestamp", "_deliveries"};
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+        if (strlen(ours[i]) == name.len && memcmp(ours[i], name.ptr, name.len) == 0)
+            return true;
+    return false;
+}
+
+static void add_text(rd_kafka_headers_t *headers, const char *name, const char *text)
+{
+    rd_kafka_header_add(headers, name, -1, text, -1);
+}
+
+static void add_number(rd_kafka_headers_t *headers, const char *name, int64_t number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRId64, number);
+    add_text(headers, name, text);
+}
+
+static void add_death(rd_kafka_headers_t *headers, const struct record *record)
+{
+    const struct message *origin = record->origin;
+    add_text(headers, "_code", record->dead_code);
+    add_text(headers, "_error", record->dead_reason ? record->dead_reason : "");
+    if (is_kafka(origin)) {
+        const struct kafka_message *message = (const struct kafka_message *)origin;
+        add_text(headers, "_topic", message->part->topic);
+        add_number(headers, "_partition", message->part->partition);
+        add_number(headers, "_offset", message->native->offset);
+    } else {
+        rd_kafka_header_add(headers, "_position", -1, origin->position.ptr,
+                            (ssize_t)origin->position.len);
+    }
+    if (origin->timestamp_ms >= 0)
+        add_number(headers, "_timestamp", origin->timestamp_ms);
+    add_number(headers, "_deliveries", origin->deliveries);
+}
+
+static rd_kafka_headers_t *headers_of(const struct record *record)
+{
+    rd_kafka_headers_t *headers = rd_kafka_headers_new(record->n_headers + 8);
+    for (size_t i = 0; i < record->n_headers; i++) {
+        const struct header *header = &record->headers[i];
+        if (!(record->dead_code && kafka_record_is_ours(header->name)))
+            rd_kafka_header_add(headers, header->name.ptr, (ssize_t)header->name.len,
+                                header->value.ptr, (ssize_t)header->value.len);
+    }
+    if (record->dead_code)
+        add_death(headers, record);
+    return headers;
+}
+
+rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_config *config,
+                                         const struct record *record, bool plain_time, void *opaque)
+{
+    struct bytes key = key_of(record), value = record->parts[0].value;
+    rd_kafka_headers_t *headers = headers_of(record);
+    int64_t time = record->origin->timestamp_ms;
+    if (time < 0 || plain_time || record->dead_code)
+        time = 0;
+    rd_kafka_resp_err_t err = rd_kafka_producev(
+        rk, RD_KAFKA_V_TOPIC(kafka_record_topic(config, record)), RD_KAFKA_V_KEY(key.ptr, key.len),
+        RD_KAFKA_V_VALUE((void *)value.ptr, value.len), RD_KAFKA_V_TIMESTAMP(time),
+        RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+        RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
+    if (err)
+        rd_kafka_headers_destroy(headers);
+    return err;
+}
+
+enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+        return REFUSAL_TOO_LARGE;
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+        return REFUSAL_TIME;
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+    case RD_KAFKA_RESP_ERR__FATAL:
+    case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
+    case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
+        return REFUSAL_NONE;
+    default:
+        return REFUSAL_TOPIC;
+    }
+}
+
+/* Why a topic refuses, and what to do about it. */
+static const char *advice_for(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+        return "create the topic, or name another";
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        return "allow this user to write to it";
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+        return "a compacted topic takes records with a key only";
+    default:
+        return "see the broker's log";
+    }
+}
+
+void kafka_record_explain(const struct kafka_config *config, const struct record *record,
+                          rd_kafka_resp_err_t err, char *why, size_t size)
+{
+    snprintf(why, size, "writing to topic %.100s: %.120s (%s); it is tried again",
+             kafka_record_topic(config, record), rd_kafka_err2str(err), advice_for(err));
+}

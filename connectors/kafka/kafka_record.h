@@ -1,0 +1,42 @@
+/*
+ * kafka_record.h: a record of the contract as a message of Kafka.
+ *
+ * Owns:    topic, key, value, headers and timestamp of what is produced.
+ * Refuses: when it is produced and what becomes of it.
+ * Threads: any one thread; the record is only read.
+ */
+#ifndef KAFKA_RECORD_H
+#define KAFKA_RECORD_H
+
+#include <librdkafka/rdkafka.h>
+#include <stdbool.h>
+
+#include "connectors/connector.h"
+#include "connectors/kafka/kafka.h"
+
+/* Whether a header is one that a dead letter adds. */
+bool kafka_record_is_ours(struct bytes name);
+/* What a record goes to, for messages too. */
+const char *kafka_record_topic(const struct kafka_config *config, const struct record *record);
+/*
+ * Hand a copy of it to the library; opaque comes back with the delivery report. plain_time: let the
+ * broker's clock or ours stamp it, because the topic refuses the input's. The library's own codes:
+ * _QUEUE_FULL, MSG_SIZE_TOO_LARGE, ...
+ */
+rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_config *config,
+                                         const struct record *record, bool plain_time,
+                                         void *opaque);
+
+/* What a refusal of one record means. */
+enum kafka_refusal {
+    REFUSAL_TOO_LARGE, /* alone or with those sent together with it */
+    REFUSAL_TIME,      /* try with plain_time */
+    REFUSAL_NONE,      /* it was given up for the sake of others */
+    REFUSAL_TOPIC,     /* of the topic: nothing can be written before somebody mends it */
+};
+enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err);
+/* The sentence for a REFUSAL_TOPIC. */
+void kafka_record_explain(const struct kafka_config *config, const struct record *record,
+                          rd_kafka_resp_err_t err, char *why, size_t size);
+
+#endif

@@ -1,0 +1,389 @@
+/*
+ * kafka_sink.c: outputs and dead letters into Kafka, at least once.
+ *
+ * Owns:    the producer, the records given until they are confirmed, in order; trying again.
+ * Refuses: what a record looks like in Kafka: kafka_record.c. Transactions: kafka_transactions.c.
+ * Threads: the loop thread.
+ * Why:     the library retries what the network does by itself and for ever. What comes back is
+ *          either confirmed, or refused by a topic (absent, forbidden, too small), and then all
+ *          that was given later waits behind it, but for what was already on its way: that passes.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/health.h"
+#include "connectors/kafka/kafka.h"
+#include "connectors/kafka/kafka_client.h"
+#include "connectors/kafka/kafka_record.h"
+#include "connectors/kafka/kafka_slots.h"
+#include "connectors/kafka/kafka_transactions.h"
+
+#define BROKERS 1u
+#define WRITE   2u
+
+struct kafka_sink {
+    struct sink base;
+    uv_loop_t *loop;
+    const struct settings *settings;
+    struct kafka_config config;
+    struct kafka_client *client;
+    rd_kafka_queue_t *queue;
+    struct health health;
+    struct backoff backoff;
+    struct kafka_slots slots;
+    size_t n_sent;        /* of those, with the library */
+    char last_error[240]; /* what the library said of a broker */
+    bool paused, failed, closing, renew, no_memory;
+    uv_timer_t pump_timer, pause_timer, close_timer;
+    size_t n_open; /* handles and clients still to be closed */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+static void pump(struct kafka_sink *sink);
+
+static struct kafka_sink *self(struct sink *sink)
+{
+    return (struct kafka_sink *)sink;
+}
+
+/* ---- what is told */
+
+static void on_state_changed(void *ctx, enum link_state state, const char *why)
+{
+    struct kafka_sink *sink = ctx;
+    if (!sink->failed && !sink->closing)
+        sink->base.events->on_state(sink->base.ctx, state, why);
+}
+
+static void sink_fail(struct kafka_sink *sink, int err, const char *why)
+{
+    bool is_news = !sink->failed && !sink->closing;
+    sink->failed = true;
+    if (is_news)
+        sink->base.events->on_failed(sink->base.ctx, err, why);
+}
+
+static void on_pause_over(uv_timer_t *timer)
+{
+    struct kafka_sink *sink = timer->data;
+    sink->paused = false;
+    pump(sink);
+}
+
+static void sink_pause(struct kafka_sink *sink)
+{
+    if (sink->paused || sink->closing)
+        return;
+    sink->paused = true;
+    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
+{
+    struct kafka_sink *sink = opaque;
+    char why[400], fatal[240];
+    (void)rk;
+    switch ((rd_kafka_resp_err_t)code) {
+    case RD_KAFKA_RESP_ERR__FATAL:
+        rd_kafka_fatal_error(rk, fatal, sizeof fatal);
+        snprintf(why, sizeof why, "the producer is made anew: %.240s", fatal);
+        health_wait(&sink->health, WRITE, why);
+        sink->renew = true;
+        return;
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+        snprintf(sink->last_error, sizeof sink->last_error, "%s", text);
+        return;
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR__SSL:
+        snprintf(why, sizeof why, "%.300s; connecting again, for ever", text);
+        health_wait(&sink->health, BROKERS, why);
+        return;
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+        snprintf(why, sizeof why, "%.160s: %.200s; connecting again, for ever", text,
+                 sink->last_error);
+        health_wait(&sink->health, BROKERS, why);
+        return;
+    default:
+        return; /* what it means for a record comes with its delivery report */
+    }
+}
+
+/* There is no event for a broker that is back: see kafka_source.c. */
+static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
+{
+    struct kafka_sink *sink = opaque;
+    (void)rk, (void)len;
+    if (strstr(json, "\"state\":\"UP\""))
+        health_good(&sink->health, BROKERS);
+    return 0;
+}
+
+/* ---- slots */
+
+static void slot_done(struct kafka_sink *sink, struct kafka_slot *slot, enum published how)
+{
+    struct record *record = kafka_slots_take(&sink->slots, slot);
+    sink->base.events->on_published(sink->base.ctx, record, how);
+}
+
+static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_kafka_resp_err_t err)
+{
+    switch (kafka_slot_refuse(slot, err, &sink->config, &sink->health, WRITE)) {
+    case VERDICT_TOO_LARGE:
+        slot_done(sink, slot, PUBLISH_TOO_LARGE);
+        return;
+    case VERDICT_AGAIN:
+        return;
+    case VERDICT_NONE:
+    case VERDICT_WAIT:
+        sink_pause(sink);
+    }
+}
+
+static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void *opaque)
+{
+    struct kafka_sink *sink = opaque;
+    struct kafka_slot *slot = native->_private;
+    (void)rk;
+    sink->n_sent--;
+    slot->sent = false;
+    if (native->err) {
+        slot_refused(sink, slot, native->err);
+        return;
+    }
+    health_good(&sink->health, BROKERS | WRITE);
+    sink->backoff.attempts = 0;
+    slot_done(sink, slot, PUBLISHED);
+}
+
+/* ---- sending */
+
+/* False: no more for now. */
+static bool slot_send(struct kafka_sink *sink, struct kafka_slot *slot)
+{
+    rd_kafka_resp_err_t err =
+        kafka_record_produce(sink->client->rk, &sink->config, slot->record, slot->plain_time, slot);
+    if (!err) {
+        slot->sent = true;
+        sink->n_sent++;
+        return true;
+    }
+    if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+        return false; /* deliveries go on */
+    if (err == RD_KAFKA_RESP_ERR__FATAL)
+        sink->renew = true;
+    if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+        slot->alone = true; /* our own limit, which is on one record */
+    slot_refused(sink, slot, err);
+    return !sink->paused;
+}
+
+/* In order. One that is not to have company waits until all before it are confirmed. */
+static void send_all(struct kafka_sink *sink)
+{
+    struct kafka_slot *slot = sink->slots.head.next, *next;
+    for (; slot != &sink->slots.head && !sink->paused && !sink->failed; slot = next) {
+        next = slot->next;
+        if (slot->sent) {
+            if (slot->alone)
+                return;
+            continue;
+        }
+        if (slot->alone && sink->n_sent)
+            return;
+        bool was_alone = slot->alone;
+        if (!slot_send(sink, slot) || was_alone)
+            return;
+    }
+}
+
+static int client_open(struct kafka_sink *sink, char *err, size_t err_size);
+static void finish(struct kafka_sink *sink);
+
+static void on_client_dropped(void *ctx);
+
+static void client_close(struct kafka_sink *sink, uint64_t deadline_ms)
+{
+    if (!sink->client)
+        return;
+    rd_kafka_queue_destroy(sink->queue);
+    rd_kafka_purge(sink->client->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+                                         RD_KAFKA_PURGE_F_NON_BLOCKING);
+    kafka_client_close(sink->client, deadline_ms, on_client_dropped, sink);
+    sink->client = NULL;
+}
+
+/* The producer is of no use any more: everything not confirmed goes through a new one. */
+static void renew(struct kafka_sink *sink)
+{
+    char err[400];
+    sink->renew = false;
+    struct kafka_slots *slots = &sink->slots;
+    for (struct kafka_slot *slot = slots->head.next; slot != &slots->head; slot = slot->next)
+        slot->sent = false;
+    sink->n_sent = 0;
+    client_close(sink, 5000);
+    if (client_open(sink, err, sizeof err))
+        sink_fail(sink, -ENOMEM, err);
+    else
+        sink_pause(sink);
+}
+
+static void pump(struct kafka_sink *sink)
+{
+    if (!sink->client)
+        return;
+    if (sink->no_memory)
+        sink_fail(sink, -ENOMEM, "out of memory");
+    while (rd_kafka_poll(sink->client->rk, 0) > 0) {
+    }
+    if (sink->renew && !sink->failed)
+        renew(sink);
+    if (sink->closing && (sink->failed || !sink->slots.n)) {
+        finish(sink);
+        return;
+    }
+    send_all(sink);
+}
+
+static void on_wake(void *ctx, bool is_tick)
+{
+    (void)is_tick;
+    pump(ctx);
+}
+
+static void on_pump(uv_timer_t *timer)
+{
+    pump(timer->data);
+}
+
+/* ---- the contract */
+
+static int client_open(struct kafka_sink *sink, char *err, size_t err_size)
+{
+    rd_kafka_conf_t *conf;
+    int rc =
+        kafka_conf_open(&conf, RD_KAFKA_PRODUCER, &sink->config, sink->settings, err, err_size);
+    if (rc)
+        return rc;
+    rd_kafka_conf_set_opaque(conf, sink);
+    rd_kafka_conf_set_dr_msg_cb(conf, on_delivered);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_stats_cb(conf, on_statistics);
+    rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, on_wake, sink, err,
+                           err_size);
+    if (rc)
+        return rc;
+    sink->n_open++;
+    sink->queue = rd_kafka_queue_get_main(sink->client->rk);
+    kafka_client_watch(sink->client, sink->queue);
+    return 0;
+}
+
+static void sink_freed(struct kafka_sink *sink)
+{
+    void (*closed)(void *) = sink->closed;
+    void *ctx = sink->closed_ctx;
+    if (--sink->n_open)
+        return;
+    kafka_slots_clear(&sink->slots);
+    kafka_config_clear(&sink->config);
+    free(sink);
+    closed(ctx);
+}
+
+static void on_client_dropped(void *ctx)
+{
+    sink_freed(ctx);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    sink_freed(handle->data);
+}
+
+static void finish(struct kafka_sink *sink)
+{
+    if (uv_is_closing((uv_handle_t *)&sink->pump_timer))
+        return;
+    client_close(sink, 500);
+    uv_close((uv_handle_t *)&sink->pump_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&sink->pause_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&sink->close_timer, on_timer_closed);
+}
+
+static void on_close_deadline(uv_timer_t *timer)
+{
+    finish(timer->data);
+}
+
+static int kafka_sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
+                           struct source *peer, const struct sink_events *events, void *ctx,
+                           char *err, size_t err_size)
+{
+    const char *delivery = settings_text(settings, "delivery");
+    if (strcmp(delivery, "exactly-once") == 0)
+        return kafka_transactions_open(out, loop, settings, peer, events, ctx, err, err_size);
+    struct kafka_sink *sink = calloc(1, sizeof *sink);
+    if (!sink) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    sink->base = (struct sink){.ops = &kafka_sink_ops, .events = events, .ctx = ctx};
+    sink->base.layout = SINK_PER_MESSAGE;
+    sink->loop = loop;
+    sink->settings = settings;
+    kafka_slots_open(&sink->slots);
+    health_open(&sink->health, BROKERS, on_state_changed, sink);
+    int rc = kafka_config_read(&sink->config, settings, err, err_size);
+    if (!rc)
+        rc = client_open(sink, err, err_size);
+    if (rc) {
+        kafka_config_clear(&sink->config);
+        free(sink);
+        return rc;
+    }
+    uv_timer_init(loop, &sink->pump_timer);
+    uv_timer_init(loop, &sink->pause_timer);
+    uv_timer_init(loop, &sink->close_timer);
+    sink->pump_timer.data = sink->pause_timer.data = sink->close_timer.data = sink;
+    sink->n_open += 3;
+    *out = &sink->base;
+    return 0;
+}
+
+static void kafka_sink_publish(struct sink *base, struct record **records, size_t n)
+{
+    struct kafka_sink *sink = self(base);
+    if (kafka_slots_add(&sink->slots, records, n)) /* those left out come again after the exit */
+        sink->no_memory = true;
+    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
+        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+}
+
+static void kafka_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
+                             void *ctx)
+{
+    struct kafka_sink *sink = self(base);
+    if (!sink)
+        return;
+    sink->closing = true;
+    sink->closed = closed;
+    sink->closed_ctx = ctx;
+    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
+    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+}
+
+const struct sink_ops kafka_sink_ops = {
+    .name = "kafka",
+    .options = kafka_options,
+    .check = kafka_check_options,
+    .open = kafka_sink_open,
+    .publish = kafka_sink_publish,
+    .close = kafka_sink_close,
+};

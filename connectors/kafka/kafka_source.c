@@ -1,0 +1,516 @@
+/*
+ * kafka_source.c: a consumer in a Kafka group.
+ *
+ * Owns:    polling by credit, the messages that are with us and their acks, what is told of faults.
+ * Refuses: assignments and offsets: kafka_group.c, kafka_commits.c. Publishing: kafka_sink.c,
+ *          kafka_transactions.c.
+ * Threads: the loop thread.
+ * Why:     without credit nothing is taken, and the library stops fetching when its own queue is
+ *          full. But a consumer that does not poll is expelled, so the tick polls all the same and
+ *          what it brings is held. Only when that goes on for long are partitions paused: pausing
+ *          throws away what was fetched ahead, which a busy worker would pay for at every batch.
+ */
+#include "connectors/kafka/kafka_source.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GIVE_MAX  64  /* messages in one event */
+#define POLL_MAX  512 /* polled before the loop has its turn */
+#define HELD_MAX  16  /* then partitions are paused */
+#define LAG_TICKS 3
+
+static struct kafka_source *self(struct source *source)
+{
+    return (struct kafka_source *)source;
+}
+
+/* ---- what is told */
+
+void kafka_source_fail(struct kafka_source *source, int err, const char *why)
+{
+    bool is_news = !source->failed && !source->closing;
+    source->failed = true;
+    if (is_news)
+        source->base.events->on_failed(source->base.ctx, err, why);
+}
+
+/* After failing and while closing nobody wants to hear of it. */
+static void on_state_changed(void *ctx, enum link_state state, const char *why)
+{
+    struct kafka_source *source = ctx;
+    if (!source->failed && !source->closing)
+        source->base.events->on_state(source->base.ctx, state, why);
+}
+
+void kafka_source_wait(struct kafka_source *source, unsigned part, const char *why)
+{
+    health_wait(&source->health, part, why);
+}
+
+static void on_fatal(struct kafka_source *source)
+{
+    char why[300], text[200] = "";
+    rd_kafka_resp_err_t err = rd_kafka_fatal_error(source->rk, text, sizeof text);
+    snprintf(why, sizeof why, "group %.60s: %s%s", source->config.group, text,
+             err == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
+                 ? ": another worker has the same group.instance.id, give each its own; or this "
+                   "one's session ended while it was cut off, start it again"
+                 : "");
+    kafka_source_fail(source, -EACCES, why);
+}
+
+/* An error that concerns a topic or the group. */
+static void on_refusal(struct kafka_source *source, rd_kafka_resp_err_t err, const char *text)
+{
+    char why[400];
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+        snprintf(why, sizeof why,
+                 "%.240s: create the topic, or correct kafka.topic; it is looked for every few "
+                 "seconds",
+                 text);
+        kafka_source_wait(source, PART_TOPIC, why);
+        return;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        snprintf(why, sizeof why,
+                 "%.240s: allow this user to read the topic and to use group %.60s; it is tried "
+                 "again",
+                 text, source->config.group);
+        kafka_source_wait(source, PART_ACCESS, why);
+        return;
+    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+        snprintf(why, sizeof why,
+                 "%.240s: what the group would read next is not in the topic any more; set the "
+                 "group's offsets, or auto.offset.reset=earliest",
+                 text);
+        kafka_source_fail(source, -ERANGE, why);
+        return;
+    default:
+        return; /* the library mends it itself */
+    }
+}
+
+/* What else there is to say about brokers that cannot be reached. */
+static const char *hint_for(const struct kafka_source *source, rd_kafka_resp_err_t err,
+                            const char *text)
+{
+    if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        return source->last_error;
+    if (strstr(text, "SCRAM") && rd_kafka_version() < 0x020601ff)
+        return " (a broker of Kafka 4 takes SCRAM from librdkafka 2.6.1 or newer only)";
+    return "";
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
+{
+    struct kafka_source *source = opaque;
+    rd_kafka_resp_err_t err = (rd_kafka_resp_err_t)code;
+    char why[400];
+    (void)rk;
+    switch (err) {
+    case RD_KAFKA_RESP_ERR__FATAL:
+        on_fatal(source);
+        return;
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR__SSL:
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+        snprintf(why, sizeof why, "%.200s%s%.160s; connecting again, for ever", text,
+                 err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? ": " : "",
+                 hint_for(source, err, text));
+        kafka_source_wait(source, PART_BROKERS, why);
+        return;
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+        snprintf(source->last_error, sizeof source->last_error, "%s", text);
+        return;
+    default:
+        on_refusal(source, err, text);
+    }
+}
+
+/* There is no event for a broker that is back, so the statistics are asked: a state of UP is
+ * written nowhere else in them. */
+static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
+{
+    struct kafka_source *source = opaque;
+    (void)rk, (void)len;
+    if (strstr(json, "\"state\":\"UP\""))
+        health_good(&source->health, PART_BROKERS);
+    return 0;
+}
+
+/* ---- messages in */
+
+static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
+{
+    if (native->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+        struct kafka_part *part =
+            kafka_group_find(source, rd_kafka_topic_name(native->rkt), native->partition);
+        if (part) {
+            kafka_offsets_skip(&part->offsets, native->offset);
+            part->dirty = true;
+        }
+        health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS);
+    } else if (native->err == RD_KAFKA_RESP_ERR__FATAL) {
+        on_fatal(source);
+    } else {
+        on_refusal(source, native->err, rd_kafka_message_errstr(native));
+    }
+    rd_kafka_message_destroy(native);
+}
+
+static void take(struct kafka_source *source, rd_kafka_message_t *native)
+{
+    if (native->err) {
+        take_error(source, native);
+        return;
+    }
+    struct kafka_part *part =
+        kafka_group_find(source, rd_kafka_topic_name(native->rkt), native->partition);
+    if (!part || part->leaving) {
+        rd_kafka_message_destroy(native);
+        return;
+    }
+    int rc = kafka_offsets_take(&part->offsets, native->offset);
+    if (rc == -EINVAL) {
+        part = kafka_group_renew(source, part);
+        rc = part ? kafka_offsets_take(&part->offsets, native->offset) : -ENOMEM;
+    }
+    struct kafka_message *message = NULL;
+    if (rc)
+        rd_kafka_message_destroy(native);
+    else
+        message = kafka_message_open(&source->base, part, native);
+    if (!message) {
+        kafka_source_fail(source, -ENOMEM, "out of memory");
+        return;
+    }
+    kafka_list_add(&source->held, message);
+    health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS);
+}
+
+static bool is_hungry(const struct kafka_source *source)
+{
+    return source->credit && source->credit_bytes && !source->closing && !source->failed;
+}
+
+static void give(struct kafka_source *source)
+{
+    struct message *messages[GIVE_MAX];
+    while (source->held.n && is_hungry(source)) {
+        size_t n = 0;
+        while (n < GIVE_MAX && source->held.n && is_hungry(source)) {
+            struct kafka_message *message = kafka_list_first(&source->held);
+            size_t size = message->base.value.len + 1;
+            source->credit--;
+            source->credit_bytes -= size < source->credit_bytes ? size : source->credit_bytes;
+            kafka_list_remove(&source->held, message);
+            kafka_list_add(&source->given, message);
+            messages[n++] = &message->base;
+        }
+        source->base.events->on_messages(source->base.ctx, messages, n);
+    }
+}
+
+static void on_pump(uv_timer_t *timer);
+
+static void pump_soon(struct kafka_source *source)
+{
+    if (!uv_is_active((uv_handle_t *)&source->pump_timer))
+        uv_timer_start(&source->pump_timer, on_pump, 0, 0);
+}
+
+static void tell_late(struct kafka_source *source)
+{
+    if (source->n_late_acks && source->base.events->on_count)
+        source->base.events->on_count(source->base.ctx, "late_acks", source->n_late_acks);
+    source->n_late_acks = 0;
+}
+
+static void pump(struct kafka_source *source, bool is_tick)
+{
+    size_t n = 0;
+    if (source->left)
+        return;
+    give(source);
+    while (n < POLL_MAX && (is_tick || is_hungry(source))) {
+        rd_kafka_message_t *native = rd_kafka_consumer_poll(source->rk, 0);
+        is_tick = false;
+        if (!native)
+            break;
+        take(source, native);
+        give(source);
+        n++;
+    }
+    if (n == POLL_MAX)
+        pump_soon(source);
+    tell_late(source);
+    kafka_group_pause(source, source->held.n >= HELD_MAX && !is_hungry(source));
+    kafka_group_store(source);
+    kafka_group_advance(source);
+}
+
+/* ---- the end */
+
+static void source_freed(struct kafka_source *source)
+{
+    void (*closed)(void *) = source->closed;
+    void *ctx = source->closed_ctx;
+    if (--source->n_open)
+        return;
+    kafka_config_clear(&source->config);
+    free(source);
+    if (closed)
+        closed(ctx);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    source_freed(handle->data);
+}
+
+static void on_client_closed(void *ctx)
+{
+    source_freed(ctx);
+}
+
+static void drop_all(struct kafka_list *list)
+{
+    struct kafka_message *message;
+    while ((message = kafka_list_first(list))) {
+        kafka_list_remove(list, message);
+        kafka_message_close(message);
+    }
+}
+
+/* The group is left, or there is no time for it. */
+static void finish(struct kafka_source *source, bool is_late)
+{
+    if (source->left)
+        return;
+    source->left = true;
+    kafka_commits_settle(source);
+    drop_all(&source->held);
+    drop_all(&source->given);
+    kafka_group_close(source);
+    kafka_lag_close(source);
+    if (source->closing_queue)
+        rd_kafka_queue_destroy(source->closing_queue);
+    rd_kafka_queue_destroy(source->queue);
+    if (source->abandoned)
+        kafka_client_abandon(source->client, on_client_closed, source);
+    else
+        kafka_client_close(source->client, is_late ? 200 : 5000, on_client_closed, source);
+    uv_close((uv_handle_t *)&source->pump_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&source->close_timer, on_timer_closed);
+}
+
+static void on_close_deadline(uv_timer_t *timer)
+{
+    finish(timer->data, true);
+}
+
+/* The library commits what was stored and leaves the group; its callbacks come by the queue. */
+static void begin_close(struct kafka_source *source)
+{
+    kafka_group_store(source);
+    kafka_commits_expect(source);
+    drop_all(&source->held);
+    drop_all(&source->given);
+    kafka_group_leave(source);
+    source->closing_queue = rd_kafka_queue_new(source->rk);
+    kafka_client_watch(source->client, source->closing_queue);
+    rd_kafka_error_t *error = rd_kafka_consumer_close_queue(source->rk, source->closing_queue);
+    if (!error)
+        return;
+    rd_kafka_error_destroy(error);
+    finish(source, false);
+}
+
+static void on_wake(void *ctx, bool is_tick)
+{
+    struct kafka_source *source = ctx;
+    if (source->left)
+        return;
+    if (!source->closing) {
+        if (is_tick && ++source->n_ticks % LAG_TICKS == 0)
+            kafka_group_tell_lag(source);
+        if (is_tick)
+            kafka_lag_tick(source);
+        pump(source, is_tick);
+        return;
+    }
+    if (!source->closing_queue)
+        begin_close(source);
+    if (source->left)
+        return;
+    /* Asked first: the results of the last commits are in the queue by then. Not
+     * rd_kafka_queue_poll_callback: it aborts on a message that was fetched meanwhile. */
+    bool is_closed = rd_kafka_consumer_closed(source->rk);
+    rd_kafka_message_t *late;
+    while ((late = rd_kafka_consume_queue(source->closing_queue, 0)))
+        rd_kafka_message_destroy(late);
+    if (is_closed)
+        finish(source, false);
+    else
+        uv_timer_start(&source->pump_timer, on_pump, 10, 0); /* nothing tells that it is closed */
+}
+
+static void on_pump(uv_timer_t *timer)
+{
+    struct kafka_source *source = timer->data;
+    if (source->closing)
+        on_wake(source, false);
+    else
+        pump(source, false);
+}
+
+/* ---- the contract */
+
+static int client_open(struct kafka_source *source, const struct settings *settings, char *err,
+                       size_t err_size)
+{
+    rd_kafka_conf_t *conf;
+    int rc = kafka_conf_open(&conf, RD_KAFKA_CONSUMER, &source->config, settings, err, err_size);
+    if (rc)
+        return rc;
+    rd_kafka_conf_set_opaque(conf, source);
+    rd_kafka_conf_set_rebalance_cb(conf, kafka_group_on_rebalance);
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_stats_cb(conf, on_statistics);
+    rd_kafka_conf_set_offset_commit_cb(conf, kafka_commits_on_result);
+    rc = kafka_client_open(&source->client, source->loop, RD_KAFKA_CONSUMER, conf, on_wake, source,
+                           err, err_size);
+    if (rc)
+        return rc;
+    source->rk = source->client->rk;
+    rd_kafka_poll_set_consumer(source->rk);
+    source->queue = rd_kafka_queue_get_consumer(source->rk);
+    kafka_client_watch(source->client, source->queue);
+    return 0;
+}
+
+static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct settings *settings,
+                             const struct source_events *events, void *ctx, char *err,
+                             size_t err_size)
+{
+    struct kafka_source *source = calloc(1, sizeof *source);
+    if (!source) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    source->base = (struct source){&kafka_source_ops, events, ctx};
+    source->loop = loop;
+    kafka_list_open(&source->held);
+    kafka_list_open(&source->given);
+    health_open(&source->health, PART_BROKERS, on_state_changed, source);
+    int rc = kafka_config_read(&source->config, settings, err, err_size);
+    if (!rc)
+        rc = client_open(source, settings, err, err_size);
+    if (rc) {
+        kafka_config_clear(&source->config);
+        free(source);
+        return rc;
+    }
+    uv_timer_init(loop, &source->pump_timer);
+    uv_timer_init(loop, &source->close_timer);
+    source->pump_timer.data = source->close_timer.data = source;
+    source->n_open = 3;
+    rd_kafka_resp_err_t refusal = rd_kafka_subscribe(source->rk, source->config.topics);
+    if (refusal) {
+        snprintf(err, err_size, "kafka.topic: %s", rd_kafka_err2str(refusal));
+        finish(source, false);
+        return -EINVAL;
+    }
+    *out = &source->base;
+    return 0;
+}
+
+static void kafka_source_request(struct source *base, size_t n, size_t n_bytes)
+{
+    struct kafka_source *source = self(base);
+    source->credit = n;
+    source->credit_bytes = n ? n_bytes : 0;
+    pump_soon(source);
+}
+
+static void let_go(struct kafka_source *source, struct kafka_message *message)
+{
+    kafka_list_remove(&source->given, message);
+    kafka_message_close(message);
+    if (source->leaving && !source->closing)
+        pump_soon(source);
+}
+
+static void kafka_source_ack(struct source *base, struct message *message)
+{
+    struct kafka_source *source = self(base);
+    struct kafka_message *acked = (struct kafka_message *)message;
+    struct kafka_part *part = acked->part;
+    if (part->revoked) {
+        source->n_late_acks++;
+    } else {
+        kafka_offsets_done(&part->offsets, acked->native->offset);
+        part->dirty = true;
+    }
+    let_go(source, acked);
+    pump_soon(source);
+}
+
+/* Of a partition that is still ours the message counts as not done from here on: the group comes
+ * back to it when the partition is assigned the next time. */
+static void kafka_source_release(struct source *base, struct message *message)
+{
+    let_go(self(base), (struct kafka_message *)message);
+}
+
+struct kafka_part *kafka_source_part(const struct message *message)
+{
+    return ((const struct kafka_message *)message)->part;
+}
+
+int64_t kafka_source_offset(const struct message *message)
+{
+    return ((const struct kafka_message *)message)->native->offset;
+}
+
+void kafka_source_abandon(struct kafka_source *source)
+{
+    source->abandoned = true;
+}
+
+void kafka_source_finish(struct message *message)
+{
+    let_go(self(message->source), (struct kafka_message *)message);
+}
+
+static void kafka_source_close(struct source *base, uint64_t deadline_ms, void (*closed)(void *ctx),
+                               void *ctx)
+{
+    struct kafka_source *source = self(base);
+    if (!source)
+        return;
+    source->closing = true;
+    source->closed = closed;
+    source->closed_ctx = ctx;
+    uv_timer_start(&source->close_timer, on_close_deadline, deadline_ms, 0);
+    uv_timer_start(&source->pump_timer, on_pump, 0, 0);
+}
+
+const struct source_ops kafka_source_ops = {
+    .name = "kafka",
+    .options = NULL, /* kafka_sink_ops has them */
+    .check = kafka_check_options,
+    .open = kafka_source_open,
+    .request = kafka_source_request,
+    .ack = kafka_source_ack,
+    .release = kafka_source_release,
+    .close = kafka_source_close,
+};

@@ -1,0 +1,142 @@
+/*
+ * kafka_source.h: the inside of a Kafka source, for its own files and for a sink on the same
+ * cluster that publishes and commits in one transaction.
+ *
+ * Owns:    what kafka_source.c (polling, credit, acks), kafka_group.c (assignments and their end),
+ *          kafka_commits.c, kafka_lag.c and kafka_message.c share.
+ * Threads: the loop thread.
+ */
+#ifndef KAFKA_SOURCE_H
+#define KAFKA_SOURCE_H
+
+#include "connectors/connector.h"
+#include "connectors/health.h"
+#include "connectors/kafka/kafka.h"
+#include "connectors/kafka/kafka_client.h"
+#include "connectors/kafka/kafka_offsets.h"
+
+/* What can be in trouble, as bits of a health. */
+#define PART_BROKERS 1u
+#define PART_TOPIC   2u
+#define PART_ACCESS  4u
+#define PART_COMMIT  8u
+
+/*
+ * One assignment of one partition. When the same partition is assigned again, that is another one:
+ * whatever belongs to the first is too late then.
+ */
+struct kafka_part {
+    struct kafka_part *next;
+    char *topic;
+    int32_t partition;
+    struct kafka_offsets offsets;
+    size_t n_messages; /* that point here */
+    bool revoked;      /* not ours any more; freed with the last message */
+    bool leaving;      /* being finished before it is given up */
+    bool paused;       /* the library does not tell, and resuming what is not paused rewinds it */
+    bool dirty;        /* there is more to store */
+    int64_t stored;    /* the offset stored last, -1: none */
+    int64_t committed; /* the one of them that the group has confirmed last, -1: none */
+};
+
+struct kafka_message {
+    struct message base;
+    rd_kafka_message_t *native;
+    struct kafka_part *part;
+    struct kafka_message *prev, *next; /* in held or given */
+};
+
+/* A ring with a head of its own. */
+struct kafka_list {
+    struct kafka_message head;
+    size_t n;
+};
+
+struct kafka_source {
+    struct source base;
+    uv_loop_t *loop;
+    struct kafka_config config;
+    struct kafka_client *client;
+    rd_kafka_t *rk; /* the client's */
+    rd_kafka_queue_t *queue, *closing_queue;
+    struct health health;
+    struct kafka_part *parts; /* assigned */
+    struct kafka_list held;   /* polled and not given yet */
+    struct kafka_list given;
+    size_t credit, credit_bytes;
+    rd_kafka_topic_partition_list_t *leaving;   /* to be unassigned; NULL: no revoke under way */
+    rd_kafka_topic_partition_list_t *unflushed; /* closing: stored and not confirmed; or NULL */
+    rd_kafka_resp_err_t commit_err;             /* of the last commit that failed */
+    uint64_t leave_by_ms;
+    struct kafka_ask *ask; /* for the lag of the group; NULL: none under way */
+    unsigned n_ticks;
+    uint64_t n_late_acks; /* not told of yet */
+    char last_error[240]; /* what the library said of a broker */
+    bool failed, closing, left, abandoned;
+    bool is_cooperative; /* the protocol of the assignments */
+    uv_timer_t pump_timer, close_timer;
+    size_t n_open; /* handles and clients still to be closed */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* ---- kafka_message.c */
+
+/* Takes native. NULL: no memory, and native is gone. */
+struct kafka_message *kafka_message_open(struct source *source, struct kafka_part *part,
+                                         rd_kafka_message_t *native);
+void kafka_message_close(struct kafka_message *message);
+void kafka_list_open(struct kafka_list *list);
+void kafka_list_add(struct kafka_list *list, struct kafka_message *message);
+void kafka_list_remove(struct kafka_list *list, struct kafka_message *message);
+struct kafka_message *kafka_list_first(const struct kafka_list *list); /* NULL: empty */
+
+/* ---- kafka_group.c */
+
+void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
+                              rd_kafka_topic_partition_list_t *list, void *opaque);
+/* Give up what is leaving when all of it is finished or its time is over. */
+void kafka_group_advance(struct kafka_source *source);
+/* At once. */
+void kafka_group_leave(struct kafka_source *source);
+struct kafka_part *kafka_group_find(const struct kafka_source *source, const char *topic,
+                                    int32_t partition);
+/* The log behind this partition began anew: all that was taken of it is too late. NULL: memory. */
+struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_part *part);
+/* Take messages no more, or again. */
+void kafka_group_pause(struct kafka_source *source, bool pause);
+/* Hand the offsets that may be committed to the library. */
+void kafka_group_store(struct kafka_source *source);
+void kafka_group_tell_lag(struct kafka_source *source);
+void kafka_group_close(struct kafka_source *source);
+
+/* ---- kafka_commits.c */
+
+/* The library's callback, after each commit of its own. */
+void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
+                             rd_kafka_topic_partition_list_t *offsets, void *opaque);
+/* When the group is about to be left; what is stored by now counts. */
+void kafka_commits_expect(struct kafka_source *source);
+/* When it is left: tell on_failed what was expected and has not come, if anything. */
+void kafka_commits_settle(struct kafka_source *source);
+
+/* ---- kafka_lag.c */
+
+/* About once a second. */
+void kafka_lag_tick(struct kafka_source *source);
+void kafka_lag_close(struct kafka_source *source);
+
+/* ---- kafka_source.c, for the sink that commits for us */
+
+struct kafka_part *kafka_source_part(const struct message *message);
+int64_t kafka_source_offset(const struct message *message);
+/* Takes: it is done, and that is committed already. */
+void kafka_source_finish(struct message *message);
+/* A thread may hang in a call to the consumer: it is left as it is when the source is closed. */
+void kafka_source_abandon(struct kafka_source *source);
+/* A message of a part is gone; the part too when it was the last of one that is not ours. */
+void kafka_part_release(struct kafka_part *part);
+void kafka_source_wait(struct kafka_source *source, unsigned part, const char *why);
+void kafka_source_fail(struct kafka_source *source, int err, const char *why);
+
+#endif

@@ -1,0 +1,282 @@
+/*
+ * redis_call.c: see redis_call.h.
+ *
+ * Why: hiredis of Debian 12 has no TLS. Its context still connects and reads replies; the bytes in
+ *      between go through the same filter as the worker's (redis_tls.h).
+ */
+#include "connectors/redis/redis_call.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "connectors/redis/redis_reply.h"
+
+struct redis_call {
+    const struct redis_url *url;
+    redisContext *context;
+    struct redis_tls *tls; /* NULL: plain */
+    char where[160];
+};
+
+/* ---- TLS */
+
+/* What the filter has for the network. 0 or -EIO. */
+static int tls_flush(struct redis_call *call, char *err, size_t err_size)
+{
+    char *bytes;
+    size_t len;
+
+    while ((len = redis_tls_output(call->tls, &bytes)) > 0)
+        while (len > 0) {
+            ssize_t n = send(call->context->fd, bytes, len, MSG_NOSIGNAL);
+            if (n < 0 && errno == EINTR)
+                continue;
+            if (n <= 0) {
+                snprintf(err, err_size, "the connection to %s failed: %s", call->where,
+                         strerror(errno));
+                return -EIO;
+            }
+            bytes += n;
+            len -= (size_t)n;
+        }
+    return 0;
+}
+
+/* Waits for more from the network and gives it to the filter. */
+static int tls_receive(struct redis_call *call, char *err, size_t err_size)
+{
+    char bytes[16384], why[300];
+    ssize_t n;
+
+    do
+        n = recv(call->context->fd, bytes, sizeof(bytes), 0);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0) {
+        snprintf(err, err_size, "the connection to %s failed: %s", call->where,
+                 n == 0            ? "the server closed it"
+                 : errno == EAGAIN ? "no answer within redis.timeout"
+                                   : strerror(errno));
+        return -EIO;
+    }
+    if (redis_tls_receive(call->tls, bytes, (size_t)n, why, sizeof(why)) != 0) {
+        snprintf(err, err_size, "%s: %s", call->where, why);
+        return -EIO;
+    }
+    return tls_flush(call, err, err_size);
+}
+
+static int tls_greet(struct redis_call *call, const struct redis_tls_context *tls, const char *host,
+                     char *err, size_t err_size)
+{
+    int rc = redis_tls_open(&call->tls, tls, host);
+
+    if (rc == 0)
+        rc = tls_flush(call, err, err_size);
+    while (rc == 0 && !redis_tls_ready(call->tls))
+        rc = tls_receive(call, err, err_size);
+    return rc;
+}
+
+static int tls_send(struct redis_call *call, size_t n, const char **words, char *err,
+                    size_t err_size)
+{
+    char *command;
+    int len = redisFormatCommandArgv(&command, (int)n, words, NULL);
+    int rc = len < 0 ? -ENOMEM : redis_tls_write(call->tls, command, (size_t)len);
+
+    if (len >= 0)
+        free(command);
+    return rc ? rc : tls_flush(call, err, err_size);
+}
+
+/* NULL with a sentence in err: no reply. */
+static redisReply *tls_ask(struct redis_call *call, size_t n, const char **words, char *err,
+                           size_t err_size)
+{
+    redisReader *reader = call->context->reader;
+    char plain[16384], why[300];
+    void *reply = NULL;
+    long len;
+
+    if (tls_send(call, n, words, err, err_size) != 0)
+        return NULL;
+    while (redisReaderGetReply(reader, &reply) == REDIS_OK && !reply) {
+        len = redis_tls_read(call->tls, plain, sizeof(plain), why, sizeof(why));
+        if (len > 0)
+            redisReaderFeed(reader, plain, (size_t)len);
+        else if (len < 0)
+            snprintf(err, err_size, "%s: %s", call->where, why);
+        if (len < 0 || (len == 0 && tls_receive(call, err, err_size) != 0))
+            return NULL;
+    }
+    if (!reply)
+        snprintf(err, err_size, "%s does not answer as Redis does", call->where);
+    return reply;
+}
+
+/* ---- commands */
+
+int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,
+                     char *err, size_t err_size)
+{
+    redisReply *reply;
+
+    if (call->tls) {
+        reply = tls_ask(call, n, words, err, err_size);
+    } else {
+        errno = 0;
+        reply = redisCommandArgv(call->context, (int)n, words, NULL);
+        bool is_late = errno == EAGAIN || errno == EWOULDBLOCK;
+        if (!reply)
+            snprintf(err, err_size, "the connection to %s failed: %s", call->where,
+                     is_late ? "no answer within redis.timeout" : call->context->errstr);
+    }
+    if (!reply)
+        return -EIO;
+    redis_reply_hush(reply);
+    if (reply->type == REDIS_REPLY_ERROR) {
+        snprintf(err, err_size, "%s refuses %s: %.200s (%s)", call->where, words[0], reply->str,
+                 redis_fault_find(reply->str).advice);
+        freeReplyObject(reply);
+        return -EACCES;
+    }
+    *out = reply;
+    return 0;
+}
+
+static int do_words(struct redis_call *call, size_t n, const char **words, char *err,
+                    size_t err_size)
+{
+    redisReply *reply;
+    int rc = redis_call_words(call, &reply, n, words, err, err_size);
+
+    if (rc == 0)
+        freeReplyObject(reply);
+    return rc;
+}
+
+static int greet(struct redis_call *call, char *err, size_t err_size)
+{
+    const struct redis_url *url = call->url;
+    char db[16];
+    int rc = 0;
+
+    snprintf(db, sizeof(db), "%d", url->db);
+    if (url->user)
+        rc = do_words(call, 3, (const char *[]){"AUTH", url->user, url->password}, err, err_size);
+    else if (url->password)
+        rc = do_words(call, 2, (const char *[]){"AUTH", url->password}, err, err_size);
+    if (rc == 0 && url->db)
+        rc = do_words(call, 2, (const char *[]){"SELECT", db}, err, err_size);
+    return rc;
+}
+
+/* ---- sentinels */
+
+struct found {
+    char host[256];
+    int port;
+};
+
+/* 0, -ENOENT: this one is of no use, or what failed. */
+static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url, struct found *out,
+                        char *err, size_t err_size)
+{
+    const char *auth[] = {"AUTH", url->user ? url->user : "default", url->password};
+    const char *ask[] = {"SENTINEL", "get-master-addr-by-name", url->master};
+    redisReply *reply;
+
+    if (url->password) /* refused by one that has none */
+        (void)do_words(sentinel, 3, auth, err, err_size);
+    int rc = redis_call_words(sentinel, &reply, 3, ask, err, err_size);
+    if (rc)
+        return rc;
+    if (reply->type == REDIS_REPLY_NIL) {
+        snprintf(err, err_size, "%s knows no master '%.100s' (see `sentinel monitor`)",
+                 sentinel->where, url->master);
+        rc = -ENOENT;
+    } else if (!redis_reply_master(reply, out->host, sizeof(out->host), &out->port)) {
+        snprintf(err, err_size, "%s did not tell the master as a sentinel does", sentinel->where);
+        rc = -ENOENT;
+    }
+    freeReplyObject(reply);
+    return rc;
+}
+
+/* err is of the last one when none knows. */
+static int find_master(const struct redis_url *url, const struct redis_tls_context *tls,
+                       uint64_t timeout_ms, struct found *out, char *err, size_t err_size)
+{
+    int rc = -ENOENT;
+
+    for (size_t i = 0; rc && i < url->n_sentinels; i++) {
+        struct redis_url at = {
+            .host = url->sentinels[i].host, .port = url->sentinels[i].port, .tls = url->tls};
+        struct redis_call *sentinel;
+        rc = redis_call_open(&sentinel, &at, tls, timeout_ms, err, err_size);
+        if (rc)
+            continue;
+        rc = ask_sentinel(sentinel, url, out, err, err_size);
+        redis_call_close(sentinel);
+    }
+    return rc;
+}
+
+int redis_call_open(struct redis_call **out, const struct redis_url *url,
+                    const struct redis_tls_context *tls, uint64_t timeout_ms, char *err,
+                    size_t err_size)
+{
+    struct timeval limit = {(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)};
+    struct redis_call *call = calloc(1, sizeof(*call));
+    struct found master;
+    const char *host = url->host;
+    int port = url->port, rc = -ENOMEM;
+
+    snprintf(err, err_size, "out of memory");
+    if (!call)
+        return rc;
+    call->url = url;
+    redis_url_print(url, call->where, sizeof(call->where));
+    signal(SIGPIPE, SIG_IGN); /* hiredis writes to sockets that may be closed */
+    if (url->master) {
+        rc = find_master(url, tls, timeout_ms, &master, err, err_size);
+        if (rc)
+            goto fail;
+        host = master.host;
+        port = master.port;
+        rc = -ENOMEM;
+    }
+    call->context = url->path ? redisConnectUnixWithTimeout(url->path, limit)
+                              : redisConnectWithTimeout(host, port, limit);
+    if (!call->context)
+        goto fail;
+    rc = -EIO;
+    if (call->context->err || redisSetTimeout(call->context, limit) != REDIS_OK) {
+        snprintf(err, err_size, "cannot connect to %s: %s", call->where, call->context->errstr);
+        goto fail;
+    }
+    rc = url->tls ? tls_greet(call, tls, host, err, err_size) : 0;
+    if (rc == 0)
+        rc = greet(call, err, err_size);
+    if (rc)
+        goto fail;
+    *out = call;
+    return 0;
+fail:
+    redis_call_close(call);
+    return rc;
+}
+
+void redis_call_close(struct redis_call *call)
+{
+    if (!call)
+        return;
+    redis_tls_close(call->tls);
+    if (call->context)
+        redisFree(call->context);
+    free(call);
+}

@@ -1,0 +1,32 @@
+/*
+ * redis_call.h: a connection to Redis for commands that a person waits for: one at a time,
+ * blocking.
+ *
+ * Owns:    connecting, by sentinels if need be, TLS, AUTH and SELECT, what a failure is called.
+ * Refuses: to reconnect. Workers use redis_link.h.
+ * Threads: the calling one.
+ */
+#ifndef REDIS_CALL_H
+#define REDIS_CALL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <hiredis/hiredis.h>
+
+#include "connectors/redis/redis_tls.h"
+#include "connectors/redis/redis_url.h"
+
+struct redis_call;
+
+/* url and tls are borrowed for its life; tls is needed for rediss:// only. 0, or a negative errno
+ * with a sentence in err. */
+int redis_call_open(struct redis_call **out, const struct redis_url *url,
+                    const struct redis_tls_context *tls, uint64_t timeout_ms, char *err,
+                    size_t err_size);
+void redis_call_close(struct redis_call *call); /* accepts NULL */
+
+/* One command of n words. 0 and *out, to be freed; -EIO: the connection; -EACCES: refused. */
+int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,
+                     char *err, size_t err_size);
+
+#endif

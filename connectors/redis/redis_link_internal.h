@@ -1,0 +1,116 @@
+/*
+ * redis_link_internal.h: the inside of a link, for redis_link.c, redis_connect.c, redis_hello.c and
+ * redis_sentinel.c only.
+ *
+ * Owns:    the phases of a link and what a connection keeps.
+ * Threads: the loop thread.
+ */
+#ifndef REDIS_LINK_INTERNAL_H
+#define REDIS_LINK_INTERNAL_H
+
+#include "connectors/health.h"
+#include "connectors/redis/redis_link.h"
+#include "connectors/redis/redis_tls.h"
+#include "connectors/redis/redis_wire.h"
+
+#define READ_SIZE 65536
+
+enum link_phase {
+    PHASE_WAIT, /* until the backoff has passed */
+    PHASE_RESOLVE,
+    PHASE_CONNECT,
+    PHASE_HELLO,
+    PHASE_READY,
+    PHASE_FAILED,
+    PHASE_CLOSING,
+};
+
+struct connection {
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
+    struct redis_link *link;
+    bool alive; /* the link's current one */
+    uv_connect_t connect;
+    uv_write_t write;
+    bool writing;  /* and after a write that failed: nothing more is sent */
+    int write_err; /* of that one; 0: none */
+    bool heard;    /* anything at all was received */
+    struct redis_wire wire;
+    struct redis_tls *tls; /* NULL: plain */
+    uint64_t active_ms;    /* when bytes last moved */
+    size_t unsent;         /* bytes libuv still had, when last looked at */
+    bool warned;           /* silent already once; the grace runs */
+    char in[READ_SIZE];
+};
+
+struct resolve {
+    uv_getaddrinfo_t req;
+    struct redis_link *link; /* NULL: given up */
+};
+
+struct redis_link {
+    uv_loop_t *loop;
+    const struct redis_url *url;
+    const struct redis_tls_context *tls;
+    const struct redis_link_events *events;
+    void *ctx;
+    uint64_t timeout_ms;
+    char name[128], where[200];
+    enum link_phase phase;
+    uv_timer_t timer, settle_timer;
+    size_t n_handles; /* the timers' and those of all connections not yet closed */
+    struct backoff backoff;
+    bool proven;  /* a command did its work since it was ready */
+    bool settled; /* ready for a while, and answering */
+    bool flaky;   /* the connection before this one was lost before it had settled */
+    struct connection *conn;
+    struct resolve *resolve;
+    const char *host; /* of the server or sentinel of this attempt; NULL: a unix socket */
+    int port;
+    struct addrinfo *addresses, *next_address;
+    bool asking;      /* this attempt is still at a sentinel */
+    size_t sentinel;  /* the one asked, or to be asked first */
+    size_t n_asked;   /* in vain, in this attempt */
+    char master[256]; /* what a sentinel said; host points here */
+    uint64_t client_id;
+    char run_id[41]; /* of the server */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* ---- redis_link.c, for the others */
+
+int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
+                       struct redis_due due);
+void redis_link_lost(struct redis_link *link, const char *why);
+void redis_link_fail(struct redis_link *link, int err, const char *why);
+void redis_link_serve(struct redis_link *link);  /* greeted: commands may be sent */
+void redis_link_detach(struct redis_link *link); /* end its connection; accepts none */
+int redis_link_listen(struct connection *conn);  /* start to read; 0 or negative errno */
+void redis_link_flush(struct connection *conn);  /* send what is due, if that is possible now */
+
+/* ---- redis_connect.c */
+
+/* To link->host and port, or the unix socket. Ends in redis_hello_send or redis_link_lost. */
+void redis_connect_start(struct redis_link *link);
+void redis_connect_forget(struct redis_link *link); /* what connecting keeps; not a connection */
+
+/* ---- redis_hello.c */
+
+/* AUTH, SELECT, a name, PING; ends in redis_link_serve, _lost or _fail. */
+void redis_hello_send(struct redis_link *link);
+
+/* ---- redis_sentinel.c */
+
+/* Ask where the master is, and connect there. */
+void redis_sentinel_start(struct redis_link *link);
+/* This sentinel is of no use: go on to the next. False: all have been asked. */
+bool redis_sentinel_next(struct redis_link *link);
+/* The greeting of a sentinel. */
+void redis_sentinel_ask(struct redis_link *link);
+
+#endif

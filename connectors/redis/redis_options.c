@@ -1,0 +1,268 @@
+/*
+ * redis_options.c: the redis.* options and what they mean.
+ *
+ * Owns:    names, defaults and help of the options; the default consumer name.
+ * Refuses: nothing but what cannot be one (a URL that is none, an empty name).
+ * Threads: the loop thread, at open.
+ * Why:     the sink's table holds all of them, because a registry must show each name once.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/redis/redis.h"
+#include "connectors/redis/redis_reply.h"
+#include "connectors/worker_name.h"
+
+const struct option redis_options[] = {
+    {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
+     "Server to read from: redis://[user[:password]@]host[:port][/db], unix:///path[?db=N] or "
+     "redis+sentinel://[user[:password]@]host[,host...]/master[/db]; rediss: over TLS"},
+    {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY,...",
+     "Streams to read, each with its fair share; all are of this server and database"},
+    {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
+     "Consumer group of each stream; made from its start when missing"},
+    {"redis.consumer", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
+     "Name in the group; must be stable over restarts and no two living workers may share it "
+     "(default: HOST-N with the lowest N no other worker of this machine has)"},
+    {"redis.body", OPTION_TEXT, "", NULL, 0, 0, "FIELD",
+     "Field that holds the payload; the others travel along (default: body, else text)"},
+    {"redis.claim_idle", OPTION_DURATION, "60s", NULL, 0, INT64_C(7) * 24 * 3600 * 1000, "TIME",
+     "Take over messages whose worker has not been heard of for this long; 0 never takes over"},
+    {"redis.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
+     "Give up a connection that takes longer to open or to answer, and make a new one"},
+    {"redis.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Authority that must have signed the server's certificate, PEM (default: the system's)"},
+    {"redis.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Own certificate, PEM, for servers that ask for one"},
+    {"redis.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
+    {"redis.output", OPTION_CHOICE, "stream", "stream|key|hash", 0, 0, NULL,
+     "Where embeddings go: an entry per message (XADD), a key per text (SET), or a hash per text "
+     "whose field `embedding` is the raw little-endian vector that vector search reads (HSET)"},
+    {"redis.output_url", OPTION_SECRET, NULL, NULL, 0, 0, "URL",
+     "Server to write to (default: redis.url); when it is the server and database of the source, "
+     "each message comes out exactly once"},
+    {"redis.output_stream", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
+     "Stream for output=stream (default: for each input stream its name and :embeddings)"},
+    {"redis.output_prefix", OPTION_TEXT, "embedding:", NULL, 0, 0, "TEXT",
+     "What the keys of output=key and hash begin with; the id of the text follows"},
+    {"redis.maxlen", OPTION_COUNT, "0", NULL, 0, INT64_C(1) << 53, "N",
+     "Trim the output stream to about N entries, read or not; 0 keeps all"},
+    {"redis.expire", OPTION_DURATION, "0s", NULL, 0, INT64_C(3650) * 24 * 3600 * 1000, "TIME",
+     "Life of the keys of output=key and hash; 0 is for ever"},
+    {"redis.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
+     "Stream for messages that cannot be embedded (default: for each input stream its name and "
+     ":dlq)"},
+    {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+/* bad_option: the option that is being read. */
+static int read_urls(struct redis_config *config, const struct settings *settings,
+                     const char **bad_option, char *err, size_t err_size)
+{
+    const char *output_url = settings_text(settings, "redis.output_url");
+
+    *bad_option = "redis.url";
+    int rc = redis_url_parse(&config->url, settings_text(settings, *bad_option), err, err_size);
+    if (rc)
+        return rc;
+    if (output_url && *output_url)
+        *bad_option = "redis.output_url";
+    return redis_url_parse(&config->output_url, settings_text(settings, *bad_option), err,
+                           err_size);
+}
+
+static int read_tls(struct redis_config *config, const struct settings *settings,
+                    const char **bad_option, char *err, size_t err_size)
+{
+    struct redis_tls_files files = {settings_text(settings, "redis.tls_ca"),
+                                    settings_text(settings, "redis.tls_cert"),
+                                    settings_text(settings, "redis.tls_key")};
+
+    if (!config->url.tls && !config->output_url.tls)
+        return 0;
+    return redis_tls_context_open(&config->tls, &files, bad_option, err, err_size);
+}
+
+static int read_streams(struct redis_config *config, const struct settings *settings,
+                        const char **bad_option, char *err, size_t err_size)
+{
+    static const char *const names[] = {"redis.output_stream", "redis.dead_letters"};
+    const char *to[2];
+
+    for (size_t i = 0; i < 2; i++) {
+        to[i] = settings_text(settings, names[i]);
+        if (!to[i] || !strchr(to[i], ','))
+            continue;
+        *bad_option = names[i];
+        snprintf(err, err_size,
+                 "expected one name without a comma; leave it out, and each input "
+                 "stream has one of its own");
+        return -EINVAL;
+    }
+    *bad_option = "redis.stream";
+    return redis_streams_read(&config->streams, settings_text(settings, *bad_option), to[0], to[1],
+                              err, err_size);
+}
+
+static int read_texts(struct redis_config *config, const struct settings *settings)
+{
+    const char *body = settings_text(settings, "redis.body");
+    const char *consumer = settings_text(settings, "redis.consumer");
+    const char *prefix = settings_text(settings, "redis.output_prefix");
+
+    config->group = strdup(settings_text(settings, "redis.group"));
+    config->output_prefix = strdup(prefix ? prefix : "");
+    if (body && *body && !(config->body = strdup(body)))
+        return -ENOMEM;
+    if (consumer && *consumer && !(config->consumer = strdup(consumer)))
+        return -ENOMEM;
+    return config->group && config->output_prefix ? 0 : -ENOMEM;
+}
+
+const char *redis_config_loop(const struct redis_config *config, const char **stream)
+{
+    const struct redis_streams *streams = &config->streams;
+
+    for (size_t i = 0; i < streams->n; i++) {
+        const struct redis_stream *from = &streams->items[i];
+        *stream = from->output;
+        if (config->output == REDIS_OUTPUT_STREAM &&
+            redis_streams_find(streams, bytes_of(from->output)))
+            return "redis.output_stream";
+        *stream = from->dead_letters;
+        if (redis_streams_find(streams, bytes_of(from->dead_letters)))
+            return "redis.dead_letters";
+    }
+    return NULL;
+}
+
+static bool is_set_to(const struct settings *settings, const char *option, const char *value)
+{
+    return settings_find(settings, option) && strcmp(settings_text(settings, option), value) == 0;
+}
+
+/* A sink alone does not read what it writes. */
+static bool is_read(const struct settings *settings)
+{
+    return !settings_find(settings, "source") || is_set_to(settings, "source", "redis");
+}
+
+static int check_names(const struct redis_config *config, const struct settings *settings,
+                       const char **bad_option, char *err, size_t err_size)
+{
+    const char *stream;
+
+    *bad_option = "redis.group";
+    if (!*config->group) {
+        snprintf(err, err_size, "expected a name, got nothing");
+        return -EINVAL;
+    }
+    *bad_option = is_read(settings) ? redis_config_loop(config, &stream) : NULL;
+    if (*bad_option && redis_url_same(&config->url, &config->output_url)) {
+        snprintf(err, err_size, REDIS_LOOP_PHRASE, stream);
+        return -EINVAL;
+    }
+    /* Two hosts may be one server, which the sink finds out; two databases never are one. */
+    if (config->exactly_once && is_read(settings) && is_set_to(settings, "sink", "redis") &&
+        config->url.db != config->output_url.db) {
+        *bad_option = "redis.output_url";
+        snprintf(err, err_size, REDIS_APART_PHRASE);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int config_read(struct redis_config *out, const struct settings *settings,
+                       const char **bad_option, char *err, size_t err_size)
+{
+    struct redis_config config = {0};
+    const char *output = settings_text(settings, "redis.output");
+    int rc = read_urls(&config, settings, bad_option, err, err_size);
+
+    if (rc == 0)
+        rc = read_tls(&config, settings, bad_option, err, err_size);
+    if (rc == 0)
+        rc = read_streams(&config, settings, bad_option, err, err_size);
+    if (rc == 0)
+        rc = read_texts(&config, settings);
+    if (rc)
+        goto fail;
+    config.claim_idle_ms = (uint64_t)settings_number(settings, "redis.claim_idle");
+    config.timeout_ms = (uint64_t)settings_number(settings, "redis.timeout");
+    config.maxlen = (uint64_t)settings_number(settings, "redis.maxlen");
+    config.expire_ms = (uint64_t)settings_number(settings, "redis.expire");
+    if (strcmp(output, "key") == 0)
+        config.output = REDIS_OUTPUT_KEY;
+    else if (strcmp(output, "hash") == 0)
+        config.output = REDIS_OUTPUT_HASH;
+    config.exactly_once = is_set_to(settings, "delivery", "exactly-once");
+    rc = check_names(&config, settings, bad_option, err, err_size);
+    if (rc)
+        goto fail;
+    *out = config;
+    return 0;
+fail:
+    redis_config_clear(&config);
+    return rc;
+}
+
+int redis_config_read(struct redis_config *out, const struct settings *settings, char *err,
+                      size_t err_size)
+{
+    const char *bad_option = NULL;
+    char why[300] = "";
+    int rc = config_read(out, settings, &bad_option, why, sizeof(why));
+
+    if (rc == -ENOMEM)
+        snprintf(err, err_size, "out of memory");
+    else if (rc)
+        snprintf(err, err_size, "%s: %s", bad_option, why);
+    return rc;
+}
+
+int redis_config_check(const struct settings *settings, const char **bad_option, char *err,
+                       size_t err_size)
+{
+    struct redis_config config = {0};
+    int rc = config_read(&config, settings, bad_option, err, err_size);
+
+    redis_config_clear(&config);
+    return rc;
+}
+
+void redis_config_clear(struct redis_config *config)
+{
+    redis_url_clear(&config->url);
+    redis_url_clear(&config->output_url);
+    redis_tls_context_close(config->tls);
+    redis_streams_clear(&config->streams);
+    free(config->group);
+    free(config->consumer);
+    free(config->body);
+    free(config->output_prefix);
+    *config = (struct redis_config){0};
+}
+
+int redis_consumer_name(const struct redis_config *config, char **out, int *locks)
+{
+    size_t n = config->streams.n;
+    const char **names;
+
+    for (size_t i = 0; i < n; i++)
+        locks[i] = -1;
+    if (config->consumer) {
+        *out = strdup(config->consumer);
+        return *out ? 0 : -ENOMEM;
+    }
+    names = malloc(n * sizeof(*names));
+    if (!names)
+        return -ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        names[i] = config->streams.items[i].name;
+    /* Not by address: localhost, 127.0.0.1 and a socket may all be the one server. */
+    int rc = worker_name_hold("redis", names, n, config->group, out, locks);
+    free(names);
+    return rc;
+}

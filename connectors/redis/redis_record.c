@@ -1,0 +1,337 @@
+/*
+ * redis_record.c: see redis_record.h.
+ *
+ * Threads: the loop thread.
+ */
+#include "connectors/redis/redis_record.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/redis/redis_script.h"
+
+void redis_scratch_close(struct redis_scratch *scratch)
+{
+    redis_args_close(&scratch->command);
+    free(scratch->text);
+    *scratch = (struct redis_scratch){0};
+}
+
+/* Room for n bytes more than once, given out below; earlier pieces must not move. */
+static int scratch_reserve(struct redis_scratch *scratch, size_t n)
+{
+    scratch->len = 0;
+    if (n <= scratch->room)
+        return 0;
+    char *text = realloc(scratch->text, n);
+    if (!text)
+        return -ENOMEM;
+    scratch->text = text;
+    scratch->room = n;
+    return 0;
+}
+
+/* a and b, one after the other, as one piece of scratch. */
+static struct bytes scratch_join(struct redis_scratch *scratch, struct bytes a, struct bytes b)
+{
+    char *at = scratch->text + scratch->len;
+
+    if (a.len)
+        memcpy(at, a.ptr, a.len);
+    if (b.len)
+        memcpy(at + a.len, b.ptr, b.len);
+    scratch->len += a.len + b.len;
+    return (struct bytes){at, a.len + b.len};
+}
+
+#define NUMBER_SIZE 24
+
+/* NUL-terminated, because counts are read back. */
+static struct bytes scratch_number(struct redis_scratch *scratch, uint64_t number)
+{
+    char *at = scratch->text + scratch->len;
+    int len = snprintf(at, NUMBER_SIZE, "%" PRIu64, number);
+
+    scratch->len += (size_t)len + 1;
+    return (struct bytes){at, (size_t)len};
+}
+
+size_t redis_record_largest(const struct record *record)
+{
+    size_t largest = 0;
+
+    for (size_t i = 0; i < record->n_parts; i++) {
+        const struct part *part = &record->parts[i];
+        largest = part->value.len > largest ? part->value.len : largest;
+        largest = part->vector.len > largest ? part->vector.len : largest;
+        largest = part->id.len > largest ? part->id.len : largest;
+    }
+    for (size_t i = 0; i < record->n_headers; i++)
+        if (record->headers[i].value.len > largest)
+            largest = record->headers[i].value.len;
+    return largest;
+}
+
+static bool is_from_redis(const struct message *origin)
+{
+    return origin->source && origin->source->ops == &redis_source_ops;
+}
+
+const struct redis_stream *redis_record_stream(const struct redis_config *config,
+                                               const struct record *record)
+{
+    return is_from_redis(record->origin) ? ((const struct redis_entry *)record->origin)->stream
+                                         : &config->streams.items[0];
+}
+
+static bool is_name(struct bytes name, const char *text)
+{
+    return name.len == strlen(text) && memcmp(name.ptr, text, name.len) == 0;
+}
+
+static void add_pair(struct redis_args *args, struct bytes name, struct bytes value)
+{
+    redis_args_add(args, name);
+    redis_args_add(args, value);
+}
+
+/* A command in the list: its number of words (filled in by command_end), then the words. */
+static size_t command_begin(struct redis_args *list, const char *verb, struct bytes key)
+{
+    size_t at = list->n;
+
+    redis_args_add(list, (struct bytes){NULL, 0});
+    redis_args_text(list, verb);
+    redis_args_add(list, key);
+    return at;
+}
+
+static void command_end(struct redis_scratch *scratch, size_t at)
+{
+    struct redis_args *list = &scratch->command;
+
+    if (!list->failed)
+        list->items[at] = scratch_number(scratch, list->n - at - 1);
+}
+
+/* Headers as fields. ours: a field of ours that a header may not look like; it gets a _ before. */
+static void add_headers(struct redis_scratch *scratch, const struct record *record,
+                        const char *ours)
+{
+    size_t n = record->n_headers < REDIS_FIELDS_MAX ? record->n_headers : REDIS_FIELDS_MAX;
+
+    for (size_t i = 0; i < n; i++) {
+        struct bytes name = record->headers[i].name;
+        if (is_name(name, ours))
+            name = scratch_join(scratch, bytes_of("_"), name);
+        add_pair(&scratch->command, name, record->headers[i].value);
+    }
+}
+
+/* A tombstone has no body: the entry says so and names what is gone. */
+static void build_entry(const struct redis_record_form *form, const struct record *record,
+                        struct redis_scratch *scratch)
+{
+    struct redis_args *list = &scratch->command;
+    const struct part *part = &record->parts[0];
+    size_t at =
+        command_begin(list, "XADD", bytes_of(redis_record_stream(form->config, record)->output));
+
+    if (form->config->maxlen) {
+        redis_args_text(list, "MAXLEN");
+        redis_args_text(list, "~");
+        redis_args_add(list, scratch_number(scratch, form->config->maxlen));
+    }
+    redis_args_text(list, "*");
+    if (part->value.ptr) {
+        add_pair(list, bytes_of("body"), part->value);
+    } else {
+        add_pair(list, bytes_of("deleted"), bytes_of("1"));
+        add_pair(list, bytes_of("id"), part->id);
+    }
+    add_headers(scratch, record, "body");
+    command_end(scratch, at);
+}
+
+static bool is_dead_field(struct bytes name)
+{
+    static const char *const ours[] = {"_code",       "_error",    "_stream", "_id",
+                                       "_deliveries", "_position", "_key"};
+
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+        if (is_name(name, ours[i]))
+            return true;
+    return false;
+}
+
+/* The fields as they stand in the stream, in their order; what the record was cut by is missing. */
+static void add_fields(struct redis_args *list, const struct record *record,
+                       const struct redis_entry *entry)
+{
+    bool others = record->n_headers == entry->message.n_headers;
+
+    for (size_t i = 0; i < entry->n_fields && i < REDIS_FIELDS_MAX; i++) {
+        struct bytes name = entry->fields[2 * i], value = entry->fields[2 * i + 1];
+        bool is_body = value.ptr == entry->message.value.ptr;
+        if (is_body)
+            add_pair(list, name, record->parts[0].value);
+        else if (others && !is_dead_field(name))
+            add_pair(list, name, value);
+    }
+}
+
+/* A letter that was dead before and came back has our fields already: only the new ones count. */
+static void add_origin(struct redis_args *list, const struct record *record, bool is_redis)
+{
+    const struct message *origin = record->origin;
+
+    if (is_redis) {
+        add_fields(list, record, (const struct redis_entry *)origin);
+        return;
+    }
+    if (record->parts[0].value.ptr)
+        add_pair(list, bytes_of("body"), record->parts[0].value);
+    for (size_t i = 0; i < origin->n_headers && i < REDIS_FIELDS_MAX; i++)
+        if (!is_dead_field(origin->headers[i].name) && !is_name(origin->headers[i].name, "body"))
+            add_pair(list, origin->headers[i].name, origin->headers[i].value);
+    if (origin->key.ptr)
+        add_pair(list, bytes_of("_key"), origin->key);
+}
+
+static void build_dead(const struct redis_record_form *form, const struct record *record,
+                       struct redis_scratch *scratch)
+{
+    struct redis_args *list = &scratch->command;
+    const struct message *origin = record->origin;
+    const struct redis_stream *stream = redis_record_stream(form->config, record);
+    bool is_redis = is_from_redis(origin);
+    size_t at = command_begin(list, "XADD", bytes_of(stream->dead_letters));
+
+    redis_args_text(list, "*");
+    add_origin(list, record, is_redis);
+    add_pair(list, bytes_of("_code"), bytes_of(record->dead_code));
+    add_pair(list, bytes_of("_error"), bytes_of(record->dead_reason ? record->dead_reason : ""));
+    if (is_redis) {
+        const struct redis_entry *entry = (const struct redis_entry *)origin;
+        add_pair(list, bytes_of("_stream"), bytes_of(stream->name));
+        add_pair(list, bytes_of("_id"), entry->id_text);
+    } else {
+        add_pair(list, bytes_of("_position"), origin->position);
+    }
+    add_pair(list, bytes_of("_deliveries"), scratch_number(scratch, origin->deliveries));
+    command_end(scratch, at);
+}
+
+/* Behind the headers: of two fields with a name the last one stays. */
+static void add_chunk(struct redis_scratch *scratch, const struct chunk *chunk)
+{
+    struct redis_args *list = &scratch->command;
+
+    if (!chunk)
+        return;
+    add_pair(list, bytes_of("parent"), chunk->parent);
+    add_pair(list, bytes_of("chunk"), scratch_number(scratch, chunk->number));
+    add_pair(list, bytes_of("start"), scratch_number(scratch, chunk->start));
+    add_pair(list, bytes_of("end"), scratch_number(scratch, chunk->end));
+}
+
+/* SET, HSET or DEL of one text. */
+static void build_part(const struct redis_record_form *form, const struct record *record,
+                       const struct part *part, struct redis_scratch *scratch)
+{
+    struct redis_args *list = &scratch->command;
+    struct bytes id = part->id.len ? part->id : record->origin->position;
+    struct bytes key = scratch_join(scratch, bytes_of(form->config->output_prefix), id);
+    bool is_hash = form->config->output == REDIS_OUTPUT_HASH;
+    uint64_t expire_ms = form->config->expire_ms;
+    size_t at;
+
+    if (!part->value.ptr && !part->vector.ptr) { /* a tombstone */
+        at = command_begin(list, "DEL", key);
+        command_end(scratch, at);
+        return;
+    }
+    at = command_begin(list, is_hash ? "HSET" : "SET", key);
+    if (is_hash) {
+        add_pair(list, bytes_of("embedding"), part->vector);
+        add_headers(scratch, record, "embedding");
+        add_chunk(scratch, part->chunk);
+    } else {
+        redis_args_add(list, part->value);
+        if (expire_ms) {
+            redis_args_text(list, "PX");
+            redis_args_add(list, scratch_number(scratch, expire_ms));
+        }
+    }
+    command_end(scratch, at);
+    if (is_hash && expire_ms) {
+        at = command_begin(list, "PEXPIRE", key);
+        redis_args_add(list, scratch_number(scratch, expire_ms));
+        command_end(scratch, at);
+    }
+}
+
+/* Scratch for all names and numbers of the record, so that no piece moves once it is given out. */
+static size_t scratch_need(const struct redis_record_form *form, const struct record *record)
+{
+    size_t prefix = strlen(form->config->output_prefix), need = 256;
+
+    for (size_t i = 0; i < record->n_parts; i++)
+        need += prefix + record->parts[i].id.len + record->origin->position.len + 7 * NUMBER_SIZE +
+                record->n_headers * sizeof("_embedding");
+    return need;
+}
+
+/* EVALSHA or EVAL, the keys, what to ack, the commands. */
+static void build_script(const struct redis_record_form *form, const struct record *record,
+                         struct redis_scratch *scratch, struct redis_args *args)
+{
+    const struct redis_args *list = &scratch->command;
+    const struct redis_entry *entry = (const struct redis_entry *)record->origin;
+    size_t n_keys = form->peer ? 1 : 0;
+
+    for (size_t at = 0; at < list->n; at += strtoul(list->items[at].ptr, NULL, 10) + 1)
+        n_keys++;
+    redis_args_text(args, form->script_sha ? "EVALSHA" : "EVAL");
+    redis_args_text(args, form->script_sha ? form->script_sha : redis_script_publish);
+    redis_args_number(args, n_keys);
+    if (form->peer)
+        redis_args_text(args, entry->stream->name);
+    for (size_t at = 0; at < list->n; at += strtoul(list->items[at].ptr, NULL, 10) + 1)
+        redis_args_add(args, list->items[at + 2]);
+    redis_args_text(args, form->peer ? form->peer->config.group : "");
+    redis_args_text(args, form->peer ? form->peer->consumer : "");
+    redis_args_add(args, form->peer ? entry->id_text : bytes_of(""));
+    for (size_t i = 0; i < list->n; i++)
+        redis_args_add(args, list->items[i]);
+}
+
+int redis_record_build(const struct redis_record_form *form, const struct record *record,
+                       struct redis_scratch *scratch, struct redis_args *args)
+{
+    struct redis_args *list = &scratch->command;
+
+    redis_args_reset(args);
+    redis_args_reset(list);
+    if (scratch_reserve(scratch, scratch_need(form, record)))
+        return -ENOMEM;
+    if (record->dead_code)
+        build_dead(form, record, scratch);
+    else if (form->config->output == REDIS_OUTPUT_STREAM)
+        build_entry(form, record, scratch);
+    else
+        for (size_t i = 0; i < record->n_parts; i++)
+            build_part(form, record, &record->parts[i], scratch);
+    if (list->failed)
+        return -ENOMEM;
+    size_t first = (size_t)strtoul(list->items[0].ptr, NULL, 10);
+    if (form->peer || first + 1 != list->n)
+        build_script(form, record, scratch, args);
+    else
+        for (size_t i = 1; i < list->n; i++)
+            redis_args_add(args, list->items[i]);
+    return args->failed ? -ENOMEM : 0;
+}

@@ -1,0 +1,149 @@
+/*
+ * redis_source.h: the inside of a Redis source, for its own files and for a sink on the same
+ * server.
+ *
+ * Owns:    what redis_source.c (connections, credit, entries) and the files of its commands share.
+ * Threads: the loop thread.
+ */
+#ifndef REDIS_SOURCE_H
+#define REDIS_SOURCE_H
+
+#include "connectors/connector.h"
+#include "connectors/health.h"
+#include "connectors/redis/redis.h"
+#include "connectors/redis/redis_entry.h"
+#include "connectors/redis/redis_link.h"
+#include "connectors/redis/redis_reply.h"
+
+#define REDIS_BLOCK_MS   2000 /* a read waits this long; finite, so that silence can be told */
+#define REDIS_CLAIM_PAGE 128
+
+/* What can be in trouble, as bits of a health. */
+#define PART_READER  1u /* its connection */
+#define PART_ADMIN   2u
+#define PART_READ    4u /* its command was refused */
+#define PART_ACK     8u
+#define PART_GROUP   16u
+#define PART_CLAIM   32u
+#define PART_REFUSED (PART_READ | PART_ACK | PART_GROUP | PART_CLAIM)
+
+/* An id out of XPENDING that is to be claimed. */
+struct redis_pending {
+    struct redis_id id;
+    uint64_t deliveries;
+    bool returned; /* XCLAIM gave it */
+};
+
+/* A pass over the pending entries list: own ones after a (re)connect, abandoned ones on a timer. */
+struct redis_claim {
+    size_t stream;                  /* the pass goes through one after the other: in this one */
+    bool own_due;                   /* what is pending under our name and not with us */
+    bool own_first;                 /* ... before anything new is read */
+    bool idle_due;                  /* what has been idle too long, whoever has it */
+    bool busy;                      /* a page is under way */
+    bool own;                       /* it is of the own pass */
+    bool restart;                   /* the pass began anew while a page was under way */
+    bool last_page;                 /* the list ended with this page */
+    char cursor[REDIS_ID_SIZE + 1]; /* "-" or "(id" */
+    struct redis_pending page[REDIS_CLAIM_PAGE];
+    size_t n_page, n_checks;
+};
+
+/* Which streams the read under way goes over: n from the one numbered first on. */
+struct redis_turns {
+    size_t first, n;
+    size_t n_empty; /* were asked since something came, and had nothing */
+};
+
+struct redis_source {
+    struct source base;
+    uv_loop_t *loop;
+    struct redis_config config;
+    char *consumer;
+    int *consumer_locks; /* [config.streams.n] */
+    struct redis_link *reader, *admin;
+    struct health state;
+    struct redis_args args;
+    struct redis_table table; /* every entry with us: held, given, acked but not confirmed */
+    struct redis_queue held, ack_wait, ack_sent;
+    struct redis_claim claim;
+    struct backoff backoff; /* of refused commands */
+    size_t credit, credit_bytes, mean_bytes;
+    size_t n_groups_asked; /* answers still out */
+    bool groups_refused;   /* one of them, or it could not be asked for */
+    bool group_ok, group_denied;
+    struct redis_turns turns;
+    bool reading, unblocking;
+    bool paused, failed, closing;
+    bool quiet;          /* failed before it was closed: all is said */
+    bool returned;       /* what was unfinished at close has been sent back */
+    size_t n_returns;    /* answers to that still out */
+    size_t n_lags_asked; /* answers still out */
+    bool lag_denied;
+    uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer, lag_timer;
+    size_t n_open; /* handles and links still to be closed */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* ---- redis_source.c, for the others */
+
+/* How many more entries it makes sense to take now. */
+size_t redis_source_want(const struct redis_source *source);
+/* Put an entry into the table and the held queue; entries that are already with us are left alone.
+ * fields: array, or nil when the entry was deleted. False: a reply of a shape Redis does not send.
+ */
+bool redis_source_take(struct redis_source *source, const struct redis_stream *stream,
+                       struct redis_id id, const redisReply *fields, uint32_t deliveries);
+/* An error reply to a command of that part: pause, reconnect, make the groups again, or fail.
+ * stream: the name of the one it is about, or of all. */
+void redis_source_fault(struct redis_source *source, struct redis_link *link, unsigned part,
+                        const char *stream, const char *text);
+/* A command of that part did its work. */
+void redis_source_good(struct redis_source *source, struct redis_link *link, unsigned part);
+/* Sends source->args. False: it could not be sent now. */
+bool redis_source_send(struct redis_source *source, struct redis_link *link, uint64_t extra_ms,
+                       redis_reply_cb cb, void *arg);
+void redis_source_pump(struct redis_source *source);
+/* Take the entry off the table and free it. */
+void redis_source_forget(struct redis_source *source, struct redis_entry *entry);
+
+/* ---- redis_group.c */
+
+/* Make the group of each stream, unless that is under way; group_ok when all are there. */
+void redis_group_make(struct redis_source *source);
+
+/* ---- redis_read.c */
+
+/* There must be something wanted and no read under way. */
+void redis_read_send(struct redis_source *source);
+/* End the waiting of the read under way. */
+void redis_read_wake(struct redis_source *source);
+
+/* ---- redis_ack.c */
+
+/* Send what waits to be acked in one of the streams; no other XACK may be under way. */
+void redis_ack_send(struct redis_source *source);
+/* At the end: tell on_failed of acks that are not confirmed, if there are any. */
+void redis_ack_tell_rest(struct redis_source *source);
+
+/* ---- redis_return.c */
+
+/* Give back what is in the table, as if this delivery had not been. */
+void redis_return_send(struct redis_source *source);
+
+/* ---- redis_lag.c */
+
+/* Tell on_lag from now on, if anybody listens. */
+void redis_lag_start(struct redis_source *source);
+
+/* ---- redis_claim.c */
+
+void redis_claim_start_own(struct redis_source *source, bool first);
+void redis_claim_lost(struct redis_source *source);
+/* Take the next step of a pass, if one is due and there is credit. */
+void redis_claim_step(struct redis_source *source);
+/* Tell the server that what is with us is being worked on. */
+void redis_claim_renew(struct redis_source *source);
+
+#endif

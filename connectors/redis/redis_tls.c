@@ -1,0 +1,243 @@
+/*
+ * redis_tls.c: see redis_tls.h.
+ *
+ * Owns:    an SSL object between two memory BIOs; output is copied out of its BIO, because the
+ *          bytes of a write must not move until libuv is done with them.
+ * Threads: the loop thread.
+ */
+#include "connectors/redis/redis_tls.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+struct redis_tls {
+    SSL *ssl;
+    BIO *in, *out; /* owned by ssl */
+    char *away;    /* being sent */
+};
+
+/* The context is the library's own; the name keeps OpenSSL out of the header. */
+static SSL_CTX *context_of(const struct redis_tls_context *context)
+{
+    return (SSL_CTX *)(uintptr_t)context;
+}
+
+static bool is_set(const char *text)
+{
+    return text && *text;
+}
+
+static int refuse(const char *file, const char *what, char *err, size_t err_size)
+{
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+    if (access(file, R_OK) != 0)
+        reason = strerror(errno);
+    snprintf(err, err_size, "expected %s, and '%.200s' is none: %s", what, file,
+             reason ? reason : "it cannot be read");
+    ERR_clear_error();
+    return -EINVAL;
+}
+
+static int load_files(SSL_CTX *ctx, const struct redis_tls_files *files, const char **bad_option,
+                      char *err, size_t err_size)
+{
+    ERR_clear_error();
+    *bad_option = "redis.tls_ca";
+    if (!is_set(files->ca)) {
+        SSL_CTX_set_default_verify_paths(ctx); /* an empty store refuses everything, in words */
+    } else if (SSL_CTX_load_verify_locations(ctx, files->ca, NULL) != 1) {
+        return refuse(files->ca, "a file of PEM certificates", err, err_size);
+    }
+    if (!is_set(files->cert) && !is_set(files->key))
+        return 0;
+    *bad_option = is_set(files->cert) ? "redis.tls_key" : "redis.tls_cert";
+    if (!is_set(files->cert) || !is_set(files->key)) {
+        snprintf(err, err_size, "expected a file: certificate and key go together");
+        return -EINVAL;
+    }
+    *bad_option = "redis.tls_cert";
+    if (SSL_CTX_use_certificate_chain_file(ctx, files->cert) != 1)
+        return refuse(files->cert, "a PEM certificate", err, err_size);
+    *bad_option = "redis.tls_key";
+    if (SSL_CTX_use_PrivateKey_file(ctx, files->key, SSL_FILETYPE_PEM) != 1)
+        return refuse(files->key, "the PEM key of redis.tls_cert", err, err_size);
+    return 0;
+}
+
+int redis_tls_context_open(struct redis_tls_context **out, const struct redis_tls_files *files,
+                           const char **bad_option, char *err, size_t err_size)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+    if (!ctx) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+    int rc = load_files(ctx, files, bad_option, err, err_size);
+    if (rc) {
+        SSL_CTX_free(ctx);
+        return rc;
+    }
+    *out = (struct redis_tls_context *)ctx;
+    return 0;
+}
+
+void redis_tls_context_close(struct redis_tls_context *context)
+{
+    SSL_CTX_free((SSL_CTX *)context);
+}
+
+/* An address is looked for among the certificate's addresses, a name among its names; only names
+ * may be told to the server (RFC 6066). */
+static int set_host(SSL *ssl, const char *host)
+{
+    unsigned char address[16];
+    bool is_address =
+        inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
+
+    if (is_address)
+        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host);
+    return SSL_set1_host(ssl, host) && SSL_set_tlsext_host_name(ssl, host);
+}
+
+int redis_tls_open(struct redis_tls **out, const struct redis_tls_context *context,
+                   const char *host)
+{
+    struct redis_tls *tls = calloc(1, sizeof(*tls));
+
+    if (!tls)
+        return -ENOMEM;
+    tls->ssl = SSL_new(context_of(context));
+    tls->in = BIO_new(BIO_s_mem());
+    tls->out = BIO_new(BIO_s_mem());
+    if (!tls->ssl || !tls->in || !tls->out || !set_host(tls->ssl, host)) {
+        BIO_free(tls->in);
+        BIO_free(tls->out);
+        SSL_free(tls->ssl);
+        free(tls);
+        return -ENOMEM;
+    }
+    SSL_set_bio(tls->ssl, tls->in, tls->out);
+    SSL_set_connect_state(tls->ssl);
+    ERR_clear_error();
+    SSL_do_handshake(tls->ssl); /* cannot be done yet: this writes the first bytes */
+    *out = tls;
+    return 0;
+}
+
+void redis_tls_close(struct redis_tls *tls)
+{
+    if (!tls)
+        return;
+    SSL_free(tls->ssl);
+    free(tls->away);
+    free(tls);
+}
+
+/* What to do about a certificate that is refused. */
+static const char *advice_on(long verified)
+{
+    switch (verified) {
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return "the URL must name the server as its certificate does";
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return "give the server a new one; or is this machine's clock wrong?";
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return "is this machine's clock wrong, or the server's when it was made?";
+    default:
+        return "redis.tls_ca names the authority to trust";
+    }
+}
+
+/* Why the library would not go on. */
+static int fail(const struct redis_tls *tls, char *err, size_t err_size)
+{
+    long verified = SSL_get_verify_result(tls->ssl);
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+    if (verified != X509_V_OK)
+        snprintf(err, err_size, "TLS: the server's certificate is refused: %s (%s)",
+                 X509_verify_cert_error_string(verified), advice_on(verified));
+    else if (SSL_is_init_finished(tls->ssl))
+        snprintf(err, err_size, "TLS: %s", reason ? reason : "the connection was ended");
+    else
+        snprintf(err, err_size,
+                 "TLS: %s (does this port speak TLS, and does it ask for a certificate, "
+                 "redis.tls_cert?)",
+                 reason ? reason : "the handshake failed");
+    ERR_clear_error();
+    return -EPROTO;
+}
+
+/* Whether rc of an SSL call is no more than "not now". */
+static bool is_waiting(const struct redis_tls *tls, int rc)
+{
+    int error = SSL_get_error(tls->ssl, rc);
+    return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+}
+
+int redis_tls_receive(struct redis_tls *tls, const char *bytes, size_t len, char *err,
+                      size_t err_size)
+{
+    size_t written;
+
+    ERR_clear_error();
+    if (BIO_write_ex(tls->in, bytes, len, &written) != 1 || written != len) {
+        snprintf(err, err_size, "no memory for a reply");
+        return -ENOMEM;
+    }
+    if (SSL_is_init_finished(tls->ssl))
+        return 0;
+    int rc = SSL_do_handshake(tls->ssl);
+    return rc == 1 || is_waiting(tls, rc) ? 0 : fail(tls, err, err_size);
+}
+
+bool redis_tls_ready(const struct redis_tls *tls)
+{
+    return SSL_is_init_finished(tls->ssl);
+}
+
+long redis_tls_read(struct redis_tls *tls, char *out, size_t size, char *err, size_t err_size)
+{
+    size_t n = 0;
+
+    ERR_clear_error();
+    int rc = SSL_read_ex(tls->ssl, out, size, &n);
+    if (rc == 1)
+        return (long)n;
+    return is_waiting(tls, rc) ? 0 : fail(tls, err, err_size);
+}
+
+int redis_tls_write(struct redis_tls *tls, const char *bytes, size_t len)
+{
+    size_t written = 0;
+
+    ERR_clear_error();
+    /* A memory BIO takes all there is, so only memory can fail. */
+    return SSL_write_ex(tls->ssl, bytes, len, &written) == 1 && written == len ? 0 : -ENOMEM;
+}
+
+size_t redis_tls_output(struct redis_tls *tls, char **bytes)
+{
+    size_t len = BIO_ctrl_pending(tls->out), n = 0;
+
+    free(tls->away);
+    tls->away = len ? malloc(len) : NULL;
+    if (!tls->away || BIO_read_ex(tls->out, tls->away, len, &n) != 1)
+        return 0; /* without memory nothing is sent, and the silence is found by its timer */
+    *bytes = tls->away;
+    return n;
+}

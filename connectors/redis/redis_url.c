@@ -1,0 +1,321 @@
+/*
+ * redis_url.c: see redis_url.h.
+ *
+ * Owns:    the grammar of the URL.
+ * Refuses: anything it does not know, in a sentence that repeats no part of the userinfo.
+ * Threads: no state.
+ */
+#include "connectors/redis/redis_url.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define URL_FORM                                                                                   \
+    "expected redis[s]://[user[:password]@]host[:port][/db], unix:///path[?db=N] or "              \
+    "redis[s]+sentinel://[user[:password]@]host[:port][,host...]/master[/db]"
+#define REDIS_PORT    6379
+#define SENTINEL_PORT 26379
+
+static int refuse(char *err, size_t err_size, const char *what)
+{
+    snprintf(err, err_size, "%s; " URL_FORM, what);
+    return -EINVAL;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* A percent-decoded copy of [from, from + len). */
+static int decode(char **out, const char *from, size_t len)
+{
+    char *text = malloc(len + 1);
+    size_t n = 0;
+
+    if (!text)
+        return -ENOMEM;
+    for (size_t i = 0; i < len; i++) {
+        char c = from[i];
+        if (c == '%') {
+            int high = i + 2 < len ? hex_digit(from[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(from[i + 2]) : -1;
+            c = low >= 0 ? (char)(high * 16 + low) : '\0';
+            if (!c)
+                goto fail;
+            i += 2;
+        }
+        text[n++] = c;
+    }
+    text[n] = '\0';
+    *out = text;
+    return 0;
+fail:
+    free(text);
+    return -EINVAL;
+}
+
+/* A decimal number within [low, high] that fills the text; -1 when it is none. */
+static int number(const char *from, size_t len, int low, int high)
+{
+    long value = 0;
+
+    if (len == 0 || len > 9)
+        return -1;
+    for (size_t i = 0; i < len; i++) {
+        if (from[i] < '0' || from[i] > '9')
+            return -1;
+        value = value * 10 + (from[i] - '0');
+    }
+    return value >= low && value <= high ? (int)value : -1;
+}
+
+/* user:password, :password or user before the '@'. */
+static int parse_userinfo(struct redis_url *url, const char *from, size_t len)
+{
+    const char *colon = memchr(from, ':', len);
+    size_t user_len = colon ? (size_t)(colon - from) : len;
+    int rc = 0;
+
+    if (user_len)
+        rc = decode(&url->user, from, user_len);
+    if (rc == 0 && colon && len > user_len + 1)
+        rc = decode(&url->password, colon + 1, len - user_len - 1);
+    return rc;
+}
+
+static int parse_host(struct redis_address *out, int default_port, const char *from, size_t len,
+                      char *err, size_t err_size)
+{
+    const char *port = NULL, *host = from;
+    size_t host_len = len;
+
+    if (len && from[0] == '[') {
+        const char *end = memchr(from, ']', len);
+        if (!end)
+            return refuse(err, err_size, "an IPv6 address lacks its closing ]");
+        host = from + 1;
+        host_len = (size_t)(end - host);
+        if (end + 1 < from + len) {
+            if (end[1] != ':')
+                return refuse(err, err_size, "only :port may follow the ] of an IPv6 address");
+            port = end + 2;
+        }
+    } else {
+        const char *colon = memchr(from, ':', len);
+        if (colon && memchr(colon + 1, ':', (size_t)(from + len - colon - 1)))
+            return refuse(err, err_size, "an IPv6 address must stand in [brackets]");
+        if (colon) {
+            host_len = (size_t)(colon - from);
+            port = colon + 1;
+        }
+    }
+    if (host_len == 0)
+        return refuse(err, err_size, "the host is missing");
+    out->port = port ? number(port, (size_t)(from + len - port), 1, 65535) : default_port;
+    if (out->port < 0)
+        return refuse(err, err_size, "the port is not a number from 1 to 65535");
+    int rc = decode(&out->host, host, host_len);
+    return rc == -EINVAL ? refuse(err, err_size, "the host has a bad %-escape") : rc;
+}
+
+/* [user[:password]@]host[:port][/db] */
+static int parse_tcp(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "/?#");
+    const char *tail = rest + len;
+
+    if (*tail == '/')
+        tail++;
+    if (strpbrk(tail, "?#"))
+        return refuse(err, err_size, "? and # options are not known in a redis:// URL");
+    if (*tail && (url->db = number(tail, strlen(tail), 0, 999999999)) < 0)
+        return refuse(err, err_size, "the database after / is not a number");
+    struct redis_address address = {0};
+    int rc = parse_host(&address, REDIS_PORT, rest, len, err, err_size);
+    url->host = address.host;
+    url->port = address.port;
+    return rc;
+}
+
+/* /master[/db] */
+static int parse_master(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "/?#");
+    const char *tail = rest + len;
+
+    if (len == 0)
+        return refuse(err, err_size, "the name of the master is missing after the sentinels");
+    if (*tail == '/')
+        tail++;
+    if (strpbrk(tail, "?#"))
+        return refuse(err, err_size, "? and # options are not known in a sentinel URL");
+    if (*tail && (url->db = number(tail, strlen(tail), 0, 999999999)) < 0)
+        return refuse(err, err_size, "the database after the name of the master is not a number");
+    int rc = decode(&url->master, rest, len);
+    return rc == -EINVAL ? refuse(err, err_size, "the name of the master has a bad %-escape") : rc;
+}
+
+/* [user[:password]@]host[:port][,host[:port]...]/master[/db] */
+static int parse_sentinel(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "/?#"), n = 1;
+    const char *end = rest + len;
+    int rc = 0;
+
+    for (const char *p = rest; p < end; p++)
+        n += *p == ',';
+    url->sentinels = calloc(n, sizeof(*url->sentinels));
+    if (!url->sentinels)
+        return -ENOMEM;
+    for (const char *from = rest; rc == 0 && url->n_sentinels < n;) {
+        const char *comma = memchr(from, ',', (size_t)(end - from));
+        const char *to = comma ? comma : end;
+        rc = parse_host(&url->sentinels[url->n_sentinels++], SENTINEL_PORT, from,
+                        (size_t)(to - from), err, err_size);
+        from = to + 1;
+    }
+    return rc ? rc : parse_master(url, *end == '/' ? end + 1 : end, err, err_size);
+}
+
+/* /path[?db=N] */
+static int parse_unix(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    size_t len = strcspn(rest, "?#");
+    const char *tail = rest + len;
+
+    if (rest[0] != '/' || len < 2)
+        return refuse(err, err_size, "the path of a unix:// URL must be absolute");
+    if (*tail) {
+        if (strncmp(tail, "?db=", 4) != 0)
+            return refuse(err, err_size, "a unix:// URL knows the option ?db=N only");
+        if ((url->db = number(tail + 4, strlen(tail + 4), 0, 999999999)) < 0)
+            return refuse(err, err_size, "the database after ?db= is not a number");
+    }
+    int rc = decode(&url->path, rest, len);
+    if (rc == -EINVAL)
+        return refuse(err, err_size, "the path has a bad %-escape");
+    if (rc == 0 && strlen(url->path) >= 108) /* sizeof(sockaddr_un.sun_path) */
+        return refuse(err, err_size, "the path of the unix socket is longer than 107 bytes");
+    return rc;
+}
+
+typedef int (*parse_cb)(struct redis_url *url, const char *rest, char *err, size_t err_size);
+
+static const struct {
+    const char *scheme;
+    bool tls;
+    parse_cb parse; /* what follows the userinfo */
+} schemes[] = {
+    {"redis://", false, parse_tcp},
+    {"rediss://", true, parse_tcp},
+    {"unix://", false, parse_unix},
+    {"redis+sentinel://", false, parse_sentinel},
+    {"rediss+sentinel://", true, parse_sentinel},
+};
+#define N_SCHEMES (sizeof(schemes) / sizeof(schemes[0]))
+
+int redis_url_parse(struct redis_url *out, const char *text, char *err, size_t err_size)
+{
+    struct redis_url url = {0};
+    const char *rest, *at;
+    size_t i = 0;
+    int rc;
+
+    while (i < N_SCHEMES && strncasecmp(text, schemes[i].scheme, strlen(schemes[i].scheme)) != 0)
+        i++;
+    if (i == N_SCHEMES)
+        return refuse(err, err_size, "not a Redis URL");
+    url.tls = schemes[i].tls;
+    rest = text + strlen(schemes[i].scheme);
+    /* A '/' in a password must be written %2F, so the userinfo ends before the first one. */
+    at = NULL;
+    for (const char *p = rest; *p && !strchr("/?#", *p); p++)
+        if (*p == '@')
+            at = p;
+    if (at) {
+        rc = parse_userinfo(&url, rest, (size_t)(at - rest));
+        if (rc == -EINVAL)
+            rc = refuse(err, err_size, "the user or password has a bad %-escape");
+        if (rc)
+            goto fail;
+        rest = at + 1;
+    }
+    rc = schemes[i].parse(&url, rest, err, err_size);
+    if (rc == 0 && url.user && !url.password)
+        rc = refuse(err, err_size, "there is a user but no password");
+    if (rc)
+        goto fail;
+    *out = url;
+    return 0;
+fail:
+    if (rc == -ENOMEM)
+        snprintf(err, err_size, "out of memory");
+    redis_url_clear(&url);
+    return rc;
+}
+
+void redis_url_clear(struct redis_url *url)
+{
+    free(url->host);
+    free(url->path);
+    free(url->master);
+    for (size_t i = 0; i < url->n_sentinels; i++)
+        free(url->sentinels[i].host);
+    free(url->sentinels);
+    free(url->user);
+    free(url->password);
+    *url = (struct redis_url){0};
+}
+
+bool redis_url_same(const struct redis_url *a, const struct redis_url *b)
+{
+    if (a->db != b->db || !a->host != !b->host || !a->path != !b->path ||
+        a->n_sentinels != b->n_sentinels)
+        return false;
+    if (a->host)
+        return a->port == b->port && strcasecmp(a->host, b->host) == 0;
+    if (a->path)
+        return strcmp(a->path, b->path) == 0;
+    for (size_t i = 0; i < a->n_sentinels; i++)
+        if (a->sentinels[i].port != b->sentinels[i].port ||
+            strcasecmp(a->sentinels[i].host, b->sentinels[i].host) != 0)
+            return false;
+    return strcmp(a->master, b->master) == 0;
+}
+
+void redis_address_print(const char *host, int port, char *out, size_t size)
+{
+    snprintf(out, size, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
+}
+
+void redis_url_print(const struct redis_url *url, char *out, size_t size)
+{
+    char address[300];
+    int len;
+
+    if (url->path) {
+        snprintf(out, size, "%s/%d", url->path, url->db);
+        return;
+    }
+    if (url->host) {
+        redis_address_print(url->host, url->port, address, sizeof(address));
+        snprintf(out, size, "%s/%d", address, url->db);
+        return;
+    }
+    len = snprintf(out, size, "%s/%d by sentinels ", url->master, url->db);
+    for (size_t i = 0; i < url->n_sentinels && len >= 0 && (size_t)len < size; i++) {
+        redis_address_print(url->sentinels[i].host, url->sentinels[i].port, address,
+                            sizeof(address));
+        len += snprintf(out + len, size - (size_t)len, "%s%s", i ? "," : "", address);
+    }
+}

@@ -1,0 +1,144 @@
+/*
+ * redis_wire.c: see redis_wire.h.
+ *
+ * Threads: the loop thread.
+ */
+#include "connectors/redis/redis_wire.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEEP_SIZE (1u << 20) /* a buffer larger than this is not kept for reuse */
+
+#define ARRAY_MAX (1u << 20) /* elements; we never ask for more than some thousands */
+
+#if HIREDIS_MAJOR >= 1
+#define ARRAY_COUNT size_t
+#else
+#define ARRAY_COUNT int
+#endif
+
+/* A header of twelve bytes must not make us reserve sixteen gigabytes. */
+static void *create_array(const redisReadTask *task, ARRAY_COUNT n)
+{
+    const struct redis_wire *wire = task->privdata;
+
+    return (size_t)n <= ARRAY_MAX ? wire->plain->createArray(task, n) : NULL;
+}
+
+int redis_wire_open(struct redis_wire *wire)
+{
+    *wire = (struct redis_wire){.reader = redisReaderCreate()};
+    if (!wire->reader)
+        return -ENOMEM;
+    wire->plain = wire->reader->fn;
+    wire->functions = *wire->plain;
+    wire->functions.createArray = create_array;
+    wire->reader->fn = &wire->functions;
+    wire->reader->privdata = wire; /* the setter of hiredis 0.14 casts a pointer to int */
+    return 0;
+}
+
+void redis_wire_close(struct redis_wire *wire)
+{
+    if (wire->reader)
+        redisReaderFree(wire->reader);
+    free(wire->out.ptr);
+    free(wire->away.ptr);
+    free(wire->due);
+    *wire = (struct redis_wire){0};
+}
+
+static int buffer_reserve(struct redis_buffer *buffer, size_t more)
+{
+    size_t room = buffer->room ? buffer->room : 4096;
+
+    if (buffer->room - buffer->len >= more)
+        return 0;
+    while (room - buffer->len < more)
+        room *= 2;
+    char *ptr = realloc(buffer->ptr, room);
+    if (!ptr)
+        return -ENOMEM;
+    buffer->ptr = ptr;
+    buffer->room = room;
+    return 0;
+}
+
+static int due_add(struct redis_wire *wire, struct redis_due due)
+{
+    if (wire->n_due == wire->room) {
+        size_t room = wire->room ? wire->room * 2 : 64;
+        struct redis_due *ring = malloc(room * sizeof(*ring));
+        if (!ring)
+            return -ENOMEM;
+        for (size_t i = 0; i < wire->n_due; i++)
+            ring[i] = wire->due[(wire->head + i) % wire->room];
+        free(wire->due);
+        wire->due = ring;
+        wire->head = 0;
+        wire->room = room;
+    }
+    wire->due[(wire->head + wire->n_due++) % wire->room] = due;
+    return 0;
+}
+
+static void put(struct redis_buffer *out, const char *from, size_t len)
+{
+    if (len)
+        memcpy(out->ptr + out->len, from, len);
+    out->len += len;
+}
+
+static void put_count(struct redis_buffer *out, char mark, size_t count)
+{
+    out->len += (size_t)snprintf(out->ptr + out->len, 32, "%c%zu\r\n", mark, count);
+}
+
+int redis_wire_command(struct redis_wire *wire, const struct bytes *args, size_t n,
+                       struct redis_due due)
+{
+    struct redis_buffer *out = &wire->out;
+    size_t size = 32;
+
+    for (size_t i = 0; i < n; i++)
+        size += args[i].len + 34;
+    if (buffer_reserve(out, size) || due_add(wire, due))
+        return -ENOMEM;
+    put_count(out, '*', n);
+    for (size_t i = 0; i < n; i++) {
+        put_count(out, '$', args[i].len);
+        put(out, args[i].ptr, args[i].len);
+        put(out, "\r\n", 2);
+    }
+    return 0;
+}
+
+void redis_wire_turn(struct redis_wire *wire)
+{
+    struct redis_buffer spare = wire->away;
+
+    wire->away = wire->out;
+    spare.len = 0;
+    if (spare.room > KEEP_SIZE) {
+        free(spare.ptr);
+        spare = (struct redis_buffer){0};
+    }
+    wire->out = spare;
+}
+
+const struct redis_due *redis_wire_oldest(const struct redis_wire *wire)
+{
+    return wire->n_due ? &wire->due[wire->head] : NULL;
+}
+
+struct redis_due redis_wire_take(struct redis_wire *wire)
+{
+    struct redis_due due = wire->due[wire->head];
+
+    wire->head = (wire->head + 1) % wire->room;
+    wire->n_due--;
+    return due;
+}

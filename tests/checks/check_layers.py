@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""The rules of the house that a compiler does not know.
+
+Usage: check_layers.py [FOLDER]     first tests itself, then checks the sources below FOLDER
+
+Which room may include what, every header compiles alone, sizes of files and functions, who may
+exit. The self-test breaks each rule once and expects to be told of it, so a rule that has stopped
+working fails the check. Needs gcc and pkg-config; exit code 1 when anything is wrong.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOMS = ("inference", "connectors", "worker")
+MODULES = ["libuv", "hiredis", "rdkafka", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
+
+# The rooms, each a folder, and the rooms it may include besides itself. What is not listed is
+# refused, so no arrow runs up. "x/name.h" allows that header alone.
+MAY_INCLUDE = {
+    "inference": set(),
+    "connectors": set(),
+    "connectors/file": {"connectors"},
+    "connectors/kafka": {"connectors"},
+    "connectors/redis": {"connectors"},
+    "worker/codec": {"connectors", "inference/embed.h"},
+    "worker/config": {"connectors", "inference/embed.h"},
+    "worker/pipeline": {"connectors", "inference/embed.h", "worker/codec"},
+    "worker/telemetry": {"connectors", "inference/embed.h", "worker/codec", "worker/pipeline",
+                         "worker/config/address.h"},
+    "worker/index": {"connectors", "inference/embed.h", "worker/codec", "worker/pipeline",
+                     "worker/config/address.h"},
+    "worker/commands": {"connectors", "connectors/file/file.h", "inference/embed.h",
+                        "worker/codec", "worker/config", "worker/pipeline", "worker/telemetry",
+                        "worker/index"},
+    "worker": {"worker/commands", "worker/config", "worker/telemetry"},
+}
+# The one file of the connectors that knows each of them.
+REGISTRY = "connectors/registry.c"
+
+# Library header, the files that may include it.
+LIBRARIES = [
+    (re.compile(r"uv\.h$|uv/"), re.compile(r"(connectors|worker)/")),
+    (re.compile(r"hiredis"), re.compile(r"connectors/redis/")),
+    (re.compile(r"librdkafka/"), re.compile(r"connectors/kafka/")),
+    (re.compile(r"openssl/"),
+     re.compile(r"connectors/redis/redis_tls\.c$|worker/pipeline/cache\.c$")),
+    (re.compile(r"z(lib|std)\.h$"), re.compile(r"connectors/file/")),
+    (re.compile(r"msgpack"), re.compile(r"worker/codec/(codec|msgpack)\w*\.[ch]$")),
+    (re.compile(r"jansson\.h$"), re.compile(r"worker/codec/codec\w*\.[ch]$")),
+    (re.compile(r"microhttpd\.h$"), re.compile(r"worker/telemetry/metrics_http\.c$")),
+    (re.compile(r"lmdb\.h$"), re.compile(r"worker/pipeline/cache_disk\.c$")),
+    (re.compile(r"yaml\.h$"), re.compile(r"worker/config/config\w*\.[ch]$")),
+    (re.compile(r"xxhash\.h$"), re.compile(r"inference/|worker/pipeline/cache_disk\.c$")),
+    (re.compile(r"\w*intrin\.h$|arm_neon\.h$|cpuid\.h$"), re.compile(r"inference/")),
+    (re.compile(r"cmocka\.h$"), re.compile(r"tests/")),
+]
+
+MAX_COLUMNS = 100
+MAX_LINES = 600
+MAX_KERNEL_LINES = 800
+MAX_FUNCTION_LINES = 60
+# The forward pass is one function in reading order, by design.
+LONG_FUNCTIONS = {("inference/forward.c", "forward_run")}
+
+# Templates: compiled only inside the file of an instruction set, and included nowhere else.
+TEMPLATE = re.compile(r"inference/kernels_(body|weights|tiles|neon_parts)\.h$")
+MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|body\.h)$")
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+LEFTOVER = re.compile(r"\b(T" r"ODO|F" r"IXME|X" r"XX)\b")
+EXITS = re.compile(r"(?<![\w.>])(exit|_exit|_Exit|quick_exit|abort)\s*\(")
+COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
+
+
+def without_comments(text):
+    """Comments and strings blanked, line breaks kept."""
+    return COMMENT_OR_STRING.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
+
+
+def check_includes(name, lines):
+    whole = name.split("/")[0]
+    room = name.rpartition("/")[0]
+    if whole in ROOMS and room not in MAY_INCLUDE:
+        yield 1, f"{room}/ is not a room: add it to MAY_INCLUDE"
+        return
+    for number, line in enumerate(lines, 1):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        quote, target = match.groups()
+        other = target.rpartition("/")[0]
+        if (whole in ROOMS and target.split("/")[0] in ROOMS and other != room and
+                not {other, target} & MAY_INCLUDE[room] and
+                not (name == REGISTRY and other.startswith("connectors/"))):
+            yield number, f"{room}/ must not include {target}"
+        if TEMPLATE.match(target) and not MAY_INCLUDE_TEMPLATE.match(name):
+            yield number, f"{target} is for kernel files only"
+        if quote == '"' and whole in ROOMS and target.split("/")[0] not in ROOMS:
+            yield number, f"{target}: own headers are included as room/name.h"
+        for library, may in LIBRARIES:
+            if library.match(target) and whole != "tests" and not may.match(name):
+                yield number, f"{name} must not include {target}"
+
+
+def check_lines(name, lines):
+    for number, line in enumerate(lines, 1):
+        if "\t" in line:
+            yield number, "a tab; indent with spaces"
+        if len(line) > MAX_COLUMNS:
+            yield number, f"{len(line)} columns, at most {MAX_COLUMNS}"
+        if line != line.rstrip():
+            yield number, "white space at the end of the line"
+        if LEFTOVER.search(line):
+            yield number, "a note to oneself; file an issue instead"
+    limit = MAX_KERNEL_LINES if re.match(r"inference/kernels\w*\.c$", name) else MAX_LINES
+    if len(lines) > limit:
+        yield limit + 1, f"{len(lines)} lines, at most {limit}"
+
+
+def check_functions(name, lines):
+    """Relies on the tree's .clang-format: a body is between a { and a } in the first column."""
+    start = None
+    for number, line in enumerate(lines, 1):
+        if line == "{":
+            start = number
+        elif line == "}" and start:
+            length = number - start - 1
+            head = " ".join(lines[max(0, start - 6):start - 1])
+            found = re.findall(r"(\w+)\(", re.split(r"[;}]", head)[-1])
+            function = found[0] if found else "?"
+            if length > MAX_FUNCTION_LINES and (name, function) not in LONG_FUNCTIONS:
+                yield start, f"{function} has {length} lines, at most {MAX_FUNCTION_LINES}"
+            start = None
+
+
+def check_c(name, text):
+    lines = text.splitlines()
+    room = name.split("/")[0]
+    if not text.startswith("/*"):
+        yield 1, "must open with a comment: what it owns and refuses, its threads, why"
+    yield from check_includes(name, lines)
+    code = without_comments(text).splitlines()
+    yield from check_functions(name, code)
+    if room in ROOMS and name != "worker/main.c":
+        for number, line in enumerate(code, 1):
+            if EXITS.search(line):
+                yield number, "only worker/main.c may exit"
+
+
+def pkg_config_flags():
+    modules = list(MODULES)
+    for name in ("msgpack-c", "msgpack"):
+        if subprocess.run(["pkg-config", "--exists", name], check=False).returncode == 0:
+            modules.append(name)
+            break
+    found = subprocess.run(["pkg-config", "--cflags", *modules], check=True, text=True,
+                           capture_output=True)
+    return found.stdout.split()
+
+
+def compile_header(folder, name, flags):
+    """Twice, so that a missing guard shows."""
+    source = f'#include "{name}"\n#include "{name}"\n'
+    run = subprocess.run(["gcc", "-std=gnu11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+                          "-I.", *flags, "-x", "c", "-"], cwd=folder, input=source, text=True,
+                         capture_output=True, check=False)
+    if run.returncode:
+        first = next((x for x in run.stderr.splitlines() if "error:" in x), run.stderr)
+        yield 1, f"does not compile alone: {first.strip()}"
+
+
+def sources(folder):
+    for room in (*ROOMS, "tests", "scripts"):
+        for path in sorted((folder / room).rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if not path.is_file() or "__pycache__" in name or name.startswith("tests/data/"):
+                continue
+            if path.suffix in (".c", ".h", ".py", ".sh") or not path.suffix:
+                yield name, path.read_text(encoding="utf-8")
+
+
+def check(folder):
+    """All problems as "name:line: sentence", and how many files were looked at."""
+    problems, headers, n_files = [], [], 0
+    for name, text in sources(folder):
+        n_files += 1
+        found = list(check_lines(name, text.splitlines()))
+        if name.endswith((".c", ".h")):
+            found += check_c(name, text)
+        if name.endswith(".h") and not TEMPLATE.match(name):
+            headers.append(name)
+        problems += [f"{name}:{number}: {what}" for number, what in found]
+    flags = pkg_config_flags()
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda name: list(compile_header(folder, name, flags)), headers)
+        for name, found in zip(headers, results):
+            problems += [f"{name}:{number}: {what}" for number, what in found]
+    return problems, n_files
+
+
+HEAD = "/* head */\n"
+BODY = "    x++;\n"
+# File, its text, a piece of the complaint that must come; None: there must be none.
+SELF_TEST = [
+    ("inference/ok.h", HEAD + "#ifndef OK_H\n#define OK_H\n#include <stddef.h>\n#endif\n", None),
+    ("worker/pipeline/ok.c", HEAD + '#include "inference/embed.h"\n#include <uv.h>\n', None),
+    ("worker/codec/codec_ok.c", HEAD + "#include <msgpack.h>\n#include <jansson.h>\n", None),
+    ("worker/main.c", HEAD + "int main(void)\n{\n    exit(1);\n}\n", None),
+    ("worker/words.c", HEAD + '/* exit() */\nconst char *s = "abort()";\n', None),
+    ("inference/forward.c",
+     HEAD + "void forward_run(int x)\n{\n" + BODY * 61 + "}\n", None),
+    ("inference/kernels_long.c", HEAD * 800, None),
+    ("tests/any.c", HEAD + "#include <hiredis/hiredis.h>\n", None),
+    ("inference/a.c", HEAD + "#include <uv.h>\n", "a.c must not include uv.h"),
+    ("inference/b.c", HEAD + '#include "connectors/connector.h"\n', "must not include connectors"),
+    ("inference/c.c", HEAD + '#include "worker/pipeline/pool.h"\n', "must not include worker"),
+    ("worker/codec/up.c", HEAD + '#include "worker/pipeline/batch.h"\n',
+     "worker/codec/ must not include worker/pipeline/batch.h"),
+    ("worker/pipeline/up.c", HEAD + '#include "worker/telemetry/metrics.h"\n',
+     "worker/pipeline/ must not include worker/telemetry/metrics.h"),
+    ("worker/telemetry/address.c", HEAD + '#include "worker/config/address.h"\n', None),
+    ("worker/telemetry/options.c", HEAD + '#include "worker/config/options.h"\n',
+     "must not include worker/config/options.h"),
+    ("worker/commands/any.c", HEAD + '#include "worker/index/search.h"\n', None),
+    ("worker/commands/broker.c", HEAD + '#include "connectors/kafka/kafka.h"\n',
+     "must not include connectors/kafka/kafka.h"),
+    ("worker/attic/a.c", HEAD, "worker/attic/ is not a room"),
+    ("connectors/kafka/a.c", HEAD + '#include "connectors/redis/redis.h"\n',
+     "must not include connectors/redis/redis.h"),
+    ("connectors/kafka/b.c", HEAD + "#include <hiredis/hiredis.h>\n", "must not include hiredis"),
+    ("connectors/contract.c", HEAD + '#include "connectors/kafka/kafka.h"\n',
+     "must not include connectors/kafka/kafka.h"),
+    ("connectors/registry.c", HEAD + '#include "connectors/kafka/kafka.h"\n', None),
+    ("connectors/a.c", HEAD + '#include "worker/pipeline/pool.h"\n', "must not include worker"),
+    ("connectors/b.c", HEAD + '#include "inference/embed.h"\n', "must not include inference"),
+    ("connectors/c.c", HEAD + "#include <msgpack.h>\n", "must not include msgpack.h"),
+    ("worker/http.c", HEAD + "#include <microhttpd.h>\n", "must not include microhttpd.h"),
+    ("worker/a.c", HEAD + '#include "inference/gguf.h"\n', "must not include inference/gguf.h"),
+    ("inference/kernels_ok.c", HEAD + '#include "inference/kernels_body.h"\n', None),
+    ("inference/kernels_body.h", HEAD + "#error\n", None),
+    ("inference/kernels_tiles.h", HEAD + "#error\n", None),
+    ("inference/d.c", HEAD + '#include "inference/kernels_body.h"\n', "for kernel files only"),
+    ("worker/b.c", HEAD + "#include <hiredis/async.h>\n", "must not include hiredis"),
+    ("connectors/d.c", HEAD + "#include <zlib.h>\n", "must not include zlib.h"),
+    ("worker/c.c", HEAD + "#include <librdkafka/rdkafka.h>\n", "must not include librdkafka"),
+    ("worker/d.c", HEAD + "#include <jansson.h>\n", "must not include jansson.h"),
+    ("worker/e.c", HEAD + "#include <yaml.h>\n", "must not include yaml.h"),
+    ("worker/r.c", HEAD + "#include <lmdb.h>\n", "must not include lmdb.h"),
+    ("worker/f.c", HEAD + "#include <immintrin.h>\n", "must not include immintrin.h"),
+    ("worker/g.c", HEAD + '#include "g.h"\n', "included as room/name.h"),
+    ("worker/h.c", HEAD + "void h(void)\n{\n    exit(1);\n}\n", "only worker/main.c may exit"),
+    ("worker/i.c", HEAD + "void i(int x,\n       int y)\n{\n" + BODY * 61 + "}\n",
+     "i has 61 lines"),
+    ("worker/j.c", HEAD * 601, "601 lines, at most 600"),
+    ("inference/kernels_a.c", HEAD * 801, "801 lines, at most 800"),
+    ("worker/k.c", HEAD + "\tint x;\n", "a tab"),
+    ("worker/l.c", HEAD + "/* " + "x" * 98 + "\n*/\n", "101 columns"),
+    ("worker/m.c", HEAD + "// TO" "DO later\n", "note to oneself"),
+    ("worker/n.c", HEAD + "int x; \n", "white space"),
+    ("worker/o.c", "int x;\n", "must open with a comment"),
+    ("worker/p.h", HEAD + "size_t p(void);\n", "does not compile alone"),
+    ("worker/q.h", HEAD + "struct q {\n    int x;\n};\n", "does not compile alone"),
+]
+
+
+def self_test():
+    failures = []
+    folder = Path(tempfile.mkdtemp(prefix="embedmill-layers-"))
+    try:
+        for name, text, _ in SELF_TEST:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        problems, n_files = check(folder)
+    finally:
+        shutil.rmtree(folder)
+    if n_files != len(SELF_TEST):
+        failures.append(f"{n_files} of {len(SELF_TEST)} files were looked at")
+    for name, _, wanted in SELF_TEST:
+        of_file = [p for p in problems if p.startswith(name + ":")]
+        if wanted is None and of_file:
+            failures.append(f"wrongly refused: {of_file[0]}")
+        elif wanted is not None and (len(of_file) != 1 or wanted not in of_file[0]):
+            failures.append(f"{name}: expected one complaint with '{wanted}', got {of_file}")
+    return failures
+
+
+def main():
+    failures = self_test()
+    for failure in failures:
+        print(f"self-test: {failure}")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent.parent)
+    problems, n_files = check(folder)
+    for problem in problems:
+        print(problem)
+    if failures or problems or n_files == 0:
+        sys.exit(f"{len(failures) + len(problems)} problems in {n_files} files")
+    print(f"{n_files} files checked, {len(SELF_TEST)} self-tests")
+
+
+if __name__ == "__main__":
+    main()

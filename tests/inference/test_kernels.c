@@ -1,0 +1,525 @@
+/*
+ * test_kernels.c: every kernel table this CPU has, against the generic one; `--bench` times them.
+ *
+ * Inputs: tiny, ordinary, huge, uniform, with one outlier, all zero. Sizes: every number of tokens
+ * a tile can have and then some. Outputs stand between guard bytes.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "inference/kernels.h"
+#include "tests/support/kernels_bench.h"
+
+enum { GUARD = 64, SEED = 20261 };
+
+static uint64_t random_state;
+
+static uint64_t random_next(void) /* xorshift64*, Vigna 2016 */
+{
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return random_state * 2685821657736338717ull;
+}
+
+static float random_unit(void) /* [-1, 1) */
+{
+    return (float)(random_next() >> 40) / 8388608.0f - 1.0f;
+}
+
+/* A buffer between guard bytes. */
+struct guarded {
+    unsigned char *base, *data;
+    size_t size;
+};
+
+static struct guarded guarded_open(size_t size)
+{
+    struct guarded g;
+    g.size = size;
+    size_t whole = (size + 2 * GUARD + 63) / 64 * 64;
+    g.base = aligned_alloc(64, whole);
+    assert_non_null(g.base);
+    memset(g.base, 0xa5, whole);
+    g.data = g.base + GUARD;
+    return g;
+}
+
+static void guarded_close(struct guarded g)
+{
+    for (size_t i = 0; i < GUARD; i++) {
+        assert_int_equal(g.base[i], 0xa5);
+        assert_int_equal(g.data[g.size + i], 0xa5);
+    }
+    free(g.base);
+}
+
+enum shape { TINY, ORDINARY, HUGE_VALUES, UNIFORM, OUTLIER, ZERO, N_SHAPES };
+static const char *const shape_names[] = {"tiny", "ordinary", "huge", "uniform", "outlier", "zero"};
+
+static void fill(float *x, size_t n, enum shape shape)
+{
+    for (size_t i = 0; i < n; i++) {
+        float r = random_unit();
+        switch (shape) {
+        case TINY:
+            x[i] = r * 1e-20f;
+            break;
+        case HUGE_VALUES:
+            x[i] = r * 1e12f;
+            break;
+        case UNIFORM:
+            x[i] = 0.25f;
+            break;
+        case OUTLIER:
+            x[i] = i % 97 == 5 ? r * 500 : r;
+            break;
+        case ZERO:
+            x[i] = 0;
+            break;
+        default:
+            x[i] = r;
+        }
+    }
+}
+
+static uint8_t *matrix_make(struct q8_matrix *w, size_t n_in, size_t n_out, bool extreme)
+{
+    size_t n_blocks = n_in / Q8_BLOCK * n_out;
+    uint8_t *blocks = malloc(n_blocks * Q8_BLOCK_BYTES);
+    assert_non_null(blocks);
+    for (size_t b = 0; b < n_blocks; b++) {
+        uint16_t half = (uint16_t)(0x1c00 + random_next() % 0x400); /* about 0.004 to 0.008 */
+        if (extreme && b % 7 == 0)
+            half = (uint16_t)(b % 3 ? 0x0001 : 0x0000); /* subnormal, zero */
+        memcpy(blocks + b * Q8_BLOCK_BYTES, &half, 2);
+        for (size_t i = 0; i < Q8_BLOCK; i++)
+            blocks[b * Q8_BLOCK_BYTES + 2 + i] =
+                extreme ? (i % 2 ? 0x80 : 0x7f) : (uint8_t)random_next();
+    }
+    *w = (struct q8_matrix){blocks, n_in, n_out};
+    return blocks;
+}
+
+/* The tables to test against the generic one. A value on the edge between two integers may be
+ * rounded either way, with and without a fused multiply-add: 1 in 32639 of a token's largest. */
+static size_t tables_other(const struct kernels *tables[4])
+{
+    static const char *const names[] = {"avx512", "avx2", "neon-i8mm", "neon"};
+    size_t n = 0;
+    for (size_t i = 0; i < 4; i++) {
+        const struct kernels *k = kernels_find(names[i]);
+        if (k)
+            tables[n++] = k;
+        else
+            print_message("this CPU or build has no '%s' table: not tested here\n", names[i]);
+    }
+    return n;
+}
+
+/* |a - b| within `relative` of the largest value there is. */
+static void assert_close(const float *a, const float *b, size_t n, double relative,
+                         const char *table, const char *what)
+{
+    double top = 0;
+    for (size_t i = 0; i < n; i++)
+        top = fmax(top, fabs((double)a[i]));
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs((double)a[i] - (double)b[i]) <= relative * top))
+            fail_msg("%s, %s (seed %d): value %zu is %.9g, expected %.9g, largest %.9g", table,
+                     what, SEED, i, (double)b[i], (double)a[i], top);
+}
+
+static float *matmul_run(const struct kernels *k, const float *x, size_t n,
+                         const struct q8_matrix *w, size_t ld)
+{
+    struct guarded packed = guarded_open(k->packed_size(n, w->n_in));
+    struct guarded panel = guarded_open(k->panel_size(w->n_in));
+    struct guarded out = guarded_open(n * ld * sizeof(float));
+    float *copy = malloc(n * ld * sizeof *copy);
+    assert_non_null(copy);
+    memset(out.data, 0, out.size);
+    /* in shares, the last first, as threads may */
+    size_t third = n / 3, half = w->n_out / MATRIX_ROWS / 2 * MATRIX_ROWS;
+    k->quantize(packed.data, x, w->n_in, n, w->n_in, (struct span){third, n});
+    k->quantize(packed.data, x, w->n_in, n, w->n_in, (struct span){0, third});
+    k->matmul((float *)out.data, ld, packed.data, n, w, (struct span){half, w->n_out}, panel.data);
+    k->matmul((float *)out.data, ld, packed.data, n, w, (struct span){0, half}, panel.data);
+    memcpy(copy, out.data, out.size);
+    guarded_close(packed);
+    guarded_close(panel);
+    guarded_close(out);
+    return copy;
+}
+
+static void test_matmul(void **state)
+{
+    (void)state;
+    static const size_t token_counts[] = {1,  2,  3,  4,  5,  6,  7,  8,   9,   10, 11,
+                                          12, 13, 16, 23, 25, 37, 61, 100, 255, 256};
+    static const size_t sizes[][2] = {{32, 32}, {64, 96}, {96, 64}, {768, 128}, {1152, 32}};
+    const struct kernels *tables[4];
+    size_t n_tables = tables_other(tables);
+    for (size_t c = 0; c < sizeof token_counts / sizeof *token_counts; c++)
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            struct q8_matrix w;
+            size_t n = token_counts[c], ld = sizes[s][1] + (s % 2) * 16;
+            uint8_t *blocks = matrix_make(&w, sizes[s][0], sizes[s][1], (c + s) % 3 == 0);
+            enum shape shape = (enum shape)((c * 5 + s) % N_SHAPES);
+            float *x = malloc(n * w.n_in * sizeof *x);
+            assert_non_null(x);
+            fill(x, n * w.n_in, shape);
+            float *expected = matmul_run(&kernels_generic, x, n, &w, ld);
+            for (size_t t = 0; t < n_tables; t++) {
+                float *got = matmul_run(tables[t], x, n, &w, ld);
+                assert_close(expected, got, n * ld, 3e-5, tables[t]->name, shape_names[shape]);
+                free(got);
+            }
+            free(expected);
+            free(x);
+            free(blocks);
+        }
+}
+
+/* Generic itself against plain arithmetic in double: the quantised product is near the real one. */
+static void test_matmul_generic_is_right(void **state)
+{
+    (void)state;
+    struct q8_matrix w;
+    size_t n = 5;
+    uint8_t *blocks = matrix_make(&w, 768, 32, false);
+    float x[5 * 768], weight[768];
+    fill(x, n * w.n_in, ORDINARY);
+    float *got = matmul_run(&kernels_generic, x, n, &w, w.n_out);
+    for (size_t r = 0; r < w.n_out; r++) {
+        const struct matrix whole = {w.blocks, w.n_in, w.n_out, MATRIX_Q8_0};
+        kernels_generic.embed_row(weight, &whole, r, 1.0f);
+        for (size_t t = 0; t < n; t++) {
+            double sum = 0;
+            for (size_t i = 0; i < w.n_in; i++)
+                sum += (double)weight[i] * (double)x[t * w.n_in + i];
+            assert_true(fabs(sum - (double)got[t * w.n_out + r]) < 1e-3);
+        }
+    }
+    free(got);
+    free(blocks);
+}
+
+/* The same token gives the same bits whatever its neighbours and its place. */
+static void test_matmul_place(void **state)
+{
+    (void)state;
+    const struct kernels *tables[5] = {0};
+    size_t n_tables = tables_other(tables);
+    tables[n_tables++] = &kernels_generic;
+    struct q8_matrix w;
+    uint8_t *blocks = matrix_make(&w, 768, 96, false);
+    float *x = malloc(256 * 768 * sizeof *x);
+    assert_non_null(x);
+    fill(x, 256 * 768, OUTLIER);
+    for (size_t k = 0; k < n_tables; k++) {
+        float *all = matmul_run(tables[k], x, 256, &w, 96);
+        for (size_t t = 0; t < 256; t += 17) {
+            float *alone = matmul_run(tables[k], x + t * 768, 1, &w, 96);
+            assert_memory_equal(all + t * 96, alone, 96 * sizeof *alone);
+            free(alone);
+        }
+        free(all);
+    }
+    free(x);
+    free(blocks);
+}
+
+/* The two NEON tables sum the same integers in the same order: the same bits. */
+static void test_neon_tables_agree(void **state)
+{
+    (void)state;
+    const struct kernels *sdot = kernels_find("neon"), *smmla = kernels_find("neon-i8mm");
+    if (!sdot || !smmla) {
+        print_message("this CPU or build has not both of 'neon' and 'neon-i8mm'\n");
+        return;
+    }
+    struct q8_matrix w;
+    uint8_t *blocks = matrix_make(&w, 768, 96, false);
+    float *x = malloc(23 * 768 * sizeof *x);
+    assert_non_null(x);
+    fill(x, 23 * 768, OUTLIER);
+    for (size_t n = 1; n <= 23; n++) {
+        float *a = matmul_run(sdot, x, n, &w, 96), *b = matmul_run(smmla, x, n, &w, 96);
+        assert_memory_equal(a, b, n * 96 * sizeof *a);
+        free(a);
+        free(b);
+    }
+    free(x);
+    free(blocks);
+}
+
+/* norm + quantize and GELU + quantize, seen through a product with a known matrix. */
+static void test_fused(void **state)
+{
+    (void)state;
+    const struct kernels *tables[4];
+    size_t n_tables = tables_other(tables), n = 7, k_in = 96;
+    struct q8_matrix w;
+    uint8_t *blocks = matrix_make(&w, k_in, 32, false);
+    struct span all = {0, n};
+    float x[7 * 192], norm[96], out[2][7 * 32];
+    for (int shape = 0; shape < N_SHAPES; shape++)
+        for (int gelu = 0; gelu < 2; gelu++) {
+            fill(x, 7 * 192, (enum shape)shape);
+            fill(norm, 96, ORDINARY);
+            for (size_t t = 0; t <= n_tables; t++) {
+                const struct kernels *k = t ? tables[t - 1] : &kernels_generic;
+                struct guarded packed = guarded_open(k->packed_size(n, k_in));
+                struct guarded panel = guarded_open(k->panel_size(k_in));
+                if (gelu)
+                    k->geglu_quantize(packed.data, x, n, k_in, all);
+                else
+                    k->rms_norm_quantize(packed.data, x, norm, 1e-6f, n, k_in, all);
+                k->matmul(out[t > 0], 32, packed.data, n, &w, (struct span){0, 32}, panel.data);
+                if (t)
+                    assert_close(out[0], out[1], n * 32, 1e-4, k->name, shape_names[shape]);
+                guarded_close(packed);
+                guarded_close(panel);
+            }
+        }
+    free(blocks);
+}
+
+static void test_gelu_is_right(void **state)
+{
+    (void)state;
+    const struct kernels *tables[5] = {0};
+    size_t n_tables = tables_other(tables);
+    tables[n_tables++] = &kernels_generic;
+    uint8_t block[Q8_BLOCK_BYTES * MATRIX_ROWS] = {0};
+    struct q8_matrix w = {block, Q8_BLOCK, MATRIX_ROWS};
+    uint16_t one = 0x3c00;
+    for (size_t r = 0; r < MATRIX_ROWS; r++) { /* row r picks value r */
+        memcpy(block + r * Q8_BLOCK_BYTES, &one, 2);
+        block[r * Q8_BLOCK_BYTES + 2 + r] = 1;
+    }
+    for (size_t k = 0; k < n_tables; k++)
+        for (float value = -30; value < 30; value += 0.37f) {
+            float gate_up[2 * Q8_BLOCK] = {0}, out[MATRIX_ROWS];
+            struct guarded packed = guarded_open(tables[k]->packed_size(1, Q8_BLOCK));
+            struct guarded panel = guarded_open(tables[k]->panel_size(Q8_BLOCK));
+            gate_up[3] = value;
+            gate_up[Q8_BLOCK + 3] = 2;
+            tables[k]->geglu_quantize(packed.data, gate_up, 1, Q8_BLOCK, (struct span){0, 1});
+            tables[k]->matmul(out, MATRIX_ROWS, packed.data, 1, &w, (struct span){0, MATRIX_ROWS},
+                              panel.data);
+            double v = (double)value;
+            double expected = v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
+            assert_true(fabs(expected - (double)out[3]) <= 2e-6 * fabs(v) + 1e-9);
+            guarded_close(packed);
+            guarded_close(panel);
+        }
+}
+
+static void test_rows(void **state)
+{
+    (void)state;
+    const struct kernels *tables[4];
+    size_t n_tables = tables_other(tables);
+    float base[5 * 64], y[5 * 64], weight[64], out[2][5 * 64];
+    for (int shape = 0; shape < N_SHAPES; shape++) {
+        fill(base, 5 * 64, (enum shape)shape);
+        fill(y, 5 * 64, ORDINARY);
+        fill(weight, 64, ORDINARY);
+        for (int what = 0; what < 4; what++)
+            for (size_t t = 0; t <= n_tables; t++) {
+                const struct kernels *k = t ? tables[t - 1] : &kernels_generic;
+                struct guarded g = guarded_open(sizeof base);
+                float *x = (float *)g.data;
+                memcpy(x, base, sizeof base);
+                if (what == 0)
+                    k->add_rms_norm(x, y, weight, 1e-6f, 5, 64);
+                else if (what == 1)
+                    k->rms_norm(x, weight, 1e-6f, 5, 64);
+                else if (what == 2)
+                    k->mean_rows(x, y, 5, 64);
+                else
+                    k->unit(x, 64);
+                memcpy(out[t > 0], x, sizeof base);
+                if (t)
+                    assert_close(out[0], out[1], 5 * 64, 2e-6, k->name, shape_names[shape]);
+                guarded_close(g);
+            }
+    }
+}
+
+/* Attention in double, straight from its definition. */
+static void attention_plain(double *out, const float *qkv, size_t n, size_t reach,
+                            const struct attention_shape *a)
+{
+    size_t d = a->head_dim, group = a->n_heads / a->n_kv_heads;
+    double *weight = malloc(n * sizeof *weight);
+    assert_non_null(weight);
+    for (size_t i = 0; i < n; i++)
+        for (size_t h = 0; h < a->n_heads; h++) {
+            const float *q = qkv + i * a->ld + h * d;
+            double top = -INFINITY, sum = 0;
+            for (size_t j = 0; j < n; j++) {
+                const float *k = qkv + j * a->ld + (a->n_heads + h / group) * d;
+                weight[j] = 0;
+                for (size_t c = 0; c < d; c++)
+                    weight[j] += (double)q[c] * (double)k[c];
+                if ((i > j ? i - j : j - i) > reach)
+                    weight[j] = -INFINITY;
+                top = fmax(top, weight[j]);
+            }
+            for (size_t j = 0; j < n; j++)
+                sum += weight[j] = exp(weight[j] - top);
+            for (size_t c = 0; c < d; c++) {
+                double o = 0;
+                for (size_t j = 0; j < n; j++)
+                    o += weight[j] / sum *
+                         (double)qkv[j * a->ld + (a->n_heads + a->n_kv_heads + h / group) * d + c];
+                out[(i * a->n_heads + h) * d + c] = o;
+            }
+        }
+    free(weight);
+}
+
+static void attention_check(const struct kernels *k, size_t n, size_t reach,
+                            const struct attention_shape *a, float scale)
+{
+    size_t d = a->head_dim;
+    struct guarded g = guarded_open(n * a->ld * sizeof(float));
+    void *scratch = aligned_alloc(64, (k->attention_size(a) + 63) / 64 * 64);
+    double *expected = malloc(n * a->n_heads * d * sizeof *expected);
+    float *qkv = (float *)g.data;
+    assert_non_null(scratch);
+    assert_non_null(expected);
+    for (size_t i = 0; i < n * a->ld; i++)
+        qkv[i] = random_unit() * scale;
+    attention_plain(expected, qkv, n, reach, a);
+    const float *keys = qkv + a->n_heads * d, *values = keys + a->n_kv_heads * d;
+    k->attention(qkv, keys, values, n, reach, a, (struct span){n / 3, n}, scratch);
+    k->attention(qkv, keys, values, n, reach, a, (struct span){0, n / 3}, scratch);
+    for (size_t i = 0; i < n; i++)
+        for (size_t c = 0; c < a->n_heads * d; c++) {
+            double want = expected[i * a->n_heads * d + c], got = (double)qkv[i * a->ld + c];
+            if (!(fabs(want - got) <= 2e-5 * (double)scale))
+                fail_msg(
+                    "%s: attention of %zu tokens, reach %zu: token %zu value %zu is %g, not %g",
+                    k->name, n, reach, i, c, got, want);
+        }
+    free(expected);
+    free(scratch);
+    guarded_close(g);
+}
+
+static void test_attention(void **state)
+{
+    (void)state;
+    static const size_t lengths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 77};
+    static const struct attention_shape shapes[] = {
+        {3, 1, 32, 160}, {2, 1, 64, 256}, {4, 2, 32, 256 + 16}, {1, 1, 96, 288}};
+    const struct kernels *tables[5] = {0};
+    size_t n_tables = tables_other(tables);
+    tables[n_tables++] = &kernels_generic;
+    for (size_t t = 0; t < n_tables; t++)
+        for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
+            for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+                attention_check(tables[t], lengths[l], lengths[l], &shapes[s], 1);
+                attention_check(tables[t], lengths[l], 5, &shapes[s], 1);
+                attention_check(tables[t], lengths[l], 0, &shapes[s], 4);
+            }
+}
+
+static void test_norm_rope(void **state)
+{
+    (void)state;
+    const struct kernels *tables[5] = {0};
+    size_t n_tables = tables_other(tables);
+    tables[n_tables++] = &kernels_generic;
+    enum { D = 64, HEADS = 3, N = 4, LD = 256 };
+    static const uint32_t positions[N] = {0, 1, 5, 9};
+    float table[10 * D], weight[D];
+    fill(weight, D, ORDINARY);
+    for (size_t p = 0; p < 10; p++)
+        for (size_t i = 0; i < D / 2; i++) {
+            double angle = (double)p * pow(10000, -2.0 * (double)i / D);
+            table[p * D + i] = (float)cos(angle);
+            table[p * D + D / 2 + i] = (float)sin(angle);
+        }
+    for (size_t k = 0; k < n_tables; k++) {
+        struct guarded g = guarded_open(N * LD * sizeof(float));
+        float *x = (float *)g.data, before[N * LD];
+        fill(x, N * LD, ORDINARY);
+        memcpy(before, x, sizeof before);
+        tables[k]->norm_rope(x, LD, N, HEADS, D, weight, 1e-6f, table, positions, 0.5f);
+        for (size_t t = 0; t < N; t++)
+            for (size_t h = 0; h < HEADS; h++) {
+                const float *v = before + t * LD + h * D;
+                double sum = 0;
+                for (size_t i = 0; i < D; i++)
+                    sum += (double)v[i] * (double)v[i];
+                double inverse = 0.5 / sqrt(sum / D + 1e-6);
+                for (size_t i = 0; i < D / 2; i++) {
+                    double angle = positions[t] * pow(10000, -2.0 * (double)i / D);
+                    double a = (double)v[i] * inverse * (double)weight[i];
+                    double b = (double)v[i + D / 2] * inverse * (double)weight[i + D / 2];
+                    const float *got = x + t * LD + h * D;
+                    assert_true(fabs(a * cos(angle) - b * sin(angle) - (double)got[i]) < 1e-5);
+                    assert_true(fabs(b * cos(angle) + a * sin(angle) - (double)got[i + D / 2]) <
+                                1e-5);
+                }
+            }
+        for (size_t t = 0; t < N; t++) /* what is not a head stays */
+            assert_memory_equal(x + t * LD + HEADS * D, before + t * LD + HEADS * D,
+                                (LD - HEADS * D) * sizeof(float));
+        guarded_close(g);
+    }
+}
+
+static void test_find(void **state)
+{
+    (void)state;
+    char names[64];
+    assert_null(kernels_find("no such table"));
+    assert_ptr_equal(kernels_find("generic"), &kernels_generic);
+    assert_non_null(kernels_find(NULL));
+    assert_non_null(strstr(kernels_list(names, sizeof names), "generic"));
+}
+
+static int bench(void)
+{
+    const struct kernels *tables[5] = {0};
+    size_t n_tables = tables_other(tables);
+    tables[n_tables++] = &kernels_generic;
+    for (size_t k = 0; k < n_tables; k++)
+        kernels_bench(tables[k]);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_matmul_generic_is_right),
+        cmocka_unit_test(test_matmul_place),
+        cmocka_unit_test(test_neon_tables_agree),
+        cmocka_unit_test(test_fused),
+        cmocka_unit_test(test_gelu_is_right),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_norm_rope),
+    };
+    random_state = SEED;
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0)
+        return bench();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

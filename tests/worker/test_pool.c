@@ -1,0 +1,303 @@
+/*
+ * test_pool.c: every job runs once, on its own thread state, in order; closing and cancelling.
+ */
+#define _GNU_SOURCE /* pthread_getname_np */
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+#include <cmocka.h>
+
+#include "worker/pipeline/pool.h"
+
+enum { N_JOBS = 5000, N_THREADS = 4, PATIENCE_MS = 20000 };
+
+struct count {
+    size_t n; /* not atomic: a thread's own */
+    char name[16];
+    bool signals_blocked;
+};
+
+struct count_job {
+    struct job job;
+    size_t n_runs;
+};
+
+static atomic_size_t n_bells;
+static uv_sem_t go, begun;
+
+static void bell(void *ctx)
+{
+    assert_ptr_equal(ctx, &n_bells);
+    atomic_fetch_add(&n_bells, 1);
+}
+
+static void run_count(struct job *job, void *thread)
+{
+    struct count_job *mine = (struct count_job *)job;
+    struct count *count = thread;
+    mine->n_runs++;
+    count->n++;
+}
+
+static void run_gate(struct job *job, void *thread)
+{
+    run_count(job, thread);
+    uv_sem_post(&begun);
+    uv_sem_wait(&go);
+}
+
+static void run_look(struct job *job, void *thread)
+{
+    struct count *count = thread;
+    run_count(job, thread);
+    pthread_getname_np(pthread_self(), count->name, sizeof count->name);
+    sigset_t set;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    count->signals_blocked = sigismember(&set, SIGTERM) && sigismember(&set, SIGINT);
+}
+
+/* Collect n finished jobs into a list in the order they come. */
+static void collect(struct pool *pool, size_t n, struct count_job **out)
+{
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    size_t got = 0;
+    while (got < n) {
+        for (struct job *job = pool_finished(pool); job; job = job->next) {
+            assert_true(got < n);
+            out[got++] = (struct count_job *)job;
+        }
+        if (uv_hrtime() > deadline)
+            fail_msg("%zu of %zu jobs finished in %d ms", got, n, PATIENCE_MS);
+        if (got < n)
+            uv_sleep(1);
+    }
+}
+
+/* A job that wants help: done when two calls of help have come, or patience ends. */
+struct asking_job {
+    struct job job;
+    struct pool *pool;
+    atomic_size_t n_helps;
+    bool until_a_job_waits; /* help stays until *leave */
+};
+
+static _Atomic(struct asking_job *) asking;
+
+static bool help(void *thread, void *busy, const atomic_bool *leave)
+{
+    struct asking_job *mine = atomic_load(&asking);
+    assert_ptr_not_equal(thread, busy);
+    atomic_fetch_add(&mine->n_helps, 1);
+    if (!mine->until_a_job_waits)
+        return false;
+    for (int ms = 0; ms < PATIENCE_MS && !atomic_load(leave); ms++)
+        uv_sleep(1);
+    return true;
+}
+
+static void run_asking(struct job *job, void *thread)
+{
+    struct asking_job *mine = (struct asking_job *)job;
+    for (size_t turn = 1; turn <= 2; turn++) {
+        pool_invite(mine->pool, thread, help);
+        for (int ms = 0; ms < PATIENCE_MS && atomic_load(&mine->n_helps) < turn; ms++)
+            uv_sleep(1);
+        uv_sleep(5); /* who has helped with an invitation to the end does not come again */
+    }
+}
+
+static struct pool *pool_start(struct count *counts, size_t n)
+{
+    void *threads[N_THREADS];
+    memset(counts, 0, n * sizeof *counts);
+    for (size_t i = 0; i < n; i++)
+        threads[i] = &counts[i];
+    atomic_store(&n_bells, 0);
+    struct pool *pool = NULL;
+    assert_int_equal(pool_open(&pool, n, threads, bell, &n_bells), 0);
+    return pool;
+}
+
+static void test_each_job_runs_once(void **state)
+{
+    (void)state;
+    struct count counts[N_THREADS];
+    struct pool *pool = pool_start(counts, N_THREADS);
+    struct count_job *jobs = calloc(N_JOBS, sizeof *jobs);
+    struct count_job **done = calloc(N_JOBS, sizeof(struct count_job *));
+    assert_true(jobs && done);
+    for (size_t i = 0; i < N_JOBS; i++) {
+        jobs[i].job.run = run_count;
+        pool_submit(pool, &jobs[i].job);
+    }
+    collect(pool, N_JOBS, done);
+    assert_null(pool_finished(pool));
+    pool_close(pool);
+    size_t sum = 0;
+    for (size_t i = 0; i < N_THREADS; i++)
+        sum += counts[i].n;
+    assert_int_equal(sum, N_JOBS);
+    for (size_t i = 0; i < N_JOBS; i++)
+        assert_int_equal(jobs[i].n_runs, 1);
+    assert_int_equal(atomic_load(&n_bells), N_JOBS);
+    free(jobs);
+    free(done);
+}
+
+static void test_idle_threads_help(void **state)
+{
+    (void)state;
+    struct count counts[2];
+    struct pool *pool = pool_start(counts, 2);
+    struct asking_job job = {.job.run = run_asking, .pool = pool};
+    struct count_job *done;
+    atomic_store(&asking, &job);
+    pool_submit(pool, &job.job);
+    collect(pool, 1, &done);
+    assert_int_equal(atomic_load(&job.n_helps), 2); /* one a time it was asked for */
+    pool_close(pool);
+}
+
+static void test_helpers_leave_for_a_job(void **state)
+{
+    (void)state;
+    struct count counts[2];
+    struct pool *pool = pool_start(counts, 2);
+    struct asking_job job = {.job.run = run_asking, .pool = pool, .until_a_job_waits = true};
+    struct count_job counted = {.job.run = run_count}, *done[2];
+    atomic_store(&asking, &job);
+    pool_submit(pool, &job.job);
+    for (int ms = 0; ms < PATIENCE_MS && atomic_load(&job.n_helps) == 0; ms++)
+        uv_sleep(1);
+    struct pool_help told = pool_help(pool);
+    assert_int_equal(told.n_threads, 1);
+    assert_int_equal(told.ended_ns, 0);
+    uv_sleep(2);
+    pool_submit(pool, &counted.job); /* the one thread is busy, the other helps it */
+    collect(pool, 2, done);
+    assert_ptr_equal(done[0], &counted);
+    assert_int_equal(counted.n_runs, 1);
+    assert_true(atomic_load(&job.n_helps) >= 2); /* and came back afterwards */
+    told = pool_help(pool);
+    assert_true(told.ended_ns >= 2000000);
+    pool_close(pool);
+}
+
+static void test_one_thread_keeps_the_order(void **state)
+{
+    (void)state;
+    struct count count;
+    struct pool *pool = pool_start(&count, 1);
+    struct count_job jobs[100], *done[100];
+    memset(jobs, 0, sizeof jobs);
+    for (size_t i = 0; i < 100; i++) {
+        jobs[i].job.run = run_count;
+        pool_submit(pool, &jobs[i].job);
+    }
+    collect(pool, 100, done);
+    for (size_t i = 0; i < 100; i++)
+        assert_ptr_equal(done[i], &jobs[i]);
+    pool_close(pool);
+}
+
+static void test_threads_have_names_and_no_signals(void **state)
+{
+    (void)state;
+    struct count count;
+    struct pool *pool = pool_start(&count, 1);
+    struct count_job job = {.job.run = run_look}, *done[1];
+    pool_submit(pool, &job.job);
+    collect(pool, 1, done);
+    assert_string_equal(count.name, "embed-0");
+    assert_true(count.signals_blocked);
+    pool_close(pool);
+    sigset_t set;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    assert_false(sigismember(&set, SIGTERM)); /* ours is as it was */
+}
+
+static void test_cancel_takes_what_no_thread_began(void **state)
+{
+    (void)state;
+    uv_sem_init(&go, 0);
+    uv_sem_init(&begun, 0);
+    struct count counts[2];
+    struct pool *pool = pool_start(counts, 2);
+    struct count_job jobs[6], *done[3];
+    memset(jobs, 0, sizeof jobs);
+    for (size_t i = 0; i < 6; i++) {
+        jobs[i].job.run = run_gate;
+        pool_submit(pool, &jobs[i].job);
+        if (i < 2)
+            uv_sem_wait(&begun);
+    }
+    size_t n = 2;
+    for (struct job *job = pool_cancel(pool); job; job = job->next)
+        assert_ptr_equal(job, &jobs[n++]);
+    assert_int_equal(n, 6);
+    assert_null(pool_cancel(pool));
+    uv_sem_post(&go);
+    uv_sem_post(&go);
+    uv_sem_post(&go);
+    pool_submit(pool, &jobs[5].job); /* and it goes on */
+    collect(pool, 3, done);
+    pool_close(pool);
+    assert_int_equal(jobs[0].n_runs + jobs[1].n_runs + jobs[5].n_runs, 3);
+    assert_int_equal(jobs[2].n_runs + jobs[3].n_runs + jobs[4].n_runs, 0);
+    uv_sem_destroy(&go);
+    uv_sem_destroy(&begun);
+}
+
+static void release_later(void *arg)
+{
+    (void)arg;
+    uv_sleep(30);
+    uv_sem_post(&go);
+}
+
+static void test_close_waits_for_the_running_and_drops_the_rest(void **state)
+{
+    (void)state;
+    uv_sem_init(&go, 0);
+    uv_sem_init(&begun, 0);
+    struct count count;
+    struct pool *pool = pool_start(&count, 1);
+    struct count_job jobs[3];
+    memset(jobs, 0, sizeof jobs);
+    for (size_t i = 0; i < 3; i++) {
+        jobs[i].job.run = run_gate;
+        pool_submit(pool, &jobs[i].job);
+    }
+    uv_sem_wait(&begun);
+    uv_thread_t helper;
+    assert_int_equal(uv_thread_create(&helper, release_later, NULL), 0);
+    pool_close(pool);
+    uv_thread_join(&helper);
+    assert_int_equal(jobs[0].n_runs, 1);
+    assert_int_equal(jobs[1].n_runs + jobs[2].n_runs, 0);
+    assert_int_equal(atomic_load(&n_bells), 1);
+    uv_sem_destroy(&go);
+    uv_sem_destroy(&begun);
+    pool_close(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_job_runs_once),
+        cmocka_unit_test(test_idle_threads_help),
+        cmocka_unit_test(test_helpers_leave_for_a_job),
+        cmocka_unit_test(test_one_thread_keeps_the_order),
+        cmocka_unit_test(test_threads_have_names_and_no_signals),
+        cmocka_unit_test(test_cancel_takes_what_no_thread_began),
+        cmocka_unit_test(test_close_waits_for_the_running_and_drops_the_rest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,141 @@
+/*
+ * test_prompt.c: the strings of the model card, found by every name they go by.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "inference/architecture.h"
+#include "worker/codec/prompt.h"
+
+static const struct model_info gemma = {.prompts = gemma_prompts}, bare = {.prompts = NULL};
+
+static struct bytes bytes_of(const char *text)
+{
+    return (struct bytes){text, text ? strlen(text) : 0};
+}
+
+static void assert_rendered(const char *name, const char *title, const char *expected)
+{
+    const struct prompt *prompt = prompt_find(&gemma, bytes_of(name));
+    if (!prompt)
+        fail_msg("no prompt '%s'", name);
+    char out[200];
+    memset(out, '#', sizeof out);
+    size_t len = strlen(expected);
+    assert_int_equal(prompt_render(prompt, bytes_of(title), bytes_of("Mars"), NULL, 0), len);
+    assert_int_equal(prompt_render(prompt, bytes_of(title), bytes_of("Mars"), out, sizeof out),
+                     len);
+    assert_memory_equal(out, expected, len);
+    assert_int_equal(out[len], '#'); /* no NUL, nothing beyond */
+}
+
+static void test_strings_of_the_model_card(void **state)
+{
+    (void)state;
+    assert_rendered("document", NULL, "title: none | text: Mars");
+    assert_rendered("document", "", "title: none | text: Mars");
+    assert_rendered("document", "Planets", "title: Planets | text: Mars");
+    assert_rendered("query", "Planets", "task: search result | query: Mars");
+    assert_rendered("question_answering", NULL, "task: question answering | query: Mars");
+    assert_rendered("fact_checking", NULL, "task: fact checking | query: Mars");
+    assert_rendered("classification", NULL, "task: classification | query: Mars");
+    assert_rendered("clustering", NULL, "task: clustering | query: Mars");
+    assert_rendered("sentence_similarity", NULL, "task: sentence similarity | query: Mars");
+    assert_rendered("code_retrieval", NULL, "task: code retrieval | query: Mars");
+    assert_rendered("summarization", NULL, "task: summarization | query: Mars");
+    assert_rendered("none", "Planets", "Mars");
+}
+
+/* The table "prompts" of the model's config_sentence_transformers.json. */
+static void test_names_of_sentence_transformers(void **state)
+{
+    (void)state;
+    assert_rendered("BitextMining", NULL, "task: search result | query: Mars");
+    assert_rendered("Clustering", NULL, "task: clustering | query: Mars");
+    assert_rendered("Classification", NULL, "task: classification | query: Mars");
+    assert_rendered("InstructionRetrieval", NULL, "task: code retrieval | query: Mars");
+    assert_rendered("MultilabelClassification", NULL, "task: classification | query: Mars");
+    assert_rendered("PairClassification", NULL, "task: sentence similarity | query: Mars");
+    assert_rendered("Reranking", NULL, "task: search result | query: Mars");
+    assert_rendered("Retrieval", NULL, "task: search result | query: Mars");
+    assert_rendered("Retrieval-query", NULL, "task: search result | query: Mars");
+    assert_rendered("Retrieval-document", NULL, "title: none | text: Mars");
+    assert_rendered("STS", NULL, "task: sentence similarity | query: Mars");
+    assert_rendered("Summarization", NULL, "task: summarization | query: Mars");
+}
+
+static void test_spellings(void **state)
+{
+    (void)state;
+    assert_ptr_equal(prompt_find(&gemma, bytes_of("code-retrieval")),
+                     prompt_find(&gemma, bytes_of("code_retrieval")));
+    assert_ptr_equal(prompt_find(&gemma, bytes_of("QUERY")),
+                     prompt_find(&gemma, bytes_of("query")));
+    assert_null(prompt_find(&gemma, bytes_of("")));
+    assert_null(prompt_find(&gemma, bytes_of(NULL)));
+    assert_null(prompt_find(&gemma, bytes_of("quer")));
+    assert_null(prompt_find(&gemma, bytes_of("query ")));
+    assert_null(prompt_find(&gemma, (struct bytes){"query\0", 6}));
+}
+
+/* A model that was trained without prompts takes texts as they are, under every name there is. */
+static void test_model_without_prompts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; gemma_prompts[i].name; i++) {
+        const struct prompt *prompt = prompt_find(&bare, bytes_of(gemma_prompts[i].name));
+        assert_non_null(prompt);
+        assert_string_equal(prompt->name, "none");
+        assert_int_equal(prompt_render(prompt, bytes_of("T"), bytes_of("Mars"), NULL, 0), 4);
+    }
+    assert_null(prompt_find(&bare, bytes_of("quer")));
+    assert_true(prompt_is_known(bytes_of("STS")) && !prompt_is_known(bytes_of("quer")));
+}
+
+/* Every name that help shows is one that works, under that same name. */
+static void test_names_are_complete(void **state)
+{
+    (void)state;
+    char names[400];
+    snprintf(names, sizeof names, "%s", prompt_names());
+    size_t n = 0;
+    for (char *name = strtok(names, ", "); name; name = strtok(NULL, ", "), n++) {
+        const struct prompt *prompt = prompt_find(&gemma, bytes_of(name));
+        assert_non_null(prompt);
+        assert_string_equal(prompt->name, name);
+    }
+    assert_int_equal(n, 10);
+}
+
+static void test_cut_at_every_size(void **state)
+{
+    (void)state;
+    const char whole[] = "title: Planets | text: Mars";
+    const struct prompt *prompt = prompt_find(&gemma, bytes_of("document"));
+    for (size_t size = 0; size <= sizeof whole; size++) {
+        char out[64];
+        memset(out, '#', sizeof out);
+        assert_int_equal(prompt_render(prompt, bytes_of("Planets"), bytes_of("Mars"), out, size),
+                         sizeof whole - 1);
+        size_t written = size < sizeof whole - 1 ? size : sizeof whole - 1;
+        assert_memory_equal(out, whole, written);
+        assert_int_equal(out[written], '#');
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_strings_of_the_model_card),
+        cmocka_unit_test(test_names_of_sentence_transformers),
+        cmocka_unit_test(test_spellings),
+        cmocka_unit_test(test_model_without_prompts),
+        cmocka_unit_test(test_names_are_complete),
+        cmocka_unit_test(test_cut_at_every_size),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

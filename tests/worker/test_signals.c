@@ -1,0 +1,160 @@
+/*
+ * test_signals.c: how the program ends when it is told to, and what it does not end for.
+ *
+ * The model is the tiny one of tiny_model.h, so nothing is fetched.
+ */
+#define _GNU_SOURCE /* pipe2 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/support/program.h"
+
+/* Interactively: each line is answered although the input stays open. */
+static pid_t start_waiting(const char *line, int in[2], int out[2], int err)
+{
+    char answer[4];
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    pid_t pid = program_start(line, NULL, in[0], out[1], err);
+    assert_int_equal(write(in[1], "hello\n", 6), 6);
+    struct pollfd readable = {.fd = out[0], .events = POLLIN};
+    assert_int_equal(poll(&readable, 1, PROGRAM_DEADLINE_MS), 1);
+    assert_true(read(out[0], answer, sizeof answer) > 0);
+    return pid;
+}
+
+static void signals_stop_the_filter(void **state)
+{
+    (void)state;
+    const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    const char *const names[] = {"SIGTERM", "SIGINT", "SIGHUP"};
+    signal(SIGHUP, SIG_DFL); /* the tests may run under nohup */
+    for (int i = 0; i < 3; i++) {
+        int in[2], out[2], err = program_scratch();
+        pid_t pid = start_waiting("embed --log-level info", in, out, err);
+        kill(pid, SIGUSR1);
+        usleep(50000);
+        kill(pid, signals[i]);
+        int code = program_wait(pid);
+        char *errors = program_said(err, NULL);
+        close(in[1]);
+        close(out[0]);
+        assert_int_equal(code, 128 + signals[i]);
+        assert_non_null(strstr(errors, "\"msg\":\"counters\",\"texts\":1,"));
+        assert_non_null(strstr(errors, names[i]));
+        free(errors);
+    }
+}
+
+/* Under nohup a terminal that closes is no reason to end. */
+static void hangup_may_be_ignored(void **state)
+{
+    (void)state;
+    int in[2], out[2], err = program_scratch();
+    signal(SIGHUP, SIG_IGN);
+    pid_t pid = start_waiting("embed --log-level info", in, out, err);
+    signal(SIGHUP, SIG_DFL);
+    kill(pid, SIGHUP);
+    usleep(50000);
+    close(in[1]);
+    assert_int_equal(program_wait(pid), 0);
+    close(out[0]);
+    close(err);
+}
+
+/*
+ * Nobody reads the output, so the drain cannot end: its deadline does (75), or a second signal
+ * (128 + its number).
+ */
+static void stuck_drains(void **state)
+{
+    (void)state;
+    for (int second = 0; second < 2; second++) {
+        int in[2], out[2], err = program_scratch();
+        pid_t pid = start_waiting(second ? "embed --log-level info --drain-timeout 1h"
+                                         : "embed --log-level info --drain-timeout 1s",
+                                  in, out, err);
+        char lines[2000];
+        memset(lines, '\n', sizeof lines);
+        for (size_t i = 0; i < sizeof lines; i += 2)
+            lines[i] = 'x';
+        assert_int_equal(write(in[1], lines, sizeof lines), sizeof lines);
+        int held = 0;
+        for (int waited = 0; held < 60000 && waited < PROGRAM_DEADLINE_MS; waited += 10) {
+            usleep(10000);
+            assert_int_equal(ioctl(out[0], FIONREAD, &held), 0);
+        }
+        assert_true(held >= 60000); /* the pipe is full */
+        kill(pid, SIGTERM);
+        if (second) {
+            usleep(300000);
+            siginfo_t about = {0};
+            assert_int_equal(waitid(P_PID, (id_t)pid, &about, WEXITED | WNOHANG | WNOWAIT), 0);
+            assert_int_equal(about.si_pid, 0); /* it does wait */
+            kill(pid, SIGINT);
+        }
+        int code = program_wait(pid);
+        char *errors = program_said(err, NULL);
+        close(in[1]);
+        close(out[0]);
+        if (code != (second ? 130 : 75) ||
+            !strstr(errors, second ? "second signal: exiting at once" : "drain_timeout passed"))
+            fail_msg("exit code %d; stderr: %s", code, errors);
+        free(errors);
+    }
+}
+
+static void read_log(int fd, char *log, size_t size)
+{
+    ssize_t n = pread(fd, log, size - 1, 0);
+    log[n > 0 ? n : 0] = '\0';
+}
+
+static void await_line(int fd, const char *line, char *log, size_t size)
+{
+    for (int waited = 0; !strstr(log, line) && waited < PROGRAM_DEADLINE_MS; waited += 10) {
+        usleep(10000);
+        read_log(fd, log, size);
+    }
+}
+
+static void run_without_a_broker_waits_and_stops(void **state)
+{
+    (void)state;
+    int err = program_scratch(), in = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    pid_t pid = program_start("run --redis-url redis://127.0.0.1:1/0", NULL, in,
+                              open("/dev/null", O_WRONLY | O_CLOEXEC), err);
+    char log[4096] = "";
+    await_line(err, "model is ready", log, sizeof log);
+    kill(pid, SIGUSR1); /* there are no counters yet, and that is no reason to end */
+    await_line(err, "source waits", log, sizeof log);
+    kill(pid, SIGTERM); /* as a supervisor does for the process and for its group: one request */
+    kill(pid, SIGINT);
+    int code = program_wait(pid);
+    read_log(err, log, sizeof log);
+    close(err);
+    if (!strstr(log, "source waits") || strstr(log, "second signal: exiting") || code != 0)
+        fail_msg("exit code %d; stderr: %s", code, log);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(signals_stop_the_filter),
+        cmocka_unit_test(hangup_may_be_ignored),
+        cmocka_unit_test(stuck_drains),
+        cmocka_unit_test(run_without_a_broker_waits_and_stops),
+    };
+    return cmocka_run_group_tests(tests, program_setup, program_teardown);
+}

@@ -1,0 +1,194 @@
+/*
+ * test_vectors.c: indexes that are whole, cut at every byte, or no index at all.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/index/vectors.h"
+
+static char folder[] = "/tmp/embedmill-test-XXXXXX";
+static char npy[100], ids[120], jsonl[100];
+
+static int open_folder(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(npy, sizeof npy, "%s/a.npy", folder);
+    snprintf(ids, sizeof ids, "%s.ids.jsonl", npy);
+    snprintf(jsonl, sizeof jsonl, "%s/a.jsonl", folder);
+    return 0;
+}
+
+static int close_folder(void **state)
+{
+    (void)state;
+    unlink(npy);
+    unlink(ids);
+    unlink(jsonl);
+    return rmdir(folder);
+}
+
+static void write_file(const char *path, const void *bytes, size_t n)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, n, file), n);
+    fclose(file);
+}
+
+/* A header of 128 bytes, then the rows. */
+static size_t build_npy(char *out, const char *descr, const char *shape, const void *rows, size_t n)
+{
+    memset(out, ' ', 128);
+    memcpy(out, "\x93NUMPY\x01\x00\x76\x00", 10);
+    int len =
+        sprintf(out + 10, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", descr, shape);
+    out[10 + len] = ' ';
+    out[127] = '\n';
+    memcpy(out + 128, rows, n);
+    return 128 + n;
+}
+
+static int try(const char *path, struct vectors **out)
+{
+    char err[400] = "";
+    int rc = vectors_open(out, path, err, sizeof err);
+    assert_true((rc == 0) == (err[0] == '\0'));
+    return rc;
+}
+
+static void expect_rows(const char *path, const float *wanted, size_t n, size_t dim)
+{
+    struct vectors *vectors;
+    float scratch[32];
+    assert_int_equal(try(path, &vectors), 0);
+    assert_int_equal(vectors_count(vectors), n);
+    assert_int_equal(vectors_dim(vectors), dim);
+    const float *rows = vectors_rows(vectors, 0, n, scratch);
+    for (size_t i = 0; i < n * dim; i++)
+        assert_true(fabsf(rows[i] - wanted[i]) < 1e-6f);
+    const float *last = vectors_rows(vectors, n - 1, 1, scratch);
+    for (size_t i = 0; i < dim; i++)
+        assert_true(fabsf(last[i] - wanted[(n - 1) * dim + i]) < 1e-6f);
+    assert_int_equal(vectors_id(vectors, 1).len, 3);
+    assert_memory_equal(vectors_id(vectors, 1).ptr, "\"b\"", 3);
+    vectors_close(vectors);
+}
+
+static void every_type(void **state)
+{
+    (void)state;
+    static const float rows[4] = {0.6f, -0.8f, 0, 1};
+    static const uint16_t halves[4] = {0x3c00, 0x8000, 0x0001, 0xbc00};
+    static const float half_values[4] = {1, 0, 0x1p-24f, -1};
+    static const int8_t bytes[4] = {3, -4, 0, 127};
+    static const uint8_t bits[2] = {0x80, 0x7f};
+    float r = sqrtf(1.0f / 8), signs[16];
+    char file[256];
+    for (size_t i = 0; i < 16; i++)
+        signs[i] = i == 0 || i > 8 ? r : -r;
+    write_file(ids, "\"a\"\n\"b\"\n", 8);
+    write_file(npy, file, build_npy(file, "<f4", "(2, 2)", rows, sizeof rows));
+    expect_rows(npy, rows, 2, 2);
+    write_file(npy, file, build_npy(file, "<f2", "(2, 2)", halves, sizeof halves));
+    expect_rows(npy, half_values, 2, 2);
+    write_file(npy, file, build_npy(file, "|i1", "(2, 2)", bytes, sizeof bytes));
+    expect_rows(npy, rows, 2, 2);
+    write_file(npy, file, build_npy(file, "|u1", "(2, 1)", bits, sizeof bits));
+    expect_rows(npy, signs, 2, 8);
+}
+
+static void cut_or_wrong(void **state)
+{
+    (void)state;
+    static const float rows[4] = {0.6f, -0.8f, 0, 1};
+    static const char *const wrong[][2] = {{"<f8", "(2, 2)"},
+                                           {"<u2", "(2, 2)"},
+                                           {"<f4", "(2, 0)"},
+                                           {"<f4", "(4,)"},
+                                           {"<f4", "(3, 2)"},
+                                           {"<f4", "()"},
+                                           {"<f4", "(18446744073709551615, 2)"},
+                                           {"<f4", "(2, 99999999)"}};
+    char file[256];
+    struct vectors *vectors;
+    size_t n = build_npy(file, "<f4", "(2, 2)", rows, sizeof rows);
+    write_file(ids, "\"a\"\n\"b\"\n", 8);
+    for (size_t at = 0; at < n; at++) {
+        write_file(npy, file, at);
+        assert_true(try(npy, &vectors) < 0);
+    }
+    write_file(npy, file, n);
+    for (size_t at = 0; at < 8; at++) {
+        write_file(ids, "\"a\"\n\"b\"\n", at);
+        assert_true(try(npy, &vectors) < 0);
+    }
+    unlink(ids);
+    assert_true(try(npy, &vectors) < 0);
+    write_file(ids, "\"a\"\n\"b\"\n", 8);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        write_file(npy, file, build_npy(file, wrong[i][0], wrong[i][1], rows, sizeof rows));
+        assert_true(try(npy, &vectors) < 0);
+    }
+    unlink(npy);
+    assert_true(try(npy, &vectors) < 0);
+}
+
+static void records(void **state)
+{
+    (void)state;
+    static const char whole[] =
+        "{\"v\":1,\"id\":\"a, \\\"embedding\\\":[9]\",\"dtype\":\"|i1\",\"embedding\":[3,-4],"
+        "\"fields\":{\"id\":1,\"embedding\":[1],\"dtype\":\"bits\"}}\n\n"
+        "{\"id\":\"m\",\"ids\":[\"b\",\"c]\\\",\"],\"embedding\":[[0.0,2],[-1e0,0]]}\n";
+    static const float wanted[6] = {0.6f, -0.8f, 0, 1, -1, 0};
+    static const char *const wrong[] = {
+        "hello\n",
+        "{\"id\":1}\n",
+        "{\"id\":1,\"embedding\":[]}\n",
+        "{\"id\":1,\"embedding\":[1,2\n",
+        "{\"id\":1,\"embedding\":[1,]}\n",
+        "{\"id\":1,\"embedding\":\"AAAA\"}\n",
+        "{\"id\":1,\"embedding\":[[1,2],[3,4]]}\n",
+        "{\"id\":1,\"ids\":[1],\"embedding\":[[1,2],[3,4]]}\n",
+        "{\"id\":1,\"embedding\":[1,2]}\n{\"id\":2,\"embedding\":[1]}\n",
+        "{\"id\":1,\"embedding\":[1]}\n{\"id\":2,\"embedding\":[1,2]}\n",
+        "{\"id\":1,\"dtype\":\"bits\",\"embedding\":[1,2]}\n",
+    };
+    struct vectors *vectors;
+    write_file(jsonl, whole, sizeof whole - 1);
+    expect_rows(jsonl, wanted, 3, 2);
+    assert_int_equal(try(jsonl, &vectors), 0);
+    assert_int_equal(vectors_id(vectors, 2).len, 7);
+    assert_memory_equal(vectors_id(vectors, 2).ptr, "\"c]\\\",\"", 7);
+    vectors_close(vectors);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        write_file(jsonl, wrong[i], strlen(wrong[i]));
+        assert_true(try(jsonl, &vectors) < 0);
+    }
+    for (size_t at = 1; at < sizeof whole - 1; at++) { /* must not read past a cut line */
+        write_file(jsonl, whole, at);
+        if (try(jsonl, &vectors) == 0)
+            vectors_close(vectors);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type),
+        cmocka_unit_test(cut_or_wrong),
+        cmocka_unit_test(records),
+    };
+    return cmocka_run_group_tests(tests, open_folder, close_folder);
+}

@@ -1,0 +1,210 @@
+/*
+ * codec_decode.c: which format a value has, raw text, and ids.
+ *
+ * Owns:    the choice made by INPUT_AUTO and the precedence of ids.
+ * Refuses: the inside of JSON and msgpack: codec_json.c, codec_msgpack.c.
+ * Threads: no state.
+ * Why:     a wrong guess must not be embedded in silence. A producer's broken JSON or msgpack is
+ *          refused where it can be told from text, see value_is_text.
+ */
+#include "worker/codec/codec_internal.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/codec/msgpack_walk.h"
+#include "worker/codec/utf8.h"
+
+int codec_refuse(struct refusal *why, const char *code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why->reason, sizeof why->reason, format, args);
+    va_end(args);
+    why->code = code;
+    return -EINVAL;
+}
+
+/* The last one wins, as for readers of Kafka headers; a header without a value says nothing. */
+struct bytes codec_header(const struct message *message, const char *name)
+{
+    size_t len = strlen(name);
+    for (size_t i = message->n_headers; i-- > 0;) {
+        const struct header *header = &message->headers[i];
+        if (header->value.len > 0 && header->name.len == len &&
+            memcmp(header->name.ptr, name, len) == 0)
+            return header->value;
+    }
+    return (struct bytes){NULL, 0};
+}
+
+/*
+ * The bound is not for tidiness: `texts` of 65,536 entries under a key of a megabyte would make
+ * 64 GB of derived ids.
+ */
+int codec_message_id(const struct decode *decode, struct id given, struct id *out)
+{
+    const struct message *message = decode->message;
+    const char *from = "field 'id'";
+    if (!given.bytes.ptr) {
+        from = "header 'id'";
+        given = (struct id){codec_header(message, "id"), false};
+    }
+    if (!given.bytes.ptr && message->key.len > 0) {
+        from = "key of the message";
+        given.bytes = message->key;
+    }
+    if (given.bytes.len > CODEC_ID_BYTES_MAX)
+        return codec_refuse(decode->why, "bad_field",
+                            "the id in the %s has %zu bytes; send one of at most %d", from,
+                            given.bytes.len, CODEC_ID_BYTES_MAX);
+    if (!given.bytes.ptr)
+        given.bytes = message->position.ptr ? message->position : (struct bytes){"", 0};
+    *out = given;
+    return 0;
+}
+
+int codec_text_check(const struct decode *decode, struct bytes text, const char *place)
+{
+    size_t max = decode->options->max_text_bytes;
+    if (text.len == 0)
+        return codec_refuse(decode->why, "empty_text",
+                            "%s is empty; send at least one byte of text, or leave it out", place);
+    if (text.len > max)
+        return codec_refuse(decode->why, "text_too_large",
+                            "%s has %zu bytes and the limit is %zu; split the text or raise the "
+                            "limit",
+                            place, text.len, max);
+    return 0;
+}
+
+static int raw_read(const struct decode *decode, struct request *out)
+{
+    const struct message *message = decode->message;
+    struct id id;
+    int err = codec_text_check(decode, message->value, "the value");
+    if (!err)
+        err = codec_message_id(decode, (struct id){{NULL, 0}, false}, &id);
+    if (err)
+        return err;
+    struct item *item = arena_alloc(decode->arena, sizeof *item);
+    if (!item)
+        return -ENOMEM;
+    *item = (struct item){
+        .id = id.bytes, .title = codec_header(message, "title"), .text = message->value};
+    *out = (struct request){
+        .items = item, .n_items = 1, .id = id.bytes, .prompt = codec_header(message, "prompt")};
+    return 0;
+}
+
+static int value_size_check(const struct decode *decode)
+{
+    size_t len = decode->message->value.len;
+    if (len > CODEC_VALUE_BYTES_MAX)
+        return codec_refuse(decode->why, "value_too_large",
+                            "the value has %zu bytes and the limit for JSON and msgpack is %d; "
+                            "send fewer texts in one message",
+                            len, CODEC_VALUE_BYTES_MAX);
+    return 0;
+}
+
+static int msgpack_refuse(const struct decode *decode, enum walk_fault fault)
+{
+    static const char *const sentences[] = {
+        [WALK_CUT] = "the msgpack value ends too early; was it cut on the way?",
+        [WALK_COUNT] = "the msgpack value claims more entries or bytes than it has; was it cut on "
+                       "the way?",
+        [WALK_BYTE] = "the msgpack value holds the byte 0xc1, which msgpack never uses; "
+                      "was it damaged on the way?",
+        [WALK_KEY] = "a key of the msgpack map is not a string; name the fields with strings",
+        [WALK_TRAILING] = "more bytes follow the msgpack value; send one map in each message",
+    };
+    if (fault == WALK_DEPTH)
+        return codec_refuse(decode->why, "too_deep",
+                            "the msgpack value is nested more than %d deep; flatten its fields",
+                            CODEC_DEPTH_MAX);
+    return codec_refuse(decode->why, "bad_msgpack", "%s", sentences[fault]);
+}
+
+static int msgpack_decode(const struct decode *decode, struct request *out)
+{
+    struct bytes value = decode->message->value;
+    int err = value_size_check(decode);
+    if (err)
+        return err;
+    enum walk_fault fault = msgpack_walk_check(value, CODEC_DEPTH_MAX);
+    if (fault)
+        return msgpack_refuse(decode, fault);
+    unsigned char head = (unsigned char)value.ptr[0];
+    if ((head & 0xf0) != 0x80 && head != 0xde && head != 0xdf)
+        return codec_refuse(decode->why, "bad_msgpack",
+                            "the msgpack value is not a map; send a map with 'text' or 'texts'");
+    return codec_msgpack_read(decode, value, out);
+}
+
+static int json_decode(const struct decode *decode, struct request *out)
+{
+    struct bytes map;
+    int err = value_size_check(decode);
+    if (!err)
+        err = codec_json_convert(decode, decode->message->value, &map);
+    if (err)
+        return err;
+    return codec_msgpack_read(decode, map, out);
+}
+
+/*
+ * Could a value that begins like a msgpack map be text all the same? 0x80 to 0x8f never begin
+ * UTF-8. 0xde and 0xdf do (Thaana, N'Ko), but only before a byte that as the upper half of a
+ * msgpack count would claim more than 32,767 fields.
+ */
+static bool value_is_text(struct bytes value)
+{
+    return (unsigned char)value.ptr[0] >= 0xde && utf8_next(value.ptr, value.len) > 0;
+}
+
+static int auto_decode(const struct decode *decode, struct request *out)
+{
+    struct bytes value = decode->message->value;
+    unsigned char head = (unsigned char)value.ptr[0];
+    bool is_map = (head & 0xf0) == 0x80 || head == 0xde || head == 0xdf;
+    if (is_map && (!value_is_text(value) || msgpack_walk_check(value, CODEC_DEPTH_MAX) == WALK_OK))
+        return msgpack_decode(decode, out);
+    bool is_json;
+    int err = codec_json_detect(decode, value, &is_json);
+    if (err)
+        return err;
+    return is_json ? json_decode(decode, out) : raw_read(decode, out);
+}
+
+int codec_decode(const struct message *message, const struct decode_options *options,
+                 struct arena *arena, struct request *out, struct refusal *why)
+{
+    struct decode decode = {
+        .message = message,
+        .options = options,
+        .arena = arena,
+        .why = why,
+        .max_texts = options->max_texts < CODEC_TEXTS_MAX ? options->max_texts : CODEC_TEXTS_MAX,
+    };
+    if (!message->value.ptr)
+        return codec_refuse(why, "no_body",
+                            "the message has no value (a tombstone, or the field that should hold "
+                            "it is missing); send the text as its value");
+    if (message->value.len == 0)
+        return codec_refuse(why, "empty_text",
+                            "the value is empty; send at least one byte of text");
+    switch (options->format) {
+    case INPUT_RAW:
+        return raw_read(&decode, out);
+    case INPUT_JSON:
+        return json_decode(&decode, out);
+    case INPUT_MSGPACK:
+        return msgpack_decode(&decode, out);
+    case INPUT_AUTO:
+        break;
+    }
+    return auto_decode(&decode, out);
+}

@@ -1,0 +1,90 @@
+/*
+ * codec_internal.h: what the files of the codec know of each other.
+ *
+ * Owns:    the seams inside the codec. Included by codec_*.c only.
+ * Threads: no state.
+ * Why:     JSON is turned into msgpack first, so what the fields of a message mean is written once,
+ *          in codec_msgpack.c.
+ */
+#ifndef CODEC_INTERNAL_H
+#define CODEC_INTERNAL_H
+
+#include "worker/codec/codec.h"
+
+/* Fill *why; returns -EINVAL. format and its values never hold text of the message. */
+int codec_refuse(struct refusal *why, const char *code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What the caller asks of one message, handed from file to file. */
+struct decode {
+    const struct message *message;
+    const struct decode_options *options;
+    struct arena *arena;
+    struct refusal *why;
+    size_t max_texts;
+};
+
+struct id {
+    struct bytes bytes;
+    bool is_number;
+};
+
+/* The last header of that name with a value, or absent. */
+struct bytes codec_header(const struct message *message, const char *name);
+/* The id of the message: as given in the payload, else header `id`, else key, else position. */
+int codec_message_id(const struct decode *decode, struct id given, struct id *out);
+/* Is this text one we embed? place names it: "text", "texts[3]". */
+int codec_text_check(const struct decode *decode, struct bytes text, const char *place);
+
+/* A msgpack map to a request. */
+int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out);
+
+/* Is this meant as JSON, as far as INPUT_AUTO can tell? 0 or -ENOMEM. */
+int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_json);
+/* A JSON object to a msgpack map in the arena. */
+int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out);
+
+/* Appends to a buffer; a failure is remembered and whatever follows it is dropped. */
+struct writer {
+    struct buffer *out;
+    int status;  /* 0 or -ENOMEM */
+    bool no_nul; /* for readers that take no NUL: JSON has U+FFFD in its place */
+};
+int buffer_reserve(struct buffer *buffer, size_t more);
+void writer_put(struct writer *writer, const void *ptr, size_t len);
+
+/* The value of an IEEE 754 binary16 that is finite. */
+float codec_half_value(uint16_t half);
+
+/* One output, everything but the format decided. */
+struct output {
+    const struct encode_options *options;
+    const struct request *request;
+    const struct message *message;
+    const struct item *items; /* [n] */
+    size_t n;
+    bool many;
+    const char *prompt;
+    const float *vectors;               /* [n][dim] */
+    const struct embed_result *results; /* [n] */
+};
+/* What an output says of pieces, in this order. */
+extern const char *const codec_chunk_fields[4];
+/* Is one of its texts a piece of a longer one? */
+bool codec_is_cut(const struct output *output);
+void codec_json_write(const struct output *output, struct writer *writer);
+/* One row for each text; output->many does not count. */
+void codec_rows_write(const struct output *output, struct writer *writer);
+
+/* Pieces of JSON. Of a packed vector the numbers with commas between, without brackets. */
+void codec_json_put_string(struct writer *writer, struct bytes string);
+void codec_json_put_id(struct writer *writer, const struct item *item);
+void codec_json_put_vector(struct writer *writer, enum output_dtype dtype, size_t dim,
+                           const char *packed);
+/* Four members of an object, by codec_chunk_fields; comma: also before the first. */
+void codec_json_put_chunk(struct writer *writer, const struct chunk *chunk, bool comma);
+/* Members of an object, but those with names of `ours`; comma: also before the first. */
+void codec_json_put_fields(struct writer *writer, const struct request *request, bool comma,
+                           const char *const *ours);
+
+#endif

@@ -1,0 +1,404 @@
+/*
+ * codec_msgpack.c: the fields of a message.
+ *
+ * Owns:    which keys mean something, their types, and what may stand together. The map has been
+ *          checked whole by msgpack_walk_check, so reading it here cannot run out of bytes.
+ * Refuses: to copy: texts stay where they are. Only passed-through pairs and ids made here lie in
+ *          the arena.
+ * Threads: no state.
+ */
+#include "worker/codec/codec_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/codec/msgpack_walk.h"
+
+enum field {
+    FIELD_TEXT,
+    FIELD_TEXTS,
+    FIELD_ID,
+    FIELD_IDS,
+    FIELD_TITLE,
+    FIELD_TITLES,
+    FIELD_PROMPT,
+    N_FIELDS
+};
+
+static const char *const field_names[N_FIELDS] = {"text",  "texts",  "id",    "ids",
+                                                  "title", "titles", "prompt"};
+
+/* Where the values of the known keys begin; at NULL: not given, or null. */
+struct fields {
+    struct walk at[N_FIELDS];
+};
+
+enum { PLACE_BYTES = 48 };
+
+static int field_find(struct bytes key)
+{
+    for (int i = 0; i < N_FIELDS; i++)
+        if (strlen(field_names[i]) == key.len && memcmp(field_names[i], key.ptr, key.len) == 0)
+            return i;
+    return -1;
+}
+
+static int type_refuse(const struct decode *decode, const char *place, const char *expected,
+                       enum walk_type found)
+{
+    return codec_refuse(decode->why, "bad_field", "field '%s' is %s; send %s", place,
+                        walk_type_name(found), expected);
+}
+
+static int duplicate_refuse(const struct decode *decode, const char *place)
+{
+    return codec_refuse(decode->why, "duplicate_field",
+                        "field '%s' is there twice; send each key once", place);
+}
+
+/* A known key: remember where its value is. seen: a bit for each key met so far. */
+static int field_note(const struct decode *decode, struct fields *fields, int field,
+                      struct walk value, unsigned *seen)
+{
+    struct walk_value head;
+    if (*seen & 1u << field)
+        return duplicate_refuse(decode, field_names[field]);
+    *seen |= 1u << field;
+    fields->at[field] = value;
+    msgpack_walk_next(&value, &head);
+    if (head.type == WALK_NIL)
+        fields->at[field].at = NULL;
+    return 0;
+}
+
+/* Copy the pairs that are not ours, back to back. len: their bytes, known from fields_find. */
+static int others_copy(const struct decode *decode, struct walk walk, size_t len,
+                       struct request *out)
+{
+    struct walk_value map, key;
+    char *to = arena_alloc(decode->arena, len);
+    if (!to)
+        return -ENOMEM;
+    out->fields = (struct bytes){to, len};
+    msgpack_walk_next(&walk, &map);
+    for (uint32_t i = 0; i < map.count; i++) {
+        const char *pair = walk.at;
+        msgpack_walk_next(&walk, &key);
+        msgpack_walk_skip(&walk);
+        if (field_find(key.bytes) >= 0)
+            continue;
+        memcpy(to, pair, (size_t)(walk.at - pair));
+        to += walk.at - pair;
+    }
+    return 0;
+}
+
+static int fields_find(const struct decode *decode, struct walk walk, struct fields *fields,
+                       struct request *out)
+{
+    const struct walk whole = walk;
+    struct walk_value map, key;
+    unsigned seen = 0;
+    size_t others_len = 0;
+    msgpack_walk_next(&walk, &map);
+    for (uint32_t i = 0; i < map.count; i++) {
+        const char *pair = walk.at;
+        msgpack_walk_next(&walk, &key);
+        struct walk value = walk;
+        msgpack_walk_skip(&walk);
+        int field = field_find(key.bytes);
+        if (field < 0) {
+            out->n_fields++;
+            others_len += (size_t)(walk.at - pair);
+            continue;
+        }
+        int err = field_note(decode, fields, field, value, &seen);
+        if (err)
+            return err;
+    }
+    return others_len > 0 ? others_copy(decode, whole, others_len, out) : 0;
+}
+
+/* A string or null (then absent). */
+static int string_read(const struct decode *decode, struct walk *walk, const char *place,
+                       struct bytes *out)
+{
+    struct walk_value value;
+    msgpack_walk_next(walk, &value);
+    if (value.type == WALK_NIL)
+        return 0;
+    if (value.type != WALK_STR)
+        return type_refuse(decode, place, "a string", value.type);
+    *out = value.bytes;
+    return 0;
+}
+
+static int integer_print(const struct decode *decode, const struct walk_value *value,
+                         struct id *out)
+{
+    enum { DIGITS = 24 };
+    char *text = arena_alloc(decode->arena, DIGITS);
+    if (!text)
+        return -ENOMEM;
+    int len = value->type == WALK_UINT ? snprintf(text, DIGITS, "%" PRIu64, value->natural)
+                                       : snprintf(text, DIGITS, "%" PRId64, value->integer);
+    *out = (struct id){{text, (size_t)len}, true};
+    return 0;
+}
+
+/* A string or an integer, or null (then absent). */
+static int id_read(const struct decode *decode, struct walk *walk, const char *place,
+                   struct id *out)
+{
+    struct walk_value value;
+    msgpack_walk_next(walk, &value);
+    if (value.type == WALK_NIL)
+        return 0;
+    if (value.type == WALK_INT || value.type == WALK_UINT)
+        return integer_print(decode, &value, out);
+    if (value.type != WALK_STR)
+        return type_refuse(decode, place, "a string or an integer", value.type);
+    if (value.bytes.len == 0 || value.bytes.len > CODEC_ID_BYTES_MAX)
+        return codec_refuse(decode->why, "bad_field",
+                            "field '%s' has %zu bytes; send an id of 1 to %d", place,
+                            value.bytes.len, CODEC_ID_BYTES_MAX);
+    *out = (struct id){value.bytes, false};
+    return 0;
+}
+
+static int text_read(const struct decode *decode, struct bytes text, const char *place,
+                     struct bytes *out)
+{
+    char quoted[PLACE_BYTES + 16];
+    snprintf(quoted, sizeof quoted, "field '%s'", place);
+    *out = text;
+    return codec_text_check(decode, text, quoted);
+}
+
+/* One {id, text, title} of `texts`; other keys in it mean nothing. */
+static int item_map_read(const struct decode *decode, struct walk *walk, uint32_t count,
+                         size_t index, struct item *item)
+{
+    unsigned seen = 0;
+    struct id id = {{NULL, 0}, false};
+    struct bytes text = {NULL, 0};
+    char place[PLACE_BYTES];
+    for (uint32_t i = 0; i < count; i++) {
+        struct walk_value key;
+        msgpack_walk_next(walk, &key);
+        int field = key.type == WALK_STR ? field_find(key.bytes) : -1;
+        if (field != FIELD_ID && field != FIELD_TEXT && field != FIELD_TITLE) {
+            if (key.type == WALK_ARRAY || key.type == WALK_MAP)
+                return codec_refuse(decode->why, "bad_field",
+                                    "a key in field 'texts[%zu]' is %s; send strings as keys",
+                                    index, walk_type_name(key.type));
+            msgpack_walk_skip(walk);
+            continue;
+        }
+        snprintf(place, sizeof place, "texts[%zu].%s", index, field_names[field]);
+        if (seen & 1u << field)
+            return duplicate_refuse(decode, place);
+        seen |= 1u << field;
+        int err = field == FIELD_ID ? id_read(decode, walk, place, &id)
+                                    : string_read(decode, walk, place,
+                                                  field == FIELD_TEXT ? &text : &item->title);
+        if (err)
+            return err;
+    }
+    item->id = id.bytes;
+    item->id_is_number = id.is_number;
+    if (!text.ptr)
+        return codec_refuse(decode->why, "no_text",
+                            "field 'texts[%zu]' has no 'text'; every entry needs one", index);
+    snprintf(place, sizeof place, "texts[%zu].text", index);
+    return text_read(decode, text, place, &item->text);
+}
+
+static int item_read(const struct decode *decode, struct walk *walk, size_t index,
+                     struct item *item)
+{
+    struct walk_value value;
+    char place[PLACE_BYTES];
+    msgpack_walk_next(walk, &value);
+    if (value.type == WALK_MAP)
+        return item_map_read(decode, walk, value.count, index, item);
+    snprintf(place, sizeof place, "texts[%zu]", index);
+    if (value.type != WALK_STR)
+        return type_refuse(decode, place, "a string or a map with 'text'", value.type);
+    return text_read(decode, value.bytes, place, &item->text);
+}
+
+/* Open `ids` or `titles`: an array as long as `texts`. */
+static int parallel_open(const struct decode *decode, struct walk *walk, enum field field,
+                         size_t n_texts)
+{
+    struct walk_value value;
+    msgpack_walk_next(walk, &value);
+    if (value.type != WALK_ARRAY)
+        return type_refuse(decode, field_names[field], "an array", value.type);
+    if (value.count != n_texts)
+        return codec_refuse(decode->why, "ids_mismatch",
+                            "field '%s' has %" PRIu32 " entries and 'texts' has %zu; send one for "
+                            "each text",
+                            field_names[field], value.count, n_texts);
+    return 0;
+}
+
+static int ids_read(const struct decode *decode, struct walk walk, struct item *items, size_t n)
+{
+    int err = parallel_open(decode, &walk, FIELD_IDS, n);
+    for (size_t i = 0; !err && i < n; i++) {
+        struct id id = {{NULL, 0}, false};
+        char place[PLACE_BYTES];
+        snprintf(place, sizeof place, "ids[%zu]", i);
+        err = id_read(decode, &walk, place, &id);
+        if (!err && !items[i].id.ptr) {
+            items[i].id = id.bytes;
+            items[i].id_is_number = id.is_number;
+        }
+    }
+    return err;
+}
+
+static int titles_read(const struct decode *decode, struct walk walk, struct item *items, size_t n)
+{
+    int err = parallel_open(decode, &walk, FIELD_TITLES, n);
+    for (size_t i = 0; !err && i < n; i++) {
+        struct bytes title = {NULL, 0};
+        char place[PLACE_BYTES];
+        snprintf(place, sizeof place, "titles[%zu]", i);
+        err = string_read(decode, &walk, place, &title);
+        if (!items[i].title.ptr)
+            items[i].title = title;
+    }
+    return err;
+}
+
+/* "<id of the message>/<index>" for texts that have none of their own. */
+static int ids_derive(const struct decode *decode, struct request *out)
+{
+    for (size_t i = 0; i < out->n_items; i++) {
+        if (out->items[i].id.ptr)
+            continue;
+        char suffix[24];
+        size_t suffix_len = (size_t)snprintf(suffix, sizeof suffix, "/%zu", i);
+        char *id = arena_alloc(decode->arena, out->id.len + suffix_len);
+        if (!id)
+            return -ENOMEM;
+        memcpy(id, out->id.ptr, out->id.len);
+        memcpy(id + out->id.len, suffix, suffix_len);
+        out->items[i].id = (struct bytes){id, out->id.len + suffix_len};
+    }
+    return 0;
+}
+
+static int texts_open(const struct decode *decode, struct walk *walk, struct request *out)
+{
+    struct walk_value value;
+    msgpack_walk_next(walk, &value);
+    if (value.type != WALK_ARRAY)
+        return type_refuse(decode, "texts", "an array", value.type);
+    if (value.count == 0)
+        return codec_refuse(decode->why, "no_text",
+                            "field 'texts' is an empty array; send at least one text");
+    if (value.count > decode->max_texts)
+        return codec_refuse(decode->why, "too_many_texts",
+                            "field 'texts' has %" PRIu32 " entries and the limit is %zu; send "
+                            "fewer in one message",
+                            value.count, decode->max_texts);
+    out->n_items = value.count;
+    out->items = arena_alloc(decode->arena, out->n_items * sizeof *out->items);
+    if (!out->items)
+        return -ENOMEM;
+    memset(out->items, 0, out->n_items * sizeof *out->items);
+    return 0;
+}
+
+static int many_read(const struct decode *decode, const struct fields *fields, struct request *out)
+{
+    struct walk texts = fields->at[FIELD_TEXTS];
+    int err = texts_open(decode, &texts, out);
+    for (size_t i = 0; !err && i < out->n_items; i++)
+        err = item_read(decode, &texts, i, &out->items[i]);
+    if (!err && fields->at[FIELD_IDS].at)
+        err = ids_read(decode, fields->at[FIELD_IDS], out->items, out->n_items);
+    if (!err && fields->at[FIELD_TITLES].at)
+        err = titles_read(decode, fields->at[FIELD_TITLES], out->items, out->n_items);
+    out->many = true;
+    return err ? err : ids_derive(decode, out);
+}
+
+static int one_read(const struct decode *decode, const struct fields *fields, struct request *out)
+{
+    for (int i = FIELD_IDS; i <= FIELD_TITLES; i += FIELD_TITLES - FIELD_IDS)
+        if (fields->at[i].at)
+            return codec_refuse(decode->why, "bad_field",
+                                "field '%s' belongs to 'texts', and there is 'text'; send '%.*s'",
+                                field_names[i], (int)strlen(field_names[i]) - 1, field_names[i]);
+    struct bytes text = {NULL, 0};
+    struct walk walk = fields->at[FIELD_TEXT];
+    int err = string_read(decode, &walk, "text", &text);
+    if (!err)
+        err = text_read(decode, text, "text", &text);
+    if (err)
+        return err;
+    out->n_items = 1;
+    out->items = arena_alloc(decode->arena, sizeof *out->items);
+    if (!out->items)
+        return -ENOMEM;
+    *out->items = (struct item){.id = out->id, .text = text, .id_is_number = out->id_is_number};
+    return 0;
+}
+
+/* The fields that are of the message, not of a text. */
+static int message_read(const struct decode *decode, const struct fields *fields,
+                        struct request *out, struct bytes *title)
+{
+    struct id id = {{NULL, 0}, false};
+    struct walk at;
+    int err = 0;
+    *title = codec_header(decode->message, "title");
+    out->prompt = codec_header(decode->message, "prompt");
+    if ((at = fields->at[FIELD_ID]).at)
+        err = id_read(decode, &at, "id", &id);
+    if (!err && (at = fields->at[FIELD_TITLE]).at)
+        err = string_read(decode, &at, "title", title);
+    if (!err && (at = fields->at[FIELD_PROMPT]).at)
+        err = string_read(decode, &at, "prompt", &out->prompt);
+    if (!err)
+        err = codec_message_id(decode, id, &id);
+    out->id = id.bytes;
+    out->id_is_number = id.is_number;
+    return err;
+}
+
+int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out)
+{
+    struct fields fields = {0};
+    struct request request = {0};
+    struct bytes title;
+    int err =
+        fields_find(decode, (struct walk){value.ptr, value.ptr + value.len}, &fields, &request);
+    if (err)
+        return err;
+    bool one = fields.at[FIELD_TEXT].at, many = fields.at[FIELD_TEXTS].at;
+    if (!one && !many)
+        return codec_refuse(decode->why, "no_text",
+                            "the value has neither 'text' nor 'texts'; send one of them, or set "
+                            "input_format to raw to have values embedded as they are");
+    if (one && many)
+        return codec_refuse(decode->why, "bad_field",
+                            "the value has both 'text' and 'texts'; send one of them");
+    err = message_read(decode, &fields, &request, &title);
+    if (!err)
+        err = many ? many_read(decode, &fields, &request) : one_read(decode, &fields, &request);
+    if (err)
+        return err;
+    for (size_t i = 0; i < request.n_items; i++)
+        if (!request.items[i].title.ptr)
+            request.items[i].title = title;
+    *out = request;
+    return 0;
+}

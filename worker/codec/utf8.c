@@ -1,0 +1,44 @@
+/*
+ * utf8.c: see utf8.h.
+ */
+#include "worker/codec/utf8.h"
+
+/* How many bytes follow head, and the range of the first of them. -1: nothing begins so. */
+static int head_read(unsigned char head, unsigned char *low, unsigned char *high)
+{
+    *low = 0x80;
+    *high = 0xbf;
+    if (head < 0x80)
+        return 0;
+    if (head < 0xc2 || head > 0xf4)
+        return -1;
+    if (head < 0xe0)
+        return 1;
+    if (head == 0xe0) /* shorter forms exist */
+        *low = 0xa0;
+    if (head == 0xed) /* surrogates */
+        *high = 0x9f;
+    if (head < 0xf0)
+        return 2;
+    if (head == 0xf0)
+        *low = 0x90;
+    if (head == 0xf4) /* above U+10FFFF */
+        *high = 0x8f;
+    return 3;
+}
+
+int utf8_next(const char *ptr, size_t len)
+{
+    unsigned char low, high;
+    int follow = head_read((unsigned char)ptr[0], &low, &high);
+    if (follow < 0)
+        return -1;
+    for (int i = 1; i <= follow; i++) {
+        unsigned char c = (size_t)i < len ? (unsigned char)ptr[i] : 0;
+        if (c < low || c > high)
+            return -i;
+        low = 0x80;
+        high = 0xbf;
+    }
+    return follow + 1;
+}

@@ -1,0 +1,167 @@
+/*
+ * bench_rig.c: see bench_rig.h.
+ */
+#include "worker/commands/bench_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <uv.h>
+
+#include "worker/pipeline/batch.h"
+#include "worker/pipeline/pool.h"
+
+struct rig_lane {
+    struct pool *pool;
+    struct session *session;
+    struct scratch scratch;
+};
+
+struct bench_rig {
+    const struct prompt *prompt;
+    struct batch batch;
+    struct pool *pool;
+    uv_sem_t bell;
+    struct item *items; /* [items_room] */
+    size_t items_room;
+    size_t n_threads;
+    struct rig_lane lanes[]; /* [n_threads] */
+};
+
+static void ring(void *ctx)
+{
+    uv_sem_post(ctx);
+}
+
+/* On a pool thread. */
+static void embed_slice(struct job *job, void *thread)
+{
+    struct slice *slice = (struct slice *)job;
+    struct rig_lane *lane = thread;
+    int err = slice_load(slice, &lane->scratch);
+    if (!err)
+        session_embed(lane->session, lane->scratch.texts, slice->n, lane->scratch.rows,
+                      lane->scratch.results);
+    slice_store(slice, &lane->scratch, err);
+}
+
+/* On a pool thread that has no slice, as in pipeline.c. */
+static bool help_embed(void *thread, void *busy, const atomic_bool *leave)
+{
+    return session_assist(((struct rig_lane *)thread)->session, ((struct rig_lane *)busy)->session,
+                          leave);
+}
+
+static void invite(void *lane)
+{
+    pool_invite(((struct rig_lane *)lane)->pool, lane, help_embed);
+}
+
+static int start_threads(struct bench_rig *rig)
+{
+    void **threads = calloc(rig->n_threads, sizeof *threads);
+    if (!threads)
+        return -ENOMEM;
+    for (size_t i = 0; i < rig->n_threads; i++)
+        threads[i] = &rig->lanes[i];
+    int rc = pool_open(&rig->pool, rig->n_threads, threads, ring, &rig->bell);
+    for (size_t i = 0; i < rig->n_threads && rc == 0; i++) {
+        rig->lanes[i].pool = rig->pool;
+        session_set_invite(rig->lanes[i].session, invite, &rig->lanes[i]);
+    }
+    free(threads);
+    return rc;
+}
+
+int bench_rig_open(struct bench_rig **out, const struct model *model, size_t n_threads,
+                   const struct prompt *prompt)
+{
+    struct bench_rig *rig = calloc(1, sizeof *rig + n_threads * sizeof rig->lanes[0]);
+    if (!rig)
+        return -ENOMEM;
+    int rc = uv_sem_init(&rig->bell, 0);
+    if (rc != 0) {
+        free(rig);
+        return rc;
+    }
+    const struct session_options options = {0};
+    rig->prompt = prompt;
+    rig->n_threads = n_threads;
+    batch_open(&rig->batch, model_info(model)->dim, model_info(model)->max_tokens);
+    for (size_t i = 0; i < n_threads && rc == 0; i++)
+        rc = session_open(&rig->lanes[i].session, model, &options);
+    if (rc == 0)
+        rc = start_threads(rig);
+    if (rc != 0) {
+        bench_rig_close(rig);
+        return rc;
+    }
+    *out = rig;
+    return 0;
+}
+
+void bench_rig_close(struct bench_rig *rig)
+{
+    if (!rig)
+        return;
+    pool_close(rig->pool);
+    for (size_t i = 0; i < rig->n_threads; i++) {
+        session_close(rig->lanes[i].session);
+        scratch_close(&rig->lanes[i].scratch);
+    }
+    batch_close(&rig->batch);
+    uv_sem_destroy(&rig->bell);
+    free(rig->items);
+    free(rig);
+}
+
+static int batch_fill(struct bench_rig *rig, const struct text *texts, size_t n)
+{
+    if (n > rig->items_room) {
+        struct item *items = realloc(rig->items, n * sizeof *items);
+        if (!items)
+            return -ENOMEM;
+        rig->items = items;
+        rig->items_room = n;
+    }
+    for (size_t i = 0; i < n; i++)
+        rig->items[i] = (struct item){.text = {texts[i].ptr, texts[i].len}};
+    batch_reset(&rig->batch);
+    struct entry *entry = batch_add(&rig->batch, NULL);
+    if (!entry)
+        return -ENOMEM;
+    entry->request = (struct request){.items = rig->items, .n_items = n, .many = true};
+    entry->prompt = rig->prompt;
+    batch_count(&rig->batch);
+    return batch_cut(&rig->batch, rig->n_threads);
+}
+
+int bench_rig_embed(struct bench_rig *rig, const struct text *texts, size_t n)
+{
+    struct batch *batch = &rig->batch;
+    int rc = batch_fill(rig, texts, n);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < batch->n_slices; i++) {
+        batch->slices[i].job.run = embed_slice;
+        pool_submit(rig->pool, &batch->slices[i].job);
+    }
+    while (batch->slices_left) {
+        uv_sem_wait(&rig->bell);
+        for (struct job *job = pool_finished(rig->pool); job; job = job->next)
+            batch->slices_left--;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (batch->results[i].status != 0)
+            return batch->results[i].status;
+    return 0;
+}
+
+const float *bench_rig_vectors(const struct bench_rig *rig)
+{
+    return rig->batch.vectors;
+}
+
+const struct embed_result *bench_rig_results(const struct bench_rig *rig)
+{
+    return rig->batch.results;
+}

@@ -1,0 +1,225 @@
+/*
+ * checkup.c: see checkup.h. Nothing here opens a socket.
+ *
+ * Why:     what `run` would only find when it is too late (a prompt that is none, more threads than
+ *          CPUs, too little memory) is found before a deployment.
+ */
+#include "worker/commands/checkup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "connectors/connector.h"
+#include "worker/pipeline/cache.h"
+#include "worker/commands/command.h"
+#include "worker/commands/command_line.h"
+#include "worker/commands/config_check.h"
+#include "worker/config/config_print.h"
+#include "worker/config/cpus.h"
+#include "worker/config/memory.h"
+#include "worker/pipeline/pipeline.h"
+
+/* Beside the mapped model: measured with full batches of long texts, rounded up. */
+#define BASE_BYTES   (32 << 20)
+#define THREAD_BYTES (48 << 20)
+#define LEAST_FILES  64
+
+/* As `run` begins, with its exit codes: a bad flag is wrong usage. */
+static void check_options(struct findings *findings, const struct options *options)
+{
+    const struct settings *settings = options_settings(options);
+    const char *name = NULL;
+    char err[1200];
+    int rc = config_check_run(options, &name, err, sizeof err);
+    bool is_flag = rc == -EINVAL && options_origin(options, name) == ORIGIN_FLAG;
+    findings_area(findings, "config", is_flag ? COMMAND_USAGE : COMMAND_CONFIG);
+    if (rc != 0)
+        findings_add(findings, FINDING_BAD, name ? name : "options", "%s", err);
+    else
+        findings_add(findings, FINDING_OK, "options", "from %s to %s",
+                     settings_text(settings, "source"), settings_text(settings, "sink"));
+}
+
+static void check_endpoint(struct findings *findings, const struct settings *settings)
+{
+    const char *listen = settings_text(settings, "metrics.listen");
+    findings_area(findings, "config", COMMAND_CONFIG);
+    if (!listen || !listen[0])
+        findings_add(findings, FINDING_WARN, "metrics.listen",
+                     "not set: nobody can see how this worker does; give it 127.0.0.1:9464");
+}
+
+/* Options that are sound, and nothing for this model. */
+static void check_fit(struct findings *findings, const struct settings *settings,
+                      const struct model_info *info)
+{
+    char err[300];
+    const struct pipeline_options options = {
+        .session.dim = strtoul(settings_text(settings, "dim"), NULL, 10),
+        .chunk = {.wanted = strcmp(settings_text(settings, "too_long"), "chunk") == 0,
+                  .max_tokens = (size_t)settings_number(settings, "chunk_tokens")}};
+    findings_area(findings, "config", COMMAND_CONFIG);
+    if (pipeline_fits(&options, info, err, sizeof err) != 0)
+        findings_add(findings, FINDING_BAD, "model", "%s", err);
+}
+
+static struct model *check_model(struct findings *findings, const struct settings *settings)
+{
+    char err[700];
+    struct model *model;
+    int code = command_line_open_model(settings, &model, err, sizeof err);
+    bool is_kernels = code == COMMAND_CONFIG;
+    findings_area(findings, is_kernels ? "machine" : "model", code ? code : COMMAND_NO_MODEL);
+    if (code != COMMAND_OK) {
+        findings_add(findings, FINDING_BAD, is_kernels ? "kernels" : "file", "%s", err);
+        return NULL;
+    }
+    const struct model_info *info = model_info(model);
+    findings_add(findings, FINDING_OK, "file", "%s: %s, fingerprint %s",
+                 settings_text(settings, "model"), info->name, info->fingerprint);
+    if (!info->has_dense)
+        findings_add(findings, FINDING_WARN, "dense layers",
+                     "the file lacks them: embeddings differ from those of sentence-transformers; "
+                     "get a newer file");
+    check_fit(findings, settings, info);
+    return model;
+}
+
+static void check_threads(struct findings *findings, const struct settings *settings,
+                          const struct model *model)
+{
+    size_t usable = cpus_usable(""), n_threads = (size_t)settings_number(settings, "threads");
+    findings_area(findings, "machine", COMMAND_INTERNAL);
+    if (n_threads > usable)
+        findings_add(findings, FINDING_WARN, "threads",
+                     "%zu, but this process may use %zu CPUs: they will stand still by turns, and "
+                     "the loop with them; leave `threads` out",
+                     n_threads, usable);
+    else
+        findings_add(findings, FINDING_OK, "threads", "%zu of %zu CPUs this process may use",
+                     n_threads ? n_threads : usable, usable);
+    if (!model)
+        return;
+    const char *kernels = model_info(model)->kernels;
+    if (strcmp(kernels, "generic") == 0)
+        findings_add(findings, FINDING_WARN, "kernels", "generic: right but slow; %s",
+                     strcmp(settings_text(settings, "kernels"), "generic") == 0
+                         ? "that is asked for; `auto` takes the best"
+                         : "this CPU has none of the instruction sets there are kernels for");
+    else
+        findings_add(findings, FINDING_OK, "kernels", "%s", kernels);
+}
+
+/* dim: values of a vector. */
+static uint64_t memory_needed(const struct settings *settings, uint64_t model_bytes, uint64_t dim)
+{
+    uint64_t n_threads = (uint64_t)settings_number(settings, "threads");
+    uint64_t n_batches = (uint64_t)settings_number(settings, "batches");
+    uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * dim * 4;
+    n_threads = n_threads ? n_threads : cpus_usable("");
+    n_batches = n_batches ? n_batches : n_threads + 2;
+    /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */
+    uint64_t batch = 2 * (uint64_t)settings_number(settings, "batch_bytes") + 3 * vectors;
+    return model_bytes + BASE_BYTES + n_threads * THREAD_BYTES + n_batches * batch +
+           (uint64_t)settings_number(settings, "cache_memory");
+}
+
+static void check_memory(struct findings *findings, const struct settings *settings,
+                         const struct model *model)
+{
+    const char *path = settings_text(settings, "model");
+    struct stat file = {0};
+    if (!model || stat(path, &file) != 0)
+        return;
+    uint64_t need = memory_needed(settings, (uint64_t)file.st_size, model_info(model)->dim) >> 20;
+    uint64_t limit = memory_limit(""), total = memory_total(""), available = memory_available("");
+    bool is_cgroup = limit < total;
+    uint64_t most = (is_cgroup ? limit : total) >> 20;
+    if (most && need > most)
+        findings_add(findings, FINDING_BAD, "memory",
+                     "about %llu MiB are needed (model included) and %s gives %llu MiB: raise it, "
+                     "or lower threads, batches or batch_texts",
+                     (unsigned long long)need, is_cgroup ? "the cgroup" : "the machine",
+                     (unsigned long long)most);
+    else if (available && need > available >> 20)
+        findings_add(findings, FINDING_WARN, "memory",
+                     "about %llu MiB are needed and %llu MiB are free now: the model will be read "
+                     "from disk again and again",
+                     (unsigned long long)need, (unsigned long long)available >> 20);
+    else
+        findings_add(findings, FINDING_OK, "memory", "about %llu MiB needed, %llu MiB there",
+                     (unsigned long long)need, (unsigned long long)most);
+}
+
+static void check_cache(struct findings *findings, const struct settings *settings)
+{
+    struct cache_options options = {.folder = settings_text(settings, "cache"),
+                                    .disk_bytes =
+                                        (uint64_t)settings_number(settings, "cache_size")};
+    char said[5000];
+    if (!options.folder || !options.folder[0])
+        return;
+    findings_area(findings, "cache", COMMAND_CONFIG);
+    int rc = cache_look(&options, said, sizeof said);
+    findings_add(findings, rc ? FINDING_BAD : FINDING_OK, "folder", "%s", said);
+}
+
+static void check_files(struct findings *findings)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    findings_add(findings, limit.rlim_cur < LEAST_FILES ? FINDING_BAD : FINDING_OK, "open files",
+                 "at most %llu%s", (unsigned long long)limit.rlim_cur,
+                 limit.rlim_cur < LEAST_FILES ? ": too few; raise it (ulimit -n, LimitNOFILE=)"
+                                              : "");
+}
+
+static int look(const struct checkup *checkup, const struct options *options)
+{
+    const struct settings *settings = options_settings(options);
+    struct findings findings;
+    findings_begin(&findings, stdout, settings_bool(settings, "json"));
+    check_options(&findings, options);
+    check_endpoint(&findings, settings);
+    struct model *model = check_model(&findings, settings);
+    check_threads(&findings, settings, model);
+    check_memory(&findings, settings, model);
+    check_files(&findings);
+    check_cache(&findings, settings);
+    if (checkup->more)
+        checkup->more(&findings, settings, model);
+    model_close(model);
+    return findings_end(&findings);
+}
+
+static const struct option own_options[] = {
+    {"json", OPTION_BOOL, "false", NULL, 0, 0, NULL, "The findings as one JSON object."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+/* What is printed is a file for `run`. */
+static bool is_of_run(const char *name)
+{
+    return strcmp(name, own_options[0].name) != 0;
+}
+
+int checkup_run(const struct checkup *checkup, int argc, char **argv)
+{
+    const struct command_line line = {
+        .command = checkup->command, .usage = checkup->usage, .own = own_options};
+    struct options *options;
+    struct flags flags;
+    int code = COMMAND_OK;
+    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
+        return code;
+    if (flags.print_config)
+        config_print_effective(options, is_of_run, stdout);
+    else
+        code = look(checkup, options);
+    options_close(options);
+    return code;
+}

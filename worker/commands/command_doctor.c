@@ -1,0 +1,114 @@
+/*
+ * command_doctor.c: `embedmill doctor`: `check`, and then a test embedding, the libraries, and the
+ * brokers, which are asked for everything the worker will need and left as they were.
+ *
+ * Threads: the main thread; each wait for a broker has the limit its connector has an option for.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <uv.h>
+
+#include "worker/commands/checkup.h"
+#include "worker/commands/command.h"
+#include "worker/telemetry/metrics_http.h"
+#include "worker/commands/selftest.h"
+
+static const char usage[] =
+    "Usage: embedmill doctor [--json] [--config FILE] [OPTION...]\n"
+    "\n"
+    "All of `check`; then a test embedding against a stored one, the libraries in use, and the\n"
+    "brokers: reachable, streams and groups, permissions, output writable, clock. Nothing is\n"
+    "written there. One line for each thing looked at; what is `bad` says what to do.\n"
+    "\n"
+    "  --print-config                  Print all values and where each is from, and exit.\n"
+    "\n"
+    "Exit codes: 0 nothing bad; 64 wrong usage; 66 no usable model; 69 a broker is away or "
+    "refuses;\n"
+    "70 too little memory or files, wrong arithmetic; 78 wrong configuration.\n"
+    "\n";
+
+static void check_embedding(struct findings *findings, const struct model *model)
+{
+    struct selftest test;
+    findings_area(findings, "model", COMMAND_INTERNAL);
+    int rc = selftest_run(model, &test);
+    if (rc == -ENOTSUP)
+        findings_add(findings, FINDING_WARN, "test embedding",
+                     "there is nothing to compare this model with");
+    else if (rc != 0)
+        findings_add(findings, FINDING_BAD, "test embedding", "%s", uv_strerror(rc));
+    else if (test.cosine < SELFTEST_SIMILAR)
+        findings_add(findings, FINDING_BAD, "test embedding",
+                     "cosine %.5f to the stored vector: this is another model, or the file or this "
+                     "machine is damaged; fetch the model again and try --kernels generic",
+                     test.cosine);
+    else if (test.cosine < SELFTEST_SAME)
+        findings_add(findings, FINDING_WARN, "test embedding",
+                     "cosine %.5f to the stored vector: another quantisation of the model? Do not "
+                     "mix its vectors with those of the usual file",
+                     test.cosine);
+    else
+        findings_add(findings, FINDING_OK, "test embedding",
+                     "cosine %.5f to the stored vector, %llu ms", test.cosine,
+                     (unsigned long long)test.took_ms);
+}
+
+static void check_libraries(struct findings *findings, const struct connector_check *const *checks)
+{
+    findings_area(findings, "libraries", COMMAND_INTERNAL);
+    unsigned version = uv_version();
+    if (version == ((1u << 16) | (45u << 8)))
+        findings_add(findings, FINDING_WARN, "libuv",
+                     "%s hands file work to io_uring, which fails on some kernels: use 1.46 or "
+                     "newer",
+                     uv_version_string());
+    else
+        findings_add(findings, FINDING_OK, "libuv", "%s", uv_version_string());
+    for (size_t i = 0; i < 2; i++)
+        if (checks[i] && checks[i]->library && (i == 0 || checks[i] != checks[0]))
+            checks[i]->library(findings_report, findings);
+}
+
+/* The worker itself may have it, when this is asked beside it. */
+static void check_listen(struct findings *findings, const struct settings *settings)
+{
+    const char *listen = settings_text(settings, "metrics.listen");
+    char err[400];
+    if (!listen || !listen[0] || metrics_http_try(listen, err, sizeof err) == 0)
+        return;
+    findings_area(findings, "machine", COMMAND_UNAVAILABLE);
+    findings_add(findings, FINDING_WARN, "metrics.listen",
+                 "%s; a worker that is to start with it would not", err);
+}
+
+static const struct connector_check *find(const struct settings *settings, const char *side)
+{
+    const char *name = settings_text(settings, side);
+    return name ? check_find(name) : NULL;
+}
+
+static void check_more(struct findings *findings, const struct settings *settings,
+                       const struct model *model)
+{
+    const struct connector_check *checks[2] = {find(settings, "source"), find(settings, "sink")};
+    signal(SIGPIPE, SIG_IGN);
+    if (model)
+        check_embedding(findings, model);
+    check_libraries(findings, checks);
+    check_listen(findings, settings);
+    for (size_t i = 0; i < 2; i++) {
+        const struct connector_check *check = checks[i];
+        bool both = checks[0] == checks[1];
+        if (!check || !check->broker || (i == 1 && both))
+            continue;
+        findings_area(findings, check->name, COMMAND_UNAVAILABLE);
+        check->broker(settings, i == 0 || both, i == 1 || both, findings_report, findings);
+    }
+}
+
+int command_doctor(int argc, char **argv)
+{
+    const struct checkup checkup = {.command = "doctor", .usage = usage, .more = check_more};
+    return checkup_run(&checkup, argc, argv);
+}

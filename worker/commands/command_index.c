@@ -1,0 +1,208 @@
+/*
+ * command_index.c: `embedmill index CORPUS -o OUT`: the worker between two files.
+ *
+ * Owns:    short names for the options of the connector `file`, what OUT's name says of its format,
+ *          the card beside OUT, the last word.
+ * Why:     it is `run --source file --sink file` and nothing else, so that everything the worker
+ *          can do (batches, dead letters, drain) is the same here.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "connectors/file/file.h"
+#include "worker/commands/command.h"
+#include "worker/commands/command_words.h"
+#include "worker/commands/command_work.h"
+#include "worker/index/manifest.h"
+#include "worker/telemetry/log.h"
+#include "worker/config/name.h"
+
+static const char usage[] =
+    "Usage: embedmill index CORPUS -o OUT [OPTION...]\n"
+    "\n"
+    "Embed the records of CORPUS: lines of a .jsonl (objects with `text`) or of any other text\n"
+    "file, rows of a .csv, the files of a folder, or - for standard input; .gz and .zst are\n"
+    "unpacked. OUT is made by its name: .npy (vectors alone; the ids go to OUT.ids.jsonl), "
+    ".jsonl,\n"
+    ".csv (rows for pgvector), or msgpack; --output-format changes that. What is killed or "
+    "stopped\n"
+    "goes on where it was when it is started again in the same way. Records that cannot be "
+    "embedded\n"
+    "go to OUT.errors.jsonl, and the exit code is 65.\n"
+    "\n"
+    "  -o, --output OUT                The same as --file-output.\n"
+    "  --shard I/N                     The same as --file-shard: one of N that share CORPUS.\n"
+    "  --column NAME                   The same as --file-column: the column of a .csv.\n"
+    "  --config FILE                   YAML file with any of the options, shared with `run`.\n"
+    "  --print-config                  Print all values and where each comes from, and exit.\n"
+    "  -h, --help                      Print this and exit.\n"
+    "\n"
+    "Exit codes: 0 all embedded; 64 wrong usage; 65 some were not, see OUT.errors.jsonl; 66 no\n"
+    "usable model; 70 internal; 74 reading or writing failed; 75 told to stop and not done within\n"
+    "drain_timeout; 78 wrong configuration, or OUT was begun with another; 129, 130, 143 told to\n"
+    "stop.\n"
+    "\n";
+
+static bool is_wanted(const char *name)
+{
+    static const char *const others[] = {"source", "sink", "max_deliveries"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strcmp(name, others[i]) == 0)
+            return false;
+    return !strchr(name, '.') || strncmp(name, "file.", 5) == 0;
+}
+
+/* A file that is written into the folder that is read would be found in it the next time. */
+static bool is_inside(const char *output, const char *corpus)
+{
+    struct stat about;
+    char folder[4200], real_folder[PATH_MAX], real_corpus[PATH_MAX];
+    const char *slash = strrchr(output, '/');
+    if (stat(corpus, &about) != 0 || !S_ISDIR(about.st_mode))
+        return false;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - output) + 1 : 1,
+             slash ? output : ".");
+    if (!realpath(folder, real_folder) || !realpath(corpus, real_corpus))
+        return false;
+    size_t len = strlen(real_corpus);
+    return strncmp(real_folder, real_corpus, len) == 0 &&
+           (real_folder[len] == '/' || real_folder[len] == '\0' || len == 1);
+}
+
+/* What the vectors and the form of OUT depend on. */
+static void card_make(struct manifest *card, const struct settings *settings,
+                      const struct model_info *model, const struct pipeline_options *options)
+{
+    static const char *const kept[] = {"prompt",      "dtype",       "too_long",
+                                       "bad_utf8",    "file.format", "file.id",
+                                       "file.column", "file.shard",  "output_format"};
+    char number[60];
+    card->len = 0;
+    size_t dim = options->session.dim ? options->session.dim : model->dim;
+    snprintf(number, sizeof number, "%zu", dim);
+    manifest_add(card, "model", model->name);
+    manifest_add(card, "model_fingerprint", model->fingerprint);
+    manifest_add(card, "dim", number);
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        const char *value = settings_text(settings, kept[i]);
+        manifest_add(card, kept[i], value ? value : "");
+    }
+    if (options->output_format == OUTPUT_QDRANT)
+        manifest_add(card, "output_collection", options->collection);
+    if (options->chunk.wanted) {
+        snprintf(number, sizeof number, "%zu, %zu repeated",
+                 options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
+                 options->chunk.overlap);
+        manifest_add(card, "chunk_tokens", number);
+    }
+}
+
+static int begin(const struct settings *settings, const struct model_info *model,
+                 struct pipeline_options *options, char *err, size_t err_size)
+{
+    const char *path = settings_text(settings, "file.path");
+    const char *output = settings_text(settings, "file.output");
+    const char *format = settings_text(settings, "file.format");
+    if (!path || !*path || !output || !*output) {
+        snprintf(err, err_size, "expected a corpus and an output: embedmill index CORPUS -o OUT");
+        return COMMAND_USAGE;
+    }
+    if (is_inside(output, path)) {
+        snprintf(err, err_size,
+                 "%s lies in the folder %s and would become a part of it: write it "
+                 "elsewhere",
+                 output, path);
+        return COMMAND_CONFIG;
+    }
+    if (name_ends_with(output, ".npy") && options->output_format != OUTPUT_MSGPACK) {
+        snprintf(err, err_size,
+                 "%s holds vectors alone, and output_format is %s: leave that out, or name the "
+                 "output otherwise",
+                 output, settings_text(settings, "output_format"));
+        return COMMAND_CONFIG;
+    }
+    bool is_json = file_holds_json(path, format);
+    if (options->decode.format == INPUT_AUTO)
+        options->decode.format = is_json ? INPUT_JSON : INPUT_RAW;
+
+    struct manifest card;
+    card_make(&card, settings, model, options);
+    int rc = manifest_compare(&card, output, file_output_begun(output), err, err_size);
+    return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
+}
+
+/* OUT is this process's own only now; before, the card beside it was another's. */
+static int opened(const struct settings *settings, const struct model_info *model,
+                  const struct pipeline_options *options, char *err, size_t err_size)
+{
+    const char *output = settings_text(settings, "file.output");
+    struct manifest card;
+    if (file_output_begun(output)) /* it is the same, or there is none: an output of `run` */
+        return COMMAND_OK;
+    card_make(&card, settings, model, options);
+    return manifest_write(&card, output, err, err_size) == 0 ? COMMAND_OK : COMMAND_IO;
+}
+
+/* Products of the model with what was computed; without attention. */
+static double gmac_per_second(const struct model_info *model, const struct pipeline_stats *stats,
+                              double seconds)
+{
+    double macs = (double)stats->computed_tokens * (double)model->macs_per_token +
+                  (double)stats->computed_texts * (double)model->macs_per_text;
+    return seconds > 0 ? macs / seconds * 1e-9 : 0;
+}
+
+static int finish(const struct settings *settings, const struct model_info *model,
+                  const struct pipeline_stats *stats, double seconds)
+{
+    const char *output = settings_text(settings, "file.output");
+    char errors[4200];
+    bool has_errors = name_has_errors(output, errors, sizeof errors);
+    log_event(LOG_INFO, "indexed", LOG_TEXT("output", output), LOG_INTEGER("texts", stats->texts),
+              LOG_INTEGER("tokens", stats->tokens), LOG_INTEGER("chunks", stats->chunks),
+              LOG_INTEGER("truncated", stats->truncated),
+              LOG_INTEGER("duplicates", stats->duplicates),
+              LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
+              LOG_INTEGER("dead_letters", stats->dead_letters), LOG_REAL("seconds", seconds),
+              LOG_REAL("gmac_per_second", gmac_per_second(model, stats, seconds)));
+    if (!has_errors)
+        return COMMAND_OK;
+    log_event(LOG_WARN, "some records were not embedded", LOG_TEXT("see", errors));
+    return COMMAND_DATA;
+}
+
+int command_index(int argc, char **argv, void (*leave)(int code))
+{
+    static const char *const fixed[] = {"--source=file", "--sink=file", NULL};
+    static const struct word_alias aliases[] = {{"-o", "--file-output"},
+                                                {"--output", "--file-output"},
+                                                {"--file-output", "--file-output"},
+                                                {"--shard", "--file-shard"},
+                                                {"--column", "--file-column"},
+                                                {NULL, NULL}};
+    static const char *const places[] = {"--file-path", NULL};
+    struct words words;
+    if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
+        return COMMAND_INTERNAL;
+    const char *output = words_find(&words, "--file-output");
+    const char *format = output && name_ends_with(output, ".jsonl") ? "json"
+                         : output && name_ends_with(output, ".csv") ? "pgvector"
+                                                                    : "msgpack";
+    const struct preset presets[] = {
+        {"source", "file"}, {"sink", "file"}, {"output_format", format}, {NULL, NULL}};
+    const struct work work = {.command = "index",
+                              .usage = usage,
+                              .presets = presets,
+                              .wanted = is_wanted,
+                              .begin = begin,
+                              .opened = opened,
+                              .finish = finish,
+                              .leave = leave};
+    int code = command_work(&work, words.argc, words.argv);
+    words_close(&words);
+    return code;
+}

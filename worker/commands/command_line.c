@@ -1,0 +1,98 @@
+/*
+ * command_line.c: see command_line.h.
+ */
+#include "worker/commands/command_line.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/commands/command.h"
+#include "worker/config/config_print.h"
+#include "worker/telemetry/log.h"
+
+extern char **environ;
+
+int command_line_fail(const char *command, int code, const char *why)
+{
+    fprintf(stderr, "embedmill %s: %s\n", command, why);
+    return code;
+}
+
+int command_line_fail_option(const char *command, const struct options *options, const char *name,
+                             const char *why)
+{
+    bool is_flag = options_origin(options, name) == ORIGIN_FLAG;
+    return command_line_fail(command, is_flag ? COMMAND_USAGE : COMMAND_CONFIG, why);
+}
+
+int command_line_check(const char *command, const struct options *options,
+                       int (*check)(const struct options *options, const char **bad_option,
+                                    char *err, size_t err_size))
+{
+    const char *name = NULL;
+    char err[1200];
+    int rc = check(options, &name, err, sizeof err);
+    return rc == 0         ? COMMAND_OK
+           : rc == -EINVAL ? command_line_fail_option(command, options, name, err)
+                           : command_line_fail(command, COMMAND_INTERNAL, err);
+}
+
+void command_line_log(const struct settings *settings)
+{
+    enum log_level level = (enum log_level)settings_choice(settings, "log_level");
+    if (strcmp(settings_text(settings, "progress"), "on") == 0 && level > LOG_INFO)
+        level = LOG_INFO; /* progress asked for is progress shown, also by a quiet filter */
+    log_open(level, (enum log_format)settings_choice(settings, "log_format"), STDERR_FILENO);
+}
+
+int command_line_model_code(int rc)
+{
+    return rc == -ENOMEM ? COMMAND_INTERNAL : rc == -ENOTSUP ? COMMAND_CONFIG : COMMAND_NO_MODEL;
+}
+
+int command_line_open_model(const struct settings *settings, struct model **out, char *err,
+                            size_t err_size)
+{
+    const char *path = settings_text(settings, "model");
+    const char *kernels = settings_text(settings, "kernels");
+    if (!path) {
+        snprintf(err, err_size,
+                 "no model: name its file with --model or EMBEDMILL_MODEL, or set HOME "
+                 "so that the default place can be found");
+        return COMMAND_NO_MODEL;
+    }
+    int rc = model_open(out, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, err, err_size);
+    if (rc == -ENOENT) {
+        size_t used = strlen(err);
+        snprintf(err + used, err_size - used, ", or fetch it with scripts/get-model");
+    }
+    return rc == 0 ? COMMAND_OK : command_line_model_code(rc);
+}
+
+bool command_line_read(const struct command_line *line, int argc, char *const *argv,
+                       struct options **options, struct flags *flags, int *code)
+{
+    char err[1200];
+    if (options_open_command(options, line->own, line->presets, environ) != 0) {
+        *code = command_line_fail(line->command, COMMAND_INTERNAL, "out of memory");
+        return false;
+    }
+    int rc = config_read(*options, argc, argv, environ, flags, err, sizeof err);
+    if (rc == 0 && !flags->help)
+        return true;
+    if (rc == 0) {
+        fputs(line->usage, stdout);
+        config_print_help(*options, line->wanted, stdout);
+        *code = COMMAND_OK;
+    } else {
+        *code = command_line_fail(line->command,
+                                  rc == -EINVAL    ? COMMAND_USAGE
+                                  : rc == -EBADMSG ? COMMAND_CONFIG
+                                                   : COMMAND_INTERNAL,
+                                  err);
+    }
+    options_close(*options);
+    return false;
+}

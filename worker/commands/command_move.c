@@ -1,0 +1,494 @@
+/*
+ * command_move.c: `embedmill push` and `pull`: a corpus into a queue, outputs out of one.
+ *
+ * Owns:    what a URL says of a connector, the form that a gathered output gets in a file, the end.
+ * Refuses: inference: no model is opened.
+ * Why:     so that a corpus can be spread over workers and gathered again, with the promises of the
+ *          connectors: what is killed loses nothing, a full queue holds the reader back.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/codec/codec.h"
+#include "worker/commands/command.h"
+#include "worker/commands/command_line.h"
+#include "worker/commands/command_words.h"
+#include "worker/config/config_print.h"
+#include "worker/telemetry/log.h"
+#include "worker/config/name.h"
+#include "worker/config/options.h"
+#include "worker/telemetry/progress.h"
+#include "worker/commands/transfer.h"
+
+static const char push_usage[] =
+    "Usage: embedmill push CORPUS --to URL [OPTION...]\n"
+    "\n"
+    "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read:\n"
+    "redis://HOST:PORT/DB with --stream NAME, or kafka://HOST:PORT/TOPIC. What the queue has no\n"
+    "room for is not read. Pushed again it is there twice: ids make that harmless further on.\n"
+    "Where it goes is said by flags alone: environment and file may be those of the workers.\n"
+    "\n"
+    "  --to URL                        The queue.\n"
+    "  --stream NAME                   The same as --redis-stream.\n"
+    "  --shard I/N, --column NAME      The same as --file-shard and --file-column.\n"
+    "  -h, --help                      Print this and exit.\n"
+    "\n"
+    "Exit codes: 0 all pushed; 64 wrong usage; 65 some records could not be read and went to the\n"
+    "dead letters; 69 the queue refuses for good; 70 internal; 74 reading failed; 78 wrong\n"
+    "configuration; 129, 130, 143 told to stop.\n"
+    "\n";
+
+static const char pull_usage[] =
+    "Usage: embedmill pull --from URL -o OUT [OPTION...]\n"
+    "\n"
+    "Gather the outputs of workers into a file: redis://HOST:PORT/DB with --stream NAME (default\n"
+    "texts:embeddings), or kafka://HOST:PORT/TOPIC. OUT is made by its name: .npy (of the --dtype\n"
+    "that the workers have), .jsonl, .csv (rows for pgvector), or msgpack. It ends when nothing "
+    "has\n"
+    "come for --idle, or with --total. An output is acked when it is on the disk, for the group\n"
+    "embedmill-pull.\n"
+    "Stream and group are said by flags alone: environment and file may be those of the workers.\n"
+    "\n"
+    "  --from URL                      The queue.\n"
+    "  --stream NAME                   The same as --redis-stream.\n"
+    "  -o, --output OUT                The same as --file-output.\n"
+    "  --idle TIME                     The same as --pull-idle.\n"
+    "  -h, --help                      Print this and exit.\n"
+    "\n"
+    "Exit codes: 0 gathered; 64 wrong usage; 65 some were no such outputs, see OUT.errors.jsonl;\n"
+    "69 the queue refuses for good; 70 internal; 74 writing failed; 78 wrong configuration; 129,\n"
+    "130, 143 told to stop.\n"
+    "\n";
+
+static const struct option pull_options[] = {
+    {"pull.idle", OPTION_DURATION, "10s", NULL, 0, 24 * 3600 * 1000, "TIME",
+     "End when nothing has come for so long; 0: go on until told to stop."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+enum form { FORM_NPY, FORM_JSONL, FORM_CSV, FORM_MSGPACK };
+
+struct mover {
+    bool is_push;
+    void (*leave)(int code);
+    const struct settings *settings;
+    uv_loop_t loop;
+    uv_signal_t terminate, interrupt;
+    struct transfer *transfer;
+    struct progress *progress;
+    struct progress_input input;
+    enum form form;
+    const char *dtype; /* its name on the wire */
+    enum pipeline_end how;
+    int signal;
+};
+
+static int fail(const struct mover *mover, int code, const char *why)
+{
+    return command_line_fail(mover->is_push ? "push" : "pull", code, why);
+}
+
+/* Pulled outputs, each in the form of the file. */
+
+static int bury(struct record *record, struct arena *arena, const char *code, const char *reason)
+{
+    record->dead_code = code;
+    record->dead_reason = arena_copy(arena, reason, strlen(reason) + 1);
+    return record->dead_reason ? 0 : -ENOMEM;
+}
+
+static int shape_rows(const struct codec_output *output, struct record *record, struct arena *arena)
+{
+    size_t row = codec_dtype_bytes(output->dtype, output->dim);
+    struct part *parts = arena_alloc(arena, output->n * sizeof *parts);
+    struct chunk *chunks =
+        output->has_chunks ? arena_alloc(arena, output->n * sizeof *chunks) : NULL;
+    const char *at = output->ids, *at_chunk[4];
+    memcpy(at_chunk, output->chunked, sizeof at_chunk);
+    if (!parts || (output->has_chunks && !chunks))
+        return -ENOMEM;
+    for (size_t i = 0; i < output->n; i++) {
+        char number[32];
+        struct bytes id = codec_output_id(output, &at, number);
+        char *kept = arena_copy(arena, id.ptr, id.len);
+        if (!kept)
+            return -ENOMEM;
+        parts[i] = (struct part){.id = {kept, id.len}, .vector = {output->vectors + i * row, row}};
+        if (codec_output_chunk(output, at_chunk, number, chunks ? &chunks[i] : NULL)) {
+            struct bytes *parent = &chunks[i].parent;
+            parent->ptr = arena_copy(arena, parent->ptr, parent->len);
+            if (!parent->ptr)
+                return -ENOMEM;
+            parts[i].chunk = &chunks[i];
+        }
+    }
+    record->parts = parts;
+    record->n_parts = output->n;
+    return 0;
+}
+
+static int shape_text(enum form form, const struct codec_output *output, struct record *record,
+                      struct arena *arena)
+{
+    struct buffer text = {0};
+    int rc = form == FORM_CSV ? codec_output_csv(output, &text) : codec_output_json(output, &text);
+    char *kept = rc == 0 ? arena_copy(arena, text.ptr, text.len) : NULL;
+    struct part *part = arena_alloc(arena, sizeof *part);
+    if (kept && part) {
+        *part = (struct part){.id = record->parts[0].id, .value = {kept, text.len}};
+        record->parts = part;
+    }
+    buffer_close(&text);
+    return kept && part ? 0 : -ENOMEM;
+}
+
+static int shape(void *ctx, const struct message *message, struct record *record,
+                 struct arena *arena)
+{
+    const struct mover *mover = ctx;
+    struct codec_output output;
+    struct refusal why;
+    bool is_json = message->value.ptr[0] == '{';
+    if (is_json && mover->form == FORM_JSONL)
+        return 0;
+    if (codec_output_read(message->value, &output, &why) != 0)
+        return bury(record, arena, why.code,
+                    is_json ? "the output is JSON, which is gathered in a .jsonl only"
+                            : why.reason);
+    if (mover->form == FORM_MSGPACK)
+        return 0;
+    if (mover->form == FORM_JSONL || mover->form == FORM_CSV)
+        return shape_text(mover->form, &output, record, arena);
+    if (strcmp(codec_dtype_name(output.dtype), mover->dtype) != 0)
+        return bury(record, arena, "wrong_dtype",
+                    "its numbers are of another type than the option dtype says");
+    return shape_rows(&output, record, arena);
+}
+
+/* Events. */
+
+static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
+{
+    (void)ctx;
+    log_event(state == LINK_UP ? LOG_INFO : LOG_WARN,
+              strcmp(side, "input") == 0 ? (state == LINK_UP ? "source is up" : "source waits")
+                                         : (state == LINK_UP ? "sink is up" : "sink waits"),
+              LOG_TEXT("why", why ? why : ""));
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct mover *mover = ctx;
+    if (strcmp(what, "input_bytes") == 0)
+        mover->input.done += n;
+    else if (strcmp(what, "input_bytes_total") == 0)
+        mover->input.total += n;
+}
+
+static void close_signals(struct mover *mover)
+{
+    uv_close((uv_handle_t *)&mover->terminate, NULL);
+    uv_close((uv_handle_t *)&mover->interrupt, NULL);
+}
+
+static void on_ended(void *ctx, enum pipeline_end how)
+{
+    struct mover *mover = ctx;
+    mover->how = how;
+    progress_log(mover->progress, "stopped");
+    progress_close(mover->progress);
+    close_signals(mover);
+}
+
+static void on_stop(uv_signal_t *handle, int number)
+{
+    struct mover *mover = handle->data;
+    if (mover->signal != 0) {
+        log_close();
+        mover->leave(128 + number);
+    }
+    mover->signal = number;
+    log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
+              LOG_TEXT("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+    transfer_drain(mover->transfer);
+}
+
+static void open_signals(struct mover *mover)
+{
+    uv_signal_t *handles[] = {&mover->terminate, &mover->interrupt};
+    for (size_t i = 0; i < 2; i++) {
+        uv_signal_init(&mover->loop, handles[i]);
+        handles[i]->data = mover;
+        uv_signal_start(handles[i], on_stop, i ? SIGINT : SIGTERM);
+        uv_unref((uv_handle_t *)handles[i]);
+    }
+}
+
+/* The command. */
+
+/* Of runs before this one that wrote the same file. */
+static bool has_old_errors(const struct mover *mover)
+{
+    char errors[4200];
+    const char *output = settings_text(mover->settings, "file.output");
+    return !mover->is_push && name_has_errors(output, errors, sizeof errors);
+}
+
+static int tell_end(const struct mover *mover)
+{
+    if (mover->how == PIPELINE_FAILED) {
+        const char *why = transfer_failure(mover->transfer);
+        bool is_file = strncmp(why, mover->is_push ? "the input" : "the output", 9) == 0;
+        log_event(LOG_ERROR, "failed", LOG_TEXT("error", why));
+        return is_file ? COMMAND_IO : COMMAND_UNAVAILABLE;
+    }
+    if (mover->how == PIPELINE_UNFLUSHED)
+        log_event(LOG_WARN, "what was finished last comes again",
+                  LOG_TEXT("why", transfer_failure(mover->transfer)));
+    if (mover->how == PIPELINE_DEADLINE || mover->how == PIPELINE_UNFLUSHED)
+        return COMMAND_DEADLINE;
+    if (mover->signal != 0)
+        return 128 + mover->signal;
+    bool has_errors = transfer_stats(mover->transfer)->dead_letters > 0 || has_old_errors(mover);
+    return has_errors ? COMMAND_DATA : COMMAND_OK;
+}
+
+static void open_progress(struct mover *mover)
+{
+    int when = settings_choice(mover->settings, "progress"); /* auto on off */
+    struct progress_options options = {
+        .status_line = when != 2 && log_is_terminal(),
+        .interval_ms = (uint64_t)settings_number(mover->settings, "progress_interval"),
+        .total_texts = (uint64_t)settings_number(mover->settings, "total"),
+        .input = &mover->input,
+    };
+    options.log_lines = !options.status_line && when != 2;
+    if (progress_open(&mover->progress, &mover->loop, transfer_stats(mover->transfer), &options) !=
+        0) {
+        log_event(LOG_ERROR, "out of memory");
+        mover->leave(COMMAND_INTERNAL);
+    }
+}
+
+static int run(struct mover *mover)
+{
+    const struct settings *settings = mover->settings;
+    struct transfer_options options = {
+        .max_messages = 1024,
+        .max_bytes = 16 << 20,
+        .total = mover->is_push ? 0 : (uint64_t)settings_number(settings, "total"),
+        .idle_ms = mover->is_push ? 0 : (uint64_t)settings_number(settings, "pull.idle"),
+        .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
+        .shape = mover->is_push ? NULL : shape,
+        .shape_ctx = mover,
+        .on_link = on_link,
+        .on_count = on_count,
+    };
+    char err[600] = "";
+    if (uv_loop_init(&mover->loop) != 0)
+        return fail(mover, COMMAND_INTERNAL, "cannot open an event loop");
+    open_signals(mover);
+    int rc = transfer_open(&mover->transfer, &mover->loop,
+                           source_find(settings_text(settings, "source")),
+                           sink_find(settings_text(settings, "sink")), settings, &options, on_ended,
+                           mover, err, sizeof err);
+    int code = COMMAND_OK;
+    if (rc == 0) {
+        open_progress(mover);
+    } else {
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+        code = rc == -ENOMEM ? COMMAND_INTERNAL : rc == -EINVAL ? COMMAND_CONFIG : COMMAND_IO;
+        close_signals(mover);
+    }
+    uv_run(&mover->loop, UV_RUN_DEFAULT);
+    if (rc == 0)
+        code = tell_end(mover);
+    transfer_close(mover->transfer);
+    uv_loop_close(&mover->loop);
+    return code;
+}
+
+static int run_configured(struct mover *mover)
+{
+    const char *output = settings_text(mover->settings, "file.output");
+    mover->form = output && name_ends_with(output, ".npy")     ? FORM_NPY
+                  : output && name_ends_with(output, ".jsonl") ? FORM_JSONL
+                  : output && name_ends_with(output, ".csv")   ? FORM_CSV
+                                                               : FORM_MSGPACK;
+    mover->dtype = codec_dtype_name((enum output_dtype)settings_choice(mover->settings, "dtype"));
+    signal(SIGPIPE, SIG_IGN);
+    command_line_log(mover->settings);
+    int code = run(mover);
+    log_close();
+    return code;
+}
+
+/* Unless a flag says otherwise: environment and file are shared with the workers, and what they say
+ * of a worker's ends is not meant for these. */
+static int set_default(struct options *options, const char *name, const char *value, char *err,
+                       size_t err_size)
+{
+    if (!settings_find(options_settings(options), name) ||
+        options_origin(options, name) == ORIGIN_FLAG)
+        return 0;
+    return options_set(options, name, value, ORIGIN_FLAG, "default", err, err_size);
+}
+
+/* For the sink `input` is what it must not write to; of a push it names the output. */
+static int set_output(struct options *options, const char *input, const char *output,
+                      const char *dead_letters, const char *suffix, char *err, size_t err_size)
+{
+    char name[512], dead[520];
+    const struct option *option = settings_find(options_settings(options), input);
+    if (!option)
+        return 0;
+    bool is_flag = options_origin(options, input) == ORIGIN_FLAG;
+    snprintf(name, sizeof name, "%s",
+             is_flag ? settings_text(options_settings(options), input) : option->fallback);
+    if (strchr(name, ',')) {
+        snprintf(err, err_size, "%s: a push goes to one, and %s are several: push to each", input,
+                 name);
+        return -EINVAL;
+    }
+    snprintf(dead, sizeof dead, "%s%s", name, suffix);
+    int rc = set_default(options, output, name, err, err_size);
+    if (rc == 0)
+        rc = set_default(options, dead_letters, dead, err, err_size);
+    return rc ? rc : options_set(options, input, "none", ORIGIN_FLAG, "push", err, err_size);
+}
+
+/* Where a push goes to is what the workers read; who pulls is a group of its own. */
+static int set_defaults(const struct mover *mover, struct options *options, char *err,
+                        size_t err_size)
+{
+    static const struct preset push[] = {{"redis.output", "stream"},
+                                         {"redis.output_url", ""},
+                                         {"redis.maxlen", "0"},
+                                         {"delivery", "at-least-once"},
+                                         {NULL, NULL}};
+    static const struct preset pull[] = {
+        {"redis.stream", "texts:embeddings"}, {"redis.group", "embedmill-pull"}, {"redis.body", ""},
+        {"kafka.group", "embedmill-pull"},    {"delivery", "at-least-once"},     {NULL, NULL}};
+    int rc = 0;
+    for (const struct preset *preset = mover->is_push ? push : pull; preset->name && rc == 0;
+         preset++)
+        rc = set_default(options, preset->name, preset->fallback, err, err_size);
+    if (rc == 0 && mover->is_push)
+        rc = set_output(options, "redis.stream", "redis.output_stream", "redis.dead_letters",
+                        ":dlq", err, err_size);
+    if (rc == 0 && mover->is_push)
+        rc = set_output(options, "kafka.topic", "kafka.output_topic", "kafka.dead_letter_topic",
+                        "-dlq", err, err_size);
+    return rc;
+}
+
+static int run_words(struct mover *mover, const struct words *words)
+{
+    const struct command_line line = {.command = mover->is_push ? "push" : "pull",
+                                      .usage = mover->is_push ? push_usage : pull_usage,
+                                      .own = pull_options};
+    struct options *options;
+    struct flags flags;
+    char err[1200];
+    int code = COMMAND_OK;
+    if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
+        return code;
+    mover->settings = options_settings(options);
+    int rc = set_defaults(mover, options, err, sizeof err);
+    if (rc != 0)
+        code = fail(mover, rc == -EINVAL ? COMMAND_USAGE : COMMAND_INTERNAL, err);
+    else if (flags.print_config)
+        config_print_effective(options, NULL, stdout);
+    else
+        code = run_configured(mover);
+    options_close(options);
+    return code;
+}
+
+enum { N_FIXED = 6, FIXED_ROOM = 600 };
+
+/* A URL as the flags of its connector. 0, or a sentence in err. */
+static int read_url(bool is_push, const char *url, char fixed[N_FIXED][FIXED_ROOM], char *err,
+                    size_t err_size)
+{
+    const char *end = is_push ? "sink" : "source";
+    snprintf(fixed[0], FIXED_ROOM, is_push ? "--source=file" : "--sink=file");
+    if (url && (strncmp(url, "redis://", 8) == 0 || strncmp(url, "unix://", 7) == 0)) {
+        snprintf(fixed[1], FIXED_ROOM, "--%s=redis", end);
+        if ((size_t)snprintf(fixed[2], FIXED_ROOM, "--redis-url=%s", url) < FIXED_ROOM)
+            return 0;
+    } else if (url && strncmp(url, "kafka://", 8) == 0 && sink_find("kafka")) {
+        const char *slash = strchr(url + 8, '/');
+        if (slash && slash[1] && strlen(url) < FIXED_ROOM - 50) {
+            snprintf(fixed[1], FIXED_ROOM, "--%s=kafka", end);
+            snprintf(fixed[2], FIXED_ROOM, "--kafka-brokers=%.*s", (int)(slash - url - 8), url + 8);
+            snprintf(fixed[3], FIXED_ROOM, "--kafka-topic=%s", slash + 1);
+            return 0;
+        }
+    }
+    snprintf(err, err_size, "--%s %s: expected redis://HOST:PORT/DB%s", is_push ? "to" : "from",
+             url ? url : "", sink_find("kafka") ? " or kafka://HOST:PORT/TOPIC" : "");
+    return -EINVAL;
+}
+
+/* Take --to or --from and its value out of the words. */
+static const char *take_url(bool is_push, int *argc, char **argv)
+{
+    const char *flag = is_push ? "--to" : "--from", *url = NULL;
+    size_t len = strlen(flag);
+    int n = 0;
+    for (int i = 0; i < *argc; i++) {
+        if (strncmp(argv[i], flag, len) == 0 && argv[i][len] == '=')
+            url = argv[i] + len + 1;
+        else if (strcmp(argv[i], flag) == 0)
+            url = i + 1 < *argc ? argv[++i] : NULL;
+        else
+            argv[n++] = argv[i];
+    }
+    *argc = n;
+    return url;
+}
+
+static int move(struct mover *mover, int argc, char **argv)
+{
+    static const struct word_alias aliases[] = {{"-o", "--file-output"},
+                                                {"--output", "--file-output"},
+                                                {"--shard", "--file-shard"},
+                                                {"--column", "--file-column"},
+                                                {"--stream", "--redis-stream"},
+                                                {"--idle", "--pull-idle"},
+                                                {NULL, NULL}};
+    const char *const places[] = {mover->is_push ? "--file-path" : NULL, NULL};
+    char fixed[N_FIXED][FIXED_ROOM] = {{0}}, err[800];
+    const char *list[N_FIXED + 1] = {NULL};
+    bool help = false;
+    for (int i = 0; i < argc; i++)
+        help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+    const char *url = take_url(mover->is_push, &argc, argv);
+    if (!help && read_url(mover->is_push, url, fixed, err, sizeof err) != 0)
+        return fail(mover, COMMAND_USAGE, err);
+    for (size_t i = 0; i < N_FIXED && fixed[i][0]; i++)
+        list[i] = fixed[i];
+    struct words words;
+    if (words_open(&words, argc, argv, list, aliases, places) != 0)
+        return fail(mover, COMMAND_INTERNAL, "out of memory");
+    int code = run_words(mover, &words);
+    words_close(&words);
+    return code;
+}
+
+int command_push(int argc, char **argv, void (*leave)(int code))
+{
+    struct mover mover = {.is_push = true, .leave = leave};
+    return move(&mover, argc, argv);
+}
+
+int command_pull(int argc, char **argv, void (*leave)(int code))
+{
+    struct mover mover = {.leave = leave};
+    return move(&mover, argc, argv);
+}

@@ -1,0 +1,276 @@
+/*
+ * command_search.c: `embedmill search OUT [QUERY]`: the nearest texts of an index, exactly.
+ *
+ * Owns:    the options search.*, prompts around queries, what is printed.
+ * Refuses: an index of another model, whose vectors mean something else.
+ * Why:     to look at what was made; a service would keep the model and the vectors open.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "worker/codec/codec.h"
+#include "worker/commands/command.h"
+#include "worker/commands/command_line.h"
+#include "worker/commands/command_words.h"
+#include "worker/commands/config_check.h"
+#include "worker/config/config_print.h"
+#include "worker/config/cpus.h"
+#include "worker/index/manifest.h"
+#include "worker/telemetry/log.h"
+#include "worker/config/options.h"
+#include "worker/codec/prompt.h"
+#include "worker/index/search.h"
+
+static const char usage[] =
+    "Usage: embedmill search OUT [QUERY] [OPTION...]\n"
+    "\n"
+    "Find the records of OUT, an .npy or a .jsonl of `embedmill index`, that are nearest to QUERY\n"
+    "by cosine, and print score and id of each. Without QUERY every line of standard input is "
+    "one,\n"
+    "and an object of JSON is printed for each: {\"query\": ..., \"hits\": [{\"id\": ..., "
+    "\"score\":\n"
+    "...}, ...]}. Every vector is compared. An .npy is read in place, a .jsonl takes seconds.\n"
+    "\n"
+    "  --top N                         The same as --search-top.\n"
+    "  --config FILE                   YAML file with any of the options, shared with `run`.\n"
+    "  -h, --help                      Print this and exit.\n"
+    "\n"
+    "Exit codes: 0; 64 wrong usage; 65 no index, or a damaged one; 66 no usable model, or not the\n"
+    "one of the index; 70 internal; 74 standard input or output failed; 78 wrong configuration.\n"
+    "\n";
+
+static const struct option search_options[] = {
+    {"search.index", OPTION_TEXT, NULL, NULL, 0, 0, "OUT", "What `embedmill index` has written."},
+    {"search.query", OPTION_TEXT, NULL, NULL, 0, 0, "TEXT",
+     "What to look for; none: the lines of standard input."},
+    {"search.top", OPTION_COUNT, "10", NULL, 1, 1000, "N", "So many of the nearest are printed."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+static bool is_wanted(const char *name)
+{
+    static const char *const wanted[] = {"model",        "prompt",       "threads",
+                                         "kernels",      "log_level",    "log_format",
+                                         "search.index", "search.query", "search.top"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        if (strcmp(name, wanted[i]) == 0)
+            return true;
+    return false;
+}
+
+struct command {
+    const struct settings *settings;
+    const struct prompt *prompt;
+    struct model *model;
+    struct vectors *vectors;
+    struct search *search;
+    uint64_t n_queries;
+};
+
+static int fail(int code, const char *why)
+{
+    return command_line_fail("search", code, why);
+}
+
+static int open_vectors(struct command *command, const char *path)
+{
+    struct manifest card = {.len = 0};
+    char err[600], fingerprint[64] = "";
+    const struct model_info *info = model_info(command->model);
+    int rc = manifest_read(&card, path, err, sizeof err);
+    if (rc != 0 && rc != -ENOENT) /* what `pull` has made has none */
+        return fail(COMMAND_DATA, err);
+    if (rc == 0)
+        manifest_get(&card, "model_fingerprint", fingerprint, sizeof fingerprint);
+    if (fingerprint[0] && strcmp(fingerprint, info->fingerprint) != 0)
+        return fail(COMMAND_NO_MODEL, "the index was made with another model; name it by --model");
+    if (vectors_open(&command->vectors, path, err, sizeof err) != 0)
+        return fail(COMMAND_DATA, err);
+    size_t dim = vectors_dim(command->vectors);
+    if (vectors_count(command->vectors) == 0)
+        return fail(COMMAND_DATA, "the index is empty");
+    if (dim > info->dim)
+        return fail(COMMAND_DATA, "the vectors have more values than the model gives");
+    return COMMAND_OK;
+}
+
+static int open_all(struct command *command)
+{
+    const struct settings *settings = command->settings;
+    const char *path = settings_text(settings, "search.index");
+    const char *name = settings_text(settings, "prompt");
+    char err[700];
+    if (!path)
+        return fail(COMMAND_USAGE, "expected an index: embedmill search OUT \"query\"");
+    int code = command_line_open_model(settings, &command->model, err, sizeof err);
+    if (code != COMMAND_OK)
+        return command_line_fail("search", code, err);
+    command->prompt = prompt_find(model_info(command->model), (struct bytes){name, strlen(name)});
+    code = open_vectors(command, path);
+    size_t n_threads = (size_t)settings_number(settings, "threads");
+    if (code == COMMAND_OK &&
+        search_open(&command->search, command->model, command->vectors,
+                    n_threads ? n_threads : cpus_usable(""),
+                    (size_t)settings_number(settings, "search.top"), err, sizeof err) != 0)
+        code = fail(COMMAND_INTERNAL, err);
+    return code;
+}
+
+/* Prompted, in memory of its own. */
+static struct text render(const struct command *command, const char *query, size_t len)
+{
+    struct bytes text = {query, len}, title = {NULL, 0};
+    size_t size = prompt_render(command->prompt, title, text, NULL, 0);
+    char *ptr = malloc(size + 1);
+    if (ptr)
+        prompt_render(command->prompt, title, text, ptr, size);
+    return (struct text){ptr, ptr ? size : 0};
+}
+
+static void print_hits(const struct command *command, const struct search_hit *hits, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct bytes id = vectors_id(command->vectors, hits[i].row);
+        printf("%.4f  %.*s\n", (double)hits[i].score, (int)id.len, id.ptr);
+    }
+}
+
+static int print_json(const struct command *command, const char *query, size_t len,
+                      const struct search_hit *hits, size_t n)
+{
+    fputs("{\"query\":", stdout);
+    int rc = codec_json_print((struct bytes){query, len}, stdout);
+    fputs(",\"hits\":[", stdout);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        struct bytes id = vectors_id(command->vectors, hits[i].row);
+        bool is_piece = id.len > 1 && id.ptr[0] == '{'; /* then it says what of, too */
+        printf("%s%s%.*s,\"score\":%.6f}", i ? "," : "",
+               is_piece ? "" : "{\"id\":", (int)id.len - is_piece, id.ptr, (double)hits[i].score);
+    }
+    puts("]}");
+    return rc;
+}
+
+/* Up to SEARCH_QUERIES lines; their prompted texts are freed here. */
+static int search_lines(struct command *command, char *const *lines, const size_t *lens, size_t n,
+                        bool is_one)
+{
+    struct text texts[SEARCH_QUERIES] = {{NULL, 0}};
+    struct embed_result results[SEARCH_QUERIES];
+    const struct search_hit *hits;
+    size_t n_hits;
+    int code = COMMAND_OK;
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = render(command, lines[i], lens[i]);
+        if (!texts[i].ptr)
+            code = COMMAND_INTERNAL;
+    }
+    if (code == COMMAND_OK)
+        search_run(command->search, texts, n, results, &hits, &n_hits);
+    for (size_t i = 0; i < n; i++) {
+        if (code == COMMAND_OK && results[i].status != 0)
+            code = fail(COMMAND_INTERNAL, "out of memory");
+        if (code == COMMAND_OK && is_one)
+            print_hits(command, hits, n_hits);
+        else if (code == COMMAND_OK &&
+                 print_json(command, lines[i], lens[i], hits + i * n_hits, n_hits) != 0)
+            code = COMMAND_INTERNAL;
+        free((char *)texts[i].ptr);
+    }
+    command->n_queries += n;
+    return code;
+}
+
+/* The lines of standard input, as many at once as there are, for vectors are read once for all. */
+static int search_input(struct command *command)
+{
+    char *lines[SEARCH_QUERIES] = {NULL};
+    size_t lens[SEARCH_QUERIES], rooms[SEARCH_QUERIES] = {0}, n = 0;
+    int code = COMMAND_OK;
+    bool more = true;
+    while (more && code == COMMAND_OK) {
+        ssize_t len = getline(&lines[n], &rooms[n], stdin);
+        more = len >= 0;
+        while (len > 0 && (lines[n][len - 1] == '\n' || lines[n][len - 1] == '\r'))
+            len--;
+        if (len > 0)
+            lens[n++] = (size_t)len;
+        bool full = n == SEARCH_QUERIES || (n > 0 && isatty(STDIN_FILENO));
+        if (n > 0 && (full || !more)) {
+            code = search_lines(command, lines, lens, n, false);
+            fflush(stdout);
+            n = 0;
+        }
+    }
+    if (code == COMMAND_OK && (ferror(stdin) || ferror(stdout)))
+        code = fail(COMMAND_IO, "standard input or output failed");
+    for (size_t i = 0; i < SEARCH_QUERIES; i++)
+        free(lines[i]);
+    return code;
+}
+
+static int run(const struct settings *settings)
+{
+    struct command command = {.settings = settings};
+    int code = open_all(&command);
+    char *query = (char *)settings_text(settings, "search.query");
+    if (code == COMMAND_OK && query) {
+        size_t len = strlen(query);
+        code = search_lines(&command, &query, &len, 1, true);
+    } else if (code == COMMAND_OK) {
+        code = search_input(&command);
+    }
+    if (command.search) {
+        struct search_times times = search_times(command.search);
+        log_event(LOG_INFO, "searched", LOG_INTEGER("queries", command.n_queries),
+                  LOG_INTEGER("vectors", vectors_count(command.vectors)),
+                  LOG_REAL("embed_seconds", (double)times.embed_ns * 1e-9),
+                  LOG_REAL("search_seconds", (double)times.search_ns * 1e-9));
+    }
+    search_close(command.search);
+    vectors_close(command.vectors);
+    model_close(command.model);
+    return code;
+}
+
+static int run_words(const struct words *words)
+{
+    static const struct preset presets[] = {
+        {"prompt", "query"}, {"log_level", "warn"}, {NULL, NULL}};
+    static const struct command_line line = {.command = "search",
+                                             .usage = usage,
+                                             .own = search_options,
+                                             .presets = presets,
+                                             .wanted = is_wanted};
+    struct options *options;
+    struct flags flags;
+    int code = COMMAND_OK;
+    if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
+        return code;
+    code = command_line_check("search", options, config_check_names);
+    if (code == COMMAND_OK && flags.print_config) {
+        config_print_effective(options, is_wanted, stdout);
+    } else if (code == COMMAND_OK) {
+        command_line_log(options_settings(options));
+        code = run(options_settings(options));
+        log_close();
+    }
+    options_close(options);
+    return code;
+}
+
+int command_search(int argc, char **argv)
+{
+    static const char *const fixed[] = {NULL};
+    static const struct word_alias aliases[] = {{"--top", "--search-top"}, {NULL, NULL}};
+    static const char *const places[] = {"--search-index", "--search-query", NULL};
+    struct words words;
+    if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
+        return COMMAND_INTERNAL;
+    int code = run_words(&words);
+    words_close(&words);
+    return code;
+}

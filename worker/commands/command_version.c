@@ -1,0 +1,81 @@
+/*
+ * command_version.c: `embedmill version`: what this program is, was built with and can talk to.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "connectors/connector.h"
+#include "worker/commands/command.h"
+
+#if defined(__x86_64__)
+#define ARCHITECTURE "x86_64"
+#elif defined(__aarch64__)
+#define ARCHITECTURE "aarch64"
+#else
+#define ARCHITECTURE "other"
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZER "address"
+#elif defined(__SANITIZE_THREAD__)
+#define SANITIZER "thread"
+#else
+#define SANITIZER "none"
+#endif
+
+static void print_names(bool json, bool is_source)
+{
+    const char *name = NULL;
+    for (size_t i = 0;; i++) {
+        if (is_source)
+            name = all_sources[i] ? all_sources[i]->name : NULL;
+        else
+            name = all_sinks[i] ? all_sinks[i]->name : NULL;
+        if (!name)
+            return;
+        printf(json ? "%s\"%s\"" : "%s%s", i == 0 ? "" : json ? ", " : " ", name);
+    }
+}
+
+static void print_json(void)
+{
+    printf("{\"version\": \"%s\", \"architecture\": \"%s\", \"compiler\": \"%s\", "
+           "\"sanitizer\": \"%s\", \"libuv\": \"%s\", \"sources\": [",
+           EMBEDMILL_VERSION, ARCHITECTURE, __VERSION__, SANITIZER, uv_version_string());
+    print_names(true, true);
+    printf("], \"sinks\": [");
+    print_names(true, false);
+    printf("]}\n");
+}
+
+static void print_lines(void)
+{
+    printf("embedmill %s\n", EMBEDMILL_VERSION);
+    printf("built for %s with compiler %s, sanitizer: %s\n", ARCHITECTURE, __VERSION__, SANITIZER);
+    printf("libuv %s\n", uv_version_string());
+    printf("sources: ");
+    print_names(false, true);
+    printf("\nsinks: ");
+    print_names(false, false);
+    printf("\n");
+}
+
+int command_version(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            print_json();
+            return COMMAND_OK;
+        }
+        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+            printf("Usage: embedmill version [--json]\n");
+            return COMMAND_OK;
+        }
+        fprintf(stderr, "embedmill version: %s: expected --json or nothing\n", argv[i]);
+        return COMMAND_USAGE;
+    }
+    print_lines();
+    return COMMAND_OK;
+}

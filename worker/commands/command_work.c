@@ -1,0 +1,555 @@
+/*
+ * command_work.c: see command_work.h. In order of time, from the bottom: read options, open the
+ * log and the model, run the loop until the pipeline has ended, say how it ended.
+ */
+#include "worker/commands/command_work.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "connectors/connector.h"
+#include "inference/embed.h"
+#include "worker/pipeline/cache.h"
+#include "worker/commands/command.h"
+#include "worker/commands/command_line.h"
+#include "worker/commands/config_check.h"
+#include "worker/config/config_print.h"
+#include "worker/config/cpus.h"
+#include "worker/telemetry/log.h"
+#include "worker/telemetry/monitor.h"
+#include "worker/pipeline/pipeline.h"
+#include "worker/telemetry/progress.h"
+#include "worker/commands/selftest.h"
+
+struct worker {
+    const struct work *work;
+    const struct settings *settings;
+    uv_loop_t loop;
+    uv_signal_t terminate, interrupt, hangup, counters;
+    struct model *model;
+    struct cache *cache; /* NULL: none */
+    struct pipeline *pipeline;
+    struct progress *progress;
+    struct monitor *monitor;     /* NULL for work that has an end */
+    struct progress_input input; /* of a source that knows its size */
+    uint64_t opened_ms;
+    enum pipeline_end how;
+    int signal; /* that asked to stop; 0: none yet */
+    uint64_t signal_ms;
+    bool lag_dropped; /* and told of */
+};
+
+/* A supervisor may signal the process and then its whole group, which is one request. */
+enum { SAME_SIGNAL_MS = 100 };
+
+static bool has_end(const struct work *work)
+{
+    return work->is_filter || work->finish;
+}
+
+static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
+{
+    const struct worker *worker = ctx;
+    if (worker->monitor)
+        metrics_on_link(monitor_metrics(worker->monitor), side, state);
+    bool is_input = strcmp(side, "input") == 0;
+    if (state == LINK_UP)
+        log_event(LOG_INFO, is_input ? "source is up" : "sink is up", LOG_TEXT("why", why));
+    else
+        log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
+}
+
+/* The W3C trace context of a message, NULL when it has none or it is not of the form: 55 characters
+ * of a stranger may be anything, and a log is no place for that. */
+static const char *trace_of(const struct message *message, char out[56])
+{
+    out[0] = '\0';
+    for (size_t i = 0; i < message->n_headers; i++) {
+        struct bytes name = message->headers[i].name, value = message->headers[i].value;
+        if (name.len == 11 && memcmp(name.ptr, "traceparent", 11) == 0 && value.len == 55)
+            snprintf(out, 56, "%.55s", value.ptr);
+    }
+    return strspn(out, "0123456789abcdef-") == 55 ? out : NULL;
+}
+
+static void on_dead_letter(void *ctx, const struct message *message, const char *code,
+                           const char *reason)
+{
+    const struct worker *worker = ctx;
+    char position[200], trace[56];
+    if (has_end(worker->work))
+        return; /* the sink tells of each, in order */
+    metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
+    snprintf(position, sizeof position, "%.*s", (int)message->position.len,
+             message->position.ptr ? message->position.ptr : "");
+    log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
+              LOG_TEXT("reason", reason), LOG_TEXT("traceparent", trace_of(message, trace)));
+}
+
+static void on_lag(void *ctx, const char *part, int64_t lag)
+{
+    struct worker *worker = ctx;
+    if (!worker->monitor)
+        return;
+    bool is_shown = metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
+    if (is_shown || worker->lag_dropped)
+        return;
+    worker->lag_dropped = true;
+    log_event(LOG_WARN,
+              "the input has more parts than their lag is shown of: "
+              "embedmill_source_lag misses some; the messages are worked on all the same",
+              LOG_INTEGER("most", SERIES_MAX), LOG_TEXT("part", part));
+}
+
+static void tell_cache(const struct worker *worker)
+{
+    char why[5000];
+    if (cache_complaint(worker->cache, why, sizeof why))
+        log_event(LOG_WARN, "cache", LOG_TEXT("error", why));
+}
+
+static void on_embedded(void *ctx, const struct batch *batch)
+{
+    const struct worker *worker = ctx;
+    tell_cache(worker);
+    if (worker->monitor)
+        metrics_on_embedded(monitor_metrics(worker->monitor), batch);
+}
+
+static void on_published(void *ctx, const struct entry *entry)
+{
+    metrics_on_published(monitor_metrics(((const struct worker *)ctx)->monitor), entry);
+}
+
+static void on_count(void *ctx, const char *what, uint64_t n)
+{
+    struct worker *worker = ctx;
+    if (strcmp(what, "input_bytes") == 0)
+        worker->input.done += n;
+    else if (strcmp(what, "input_bytes_total") == 0)
+        worker->input.total += n;
+    else if (worker->monitor)
+        metrics_on_count(monitor_metrics(worker->monitor), what, n);
+}
+
+static void close_signals(struct worker *worker)
+{
+    uv_close((uv_handle_t *)&worker->terminate, NULL);
+    uv_close((uv_handle_t *)&worker->interrupt, NULL);
+    uv_close((uv_handle_t *)&worker->hangup, NULL);
+    uv_close((uv_handle_t *)&worker->counters, NULL);
+    signal(SIGUSR1, SIG_IGN); /* which is no reason to end, now either */
+}
+
+static void on_ended(void *ctx, enum pipeline_end how)
+{
+    struct worker *worker = ctx;
+    worker->how = how;
+    progress_log(worker->progress, "stopped");
+    progress_close(worker->progress);
+    worker->progress = NULL;
+    monitor_close(worker->monitor);
+    worker->monitor = NULL;
+    close_signals(worker);
+}
+
+static void on_stop(uv_signal_t *handle, int number)
+{
+    struct worker *worker = handle->data;
+    const char *name = number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGHUP";
+    if (worker->signal != 0) {
+        if (uv_now(&worker->loop) - worker->signal_ms < SAME_SIGNAL_MS)
+            return;
+        log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
+                  LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
+        log_close();
+        worker->work->leave(128 + number);
+    }
+    worker->signal = number;
+    worker->signal_ms = uv_now(&worker->loop);
+    log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
+              LOG_TEXT("signal", name));
+    if (worker->monitor)
+        monitor_stopping(worker->monitor);
+    pipeline_drain(worker->pipeline);
+}
+
+static void on_counters(uv_signal_t *handle, int number)
+{
+    const struct worker *worker = handle->data;
+    (void)number;
+    progress_log(worker->progress, "counters");
+}
+
+/* nohup has it ignored, and means it. */
+static bool is_ignored(int number)
+{
+    struct sigaction now;
+    return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+static void watch(struct worker *worker, uv_signal_t *handle, uv_signal_cb cb, int number)
+{
+    uv_signal_init(&worker->loop, handle);
+    handle->data = worker;
+    if (number != SIGHUP || !is_ignored(SIGHUP))
+        uv_signal_start(handle, cb, number);
+    uv_unref((uv_handle_t *)handle);
+}
+
+static void open_signals(struct worker *worker)
+{
+    signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of write() */
+    watch(worker, &worker->terminate, on_stop, SIGTERM);
+    watch(worker, &worker->interrupt, on_stop, SIGINT);
+    watch(worker, &worker->hangup, on_stop, SIGHUP); /* a terminal that was closed */
+    watch(worker, &worker->counters, on_counters, SIGUSR1);
+}
+
+static int open_model(struct worker *worker)
+{
+    const struct settings *settings = worker->settings;
+    const char *path = settings_text(settings, "model");
+    char err[700];
+    uint64_t began = uv_hrtime();
+    int code = command_line_open_model(settings, &worker->model, err, sizeof err);
+    if (code != COMMAND_OK) {
+        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path), LOG_TEXT("error", err));
+        return code;
+    }
+    const struct model_info *info = model_info(worker->model);
+    log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
+              LOG_TEXT("fingerprint", info->fingerprint), LOG_TEXT("kernels", info->kernels),
+              LOG_INTEGER("dim", info->dim), LOG_TEXT("file", path),
+              LOG_INTEGER("took_ms", (uv_hrtime() - began) / 1000000));
+    if (!info->has_dense)
+        log_event(LOG_WARN,
+                  "this model file lacks the two dense layers: embeddings will differ "
+                  "from those of sentence-transformers; get a newer file",
+                  LOG_TEXT("file", path));
+    return COMMAND_OK;
+}
+
+/* The first embedding pages the model in and proves it, before a message depends on it. */
+static void warm_up(const struct worker *worker)
+{
+    struct selftest test;
+    if (worker->work->is_filter || selftest_run(worker->model, &test) != 0)
+        return;
+    log_event(test.cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
+              test.cosine < SELFTEST_SIMILAR
+                  ? "warmed up, but a known text did not get its known embedding: this is another "
+                    "model, or file or machine are damaged; `embedmill doctor` tells more"
+                  : "warmed up",
+              LOG_REAL("cosine", test.cosine), LOG_INTEGER("took_ms", test.took_ms));
+}
+
+static int open_monitor(struct worker *worker)
+{
+    const char *listen = settings_text(worker->settings, "metrics.listen");
+    char err[400];
+    if (has_end(worker->work))
+        return COMMAND_OK;
+    int rc = monitor_open(&worker->monitor, &worker->loop, listen, model_info(worker->model), err,
+                          sizeof err);
+    if (rc != 0) {
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "metrics.listen"),
+                  LOG_TEXT("error", err));
+        return rc == -EINVAL   ? COMMAND_CONFIG
+               : rc == -ENOMEM ? COMMAND_INTERNAL
+                               : COMMAND_UNAVAILABLE;
+    }
+    if (monitor_address(worker->monitor)[0])
+        log_event(LOG_INFO, "serving metrics",
+                  LOG_TEXT("listen", monitor_address(worker->monitor)));
+    return COMMAND_OK;
+}
+
+/* A session never sees a text that is cut; one that cannot be cut is an error. */
+static void set_too_long(const struct settings *settings, struct pipeline_options *options)
+{
+    const char *policy = settings_text(settings, "too_long");
+    options->session.too_long =
+        strcmp(policy, "truncate") == 0 ? TOO_LONG_TRUNCATE : TOO_LONG_ERROR;
+    options->chunk = (struct chunk_options){
+        .wanted = strcmp(policy, "chunk") == 0,
+        .max_tokens = (size_t)settings_number(settings, "chunk_tokens"),
+        .overlap = (size_t)settings_number(settings, "chunk_overlap"),
+    };
+}
+
+static struct pipeline_options pipeline_options(const struct settings *settings)
+{
+    size_t n_threads = (size_t)settings_number(settings, "threads");
+    if (n_threads == 0)
+        n_threads = cpus_usable("");
+    size_t n_batches = (size_t)settings_number(settings, "batches");
+    return (struct pipeline_options){
+        .n_threads = n_threads,
+        .n_batches = n_batches ? n_batches : n_threads + 2,
+        .batch_texts = (size_t)settings_number(settings, "batch_texts"),
+        .batch_bytes = (size_t)settings_number(settings, "batch_bytes"),
+        .linger_ms = (uint64_t)settings_number(settings, "linger"),
+        .max_deliveries = (uint32_t)settings_number(settings, "max_deliveries"),
+        .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
+        .prompt = settings_text(settings, "prompt"),
+        .session = {.bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
+                    .dim = strtoul(settings_text(settings, "dim"), NULL, 10)},
+        .decode = {.format = (enum input_format)settings_choice(settings, "input_format"),
+                   .max_texts = (size_t)settings_number(settings, "max_texts"),
+                   .max_text_bytes = (size_t)settings_number(settings, "max_text_size")},
+        .output_format = (enum output_format)settings_choice(settings, "output_format"),
+        .dtype = (enum output_dtype)settings_choice(settings, "dtype"),
+        .collection = settings_text(settings, "output_collection"),
+        .on_link = on_link,
+        .on_dead_letter = on_dead_letter,
+        .on_count = on_count,
+        .on_embedded = on_embedded,
+    };
+}
+
+static int open_cache(struct worker *worker, struct pipeline_options *options)
+{
+    const struct settings *settings = worker->settings;
+    const struct cache_options wanted = {
+        .memory_bytes = (size_t)settings_number(settings, "cache_memory"),
+        .folder = settings_text(settings, "cache"),
+        .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
+    char err[5000];
+    int rc = cache_open(&worker->cache, &wanted, worker->model, &embedder_sessions,
+                        &options->session, err, sizeof err);
+    options->cache = worker->cache;
+    if (rc)
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+    else if (wanted.folder && wanted.folder[0])
+        log_event(LOG_INFO, "cache is open", LOG_TEXT("folder", wanted.folder),
+                  LOG_INTEGER("vectors", cache_on_disk(worker->cache)));
+    return rc == 0 ? COMMAND_OK : rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_CONFIG;
+}
+
+static int open_pipeline(struct worker *worker)
+{
+    const struct settings *settings = worker->settings;
+    struct pipeline_options options = pipeline_options(settings);
+    set_too_long(settings, &options);
+    if (worker->monitor) {
+        options.on_lag = on_lag;
+        options.on_published = on_published;
+    }
+    const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
+    char err[600] = "";
+    if (worker->work->begin) {
+        int code =
+            worker->work->begin(settings, model_info(worker->model), &options, err, sizeof err);
+        if (code != COMMAND_OK)
+            return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
+    }
+    int opened = open_cache(worker, &options);
+    if (opened != COMMAND_OK)
+        return opened;
+    worker->opened_ms = uv_now(&worker->loop);
+    int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
+                           sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
+    if (rc == 0 && worker->work->opened) {
+        int code =
+            worker->work->opened(settings, model_info(worker->model), &options, err, sizeof err);
+        if (code != COMMAND_OK) { /* nothing was read yet, and nothing is to be drained */
+            log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+            worker->work->leave(code);
+        }
+    }
+    if (rc == 0) {
+        if (worker->monitor)
+            monitor_watch(worker->monitor, worker->pipeline);
+        log_event(LOG_INFO, "started", LOG_TEXT("source", source), LOG_TEXT("sink", sink),
+                  LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt));
+        return COMMAND_OK;
+    }
+    log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+    if (rc == -ENOMEM || rc == -EAGAIN)
+        return COMMAND_INTERNAL;
+    return rc == -EINVAL           ? COMMAND_CONFIG
+           : has_end(worker->work) ? COMMAND_IO
+                                   : COMMAND_UNAVAILABLE;
+}
+
+/* A filter whose reader has left ("| head") has nothing to say about it. */
+static bool stdout_is_closed(void)
+{
+    struct pollfd fd = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&fd, 1, 0) == 1 && (fd.revents & (POLLERR | POLLHUP | POLLNVAL));
+}
+
+static int tell_end(const struct worker *worker)
+{
+    const struct pipeline_stats *stats = pipeline_stats(worker->pipeline);
+    bool is_filter = worker->work->is_filter;
+    switch (worker->how) {
+    case PIPELINE_FAILED:
+        if (!is_filter || !stdout_is_closed())
+            log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
+        return has_end(worker->work) ? COMMAND_IO : COMMAND_UNAVAILABLE;
+    case PIPELINE_DEADLINE:
+        log_event(LOG_WARN,
+                  is_filter ? "drain_timeout passed: the rest was not embedded"
+                            : "drain_timeout passed: what was not finished will be delivered again",
+                  LOG_INTEGER("unfinished", stats->inflight_texts));
+        return COMMAND_DEADLINE;
+    case PIPELINE_UNFLUSHED:
+        log_event(LOG_WARN, "what was finished last will be delivered again",
+                  LOG_TEXT("why", pipeline_failure(worker->pipeline)));
+        return COMMAND_DEADLINE;
+    case PIPELINE_DRAINED:
+        break;
+    }
+    if (!has_end(worker->work))
+        return COMMAND_OK;
+    if (worker->signal != 0)
+        return 128 + worker->signal;
+    if (worker->work->finish)
+        return worker->work->finish(worker->settings, model_info(worker->model), stats,
+                                    (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
+    if (stats->dead_letters == 0)
+        return COMMAND_OK;
+    log_event(LOG_WARN, "some lines were not embedded; each is told of above",
+              LOG_INTEGER("lines", stats->dead_letters), LOG_INTEGER("embedded", stats->messages));
+    return COMMAND_DATA;
+}
+
+static int open_progress(struct worker *worker)
+{
+    int when = settings_choice(worker->settings, "progress"); /* auto on off */
+    bool mixes = worker->work->is_filter && isatty(STDOUT_FILENO);
+    struct progress_options options = {
+        .status_line = when != 2 && log_is_terminal() && !mixes,
+        .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
+        .total_texts = (uint64_t)settings_number(worker->settings, "total"),
+        .input = &worker->input,
+        .metrics = worker->monitor ? monitor_metrics(worker->monitor) : NULL,
+    };
+    options.log_lines =
+        !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
+    return progress_open(&worker->progress, &worker->loop, pipeline_stats(worker->pipeline),
+                         &options);
+}
+
+/* Everything between the log's opening and its closing. */
+static int run(const struct work *work, const struct settings *settings)
+{
+    struct worker worker = {.work = work, .settings = settings};
+    signal(SIGUSR1, SIG_IGN); /* until there are counters to log */
+    int code = open_model(&worker);
+    if (code != COMMAND_OK)
+        return code;
+    warm_up(&worker);
+    if (uv_loop_init(&worker.loop) != 0) {
+        log_event(LOG_ERROR, "cannot open an event loop: too many open files or watches");
+        model_close(worker.model);
+        return COMMAND_INTERNAL;
+    }
+    open_signals(&worker);
+    code = open_monitor(&worker);
+    if (code == COMMAND_OK)
+        code = open_pipeline(&worker);
+    bool opened = code == COMMAND_OK;
+    if (!opened) {
+        monitor_close(worker.monitor);
+        worker.monitor = NULL; /* the source may still be closing, and has events */
+        close_signals(&worker);
+    } else if (open_progress(&worker) != 0) {
+        log_event(LOG_ERROR, "out of memory");
+        work->leave(COMMAND_INTERNAL);
+    }
+    uv_run(&worker.loop, UV_RUN_DEFAULT);
+    if (opened)
+        code = tell_end(&worker);
+    pipeline_close(worker.pipeline);
+    cache_flush(worker.cache);
+    tell_cache(&worker);
+    cache_close(worker.cache);
+    uv_loop_close(&worker.loop);
+    model_close(worker.model);
+    return code;
+}
+
+static int fail(const struct work *work, int code, const char *why)
+{
+    return command_line_fail(work->command, code, why);
+}
+
+/* Files and environments may be shared with `run`, but a flag was meant for this command. */
+static int refuse_unwanted(const struct work *work, const struct options *options)
+{
+    const struct option *option;
+    char flag[128], err[300];
+    for (size_t i = 0; (option = options_at(options, i)); i++) {
+        if (work->wanted(option->name) || options_origin(options, option->name) != ORIGIN_FLAG)
+            continue;
+        options_flag_name(option->name, flag, sizeof flag);
+        snprintf(err, sizeof err,
+                 "--%s: this command reads standard input and writes standard output, so it has no "
+                 "such flag; `embedmill run` has",
+                 flag);
+        return fail(work, COMMAND_USAGE, err);
+    }
+    return COMMAND_OK;
+}
+
+/* A filter has its source and sink, and reads lines. */
+static int fix_filter(const struct work *work, struct options *options)
+{
+    static const char *const ends[][2] = {{"source", "stdin"}, {"sink", "stdout"}};
+    char err[300];
+    int code = refuse_unwanted(work, options);
+    if (code != COMMAND_OK)
+        return code;
+    for (size_t i = 0; i < 2; i++)
+        if (options_set(options, ends[i][0], ends[i][1], ORIGIN_FLAG, "embed", err, sizeof err) !=
+            0)
+            return fail(work, COMMAND_INTERNAL, err);
+    if (strcmp(settings_text(options_settings(options), "input_format"), "msgpack") != 0)
+        return COMMAND_OK;
+    options_explain(options, "input_format",
+                    "expected auto, raw or json, for standard input is read by lines", err,
+                    sizeof err);
+    return command_line_fail_option(work->command, options, "input_format", err);
+}
+
+static int run_configured(const struct work *work, const struct options *options)
+{
+    const struct settings *settings = options_settings(options);
+    command_line_log(settings);
+    int code = run(work, settings);
+    log_close();
+    return code;
+}
+
+int command_work(const struct work *work, int argc, char **argv)
+{
+    const struct command_line line = {.command = work->command,
+                                      .usage = work->usage,
+                                      .presets = work->presets,
+                                      .wanted = work->wanted};
+    struct options *options;
+    struct flags flags;
+    int code = COMMAND_OK;
+    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
+        return code;
+    if (work->is_filter)
+        code = fix_filter(work, options);
+    if (code == COMMAND_OK)
+        code = command_line_check(work->command, options,
+                                  has_end(work) ? config_check : config_check_run);
+    if (code == COMMAND_OK && flags.print_config)
+        config_print_effective(options, work->wanted, stdout);
+    else if (code == COMMAND_OK)
+        code = run_configured(work, options);
+    options_close(options);
+    return code;
+}

@@ -1,0 +1,186 @@
+/*
+ * config_check.c: see config_check.h.
+ */
+#include "worker/commands/config_check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/connector.h"
+#include "inference/embed.h"
+#include "worker/config/address.h"
+#include "worker/pipeline/pipeline.h"
+#include "worker/codec/prompt.h"
+
+static int check_ends(const struct settings *settings, const char **bad_option, char *why,
+                      size_t size)
+{
+    const char *source_name = settings_text(settings, "source");
+    const char *sink_name = settings_text(settings, "sink");
+    if (!source_name || !sink_name) {
+        *bad_option = source_name ? "sink" : "source";
+        snprintf(why, size, "expected a name; --help lists them");
+        return -EINVAL;
+    }
+    const struct source_ops *source = source_find(source_name);
+    const struct sink_ops *sink = sink_find(sink_name);
+    int rc = source->check ? source->check(settings, bad_option, why, size) : 0;
+    if (rc == 0 && sink->check)
+        rc = sink->check(settings, bad_option, why, size);
+    return rc;
+}
+
+static int check_names(const struct settings *settings, const char **bad_option, char *why,
+                       size_t size)
+{
+    const char *prompt = settings_text(settings, "prompt");
+    const char *kernels = settings_text(settings, "kernels");
+    char known[64];
+    if (!prompt_is_known((struct bytes){prompt, strlen(prompt)})) {
+        *bad_option = "prompt";
+        snprintf(why, size, "no prompt is named '%.60s'; known are %s", prompt, prompt_names());
+        return -EINVAL;
+    }
+    if (strcmp(kernels, "auto") != 0 && !model_kernels(kernels, known, sizeof known)) {
+        *bad_option = "kernels";
+        snprintf(why, size, "this CPU or this build has no '%s'; expected auto or one of %s",
+                 kernels, known);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* Who reads a queue takes a record for a row, and a text in chunks is many. */
+static int check_row_chunks(const struct settings *settings, const char **bad_option, char *why,
+                            size_t size)
+{
+    const char *sink = settings_text(settings, "sink");
+    bool is_queue = sink && (strcmp(sink, "kafka") == 0 ||
+                             (strcmp(sink, "redis") == 0 &&
+                              strcmp(settings_text(settings, "redis.output"), "stream") == 0));
+    if (!is_queue || strcmp(settings_text(settings, "too_long"), "chunk") != 0)
+        return 0;
+    *bad_option = "too_long";
+    snprintf(why, size,
+             "a message of rows is one row, and a text in chunks would be many; expected truncate "
+             "or error, or output_format msgpack or json, or another sink");
+    return -EINVAL;
+}
+
+/* What a store cannot take is better known now than from its connector's log. */
+static int check_rows(const struct settings *settings, const char **bad_option, char *why,
+                      size_t size)
+{
+    const char *format = settings_text(settings, "output_format");
+    if (strcmp(format, "msgpack") == 0 || strcmp(format, "json") == 0)
+        return 0;
+    int rc = check_row_chunks(settings, bad_option, why, size);
+    if (rc != 0 || strcmp(format, "qdrant") != 0)
+        return rc;
+    if (strcmp(settings_text(settings, "dtype"), "b1") == 0) {
+        *bad_option = "dtype";
+        snprintf(why, size, "Qdrant takes numbers and no bits; expected f4, f2 or i1");
+        return -EINVAL;
+    }
+    if (!settings_text(settings, "output_collection")[0]) {
+        *bad_option = "output_collection";
+        snprintf(why, size, "expected the name of a collection, which every row for Qdrant has");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* What asks for chunks is no use without the policy, and easily forgotten. */
+static int check_chunks(const struct options *options, const char **bad_option, char *why,
+                        size_t size)
+{
+    static const char *const names[] = {"chunk_tokens", "chunk_overlap"};
+    const struct settings *settings = options_settings(options);
+    long long tokens = settings_number(settings, "chunk_tokens");
+    bool wanted = strcmp(settings_text(settings, "too_long"), "chunk") == 0;
+    for (size_t i = 0; i < 2 && !wanted; i++)
+        if (options_origin(options, names[i]) == ORIGIN_FLAG) {
+            *bad_option = names[i];
+            snprintf(why, size, "nothing is cut into chunks without too_long=chunk: add that");
+            return -EINVAL;
+        }
+    if (!wanted || tokens == 0 || tokens >= CHUNK_TOKENS_MIN)
+        return 0;
+    *bad_option = "chunk_tokens";
+    snprintf(why, size, "expected at least %d, or 0 for as many as the model takes",
+             CHUNK_TOKENS_MIN);
+    return -EINVAL;
+}
+
+static int check_listen(const struct settings *settings, const char **bad_option, char *why,
+                        size_t size)
+{
+    const char *listen = settings_text(settings, "metrics.listen");
+    char host[256], port[16];
+    if (!listen || !listen[0])
+        return 0;
+    *bad_option = "metrics.listen";
+    return address_split(listen, host, sizeof host, port, sizeof port, why, size);
+}
+
+static int explain(const struct options *options, int rc, const char *bad_option, const char *why,
+                   char *err, size_t err_size)
+{
+    if (rc == -EINVAL)
+        options_explain(options, bad_option, why, err, err_size);
+    else if (rc != 0)
+        snprintf(err, err_size, "out of memory");
+    return rc;
+}
+
+int config_check_names(const struct options *options, const char **bad_option, char *err,
+                       size_t err_size)
+{
+    char why[700] = "";
+    int rc = check_names(options_settings(options), bad_option, why, sizeof why);
+    return explain(options, rc, *bad_option, why, err, err_size);
+}
+
+int config_check(const struct options *options, const char **bad_option, char *err, size_t err_size)
+{
+    char why[700] = "";
+    int rc = config_check_names(options, bad_option, err, err_size);
+    if (rc != 0)
+        return rc;
+    rc = check_listen(options_settings(options), bad_option, why, sizeof why);
+    if (rc == 0)
+        rc = check_chunks(options, bad_option, why, sizeof why);
+    if (rc == 0)
+        rc = check_rows(options_settings(options), bad_option, why, sizeof why);
+    if (rc == 0)
+        rc = check_ends(options_settings(options), bad_option, why, sizeof why);
+    return explain(options, rc, *bad_option, why, err, err_size);
+}
+
+/* Ends that are not of one kind know of no step that does both; Kafka and Redis tell the rest. */
+static int check_delivery(const struct settings *settings, const char **bad_option, char *why,
+                          size_t size)
+{
+    const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
+    if (strcmp(settings_text(settings, "delivery"), "exactly-once") != 0 ||
+        strcmp(source, sink) == 0)
+        return 0;
+    *bad_option = "delivery";
+    snprintf(why, size,
+             "exactly-once goes from Kafka to Kafka or from Redis to Redis, and this is from %.40s "
+             "to %.40s: take at-least-once",
+             source, sink);
+    return -EINVAL;
+}
+
+int config_check_run(const struct options *options, const char **bad_option, char *err,
+                     size_t err_size)
+{
+    char why[300] = "";
+    int rc = config_check(options, bad_option, err, err_size);
+    if (rc != 0)
+        return rc;
+    rc = check_delivery(options_settings(options), bad_option, why, sizeof why);
+    return explain(options, rc, *bad_option, why, err, err_size);
+}

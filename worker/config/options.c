@@ -1,0 +1,429 @@
+/*
+ * options.c: see options.h.
+ *
+ * Owns:    the core table. Connectors' tables are only pointed at.
+ * Why:     the few defaults that depend on the machine or the command (model path, names of
+ *          connectors) are put into a copy of the core table, so that help, checks and effective
+ *          values all read the same one.
+ */
+#include "worker/config/options.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/connector.h"
+#include "worker/config/config_environment.h"
+
+#define MAX_TABLES 32
+
+static const struct option core_table[] = {
+    {"source", OPTION_CHOICE, "redis", NULL, 0, 0, "NAME", "Where texts come from."},
+    {"sink", OPTION_CHOICE, "redis", NULL, 0, 0, "NAME", "Where embeddings go."},
+    {"model", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "The model, a GGUF file. scripts/get-model fetches it to the default place."},
+    {"prompt", OPTION_TEXT, "document", NULL, 0, 0, "NAME",
+     "What the texts are for, unless a message says so itself: document, query, none or a task of "
+     "the model card."},
+    {"dim", OPTION_CHOICE, "0", "0|128|256|512|768", 0, 0, "N",
+     "Values in an embedding: cut to so many and normalised again; 0: all the model gives."},
+    {"too_long", OPTION_CHOICE, "truncate", "truncate|error|chunk", 0, 0, "WHAT",
+     "Texts of more tokens than the model takes: embed their beginning and say so, dead-letter "
+     "them, or cut them into chunks with an embedding each."},
+    {"chunk_tokens", OPTION_COUNT, "0", NULL, 0, 1000000, "N",
+     "With too_long=chunk: longer texts are cut into pieces of at most so many tokens, prompt and "
+     "title included; at least 32; 0: as many as the model takes."},
+    {"chunk_overlap", OPTION_COUNT, "32", NULL, 0, 1000000, "N",
+     "With too_long=chunk: most tokens of a piece that the next one repeats; never more than "
+     "half."},
+    {"bad_utf8", OPTION_CHOICE, "replace", "replace|error", 0, 0, "WHAT",
+     "Bytes that are not UTF-8: read as U+FFFD, or dead-letter the message."},
+    {"input_format", OPTION_CHOICE, "auto", "auto|raw|json|msgpack", 0, 0, "FORMAT",
+     "What messages hold; auto looks at each."},
+    {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json|qdrant|milvus|pgvector", 0, 0,
+     "FORMAT",
+     "How embeddings are written; the last three are rows of those stores, one for each text."},
+    {"output_collection", OPTION_TEXT, "embeddings", NULL, 0, 0, "NAME",
+     "The collection that rows for Qdrant name."},
+    {"dtype", OPTION_CHOICE, "f4", "f4|f2|i1|b1", 0, 0, "TYPE",
+     "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
+     "signs as bits."},
+    {"cache", OPTION_TEXT, "", NULL, 0, 0, "FOLDER",
+     "Keep vectors in this folder and never compute one twice; on a disk of this machine, shared "
+     "by "
+     "its workers. Empty: do not."},
+    {"cache_size", OPTION_SIZE, "10GiB", NULL, 1 << 20, INT64_C(1) << 46, "SIZE",
+     "The folder grows to this; about 4.2 KB for each text of 768 values."},
+    {"cache_memory", OPTION_SIZE, "32MiB", NULL, 0, 0, "SIZE",
+     "Vectors kept in memory for texts that come again; 0: none."},
+    {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
+     "Inference threads; 0: as many as this process may use CPUs."},
+    {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon|neon-i8mm", 0, 0, "NAME",
+     "Instruction set for inference; auto takes the best this CPU has."},
+    {"batch_texts", OPTION_COUNT, "128", NULL, 1, 4096, "N", "A batch is full at so many texts."},
+    {"batch_bytes", OPTION_SIZE, "128KiB", NULL, 1024, 64 << 20, "SIZE",
+     "... or at so many bytes of text."},
+    {"linger", OPTION_DURATION, "5ms", NULL, 0, 60000, "TIME",
+     "How long a part-filled batch waits for more texts while the threads are busy."},
+    {"batches", OPTION_COUNT, "0", NULL, 0, 1024, "N",
+     "Batches in memory at once, those being written included; 0: threads + 2."},
+    {"max_texts", OPTION_COUNT, "4096", NULL, 1, 1000000, "N", "Most texts in one message."},
+    {"max_text_size", OPTION_SIZE, "1MiB", NULL, 1024, 1 << 30, "SIZE", "Longest text."},
+    {"max_deliveries", OPTION_COUNT, "10", NULL, 0, 1000000, "N",
+     "A message delivered more often than this is dead-lettered; 0: never."},
+    {"drain_timeout", OPTION_DURATION, "25s", NULL, 0, 24 * 3600 * 1000, "TIME",
+     "After SIGTERM or SIGINT, finish what was taken within this time. A second signal exits at "
+     "once."},
+    {"log_level", OPTION_CHOICE, "info", "debug|info|warn|error", 0, 0, "LEVEL",
+     "Least level that is logged to stderr."},
+    {"log_format", OPTION_CHOICE, "auto", "auto|logfmt|json", 0, 0, "FORMAT",
+     "auto: logfmt on a terminal, else JSON."},
+    {"progress", OPTION_CHOICE, "auto", "auto|on|off", 0, 0, "WHEN",
+     "A status line on a terminal, log lines elsewhere; auto: no log lines in `embed`."},
+    {"progress_interval", OPTION_DURATION, "10s", NULL, 1000, 24 * 3600 * 1000, "TIME",
+     "Time between the log lines of progress."},
+    {"total", OPTION_COUNT, "0", NULL, 0, 0, "N",
+     "Texts to expect, for progress to show a share and the time left; 0: unknown."},
+    {"metrics.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
+     "Serve /metrics, /livez and /readyz there, as 127.0.0.1:9464; empty: do not."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+#define N_CORE (sizeof core_table / sizeof core_table[0])
+
+/* Where a value came from. */
+struct given {
+    char *name, *where; /* owned */
+    enum origin origin;
+};
+
+struct options {
+    struct settings *settings;
+    struct option core[N_CORE];
+    const struct option *tables[MAX_TABLES + 1];
+    struct given *given; /* [n_given]; what is not there has its default */
+    size_t n_given;
+    char source_names[256], sink_names[256];
+    char model[4096];
+};
+
+static void add_name(char *names, size_t size, const char *name)
+{
+    size_t used = strlen(names);
+    snprintf(names + used, size - used, "%s%s", used ? "|" : "", name);
+}
+
+/* Connectors' tables from the registry; a connector's source and sink may share one. */
+static size_t add_table(struct options *options, size_t n, const struct option *table)
+{
+    for (size_t i = 0; i < n; i++)
+        if (options->tables[i] == table)
+            return n;
+    assert(n < MAX_TABLES);
+    if (table)
+        options->tables[n++] = table;
+    return n;
+}
+
+static void fill_tables(struct options *options, const struct option *const *tables,
+                        const struct option *own)
+{
+    size_t n = add_table(options, 0, options->core);
+    n = add_table(options, n, own);
+    for (size_t i = 0; tables && tables[i]; i++)
+        n = add_table(options, n, tables[i]);
+    for (size_t i = 0; all_sources[i]; i++) {
+        add_name(options->source_names, sizeof options->source_names, all_sources[i]->name);
+        if (!tables)
+            n = add_table(options, n, all_sources[i]->options);
+    }
+    for (size_t i = 0; all_sinks[i]; i++) {
+        add_name(options->sink_names, sizeof options->sink_names, all_sinks[i]->name);
+        if (!tables)
+            n = add_table(options, n, all_sinks[i]->options);
+    }
+}
+
+/* Where scripts/get-model puts it. Empty when there is no home to look in. */
+static void find_model(char *out, size_t size, char *const *environment)
+{
+    const char *cache = config_environment_get(environment, "XDG_CACHE_HOME", 14);
+    const char *home = config_environment_get(environment, "HOME", 4);
+    const char *file = "embedmill/embeddinggemma-300m-q8_0.gguf";
+    if (cache && cache[0] == '/') /* the XDG specification: relative ones are to be ignored */
+        snprintf(out, size, "%s/%s", cache, file);
+    else if (home && home[0])
+        snprintf(out, size, "%s/.cache/%s", home, file);
+}
+
+static void fill_core(struct options *options, const struct preset *presets,
+                      char *const *environment)
+{
+    memcpy(options->core, core_table, sizeof core_table);
+    find_model(options->model, sizeof options->model, environment);
+    for (struct option *option = options->core; option->name; option++) {
+        if (strcmp(option->name, "source") == 0)
+            option->choices = options->source_names;
+        else if (strcmp(option->name, "sink") == 0)
+            option->choices = options->sink_names;
+        else if (strcmp(option->name, "model") == 0 && options->model[0])
+            option->fallback = options->model;
+        for (const struct preset *preset = presets; preset && preset->name; preset++)
+            if (strcmp(option->name, preset->name) == 0)
+                option->fallback = preset->fallback;
+    }
+}
+
+/* A build without the default connector has no default. */
+static void drop_absent_connectors(struct options *options)
+{
+    for (struct option *option = options->core; option->name; option++) {
+        bool is_source = strcmp(option->name, "source") == 0;
+        if (is_source && option->fallback && !source_find(option->fallback))
+            option->fallback = NULL;
+        else if (strcmp(option->name, "sink") == 0 && option->fallback &&
+                 !sink_find(option->fallback))
+            option->fallback = NULL;
+    }
+}
+
+static int open_tables(struct options **out, const struct option *const *tables,
+                       const struct option *own, const struct preset *presets,
+                       char *const *environment)
+{
+    struct options *options = calloc(1, sizeof *options);
+    if (!options)
+        return -ENOMEM;
+    fill_core(options, presets, environment);
+    fill_tables(options, tables, own);
+    drop_absent_connectors(options);
+    int rc = settings_open(&options->settings, options->tables);
+    if (rc != 0)
+        options_close(options);
+    else
+        *out = options;
+    return rc;
+}
+
+int options_open(struct options **out, const struct option *const *tables,
+                 const struct preset *presets, char *const *environment)
+{
+    return open_tables(out, tables, NULL, presets, environment);
+}
+
+int options_open_command(struct options **out, const struct option *own,
+                         const struct preset *presets, char *const *environment)
+{
+    return open_tables(out, NULL, own, presets, environment);
+}
+
+void options_close(struct options *options)
+{
+    if (!options)
+        return;
+    for (size_t i = 0; i < options->n_given; i++) {
+        free(options->given[i].name);
+        free(options->given[i].where);
+    }
+    free(options->given);
+    settings_close(options->settings);
+    free(options);
+}
+
+const struct settings *options_settings(const struct options *options)
+{
+    return options->settings;
+}
+
+const struct option *options_at(const struct options *options, size_t i)
+{
+    for (size_t t = 0; options->tables[t]; t++)
+        for (const struct option *option = options->tables[t]; option->name; option++)
+            if (i-- == 0)
+                return option;
+    return NULL;
+}
+
+static struct given *find_given(const struct options *options, const char *name)
+{
+    for (size_t i = 0; i < options->n_given; i++)
+        if (strcmp(options->given[i].name, name) == 0)
+            return &options->given[i];
+    return NULL;
+}
+
+enum origin options_origin(const struct options *options, const char *name)
+{
+    enum origin origin = ORIGIN_DEFAULT;
+    size_t len = strlen(name);
+    for (size_t i = 0; i < options->n_given; i++) {
+        const struct given *given = &options->given[i];
+        bool is_it = strncmp(given->name, name, len) == 0 &&
+                     (given->name[len] == '\0' || given->name[len] == '.');
+        if (is_it && given->origin > origin)
+            origin = given->origin;
+    }
+    return origin;
+}
+
+const char *options_where(const struct options *options, const char *name)
+{
+    assert(settings_find(options->settings, name));
+    const struct given *given = find_given(options, name);
+    return given ? given->where : "default";
+}
+
+/* 0 or -ENOMEM. */
+static int remember(struct options *options, const char *name, enum origin origin,
+                    const char *where)
+{
+    struct given *given = find_given(options, name);
+    char *copy = strdup(where);
+    if (!copy)
+        return -ENOMEM;
+    if (given) {
+        free(given->where);
+        given->where = copy;
+        given->origin = origin;
+        return 0;
+    }
+    given = realloc(options->given, (options->n_given + 1) * sizeof *given);
+    if (given)
+        options->given = given;
+    char *name_copy = given ? strdup(name) : NULL;
+    if (!name_copy) {
+        free(copy);
+        return -ENOMEM;
+    }
+    given[options->n_given++] = (struct given){name_copy, copy, origin};
+    return 0;
+}
+
+/* Reads value into a set of its own, so that a weaker origin is checked but changes nothing. */
+static int check_only(const struct options *options, const char *name, const char *value, char *err,
+                      size_t err_size)
+{
+    struct settings *scratch = NULL;
+    int rc = settings_open(&scratch, options->tables);
+    if (rc == 0)
+        rc = settings_set(scratch, name, value, err, err_size);
+    else
+        snprintf(err, err_size, "out of memory");
+    settings_close(scratch);
+    return rc;
+}
+
+int options_set(struct options *options, const char *name, const char *value, enum origin origin,
+                const char *where, char *err, size_t err_size)
+{
+    char why[700] = "";
+    const struct given *given = find_given(options, name);
+    bool is_weaker = given && given->origin > origin;
+    int rc = is_weaker ? check_only(options, name, value, why, sizeof why)
+                       : settings_set(options->settings, name, value, why, sizeof why);
+    if (rc != 0) {
+        /* A flag or a variable is the name of the option already; a place in a file is not. */
+        size_t len = strlen(name);
+        bool twice = origin > ORIGIN_FILE && strncmp(why, name, len) == 0 &&
+                     strncmp(why + len, ": ", 2) == 0;
+        snprintf(err, err_size, "%s: %s", where, twice ? why + len + 2 : why);
+        return rc;
+    }
+    if (is_weaker)
+        return 0;
+    rc = remember(options, name, origin, where);
+    if (rc != 0)
+        snprintf(err, err_size, "out of memory");
+    return rc;
+}
+
+void options_explain(const struct options *options, const char *name, const char *why, char *err,
+                     size_t err_size)
+{
+    enum origin origin = options_origin(options, name);
+    if (origin > ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s", options_where(options, name), why);
+    else if (origin == ORIGIN_FILE)
+        snprintf(err, err_size, "%s: %s: %s", options_where(options, name), name, why);
+    else
+        snprintf(err, err_size, "%s: %s", name, why);
+}
+
+/* Edit distance with transpositions (optimal string alignment); names over 63 bytes are far. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b);
+    size_t rows[3][64];
+    if (n > 63 || m > 63)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= m; j++)
+        rows[0][j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = above[j - 1] + (a[i - 1] != b[j - 1]);
+            if (above[j] + 1 < best)
+                best = above[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                above2[j - 2] + 1 < best)
+                best = above2[j - 2] + 1;
+            row[j] = best;
+        }
+    }
+    return rows[n % 3][m];
+}
+
+/* Dots, dashes, underscores and case are all the same to somebody who misremembers a name. */
+static void fold(const char *name, char *out, size_t size)
+{
+    size_t i = 0;
+    for (; name[i] && i + 1 < size; i++)
+        out[i] = strchr("-.", name[i]) ? '_' : (char)tolower((unsigned char)name[i]);
+    out[i] = '\0';
+}
+
+const char *options_nearest(const struct options *options, const char *name)
+{
+    char wanted[128], folded[128];
+    fold(name, wanted, sizeof wanted);
+    const char *nearest = NULL, *by_last = NULL;
+    size_t least = strlen(wanted) < 5 ? 1 : strlen(wanted) < 9 ? 2 : 3;
+    const struct option *option;
+    for (size_t i = 0; (option = options_at(options, i)); i++) {
+        if (option->type == OPTION_MAP)
+            continue;
+        fold(option->name, folded, sizeof folded);
+        size_t far = distance(wanted, folded);
+        if (far < least || (far == least && !nearest)) {
+            least = far;
+            nearest = option->name;
+        }
+        const char *last = strrchr(option->name, '.');
+        if (last && strcmp(folded + (last + 1 - option->name), wanted) == 0 && !by_last)
+            by_last = option->name;
+    }
+    return nearest ? nearest : by_last;
+}
+
+void options_flag_name(const char *name, char *out, size_t size)
+{
+    size_t i = 0;
+    for (; name[i] && i + 1 < size; i++)
+        out[i] = strchr("._", name[i]) ? '-' : name[i];
+    out[i] = '\0';
+}
+
+void options_variable_name(const char *name, char *out, size_t size)
+{
+    size_t i = 0;
+    for (; name[i] && i + 1 < size; i++)
+        out[i] = strchr(".-", name[i]) ? '_' : (char)toupper((unsigned char)name[i]);
+    out[i] = '\0';
+}

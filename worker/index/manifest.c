@@ -1,0 +1,111 @@
+/*
+ * manifest.c: see manifest.h.
+ */
+#include "worker/index/manifest.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HEAD "embedmill-index 1\n"
+
+void manifest_add(struct manifest *card, const char *name, const char *value)
+{
+    if (card->len == 0)
+        card->len = (size_t)snprintf(card->text, sizeof card->text, HEAD);
+    int n = snprintf(card->text + card->len, sizeof card->text - card->len, "%s: %.*s\n", name,
+                     (int)strcspn(value, "\n"), value);
+    if (n > 0 && (size_t)n < sizeof card->text - card->len)
+        card->len += (size_t)n;
+    card->text[card->len] = '\0';
+}
+
+bool manifest_get(const struct manifest *card, const char *name, char *out, size_t size)
+{
+    size_t len = strlen(name);
+    for (const char *line = card->text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+        if (strncmp(line, name, len) == 0 && strncmp(line + len, ": ", 2) == 0) {
+            const char *value = line + len + 2;
+            snprintf(out, size, "%.*s", (int)strcspn(value, "\n"), value);
+            return true;
+        }
+    return false;
+}
+
+static int path_of(const char *output, char *path, size_t size, char *err, size_t err_size)
+{
+    if ((size_t)snprintf(path, size, "%s.index", output) < size)
+        return 0;
+    snprintf(err, err_size, "the name of the output is too long");
+    return -ENAMETOOLONG;
+}
+
+int manifest_read(struct manifest *card, const char *output, char *err, size_t err_size)
+{
+    char path[4200];
+    int rc = path_of(output, path, sizeof path, err, err_size);
+    FILE *file = rc == 0 ? fopen(path, "re") : NULL;
+    if (!file) {
+        rc = rc ? rc : -errno;
+        snprintf(err, err_size, "%s cannot be read: %s", path, strerror(-rc));
+        return rc;
+    }
+    card->len = fread(card->text, 1, sizeof card->text - 1, file);
+    card->text[card->len] = '\0';
+    fclose(file);
+    if (strncmp(card->text, HEAD, strlen(HEAD)) == 0)
+        return 0;
+    snprintf(err, err_size, "%s is damaged or of another version", path);
+    return -EBADMSG;
+}
+
+int manifest_write(const struct manifest *card, const char *output, char *err, size_t err_size)
+{
+    char path[4200];
+    int rc = path_of(output, path, sizeof path, err, err_size);
+    FILE *file = rc == 0 ? fopen(path, "we") : NULL;
+    if (rc != 0)
+        return rc;
+    if (!file || fwrite(card->text, 1, card->len, file) != card->len || fflush(file) != 0)
+        rc = -errno;
+    if (file && fclose(file) != 0 && rc == 0)
+        rc = -errno;
+    if (rc != 0)
+        snprintf(err, err_size, "%s cannot be written: %s", path, strerror(-rc));
+    return rc;
+}
+
+static int compare(const struct manifest *card, const struct manifest *there, const char *output,
+                   char *err, size_t err_size)
+{
+    const char *line = card->text + strlen(HEAD);
+    for (; *line; line += strcspn(line, "\n") + 1) {
+        char name[64], ours[512] = "", theirs[512] = "nothing";
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(line, ":"), line);
+        manifest_get(card, name, ours, sizeof ours);
+        manifest_get(there, name, theirs, sizeof theirs);
+        if (strcmp(ours, theirs) == 0)
+            continue;
+        snprintf(err, err_size,
+                 "%s was begun with %s: %s, and this is %s: %s; name another output, or remove "
+                 "this one to begin anew",
+                 output, name, theirs, name, ours);
+        return -EEXIST;
+    }
+    return 0;
+}
+
+int manifest_compare(const struct manifest *card, const char *output, bool begun, char *err,
+                     size_t err_size)
+{
+    struct manifest there;
+    int rc = manifest_read(&there, output, err, err_size);
+    if (rc == -ENOENT)
+        return 0; /* the sink refuses what was not made here, and continues what `run` made */
+    if (rc == -EBADMSG && !begun) {
+        snprintf(err, err_size, "%s.index is there and no card of an index: name another output",
+                 output);
+        return -EEXIST;
+    }
+    return rc || !begun ? rc : compare(card, &there, output, err, err_size);
+}

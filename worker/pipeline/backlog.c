@@ -1,0 +1,51 @@
+/*
+ * backlog.c: see backlog.h.
+ */
+#include "worker/pipeline/backlog.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int backlog_add(struct backlog *backlog, struct message *const *messages, size_t n)
+{
+    if (backlog->first && backlog->first + backlog->n + n > backlog->room) {
+        memmove(backlog->messages, backlog->messages + backlog->first,
+                backlog->n * sizeof(struct message *));
+        backlog->first = 0;
+    }
+    if (backlog->n + n > backlog->room) {
+        size_t room = 2 * (backlog->n + n);
+        if (room > SIZE_MAX / sizeof(struct message *))
+            return -ENOMEM;
+        struct message **grown = realloc(backlog->messages, room * sizeof(struct message *));
+        if (!grown)
+            return -ENOMEM;
+        backlog->messages = grown;
+        backlog->room = room;
+    }
+    for (size_t i = 0; i < n; i++) {
+        backlog->messages[backlog->first + backlog->n++] = messages[i];
+        backlog->n_bytes += messages[i]->value.len;
+    }
+    return 0;
+}
+
+struct message *backlog_take(struct backlog *backlog)
+{
+    if (backlog->n == 0)
+        return NULL;
+    struct message *message = backlog->messages[backlog->first++];
+    backlog->n--;
+    backlog->n_bytes -= message->value.len;
+    if (backlog->n == 0)
+        backlog->first = 0;
+    return message;
+}
+
+void backlog_close(struct backlog *backlog)
+{
+    free(backlog->messages);
+    memset(backlog, 0, sizeof *backlog);
+}

@@ -1,0 +1,327 @@
+/*
+ * batch.c: see batch.h.
+ *
+ * Texts are sorted by length, longest first, and cut where about a slice's worth of tokens is
+ * together: texts of like length are cheapest side by side, and short jobs at the end of the
+ * pool's FIFO let all threads finish at about the same time.
+ */
+#include "worker/pipeline/batch.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Estimated tokens: four bytes of text each, and about a dozen for prompt, bos and eos. A slice
+ * under SLICE_MIN would unpack the weights for too few tokens; over SLICE_MAX gains nothing more
+ * and makes the last thread late.
+ */
+enum { TOKEN_BYTES = 4, PROMPT_TOKENS = 12, SLICE_MIN = 128, SLICE_MAX = BATCH_SLICE_TOKENS };
+
+static int grow(void *array, size_t *room, size_t need, size_t size)
+{
+    if (need <= *room)
+        return 0;
+    size_t n = *room ? *room : 16;
+    while (n < need) {
+        if (n > SIZE_MAX / 2 / size)
+            return -ENOMEM;
+        n *= 2;
+    }
+    void *old;
+    memcpy(&old, array, sizeof old); /* array is a pointer to a pointer to anything */
+    void *grown = realloc(old, n * size);
+    if (!grown)
+        return -ENOMEM;
+    memcpy(array, &grown, sizeof grown);
+    *room = n;
+    return 0;
+}
+
+void batch_open(struct batch *batch, size_t dim, size_t max_tokens)
+{
+    memset(batch, 0, sizeof *batch);
+    batch->dim = dim;
+    batch->max_tokens = max_tokens;
+}
+
+void batch_list_add(struct batch_list *list, struct batch *batch)
+{
+    batch->next = NULL;
+    if (list->first)
+        list->last->next = batch;
+    else
+        list->first = batch;
+    list->last = batch;
+    list->n++;
+}
+
+struct batch *batch_list_take(struct batch_list *list)
+{
+    struct batch *batch = list->first;
+    if (batch) {
+        list->first = batch->next;
+        list->n--;
+    }
+    return batch;
+}
+
+void batch_reset(struct batch *batch)
+{
+    arena_reset(&batch->arena);
+    batch->payloads.len = 0;
+    batch->n_entries = batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
+    batch->n_lots = batch->n_slices = batch->slices_left = batch->records_left = 0;
+}
+
+void batch_close(struct batch *batch)
+{
+    arena_close(&batch->arena);
+    buffer_close(&batch->payloads);
+    free(batch->entries);
+    free(batch->cells);
+    free(batch->lots);
+    free(batch->slices);
+    free(batch->table);
+    free(batch->vectors);
+    free(batch->results);
+    memset(batch, 0, sizeof *batch);
+}
+
+struct entry *batch_add(struct batch *batch, struct message *message)
+{
+    if (grow(&batch->entries, &batch->entries_room, batch->n_entries + 1, sizeof *batch->entries))
+        return NULL;
+    struct entry *entry = &batch->entries[batch->n_entries++];
+    memset(entry, 0, sizeof *entry);
+    entry->batch = batch;
+    entry->message = message;
+    return entry;
+}
+
+static uint32_t item_tokens(const struct batch *batch, const struct item *item)
+{
+    size_t n = (item->title.len + item->text.len) / TOKEN_BYTES + PROMPT_TOKENS;
+    return (uint32_t)(n < batch->max_tokens ? n : batch->max_tokens);
+}
+
+static void count_entry(struct batch *batch, const struct entry *entry)
+{
+    const struct request *request = &entry->request;
+    batch->n_texts += request->n_items;
+    for (size_t i = 0; i < request->n_items; i++) {
+        batch->text_bytes += request->items[i].title.len + request->items[i].text.len;
+        batch->n_tokens += item_tokens(batch, &request->items[i]);
+    }
+}
+
+void batch_count(struct batch *batch)
+{
+    count_entry(batch, &batch->entries[batch->n_entries - 1]);
+}
+
+void batch_recount(struct batch *batch)
+{
+    batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
+    for (size_t i = 0; i < batch->n_entries; i++)
+        count_entry(batch, &batch->entries[i]);
+}
+
+static uint64_t hash_bytes(uint64_t hash, struct bytes bytes)
+{
+    for (size_t i = 0; i < bytes.len; i++)
+        hash = (hash ^ (unsigned char)bytes.ptr[i]) * 0x100000001b3u; /* FNV-1a */
+    return (hash ^ bytes.len) * 0x100000001b3u;
+}
+
+static bool bytes_equal(struct bytes a, struct bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+static bool cell_equal(const struct cell *a, const struct cell *b)
+{
+    return a->hash == b->hash && a->prompt == b->prompt &&
+           bytes_equal(a->item->title, b->item->title) && bytes_equal(a->item->text, b->item->text);
+}
+
+/* Find the first cell equal to cells[at] in the table, or put it there itself. */
+static uint32_t table_enter(struct batch *batch, size_t mask, uint32_t at)
+{
+    const struct cell *cell = &batch->cells[at];
+    for (size_t i = cell->hash & mask;; i = (i + 1) & mask) {
+        if (batch->table[i] == NO_CELL)
+            return batch->table[i] = at;
+        if (cell_equal(&batch->cells[batch->table[i]], cell))
+            return batch->table[i];
+    }
+}
+
+static void cell_place(struct batch *batch, size_t mask, uint32_t at, const struct entry *entry,
+                       const struct item *item)
+{
+    struct cell *cell = &batch->cells[at];
+    cell->item = item;
+    cell->prompt = entry->prompt;
+    cell->hash = hash_bytes(hash_bytes(0xcbf29ce484222325u, item->title), item->text);
+    cell->twin = NO_CELL;
+
+    struct cell *same = &batch->cells[table_enter(batch, mask, at)];
+    if (same == cell) {
+        batch->lots[batch->n_lots++] = (struct lot){item_tokens(batch, item), at};
+    } else {
+        cell->twin = same->twin;
+        same->twin = at;
+    }
+}
+
+static int lot_compare(const void *a, const void *b)
+{
+    const struct lot *x = a, *y = b;
+    if (x->n_tokens != y->n_tokens)
+        return x->n_tokens > y->n_tokens ? -1 : 1;
+    return x->cell < y->cell ? -1 : 1;
+}
+
+/* lots must be sorted; there is room for as many slices as lots. */
+static void slices_cut(struct batch *batch, size_t n_threads)
+{
+    size_t n_tokens = 0;
+    for (size_t i = 0; i < batch->n_lots; i++)
+        n_tokens += batch->lots[i].n_tokens;
+    size_t target = n_tokens / (n_threads ? n_threads : 1);
+    target = target < SLICE_MIN ? SLICE_MIN : target > SLICE_MAX ? SLICE_MAX : target;
+
+    struct slice *slice = NULL;
+    for (size_t i = 0, filled = 0; i < batch->n_lots; i++) {
+        if (!slice || filled + batch->lots[i].n_tokens / 2 >= target) {
+            slice = &batch->slices[batch->n_slices++];
+            *slice = (struct slice){.batch = batch, .first = i};
+            filled = 0;
+        }
+        slice->n++;
+        filled += batch->lots[i].n_tokens;
+    }
+}
+
+int batch_cut(struct batch *batch, size_t n_threads)
+{
+    size_t n = batch->n_texts;
+    size_t table_size = 16;
+    while (table_size < 2 * n)
+        table_size *= 2;
+    if (n >= NO_CELL || grow(&batch->cells, &batch->cells_room, n, sizeof *batch->cells) ||
+        grow(&batch->lots, &batch->lots_room, n, sizeof *batch->lots) ||
+        grow(&batch->slices, &batch->slices_room, n, sizeof *batch->slices) ||
+        grow(&batch->table, &batch->table_room, table_size, sizeof *batch->table) ||
+        grow(&batch->results, &batch->results_room, n, sizeof *batch->results) ||
+        grow(&batch->vectors, &batch->vectors_room, n, batch->dim * sizeof *batch->vectors))
+        return -ENOMEM;
+
+    for (size_t i = 0; i < table_size; i++)
+        batch->table[i] = NO_CELL;
+    uint32_t at = 0;
+    for (size_t e = 0; e < batch->n_entries; e++) {
+        struct entry *entry = &batch->entries[e];
+        entry->first_item = at;
+        for (size_t i = 0; i < entry->request.n_items; i++)
+            cell_place(batch, table_size - 1, at++, entry, &entry->request.items[i]);
+    }
+    if (batch->n_lots)
+        qsort(batch->lots, batch->n_lots, sizeof *batch->lots, lot_compare);
+    slices_cut(batch, n_threads);
+    batch->slices_left = batch->n_slices;
+    return 0;
+}
+
+void scratch_close(struct scratch *scratch)
+{
+    free(scratch->bytes);
+    free(scratch->texts);
+    free(scratch->rows);
+    free(scratch->results);
+    memset(scratch, 0, sizeof *scratch);
+}
+
+static const struct cell *slice_cell(const struct slice *slice, size_t i)
+{
+    return &slice->batch->cells[slice->batch->lots[slice->first + i].cell];
+}
+
+int slice_load(const struct slice *slice, struct scratch *scratch)
+{
+    size_t n = slice->n, dim = slice->batch->dim, n_bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct cell *cell = slice_cell(slice, i);
+        n_bytes += prompt_render(cell->prompt, cell->item->title, cell->item->text, NULL, 0);
+    }
+    if (grow(&scratch->bytes, &scratch->bytes_room, n_bytes, 1) ||
+        grow(&scratch->texts, &scratch->texts_room, n, sizeof *scratch->texts) ||
+        grow(&scratch->results, &scratch->results_room, n, sizeof *scratch->results) ||
+        grow(&scratch->rows, &scratch->rows_room, n, dim * sizeof *scratch->rows))
+        return -ENOMEM;
+
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct cell *cell = slice_cell(slice, i);
+        char *to = scratch->bytes + at;
+        size_t len =
+            prompt_render(cell->prompt, cell->item->title, cell->item->text, to, n_bytes - at);
+        scratch->texts[i] = (struct text){to, len};
+        at += len;
+    }
+    return 0;
+}
+
+bool batch_is_unit(const float *row, size_t dim)
+{
+    float sum = 0;
+    for (size_t i = 0; i < dim; i++)
+        sum += row[i] * row[i];
+    return fabsf(sum - 1) < 0.01f; /* NaN compares false */
+}
+
+void slice_store(const struct slice *slice, const struct scratch *scratch, int status)
+{
+    const struct batch *batch = slice->batch;
+    size_t dim = batch->dim;
+    for (size_t i = 0; i < slice->n; i++) {
+        struct embed_result result = {.status = status};
+        const float *row = NULL;
+        if (status == 0) {
+            result = scratch->results[i];
+            row = scratch->rows + i * dim;
+            if (result.status == 0 && !batch_is_unit(row, dim))
+                result.status = -EDOM;
+        }
+        uint32_t at = batch->lots[slice->first + i].cell;
+        for (; at != NO_CELL; at = batch->cells[at].twin) {
+            batch->results[at] = result;
+            if (row)
+                memcpy(batch->vectors + at * dim, row, dim * sizeof *row);
+        }
+    }
+}
+
+struct slice_counts slice_count(const struct slice *slice, size_t max_tokens)
+{
+    const struct batch *batch = slice->batch;
+    struct slice_counts counts = {0};
+    for (size_t i = 0; i < slice->n; i++) {
+        uint32_t first = batch->lots[slice->first + i].cell;
+        for (uint32_t at = first; at != NO_CELL; at = batch->cells[at].twin) {
+            const struct embed_result *result = &batch->results[at];
+            if (result->status)
+                continue;
+            size_t n_tokens = result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
+            counts.n_texts += item_begins_text(batch->cells[at].item);
+            counts.n_tokens += n_tokens;
+            if (at == first && !result->cached) {
+                counts.computed_texts++;
+                counts.computed_tokens += n_tokens;
+            }
+        }
+    }
+    return counts;
+}

@@ -1,0 +1,149 @@
+/*
+ * batch.h: a box of messages on their way together from decode to confirmation.
+ *
+ * Owns:    the memory of those messages' texts, vectors and records; the cut into slices of about
+ *          equal work; finding equal texts, which are embedded once.
+ * Refuses: to know brokers and formats, and to decide anything about a message.
+ * Threads: the loop thread; between batch_cut and the last finished job a pool thread may touch
+ *          the vectors and results of its slice, and the loop thread touches nothing.
+ * Why:     every array grows to what is needed and is then kept, so that the steady state
+ *          allocates nothing.
+ */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connectors/connector.h"
+#include "inference/embed.h"
+#include "worker/codec/arena.h"
+#include "worker/pipeline/cache.h"
+#include "worker/codec/codec.h"
+#include "worker/pipeline/pool.h"
+#include "worker/codec/prompt.h"
+
+/* One message of a batch. Neither texts nor a dead_code: a tombstone, passed on as one. */
+struct entry {
+    struct batch *batch;
+    struct message *message;
+    struct request request;      /* n_items 0 when there is nothing to embed */
+    const struct prompt *prompt; /* set when there is something to embed */
+    size_t first_item;           /* its items are the batch's [first_item, + request.n_items) */
+    const char *dead_code;       /* not NULL: a dead letter */
+    const char *dead_reason;
+    struct record record; /* set by records_build */
+};
+
+/* A text of the batch, and the next one that is equal to it. */
+struct cell {
+    const struct item *item;
+    const struct prompt *prompt;
+    uint64_t hash;
+    uint32_t twin; /* index of the next equal cell; NO_CELL at the end */
+};
+#define NO_CELL UINT32_MAX
+
+/* About as many tokens as gain from being embedded together by one thread. */
+enum { BATCH_SLICE_TOKENS = 512 };
+
+/* A text to be embedded, by estimated length. */
+struct lot {
+    uint32_t n_tokens; /* estimated */
+    uint32_t cell;
+};
+
+/* What one job of the pool embeds. */
+struct slice {
+    struct job job; /* first member */
+    struct batch *batch;
+    size_t first, n;             /* of batch->lots */
+    uint64_t began_ns, ended_ns; /* uv_hrtime, by the pool thread */
+    struct cache_hits hits;      /* of n; all 0 without a cache */
+};
+
+struct batch {
+    struct batch *next; /* in the list that holds it */
+    size_t dim, max_tokens;
+    struct arena arena;
+
+    struct entry *entries; /* [n_entries] in the order the messages came */
+    size_t n_entries, entries_room;
+    size_t n_texts, text_bytes, n_tokens; /* in all entries; tokens are estimated */
+
+    struct cell *cells; /* [n_texts] in entry order, from batch_cut on, as are the rest */
+    struct lot *lots;   /* [n_lots] different texts, longest first */
+    struct slice *slices;
+    uint32_t *table;              /* open addressing over cells; scratch of batch_cut */
+    float *vectors;               /* [n_texts][dim] */
+    struct embed_result *results; /* [n_texts] */
+    size_t n_lots, n_slices;
+    size_t cells_room, lots_room, slices_room, table_room, vectors_room, results_room;
+    size_t slices_left; /* not yet embedded; 1 while long texts are split */
+    struct job split;   /* which is done before batch_cut, by a thread that has the whole batch */
+    int split_status;   /* 0 or -ENOMEM */
+
+    struct buffer payloads; /* encoded outputs */
+    size_t records_left;    /* not yet confirmed */
+    uint64_t taken_ns;      /* uv_hrtime: its first message was decoded ... */
+    uint64_t published_ns;  /* ... and its records were given to the sink */
+};
+
+/* Batches by ->next, first in first out. Zero-initialise to open. */
+struct batch_list {
+    struct batch *first, *last;
+    size_t n;
+};
+void batch_list_add(struct batch_list *list, struct batch *batch);
+struct batch *batch_list_take(struct batch_list *list); /* NULL when empty */
+
+/* dim: values of a vector; max_tokens: where the model cuts texts. */
+void batch_open(struct batch *batch, size_t dim, size_t max_tokens);
+/* Empties it for the next messages, keeps the memory. */
+void batch_reset(struct batch *batch);
+void batch_close(struct batch *batch);
+
+/* A new last entry for the message, all else zero. Pointers to entries are good from batch_cut on.
+ * NULL when there is no memory. */
+struct entry *batch_add(struct batch *batch, struct message *message);
+/* Count the texts of the last entry, once it has its request. */
+void batch_count(struct batch *batch);
+/* Count those of all entries anew. */
+void batch_recount(struct batch *batch);
+
+/*
+ * Lay out the texts of all entries that are no dead letters and cut them into slices, as many as
+ * n_threads that wait for work can share evenly; none is the same as one. Sets n_slices (0 when
+ * there is nothing to embed) and slices_left; job.run is for the caller to set. 0 or -ENOMEM.
+ */
+int batch_cut(struct batch *batch, size_t n_threads);
+
+/* What one thread needs to embed any slice; grows, then stays. Zero-initialise to open. */
+struct scratch {
+    char *bytes;                  /* prompted texts, one after another */
+    struct text *texts;           /* [n] */
+    float *rows;                  /* [n][dim] */
+    struct embed_result *results; /* [n] */
+    size_t bytes_room, texts_room, rows_room, results_room;
+};
+void scratch_close(struct scratch *scratch);
+
+/* Prompt the texts of the slice into scratch->texts and make room for the rows. 0 or -ENOMEM. */
+int slice_load(const struct slice *slice, struct scratch *scratch);
+/*
+ * Copy rows and results to every text of the batch they belong to. A row that is no unit vector
+ * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
+ */
+void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
+/* Catches NaN too. */
+bool batch_is_unit(const float *row, size_t dim);
+/* What of a slice has a vector, a text that was split once, and what of that was computed: of equal
+ * texts or pieces the first, unless a cache had it. */
+struct slice_counts {
+    size_t n_texts, n_tokens, computed_texts, computed_tokens;
+};
+/* For the loop thread, once the slice is stored. Tokens are those after the cut at max_tokens. */
+struct slice_counts slice_count(const struct slice *slice, size_t max_tokens);
+
+#endif

@@ -1,0 +1,384 @@
+/*
+ * chunks.c: see chunks.h.
+ *
+ * A window is guessed from the bytes a token had in the one before, counted, and moved until it is
+ * nearly full; then the best border in its last quarter is taken. That is about four counts for a
+ * piece, each a thousandth of the time it takes to embed it.
+ */
+#include "worker/pipeline/chunks.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/codec/utf8.h"
+
+enum {
+    TOKEN_BYTES = 4, /* in the first guess */
+    /* Runs of 31 spaces are tokens, so a window may need to be so large; a text with more bytes
+     * than this for each token it may have is not counted as a whole, but cut. */
+    TOKEN_MOST_BYTES = 64,
+    TRIES = 6, /* to fill a window */
+};
+
+/* The text in hand and what is known of it. */
+struct cut {
+    struct chunker *chunker;
+    struct bytes text;
+    size_t n_lead;      /* bytes of the lead in chunker->window */
+    size_t lead_tokens; /* bos and eos included */
+    size_t end_tokens;  /* bos and eos alone */
+    size_t start;       /* of the piece in hand */
+    size_t new_from;    /* what no piece before it holds */
+    size_t guess;       /* bytes of the next window */
+    size_t tokens;      /* of the piece in hand, the lead included */
+};
+
+void chunks_close(struct chunker *chunker)
+{
+    free(chunker->spans);
+    free(chunker->window);
+    chunker->spans = NULL;
+    chunker->window = NULL;
+    chunker->spans_room = chunker->window_room = chunker->n = 0;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool is_white(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static size_t skip_white(struct bytes text, size_t at)
+{
+    while (at < text.len && is_white(text.ptr[at]))
+        at++;
+    return at;
+}
+
+static size_t trim_white(struct bytes text, size_t start, size_t end)
+{
+    while (end > start && is_white(text.ptr[end - 1]))
+        end--;
+    return end;
+}
+
+/* The beginning of the character that the byte at `at` is in; of a bad one, of its bad part. */
+static size_t char_start(struct bytes text, size_t at)
+{
+    for (size_t back = 1; back <= 3 && back <= at && at < text.len; back++) {
+        if (((unsigned char)text.ptr[at - back + 1] & 0xc0) != 0x80)
+            break;
+        int step = utf8_next(text.ptr + at - back, text.len - (at - back));
+        if ((size_t)abs(step) > back)
+            return at - back;
+    }
+    return at;
+}
+
+static size_t char_end(struct bytes text, size_t at)
+{
+    return at + (size_t)abs(utf8_next(text.ptr + at, text.len - at));
+}
+
+/* Of the piece [start, end) as it will be embedded. */
+static int count_piece(const struct cut *cut, size_t start, size_t end, size_t *n_tokens)
+{
+    const struct chunker *chunker = cut->chunker;
+    memcpy(chunker->window + cut->n_lead, cut->text.ptr + start, end - start);
+    return chunker->count(chunker->ctx, (struct bytes){chunker->window, cut->n_lead + end - start},
+                          n_tokens);
+}
+
+/* The end of a piece from cut->start that fits and is nearly as long as it may be. */
+static int window_fit(struct cut *cut, size_t *end)
+{
+    const size_t max = cut->chunker->max_tokens, room = max - cut->lead_tokens;
+    const size_t most = least(cut->text.len - cut->start, TOKEN_MOST_BYTES * max);
+    size_t fits = 0, over = most + 1, size = cut->guess, n = 0;
+    for (int i = 0; i < TRIES || fits == 0; i++) {
+        size = char_start(cut->text, cut->start + least(size, most)) - cut->start;
+        if (size <= fits || size >= over)
+            size = char_start(cut->text, cut->start + fits + (over - fits) / 2) - cut->start;
+        if (size <= fits)
+            size = char_end(cut->text, cut->start + fits) - cut->start;
+        if (size >= over)
+            break;
+        int err = count_piece(cut, cut->start, cut->start + size, &n);
+        if (err)
+            return err;
+        if (n > max) {
+            over = size;
+        } else {
+            fits = size;
+            cut->tokens = n;
+            if (size == most || n + max / 16 >= max)
+                break;
+        }
+        size = size * (room - room / 32) / (n > cut->lead_tokens ? n - cut->lead_tokens : 1);
+    }
+    *end = cut->start + fits;
+    return fits > 0 ? 0 : -E2BIG;
+}
+
+/* Borders. */
+
+enum rank { INSIDE, WORD, LINE, SENTENCE, PARAGRAPH };
+
+/* Bytes of the mark of the list that ends where `at` is; 0: none does. */
+static size_t mark_before(struct bytes text, size_t at, const char *const *marks)
+{
+    for (; *marks; marks++) {
+        size_t len = strlen(*marks);
+        if (len <= at && memcmp(text.ptr + at - len, *marks, len) == 0)
+            return len;
+    }
+    return 0;
+}
+
+static const char *const closing[] = {"\"",
+                                      "'",
+                                      ")",
+                                      "]",
+                                      "\xe2\x80\x9d",
+                                      "\xe2\x80\x99",
+                                      "\xc2\xbb",
+                                      "\xe3\x80\x8d",
+                                      "\xe3\x80\x8f",
+                                      "\xef\xbc\x89",
+                                      NULL};
+/* . ! ? ellipsis, Arabic and Urdu, dandas; and those of scripts without spaces. */
+static const char *const ending[] = {
+    ".", "!", "?", "\xe2\x80\xa6", "\xd8\x9f", "\xdb\x94", "\xe0\xa5\xa4", "\xe0\xa5\xa5", NULL};
+static const char *const ending_alone[] = {"\xe3\x80\x82", "\xef\xbc\x81", "\xef\xbc\x9f",
+                                           "\xef\xbd\xa1", NULL};
+
+/* Does a sentence end at `end`, before the white space (perhaps none) that ends at `next`? */
+static bool ends_sentence(struct bytes text, size_t end, size_t next)
+{
+    size_t len;
+    if (end == next && (mark_before(text, char_end(text, next), closing) ||
+                        mark_before(text, char_end(text, next), ending_alone)))
+        return false;
+    while ((len = mark_before(text, end, closing)) > 0)
+        end -= len;
+    if (mark_before(text, end, ending_alone))
+        return true;
+    bool is_abbreviation = text.ptr[next] >= 'a' && text.ptr[next] <= 'z';
+    return is_white(text.ptr[next - 1]) && !is_abbreviation && mark_before(text, end, ending);
+}
+
+/* How good a place to begin a piece: at the first byte of a character, not the first or last of the
+ * text. */
+static enum rank rank_at(struct bytes text, size_t at)
+{
+    size_t end = at, n_lines = 0;
+    if (is_white(text.ptr[at]))
+        return INSIDE;
+    for (; end > 0 && is_white(text.ptr[end - 1]); end--)
+        n_lines += text.ptr[end - 1] == '\n';
+    if (n_lines > 1)
+        return PARAGRAPH;
+    /* Between two letters of ASCII there is nothing to look for. */
+    bool may_end = end < at || (unsigned char)text.ptr[at - 1] >= 0x80;
+    if (may_end && ends_sentence(text, end, at))
+        return SENTENCE;
+    return n_lines > 0 ? LINE : end < at ? WORD : INSIDE;
+}
+
+/* The last of the best borders in (from, to]; to, when there is not even a word's. */
+static size_t border_before(struct bytes text, size_t from, size_t to, enum rank *rank)
+{
+    size_t best = to;
+    *rank = INSIDE;
+    for (size_t at = to; at > from && *rank < PARAGRAPH; at--) {
+        if (char_start(text, at) != at)
+            continue;
+        enum rank here = rank_at(text, at);
+        if (here > *rank) {
+            *rank = here;
+            best = at;
+        }
+    }
+    return best;
+}
+
+/* The next piece ends before the border returned; to: where the window ends, not in white space. */
+static size_t border_find(const struct cut *cut, size_t to)
+{
+    enum rank rank;
+    size_t at = to;
+    for (size_t part = 4; part > 1; part /= 2) {
+        size_t from = to - (to - cut->start) / part;
+        at = border_before(cut->text, from > cut->new_from ? from : cut->new_from, to, &rank);
+        if (rank > INSIDE)
+            break;
+    }
+    return at;
+}
+
+/*
+ * The piece that begins at cut->start. *next: where the text behind it begins. -EAGAIN: it would
+ * end before anything new.
+ */
+static int piece_find(struct cut *cut, struct span *out, size_t *next)
+{
+    size_t end = 0, counted, n = 0;
+    int err = window_fit(cut, &end);
+    counted = end;
+    while (!err) {
+        size_t to = skip_white(cut->text, end);
+        if (to <= cut->new_from)
+            return -EAGAIN;
+        *next = to == cut->text.len ? to : border_find(cut, to);
+        *out = (struct span){cut->start, trim_white(cut->text, cut->start, *next)};
+        if (out->end == counted)
+            return 0;
+        err = count_piece(cut, out->start, out->end, &n);
+        if (!err && n <= cut->chunker->max_tokens) {
+            cut->tokens = n;
+            return 0;
+        }
+        /* Fewer bytes were more tokens, because a word is cut in another place: rare. */
+        end = char_start(cut->text, out->end - (out->end - out->start) / 16 - 1);
+        counted = 0;
+        if (end <= cut->start)
+            return -E2BIG;
+    }
+    return err;
+}
+
+/* The first sentence's beginning in the first half of [from, to), or the first word's; else from.
+ */
+static size_t border_behind(struct bytes text, size_t from, size_t to)
+{
+    size_t word = to, half = from + (to - from) / 2;
+    for (size_t at = from; at < to && (at < half || word == to); at++) {
+        if (char_start(text, at) != at)
+            continue;
+        enum rank rank = rank_at(text, at);
+        if (rank >= SENTENCE && at < half)
+            return at;
+        if (rank >= WORD && word == to)
+            word = at;
+    }
+    return word < to ? word : skip_white(text, from);
+}
+
+/* Where the piece behind `span` begins, so that it repeats as much of it as is allowed. */
+static int overlap_find(const struct cut *cut, struct span span, size_t next, size_t *start)
+{
+    const struct chunker *chunker = cut->chunker;
+    size_t n_own = cut->tokens > cut->lead_tokens ? cut->tokens - cut->lead_tokens : 1;
+    size_t most = least(chunker->overlap, (chunker->max_tokens - cut->lead_tokens) / 2);
+    size_t len = next < cut->text.len ? (span.end - span.start) * most / n_own : 0, n = 0;
+    *start = next;
+    while (len > 0 && len < span.end - span.start) {
+        size_t from = char_start(cut->text, span.end - len);
+        if (from <= span.start)
+            from = char_end(cut->text, span.start);
+        size_t at = border_behind(cut->text, from, span.end);
+        if (at >= span.end)
+            break;
+        struct bytes piece = {cut->text.ptr + at, span.end - at};
+        int err = chunker->count(chunker->ctx, piece, &n);
+        if (err)
+            return err;
+        if (n <= most + cut->end_tokens) {
+            *start = at;
+            break;
+        }
+        len = least(piece.len * 3 / 4, len - 1); /* char_start may have made the piece longer */
+    }
+    return 0;
+}
+
+static int span_add(struct chunker *chunker, struct span span)
+{
+    if (chunker->n == chunker->max_spans)
+        return -EOVERFLOW;
+    if (chunker->n == chunker->spans_room) {
+        size_t room = chunker->spans_room ? 2 * chunker->spans_room : 64;
+        struct span *more = realloc(chunker->spans, room * sizeof *more);
+        if (!more)
+            return -ENOMEM;
+        chunker->spans = more;
+        chunker->spans_room = room;
+    }
+    chunker->spans[chunker->n++] = span;
+    return 0;
+}
+
+/* The lead into the window, and room for the largest piece. */
+static int window_open(struct cut *cut, struct bytes lead)
+{
+    struct chunker *chunker = cut->chunker;
+    size_t room = lead.len + least(cut->text.len, TOKEN_MOST_BYTES * chunker->max_tokens) + 1;
+    if (room > chunker->window_room) {
+        char *window = realloc(chunker->window, room);
+        if (!window)
+            return -ENOMEM;
+        chunker->window = window;
+        chunker->window_room = room;
+    }
+    if (lead.len > 0)
+        memcpy(chunker->window, lead.ptr, lead.len);
+    cut->n_lead = lead.len;
+    int err =
+        chunker->count(chunker->ctx, (struct bytes){chunker->window, lead.len}, &cut->lead_tokens);
+    if (!err)
+        err = chunker->count(chunker->ctx, (struct bytes){chunker->window, 0}, &cut->end_tokens);
+    return err;
+}
+
+/* Of white space alone there is nothing to find a border in: its first character stands for it. */
+static int white_find(struct cut *cut)
+{
+    return cut->text.len == 0 ? 0 : span_add(cut->chunker, (struct span){0, 1});
+}
+
+static int cut_all(struct cut *cut)
+{
+    size_t next = skip_white(cut->text, 0);
+    int err = next == cut->text.len ? white_find(cut) : 0;
+    cut->start = next;
+    while (!err && next < cut->text.len) {
+        struct span span;
+        cut->new_from = next;
+        err = piece_find(cut, &span, &next);
+        if (err == -EAGAIN) { /* what is repeated takes all the room */
+            cut->start = cut->new_from;
+            err = piece_find(cut, &span, &next);
+        }
+        if (!err)
+            err = span_add(cut->chunker, span);
+        if (err)
+            break;
+        cut->guess = span.end - span.start;
+        err = overlap_find(cut, span, next, &cut->start);
+    }
+    return err;
+}
+
+int chunks_find(struct chunker *chunker, struct bytes lead, struct bytes text)
+{
+    struct cut cut = {.chunker = chunker, .text = text};
+    size_t n = 0;
+    chunker->n = 0;
+    int err = window_open(&cut, lead);
+    if (!err && text.len <= TOKEN_MOST_BYTES * chunker->max_tokens) {
+        err = count_piece(&cut, 0, text.len, &n);
+        if (!err && n <= chunker->max_tokens)
+            return 0;
+    }
+    if (!err && cut.lead_tokens > chunker->max_tokens / 2)
+        return -E2BIG;
+    cut.guess = TOKEN_BYTES * chunker->max_tokens;
+    return err ? err : cut_all(&cut);
+}

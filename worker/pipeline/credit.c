@@ -1,0 +1,47 @@
+/*
+ * credit.c: see credit.h.
+ */
+#include "worker/pipeline/credit.h"
+
+void credit_open(struct credit *credit)
+{
+    *credit = (struct credit){.texts_per_message = 1, .tokens_per_message = BATCH_SLICE_TOKENS};
+}
+
+void credit_learn(struct credit *credit, const struct batch *batch)
+{
+    size_t n_texts = batch->n_texts / batch->n_entries;
+    size_t n_tokens = batch->n_tokens / batch->n_entries;
+    credit->texts_per_message = n_texts ? n_texts : 1;
+    credit->tokens_per_message = n_tokens ? n_tokens : 1;
+}
+
+void credit_given(struct credit *credit, size_t n)
+{
+    credit->granted_bytes = 0; /* what a source counts beside the payload is not known here */
+    credit->granted -= n < credit->granted ? n : credit->granted;
+}
+
+size_t credit_slices(size_t n_threads, size_t n_jobs, const struct batch *in_hand)
+{
+    size_t used = n_jobs;
+    if (in_hand) /* to the nearest: to ask for crumbs would cost more than it brings */
+        used += (in_hand->n_tokens + BATCH_SLICE_TOKENS / 2) / BATCH_SLICE_TOKENS;
+    return used < 2 * n_threads ? 2 * n_threads - used : 0;
+}
+
+bool credit_reckon(struct credit *credit, const struct room *room)
+{
+    size_t n = (room->n_texts + credit->texts_per_message - 1) / credit->texts_per_message;
+    size_t by_tokens = room->n_slices * BATCH_SLICE_TOKENS / credit->tokens_per_message;
+    if (room->n_slices && by_tokens == 0)
+        by_tokens = 1;
+    if (by_tokens < n)
+        n = by_tokens;
+    size_t n_bytes = n ? room->n_bytes : 0;
+    if (n == credit->granted && n_bytes == credit->granted_bytes)
+        return false;
+    credit->granted = n;
+    credit->granted_bytes = n_bytes;
+    return true;
+}

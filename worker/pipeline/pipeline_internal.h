@@ -1,0 +1,83 @@
+/*
+ * pipeline_internal.h: what pipeline.c (the way of a message) and pipeline_life.c (opening and
+ * closing) share. Nobody else includes it.
+ */
+#ifndef PIPELINE_INTERNAL_H
+#define PIPELINE_INTERNAL_H
+
+#include "worker/pipeline/backlog.h"
+#include "worker/pipeline/batch.h"
+#include "worker/pipeline/cache.h"
+#include "worker/pipeline/credit.h"
+#include "worker/pipeline/pipeline.h"
+#include "worker/pipeline/pool.h"
+#include "worker/codec/prompt.h"
+#include "worker/pipeline/split.h"
+
+/* Of drain_ms, kept for closing: a quarter, but no more than CLOSE_MS. Acks are flushed in it. A
+ * source that had to wait for running slices gets CLOSE_LEAST_MS all the same, to hand back what
+ * was not finished. */
+enum { CLOSE_MS = 1000, CLOSE_LEAST_MS = 250 };
+
+enum phase { RUNNING, DRAINING, ENDING };
+
+/* What one pool thread has for itself. */
+struct lane {
+    const struct embedder *embedder;
+    struct session *session;
+    struct cache_lane *cache; /* NULL: none */
+    struct scratch scratch;
+    struct splitter splitter;
+    struct pool *pool;
+};
+
+struct pipeline {
+    struct pipeline_options options;
+    const struct model_info *info;
+    const struct embedder *embedder;
+    const struct prompt *prompt; /* where the message names none */
+    struct encode_options encode;
+
+    uv_loop_t *loop;
+    struct source *source; /* NULL when closed */
+    struct sink *sink;
+    struct pool *pool;
+    struct lane *lanes; /* [n_threads] */
+    uv_async_t bell;
+    uv_timer_t linger, deadline;
+    size_t n_handles; /* of those three, open */
+
+    /* Where a message can be: in the backlog, the batch in hand, a batch at the pool, or a batch
+     * at the sink (in no list; each of its records knows it). */
+    struct backlog backlog;
+    struct batch *batches; /* [n_batches] */
+    struct batch_list spare;
+    struct batch *in_hand;
+    struct batch_list embedding; /* in dispatch order */
+    size_t n_jobs;               /* submitted and not yet seen finished */
+    struct credit credit;
+
+    enum phase phase;
+    enum pipeline_end how;
+    bool source_failed, source_closing;
+    uint64_t end_by_ms; /* on the loop's clock; 0 until known */
+    char failure[800];
+    struct pipeline_stats stats;
+    void (*ended)(void *ctx, enum pipeline_end how); /* NULL: never fully opened */
+    void *ctx;
+};
+
+/* pipeline.c */
+extern const struct source_events pipeline_source_events;
+extern const struct sink_events pipeline_sink_events;
+void pipeline_advance(struct pipeline *pipeline); /* do all that has become possible */
+void pipeline_on_embedded(uv_async_t *bell);      /* the bell's event */
+void pipeline_ring_bell(void *ctx);               /* by the pool, on its threads */
+void pipeline_invite(void *lane);                 /* by a session, on the lane's thread */
+/* Closes the source once the sink is closed and no job runs; until then does nothing. */
+void pipeline_close_source(struct pipeline *pipeline);
+
+/* pipeline_life.c */
+void pipeline_on_source_closed(void *ctx); /* the rest goes, then ended */
+
+#endif

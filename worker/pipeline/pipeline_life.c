@@ -1,0 +1,240 @@
+/*
+ * pipeline_life.c: how a pipeline comes to be and how it goes. What happens between is pipeline.c.
+ *
+ * Opened in this order: batches and sessions, the pool and its bell, the source, the sink; closed
+ * sink first (pipeline_end), then the source, then pool and handles here.
+ */
+#include "worker/pipeline/pipeline_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct embedder embedder_sessions = {.info = model_info,
+                                           .open = session_open,
+                                           .embed = session_embed,
+                                           .close = session_close,
+                                           .tokenize = session_tokenize,
+                                           .set_invite = session_set_invite,
+                                           .assist = session_assist};
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct pipeline *p = handle->data;
+    if (--p->n_handles > 0)
+        return;
+    if (p->ended)
+        p->ended(p->ctx, p->how);
+    else
+        pipeline_close(p);
+}
+
+/* The pool goes before its bell: a thread may be about to ring it. */
+static void close_handles(struct pipeline *p)
+{
+    pool_close(p->pool);
+    p->pool = NULL;
+    uv_close((uv_handle_t *)&p->bell, on_handle_closed);
+    uv_close((uv_handle_t *)&p->linger, on_handle_closed);
+    uv_close((uv_handle_t *)&p->deadline, on_handle_closed);
+}
+
+void pipeline_on_source_closed(void *ctx)
+{
+    struct pipeline *p = ctx;
+    p->source = NULL;
+    close_handles(p);
+}
+
+int pipeline_fits(const struct pipeline_options *options, const struct model_info *info, char *err,
+                  size_t err_size)
+{
+    const struct chunk_options *chunk = &options->chunk;
+    size_t tokens = chunk->max_tokens ? chunk->max_tokens : info->max_tokens;
+    if (options->session.dim > info->dim) {
+        snprintf(err, err_size,
+                 "dim is %zu and the model gives %zu values: set it to 0, which is all of them, or "
+                 "to fewer",
+                 options->session.dim, info->dim);
+        return -EINVAL;
+    }
+    if (chunk->wanted && (tokens < CHUNK_TOKENS_MIN || tokens > info->max_tokens)) {
+        snprintf(err, err_size,
+                 "chunk_tokens is %zu: expected %d to %zu, which is what the model takes", tokens,
+                 CHUNK_TOKENS_MIN, info->max_tokens);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* Batches, sessions and what is derived from the options. 0 or negative errno. */
+static int prepare(struct pipeline *p, const struct model *model, char *err, size_t err_size)
+{
+    const struct pipeline_options *o = &p->options;
+    p->prompt = prompt_find(p->info, (struct bytes){o->prompt, strlen(o->prompt)});
+    if (!p->prompt) {
+        snprintf(err, err_size, "no prompt is named '%s'; known are %s", o->prompt, prompt_names());
+        return -EINVAL;
+    }
+    int status = pipeline_fits(o, p->info, err, err_size);
+    if (status)
+        return status;
+    if (o->chunk.max_tokens == 0)
+        p->options.chunk.max_tokens = p->info->max_tokens;
+    size_t dim = o->session.dim ? o->session.dim : p->info->dim;
+    p->encode = (struct encode_options){.format = o->output_format,
+                                        .model = p->info->name,
+                                        .fingerprint = p->info->fingerprint,
+                                        .dim = dim,
+                                        .dtype = o->dtype,
+                                        .collection = o->collection};
+    p->batches = calloc(o->n_batches, sizeof *p->batches);
+    p->lanes = calloc(o->n_threads, sizeof *p->lanes);
+    if (!p->batches || !p->lanes) {
+        snprintf(err, err_size, "out of memory for %zu batches and %zu threads", o->n_batches,
+                 o->n_threads);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < o->n_batches; i++) {
+        batch_open(&p->batches[i], dim, p->info->max_tokens);
+        batch_list_add(&p->spare, &p->batches[i]);
+    }
+    for (size_t i = 0; i < o->n_threads; i++) {
+        p->lanes[i].embedder = p->embedder;
+        status = p->embedder->open(&p->lanes[i].session, model, &o->session);
+        if (status) {
+            snprintf(err, err_size, "cannot open inference session %zu of %zu: %s", i + 1,
+                     o->n_threads, uv_strerror(status));
+            return status;
+        }
+        splitter_open(&p->lanes[i].splitter, p->embedder, p->lanes[i].session, &o->chunk,
+                      o->decode.max_texts);
+        if (o->cache &&
+            cache_lane_open(&p->lanes[i].cache, o->cache, p->embedder, p->lanes[i].session)) {
+            snprintf(err, err_size, "out of memory");
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* The pool, and the handles of the loop that go with it. 0 or negative errno. */
+static int start_pool(struct pipeline *p, char *err, size_t err_size)
+{
+    size_t n = p->options.n_threads;
+    void **lanes = calloc(n, sizeof *lanes);
+    int status = lanes ? uv_async_init(p->loop, &p->bell, pipeline_on_embedded) : -ENOMEM;
+    if (!status) {
+        uv_timer_init(p->loop, &p->linger);
+        uv_timer_init(p->loop, &p->deadline);
+        p->bell.data = p->linger.data = p->deadline.data = p;
+        p->n_handles = 3;
+        for (size_t i = 0; i < n; i++)
+            lanes[i] = &p->lanes[i];
+        status = pool_open(&p->pool, n, lanes, pipeline_ring_bell, p);
+    }
+    for (size_t i = 0; !status && i < n; i++) {
+        p->lanes[i].pool = p->pool;
+        if (p->embedder->set_invite)
+            p->embedder->set_invite(p->lanes[i].session, pipeline_invite, &p->lanes[i]);
+    }
+    free(lanes);
+    if (status)
+        snprintf(err, err_size, "cannot start %zu inference threads: %s", n, uv_strerror(status));
+    return status;
+}
+
+int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *model,
+                  const struct source_ops *source, const struct sink_ops *sink,
+                  const struct settings *settings, const struct pipeline_options *options,
+                  void (*ended)(void *ctx, enum pipeline_end how), void *ctx, char *err,
+                  size_t err_size)
+{
+    assert(options->n_threads && options->n_batches && options->batch_texts &&
+           options->batch_bytes && ended);
+    struct pipeline *p = calloc(1, sizeof *p);
+    if (!p) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    p->options = *options;
+    p->embedder = options->embedder ? options->embedder : &embedder_sessions;
+    p->info = p->embedder->info(model);
+    p->loop = loop;
+    credit_open(&p->credit);
+    p->ctx = ctx;
+
+    int status = prepare(p, model, err, err_size);
+    if (!status)
+        status = start_pool(p, err, err_size);
+    if (!status)
+        status =
+            source->open(&p->source, loop, settings, &pipeline_source_events, p, err, err_size);
+    if (!status)
+        status = sink->open(&p->sink, loop, settings, p->source, &pipeline_sink_events, p, err,
+                            err_size);
+    if (status)
+        goto fail;
+    p->encode.per_text = p->sink->layout == SINK_PER_TEXT || p->sink->layout == SINK_VECTORS;
+    if (codec_format_is_rows(p->encode.format) && p->sink->layout == SINK_PER_MESSAGE)
+        p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
+    p->ended = ended;
+    *out = p;
+    pipeline_advance(p);
+    return 0;
+
+fail:
+    p->phase = ENDING;
+    if (p->source)
+        pipeline_close_source(p);
+    else if (p->n_handles)
+        close_handles(p);
+    else
+        pipeline_close(p);
+    return status;
+}
+
+const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
+{
+    return &p->stats;
+}
+
+struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
+{
+    struct pipeline_gauges gauges = {.credit_messages = p->credit.granted,
+                                     .credit_bytes = p->credit.granted_bytes,
+                                     .n_threads = p->options.n_threads,
+                                     .draining = p->phase != RUNNING};
+    struct pool_help help = p->pool ? pool_help(p->pool) : (struct pool_help){0};
+    size_t n_busy = p->n_jobs + help.n_threads;
+    gauges.busy_threads = n_busy < gauges.n_threads ? n_busy : gauges.n_threads;
+    gauges.help_ns = help.ended_ns;
+    for (size_t i = 0; i < p->options.n_batches; i++)
+        gauges.inflight_bytes += p->batches[i].text_bytes;
+    return gauges;
+}
+
+const char *pipeline_failure(const struct pipeline *p)
+{
+    return p->failure;
+}
+
+void pipeline_close(struct pipeline *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; p->lanes && i < p->options.n_threads; i++) {
+        cache_lane_close(p->lanes[i].cache);
+        p->embedder->close(p->lanes[i].session);
+        scratch_close(&p->lanes[i].scratch);
+        splitter_close(&p->lanes[i].splitter);
+    }
+    for (size_t i = 0; p->batches && i < p->options.n_batches; i++)
+        batch_close(&p->batches[i]);
+    backlog_close(&p->backlog);
+    free(p->lanes);
+    free(p->batches);
+    free(p);
+}

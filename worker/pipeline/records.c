@@ -1,0 +1,231 @@
+/*
+ * records.c: see records.h. The payload buffer may move while it grows, so first everything is
+ * encoded and only where each payload ends is kept; the pointers are set after the last one.
+ */
+#include "worker/pipeline/records.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "vectors are stored as they lie in memory, which the format says is little-endian"
+#endif
+
+enum { N_OWN_HEADERS = 4 };
+
+static struct bytes bytes_of(const char *text)
+{
+    return (struct bytes){text, strlen(text)};
+}
+
+static bool is_named(const struct header *a, const struct header *b)
+{
+    return a->name.len == b->name.len && memcmp(a->name.ptr, b->name.ptr, a->name.len) == 0;
+}
+
+static int own_headers(struct arena *arena, const struct encode_options *encode,
+                       struct header own[N_OWN_HEADERS])
+{
+    char dim[24];
+    int len = snprintf(dim, sizeof dim, "%zu", encode->dim);
+    char *kept = arena_copy(arena, dim, (size_t)len);
+    if (!kept)
+        return -ENOMEM;
+    const char *type = codec_format_type(encode->format);
+    own[0] = (struct header){bytes_of("content-type"), bytes_of(type)};
+    own[1] = (struct header){bytes_of("embedding-model"), bytes_of(encode->model)};
+    own[2] = (struct header){bytes_of("embedding-dim"), {kept, (size_t)len}};
+    const char *dtype = codec_dtype_name(encode->dtype);
+    own[3] = (struct header){bytes_of("embedding-dtype"), bytes_of(dtype)};
+    return 0;
+}
+
+/* The message's headers that ours do not replace, then ours. */
+static int output_headers(struct entry *entry, const struct header own[N_OWN_HEADERS])
+{
+    const struct message *message = entry->message;
+    size_t room = message->n_headers + N_OWN_HEADERS, n = 0;
+    struct header *headers = arena_alloc(&entry->batch->arena, room * sizeof *headers);
+    if (!headers)
+        return -ENOMEM;
+    for (size_t i = 0; i < message->n_headers; i++) {
+        bool replaced = false;
+        for (size_t j = 0; j < N_OWN_HEADERS; j++)
+            replaced |= is_named(&message->headers[i], &own[j]);
+        if (!replaced)
+            headers[n++] = message->headers[i];
+    }
+    memcpy(headers + n, own, N_OWN_HEADERS * sizeof *own);
+    entry->record.headers = headers;
+    entry->record.n_headers = n + N_OWN_HEADERS;
+    return 0;
+}
+
+static int encode_part(struct entry *entry, const struct encode_options *encode, size_t first,
+                       size_t n)
+{
+    struct batch *batch = entry->batch;
+    size_t at = entry->first_item + first;
+    return codec_encode(encode, &entry->request, entry->message, first, n, entry->prompt->name,
+                        batch->vectors + at * batch->dim, batch->results + at, &batch->payloads);
+}
+
+/* Parts of an output, encoded; value.len is set and value.ptr is not, until payloads_resolve. */
+static int output_parts(struct entry *entry, enum sink_layout layout,
+                        const struct encode_options *encode)
+{
+    struct batch *batch = entry->batch;
+    const struct request *request = &entry->request;
+    size_t n = encode->per_text ? request->n_items : 1;
+    size_t texts_each = encode->per_text ? 1 : request->n_items;
+    struct part *parts = arena_alloc(&batch->arena, n * sizeof *parts);
+    if (!parts)
+        return -ENOMEM;
+    memset(parts, 0, n * sizeof *parts);
+    for (size_t i = 0; i < n; i++) {
+        size_t before = batch->payloads.len;
+        int err = layout == SINK_VECTORS ? 0 : encode_part(entry, encode, i, texts_each);
+        if (err)
+            return err;
+        parts[i].value.len = batch->payloads.len - before;
+        if (encode->per_text) {
+            size_t len = codec_dtype_bytes(encode->dtype, batch->dim);
+            char *vector = arena_alloc(&batch->arena, len);
+            if (!vector)
+                return -ENOMEM;
+            codec_dtype_pack(encode->dtype, batch->vectors + (entry->first_item + i) * batch->dim,
+                             batch->dim, vector);
+            parts[i].vector = (struct bytes){vector, len};
+            parts[i].id = request->items[i].id;
+            parts[i].chunk = request->items[i].chunk;
+        } else {
+            parts[i].id = request->id;
+        }
+    }
+    entry->record.parts = parts;
+    entry->record.n_parts = n;
+    return 0;
+}
+
+/* One part with the bytes of the message itself: a dead letter, or a tombstone passed on. */
+static int original_part(struct entry *entry)
+{
+    struct part *part = arena_alloc(&entry->batch->arena, sizeof *part);
+    if (!part)
+        return -ENOMEM;
+    *part = (struct part){.id = entry->message->key, .value = entry->message->value};
+    entry->record.parts = part;
+    entry->record.n_parts = 1;
+    entry->record.headers = entry->message->headers;
+    entry->record.n_headers = entry->message->n_headers;
+    return 0;
+}
+
+static bool is_output(const struct entry *entry)
+{
+    return !entry->dead_code && entry->request.n_items > 0;
+}
+
+static void payloads_resolve(struct batch *batch)
+{
+    const char *at = batch->payloads.ptr;
+    for (size_t e = 0; e < batch->n_entries; e++) {
+        struct entry *entry = &batch->entries[e];
+        if (!is_output(entry))
+            continue;
+        struct part *parts = (struct part *)entry->record.parts; /* ours: made by output_parts */
+        for (size_t i = 0; i < entry->record.n_parts; i++) {
+            parts[i].value.ptr = parts[i].value.len > 0 ? at : NULL;
+            at += parts[i].value.len;
+        }
+    }
+}
+
+size_t record_repeats(const struct entry *entry, enum sink_layout layout,
+                      const struct encode_options *encode)
+{
+    const struct message *message = entry->message;
+    size_t n = 0;
+    if (layout != SINK_VECTORS)
+        return encode->per_text || codec_format_is_rows(encode->format) ? entry->request.fields.len
+                                                                        : 0;
+    for (size_t i = 0; i < message->n_headers; i++)
+        n += message->headers[i].name.len + message->headers[i].value.len + RECORD_HEADER_COST;
+    return n;
+}
+
+int records_build(struct batch *batch, enum sink_layout layout, const struct encode_options *encode)
+{
+    struct header own[N_OWN_HEADERS];
+    int err = own_headers(&batch->arena, encode, own);
+    for (size_t e = 0; e < batch->n_entries && !err; e++) {
+        struct entry *entry = &batch->entries[e];
+        entry->record = (struct record){.origin = entry->message,
+                                        .dead_code = entry->dead_code,
+                                        .dead_reason = entry->dead_reason};
+        if (is_output(entry)) {
+            err = output_parts(entry, layout, encode);
+            if (!err)
+                err = output_headers(entry, own);
+        } else {
+            err = original_part(entry);
+        }
+    }
+    if (!err)
+        payloads_resolve(batch);
+    return err;
+}
+
+int record_bury(struct entry *entry, const char *code, const char *reason)
+{
+    int err = original_part(entry);
+    if (err)
+        return err;
+    char *kept = arena_copy(&entry->batch->arena, reason, strlen(reason) + 1);
+    if (!kept)
+        return -ENOMEM;
+    entry->record.dead_code = entry->dead_code = code;
+    entry->record.dead_reason = entry->dead_reason = kept;
+    return 0;
+}
+
+int record_cut(struct entry *entry)
+{
+    struct part *part = (struct part *)entry->record.parts; /* ours: made by original_part */
+    if (part->value.len == 0 && entry->record.n_headers == 0)
+        return -E2BIG;
+    if (part->value.len == 0)
+        entry->record.n_headers = 0;
+    part->value.len /= 16;
+
+    size_t size = strlen(entry->dead_reason) + 100;
+    char *reason = arena_alloc(&entry->batch->arena, size);
+    if (!reason)
+        return -ENOMEM;
+    snprintf(reason, size, "%s; the first %zu of %zu " RECORD_CUT_MARK "%s", entry->dead_reason,
+             part->value.len, entry->message->value.len,
+             entry->record.n_headers < entry->message->n_headers ? ", and no headers" : "");
+    entry->record.dead_reason = reason;
+    return 0;
+}
+
+struct entry *record_entry(struct record *record)
+{
+    return (struct entry *)((char *)record - offsetof(struct entry, record));
+}
+
+int record_problem(const struct message *message, struct arena *arena, const char **code,
+                   const char **reason)
+{
+    char *copy = arena_copy(arena, message->problem, strlen(message->problem) + 1);
+    if (!copy)
+        return -ENOMEM;
+    char *colon = strstr(copy, ": ");
+    assert(colon);
+    *colon = '\0';
+    *code = copy;
+    *reason = colon + 2;
+    return 0;
+}

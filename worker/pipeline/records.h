@@ -1,0 +1,47 @@
+/*
+ * records.h: an embedded batch as the records a sink is given.
+ *
+ * Owns:    parts, headers and ids of records; where encoded payloads lie while a sink holds them.
+ * Refuses: to decide what is a dead letter; the wire format (codec.h).
+ * Threads: the loop thread.
+ */
+#ifndef RECORDS_H
+#define RECORDS_H
+
+#include "connectors/connector.h"
+#include "worker/pipeline/batch.h"
+#include "worker/codec/codec.h"
+
+/*
+ * Fill in entry->record for every entry of the batch: an output, a dead letter where dead_code is
+ * set (the original payload and headers), or a tombstone. An output carries the headers of its
+ * message and content-type, embedding-model, embedding-dim, embedding-dtype, which replace input
+ * headers of the same names. All of it is good until batch_reset. 0 or -ENOMEM.
+ */
+int records_build(struct batch *batch, enum sink_layout layout,
+                  const struct encode_options *encode);
+
+/* A header costs more than its bytes: words of a command; Redis 6 takes a million of them. */
+enum { RECORD_HEADER_COST = 160 };
+/* Bytes of an entry that its outputs hold once for each text; 0: once in all. */
+size_t record_repeats(const struct entry *entry, enum sink_layout layout,
+                      const struct encode_options *encode);
+
+/* Turn an already built record into a dead letter. 0 or -ENOMEM. */
+int record_bury(struct entry *entry, const char *code, const char *reason);
+
+/*
+ * A dead letter was too large: keep a sixteenth of its payload, and at last none and no headers.
+ * 0; -E2BIG: there is nothing left to cut; -ENOMEM.
+ */
+int record_cut(struct entry *entry);
+/* What the reason of such a letter has in it. */
+#define RECORD_CUT_MARK "payload bytes are kept"
+
+/* message->problem, which is not NULL, as code and sentence in the arena. 0 or -ENOMEM. */
+int record_problem(const struct message *message, struct arena *arena, const char **code,
+                   const char **reason);
+
+struct entry *record_entry(struct record *record);
+
+#endif

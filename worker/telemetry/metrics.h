@@ -1,0 +1,112 @@
+/*
+ * metrics.h: what a worker counts and measures, and its Prometheus text.
+ *
+ * Owns:    counters, histograms with fixed buckets, the series of parts of the input (lag) and of
+ *          codes (dead letters, faults), and what makes a worker ready.
+ * Refuses: serving them (metrics_http.h), sums and rates over time, texts of messages.
+ * Threads: the loop thread.
+ * Why:     observing allocates nothing and takes nanoseconds, because it happens for every text;
+ *          a scrape may allocate, because it happens every few seconds.
+ */
+#ifndef METRICS_H
+#define METRICS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "inference/embed.h"
+#include "worker/pipeline/batch.h"
+#include "worker/pipeline/pipeline.h"
+
+enum { HISTOGRAM_MAX = 16 };
+
+struct histogram {
+    const double *bounds;               /* [n] upper, ascending; +Inf is understood */
+    size_t n;                           /* at most HISTOGRAM_MAX */
+    uint64_t counts[HISTOGRAM_MAX + 1]; /* one bucket each, not yet summed up */
+    double sum;
+};
+
+/* n observations of the same value; a negative one (clocks differ) counts as 0. */
+void histogram_observe(struct histogram *histogram, double value, uint64_t n);
+
+/* A named number that comes into being when it is first met. */
+struct series {
+    char name[320]; /* a topic of Kafka and its partition */
+    int64_t value;
+};
+
+/* Further names are counted only: whoever sends them must not cost memory. */
+enum { SERIES_MAX = 1024 };
+
+struct series_table {
+    struct series rows[SERIES_MAX];
+    size_t n;
+    uint64_t n_dropped; /* times that there was no room */
+};
+
+/* The row of that name, made when there is none; NULL when the table is full. */
+struct series *series_find(struct series_table *table, const char *name);
+void series_drop(struct series_table *table, const char *name);
+
+enum side { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP };
+
+/* Messages that wait; -1: not known. */
+struct lag {
+    int64_t own;   /* in the parts of the input that are read here */
+    int64_t group; /* in all of them, where the source can tell the two apart */
+};
+
+struct metrics {
+    struct histogram text_tokens, batch_texts, batch_tokens;
+    struct histogram queue_wait, embedding, inference, publish, end_to_end;
+    uint64_t busy_ns; /* of all pool threads, in finished slices of their own */
+    double busy_ratio;
+    struct series_table dead_letters; /* by code */
+    struct series_table faults;       /* "input" and "output": times a link went away */
+    struct series_table lag;          /* by part of the input */
+    int64_t group_lag;                /* as lag.group */
+    struct series_table counts;       /* by what a source counts: "rebalances" and others */
+    enum side input, output;
+    const struct model_info *model;
+    const struct pipeline *pipeline; /* NULL: not there yet */
+    double process_start;            /* metrics_process_start, once */
+    double busy_samples[10];
+    size_t n_busy_samples;
+};
+
+/* Large: make it static or on the heap. model: borrowed; NULL until there is one. */
+void metrics_open(struct metrics *metrics, const struct model_info *model);
+
+/* The events of pipeline_options. */
+void metrics_on_link(struct metrics *metrics, const char *side, enum link_state state);
+void metrics_on_dead_letter(struct metrics *metrics, const char *code);
+/* False when there is no room for another part: its lag will not be shown. */
+bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag);
+void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n);
+void metrics_on_embedded(struct metrics *metrics, const struct batch *batch);
+void metrics_on_published(struct metrics *metrics, const struct entry *entry);
+/* About once a second. */
+void metrics_tick(struct metrics *metrics);
+
+struct lag metrics_lag(const struct metrics *metrics);
+/* The stage that finds what a dead letter's code stands for: "decode", "embed" and others. */
+const char *metrics_stage_of(const char *code);
+/* NULL when the worker is ready: pipeline open, both sides joined, not draining; else why not. */
+const char *metrics_not_ready(const struct metrics *metrics);
+
+/* metrics_text.c: all of it, in the text format of Prometheus. */
+void metrics_print(const struct metrics *metrics, FILE *to);
+void metrics_print_histogram(FILE *to, const char *name, const char *help,
+                             const struct histogram *histogram);
+/* As the value of a label: quotes, backslashes and line ends escaped, not UTF-8 replaced. */
+void metrics_print_label(FILE *to, const char *value);
+/* metrics_process.c: process_*, from /proc. start: what metrics_process_start said. */
+void metrics_print_process(FILE *to, double start);
+/* Unix time at which this process began; 0: not known. To be asked once: the clock is set and
+ * slewed, and a start that moves looks like a restart. */
+double metrics_process_start(void);
+
+#endif
