@@ -153,8 +153,7 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
         for (size_t i = 0; i < 2; i++) {
             __m512 scales = _mm512_load_ps(panel + i * 64);
             for (size_t t = 0; t < T; t++)
-                total[t][i] =
-                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][i]), scales, total[t][i]);
+                total[t][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][i]), scales, total[t][i]);
         }
     }
     for (size_t t = 0; t < T; t++) {

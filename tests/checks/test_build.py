@@ -11,7 +11,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = ("bash", "awk", "sed", "dpkg", "env", "sort", "tr", "cat", "dirname")
 
 
