@@ -5,6 +5,7 @@
  *      between go through the same filter as the worker's (redis_tls.h).
  */
 #include "connectors/redis/redis_call.h"
+#include "connectors/redis/redis_fault.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "connectors/redis/redis.h"
+#include "connectors/redis/redis_fault.h"
 #include "connectors/redis/redis_link.h"
 #include "connectors/redis/redis_reply.h"
 #include "connectors/redis/redis_script.h"

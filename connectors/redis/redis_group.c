@@ -19,9 +19,9 @@ static void on_group(void *ctx, void *arg, const redisReply *reply)
     source->n_groups_asked--;
     if (!reply)
         return;
-    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0) {
+    if (redis_reply_is_error(reply, "NOPERM")) {
         source->group_denied = true; /* it may exist; the read will tell */
-    } else if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "BUSYGROUP", 9) != 0) {
+    } else if (reply->type == REDIS_REPLY_ERROR && !redis_reply_is_error(reply, "BUSYGROUP")) {
         source->groups_refused = true;
         redis_source_fault(source, source->admin, PART_GROUP, stream->name, reply->str);
         return;

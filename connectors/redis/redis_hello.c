@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/redis/redis_fault.h"
 #include "connectors/redis/redis_link_internal.h"
 #include "connectors/redis/redis_reply.h"
 

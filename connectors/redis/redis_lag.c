@@ -40,7 +40,7 @@ static void on_lag(void *ctx, void *arg, const redisReply *reply)
     if (source->closing || source->failed)
         return;
     /* A user that may not ask is not asked about again. */
-    if (reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOPERM", 6) == 0)
+    if (redis_reply_is_error(reply, "NOPERM"))
         source->lag_denied = true;
     if (events->on_lag)
         events->on_lag(source->base.ctx, stream->name, lag_of(source, reply));

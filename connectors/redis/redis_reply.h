@@ -1,7 +1,8 @@
 /*
  * redis_reply.h: what replies mean and how commands are put together.
  *
- * Owns:    the one table that says what to do about an error reply, entry ids, argument lists.
+ * Owns:    entry ids, argument lists, safe access to parts of a reply. What an error reply means is
+ *          in redis_fault.h.
  * Refuses: connections.
  * Threads: no state.
  */
@@ -14,25 +15,6 @@
 #include <hiredis/hiredis.h>
 
 #include "connectors/connector.h"
-
-/* What to do about an error reply. */
-enum redis_remedy {
-    REMEDY_RETRY,     /* the same again on this connection, after a pause */
-    REMEDY_RECONNECT, /* this server cannot serve us now; connect anew (a name may have moved) */
-    REMEDY_GROUP,     /* the consumer group is gone: make it again */
-    REMEDY_SCRIPT,    /* the script cache is empty: send the script itself */
-    REMEDY_TOO_LARGE, /* this value can never be written */
-    REMEDY_FATAL,     /* can never work as configured; advice says what to do */
-};
-
-struct redis_fault {
-    enum redis_remedy remedy;
-    const char *advice; /* what to do about it, for people; never NULL */
-};
-
-/* text: of an error reply ("LOADING Redis is ..."). Knows codes quoted by "ERR Error running
- * script" too. Anything unknown is retried: a message is never failed for it. */
-struct redis_fault redis_fault_find(const char *text);
 
 /* Redis quotes the words of a command that it does not know, a password or a text among them: cut
  * them off an error reply, which is told to people. Others are left as they are. */
@@ -52,6 +34,8 @@ size_t redis_id_print(struct redis_id id, char out[REDIS_ID_SIZE]);
 const redisReply *redis_reply_at(const redisReply *reply, size_t i);
 bool redis_reply_is_text(const redisReply *reply); /* bulk or status, str set */
 bool redis_reply_is_array(const redisReply *reply);
+/* An error with this code ("NOPERM"), however the server words it; see redis_fault.h. */
+bool redis_reply_is_error(const redisReply *reply, const char *code);
 /* The value that follows the name in a flat array of names and values; NULL: none. */
 const redisReply *redis_reply_field(const redisReply *reply, const char *name);
 /* Where the master is, as a sentinel tells it: [host, port]; false: it is something else. */

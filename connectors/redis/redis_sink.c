@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "connectors/health.h"
+#include "connectors/redis/redis_fault.h"
 #include "connectors/redis/redis_link.h"
 #include "connectors/redis/redis_record.h"
 #include "connectors/redis/redis_script.h"

@@ -10,6 +10,7 @@
  *          after every reply and, through a timer of 0 ms, after every call of the pipeline; so
  *          no event fires inside a call and no command is sent twice or forgotten.
  */
+#include "connectors/redis/redis_fault.h"
 #include "connectors/redis/redis_source.h"
 
 #include <errno.h>

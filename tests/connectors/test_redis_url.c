@@ -1,5 +1,5 @@
 /*
- * test_redis_url.c: URLs, error replies, ids, entry tables: the parts of the Redis connector that
+ * test_redis_url.c: URLs, ids, entry tables: the parts of the Redis connector that
  * need no server.
  */
 #include <setjmp.h>
@@ -161,65 +161,6 @@ static void test_same_server(void **state)
         assert_int_equal(redis_url_same(&b, &a), cases[i].same);
         redis_url_clear(&a);
         redis_url_clear(&b);
-    }
-}
-
-static void test_faults(void **state)
-{
-    static const struct {
-        const char *text;
-        enum redis_remedy remedy;
-    } cases[] = {
-        {"LOADING Redis is loading the dataset in memory", REMEDY_RECONNECT},
-        {"MASTERDOWN Link with MASTER is down", REMEDY_RECONNECT},
-        {"READONLY You can't write against a read only replica.", REMEDY_RECONNECT},
-        {"MISCONF Redis is configured to save RDB snapshots", REMEDY_RETRY},
-        {"OOM command not allowed when used memory > 'maxmemory'.", REMEDY_RETRY},
-        {"OOM command not allowed. script: 3a, on @user_script:8.", REMEDY_RETRY},
-        {"BUSY Redis is busy running a script.", REMEDY_RETRY},
-        {"TRYAGAIN Multiple keys request during rehashing of slot", REMEDY_RETRY},
-        {"CLUSTERDOWN Hash slot not served", REMEDY_RECONNECT},
-        {"NOREPLICAS Not enough good replicas to write.", REMEDY_RETRY},
-        {"NOSCRIPT No matching script.", REMEDY_SCRIPT},
-        {"NOGROUP No such key 'x' or consumer group 'g'", REMEDY_GROUP},
-        {"UNBLOCKED the stream key no longer exists", REMEDY_GROUP},
-        {"NOAUTH Authentication required.", REMEDY_FATAL},
-        {"WRONGPASS invalid username-password pair or user is disabled.", REMEDY_FATAL},
-        {"NOPERM this user has no permissions to run the 'xadd' command", REMEDY_FATAL},
-        {"WRONGTYPE Operation against a key holding the wrong kind of value", REMEDY_FATAL},
-        {"MOVED 3999 127.0.0.1:6381", REMEDY_FATAL},
-        {"ASK 3999 127.0.0.1:6381", REMEDY_RETRY},
-        {"CROSSSLOT Keys in request don't hash to the same slot", REMEDY_FATAL},
-        {"ERR max number of clients reached", REMEDY_RECONNECT},
-        {"ERR Protocol error: invalid bulk length", REMEDY_TOO_LARGE},
-        {"ERR Protocol error: invalid multibulk length", REMEDY_TOO_LARGE},
-        {"ERR Protocol error: expected '$', got 'x'", REMEDY_RECONNECT},
-        {"ERR string exceeds maximum allowed size (proto-max-bulk-len)", REMEDY_TOO_LARGE},
-        {"ERR DB index is out of range", REMEDY_FATAL},
-        {"ERR AUTH <password> called without any password configured", REMEDY_FATAL},
-        {"ERR unknown command 'XAUTOCLAIM'", REMEDY_FATAL},
-        {"ERR Error running script (call to f_3a): @user_script:8: -OOM command not allowed",
-         REMEDY_RETRY},
-        {"ERR Error running script (call to f_3a): @user_script:8: WRONGTYPE Operation against",
-         REMEDY_FATAL},
-        {"ERR Error running script (call to f_3a): @user_script:8: something", REMEDY_RETRY},
-        {"ERR The user executing the script can't run this command or subcommand script: e8",
-         REMEDY_FATAL},
-        {"ERR Error running script (call to f_3a): @user_script:8: @user_script: 8: The user "
-         "executing the script can't access at least one of the keys mentioned in the command",
-         REMEDY_FATAL},
-        {"ERR something new", REMEDY_RETRY},
-        {"OOMPH is another word", REMEDY_RETRY},
-        {"READONLYX is another word", REMEDY_RETRY},
-        {"", REMEDY_RETRY},
-    };
-    (void)state;
-
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct redis_fault fault = redis_fault_find(cases[i].text);
-        if (fault.remedy != cases[i].remedy)
-            fail_msg("%s: %d instead of %d", cases[i].text, fault.remedy, cases[i].remedy);
-        assert_true(strlen(fault.advice) > 0);
     }
 }
 
@@ -473,7 +414,6 @@ int main(void)
         cmocka_unit_test(test_good_urls),
         cmocka_unit_test(test_bad_urls),
         cmocka_unit_test(test_same_server),
-        cmocka_unit_test(test_faults),
         cmocka_unit_test(test_hush),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_sentinel_answers),
