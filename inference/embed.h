@@ -44,7 +44,9 @@ struct model_info {
     size_t n_vocab;               /* 262144 */
     uint64_t macs_per_token;      /* multiply-adds of all products, attention left out */
     uint64_t macs_per_text;       /* ... and of those behind the pooling */
-    bool has_dense;               /* false: an older EmbeddingGemma without its two dense layers */
+    bool has_dense;               /* false: an EmbeddingGemma without its two dense layers, whose
+                                     vectors are in another space than the model's */
+    const char *warning;          /* what is odd about the file and was put right, or NULL */
     const struct prompt *prompts; /* up to one whose name is NULL; NULL: texts as they are */
 };
 

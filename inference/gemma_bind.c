@@ -5,6 +5,7 @@
  *         as in the model card and the model's config_sentence_transformers.json, space by space.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "inference/architecture.h"
@@ -12,6 +13,7 @@
 enum {
     LAYERS_MAX = 512,
     FULL_EVERY = 6, /* layers 5, 11, ... attend to the whole text; the file has no key for it */
+    WINDOW = 512,   /* of every published EmbeddingGemma */
 };
 
 const struct prompt gemma_prompts[] = {
@@ -46,6 +48,19 @@ static int check_sizes(const struct binder *b, const struct model *m)
     return 0;
 }
 
+/* transformers 4.57 to 5.12 make half and one of the window each time they load and save a model;
+ * converted, such a file would attend to a half, a quarter, an eighth of what it was trained on. */
+static void window_restore(struct model *m, size_t *window)
+{
+    if (*window != 257 && *window != 129 && *window != 65 && *window != 33)
+        return;
+    snprintf(m->warning, sizeof m->warning,
+             "attention.sliding_window is %zu, which transformers 4.57 to 5.12 make of the model's "
+             "%d each time they save it; %d is used: convert the model again to be rid of this",
+             *window, WINDOW, WINDOW);
+    *window = WINDOW;
+}
+
 static int bind_keys(const struct binder *b, struct model *m, struct numbers *numbers)
 {
     struct attention_shape *a = &m->attention;
@@ -75,6 +90,7 @@ static int bind_keys(const struct binder *b, struct model *m, struct numbers *nu
     if (rc)
         return rc;
     m->eps = (float)eps;
+    window_restore(m, &numbers->window);
     if (bind_float(b, "rope.freq_base_swa", 1, 1e12, &numbers->bases[0]) < 0)
         numbers->bases[0] = 10000; /* older files leave it out; the model card's value */
     return check_sizes(b, m);
@@ -89,11 +105,15 @@ static int bind_outer(const struct binder *b, struct model *m)
     return bind_tensors(b, BIND_OUTER, tensors, sizeof tensors / sizeof *tensors);
 }
 
-/* The two layers after pooling. A file has both or neither. */
+/* The two layers after pooling. A file has both or neither; one that says it has 0 lacks nothing:
+ * its model was trained without them. */
 static int bind_dense(const struct binder *b, struct model *m)
 {
     const struct gguf_tensor *tensor = gguf_tensor_find(b->gguf, "dense_2.weight");
-    m->info.has_dense = tensor != NULL;
+    uint64_t n_layers;
+    bool needs_none = gguf_uint(b->gguf, "gemma-embedding.dense_layers", &n_layers) == 0 &&
+                      n_layers == 0;
+    m->info.has_dense = tensor != NULL || needs_none;
     if (!tensor)
         return 0;
     size_t hidden = (size_t)tensor->shape[1];

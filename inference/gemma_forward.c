@@ -169,7 +169,7 @@ static void texts_project(struct work *w)
 {
     const struct model *m = w->f->model;
     step_run(w, step_mean, w->n);
-    if (m->info.has_dense) {
+    if (m->dense_2.data) {
         step_run(w, step_dense_quantize, step_token_parts(w));
         step_run(w, step_dense_2, step_row_parts(w, &m->dense_2));
         step_run(w, step_hidden_quantize, step_token_parts(w));

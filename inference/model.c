@@ -123,6 +123,7 @@ int model_open(struct model **out, const char *path, const char *kernels, char *
     m->info.architecture = m->architecture->name;
     m->info.prompts = m->architecture->prompts;
     m->info.fingerprint = m->fingerprint;
+    m->info.warning = m->warning[0] ? m->warning : NULL;
     m->info.kernels = table->name;
     m->info.dim = m->n_embd;
     *out = m;

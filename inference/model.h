@@ -72,6 +72,7 @@ struct model {
     bool pools_first; /* the first token stands for the text, not the mean of all */
 
     char name[96], fingerprint[33];
+    char warning[240]; /* empty: there is nothing to say */
 };
 
 #endif

@@ -5,6 +5,7 @@ Needs gguf, safetensors, sentencepiece and numpy; scripts/test makes a virtual e
 """
 
 import json
+import struct
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,15 @@ def train_tokenizer(folder):
         add_dummy_prefix=False, minloglevel=2)
 
 
+OLD = "sentence_transformers.models." # of sentence-transformers 5
+NEW = "sentence_transformers.base.modules.some." # of 6: longer, and not the same for all
+
+
+def modules_of(prefix, kinds):
+    return [{"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": prefix + kind}
+            for i, kind in enumerate(kinds)]
+
+
 def make_folder(folder):
     rng = np.random.default_rng(SEED)
     values = lambda *shape: rng.standard_normal(shape).astype(np.float32)
@@ -67,11 +77,11 @@ def make_folder(folder):
                                   "added_tokens_decoder": declared},
         "added_tokens.json": {"<beyond>": N_VOCAB + 1, "<late>": N_VOCAB - 1},
         "1_Pooling/config.json": {"pooling_mode_mean_tokens": True},
-        "modules.json": [{"type": f"sentence_transformers.models.{kind}"} for kind in
-                         ("Transformer", "Pooling", "Dense", "Dense", "Normalize")],
+        "modules.json": modules_of(OLD, ["Transformer", "Pooling", "Dense", "Dense", "Normalize"]),
         "2_Dense/config.json": {"in_features": HIDDEN, "out_features": DENSE, "bias": False,
                                 "activation_function": "torch.nn.modules.linear.Identity"},
-        "3_Dense/config.json": {"in_features": DENSE, "out_features": HIDDEN},
+        "3_Dense/config.json": {"in_features": DENSE, "out_features": HIDDEN, "bias": False,
+                                "activation_function": "torch.nn.modules.linear.Identity"},
     }
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -85,6 +95,78 @@ def make_folder(folder):
     for name, weight in dense.items():
         save_file({"linear.weight": weight}, folder / name / "model.safetensors")
     return tensors, dense
+
+
+def merges_of(pieces):
+    """As transformers makes the list of a tokenizer.json from the scores of a tokenizer.model."""
+    scores = {pieces.IdToPiece(i): pieces.GetScore(i) for i in range(pieces.vocab_size())}
+    merges = [(score, len(text[:at]), len(text) - at, [text[:at], text[at:]])
+              for text, score in scores.items() for at in range(1, len(text))
+              if text[:at] in scores and text[at:] in scores]
+    merges.sort(key=lambda m: m[:3], reverse=True)
+    return [m[3] for m in merges]
+
+
+def renew(folder):
+    """A folder of make_folder as sentence-transformers 6.2 with transformers 5.24 saves it."""
+    pieces = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+    declared = json.loads((folder / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    added = [{"id": int(i), **token} for i, token in declared.items()]
+    added.append({"id": N_VOCAB - 1, "content": "<late>", "special": False})
+    special = lambda text: {"SpecialToken": {"id": text, "type_id": 0}}
+    tokenizer = {
+        "added_tokens": added, "normalizer": {"type": "Replace", "pattern": {"String": " "},
+                                              "content": "\u2581"},
+        "post_processor": {"type": "TemplateProcessing", "single": [
+            special("<bos>"), {"Sequence": {"id": "A", "type_id": 0}}, special("<eos>")]},
+        "model": {"type": "BPE", "byte_fallback": True, "ignore_merges": False,
+                  "vocab": {pieces.IdToPiece(i): i for i in range(N_PIECES)},
+                  "merges": merges_of(pieces)}}
+    config = {k: v for k, v in CONFIG.items() if not k.startswith("rope")}
+    config["rope_parameters"] = {
+        "full_attention": {"rope_theta": 1e6, "rope_type": "default"},
+        "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"}}
+    files = {
+        "config.json": config, "tokenizer.json": tokenizer,
+        "tokenizer_config.json": {f"{n}_token": f"<{n}>" for n in ("bos", "eos", "pad", "unk")},
+        "1_Pooling/config.json": {"embedding_dimension": HIDDEN, "pooling_mode": "mean",
+                                  "include_prompt": True},
+        "modules.json": modules_of(NEW, ["Transformer", "Pooling", "Dense", "Dense", "Normalize"]),
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    for name in ("tokenizer.model", "added_tokens.json"):
+        (folder / name).unlink()
+
+
+def split(folder, tensors, as_bfloat16):
+    """Save the tensors in two files with an index; returns them as they are then."""
+    if as_bfloat16:
+        tensors = {name: (values.view(np.uint32) & 0xffff0000).view(np.float32)
+                   for name, values in tensors.items()}
+    names = sorted(tensors)
+    index = {"metadata": {}, "weight_map": {}}
+    for i, part in enumerate((names[::2], names[1::2]), 1):
+        file = f"model-{i:05}-of-00002.safetensors"
+        index["weight_map"] |= {name: file for name in part}
+        if as_bfloat16:
+            save_bfloat16({name: tensors[name] for name in part}, folder / file)
+        else:
+            save_file({name: tensors[name] for name in part}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
+    return tensors
+
+
+def save_bfloat16(tensors, path):
+    header, data = {}, b""
+    for name, values in tensors.items():
+        part = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+        header[name] = {"dtype": "BF16", "shape": values.shape,
+                        "data_offsets": [len(data), len(data) + len(part)]}
+        data += part
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def convert(folder, out, *options):
@@ -194,8 +276,24 @@ class Convert(unittest.TestCase):
                     ("config.json", "{", "not valid JSON"),
                     ("model.safetensors", "short", ""),
                     ("1_Pooling/config.json", "{}", "mean"),
-                    ("modules.json", json.dumps([{"type": "sentence_transformers.models.LSTM"}]),
-                     "models.LSTM"),
+                    ("modules.json", json.dumps(modules_of(OLD, ["Transformer", "LSTM"])),
+                     "the step LSTM"),
+                    ("modules.json", json.dumps(modules_of(OLD, ["WordEmbeddings"])),
+                     "begins with WordEmbeddings"),
+                    ("modules.json", json.dumps(modules_of(OLD, ["Transformer", "Pooling",
+                                                                 "Dense"])), "1 dense layer"),
+                    ("modules.json", json.dumps(modules_of(OLD, ["Transformer", "Pooling"])),
+                     "--without-dense"),
+                    ("config.json", json.dumps({**CONFIG, "query_pre_attn_scalar": 64}),
+                     "query_pre_attn_scalar"),
+                    ("config.json", json.dumps({**CONFIG, "layer_types": ["full_attention"] * 2}),
+                     "layer_types"),
+                    ("config.json", json.dumps({**CONFIG, "rope_scaling": {"factor": 8}}),
+                     "rope_scaling"),
+                    ("config.json", json.dumps({**CONFIG, "use_bidirectional_attention": False}),
+                     "use_bidirectional_attention"),
+                    ("2_Dense/config.json", json.dumps({
+                        "in_features": HIDDEN, "out_features": DENSE, "bias": False}), "Tanh"),
                     ("2_Dense/config.json", json.dumps({
                         "in_features": HIDDEN, "out_features": DENSE, "bias": False,
                         "activation_function": "torch.nn.modules.activation.Tanh"}), "Tanh"),
@@ -209,6 +307,93 @@ class Convert(unittest.TestCase):
                 self.assertEqual(list(folder.glob("*.gguf*")) + list(folder.glob(".*")), [], file)
                 (folder / file).write_bytes(before)
             self.assertEqual(convert(folder, out).returncode, 0)
+
+
+class ConvertNew(unittest.TestCase):
+    """EmbeddingGemma in the forms that today's libraries save."""
+
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(self.temporary.cleanup)
+        self.folder = Path(self.temporary.name) / "model"
+        self.folder.mkdir()
+        self.tensors, _ = make_folder(self.folder)
+        self.out = Path(self.temporary.name) / "out.gguf"
+
+    def convert(self, *options):
+        run = convert(self.folder, self.out, *options)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        return GGUFReader(self.out), run.stderr
+
+    def test_same_as_old(self):
+        old, _ = self.convert()
+        old = {name: field.contents() for name, field in old.fields.items()}
+        before = {t.name: t.data.tobytes() for t in GGUFReader(self.out).tensors}
+        renew(self.folder)
+        new, _ = self.convert()
+        scores = "tokenizer.ggml.scores"
+        for name, value in old.items():
+            if name != scores:
+                self.assertEqual(new.fields[name].contents(), value, name)
+        self.assertEqual({t.name: t.data.tobytes() for t in new.tensors}, before)
+        order = lambda values: sorted(range(264, N_PIECES), key=lambda i: values[i])
+        self.assertEqual(order(new.fields[scores].contents()), order(old[scores]))
+
+    def test_both_tokenizers(self):
+        pieces = (self.folder / "tokenizer.model").read_bytes()
+        plain = self.convert()[0].fields["tokenizer.ggml.scores"].contents()
+        renew(self.folder)
+        (self.folder / "tokenizer.model").write_bytes(pieces)
+        both = self.convert()[0].fields["tokenizer.ggml.scores"].contents()
+        self.assertEqual(both[8:N_PIECES], plain[8:N_PIECES])
+        path = self.folder / "tokenizer.json"
+        ids = json.loads(path.read_text())["model"]["vocab"]
+        other, tokenizer = list(ids)[-1], json.loads(path.read_text())
+        tokenizer["model"]["vocab"] = {("\u00e9" if text == other else text): i
+                                       for text, i in ids.items()}
+        path.write_text(json.dumps(tokenizer))
+        run = convert(self.folder, self.out)
+        self.assertIn(f"token {ids[other]}", run.stderr)
+        self.assertNotEqual(run.returncode, 0)
+
+    def test_merges_are_checked(self):
+        renew(self.folder)
+        path = self.folder / "tokenizer.json"
+        tokenizer = json.loads(path.read_text())
+        merges = tokenizer["model"]["merges"]
+        merges[10], merges[20] = merges[20], merges[10]
+        path.write_text(json.dumps(tokenizer))
+        run = convert(self.folder, self.out)
+        self.assertIn("the merges are not in the order", run.stderr)
+        self.assertNotEqual(run.returncode, 0)
+
+    def test_split(self):
+        for as_bfloat16 in (False, True):
+            make_folder(self.folder)
+            wanted = split(self.folder, self.tensors, as_bfloat16)
+            found = {t.name: t for t in self.convert("--type", "f32")[0].tensors}
+            for name, source in (("token_embd.weight", "embed_tokens.weight"),
+                                 ("blk.1.ffn_down.weight", "layers.1.mlp.down_proj.weight")):
+                np.testing.assert_array_equal(found[name].data, wanted[source], name)
+        (self.folder / "model-00002-of-00002.safetensors").unlink()
+        run = convert(self.folder, self.out)
+        self.assertIn("model-00002-of-00002.safetensors is missing", run.stderr)
+
+    def test_halved_window(self):
+        for window, written in ((257, 512), (129, 512), (65, 512), (256, 256)):
+            (self.folder / "config.json").write_text(
+                json.dumps({**CONFIG, "sliding_window": window}))
+            reader, warning = self.convert()
+            self.assertEqual(
+                reader.fields["gemma-embedding.attention.sliding_window"].contents(), written)
+            self.assertEqual("transformers 4.57 to 5.12" in warning, window != written)
+
+    def test_without_dense(self):
+        (self.folder / "modules.json").write_text(
+            json.dumps(modules_of(NEW, ["Transformer", "Pooling", "Normalize"])))
+        reader, _ = self.convert("--without-dense")
+        self.assertEqual(reader.fields["gemma-embedding.dense_layers"].contents(), 0)
+        self.assertFalse([t.name for t in reader.tensors if t.name.startswith("dense")])
 
 
 PIECES = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", "a", "the", "##s",
@@ -265,6 +450,29 @@ def make_bert_folder(folder, prefix=""):
     save_file({source: values for values, source in tensors.values()},
               folder / "model.safetensors")
     return {name: values for name, (values, source) in tensors.items()}
+
+
+def renew_bert(folder):
+    """As sentence-transformers 6.2 with transformers 5.24 saves it."""
+    (folder / "vocab.txt").unlink()
+    ids = {text: i for i, text in enumerate(PIECES)}
+    tokenizer = {
+        "added_tokens": [{"id": ids[text], "content": text, "special": True}
+                         for text in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")],
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 4], "cls": ["[CLS]", 3]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100, "vocab": ids}}
+    files = {
+        "tokenizer.json": tokenizer,
+        "tokenizer_config.json": {"tokenizer_class": "BertTokenizer", "do_lower_case": True,
+                                  "strip_accents": None, "tokenize_chinese_chars": True},
+        "1_Pooling/config.json": {"embedding_dimension": HIDDEN, "pooling_mode": "cls"},
+        "modules.json": modules_of(NEW, ["Transformer", "Pooling", "Normalize"])}
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
 
 
 class ConvertBert(unittest.TestCase):
@@ -329,6 +537,35 @@ class ConvertBert(unittest.TestCase):
         self.assertEqual(types, [special, normal] + [special] * 4 + [normal] * 5
                          + [TokenType.UNUSED])
 
+    def test_new_form(self):
+        make_bert_folder(self.folder)
+        old = {name: field.contents() for name, field in self.convert("f32").fields.items()}
+        renew_bert(self.folder)
+        new = {name: field.contents() for name, field in self.convert("f32").fields.items()}
+        self.assertEqual(new, old)
+
+    def test_refuses_new_form(self):
+        for part, change, complaint in [
+                ("normalizer", {"lowercase": False}, "case"),
+                ("normalizer", {"strip_accents": False}, "accents"),
+                ("normalizer", {"handle_chinese_chars": False}, "Chinese"),
+                ("normalizer", {"clean_text": False}, "clean_text"),
+                ("normalizer", {"type": "Lowercase"}, "BertNormalizer"),
+                ("pre_tokenizer", {"type": "Whitespace"}, "BertPreTokenizer"),
+                ("model", {"type": "Unigram"}, "WordPiece"),
+                ("model", {"max_input_chars_per_word": 50}, "max_input_chars_per_word"),
+                ("post_processor", {"sep": ["[MASK]", 5]}, "between [CLS] and [SEP]")]:
+            with self.subTest(complaint=complaint):
+                make_bert_folder(self.folder)
+                renew_bert(self.folder)
+                path = self.folder / "tokenizer.json"
+                tokenizer = json.loads(path.read_text())
+                tokenizer[part] |= change
+                path.write_text(json.dumps(tokenizer))
+                run = convert(self.folder, self.out)
+                self.assertNotEqual(run.returncode, 0)
+                self.assertIn(complaint, run.stderr)
+
     def test_refuses(self):
         for file, content, complaint in [
                 ("config.json", json.dumps({**BERT, "hidden_act": "relu"}), "hidden_act"),
@@ -339,9 +576,8 @@ class ConvertBert(unittest.TestCase):
                 ("config.json", json.dumps({**BERT, "num_attention_heads": 4}), "32"),
                 ("config.json", json.dumps({**BERT, "num_attention_heads": 0}), "above 0"),
                 ("config.json", json.dumps({**BERT, "vocab_size": 5}), "11 tokens"),
-                ("modules.json", json.dumps([{"type": "sentence_transformers.models.Pooling"},
-                                             {"type": "sentence_transformers.models.Dense"}]),
-                 "models.Dense"),
+                ("modules.json", json.dumps(modules_of(OLD, ["Transformer", "Pooling", "Dense"])),
+                 "the step Dense"),
                 ("tokenizer_config.json", json.dumps({"do_lower_case": False}), "case"),
                 ("tokenizer_config.json", json.dumps({"strip_accents": False}), "accents"),
                 ("tokenizer_config.json", json.dumps({"tokenize_chinese_chars": False}), "Chinese"),
