@@ -72,8 +72,9 @@ def template_of(tokenizer):
     found = [step for step in steps if step.get("type") == "TemplateProcessing"]
     names = [list(part.values())[0]["id"] for part in (found[0]["single"] if found else [])
              if "SpecialToken" in part]
-    places = [i for i, part in enumerate(found[0]["single"]) if "Sequence" in part] if found else [0]
-    return names[:places[0]], names[places[0]:]
+    place = next((i for i, part in enumerate(found[0]["single"] if found else [])
+                  if "Sequence" in part), 0)
+    return names[:place], names[place:]
 
 
 def expected_merges(ids, normal):

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Of other programs: docker compose, ctest, kafka-consumer-groups.sh, systemctl, numactl.
+# Of other programs: docker compose, ctest, kafka-consumer-groups.sh, systemctl, numactl,
+# llama.cpp's converter.
 FOREIGN_FLAGS = {"--build", "--scale", "--profile", "--test-dir", "--output-on-failure",
-                 "--describe", "--group", "--now", "--membind", "--cpunodebind"}
+                 "--describe", "--group", "--now", "--membind", "--cpunodebind",
+                 "--sentence-transformers-dense-modules"}
 FOLDERS = "scripts|docs|tests|worker|connectors|inference"
 
 

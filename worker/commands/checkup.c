@@ -82,8 +82,10 @@ static struct model *check_model(struct findings *findings, const struct setting
                  settings_text(settings, "model"), info->name, info->fingerprint);
     if (!info->has_dense)
         findings_add(findings, FINDING_WARN, "dense layers",
-                     "the file lacks them: embeddings differ from those of sentence-transformers; "
-                     "get a newer file");
+                     "the file lacks them: its vectors are not comparable with those of a "
+                     "complete EmbeddingGemma");
+    if (info->warning)
+        findings_add(findings, FINDING_WARN, "file", "%s", info->warning);
     check_fit(findings, settings, info);
     return model;
 }

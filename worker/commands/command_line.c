@@ -68,6 +68,18 @@ int command_line_open_model(const struct settings *settings, struct model **out,
         size_t used = strlen(err);
         snprintf(err + used, err_size - used, ", or fetch it with scripts/get-model");
     }
+    if (rc == 0 && !model_info(*out)->has_dense &&
+        strcmp(settings_text(settings, "missing_dense"), "refuse") == 0) {
+        snprintf(err, err_size,
+                 "%s: the file lacks the model's two dense layers, so its vectors are not "
+                 "comparable with EmbeddingGemma's; fetch a complete file (scripts/get-model), or "
+                 "convert it by llama.cpp's converter with --sentence-transformers-dense-modules; "
+                 "--missing-dense allow uses this one for an index that was made with it",
+                 path);
+        model_close(*out);
+        *out = NULL;
+        return COMMAND_NO_MODEL;
+    }
     return rc == 0 ? COMMAND_OK : command_line_model_code(rc);
 }
 

@@ -230,9 +230,11 @@ static int open_model(struct worker *worker)
               LOG_INTEGER("took_ms", (uv_hrtime() - began) / 1000000));
     if (!info->has_dense)
         log_event(LOG_WARN,
-                  "this model file lacks the two dense layers: embeddings will differ "
-                  "from those of sentence-transformers; get a newer file",
+                  "this model file lacks the two dense layers: its vectors are not comparable "
+                  "with those of a complete EmbeddingGemma",
                   LOG_TEXT("file", path));
+    if (info->warning)
+        log_event(LOG_WARN, info->warning, LOG_TEXT("file", path));
     return COMMAND_OK;
 }
 

@@ -64,6 +64,9 @@ static const struct option core_table[] = {
      "Inference threads; 0: as many as this process may use CPUs."},
     {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|neon|neon-i8mm", 0, 0, "NAME",
      "Instruction set for inference; auto takes the best this CPU has."},
+    {"missing_dense", OPTION_CHOICE, "refuse", "refuse|allow", 0, 0, "WHAT",
+     "An EmbeddingGemma file without its two dense layers, whose vectors are not comparable with "
+     "the model's: refuse it, or use it as it is."},
     {"batch_texts", OPTION_COUNT, "128", NULL, 1, 4096, "N", "A batch is full at so many texts."},
     {"batch_bytes", OPTION_SIZE, "128KiB", NULL, 1024, 64 << 20, "SIZE",
      "... or at so many bytes of text."},

@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "inference/embed.h"
-#include "tests/tiny_model.h"
+#include "tests/support/tiny_model.h"
 
 enum { LAYERS = 2, CONTEXT = 1400 };
 
