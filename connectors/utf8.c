@@ -3,20 +3,53 @@
  */
 #include "connectors/utf8.h"
 
+/* How many bytes follow head, and the range of the first of them. -1: nothing begins so. */
+static int head_read(unsigned char head, unsigned char *low, unsigned char *high)
+{
+    *low = 0x80;
+    *high = 0xbf;
+    if (head < 0x80)
+        return 0;
+    if (head < 0xc2 || head > 0xf4)
+        return -1;
+    if (head < 0xe0)
+        return 1;
+    if (head == 0xe0) /* shorter forms exist */
+        *low = 0xa0;
+    if (head == 0xed) /* surrogates */
+        *high = 0x9f;
+    if (head < 0xf0)
+        return 2;
+    if (head == 0xf0)
+        *low = 0x90;
+    if (head == 0xf4) /* above U+10FFFF */
+        *high = 0x8f;
+    return 3;
+}
+
+int utf8_next(const char *ptr, size_t len)
+{
+    unsigned char low, high;
+    int follow = head_read((unsigned char)ptr[0], &low, &high);
+    if (follow < 0)
+        return -1;
+    for (int i = 1; i <= follow; i++) {
+        unsigned char c = (size_t)i < len ? (unsigned char)ptr[i] : 0;
+        if (c < low || c > high)
+            return -i;
+        low = 0x80;
+        high = 0xbf;
+    }
+    return follow + 1;
+}
+
 bool utf8_is_valid(const char *ptr, size_t len)
 {
-    const unsigned char *at = (const unsigned char *)ptr, *end = at + len;
-    while (at < end) {
-        unsigned char head = *at++;
-        int more = head < 0x80 ? 0 : head < 0xc2 ? -1 : head < 0xe0 ? 1 : head < 0xf0 ? 2 : 3;
-        if (more < 0 || head > 0xf4 || end - at < more)
+    for (size_t at = 0; at < len;) {
+        int step = utf8_next(ptr + at, len - at);
+        if (step < 0)
             return false;
-        if (more > 1 && ((head == 0xe0 && *at < 0xa0) || (head == 0xed && *at > 0x9f) ||
-                         (head == 0xf0 && *at < 0x90) || (head == 0xf4 && *at > 0x8f)))
-            return false;
-        for (; more > 0; more--)
-            if ((*at++ & 0xc0) != 0x80)
-                return false;
+        at += (size_t)step;
     }
     return true;
 }

@@ -1,7 +1,7 @@
 /*
- * utf8.h: telling UTF-8 from what is not.
+ * utf8.h: what is UTF-8 and what is not: Unicode 15, table 3-7.
  *
- * Owns:    RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
+ * Owns:    one character at a time, for ids, JSON, log and metrics; texts are the tokenizer's.
  * Threads: no state.
  */
 #ifndef UTF8_H
@@ -9,6 +9,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+
+enum { UTF8_LONGEST = 4 };
+
+/*
+ * Bytes of the UTF-8 character at ptr, or minus the bytes of the maximal bad part. len >= 1; of a
+ * string that ends in a zero UTF8_LONGEST will do, for nothing behind the zero is read.
+ */
+int utf8_next(const char *ptr, size_t len);
 
 bool utf8_is_valid(const char *ptr, size_t len);
 

@@ -15,7 +15,7 @@
 #include "tests/support/tiny_model.h"
 #include "tests/support/tokenizer_toy.h"
 #include "worker/pipeline/chunks.h"
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 #define SEED 20261125u
 

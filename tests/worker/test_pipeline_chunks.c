@@ -18,7 +18,7 @@
 #include "tests/support/tiny_model.h"
 #include "worker/pipeline/cache.h"
 #include "worker/codec/prompt.h"
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 enum { MAX_TOKENS = 64, OVERLAP = 8 };
 

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "worker/codec/msgpack_walk.h"
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 int codec_refuse(struct refusal *why, const char *code, const char *format, ...)
 {

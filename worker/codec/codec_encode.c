@@ -8,7 +8,7 @@
  *          buffer has the size of a batch.
  */
 #include "worker/codec/codec_internal.h"
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "worker/codec/msgpack_walk.h"
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 enum { NUMBER_ROOM = 32 };
 

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 #include "worker/codec/uuid.h"
 
 static void word_put(struct writer *writer, const char *word)

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 enum {
     TOKEN_BYTES = 4, /* in the first guess */

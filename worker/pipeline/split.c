@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 enum { END_TOKENS = 2 }; /* bos and eos */
 

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 #define LINE_MAX_BYTES 4096
 #define HOLD_MS        10000

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "worker/telemetry/metrics.h"
-#include "worker/codec/utf8.h"
+#include "connectors/utf8.h"
 
 static void print_head(FILE *to, const char *name, const char *type, const char *help)
 {

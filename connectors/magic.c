@@ -1,0 +1,204 @@
+/*
+ * magic.c: see magic.h.
+ */
+#include "connectors/magic.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "connectors/utf8.h"
+
+struct entry {
+    struct magic magic;
+    size_t offset, len;
+    const char *bytes;
+};
+
+#define AT(offset, literal) (offset), sizeof(literal) - 1, literal
+#define PACKED(name, tool, literal)                                                                \
+    {                                                                                              \
+        {MAGIC_PACKED, name, tool}, AT(0, literal)                                                 \
+    }
+#define BINARY(name, literal)                                                                      \
+    {                                                                                              \
+        {MAGIC_BINARY, name, NULL}, AT(0, literal)                                                 \
+    }
+#define TOOL(name, tool, literal)                                                                  \
+    {                                                                                              \
+        {MAGIC_BINARY, name, tool}, AT(0, literal)                                                 \
+    }
+#define WIDE(kind, name, iconv, bytes)                                                             \
+    {                                                                                              \
+        {kind, name, "iconv -t UTF-8 -f " iconv}, AT(0, bytes)                                     \
+    }
+
+#define ZIP "a zip archive (docx, xlsx, odt, epub and jar are some, too)"
+
+/* The first that fits counts: UTF-32LE begins like UTF-16LE. */
+static const struct entry entries[] = {
+    {{MAGIC_GZIP, "gzip data", "gzip -dc"}, AT(0, "\x1f\x8b")},
+    {{MAGIC_ZSTD, "Zstandard data", "zstd -dc"}, AT(0, "\x28\xb5\x2f\xfd")},
+    PACKED("bzip2 data", "bzip2 -dc", "BZh91AY&SY"), /* other block sizes: see is_bzip2 */
+    PACKED("xz data", "xz -dc", "\xfd\x37zXZ\0"),
+    PACKED("LZMA data", "xz -dc", "\x5d\0\0"),
+    PACKED("lzip data", "lzip -dc", "LZIP\1"),
+    PACKED("LZ4 data", "lz4 -dc", "\x04\x22\x4d\x18"),
+    PACKED("LZ4 data", "lz4 -dc", "\x02\x21\x4c\x18"), /* before version 1.0 */
+    PACKED("lzop data", "lzop -dc", "\x89LZO\0"),
+    PACKED("snappy data", NULL, "\xff\x06\0\0sNaPpY"),
+    PACKED("compress data (.Z)", "gzip -dc", "\x1f\x9d"),
+    PACKED("pack data (.z)", "gzip -dc", "\x1f\x1e"),
+    PACKED("lrzip data", "lrzip -dcQ", "LRZI\0"),
+    PACKED(ZIP, "unzip -p", "PK\3\4"),
+    PACKED(ZIP, "unzip -p", "PK\5\6"),
+    PACKED(ZIP, "unzip -p", "PK\7\x08"),
+    PACKED("a 7z archive", "7z x -so", "7z\xbc\xaf\x27\x1c"),
+    PACKED("a RAR archive", "unrar p -inul", "Rar!\x1a\x07"),
+    PACKED("a cabinet archive", NULL, "MSCF\0\0\0\0"),
+    PACKED("an xar archive", NULL, "xar!\0"),
+    PACKED("an ar archive (deb is one, too)", NULL, "!<arch>\n"),
+    PACKED("an RPM package", NULL, "\xed\xab\xee\xdb"),
+    {{MAGIC_PACKED, "a tar archive", "tar -xOf"}, AT(257, "ustar")},
+    WIDE(MAGIC_WIDE, "UTF-32 text", "UTF-32", "\xff\xfe\0\0"),
+    WIDE(MAGIC_WIDE, "UTF-32 text", "UTF-32", "\0\0\xfe\xff"),
+    WIDE(MAGIC_UTF16LE, "UTF-16 text", "UTF-16", "\xff\xfe"),
+    WIDE(MAGIC_UTF16BE, "UTF-16 text", "UTF-16", "\xfe\xff"),
+    BINARY("a NumPy array", "\x93NUMPY"),
+    BINARY("a Parquet file", "PAR1\x15"),
+    BINARY("an encrypted Parquet file", "PARE\x15"),
+    BINARY("an Arrow file", "ARROW1\0"),
+    BINARY("an Avro file", "Obj\1"),
+    BINARY("an HDF5 file", "\x89HDF\r\n\x1a\n"),
+    BINARY("a Python pickle", "\x80\4\x95"),
+    BINARY("a Python pickle", "\x80\5\x95"),
+    BINARY("an SQLite database", "SQLite format 3\0"),
+    BINARY("a GGUF model", "GGUF\2\0\0\0"),
+    BINARY("a GGUF model", "GGUF\3\0\0\0"),
+    BINARY("a program (ELF)", "\x7f"
+                              "ELF"),
+    BINARY("a program (Mach-O)", "\xcf\xfa\xed\xfe"),
+    BINARY("a program (Mach-O) or a Java class", "\xca\xfe\xba\xbe\0\0\0"),
+    BINARY("a WebAssembly module", "\0asm"),
+    BINARY("a PNG image", "\x89PNG\r\n\x1a\n"),
+    BINARY("a JPEG image", "\xff\xd8\xff"),
+    BINARY("a GIF image", "GIF87a"),
+    BINARY("a GIF image", "GIF89a"),
+    BINARY("a TIFF image", "II*\0"),
+    BINARY("a TIFF image", "MM\0*"),
+    BINARY("a font", "wOFF\0\1\0\0"),
+    BINARY("a font", "wOF2\0\1\0\0"),
+    {{MAGIC_BINARY, "a WebP image", NULL}, AT(8, "WEBPVP8")},
+    {{MAGIC_BINARY, "a sound file (WAV)", NULL}, AT(8, "WAVEfmt ")},
+    {{MAGIC_BINARY, "a film (AVI)", NULL}, AT(8, "AVI LIST")},
+    BINARY("a sound file (Ogg)", "OggS\0"),
+    BINARY("a sound file (FLAC)", "fLaC\0"),
+    BINARY("a sound file (MP3)", "ID3\2"),
+    BINARY("a sound file (MP3)", "ID3\3"),
+    BINARY("a sound file (MP3)", "ID3\4"),
+    BINARY("a film (Matroska)", "\x1a\x45\xdf\xa3"),
+    TOOL("a PDF document", "pdftotext", "%PDF-1."),
+    TOOL("a PDF document", "pdftotext", "%PDF-2."),
+    BINARY("a Microsoft Office document", "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+    BINARY("an RTF document", "{\\rtf1"),
+};
+
+static const struct magic zstd_skippable = {MAGIC_ZSTD, "Zstandard data", "zstd -dc"};
+static const struct magic bzip2 = {MAGIC_PACKED, "bzip2 data", "bzip2 -dc"};
+static const struct magic zlib = {MAGIC_PACKED, "zlib data", "pigz -dcz"};
+static const struct magic mp4 = {MAGIC_BINARY, "a film (MP4) or an image (HEIC, AVIF)", NULL};
+static const struct magic dos_program = {MAGIC_BINARY, "a program (EXE)", NULL};
+static const struct magic utf16le = {MAGIC_WIDE, "UTF-16 text without a byte order mark",
+                                     "iconv -t UTF-8 -f UTF-16LE"};
+static const struct magic utf16be = {MAGIC_WIDE, "UTF-16 text without a byte order mark",
+                                     "iconv -t UTF-8 -f UTF-16BE"};
+static const struct magic with_nul = {MAGIC_BINARY, "binary data (it holds NUL bytes)", NULL};
+static const struct magic with_controls = {MAGIC_BINARY, "binary data (or packed or encrypted)",
+                                           NULL};
+
+static bool fits(const struct entry *entry, const char *ptr, size_t len)
+{
+    return len >= entry->offset + entry->len &&
+           memcmp(ptr + entry->offset, entry->bytes, entry->len) == 0;
+}
+
+/* Formats whose first bytes vary. */
+static const struct magic *vary(const unsigned char *at, size_t len)
+{
+    if (len >= 4 && (at[0] & 0xf0) == 0x50 && memcmp(at + 1, "\x2a\x4d\x18", 3) == 0)
+        return &zstd_skippable;
+    if (len >= 4 && (at[0] == 0x1e || (at[0] >= 0x22 && at[0] <= 0x27)) &&
+        memcmp(at + 1, "\xb5\x2f\xfd", 3) == 0)
+        return &zstd_skippable; /* of versions 0.1 to 0.7 */
+    if (len >= 10 && memcmp(at, "BZh", 3) == 0 && at[3] >= '1' && at[3] <= '9' &&
+        (memcmp(at + 4, "1AY&SY", 6) == 0 || memcmp(at + 4, "\x17\x72\x45\x38\x50\x90", 6) == 0))
+        return &bzip2;
+    if (len >= 12 && at[0] == 0 && at[1] == 0 && memcmp(at + 4, "ftyp", 4) == 0)
+        return &mp4;
+    if (len >= 64 && memcmp(at, "MZ", 2) == 0 && memchr(at, 0, 64))
+        return &dos_program;
+    return NULL;
+}
+
+/* Bytes of text in UTF-16 without a mark: every other one is NUL, and never one of the rest. */
+static const struct magic *nul(const char *ptr, size_t len)
+{
+    size_t zeros[2] = {0, 0};
+    for (size_t i = 0; i < len; i++)
+        zeros[i % 2] += ptr[i] == '\0';
+    size_t half = len / 2;
+    if (zeros[0] + zeros[1] == 0)
+        return NULL;
+    if (half >= 2 && zeros[0] == 0 && zeros[1] >= half - half / 4)
+        return &utf16le;
+    if (half >= 2 && zeros[1] == 0 && zeros[0] >= half - half / 4)
+        return &utf16be;
+    return &with_nul;
+}
+
+/*
+ * Short binary data may have no NUL byte. Text in Latin-1, Windows-1252, Shift-JIS and their like
+ * is not UTF-8 either, but no text has control characters beside white space, escapes of terminals
+ * and the ends of old formats; of random bytes one in ten is.
+ */
+static const struct magic *controls(const char *ptr, size_t len)
+{
+    size_t n = 0, bad = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)ptr[i];
+        n += (c < 0x20 && c != 0x1a && c != 0x1b && c != 0x1e && (c < 0x08 || c > 0x0d)) ||
+             c == 0x7f;
+    }
+    if (n * 32 < len || n == 0)
+        return NULL;
+    for (size_t at = 0; at < len;) {
+        int step = utf8_next(ptr + at, len - at);
+        bad += step < 0 && at + UTF8_LONGEST <= len; /* the last may be cut */
+        at += (size_t)(step < 0 ? -step : step);
+    }
+    return bad > 0 ? &with_controls : NULL;
+}
+
+/* RFC 1950; in text these two bytes are common. */
+static bool begins_zlib(const unsigned char *at, size_t len)
+{
+    return len >= 2 && at[0] == 0x78 && (at[0] * 256 + at[1]) % 31 == 0;
+}
+
+const struct magic *magic_find(const char *ptr, size_t len)
+{
+    assert(ptr || len == 0);
+    if (len > MAGIC_BYTES)
+        len = MAGIC_BYTES;
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++)
+        if (fits(&entries[i], ptr, len))
+            return &entries[i].magic;
+    const struct magic *found = vary((const unsigned char *)ptr, len);
+    if (found)
+        return found;
+    found = nul(ptr, len);
+    if (!found)
+        found = controls(ptr, len);
+    bool is_data = found == &with_nul || found == &with_controls;
+    return is_data && begins_zlib((const unsigned char *)ptr, len) ? &zlib : found;
+}
