@@ -12,10 +12,8 @@
 
 /* The steps, in the order of bert_forward: each is one part on one thread. */
 
-static void step_embed(void *arg, size_t part, void *mine)
+static void step_embed(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
@@ -29,20 +27,16 @@ static void step_embed(void *arg, size_t part, void *mine)
     }
 }
 
-static void step_quantize(void *arg, size_t part, void *mine)
+static void step_quantize(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
     f->model->kernels->quantize(w->hands->packed, f->x + w->t * embd, embd, w->n, embd,
                                 step_token_span(w, part));
 }
 
-static void step_qkv_bias(void *arg, size_t part, void *mine)
+static void step_qkv_bias(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     const struct layer *layer = f->layer;
@@ -65,49 +59,41 @@ static void norm_add(const struct work *w, struct span tokens, const float *bias
                                m->eps, tokens.last - tokens.first, embd);
 }
 
-static void step_attn_norm(void *arg, size_t part, void *mine)
+static void step_attn_norm(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct layer *layer = w->f->layer;
     norm_add(w, step_token_span(w, part), layer->o_bias, &layer->attn_output_norm);
-    step_quantize(arg, part, mine);
+    step_quantize(w, part);
 }
 
-static void step_up(void *arg, size_t part, void *mine)
+static void step_up(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
-    step_multiply(w, w->hands->wide, f->model->n_ff, &f->layer->up, part, mine);
+    step_multiply(w, w->hands->wide, f->model->n_ff, &f->layer->up, part);
 }
 
-static void step_gelu(void *arg, size_t part, void *mine)
+static void step_gelu(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     f->model->kernels->gelu_quantize(w->hands->packed, w->hands->wide, f->layer->up_bias, w->n,
                                      f->model->n_ff, step_token_span(w, part));
 }
 
-static void step_output_norm(void *arg, size_t part, void *mine)
+static void step_output_norm(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct layer *layer = w->f->layer;
     norm_add(w, step_token_span(w, part), layer->down_bias, &layer->output_norm);
 }
 
-static void step_first(void *arg, size_t part, void *mine)
+static void step_first(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     size_t text = w->t + part, embd = f->model->n_embd;
     memcpy(f->out + text * embd, f->x + f->pack->starts[text] * embd, embd * sizeof *f->out);
 }
 
 /* Up to attention: queries, keys and values of some tokens. */
-static void tokens_project(struct work *w)
+static void tokens_project(const struct work *w)
 {
     step_run(w, step_quantize, step_token_parts(w));
     step_run(w, step_qkv, step_qkv_parts(w));
@@ -115,7 +101,7 @@ static void tokens_project(struct work *w)
 }
 
 /* After attention: its output and the feed-forward part. */
-static void tokens_finish(struct work *w)
+static void tokens_finish(const struct work *w)
 {
     const struct layer *layer = w->f->layer;
     step_run(w, step_attn_quantize, step_token_parts(w));
@@ -127,7 +113,7 @@ static void tokens_finish(struct work *w)
     step_run(w, step_output_norm, step_token_parts(w));
 }
 
-static void texts_pool(struct work *w)
+static void texts_pool(const struct work *w)
 {
     step_run(w, w->f->model->pools_first ? step_first : step_mean, w->n);
 }
@@ -135,7 +121,7 @@ static void texts_pool(struct work *w)
 void bert_forward(struct forward *f)
 {
     const struct model *m = f->model;
-    struct work all = step_all_tokens(f);
+    const struct work all = step_all_tokens(f);
     step_run(&all, step_embed, step_token_parts(&all));
     for (size_t l = 0; l < m->n_layers; l++) {
         f->layer = &m->layers[l];

@@ -9,10 +9,8 @@
 
 /* The steps, in the order of gemma_forward: each is one part on one thread. */
 
-static void step_embed(void *arg, size_t part, void *mine)
+static void step_embed(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
@@ -21,20 +19,16 @@ static void step_embed(void *arg, size_t part, void *mine)
                               m->embed_scale);
 }
 
-static void step_attn_norm(void *arg, size_t part, void *mine)
+static void step_attn_norm(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     m->kernels->rms_norm_quantize(w->hands->packed, f->x + w->t * m->n_embd, f->layer->attn_norm,
                                   m->eps, w->n, m->n_embd, step_token_span(w, part));
 }
 
-static void step_rope(void *arg, size_t part, void *mine)
+static void step_rope(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     const struct attention_shape *a = &m->attention;
@@ -48,10 +42,8 @@ static void step_rope(void *arg, size_t part, void *mine)
                           layer->cos_sin, f->positions + t, 1);
 }
 
-static void step_attn_add_ffn_norm(void *arg, size_t part, void *mine)
+static void step_attn_add_ffn_norm(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
@@ -63,31 +55,26 @@ static void step_attn_add_ffn_norm(void *arg, size_t part, void *mine)
                                   tokens);
 }
 
-static void step_gate_up(void *arg, size_t part, void *mine)
+static void step_gate_up(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct layer *layer = f->layer;
     size_t n_ff = f->model->n_ff, gate = step_row_parts(w, &layer->gate);
     if (part < gate)
-        step_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part, mine);
+        step_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part);
     else
-        step_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate, mine);
+        step_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate);
 }
 
-static void step_geglu(void *arg, size_t part, void *mine)
+static void step_geglu(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     f->model->kernels->geglu_quantize(w->hands->packed, w->hands->wide, w->n, f->model->n_ff,
                                       step_token_span(w, part));
 }
 
-static void step_ffn_add(void *arg, size_t part, void *mine)
+static void step_ffn_add(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
@@ -96,10 +83,8 @@ static void step_ffn_add(void *arg, size_t part, void *mine)
                              f->layer->post_ffn_norm, m->eps, tokens.last - tokens.first, embd);
 }
 
-static void step_final_norm(void *arg, size_t part, void *mine)
+static void step_final_norm(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
@@ -107,44 +92,38 @@ static void step_final_norm(void *arg, size_t part, void *mine)
                          tokens.last - tokens.first, m->n_embd);
 }
 
-static void step_dense_quantize(void *arg, size_t part, void *mine)
+static void step_dense_quantize(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
     f->model->kernels->quantize(w->hands->packed, f->out + w->t * embd, embd, w->n, embd,
                                 step_token_span(w, part));
 }
 
-static void step_dense_2(void *arg, size_t part, void *mine)
+static void step_dense_2(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct matrix *dense = &f->model->dense_2;
-    step_multiply(w, w->hands->wide, dense->n_out, dense, part, mine);
+    step_multiply(w, w->hands->wide, dense->n_out, dense, part);
 }
 
-static void step_hidden_quantize(void *arg, size_t part, void *mine)
+static void step_hidden_quantize(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     size_t hidden = f->model->dense_2.n_out;
     f->model->kernels->quantize(w->hands->packed, w->hands->wide, hidden, w->n, hidden,
                                 step_token_span(w, part));
 }
 
-static void step_dense_3(void *arg, size_t part, void *mine)
+static void step_dense_3(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
-    step_multiply(w, f->out + w->t * embd, embd, &f->model->dense_3, part, mine);
+    step_multiply(w, f->out + w->t * embd, embd, &f->model->dense_3, part);
 }
 
 /* Up to attention: queries, keys and values of some tokens. */
-static void tokens_project(struct work *w)
+static void tokens_project(const struct work *w)
 {
     step_run(w, step_attn_norm, step_token_parts(w));
     step_run(w, step_qkv, step_qkv_parts(w));
@@ -152,7 +131,7 @@ static void tokens_project(struct work *w)
 }
 
 /* After attention: its output and the feed-forward part, each added to the residual stream. */
-static void tokens_finish(struct work *w)
+static void tokens_finish(const struct work *w)
 {
     const struct layer *layer = w->f->layer;
     step_run(w, step_attn_quantize, step_token_parts(w));
@@ -165,7 +144,7 @@ static void tokens_finish(struct work *w)
 }
 
 /* Mean over each text, the two dense layers. */
-static void texts_project(struct work *w)
+static void texts_project(const struct work *w)
 {
     const struct model *m = w->f->model;
     step_run(w, step_mean, w->n);
@@ -180,7 +159,7 @@ static void texts_project(struct work *w)
 void gemma_forward(struct forward *f)
 {
     const struct model *m = f->model;
-    struct work all = step_all_tokens(f);
+    const struct work all = step_all_tokens(f);
     step_run(&all, step_embed, step_token_parts(&all));
     for (size_t l = 0; l < m->n_layers; l++) {
         f->layer = &m->layers[l];

@@ -47,37 +47,34 @@ size_t step_row_parts(const struct work *w, const struct matrix *matrix)
 }
 
 void step_multiply(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
-                   size_t part, const struct hands *mine)
+                   size_t part)
 {
     size_t size = matrix->n_out / step_row_parts(w, matrix);
     struct span rows = {part * size, (part + 1) * size};
     matrix_multiply(w->f->model->kernels, out, ld, w->hands->packed, w->n, matrix, rows,
-                    mine->panel, &mine->matrix);
+                    w->mine->panel, &w->mine->matrix);
 }
 
 /* The steps that architectures share: each is one part on one thread. */
 
-void step_qkv(void *arg, size_t part, void *mine)
+void step_qkv(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
     const struct layer *layer = f->layer;
     size_t ld = f->model->attention.ld, q = step_row_parts(w, &layer->q),
            k = step_row_parts(w, &layer->k);
     float *qkv = f->qkv + w->t * ld; /* [n][ld] */
     if (part < q)
-        step_multiply(w, qkv, ld, &layer->q, part, mine);
+        step_multiply(w, qkv, ld, &layer->q, part);
     else if (part < q + k)
-        step_multiply(w, qkv + layer->q.n_out, ld, &layer->k, part - q, mine);
+        step_multiply(w, qkv + layer->q.n_out, ld, &layer->k, part - q);
     else
-        step_multiply(w, qkv + layer->q.n_out + layer->k.n_out, ld, &layer->v, part - q - k, mine);
+        step_multiply(w, qkv + layer->q.n_out + layer->k.n_out, ld, &layer->v, part - q - k);
 }
 
-void step_attention(void *arg, size_t part, void *mine)
+void step_attention(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
-    const struct hands *hands = mine;
     const struct model *m = f->model;
     const struct layer *layer = f->layer;
     const struct queries *queries = &f->queries[part];
@@ -85,37 +82,31 @@ void step_attention(void *arg, size_t part, void *mine)
     float *q = f->qkv + starts[0] * m->attention.ld; /* [n][ld]; the result replaces q */
     const float *k = q + layer->q.n_out, *v = k + layer->k.n_out;
     m->kernels->attention(q, k, v, starts[1] - starts[0], layer->reach, &m->attention,
-                          (struct span){queries->first, queries->last}, hands->attention);
+                          (struct span){queries->first, queries->last}, w->mine->attention);
 }
 
-void step_attn_quantize(void *arg, size_t part, void *mine)
+void step_attn_quantize(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     size_t ld = f->model->attention.ld;
     f->model->kernels->quantize(w->hands->packed, f->qkv + w->t * ld, ld, w->n, f->layer->o.n_in,
                                 step_token_span(w, part));
 }
 
-void step_attn_out(void *arg, size_t part, void *mine)
+void step_attn_out(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
-    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->o, part, mine);
+    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->o, part);
 }
 
-void step_down(void *arg, size_t part, void *mine)
+void step_down(const struct work *w, size_t part)
 {
-    const struct work *w = arg;
     const struct forward *f = w->f;
-    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->down, part, mine);
+    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->down, part);
 }
 
-void step_mean(void *arg, size_t part, void *mine)
+void step_mean(const struct work *w, size_t part)
 {
-    (void)mine;
-    const struct work *w = arg;
     const struct forward *f = w->f;
     size_t text = w->t + part, embd = f->model->n_embd;
     size_t start = f->pack->starts[text], end = f->pack->starts[text + 1];
@@ -129,36 +120,50 @@ size_t step_qkv_parts(const struct work *w)
            step_row_parts(w, &layer->v);
 }
 
-void step_run(struct work *w, crew_step *step, size_t n_parts)
+/* A step as the crew sees it. */
+struct shared_step {
+    const struct work *work;
+    step_part *step;
+};
+
+static void shared_part(void *arg, size_t part, void *mine)
 {
-    struct hands *hands = (struct hands *)(uintptr_t)w->hands;
+    const struct shared_step *shared = arg;
+    struct work work = *shared->work;
+    work.mine = mine;
+    shared->step(&work, part);
+}
+
+void step_run(const struct work *w, step_part *step, size_t n_parts)
+{
+    struct shared_step shared = {w, step};
     if (!w->alone)
-        crew_run(&w->f->crew, step, w, n_parts, hands);
+        crew_run(&w->f->crew, shared_part, &shared, n_parts, &w->f->hands);
     for (size_t part = 0; w->alone && part < n_parts; part++)
-        step(w, part, hands);
+        step(w, part);
 }
 
 struct work step_all_tokens(struct forward *f)
 {
-    return (struct work){f, &f->hands, false, 0, f->n_tokens};
+    return (struct work){f, &f->hands, &f->hands, false, 0, f->n_tokens};
 }
 
 /* n tokens or texts in chunks, each of which goes through all of `steps`. */
 struct chunks {
     struct forward *f;
     size_t n, n_chunks;
-    void (*steps)(struct work *work);
+    void (*steps)(const struct work *work);
 };
 
 static void step_chunk(void *arg, size_t part, void *mine)
 {
     const struct chunks *chunks = arg;
     struct span span = span_of(chunks->n, chunks->n_chunks, part);
-    struct work work = {chunks->f, mine, true, span.first, span.last - span.first};
+    const struct work work = {chunks->f, mine, mine, true, span.first, span.last - span.first};
     chunks->steps(&work);
 }
 
-void step_run_chunks(struct forward *f, void (*steps)(struct work *work), size_t n)
+void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), size_t n)
 {
     size_t n_threads = crew_size(&f->crew);
     struct chunks chunks = {f, n, chunks_of(n, n_threads), steps};
@@ -168,7 +173,8 @@ void step_run_chunks(struct forward *f, void (*steps)(struct work *work), size_t
     }
     for (size_t c = 0; c < chunks.n_chunks; c++) {
         struct span span = span_of(n, chunks.n_chunks, c);
-        struct work work = {f, &f->hands, false, span.first, span.last - span.first};
+        const struct work work = {f,     &f->hands,  &f->hands,
+                                  false, span.first, span.last - span.first};
         steps(&work);
     }
 }

@@ -6,7 +6,7 @@
  *          architecture has.
  * Refuses: the order of the steps, which is the architecture's.
  * Threads: a step runs one of its parts on one thread; step_run and step_run_chunks return when all
- * are done.
+ *          are done.
  */
 #ifndef STEPS_H
 #define STEPS_H
@@ -51,7 +51,8 @@ struct forward {
 struct work {
     struct forward *f;
     const struct hands *hands; /* what is between two steps is in their wide, y and packed */
-    bool alone;                /* the steps are this thread's own */
+    const struct hands *mine;  /* of the thread that runs a part, for what it needs in it */
+    bool alone;                /* the steps are this thread's own: hands and mine are the same */
     size_t t, n;               /* [t, t + n) */
 };
 
@@ -61,17 +62,19 @@ struct span step_token_span(const struct work *w, size_t part);
 size_t step_row_parts(const struct work *w, const struct matrix *matrix);
 /* That part of the product of the packed activations of w with a matrix. out: [w->n][ld]. */
 void step_multiply(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
-                   size_t part, const struct hands *mine);
+                   size_t part);
 
+/* A step: part `part` of it, on one thread. */
+typedef void step_part(const struct work *w, size_t part);
 /* All parts of a step. */
-void step_run(struct work *w, crew_step *step, size_t n_parts);
+void step_run(const struct work *w, step_part *step, size_t n_parts);
 /* All tokens of the pack, to be worked on together. */
 struct work step_all_tokens(struct forward *f);
 /* n tokens or texts in chunks, each of which goes through all of `steps`. */
-void step_run_chunks(struct forward *f, void (*steps)(struct work *work), size_t n);
+void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), size_t n);
 
-/* Steps that architectures share: one part on one thread. */
-crew_step step_qkv, step_attention, step_attn_quantize, step_attn_out, step_down, step_mean;
+/* Steps that architectures share. */
+step_part step_qkv, step_attention, step_attn_quantize, step_attn_out, step_down, step_mean;
 size_t step_qkv_parts(const struct work *w); /* of step_qkv */
 
 #endif
