@@ -16,9 +16,8 @@
  *   - Events never fire inside a call the pipeline made; they come from the loop, later.
  *   - Every open accepts failure half way; every close accepts NULL.
  *   - A fault of the environment (broker away, LOADING, READONLY, out of memory over there) is
- *     retried inside the connector with backoff, for ever, and reported by on_state. It never
- *     fails a message. Only what can never work (wrong type of key, no permission, no such
- *     database) is on_failed: the worker then exits and unacked messages are redelivered.
+ *     retried inside the connector with backoff, indefinitely, and reported by on_state. It never
+ *     fails a message. What a broker refuses outright is sorted by enum refusal_scope.
  */
 #ifndef CONNECTOR_H
 #define CONNECTOR_H
@@ -29,6 +28,23 @@
 #include <uv.h>
 
 #include "connectors/settings.h"
+
+/*
+ * Whose fault it is that a broker refuses something. Every connector sorts each refusal into one of
+ * these, and one message must never stop the workers: what cannot be told apart at first is tried
+ * again alone, while others pass, before it is taken for more than the record's own.
+ */
+enum refusal_scope {
+    /* This record: its key holds another type, it is too large, it lacks a key that its topic
+     * requires. It comes back as PUBLISH_REFUSED or PUBLISH_TOO_LARGE; its neighbours pass. */
+    REFUSES_RECORD,
+    /* What this record goes to, whatever is in it: the topic or stream is missing or read-only for
+     * now, the server is full. Reported by on_state and retried until somebody mends it. */
+    REFUSES_DESTINATION,
+    /* Every record, as the worker is configured: no permission, no such database, the output stream
+     * holds another type. on_failed: the worker exits and unacked messages are redelivered. */
+    REFUSES_EVERYTHING,
+};
 
 /* Borrowed bytes. ptr NULL means absent, which is not the same as empty. */
 struct bytes {
@@ -125,7 +141,8 @@ struct chunk {
  * on_published.
  */
 struct part {
-    struct bytes id;           /* of the text (or of the message, when one part holds all) */
+    struct bytes id; /* of the text (or of the message, when one part holds all); of a dead letter
+                        the message's key, or what is left of it: absent when there was none */
     struct bytes value;        /* encoded output; absent: tombstone, or SINK_VECTORS */
     struct bytes vector;       /* of a text alone: the raw vector, in its dtype ... */
     const struct chunk *chunk; /* ... and of a piece, what of; NULL: a whole text */
@@ -133,12 +150,15 @@ struct part {
 
 struct record {
     struct message *origin;   /* borrowed until on_published */
-    const struct part *parts; /* [n_parts], at least 1 */
-    size_t n_parts;
+    const struct part *parts; /* [n_parts] */
+    size_t n_parts;           /* at least 1; 0: the record is given up. Write nothing, confirm it */
     const struct header *headers; /* [n_headers] to store beside the value, in order */
     size_t n_headers;
     const char *dead_code;   /* NULL: an output. Else a dead letter: stable code ... */
     const char *dead_reason; /* ... and a sentence; parts[0].value is the original payload */
+    /* Set by the sink for PUBLISH_REFUSED: the code of the dead letter that becomes of it, static,
+     * and what the broker said and of what (the key, the topic), until on_published returns. */
+    const char *refused_code, *refused_reason;
 };
 
 /* SINK_LINES: per message, and payloads of several lines are as good as several payloads.
@@ -153,10 +173,13 @@ enum published {
     PUBLISH_NOT_OURS,    /* atomic step found the message finished or claimed by another worker:
                             nothing was written; the pipeline releases the origin */
     PUBLISH_TOO_LARGE,   /* can never be written at this size; the pipeline dead-letters it */
+    PUBLISH_REFUSED,     /* can never be written for another reason of its own: refused_code and
+                            refused_reason; the pipeline dead-letters it */
 };
 
 struct sink_events {
-    /* The sink is done with the record; once for each published. */
+    /* The sink is done with the record; once for each published. One that was refused is given
+     * again later: as a dead letter, as a smaller one, or with no parts. */
     void (*on_published)(void *ctx, struct record *record, enum published how);
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void (*on_failed)(void *ctx, int err, const char *why);

@@ -100,6 +100,8 @@ static enum step produce(struct kafka_publisher *publisher)
     atomic_store(&publisher->reading, true);
     for (size_t i = 0; i < burst->n && step == STEP_OK && !is_stopped(publisher); i++) {
         struct kafka_item *item = &burst->items[i];
+        if (!item->record->n_parts)
+            continue; /* given up: only its offset is committed */
         do {
             item->err = kafka_record_produce(publisher->producer, publisher->config, item->record,
                                              item->plain_time, item);

@@ -24,10 +24,13 @@ const char *kafka_record_topic(const struct kafka_config *config, const struct r
     return record->dead_code ? config->dead_letter_topic : config->output_topic;
 }
 
-/* The input's, or what names the text where inputs have no keys. */
+/* The input's (of a dead letter what is left of it), or what names the text where inputs have no
+ * keys. */
 static struct bytes key_of(const struct record *record)
 {
     const struct message *origin = record->origin;
+    if (record->dead_code)
+        return record->parts[0].id;
     return origin->key.ptr || is_kafka(origin) ? origin->key : record->parts[0].id;
 }
 

@@ -196,6 +196,10 @@ static void send_all(struct kafka_sink *sink)
         }
         if (slot->alone && sink->n_sent)
             return;
+        if (!slot->record->n_parts) { /* given up */
+            slot_done(sink, slot, PUBLISHED);
+            continue;
+        }
         bool was_alone = slot->alone;
         if (!slot_send(sink, slot) || was_alone)
             return;

@@ -323,6 +323,11 @@ static void sink_pump(struct redis_sink *sink)
         struct slot *slot = queue->first;
         if (!slot)
             return;
+        if (!slot->record->n_parts) { /* given up; the source's own ack will do */
+            queue_pop(queue);
+            slot_done(slot, PUBLISHED);
+            continue;
+        }
         if (redis_record_largest(slot->record) > sink->value_max) {
             queue_pop(queue);
             slot_done(slot, PUBLISH_TOO_LARGE);

@@ -382,9 +382,14 @@ static void record_copy(struct fake_message *message, const struct record *recor
 }
 
 /* What the broker says of a record. */
-static enum published answer(const struct fake_message *message, const struct record *record)
+static enum published answer(const struct fake_message *message, struct record *record)
 {
+    if (record->n_parts == 0)
+        return PUBLISHED;
     size_t len = record->parts[0].value.len;
+    bool is_bare = len == 0 && record->parts[0].id.len == 0 && record->n_headers == 0;
+    record->refused_code = "output_refused";
+    record->refused_reason = "the fake broker does not like it";
     switch (message->fate) {
     case FATE_ACKED:
         return PUBLISHED_AND_ACKED;
@@ -394,8 +399,19 @@ static enum published answer(const struct fake_message *message, const struct re
         return record->dead_code ? PUBLISHED : PUBLISH_TOO_LARGE;
     case FATE_DEAD_TOO_LARGE:
         return record->dead_code && len <= 4 ? PUBLISHED : PUBLISH_TOO_LARGE;
+    case FATE_DEAD_OVER_400:
+        len += record->parts[0].id.len;
+        for (size_t i = 0; i < record->n_headers; i++)
+            len += record->headers[i].name.len + record->headers[i].value.len;
+        return record->dead_code && len <= 400 ? PUBLISHED : PUBLISH_TOO_LARGE;
     case FATE_NEVER_SMALL:
         return PUBLISH_TOO_LARGE;
+    case FATE_REFUSED:
+        return record->dead_code ? PUBLISHED : PUBLISH_REFUSED;
+    case FATE_DEAD_REFUSED:
+        return record->dead_code && is_bare ? PUBLISHED : PUBLISH_REFUSED;
+    case FATE_NEVER:
+        return PUBLISH_REFUSED;
     default:
         return PUBLISHED;
     }
@@ -409,7 +425,9 @@ static void record_confirm(struct fake_sink *sink, struct record *record)
     if (how == PUBLISHED || how == PUBLISHED_AND_ACKED) {
         record_copy(message, record);
         message->confirmed = true;
-        if (record->dead_code)
+        if (record->n_parts == 0)
+            message->n_given_up++;
+        else if (record->dead_code)
             message->n_dead++;
         else
             message->n_outputs++;
@@ -510,7 +528,7 @@ static void sink_publish(struct sink *base, struct record **records, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct fake_message *message = ledger(fake, records[i]->origin);
         size_t index = (size_t)(message - fake->messages);
-        check(records[i]->n_parts > 0, "a record without parts");
+        check(records[i]->n_parts > 0 || records[i]->dead_code, "an output without parts");
         if (message->confirmed)
             check(false, "message %zu published again after it was confirmed", index);
         if (!message->published) {

@@ -27,6 +27,10 @@ enum fake_fate {
     FATE_TOO_LARGE,      /* the output is; its dead letter is not */
     FATE_DEAD_TOO_LARGE, /* its dead letter is too, until 4 bytes of payload are left */
     FATE_NEVER_SMALL,    /* and even then */
+    FATE_DEAD_OVER_400,  /* it is above 400 bytes of key, value and headers */
+    FATE_REFUSED,        /* the output is refused for its own sake; its dead letter is not */
+    FATE_DEAD_REFUSED,   /* its dead letter is too, while anything of the message is in it */
+    FATE_NEVER,          /* and even then */
     FATE_UNANSWERED,     /* neither confirmed nor refused */
 };
 
@@ -44,6 +48,7 @@ struct fake_message {
     struct message *given;    /* while FAKE_GIVEN */
     bool published;           /* a record was given to the sink for it, in this run */
     size_t n_outputs, n_dead; /* confirmed */
+    size_t n_given_up;        /* confirmed without parts */
     bool confirmed;           /* something was, in this run */
     size_t n_unackable;       /* runs in which it was confirmed after the source had failed */
     /* Copies of the last record confirmed. */

@@ -351,6 +351,7 @@ void kafka_post_publish(struct kafka_post *post, struct message *message, const 
     if (value)
         memcpy(parcel->value, value, len);
     parcel->part.value = value ? (struct bytes){parcel->value, len} : message->value;
+    parcel->part.id = message->key;
     parcel->record = (struct record){.origin = message,
                                      .parts = &parcel->part,
                                      .n_parts = 1,

@@ -163,6 +163,15 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
     rig->n_dead_told++;
 }
 
+static void on_undeliverable(void *ctx, const struct message *message, const char *code,
+                             const char *reason)
+{
+    struct rig *rig = ctx;
+    assert_non_null(message->position.ptr);
+    assert_true(code[0] && strstr(reason, "its dead letter is refused"));
+    rig->n_undeliverable_told++;
+}
+
 /* The times of a batch are in the order in which they happened. */
 static void on_embedded(void *ctx, const struct batch *batch)
 {
@@ -203,6 +212,7 @@ void rig_open(struct rig *rig, size_t n)
         .embedder = &fake_embedder,
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
+        .on_undeliverable = on_undeliverable,
         .on_embedded = on_embedded,
         .on_published = on_published,
     };

@@ -26,7 +26,7 @@ struct rig {
     enum pipeline_end how;
     struct pipeline_stats stats; /* after rig_finish, as is failure */
     char failure[400];
-    size_t n_dead_told, n_link_told;
+    size_t n_dead_told, n_undeliverable_told, n_link_told;
     size_t n_embedded_told, n_published_told; /* texts, messages */
 };
 

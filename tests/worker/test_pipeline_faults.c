@@ -218,6 +218,61 @@ static void test_failing_while_draining(void **state)
     rig_close(&rig);
 }
 
+/* For a reason of its own: the sink's code and words, and the original in it. */
+static void test_refused_becomes_a_dead_letter(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 3);
+    rig_number_texts(&rig);
+    rig.fake.messages[0].fate = FATE_REFUSED;
+    rig.fake.messages[0].value = "first";
+    rig.fake.messages[1].fate = FATE_DEAD_REFUSED;
+    rig.fake.messages[1].key = "the key";
+    rig.fake.script.finite = true;
+    rig_start(&rig);
+    rig_finish(&rig, PIPELINE_DRAINED);
+    const struct fake_message *first = &rig.fake.messages[0], *second = &rig.fake.messages[1];
+    assert_string_equal(first->dead_code, "output_refused");
+    assert_string_equal(first->dead_reason, "the fake broker does not like it");
+    assert_string_equal(first->value_out, "first");
+    assert_string_equal(second->dead_code, "output_refused");
+    assert_int_equal(second->value_out_len, 0);
+    assert_int_equal(second->n_headers, 0);
+    assert_non_null(strstr(second->dead_reason, "the first 0 of 7 key bytes are kept"));
+    assert_int_equal(rig.fake.messages[2].n_outputs, 1);
+    assert_int_equal(rig.stats.dead_letters, 2);
+    rig_close(&rig);
+}
+
+/* Whatever is largest is cut, and no more than that. */
+static void test_a_key_or_headers_are_cut_before_the_payload(void **state)
+{
+    (void)state;
+    struct rig rig;
+    char large[2001];
+    memset(large, 'k', 2000);
+    large[2000] = '\0';
+    rig_open(&rig, 2);
+    rig.fake.messages[0].value = rig.fake.messages[1].value = "{\"texts\":[]}";
+    rig.fake.messages[0].key = rig.fake.messages[1].header = large;
+    rig.fake.messages[0].fate = rig.fake.messages[1].fate = FATE_DEAD_OVER_400;
+    rig.fake.script.finite = true;
+    rig_start(&rig);
+    rig_finish(&rig, PIPELINE_DRAINED);
+    const struct fake_message *key = &rig.fake.messages[0], *header = &rig.fake.messages[1];
+    assert_string_equal(key->dead_code, "bad_field"); /* the key is its id */
+    assert_string_equal(key->value_out, "{\"texts\":[]}");
+    assert_int_equal(strlen(key->id_out), 125);
+    assert_non_null(strstr(key->dead_reason, "; the first 125 of 2000 key bytes are kept"));
+    assert_null(strstr(key->dead_reason, "header"));
+    assert_string_equal(header->dead_code, "no_text");
+    assert_string_equal(header->value_out, "{\"texts\":[]}");
+    assert_non_null(strstr(header->dead_reason, "; 1 of 2 headers"));
+    assert_null(strstr(header->dead_reason, "payload"));
+    rig_close(&rig);
+}
+
 static void test_a_dead_letter_that_never_fits_ends_it(void **state)
 {
     (void)state;
@@ -229,6 +284,45 @@ static void test_a_dead_letter_that_never_fits_ends_it(void **state)
     rig_start(&rig);
     rig_finish(&rig, PIPELINE_FAILED);
     assert_non_null(strstr(rig.failure, "fake 1"));
+    assert_int_equal(rig.fake.messages[1].state, FAKE_RELEASED);
+    rig_close(&rig);
+}
+
+static void test_a_dead_letter_that_is_always_refused_is_dropped_if_wanted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rig rig;
+        rig_open(&rig, 30);
+        rig_number_texts(&rig);
+        rig.fake.messages[1].fate = i == 0 ? FATE_NEVER : FATE_NEVER_SMALL;
+        rig.fake.script.finite = true;
+        rig.options.drop_undeliverable = true;
+        rig_start(&rig);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        assert_int_equal(rig.stats.undeliverable, 1);
+        assert_int_equal(rig.n_undeliverable_told, 1);
+        assert_int_equal(rig.stats.dead_letters, 0);
+        assert_int_equal(rig.stats.messages, 29);
+        assert_int_equal(rig.fake.messages[1].n_given_up, 1);
+        assert_int_equal(rig.fake.messages[1].state, FAKE_ACKED);
+        rig_close(&rig);
+    }
+}
+
+static void test_a_dead_letter_that_is_always_refused_ends_it(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 3);
+    rig_number_texts(&rig);
+    rig.fake.messages[1].fate = FATE_NEVER;
+    rig.fake.script.finite = true;
+    rig_start(&rig);
+    rig_finish(&rig, PIPELINE_FAILED);
+    assert_non_null(strstr(rig.failure, "fake 1"));
+    assert_non_null(strstr(rig.failure, "the fake broker does not like it"));
+    assert_non_null(strstr(rig.failure, "--undeliverable drop"));
     assert_int_equal(rig.fake.messages[1].state, FAKE_RELEASED);
     rig_close(&rig);
 }
@@ -300,7 +394,11 @@ int main(void)
         cmocka_unit_test(test_a_failed_source_ends_it),
         cmocka_unit_test(test_a_failed_sink_ends_it),
         cmocka_unit_test(test_failing_while_draining),
+        cmocka_unit_test(test_refused_becomes_a_dead_letter),
+        cmocka_unit_test(test_a_key_or_headers_are_cut_before_the_payload),
         cmocka_unit_test(test_a_dead_letter_that_never_fits_ends_it),
+        cmocka_unit_test(test_a_dead_letter_that_is_always_refused_is_dropped_if_wanted),
+        cmocka_unit_test(test_a_dead_letter_that_is_always_refused_ends_it),
         cmocka_unit_test(test_memory_is_no_reason_for_a_dead_letter),
         cmocka_unit_test(test_open_fails_half_way),
     };

@@ -84,12 +84,15 @@ static void message_make(struct fake *fake, size_t i)
     uint64_t chance = fake_random(fake, 100);
     message->fate = chance < 3    ? FATE_TOO_LARGE
                     : chance < 5  ? FATE_DEAD_TOO_LARGE
+                    : chance < 7  ? FATE_REFUSED
                     : chance < 10 ? FATE_NOT_OURS
                     : chance < 25 ? FATE_ACKED
                     : chance < 26 ? FATE_UNANSWERED
                                   : FATE_PUBLISHED;
     if (!e->dead_code && (message->fate == FATE_TOO_LARGE || message->fate == FATE_DEAD_TOO_LARGE))
         e->dead_code = "output_too_large";
+    if (!e->dead_code && message->fate == FATE_REFUSED)
+        e->dead_code = "output_refused";
 }
 
 static void rig_random(struct rig *rig)
@@ -141,7 +144,8 @@ static void run_once(struct rig *rig, size_t run)
         fake->script.sink_fails_after = fake->n_confirmed + 1 + fake_random(fake, fake->n);
     for (size_t i = 0; last && i < fake->n; i++)
         if (fake->messages[i].fate != FATE_TOO_LARGE &&
-            fake->messages[i].fate != FATE_DEAD_TOO_LARGE)
+            fake->messages[i].fate != FATE_DEAD_TOO_LARGE &&
+            fake->messages[i].fate != FATE_REFUSED)
             fake->messages[i].fate = FATE_PUBLISHED;
     fake->script.seed = seed + run * 1000003;
 

@@ -49,7 +49,8 @@ static const char usage[] =
 
 static bool is_wanted(const char *name)
 {
-    static const char *const others[] = {"source", "sink", "max_deliveries"};
+    static const char *const others[] = {"source", "sink", "max_deliveries",
+                                         "undeliverable"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (strcmp(name, others[i]) == 0)
             return false;

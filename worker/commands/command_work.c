@@ -92,6 +92,18 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
               LOG_TEXT("reason", reason), LOG_TEXT("traceparent", trace_of(message, trace)));
 }
 
+static void on_undeliverable(void *ctx, const struct message *message, const char *code,
+                             const char *reason)
+{
+    char position[200], trace[56];
+    (void)ctx;
+    snprintf(position, sizeof position, "%.*s", (int)message->position.len,
+             message->position.ptr ? message->position.ptr : "");
+    log_event(LOG_ERROR, "message dropped: its dead letter cannot be written",
+              LOG_TEXT("code", code), LOG_TEXT("position", position), LOG_TEXT("reason", reason),
+              LOG_TEXT("traceparent", trace_of(message, trace)));
+}
+
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
     struct worker *worker = ctx;
@@ -299,6 +311,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .batch_bytes = (size_t)settings_number(settings, "batch_bytes"),
         .linger_ms = (uint64_t)settings_number(settings, "linger"),
         .max_deliveries = (uint32_t)settings_number(settings, "max_deliveries"),
+        .drop_undeliverable = strcmp(settings_text(settings, "undeliverable"), "drop") == 0,
         .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
         .prompt = settings_text(settings, "prompt"),
         .session = {.bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
@@ -311,6 +324,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .collection = settings_text(settings, "output_collection"),
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
+        .on_undeliverable = on_undeliverable,
         .on_count = on_count,
         .on_embedded = on_embedded,
     };

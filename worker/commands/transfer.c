@@ -132,16 +132,36 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     advance(transfer);
 }
 
-static void publish_smaller(struct transfer *transfer, struct record *record)
+/* As a dead letter, that one without its payload, and then with nothing else of the message. */
+static void publish_refused(struct transfer *transfer, struct record *record, enum published how)
 {
-    if (record->dead_code)
-        return fail(transfer, "output", -E2BIG, "it refuses a dead letter as too large");
     struct carrier *carrier = (struct carrier *)record;
-    carrier->part = (struct part){.id = record->origin->key};
-    carrier->part.value = (struct bytes){"", 0};
+    bool was_dead = record->dead_code;
+    const struct bytes *position = &record->origin->position;
+    char why[300];
+    if (was_dead && carrier->part.value.len == 0 && carrier->part.id.len == 0 &&
+        record->n_headers == 0) {
+        snprintf(why, sizeof why, "it refuses even the dead letter of %.*s, which is empty",
+                 position->len < 200 ? (int)position->len : 200, position->ptr);
+        return fail(transfer, "output", -E2BIG, why);
+    }
+    carrier->part = (struct part){.id = record->origin->key, .value = {"", 0}};
     record->parts = &carrier->part;
     record->n_parts = 1;
-    bury(record, "output_too_large", "the message is larger than the output takes");
+    if (was_dead) {
+        carrier->part.id = carrier->part.value;
+        record->n_headers = 0;
+    } else if (how == PUBLISH_TOO_LARGE) {
+        bury(record, "output_too_large", "the message is larger than the output takes");
+    } else {
+        char *reason = arena_copy(&carrier->arena, record->refused_reason,
+                                  strlen(record->refused_reason) + 1);
+        if (!reason)
+            return fail(transfer, "output", -ENOMEM, "out of memory");
+        bury(record, record->refused_code, reason);
+        if (record->origin->value.ptr)
+            carrier->part.value = record->origin->value;
+    }
     transfer->sink->ops->publish(transfer->sink, &record, 1);
 }
 
@@ -149,9 +169,9 @@ static void on_published(void *ctx, struct record *record, enum published how)
 {
     struct transfer *transfer = ctx;
     struct carrier *carrier = (struct carrier *)record;
-    if (how == PUBLISH_TOO_LARGE) {
+    if (how == PUBLISH_TOO_LARGE || how == PUBLISH_REFUSED) {
         if (!transfer->ending)
-            publish_smaller(transfer, record);
+            publish_refused(transfer, record, how);
         return;
     }
     if (how == PUBLISH_NOT_OURS)

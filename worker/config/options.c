@@ -78,6 +78,9 @@ static const struct option core_table[] = {
     {"max_text_size", OPTION_SIZE, "1MiB", NULL, 1024, 1 << 30, "SIZE", "Longest text."},
     {"max_deliveries", OPTION_COUNT, "10", NULL, 0, 1000000, "N",
      "A message delivered more often than this is dead-lettered; 0: never."},
+    {"undeliverable", OPTION_CHOICE, "stop", "stop|drop", 0, 0, "WHAT",
+     "When even the dead letter of a message is refused: stop the worker and name the message, or "
+     "drop it: log it, count it, go on."},
     {"drain_timeout", OPTION_DURATION, "25s", NULL, 0, 24 * 3600 * 1000, "TIME",
      "After SIGTERM or SIGINT, finish what was taken within this time. A second signal exits at "
      "once."},

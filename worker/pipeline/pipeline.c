@@ -334,25 +334,15 @@ static void publish(struct pipeline *p, struct batch *batch)
     p->sink->ops->publish(p->sink, records, batch->n_entries);
 }
 
-/* No record is ever dropped for its size: an output becomes a dead letter, a dead letter is cut. */
-static void publish_smaller(struct pipeline *p, struct entry *entry)
+/* What the sink refused is published otherwise: an output as a dead letter, that one cut. */
+static void publish_refused(struct pipeline *p, struct entry *entry, enum published how)
 {
-    int err;
-    if (entry->dead_code) {
-        err = record_cut(entry);
-    } else {
-        err = record_bury(entry, "output_too_large",
-                          "the output is larger than the broker takes: put fewer texts in a "
-                          "message, cut them into fewer chunks, or raise the broker's limit");
-    }
-    if (err == -E2BIG)
-        return fail(p,
-                    "the dead letter of %.*s (%s) is refused as too large even without its "
-                    "payload: check the limits of the dead-letter destination",
-                    (int)entry->message->position.len, entry->message->position.ptr,
-                    entry->dead_code);
-    if (err)
+    char why[600];
+    int err = record_refused(entry, how, p->options.drop_undeliverable, why, sizeof why);
+    if (err == -ENOMEM)
         return fail_memory(p);
+    if (err)
+        return fail(p, "%s", why);
     struct record *record = &entry->record;
     p->sink->ops->publish(p->sink, &record, 1);
 }
@@ -360,6 +350,13 @@ static void publish_smaller(struct pipeline *p, struct entry *entry)
 static void count_published(struct pipeline *p, const struct entry *entry)
 {
     struct pipeline_stats *stats = &p->stats;
+    if (entry->dropped) {
+        stats->undeliverable++;
+        if (p->options.on_undeliverable)
+            p->options.on_undeliverable(p->ctx, entry->message, entry->dead_code,
+                                        entry->dead_reason);
+        return;
+    }
     if (entry->dead_code) {
         stats->dead_letters++;
         if (p->options.on_dead_letter)
@@ -383,9 +380,9 @@ static void on_published(void *ctx, struct record *record, enum published how)
     struct pipeline *p = ctx;
     struct entry *entry = record_entry(record);
     struct batch *batch = entry->batch;
-    if (how == PUBLISH_TOO_LARGE) {
+    if (how == PUBLISH_TOO_LARGE || how == PUBLISH_REFUSED) {
         if (p->phase != ENDING) /* else it stays unacked and comes again */
-            publish_smaller(p, entry);
+            publish_refused(p, entry, how);
         return;
     }
 

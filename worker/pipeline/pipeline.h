@@ -62,6 +62,7 @@ struct pipeline_options {
     size_t batch_bytes; /* ... or this many bytes of text (the token budget, known beforehand) */
     uint64_t linger_ms; /* dispatch a part-filled batch when its first message waited so long */
     uint32_t max_deliveries; /* dead-letter beyond; 0: never */
+    bool drop_undeliverable; /* give up a message whose dead letter is refused; else end */
     uint64_t drain_ms;       /* deadline of a drain, closing included; may be 0 */
     const char *prompt;      /* configured name */
     struct session_options session;
@@ -76,6 +77,8 @@ struct pipeline_options {
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
     void (*on_dead_letter)(void *ctx, const struct message *message, const char *code,
                            const char *reason);
+    void (*on_undeliverable)(void *ctx, const struct message *message, const char *code,
+                             const char *reason); /* given up */
     void (*on_lag)(void *ctx, const char *part, int64_t lag); /* source_events of connector.h */
     void (*on_count)(void *ctx, const char *what, uint64_t n);
     /* All of a batch is embedded; a record of one is confirmed. Only read them
@@ -104,6 +107,7 @@ struct pipeline_stats {
     uint64_t embedded_texts, embedded_tokens;    /* have their vectors, published or not yet */
     uint64_t computed_texts, computed_tokens;    /* of those, no duplicates and none cached */
     uint64_t dead_letters, not_ours;             /* messages that ended otherwise */
+    uint64_t undeliverable;                      /* given up: not even a dead letter */
     uint64_t redelivered;                        /* received, and not for the first time */
     uint64_t chunks;                             /* published pieces of texts that were cut */
     uint64_t duplicates;                         /* texts whose twin in the batch was embedded */

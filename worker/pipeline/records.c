@@ -178,7 +178,8 @@ int records_build(struct batch *batch, enum sink_layout layout, const struct enc
     return err;
 }
 
-int record_bury(struct entry *entry, const char *code, const char *reason)
+/* Turn an already built record into a dead letter. */
+static int bury(struct entry *entry, const char *code, const char *reason)
 {
     int err = original_part(entry);
     if (err)
@@ -191,24 +192,131 @@ int record_bury(struct entry *entry, const char *code, const char *reason)
     return 0;
 }
 
-int record_cut(struct entry *entry)
+/* A header costs some bytes of framing beside its own, so that many empty ones count too. */
+static size_t header_size(const struct header *header)
 {
-    struct part *part = (struct part *)entry->record.parts; /* ours: made by original_part */
-    if (part->value.len == 0 && entry->record.n_headers == 0)
-        return -E2BIG;
-    if (part->value.len == 0)
-        entry->record.n_headers = 0;
-    part->value.len /= 16;
+    return header->name.len + header->value.len + 8;
+}
 
-    size_t size = strlen(entry->dead_reason) + 100;
+static size_t headers_size(const struct header *headers, size_t n)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++)
+        size += header_size(&headers[i]);
+    return size;
+}
+
+/* Those that fit into so many bytes, whole and in their order: half a header misleads. */
+static int cut_headers(struct entry *entry, size_t room)
+{
+    struct record *record = &entry->record;
+    struct header *kept =
+        arena_alloc(&entry->batch->arena, (record->n_headers + 1) * sizeof *kept);
+    size_t n = 0;
+    if (!kept)
+        return -ENOMEM;
+    for (size_t i = 0; i < record->n_headers; i++) {
+        size_t size = header_size(&record->headers[i]);
+        if (size > room)
+            continue;
+        room -= size;
+        kept[n++] = record->headers[i];
+    }
+    assert(n < record->n_headers);
+    record->headers = kept;
+    record->n_headers = n;
+    return 0;
+}
+
+/* The reason, and what is missing of the original. */
+static int note_cut(struct entry *entry)
+{
+    const struct message *message = entry->message;
+    struct record *record = &entry->record;
+    const struct part *part = &record->parts[0];
+    size_t size = strlen(entry->dead_reason) + 400, n = 0;
     char *reason = arena_alloc(&entry->batch->arena, size);
     if (!reason)
         return -ENOMEM;
-    snprintf(reason, size, "%s; the first %zu of %zu " RECORD_CUT_MARK "%s", entry->dead_reason,
-             part->value.len, entry->message->value.len,
-             entry->record.n_headers < entry->message->n_headers ? ", and no headers" : "");
-    entry->record.dead_reason = reason;
+    n += (size_t)snprintf(reason, size, "%s", entry->dead_reason);
+    if (part->value.len < message->value.len)
+        n += (size_t)snprintf(reason + n, size - n,
+                              "; the first %zu of %zu payload " RECORD_CUT_MARK, part->value.len,
+                              message->value.len);
+    if (part->id.len < message->key.len)
+        n += (size_t)snprintf(reason + n, size - n, "; the first %zu of %zu key " RECORD_CUT_MARK,
+                              part->id.len, message->key.len);
+    if (record->n_headers < message->n_headers)
+        n += (size_t)snprintf(reason + n, size - n,
+                              "; %zu of %zu headers, %zu of about %zu header " RECORD_CUT_MARK,
+                              record->n_headers, message->n_headers,
+                              headers_size(record->headers, record->n_headers),
+                              headers_size(message->headers, message->n_headers));
+    assert(n < size);
+    record->dead_reason = reason;
     return 0;
+}
+
+/* 0; -E2BIG: there is nothing left to cut; -ENOMEM. */
+static int cut(struct entry *entry, bool all)
+{
+    struct record *record = &entry->record;
+    struct part *part = (struct part *)record->parts; /* ours: made by original_part */
+    size_t headers = headers_size(record->headers, record->n_headers);
+    if (headers == 0 && part->value.len == 0 && part->id.len == 0)
+        return -E2BIG;
+    int err = 0;
+    if (all) {
+        record->n_headers = part->value.len = part->id.len = 0;
+    } else if (headers >= part->value.len && headers >= part->id.len) {
+        err = cut_headers(entry, headers / 16);
+    } else if (part->value.len >= part->id.len) {
+        part->value.len /= 16;
+    } else {
+        part->id.len /= 16;
+    }
+    return err ? err : note_cut(entry);
+}
+
+/* Nothing is written for it any more; the reason keeps what the broker said of the letter. */
+static int drop(struct entry *entry, const char *said)
+{
+    size_t size = strlen(entry->dead_reason) + strlen(said) + 80;
+    char *reason = arena_alloc(&entry->batch->arena, size);
+    if (!reason)
+        return -ENOMEM;
+    snprintf(reason, size, "%s; its dead letter is refused: %s", entry->dead_reason, said);
+    entry->dead_reason = reason;
+    entry->dropped = true;
+    entry->record.parts = NULL;
+    entry->record.n_parts = entry->record.n_headers = 0;
+    return 0;
+}
+
+int record_refused(struct entry *entry, enum published how, bool may_drop, char *err,
+                   size_t err_size)
+{
+    const struct record *record = &entry->record;
+    const struct bytes *position = &entry->message->position;
+    assert(!entry->dropped);
+    if (!entry->dead_code && how == PUBLISH_REFUSED)
+        return bury(entry, record->refused_code, record->refused_reason);
+    if (!entry->dead_code)
+        return bury(entry, "output_too_large",
+                    "the output is larger than the broker takes: put fewer texts in a message, "
+                    "cut them into fewer chunks, or raise the broker's limit");
+    int rc = cut(entry, how == PUBLISH_REFUSED);
+    if (rc != -E2BIG)
+        return rc;
+    const char *said = how == PUBLISH_REFUSED ? record->refused_reason : "it is too large";
+    if (may_drop)
+        return drop(entry, said);
+    snprintf(err, err_size,
+             "the message at %.*s (%s) can be written nowhere: its dead letter is refused even "
+             "without payload, key and headers (%.200s). Raise the limits of the dead-letter "
+             "destination, or start with --undeliverable drop, which gives such messages up",
+             (int)position->len, position->ptr, entry->dead_code, said);
+    return -E2BIG;
 }
 
 struct entry *record_entry(struct record *record)

@@ -27,16 +27,19 @@ enum { RECORD_HEADER_COST = 160 };
 size_t record_repeats(const struct entry *entry, enum sink_layout layout,
                       const struct encode_options *encode);
 
-/* Turn an already built record into a dead letter. 0 or -ENOMEM. */
-int record_bury(struct entry *entry, const char *code, const char *reason);
-
 /*
- * A dead letter was too large: keep a sixteenth of its payload, and at last none and no headers.
- * 0; -E2BIG: there is nothing left to cut; -ENOMEM.
+ * The sink refused the record (how: PUBLISH_TOO_LARGE or PUBLISH_REFUSED): make of it what is to be
+ * published next. An output becomes a dead letter. Of a dead letter that is too large the largest
+ * of payload, key and headers is cut to a sixteenth, again and again; one refused otherwise loses
+ * all three at once. Position, code and reason stay, and the reason says what was cut.
+ *
+ * When even that is refused: with may_drop the record is given up (no parts, entry->dropped), else
+ * -E2BIG with a sentence in err. 0; -ENOMEM.
  */
-int record_cut(struct entry *entry);
-/* What the reason of such a letter has in it. */
-#define RECORD_CUT_MARK "payload bytes are kept"
+int record_refused(struct entry *entry, enum published how, bool may_drop, char *err,
+                   size_t err_size);
+/* What the reason of a dead letter that was cut has in it. */
+#define RECORD_CUT_MARK "bytes are kept"
 
 /* message->problem, which is not NULL, as code and sentence in the arena. 0 or -ENOMEM. */
 int record_problem(const struct message *message, struct arena *arena, const char **code,

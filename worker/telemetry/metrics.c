@@ -82,6 +82,9 @@ static const struct {
     {"bad_utf8", "embed"},
     {"bad_embedding", "embed"},
     {"output_too_large", "publish"},
+    {"output_refused", "publish"},
+    {"key_wrong_type", "publish"},
+    {"key_not_allowed", "publish"},
     {"too_many_deliveries", "receive"},
 };
 

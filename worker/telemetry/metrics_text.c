@@ -107,6 +107,9 @@ static void print_stats(const struct pipeline_stats *stats, FILE *to)
     print_counter(to, "embedmill_not_ours_total",
                   "Messages another worker had finished or taken when they were to be written.",
                   stats->not_ours);
+    print_counter(to, "embedmill_undeliverable_total",
+                  "Messages given up because not even their dead letter could be written.",
+                  stats->undeliverable);
     print_head(to, "embedmill_batches_total", "counter", "Batches, by what made them go.");
     for (size_t i = 0; i < N_TRIGGERS; i++)
         fprintf(to, "embedmill_batches_total{trigger=\"%s\"} %" PRIu64 "\n", triggers[i],

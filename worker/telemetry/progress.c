@@ -175,7 +175,8 @@ static void log_counters(const struct progress *progress, const char *msg, doubl
         LOG_INTEGER("chunks", stats->chunks), LOG_INTEGER("duplicates", stats->duplicates),
         LOG_INTEGER("cached", stats->memory_hits + stats->disk_hits),
         LOG_INTEGER("redelivered", stats->redelivered), LOG_INTEGER("not_ours", stats->not_ours),
-        LOG_INTEGER("dead_letters", stats->dead_letters), LOG_INTEGER("batches", n_batches));
+        LOG_INTEGER("dead_letters", stats->dead_letters),
+        LOG_INTEGER("undeliverable", stats->undeliverable), LOG_INTEGER("batches", n_batches));
 }
 
 static void on_tick(uv_timer_t *timer)
