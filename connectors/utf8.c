@@ -45,11 +45,11 @@ int utf8_next(const char *ptr, size_t len)
 
 bool utf8_is_valid(const char *ptr, size_t len)
 {
-    for (size_t at = 0; at < len;) {
-        int step = utf8_next(ptr + at, len - at);
+    for (size_t i = 0; i < len;) {
+        int step = utf8_next(ptr + i, len - i);
         if (step < 0)
             return false;
-        at += (size_t)step;
+        i += (size_t)step;
     }
     return true;
 }

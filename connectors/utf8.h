@@ -1,7 +1,8 @@
 /*
  * utf8.h: what is UTF-8 and what is not: Unicode 15, table 3-7.
  *
- * Owns:    one character at a time, for ids, JSON, log and metrics; texts are the tokenizer's.
+ * Owns:    one character at a time, for ids, names, JSON, log and metrics; texts are the
+ *          tokenizer's.
  * Threads: no state.
  */
 #ifndef UTF8_H
@@ -11,6 +12,9 @@
 #include <stddef.h>
 
 enum { UTF8_LONGEST = 4 };
+
+/* U+FFFD, which stands for one maximal bad part. */
+#define UTF8_REPLACEMENT "\xef\xbf\xbd"
 
 /*
  * Bytes of the UTF-8 character at ptr, or minus the bytes of the maximal bad part. len >= 1; of a

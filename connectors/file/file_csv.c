@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connectors/file/file_json.h"
+#include "connectors/buffer.h"
+#include "connectors/json.h"
 
 struct column {
     char *key; /* as a JSON string with its colon; NULL: left out */
@@ -23,10 +24,10 @@ struct file_csv {
     const char *column, *id;
     struct column *columns; /* [n_columns]; NULL before the header */
     size_t n_columns;
-    struct file_buffer cells; /* of one row, unquoted, one after another */
+    struct buffer cells; /* of one row, unquoted, one after another */
     struct bytes *fields;     /* [fields_room] */
     size_t n_fields, fields_room;
-    struct file_buffer json;
+    struct buffer json;
     char problem[120];
 };
 
@@ -54,9 +55,9 @@ void file_csv_close(struct file_csv *csv)
     if (!csv)
         return;
     file_csv_begin(csv);
-    free(csv->cells.ptr);
+    buffer_close(&csv->cells);
     free(csv->fields);
-    free(csv->json.ptr);
+    buffer_close(&csv->json);
     free(csv);
 }
 
@@ -91,7 +92,7 @@ static int unquote(struct file_csv *csv, struct bytes row, size_t *at, const cha
         }
         size_t end = (size_t)(quote - row.ptr);
         bool twice = end + 1 < row.len && quote[1] == '"';
-        int rc = file_json_put(&csv->cells, row.ptr + i, end - i + twice);
+        int rc = buffer_put(&csv->cells, row.ptr + i, end - i + twice);
         if (rc != 0)
             return rc;
         i = end + 1 + twice;
@@ -107,7 +108,7 @@ static int take_bare(struct file_csv *csv, struct bytes row, size_t *at)
     const char *comma = *at < row.len ? memchr(row.ptr + *at, ',', row.len - *at) : NULL;
     size_t begun = *at;
     *at = comma ? (size_t)(comma - row.ptr) : row.len;
-    return file_json_put(&csv->cells, row.ptr + begun, *at - begun);
+    return buffer_put(&csv->cells, row.ptr + begun, *at - begun);
 }
 
 static int split(struct file_csv *csv, struct bytes row, const char **problem)
@@ -191,7 +192,8 @@ int file_csv_header(struct file_csv *csv, struct bytes row, char *err, size_t er
         csv->columns[i].is_text = is_named(csv->fields[i], csv->column);
         has_text |= csv->columns[i].is_text;
         csv->json.len = 0;
-        if (file_json_string(&csv->json, name) || file_json_put(&csv->json, ":", 2))
+        json_put_bytes(&csv->json, name);
+        if (buffer_put(&csv->json, ":", 2))
             return -ENOMEM;
         csv->columns[i].key = strdup(csv->json.ptr);
         if (!csv->columns[i].key)
@@ -214,20 +216,17 @@ int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out, cons
         return 0;
     }
     csv->json.len = 0;
-    rc = file_json_put(&csv->json, "{", 1);
-    for (size_t i = 0; i < csv->n_columns && rc == 0; i++) {
+    buffer_put_text(&csv->json, "{");
+    for (size_t i = 0; i < csv->n_columns; i++) {
         const struct column *column = &csv->columns[i];
         if (!column->key || (csv->fields[i].len == 0 && !column->is_text))
             continue;
         if (csv->json.len > 1)
-            rc = file_json_put(&csv->json, ",", 1);
-        if (rc == 0)
-            rc = file_json_put(&csv->json, column->key, strlen(column->key));
-        if (rc == 0)
-            rc = file_json_string(&csv->json, csv->fields[i]);
+            buffer_put_text(&csv->json, ",");
+        buffer_put_text(&csv->json, column->key);
+        json_put_bytes(&csv->json, csv->fields[i]);
     }
-    if (rc == 0)
-        rc = file_json_put(&csv->json, "}", 1);
+    buffer_put_text(&csv->json, "}");
     *out = (struct bytes){csv->json.ptr, csv->json.len};
-    return rc;
+    return csv->json.status;
 }

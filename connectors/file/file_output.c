@@ -19,8 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "connectors/file/file_json.h"
+#include "connectors/buffer.h"
 #include "connectors/file/file_state.h"
+#include "connectors/json.h"
 #include "connectors/utf8.h"
 
 #define WRITE_AT   (1u << 20) /* bytes gathered before they are written */
@@ -33,7 +34,7 @@ struct part_file {
     int fd; /* -1: not made yet */
     bool touched;
     uint64_t length; /* without what is in the buffer */
-    struct file_buffer buffer;
+    struct buffer buffer;
 };
 
 enum { OUTPUT, IDS, ERRORS, N_FILES };
@@ -238,7 +239,7 @@ void file_output_close(struct file_output *output)
     for (size_t i = 0; i < N_FILES; i++) {
         if (output->files[i].fd >= 0)
             close(output->files[i].fd);
-        free(output->files[i].buffer.ptr);
+        buffer_close(&output->files[i].buffer);
     }
     free(output->path);
     free(output);
@@ -254,95 +255,85 @@ struct file_place file_output_place(const struct file_output *output)
     return output->state.place;
 }
 
-/* An optional member of an object of JSON: its name and a string; base64 for what is not UTF-8. */
-static int put_member(struct file_buffer *to, const char *name, struct bytes value)
+/* A member of an object of JSON: { or a comma, its name, and a string; base64 for what is not
+ * UTF-8. */
+static void put_member(struct buffer *to, const char *before, const char *name, struct bytes value)
 {
     bool is_text = utf8_is_valid(value.ptr, value.len);
-    int rc = to->ptr[to->len - 1] == '{' ? 0 : file_json_word(to, ",");
-    if (rc == 0)
-        rc = file_json_word(to, "\"");
-    if (rc == 0)
-        rc = file_json_word(to, name);
-    if (rc == 0)
-        rc = file_json_word(to, is_text ? "\":" : "_base64\":");
-    if (rc != 0)
-        return rc;
-    return is_text ? file_json_string(to, value) : file_json_base64(to, value);
+    buffer_put_text(to, before);
+    buffer_put_text(to, "\"");
+    buffer_put_text(to, name);
+    buffer_put_text(to, is_text ? "\":" : "_base64\":");
+    if (is_text)
+        json_put_string(to, value);
+    else
+        json_put_base64(to, value);
 }
 
-static int put_error(struct file_buffer *to, const struct record *record)
+static int put_error(struct buffer *to, const struct record *record)
 {
-    const char *code = record->dead_code;
     const char *reason = record->dead_reason ? record->dead_reason : "";
-    int rc = file_json_word(to, "{");
-    if (rc == 0)
-        rc = put_member(to, "position", record->origin->position);
-    if (rc == 0 && record->origin->key.ptr)
-        rc = put_member(to, "id", record->origin->key);
-    if (rc == 0)
-        rc = put_member(to, "code", (struct bytes){code, strlen(code)});
-    if (rc == 0)
-        rc = put_member(to, "reason", (struct bytes){reason, strlen(reason)});
-    if (rc == 0 && !record->origin->problem && record->parts[0].value.ptr)
-        rc = put_member(to, "value", record->parts[0].value);
-    return rc ? rc : file_json_word(to, "}\n");
+    put_member(to, "{", "position", record->origin->position);
+    if (record->origin->key.ptr)
+        put_member(to, ",", "id", record->origin->key);
+    buffer_put_text(to, ",\"code\":");
+    json_put_text(to, record->dead_code);
+    buffer_put_text(to, ",\"reason\":");
+    json_put_text(to, reason);
+    if (!record->origin->problem && record->parts[0].value.ptr)
+        put_member(to, ",", "value", record->parts[0].value);
+    return buffer_put_text(to, "}\n");
 }
 
 /* A line of OUT.ids.jsonl: the id; of a piece of a text an object with what it is of. */
-static int put_id(struct file_buffer *to, const struct part *part)
+static int put_id(struct buffer *to, const struct part *part)
 {
     const struct chunk *chunk = part->chunk;
     char numbers[120];
     if (!chunk) {
-        int rc = file_json_string(to, part->id);
-        return rc ? rc : file_json_word(to, "\n");
+        json_put_string(to, part->id);
+        return buffer_put_text(to, "\n");
     }
-    int rc = file_json_word(to, "{\"id\":");
-    if (rc == 0)
-        rc = file_json_string(to, part->id);
-    if (rc == 0)
-        rc = file_json_word(to, ",\"parent\":");
-    if (rc == 0)
-        rc = file_json_string(to, chunk->parent);
+    buffer_put_text(to, "{\"id\":");
+    json_put_string(to, part->id);
+    buffer_put_text(to, ",\"parent\":");
+    json_put_string(to, chunk->parent);
     snprintf(numbers, sizeof numbers, ",\"chunk\":%" PRIu32 ",\"start\":%zu,\"end\":%zu}\n",
              chunk->number, chunk->start, chunk->end);
-    return rc ? rc : file_json_word(to, numbers);
+    return buffer_put_text(to, numbers);
 }
 
 static int put_rows(struct file_output *output, const struct record *record)
 {
-    int rc = 0;
-    for (size_t i = 0; i < record->n_parts && rc == 0; i++) {
+    struct buffer *rows = &output->files[OUTPUT].buffer;
+    for (size_t i = 0; i < record->n_parts; i++) {
         const struct part *part = &record->parts[i];
         if (!part->vector.ptr) /* a tombstone: there is no row to take back */
             continue;
         if (output->row_bytes == 0) {
             output->row_bytes = part->vector.len;
             char zeros[NPY_HEADER] = {0};
-            rc = file_json_put(&output->files[OUTPUT].buffer, zeros, sizeof zeros);
+            buffer_put(rows, zeros, sizeof zeros);
         }
         if (part->vector.len != output->row_bytes)
             return -EINVAL;
-        if (rc == 0)
-            rc = file_json_put(&output->files[OUTPUT].buffer, part->vector.ptr, part->vector.len);
-        if (rc == 0)
-            rc = put_id(&output->files[IDS].buffer, part);
-        output->rows += rc == 0;
+        if (buffer_put(rows, part->vector.ptr, part->vector.len) ||
+            put_id(&output->files[IDS].buffer, part))
+            return -ENOMEM;
+        output->rows++;
     }
-    return rc;
+    return 0;
 }
 
-static int put_payloads(struct file_buffer *to, const struct record *record)
+static int put_payloads(struct buffer *to, const struct record *record)
 {
-    int rc = 0;
-    for (size_t i = 0; i < record->n_parts && rc == 0; i++) {
+    for (size_t i = 0; i < record->n_parts; i++) {
         const struct bytes *value = &record->parts[i].value;
-        if (value->ptr)
-            rc = file_json_put(to, value->ptr, value->len);
-        if (rc == 0 && value->len > 0 && value->ptr[0] == '{') /* no msgpack map begins with it */
-            rc = file_json_word(to, "\n");
+        buffer_put(to, value->ptr, value->len);
+        if (value->len > 0 && value->ptr[0] == '{') /* no msgpack map begins with it */
+            buffer_put_text(to, "\n");
     }
-    return rc;
+    return to->status;
 }
 
 static int put_record(struct file_output *output, const struct record *record)

@@ -15,8 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
+#include "connectors/buffer.h"
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/codec/arena.h"
@@ -100,18 +100,6 @@ struct encode_options {
 bool codec_format_is_rows(enum output_format format);
 /* "application/json" */
 const char *codec_format_type(enum output_format format);
-
-/* A growing byte buffer, reused from batch to batch. Zero-initialise to open. */
-struct buffer {
-    char *ptr;
-    size_t len, room;
-};
-void buffer_close(struct buffer *buffer);
-
-/* Append string as one of JSON; bytes that are not UTF-8 become U+FFFD. 0 or -ENOMEM. */
-int codec_json_string(struct bytes string, struct buffer *out);
-/* The same to a stream; without memory, null and -ENOMEM. */
-int codec_json_print(struct bytes string, FILE *to);
 
 /*
  * Append one output payload for items [first, first + n) of a request to out.

@@ -10,75 +10,10 @@
 #include "worker/codec/codec_internal.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "worker/codec/msgpack_walk.h"
 #include "connectors/utf8.h"
-
-int codec_refuse(struct refusal *why, const char *code, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(why->reason, sizeof why->reason, format, args);
-    va_end(args);
-    why->code = code;
-    return -EINVAL;
-}
-
-/* The last one wins, as for readers of Kafka headers; a header without a value says nothing. */
-struct bytes codec_header(const struct message *message, const char *name)
-{
-    size_t len = strlen(name);
-    for (size_t i = message->n_headers; i-- > 0;) {
-        const struct header *header = &message->headers[i];
-        if (header->value.len > 0 && header->name.len == len &&
-            memcmp(header->name.ptr, name, len) == 0)
-            return header->value;
-    }
-    return (struct bytes){NULL, 0};
-}
-
-/*
- * The bound is not for tidiness: `texts` of 65,536 entries under a key of a megabyte would make
- * 64 GB of derived ids.
- */
-int codec_message_id(const struct decode *decode, struct id given, struct id *out)
-{
-    const struct message *message = decode->message;
-    const char *from = "field 'id'";
-    if (!given.bytes.ptr) {
-        from = "header 'id'";
-        given = (struct id){codec_header(message, "id"), false};
-    }
-    if (!given.bytes.ptr && message->key.len > 0) {
-        from = "key of the message";
-        given.bytes = message->key;
-    }
-    if (given.bytes.len > CODEC_ID_BYTES_MAX)
-        return codec_refuse(decode->why, "bad_field",
-                            "the id in the %s has %zu bytes; send one of at most %d", from,
-                            given.bytes.len, CODEC_ID_BYTES_MAX);
-    if (!given.bytes.ptr)
-        given.bytes = message->position.ptr ? message->position : (struct bytes){"", 0};
-    *out = given;
-    return 0;
-}
-
-int codec_text_check(const struct decode *decode, struct bytes text, const char *place)
-{
-    size_t max = decode->options->max_text_bytes;
-    if (text.len == 0)
-        return codec_refuse(decode->why, "empty_text",
-                            "%s is empty; send at least one byte of text, or leave it out", place);
-    if (text.len > max)
-        return codec_refuse(decode->why, "text_too_large",
-                            "%s has %zu bytes and the limit is %zu; split the text or raise the "
-                            "limit",
-                            place, text.len, max);
-    return 0;
-}
+#include "worker/codec/msgpack_walk.h"
 
 static int raw_read(const struct decode *decode, struct request *out)
 {
@@ -96,17 +31,6 @@ static int raw_read(const struct decode *decode, struct request *out)
         .id = id.bytes, .title = codec_header(message, "title"), .text = message->value};
     *out = (struct request){
         .items = item, .n_items = 1, .id = id.bytes, .prompt = codec_header(message, "prompt")};
-    return 0;
-}
-
-static int value_size_check(const struct decode *decode)
-{
-    size_t len = decode->message->value.len;
-    if (len > CODEC_VALUE_BYTES_MAX)
-        return codec_refuse(decode->why, "value_too_large",
-                            "the value has %zu bytes and the limit for JSON and msgpack is %d; "
-                            "send fewer texts in one message",
-                            len, CODEC_VALUE_BYTES_MAX);
     return 0;
 }
 
@@ -131,7 +55,7 @@ static int msgpack_refuse(const struct decode *decode, enum walk_fault fault)
 static int msgpack_decode(const struct decode *decode, struct request *out)
 {
     struct bytes value = decode->message->value;
-    int err = value_size_check(decode);
+    int err = codec_size_check(decode);
     if (err)
         return err;
     enum walk_fault fault = msgpack_walk_check(value, CODEC_DEPTH_MAX);
@@ -147,7 +71,7 @@ static int msgpack_decode(const struct decode *decode, struct request *out)
 static int json_decode(const struct decode *decode, struct request *out)
 {
     struct bytes map;
-    int err = value_size_check(decode);
+    int err = codec_size_check(decode);
     if (!err)
         err = codec_json_convert(decode, decode->message->value, &map);
     if (err)

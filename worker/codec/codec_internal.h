@@ -10,6 +10,7 @@
 #define CODEC_INTERNAL_H
 
 #include "worker/codec/codec.h"
+#include "worker/codec/msgpack_walk.h"
 
 /* Fill *why; returns -EINVAL. format and its values never hold text of the message. */
 int codec_refuse(struct refusal *why, const char *code, const char *format, ...)
@@ -35,6 +36,8 @@ struct bytes codec_header(const struct message *message, const char *name);
 int codec_message_id(const struct decode *decode, struct id given, struct id *out);
 /* Is this text one we embed? place names it: "text", "texts[3]". */
 int codec_text_check(const struct decode *decode, struct bytes text, const char *place);
+/* Is the value small enough to be read as JSON or msgpack? */
+int codec_size_check(const struct decode *decode);
 
 /* A msgpack map to a request. */
 int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out);
@@ -43,15 +46,6 @@ int codec_msgpack_read(const struct decode *decode, struct bytes value, struct r
 int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_json);
 /* A JSON object to a msgpack map in the arena. */
 int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out);
-
-/* Appends to a buffer; a failure is remembered and whatever follows it is dropped. */
-struct writer {
-    struct buffer *out;
-    int status;  /* 0 or -ENOMEM */
-    bool no_nul; /* for readers that take no NUL: JSON has U+FFFD in its place */
-};
-int buffer_reserve(struct buffer *buffer, size_t more);
-void writer_put(struct writer *writer, const void *ptr, size_t len);
 
 /* The value of an IEEE 754 binary16 that is finite. */
 float codec_half_value(uint16_t half);
@@ -72,19 +66,29 @@ struct output {
 extern const char *const codec_chunk_fields[4];
 /* Is one of its texts a piece of a longer one? */
 bool codec_is_cut(const struct output *output);
-void codec_json_write(const struct output *output, struct writer *writer);
+/* All append one output; a failure is in to->status. */
+void codec_msgpack_write(const struct output *output, struct buffer *to);
+void codec_json_write(const struct output *output, struct buffer *to);
 /* One row for each text; output->many does not count. */
-void codec_rows_write(const struct output *output, struct writer *writer);
+void codec_rows_write(const struct output *output, struct buffer *to);
 
-/* Pieces of JSON. Of a packed vector the numbers with commas between, without brackets. */
-void codec_json_put_string(struct writer *writer, struct bytes string);
-void codec_json_put_id(struct writer *writer, const struct item *item);
-void codec_json_put_vector(struct writer *writer, enum output_dtype dtype, size_t dim,
+/* Values of msgpack that were checked, as JSON: nested CODEC_DEPTH_MAX deep at most. */
+void codec_json_put_value(struct buffer *to, struct walk *walk);
+void codec_json_put_key(struct buffer *to, struct walk *walk);
+/* An object of `count` pairs. */
+void codec_json_put_pairs(struct buffer *to, struct walk *walk, uint32_t count);
+
+/* Pieces of JSON. Of a packed vector the numbers with commas between, without brackets: they bring
+ * the values of the dtype back exactly; of bits, their bytes. */
+void codec_json_put_id(struct buffer *to, struct bytes id, bool is_number);
+void codec_json_put_vector(struct buffer *to, enum output_dtype dtype, size_t dim,
                            const char *packed);
+/* The value of one of codec_chunk_fields; null for whole texts. */
+void codec_json_put_place(struct buffer *to, const struct chunk *chunk, size_t field);
 /* Four members of an object, by codec_chunk_fields; comma: also before the first. */
-void codec_json_put_chunk(struct writer *writer, const struct chunk *chunk, bool comma);
+void codec_json_put_chunk(struct buffer *to, const struct chunk *chunk, bool comma);
 /* Members of an object, but those with names of `ours`; comma: also before the first. */
-void codec_json_put_fields(struct writer *writer, const struct request *request, bool comma,
+void codec_json_put_fields(struct buffer *to, const struct request *request, bool comma,
                            const char *const *ours);
 
 #endif

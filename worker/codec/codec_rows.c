@@ -10,17 +10,14 @@
 #include "worker/codec/codec_internal.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/json.h"
 #include "connectors/utf8.h"
 #include "worker/codec/uuid.h"
-
-static void word_put(struct writer *writer, const char *word)
-{
-    writer_put(writer, word, strlen(word));
-}
 
 bool codec_format_is_rows(enum output_format format)
 {
@@ -48,15 +45,17 @@ static bool is_point_number(const struct item *item)
 }
 
 /* Qdrant takes unsigned integers and UUIDs and nothing else. */
-static void point_id_put(struct writer *writer, const struct item *item)
+static void point_id_put(struct buffer *to, const struct item *item)
 {
     char uuid[UUID_TEXT + 1];
     if (is_point_number(item) || (!item->id_is_number && uuid_is(item->id))) {
-        codec_json_put_id(writer, item);
+        codec_json_put_id(to, item->id, item->id_is_number);
         return;
     }
-    uuid_of_name(item->id, uuid);
-    codec_json_put_string(writer, (struct bytes){uuid, UUID_TEXT});
+    if (uuid_of_name(item->id, uuid))
+        to->status = -ENOMEM;
+    else
+        json_put_text(to, uuid);
 }
 
 /* One text of an output, whether it is to be encoded or was read again. */
@@ -68,124 +67,129 @@ struct row {
     const char *packed;
 };
 
-static void json_put_vector(struct writer *writer, const struct row *row)
+static void put_vector(struct buffer *to, const struct row *row)
 {
-    word_put(writer, "[");
-    codec_json_put_vector(writer, row->dtype, row->dim, row->packed);
-    word_put(writer, "]");
+    buffer_put_text(to, "[");
+    codec_json_put_vector(to, row->dtype, row->dim, row->packed);
+    buffer_put_text(to, "]");
 }
 
 /* What it is a piece of, then the fields but those with names of `ours` (at most two). */
-static void json_put_fields(struct writer *writer, const struct row *row, bool comma,
-                            const char *const *ours)
+static void put_fields(struct buffer *to, const struct row *row, bool comma,
+                       const char *const *ours)
 {
     const char *names[8] = {NULL};
     size_t n = 0;
     while (*ours)
         names[n++] = *ours++;
     if (row->item->chunk) {
-        codec_json_put_chunk(writer, row->item->chunk, comma);
+        codec_json_put_chunk(to, row->item->chunk, comma);
         memcpy(names + n, codec_chunk_fields, sizeof codec_chunk_fields);
         comma = true;
     }
-    codec_json_put_fields(writer, row->request, comma, names);
+    codec_json_put_fields(to, row->request, comma, names);
 }
 
-static void qdrant_put(struct writer *writer, const struct row *row, const char *collection)
+static void qdrant_put(struct buffer *to, const struct row *row, const char *collection)
 {
     static const char *const ours[] = {"id", NULL};
-    word_put(writer, "{\"collection_name\":");
-    codec_json_put_string(writer, (struct bytes){collection, strlen(collection)});
-    word_put(writer, ",\"id\":");
-    point_id_put(writer, row->item);
-    word_put(writer, ",\"vector\":");
-    json_put_vector(writer, row);
-    word_put(writer, ",\"payload\":{\"id\":");
-    codec_json_put_id(writer, row->item);
-    json_put_fields(writer, row, true, ours);
-    word_put(writer, "}}");
+    buffer_put_text(to, "{\"collection_name\":");
+    json_put_text(to, collection);
+    buffer_put_text(to, ",\"id\":");
+    point_id_put(to, row->item);
+    buffer_put_text(to, ",\"vector\":");
+    put_vector(to, row);
+    buffer_put_text(to, ",\"payload\":{\"id\":");
+    codec_json_put_id(to, row->item->id, row->item->id_is_number);
+    put_fields(to, row, true, ours);
+    buffer_put_text(to, "}}");
 }
 
-static void milvus_put(struct writer *writer, const struct row *row)
+static void milvus_put(struct buffer *to, const struct row *row)
 {
     static const char *const ours[] = {"id", "vector", NULL};
-    word_put(writer, "{\"id\":");
-    codec_json_put_id(writer, row->item);
-    word_put(writer, ",\"vector\":");
-    json_put_vector(writer, row);
-    json_put_fields(writer, row, true, ours);
-    word_put(writer, "}");
+    buffer_put_text(to, "{\"id\":");
+    codec_json_put_id(to, row->item->id, row->item->id_is_number);
+    buffer_put_text(to, ",\"vector\":");
+    put_vector(to, row);
+    put_fields(to, row, true, ours);
+    buffer_put_text(to, "}");
 }
 
-/* RFC 4180. PostgreSQL refuses what is not UTF-8 and a NUL, and with one of them the whole file. */
-static void csv_put(struct writer *writer, struct bytes text)
+/* One character of CSV at `at`, and how many bytes it has. PostgreSQL refuses what is not UTF-8 and
+ * a NUL, in JSON also one that is escaped, and with one of them the whole file. */
+static size_t csv_put_character(struct buffer *to, const char *at, size_t left, bool is_json)
 {
-    word_put(writer, "\"");
-    for (size_t i = 0; i < text.len;) {
-        const char *at = text.ptr + i;
-        int step = utf8_next(at, text.len - i);
-        if (step < 0 || *at == '\0')
-            word_put(writer, "\xef\xbf\xbd");
-        else if (*at == '"')
-            word_put(writer, "\"\"");
-        else
-            writer_put(writer, at, (size_t)step);
-        i += (size_t)(step < 0 ? -step : step);
+    int step = utf8_next(at, left);
+    if (is_json && *at == '\\') { /* two characters at least: our own JSON */
+        bool is_nul = left >= 6 && memcmp(at, "\\u0000", 6) == 0;
+        buffer_put(to, is_nul ? UTF8_REPLACEMENT : at, is_nul ? 3 : 1);
+        return is_nul ? 6 : 1 + csv_put_character(to, at + 1, left - 1, false);
     }
-    word_put(writer, "\"");
+    if (step < 0 || *at == '\0')
+        buffer_put_text(to, UTF8_REPLACEMENT);
+    else if (*at == '"')
+        buffer_put_text(to, "\"\"");
+    else
+        buffer_put(to, at, (size_t)step);
+    return (size_t)abs(step);
+}
+
+/* RFC 4180. */
+static void csv_put(struct buffer *to, struct bytes text, bool is_json)
+{
+    buffer_put_text(to, "\"");
+    for (size_t i = 0; i < text.len;)
+        i += csv_put_character(to, text.ptr + i, text.len - i, is_json);
+    buffer_put_text(to, "\"");
 }
 
 /* Written as JSON, and that again as a field of CSV in its place. */
-static void csv_put_fields(struct writer *writer, const struct row *row)
+static void csv_put_fields(struct buffer *to, const struct row *row)
 {
     static const char *const none[] = {NULL};
-    size_t start = writer->out->len;
+    size_t start = to->len;
     if (row->request->n_fields == 0 && !row->item->chunk)
         return; /* an empty field without quotes is NULL */
-    writer->no_nul = true;
-    word_put(writer, "{");
-    json_put_fields(writer, row, false, none);
-    word_put(writer, "}");
-    writer->no_nul = false;
-    if (writer->status)
+    buffer_put_text(to, "{");
+    put_fields(to, row, false, none);
+    buffer_put_text(to, "}");
+    size_t len = to->len - start;
+    if (buffer_reserve(to, 2 * len + 2)) /* so that nothing moves while it is read */
         return;
-    size_t len = writer->out->len - start;
-    writer->status = buffer_reserve(writer->out, 2 * len + 2); /* so that nothing moves */
-    csv_put(writer, (struct bytes){writer->out->ptr + start, len});
-    if (writer->status)
-        return;
-    writer->out->len -= len;
-    memmove(writer->out->ptr + start, writer->out->ptr + start + len, writer->out->len - start);
+    csv_put(to, (struct bytes){to->ptr + start, len}, true);
+    to->len -= len;
+    memmove(to->ptr + start, to->ptr + start + len, to->len - start);
 }
 
 /* The text of a `bit`, or of a `vector` or `halfvec`. */
-static void csv_put_vector(struct writer *writer, const struct row *row)
+static void csv_put_vector(struct buffer *to, const struct row *row)
 {
     if (row->dtype != DTYPE_B1) {
-        word_put(writer, "\"");
-        json_put_vector(writer, row);
-        word_put(writer, "\"");
+        buffer_put_text(to, "\"");
+        put_vector(to, row);
+        buffer_put_text(to, "\"");
         return;
     }
     for (size_t i = 0; i < row->dim; i++)
-        word_put(writer, (unsigned char)row->packed[i / 8] >> (7 - i % 8) & 1 ? "1" : "0");
+        buffer_put_text(to, (unsigned char)row->packed[i / 8] >> (7 - i % 8) & 1 ? "1" : "0");
 }
 
-static void pgvector_put(struct writer *writer, const struct row *row)
+static void pgvector_put(struct buffer *to, const struct row *row)
 {
     if (row->item->id_is_number)
-        writer_put(writer, row->item->id.ptr, row->item->id.len);
+        buffer_put(to, row->item->id.ptr, row->item->id.len);
     else
-        csv_put(writer, row->item->id);
-    word_put(writer, ",");
-    csv_put_vector(writer, row);
-    word_put(writer, ",");
-    csv_put_fields(writer, row);
-    word_put(writer, "\n");
+        csv_put(to, row->item->id, false);
+    buffer_put_text(to, ",");
+    csv_put_vector(to, row);
+    buffer_put_text(to, ",");
+    csv_put_fields(to, row);
+    buffer_put_text(to, "\n");
 }
 
 /* Who writes JSON to a file ends it with a newline; between rows it is ours. */
-void codec_rows_write(const struct output *output, struct writer *writer)
+void codec_rows_write(const struct output *output, struct buffer *to)
 {
     const struct encode_options *options = output->options;
     char packed[4 * CODEC_DIM_MAX];
@@ -194,20 +198,19 @@ void codec_rows_write(const struct output *output, struct writer *writer)
         struct row row = {&output->items[i], output->request, options->dtype, options->dim, packed};
         codec_dtype_pack(options->dtype, output->vectors + i * options->dim, options->dim, packed);
         if (options->format == OUTPUT_PGVECTOR) {
-            pgvector_put(writer, &row);
+            pgvector_put(to, &row);
             continue;
         }
-        word_put(writer, i > 0 ? "\n" : "");
+        buffer_put_text(to, i > 0 ? "\n" : "");
         if (options->format == OUTPUT_QDRANT)
-            qdrant_put(writer, &row, options->collection);
+            qdrant_put(to, &row, options->collection);
         else
-            milvus_put(writer, &row);
+            milvus_put(to, &row);
     }
 }
 
 int codec_output_csv(const struct codec_output *output, struct buffer *out)
 {
-    struct writer writer = {.out = out};
     const struct request request = {.fields = output->fields, .n_fields = output->n_fields};
     const size_t before = out->len, row_bytes = codec_dtype_bytes(output->dtype, output->dim);
     const char *at = output->ids, *at_chunk[4];
@@ -218,10 +221,8 @@ int codec_output_csv(const struct codec_output *output, struct buffer *out)
         struct item item = {.id = codec_output_id(output, &at, number)};
         item.id_is_number = item.id.ptr == number;
         item.chunk = codec_output_chunk(output, at_chunk, parent, &chunk) ? &chunk : NULL;
-        pgvector_put(&writer, &(struct row){&item, &request, output->dtype, output->dim,
+        pgvector_put(out, &(struct row){&item, &request, output->dtype, output->dim,
                                             output->vectors + i * row_bytes});
     }
-    if (writer.status)
-        out->len = before;
-    return writer.status;
+    return buffer_settle(out, before);
 }

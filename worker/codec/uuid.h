@@ -13,8 +13,8 @@
 
 enum { UUID_TEXT = 36 };
 
-/* 36 characters and a NUL. */
-void uuid_of_name(struct bytes name, char out[UUID_TEXT + 1]);
+/* 36 characters and a NUL. 0 or -ENOMEM. */
+int uuid_of_name(struct bytes name, char out[UUID_TEXT + 1]);
 /* Is it one already, in the usual form with hyphens? */
 bool uuid_is(struct bytes text);
 

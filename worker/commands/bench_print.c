@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "worker/commands/bench.h"
-#include "worker/codec/codec.h"
+#include "connectors/json.h"
 
 static double giga(double x)
 {
@@ -76,7 +76,7 @@ void bench_print(const struct bench_report *r)
 
 static void json_string(const char *text)
 {
-    (void)codec_json_print((struct bytes){text, strlen(text)}, stdout);
+    (void)json_print((struct bytes){text, strlen(text)}, stdout);
 }
 
 static void json_head(const struct bench_report *r)

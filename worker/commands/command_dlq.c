@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "connectors/dead_letters.h"
-#include "worker/codec/codec.h"
+#include "connectors/json.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/config/config_print.h"
@@ -126,7 +126,7 @@ static void print_plain(struct bytes text)
 static int print_json(const char *before, struct bytes text)
 {
     fputs(before, stdout);
-    return codec_json_print(text, stdout);
+    return json_print(text, stdout);
 }
 
 /* 0 or -ENOMEM. */

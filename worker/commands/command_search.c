@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "worker/codec/codec.h"
+#include "connectors/json.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/command_words.h"
@@ -142,7 +142,7 @@ static int print_json(const struct command *command, const char *query, size_t l
                       const struct search_hit *hits, size_t n)
 {
     fputs("{\"query\":", stdout);
-    int rc = codec_json_print((struct bytes){query, len}, stdout);
+    int rc = json_print((struct bytes){query, len}, stdout);
     fputs(",\"hits\":[", stdout);
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct bytes id = vectors_id(command->vectors, hits[i].row);

@@ -9,13 +9,13 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "worker/codec/codec.h"
+#include "connectors/json.h"
 
 static const char *const names[] = {"ok", "warn", "bad"};
 
 static void put_json(FILE *to, const char *text)
 {
-    (void)codec_json_print((struct bytes){text, strlen(text)}, to);
+    (void)json_print((struct bytes){text, strlen(text)}, to);
 }
 
 void findings_begin(struct findings *findings, FILE *to, bool json)
