@@ -7,13 +7,16 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fanotify.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -148,6 +151,123 @@ static void run_without_a_broker_waits_and_stops(void **state)
         fail_msg("exit code %d; stderr: %s", code, log);
 }
 
+/* Handlers are there: bit SIGTERM of what the process catches. */
+static void await_handlers(pid_t pid)
+{
+    char path[64], status[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    for (int waited = 0; waited < PROGRAM_DEADLINE_MS; waited += 5) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        read_log(fd, status, sizeof status);
+        close(fd);
+        const char *caught = strstr(status, "SigCgt:");
+        if (caught && strtoull(caught + 7, NULL, 16) >> (SIGTERM - 1) & 1)
+            return;
+        usleep(5000);
+    }
+    fail_msg("the program never caught SIGTERM");
+}
+
+/* A disk that does not answer: whoever opens the file waits for a permission that never comes. -1:
+ * this user may not hold others up so. */
+static int hold_file(const char *path)
+{
+    int fd = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY);
+    if (fd >= 0 && fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD, path) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void stops_while_the_model_loads(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        int signal, code;
+    } cases[] = {{"run --redis-url redis://127.0.0.1:1/0", SIGTERM, 0},
+                 {"run --redis-url redis://127.0.0.1:1/0", SIGHUP, 0},
+                 {"embed --log-level info", SIGTERM, 128 + SIGTERM},
+                 {"embed --log-level info", SIGINT, 128 + SIGINT}};
+    char variable[200], *path = variable + strlen("EMBEDMILL_MODEL=");
+    snprintf(variable, sizeof variable, "EMBEDMILL_MODEL=%s/slow.gguf", program_folder);
+    close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    int held = hold_file(path);
+    if (held < 0) {
+        unlink(path);
+        print_message("skipped: needs root, to make a file slow\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int err = program_scratch();
+        pid_t pid = program_start(cases[i].line, variable, open("/dev/null", O_RDONLY | O_CLOEXEC),
+                                  open("/dev/null", O_WRONLY | O_CLOEXEC), err);
+        await_handlers(pid);
+        usleep(20000);
+        kill(pid, SIGUSR1); /* no counters yet: no reason to end */
+        kill(pid, cases[i].signal);
+        int code = program_wait(pid);
+        char *errors = program_said(err, NULL);
+        if (code != cases[i].code || !strstr(errors, "stopped before the model was loaded"))
+            fail_msg("%s: exit code %d; stderr: %s", cases[i].line, code, errors);
+        free(errors);
+    }
+    close(held);
+    unlink(path);
+}
+
+/* push and pull, as run: one request however often it is sent at once, and a closed terminal is one
+ * too. */
+static void push_and_pull_drain(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *waits;
+        int first, second;
+    } cases[] = {
+        {"pull --from redis://127.0.0.1:1/0 -o %s/out.jsonl --idle 0", "source waits", SIGTERM,
+         SIGTERM},
+        {"pull --from redis://127.0.0.1:1/0 -o %s/out.jsonl --idle 0", "source waits", SIGHUP, 0},
+        {"push %s/corpus.txt --to redis://127.0.0.1:1/0 --drain-timeout 1s", "sink waits", SIGTERM,
+         SIGINT},
+        {"push %s/corpus.txt --to redis://127.0.0.1:1/0 --drain-timeout 1s", "sink waits", SIGHUP,
+         SIGTERM},
+    };
+    char line[400], log[4096], path[200];
+    snprintf(path, sizeof path, "%s/corpus.txt", program_folder);
+    FILE *corpus = fopen(path, "w");
+    assert_non_null(corpus);
+    fputs("one\ntwo\n", corpus);
+    fclose(corpus);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        int err = program_scratch();
+        snprintf(line, sizeof line, cases[i].line, program_folder);
+        pid_t pid = program_start(line, NULL, open("/dev/null", O_RDONLY | O_CLOEXEC),
+                                  open("/dev/null", O_WRONLY | O_CLOEXEC), err);
+        log[0] = '\0';
+        await_line(err, cases[i].waits, log, sizeof log);
+        kill(pid, cases[i].first);
+        if (cases[i].second)
+            kill(pid, cases[i].second);
+        int code = program_wait(pid);
+        read_log(err, log, sizeof log);
+        close(err);
+        /* What a broker that is away has not taken by the deadline goes back. */
+        bool is_push = strncmp(line, "push", 4) == 0;
+        if (code != (is_push ? 75 : 128 + cases[i].first) || !strstr(log, "\"stopped\"") ||
+            strstr(log, "second signal: exiting"))
+            fail_msg("%s: exit code %d; stderr: %s", line, code, log);
+    }
+    unlink(path);
+    static const char *const outputs[] = {"out.jsonl", "out.jsonl.state"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", program_folder, outputs[i]);
+        unlink(path);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +275,8 @@ int main(void)
         cmocka_unit_test(hangup_may_be_ignored),
         cmocka_unit_test(stuck_drains),
         cmocka_unit_test(run_without_a_broker_waits_and_stops),
+        cmocka_unit_test(stops_while_the_model_loads),
+        cmocka_unit_test(push_and_pull_drain),
     };
     return cmocka_run_group_tests(tests, program_setup, program_teardown);
 }

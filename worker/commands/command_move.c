@@ -22,6 +22,7 @@
 #include "worker/config/name.h"
 #include "worker/config/options.h"
 #include "worker/telemetry/progress.h"
+#include "worker/commands/stop_signals.h"
 #include "worker/commands/transfer.h"
 
 static const char push_usage[] =
@@ -77,14 +78,13 @@ struct mover {
     void (*leave)(int code);
     const struct settings *settings;
     uv_loop_t loop;
-    uv_signal_t terminate, interrupt;
+    struct stop_signals stop;
     struct transfer *transfer;
     struct progress *progress;
     struct progress_input input;
     enum form form;
     const char *dtype; /* its name on the wire */
     enum pipeline_end how;
-    int signal;
 };
 
 static int fail(const struct mover *mover, int code, const char *why)
@@ -189,43 +189,27 @@ static void on_count(void *ctx, const char *what, uint64_t n)
         mover->input.total += n;
 }
 
-static void close_signals(struct mover *mover)
-{
-    uv_close((uv_handle_t *)&mover->terminate, NULL);
-    uv_close((uv_handle_t *)&mover->interrupt, NULL);
-}
-
 static void on_ended(void *ctx, enum pipeline_end how)
 {
     struct mover *mover = ctx;
     mover->how = how;
     progress_log(mover->progress, "stopped");
     progress_close(mover->progress);
-    close_signals(mover);
+    stop_signals_close(&mover->stop);
 }
 
-static void on_stop(uv_signal_t *handle, int number)
+static void on_stop(void *ctx, const char *name, int number, bool again)
 {
-    struct mover *mover = handle->data;
-    if (mover->signal != 0) {
+    struct mover *mover = ctx;
+    if (again) {
+        log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
+                  LOG_INTEGER("unfinished", transfer_stats(mover->transfer)->inflight_texts));
         log_close();
         mover->leave(128 + number);
     }
-    mover->signal = number;
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
-              LOG_TEXT("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+              LOG_TEXT("signal", name));
     transfer_drain(mover->transfer);
-}
-
-static void open_signals(struct mover *mover)
-{
-    uv_signal_t *handles[] = {&mover->terminate, &mover->interrupt};
-    for (size_t i = 0; i < 2; i++) {
-        uv_signal_init(&mover->loop, handles[i]);
-        handles[i]->data = mover;
-        uv_signal_start(handles[i], on_stop, i ? SIGINT : SIGTERM);
-        uv_unref((uv_handle_t *)handles[i]);
-    }
 }
 
 /* The command. */
@@ -251,8 +235,8 @@ static int tell_end(const struct mover *mover)
                   LOG_TEXT("why", transfer_failure(mover->transfer)));
     if (mover->how == PIPELINE_DEADLINE || mover->how == PIPELINE_UNFLUSHED)
         return COMMAND_DEADLINE;
-    if (mover->signal != 0)
-        return 128 + mover->signal;
+    if (mover->stop.number != 0)
+        return 128 + mover->stop.number;
     bool has_errors = transfer_stats(mover->transfer)->dead_letters > 0 || has_old_errors(mover);
     return has_errors ? COMMAND_DATA : COMMAND_OK;
 }
@@ -291,7 +275,7 @@ static int run(struct mover *mover)
     char err[600] = "";
     if (uv_loop_init(&mover->loop) != 0)
         return fail(mover, COMMAND_INTERNAL, "cannot open an event loop");
-    open_signals(mover);
+    stop_signals_open(&mover->stop, &mover->loop, on_stop, mover);
     int rc = transfer_open(&mover->transfer, &mover->loop,
                            source_find(settings_text(settings, "source")),
                            sink_find(settings_text(settings, "sink")), settings, &options, on_ended,
@@ -302,7 +286,7 @@ static int run(struct mover *mover)
     } else {
         log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
         code = rc == -ENOMEM ? COMMAND_INTERNAL : rc == -EINVAL ? COMMAND_CONFIG : COMMAND_IO;
-        close_signals(mover);
+        stop_signals_close(&mover->stop);
     }
     uv_run(&mover->loop, UV_RUN_DEFAULT);
     if (rc == 0)

@@ -25,13 +25,15 @@
 #include "worker/telemetry/monitor.h"
 #include "worker/pipeline/pipeline.h"
 #include "worker/telemetry/progress.h"
-#include "worker/commands/selftest.h"
+#include "worker/commands/model_load.h"
+#include "worker/commands/stop_signals.h"
 
 struct worker {
     const struct work *work;
     const struct settings *settings;
     uv_loop_t loop;
-    uv_signal_t terminate, interrupt, hangup, counters;
+    struct stop_signals stop;
+    uv_signal_t counters;
     struct model *model;
     struct cache *cache; /* NULL: none */
     struct pipeline *pipeline;
@@ -40,13 +42,8 @@ struct worker {
     struct progress_input input; /* of a source that knows its size */
     uint64_t opened_ms;
     enum pipeline_end how;
-    int signal; /* that asked to stop; 0: none yet */
-    uint64_t signal_ms;
     bool lag_dropped; /* and told of */
 };
-
-/* A supervisor may signal the process and then its whole group, which is one request. */
-enum { SAME_SIGNAL_MS = 100 };
 
 static bool has_end(const struct work *work)
 {
@@ -152,9 +149,7 @@ static void on_count(void *ctx, const char *what, uint64_t n)
 
 static void close_signals(struct worker *worker)
 {
-    uv_close((uv_handle_t *)&worker->terminate, NULL);
-    uv_close((uv_handle_t *)&worker->interrupt, NULL);
-    uv_close((uv_handle_t *)&worker->hangup, NULL);
+    stop_signals_close(&worker->stop);
     uv_close((uv_handle_t *)&worker->counters, NULL);
     signal(SIGUSR1, SIG_IGN); /* which is no reason to end, now either */
 }
@@ -171,20 +166,20 @@ static void on_ended(void *ctx, enum pipeline_end how)
     close_signals(worker);
 }
 
-static void on_stop(uv_signal_t *handle, int number)
+static void on_stop(void *ctx, const char *name, int number, bool again)
 {
-    struct worker *worker = handle->data;
-    const char *name = number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGHUP";
-    if (worker->signal != 0) {
-        if (uv_now(&worker->loop) - worker->signal_ms < SAME_SIGNAL_MS)
-            return;
+    struct worker *worker = ctx;
+    if (!worker->pipeline) { /* the model is loading, and nothing was taken yet */
+        log_event(LOG_INFO, "stopped before the model was loaded", LOG_TEXT("signal", name));
+        log_close();
+        worker->work->leave(has_end(worker->work) ? 128 + number : COMMAND_OK);
+    }
+    if (again) {
         log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
                   LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
         log_close();
         worker->work->leave(128 + number);
     }
-    worker->signal = number;
-    worker->signal_ms = uv_now(&worker->loop);
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
               LOG_TEXT("signal", name));
     if (worker->monitor)
@@ -196,72 +191,18 @@ static void on_counters(uv_signal_t *handle, int number)
 {
     const struct worker *worker = handle->data;
     (void)number;
-    progress_log(worker->progress, "counters");
-}
-
-/* nohup has it ignored, and means it. */
-static bool is_ignored(int number)
-{
-    struct sigaction now;
-    return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
-}
-
-static void watch(struct worker *worker, uv_signal_t *handle, uv_signal_cb cb, int number)
-{
-    uv_signal_init(&worker->loop, handle);
-    handle->data = worker;
-    if (number != SIGHUP || !is_ignored(SIGHUP))
-        uv_signal_start(handle, cb, number);
-    uv_unref((uv_handle_t *)handle);
+    if (worker->progress)
+        progress_log(worker->progress, "counters");
 }
 
 static void open_signals(struct worker *worker)
 {
     signal(SIGPIPE, SIG_IGN); /* a reader that is gone is an error of write() */
-    watch(worker, &worker->terminate, on_stop, SIGTERM);
-    watch(worker, &worker->interrupt, on_stop, SIGINT);
-    watch(worker, &worker->hangup, on_stop, SIGHUP); /* a terminal that was closed */
-    watch(worker, &worker->counters, on_counters, SIGUSR1);
-}
-
-static int open_model(struct worker *worker)
-{
-    const struct settings *settings = worker->settings;
-    const char *path = settings_text(settings, "model");
-    char err[700];
-    uint64_t began = uv_hrtime();
-    int code = command_line_open_model(settings, &worker->model, err, sizeof err);
-    if (code != COMMAND_OK) {
-        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path), LOG_TEXT("error", err));
-        return code;
-    }
-    const struct model_info *info = model_info(worker->model);
-    log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
-              LOG_TEXT("fingerprint", info->fingerprint), LOG_TEXT("kernels", info->kernels),
-              LOG_INTEGER("dim", info->dim), LOG_TEXT("file", path),
-              LOG_INTEGER("took_ms", (uv_hrtime() - began) / 1000000));
-    if (!info->has_dense)
-        log_event(LOG_WARN,
-                  "this model file lacks the two dense layers: its vectors are not comparable "
-                  "with those of a complete EmbeddingGemma",
-                  LOG_TEXT("file", path));
-    if (info->warning)
-        log_event(LOG_WARN, info->warning, LOG_TEXT("file", path));
-    return COMMAND_OK;
-}
-
-/* The first embedding pages the model in and proves it, before a message depends on it. */
-static void warm_up(const struct worker *worker)
-{
-    struct selftest test;
-    if (worker->work->is_filter || selftest_run(worker->model, &test) != 0)
-        return;
-    log_event(test.cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
-              test.cosine < SELFTEST_SIMILAR
-                  ? "warmed up, but a known text did not get its known embedding: this is another "
-                    "model, or file or machine are damaged; `embedmill doctor` tells more"
-                  : "warmed up",
-              LOG_REAL("cosine", test.cosine), LOG_INTEGER("took_ms", test.took_ms));
+    stop_signals_open(&worker->stop, &worker->loop, on_stop, worker);
+    uv_signal_init(&worker->loop, &worker->counters);
+    worker->counters.data = worker;
+    uv_signal_start(&worker->counters, on_counters, SIGUSR1);
+    uv_unref((uv_handle_t *)&worker->counters);
 }
 
 static int open_monitor(struct worker *worker)
@@ -426,8 +367,8 @@ static int tell_end(const struct worker *worker)
     }
     if (!has_end(worker->work))
         return COMMAND_OK;
-    if (worker->signal != 0)
-        return 128 + worker->signal;
+    if (worker->stop.number != 0)
+        return 128 + worker->stop.number;
     if (worker->work->finish)
         return worker->work->finish(worker->settings, model_info(worker->model), stats,
                                     (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
@@ -459,18 +400,14 @@ static int open_progress(struct worker *worker)
 static int run(const struct work *work, const struct settings *settings)
 {
     struct worker worker = {.work = work, .settings = settings};
-    signal(SIGUSR1, SIG_IGN); /* until there are counters to log */
-    int code = open_model(&worker);
-    if (code != COMMAND_OK)
-        return code;
-    warm_up(&worker);
     if (uv_loop_init(&worker.loop) != 0) {
         log_event(LOG_ERROR, "cannot open an event loop: too many open files or watches");
-        model_close(worker.model);
         return COMMAND_INTERNAL;
     }
     open_signals(&worker);
-    code = open_monitor(&worker);
+    int code = model_load(&worker.model, &worker.loop, settings, !work->is_filter);
+    if (code == COMMAND_OK)
+        code = open_monitor(&worker);
     if (code == COMMAND_OK)
         code = open_pipeline(&worker);
     bool opened = code == COMMAND_OK;

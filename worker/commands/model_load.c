@@ -1,0 +1,88 @@
+/*
+ * model_load.c: see model_load.h.
+ */
+#include "worker/commands/model_load.h"
+
+#include "worker/commands/command.h"
+#include "worker/commands/command_line.h"
+#include "worker/commands/selftest.h"
+#include "worker/telemetry/log.h"
+
+struct load {
+    uv_work_t work;
+    const struct settings *settings;
+    bool prove;
+    /* What came of it. */
+    struct model *model;
+    int code;
+    char err[700];
+    uint64_t took_ms;
+    bool proven;
+    struct selftest test;
+};
+
+static void on_work(uv_work_t *work)
+{
+    struct load *load = work->data;
+    uint64_t began = uv_hrtime();
+
+    load->code =
+        command_line_open_model(load->settings, &load->model, load->err, sizeof load->err);
+    load->took_ms = (uv_hrtime() - began) / 1000000;
+    if (load->code == COMMAND_OK && load->prove)
+        load->proven = selftest_run(load->model, &load->test) == 0;
+}
+
+static void log_model(const struct load *load, const char *path)
+{
+    const struct model_info *info = model_info(load->model);
+
+    log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
+              LOG_TEXT("fingerprint", info->fingerprint), LOG_TEXT("kernels", info->kernels),
+              LOG_INTEGER("dim", info->dim), LOG_TEXT("file", path),
+              LOG_INTEGER("took_ms", load->took_ms));
+    if (!info->has_dense)
+        log_event(LOG_WARN,
+                  "this model file lacks the two dense layers: its vectors are not comparable "
+                  "with those of a complete EmbeddingGemma",
+                  LOG_TEXT("file", path));
+    if (info->warning)
+        log_event(LOG_WARN, info->warning, LOG_TEXT("file", path));
+}
+
+static void log_test(const struct selftest *test)
+{
+    log_event(test->cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
+              test->cosine < SELFTEST_SIMILAR
+                  ? "warmed up, but a known text did not get its known embedding: this is another "
+                    "model, or file or machine are damaged; `embedmill doctor` tells more"
+                  : "warmed up",
+              LOG_REAL("cosine", test->cosine), LOG_INTEGER("took_ms", test->took_ms));
+}
+
+/* The loop ends by itself once the work is done; a callback is needed for libuv to wait for it. */
+static void on_done(uv_work_t *work, int status)
+{
+    (void)work;
+    (void)status;
+}
+
+int model_load(struct model **out, uv_loop_t *loop, const struct settings *settings, bool prove)
+{
+    struct load load = {.settings = settings, .prove = prove, .code = COMMAND_INTERNAL};
+    const char *path = settings_text(settings, "model");
+
+    load.work.data = &load;
+    uv_queue_work(loop, &load.work, on_work, on_done);
+    uv_run(loop, UV_RUN_DEFAULT);
+    if (load.code != COMMAND_OK) {
+        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path),
+                  LOG_TEXT("error", load.err));
+        return load.code;
+    }
+    *out = load.model;
+    log_model(&load, path);
+    if (load.proven)
+        log_test(&load.test);
+    return COMMAND_OK;
+}
