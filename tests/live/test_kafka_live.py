@@ -75,6 +75,21 @@ def case_doctor(bench):
     assert code == 64, (code, rows)
 
 
+def case_topics(bench):
+    """scripts/kafka-local makes and deletes topics, and says what it cannot."""
+    name = bench.topic("in")
+    for _ in range(2): # the name is free again at once
+        bench.kafka("topic", name, "2")
+        assert bench.kafka("leader", name, "1").strip() == "1"
+        bench.kafka("delete", name)
+    for words, why in ((("delete", name), "Unknown topic"), (("topic", name, "0"), "partition")):
+        try:
+            bench.kafka(*words)
+            raise RuntimeError(f"{words} succeeded")
+        except AssertionError as error:
+            assert why in str(error) and "Traceback" not in str(error), error
+
+
 def case_metrics(bench):
     """A worker tells the lag of each of its partitions, and that the group was balanced."""
     bench.make_topics(3)
