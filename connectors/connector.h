@@ -75,6 +75,22 @@ enum link_state {
     LINK_WAIT, /* not now; retrying with backoff; why says what and for how long */
 };
 
+/* Messages of the input that nobody will be given any more, or a jump in what is read. */
+struct skipped {
+    const char *reason; /* stable, short, static: a label of metrics: "retention", "trimmed" ... */
+    const char *part;   /* "topic/3" or a stream */
+    const char *from, *to; /* positions: the first one missed, and where reading goes on */
+    int64_t n;             /* how many messages are missed; -1: nobody can know */
+    bool is_at_most;       /* n is an upper bound */
+    const char *why;       /* what happened and what to do */
+};
+
+/* What a client library says for people, beside what it does. */
+enum notice {
+    NOTICE_DETAIL, /* an event or a state says the same, or nobody need do anything */
+    NOTICE_WARN,
+};
+
 struct source_events {
     /* Gives n messages, never more than requested. */
     void (*on_messages)(void *ctx, struct message **messages, size_t n);
@@ -93,6 +109,10 @@ struct source_events {
      * "late_acks", "deleted". */
     void (*on_lag)(void *ctx, const char *part, int64_t lag);
     void (*on_count)(void *ctx, const char *what, uint64_t n);
+    /* For people and metrics; either may be NULL. skipped and texts: borrowed. code: of the
+     * library, short and stable, so that repeats can be held back. */
+    void (*on_skipped)(void *ctx, const struct skipped *skipped);
+    void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);
 };
 
 /* First member of every connector's own source. */
@@ -183,6 +203,9 @@ struct sink_events {
     void (*on_published)(void *ctx, struct record *record, enum published how);
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void (*on_failed)(void *ctx, int err, const char *why);
+    /* As the source's; either may be NULL. on_count: "replaced_timestamps". */
+    void (*on_count)(void *ctx, const char *what, uint64_t n);
+    void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);
 };
 
 struct sink {

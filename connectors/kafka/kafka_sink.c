@@ -133,7 +133,7 @@ static void slot_done(struct kafka_sink *sink, struct kafka_slot *slot, enum pub
 
 static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_kafka_resp_err_t err)
 {
-    switch (kafka_slot_refuse(slot, err, &sink->config, &sink->health, WRITE)) {
+    switch (kafka_slot_refuse(&sink->slots, slot, err, &sink->config, &sink->health, WRITE)) {
     case VERDICT_TOO_LARGE:
         slot_done(sink, slot, PUBLISH_TOO_LARGE);
         return;
@@ -158,6 +158,7 @@ static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void 
     }
     health_good(&sink->health, BROKERS | WRITE);
     sink->backoff.attempts = 0;
+    kafka_slot_confirmed(slot, &sink->config, &sink->base);
     slot_done(sink, slot, PUBLISHED);
 }
 

@@ -21,7 +21,8 @@ struct kafka_slot {
     struct kafka_slot *prev, *next;
     struct record *record;
     bool sent;       /* with the library; at least once only */
-    bool alone;      /* refused as too large in company: the limit is on what is sent together */
+    bool alone;      /* refused in company: the fault may be another's, and its own shows alone */
+    bool time_doubt; /* refused once for a timestamp that may be a neighbour's */
     bool plain_time; /* the topic refuses the input's timestamp */
 };
 
@@ -29,6 +30,7 @@ struct kafka_slot {
 struct kafka_slots {
     struct kafka_slot head;
     size_t n;
+    int64_t ahead_ms; /* the least that a timestamp lay ahead and was refused for it; 0: none was */
 };
 
 void kafka_slots_open(struct kafka_slots *slots);
@@ -46,8 +48,11 @@ enum kafka_verdict {
 };
 
 /* write: the part of health that a topic's refusal is told under. */
-enum kafka_verdict kafka_slot_refuse(struct kafka_slot *slot, rd_kafka_resp_err_t err,
-                                     const struct kafka_config *config, struct health *health,
-                                     unsigned write);
+enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slot *slot,
+                                     rd_kafka_resp_err_t err, const struct kafka_config *config,
+                                     struct health *health, unsigned write);
+/* Its record is confirmed: count and report the timestamp that was not the input's, if so. */
+void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_config *config,
+                          const struct sink *sink);
 
 #endif

@@ -208,7 +208,7 @@ static enum kafka_verdict item_refused(struct kafka_transactions *sink,
                                        const struct kafka_item *item)
 {
     enum kafka_verdict verdict =
-        kafka_slot_refuse(item->tag, item->err, &sink->config, &sink->health, WRITE);
+        kafka_slot_refuse(&sink->slots, item->tag, item->err, &sink->config, &sink->health, WRITE);
     if (verdict == VERDICT_TOO_LARGE)
         slot_done(sink, item->tag, PUBLISH_TOO_LARGE);
     return verdict;
@@ -235,8 +235,10 @@ static void on_committed(struct kafka_transactions *sink, struct kafka_burst *bu
     sink->is_ready = true;
     sink->backoff.attempts = 0;
     health_good(&sink->health, BROKERS | WRITE);
-    for (size_t i = 0; i < burst->n && !sink->failed; i++)
+    for (size_t i = 0; i < burst->n && !sink->failed; i++) {
+        kafka_slot_confirmed(burst->items[i].tag, &sink->config, &sink->base);
         slot_done(sink, burst->items[i].tag, PUBLISHED_AND_ACKED);
+    }
 }
 
 static void tell(struct kafka_transactions *sink, const struct kafka_burst *burst,

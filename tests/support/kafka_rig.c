@@ -258,7 +258,8 @@ static const struct source_events source_events = {.on_messages = on_messages,
                                                    .on_failed = on_failed,
                                                    .on_lag = on_lag,
                                                    .on_count = on_count};
-static const struct sink_events sink_events = {on_published, on_sink_state, on_failed};
+static const struct sink_events sink_events = {
+    .on_published = on_published, .on_state = on_sink_state, .on_failed = on_failed};
 
 int kafka_post_open(struct kafka_post *post, struct kafka_rig *rig, const char *const *options,
                     char *err, size_t err_size)

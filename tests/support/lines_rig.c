@@ -64,7 +64,8 @@ static void on_published(void *ctx, struct record *record, enum published how)
 
 static const struct source_events source_events = {
     .on_messages = on_messages, .on_state = on_state, .on_end = on_end, .on_failed = on_failed};
-static const struct sink_events sink_events = {on_published, on_state, on_failed};
+static const struct sink_events sink_events = {
+    .on_published = on_published, .on_state = on_state, .on_failed = on_failed};
 
 static void on_watchdog(uv_timer_t *timer)
 {

@@ -235,7 +235,8 @@ static const struct source_events source_events = {.on_messages = on_messages,
                                                    .on_end = on_end,
                                                    .on_failed = on_failed,
                                                    .on_count = on_count};
-static const struct sink_events sink_events = {on_published, on_state, on_failed};
+static const struct sink_events sink_events = {
+    .on_published = on_published, .on_state = on_state, .on_failed = on_failed};
 
 void station_open(struct station *station, struct rig *rig, bool with_sink, const char *const *set)
 {

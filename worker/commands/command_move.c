@@ -22,6 +22,7 @@
 #include "worker/config/name.h"
 #include "worker/config/options.h"
 #include "worker/telemetry/progress.h"
+#include "worker/telemetry/reports.h"
 #include "worker/commands/stop_signals.h"
 #include "worker/commands/transfer.h"
 
@@ -189,6 +190,19 @@ static void on_count(void *ctx, const char *what, uint64_t n)
         mover->input.total += n;
 }
 
+static void on_skipped(void *ctx, const struct skipped *skipped)
+{
+    (void)ctx;
+    reports_skipped(skipped);
+}
+
+static void on_notice(void *ctx, const char *side, enum notice level, const char *code,
+                      const char *text)
+{
+    (void)ctx;
+    reports_notice(side, level, code, text);
+}
+
 static void on_ended(void *ctx, enum pipeline_end how)
 {
     struct mover *mover = ctx;
@@ -271,6 +285,8 @@ static int run(struct mover *mover)
         .shape_ctx = mover,
         .on_link = on_link,
         .on_count = on_count,
+        .on_skipped = on_skipped,
+        .on_notice = on_notice,
     };
     char err[600] = "";
     if (uv_loop_init(&mover->loop) != 0)

@@ -25,6 +25,7 @@
 #include "worker/telemetry/monitor.h"
 #include "worker/pipeline/pipeline.h"
 #include "worker/telemetry/progress.h"
+#include "worker/telemetry/reports.h"
 #include "worker/commands/model_load.h"
 #include "worker/commands/stop_signals.h"
 
@@ -147,6 +148,21 @@ static void on_count(void *ctx, const char *what, uint64_t n)
         metrics_on_count(monitor_metrics(worker->monitor), what, n);
 }
 
+static void on_skipped(void *ctx, const struct skipped *skipped)
+{
+    struct worker *worker = ctx;
+    reports_skipped(skipped);
+    if (worker->monitor)
+        metrics_on_skipped(monitor_metrics(worker->monitor), skipped);
+}
+
+static void on_notice(void *ctx, const char *side, enum notice level, const char *code,
+                      const char *text)
+{
+    (void)ctx;
+    reports_notice(side, level, code, text);
+}
+
 static void close_signals(struct worker *worker)
 {
     stop_signals_close(&worker->stop);
@@ -267,6 +283,8 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .on_dead_letter = on_dead_letter,
         .on_undeliverable = on_undeliverable,
         .on_count = on_count,
+        .on_skipped = on_skipped,
+        .on_notice = on_notice,
         .on_embedded = on_embedded,
     };
 }

@@ -244,6 +244,27 @@ static void on_count(void *ctx, const char *what, uint64_t n)
         transfer->options.on_count(transfer->ctx, what, n);
 }
 
+static void on_skipped(void *ctx, const struct skipped *skipped)
+{
+    struct transfer *transfer = ctx;
+    if (transfer->options.on_skipped)
+        transfer->options.on_skipped(transfer->ctx, skipped);
+}
+
+static void on_source_notice(void *ctx, enum notice level, const char *code, const char *text)
+{
+    struct transfer *transfer = ctx;
+    if (transfer->options.on_notice)
+        transfer->options.on_notice(transfer->ctx, "input", level, code, text);
+}
+
+static void on_sink_notice(void *ctx, enum notice level, const char *code, const char *text)
+{
+    struct transfer *transfer = ctx;
+    if (transfer->options.on_notice)
+        transfer->options.on_notice(transfer->ctx, "output", level, code, text);
+}
+
 static void on_source_failed(void *ctx, int err, const char *why)
 {
     struct transfer *transfer = ctx;
@@ -305,8 +326,16 @@ static const struct source_events source_events = {
     .on_end = on_end,
     .on_failed = on_source_failed,
     .on_count = on_count,
+    .on_skipped = on_skipped,
+    .on_notice = on_source_notice,
 };
-static const struct sink_events sink_events = {on_published, on_sink_state, on_sink_failed};
+static const struct sink_events sink_events = {
+    .on_published = on_published,
+    .on_state = on_sink_state,
+    .on_failed = on_sink_failed,
+    .on_count = on_count,
+    .on_notice = on_sink_notice,
+};
 
 int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_ops *source,
                   const struct sink_ops *sink, const struct settings *settings,

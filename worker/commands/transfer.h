@@ -31,6 +31,9 @@ struct transfer_options {
     void *shape_ctx;
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
     void (*on_count)(void *ctx, const char *what, uint64_t n);
+    void (*on_skipped)(void *ctx, const struct skipped *skipped);
+    void (*on_notice)(void *ctx, const char *side, enum notice level, const char *code,
+                      const char *text);
 };
 
 struct transfer;

@@ -456,34 +456,6 @@ void pipeline_advance(struct pipeline *p)
         end(p, PIPELINE_DRAINED);
 }
 
-static void on_source_state(void *ctx, enum link_state state, const char *why)
-{
-    struct pipeline *p = ctx;
-    if (p->options.on_link)
-        p->options.on_link(p->ctx, "input", state, why);
-}
-
-static void on_sink_state(void *ctx, enum link_state state, const char *why)
-{
-    struct pipeline *p = ctx;
-    if (p->options.on_link)
-        p->options.on_link(p->ctx, "output", state, why);
-}
-
-static void on_source_lag(void *ctx, const char *part, int64_t lag)
-{
-    struct pipeline *p = ctx;
-    if (p->options.on_lag)
-        p->options.on_lag(p->ctx, part, lag);
-}
-
-static void on_source_count(void *ctx, const char *what, uint64_t n)
-{
-    struct pipeline *p = ctx;
-    if (p->options.on_count)
-        p->options.on_count(p->ctx, what, n);
-}
-
 /* 5. The end. */
 
 static void on_deadline(uv_timer_t *timer)
@@ -581,5 +553,19 @@ void pipeline_close_source(struct pipeline *p)
 }
 
 const struct source_events pipeline_source_events = {
-    on_messages, on_source_state, on_end, on_source_failed, on_source_lag, on_source_count};
-const struct sink_events pipeline_sink_events = {on_published, on_sink_state, on_sink_failed};
+    .on_messages = on_messages,
+    .on_state = pipeline_on_source_state,
+    .on_end = on_end,
+    .on_failed = on_source_failed,
+    .on_lag = pipeline_on_lag,
+    .on_count = pipeline_on_count,
+    .on_skipped = pipeline_on_skipped,
+    .on_notice = pipeline_on_source_notice,
+};
+const struct sink_events pipeline_sink_events = {
+    .on_published = on_published,
+    .on_state = pipeline_on_sink_state,
+    .on_failed = on_sink_failed,
+    .on_count = pipeline_on_count,
+    .on_notice = pipeline_on_sink_notice,
+};

@@ -81,6 +81,9 @@ struct pipeline_options {
                              const char *reason); /* given up */
     void (*on_lag)(void *ctx, const char *part, int64_t lag); /* source_events of connector.h */
     void (*on_count)(void *ctx, const char *what, uint64_t n);
+    void (*on_skipped)(void *ctx, const struct skipped *skipped);
+    void (*on_notice)(void *ctx, const char *side, enum notice level, const char *code,
+                      const char *text); /* side: "input" or "output" */
     /* All of a batch is embedded; a record of one is confirmed. Only read them
      * (worker/pipeline/batch.h). */
     void (*on_embedded)(void *ctx, const struct batch *batch);

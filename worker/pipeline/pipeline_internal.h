@@ -80,4 +80,13 @@ void pipeline_close_source(struct pipeline *pipeline);
 /* pipeline_life.c */
 void pipeline_on_source_closed(void *ctx); /* the rest goes, then ended */
 
+/* pipeline_reports.c: events for people and metrics. */
+void pipeline_on_source_state(void *ctx, enum link_state state, const char *why);
+void pipeline_on_sink_state(void *ctx, enum link_state state, const char *why);
+void pipeline_on_lag(void *ctx, const char *part, int64_t lag);
+void pipeline_on_count(void *ctx, const char *what, uint64_t n);
+void pipeline_on_skipped(void *ctx, const struct skipped *skipped);
+void pipeline_on_source_notice(void *ctx, enum notice level, const char *code, const char *text);
+void pipeline_on_sink_notice(void *ctx, enum notice level, const char *code, const char *text);
+
 #endif

@@ -245,8 +245,10 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
         return;
     }
     const char *code = find_text(fields, "code"), *why = find_text(fields, "why");
+    const char *part = find_text(fields, "part");
     char key[sizeof state.seen[0].key];
-    snprintf(key, sizeof key, "%s%s%s", msg, code ? ": " : "", code ? code : "");
+    snprintf(key, sizeof key, "%s%s%s%s%s", msg, code ? ": " : "", code ? code : "",
+             part ? " " : "", part ? part : "");
     struct seen *seen = find_seen(level, key);
     uint64_t now = now_ms();
     if (seen->written_ms && now - seen->written_ms < HOLD_MS) {

@@ -32,8 +32,8 @@ struct log_field {
 /*
  * log_event(LOG_WARN, "source waits", LOG_TEXT("source", "redis"), LOG_TEXT("why", why));
  *
- * The same event (level, msg, and the field "code" where there is one) at LOG_WARN and above is
- * written once in 10 s; those held back are counted and told by `repeated` in the next one, by
+ * The same event (level, msg, and the fields "code" and "part" where there are) at LOG_WARN and
+ * above is written once in 10 s; those held back are counted and told by `repeated` in the next, by
  * log_tick, or by log_close, with the field "why" of the last of them: what one waits for may have
  * changed meanwhile.
  */

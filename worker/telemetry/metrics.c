@@ -88,6 +88,12 @@ static const struct {
     {"too_many_deliveries", "receive"},
 };
 
+/* Why messages of the input were given to nobody; docs/reliability.md explains. */
+static const char *const skip_reasons[] = {
+    "retention",  "offset_beyond_end", "truncated", "no_offset",      "topic_recreated",
+    "unreadable", "trimmed",           "deleted",   "stream_deleted", "group_deleted",
+};
+
 const char *metrics_stage_of(const char *code)
 {
     for (size_t i = 0; i < sizeof dead_codes / sizeof dead_codes[0]; i++)
@@ -115,6 +121,9 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
     series_find(&metrics->counts, "reclaimed");
     series_find(&metrics->counts, "late_acks");
     series_find(&metrics->counts, "deleted");
+    series_find(&metrics->counts, "replaced_timestamps");
+    for (size_t i = 0; i < sizeof skip_reasons / sizeof skip_reasons[0]; i++)
+        series_find(&metrics->skipped, skip_reasons[i]);
     series_find(&metrics->faults, "input");
     series_find(&metrics->faults, "output");
     for (size_t i = 0; i < sizeof dead_codes / sizeof dead_codes[0]; i++)
@@ -169,6 +178,11 @@ struct lag metrics_lag(const struct metrics *metrics)
 void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n)
 {
     add(&metrics->counts, what, n);
+}
+
+void metrics_on_skipped(struct metrics *metrics, const struct skipped *skipped)
+{
+    add(&metrics->skipped, skipped->reason, skipped->n < 0 ? 1 : (uint64_t)skipped->n);
 }
 
 static double seconds_between(uint64_t from_ns, uint64_t to_ns)

@@ -68,7 +68,8 @@ struct metrics {
     struct series_table faults;       /* "input" and "output": times a link went away */
     struct series_table lag;          /* by part of the input */
     int64_t group_lag;                /* as lag.group */
-    struct series_table counts;       /* by what a source counts: "rebalances" and others */
+    struct series_table counts;       /* by what a connector counts: "rebalances" and others */
+    struct series_table skipped;      /* messages nobody was given, by reason */
     enum side input, output;
     const struct model_info *model;
     const struct pipeline *pipeline; /* NULL: not there yet */
@@ -86,6 +87,8 @@ void metrics_on_dead_letter(struct metrics *metrics, const char *code);
 /* False when there is no room for another part: its lag will not be shown. */
 bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag);
 void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n);
+/* What nobody can count counts 1. */
+void metrics_on_skipped(struct metrics *metrics, const struct skipped *skipped);
 void metrics_on_embedded(struct metrics *metrics, const struct batch *batch);
 void metrics_on_published(struct metrics *metrics, const struct entry *entry);
 /* About once a second. */

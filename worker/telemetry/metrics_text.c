@@ -152,6 +152,9 @@ static void print_errors(const struct metrics *metrics, FILE *to)
 
 static void print_links(const struct metrics *metrics, FILE *to)
 {
+    print_series(to, "embedmill_messages_skipped_total", "counter",
+                 "Messages of the input that were removed before the group had read them.",
+                 "reason", &metrics->skipped);
     print_head(to, "embedmill_connected", "gauge", "1: this side is connected and serving.");
     fprintf(to, "embedmill_connected{side=\"input\"} %d\n", metrics->input == SIDE_UP);
     fprintf(to, "embedmill_connected{side=\"output\"} %d\n", metrics->output == SIDE_UP);
@@ -166,7 +169,7 @@ static void print_links(const struct metrics *metrics, FILE *to)
     for (size_t i = 0; i < metrics->counts.n; i++) {
         char name[sizeof metrics->counts.rows[i].name + 32];
         snprintf(name, sizeof name, "embedmill_%s_total", metrics->counts.rows[i].name);
-        print_counter(to, name, "As counted by the source.",
+        print_counter(to, name, "As counted by a connector.",
                       (uint64_t)metrics->counts.rows[i].value);
     }
 }
@@ -217,7 +220,7 @@ void metrics_print(const struct metrics *metrics, FILE *to)
         metrics->busy_ratio);
     print_counter(to, "embedmill_series_dropped_total",
                   "Values not told, because their table of series is full.",
-                  metrics->lag.n_dropped + metrics->counts.n_dropped +
+                  metrics->lag.n_dropped + metrics->counts.n_dropped + metrics->skipped.n_dropped +
                       metrics->dead_letters.n_dropped + metrics->faults.n_dropped);
     print_errors(metrics, to);
     print_links(metrics, to);

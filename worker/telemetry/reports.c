@@ -1,0 +1,27 @@
+/*
+ * reports.c: see reports.h.
+ */
+#include "worker/telemetry/reports.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "worker/telemetry/log.h"
+
+void reports_skipped(const struct skipped *skipped)
+{
+    char n[48] = "unknown";
+    if (skipped->n >= 0)
+        snprintf(n, sizeof n, "%s%" PRId64, skipped->is_at_most ? "at most " : "", skipped->n);
+    log_event(LOG_WARN, "messages skipped", LOG_TEXT("code", skipped->reason),
+              LOG_TEXT("part", skipped->part), LOG_TEXT("from", skipped->from),
+              LOG_TEXT("to", skipped->to), LOG_TEXT("skipped", n), LOG_TEXT("why", skipped->why));
+}
+
+void reports_notice(const char *side, enum notice level, const char *code, const char *text)
+{
+    char msg[64];
+    snprintf(msg, sizeof msg, "%s: the client library says", side);
+    log_event(level == NOTICE_WARN ? LOG_WARN : LOG_DEBUG, msg, LOG_TEXT("code", code),
+              LOG_TEXT("why", text));
+}

@@ -1,0 +1,18 @@
+/*
+ * reports.h: what connectors report for people, as lines of the log.
+ *
+ * Owns:    the words of these lines.
+ * Refuses: counting: metrics.h.
+ * Threads: the loop thread.
+ */
+#ifndef REPORTS_H
+#define REPORTS_H
+
+#include "connectors/connector.h"
+
+/* on_skipped of source_events: always a warning, one line for each part of the input. */
+void reports_skipped(const struct skipped *skipped);
+/* on_notice of both; side: "input" or "output". Details are written at the level debug only. */
+void reports_notice(const char *side, enum notice level, const char *code, const char *text);
+
+#endif
