@@ -111,8 +111,8 @@ static int bind_dense(const struct binder *b, struct model *m)
 {
     const struct gguf_tensor *tensor = gguf_tensor_find(b->gguf, "dense_2.weight");
     uint64_t n_layers;
-    bool needs_none = gguf_uint(b->gguf, "gemma-embedding.dense_layers", &n_layers) == 0 &&
-                      n_layers == 0;
+    bool needs_none =
+        gguf_uint(b->gguf, "gemma-embedding.dense_layers", &n_layers) == 0 && n_layers == 0;
     m->info.has_dense = tensor != NULL || needs_none;
     if (!tensor)
         return 0;

@@ -3,48 +3,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "worker/commands/command.h"
-
-/* One of run and run_leaving. */
-struct command {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    int (*run_leaving)(int argc, char **argv, void (*leave)(int code));
-    const char *help;
-};
-
-static const struct command commands[] = {
-    {"run", NULL, command_run,
-     "the worker: texts from a message queue, embeddings to a message queue"},
-    {"embed", NULL, command_embed,
-     "texts on standard input, embeddings on standard output; needs no broker"},
-    {"index", NULL, command_index,
-     "a file or a folder of texts to a file of embeddings; goes on where it stopped"},
-    {"search", command_search, NULL, "the texts of such a file that are nearest to a query"},
-    {"push", NULL, command_push, "a file or a folder of texts into a message queue"},
-    {"pull", NULL, command_pull, "embeddings out of a message queue into a file"},
-    {"dlq", command_dlq, NULL, "dead letters: list them, put them back on the input"},
-    {"check", command_check, NULL, "would `run` start with these options here? No network"},
-    {"doctor", command_doctor, NULL, "the same, and brokers, permissions, a test embedding"},
-    {"top", command_top, NULL, "what workers do, refreshed on the terminal"},
-    {"probe", command_probe, NULL, "is a worker ready? For health checks"},
-    {"bench", command_bench, NULL, "how fast this machine embeds, and where the time goes"},
-    {"version", command_version, NULL, "what this program is and was built with"},
-};
-
-#define N_COMMANDS (sizeof commands / sizeof commands[0])
-
-static void print_usage(FILE *to)
-{
-    fputs("Usage: embedmill COMMAND [OPTION...]\n\n", to);
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].help);
-    fputs("\nembedmill COMMAND --help lists the options of a command.\n", to);
-}
+#include "worker/commands/command_help.h"
 
 static void leave(int code)
 {
@@ -75,20 +40,23 @@ int main(int argc, char **argv)
 {
     keep_standard_descriptors();
     const char *name = argc > 1 ? argv[1] : "";
+    bool is_help =
+        strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
     if (strcmp(name, "--version") == 0)
         name = "version";
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        const struct command *command = &commands[i];
-        if (strcmp(name, command->name) == 0)
-            return finish(command->run ? command->run(argc - 2, argv + 2)
-                                       : command->run_leaving(argc - 2, argv + 2, leave));
+    const struct command *command = command_find(name);
+    if (command)
+        return finish(command_start(command, argc - 2, argv + 2, leave));
+    if (is_help && argc > 2 && (command = command_find(argv[2]))) {
+        char *help[] = {"--help", NULL};
+        return finish(command_start(command, 1, help, leave));
     }
-    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
-        print_usage(stdout);
+    if (is_help) {
+        command_help_print_all(stdout);
         return finish(COMMAND_OK);
     }
     if (name[0])
         fprintf(stderr, "embedmill: %s: there is no such command\n\n", name);
-    print_usage(stderr);
+    command_help_print_all(stderr);
     return COMMAND_USAGE;
 }

@@ -11,11 +11,11 @@
 #include <string.h>
 #include <strings.h>
 
-#define ALLOW    "allow this user the command and the keys (ACL SETUSER)"
-#define OLD      "Redis 6.2 or newer is needed"
-#define VALUE    "the value is above the server's proto-max-bulk-len"
-#define DATABASE "the server has no such database; see the number after / in the URL"
-#define ONE_SLOT "in a cluster the stream and the outputs need a common {tag} in their names"
+#define ALLOW            "allow this user the command and the keys (ACL SETUSER)"
+#define OLD              "Redis 6.2 or newer is needed"
+#define VALUE            "the value is above the server's proto-max-bulk-len"
+#define DATABASE         "the server has no such database; see the number after / in the URL"
+#define ONE_SLOT         "in a cluster the stream and the outputs need a common {tag} in their names"
 #define SERVERS_PASSWORD "the server has no password set; remove it from the URL"
 
 static const struct redis_fault codes[] = {
@@ -54,16 +54,16 @@ static const struct {
     /* A right missing inside a script: Redis 7.2 and later, Valkey; Redis 6 and 7.0. */
     {"ACL failure in script", {REMEDY_FATAL, "NOPERM", ALLOW}},
     {"The user executing the script can't", {REMEDY_FATAL, "NOPERM", ALLOW}},
-    {"max number of clients",
-     {REMEDY_RECONNECT, "ERR", "the server has reached maxclients"}},
+    {"max number of clients", {REMEDY_RECONNECT, "ERR", "the server has reached maxclients"}},
     {"Protocol error: invalid bulk length", {REMEDY_TOO_LARGE, "ERR", VALUE}},
     {"Protocol error: invalid multibulk length",
      {REMEDY_TOO_LARGE, "ERR", "Redis before 7 takes 1,048,576 words in a command"}},
     {"Protocol error", {REMEDY_RECONNECT, "ERR", "the server did not understand us"}},
     {"string exceeds maximum allowed size", {REMEDY_TOO_LARGE, "ERR", VALUE}},
     {"The stream has exhausted the last possible ID",
-     {REMEDY_FATAL, "ERR", "an entry there has the highest possible id; write to another stream, "
-                           "or delete this one"}},
+     {REMEDY_FATAL, "ERR",
+      "an entry there has the highest possible id; write to another stream, "
+      "or delete this one"}},
     {"DB index is out of range", {REMEDY_FATAL, "ERR", DATABASE}},
     {"invalid DB index", {REMEDY_FATAL, "ERR", DATABASE}},
     {"SELECT is not allowed in cluster mode",

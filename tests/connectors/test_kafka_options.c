@@ -26,7 +26,7 @@ static int read_flags(char *const *environment, int argc, char **argv)
     struct flags flags;
     err[0] = '\0';
     assert_int_equal(options_open(&options, NULL, NULL, environment), 0);
-    return config_read(options, argc, argv, environment, &flags, err, sizeof err);
+    return config_read(options, NULL, argc, argv, environment, &flags, err, sizeof err);
 }
 
 #define READ(environment, ...)                                                                     \
@@ -103,7 +103,7 @@ static void variables_and_file(void **state)
     size_t size = 0;
     FILE *to = open_memstream(&text, &size);
     config_print_effective(options, NULL, to);
-    config_print_help(options, NULL, to);
+    config_print_help(options, NULL, NULL, to);
     fclose(to);
     assert_null(strstr(text, "hush"));
     assert_non_null(strstr(text, "# kafka.sasl.password: \"********\"  # w.yaml:6:15"));
@@ -154,7 +154,7 @@ static void what_is_refused(void **state)
     assert_int_equal(READ(no_environment, "-X"), -EINVAL);
     options_close(options);
     assert_int_equal(READ(no_environment, "-Y", "a=b"), -EINVAL);
-    assert_string_equal(err, "-Y: expected a flag; --help lists all");
+    assert_string_equal(err, "-Y: there is no such flag; --help lists all");
     options_close(options);
 }
 

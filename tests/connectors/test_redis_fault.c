@@ -93,7 +93,7 @@ static void test_releases(void **state)
         n_of_kind[i]++;
         for (size_t s = 0; s < 7; s++)
             n_of_server[s] += strncmp(server, servers[s], strlen(servers[s])) == 0;
-        if (meanings[i].remedy == (enum redis_remedy)-1) {
+        if (meanings[i].remedy == (enum redis_remedy) - 1) {
             assert_true(fault.remedy == REMEDY_FATAL || fault.remedy == REMEDY_RECONNECT);
             continue;
         }

@@ -32,7 +32,9 @@ def check_installed(prefix):
     run(prefix / "bin" / "embedmill", "check", "--model", find_model())
     for name in ("lib/systemd/system/embedmill.service", "share/doc/embedmill/README.md",
                  "share/doc/embedmill/copyright", "share/doc/embedmill/monitoring/alerts.yml",
-                 "share/doc/embedmill/kubernetes/embedmill.yaml"):
+                 "share/doc/embedmill/kubernetes/embedmill.yaml", "share/man/man1/embedmill.1",
+                 "share/bash-completion/completions/embedmill",
+                 "share/zsh/vendor-completions/_embedmill"):
         assert (prefix / name).is_file(), name
     run(prefix / "share" / "embedmill" / "get-model", find_model())
 

@@ -123,10 +123,83 @@ static void usage_errors_are_64(void **state)
     expect_error("run --too-long chunk --output-format milvus --print-config", NULL, 64,
                  "--too-long: a message of rows is one row");
     expect_error("run extra", NULL, 64, "extra: expected a flag");
-    expect_error("version --yaml", NULL, 64, "expected --json");
+    expect_error("version --yaml", NULL, 64, "--yaml: there is no such flag");
+    expect_error("version --redis-url redis://h", NULL, 64, "--redis-url: there is no such flag");
+    expect_error("search index query more", NULL, 64, "more: there is one word too many");
+    expect_error("dlq", NULL, 64, "expected list or replay");
+    expect_error("dlq lost", NULL, 64, "expected one of list, replay");
+    expect_error("top --interval 0", NULL, 64, "--interval: expected seconds");
+    expect_error("top --once nowhere", NULL, 64, "nowhere: expected HOST:PORT");
+    expect_error("completion fish", NULL, 64, "expected one of bash, zsh");
     expect_error("embed --output-format qdrant --dtype b1", NULL, 64, "--dtype: Qdrant takes");
     expect_error("embed --output-format qdrant --output-collection=", NULL, 64,
                  "--output-collection: expected the name");
+}
+
+/* What people read of a command is made of one table: each is in each, and none is left out. */
+static void every_command_is_documented(void **state)
+{
+    (void)state;
+    struct result all, manual, bash, zsh, help;
+    char line[80], wanted[80];
+    run(&all, "--help", "");
+    run(&manual, "manual", "");
+    run(&bash, "completion bash", "");
+    run(&zsh, "completion zsh", "");
+    expect_code(manual, 0);
+    size_t n = 0;
+    for (char *at = all.out; (at = strstr(at, "\n  ")); n++) {
+        char name[40];
+        assert_int_equal(sscanf(at += 3, "%39s", name), 1);
+        snprintf(line, sizeof line, "help %s", name);
+        run(&help, line, "");
+        expect_code(help, 0);
+        snprintf(wanted, sizeof wanted, "Usage: embedmill %s", name);
+        assert_ptr_equal(strstr(help.out, wanted), help.out);
+        assert_non_null(strstr(help.out, "Exit codes:"));
+        snprintf(wanted, sizeof wanted, ".SS %s\n", name);
+        assert_non_null(strstr(manual.out, wanted));
+        snprintf(wanted, sizeof wanted, "  %s/-*)", name);
+        assert_non_null(strstr(bash.out, wanted));
+        snprintf(wanted, sizeof wanted, "    %s) _arguments", name);
+        assert_non_null(strstr(zsh.out, wanted));
+        free_result(&help);
+    }
+    assert_true(n > 12);
+    free_result(&all);
+    free_result(&manual);
+    free_result(&bash);
+    free_result(&zsh);
+}
+
+/* Asked by bash itself: words before the cursor, the last one being completed. */
+static void expect_completion(const char *words, const char *wanted)
+{
+    char line[2000], said[8000] = "";
+    snprintf(line, sizeof line,
+             "bash -c 'source <(\"%s\" completion bash); COMP_WORDS=(embedmill %s); "
+             "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _embedmill; echo \"${COMPREPLY[*]}\"'",
+             EMBEDMILL_BINARY, words);
+    FILE *from = popen(line, "r");
+    assert_non_null(from);
+    assert_non_null(fgets(said, sizeof said, from));
+    assert_int_equal(pclose(from), 0);
+    if (strncmp(said, wanted, strlen(wanted)) != 0)
+        fail_msg("'%s' gives '%s', expected '%s'", words, said, wanted);
+}
+
+static void bash_completes(void **state)
+{
+    (void)state;
+    expect_completion("ru", "run\n");
+    expect_completion("run --dty", "--dtype\n");
+    expect_completion("run --dtype f", "f4 f2\n");
+    expect_completion("run --sink ka", "kafka\n");
+    expect_completion("index --sha", "--shard\n");
+    expect_completion("version --redis", "\n");
+    expect_completion("completion z", "zsh\n");
+    expect_completion("dlq re", "replay\n");
+    expect_completion("embed --model /et", "/etc\n");
 }
 
 static void configuration_errors_are_78(void **state)
@@ -359,6 +432,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help_goes_to_stdout),
         cmocka_unit_test(usage_errors_are_64),
+        cmocka_unit_test(every_command_is_documented),
+        cmocka_unit_test(bash_completes),
         cmocka_unit_test(configuration_errors_are_78),
         cmocka_unit_test(model_errors_are_66),
         cmocka_unit_test(version),

@@ -41,7 +41,7 @@ static void read_all(struct reading *reading, char *const *environment, int argc
 {
     memset(reading, 0, sizeof *reading);
     assert_int_equal(options_open(&reading->options, tables, NULL, environment), 0);
-    reading->rc = config_read(reading->options, argc, argv, environment, &reading->flags,
+    reading->rc = config_read(reading->options, NULL, argc, argv, environment, &reading->flags,
                               reading->err, sizeof reading->err);
 }
 
@@ -99,6 +99,91 @@ static void flags_in_every_form(void **state)
     options_close(r.options);
 }
 
+static const struct flag_alias aliases[] = {
+    {"-o", "broker.stream"}, {"--out", "broker.stream"}, {"--make", "broker.create"}, {NULL, NULL}};
+static const char *const two_words[] = {"model", "prompt", NULL};
+
+/* The rest of argv by a syntax of its own. */
+static void read_syntax(struct reading *reading, const struct flag_syntax *syntax,
+                        char *const *environment, char *const *argv)
+{
+    int argc = 0;
+    while (argv[argc])
+        argc++;
+    memset(reading, 0, sizeof *reading);
+    assert_int_equal(options_open(&reading->options, tables, NULL, environment), 0);
+    reading->rc = config_read(reading->options, syntax, argc, argv, environment, &reading->flags,
+                              reading->err, sizeof reading->err);
+}
+
+static void short_names_and_words(void **state)
+{
+    (void)state;
+    const struct flag_syntax syntax = {.aliases = aliases, .positionals = two_words};
+    static char *const forms[][4] = {{"-o", "a"}, {"-oa"}, {"-o=a"}, {"--out", "a"}, {"--out=a"}};
+    struct reading r;
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        read_syntax(&r, &syntax, no_environment, forms[i]);
+        assert_string_equal(r.err, "");
+        assert_string_equal(text(&r, "broker.stream"), "a");
+        assert_int_equal(options_origin(r.options, "broker.stream"), ORIGIN_FLAG);
+        options_close(r.options);
+    }
+    char *const words[] = {"first", "--no-make", "-", "--threads", "2", NULL};
+    read_syntax(&r, &syntax, no_environment, words);
+    assert_int_equal(r.rc, 0);
+    assert_string_equal(text(&r, "model"), "first");
+    assert_string_equal(text(&r, "prompt"), "-");
+    assert_false(settings_bool(options_settings(r.options), "broker.create"));
+    options_close(r.options);
+
+    char *const dashed[] = {"--", "--first", NULL};
+    read_syntax(&r, &syntax, no_environment, dashed);
+    assert_string_equal(text(&r, "model"), "--first");
+    options_close(r.options);
+
+    char *const many[] = {"a", "b", "c", NULL};
+    read_syntax(&r, &syntax, no_environment, many);
+    assert_int_equal(r.rc, -EINVAL);
+    assert_string_equal(r.err, "c: there is one word too many; --help lists all");
+    options_close(r.options);
+
+    char *const bare[] = {"-o", NULL};
+    read_syntax(&r, &syntax, no_environment, bare);
+    assert_string_equal(r.err, "-o: expected a value: -o VALUE");
+    options_close(r.options);
+}
+
+static void the_last_word_repeats(void **state)
+{
+    (void)state;
+    const struct flag_syntax syntax = {.positionals = two_words, .repeats = true};
+    char *const words[] = {"a", "b", "c", "d", NULL};
+    struct reading r;
+    read_syntax(&r, &syntax, no_environment, words);
+    assert_int_equal(r.rc, 0);
+    assert_string_equal(text(&r, "model"), "a");
+    assert_string_equal(text(&r, "prompt"), "b,c,d");
+    options_close(r.options);
+}
+
+static void flags_only_reads_nothing_else(void **state)
+{
+    (void)state;
+    const struct flag_syntax syntax = {.flags_only = true};
+    char *const environment[] = {"EMBEDMILL_THREADS=7", "EMBEDMILL_NO_SUCH=1", NULL};
+    char *const plain[] = {"--dim=256", NULL}, *const file[] = {"--config", "x.yaml", NULL};
+    struct reading r;
+    read_syntax(&r, &syntax, environment, plain);
+    assert_int_equal(r.rc, 0);
+    assert_int_equal(options_origin(r.options, "threads"), ORIGIN_DEFAULT);
+    options_close(r.options);
+    read_syntax(&r, &syntax, environment, file);
+    assert_int_equal(r.rc, -EINVAL);
+    assert_string_equal(r.err, "--config: there is no such flag; --help lists all");
+    options_close(r.options);
+}
+
 static void bad_flags_are_refused(void **state)
 {
     (void)state;
@@ -111,8 +196,8 @@ static void bad_flags_are_refused(void **state)
                       "--broker-port: expected an integer from 1 to 65535, got 'x'");
     expect_flag_error("--thread", "2", "--thread: there is no such flag; did you mean --threads?");
     expect_flag_error("file.txt", "x", "file.txt: expected a flag; --help lists all");
-    expect_flag_error("-c", "x", "-c: expected a flag; --help lists all");
-    expect_flag_error("--", "x", "--: expected a flag; --help lists all");
+    expect_flag_error("-c", "x", "-c: there is no such flag; --help lists all");
+    expect_flag_error("--", "x", "--: there is no such flag; --help lists all");
     expect_flag_error("--threads", "--dim", "--threads: expected a value: --threads N");
     expect_flag_error("--no-broker-create=1", "x", "--no-broker-create: takes no value");
     expect_flag_error("--help=3", "x", "--help: takes no value");
@@ -298,7 +383,7 @@ static void print_all_effective(const struct options *options, FILE *to)
 
 static void print_all_help(const struct options *options, FILE *to)
 {
-    config_print_help(options, NULL, to);
+    config_print_help(options, NULL, NULL, to);
 }
 
 static void help_lists_every_option_aligned(void **state)
@@ -455,6 +540,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(flags_in_every_form),
+        cmocka_unit_test(short_names_and_words),
+        cmocka_unit_test(the_last_word_repeats),
+        cmocka_unit_test(flags_only_reads_nothing_else),
         cmocka_unit_test(bad_flags_are_refused),
         cmocka_unit_test(variables),
         cmocka_unit_test(bad_variables_are_refused),

@@ -17,7 +17,6 @@
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/config_check.h"
-#include "worker/config/config_print.h"
 #include "worker/config/cpus.h"
 #include "worker/config/memory.h"
 #include "worker/pipeline/pipeline.h"
@@ -180,7 +179,19 @@ static void check_files(struct findings *findings)
                                               : "");
 }
 
-static int look(const struct checkup *checkup, const struct options *options)
+const struct option checkup_options[] = {
+    {"json", OPTION_BOOL, "false", NULL, 0, 0, NULL, "The findings as one JSON object."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+bool checkup_is_of_run(const char *name)
+{
+    return strcmp(name, checkup_options[0].name) != 0;
+}
+
+int checkup_run(const struct options *options,
+                void (*more)(struct findings *findings, const struct settings *settings,
+                             const struct model *model))
 {
     const struct settings *settings = options_settings(options);
     struct findings findings;
@@ -192,36 +203,8 @@ static int look(const struct checkup *checkup, const struct options *options)
     check_memory(&findings, settings, model);
     check_files(&findings);
     check_cache(&findings, settings);
-    if (checkup->more)
-        checkup->more(&findings, settings, model);
+    if (more)
+        more(&findings, settings, model);
     model_close(model);
     return findings_end(&findings);
-}
-
-static const struct option own_options[] = {
-    {"json", OPTION_BOOL, "false", NULL, 0, 0, NULL, "The findings as one JSON object."},
-    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
-};
-
-/* What is printed is a file for `run`. */
-static bool is_of_run(const char *name)
-{
-    return strcmp(name, own_options[0].name) != 0;
-}
-
-int checkup_run(const struct checkup *checkup, int argc, char **argv)
-{
-    const struct command_line line = {
-        .command = checkup->command, .usage = checkup->usage, .own = own_options};
-    struct options *options;
-    struct flags flags;
-    int code = COMMAND_OK;
-    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
-        return code;
-    if (flags.print_config)
-        config_print_effective(options, is_of_run, stdout);
-    else
-        code = look(checkup, options);
-    options_close(options);
-    return code;
 }

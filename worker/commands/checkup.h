@@ -12,16 +12,16 @@
 #include "worker/commands/findings.h"
 #include "worker/config/options.h"
 
-/* What one of the two does beyond the other. */
-struct checkup {
-    const char *command; /* "check" */
-    const char *usage;
-    /* Beyond configuration and machine; NULL: nothing. model may be NULL. */
-    void (*more)(struct findings *findings, const struct settings *settings,
-                 const struct model *model);
-};
-
-/* The whole life of the command; returns its exit code. */
-int checkup_run(const struct checkup *checkup, int argc, char **argv);
+/* Both have these beside the options of `run`. */
+extern const struct option checkup_options[];
+/* Is the option one of `run`? What --print-config prints is a file for it. */
+bool checkup_is_of_run(const char *name);
+/*
+ * The findings on standard output; returns the exit code. more: what is looked at beyond
+ * configuration and machine, NULL: nothing; its model may be NULL.
+ */
+int checkup_run(const struct options *options,
+                void (*more)(struct findings *findings, const struct settings *settings,
+                             const struct model *model));
 
 #endif

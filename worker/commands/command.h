@@ -1,12 +1,19 @@
 /*
- * command.h: the subcommands and their exit codes.
+ * command.h: the subcommands, each described by one table, and their exit codes.
  *
- * Owns:    what each subcommand does, from argv to exit code.
+ * Owns:    what a command is: its words, options, help and the function that runs it.
  * Refuses: exit() itself: main.c alone leaves the process.
  * Threads: the main thread, which is the loop thread.
+ * Why:     one description, so that --help, the manual page, shell completion and the parser cannot
+ *          disagree.
  */
 #ifndef COMMAND_H
 #define COMMAND_H
+
+#include <stdbool.h>
+
+#include "worker/config/config_flags.h"
+#include "worker/config/options.h"
 
 /* After sysexits.h where it has a word for it, so that systemd's RestartPreventExitStatus= and
  * scripts can tell what a restart may cure (69, 75) from what it cannot (64, 66, 78). */
@@ -20,24 +27,64 @@ enum command_exit {
     COMMAND_IO = 74,          /* embed, index: input or output failed or was closed */
     COMMAND_DEADLINE = 75,    /* drain_timeout passed; what was not finished is delivered again */
     COMMAND_CONFIG = 78,      /* a wrong name or value in the environment or the file */
+    COMMAND_HANGUP = 129,     /* ended by SIGHUP, SIGINT, SIGTERM */
+    COMMAND_INTERRUPTED = 130,
+    COMMAND_TERMINATED = 143,
 };
 
-/*
- * argv[0 .. argc) are the arguments behind the command's name. leave ends the process at once, for
- * the second signal; nothing else calls it.
- */
-int command_run(int argc, char **argv, void (*leave)(int code));
-int command_embed(int argc, char **argv, void (*leave)(int code));
-int command_check(int argc, char **argv);
-int command_doctor(int argc, char **argv);
-int command_top(int argc, char **argv);
-int command_probe(int argc, char **argv);
-int command_index(int argc, char **argv, void (*leave)(int code));
-int command_search(int argc, char **argv);
-int command_push(int argc, char **argv, void (*leave)(int code));
-int command_pull(int argc, char **argv, void (*leave)(int code));
-int command_bench(int argc, char **argv);
-int command_version(int argc, char **argv);
-int command_dlq(int argc, char **argv);
+/* One way a command ends. */
+struct command_ending {
+    int code;         /* of enum command_exit */
+    const char *when; /* NULL: what all commands say of that code */
+};
+
+#define COMMAND_END                                                                                \
+    {                                                                                              \
+        -1, NULL                                                                                   \
+    }
+/* The endings of whatever a signal stops. */
+#define COMMAND_SIGNALLED                                                                          \
+    {COMMAND_HANGUP, NULL}, {COMMAND_INTERRUPTED, NULL},                                           \
+    {                                                                                              \
+        COMMAND_TERMINATED, NULL                                                                   \
+    }
+
+/* A command with the options that it was given. */
+struct invocation {
+    const struct command *command;
+    struct options *options;
+    const struct settings *settings; /* of options */
+    void (*leave)(int code);         /* ends the process at once, for the second signal */
+};
+
+struct command {
+    const char *name;
+    const char *summary;  /* half a line, for the list of commands */
+    const char *synopsis; /* what follows the name; one form a line */
+    const char *text;     /* paragraphs between empty lines; lines that begin with a space stay */
+    const struct command_ending *endings; /* ended by COMMAND_END */
+    const struct option *own;             /* beside the worker's, ended by name NULL; NULL: none */
+    const struct preset *presets;         /* other defaults, ended by name NULL; NULL: none */
+    struct flag_syntax syntax;        /* flags_only: takes `own` and none of the worker's options */
+    bool (*wanted)(const char *name); /* the options that --help lists; NULL: all */
+    bool (*printed)(const char *name); /* those that --print-config prints; NULL: wanted */
+    /* Settles what depends on other options and checks them, before --print-config prints or run
+     * starts. COMMAND_OK, or the exit code and all is said. NULL: nothing to do. */
+    int (*prepare)(const struct invocation *invocation);
+    int (*run)(const struct invocation *invocation); /* its exit code */
+};
+
+/* All commands in the order of the help; ended by NULL. */
+extern const struct command *const all_commands[];
+
+extern const struct command command_run, command_embed, command_index, command_search, command_push,
+    command_pull, command_dlq, command_check, command_doctor, command_top, command_probe,
+    command_bench, command_version, command_completion, command_manual;
+
+/* NULL: there is none of that name. */
+const struct command *command_find(const char *name);
+/* Read argv[0 .. argc), the words behind the command's name, and run it. Its exit code. */
+int command_start(const struct command *command, int argc, char *const *argv,
+                  void (*leave)(int code));
 
 #endif

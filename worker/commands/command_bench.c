@@ -14,21 +14,17 @@
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/config_check.h"
-#include "worker/config/config_print.h"
 #include "worker/config/cpus.h"
 
-static const char usage[] =
-    "Usage: embedmill bench [OPTION...]\n"
-    "\n"
-    "Measure the inference of this machine, without a broker: texts and tokens per second with 1,\n"
-    "2, 4 ... threads, where the time goes, how near that is to what the CPU can multiply, how\n"
-    "long one short text takes, and the time from opening the model to the first vector. Texts\n"
-    "are 128 made of common words, of mixed lengths, unless --corpus names others; a batch is all\n"
-    "of them. It takes a minute or two.\n"
-    "\n"
-    "Exit codes: 0 measured; 64 wrong usage; 65 no texts, or one cannot be embedded; 66 no usable\n"
-    "model; 70 internal; 78 wrong configuration.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "Measured."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_DATA, "The corpus has no texts, or one that cannot be embedded."},
+    {COMMAND_NO_MODEL, NULL},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_END,
+};
 
 static const struct option bench_table[] = {
     {"corpus", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
@@ -95,8 +91,9 @@ static int measure(const struct bench_options *options, const struct bench_texts
     return code;
 }
 
-static int bench(const struct settings *settings)
+static int run(const struct invocation *invocation)
 {
+    const struct settings *settings = invocation->settings;
     const char *kernels = settings_text(settings, "kernels");
     const char *corpus = settings_text(settings, "corpus");
     struct bench_options options = {
@@ -119,20 +116,23 @@ static int bench(const struct settings *settings)
     return code;
 }
 
-int command_bench(int argc, char **argv)
+static int prepare(const struct invocation *invocation)
 {
-    static const struct command_line line = {
-        .command = "bench", .usage = usage, .own = bench_table, .wanted = is_wanted};
-    struct options *options;
-    struct flags flags;
-    int code = COMMAND_OK;
-    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
-        return code;
-    code = command_line_check("bench", options, config_check_names);
-    if (code == COMMAND_OK && flags.print_config)
-        config_print_effective(options, is_wanted, stdout);
-    else if (code == COMMAND_OK)
-        code = bench(options_settings(options));
-    options_close(options);
-    return code;
+    return command_line_check("bench", invocation->options, config_check_names);
 }
+
+const struct command command_bench = {
+    .name = "bench",
+    .summary = "how fast this machine embeds, and where the time goes",
+    .synopsis = "[OPTION...]",
+    .text = "Measure inference on this machine, without a broker: texts and tokens per second with "
+            "1, 2, 4 ... threads, where the time goes, how close that is to what the CPU can "
+            "multiply, how long one short text takes, and the time from opening the model to the "
+            "first vector. The texts are 128 of mixed lengths, made of common words, unless "
+            "--corpus names others; a batch is all of them. It takes a minute or two.",
+    .endings = endings,
+    .own = bench_table,
+    .wanted = is_wanted,
+    .prepare = prepare,
+    .run = run,
+};

@@ -6,21 +6,29 @@
 #include "worker/commands/checkup.h"
 #include "worker/commands/command.h"
 
-static const char usage[] =
-    "Usage: embedmill check [--json] [--config FILE] [OPTION...]\n"
-    "\n"
-    "Check the options of `run`, the model file, CPU, memory and limits, without any network. One\n"
-    "line for each thing looked at; what is `bad` says what to do.\n"
-    "\n"
-    "  --print-config                  Print all values and where each is from, and exit.\n"
-    "\n"
-    "Exit codes: 0 nothing bad; 64 wrong usage; 66 no usable model; 70 too little memory or "
-    "files;\n"
-    "78 wrong configuration.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "Nothing is bad."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_NO_MODEL, NULL},
+    {COMMAND_INTERNAL, "Too little memory, or too few open files."},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_END,
+};
 
-int command_check(int argc, char **argv)
+static int run(const struct invocation *invocation)
 {
-    const struct checkup checkup = {.command = "check", .usage = usage};
-    return checkup_run(&checkup, argc, argv);
+    return checkup_run(invocation->options, NULL);
 }
+
+const struct command command_check = {
+    .name = "check",
+    .summary = "would `run` start with these options here? No network",
+    .synopsis = "[--json] [--config FILE] [OPTION...]",
+    .text = "Check the options of `run`, the model file, CPU, memory and limits, without using the "
+            "network. It prints one line for each thing it looked at; a line that says `bad` says "
+            "what to do.",
+    .endings = endings,
+    .own = checkup_options,
+    .printed = checkup_is_of_run,
+    .run = run,
+};

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE /* memmem */
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,39 +17,47 @@
 #include "connectors/json.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
-#include "worker/config/config_print.h"
 #include "worker/pipeline/records.h"
 
-static const char usage[] =
-    "Usage: embedmill dlq list [--json] [--show] [--code CODE] [--limit N] [OPTION...]\n"
-    "       embedmill dlq replay [--to NAME] [--code CODE] [--limit N] [--dry-run] [OPTION...]\n"
-    "\n"
-    "list prints a line for each dead letter: where it lies, its code, where it was an input, and\n"
-    "the reason, with tabs between. replay puts letters back on the input as they came, and takes\n"
-    "them off. Letters that came in the meantime are left for the next time. On Kafka nothing\n"
-    "holds a letter: two replays at once put it back twice.\n"
-    "\n"
-    "  --json                          A JSON object for each letter.\n"
-    "  --show                          Its payload, too.\n"
-    "  --code CODE                     Only letters of this code.\n"
-    "  --limit N                       At most so many.\n"
-    "  --to NAME                       Another stream or topic than the input, on the same "
-    "server.\n"
-    "  --dry-run                       List what replay would put back.\n"
-    "  --config FILE                   The worker's own file: where input and letters are.\n"
-    "  -h, --help                      Print this and exit.\n"
-    "\n"
-    "Exit codes: 0 done; 64 wrong usage; 69 the broker cannot be reached or refuses; 70 internal;\n"
-    "78 wrong configuration.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, NULL},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_UNAVAILABLE, "The broker cannot be reached, or refuses."},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_END,
+};
 
-struct wish {
+static const struct option table[] = {
+    {"dlq.action", OPTION_CHOICE, NULL, "list|replay", 0, 0, "ACTION",
+     "list prints the dead letters, replay puts them back on the input."},
+    {"dlq.json", OPTION_BOOL, "false", NULL, 0, 0, NULL, "A JSON object for each dead letter."},
+    {"dlq.show", OPTION_BOOL, "false", NULL, 0, 0, NULL, "Its payload, too."},
+    {"dlq.code", OPTION_TEXT, NULL, NULL, 0, 0, "CODE", "Only dead letters of this code."},
+    {"dlq.limit", OPTION_COUNT, "0", NULL, 0, 0, "N", "At most so many; 0: all."},
+    {"dlq.to", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
+     "Another stream or topic than the input, on the same server."},
+    {"dlq.dry_run", OPTION_BOOL, "false", NULL, 0, 0, NULL, "List what replay would put back."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+static const struct flag_alias aliases[] = {{"--json", "dlq.json"},
+                                            {"--show", "dlq.show"},
+                                            {"--code", "dlq.code"},
+                                            {"--limit", "dlq.limit"},
+                                            {"--to", "dlq.to"},
+                                            {"--dry-run", "dlq.dry_run"},
+                                            {NULL, NULL}};
+
+static const char *const positionals[] = {"dlq.action", NULL};
+
+struct args {
     bool is_replay, json, show, dry_run;
     const char *code, *to;
     size_t limit;
 };
 
-struct tally {
+struct counts {
     size_t n, n_left, n_gone; /* listed or put back; could not be; done by another meanwhile */
 };
 
@@ -65,53 +74,7 @@ static bool is_wanted(const char *name)
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (strcmp(name, others[i]) == 0)
             return true;
-    return strncmp(name, "kafka.", 6) == 0;
-}
-
-static int read_limit(const char *text, size_t *out)
-{
-    char *end;
-    errno = 0;
-    unsigned long limit = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno != 0 || limit == 0)
-        return fail(COMMAND_USAGE, "--limit: expected a number from 1 up");
-    *out = limit;
-    return COMMAND_OK;
-}
-
-/* Takes out of argv what is ours alone; the rest is the worker's options. */
-static int read_wish(int *argc, char **argv, struct wish *wish)
-{
-    const char *limit = NULL;
-    const struct {
-        const char *flag;
-        bool *yes;
-        const char **value;
-    } flags[] = {{"--json", &wish->json, NULL},       {"--show", &wish->show, NULL},
-                 {"--dry-run", &wish->dry_run, NULL}, {"--code", NULL, &wish->code},
-                 {"--to", NULL, &wish->to},           {"--limit", NULL, &limit}};
-    int n = 0;
-    for (int i = 0; i < *argc; i++) {
-        size_t k = 0, n_flags = sizeof flags / sizeof flags[0];
-        size_t len = strcspn(argv[i], "=");
-        while (k < n_flags &&
-               (strlen(flags[k].flag) != len || strncmp(argv[i], flags[k].flag, len) != 0 ||
-                (argv[i][len] && flags[k].yes)))
-            k++;
-        if (k == n_flags)
-            argv[n++] = argv[i];
-        else if (flags[k].yes)
-            *flags[k].yes = true;
-        else if (argv[i][len])
-            *flags[k].value = argv[i] + len + 1;
-        else if (i + 1 < *argc)
-            *flags[k].value = argv[++i];
-        else
-            return fail(COMMAND_USAGE, "--code, --to and --limit: expected a value behind it");
-    }
-    *argc = n;
-    wish->limit = SIZE_MAX;
-    return limit ? read_limit(limit, &wish->limit) : COMMAND_OK;
+    return strncmp(name, "kafka.", 6) == 0 || strncmp(name, "dlq.", 4) == 0;
 }
 
 /* One line, whatever is in it: control characters become spaces. */
@@ -130,15 +93,15 @@ static int print_json(const char *before, struct bytes text)
 }
 
 /* 0 or -ENOMEM. */
-static int print_letter(const struct wish *wish, const struct letter *letter)
+static int print_letter(const struct args *args, const struct letter *letter)
 {
     int rc = 0;
-    if (wish->json) {
+    if (args->json) {
         rc |= print_json("{\"position\": ", letter->position);
         rc |= print_json(", \"code\": ", letter->code);
         rc |= print_json(", \"origin\": ", letter->origin);
         rc |= print_json(", \"reason\": ", letter->reason);
-        if (wish->show && letter->value.ptr)
+        if (args->show && letter->value.ptr)
             rc |= print_json(", \"payload\": ", letter->value);
         puts("}");
         return rc;
@@ -149,7 +112,7 @@ static int print_letter(const struct wish *wish, const struct letter *letter)
             putchar('\t');
         print_plain(columns[i]);
     }
-    if (wish->show)
+    if (args->show)
         rc = print_json("\t", letter->value);
     putchar('\n');
     return rc;
@@ -164,32 +127,32 @@ static bool can_go_back(const struct letter *letter)
              memmem(letter->reason.ptr, letter->reason.len, mark, sizeof mark - 1));
 }
 
-static bool is_meant(const struct wish *wish, const struct letter *letter)
+static bool is_meant(const struct args *args, const struct letter *letter)
 {
-    return !wish->code || (letter->code.len == strlen(wish->code) &&
-                           memcmp(letter->code.ptr, wish->code, letter->code.len) == 0);
+    return !args->code || (letter->code.len == strlen(args->code) &&
+                           memcmp(letter->code.ptr, args->code, letter->code.len) == 0);
 }
 
 /* 0 or a negative errno with a sentence. */
-static int serve_letter(const struct wish *wish, struct letters *letters,
-                        const struct letter *letter, struct tally *tally, char *err,
+static int serve_letter(const struct args *args, struct letters *letters,
+                        const struct letter *letter, struct counts *counts, char *err,
                         size_t err_size)
 {
-    if (wish->is_replay && !can_go_back(letter)) {
+    if (args->is_replay && !can_go_back(letter)) {
         fprintf(stderr,
                 "embedmill dlq: %.*s is left where it is: not all of the message is there\n",
                 (int)letter->position.len, letter->position.ptr);
-        tally->n_left++;
+        counts->n_left++;
         return 0;
     }
-    if (!wish->is_replay || wish->dry_run) {
-        tally->n++;
+    if (!args->is_replay || args->dry_run) {
+        counts->n++;
         snprintf(err, err_size, "out of memory");
-        return print_letter(wish, letter);
+        return print_letter(args, letter);
     }
     int rc = letters->ops->replay(letters, err, err_size);
     if (rc >= 0)
-        *(rc == 1 ? &tally->n : &tally->n_gone) += 1;
+        *(rc == 1 ? &counts->n : &counts->n_gone) += 1;
     return rc < 0 ? rc : 0;
 }
 
@@ -202,27 +165,27 @@ static int exit_of(int rc)
                             : COMMAND_UNAVAILABLE;
 }
 
-static int go_through(const struct wish *wish, const struct dead_letters_ops *ops,
+static int go_through(const struct args *args, const struct dead_letters_ops *ops,
                       const struct settings *settings)
 {
     struct letters *letters;
     struct letter letter;
-    struct tally tally = {0};
+    struct counts counts = {0};
     char err[800], close_err[800];
-    int rc = ops->open(&letters, settings, wish->to, err, sizeof err);
+    int rc = ops->open(&letters, settings, args->to, err, sizeof err);
     if (rc != 0)
         return fail(exit_of(rc), err);
-    while (rc == 0 && tally.n < wish->limit) {
+    while (rc == 0 && counts.n < args->limit) {
         rc = ops->next(letters, &letter, err, sizeof err);
         if (rc <= 0)
             break;
         rc = 0;
-        if (is_meant(wish, &letter))
-            rc = serve_letter(wish, letters, &letter, &tally, err, sizeof err);
+        if (is_meant(args, &letter))
+            rc = serve_letter(args, letters, &letter, &counts, err, sizeof err);
     }
     int closed = ops->close(letters, close_err, sizeof close_err);
-    if (wish->is_replay && !wish->dry_run)
-        printf("%zu put back, %zu left, %zu gone\n", tally.n, tally.n_left, tally.n_gone);
+    if (args->is_replay && !args->dry_run)
+        printf("%zu put back, %zu left, %zu gone\n", counts.n, counts.n_left, counts.n_gone);
     if (rc != 0)
         fail(exit_of(rc), err);
     if (closed != 0)
@@ -230,7 +193,7 @@ static int go_through(const struct wish *wish, const struct dead_letters_ops *op
     return exit_of(rc != 0 ? rc : closed);
 }
 
-static int serve(const struct wish *wish, const struct settings *settings)
+static int serve(const struct args *args, const struct settings *settings)
 {
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     const struct dead_letters_ops *ops = dead_letters_find(sink);
@@ -240,40 +203,47 @@ static int serve(const struct wish *wish, const struct settings *settings)
                  sink);
         return fail(COMMAND_CONFIG, why);
     }
-    if (wish->is_replay && !wish->to && strcmp(source, sink) != 0) {
+    if (args->is_replay && !args->to && strcmp(source, sink) != 0) {
         snprintf(why, sizeof why,
                  "the letters lie with the sink, %s, and the input is on %s: name a stream or "
                  "topic on %s with --to",
                  sink, source, sink);
         return fail(COMMAND_CONFIG, why);
     }
-    return go_through(wish, ops, settings);
+    return go_through(args, ops, settings);
 }
 
-int command_dlq(int argc, char **argv)
+static int run(const struct invocation *invocation)
 {
-    static const struct command_line line = {.command = "dlq", .usage = usage, .wanted = is_wanted};
-    struct wish wish = {0};
-    struct options *options;
-    struct flags flags;
-    const char *what = argc > 0 ? argv[0] : "";
-    wish.is_replay = strcmp(what, "replay") == 0;
-    if (!wish.is_replay && strcmp(what, "list") != 0 && strcmp(what, "-h") != 0 &&
-        strcmp(what, "--help") != 0)
+    const struct settings *settings = invocation->settings;
+    const char *action = settings_text(settings, "dlq.action");
+    size_t limit = (size_t)settings_number(settings, "dlq.limit");
+    if (!action)
         return fail(COMMAND_USAGE, "expected list or replay; --help tells more");
-    if (what[0] != '-') {
-        argc--;
-        argv++;
-    }
-    int code = read_wish(&argc, argv, &wish);
-    if (code != COMMAND_OK)
-        return code;
-    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
-        return code;
-    if (flags.print_config)
-        config_print_effective(options, is_wanted, stdout);
-    else
-        code = serve(&wish, options_settings(options));
-    options_close(options);
-    return code;
+    const struct args args = {
+        .is_replay = strcmp(action, "replay") == 0,
+        .json = settings_bool(settings, "dlq.json"),
+        .show = settings_bool(settings, "dlq.show"),
+        .dry_run = settings_bool(settings, "dlq.dry_run"),
+        .code = settings_text(settings, "dlq.code"),
+        .to = settings_text(settings, "dlq.to"),
+        .limit = limit ? limit : SIZE_MAX,
+    };
+    return serve(&args, settings);
 }
+
+const struct command command_dlq = {
+    .name = "dlq",
+    .summary = "dead letters: list them, put them back on the input",
+    .synopsis = "list [--json] [--show] [--code CODE] [--limit N] [OPTION...]\n"
+                "replay [--to NAME] [--code CODE] [--limit N] [--dry-run] [OPTION...]",
+    .text = "list prints a line for each dead letter: where it lies, its code, where it was an "
+            "input, and the reason, with tabs between. replay puts dead letters back on the input "
+            "as they came, and takes them off. Those that arrive meanwhile are left for the next "
+            "time. Kafka cannot lock a dead letter: two replays at once put it back twice.",
+    .endings = endings,
+    .own = table,
+    .syntax = {.aliases = aliases, .positionals = positionals},
+    .wanted = is_wanted,
+    .run = run,
+};

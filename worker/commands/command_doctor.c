@@ -14,19 +14,15 @@
 #include "worker/telemetry/metrics_http.h"
 #include "worker/commands/selftest.h"
 
-static const char usage[] =
-    "Usage: embedmill doctor [--json] [--config FILE] [OPTION...]\n"
-    "\n"
-    "All of `check`; then a test embedding against a stored one, the libraries in use, and the\n"
-    "brokers: reachable, streams and groups, permissions, output writable, clock. Nothing is\n"
-    "written there. One line for each thing looked at; what is `bad` says what to do.\n"
-    "\n"
-    "  --print-config                  Print all values and where each is from, and exit.\n"
-    "\n"
-    "Exit codes: 0 nothing bad; 64 wrong usage; 66 no usable model; 69 a broker is away or "
-    "refuses;\n"
-    "70 too little memory or files, wrong arithmetic; 78 wrong configuration.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "Nothing is bad."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_NO_MODEL, NULL},
+    {COMMAND_UNAVAILABLE, "A broker is away or refuses."},
+    {COMMAND_INTERNAL, "Too little memory, too few open files, or wrong arithmetic."},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_END,
+};
 
 static void check_embedding(struct findings *findings, const struct model *model)
 {
@@ -107,8 +103,22 @@ static void check_more(struct findings *findings, const struct settings *setting
     }
 }
 
-int command_doctor(int argc, char **argv)
+static int run(const struct invocation *invocation)
 {
-    const struct checkup checkup = {.command = "doctor", .usage = usage, .more = check_more};
-    return checkup_run(&checkup, argc, argv);
+    return checkup_run(invocation->options, check_more);
 }
+
+const struct command command_doctor = {
+    .name = "doctor",
+    .summary = "the same, and brokers, permissions, a test embedding",
+    .synopsis = "[--json] [--config FILE] [OPTION...]",
+    .text =
+        "Do all that `check` does; then make a test embedding and compare it with a stored one, "
+        "and look at the libraries and the brokers: reachable, streams and groups, permissions, "
+        "output writable, clock. Nothing is written there. It prints one line for each thing it "
+        "looked at; a line that says `bad` says what to do.",
+    .endings = endings,
+    .own = checkup_options,
+    .printed = checkup_is_of_run,
+    .run = run,
+};

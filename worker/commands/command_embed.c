@@ -7,27 +7,20 @@
 #include "worker/commands/command.h"
 #include "worker/commands/command_work.h"
 
-static const char usage[] =
-    "Usage: embedmill embed [OPTION...] <texts >embeddings\n"
-    "\n"
-    "Embed the lines of standard input: plain text, or JSON objects with `text`. One JSON object\n"
-    "for each line goes to standard output, in the same order; its id is the line's number unless\n"
-    "the line has one. Empty lines are skipped but counted. A line that cannot be embedded is "
-    "told\n"
-    "on standard error as `line 12: code: reason`, and the exit code is then 65.\n"
-    "\n"
-    "  --config FILE                   YAML file with any of the options, shared with `run`.\n"
-    "  --format json|msgpack           The same as --output-format.\n"
-    "  --print-config                  Check all values, print them and where each is from, and "
-    "exit.\n"
-    "  -h, --help                      Print this and exit.\n"
-    "\n"
-    "Exit codes: 0 all lines embedded; 64 a wrong flag; 65 some lines not embedded; 66 no usable\n"
-    "model; 70 internal; 74 standard input or output failed or was closed; 75 told to stop and "
-    "not\n"
-    "done within drain_timeout; 78 a wrong environment or file; 129, 130, 143 told to stop by a "
-    "signal.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "All lines are embedded."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_DATA, "Some lines are not embedded; standard error says which and why."},
+    {COMMAND_NO_MODEL, NULL},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_IO, "Standard input or output failed or was closed."},
+    {COMMAND_DEADLINE, "Told to stop, and not finished within drain_timeout."},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_SIGNALLED,
+    COMMAND_END,
+};
+
+static const struct flag_alias aliases[] = {{"--format", "output_format"}, {NULL, NULL}};
 
 static const struct preset presets[] = {{"source", "stdin"},
                                         {"sink", "stdout"},
@@ -45,13 +38,33 @@ static bool is_wanted(const char *name)
     return !strchr(name, '.') || strncmp(name, "stdin.", 6) == 0;
 }
 
-int command_embed(int argc, char **argv, void (*leave)(int code))
+static const struct work embed = {.command = "embed", .wanted = is_wanted, .is_filter = true};
+
+static int prepare(const struct invocation *invocation)
 {
-    const struct work work = {.command = "embed",
-                              .usage = usage,
-                              .presets = presets,
-                              .wanted = is_wanted,
-                              .is_filter = true,
-                              .leave = leave};
-    return command_work(&work, argc, argv);
+    return command_work_prepare(&embed, invocation->options);
 }
+
+static int run(const struct invocation *invocation)
+{
+    struct work work = embed;
+    work.leave = invocation->leave;
+    return command_work_run(&work, invocation->settings);
+}
+
+const struct command command_embed = {
+    .name = "embed",
+    .summary = "texts on standard input, embeddings on standard output; needs no broker",
+    .synopsis = "[OPTION...] <texts >embeddings",
+    .text = "Embed the lines of standard input: plain text, or JSON objects with `text`. One JSON "
+            "object for each line goes to standard output, in the same order. Its id is the line's "
+            "number unless the line has an id. Empty lines are counted and skipped. A line that "
+            "cannot be embedded is reported on standard error as `line 12: code: reason`, and the "
+            "exit code is then 65.",
+    .endings = endings,
+    .presets = presets,
+    .syntax = {.aliases = aliases},
+    .wanted = is_wanted,
+    .prepare = prepare,
+    .run = run,
+};

@@ -15,37 +15,30 @@
 
 #include "connectors/file/file.h"
 #include "worker/commands/command.h"
-#include "worker/commands/command_words.h"
+#include "worker/commands/command_line.h"
 #include "worker/commands/command_work.h"
 #include "worker/index/manifest.h"
 #include "worker/telemetry/log.h"
 #include "worker/config/name.h"
 
-static const char usage[] =
-    "Usage: embedmill index CORPUS -o OUT [OPTION...]\n"
-    "\n"
-    "Embed the records of CORPUS: lines of a .jsonl (objects with `text`) or of any other text\n"
-    "file, rows of a .csv, the files of a folder, or - for standard input; .gz and .zst are\n"
-    "unpacked. OUT is made by its name: .npy (vectors alone; the ids go to OUT.ids.jsonl), "
-    ".jsonl,\n"
-    ".csv (rows for pgvector), or msgpack; --output-format changes that. What is killed or "
-    "stopped\n"
-    "goes on where it was when it is started again in the same way. Records that cannot be "
-    "embedded\n"
-    "go to OUT.errors.jsonl, and the exit code is 65.\n"
-    "\n"
-    "  -o, --output OUT                The same as --file-output.\n"
-    "  --shard I/N                     The same as --file-shard: one of N that share CORPUS.\n"
-    "  --column NAME                   The same as --file-column: the column of a .csv.\n"
-    "  --config FILE                   YAML file with any of the options, shared with `run`.\n"
-    "  --print-config                  Print all values and where each comes from, and exit.\n"
-    "  -h, --help                      Print this and exit.\n"
-    "\n"
-    "Exit codes: 0 all embedded; 64 wrong usage; 65 some were not, see OUT.errors.jsonl; 66 no\n"
-    "usable model; 70 internal; 74 reading or writing failed; 75 told to stop and not done within\n"
-    "drain_timeout; 78 wrong configuration, or OUT was begun with another; 129, 130, 143 told to\n"
-    "stop.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "All records are embedded."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_DATA, "Some records are not embedded; OUT.errors.jsonl says which and why."},
+    {COMMAND_NO_MODEL, NULL},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_IO, NULL},
+    {COMMAND_DEADLINE, "Told to stop, and not finished within drain_timeout."},
+    {COMMAND_CONFIG, "Wrong configuration, or OUT was begun with another one."},
+    COMMAND_SIGNALLED,
+    COMMAND_END,
+};
+
+static const struct flag_alias aliases[] = {
+    {"-o", "file.output"},       {"--output", "file.output"},   {"--shard", "file.shard"},
+    {"--column", "file.column"}, {"--format", "output_format"}, {NULL, NULL}};
+
+static const char *const positionals[] = {"file.path", NULL};
 
 static bool is_wanted(const char *name)
 {
@@ -176,34 +169,59 @@ static int finish(const struct settings *settings, const struct model_info *mode
     return COMMAND_DATA;
 }
 
-int command_index(int argc, char **argv, void (*leave)(int code))
+static const struct work index_work = {
+    .command = "index", .wanted = is_wanted, .begin = begin, .opened = opened, .finish = finish};
+
+/* Both ends are files, whatever a configuration shared with `run` says. */
+static int set_ends(struct options *options, char *err, size_t err_size)
 {
-    static const char *const fixed[] = {"--source=file", "--sink=file", NULL};
-    static const struct word_alias aliases[] = {{"-o", "--file-output"},
-                                                {"--output", "--file-output"},
-                                                {"--file-output", "--file-output"},
-                                                {"--shard", "--file-shard"},
-                                                {"--column", "--file-column"},
-                                                {NULL, NULL}};
-    static const char *const places[] = {"--file-path", NULL};
-    struct words words;
-    if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
-        return COMMAND_INTERNAL;
-    const char *output = words_find(&words, "--file-output");
+    int rc = 0;
+    if (options_origin(options, "source") != ORIGIN_FLAG)
+        rc = options_set(options, "source", "file", ORIGIN_FLAG, "index", err, err_size);
+    if (rc == 0 && options_origin(options, "sink") != ORIGIN_FLAG)
+        rc = options_set(options, "sink", "file", ORIGIN_FLAG, "index", err, err_size);
+    return rc;
+}
+
+/* The name of OUT says what it holds, unless output_format does. */
+static int prepare(const struct invocation *invocation)
+{
+    struct options *options = invocation->options;
+    const char *output = settings_text(invocation->settings, "file.output");
     const char *format = output && name_ends_with(output, ".jsonl") ? "json"
                          : output && name_ends_with(output, ".csv") ? "pgvector"
                                                                     : "msgpack";
-    const struct preset presets[] = {
-        {"source", "file"}, {"sink", "file"}, {"output_format", format}, {NULL, NULL}};
-    const struct work work = {.command = "index",
-                              .usage = usage,
-                              .presets = presets,
-                              .wanted = is_wanted,
-                              .begin = begin,
-                              .opened = opened,
-                              .finish = finish,
-                              .leave = leave};
-    int code = command_work(&work, words.argc, words.argv);
-    words_close(&words);
-    return code;
+    char err[300];
+    int rc = set_ends(options, err, sizeof err);
+    if (rc == 0 && options_origin(options, "output_format") == ORIGIN_DEFAULT)
+        rc = options_set(options, "output_format", format, ORIGIN_DEFAULT, "the name of OUT", err,
+                         sizeof err);
+    if (rc != 0)
+        return command_line_fail("index", COMMAND_INTERNAL, err);
+    return command_work_prepare(&index_work, options);
 }
+
+static int run(const struct invocation *invocation)
+{
+    struct work work = index_work;
+    work.leave = invocation->leave;
+    return command_work_run(&work, invocation->settings);
+}
+
+const struct command command_index = {
+    .name = "index",
+    .summary = "a file or a folder of texts to a file of embeddings; goes on where it stopped",
+    .synopsis = "CORPUS -o OUT [OPTION...]",
+    .text = "Embed the records of CORPUS: lines of a .jsonl (objects with `text`) or of any other "
+            "text file, rows of a .csv, the files of a folder, or - for standard input; .gz and "
+            ".zst are unpacked. The name of OUT says what it becomes: .npy (vectors alone; the ids "
+            "go to OUT.ids.jsonl), .jsonl, .csv (rows for pgvector), or msgpack; --output-format "
+            "changes that. Killed or stopped, it goes on where it was when you start it again in "
+            "the same way. Records that cannot be embedded go to OUT.errors.jsonl, and the exit "
+            "code is 65.",
+    .endings = endings,
+    .syntax = {.aliases = aliases, .positionals = positionals},
+    .wanted = is_wanted,
+    .prepare = prepare,
+    .run = run,
+};

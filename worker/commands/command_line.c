@@ -9,10 +9,7 @@
 #include <unistd.h>
 
 #include "worker/commands/command.h"
-#include "worker/config/config_print.h"
 #include "worker/telemetry/log.h"
-
-extern char **environ;
 
 int command_line_fail(const char *command, int code, const char *why)
 {
@@ -81,30 +78,4 @@ int command_line_open_model(const struct settings *settings, struct model **out,
         return COMMAND_NO_MODEL;
     }
     return rc == 0 ? COMMAND_OK : command_line_model_code(rc);
-}
-
-bool command_line_read(const struct command_line *line, int argc, char *const *argv,
-                       struct options **options, struct flags *flags, int *code)
-{
-    char err[1200];
-    if (options_open_command(options, line->own, line->presets, environ) != 0) {
-        *code = command_line_fail(line->command, COMMAND_INTERNAL, "out of memory");
-        return false;
-    }
-    int rc = config_read(*options, argc, argv, environ, flags, err, sizeof err);
-    if (rc == 0 && !flags->help)
-        return true;
-    if (rc == 0) {
-        fputs(line->usage, stdout);
-        config_print_help(*options, line->wanted, stdout);
-        *code = COMMAND_OK;
-    } else {
-        *code = command_line_fail(line->command,
-                                  rc == -EINVAL    ? COMMAND_USAGE
-                                  : rc == -EBADMSG ? COMMAND_CONFIG
-                                                   : COMMAND_INTERNAL,
-                                  err);
-    }
-    options_close(*options);
-    return false;
 }

@@ -1,9 +1,8 @@
 /*
- * command_line.h: from the words of a command to its options, for all commands alike.
+ * command_line.h: what most commands begin with: log, model, and what to say and to return when
+ * something is wrong.
  *
- * Owns:    reading flags, environment and file; --help; log and model, which most commands open;
- * what is said when that fails, and the exit code that goes with it. Refuses: what the other
- * options mean. Threads: the main thread.
+ * Threads: the main thread.
  */
 #ifndef COMMAND_LINE_H
 #define COMMAND_LINE_H
@@ -11,23 +10,8 @@
 #include <stdbool.h>
 
 #include "inference/embed.h"
-#include "worker/config/config_flags.h"
 #include "worker/config/options.h"
 
-struct command_line {
-    const char *command;      /* "search", for messages */
-    const char *usage;        /* what --help prints before the options */
-    const struct option *own; /* beside those of the worker, ended by name NULL; NULL: none */
-    const struct preset *presets;
-    bool (*wanted)(const char *name); /* the options that --help lists; NULL: all */
-};
-
-/*
- * True: *options and *flags are read, and the caller closes the options. False: it ends here, all
- * is said, and *code is the exit code.
- */
-bool command_line_read(const struct command_line *line, int argc, char *const *argv,
-                       struct options **options, struct flags *flags, int *code);
 /* "embedmill COMMAND: why" to stderr; returns code. */
 int command_line_fail(const char *command, int code, const char *why);
 /* The same for an option: a bad flag is wrong usage, a bad value from anywhere else wrong

@@ -16,8 +16,6 @@
 #include "worker/codec/codec.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
-#include "worker/commands/command_words.h"
-#include "worker/config/config_print.h"
 #include "worker/telemetry/log.h"
 #include "worker/config/name.h"
 #include "worker/config/options.h"
@@ -26,47 +24,39 @@
 #include "worker/commands/stop_signals.h"
 #include "worker/commands/transfer.h"
 
-static const char push_usage[] =
-    "Usage: embedmill push CORPUS --to URL [OPTION...]\n"
-    "\n"
-    "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read:\n"
-    "redis://HOST:PORT/DB with --stream NAME, or kafka://HOST:PORT/TOPIC. What the queue has no\n"
-    "room for is not read. Pushed again it is there twice: ids make that harmless further on.\n"
-    "Where it goes is said by flags alone: environment and file may be those of the workers.\n"
-    "\n"
-    "  --to URL                        The queue.\n"
-    "  --stream NAME                   The same as --redis-stream.\n"
-    "  --shard I/N, --column NAME      The same as --file-shard and --file-column.\n"
-    "  -h, --help                      Print this and exit.\n"
-    "\n"
-    "Exit codes: 0 all pushed; 64 wrong usage; 65 some records could not be read and went to the\n"
-    "dead letters; 69 the queue refuses for good; 70 internal; 74 reading failed; 78 wrong\n"
-    "configuration; 129, 130, 143 told to stop.\n"
-    "\n";
+static const struct command_ending push_endings[] = {
+    {COMMAND_OK, "All records are pushed."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_DATA, "Some records could not be read and went to the dead letters."},
+    {COMMAND_UNAVAILABLE, "The queue refuses, and retrying would not help."},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_IO, "Reading failed."},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_SIGNALLED,
+    COMMAND_END,
+};
 
-static const char pull_usage[] =
-    "Usage: embedmill pull --from URL -o OUT [OPTION...]\n"
-    "\n"
-    "Gather the outputs of workers into a file: redis://HOST:PORT/DB with --stream NAME (default\n"
-    "texts:embeddings), or kafka://HOST:PORT/TOPIC. OUT is made by its name: .npy (of the --dtype\n"
-    "that the workers have), .jsonl, .csv (rows for pgvector), or msgpack. It ends when nothing "
-    "has\n"
-    "come for --idle, or with --total. An output is acked when it is on the disk, for the group\n"
-    "embedmill-pull.\n"
-    "Stream and group are said by flags alone: environment and file may be those of the workers.\n"
-    "\n"
-    "  --from URL                      The queue.\n"
-    "  --stream NAME                   The same as --redis-stream.\n"
-    "  -o, --output OUT                The same as --file-output.\n"
-    "  --idle TIME                     The same as --pull-idle.\n"
-    "  -h, --help                      Print this and exit.\n"
-    "\n"
-    "Exit codes: 0 gathered; 64 wrong usage; 65 some were no such outputs, see OUT.errors.jsonl;\n"
-    "69 the queue refuses for good; 70 internal; 74 writing failed; 78 wrong configuration; 129,\n"
-    "130, 143 told to stop.\n"
-    "\n";
+static const struct command_ending pull_endings[] = {
+    {COMMAND_OK, "All outputs are gathered."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_DATA, "Some messages were not outputs; OUT.errors.jsonl says which."},
+    {COMMAND_UNAVAILABLE, "The queue refuses, and retrying would not help."},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_IO, "Writing failed."},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_SIGNALLED,
+    COMMAND_END,
+};
+
+static const struct option push_options[] = {
+    {"push.to", OPTION_TEXT, NULL, NULL, 0, 0, "URL",
+     "The queue: redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
 
 static const struct option pull_options[] = {
+    {"pull.from", OPTION_TEXT, NULL, NULL, 0, 0, "URL",
+     "The queue: redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC."},
     {"pull.idle", OPTION_DURATION, "10s", NULL, 0, 24 * 3600 * 1000, "TIME",
      "End when nothing has come for so long; 0: go on until told to stop."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
@@ -386,109 +376,114 @@ static int set_defaults(const struct mover *mover, struct options *options, char
     return rc;
 }
 
-static int run_words(struct mover *mover, const struct words *words)
+/* A value that a URL stands for, unless a flag of its own says otherwise. */
+static int set_of_url(struct options *options, const char *name, const char *value, char *err,
+                      size_t err_size)
 {
-    const struct command_line line = {.command = mover->is_push ? "push" : "pull",
-                                      .usage = mover->is_push ? push_usage : pull_usage,
-                                      .own = pull_options};
-    struct options *options;
-    struct flags flags;
-    char err[1200];
-    int code = COMMAND_OK;
-    if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
-        return code;
-    mover->settings = options_settings(options);
-    int rc = set_defaults(mover, options, err, sizeof err);
-    if (rc != 0)
-        code = fail(mover, rc == -EINVAL ? COMMAND_USAGE : COMMAND_INTERNAL, err);
-    else if (flags.print_config)
-        config_print_effective(options, NULL, stdout);
-    else
-        code = run_configured(mover);
-    options_close(options);
-    return code;
+    if (options_origin(options, name) == ORIGIN_FLAG)
+        return 0;
+    return options_set(options, name, value, ORIGIN_FLAG, "the URL", err, err_size);
 }
 
-enum { N_FIXED = 6, FIXED_ROOM = 600 };
-
-/* A URL as the flags of its connector. 0, or a sentence in err. */
-static int read_url(bool is_push, const char *url, char fixed[N_FIXED][FIXED_ROOM], char *err,
-                    size_t err_size)
+static int set_kafka(struct options *options, const char *end, const char *url, char *err,
+                     size_t err_size)
 {
+    const char *at = url + strlen("kafka://"), *slash = strchr(at, '/');
+    char brokers[600];
+    if (!slash || !slash[1] || (size_t)(slash - at) >= sizeof brokers)
+        return -ENOENT;
+    snprintf(brokers, sizeof brokers, "%.*s", (int)(slash - at), at);
+    int rc = set_of_url(options, end, "kafka", err, err_size);
+    if (rc == 0)
+        rc = set_of_url(options, "kafka.brokers", brokers, err, err_size);
+    return rc ? rc : set_of_url(options, "kafka.topic", slash + 1, err, err_size);
+}
+
+/* The file on one side, and the connector that the URL names on the other. 0; -EINVAL and a
+ * sentence; -ENOMEM. */
+static int set_ends(bool is_push, struct options *options, char *err, size_t err_size)
+{
+    const char *url = settings_text(options_settings(options), is_push ? "push.to" : "pull.from");
     const char *end = is_push ? "sink" : "source";
-    snprintf(fixed[0], FIXED_ROOM, is_push ? "--source=file" : "--sink=file");
+    int rc = set_of_url(options, is_push ? "source" : "sink", "file", err, err_size);
+    if (rc != 0)
+        return rc;
+    rc = -ENOENT;
     if (url && (strncmp(url, "redis://", 8) == 0 || strncmp(url, "unix://", 7) == 0)) {
-        snprintf(fixed[1], FIXED_ROOM, "--%s=redis", end);
-        if ((size_t)snprintf(fixed[2], FIXED_ROOM, "--redis-url=%s", url) < FIXED_ROOM)
-            return 0;
+        rc = set_of_url(options, end, "redis", err, err_size);
+        if (rc == 0)
+            rc = set_of_url(options, "redis.url", url, err, err_size);
     } else if (url && strncmp(url, "kafka://", 8) == 0 && sink_find("kafka")) {
-        const char *slash = strchr(url + 8, '/');
-        if (slash && slash[1] && strlen(url) < FIXED_ROOM - 50) {
-            snprintf(fixed[1], FIXED_ROOM, "--%s=kafka", end);
-            snprintf(fixed[2], FIXED_ROOM, "--kafka-brokers=%.*s", (int)(slash - url - 8), url + 8);
-            snprintf(fixed[3], FIXED_ROOM, "--kafka-topic=%s", slash + 1);
-            return 0;
-        }
+        rc = set_kafka(options, end, url, err, err_size);
     }
+    if (rc != -ENOENT)
+        return rc;
     snprintf(err, err_size, "--%s %s: expected redis://HOST:PORT/DB%s", is_push ? "to" : "from",
              url ? url : "", sink_find("kafka") ? " or kafka://HOST:PORT/TOPIC" : "");
     return -EINVAL;
 }
 
-/* Take --to or --from and its value out of the words. */
-static const char *take_url(bool is_push, int *argc, char **argv)
+static int prepare(const struct invocation *invocation)
 {
-    const char *flag = is_push ? "--to" : "--from", *url = NULL;
-    size_t len = strlen(flag);
-    int n = 0;
-    for (int i = 0; i < *argc; i++) {
-        if (strncmp(argv[i], flag, len) == 0 && argv[i][len] == '=')
-            url = argv[i] + len + 1;
-        else if (strcmp(argv[i], flag) == 0)
-            url = i + 1 < *argc ? argv[++i] : NULL;
-        else
-            argv[n++] = argv[i];
-    }
-    *argc = n;
-    return url;
+    const struct mover mover = {.is_push = invocation->command == &command_push};
+    char err[1200];
+    int rc = set_ends(mover.is_push, invocation->options, err, sizeof err);
+    if (rc == 0)
+        rc = set_defaults(&mover, invocation->options, err, sizeof err);
+    return rc == 0 ? COMMAND_OK
+                   : fail(&mover, rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_USAGE, err);
 }
 
-static int move(struct mover *mover, int argc, char **argv)
+static int start(const struct invocation *invocation)
 {
-    static const struct word_alias aliases[] = {{"-o", "--file-output"},
-                                                {"--output", "--file-output"},
-                                                {"--shard", "--file-shard"},
-                                                {"--column", "--file-column"},
-                                                {"--stream", "--redis-stream"},
-                                                {"--idle", "--pull-idle"},
-                                                {NULL, NULL}};
-    const char *const places[] = {mover->is_push ? "--file-path" : NULL, NULL};
-    char fixed[N_FIXED][FIXED_ROOM] = {{0}}, err[800];
-    const char *list[N_FIXED + 1] = {NULL};
-    bool help = false;
-    for (int i = 0; i < argc; i++)
-        help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
-    const char *url = take_url(mover->is_push, &argc, argv);
-    if (!help && read_url(mover->is_push, url, fixed, err, sizeof err) != 0)
-        return fail(mover, COMMAND_USAGE, err);
-    for (size_t i = 0; i < N_FIXED && fixed[i][0]; i++)
-        list[i] = fixed[i];
-    struct words words;
-    if (words_open(&words, argc, argv, list, aliases, places) != 0)
-        return fail(mover, COMMAND_INTERNAL, "out of memory");
-    int code = run_words(mover, &words);
-    words_close(&words);
-    return code;
+    struct mover mover = {.is_push = invocation->command == &command_push,
+                          .leave = invocation->leave,
+                          .settings = invocation->settings};
+    return run_configured(&mover);
 }
 
-int command_push(int argc, char **argv, void (*leave)(int code))
-{
-    struct mover mover = {.is_push = true, .leave = leave};
-    return move(&mover, argc, argv);
-}
+static const struct flag_alias push_aliases[] = {{"--to", "push.to"},
+                                                 {"--stream", "redis.stream"},
+                                                 {"--shard", "file.shard"},
+                                                 {"--column", "file.column"},
+                                                 {NULL, NULL}};
+static const char *const push_positionals[] = {"file.path", NULL};
 
-int command_pull(int argc, char **argv, void (*leave)(int code))
-{
-    struct mover mover = {.leave = leave};
-    return move(&mover, argc, argv);
-}
+const struct command command_push = {
+    .name = "push",
+    .summary = "a file or a folder of texts into a message queue",
+    .synopsis = "CORPUS --to URL [OPTION...]",
+    .text = "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read: "
+            "redis://HOST:PORT/DB with --stream NAME, or kafka://HOST:PORT/TOPIC. What the queue "
+            "has no room for is not read. Pushed twice, it is there twice; ids make that harmless "
+            "further on.\n\n"
+            "Flags alone say where it goes, so that environment and file may be those of the "
+            "workers.",
+    .endings = push_endings,
+    .own = push_options,
+    .syntax = {.aliases = push_aliases, .positionals = push_positionals},
+    .prepare = prepare,
+    .run = start,
+};
+
+static const struct flag_alias pull_aliases[] = {
+    {"--from", "pull.from"}, {"--idle", "pull.idle"},     {"--stream", "redis.stream"},
+    {"-o", "file.output"},   {"--output", "file.output"}, {NULL, NULL}};
+
+const struct command command_pull = {
+    .name = "pull",
+    .summary = "embeddings out of a message queue into a file",
+    .synopsis = "--from URL -o OUT [OPTION...]",
+    .text = "Gather the outputs of workers into a file: redis://HOST:PORT/DB with --stream NAME "
+            "(default texts:embeddings), or kafka://HOST:PORT/TOPIC. The name of OUT says what it "
+            "becomes: .npy (of the --dtype that the workers have), .jsonl, .csv (rows for "
+            "pgvector), or msgpack. It ends when nothing has come for --idle, or with --total. An "
+            "output is acked, for the group embedmill-pull, when it is on the disk.\n\n"
+            "Flags alone name stream and group, so that environment and file may be those of the "
+            "workers.",
+    .endings = pull_endings,
+    .own = pull_options,
+    .syntax = {.aliases = pull_aliases},
+    .prepare = prepare,
+    .run = start,
+};

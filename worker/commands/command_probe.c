@@ -12,14 +12,21 @@
 #include "worker/commands/command.h"
 #include "worker/commands/http_get.h"
 
-static const char usage[] =
-    "Usage: embedmill probe [--live] [HOST:PORT]\n"
-    "\n"
-    "Ask a worker whether it is ready (GET /readyz), or with --live whether it runs (/livez).\n"
-    "The address is that of its --metrics-listen; when none is named that of\n"
-    "EMBEDMILL_METRICS_LISTEN, else 127.0.0.1:9464.\n"
-    "\n"
-    "Exit codes: 0 yes; 64 wrong usage; 69 no, and standard output says why.\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "Yes."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_UNAVAILABLE, "No; standard output says why."},
+    COMMAND_END,
+};
+
+static const struct option table[] = {
+    {"address", OPTION_TEXT, NULL, NULL, 0, 0, "HOST:PORT",
+     "The worker's --metrics-listen; not given: that of EMBEDMILL_METRICS_LISTEN, else "
+     "127.0.0.1:9464."},
+    {"live", OPTION_BOOL, "false", NULL, 0, 0, NULL,
+     "Ask whether it runs, not whether it is ready."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
 
 enum { TIMEOUT_MS = 3000 };
 
@@ -33,25 +40,13 @@ static void on_answer(void *ctx, int status, const char *body)
         printf("%.*s\n", (int)strcspn(body, "\r\n"), body);
 }
 
-int command_probe(int argc, char **argv)
+static int run(const struct invocation *invocation)
 {
-    const char *path = "/readyz", *address = NULL;
+    const struct settings *settings = invocation->settings;
+    const char *path = settings_bool(settings, "live") ? "/livez" : "/readyz";
+    const char *address = settings_text(settings, "address");
     char fallback[300];
     int code = COMMAND_UNAVAILABLE;
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
-            fputs(usage, stdout);
-            return COMMAND_OK;
-        }
-        if (strcmp(argv[i], "--live") == 0) {
-            path = "/livez";
-        } else if (argv[i][0] == '-' || address) {
-            fprintf(stderr, "embedmill probe: %s: expected --live or one HOST:PORT\n", argv[i]);
-            return COMMAND_USAGE;
-        } else {
-            address = argv[i];
-        }
-    }
     if (!address) {
         http_get_default_address(fallback, sizeof fallback);
         address = fallback;
@@ -67,3 +62,17 @@ int command_probe(int argc, char **argv)
     uv_loop_close(&loop);
     return rc == -EINVAL ? COMMAND_USAGE : rc != 0 ? COMMAND_INTERNAL : code;
 }
+
+static const char *const positionals[] = {"address", NULL};
+
+const struct command command_probe = {
+    .name = "probe",
+    .summary = "is a worker ready? For health checks",
+    .synopsis = "[--live] [HOST:PORT]",
+    .text = "Ask a worker whether it is ready (GET /readyz), or with --live whether it runs "
+            "(/livez). For the health checks of containers, whose images have no curl.",
+    .endings = endings,
+    .own = table,
+    .syntax = {.positionals = positionals, .flags_only = true},
+    .run = run,
+};

@@ -4,32 +4,49 @@
 #include "worker/commands/command.h"
 #include "worker/commands/command_work.h"
 
-static const char usage[] =
-    "Usage: embedmill run [--config FILE] [OPTION...]\n"
-    "\n"
-    "Read texts from a source, embed them, write the embeddings to a sink.\n"
-    "SIGTERM, SIGINT and SIGHUP finish what was taken; a second one exits at once. SIGUSR1 logs\n"
-    "counters.\n"
-    "\n"
-    "  --config FILE                   YAML file with any of the options below.\n"
-    "  --print-config                  Check all values, print them and where each is from, and "
-    "exit.\n"
-    "  -h, --help                      Print this and exit.\n"
-    "\n"
-    "An option --redis-stream is also EMBEDMILL_REDIS_STREAM in the environment and redis.stream\n"
-    "in the file. Flags go before the environment, the environment before the file. A variable\n"
-    "that is empty counts as not set.\n"
-    "A secret can be read from a file: EMBEDMILL_<NAME>_FILE=/run/secrets/name.\n"
-    "\n"
-    "Exit codes: 0 stopped when told to, everything finished; 64 a wrong flag; 66 no usable "
-    "model;\n"
-    "69 source or sink refuses for good; 70 internal; 75 the drain deadline passed, or the last\n"
-    "acks were not confirmed (what was not finished or not acked is delivered again); 78 a wrong\n"
-    "environment or file; 129, 130, 143 a second signal.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "Stopped when told to; all that was taken is finished."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_NO_MODEL, NULL},
+    {COMMAND_UNAVAILABLE, "Source or sink refuses, and retrying would not help."},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_DEADLINE,
+     "The drain deadline passed, or the last acks were not confirmed. What was not "
+     "finished or not acked is delivered again."},
+    {COMMAND_CONFIG, NULL},
+    {COMMAND_HANGUP, "A second signal, SIGHUP."},
+    {COMMAND_INTERRUPTED, "A second signal, SIGINT."},
+    {COMMAND_TERMINATED, "A second signal, SIGTERM."},
+    COMMAND_END,
+};
 
-int command_run(int argc, char **argv, void (*leave)(int code))
+static const struct flag_alias aliases[] = {{"--format", "output_format"}, {NULL, NULL}};
+
+static int run(const struct invocation *invocation)
 {
-    const struct work work = {.command = "run", .usage = usage, .leave = leave};
-    return command_work(&work, argc, argv);
+    const struct work work = {.command = "run", .leave = invocation->leave};
+    return command_work_run(&work, invocation->settings);
 }
+
+static int prepare(const struct invocation *invocation)
+{
+    const struct work work = {.command = "run"};
+    return command_work_prepare(&work, invocation->options);
+}
+
+const struct command command_run = {
+    .name = "run",
+    .summary = "the worker: texts from a message queue, embeddings to a message queue",
+    .synopsis = "[--config FILE] [OPTION...]",
+    .text = "Read texts from a source, embed them, and write the embeddings to a sink. SIGTERM, "
+            "SIGINT and SIGHUP finish what was taken; a second signal exits at once. SIGUSR1 logs "
+            "counters.\n\n"
+            "An option --redis-stream is also EMBEDMILL_REDIS_STREAM in the environment and "
+            "redis.stream in the file. A flag overrides the environment, the environment overrides "
+            "the file. An empty variable counts as not set. A secret can be read from a file: "
+            "EMBEDMILL_<NAME>_FILE=/run/secrets/name.",
+    .endings = endings,
+    .syntax = {.aliases = aliases},
+    .prepare = prepare,
+    .run = run,
+};

@@ -14,9 +14,7 @@
 #include "connectors/json.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
-#include "worker/commands/command_words.h"
 #include "worker/commands/config_check.h"
-#include "worker/config/config_print.h"
 #include "worker/config/cpus.h"
 #include "worker/index/manifest.h"
 #include "worker/telemetry/log.h"
@@ -24,23 +22,16 @@
 #include "worker/codec/prompt.h"
 #include "worker/index/search.h"
 
-static const char usage[] =
-    "Usage: embedmill search OUT [QUERY] [OPTION...]\n"
-    "\n"
-    "Find the records of OUT, an .npy or a .jsonl of `embedmill index`, that are nearest to QUERY\n"
-    "by cosine, and print score and id of each. Without QUERY every line of standard input is "
-    "one,\n"
-    "and an object of JSON is printed for each: {\"query\": ..., \"hits\": [{\"id\": ..., "
-    "\"score\":\n"
-    "...}, ...]}. Every vector is compared. An .npy is read in place, a .jsonl takes seconds.\n"
-    "\n"
-    "  --top N                         The same as --search-top.\n"
-    "  --config FILE                   YAML file with any of the options, shared with `run`.\n"
-    "  -h, --help                      Print this and exit.\n"
-    "\n"
-    "Exit codes: 0; 64 wrong usage; 65 no index, or a damaged one; 66 no usable model, or not the\n"
-    "one of the index; 70 internal; 74 standard input or output failed; 78 wrong configuration.\n"
-    "\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, NULL},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_DATA, "OUT is missing or damaged."},
+    {COMMAND_NO_MODEL, "No usable model, or not the one that OUT was made with."},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_IO, "Standard input or output failed."},
+    {COMMAND_CONFIG, NULL},
+    COMMAND_END,
+};
 
 static const struct option search_options[] = {
     {"search.index", OPTION_TEXT, NULL, NULL, 0, 0, "OUT", "What `embedmill index` has written."},
@@ -52,16 +43,16 @@ static const struct option search_options[] = {
 
 static bool is_wanted(const char *name)
 {
-    static const char *const wanted[] = {
-        "model",     "prompt",     "threads",      "kernels",      "missing_dense",
-        "log_level", "log_format", "search.index", "search.query", "search.top"};
+    static const char *const wanted[] = {"model",         "prompt",    "threads",    "kernels",
+                                         "missing_dense", "log_level", "log_format", "search.index",
+                                         "search.query",  "search.top"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         if (strcmp(name, wanted[i]) == 0)
             return true;
     return false;
 }
 
-struct command {
+struct lookup {
     const struct settings *settings;
     const struct prompt *prompt;
     struct model *model;
@@ -75,11 +66,11 @@ static int fail(int code, const char *why)
     return command_line_fail("search", code, why);
 }
 
-static int open_vectors(struct command *command, const char *path)
+static int open_vectors(struct lookup *lookup, const char *path)
 {
     struct manifest card = {.len = 0};
     char err[600], fingerprint[64] = "";
-    const struct model_info *info = model_info(command->model);
+    const struct model_info *info = model_info(lookup->model);
     int rc = manifest_read(&card, path, err, sizeof err);
     if (rc != 0 && rc != -ENOENT) /* what `pull` has made has none */
         return fail(COMMAND_DATA, err);
@@ -87,32 +78,32 @@ static int open_vectors(struct command *command, const char *path)
         manifest_get(&card, "model_fingerprint", fingerprint, sizeof fingerprint);
     if (fingerprint[0] && strcmp(fingerprint, info->fingerprint) != 0)
         return fail(COMMAND_NO_MODEL, "the index was made with another model; name it by --model");
-    if (vectors_open(&command->vectors, path, err, sizeof err) != 0)
+    if (vectors_open(&lookup->vectors, path, err, sizeof err) != 0)
         return fail(COMMAND_DATA, err);
-    size_t dim = vectors_dim(command->vectors);
-    if (vectors_count(command->vectors) == 0)
+    size_t dim = vectors_dim(lookup->vectors);
+    if (vectors_count(lookup->vectors) == 0)
         return fail(COMMAND_DATA, "the index is empty");
     if (dim > info->dim)
         return fail(COMMAND_DATA, "the vectors have more values than the model gives");
     return COMMAND_OK;
 }
 
-static int open_all(struct command *command)
+static int open_all(struct lookup *lookup)
 {
-    const struct settings *settings = command->settings;
+    const struct settings *settings = lookup->settings;
     const char *path = settings_text(settings, "search.index");
     const char *name = settings_text(settings, "prompt");
     char err[700];
     if (!path)
         return fail(COMMAND_USAGE, "expected an index: embedmill search OUT \"query\"");
-    int code = command_line_open_model(settings, &command->model, err, sizeof err);
+    int code = command_line_open_model(settings, &lookup->model, err, sizeof err);
     if (code != COMMAND_OK)
         return command_line_fail("search", code, err);
-    command->prompt = prompt_find(model_info(command->model), (struct bytes){name, strlen(name)});
-    code = open_vectors(command, path);
+    lookup->prompt = prompt_find(model_info(lookup->model), (struct bytes){name, strlen(name)});
+    code = open_vectors(lookup, path);
     size_t n_threads = (size_t)settings_number(settings, "threads");
     if (code == COMMAND_OK &&
-        search_open(&command->search, command->model, command->vectors,
+        search_open(&lookup->search, lookup->model, lookup->vectors,
                     n_threads ? n_threads : cpus_usable(""),
                     (size_t)settings_number(settings, "search.top"), err, sizeof err) != 0)
         code = fail(COMMAND_INTERNAL, err);
@@ -120,32 +111,32 @@ static int open_all(struct command *command)
 }
 
 /* Prompted, in memory of its own. */
-static struct text render(const struct command *command, const char *query, size_t len)
+static struct text render(const struct lookup *lookup, const char *query, size_t len)
 {
     struct bytes text = {query, len}, title = {NULL, 0};
-    size_t size = prompt_render(command->prompt, title, text, NULL, 0);
+    size_t size = prompt_render(lookup->prompt, title, text, NULL, 0);
     char *ptr = malloc(size + 1);
     if (ptr)
-        prompt_render(command->prompt, title, text, ptr, size);
+        prompt_render(lookup->prompt, title, text, ptr, size);
     return (struct text){ptr, ptr ? size : 0};
 }
 
-static void print_hits(const struct command *command, const struct search_hit *hits, size_t n)
+static void print_hits(const struct lookup *lookup, const struct search_hit *hits, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        struct bytes id = vectors_id(command->vectors, hits[i].row);
+        struct bytes id = vectors_id(lookup->vectors, hits[i].row);
         printf("%.4f  %.*s\n", (double)hits[i].score, (int)id.len, id.ptr);
     }
 }
 
-static int print_json(const struct command *command, const char *query, size_t len,
+static int print_json(const struct lookup *lookup, const char *query, size_t len,
                       const struct search_hit *hits, size_t n)
 {
     fputs("{\"query\":", stdout);
     int rc = json_print((struct bytes){query, len}, stdout);
     fputs(",\"hits\":[", stdout);
     for (size_t i = 0; i < n && rc == 0; i++) {
-        struct bytes id = vectors_id(command->vectors, hits[i].row);
+        struct bytes id = vectors_id(lookup->vectors, hits[i].row);
         bool is_piece = id.len > 1 && id.ptr[0] == '{'; /* then it says what of, too */
         printf("%s%s%.*s,\"score\":%.6f}", i ? "," : "",
                is_piece ? "" : "{\"id\":", (int)id.len - is_piece, id.ptr, (double)hits[i].score);
@@ -155,7 +146,7 @@ static int print_json(const struct command *command, const char *query, size_t l
 }
 
 /* Up to SEARCH_QUERIES lines; their prompted texts are freed here. */
-static int search_lines(struct command *command, char *const *lines, const size_t *lens, size_t n,
+static int search_lines(struct lookup *lookup, char *const *lines, const size_t *lens, size_t n,
                         bool is_one)
 {
     struct text texts[SEARCH_QUERIES] = {{NULL, 0}};
@@ -164,28 +155,28 @@ static int search_lines(struct command *command, char *const *lines, const size_
     size_t n_hits;
     int code = COMMAND_OK;
     for (size_t i = 0; i < n; i++) {
-        texts[i] = render(command, lines[i], lens[i]);
+        texts[i] = render(lookup, lines[i], lens[i]);
         if (!texts[i].ptr)
             code = COMMAND_INTERNAL;
     }
     if (code == COMMAND_OK)
-        search_run(command->search, texts, n, results, &hits, &n_hits);
+        search_run(lookup->search, texts, n, results, &hits, &n_hits);
     for (size_t i = 0; i < n; i++) {
         if (code == COMMAND_OK && results[i].status != 0)
             code = fail(COMMAND_INTERNAL, "out of memory");
         if (code == COMMAND_OK && is_one)
-            print_hits(command, hits, n_hits);
+            print_hits(lookup, hits, n_hits);
         else if (code == COMMAND_OK &&
-                 print_json(command, lines[i], lens[i], hits + i * n_hits, n_hits) != 0)
+                 print_json(lookup, lines[i], lens[i], hits + i * n_hits, n_hits) != 0)
             code = COMMAND_INTERNAL;
         free((char *)texts[i].ptr);
     }
-    command->n_queries += n;
+    lookup->n_queries += n;
     return code;
 }
 
 /* The lines of standard input, as many at once as there are, for vectors are read once for all. */
-static int search_input(struct command *command)
+static int search_input(struct lookup *lookup)
 {
     char *lines[SEARCH_QUERIES] = {NULL};
     size_t lens[SEARCH_QUERIES], rooms[SEARCH_QUERIES] = {0}, n = 0;
@@ -200,7 +191,7 @@ static int search_input(struct command *command)
             lens[n++] = (size_t)len;
         bool full = n == SEARCH_QUERIES || (n > 0 && isatty(STDIN_FILENO));
         if (n > 0 && (full || !more)) {
-            code = search_lines(command, lines, lens, n, false);
+            code = search_lines(lookup, lines, lens, n, false);
             fflush(stdout);
             n = 0;
         }
@@ -214,63 +205,60 @@ static int search_input(struct command *command)
 
 static int run(const struct settings *settings)
 {
-    struct command command = {.settings = settings};
-    int code = open_all(&command);
+    struct lookup lookup = {.settings = settings};
+    int code = open_all(&lookup);
     char *query = (char *)settings_text(settings, "search.query");
     if (code == COMMAND_OK && query) {
         size_t len = strlen(query);
-        code = search_lines(&command, &query, &len, 1, true);
+        code = search_lines(&lookup, &query, &len, 1, true);
     } else if (code == COMMAND_OK) {
-        code = search_input(&command);
+        code = search_input(&lookup);
     }
-    if (command.search) {
-        struct search_times times = search_times(command.search);
-        log_event(LOG_INFO, "searched", LOG_INTEGER("queries", command.n_queries),
-                  LOG_INTEGER("vectors", vectors_count(command.vectors)),
+    if (lookup.search) {
+        struct search_times times = search_times(lookup.search);
+        log_event(LOG_INFO, "searched", LOG_INTEGER("queries", lookup.n_queries),
+                  LOG_INTEGER("vectors", vectors_count(lookup.vectors)),
                   LOG_REAL("embed_seconds", (double)times.embed_ns * 1e-9),
                   LOG_REAL("search_seconds", (double)times.search_ns * 1e-9));
     }
-    search_close(command.search);
-    vectors_close(command.vectors);
-    model_close(command.model);
+    search_close(lookup.search);
+    vectors_close(lookup.vectors);
+    model_close(lookup.model);
     return code;
 }
 
-static int run_words(const struct words *words)
+static int prepare(const struct invocation *invocation)
 {
-    static const struct preset presets[] = {
-        {"prompt", "query"}, {"log_level", "warn"}, {NULL, NULL}};
-    static const struct command_line line = {.command = "search",
-                                             .usage = usage,
-                                             .own = search_options,
-                                             .presets = presets,
-                                             .wanted = is_wanted};
-    struct options *options;
-    struct flags flags;
-    int code = COMMAND_OK;
-    if (!command_line_read(&line, words->argc, words->argv, &options, &flags, &code))
-        return code;
-    code = command_line_check("search", options, config_check_names);
-    if (code == COMMAND_OK && flags.print_config) {
-        config_print_effective(options, is_wanted, stdout);
-    } else if (code == COMMAND_OK) {
-        command_line_log(options_settings(options));
-        code = run(options_settings(options));
-        log_close();
-    }
-    options_close(options);
+    return command_line_check("search", invocation->options, config_check_names);
+}
+
+static int start(const struct invocation *invocation)
+{
+    command_line_log(invocation->settings);
+    int code = run(invocation->settings);
+    log_close();
     return code;
 }
 
-int command_search(int argc, char **argv)
-{
-    static const char *const fixed[] = {NULL};
-    static const struct word_alias aliases[] = {{"--top", "--search-top"}, {NULL, NULL}};
-    static const char *const places[] = {"--search-index", "--search-query", NULL};
-    struct words words;
-    if (words_open(&words, argc, argv, fixed, aliases, places) != 0)
-        return COMMAND_INTERNAL;
-    int code = run_words(&words);
-    words_close(&words);
-    return code;
-}
+static const struct preset presets[] = {{"prompt", "query"}, {"log_level", "warn"}, {NULL, NULL}};
+static const struct flag_alias aliases[] = {{"--top", "search.top"}, {NULL, NULL}};
+static const char *const positionals[] = {"search.index", "search.query", NULL};
+
+const struct command command_search = {
+    .name = "search",
+    .summary = "the texts of such a file that are nearest to a query",
+    .synopsis = "OUT [QUERY] [OPTION...]",
+    .text =
+        "Find the records of OUT, an .npy or a .jsonl of `embedmill index`, that are nearest to "
+        "QUERY by cosine, and print score and id of each. Without QUERY every line of standard "
+        "input is a query, and a JSON object is printed for each: {\"query\": ..., \"hits\": "
+        "[{\"id\": ..., \"score\": ...}, ...]}. Every vector is compared. An .npy is read in "
+        "place, a .jsonl takes seconds.",
+    .endings = endings,
+    .own = search_options,
+    .presets = presets,
+    .syntax = {.aliases = aliases, .positionals = positionals},
+    .wanted = is_wanted,
+    .prepare = prepare,
+    .run = start,
+};

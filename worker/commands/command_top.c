@@ -20,25 +20,22 @@
 #include "worker/commands/http_get.h"
 #include "worker/commands/scrape.h"
 
-static const char usage[] =
-    "Usage: embedmill top [--interval SECONDS] [--once] [HOST:PORT...]\n"
-    "\n"
-    "Show what workers do: the addresses are those of their --metrics-listen; when none is named\n"
-    "that of EMBEDMILL_METRICS_LISTEN, else 127.0.0.1:9464. Ctrl-C ends it.\n"
-    "\n"
-    "  --interval SECONDS              Between two looks (default: 2).\n"
-    "  --once                          One table and exit, as when output is no terminal.\n"
-    "\n"
-    "TEXTS/S and TOKENS/S   embedded, since the last look\n"
-    "LAG                    messages of the input not yet given or acked\n"
-    "FLIGHT                 texts taken and not yet confirmed\n"
-    "P50 and P95            milliseconds of thread time a text\n"
-    "E2E95                  seconds from a message's timestamp to its output, 95th percentile\n"
-    "DEAD and FAULT         dead letters, and times a broker went away, since the worker's start\n"
-    "BUSY and CPU           share of the inference threads at work; CPUs used\n"
-    "MEM                    MiB of its own, without the shared model\n"
-    "\n"
-    "Exit codes: 0 all workers answered; 64 wrong usage; 69 some did not (--once).\n";
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "All workers answered."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_UNAVAILABLE, "Some did not (--once)."},
+    COMMAND_END,
+};
+
+static const struct option table[] = {
+    {"addresses", OPTION_TEXT, NULL, NULL, 0, 0, "HOST:PORT",
+     "The workers' --metrics-listen, with commas between; not given: that of "
+     "EMBEDMILL_METRICS_LISTEN, else 127.0.0.1:9464."},
+    {"interval", OPTION_TEXT, "2", NULL, 0, 0, "SECONDS", "Between two looks."},
+    {"once", OPTION_BOOL, "false", NULL, 0, 0, NULL,
+     "Print one table and exit, as when output is not a terminal."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
 
 enum { PATIENCE_MS = 5000 };
 
@@ -341,41 +338,74 @@ static int refuse(const char *argument, const char *expected)
     return COMMAND_USAGE;
 }
 
-int command_top(int argc, char **argv)
+static int read_interval(const char *text, uint64_t *out)
 {
+    char *end;
+    double seconds = strtod(text, &end);
+    if (*end || !(seconds >= 0.1 && seconds <= 3600))
+        return refuse("--interval", "seconds from 0.1 to 3600");
+    *out = (uint64_t)(seconds * 1000);
+    return COMMAND_OK;
+}
+
+/* One node for each address of the list, which is cut at its commas. */
+static int open_nodes(struct top *top, char *list)
+{
+    size_t n = 1;
+    for (const char *c = list; *c; c++)
+        n += *c == ',';
+    top->nodes = calloc(n, sizeof *top->nodes);
+    if (!top->nodes)
+        return COMMAND_INTERNAL;
+    char *rest = list;
+    for (char *address; (address = strsep(&rest, ","));) {
+        if (!strchr(address, ':'))
+            return refuse(address, "HOST:PORT");
+        top->nodes[top->n_nodes++] = (struct node){.top = top, .address = address};
+    }
+    return COMMAND_OK;
+}
+
+static int start(const struct invocation *invocation)
+{
+    const struct settings *settings = invocation->settings;
+    const char *addresses = settings_text(settings, "addresses");
     char fallback[300];
-    struct top top = {.interval_ms = 2000, .once = !isatty(STDOUT_FILENO)};
-    top.nodes = calloc((size_t)argc + 1, sizeof *top.nodes);
-    int code = top.nodes ? COMMAND_OK : COMMAND_INTERNAL;
-    for (int i = 0; i < argc && code == COMMAND_OK; i++) {
-        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
-            fputs(usage, stdout);
-            free(top.nodes);
-            return COMMAND_OK;
-        }
-        if (strcmp(argv[i], "--once") == 0) {
-            top.once = true;
-        } else if (strcmp(argv[i], "--interval") == 0) {
-            char *end = "";
-            double seconds = i + 1 < argc ? strtod(argv[++i], &end) : 0;
-            if (*end || !(seconds >= 0.1 && seconds <= 3600))
-                code = refuse("--interval", "seconds from 0.1 to 3600");
-            else
-                top.interval_ms = (uint64_t)(seconds * 1000);
-        } else if (argv[i][0] == '-' || !strchr(argv[i], ':')) {
-            code = refuse(argv[i], "HOST:PORT, --interval SECONDS or --once");
-        } else {
-            top.nodes[top.n_nodes++].address = argv[i];
-        }
-    }
-    if (code == COMMAND_OK && top.n_nodes == 0) {
+    struct top top = {.once = settings_bool(settings, "once") || !isatty(STDOUT_FILENO)};
+    if (!addresses) {
         http_get_default_address(fallback, sizeof fallback);
-        top.nodes[top.n_nodes++].address = fallback;
+        addresses = fallback;
     }
-    for (size_t i = 0; i < top.n_nodes; i++)
-        top.nodes[i].top = &top;
+    char *list = strdup(addresses);
+    int code = read_interval(settings_text(settings, "interval"), &top.interval_ms);
+    if (code == COMMAND_OK)
+        code = list ? open_nodes(&top, list) : COMMAND_INTERNAL;
     if (code == COMMAND_OK)
         code = run(&top);
     free(top.nodes);
+    free(list);
     return code;
 }
+
+static const char *const positionals[] = {"addresses", NULL};
+
+const struct command command_top = {
+    .name = "top",
+    .summary = "what workers do, refreshed on the terminal",
+    .synopsis = "[--interval SECONDS] [--once] [HOST:PORT...]",
+    .text = "Show what workers do, by their metrics. Ctrl-C ends it.\n\n"
+            "  TEXTS/S and TOKENS/S   embedded, since the last look\n"
+            "  LAG                    messages of the input not yet given or acked\n"
+            "  FLIGHT                 texts taken and not yet confirmed\n"
+            "  P50 and P95            milliseconds of thread time a text\n"
+            "  E2E95                  seconds from a message's timestamp to its output, 95th "
+            "percentile\n"
+            "  DEAD and FAULT         dead letters, and outages of a broker, since the worker's "
+            "start\n"
+            "  BUSY and CPU           share of the inference threads at work; CPUs used\n"
+            "  MEM                    MiB of its own, without the shared model",
+    .endings = endings,
+    .own = table,
+    .syntax = {.positionals = positionals, .repeats = true, .flags_only = true},
+    .run = start,
+};

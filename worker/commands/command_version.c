@@ -62,20 +62,30 @@ static void print_lines(void)
     printf("\n");
 }
 
-int command_version(int argc, char **argv)
+static int run(const struct invocation *invocation)
 {
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            print_json();
-            return COMMAND_OK;
-        }
-        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
-            printf("Usage: embedmill version [--json]\n");
-            return COMMAND_OK;
-        }
-        fprintf(stderr, "embedmill version: %s: expected --json or nothing\n", argv[i]);
-        return COMMAND_USAGE;
-    }
-    print_lines();
+    if (settings_bool(invocation->settings, "json"))
+        print_json();
+    else
+        print_lines();
     return COMMAND_OK;
 }
+
+static const struct command_ending endings[] = {
+    {COMMAND_OK, NULL}, {COMMAND_USAGE, NULL}, COMMAND_END};
+
+static const struct option table[] = {
+    {"json", OPTION_BOOL, "false", NULL, 0, 0, NULL, "One JSON object."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+const struct command command_version = {
+    .name = "version",
+    .summary = "what this program is and was built with",
+    .synopsis = "[--json]",
+    .text = "Print the version, the compiler, the libraries, and the sources and sinks there are.",
+    .endings = endings,
+    .own = table,
+    .syntax = {.flags_only = true},
+    .run = run,
+};

@@ -19,7 +19,6 @@
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/config_check.h"
-#include "worker/config/config_print.h"
 #include "worker/config/cpus.h"
 #include "worker/telemetry/log.h"
 #include "worker/telemetry/monitor.h"
@@ -492,35 +491,18 @@ static int fix_filter(const struct work *work, struct options *options)
     return command_line_fail_option(work->command, options, "input_format", err);
 }
 
-static int run_configured(const struct work *work, const struct options *options)
+int command_work_prepare(const struct work *work, struct options *options)
 {
-    const struct settings *settings = options_settings(options);
+    int code = work->is_filter ? fix_filter(work, options) : COMMAND_OK;
+    return code != COMMAND_OK ? code
+                              : command_line_check(work->command, options,
+                                                   has_end(work) ? config_check : config_check_run);
+}
+
+int command_work_run(const struct work *work, const struct settings *settings)
+{
     command_line_log(settings);
     int code = run(work, settings);
     log_close();
-    return code;
-}
-
-int command_work(const struct work *work, int argc, char **argv)
-{
-    const struct command_line line = {.command = work->command,
-                                      .usage = work->usage,
-                                      .presets = work->presets,
-                                      .wanted = work->wanted};
-    struct options *options;
-    struct flags flags;
-    int code = COMMAND_OK;
-    if (!command_line_read(&line, argc, argv, &options, &flags, &code))
-        return code;
-    if (work->is_filter)
-        code = fix_filter(work, options);
-    if (code == COMMAND_OK)
-        code = command_line_check(work->command, options,
-                                  has_end(work) ? config_check : config_check_run);
-    if (code == COMMAND_OK && flags.print_config)
-        config_print_effective(options, work->wanted, stdout);
-    else if (code == COMMAND_OK)
-        code = run_configured(work, options);
-    options_close(options);
     return code;
 }

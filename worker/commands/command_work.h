@@ -15,9 +15,7 @@
 /* How one command differs from the others. */
 struct work {
     const char *command;              /* "run" */
-    const char *usage;                /* text of --help before the options */
-    const struct preset *presets;     /* ended by name NULL */
-    bool (*wanted)(const char *name); /* options --help shows; NULL: all */
+    bool (*wanted)(const char *name); /* options it takes; NULL: all */
     bool is_filter;                   /* embed: standard input to standard output */
     void (*leave)(int code);          /* see command.h */
     /* A command whose source ends; NULL for others. begin: before the pipeline opens; may change
@@ -31,7 +29,9 @@ struct work {
                   const struct pipeline_stats *stats, double seconds);
 };
 
+/* Check the options, and fix those of a filter; an exit code, and all is said. */
+int command_work_prepare(const struct work *work, struct options *options);
 /* The whole life of the command; returns its exit code. */
-int command_work(const struct work *work, int argc, char **argv);
+int command_work_run(const struct work *work, const struct settings *settings);
 
 #endif

@@ -32,11 +32,10 @@ static void print_wrapped(FILE *to, const char *text)
     fputc('\n', to);
 }
 
-/* "WORD", "a|b|c" where they are few, or a word for the type. */
-static const char *print_argument(const struct option *option)
+const char *config_print_argument(const struct option *option)
 {
     if (option->type == OPTION_CHOICE && option->choices && strlen(option->choices) < 22)
-        return option->choices;
+        return option->choices; /* they are few enough to stand for themselves */
     if (option->arg)
         return option->arg;
     static const char *const words[] = {
@@ -47,29 +46,47 @@ static const char *print_argument(const struct option *option)
     return words[option->type];
 }
 
-static void print_option(FILE *to, const struct option *option)
+void config_print_flags(const struct option *option, const struct flag_alias *aliases, char *out,
+                        size_t size)
 {
-    char flag[128], line[256], help[1024];
+    char flag[128];
+    const char *argument = config_print_argument(option);
+    size_t used = 0;
+    out[0] = '\0';
+    for (; aliases && aliases->flag; aliases++)
+        if (strcmp(aliases->option, option->name) == 0 && used < size)
+            used += (size_t)snprintf(out + used, size - used, "%s, ", aliases->flag);
+    if (used >= size)
+        return;
     options_flag_name(option->name, flag, sizeof flag);
-    if (option->type == OPTION_MAP && !option->arg)
-        return; /* told of by the map above it */
     if (option->type == OPTION_MAP)
-        snprintf(line, sizeof line, "  -%s NAME=VALUE", option->arg);
+        snprintf(out + used, size - used, "-%s NAME=VALUE", option->arg);
     else if (option->type == OPTION_BOOL)
-        snprintf(line, sizeof line, "  --[no-]%s", flag);
+        snprintf(out + used, size - used, "--[no-]%s", flag);
     else
-        snprintf(line, sizeof line, "  --%s %s", flag, print_argument(option));
-    size_t column = strlen(line);
-    if (column + 2 > COLUMN) {
-        fprintf(to, "%s\n%*s", line, COLUMN, "");
-    } else {
-        fprintf(to, "%-*s", COLUMN, line);
-    }
-    bool list = option->type == OPTION_CHOICE && print_argument(option) != option->choices;
+        snprintf(out + used, size - used, "--%s %s", flag, argument);
+}
+
+void config_print_sentence(const struct option *option, char *out, size_t size)
+{
+    bool list = option->type == OPTION_CHOICE && config_print_argument(option) != option->choices;
     bool show_default = option->fallback && option->fallback[0];
-    snprintf(help, sizeof help, "%s%s%s%s%s%s%s", option->help, list ? " One of " : "",
+    snprintf(out, size, "%s%s%s%s%s%s%s", option->help, list ? " One of " : "",
              list ? option->choices : "", list ? "." : "", show_default ? " (default: " : "",
              show_default ? option->fallback : "", show_default ? ")" : "");
+}
+
+static void print_option(FILE *to, const struct option *option, const struct flag_alias *aliases)
+{
+    char flags[256], help[1024];
+    if (option->type == OPTION_MAP && !option->arg)
+        return; /* the help of the map above it says so */
+    config_print_flags(option, aliases, flags, sizeof flags);
+    if (strlen(flags) + 4 > COLUMN)
+        fprintf(to, "  %s\n%*s", flags, COLUMN, "");
+    else
+        fprintf(to, "  %-*s", COLUMN - 2, flags);
+    config_print_sentence(option, help, sizeof help);
     print_wrapped(to, help);
 }
 
@@ -95,7 +112,8 @@ static bool is_first(const struct options *options, bool (*wanted)(const char *n
     return true;
 }
 
-void config_print_help(const struct options *options, bool (*wanted)(const char *name), FILE *to)
+void config_print_help(const struct options *options, bool (*wanted)(const char *name),
+                       const struct flag_alias *aliases, FILE *to)
 {
     const struct option *first, *option;
     for (size_t i = 0; (first = options_at(options, i)); i++) {
@@ -106,7 +124,7 @@ void config_print_help(const struct options *options, bool (*wanted)(const char 
         for (size_t j = i; (option = options_at(options, j)); j++)
             if (prefix_length(option) == len && memcmp(option->name, first->name, len) == 0 &&
                 (!wanted || wanted(option->name)))
-                print_option(to, option);
+                print_option(to, option, aliases);
     }
 }
 

@@ -227,6 +227,20 @@ int options_open_command(struct options **out, const struct option *own,
     return open_tables(out, NULL, own, presets, environment);
 }
 
+int options_open_own(struct options **out, const struct option *own)
+{
+    struct options *options = calloc(1, sizeof *options);
+    if (!options)
+        return -ENOMEM;
+    add_table(options, 0, own);
+    int rc = settings_open(&options->settings, options->tables);
+    if (rc != 0)
+        options_close(options);
+    else
+        *out = options;
+    return rc;
+}
+
 void options_close(struct options *options)
 {
     if (!options)

@@ -36,6 +36,8 @@ int options_open(struct options **out, const struct option *const *tables,
 /* The core table, those of all connectors, and `own` of a command (may be NULL). */
 int options_open_command(struct options **out, const struct option *own,
                          const struct preset *presets, char *const *environment);
+/* `own` alone, for commands that take none of the worker's options. */
+int options_open_own(struct options **out, const struct option *own);
 void options_close(struct options *options); /* accepts NULL */
 
 const struct settings *options_settings(const struct options *options);
