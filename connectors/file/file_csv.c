@@ -24,8 +24,8 @@ struct file_csv {
     const char *column, *id;
     struct column *columns; /* [n_columns]; NULL before the header */
     size_t n_columns;
-    struct buffer cells; /* of one row, unquoted, one after another */
-    struct bytes *fields;     /* [fields_room] */
+    struct buffer cells;  /* of one row, unquoted, one after another */
+    struct bytes *fields; /* [fields_room] */
     size_t n_fields, fields_room;
     struct buffer json;
     char problem[120];

@@ -62,9 +62,14 @@ static void base64(void **state)
     (void)state;
     /* RFC 4648, section 10 */
     static const char *const pairs[][2] = {
-        {"", "\"\""},           {"f", "\"Zg==\""},          {"fo", "\"Zm8=\""},
-        {"foo", "\"Zm9v\""},    {"foob", "\"Zm9vYg==\""},   {"fooba", "\"Zm9vYmE=\""},
-        {"foobar", "\"Zm9vYmFy\""}, {"\xff\xfe\xfd", "\"//79\""},
+        {"", "\"\""},
+        {"f", "\"Zg==\""},
+        {"fo", "\"Zm8=\""},
+        {"foo", "\"Zm9v\""},
+        {"foob", "\"Zm9vYg==\""},
+        {"fooba", "\"Zm9vYmE=\""},
+        {"foobar", "\"Zm9vYmFy\""},
+        {"\xff\xfe\xfd", "\"//79\""},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         json_put_base64(&buffer, (struct bytes){pairs[i][0], strlen(pairs[i][0])});

@@ -144,8 +144,7 @@ static void run_once(struct rig *rig, size_t run)
         fake->script.sink_fails_after = fake->n_confirmed + 1 + fake_random(fake, fake->n);
     for (size_t i = 0; last && i < fake->n; i++)
         if (fake->messages[i].fate != FATE_TOO_LARGE &&
-            fake->messages[i].fate != FATE_DEAD_TOO_LARGE &&
-            fake->messages[i].fate != FATE_REFUSED)
+            fake->messages[i].fate != FATE_DEAD_TOO_LARGE && fake->messages[i].fate != FATE_REFUSED)
             fake->messages[i].fate = FATE_PUBLISHED;
     fake->script.seed = seed + run * 1000003;
 

@@ -222,7 +222,7 @@ int codec_output_csv(const struct codec_output *output, struct buffer *out)
         item.id_is_number = item.id.ptr == number;
         item.chunk = codec_output_chunk(output, at_chunk, parent, &chunk) ? &chunk : NULL;
         pgvector_put(out, &(struct row){&item, &request, output->dtype, output->dim,
-                                            output->vectors + i * row_bytes});
+                                        output->vectors + i * row_bytes});
     }
     return buffer_settle(out, before);
 }

@@ -26,8 +26,7 @@ static void on_work(uv_work_t *work)
     struct load *load = work->data;
     uint64_t began = uv_hrtime();
 
-    load->code =
-        command_line_open_model(load->settings, &load->model, load->err, sizeof load->err);
+    load->code = command_line_open_model(load->settings, &load->model, load->err, sizeof load->err);
     load->took_ms = (uv_hrtime() - began) / 1000000;
     if (load->code == COMMAND_OK && load->prove)
         load->proven = selftest_run(load->model, &load->test) == 0;

@@ -154,8 +154,8 @@ static void publish_refused(struct transfer *transfer, struct record *record, en
     } else if (how == PUBLISH_TOO_LARGE) {
         bury(record, "output_too_large", "the message is larger than the output takes");
     } else {
-        char *reason = arena_copy(&carrier->arena, record->refused_reason,
-                                  strlen(record->refused_reason) + 1);
+        char *reason =
+            arena_copy(&carrier->arena, record->refused_reason, strlen(record->refused_reason) + 1);
         if (!reason)
             return fail(transfer, "output", -ENOMEM, "out of memory");
         bury(record, record->refused_code, reason);

@@ -78,7 +78,7 @@ struct pipeline_options {
     void (*on_dead_letter)(void *ctx, const struct message *message, const char *code,
                            const char *reason);
     void (*on_undeliverable)(void *ctx, const struct message *message, const char *code,
-                             const char *reason); /* given up */
+                             const char *reason);             /* given up */
     void (*on_lag)(void *ctx, const char *part, int64_t lag); /* source_events of connector.h */
     void (*on_count)(void *ctx, const char *what, uint64_t n);
     void (*on_skipped)(void *ctx, const struct skipped *skipped);

@@ -210,8 +210,7 @@ static size_t headers_size(const struct header *headers, size_t n)
 static int cut_headers(struct entry *entry, size_t room)
 {
     struct record *record = &entry->record;
-    struct header *kept =
-        arena_alloc(&entry->batch->arena, (record->n_headers + 1) * sizeof *kept);
+    struct header *kept = arena_alloc(&entry->batch->arena, (record->n_headers + 1) * sizeof *kept);
     size_t n = 0;
     if (!kept)
         return -ENOMEM;
@@ -247,11 +246,10 @@ static int note_cut(struct entry *entry)
         n += (size_t)snprintf(reason + n, size - n, "; the first %zu of %zu key " RECORD_CUT_MARK,
                               part->id.len, message->key.len);
     if (record->n_headers < message->n_headers)
-        n += (size_t)snprintf(reason + n, size - n,
-                              "; %zu of %zu headers, %zu of about %zu header " RECORD_CUT_MARK,
-                              record->n_headers, message->n_headers,
-                              headers_size(record->headers, record->n_headers),
-                              headers_size(message->headers, message->n_headers));
+        n += (size_t)snprintf(
+            reason + n, size - n, "; %zu of %zu headers, %zu of about %zu header " RECORD_CUT_MARK,
+            record->n_headers, message->n_headers, headers_size(record->headers, record->n_headers),
+            headers_size(message->headers, message->n_headers));
     assert(n < size);
     record->dead_reason = reason;
     return 0;
