@@ -15,7 +15,7 @@
 #define OLD              "Redis 6.2 or newer is needed"
 #define VALUE            "the value is above the server's proto-max-bulk-len"
 #define DATABASE         "the server has no such database; see the number after / in the URL"
-#define ONE_SLOT         "in a cluster the stream and the outputs need a common {tag} in their names"
+#define ONE_SLOT         "a cluster needs one {tag} in the names of the stream and the outputs"
 #define SERVERS_PASSWORD "the server has no password set; remove it from the URL"
 
 static const struct redis_fault codes[] = {

@@ -150,7 +150,7 @@ static void short_names_and_words(void **state)
 
     char *const bare[] = {"-o", NULL};
     read_syntax(&r, &syntax, no_environment, bare);
-    assert_string_equal(r.err, "-o: expected a value: -o VALUE");
+    assert_string_equal(r.err, "-o: expected a value: -o NAME");
     options_close(r.options);
 }
 
