@@ -7,13 +7,18 @@
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
+
+/* For people. */
+#define ARCHITECTURE_NAMES "EmbeddingGemma 300M and of the BERT family"
+#define TYPE_NAMES         "F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_0, Q5_1, Q4_K, Q4_0, Q4_1, IQ4_NL"
 
 int bind_refuse(const struct binder *b, const char *what, const char *name)
 {
     snprintf(b->err, b->err_size,
-             "%s: %s '%s'; this program reads GGUF files of EmbeddingGemma 300M and of the BERT "
-             "family with Q8_0, Q4_0, F16 or F32 weights: scripts/get-model and "
-             "scripts/get-minilm fetch some, scripts/convert-model.py makes others",
+             "%s: %s '%s'; this program reads GGUF files of " ARCHITECTURE_NAMES
+             ": scripts/get-model and scripts/get-minilm fetch some, scripts/convert-model.py "
+             "makes others",
              b->path, what, name);
     return -EINVAL;
 }
@@ -64,18 +69,40 @@ int bind_float(const struct binder *b, const char *key, double low, double high,
 
 static bool matrix_type_of(uint32_t type, enum matrix_type *out)
 {
-    switch (type) {
-    case GGUF_TENSOR_F32:
-        return *out = MATRIX_F32, true;
-    case GGUF_TENSOR_F16:
-        return *out = MATRIX_F16, true;
-    case GGUF_TENSOR_Q4_0:
-        return *out = MATRIX_Q4_0, true;
-    case GGUF_TENSOR_Q8_0:
-        return *out = MATRIX_Q8_0, true;
-    default:
-        return false;
-    }
+    static const struct {
+        uint32_t type;
+        enum matrix_type matrix;
+    } types[] = {
+        {GGUF_TENSOR_F32, MATRIX_F32},   {GGUF_TENSOR_F16, MATRIX_F16},
+        {GGUF_TENSOR_BF16, MATRIX_BF16}, {GGUF_TENSOR_Q8_0, MATRIX_Q8_0},
+        {GGUF_TENSOR_Q4_0, MATRIX_Q4_0}, {GGUF_TENSOR_Q4_1, MATRIX_Q4_1},
+        {GGUF_TENSOR_Q5_0, MATRIX_Q5_0}, {GGUF_TENSOR_Q5_1, MATRIX_Q5_1},
+        {GGUF_TENSOR_Q4_K, MATRIX_Q4_K}, {GGUF_TENSOR_Q5_K, MATRIX_Q5_K},
+        {GGUF_TENSOR_Q6_K, MATRIX_Q6_K}, {GGUF_TENSOR_IQ4_NL, MATRIX_IQ4_NL},
+    };
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].type == type)
+            return *out = types[i].matrix, true;
+    return false;
+}
+
+/* wanted: the types that would do. */
+static int refuse_type(const struct binder *b, const struct gguf_tensor *tensor, const char *wanted,
+                       const char *name)
+{
+    const char *found = gguf_type_name(tensor->type);
+    if (found)
+        snprintf(b->err, b->err_size, "%s: tensor '%s' holds %s, which cannot be used there; ",
+                 b->path, name, found);
+    else
+        snprintf(b->err, b->err_size, "%s: tensor '%s' holds type %" PRIu32 ", which is unknown; ",
+                 b->path, name, tensor->type);
+    size_t used = strlen(b->err);
+    snprintf(b->err + used, b->err_size - used,
+             "it must be %s: take another file of the model, or quantise it again (llama-quantize "
+             "MODEL-F16.gguf OUT.gguf Q8_0)",
+             wanted);
+    return -EINVAL;
 }
 
 static void take(const struct binder *b, const struct gguf_tensor *tensor)
@@ -93,9 +120,9 @@ static int tensor_bind(const struct binder *b, const char *name, const struct bi
     if (!tensor)
         return bind_refuse(b, "there is no tensor", name);
     if (wanted->matrix && !matrix_type_of(tensor->type, &type))
-        return bind_refuse(b, "not Q8_0, Q4_0, F16 or F32: tensor", name);
+        return refuse_type(b, tensor, TYPE_NAMES, name);
     if (wanted->floats && tensor->type != GGUF_TENSOR_F32)
-        return bind_refuse(b, "not F32: tensor", name);
+        return refuse_type(b, tensor, "F32", name);
     if (tensor->shape[0] != wanted->n_in || tensor->shape[1] != wanted->n_out ||
         tensor->shape[2] != 1 || tensor->shape[3] != 1)
         return bind_refuse(b, "unexpected shape of tensor", name);

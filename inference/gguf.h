@@ -1,5 +1,5 @@
 /*
- * gguf.h: a GGUF file, mapped read-only and checked once.
+ * gguf.h: a GGUF file, or the files a large one was split into, mapped read-only and checked once.
  *
  * Owns:    the mapping, the directory of keys and tensors, every bound on them.
  * Refuses: to believe any count, length, type, offset or alignment of the file before it is checked
@@ -56,8 +56,19 @@ enum gguf_tensor_type {
     GGUF_TENSOR_F32 = 0,
     GGUF_TENSOR_F16 = 1,
     GGUF_TENSOR_Q4_0 = 2,
-    GGUF_TENSOR_Q8_0 = 8
+    GGUF_TENSOR_Q4_1 = 3,
+    GGUF_TENSOR_Q5_0 = 6,
+    GGUF_TENSOR_Q5_1 = 7,
+    GGUF_TENSOR_Q8_0 = 8,
+    GGUF_TENSOR_Q4_K = 12,
+    GGUF_TENSOR_Q5_K = 13,
+    GGUF_TENSOR_Q6_K = 14,
+    GGUF_TENSOR_IQ4_NL = 20,
+    GGUF_TENSOR_BF16 = 30
 };
+
+/* "Q8_0", also of types that are not read; NULL for a number that is none of ggml's. */
+const char *gguf_type_name(uint32_t type);
 
 struct gguf_tensor {
     struct gguf_str name;
@@ -70,8 +81,9 @@ struct gguf_tensor {
 };
 
 /*
- * Map and check. 0, or negative errno with a sentence in err that names the file, what is wrong
- * with it and what to do (-EINVAL: not a sound GGUF; -ENOMEM; else from open/fstat/mmap).
+ * Map and check; of a model in parts, path is the first's, and the others lie beside it. 0, or
+ * negative errno with a sentence in err that names the file, what is wrong with it and what to do
+ * (-EINVAL: not a sound GGUF; -ENOMEM; else from open/fstat/mmap).
  */
 int gguf_open(struct gguf **out, const char *path, char *err, size_t err_size);
 

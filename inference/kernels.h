@@ -27,7 +27,6 @@
 enum {
     Q8_BLOCK = 32,       /* values a block */
     Q8_BLOCK_BYTES = 34, /* fp16 scale, then 32 int8 */
-    Q4_BLOCK_BYTES = 18, /* fp16 scale, then 32 times 4 bits */
     MATRIX_ROWS = 32,    /* n_out of every matrix is a multiple of this */
     TOKENS_MAX = 384,    /* tokens a call of quantize* or matmul takes at most */
     KEYS_MAX = 2048,     /* tokens a text in attention has at most */
@@ -41,7 +40,21 @@ struct q8_matrix {
 };
 
 /* The same of any type of value; see matrix.h for its products. */
-enum matrix_type { MATRIX_Q8_0, MATRIX_Q4_0, MATRIX_F16, MATRIX_F32 };
+enum matrix_type {
+    MATRIX_Q8_0, /* these are Q8_0 blocks, or become such as they are */
+    MATRIX_Q4_0,
+    MATRIX_Q5_0,
+    MATRIX_IQ4_NL,
+    MATRIX_F16, /* of these what Q8_0 leaves is taken as a second Q8_0 */
+    MATRIX_BF16,
+    MATRIX_F32,
+    MATRIX_Q4_1,
+    MATRIX_Q5_1,
+    MATRIX_Q4_K,
+    MATRIX_Q5_K,
+    MATRIX_Q6_K,
+    MATRIX_TYPES
+};
 
 struct matrix {
     const uint8_t *data;
@@ -81,8 +94,8 @@ struct kernels {
     void (*gelu_quantize)(void *packed, const float *x, const float *bias, size_t n, size_t k,
                           struct span tokens);
 
-    /* MATRIX_ROWS rows of a Q4_0, F16 or F32 matrix from `row` on, as Q8_0 rows: high, and of
-     * floats in low what high leaves of them. */
+    /* MATRIX_ROWS rows of a matrix of any type but Q8_0 from `row` on, as Q8_0 rows: high, and of
+     * types of two digits (see matrix.h) in low what high leaves of them. */
     void (*widen)(uint8_t *high, uint8_t *low, const struct matrix *w, size_t row);
     /* out[t][r] = sum over i of w[r][i] * packed[t][i], for n tokens and those rows of w: whole
      * groups of MATRIX_ROWS. out is that of row 0, its rows are ld floats apart. panel: scratch of

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "inference/kernels.h"
+#include "inference/matrix.h"
 
 #ifndef VEC
 #error "set VEC before including kernels_body.h"

@@ -48,17 +48,7 @@ INLINE vf halves_load(const uint8_t *p)
     return (vf)((vi)magnitude | (h & 0x8000) << 16);
 }
 
-/* out [k] = row `row` of an F32 or F16 matrix */
-INLINE void floats_read(float *out, const struct matrix *w, size_t row)
-{
-    size_t size = w->type == MATRIX_F32 ? sizeof(float) : sizeof(uint16_t);
-    const uint8_t *from = w->data + row * w->n_in * size;
-    if (w->type == MATRIX_F32)
-        memcpy(out, from, w->n_in * sizeof *out);
-    else
-        for (size_t i = 0; i < w->n_in; i += VEC)
-            vec_store(out + i, halves_load(from + i * size));
-}
+#include "inference/kernels_quants.h"
 
 /* A Q4_0 block, 32 values of 4 bits less 8, the first 16 in the lower halves, as a Q8_0 block. */
 INLINE void q4_widen(uint8_t *to, const uint8_t *block)
@@ -68,6 +58,63 @@ INLINE void q4_widen(uint8_t *to, const uint8_t *block)
         to[2 + i] = (uint8_t)((block[2 + i] & 15) - 8);
         to[2 + Q8_BLOCK / 2 + i] = (uint8_t)((block[2 + i] >> 4) - 8);
     }
+}
+
+/* A block of a type of one digit as the Q8_0 block it is. */
+INLINE const uint8_t *block_widen(uint8_t to[Q8_BLOCK_BYTES], const uint8_t *block,
+                                  enum matrix_type type)
+{
+    switch (type) {
+    case MATRIX_Q4_0:
+        q4_widen(to, block);
+        return to;
+    case MATRIX_Q5_0:
+        q5_0_widen(to, block);
+        return to;
+    case MATRIX_IQ4_NL:
+        iq4_widen(to, block);
+        return to;
+    default: /* Q8_0 */
+        return block;
+    }
+}
+
+/* out [k] = row `row` of a matrix of a type of two digits. Not inlined: the K types are long. */
+static __attribute__((noinline)) void floats_read(float *out, const struct matrix *w, size_t row)
+{
+    struct matrix_layout layout = matrix_layout(w->type);
+    const uint8_t *from = w->data + row * (w->n_in / layout.values * layout.bytes);
+    if (w->type == MATRIX_F32) {
+        memcpy(out, from, w->n_in * sizeof *out);
+        return;
+    }
+    if (w->type == MATRIX_BF16) {
+        bf16_read(out, from, w->n_in);
+        return;
+    }
+    if (w->type == MATRIX_F16) {
+        for (size_t i = 0; i < w->n_in; i += VEC)
+            vec_store(out + i, halves_load(from + i * sizeof(uint16_t)));
+        return;
+    }
+    for (size_t i = 0; i < w->n_in; i += layout.values, from += layout.bytes)
+        switch (w->type) {
+        case MATRIX_Q4_1:
+            q4_1_read(out + i, from);
+            break;
+        case MATRIX_Q5_1:
+            q5_1_read(out + i, from);
+            break;
+        case MATRIX_Q4_K:
+            q45_k_read(out + i, from, NULL, from + 16);
+            break;
+        case MATRIX_Q5_K:
+            q45_k_read(out + i, from, from + 16, from + 48);
+            break;
+        default:
+            q6_k_read(out + i, from);
+            break;
+        }
 }
 
 /* 32 values to a Q8_0 block; values become what it leaves of them. A block with one that is not
@@ -93,13 +140,14 @@ INLINE void digit_take(uint8_t *to, float *values)
 static void widen(uint8_t *high, uint8_t *low, const struct matrix *w, size_t row)
 {
     _Alignas(64) float values[ROW_MAX];
+    struct matrix_layout layout = matrix_layout(w->type);
     size_t n_blocks = w->n_in / Q8_BLOCK;
     for (size_t r = row; r < row + MATRIX_ROWS; r++) {
-        if (w->type != MATRIX_Q4_0)
+        if (layout.digits == 2)
             floats_read(values, w, r);
         for (size_t b = 0; b < n_blocks; b++, high += Q8_BLOCK_BYTES) {
-            if (w->type == MATRIX_Q4_0) {
-                q4_widen(high, w->data + (r * n_blocks + b) * Q4_BLOCK_BYTES);
+            if (layout.digits == 1) {
+                block_widen(high, w->data + (r * n_blocks + b) * layout.bytes, w->type);
                 continue;
             }
             digit_take(high, values + b * Q8_BLOCK);
@@ -112,23 +160,18 @@ static void widen(uint8_t *high, uint8_t *low, const struct matrix *w, size_t ro
 static void embed_row(float *out, const struct matrix *w, size_t id, float scale)
 {
     size_t n_blocks = w->n_in / Q8_BLOCK;
-    if (w->type == MATRIX_F32 || w->type == MATRIX_F16) {
+    struct matrix_layout layout = matrix_layout(w->type);
+    if (layout.digits == 2) {
         floats_read(out, w, id);
         for (size_t i = 0; i < w->n_in; i++)
             out[i] *= scale;
         return;
     }
-    size_t size = w->type == MATRIX_Q4_0 ? Q4_BLOCK_BYTES : Q8_BLOCK_BYTES;
     for (size_t b = 0; b < n_blocks; b++, out += Q8_BLOCK) {
-        const uint8_t *block = w->data + (id * n_blocks + b) * size;
         uint8_t widened[Q8_BLOCK_BYTES];
-        uint16_t half;
-        if (w->type == MATRIX_Q4_0) {
-            q4_widen(widened, block);
-            block = widened;
-        }
-        memcpy(&half, block, sizeof half);
-        float d = half_to_float(half) * scale;
+        const uint8_t *block =
+            block_widen(widened, w->data + (id * n_blocks + b) * layout.bytes, w->type);
+        float d = half_at(block) * scale;
         for (size_t i = 0; i < Q8_BLOCK; i++)
             out[i] = (float)(int8_t)block[2 + i] * d;
     }

@@ -3,24 +3,37 @@
  */
 #include "inference/matrix.h"
 
+#include <assert.h>
+
 size_t matrix_widened_size(size_t n_in)
 {
     return 2 * MATRIX_ROWS * (n_in / Q8_BLOCK * Q8_BLOCK_BYTES);
 }
 
+struct matrix_layout matrix_layout(enum matrix_type type)
+{
+    static const struct matrix_layout layouts[MATRIX_TYPES] = {
+        [MATRIX_Q8_0] = {32, Q8_BLOCK_BYTES, 1},
+        [MATRIX_Q4_0] = {32, 18, 1},
+        [MATRIX_Q5_0] = {32, 22, 1},
+        [MATRIX_IQ4_NL] = {32, 18, 1},
+        [MATRIX_F16] = {1, 2, 2},
+        [MATRIX_BF16] = {1, 2, 2},
+        [MATRIX_F32] = {1, 4, 2},
+        [MATRIX_Q4_1] = {32, 20, 2},
+        [MATRIX_Q5_1] = {32, 24, 2},
+        [MATRIX_Q4_K] = {256, 144, 2},
+        [MATRIX_Q5_K] = {256, 176, 2},
+        [MATRIX_Q6_K] = {256, 210, 2},
+    };
+    assert(type < MATRIX_TYPES);
+    return layouts[type];
+}
+
 size_t matrix_size(const struct matrix *w)
 {
-    size_t n = w->n_out * w->n_in;
-    switch (w->type) {
-    case MATRIX_F32:
-        return n * sizeof(float);
-    case MATRIX_F16:
-        return n * sizeof(uint16_t);
-    case MATRIX_Q4_0:
-        return n / Q8_BLOCK * Q4_BLOCK_BYTES;
-    default:
-        return n / Q8_BLOCK * Q8_BLOCK_BYTES;
-    }
+    struct matrix_layout layout = matrix_layout(w->type);
+    return w->n_out * w->n_in / layout.values * layout.bytes;
 }
 
 void matrix_multiply(const struct kernels *k, float *out, size_t ld, const void *packed, size_t n,
@@ -36,10 +49,11 @@ void matrix_multiply(const struct kernels *k, float *out, size_t ld, const void 
     const struct q8_matrix high = {scratch->widened, w->n_in, MATRIX_ROWS};
     const struct q8_matrix low = {second, w->n_in, MATRIX_ROWS};
     const struct span group = {0, MATRIX_ROWS};
+    size_t n_digits = matrix_layout(w->type).digits;
     for (size_t row = rows.first; row < rows.last; row += MATRIX_ROWS) {
         k->widen(scratch->widened, second, w, row);
         k->matmul(out + row, ld, packed, n, &high, group, panel);
-        if (w->type == MATRIX_Q4_0)
+        if (n_digits == 1)
             continue;
         k->matmul(scratch->rest, MATRIX_ROWS, packed, n, &low, group, panel);
         for (size_t t = 0; t < n; t++)

@@ -15,8 +15,10 @@
 #include <cmocka.h>
 
 #include "inference/matrix.h"
+#include "tests/support/weights.h"
 
-enum { SEED = 20262, N_IN = 96, N_OUT = 96, N_TOKENS = 23, LD = N_OUT + 16 };
+/* N_IN: a block of the K types and not a multiple of those 512 values take. */
+enum { SEED = 20262, N_IN = 768, N_OUT = 96, N_TOKENS = 23, LD = N_OUT + 16 };
 
 static const char *const names[] = {"generic", "avx2", "avx512", "neon", "neon-i8mm"};
 
@@ -49,38 +51,12 @@ static size_t tables_list(const struct kernels *tables[5])
     return n;
 }
 
-static double half_value(uint16_t half)
-{
-    double rest = half & 0x3ff;
-    int exponent = half >> 10 & 31;
-    double value = exponent ? ldexp(1 + rest / 1024, exponent - 15) : ldexp(rest, -24);
-    return half & 0x8000 ? -value : value;
-}
-
 /* A matrix of random bytes that make finite values, and these values. */
 struct sample {
     struct matrix matrix;
     uint8_t *bytes;
     double *values; /* [N_OUT][N_IN] */
 };
-
-static void blocks_fill(struct sample *s)
-{
-    bool is_q4 = s->matrix.type == MATRIX_Q4_0;
-    size_t size = is_q4 ? Q4_BLOCK_BYTES : Q8_BLOCK_BYTES;
-    for (size_t b = 0; b < N_OUT * N_IN / Q8_BLOCK; b++) {
-        uint8_t *block = s->bytes + b * size;
-        uint16_t half = (uint16_t)(b % 7 ? 0x1c00 + random_next() % 0x400 : random_next() % 3);
-        memcpy(block, &half, 2);
-        for (size_t i = 2; i < size; i++)
-            block[i] = (uint8_t)random_next();
-        for (size_t i = 0; i < Q8_BLOCK; i++) {
-            uint8_t byte = block[2 + (is_q4 ? i % 16 : i)];
-            int q = is_q4 ? (i < 16 ? byte & 15 : byte >> 4) - 8 : (int8_t)byte;
-            s->values[b * Q8_BLOCK + i] = half_value(half) * q;
-        }
-    }
-}
 
 /* Blocks of all sizes: ordinary, small, zero, one large value among small ones. */
 static void floats_fill(struct sample *s)
@@ -93,12 +69,30 @@ static void floats_fill(struct sample *s)
         uint16_t half = (uint16_t)((random_next() & 0x8000) | random_next() % 0x3000);
         if (kind == 2)
             half &= 0x83ff; /* subnormal */
+        if (s->matrix.type == MATRIX_BF16) {
+            uint32_t bits;
+            memcpy(&bits, &value, 4);
+            half = (uint16_t)(bits >> 16);
+            bits &= 0xffff0000;
+            memcpy(&value, &bits, 4);
+        }
         if (s->matrix.type == MATRIX_F32)
             memcpy(s->bytes + i * 4, &value, 4);
         else
             memcpy(s->bytes + i * 2, &half, 2);
-        s->values[i] = s->matrix.type == MATRIX_F32 ? (double)value : half_value(half);
+        s->values[i] = s->matrix.type == MATRIX_F16 ? weights_half(half) : (double)value;
     }
+}
+
+static bool is_float(enum matrix_type type)
+{
+    return type == MATRIX_F32 || type == MATRIX_F16 || type == MATRIX_BF16;
+}
+
+static bool has_two_digits(enum matrix_type type)
+{
+    return type != MATRIX_Q8_0 && type != MATRIX_Q4_0 && type != MATRIX_Q5_0 &&
+           type != MATRIX_IQ4_NL;
 }
 
 static struct sample sample_make(enum matrix_type type)
@@ -109,10 +103,10 @@ static struct sample sample_make(enum matrix_type type)
     assert_non_null(s.bytes);
     assert_non_null(s.values);
     s.matrix.data = s.bytes;
-    if (type == MATRIX_F32 || type == MATRIX_F16)
+    if (is_float(type))
         floats_fill(&s);
     else
-        blocks_fill(&s);
+        weights_fill(s.bytes, s.values, N_OUT * N_IN, type, random_next);
     return s;
 }
 
@@ -147,11 +141,10 @@ static void multiply(const struct kernels *k, const struct matrix *w, const floa
 }
 
 /* Row r times x. Allowed is half a step of each activation, of which the largest is 1, what float32
- * sums lose, and for floats half a step of each weight. */
+ * sums lose, and for types of two digits half a step of each weight. */
 static void row_expect(const struct sample *s, size_t r, const float *x, double *expected,
                        double *allowed)
 {
-    bool is_float = s->matrix.type == MATRIX_F32 || s->matrix.type == MATRIX_F16;
     const double *row = s->values + r * N_IN;
     for (size_t block = 0; block < N_IN; block += Q8_BLOCK) {
         double top = 0;
@@ -160,7 +153,7 @@ static void row_expect(const struct sample *s, size_t r, const float *x, double 
         for (size_t i = block; i < block + Q8_BLOCK; i++) {
             *expected += row[i] * (double)x[i];
             *allowed += fabs(row[i]) * 2e-5;
-            if (is_float)
+            if (has_two_digits(s->matrix.type))
                 *allowed += fabs((double)x[i]) * (top / 64000 + 3e-8);
         }
     }
@@ -192,7 +185,7 @@ static void test_products(void **state)
     (void)state;
     const struct kernels *tables[5];
     size_t n = tables_list(tables);
-    for (enum matrix_type type = MATRIX_Q8_0; type <= MATRIX_F32; type++) {
+    for (enum matrix_type type = MATRIX_Q8_0; type < MATRIX_TYPES; type++) {
         struct sample s = sample_make(type);
         for (size_t i = 0; i < n; i++)
             check_product(tables[i], &s);
@@ -205,27 +198,53 @@ static void test_rows(void **state)
     (void)state;
     const struct kernels *tables[5];
     size_t n = tables_list(tables);
-    for (enum matrix_type type = MATRIX_Q8_0; type <= MATRIX_F32; type++) {
+    for (enum matrix_type type = MATRIX_Q8_0; type < MATRIX_TYPES; type++) {
         struct sample s = sample_make(type);
         for (size_t k = 0; k < n; k++)
             for (size_t r = 0; r < N_OUT; r++) {
                 float row[N_IN];
                 tables[k]->embed_row(row, &s.matrix, r, 2);
                 for (size_t i = 0; i < N_IN; i++)
-                    assert_true((double)row[i] == 2 * s.values[r * N_IN + i]);
+                    assert_true(row[i] == 2 * (float)s.values[r * N_IN + i]);
             }
         sample_free(&s);
     }
 }
 
-/* Q4_0 values are Q8_0 values; floats are the sum of two digits but for 1/32768 of their block's
- * largest, or for the smallest step that a half has. */
+/* Every table reads the same bytes out of a matrix. */
+static void test_tables_agree(void **state)
+{
+    (void)state;
+    const struct kernels *tables[5];
+    size_t n = tables_list(tables), size = matrix_widened_size(N_IN);
+    for (enum matrix_type type = MATRIX_Q4_0; type < MATRIX_TYPES; type++) {
+        struct sample s = sample_make(type);
+        uint8_t *first = buffer(size), *other = buffer(size);
+        memset(first, 0, size);
+        memset(other, 0, size);
+        tables[0]->widen(first, first + size / 2, &s.matrix, MATRIX_ROWS);
+        for (size_t k = 1; k < n; k++) {
+            float rows[2][N_IN];
+            tables[k]->widen(other, other + size / 2, &s.matrix, MATRIX_ROWS);
+            assert_memory_equal(first, other, size);
+            tables[0]->embed_row(rows[0], &s.matrix, 5, 0.7f);
+            tables[k]->embed_row(rows[1], &s.matrix, 5, 0.7f);
+            assert_memory_equal(rows[0], rows[1], sizeof rows[0]);
+        }
+        free(first);
+        free(other);
+        sample_free(&s);
+    }
+}
+
+/* Some types' values are Q8_0 values; others are the sum of two digits but for 1/32768 of their
+ * block's largest, or for the smallest step that a half has. */
 static void test_widen(void **state)
 {
     (void)state;
     const struct kernels *tables[5];
     size_t n = tables_list(tables), size = matrix_widened_size(N_IN) / 2;
-    for (enum matrix_type type = MATRIX_Q4_0; type <= MATRIX_F32; type++) {
+    for (enum matrix_type type = MATRIX_Q4_0; type < MATRIX_TYPES; type++) {
         struct sample s = sample_make(type);
         for (size_t k = 0; k < n; k++) {
             uint8_t *high = buffer(size), *low = buffer(size);
@@ -241,9 +260,9 @@ static void test_widen(void **state)
                     top = fmax(top, fabs(values[b * Q8_BLOCK + i]));
                 for (size_t i = 0; i < Q8_BLOCK; i++) {
                     size_t at = b * Q8_BLOCK_BYTES + 2 + i;
-                    double sum = half_value(halves[0]) * (int8_t)high[at] +
-                                 half_value(halves[1]) * (int8_t)low[at];
-                    double allowed = type == MATRIX_Q4_0 ? 0 : top / 32768 + 6e-8;
+                    double sum = weights_half(halves[0]) * (int8_t)high[at] +
+                                 weights_half(halves[1]) * (int8_t)low[at];
+                    double allowed = has_two_digits(type) ? top / 32768 + 6e-8 : 0;
                     assert_true(fabs(sum - values[b * Q8_BLOCK + i]) <= allowed);
                 }
             }
@@ -342,9 +361,10 @@ static void test_bias(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),   cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_widen),      cmocka_unit_test(test_gelu),
-        cmocka_unit_test(test_layer_norm), cmocka_unit_test(test_bias),
+        cmocka_unit_test(test_products),     cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_widen),        cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_tables_agree), cmocka_unit_test(test_layer_norm),
+        cmocka_unit_test(test_bias),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
