@@ -140,5 +140,5 @@ struct redis_fault redis_fault_find(const char *text)
             fault = &words[i].fault;
     if (fault)
         return *fault;
-    return (struct redis_fault){REMEDY_RETRY, "ERR", "an error this program does not know"};
+    return (struct redis_fault){REMEDY_UNKNOWN, "ERR", "an error this program does not know"};
 }

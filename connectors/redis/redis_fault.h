@@ -16,6 +16,7 @@ enum redis_remedy {
     REMEDY_SCRIPT,    /* the script cache is empty: send the script itself */
     REMEDY_TOO_LARGE, /* this value can never be written */
     REMEDY_FATAL,     /* can never work as configured; advice says what to do */
+    REMEDY_UNKNOWN,   /* retried too, but it may be the record that the server does not like */
 };
 
 struct redis_fault {
@@ -31,7 +32,8 @@ struct redis_fault {
  *
  * The code decides, wherever a server puts it: Redis 6 wraps what a command in a script answered,
  * imitations put ERR before it. Words decide only where servers give no code: a right missing
- * inside a script, limits. Anything unknown is retried: no message fails for it.
+ * inside a script, limits. Anything unknown is
+ * retried: no message fails for it unless others pass.
  */
 struct redis_fault redis_fault_find(const char *text);
 

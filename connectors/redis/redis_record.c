@@ -69,9 +69,11 @@ size_t redis_record_largest(const struct record *record)
         largest = part->vector.len > largest ? part->vector.len : largest;
         largest = part->id.len > largest ? part->id.len : largest;
     }
-    for (size_t i = 0; i < record->n_headers; i++)
-        if (record->headers[i].value.len > largest)
-            largest = record->headers[i].value.len;
+    for (size_t i = 0; i < record->n_headers; i++) {
+        const struct header *header = &record->headers[i];
+        largest = header->name.len > largest ? header->name.len : largest;
+        largest = header->value.len > largest ? header->value.len : largest;
+    }
     return largest;
 }
 
@@ -167,18 +169,21 @@ static bool is_dead_field(struct bytes name)
     return false;
 }
 
-/* The fields as they stand in the stream, in their order; what the record was cut by is missing. */
+/* The fields as they stand in the stream, in their order. What the record was cut by is missing:
+ * its headers are some of the fields, in the same order. */
 static void add_fields(struct redis_args *list, const struct record *record,
                        const struct redis_entry *entry)
 {
-    bool others = record->n_headers == entry->message.n_headers;
+    size_t next = 0;
 
     for (size_t i = 0; i < entry->n_fields && i < REDIS_FIELDS_MAX; i++) {
         struct bytes name = entry->fields[2 * i], value = entry->fields[2 * i + 1];
         bool is_body = value.ptr == entry->message.value.ptr;
+        bool is_kept = next < record->n_headers && record->headers[next].name.ptr == name.ptr;
+        next += is_kept;
         if (is_body)
             add_pair(list, name, record->parts[0].value);
-        else if (others && !is_dead_field(name))
+        else if (is_kept && !is_dead_field(name))
             add_pair(list, name, value);
     }
 }
@@ -194,11 +199,11 @@ static void add_origin(struct redis_args *list, const struct record *record, boo
     }
     if (record->parts[0].value.ptr)
         add_pair(list, bytes_of("body"), record->parts[0].value);
-    for (size_t i = 0; i < origin->n_headers && i < REDIS_FIELDS_MAX; i++)
-        if (!is_dead_field(origin->headers[i].name) && !is_name(origin->headers[i].name, "body"))
-            add_pair(list, origin->headers[i].name, origin->headers[i].value);
+    for (size_t i = 0; i < record->n_headers && i < REDIS_FIELDS_MAX; i++)
+        if (!is_dead_field(record->headers[i].name) && !is_name(record->headers[i].name, "body"))
+            add_pair(list, record->headers[i].name, record->headers[i].value);
     if (origin->key.ptr)
-        add_pair(list, bytes_of("_key"), origin->key);
+        add_pair(list, bytes_of("_key"), record->parts[0].id);
 }
 
 static void build_dead(const struct redis_record_form *form, const struct record *record,

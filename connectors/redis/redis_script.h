@@ -11,7 +11,8 @@
  * KEYS: the source stream (or the output, when there is no message to ack), then the outputs.
  * ARGV: group, consumer, id, then commands, each as its number of words and the words.
  * group "" : nothing to check and nothing to ack. Returns 1, or 0: not pending for this consumer,
- * nothing was written.
+ * nothing was written. Or the number of the command that failed, from 1, and its error: those
+ * before it were done (Lua does not roll back), the message is not acked.
  */
 extern const char redis_script_publish[];
 

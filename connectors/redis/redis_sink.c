@@ -2,7 +2,8 @@
  * redis_sink.c: outputs and dead letters into Redis.
  *
  * Owns:    one connection, the records given until they are published, in order; resending.
- * Refuses: how a record becomes a command: redis_record.c.
+ * Refuses: how a record becomes a command: redis_record.c. Whose fault a refusal is:
+ *          redis_sink_refused.c.
  * Threads: the loop thread.
  * Why:     a record is always one command with one reply, if need be the script; so after a lost
  *          connection "sent, not answered" is a prefix of the queue and is simply sent again. With
@@ -14,55 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connectors/health.h"
-#include "connectors/redis/redis_fault.h"
-#include "connectors/redis/redis_link.h"
-#include "connectors/redis/redis_record.h"
 #include "connectors/redis/redis_script.h"
+#include "connectors/redis/redis_sink_internal.h"
 
 #define BACKLOG_MAX  (4u << 20)   /* bytes of commands waiting for the kernel */
 #define SENT_MAX     1024         /* commands waiting for a reply */
 #define VALUE_MAX    (512u << 20) /* Redis' own default for proto-max-bulk-len */
 #define PEER_POLL_MS 20
-#define PART_LINK    1u
-#define PART_WRITE   2u
-
-/* A record on its way. */
-struct slot {
-    struct redis_sink *sink;
-    struct record *record;
-    struct slot *next;
-    bool acks;  /* the command sent last acks the origin too */
-    bool whole; /* send the script itself: the server did not know its digest */
-};
-
-struct slot_queue {
-    struct slot *first, *last;
-    size_t n;
-};
-
-struct redis_sink {
-    struct sink base;
-    uv_loop_t *loop;
-    struct redis_config config;
-    struct redis_source *peer; /* the source, if it is one of ours; NULL: none */
-    struct redis_link *link;
-    struct health state;
-    struct backoff backoff;
-    struct redis_args args;
-    struct redis_scratch scratch;
-    struct slot_queue again, waiting; /* sent before and to be sent again; never sent */
-    struct slot_queue sent;           /* without a reply yet; replies come in this order */
-    struct slot *spare;               /* slots for reuse */
-    char sha[41];                     /* of the script; empty: not known yet on this connection */
-    bool loading;                     /* SCRIPT LOAD is under way */
-    size_t value_max;
-    bool no_memory, paused, failed, closing;
-    uv_timer_t pump_timer, pause_timer, close_timer;
-    size_t n_open;
-    void (*closed)(void *ctx);
-    void *closed_ctx;
-};
 
 static void sink_pump(struct redis_sink *sink);
 static void on_pump(uv_timer_t *timer);
@@ -74,39 +33,7 @@ static struct redis_sink *self(struct sink *sink)
 
 /* ---- slots */
 
-static void queue_push(struct slot_queue *queue, struct slot *slot)
-{
-    slot->next = NULL;
-    if (queue->last)
-        queue->last->next = slot;
-    else
-        queue->first = slot;
-    queue->last = slot;
-    queue->n++;
-}
-
-static struct slot *queue_pop(struct slot_queue *queue)
-{
-    struct slot *slot = queue->first;
-
-    if (!slot)
-        return NULL;
-    queue->first = slot->next;
-    if (!queue->first)
-        queue->last = NULL;
-    queue->n--;
-    return slot;
-}
-
-static void queue_free(struct slot_queue *queue)
-{
-    struct slot *slot;
-
-    while ((slot = queue_pop(queue)))
-        free(slot);
-}
-
-static void slot_done(struct slot *slot, enum published how)
+void redis_sink_done(struct redis_slot *slot, enum published how)
 {
     struct redis_sink *sink = slot->sink;
     struct record *record = slot->record;
@@ -129,7 +56,7 @@ static void on_state_changed(void *ctx, enum link_state state, const char *why)
         sink->base.events->on_state(sink->base.ctx, state, why);
 }
 
-static void sink_fail(struct redis_sink *sink, int err, const char *why)
+void redis_sink_fail(struct redis_sink *sink, int err, const char *why)
 {
     bool is_news = !sink->failed && !sink->closing;
 
@@ -143,10 +70,11 @@ static void on_pause_over(uv_timer_t *timer)
     struct redis_sink *sink = timer->data;
 
     sink->paused = false;
+    redis_slots_move(&sink->again, &sink->suspects);
     sink_pump(sink);
 }
 
-static void sink_pause(struct redis_sink *sink)
+void redis_sink_pause(struct redis_sink *sink)
 {
     if (sink->paused)
         return;
@@ -154,77 +82,24 @@ static void sink_pause(struct redis_sink *sink)
     uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
 }
 
-/* What the record's command goes to, for messages. */
-static const char *target_of(const struct redis_sink *sink, const struct record *record)
-{
-    const struct redis_stream *stream = redis_record_stream(&sink->config, record);
-
-    if (record->dead_code)
-        return stream->dead_letters;
-    return sink->config.output == REDIS_OUTPUT_STREAM ? stream->output : sink->config.output_prefix;
-}
-
-static void slot_refused(struct slot *slot, const char *text)
-{
-    struct redis_sink *sink = slot->sink;
-    struct redis_fault fault = redis_fault_find(text);
-    char why[HEALTH_WHY_SIZE];
-
-    if (fault.remedy == REMEDY_TOO_LARGE) {
-        slot_done(slot, PUBLISH_TOO_LARGE);
-        return;
-    }
-    if (fault.remedy == REMEDY_GROUP && slot->acks) { /* no group: nothing is pending there */
-        slot_done(slot, PUBLISH_NOT_OURS);
-        return;
-    }
-    queue_push(&sink->again, slot);
-    if (fault.remedy == REMEDY_SCRIPT && !slot->whole) {
-        slot->whole = true;
-        return;
-    }
-    snprintf(why, sizeof(why), "writing to %.80s: %.200s (%s)", target_of(sink, slot->record), text,
-             fault.advice);
-    if (fault.remedy == REMEDY_FATAL) {
-        sink_fail(sink, -EACCES, why);
-        return;
-    }
-    if (fault.remedy == REMEDY_RECONNECT) {
-        redis_link_drop(sink->link, why); /* which is told as the loss of the connection */
-        return;
-    }
-    health_wait(&sink->state, PART_WRITE, why);
-    sink_pause(sink);
-}
-
 /* ---- sending */
 
 static void on_written(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_sink *sink = ctx;
-    struct slot *slot = queue_pop(&sink->sent);
-    enum published how = PUBLISHED;
+    struct redis_slot *slot = redis_slots_pop(&sink->sent);
+    struct redis_refused refused;
     (void)arg;
 
     if (!reply) {
-        queue_push(&sink->again, slot);
+        redis_sink_lost(slot, !sink->is_losing);
+        sink->is_losing = true; /* those behind it had no chance */
         return;
     }
-    if (reply->type == REDIS_REPLY_ERROR) {
-        slot_refused(slot, reply->str);
-        sink_pump(sink);
-        return;
-    }
-    health_good(&sink->state, PART_WRITE);
-    sink->backoff.attempts = 0;
-    redis_link_good(sink->link);
-    if (slot->acks && reply->type == REDIS_REPLY_INTEGER && reply->integer == 0) {
-        how = PUBLISH_NOT_OURS;
-    } else if (slot->acks) {
-        how = PUBLISHED_AND_ACKED;
-    }
-    slot->whole = false;
-    slot_done(slot, how);
+    if (redis_refusal_read(&refused, reply, slot->is_script))
+        redis_sink_refused(slot, &refused);
+    else
+        redis_sink_accepted(slot, reply);
     sink_pump(sink);
 }
 
@@ -249,7 +124,7 @@ static bool sink_may_be_apart(struct redis_sink *sink)
     if (!sink->config.exactly_once)
         return true;
     if (!redis_url_same(&sink->config.output_url, &sink->peer->config.url)) {
-        sink_fail(sink, -EINVAL, "redis.output_url: " REDIS_APART_PHRASE);
+        redis_sink_fail(sink, -EINVAL, "redis.output_url: " REDIS_APART_PHRASE);
         return false;
     }
     /* A failover behind one address, which only one of the connections has seen yet. */
@@ -283,12 +158,12 @@ static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
         return true;
     int len = snprintf(why, sizeof(why), "%s: ", loop);
     snprintf(why + len, sizeof(why) - (size_t)len, REDIS_LOOP_PHRASE, stream);
-    sink_fail(sink, -EINVAL, why);
+    redis_sink_fail(sink, -EINVAL, why);
     return false;
 }
 
 /* False: not now; the slot is not sent. */
-static bool slot_send(struct slot *slot)
+static bool slot_send(struct redis_slot *slot)
 {
     struct redis_sink *sink = slot->sink;
     const struct record *record = slot->record;
@@ -300,10 +175,12 @@ static bool slot_send(struct slot *slot)
         return false;
     slot->acks = form.peer != NULL;
     rc = redis_record_build(&form, record, &sink->scratch, &sink->args);
-    if (rc == 0)
+    if (rc == 0) {
+        slot->is_script = strncmp(sink->args.items[0].ptr, "EVAL", 4) == 0;
         rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, NULL);
+    }
     if (rc == -ENOMEM)
-        sink_pause(sink);
+        redis_sink_pause(sink);
     return rc == 0;
 }
 
@@ -312,31 +189,34 @@ static void sink_finish(struct redis_sink *sink);
 static void sink_pump(struct redis_sink *sink)
 {
     if (sink->no_memory)
-        sink_fail(sink, -ENOMEM, "out of memory");
-    if (sink->closing && (sink->failed || (!sink->again.n && !sink->waiting.n && !sink->sent.n))) {
+        redis_sink_fail(sink, -ENOMEM, "out of memory");
+    bool is_idle = !sink->again.n && !sink->waiting.n && !sink->sent.n;
+    if (sink->closing && (sink->failed || (is_idle && !sink->suspects.n))) {
         sink_finish(sink);
         return;
     }
     while (!sink->failed && !sink->paused && !sink->loading && redis_link_ready(sink->link) &&
            sink->sent.n < SENT_MAX && redis_link_backlog(sink->link) < BACKLOG_MAX) {
-        struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
-        struct slot *slot = queue->first;
+        struct redis_slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
+        struct redis_slot *slot = queue->first;
+        if (!slot && sink->suspects.n && !sink->sent.n)
+            redis_sink_pause(sink); /* there are no others to show whose fault it is */
         if (!slot)
             return;
         if (!slot->record->n_parts) { /* given up; the source's own ack will do */
-            queue_pop(queue);
-            slot_done(slot, PUBLISHED);
+            redis_slots_pop(queue);
+            redis_sink_done(slot, PUBLISHED);
             continue;
         }
         if (redis_record_largest(slot->record) > sink->value_max) {
-            queue_pop(queue);
-            slot_done(slot, PUBLISH_TOO_LARGE);
+            redis_slots_pop(queue);
+            redis_sink_done(slot, PUBLISH_TOO_LARGE);
             continue;
         }
         if (!slot_send(slot))
             return;
-        queue_pop(queue);
-        queue_push(&sink->sent, slot);
+        redis_slots_pop(queue);
+        redis_slots_push(&sink->sent, slot);
     }
 }
 
@@ -362,16 +242,29 @@ static void on_script(void *ctx, void *arg, const redisReply *reply)
     sink_pump(sink);
 }
 
+static size_t limit_of(const redisReply *reply)
+{
+    const redisReply *value = redis_reply_at(reply, 1);
+    unsigned long long limit = redis_reply_is_text(value) ? strtoull(value->str, NULL, 10) : 0;
+
+    return limit >= 1024 ? (size_t)limit : VALUE_MAX;
+}
+
 static void on_value_max(void *ctx, void *arg, const redisReply *reply)
 {
+    (void)arg;
+    ((struct redis_sink *)ctx)->value_max = limit_of(reply);
+}
+
+/* What the server keeps of a command before it has all of it; beyond it hangs up without a word. */
+static void on_query_max(void *ctx, void *arg, const redisReply *reply)
+{
     struct redis_sink *sink = ctx;
-    const redisReply *value = redis_reply_at(reply, 1);
+    size_t limit = limit_of(reply);
     (void)arg;
 
-    if (redis_reply_is_text(value)) {
-        unsigned long long limit = strtoull(value->str, NULL, 10);
-        sink->value_max = limit >= 1024 ? (size_t)limit : VALUE_MAX;
-    }
+    if (limit < sink->value_max)
+        sink->value_max = limit;
 }
 
 static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)
@@ -386,12 +279,15 @@ static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const ch
 static void on_ready(void *ctx)
 {
     struct redis_sink *sink = ctx;
-    static const char *const config[] = {"CONFIG", "GET", "proto-max-bulk-len", NULL};
+    static const char *const value[] = {"CONFIG", "GET", "proto-max-bulk-len", NULL};
+    static const char *const query[] = {"CONFIG", "GET", "client-query-buffer-limit", NULL};
     const char *const load[] = {"SCRIPT", "LOAD", redis_script_publish, NULL};
 
     sink->sha[0] = '\0';
+    sink->is_losing = false;
     sink->loading = sink_send_words(sink, on_script, load);
-    sink_send_words(sink, on_value_max, config);
+    sink_send_words(sink, on_value_max, value);
+    sink_send_words(sink, on_query_max, query);
 }
 
 static void on_lost(void *ctx, const char *why)
@@ -413,7 +309,7 @@ static void on_link_failed(void *ctx, int err, const char *why)
 {
     struct redis_sink *sink = ctx;
 
-    sink_fail(sink, err, why);
+    redis_sink_fail(sink, err, why);
     sink_pump(sink);
 }
 
@@ -423,17 +319,19 @@ static const struct redis_link_events link_events = {on_ready, on_lost, on_good,
 
 static void sink_free(struct redis_sink *sink)
 {
-    queue_free(&sink->again);
-    queue_free(&sink->waiting);
-    queue_free(&sink->sent);
+    redis_slots_free(&sink->again);
+    redis_slots_free(&sink->waiting);
+    redis_slots_free(&sink->sent);
+    redis_slots_free(&sink->suspects);
     while (sink->spare) {
-        struct slot *slot = sink->spare;
+        struct redis_slot *slot = sink->spare;
         sink->spare = slot->next;
         free(slot);
     }
     redis_args_close(&sink->args);
     redis_scratch_close(&sink->scratch);
     redis_config_clear(&sink->config);
+    free(sink->accepted);
     free(sink);
 }
 
@@ -461,9 +359,14 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     rc = redis_config_read(&sink->config, settings, err, err_size);
     if (rc)
         goto fail;
-    if (peer && peer->ops == &redis_source_ops) {
-        sink->peer = (struct redis_source *)peer;
+    sink->accepted = calloc(2 * sink->config.streams.n, sizeof(*sink->accepted));
+    if (!sink->accepted) {
+        snprintf(err, err_size, "out of memory");
+        rc = -ENOMEM;
+        goto fail;
     }
+    if (peer && peer->ops == &redis_source_ops)
+        sink->peer = (struct redis_source *)peer;
     if (!sink->peer && sink->config.exactly_once) {
         snprintf(err, err_size,
                  "delivery is exactly-once, which goes from Redis to Redis only with both on one "
@@ -498,7 +401,7 @@ static void redis_sink_publish(struct sink *base, struct record **records, size_
     struct redis_sink *sink = self(base);
 
     for (size_t i = 0; i < n; i++) {
-        struct slot *slot = sink->spare;
+        struct redis_slot *slot = sink->spare;
         if (slot)
             sink->spare = slot->next;
         else
@@ -507,8 +410,8 @@ static void redis_sink_publish(struct sink *base, struct record **records, size_
             sink->no_memory = true;
             break;
         }
-        *slot = (struct slot){.sink = sink, .record = records[i]};
-        queue_push(&sink->waiting, slot);
+        *slot = (struct redis_slot){.sink = sink, .record = records[i]};
+        redis_slots_push(&sink->waiting, slot);
     }
     if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
         uv_timer_start(&sink->pump_timer, on_pump, 0, 0);

@@ -185,6 +185,24 @@ static void on_published(void *ctx, struct record *record, enum published how)
     station->n_acked_too += how == PUBLISHED_AND_ACKED;
     station->n_not_ours += how == PUBLISH_NOT_OURS;
     station->n_too_large += how == PUBLISH_TOO_LARGE;
+    station->n_dead += (how == PUBLISHED || how == PUBLISHED_AND_ACKED) && record->dead_code;
+    if (how == PUBLISH_REFUSED) {
+        station->n_refused++;
+        assert_true(record->refused_code && record->refused_reason);
+        snprintf(station->refused_code, sizeof(station->refused_code), "%s", record->refused_code);
+        snprintf(station->refused_reason, sizeof(station->refused_reason), "%s",
+                 record->refused_reason);
+    }
+    if (station->buries && (how == PUBLISH_REFUSED || how == PUBLISH_TOO_LARGE)) {
+        assert_null(record->dead_code);
+        record->dead_code = how == PUBLISH_REFUSED ? record->refused_code : "output_too_large";
+        record->dead_reason = "a sentence";
+        record->parts = parcel->parts;
+        record->n_parts = 1;
+        parcel->parts[0] = (struct part){.value = message->value};
+        station->sink->ops->publish(station->sink, &record, 1);
+        return;
+    }
     if (how == PUBLISHED)
         source->ops->ack(source, message);
     else if (how != PUBLISHED_AND_ACKED) /* then the sink has taken it */

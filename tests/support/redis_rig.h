@@ -27,11 +27,14 @@ struct station {
     struct message *inbox[RIG_MESSAGES]; /* given and not yet taken by the test */
     size_t n_inbox;
     size_t n_given, n_published, n_acked_too, n_not_ours, n_too_large;
-    size_t n_deleted; /* told of by on_count */
+    size_t n_refused, n_dead; /* records refused, and published as dead letters then */
+    char refused_code[40], refused_reason[800]; /* of the last one */
+    size_t n_deleted;                           /* told of by on_count */
     size_t n_ups, n_waits, n_failed;
     enum link_state state;
     char why[512]; /* of the last wait or failure */
     bool closing, closed, sink_closed;
+    bool buries;        /* publishes what was refused as a dead letter, as the pipeline does */
     bool is_worker;     /* publishes "out:" + value of what it is given, by itself */
     size_t n_credit;    /* of a worker: asked for again and again */
     size_t n_under_way; /* of a worker */
