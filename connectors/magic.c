@@ -112,7 +112,7 @@ static const struct magic utf16le = {MAGIC_WIDE, "UTF-16 text without a byte ord
                                      "iconv -t UTF-8 -f UTF-16LE"};
 static const struct magic utf16be = {MAGIC_WIDE, "UTF-16 text without a byte order mark",
                                      "iconv -t UTF-8 -f UTF-16BE"};
-static const struct magic with_nul = {MAGIC_BINARY, "binary data (it holds NUL bytes)", NULL};
+static const struct magic with_nul = {MAGIC_NUL, "binary data (it holds NUL bytes)", NULL};
 static const struct magic with_controls = {MAGIC_BINARY, "binary data (or packed or encrypted)",
                                            NULL};
 
@@ -156,6 +156,15 @@ static const struct magic *nul(const char *ptr, size_t len)
     return &with_nul;
 }
 
+/* A NUL character of UTF-16: it is not text, whatever its first two bytes. */
+static bool has_zero_unit(const char *ptr, size_t len)
+{
+    for (size_t i = 0; i + 1 < len; i += 2)
+        if (ptr[i] == '\0' && ptr[i + 1] == '\0')
+            return true;
+    return false;
+}
+
 /*
  * Short binary data may have no NUL byte. Text in Latin-1, Windows-1252, Shift-JIS and their like
  * is not UTF-8 either, but no text has control characters beside white space, escapes of terminals
@@ -190,9 +199,12 @@ const struct magic *magic_find(const char *ptr, size_t len)
     assert(ptr || len == 0);
     if (len > MAGIC_BYTES)
         len = MAGIC_BYTES;
-    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++)
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
+        const struct magic *magic = &entries[i].magic;
+        bool is_marked = magic->kind == MAGIC_UTF16LE || magic->kind == MAGIC_UTF16BE;
         if (fits(&entries[i], ptr, len))
-            return &entries[i].magic;
+            return is_marked && has_zero_unit(ptr, len) ? &with_nul : magic;
+    }
     const struct magic *found = vary((const unsigned char *)ptr, len);
     if (found)
         return found;

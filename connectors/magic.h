@@ -24,6 +24,7 @@ enum magic_kind {
     MAGIC_UTF16BE,
     MAGIC_WIDE, /* UTF-32, or UTF-16 without its mark */
     MAGIC_BINARY,
+    MAGIC_NUL, /* NUL bytes, and nothing else is known */
 };
 
 struct magic {

@@ -1,11 +1,12 @@
 /*
  * file_bytes.c: see file_bytes.h.
  *
- * Why:     a packed file may hold several members or frames, as `cat a.gz b.gz` makes them and
- *          parallel packers do; an end is only an end behind a whole one.
+ * Why:     bytes pass through two buffers, as they are in the file and unpacked; what the second
+ *          begins with is looked at before any of it is given, for a tokenizer takes anything.
  */
 #include "connectors/file/file_bytes.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,27 +16,41 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
-#include <zstd.h>
 
-#define PACKED  (64 * 1024)
+#include "connectors/file/file_unpack.h"
+#include "connectors/file/file_utf16.h"
+#include "connectors/magic.h"
+
+#define ROOM    (64 * 1024)
 #define WAIT_MS 200
 
-enum packing { UNKNOWN, PLAIN, GZIP, ZSTD };
+enum encoding { UTF_8, UTF_16LE, UTF_16BE };
 
 struct file_bytes {
     int fd;
-    bool waits; /* not a file: may have nothing to read for long */
-    bool eof;
-    bool inside; /* a member or frame that has not ended */
-    enum packing packing;
-    z_stream gzip;
-    ZSTD_DStream *zstd;
+    const char *path; /* borrowed; NULL: standard input */
+    bool waits;       /* not a file: may have nothing to read for long */
     uint64_t consumed;
-    const char *path; /* borrowed */
+    bool eof; /* of the file */
+
+    struct file_unpack *unpack; /* NULL: it is not packed */
+    const char *packing;        /* the name of that */
+    bool is_opened, is_checked; /* how it is packed is known; what is in it is known */
+    enum encoding encoding;
+    bool ended;    /* nothing comes behind plain ... */
+    int rc;        /* ... because of this; 0: it is the end */
+    char why[400]; /* the sentence for rc */
+
     size_t start, end;
-    unsigned char packed[PACKED]; /* read and not yet unpacked are [start, end) */
+    unsigned char packed[ROOM]; /* read and not yet unpacked are [start, end) */
+    size_t plain_start, plain_end;
+    char plain[ROOM];
 };
+
+static const char *name_of(const struct file_bytes *bytes)
+{
+    return bytes->path ? bytes->path : "standard input";
+}
 
 int file_bytes_open(struct file_bytes **out, const char *path, char *err, size_t err_size)
 {
@@ -46,11 +61,11 @@ int file_bytes_open(struct file_bytes **out, const char *path, char *err, size_t
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    bytes->path = is_stdin ? "standard input" : path;
+    bytes->path = is_stdin ? NULL : path;
     bytes->fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (bytes->fd < 0 || fstat(bytes->fd, &about) != 0) {
         int rc = -errno;
-        snprintf(err, err_size, "%s cannot be read: %s", bytes->path, strerror(errno));
+        snprintf(err, err_size, "%s cannot be read: %s", name_of(bytes), strerror(errno));
         file_bytes_close(bytes);
         return rc;
     }
@@ -65,9 +80,7 @@ void file_bytes_close(struct file_bytes *bytes)
         return;
     if (bytes->fd > STDIN_FILENO)
         close(bytes->fd);
-    if (bytes->packing == GZIP)
-        inflateEnd(&bytes->gzip);
-    ZSTD_freeDStream(bytes->zstd);
+    file_unpack_close(bytes->unpack);
     free(bytes);
 }
 
@@ -76,8 +89,8 @@ uint64_t file_bytes_consumed(const struct file_bytes *bytes)
     return bytes->consumed;
 }
 
-/* More packed bytes behind those there. 0, -EAGAIN or negative errno. */
-static int fill(struct file_bytes *bytes, char *err, size_t err_size)
+/* More bytes of the file behind those there. 0, -EAGAIN, or negative errno and why. */
+static int fill(struct file_bytes *bytes)
 {
     struct pollfd wait = {.fd = bytes->fd, .events = POLLIN};
     if (bytes->waits && poll(&wait, 1, WAIT_MS) == 0)
@@ -87,12 +100,12 @@ static int fill(struct file_bytes *bytes, char *err, size_t err_size)
         bytes->end -= bytes->start;
         bytes->start = 0;
     }
-    ssize_t n = read(bytes->fd, bytes->packed + bytes->end, PACKED - bytes->end);
+    ssize_t n = read(bytes->fd, bytes->packed + bytes->end, ROOM - bytes->end);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return -EAGAIN;
     if (n < 0) {
         int rc = -errno;
-        snprintf(err, err_size, "reading %s: %s", bytes->path, strerror(errno));
+        snprintf(bytes->why, sizeof bytes->why, "reading %s: %s", name_of(bytes), strerror(errno));
         return rc;
     }
     bytes->eof = n == 0;
@@ -101,117 +114,171 @@ static int fill(struct file_bytes *bytes, char *err, size_t err_size)
     return 0;
 }
 
-static int no_memory(char *err, size_t err_size)
-{
-    snprintf(err, err_size, "out of memory");
-    return -ENOMEM;
-}
-
-/* The first four bytes tell. 0, -EAGAIN or negative errno. */
-static int detect(struct file_bytes *bytes, char *err, size_t err_size)
+/* Is it packed? The first four bytes tell. 0, -EAGAIN, or negative errno and why. */
+static int open_packing(struct file_bytes *bytes)
 {
     while (bytes->end - bytes->start < 4 && !bytes->eof) {
-        int rc = fill(bytes, err, err_size);
+        int rc = fill(bytes);
         if (rc != 0)
             return rc;
     }
-    const unsigned char *head = bytes->packed + bytes->start;
-    size_t n = bytes->end - bytes->start;
-    if (n >= 2 && head[0] == 0x1f && head[1] == 0x8b) { /* RFC 1952 */
-        if (inflateInit2(&bytes->gzip, 15 + 16) != Z_OK)
-            return no_memory(err, err_size);
-        bytes->packing = GZIP;
-    } else if (n >= 4 && memcmp(head, "\x28\xb5\x2f\xfd", 4) == 0) { /* RFC 8878 */
-        bytes->zstd = ZSTD_createDStream();
-        if (!bytes->zstd)
-            return no_memory(err, err_size);
-        bytes->packing = ZSTD;
-    } else {
-        bytes->packing = PLAIN;
-    }
-    return 0;
-}
-
-static int refuse(const struct file_bytes *bytes, const char *what, char *err, size_t err_size)
-{
-    snprintf(err, err_size, "%s %s; fetch or pack it again", bytes->path, what);
-    return -EIO;
-}
-
-/* Bytes unpacked from what is there; 0: needs more. */
-static ssize_t unpack_gzip(struct file_bytes *bytes, char *to, size_t size, char *err,
-                           size_t err_size)
-{
-    z_stream *gzip = &bytes->gzip;
-    if (!bytes->inside && inflateReset(gzip) != Z_OK)
-        return no_memory(err, err_size);
-    bytes->inside = true;
-    gzip->next_in = bytes->packed + bytes->start;
-    gzip->avail_in = (uInt)(bytes->end - bytes->start);
-    gzip->next_out = (unsigned char *)to;
-    gzip->avail_out = (uInt)size;
-    int rc = inflate(gzip, Z_NO_FLUSH);
-    bytes->start = bytes->end - gzip->avail_in;
-    if (rc == Z_MEM_ERROR)
-        return no_memory(err, err_size);
-    if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
-        return refuse(bytes, "is damaged: its gzip data do not unpack", err, err_size);
-    if (rc == Z_STREAM_END)
-        bytes->inside = false;
-    return (ssize_t)(size - gzip->avail_out);
-}
-
-static ssize_t unpack_zstd(struct file_bytes *bytes, char *to, size_t size, char *err,
-                           size_t err_size)
-{
-    ZSTD_inBuffer in = {bytes->packed + bytes->start, bytes->end - bytes->start, 0};
-    ZSTD_outBuffer out = {to, size, 0};
-    size_t rc = ZSTD_decompressStream(bytes->zstd, &out, &in);
-    bytes->start += in.pos;
-    if (ZSTD_isError(rc))
-        return refuse(bytes, "is damaged: its Zstandard data do not unpack", err, err_size);
-    if (in.pos > 0 || out.pos > 0)
-        bytes->inside = rc != 0;
-    return (ssize_t)out.pos;
-}
-
-static ssize_t unpack(struct file_bytes *bytes, char *to, size_t size, char *err, size_t err_size)
-{
-    size_t there = bytes->end - bytes->start;
-    if (there == 0 && !bytes->inside)
+    const struct magic *magic =
+        magic_find((const char *)bytes->packed + bytes->start, bytes->end - bytes->start);
+    bytes->is_opened = true;
+    if (!magic || (magic->kind != MAGIC_GZIP && magic->kind != MAGIC_ZSTD))
         return 0;
-    if (bytes->packing == GZIP)
-        return unpack_gzip(bytes, to, size, err, err_size);
-    if (bytes->packing == ZSTD)
-        return unpack_zstd(bytes, to, size, err, err_size);
-    size_t n = there < size ? there : size;
-    memcpy(to, bytes->packed + bytes->start, n);
-    bytes->start += n;
-    return (ssize_t)n;
+    bytes->packing = magic->name;
+    int rc = file_unpack_open(&bytes->unpack, magic->kind);
+    if (rc != 0)
+        snprintf(bytes->why, sizeof bytes->why, "out of memory");
+    return rc;
 }
 
-ssize_t file_bytes_read(struct file_bytes *bytes, char *to, size_t size, char *err, size_t err_size)
+static int refuse(struct file_bytes *bytes, int rc, const char *why)
 {
-    if (bytes->packing == UNKNOWN) {
-        int rc = detect(bytes, err, err_size);
-        if (rc != 0)
-            return rc;
+    snprintf(bytes->why, sizeof bytes->why, "%s %s", name_of(bytes), why);
+    return rc;
+}
+
+/* What there is unpacked, without reading; 0: needs more. */
+static ssize_t unpack_some(struct file_bytes *bytes, char *to, size_t size)
+{
+    if (!bytes->unpack) {
+        size_t there = bytes->end - bytes->start, n = there < size ? there : size;
+        memcpy(to, bytes->packed + bytes->start, n);
+        bytes->start += n;
+        return (ssize_t)n;
     }
+    const unsigned char *at = bytes->packed + bytes->start;
+    const char *why = "";
+    ssize_t n = file_unpack_read(bytes->unpack, &at, bytes->packed + bytes->end, to, size, &why);
+    bytes->start = (size_t)(at - bytes->packed);
+    return n < 0 ? refuse(bytes, (int)n, why) : n;
+}
+
+/* Unpacked bytes; 0 at the end; -EAGAIN; else negative errno and why. */
+static ssize_t unpack(struct file_bytes *bytes, char *to, size_t size)
+{
     for (;;) {
         size_t before = bytes->start;
-        ssize_t n = unpack(bytes, to, size, err, err_size);
+        ssize_t n = unpack_some(bytes, to, size);
         if (n != 0)
             return n;
         if (bytes->start > before && bytes->start < bytes->end)
             continue; /* a header, or an empty member */
-        if (bytes->eof && bytes->inside)
-            return refuse(bytes, "ends too early: it was cut", err, err_size);
+        if (bytes->eof && bytes->unpack && !file_unpack_is_whole(bytes->unpack))
+            return refuse(bytes, -EBADMSG, "ends too early: it was cut; fetch or pack it again");
         if (bytes->eof)
-            return bytes->start == bytes->end
-                       ? 0
-                       : refuse(bytes, "is damaged at its end", err, err_size);
-        int rc = fill(bytes, err, err_size);
+            return bytes->start == bytes->end ? 0
+                                              : refuse(bytes, -EBADMSG, "is damaged at its end");
+        int rc = fill(bytes);
         if (rc != 0)
             return rc;
+    }
+}
+
+/* More unpacked bytes behind those there, or the end of them. 0 or -EAGAIN. */
+static int fill_plain(struct file_bytes *bytes)
+{
+    int rc = bytes->is_opened ? 0 : open_packing(bytes);
+    size_t left = bytes->plain_end - bytes->plain_start;
+    memmove(bytes->plain, bytes->plain + bytes->plain_start, left);
+    bytes->plain_start = 0;
+    bytes->plain_end = left;
+    assert(left < ROOM);
+    ssize_t n = rc ? rc : unpack(bytes, bytes->plain + left, ROOM - left);
+    if (n == -EAGAIN)
+        return -EAGAIN;
+    bytes->plain_end += n > 0 ? (size_t)n : 0;
+    bytes->ended = n <= 0;
+    bytes->rc = n < 0 ? (int)n : 0;
+    return 0;
+}
+
+/* Nothing of this file is given. */
+static void refuse_magic(struct file_bytes *bytes, const struct magic *magic)
+{
+    char what[200];
+    bool again = magic->kind <= MAGIC_PACKED && bytes->unpack;
+    if (again)
+        snprintf(what, sizeof what, "is packed twice: its %s unpack to %s", bytes->packing,
+                 magic->name);
+    else
+        snprintf(what, sizeof what, "%s %s, not text in UTF-8", bytes->unpack ? "holds" : "is",
+                 magic->name);
+    char advice[4300] = "leave it out";
+    if (magic->tool)
+        snprintf(advice, sizeof advice, "make text of it first: %s%s%s", magic->tool,
+                 bytes->path ? " " : "", bytes->path ? bytes->path : "");
+    else if (magic->kind == MAGIC_NUL)
+        snprintf(advice, sizeof advice,
+                 "leave it out, or if it is text, take them out first: "
+                 "tr -d '\\000'");
+    snprintf(bytes->why, sizeof bytes->why, "%s %s; %s", name_of(bytes), what, advice);
+    bytes->plain_start = bytes->plain_end;
+    bytes->ended = true;
+    bytes->rc = -EINVAL;
+}
+
+/* Look at how the text begins. 0, or -EAGAIN: not enough of it is there yet. */
+static int check(struct file_bytes *bytes)
+{
+    while (bytes->plain_end - bytes->plain_start < MAGIC_BYTES && !bytes->ended) {
+        int rc = fill_plain(bytes);
+        /* Who writes a line and waits is not kept waiting for more of them. */
+        if (rc != 0 && memchr(bytes->plain, '\n', bytes->plain_end))
+            break;
+        if (rc != 0)
+            return rc;
+    }
+    bytes->is_checked = true;
+    const char *head = bytes->plain + bytes->plain_start;
+    const struct magic *magic = magic_find(head, bytes->plain_end - bytes->plain_start);
+    if (!magic)
+        return 0;
+    if (magic->kind == MAGIC_UTF16LE || magic->kind == MAGIC_UTF16BE) {
+        bytes->encoding = magic->kind == MAGIC_UTF16LE ? UTF_16LE : UTF_16BE;
+        bytes->plain_start += 2;
+    } else {
+        refuse_magic(bytes, magic);
+    }
+    return 0;
+}
+
+/* From the buffer; 0: there is not enough in it. */
+static size_t take(struct file_bytes *bytes, char *to, size_t size)
+{
+    const char *at = bytes->plain + bytes->plain_start, *end = bytes->plain + bytes->plain_end;
+    if (bytes->encoding != UTF_8) {
+        size_t n = file_utf16_read(bytes->encoding == UTF_16BE, &at, end, bytes->ended, to, size);
+        bytes->plain_start = (size_t)(at - bytes->plain);
+        return n;
+    }
+    size_t there = (size_t)(end - at), n = there < size ? there : size;
+    memcpy(to, at, n);
+    bytes->plain_start += n;
+    return n;
+}
+
+ssize_t file_bytes_read(struct file_bytes *bytes, char *to, size_t size, char *err, size_t err_size)
+{
+    assert(size >= 4);
+    for (;;) {
+        int rc = bytes->is_checked ? 0 : check(bytes);
+        if (rc != 0)
+            return rc;
+        size_t n = take(bytes, to, size);
+        if (n > 0)
+            return (ssize_t)n;
+        if (bytes->ended && bytes->rc == 0 && bytes->plain_start < bytes->plain_end) {
+            bytes->plain_start = bytes->plain_end;
+            bytes->rc = refuse(bytes, -EBADMSG, "ends inside a character of UTF-16: it was cut");
+        }
+        if (bytes->ended && bytes->rc != 0)
+            snprintf(err, err_size, "%s", bytes->why);
+        if (bytes->ended)
+            return bytes->rc;
+        if (fill_plain(bytes) != 0)
+            return -EAGAIN;
     }
 }

@@ -54,7 +54,7 @@ static void packed(void **state)
     memcpy(tar + 257, "ustar", 5);
     expect(tar, sizeof tar, MAGIC_PACKED, "a tar archive");
     expect(tar, 262, MAGIC_PACKED, "a tar archive");
-    expect(tar, 261, MAGIC_BINARY, "binary data (it holds NUL bytes)");
+    expect(tar, 261, MAGIC_NUL, "binary data (it holds NUL bytes)");
 
     char deflated[300];
     unsigned long len = sizeof deflated;
@@ -81,8 +81,8 @@ static void binary(void **state)
     EXPECT("\0\0\0\x20"
            "ftypisom",
            MAGIC_BINARY, "a film (MP4) or an image (HEIC, AVIF)");
-    EXPECT("text, and \0", MAGIC_BINARY, "binary data (it holds NUL bytes)");
-    EXPECT("\0", MAGIC_BINARY, "binary data (it holds NUL bytes)");
+    EXPECT("text, and \0", MAGIC_NUL, "binary data (it holds NUL bytes)");
+    EXPECT("\0", MAGIC_NUL, "binary data (it holds NUL bytes)");
     srand(7);
     for (size_t round = 0; round < 1000; round++) {
         char noise[200];
@@ -102,6 +102,9 @@ static void wide(void **state)
     EXPECT("\xfe\xff\0a", MAGIC_UTF16BE, "UTF-16 text");
     EXPECT("\xff\xfe\0\0a\0\0\0", MAGIC_WIDE, "UTF-32 text");
     EXPECT("\0\0\xfe\xff\0\0\0a", MAGIC_WIDE, "UTF-32 text");
+    EXPECT("\xff\xfe"
+           "a\0\0\0b\0",
+           MAGIC_NUL, "binary data (it holds NUL bytes)");
     EXPECT("i\0d\0\t\0t\0e\0x\0t\0", MAGIC_WIDE, "UTF-16 text without a byte order mark");
     EXPECT("\0i\0d\0\t\0t\0e\0x\0t", MAGIC_WIDE, "UTF-16 text without a byte order mark");
     EXPECT("F\0\xe4\0h\0r\0\x36\x26", MAGIC_WIDE, "UTF-16 text without a byte order mark");

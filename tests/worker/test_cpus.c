@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "worker/config/cpus.h"
-#include "worker/config/memory.h"
+#include "connectors/memory.h"
 
 static char root[64];
 

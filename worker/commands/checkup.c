@@ -18,7 +18,7 @@
 #include "worker/commands/command_line.h"
 #include "worker/commands/config_check.h"
 #include "worker/config/cpus.h"
-#include "worker/config/memory.h"
+#include "connectors/memory.h"
 #include "worker/pipeline/pipeline.h"
 
 /* Beside the mapped model: measured with full batches of long texts, rounded up. */

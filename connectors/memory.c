@@ -5,7 +5,7 @@
  *
  * Threads: no state.
  */
-#include "worker/config/memory.h"
+#include "connectors/memory.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
