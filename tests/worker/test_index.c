@@ -290,11 +290,16 @@ static void killed(const char *options, const char *output, size_t n, unsigned s
         /* Ever later, for a build that is slow to start must also get done. */
         unsigned kill_us = (took_us / 3 + 1) * (1 + (unsigned)n_kills / 8);
         int code = finish(start(line), 1 + (unsigned)rand() % kill_us);
-        unsigned long long now = records_done(output);
-        assert_true(now >= done);
-        done = now;
-        if (code == 65)
-            break;
+        assert_true(records_done(output) >= done);
+        done = records_done(output);
+        if (code == 65) {
+            if (n_kills > 0)
+                break;
+            unlink(path_of(output)); /* the machine has become faster: once more, and sooner */
+            took_us /= 2;
+            done = 0;
+            continue;
+        }
         if (code != 1000 + SIGKILL)
             fprintf(stderr, "seed %u: %s\n", seed, last_err);
         assert_int_equal(code, 1000 + SIGKILL);
@@ -309,7 +314,6 @@ static void killed(const char *options, const char *output, size_t n, unsigned s
     }
     printf("seed %u: %zu kills\n", seed, n_kills);
     expect_equal_outputs(whole, output);
-    assert_true(n_kills > 0);
 }
 
 static void killed_at_any_time(void **state)
@@ -580,19 +584,17 @@ static void hostile(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(forms),
-        cmocka_unit_test(plain_lines_and_folders),
-        cmocka_unit_test(shards),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(cards),
-        cmocka_unit_test(changed_corpus),
-        cmocka_unit_test(hostile),
-        cmocka_unit_test(stopped),
-        cmocka_unit_test(killed_at_any_time),
-        cmocka_unit_test(killed_with_chunks),
-        cmocka_unit_test(empty),
-        cmocka_unit_test(rows_of_stores),
-    };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(forms),
+                                       cmocka_unit_test(plain_lines_and_folders),
+                                       cmocka_unit_test(shards),
+                                       cmocka_unit_test(refusals),
+                                       cmocka_unit_test(cards),
+                                       cmocka_unit_test(changed_corpus),
+                                       cmocka_unit_test(hostile),
+                                       cmocka_unit_test(stopped),
+                                       cmocka_unit_test(killed_at_any_time),
+                                       cmocka_unit_test(killed_with_chunks),
+                                       cmocka_unit_test(empty),
+                                       cmocka_unit_test(rows_of_stores)};
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }
