@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "connectors/kafka/kafka.h"
@@ -222,7 +223,6 @@ static const struct property defaults[] = {
     {"queued.max.messages.kbytes", "16384"},
     {"topic.metadata.refresh.interval.ms", "5000"},
     {"topic.metadata.propagation.max.ms", "5000"},
-    {"partition.assignment.strategy", "range,roundrobin"},
     {"allow.auto.create.topics", "false"},
     {"reconnect.backoff.max.ms", "5000"},
     {NULL, NULL},
@@ -304,6 +304,46 @@ static long number_of(const rd_kafka_conf_t *conf, const char *name)
     return strtol(text, NULL, 10);
 }
 
+/* What the user passes through to consumers by this name; NULL: nothing. */
+static const char *find_passed(const struct settings *settings, const char *name)
+{
+    static const char *const maps[] = {"kafka", "kafka.consumer"};
+    const char *value = NULL;
+    struct setting setting;
+    for (size_t m = 0; m < 2; m++)
+        for (size_t i = 0; (setting = settings_pair(settings, maps[m], i)).name; i++)
+            if (strcmp(setting.name, name) == 0)
+                value = setting.value;
+    return value;
+}
+
+static bool has_new_protocol(const struct settings *settings)
+{
+    const char *protocol = find_passed(settings, "group.protocol");
+    return protocol && strcasecmp(protocol, "consumer") == 0;
+}
+
+/* In the new protocol of groups the brokers decide these. librdkafka ignores or refuses them, by
+ * version; a worker that is missed after another time than was asked for is refused here. */
+static int check_protocol(const struct settings *settings, char *err, size_t err_size)
+{
+    static const char *const decided[][2] = {
+        {"session.timeout.ms", "the brokers' group.consumer.session.timeout.ms"},
+        {"heartbeat.interval.ms", "the brokers' group.consumer.heartbeat.interval.ms"},
+        {"partition.assignment.strategy", "kafka.group.remote.assignor"},
+    };
+    if (!has_new_protocol(settings))
+        return 0;
+    for (size_t i = 0; i < sizeof decided / sizeof decided[0]; i++)
+        if (find_passed(settings, decided[i][0])) {
+            snprintf(err, err_size,
+                     "kafka.%s has no effect with group.protocol=consumer; set %s instead",
+                     decided[i][0], decided[i][1]);
+            return -EINVAL;
+        }
+    return 0;
+}
+
 /* With fewer than three heartbeats in a session members are lost all the time. */
 static int set_heartbeat(rd_kafka_conf_t *conf, char *err, size_t err_size)
 {
@@ -352,6 +392,8 @@ int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct ka
         rc = set(conf, "kafka", "enable.auto.commit", config->exactly_once ? "false" : "true", err,
                  err_size);
     if (!rc && is_consumer)
+        rc = check_protocol(settings, err, err_size);
+    if (!rc && is_consumer && !has_new_protocol(settings))
         rc = set_heartbeat(conf, err, err_size);
     if (rc) {
         rd_kafka_conf_destroy(conf);
@@ -362,24 +404,11 @@ int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct ka
     return 0;
 }
 
-/* What the user passes through for group.instance.id; NULL: nothing. */
-static const char *instance_id(const struct settings *settings)
-{
-    static const char *const maps[] = {"kafka", "kafka.consumer"};
-    const char *id = NULL;
-    struct setting setting;
-    for (size_t m = 0; m < 2; m++)
-        for (size_t i = 0; (setting = settings_pair(settings, maps[m], i)).name; i++)
-            if (strcmp(setting.name, "group.instance.id") == 0)
-                id = setting.value;
-    return id;
-}
-
 int kafka_transactional_id(const struct kafka_config *config, const struct settings *settings,
                            char **out, int *lock)
 {
     const char *const group = config->group;
-    const char *instance = instance_id(settings);
+    const char *instance = find_passed(settings, "group.instance.id");
     char *name = NULL;
     *lock = -1;
     if (instance)

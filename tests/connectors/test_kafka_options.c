@@ -113,6 +113,53 @@ static void variables_and_file(void **state)
     options_close(options);
 }
 
+/* As the worker does before it connects: librdkafka checks here how properties go together. */
+static void open_consumer(void)
+{
+    struct kafka_config config;
+    rd_kafka_conf_t *conf;
+    char why[512];
+    assert_int_equal(kafka_config_read(&config, options_settings(options), err, sizeof err), 0);
+    if (kafka_conf_open(&conf, RD_KAFKA_CONSUMER, &config, options_settings(options), err,
+                        sizeof err) != 0)
+        fail_msg("%s", err);
+    kafka_config_clear(&config);
+    rd_kafka_t *consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
+    if (!consumer)
+        fail_msg("%s", why);
+    rd_kafka_destroy(consumer);
+}
+
+static void expect_refusal(char *pair, const char *message);
+
+static void group_protocols(void **state)
+{
+    (void)state;
+    assert_int_equal(READ(no_environment, "--kafka-brokers", "127.0.0.1:1"), 0);
+    assert_string_equal(property(RD_KAFKA_CONSUMER, "partition.assignment.strategy"),
+                        "range,roundrobin");
+    open_consumer();
+    options_close(options);
+    if (rd_kafka_version() < 0x020400ff) {
+        expect_refusal("group.protocol=consumer", "kafka.group.protocol: No such configuration");
+        return;
+    }
+    assert_int_equal(READ(no_environment, "--kafka-brokers", "127.0.0.1:1", "-X",
+                          "group.protocol=consumer"),
+                     0);
+    open_consumer();
+    options_close(options);
+    static char *const decided[] = {"session.timeout.ms=6000", "heartbeat.interval.ms=500",
+                                    "consumer.partition.assignment.strategy=range"};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(READ(no_environment, "-X", "group.protocol=consumer", "-X", decided[i]),
+                         0);
+        assert_null(property(RD_KAFKA_CONSUMER, "client.id"));
+        assert_non_null(strstr(err, "has no effect with group.protocol=consumer; set "));
+        options_close(options);
+    }
+}
+
 static void expect_refusal(char *pair, const char *message)
 {
     assert_int_equal(READ(no_environment, "-X", pair), 0);
@@ -164,6 +211,7 @@ int main(void)
         cmocka_unit_test(flags_reach_the_library),
         cmocka_unit_test(variables_and_file),
         cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(group_protocols),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
