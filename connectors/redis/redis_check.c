@@ -171,18 +171,22 @@ static bool enter(struct visit *visit, const struct redis_url *url)
 
 static void check_version(const struct visit *visit, const redisReply *info)
 {
-    char version[40], role[20];
+    char version[40], valkey[40], name[120], role[20];
     int major = 0, minor = 0;
     info_field(info, "redis_version", version, sizeof version);
+    if (info_field(info, "valkey_version", valkey, sizeof valkey)[0])
+        snprintf(name, sizeof name, "Valkey %s, compatible with Redis %s", valkey, version);
+    else
+        snprintf(name, sizeof name, "Redis %s", version);
     if (sscanf(version, "%d.%d", &major, &minor) != 2)
         say(visit, FINDING_WARN, "version", "INFO does not tell it; Redis 6.2 or newer is needed");
     else if (major < 6 || (major == 6 && minor < 2))
-        say(visit, FINDING_BAD, "version", "Redis %s; 6.2 or newer is needed: upgrade it", version);
+        say(visit, FINDING_BAD, "version", "%s; 6.2 or newer is needed: upgrade it", name);
     else if (major < 7)
         say(visit, FINDING_WARN, "version",
-            "Redis %s works, but tells no lag of a group; 7 or newer does", version);
+            "%s works, but tells no lag of a group; 7 or newer does", name);
     else
-        say(visit, FINDING_OK, "version", "Redis %s", version);
+        say(visit, FINDING_OK, "version", "%s", name);
     if (strcmp(info_field(info, "role", role, sizeof role), "slave") == 0)
         say(visit, FINDING_BAD, "role", "this is a replica; %s must lead to the master",
             visit->option);

@@ -87,10 +87,15 @@ def case_healthy(bench):
     bench.client.xgroup_create("texts", "embedmill", "0", mkstream=True)
     bench.add(0, 3)
     before = {key: bench.client.dump(key) for key in bench.client.keys()}
+    server = bench.client.info("server")
+    name = ("Valkey " + server["valkey_version"] if "valkey_version" in server
+            else "Redis " + server["redis_version"])
     for output in ("stream", "key", "hash"):
         code, rows = run(bench, "doctor", "--redis-output", output)
         assert code == 0, rows
         assert rows["redis", "permissions"][0] == "ok"
+        said = rows["redis", "version"][1]
+        assert said == name or said.startswith(name + ","), rows
         assert "lag 3" in rows["redis", "group"][1], rows
         assert float(rows["model", "test embedding"][1].split()[1]) > 0.999, rows
         assert rows["redis", "clock"][0] == "ok"
