@@ -2,6 +2,7 @@
  * test_redis_sink.c: outputs, dead letters and the atomic step on a real redis-server.
  */
 #include "tests/connectors/test_redis.h"
+#include "tests/support/assert_between.h"
 
 /* Two workers have the same entry: one publishes, the other is told that it is not its own. */
 static void test_exactly_once(void **state)
@@ -87,7 +88,7 @@ static void test_stream_is_trimmed(void **state)
     add_texts(500);
     assert_true(redis_rig_wait(&rig, 5000, is_all_done, &one));
     station_close(&one, 1000);
-    assert_in_range(redis_server_number(&server, "XLEN texts:embeddings"), 100, 120);
+    assert_between(redis_server_number(&server, "XLEN texts:embeddings"), 100, 120);
 }
 
 static void publish_parts(const char *output, const char *expire)
@@ -135,7 +136,7 @@ static void test_key_output(void **state)
     assert_int_equal(redis_server_number(&server, "EXISTS e:gone"), 0);
     assert_int_equal(redis_server_number(&server, "PTTL e:a"), -1);
     publish_parts("key", "1h");
-    assert_in_range(redis_server_number(&server, "PTTL e:a"), 3500000, 3600000);
+    assert_between(redis_server_number(&server, "PTTL e:a"), 3500000, 3600000);
 }
 
 static void test_hash_output(void **state)
@@ -153,7 +154,7 @@ static void test_hash_output(void **state)
     assert_int_equal(reply->len, 5);
     assert_memory_equal(reply->str, "\0\1\2\r\n", 5);
     freeReplyObject(reply);
-    assert_in_range(redis_server_number(&server, "PTTL e:a"), 3500000, 3600000);
+    assert_between(redis_server_number(&server, "PTTL e:a"), 3500000, 3600000);
 }
 
 static void test_dead_letter(void **state)

@@ -24,6 +24,7 @@
 #include <cmocka.h>
 
 #include "inference/embed.h"
+#include "tests/support/assert_between.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/tokenizer_toy.h"
 
@@ -202,7 +203,7 @@ static void test_a_worker_is_small(void **state)
     print_message("a worker of 2 threads keeps %zu.%zu MB beside the model file\n", kb / 1024,
                   kb % 1024 * 10 / 1024);
     assert_int_equal(status, 0);
-    assert_in_range(kb, 1, LIMIT_KB);
+    assert_between(kb, 1, LIMIT_KB);
 }
 
 int main(void)

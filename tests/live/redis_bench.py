@@ -16,14 +16,16 @@ from ports import free_port
 
 def wait_for(what, ready, seconds=30):
     deadline = time.monotonic() + seconds
+    last = ""
     while True:
         try:
             if ready():
                 return
-        except redis.exceptions.RedisError:
-            pass
+            last = ""
+        except redis.exceptions.RedisError as error:
+            last = f": {error}"
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {seconds} s")
+            raise AssertionError(f"{what}: not within {seconds} s{last}")
         time.sleep(0.05)
 
 

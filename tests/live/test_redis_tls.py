@@ -26,6 +26,7 @@ def make_certificates(folder):
     for ca in ("ca", "strange-ca"):
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
                 "-nodes", "-keyout", f"{ca}.key", "-out", f"{ca}.pem", "-subj", f"/CN={ca}",
+                "-addext", "keyUsage=critical,keyCertSign,cRLSign", # Python 3.13 asks for it
                 "-days", "2", cwd=folder)
     for name, alt in (("server", "DNS:localhost,IP:127.0.0.1"), ("other", "DNS:other.example"),
                       ("client", "DNS:client")):

@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/support/assert_between.h"
 #include "tests/support/cache_folder.h"
 #include "worker/pipeline/cache_internal.h"
 
@@ -158,7 +159,7 @@ static void test_damaged_rows_are_misses(void **state)
     FILE *f = fopen(cache_file, "r+b");
     static char bytes[1 << 20];
     size_t len = fread(bytes, 1, sizeof bytes, f);
-    assert_in_range(len, N * DIM * 4, sizeof bytes - 1);
+    assert_between(len, N * DIM * 4, sizeof bytes - 1);
     for (unsigned i = 0; i < N; i++) {
         float row[DIM];
         row_of(i, row);
@@ -310,7 +311,7 @@ static void test_full_cache(void **state)
         assert_true(get(disk, i) >= 0);
         n += get(disk, i) == 1;
     }
-    assert_in_range(n, 200, 500); /* 2 MiB of 4 KiB each, but for a write that had no room */
+    assert_between(n, 200, 500); /* 2 MiB of 4 KiB each, but for a write that had no room */
     cache_disk_close(disk);
     disk_fill(1000); /* a larger one takes all */
     disk = disk_open(ROOM);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "worker/pipeline/cache_internal.h"
+#include "tests/support/assert_between.h"
 
 enum { DIM = 24, N_KEYS = 60, N_STEPS = 20000, N_THREADS = 4 };
 
@@ -87,7 +88,7 @@ static void test_least_recently_used_goes(void **state)
         put(memory, i);
     for (unsigned i = N_KEYS; i-- > 0 && get(memory, i) == 1;)
         order[room++] = i; /* got one after another: the last is the newest */
-    assert_in_range(room, 5, N_KEYS - 5);
+    assert_between(room, 5, N_KEYS - 5);
     n = room;
     for (unsigned step = 0; step < N_STEPS; step++) {
         unsigned key = random_below(&random, N_KEYS), at = 0;

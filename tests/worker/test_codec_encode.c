@@ -185,13 +185,18 @@ static json_t *json_of(struct bytes output)
     return root;
 }
 
-/* Everything but `embedding`, in the order it was written. */
+/* Everything but `embedding`, in the order it was written. Both go through this jansson, whose
+ * versions print numbers differently. */
 static void expect_json(json_t *root, const char *expected)
 {
+    json_t *wanted = json_loads(expected, 0, NULL);
+    assert_non_null(wanted);
     json_object_del(root, "embedding");
-    char *got = json_dumps(root, JSON_COMPACT);
-    assert_string_equal(got, expected);
+    char *got = json_dumps(root, JSON_COMPACT), *want = json_dumps(wanted, JSON_COMPACT);
+    assert_string_equal(got, want);
     free(got);
+    free(want);
+    json_decref(wanted);
     json_decref(root);
 }
 
@@ -218,7 +223,7 @@ static void json_test(void **state)
                       "\"prompt\":\"document\",\"dim\":6,\"dtype\":\"<f4\","
                       "\"tokens\":[5,4000,70000],\"truncated\":[false,true,false],"
                       "\"source\":\"texts 1-0\",\"timestamp_ms\":0,"
-                      "\"fields\":{\"k\":[0.10000000000000001,1]}}");
+                      "\"fields\":{\"k\":[0.1,1]}}");
     assert_non_null(memmem(buffer.ptr, buffer.len, "\"k\":[0.1,1]", 11)); /* as it was written */
     options.per_text = true;
     root = json_of(encode(&options, &message, 2, 1));
