@@ -144,9 +144,8 @@ static void group_protocols(void **state)
         expect_refusal("group.protocol=consumer", "kafka.group.protocol: No such configuration");
         return;
     }
-    assert_int_equal(READ(no_environment, "--kafka-brokers", "127.0.0.1:1", "-X",
-                          "group.protocol=consumer"),
-                     0);
+    assert_int_equal(
+        READ(no_environment, "--kafka-brokers", "127.0.0.1:1", "-X", "group.protocol=consumer"), 0);
     open_consumer();
     options_close(options);
     static char *const decided[] = {"session.timeout.ms=6000", "heartbeat.interval.ms=500",
