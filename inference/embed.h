@@ -39,6 +39,7 @@ struct model_info {
     const char *architecture;     /* "gemma-embedding", "bert" */
     const char *fingerprint;      /* 32 hex digits: XXH3-128 of metadata and samples of tensors */
     const char *kernels;          /* the kernel table in use: "generic", "avx2", ... */
+    const char *precision;        /* "exact", "fast" */
     size_t dim;                   /* values in a full embedding: 768 */
     size_t max_tokens;            /* longest text the model takes, bos and eos included: 2048 */
     size_t n_vocab;               /* 262144 */
@@ -51,13 +52,19 @@ struct model_info {
 };
 
 /*
+ * How exactly products are computed. Exact: activations of 15 bits and a sign; what differs from
+ * float32 is the file's weights alone. Fast: of 8 bits, some of the error for half the work.
+ */
+enum precision { PRECISION_EXACT, PRECISION_FAST };
+
+/*
  * Map `path` read-only and bind it. kernels: NULL for the best this CPU has, else a table's name
  * ("generic", "avx2", "avx512", "neon", "neon-i8mm"); naming one the CPU lacks is an error.
  * Returns 0 and sets *out, or a negative errno and a sentence in err: -ENOENT and friends from the
  * file, -EINVAL for a file that is not a usable model, -ENOTSUP for kernels, -ENOMEM.
  */
-int model_open(struct model **out, const char *path, const char *kernels, char *err,
-               size_t err_size);
+int model_open(struct model **out, const char *path, const char *kernels, enum precision precision,
+               char *err, size_t err_size);
 /* Does this CPU have the kernel table of that name? known: "avx512, avx2, generic", those it has.
  */
 bool model_kernels(const char *name, char *known, size_t known_size);

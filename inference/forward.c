@@ -47,9 +47,11 @@ int forward_open(struct forward **out, const struct model *m)
     f->positions = scratch_alloc(max_tokens * sizeof *f->positions);
     f->hands.wide = scratch_alloc(TOKENS_MAX * m->n_wide * sizeof *f->hands.wide);
     f->hands.y = scratch_alloc(TOKENS_MAX * m->n_embd * sizeof *f->hands.y);
-    f->hands.packed = scratch_alloc(m->kernels->packed_size(TOKENS_MAX, widest));
+    f->hands.packed = scratch_alloc(larger(m->kernels->packed_size(TOKENS_MAX, widest),
+                                           m->exact->packed_size(TOKENS_MAX, widest)));
     f->queries = scratch_alloc(max_tokens * sizeof *f->queries);
-    f->hands.panel = scratch_alloc(m->kernels->panel_size(widest));
+    f->hands.panel =
+        scratch_alloc(larger(m->kernels->panel_size(widest), m->exact->panel_size(widest)));
     f->hands.attention = scratch_alloc(m->kernels->attention_size(&m->attention));
     f->hands.matrix.widened = scratch_alloc(matrix_widened_size(widest));
     f->hands.matrix.rest = scratch_alloc(TOKENS_MAX * MATRIX_ROWS * sizeof(float));

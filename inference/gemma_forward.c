@@ -96,30 +96,30 @@ static void step_dense_quantize(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
-    f->model->kernels->quantize(w->hands->packed, f->out + w->t * embd, embd, w->n, embd,
-                                step_token_span(w, part));
+    f->model->exact->quantize(w->hands->packed, f->out + w->t * embd, embd, w->n, embd,
+                              step_token_span(w, part));
 }
 
 static void step_dense_2(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct matrix *dense = &f->model->dense_2;
-    step_multiply(w, w->hands->wide, dense->n_out, dense, part);
+    step_multiply_exact(w, w->hands->wide, dense->n_out, dense, part);
 }
 
 static void step_hidden_quantize(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t hidden = f->model->dense_2.n_out;
-    f->model->kernels->quantize(w->hands->packed, w->hands->wide, hidden, w->n, hidden,
-                                step_token_span(w, part));
+    f->model->exact->quantize(w->hands->packed, w->hands->wide, hidden, w->n, hidden,
+                              step_token_span(w, part));
 }
 
 static void step_dense_3(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
-    step_multiply(w, f->out + w->t * embd, embd, &f->model->dense_3, part);
+    step_multiply_exact(w, f->out + w->t * embd, embd, &f->model->dense_3, part);
 }
 
 /* Up to attention: queries, keys and values of some tokens. */

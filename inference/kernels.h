@@ -12,9 +12,10 @@
  *          own text) only, never on its neighbours or its place in the batch: same order of
  *          operations for each, bit for bit.
  *
- * Activations are quantised to 15 bits and a sign with one scale per token, weights are the
- * file's Q8_0 (32 int8 and an fp16 scale a block); products are summed exactly in int32 within a
- * block and in float32 over blocks.
+ * Precision "exact": activations are quantised to 15 bits and a sign with one scale per token,
+ * weights are the file's Q8_0 (32 int8 and an fp16 scale a block); products are summed exactly in
+ * int32 within a block and in float32 over blocks. Precision "fast": activations of 8 bits with one
+ * scale per block, and floats for the few that are too large: kernels_fast.h.
  */
 #ifndef KERNELS_H
 #define KERNELS_H
@@ -75,6 +76,8 @@ struct attention_shape {
 
 struct kernels {
     const char *name;
+    enum precision precision;
+    const struct kernels *fast; /* an exact one's for precision "fast", or NULL */
 
     /* Bytes of packed activations for n tokens of k values, and of a weight panel for k inputs. */
     size_t (*packed_size)(size_t n, size_t k);
@@ -145,11 +148,11 @@ struct kernels {
     uint64_t (*peak)(uint64_t rounds);
 };
 
-extern const struct kernels kernels_generic;
-extern const struct kernels kernels_avx2;      /* x86-64 builds only */
-extern const struct kernels kernels_avx512;    /* x86-64 builds only */
-extern const struct kernels kernels_neon;      /* AArch64 builds only */
-extern const struct kernels kernels_neon_i8mm; /* AArch64 builds only */
+extern const struct kernels kernels_generic, kernels_generic_fast;
+extern const struct kernels kernels_avx2;                        /* x86-64 builds only */
+extern const struct kernels kernels_avx512, kernels_avx512_fast; /* x86-64 builds only */
+extern const struct kernels kernels_neon;                        /* AArch64 builds only */
+extern const struct kernels kernels_neon_i8mm;                   /* AArch64 builds only */
 
 /* The table of that name, or the best for NULL; NULL when this CPU or build lacks it. */
 const struct kernels *kernels_find(const char *name);

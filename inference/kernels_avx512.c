@@ -14,7 +14,7 @@
  * bind where a core does two of these a cycle.
  *
  * Packed: tokens in tiles of up to TILE, so that every broadcast is one constant offset from
- * one pointer. A block of a tile of T is high [8][T][4], low [8][T][4], correction int32 [T]; after
+ * one pointer. A block of a tile of T is high [T][32], low [T][32], correction int32 [T]; after
  * the blocks T float scales.
  */
 #define VEC 16
@@ -32,6 +32,8 @@ enum {
 
 #include "inference/kernels_tiles.h"
 
+#include "inference/kernels_avx512_parts.h"
+
 static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale)
 {
     struct place place = place_of(n, t);
@@ -44,45 +46,11 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
             _mm512_srai_epi16(_mm512_sub_epi16(q, _mm512_cvtepi8_epi16(low)), 8));
         __m512i pairs = _mm512_madd_epi16(q, _mm512_set1_epi16(1));
         int32_t correction = -128 * _mm512_reduce_add_epi32(pairs);
-        int32_t quads[2][QUADS];
-        _mm256_storeu_si256((__m256i *)quads[0], high);
-        _mm256_storeu_si256((__m256i *)quads[1], low);
-        for (size_t half = 0; half < 2; half++)
-            for (size_t i = 0; i < QUADS; i++)
-                memcpy(to + ((half * QUADS + i) * width + lane) * 4, &quads[half][i], 4);
-        memcpy(to + (2 * QUADS * width + lane) * 4, &correction, 4);
+        _mm256_storeu_si256((__m256i *)(to + lane * Q8_BLOCK), high);
+        _mm256_storeu_si256((__m256i *)(to + (width + lane) * Q8_BLOCK), low);
+        memcpy(to + 2 * width * Q8_BLOCK + lane * 4, &correction, 4);
     }
     memcpy(to + lane * sizeof scale, &scale, sizeof scale);
-}
-
-/* Sixteen rows of a block, row_size bytes apart: bytes transposed to 4 inputs by 16 rows. to: the
- * vectors of these rows, every second one of the panel's. */
-INLINE void unpack_rows(uint8_t *to, const uint8_t *from, size_t row_size)
-{
-    __m512i r[8], t[8], u[8];
-    const __m512i offset = _mm512_set1_epi8((char)0x80);
-    for (size_t i = 0; i < 8; i++) {
-        __m256i upper = _mm256_loadu_si256((const __m256i *)(from + i * row_size + 2));
-        __m256i lower = _mm256_loadu_si256((const __m256i *)(from + (i + 8) * row_size + 2));
-        r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(upper), lower, 1);
-        r[i] = _mm512_xor_si512(r[i], offset); /* w + 128 as unsigned */
-    }
-    for (size_t i = 0; i < 8; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (size_t i = 0; i < 8; i += 4) {
-        u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
-    const __m512i odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
-    for (size_t i = 0; i < 4; i++) {
-        _mm512_storeu_si512(to + i * 128, _mm512_permutex2var_epi64(u[i], even, u[i + 4]));
-        _mm512_storeu_si512(to + (i + 4) * 128, _mm512_permutex2var_epi64(u[i], odd, u[i + 4]));
-    }
 }
 
 static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
@@ -90,29 +58,16 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
     size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
     const uint8_t *from = w->blocks + row * row_size;
     for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PANEL_BLOCK) {
-        uint16_t halves[PANEL_ROWS];
-        for (size_t i = 0; i < PANEL_ROWS; i++)
-            memcpy(&halves[i], from + i * row_size, 2);
         for (size_t i = 0; i < 2; i++) {
-            __m256i half = _mm256_loadu_si256((const __m256i *)(halves + i * 16));
-            _mm512_storeu_ps(panel + i * 64, _mm512_cvtph_ps(half));
-            unpack_rows(panel + 128 + i * 64, from + i * 16 * row_size, row_size);
+            const uint8_t *rows = from + i * 16 * row_size;
+            __m512i quads[QUADS];
+            rows_transpose(quads, rows, row_size);
+            for (size_t q = 0; q < QUADS; q++) /* w + 128 as unsigned */
+                _mm512_store_si512(panel + 128 + q * 128 + i * 64,
+                                   _mm512_xor_si512(quads[q], _mm512_set1_epi8((char)0x80)));
+            _mm512_store_ps(panel + i * 64, rows_scales(rows, row_size));
         }
     }
-}
-
-INLINE __m512i quad_splat(const int8_t *p)
-{
-    int32_t quad;
-    memcpy(&quad, p, sizeof quad);
-    return _mm512_set1_epi32(quad);
-}
-
-/* *sum += w * x. gcc 12 would copy the sum before and move it back after each instruction; volatile
- * keeps the order, in which no sum waits for itself. */
-INLINE void multiply_add(__m512i *sum, __m512i w, __m512i x)
-{
-    __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
 }
 
 /* One pass of a block: sum[t] += 32 products for each of 32 rows. */
@@ -123,7 +78,7 @@ INLINE void block_pass(__m512i sum[TILE][2], const uint8_t *weights, const int8_
         __m512i w0 = _mm512_load_si512(weights + i * 128);
         __m512i w1 = _mm512_load_si512(weights + i * 128 + 64);
         for (size_t t = 0; t < T; t++) {
-            __m512i x = quad_splat(tokens + (i * T + t) * 4);
+            __m512i x = quad_splat(tokens + t * Q8_BLOCK + i * 4);
             multiply_add(&sum[t][0], w0, x);
             multiply_add(&sum[t][1], w1, x);
         }
@@ -175,23 +130,15 @@ TILE_FUNCTION(6)
 static tile_function *const tile_functions[TILE + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                         tile_4, tile_5, tile_6};
 
-/* A tile's worth of sums. A multiply-add takes two products here, a high byte's and a low one's. */
+/* A multiply-add takes two products here, a high byte's and a low one's. */
 static uint64_t peak(uint64_t rounds)
 {
-    enum { SUMS = 2 * TILE };
-    __m512i sum[SUMS], w = _mm512_set1_epi8(3), x = _mm512_set1_epi8(5);
-    for (size_t t = 0; t < SUMS; t++)
-        sum[t] = _mm512_setzero_si512();
-    for (uint64_t i = 0; i < rounds; i++)
-        for (size_t t = 0; t < SUMS; t++)
-            sum[t] = _mm512_dpbusd_epi32(sum[t], w, x);
-    for (size_t t = 0; t < SUMS; t++)
-        __asm__ volatile("" : : "v"(sum[t]));
-    return rounds * SUMS * 64 / 2;
+    return multiply_peak(rounds, 64 / 2);
 }
 
 const struct kernels kernels_avx512 = {
     .name = "avx512",
+    .fast = &kernels_avx512_fast,
     .packed_size = packed_size,
     .panel_size = panel_size,
     .matmul = matmul,

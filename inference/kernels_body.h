@@ -9,10 +9,19 @@
  *   static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k,
  *                        float scale);
  *     stores token t of n: row[k] and its scale.
+ * With KERNELS_FAST set before the include activations are 8 bits, and pack_row is that of
+ * kernels_fast.h.
  */
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 #include "inference/kernels.h"
 #include "inference/matrix.h"
@@ -25,14 +34,18 @@ typedef float vf __attribute__((vector_size(VEC * 4)));
 typedef float vf_any __attribute__((vector_size(VEC * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(VEC * 4)));
 typedef int16_t vs __attribute__((vector_size(VEC * 2)));
+typedef int8_t vb __attribute__((vector_size(VEC)));
+typedef int8_t vb_any __attribute__((vector_size(VEC), aligned(1), may_alias));
 typedef int16_t vs_any __attribute__((vector_size(VEC * 2), aligned(2), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 
+#ifndef KERNELS_FAST
 /* The largest quantised value: as 256 * high + low both halves fit a signed byte. */
 #define QUANT_MAX 32639.0f
 
 static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale);
+#endif
 
 INLINE vf vec_load(const float *p)
 {
@@ -67,12 +80,24 @@ INLINE vf vec_min(vf a, vf b)
 /* Lanes are added pairwise in a fixed tree, so that the sum does not depend on the compiler. */
 INLINE float vec_sum(vf v)
 {
+#if VEC == 16
+    __m256 eight =
+        _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+#elif VEC == 8
+    __m256 eight = (__m256)v;
+#endif
+#if VEC >= 8
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
     float lanes[VEC];
     memcpy(lanes, &v, sizeof lanes);
     for (size_t half = VEC / 2; half; half /= 2)
         for (size_t i = 0; i < half; i++)
             lanes[i] += lanes[i + half];
     return lanes[0];
+#endif
 }
 
 /* The largest magnitude of all lanes and of top, which is one. As integers, because what is no
@@ -85,6 +110,18 @@ INLINE vf vec_larger(vf top, vf v)
 
 INLINE float vec_largest(vf top)
 {
+#if VEC == 16
+    __m256i eight = _mm256_max_epi32(_mm512_castsi512_si256((__m512i)top),
+                                     _mm512_extracti64x4_epi64((__m512i)top, 1));
+#elif VEC == 8
+    __m256i eight = (__m256i)top;
+#endif
+#if VEC >= 8
+    __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    two = _mm_max_epi32(two, _mm_shuffle_epi32(two, 0x55));
+    return _mm_cvtss_f32(_mm_castsi128_ps(two));
+#else
     int32_t lanes[VEC];
     float largest;
     memcpy(lanes, &top, sizeof lanes);
@@ -93,6 +130,7 @@ INLINE float vec_largest(vf top)
             lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
     memcpy(&largest, lanes, sizeof largest);
     return largest;
+#endif
 }
 
 /* Nearest integer, as a float: adding 1.5 * 2^23 leaves no room for a fraction. |v| < 2^22. */
@@ -154,6 +192,9 @@ INLINE float rms_inverse(const float *x, size_t k, float eps)
     return 1.0f / sqrtf(vec_sum(sum) / (float)k + eps);
 }
 
+#ifdef KERNELS_FAST
+#include "inference/kernels_fast.h"
+#else
 /* x [k] to integers of 15 bits and a sign, one scale; then into the table's packed form. The scale
  * is no number when one of x is none: no damage is made into a vector that looks like one. */
 static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_t k)
@@ -170,6 +211,7 @@ static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_
     }
     pack_row(packed, n, t, row, k, largest / QUANT_MAX);
 }
+#endif
 
 static void quantize(void *packed, const float *x, size_t ld, size_t n, size_t k,
                      struct span tokens)
@@ -275,11 +317,11 @@ static void norm_rope(float *x, size_t ld, size_t n, size_t n_heads, size_t head
             float *b = a + half;
             float inverse = rms_inverse(a, head_dim, eps) * scale;
             for (size_t i = 0; i < half; i += VEC) {
-                vf va = vec_load(a + i) * inverse * vec_load(weight + i);
-                vf vb = vec_load(b + i) * inverse * vec_load(weight + half + i);
+                vf x0 = vec_load(a + i) * inverse * vec_load(weight + i);
+                vf x1 = vec_load(b + i) * inverse * vec_load(weight + half + i);
                 vf c = vec_load(cosines + i), s = vec_load(sines + i);
-                vec_store(a + i, va * c - vb * s);
-                vec_store(b + i, vb * c + va * s);
+                vec_store(a + i, x0 * c - x1 * s);
+                vec_store(b + i, x1 * c + x0 * s);
             }
         }
     }

@@ -75,6 +75,7 @@ static uint64_t peak(uint64_t rounds)
 
 const struct kernels kernels_generic = {
     .name = "generic",
+    .fast = &kernels_generic_fast,
     .packed_size = packed_size,
     .panel_size = panel_size,
     .matmul = matmul,

@@ -9,10 +9,16 @@
  *   panel_unpack    PANEL_ROWS rows of weights, from the mapped file to the panel
  *   tile_functions  [TILE + 1] out[t][0 .. PANEL_ROWS) for a tile of 1 .. TILE tokens and the
  *                   panel; calls block_prefetch for each block
- * After its blocks a tile holds one float scale a token.
+ * After its blocks a tile holds one float scale a token; in precision "fast" the number of its
+ * rests, and these.
  */
 #ifndef TILE_STEP
 #define TILE_STEP 1 /* a tile's tokens are a multiple of it, but for the last tile's */
+#endif
+#ifdef KERNELS_FAST
+#define TOKEN_RESTS sizeof(struct rest) /* bytes of one token's for a block */
+#else
+#define TOKEN_RESTS 0
 #endif
 
 struct tiling {
@@ -34,7 +40,7 @@ INLINE size_t tile_width(struct tiling tiling, bool large, size_t n_left)
 
 INLINE size_t token_size(size_t k)
 {
-    return k / Q8_BLOCK * TOKEN_BLOCK + sizeof(float);
+    return k / Q8_BLOCK * (TOKEN_BLOCK + TOKEN_RESTS) + sizeof(float);
 }
 
 static size_t packed_size(size_t n, size_t k)

@@ -1,9 +1,7 @@
 /*
  * kernels_weights.h: weights of every type, read as floats or as Q8_0. A part of kernels_body.h.
  */
-typedef int8_t vb_any __attribute__((vector_size(VEC), aligned(1), may_alias));
 typedef uint16_t vh_any __attribute__((vector_size(VEC * 2), aligned(2), may_alias));
-typedef int8_t vb __attribute__((vector_size(VEC)));
 
 /* IEEE 754 half to float, for the scales of blocks. */
 INLINE float half_to_float(uint16_t half)

@@ -92,8 +92,8 @@ bool model_kernels(const char *name, char *known, size_t known_size)
     return kernels_find(name) != NULL;
 }
 
-int model_open(struct model **out, const char *path, const char *kernels, char *err,
-               size_t err_size)
+int model_open(struct model **out, const char *path, const char *kernels, enum precision precision,
+               char *err, size_t err_size)
 {
     const struct kernels *table = kernels_find(kernels);
     if (!table) {
@@ -102,12 +102,17 @@ int model_open(struct model **out, const char *path, const char *kernels, char *
                  kernels_list(names, sizeof names));
         return -ENOTSUP;
     }
+    if (precision == PRECISION_FAST && !table->fast) {
+        snprintf(err, err_size, "kernels '%s' have no precision 'fast'; use 'exact'", table->name);
+        return -ENOTSUP;
+    }
     struct model *m = calloc(1, sizeof *m);
     if (!m) {
         snprintf(err, err_size, "%s: not enough memory to open the model", path);
         return -ENOMEM;
     }
-    m->kernels = table;
+    m->exact = table;
+    m->kernels = precision == PRECISION_FAST ? table->fast : table;
     int rc = gguf_open(&m->gguf, path, err, err_size);
     if (rc)
         goto fail;
@@ -125,6 +130,7 @@ int model_open(struct model **out, const char *path, const char *kernels, char *
     m->info.fingerprint = m->fingerprint;
     m->info.warning = m->warning[0] ? m->warning : NULL;
     m->info.kernels = table->name;
+    m->info.precision = precision == PRECISION_FAST ? "fast" : "exact";
     m->info.dim = m->n_embd;
     *out = m;
     return 0;

@@ -46,7 +46,8 @@ struct model {
     struct model_info info;
     struct gguf *gguf;
     struct tokenizer *tokenizer;
-    const struct kernels *kernels;
+    const struct kernels *kernels; /* in the precision asked for */
+    const struct kernels *exact;   /* for what is computed once a text and costs nothing */
 
     const struct architecture *architecture;
 

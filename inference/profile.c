@@ -49,6 +49,12 @@ struct watch {
 
 static _Thread_local struct watch watch;
 
+/* The table that product is of. */
+static const struct kernels *table_of(enum stage stage)
+{
+    return stage == STAGE_POOL ? watch.model->exact : watch.model->kernels;
+}
+
 /* Of this thread's own work: on a machine that is busy otherwise, shares stay what they are. */
 static double seconds(void)
 {
@@ -108,6 +114,14 @@ static void quantize(void *packed, const float *x, size_t ld, size_t n, size_t k
     count(STAGE_NORM, began, 0);
 }
 
+static void quantize_exact(void *packed, const float *x, size_t ld, size_t n, size_t k,
+                           struct span tokens)
+{
+    double began = seconds();
+    watch.model->exact->quantize(packed, x, ld, n, k, tokens);
+    count(STAGE_POOL, began, 0);
+}
+
 static void rms_norm_quantize(void *packed, const float *x, const float *weight, float eps,
                               size_t n, size_t k, struct span tokens)
 {
@@ -135,11 +149,12 @@ static void gelu_quantize(void *packed, const float *x, const float *bias, size_
 static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
                    struct span rows, void *panel)
 {
-    double began = seconds();
-    watch.model->kernels->matmul(out, ld, packed, n, w, rows, panel);
     bool is_high = w->blocks == watch.high, is_low = w->blocks == watch.low;
+    enum stage stage = is_high || is_low ? watch.stage : stage_of(w->blocks);
+    double began = seconds();
+    table_of(stage)->matmul(out, ld, packed, n, w, rows, panel);
     uint64_t macs = is_low ? 0 : n * w->n_in * (rows.last - rows.first);
-    count(is_high || is_low ? watch.stage : stage_of(w->blocks), began, macs);
+    count(stage, began, macs);
 }
 
 static void widen(uint8_t *high, uint8_t *low, const struct matrix *w, size_t row)
@@ -272,10 +287,13 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
                   struct profile *out)
 {
     const struct kernels table = table_timed(model->kernels);
+    struct kernels exact = table_timed(model->exact);
+    exact.quantize = quantize_exact;
     const struct session_options options = {0};
     struct session *session = NULL;
     struct model timed = *model;
     timed.kernels = &table;
+    timed.exact = &exact;
     float *rows = calloc(n, model->info.dim * sizeof *rows);
     struct embed_result *results = calloc(n, sizeof *results);
     int rc = rows && results ? session_open(&session, &timed, &options) : -ENOMEM;

@@ -46,13 +46,25 @@ size_t step_row_parts(const struct work *w, const struct matrix *matrix)
     return w->alone ? 1 : matrix->n_out / MATRIX_ROWS;
 }
 
-void step_multiply(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
-                   size_t part)
+static void multiply(const struct kernels *kernels, const struct work *w, float *out, size_t ld,
+                     const struct matrix *matrix, size_t part)
 {
     size_t size = matrix->n_out / step_row_parts(w, matrix);
     struct span rows = {part * size, (part + 1) * size};
-    matrix_multiply(w->f->model->kernels, out, ld, w->hands->packed, w->n, matrix, rows,
-                    w->mine->panel, &w->mine->matrix);
+    matrix_multiply(kernels, out, ld, w->hands->packed, w->n, matrix, rows, w->mine->panel,
+                    &w->mine->matrix);
+}
+
+void step_multiply(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
+                   size_t part)
+{
+    multiply(w->f->model->kernels, w, out, ld, matrix, part);
+}
+
+void step_multiply_exact(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
+                         size_t part)
+{
+    multiply(w->f->model->exact, w, out, ld, matrix, part);
 }
 
 /* The steps that architectures share: each is one part on one thread. */

@@ -60,9 +60,12 @@ struct work {
 size_t step_token_parts(const struct work *w);
 struct span step_token_span(const struct work *w, size_t part);
 size_t step_row_parts(const struct work *w, const struct matrix *matrix);
-/* That part of the product of the packed activations of w with a matrix. out: [w->n][ld]. */
+/* That part of the product of the packed activations of w with a matrix. out: [w->n][ld]. Exact:
+ * of activations that model->exact has packed. */
 void step_multiply(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
                    size_t part);
+void step_multiply_exact(const struct work *w, float *out, size_t ld, const struct matrix *matrix,
+                         size_t part);
 
 /* A step: part `part` of it, on one thread. */
 typedef void step_part(const struct work *w, size_t part);

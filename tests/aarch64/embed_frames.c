@@ -82,7 +82,7 @@ int main(int argc, char **argv)
     if (argc != 4)
         give_up("usage: embed_frames MODEL KERNELS ids|vectors");
     const char *kernels = strcmp(argv[2], "auto") == 0 ? NULL : argv[2];
-    if (model_open(&model, argv[1], kernels, err, sizeof err) < 0)
+    if (model_open(&model, argv[1], kernels, PRECISION_EXACT, err, sizeof err) < 0)
         give_up(err);
     if (session_open(&session, model, &options) < 0)
         give_up("out of memory");

@@ -21,7 +21,8 @@ int engine_open(struct engine **out, const char *model, size_t n_threads, size_t
     struct engine *e = calloc(1, sizeof *e);
     if (!e)
         return -ENOMEM;
-    int rc = model_open(&e->model, model, getenv("EMBEDMILL_KERNELS"), err, err_size);
+    int rc =
+        model_open(&e->model, model, getenv("EMBEDMILL_KERNELS"), PRECISION_EXACT, err, err_size);
     if (rc == 0)
         rc = bench_rig_open(&e->rig, e->model, n_threads,
                             prompt_find(model_info(e->model), (struct bytes){"none", 4}));

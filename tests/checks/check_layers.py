@@ -68,7 +68,8 @@ MAX_FUNCTION_LINES = 60
 LONG_FUNCTIONS = {("inference/forward.c", "forward_run")}
 
 # Templates: compiled only inside the file of an instruction set, and included nowhere else.
-TEMPLATE = re.compile(r"inference/kernels_(body|weights|quants|tiles|neon_parts)\.h$")
+TEMPLATE = re.compile(
+    r"inference/kernels_(body|fast|weights|quants|tiles|avx512_parts|neon_parts)\.h$")
 MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|(body|weights)\.h)$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -94,7 +94,7 @@ static void open_file(const uint8_t *data, size_t size)
     int fd = memfd_create("model", 0);
     expect(fd >= 0 && write(fd, data, size) == (ssize_t)size);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (model_open(&model, path, NULL, err, sizeof err) == 0) {
+    if (model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err) == 0) {
         embed(model);
         model_close(model);
     } else {

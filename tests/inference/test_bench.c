@@ -44,7 +44,7 @@ static struct model *open_model(const char *kernels)
 {
     struct model *model = NULL;
     char err[300];
-    int rc = model_open(&model, path, kernels, err, sizeof err);
+    int rc = model_open(&model, path, kernels, PRECISION_EXACT, err, sizeof err);
     assert_true(rc == 0 || (kernels && rc == -ENOTSUP));
     return model;
 }

@@ -66,7 +66,7 @@ static struct model *model_of(const struct tiny_bert *bert, const char *kernels)
 {
     struct model *model = NULL;
     assert_int_equal(gguf_writer_save(&bert->file, path), 0);
-    int rc = model_open(&model, path, kernels, err, sizeof err);
+    int rc = model_open(&model, path, kernels, PRECISION_EXACT, err, sizeof err);
     if (rc == -ENOTSUP)
         return NULL;
     if (rc)
@@ -173,7 +173,7 @@ static void refused(const struct tiny_bert *bert, const char *first, const char 
 {
     struct model *model = NULL;
     assert_int_equal(gguf_writer_save(&bert->file, path), 0);
-    int rc = model_open(&model, path, NULL, err, sizeof err);
+    int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
     if (rc != -EINVAL || !strstr(err, first) || !strstr(err, second))
         fail_msg("expected '%s' and '%s', got %d '%s'", first, second, rc, err);
 }

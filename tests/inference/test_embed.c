@@ -86,7 +86,7 @@ static struct model *model_get(const char *kernels)
     struct model *model = NULL;
     if (!real_model_path(model_path, sizeof model_path))
         skip();
-    int rc = model_open(&model, model_path, kernels, err, sizeof err);
+    int rc = model_open(&model, model_path, kernels, PRECISION_EXACT, err, sizeof err);
     if (rc < 0 && kernels) {
         print_message("not tested on this machine: %s\n", err);
         return NULL;
@@ -263,9 +263,11 @@ static void test_open_errors(void **state)
     (void)state;
     struct model *model = NULL;
     char err[512] = "";
-    assert_int_equal(model_open(&model, "/no/such/model.gguf", NULL, err, sizeof err), -ENOENT);
+    assert_int_equal(
+        model_open(&model, "/no/such/model.gguf", NULL, PRECISION_EXACT, err, sizeof err), -ENOENT);
     assert_non_null(strstr(err, "/no/such/model.gguf"));
-    assert_int_equal(model_open(&model, "/dev/null", "mmx", err, sizeof err), -ENOTSUP);
+    assert_int_equal(model_open(&model, "/dev/null", "mmx", PRECISION_EXACT, err, sizeof err),
+                     -ENOTSUP);
     assert_non_null(strstr(err, "generic"));
     assert_null(model);
 }

@@ -38,7 +38,7 @@ static struct model *model_of(uint32_t window)
     assert_non_null(at);
     memcpy(at + strlen(key) + 4, &window, sizeof window);
     assert_int_equal(gguf_writer_save(&file, path), 0);
-    int rc = model_open(&model, path, NULL, err, sizeof err);
+    int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
     unlink(path);
     gguf_writer_free(&file);
     if (rc)

@@ -123,7 +123,7 @@ static void embed(const char *path, float out[TINY_MODEL_DIM], char fingerprint[
     struct session *session = NULL;
     const struct session_options options = {0};
     struct embed_result result;
-    int rc = model_open(&model, path, NULL, err, sizeof err);
+    int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
     if (rc)
         fail_msg("%d %s", rc, err);
     assert_int_equal(session_open(&session, model, &options), 0);

@@ -18,148 +18,7 @@
 
 #include "inference/kernels.h"
 #include "tests/support/kernels_bench.h"
-
-enum { GUARD = 64, SEED = 20261 };
-
-static uint64_t random_state;
-
-static uint64_t random_next(void) /* xorshift64*, Vigna 2016 */
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * 2685821657736338717ull;
-}
-
-static float random_unit(void) /* [-1, 1) */
-{
-    return (float)(random_next() >> 40) / 8388608.0f - 1.0f;
-}
-
-/* A buffer between guard bytes. */
-struct guarded {
-    unsigned char *base, *data;
-    size_t size;
-};
-
-static struct guarded guarded_open(size_t size)
-{
-    struct guarded g;
-    g.size = size;
-    size_t whole = (size + 2 * GUARD + 63) / 64 * 64;
-    g.base = aligned_alloc(64, whole);
-    assert_non_null(g.base);
-    memset(g.base, 0xa5, whole);
-    g.data = g.base + GUARD;
-    return g;
-}
-
-static void guarded_close(struct guarded g)
-{
-    for (size_t i = 0; i < GUARD; i++) {
-        assert_int_equal(g.base[i], 0xa5);
-        assert_int_equal(g.data[g.size + i], 0xa5);
-    }
-    free(g.base);
-}
-
-enum shape { TINY, ORDINARY, HUGE_VALUES, UNIFORM, OUTLIER, ZERO, N_SHAPES };
-static const char *const shape_names[] = {"tiny", "ordinary", "huge", "uniform", "outlier", "zero"};
-
-static void fill(float *x, size_t n, enum shape shape)
-{
-    for (size_t i = 0; i < n; i++) {
-        float r = random_unit();
-        switch (shape) {
-        case TINY:
-            x[i] = r * 1e-20f;
-            break;
-        case HUGE_VALUES:
-            x[i] = r * 1e12f;
-            break;
-        case UNIFORM:
-            x[i] = 0.25f;
-            break;
-        case OUTLIER:
-            x[i] = i % 97 == 5 ? r * 500 : r;
-            break;
-        case ZERO:
-            x[i] = 0;
-            break;
-        default:
-            x[i] = r;
-        }
-    }
-}
-
-static uint8_t *matrix_make(struct q8_matrix *w, size_t n_in, size_t n_out, bool extreme)
-{
-    size_t n_blocks = n_in / Q8_BLOCK * n_out;
-    uint8_t *blocks = malloc(n_blocks * Q8_BLOCK_BYTES);
-    assert_non_null(blocks);
-    for (size_t b = 0; b < n_blocks; b++) {
-        uint16_t half = (uint16_t)(0x1c00 + random_next() % 0x400); /* about 0.004 to 0.008 */
-        if (extreme && b % 7 == 0)
-            half = (uint16_t)(b % 3 ? 0x0001 : 0x0000); /* subnormal, zero */
-        memcpy(blocks + b * Q8_BLOCK_BYTES, &half, 2);
-        for (size_t i = 0; i < Q8_BLOCK; i++)
-            blocks[b * Q8_BLOCK_BYTES + 2 + i] =
-                extreme ? (i % 2 ? 0x80 : 0x7f) : (uint8_t)random_next();
-    }
-    *w = (struct q8_matrix){blocks, n_in, n_out};
-    return blocks;
-}
-
-/* The tables to test against the generic one. A value on the edge between two integers may be
- * rounded either way, with and without a fused multiply-add: 1 in 32639 of a token's largest. */
-static size_t tables_other(const struct kernels *tables[4])
-{
-    static const char *const names[] = {"avx512", "avx2", "neon-i8mm", "neon"};
-    size_t n = 0;
-    for (size_t i = 0; i < 4; i++) {
-        const struct kernels *k = kernels_find(names[i]);
-        if (k)
-            tables[n++] = k;
-        else
-            print_message("this CPU or build has no '%s' table: not tested here\n", names[i]);
-    }
-    return n;
-}
-
-/* |a - b| within `relative` of the largest value there is. */
-static void assert_close(const float *a, const float *b, size_t n, double relative,
-                         const char *table, const char *what)
-{
-    double top = 0;
-    for (size_t i = 0; i < n; i++)
-        top = fmax(top, fabs((double)a[i]));
-    for (size_t i = 0; i < n; i++)
-        if (!(fabs((double)a[i] - (double)b[i]) <= relative * top))
-            fail_msg("%s, %s (seed %d): value %zu is %.9g, expected %.9g, largest %.9g", table,
-                     what, SEED, i, (double)b[i], (double)a[i], top);
-}
-
-static float *matmul_run(const struct kernels *k, const float *x, size_t n,
-                         const struct q8_matrix *w, size_t ld)
-{
-    struct guarded packed = guarded_open(k->packed_size(n, w->n_in));
-    struct guarded panel = guarded_open(k->panel_size(w->n_in));
-    struct guarded out = guarded_open(n * ld * sizeof(float));
-    float *copy = malloc(n * ld * sizeof *copy);
-    assert_non_null(copy);
-    memset(out.data, 0, out.size);
-    /* in shares, the last first, as threads may */
-    size_t third = n / 3, half = w->n_out / MATRIX_ROWS / 2 * MATRIX_ROWS;
-    k->quantize(packed.data, x, w->n_in, n, w->n_in, (struct span){third, n});
-    k->quantize(packed.data, x, w->n_in, n, w->n_in, (struct span){0, third});
-    k->matmul((float *)out.data, ld, packed.data, n, w, (struct span){half, w->n_out}, panel.data);
-    k->matmul((float *)out.data, ld, packed.data, n, w, (struct span){0, half}, panel.data);
-    memcpy(copy, out.data, out.size);
-    guarded_close(packed);
-    guarded_close(panel);
-    guarded_close(out);
-    return copy;
-}
+#include "tests/support/kernels_rig.h"
 
 static void test_matmul(void **state)
 {
@@ -167,21 +26,22 @@ static void test_matmul(void **state)
     static const size_t token_counts[] = {1,  2,  3,  4,  5,  6,  7,  8,   9,   10, 11,
                                           12, 13, 16, 23, 25, 37, 61, 100, 255, 256};
     static const size_t sizes[][2] = {{32, 32}, {64, 96}, {96, 64}, {768, 128}, {1152, 32}};
-    const struct kernels *tables[4];
-    size_t n_tables = tables_other(tables);
+    const struct kernels *tables[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_tables(tables);
     for (size_t c = 0; c < sizeof token_counts / sizeof *token_counts; c++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
             struct q8_matrix w;
             size_t n = token_counts[c], ld = sizes[s][1] + (s % 2) * 16;
-            uint8_t *blocks = matrix_make(&w, sizes[s][0], sizes[s][1], (c + s) % 3 == 0);
+            uint8_t *blocks = kernels_rig_matrix(&w, sizes[s][0], sizes[s][1], (c + s) % 3 == 0);
             enum shape shape = (enum shape)((c * 5 + s) % N_SHAPES);
             float *x = malloc(n * w.n_in * sizeof *x);
             assert_non_null(x);
-            fill(x, n * w.n_in, shape);
-            float *expected = matmul_run(&kernels_generic, x, n, &w, ld);
+            kernels_rig_fill(x, n * w.n_in, shape);
+            float *expected = kernels_rig_multiply(&kernels_generic, x, n, &w, ld);
             for (size_t t = 0; t < n_tables; t++) {
-                float *got = matmul_run(tables[t], x, n, &w, ld);
-                assert_close(expected, got, n * ld, 3e-5, tables[t]->name, shape_names[shape]);
+                float *got = kernels_rig_multiply(tables[t], x, n, &w, ld);
+                kernels_rig_close(expected, got, n * ld, 3e-5, tables[t]->name,
+                                  kernels_rig_shapes[shape]);
                 free(got);
             }
             free(expected);
@@ -196,10 +56,10 @@ static void test_matmul_generic_is_right(void **state)
     (void)state;
     struct q8_matrix w;
     size_t n = 5;
-    uint8_t *blocks = matrix_make(&w, 768, 32, false);
+    uint8_t *blocks = kernels_rig_matrix(&w, 768, 32, false);
     float x[5 * 768], weight[768];
-    fill(x, n * w.n_in, ORDINARY);
-    float *got = matmul_run(&kernels_generic, x, n, &w, w.n_out);
+    kernels_rig_fill(x, n * w.n_in, ORDINARY);
+    float *got = kernels_rig_multiply(&kernels_generic, x, n, &w, w.n_out);
     for (size_t r = 0; r < w.n_out; r++) {
         const struct matrix whole = {w.blocks, w.n_in, w.n_out, MATRIX_Q8_0};
         kernels_generic.embed_row(weight, &whole, r, 1.0f);
@@ -218,18 +78,17 @@ static void test_matmul_generic_is_right(void **state)
 static void test_matmul_place(void **state)
 {
     (void)state;
-    const struct kernels *tables[5] = {0};
-    size_t n_tables = tables_other(tables);
-    tables[n_tables++] = &kernels_generic;
+    const struct kernels *tables[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_every(tables);
     struct q8_matrix w;
-    uint8_t *blocks = matrix_make(&w, 768, 96, false);
+    uint8_t *blocks = kernels_rig_matrix(&w, 768, 96, false);
     float *x = malloc(256 * 768 * sizeof *x);
     assert_non_null(x);
-    fill(x, 256 * 768, OUTLIER);
+    kernels_rig_fill(x, 256 * 768, OUTLIER);
     for (size_t k = 0; k < n_tables; k++) {
-        float *all = matmul_run(tables[k], x, 256, &w, 96);
+        float *all = kernels_rig_multiply(tables[k], x, 256, &w, 96);
         for (size_t t = 0; t < 256; t += 17) {
-            float *alone = matmul_run(tables[k], x + t * 768, 1, &w, 96);
+            float *alone = kernels_rig_multiply(tables[k], x + t * 768, 1, &w, 96);
             assert_memory_equal(all + t * 96, alone, 96 * sizeof *alone);
             free(alone);
         }
@@ -249,12 +108,13 @@ static void test_neon_tables_agree(void **state)
         return;
     }
     struct q8_matrix w;
-    uint8_t *blocks = matrix_make(&w, 768, 96, false);
+    uint8_t *blocks = kernels_rig_matrix(&w, 768, 96, false);
     float *x = malloc(23 * 768 * sizeof *x);
     assert_non_null(x);
-    fill(x, 23 * 768, OUTLIER);
+    kernels_rig_fill(x, 23 * 768, OUTLIER);
     for (size_t n = 1; n <= 23; n++) {
-        float *a = matmul_run(sdot, x, n, &w, 96), *b = matmul_run(smmla, x, n, &w, 96);
+        float *a = kernels_rig_multiply(sdot, x, n, &w, 96),
+              *b = kernels_rig_multiply(smmla, x, n, &w, 96);
         assert_memory_equal(a, b, n * 96 * sizeof *a);
         free(a);
         free(b);
@@ -263,43 +123,56 @@ static void test_neon_tables_agree(void **state)
     free(blocks);
 }
 
-/* norm + quantize and GELU + quantize, seen through a product with a known matrix. */
-static void test_fused(void **state)
+/* norm + quantize and GELU + quantize, seen through a product with a known matrix. Digits of 8 bits
+ * may differ by one where a norm or a GELU did by a rounding. */
+static void check_fused(const struct kernels *const *tables, size_t n_tables,
+                        const struct kernels *expected, double relative)
 {
-    (void)state;
-    const struct kernels *tables[4];
-    size_t n_tables = tables_other(tables), n = 7, k_in = 96;
+    size_t n = 7, k_in = 96;
     struct q8_matrix w;
-    uint8_t *blocks = matrix_make(&w, k_in, 32, false);
+    uint8_t *blocks = kernels_rig_matrix(&w, k_in, 32, false);
     struct span all = {0, n};
     float x[7 * 192], norm[96], out[2][7 * 32];
     for (int shape = 0; shape < N_SHAPES; shape++)
         for (int gelu = 0; gelu < 2; gelu++) {
-            fill(x, 7 * 192, (enum shape)shape);
-            fill(norm, 96, ORDINARY);
+            kernels_rig_fill(x, 7 * 192, (enum shape)shape);
+            kernels_rig_fill(norm, 96, ORDINARY);
             for (size_t t = 0; t <= n_tables; t++) {
-                const struct kernels *k = t ? tables[t - 1] : &kernels_generic;
-                struct guarded packed = guarded_open(k->packed_size(n, k_in));
-                struct guarded panel = guarded_open(k->panel_size(k_in));
+                const struct kernels *k = t ? tables[t - 1] : expected;
+                struct guarded packed = kernels_rig_open(k->packed_size(n, k_in));
+                struct guarded panel = kernels_rig_open(k->panel_size(k_in));
                 if (gelu)
                     k->geglu_quantize(packed.data, x, n, k_in, all);
                 else
                     k->rms_norm_quantize(packed.data, x, norm, 1e-6f, n, k_in, all);
                 k->matmul(out[t > 0], 32, packed.data, n, &w, (struct span){0, 32}, panel.data);
                 if (t)
-                    assert_close(out[0], out[1], n * 32, 1e-4, k->name, shape_names[shape]);
-                guarded_close(packed);
-                guarded_close(panel);
+                    kernels_rig_close(out[0], out[1], n * 32, relative, k->name,
+                                      kernels_rig_shapes[shape]);
+                kernels_rig_shut(packed);
+                kernels_rig_shut(panel);
             }
         }
     free(blocks);
 }
 
+static void test_fused(void **state)
+{
+    (void)state;
+    const struct kernels *tables[KERNELS_RIG_TABLES], *fast[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_tables(tables), n_fast = 0;
+    for (size_t i = 0; i < n_tables; i++)
+        if (tables[i]->fast)
+            fast[n_fast++] = tables[i]->fast;
+    check_fused(tables, n_tables, &kernels_generic, 1e-4);
+    check_fused(fast, n_fast, &kernels_generic_fast, 3e-3);
+}
+
 static void test_gelu_is_right(void **state)
 {
     (void)state;
-    const struct kernels *tables[5] = {0};
-    size_t n_tables = tables_other(tables);
+    const struct kernels *tables[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_tables(tables);
     tables[n_tables++] = &kernels_generic;
     uint8_t block[Q8_BLOCK_BYTES * MATRIX_ROWS] = {0};
     struct q8_matrix w = {block, Q8_BLOCK, MATRIX_ROWS};
@@ -311,8 +184,8 @@ static void test_gelu_is_right(void **state)
     for (size_t k = 0; k < n_tables; k++)
         for (float value = -30; value < 30; value += 0.37f) {
             float gate_up[2 * Q8_BLOCK] = {0}, out[MATRIX_ROWS];
-            struct guarded packed = guarded_open(tables[k]->packed_size(1, Q8_BLOCK));
-            struct guarded panel = guarded_open(tables[k]->panel_size(Q8_BLOCK));
+            struct guarded packed = kernels_rig_open(tables[k]->packed_size(1, Q8_BLOCK));
+            struct guarded panel = kernels_rig_open(tables[k]->panel_size(Q8_BLOCK));
             gate_up[3] = value;
             gate_up[Q8_BLOCK + 3] = 2;
             tables[k]->geglu_quantize(packed.data, gate_up, 1, Q8_BLOCK, (struct span){0, 1});
@@ -321,25 +194,25 @@ static void test_gelu_is_right(void **state)
             double v = (double)value;
             double expected = v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
             assert_true(fabs(expected - (double)out[3]) <= 2e-6 * fabs(v) + 1e-9);
-            guarded_close(packed);
-            guarded_close(panel);
+            kernels_rig_shut(packed);
+            kernels_rig_shut(panel);
         }
 }
 
 static void test_rows(void **state)
 {
     (void)state;
-    const struct kernels *tables[4];
-    size_t n_tables = tables_other(tables);
+    const struct kernels *tables[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_tables(tables);
     float base[5 * 64], y[5 * 64], weight[64], out[2][5 * 64];
     for (int shape = 0; shape < N_SHAPES; shape++) {
-        fill(base, 5 * 64, (enum shape)shape);
-        fill(y, 5 * 64, ORDINARY);
-        fill(weight, 64, ORDINARY);
+        kernels_rig_fill(base, 5 * 64, (enum shape)shape);
+        kernels_rig_fill(y, 5 * 64, ORDINARY);
+        kernels_rig_fill(weight, 64, ORDINARY);
         for (int what = 0; what < 4; what++)
             for (size_t t = 0; t <= n_tables; t++) {
                 const struct kernels *k = t ? tables[t - 1] : &kernels_generic;
-                struct guarded g = guarded_open(sizeof base);
+                struct guarded g = kernels_rig_open(sizeof base);
                 float *x = (float *)g.data;
                 memcpy(x, base, sizeof base);
                 if (what == 0)
@@ -352,8 +225,9 @@ static void test_rows(void **state)
                     k->unit(x, 64);
                 memcpy(out[t > 0], x, sizeof base);
                 if (t)
-                    assert_close(out[0], out[1], 5 * 64, 2e-6, k->name, shape_names[shape]);
-                guarded_close(g);
+                    kernels_rig_close(out[0], out[1], 5 * 64, 2e-6, k->name,
+                                      kernels_rig_shapes[shape]);
+                kernels_rig_shut(g);
             }
     }
 }
@@ -395,14 +269,14 @@ static void attention_check(const struct kernels *k, size_t n, size_t reach,
                             const struct attention_shape *a, float scale)
 {
     size_t d = a->head_dim;
-    struct guarded g = guarded_open(n * a->ld * sizeof(float));
+    struct guarded g = kernels_rig_open(n * a->ld * sizeof(float));
     void *scratch = aligned_alloc(64, (k->attention_size(a) + 63) / 64 * 64);
     double *expected = malloc(n * a->n_heads * d * sizeof *expected);
     float *qkv = (float *)g.data;
     assert_non_null(scratch);
     assert_non_null(expected);
     for (size_t i = 0; i < n * a->ld; i++)
-        qkv[i] = random_unit() * scale;
+        qkv[i] = kernels_rig_unit() * scale;
     attention_plain(expected, qkv, n, reach, a);
     const float *keys = qkv + a->n_heads * d, *values = keys + a->n_kv_heads * d;
     k->attention(qkv, keys, values, n, reach, a, (struct span){n / 3, n}, scratch);
@@ -417,7 +291,7 @@ static void attention_check(const struct kernels *k, size_t n, size_t reach,
         }
     free(expected);
     free(scratch);
-    guarded_close(g);
+    kernels_rig_shut(g);
 }
 
 static void test_attention(void **state)
@@ -426,8 +300,8 @@ static void test_attention(void **state)
     static const size_t lengths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 77};
     static const struct attention_shape shapes[] = {
         {3, 1, 32, 160}, {2, 1, 64, 256}, {4, 2, 32, 256 + 16}, {1, 1, 96, 288}};
-    const struct kernels *tables[5] = {0};
-    size_t n_tables = tables_other(tables);
+    const struct kernels *tables[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_tables(tables);
     tables[n_tables++] = &kernels_generic;
     for (size_t t = 0; t < n_tables; t++)
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
@@ -441,13 +315,13 @@ static void test_attention(void **state)
 static void test_norm_rope(void **state)
 {
     (void)state;
-    const struct kernels *tables[5] = {0};
-    size_t n_tables = tables_other(tables);
+    const struct kernels *tables[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_tables(tables);
     tables[n_tables++] = &kernels_generic;
     enum { D = 64, HEADS = 3, N = 4, LD = 256 };
     static const uint32_t positions[N] = {0, 1, 5, 9};
     float table[10 * D], weight[D];
-    fill(weight, D, ORDINARY);
+    kernels_rig_fill(weight, D, ORDINARY);
     for (size_t p = 0; p < 10; p++)
         for (size_t i = 0; i < D / 2; i++) {
             double angle = (double)p * pow(10000, -2.0 * (double)i / D);
@@ -455,9 +329,9 @@ static void test_norm_rope(void **state)
             table[p * D + D / 2 + i] = (float)sin(angle);
         }
     for (size_t k = 0; k < n_tables; k++) {
-        struct guarded g = guarded_open(N * LD * sizeof(float));
+        struct guarded g = kernels_rig_open(N * LD * sizeof(float));
         float *x = (float *)g.data, before[N * LD];
-        fill(x, N * LD, ORDINARY);
+        kernels_rig_fill(x, N * LD, ORDINARY);
         memcpy(before, x, sizeof before);
         tables[k]->norm_rope(x, LD, N, HEADS, D, weight, 1e-6f, table, positions, 0.5f);
         for (size_t t = 0; t < N; t++)
@@ -480,7 +354,7 @@ static void test_norm_rope(void **state)
         for (size_t t = 0; t < N; t++) /* what is not a head stays */
             assert_memory_equal(x + t * LD + HEADS * D, before + t * LD + HEADS * D,
                                 (LD - HEADS * D) * sizeof(float));
-        guarded_close(g);
+        kernels_rig_shut(g);
     }
 }
 
@@ -496,9 +370,8 @@ static void test_find(void **state)
 
 static int bench(void)
 {
-    const struct kernels *tables[5] = {0};
-    size_t n_tables = tables_other(tables);
-    tables[n_tables++] = &kernels_generic;
+    const struct kernels *tables[KERNELS_RIG_TABLES];
+    size_t n_tables = kernels_rig_every(tables);
     for (size_t k = 0; k < n_tables; k++)
         kernels_bench(tables[k]);
     return 0;
@@ -518,7 +391,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_norm_rope),
     };
-    random_state = SEED;
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
         return bench();
     return cmocka_run_group_tests(tests, NULL, NULL);

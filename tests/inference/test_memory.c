@@ -101,7 +101,7 @@ static void test_embedding_allocates_nothing(void **state)
     assert_true(fd >= 0);
     close(fd);
     assert_int_equal(tiny_model_write(path, &tiny), 0);
-    int rc = model_open(&model, path, NULL, err, sizeof err);
+    int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
     unlink(path);
     if (rc)
         fail_msg("%s", err);

@@ -31,6 +31,14 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+/* "avx512", "avx512 fast"; until the next call */
+static const char *label(const struct kernels *k)
+{
+    static char name[32];
+    snprintf(name, sizeof name, "%s%s", k->name, k->precision == PRECISION_FAST ? " fast" : "");
+    return name;
+}
+
 static void bench_matmul(const struct kernels *k)
 {
     static const size_t counts[] = {1, 4, 16, 64, 256};
@@ -52,7 +60,7 @@ static void bench_matmul(const struct kernels *k)
             k->matmul(out, 1152, packed, n, &w, (struct span){0, 1152}, panel);
             best = fmin(best, seconds() - t);
         }
-        printf("%-9s matmul 768 x 1152, %4zu tokens: %12.0f ns %6.1f GMAC/s\n", k->name, n,
+        printf("%-14s matmul 768 x 1152, %4zu tokens: %12.0f ns %6.1f GMAC/s\n", label(k), n,
                best * 1e9, (double)(n * 768 * 1152) / best * 1e-9);
     }
     free(x);
@@ -78,7 +86,7 @@ static void bench_attention(const struct kernels *k)
             k->attention(qkv, qkv + 768, qkv + 1024, n, n, &a, (struct span){0, n}, scratch);
             best = fmin(best, seconds() - t);
         }
-        printf("%-9s attention, %4zu tokens: %21.0f ns %6.1f GMAC/s\n", k->name, n, best * 1e9,
+        printf("%-14s attention, %4zu tokens: %21.0f ns %6.1f GMAC/s\n", label(k), n, best * 1e9,
                (double)(n * n * 768 * 2) / best * 1e-9);
     }
     free(qkv);
@@ -116,7 +124,7 @@ static void bench_rows(const struct kernels *k)
                 k->norm_rope(x, EMBD, N, 3, HEAD, weight, 1e-6f, cos_sin, positions, 1);
             best = fmin(best, seconds() - t);
         }
-        printf("%-9s %-17s %28.0f ns a token\n", k->name, names[what], best / N * 1e9);
+        printf("%-14s %-17s %28.0f ns a token\n", label(k), names[what], best / N * 1e9);
     }
     free(packed);
 }
@@ -136,7 +144,7 @@ static void bench_dots(const struct kernels *k)
         k->dots(out, rows, N, queries, DIM);
         best = fmin(best, seconds() - t);
     }
-    printf("%-9s dots, %d rows x %d queries: %15.0f ns %6.1f GMAC/s\n", k->name, N, DOTS_QUERIES,
+    printf("%-14s dots, %d rows x %d queries: %15.0f ns %6.1f GMAC/s\n", label(k), N, DOTS_QUERIES,
            best * 1e9, (double)N * DIM * DOTS_QUERIES / best * 1e-9);
     free(rows);
     free(out);

@@ -351,7 +351,7 @@ int tiny_model_open(struct model **out, const struct tiny_model_options *options
     close(fd);
     int rc = tiny_model_write(path, options);
     if (rc == 0)
-        rc = model_open(out, path, NULL, err, sizeof err);
+        rc = model_open(out, path, NULL, PRECISION_EXACT, err, sizeof err);
     unlink(path);
     if (rc != 0)
         fprintf(stderr, "no tiny model: %d %s\n", rc, err);

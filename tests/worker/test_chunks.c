@@ -208,7 +208,7 @@ static void test_any_text_by_the_real_tokenizer(void **state)
     (void)state;
     if (!real_model_path(path, sizeof path))
         skip();
-    if (model_open(&model, path, NULL, err, sizeof err) != 0)
+    if (model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err) != 0)
         fail_msg("%s", err);
     check_random(model, 32, 100);
     model_close(model);
