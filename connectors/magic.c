@@ -47,6 +47,7 @@ static const struct entry entries[] = {
     PACKED("LZ4 data", "lz4 -dc", "\x02\x21\x4c\x18"), /* before version 1.0 */
     PACKED("lzop data", "lzop -dc", "\x89LZO\0"),
     PACKED("snappy data", NULL, "\xff\x06\0\0sNaPpY"),
+    PACKED("snappy data", NULL, "\x82SNAPPY\0"), /* as programs in Java write it */
     PACKED("compress data (.Z)", "gzip -dc", "\x1f\x9d"),
     PACKED("pack data (.z)", "gzip -dc", "\x1f\x1e"),
     PACKED("lrzip data", "lrzip -dcQ", "LRZI\0"),

@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct buffer buffer;
     if (size == 0)
         return 0;
-    const struct decode_options options = {data[0] & 3, MAX_TEXTS, 1000};
+    const struct decode_options options = {data[0] & 3, MAX_TEXTS, 1000, data[0] & 32};
     const struct header headers[] = {{{"id", 2}, {"h", 1}}, {{"title", 5}, {"T", 1}}};
     const struct message message = {
         .value = {(const char *)data + 1, size - 1},

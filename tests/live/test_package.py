@@ -61,7 +61,7 @@ def check_deb(build, folder):
         cwd=build)
     package, = (folder / "deb").glob("*.deb")
     needs = run("dpkg-deb", "-f", package, "Depends")
-    for library in ("libc6", "libuv1", "libhiredis", "libjansson4", "libmicrohttpd",
+    for library in ("libc6", "libuv1", "libhiredis", "libmicrohttpd",
                     "libyaml", "librdkafka", "liblmdb0"):
         assert library in needs, needs
     check_image(needs)

@@ -208,7 +208,7 @@ void rig_open(struct rig *rig, size_t n)
         .linger_ms = 5,
         .drain_ms = 10000,
         .prompt = "document",
-        .decode = {INPUT_AUTO, 1000, 100000},
+        .decode = {INPUT_AUTO, 1000, 100000, false},
         .embedder = &fake_embedder,
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,

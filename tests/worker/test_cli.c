@@ -359,14 +359,19 @@ static void embed_binary_input_and_output(void **state)
 {
     (void)state;
     struct result result;
-    run_bytes(&result, "embed --format msgpack --input-format raw", NULL, "a\0b\n\xff\xfe\n", 7);
+    run_bytes(&result, "embed --format msgpack --input-format raw", NULL, "a\xffz\n\xe4\xfe\n", 7);
     expect_code(result, 0);
     assert_true(result.out_len > 2 * 4 * TINY_MODEL_DIM);
     assert_true(((unsigned char)result.out[0] & 0xf0) == 0x80);
     free_result(&result);
-    run_bytes(&result, "embed --bad-utf8 error --input-format raw", NULL, "a\n\xff\xfe\n", 5);
+    run_bytes(&result, "embed --bad-utf8 error --input-format raw", NULL, "a\n\xe4\xfe\n", 5);
     expect_code(result, 65);
-    assert_non_null(strstr(result.err, "line 2: "));
+    assert_non_null(
+        strstr(result.err, "line 2: bad_utf8: text 1 of 1 is not UTF-8 (is it Latin-1"));
+    free_result(&result);
+    run_bytes(&result, "embed --input-format raw", NULL, "a\nb\0c\n", 6);
+    expect_code(result, 65);
+    assert_non_null(strstr(result.err, "line 2: not_text: the value is binary data"));
     free_result(&result);
 }
 

@@ -7,6 +7,7 @@
 #ifndef TEST_CODEC_H
 #define TEST_CODEC_H
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,10 +26,10 @@
 #define BYTES(literal) ((struct bytes){(literal), sizeof(literal) - 1})
 
 static const struct decode_options test_options[] = {
-    {INPUT_AUTO, 100, 1000},
-    {INPUT_RAW, 100, 1000},
-    {INPUT_JSON, 100, 1000},
-    {INPUT_MSGPACK, 100, 1000},
+    {INPUT_AUTO, 100, 1000, false},
+    {INPUT_RAW, 100, 1000, false},
+    {INPUT_JSON, 100, 1000, false},
+    {INPUT_MSGPACK, 100, 1000, false},
 };
 
 static inline struct bytes bytes_copy(struct bytes from)
@@ -93,6 +94,28 @@ static inline struct bytes msgpack_of(const char *json)
     struct bytes out = bytes_copy((struct bytes){buffer.data, buffer.size});
     msgpack_sbuffer_destroy(&buffer);
     return out;
+}
+
+/* Refused with this code and a sentence that says what to do, and nothing else has happened. */
+static inline void expect_refused(const struct message *message,
+                                  const struct decode_options *options, const char *code,
+                                  const char *sentence)
+{
+    struct arena arena = {0};
+    struct request request = {.n_items = 77};
+    struct refusal why = {.code = "none"};
+    int err = codec_decode(message, options, &arena, &request, &why);
+    if (err != -EINVAL)
+        fail_msg("format %d: returned %d, expected refusal %s: %s", options->format, err, code,
+                 sentence);
+    if (strcmp(why.code, code) != 0 || !strstr(why.reason, sentence))
+        fail_msg("format %d: %s: %s; expected %s: ...%s...", options->format, why.code, why.reason,
+                 code, sentence);
+    assert_int_equal(request.n_items, 77);
+    assert_null(strstr(why.reason, "sesame")); /* the tests' texts all hold it */
+    if (!strpbrk(why.reason, ";?"))            /* what happened; what to do */
+        fail_msg("'%s' does not say what to do", why.reason);
+    arena_close(&arena);
 }
 
 /* xorshift64*: the same numbers on every machine. */

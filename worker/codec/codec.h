@@ -2,10 +2,10 @@
  * codec.h: payloads to texts, vectors to payloads.
  *
  * Owns:    the wire format (docs/wire-format.md): raw UTF-8, JSON and msgpack in, msgpack, JSON or
- *          rows of stores out, and every limit on hostile bytes. msgpack-c and jansson are included
- *          here only.
+ *          rows of stores out, and every limit on hostile bytes. msgpack-c is included here only.
  * Refuses: brokers (a message is just bytes here), inference, policy for what is refused.
- * Threads: no state; whoever holds the arena and the buffer.
+ * Threads: no state of any kind, so any number of threads may decode and encode at once; an arena
+ *          and a buffer belong to one of them at a time.
  * Why:     what is asked for and how it is answered is one page (docs/wire-format.md), so that
  *          brokers and the pipeline can be read without it.
  */
@@ -42,6 +42,8 @@ struct decode_options {
     enum input_format format;
     size_t max_texts;      /* in one message */
     size_t max_text_bytes; /* of one text */
+    bool refuse_bad_utf8;  /* in fields that are passed through; else they get U+FFFD. Of texts
+                              the tokenizer judges. */
 };
 
 /* One text of a message. Absent id or title: ptr NULL. */
@@ -79,7 +81,8 @@ struct refusal {
 
 /*
  * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
- * sizes. INPUT_AUTO: a map in msgpack, a JSON object, else raw UTF-8.
+ * sizes. INPUT_AUTO: a map in msgpack, a JSON object, also in the frame of a schema registry, else
+ * raw UTF-8. What is no text at all (packed, UTF-16, binary) is refused in every format.
  * 0; -EINVAL: refused, *why says it; -ENOMEM. *out is set only on 0, *why only on -EINVAL.
  */
 int codec_decode(const struct message *message, const struct decode_options *options,

@@ -10,7 +10,6 @@
 #include "worker/codec/codec_internal.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "connectors/utf8.h"
 #include "worker/codec/msgpack_walk.h"
@@ -19,7 +18,9 @@ static int raw_read(const struct decode *decode, struct request *out)
 {
     const struct message *message = decode->message;
     struct id id;
-    int err = codec_text_check(decode, message->value, "the value");
+    int err = codec_foreign_check(decode, message->value);
+    if (!err)
+        err = codec_text_check(decode, message->value, "the value");
     if (!err)
         err = codec_message_id(decode, (struct id){{NULL, 0}, false}, &id);
     if (err)
@@ -52,6 +53,12 @@ static int msgpack_refuse(const struct decode *decode, enum walk_fault fault)
     return codec_refuse(decode->why, "bad_msgpack", "%s", sentences[fault]);
 }
 
+static bool is_map(struct bytes value)
+{
+    unsigned char head = (unsigned char)value.ptr[0];
+    return (head & 0xf0) == 0x80 || head == 0xde || head == 0xdf;
+}
+
 static int msgpack_decode(const struct decode *decode, struct request *out)
 {
     struct bytes value = decode->message->value;
@@ -59,24 +66,37 @@ static int msgpack_decode(const struct decode *decode, struct request *out)
     if (err)
         return err;
     enum walk_fault fault = msgpack_walk_check(value, CODEC_DEPTH_MAX);
-    if (fault)
-        return msgpack_refuse(decode, fault);
-    unsigned char head = (unsigned char)value.ptr[0];
-    if ((head & 0xf0) != 0x80 && head != 0xde && head != 0xdf)
+    if (fault) { /* pickles, PNGs and CBOR begin like a map, too */
+        err = codec_named_check(decode, value);
+        return err ? err : msgpack_refuse(decode, fault);
+    }
+    if (!is_map(value))
         return codec_refuse(decode->why, "bad_msgpack",
                             "the msgpack value is not a map; send a map with 'text' or 'texts'");
     return codec_msgpack_read(decode, value, out);
 }
 
-static int json_decode(const struct decode *decode, struct request *out)
+/* value: of the message, or what is inside its frame. */
+static int json_decode(const struct decode *decode, struct bytes value, struct request *out)
 {
+    struct decode inner = *decode;
     struct bytes map;
+    inner.is_json = true;
     int err = codec_size_check(decode);
     if (!err)
-        err = codec_json_convert(decode, decode->message->value, &map);
-    if (err)
-        return err;
-    return codec_msgpack_read(decode, map, out);
+        err = codec_json_convert(&inner, value, &map);
+    return err ? err : codec_msgpack_read(&inner, map, out);
+}
+
+/* Asked for as JSON: what begins like none is called by its name, if it has one. */
+static int json_only_decode(const struct decode *decode, struct request *out)
+{
+    struct bytes value = decode->message->value, framed = codec_frame_skip(value);
+    if (framed.ptr)
+        return json_decode(decode, framed, out);
+    struct bytes led = codec_json_lead(value);
+    int err = led.len > 0 && *led.ptr == '{' ? 0 : codec_foreign_check(decode, value);
+    return err ? err : json_decode(decode, value, out);
 }
 
 /*
@@ -91,16 +111,23 @@ static bool value_is_text(struct bytes value)
 
 static int auto_decode(const struct decode *decode, struct request *out)
 {
-    struct bytes value = decode->message->value;
-    unsigned char head = (unsigned char)value.ptr[0];
-    bool is_map = (head & 0xf0) == 0x80 || head == 0xde || head == 0xdf;
-    if (is_map && (!value_is_text(value) || msgpack_walk_check(value, CODEC_DEPTH_MAX) == WALK_OK))
+    struct bytes value = decode->message->value, framed = codec_frame_skip(value);
+    if (framed.ptr)
+        return json_decode(decode, framed, out);
+    if (is_map(value) &&
+        (!value_is_text(value) || msgpack_walk_check(value, CODEC_DEPTH_MAX) == WALK_OK))
         return msgpack_decode(decode, out);
     bool is_json;
     int err = codec_json_detect(decode, value, &is_json);
     if (err)
         return err;
-    return is_json ? json_decode(decode, out) : raw_read(decode, out);
+    if (is_json)
+        return json_decode(decode, value, out);
+    /* A whole value of msgpack, and no character begins so: a list or a string of a producer. */
+    if (utf8_next(value.ptr, value.len) < 0 && value.len > 1 &&
+        value.len <= CODEC_VALUE_BYTES_MAX && msgpack_walk_check(value, CODEC_DEPTH_MAX) == WALK_OK)
+        return msgpack_decode(decode, out);
+    return raw_read(decode, out);
 }
 
 int codec_decode(const struct message *message, const struct decode_options *options,
@@ -124,7 +151,7 @@ int codec_decode(const struct message *message, const struct decode_options *opt
     case INPUT_RAW:
         return raw_read(&decode, out);
     case INPUT_JSON:
-        return json_decode(&decode, out);
+        return json_only_decode(&decode, out);
     case INPUT_MSGPACK:
         return msgpack_decode(&decode, out);
     case INPUT_AUTO:

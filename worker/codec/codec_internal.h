@@ -23,6 +23,8 @@ struct decode {
     struct arena *arena;
     struct refusal *why;
     size_t max_texts;
+    bool
+        is_json; /* the map was JSON: codec_json_convert has looked for keys that are there twice */
 };
 
 struct id {
@@ -44,8 +46,39 @@ int codec_msgpack_read(const struct decode *decode, struct bytes value, struct r
 
 /* Is this meant as JSON, as far as INPUT_AUTO can tell? 0 or -ENOMEM. */
 int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_json);
-/* A JSON object to a msgpack map in the arena. */
+/* A JSON object to a msgpack map in the arena, with each key once. */
 int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out);
+/* Without what may stand before a JSON value: a byte order mark, white space, a record separator.
+ */
+struct bytes codec_json_lead(struct bytes value);
+/* Most keys and values of JSON, and most keys of one msgpack map. */
+size_t codec_values_max(const struct decode *decode);
+
+/* A key, or the id of a text. */
+struct codec_name {
+    struct bytes text;
+    size_t number;  /* of keys: counted in the whole value, from 1; of ids: of the text, from 0 */
+    const char *at; /* of keys: where it is */
+};
+/* Are two of n names equal? Then which; the order of names may change. */
+bool codec_find_twice(struct codec_name *names, size_t n, struct codec_name *first,
+                      struct codec_name *second);
+/*
+ * Has each map of a value, which was checked, each key once? 0; -EEXIST: *second is there again;
+ * -E2BIG: a map has more than codec_values_max; -ENOMEM.
+ */
+int codec_keys_check(const struct decode *decode, struct bytes value, struct codec_name *second);
+/* Has each text an id of its own? 0, a refusal or -ENOMEM. */
+int codec_ids_check(const struct decode *decode, const struct item *items, size_t n);
+/* Values of msgpack: strings that are not UTF-8 get U+FFFD, or are refused as the options say. */
+int codec_strings_repair(const struct decode *decode, struct bytes *values);
+
+/* The JSON inside the frame of a schema registry; absent: there is none. */
+struct bytes codec_frame_skip(struct bytes value);
+/* Refuses what has the form of another format: packed, UTF-16, pictures, CBOR. 0 or -EINVAL. */
+int codec_named_check(const struct decode *decode, struct bytes value);
+/* ... and what is no text whatever it is: NUL bytes, the frame of a schema registry. */
+int codec_foreign_check(const struct decode *decode, struct bytes value);
 
 /* The value of an IEEE 754 binary16 that is finite. */
 float codec_half_value(uint16_t half);

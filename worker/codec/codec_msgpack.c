@@ -118,7 +118,8 @@ static int fields_find(const struct decode *decode, struct walk walk, struct fie
         if (err)
             return err;
     }
-    return others_len > 0 ? others_copy(decode, whole, others_len, out) : 0;
+    int err = others_len > 0 ? others_copy(decode, whole, others_len, out) : 0;
+    return err ? err : codec_strings_repair(decode, &out->fields);
 }
 
 /* A string or null (then absent). */
@@ -327,7 +328,9 @@ static int many_read(const struct decode *decode, const struct fields *fields, s
     if (!err && fields->at[FIELD_TITLES].at)
         err = titles_read(decode, fields->at[FIELD_TITLES], out->items, out->n_items);
     out->many = true;
-    return err ? err : ids_derive(decode, out);
+    if (!err)
+        err = ids_derive(decode, out);
+    return err ? err : codec_ids_check(decode, out->items, out->n_items);
 }
 
 static int one_read(const struct decode *decode, const struct fields *fields, struct request *out)
@@ -374,6 +377,24 @@ static int message_read(const struct decode *decode, const struct fields *fields
     return err;
 }
 
+/* JSON was looked through before, where a place can be named. */
+static int keys_check(const struct decode *decode, struct bytes value)
+{
+    struct codec_name second;
+    int err = decode->is_json ? 0 : codec_keys_check(decode, value, &second);
+    if (err == -EEXIST)
+        return codec_refuse(decode->why, "duplicate_field",
+                            "a msgpack map has the same key twice (at byte %zu); send each key "
+                            "once",
+                            (size_t)(second.at - value.ptr));
+    if (err == -E2BIG)
+        return codec_refuse(decode->why, "too_many_values",
+                            "a msgpack map has more keys than the limit is, %zu; send less beside "
+                            "a text",
+                            codec_values_max(decode));
+    return err;
+}
+
 int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out)
 {
     struct fields fields = {0};
@@ -394,6 +415,8 @@ int codec_msgpack_read(const struct decode *decode, struct bytes value, struct r
     err = message_read(decode, &fields, &request, &title);
     if (!err)
         err = many ? many_read(decode, &fields, &request) : one_read(decode, &fields, &request);
+    if (!err)
+        err = keys_check(decode, value);
     if (err)
         return err;
     for (size_t i = 0; i < request.n_items; i++)

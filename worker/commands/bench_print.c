@@ -1,7 +1,7 @@
 /*
  * bench_print.c: a report of `embedmill bench`, for people and as JSON. See bench.h.
  *
- * JSON is written by hand, numbers and a few names of ours; jansson is the codec's alone.
+ * JSON is written by hand: numbers and a few names of ours.
  */
 #include <stdio.h>
 #include <string.h>

@@ -301,8 +301,11 @@ static int entry_judge(const struct pipeline *p, struct entry *entry)
                         "text %zu of %zu has %u tokens and the model takes %zu", i + 1,
                         entry->request.n_items, result->n_tokens, p->info->max_tokens);
         case -EILSEQ:
-            return bury(entry, "bad_utf8", "text %zu of %zu is not UTF-8", i + 1,
-                        entry->request.n_items);
+            return bury(
+                entry, "bad_utf8",
+                "text %zu of %zu is not UTF-8 (is it Latin-1, or has it half of a surrogate "
+                "pair?); repair it, or set bad_utf8 to replace",
+                i + 1, entry->request.n_items);
         case -ENOMEM:
             return -ENOMEM;
         default:
