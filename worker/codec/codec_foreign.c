@@ -145,6 +145,7 @@ static int refuse_magic(const struct decode *decode, const struct magic *magic)
     case MAGIC_WIDE:
         return refuse(decode, magic->name, "send UTF-8");
     case MAGIC_BINARY:
+    case MAGIC_NUL:
         break;
     }
     return refuse(decode, magic->name, "send text in UTF-8, JSON or msgpack");
