@@ -42,7 +42,7 @@ static struct entry *add(struct batch *batch, const char *prompt, size_t n,
     for (size_t i = 0; i < n; i++)
         entry->request.items[i] =
             (struct item){.title = bytes_of(title), .text = bytes_of(texts[i])};
-    batch_count(batch);
+    batch_count(batch, entry);
     return entry;
 }
 
@@ -216,7 +216,7 @@ static void test_nothing_to_embed(void **state)
     batch_open(&batch, DIM, MAX_TOKENS);
     struct entry *entry = batch_add(&batch, &nobody);
     entry->dead_code = "bad_json";
-    batch_count(&batch);
+    batch_count(&batch, entry);
     assert_int_equal(batch_cut(&batch, 4), 0);
     assert_int_equal(batch.n_slices, 0);
     assert_int_equal(batch.slices_left, 0);

@@ -10,7 +10,8 @@
 #include "worker/pipeline/batch.h"
 #include "worker/pipeline/pool.h"
 
-struct rig_lane {
+/* What a pool thread has for itself. */
+struct pool_thread {
     struct pool *pool;
     struct session *session;
     struct scratch scratch;
@@ -24,7 +25,7 @@ struct bench_rig {
     struct item *items; /* [items_room] */
     size_t items_room;
     size_t n_threads;
-    struct rig_lane lanes[]; /* [n_threads] */
+    struct pool_thread threads[]; /* [n_threads] */
 };
 
 static void ring(void *ctx)
@@ -33,40 +34,39 @@ static void ring(void *ctx)
 }
 
 /* On a pool thread. */
-static void embed_slice(struct job *job, void *thread)
+static void embed_slice(struct job *job, struct pool_thread *thread)
 {
     struct slice *slice = (struct slice *)job;
-    struct rig_lane *lane = thread;
-    int err = slice_load(slice, &lane->scratch);
+    int err = slice_load(slice, &thread->scratch);
     if (!err)
-        session_embed(lane->session, lane->scratch.texts, slice->n, lane->scratch.rows,
-                      lane->scratch.results);
-    slice_store(slice, &lane->scratch, err);
+        session_embed(thread->session, thread->scratch.texts, slice->n, thread->scratch.rows,
+                      thread->scratch.results);
+    slice_store(slice, &thread->scratch, err);
 }
 
-/* On a pool thread that has no slice, as in pipeline.c. */
-static bool help_embed(void *thread, void *busy, const atomic_bool *leave)
+/* On a pool thread that has no slice, as in stages.c. */
+static bool help_embed(struct pool_thread *thread, struct pool_thread *busy,
+                       const atomic_bool *leave)
 {
-    return session_assist(((struct rig_lane *)thread)->session, ((struct rig_lane *)busy)->session,
-                          leave);
+    return session_assist(thread->session, busy->session, leave);
 }
 
-static void invite(void *lane)
+static void invite(void *thread)
 {
-    pool_invite(((struct rig_lane *)lane)->pool, lane, help_embed);
+    pool_invite(((struct pool_thread *)thread)->pool, thread, help_embed);
 }
 
 static int start_threads(struct bench_rig *rig)
 {
-    void **threads = calloc(rig->n_threads, sizeof *threads);
+    struct pool_thread **threads = calloc(rig->n_threads, sizeof(struct pool_thread *));
     if (!threads)
         return -ENOMEM;
     for (size_t i = 0; i < rig->n_threads; i++)
-        threads[i] = &rig->lanes[i];
+        threads[i] = &rig->threads[i];
     int rc = pool_open(&rig->pool, rig->n_threads, threads, ring, &rig->bell);
     for (size_t i = 0; i < rig->n_threads && rc == 0; i++) {
-        rig->lanes[i].pool = rig->pool;
-        session_set_invite(rig->lanes[i].session, invite, &rig->lanes[i]);
+        rig->threads[i].pool = rig->pool;
+        session_set_invite(rig->threads[i].session, invite, &rig->threads[i]);
     }
     free(threads);
     return rc;
@@ -75,7 +75,7 @@ static int start_threads(struct bench_rig *rig)
 int bench_rig_open(struct bench_rig **out, const struct model *model, size_t n_threads,
                    const struct prompt *prompt)
 {
-    struct bench_rig *rig = calloc(1, sizeof *rig + n_threads * sizeof rig->lanes[0]);
+    struct bench_rig *rig = calloc(1, sizeof *rig + n_threads * sizeof rig->threads[0]);
     if (!rig)
         return -ENOMEM;
     int rc = uv_sem_init(&rig->bell, 0);
@@ -88,7 +88,7 @@ int bench_rig_open(struct bench_rig **out, const struct model *model, size_t n_t
     rig->n_threads = n_threads;
     batch_open(&rig->batch, model_info(model)->dim, model_info(model)->max_tokens);
     for (size_t i = 0; i < n_threads && rc == 0; i++)
-        rc = session_open(&rig->lanes[i].session, model, &options);
+        rc = session_open(&rig->threads[i].session, model, &options);
     if (rc == 0)
         rc = start_threads(rig);
     if (rc != 0) {
@@ -105,8 +105,8 @@ void bench_rig_close(struct bench_rig *rig)
         return;
     pool_close(rig->pool);
     for (size_t i = 0; i < rig->n_threads; i++) {
-        session_close(rig->lanes[i].session);
-        scratch_close(&rig->lanes[i].scratch);
+        session_close(rig->threads[i].session);
+        scratch_close(&rig->threads[i].scratch);
     }
     batch_close(&rig->batch);
     uv_sem_destroy(&rig->bell);
@@ -131,7 +131,7 @@ static int batch_fill(struct bench_rig *rig, const struct text *texts, size_t n)
         return -ENOMEM;
     entry->request = (struct request){.items = rig->items, .n_items = n, .many = true};
     entry->prompt = rig->prompt;
-    batch_count(&rig->batch);
+    batch_count(&rig->batch, entry);
     return batch_cut(&rig->batch, rig->n_threads);
 }
 
@@ -142,8 +142,8 @@ int bench_rig_embed(struct bench_rig *rig, const struct text *texts, size_t n)
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < batch->n_slices; i++) {
-        batch->slices[i].job.run = embed_slice;
-        pool_submit(rig->pool, &batch->slices[i].job);
+        batch->slices[i].job.job.run = embed_slice;
+        pool_submit(rig->pool, &batch->slices[i].job.job);
     }
     while (batch->slices_left) {
         uv_sem_wait(&rig->bell);

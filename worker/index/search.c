@@ -55,7 +55,8 @@ static void ring_bell(void *ctx)
 }
 
 /* Cut [0, n) into parts for the threads and wait until run has done them. */
-static void run_all(struct search *search, size_t n, void (*run)(struct job *job, void *thread))
+static void run_all(struct search *search, size_t n,
+                    void (*run)(struct job *job, struct pool_thread *thread))
 {
     size_t each = (n + search->n_threads - 1) / search->n_threads, n_running = 0;
     for (size_t i = 0, first = 0; first < n; i++, first += each) {
@@ -74,7 +75,7 @@ static void run_all(struct search *search, size_t n, void (*run)(struct job *job
 }
 
 /* On a pool thread. */
-static void embed_some(struct job *job, void *thread)
+static void embed_some(struct job *job, struct pool_thread *thread)
 {
     struct task *task = (struct task *)job;
     struct search *search = task->search;
@@ -101,7 +102,7 @@ static void keep(struct task *task, size_t query, float score, size_t row)
 }
 
 /* On a pool thread. */
-static void compare_some(struct job *job, void *thread)
+static void compare_some(struct job *job, struct pool_thread *thread)
 {
     struct task *task = (struct task *)job;
     const struct search *search = task->search;
@@ -198,7 +199,7 @@ static int open_pool(struct search *search)
     if (rc != 0)
         return rc;
     search->has_bell = true;
-    void **threads = calloc(search->n_threads, sizeof *threads);
+    struct pool_thread **threads = calloc(search->n_threads, sizeof(struct pool_thread *));
     rc = threads ? pool_open(&search->pool, search->n_threads, threads, ring_bell, &search->bell)
                  : -ENOMEM;
     free(threads);

@@ -25,10 +25,28 @@ int backlog_add(struct backlog *backlog, struct message *const *messages, size_t
         backlog->messages = grown;
         backlog->room = room;
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         backlog->messages[backlog->first + backlog->n++] = messages[i];
-        backlog->n_bytes += messages[i]->value.len;
+    return 0;
+}
+
+int backlog_put_back(struct backlog *backlog, struct message *message)
+{
+    if (backlog->first == 0) { /* most often there is room where it was taken from */
+        size_t gap = 1 + backlog->n / 2;
+        if (gap > SIZE_MAX / sizeof(struct message *) - backlog->room)
+            return -ENOMEM;
+        struct message **grown =
+            realloc(backlog->messages, (backlog->room + gap) * sizeof(struct message *));
+        if (!grown)
+            return -ENOMEM;
+        memmove(grown + gap, grown, backlog->n * sizeof(struct message *));
+        backlog->messages = grown;
+        backlog->room += gap;
+        backlog->first = gap;
     }
+    backlog->messages[--backlog->first] = message;
+    backlog->n++;
     return 0;
 }
 
@@ -36,12 +54,8 @@ struct message *backlog_take(struct backlog *backlog)
 {
     if (backlog->n == 0)
         return NULL;
-    struct message *message = backlog->messages[backlog->first++];
     backlog->n--;
-    backlog->n_bytes -= message->value.len;
-    if (backlog->n == 0)
-        backlog->first = 0;
-    return message;
+    return backlog->messages[backlog->first++];
 }
 
 void backlog_close(struct backlog *backlog)

@@ -71,8 +71,11 @@ void batch_reset(struct batch *batch)
 {
     arena_reset(&batch->arena);
     batch->payloads.len = 0;
-    batch->n_entries = batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
+    batch->n_entries = batch->n_undecoded = batch->n_bytes = 0;
+    batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
     batch->n_lots = batch->n_slices = batch->slices_left = batch->records_left = 0;
+    batch->is_split = batch->is_encoded = false;
+    batch->records = NULL;
 }
 
 void batch_close(struct batch *batch)
@@ -97,16 +100,22 @@ struct entry *batch_add(struct batch *batch, struct message *message)
     memset(entry, 0, sizeof *entry);
     entry->batch = batch;
     entry->message = message;
+    batch->n_bytes += message ? message->value.len : 0;
     return entry;
+}
+
+size_t batch_tokens(size_t n_bytes, size_t n)
+{
+    return n_bytes / TOKEN_BYTES + n * PROMPT_TOKENS;
 }
 
 static uint32_t item_tokens(const struct batch *batch, const struct item *item)
 {
-    size_t n = (item->title.len + item->text.len) / TOKEN_BYTES + PROMPT_TOKENS;
+    size_t n = batch_tokens(item->title.len + item->text.len, 1);
     return (uint32_t)(n < batch->max_tokens ? n : batch->max_tokens);
 }
 
-static void count_entry(struct batch *batch, const struct entry *entry)
+void batch_count(struct batch *batch, const struct entry *entry)
 {
     const struct request *request = &entry->request;
     batch->n_texts += request->n_items;
@@ -116,16 +125,11 @@ static void count_entry(struct batch *batch, const struct entry *entry)
     }
 }
 
-void batch_count(struct batch *batch)
-{
-    count_entry(batch, &batch->entries[batch->n_entries - 1]);
-}
-
 void batch_recount(struct batch *batch)
 {
     batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
     for (size_t i = 0; i < batch->n_entries; i++)
-        count_entry(batch, &batch->entries[i]);
+        batch_count(batch, &batch->entries[i]);
 }
 
 static uint64_t hash_bytes(uint64_t hash, struct bytes bytes)
@@ -197,7 +201,7 @@ static void slices_cut(struct batch *batch, size_t n_threads)
     for (size_t i = 0, filled = 0; i < batch->n_lots; i++) {
         if (!slice || filled + batch->lots[i].n_tokens / 2 >= target) {
             slice = &batch->slices[batch->n_slices++];
-            *slice = (struct slice){.batch = batch, .first = i};
+            *slice = (struct slice){.job = {.batch = batch, .stage = STAGE_EMBED}, .first = i};
             filled = 0;
         }
         slice->n++;
@@ -232,6 +236,7 @@ int batch_cut(struct batch *batch, size_t n_threads)
         qsort(batch->lots, batch->n_lots, sizeof *batch->lots, lot_compare);
     slices_cut(batch, n_threads);
     batch->slices_left = batch->n_slices;
+    atomic_store(&batch->slices_unfinished, batch->n_slices);
     return 0;
 }
 
@@ -246,12 +251,12 @@ void scratch_close(struct scratch *scratch)
 
 static const struct cell *slice_cell(const struct slice *slice, size_t i)
 {
-    return &slice->batch->cells[slice->batch->lots[slice->first + i].cell];
+    return &slice->job.batch->cells[slice->job.batch->lots[slice->first + i].cell];
 }
 
 int slice_load(const struct slice *slice, struct scratch *scratch)
 {
-    size_t n = slice->n, dim = slice->batch->dim, n_bytes = 0;
+    size_t n = slice->n, dim = slice->job.batch->dim, n_bytes = 0;
     for (size_t i = 0; i < n; i++) {
         const struct cell *cell = slice_cell(slice, i);
         n_bytes += prompt_render(cell->prompt, cell->item->title, cell->item->text, NULL, 0);
@@ -284,7 +289,7 @@ bool batch_is_unit(const float *row, size_t dim)
 
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status)
 {
-    const struct batch *batch = slice->batch;
+    const struct batch *batch = slice->job.batch;
     size_t dim = batch->dim;
     for (size_t i = 0; i < slice->n; i++) {
         struct embed_result result = {.status = status};
@@ -306,7 +311,7 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
 
 struct slice_counts slice_count(const struct slice *slice, size_t max_tokens)
 {
-    const struct batch *batch = slice->batch;
+    const struct batch *batch = slice->job.batch;
     struct slice_counts counts = {0};
     for (size_t i = 0; i < slice->n; i++) {
         uint32_t first = batch->lots[slice->first + i].cell;

@@ -4,14 +4,16 @@
  * Owns:    the memory of those messages' texts, vectors and records; the cut into slices of about
  *          equal work; finding equal texts, which are embedded once.
  * Refuses: to know brokers and formats, and to decide anything about a message.
- * Threads: the loop thread; between batch_cut and the last finished job a pool thread may touch
- *          the vectors and results of its slice, and the loop thread touches nothing.
+ * Threads: the loop thread until it goes to the pool, then pool threads: the whole of it one at a
+ *          time (decode, split, encode), or each the vectors and results of a slice; the loop
+ *          thread again once it is encoded. What the loop may touch meanwhile says so.
  * Why:     every array grows to what is needed and is then kept, so that the steady state
  *          allocates nothing.
  */
 #ifndef BATCH_H
 #define BATCH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,6 +48,8 @@ struct cell {
 };
 #define NO_CELL UINT32_MAX
 
+/* Estimated tokens of so many bytes of text in n texts. */
+size_t batch_tokens(size_t n_bytes, size_t n);
 /* About as many tokens as gain from being embedded together by one thread. */
 enum { BATCH_SLICE_TOKENS = 512 };
 
@@ -55,13 +59,30 @@ struct lot {
     uint32_t cell;
 };
 
-/* What one job of the pool embeds. */
-struct slice {
+/* What is done to a batch at the pool, in this order. */
+enum stage { STAGE_DECODE, STAGE_SPLIT, STAGE_EMBED, STAGE_ENCODE };
+
+/* A job of the pool for one stage. */
+struct stage_job {
     struct job job; /* first member */
     struct batch *batch;
+    enum stage stage;
+    int status; /* 0 or -ENOMEM; of STAGE_EMBED in its results */
+};
+
+/* What of a slice has a vector, a text that was split once, and what of that was computed: of equal
+ * texts or pieces the first, unless a cache had it. */
+struct slice_counts {
+    size_t n_texts, n_tokens, computed_texts, computed_tokens;
+};
+
+/* What one job of STAGE_EMBED embeds. */
+struct slice {
+    struct stage_job job;        /* first member */
     size_t first, n;             /* of batch->lots */
     uint64_t began_ns, ended_ns; /* uv_hrtime, by the pool thread */
     struct cache_hits hits;      /* of n; all 0 without a cache */
+    struct slice_counts counts;
 };
 
 struct batch {
@@ -71,6 +92,8 @@ struct batch {
 
     struct entry *entries; /* [n_entries] in the order the messages came */
     size_t n_entries, entries_room;
+    size_t n_undecoded; /* entries behind those, for whose texts there was no room */
+    size_t n_bytes;     /* payloads of all entries, before any is decoded */
     size_t n_texts, text_bytes, n_tokens; /* in all entries; tokens are estimated */
 
     struct cell *cells; /* [n_texts] in entry order, from batch_cut on, as are the rest */
@@ -81,14 +104,19 @@ struct batch {
     struct embed_result *results; /* [n_texts] */
     size_t n_lots, n_slices;
     size_t cells_room, lots_room, slices_room, table_room, vectors_room, results_room;
-    size_t slices_left; /* not yet embedded; 1 while long texts are split */
-    struct job split;   /* which is done before batch_cut, by a thread that has the whole batch */
-    int split_status;   /* 0 or -ENOMEM */
+    struct stage_job decode, split, encode;
+    bool is_split;                   /* long texts are split before the texts are laid out */
+    atomic_size_t slices_unfinished; /* whoever ends the last one lets it be encoded */
 
-    struct buffer payloads; /* encoded outputs */
-    size_t records_left;    /* not yet confirmed */
-    uint64_t taken_ns;      /* uv_hrtime: its first message was decoded ... */
-    uint64_t published_ns;  /* ... and its records were given to the sink */
+    /* For the loop, which sees jobs end some time later. */
+    size_t slices_left; /* not yet seen */
+    bool is_encoded;
+
+    struct buffer payloads;  /* encoded outputs */
+    struct record **records; /* [n_entries] in the arena, once it is encoded */
+    size_t records_left;     /* not yet confirmed */
+    uint64_t taken_ns;       /* uv_hrtime: its first message was put into it ... */
+    uint64_t published_ns;   /* ... and its records were given to the sink */
 };
 
 /* Batches by ->next, first in first out. Zero-initialise to open. */
@@ -105,18 +133,19 @@ void batch_open(struct batch *batch, size_t dim, size_t max_tokens);
 void batch_reset(struct batch *batch);
 void batch_close(struct batch *batch);
 
-/* A new last entry for the message, all else zero. Pointers to entries are good from batch_cut on.
- * NULL when there is no memory. */
+/* A new last entry for the message, all else zero; its payload is counted. Pointers to entries are
+ * good from batch_cut on. NULL when there is no memory. */
 struct entry *batch_add(struct batch *batch, struct message *message);
-/* Count the texts of the last entry, once it has its request. */
-void batch_count(struct batch *batch);
+/* Count the texts of an entry, once it has its request. */
+void batch_count(struct batch *batch, const struct entry *entry);
 /* Count those of all entries anew. */
 void batch_recount(struct batch *batch);
 
 /*
  * Lay out the texts of all entries that are no dead letters and cut them into slices, as many as
  * n_threads that wait for work can share evenly; none is the same as one. Sets n_slices (0 when
- * there is nothing to embed) and slices_left; job.run is for the caller to set. 0 or -ENOMEM.
+ * there is nothing to embed), slices_left and slices_unfinished; job.run is for the caller to set.
+ * 0 or -ENOMEM.
  */
 int batch_cut(struct batch *batch, size_t n_threads);
 
@@ -139,12 +168,7 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
 /* Catches NaN too. */
 bool batch_is_unit(const float *row, size_t dim);
-/* What of a slice has a vector, a text that was split once, and what of that was computed: of equal
- * texts or pieces the first, unless a cache had it. */
-struct slice_counts {
-    size_t n_texts, n_tokens, computed_texts, computed_tokens;
-};
-/* For the loop thread, once the slice is stored. Tokens are those after the cut at max_tokens. */
+/* Once the slice is stored. Tokens are those after the cut at max_tokens. */
 struct slice_counts slice_count(const struct slice *slice, size_t max_tokens);
 
 #endif

@@ -22,12 +22,17 @@ void credit_given(struct credit *credit, size_t n)
     credit->granted -= n < credit->granted ? n : credit->granted;
 }
 
-size_t credit_slices(size_t n_threads, size_t n_jobs, const struct batch *in_hand)
+size_t credit_tokens(const struct credit *credit, const struct batch *batch, size_t max_tokens)
 {
-    size_t used = n_jobs;
-    if (in_hand) /* to the nearest: to ask for crumbs would cost more than it brings */
-        used += (in_hand->n_tokens + BATCH_SLICE_TOKENS / 2) / BATCH_SLICE_TOKENS;
-    return used < 2 * n_threads ? 2 * n_threads - used : 0;
+    size_t by_bytes = batch_tokens(batch->n_bytes, batch->n_entries);
+    size_t most = batch->n_entries * credit->texts_per_message * max_tokens;
+    return by_bytes < most ? by_bytes : most;
+}
+
+size_t credit_slices(size_t n_jobs, size_t n_tokens)
+{
+    /* to the nearest: to ask for crumbs would cost more than it brings */
+    return n_jobs + (n_tokens + BATCH_SLICE_TOKENS / 2) / BATCH_SLICE_TOKENS;
 }
 
 bool credit_reckon(struct credit *credit, const struct room *room)

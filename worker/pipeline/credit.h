@@ -31,9 +31,10 @@ struct room {
 void credit_open(struct credit *credit);
 void credit_learn(struct credit *credit, const struct batch *batch);
 void credit_given(struct credit *credit, size_t n);
-/* Slices of room with so many slices waiting or being embedded, beside the batch in hand (NULL:
- * none). */
-size_t credit_slices(size_t n_threads, size_t n_jobs, const struct batch *in_hand);
+/* Expected in a batch whose messages are not decoded; max_tokens: of one text. */
+size_t credit_tokens(const struct credit *credit, const struct batch *batch, size_t max_tokens);
+/* Slices waiting or being embedded that these jobs are and these tokens will be. */
+size_t credit_slices(size_t n_jobs, size_t n_tokens);
 /* Sets granted and granted_bytes for the room. True when that is news to the source. */
 bool credit_reckon(struct credit *credit, const struct room *room);
 

@@ -2,19 +2,19 @@
  * pipeline.c: the story of the program, in the order in which it happens to a message:
  *
  *     on_messages    the source gives it; it waits in the backlog
- *     fill           it is decoded into the batch in hand
- *     dispatch       the batch goes to the pool; split_texts: long texts into chunks, if asked to
- *     embed          cut into slices
- *     embed_slice    a pool thread embeds a slice
- *     on_embedded    the last slice is done
- *     publish        its record is given to the sink
+ *     fill           it is put into the batch in hand
+ *     dispatch       the batch goes to the pool, which decodes, splits, embeds and encodes it:
+ *                    stages.c
+ *     on_decoded     what found no room in the batch waits again, before all else
+ *     on_laid_out    how many texts it has is known
+ *     on_embedded    a slice of it is done
+ *     publish        it is encoded; its record is given to the sink
  *     on_published   the sink has confirmed it; the source may forget it
  *
  * and at the end pipeline_drain, end and the closing of everything in turn.
  *
- * Everything runs on the loop thread but split_texts, which has its batch for itself meanwhile, and
- * embed_slice, which touches its slice and its lane only.
- * Nothing here waits: each event does what is possible now (advance) and returns.
+ * Everything here runs on the loop thread, touches no payload and does not wait: each event does
+ * what is possible now (advance) and returns.
  *
  * Batches are published in the order they were dispatched and records in the order their messages
  * came, so that a finite source gives its output in order. A message is acked when its own record
@@ -22,6 +22,7 @@
  */
 #include "worker/pipeline/pipeline_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,9 +31,6 @@
 #include "worker/pipeline/records.h"
 
 static void dispatch(struct pipeline *p, enum trigger trigger);
-static void split_texts(struct job *job, void *thread);
-static void embed(struct pipeline *p, struct batch *batch);
-static void embed_slice(struct job *job, void *thread);
 static void end(struct pipeline *p, enum pipeline_end how);
 
 __attribute__((format(printf, 2, 3))) static void fail(struct pipeline *p, const char *format, ...)
@@ -70,53 +68,6 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     pipeline_advance(p);
 }
 
-/* Mark an entry as a dead letter. 0 or -ENOMEM. */
-__attribute__((format(printf, 3, 4))) static int bury(struct entry *entry, const char *code,
-                                                      const char *format, ...)
-{
-    char reason[320];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(reason, sizeof reason, format, args);
-    va_end(args);
-    entry->dead_code = code;
-    entry->dead_reason = arena_copy(&entry->batch->arena, reason, strlen(reason) + 1);
-    return entry->dead_reason ? 0 : -ENOMEM;
-}
-
-/* Find out what a message asks for, or why that cannot be done. 0 or -ENOMEM. */
-static int entry_read(struct pipeline *p, struct entry *entry)
-{
-    const struct message *message = entry->message;
-    if (p->options.max_deliveries && message->deliveries > p->options.max_deliveries)
-        return bury(entry, "too_many_deliveries",
-                    "this is delivery %u of the message and %u are allowed: workers have died or "
-                    "stalled over it",
-                    message->deliveries, p->options.max_deliveries);
-    if (!message->value.ptr && message->key.ptr)
-        return 0; /* a tombstone is passed on, or compaction would keep the embedding for ever */
-
-    if (message->problem)
-        return record_problem(message, &entry->batch->arena, &entry->dead_code,
-                              &entry->dead_reason);
-
-    struct request request;
-    struct refusal why;
-    int err = codec_decode(message, &p->options.decode, &entry->batch->arena, &request, &why);
-    if (err == -EINVAL)
-        return bury(entry, why.code, "%s", why.reason);
-    if (err)
-        return err;
-    entry->prompt = request.prompt.ptr ? prompt_find(p->info, request.prompt) : p->prompt;
-    if (!entry->prompt)
-        return bury(entry, "unknown_prompt",
-                    "the message asks for a prompt there is none of; "
-                    "known are %s",
-                    prompt_names());
-    entry->request = request;
-    return 0;
-}
-
 static void on_linger(uv_timer_t *timer)
 {
     pipeline_advance(timer->data);
@@ -135,108 +86,92 @@ static struct batch *take_in_hand(struct pipeline *p)
     return p->in_hand;
 }
 
-/* What is in a batch, in texts; a message that brings none takes the room of one all the same. */
-static size_t load_of(const struct batch *batch)
+/* Expected texts: how many messages hold is known once they are decoded. */
+static size_t load_of(const struct pipeline *p, const struct batch *batch)
 {
-    return batch->n_texts > batch->n_entries ? batch->n_texts : batch->n_entries;
+    return stages_load(batch->n_entries, batch->n_entries * p->credit.texts_per_message);
 }
 
-/* Decode what waits into batches, as long as there are any; full ones go. */
+static bool is_full(const struct pipeline *p, const struct batch *batch)
+{
+    return load_of(p, batch) >= p->options.batch_texts || batch->n_bytes >= p->options.batch_bytes;
+}
+
+/* Put what waits into batches, as long as there are any; full ones go. */
 static void fill(struct pipeline *p)
 {
-    while (p->phase != ENDING && p->backlog.n && take_in_hand(p)) {
-        struct batch *batch = p->in_hand;
-        struct entry *entry = batch_add(batch, backlog_take(&p->backlog));
-        if (!entry || entry_read(p, entry))
-            return fail_memory(p);
-        batch_count(batch);
-        p->stats.inflight_texts += entry->request.n_items;
-        if (load_of(batch) >= p->options.batch_texts || batch->text_bytes >= p->options.batch_bytes)
+    while (p->phase != ENDING) {
+        if (p->in_hand && is_full(p, p->in_hand)) {
+            if (p->decoding)
+                return;
             dispatch(p, TRIGGER_FULL);
+        } else if (p->backlog.n == 0 || !take_in_hand(p)) {
+            return;
+        } else if (!batch_add(p->in_hand, backlog_take(&p->backlog))) {
+            return fail_memory(p);
+        }
     }
 }
 
 /* 2. Through the pool. */
 
+/* One at a time: what finds no room in it comes before all that waits. */
 static void dispatch(struct pipeline *p, enum trigger trigger)
 {
     struct batch *batch = p->in_hand;
+    assert(batch->n_entries > 0 && !p->decoding);
     p->in_hand = NULL;
     uv_timer_stop(&p->linger);
-    batch_list_add(&p->embedding, batch);
-    p->stats.batches[trigger] += batch->n_texts > 0; /* else it is dead letters and tombstones */
-    if (!p->options.chunk.wanted || !split_wanted(batch, p->options.chunk.max_tokens))
-        return embed(p, batch);
-    batch->slices_left = 1;
-    batch->split.run = split_texts;
-    pool_submit(p->pool, &batch->split);
-    p->n_jobs++;
+    p->stats.batches[trigger]++;
+    p->decoding = batch;
+    p->decoding_tokens = credit_tokens(&p->credit, batch, p->info->max_tokens);
+    batch_list_add(&p->at_pool, batch);
+    stages_begin(&p->stages, batch);
 }
 
-/* On a pool thread. */
-static void split_texts(struct job *job, void *thread)
+/* Messages that found no room in the batch, then those that were put into the next one already. */
+static int put_back(struct pipeline *p, const struct batch *batch)
 {
-    struct batch *batch = (struct batch *)((char *)job - offsetof(struct batch, split));
-    batch->split_status = split_batch(&((struct lane *)thread)->splitter, batch);
-}
-
-static void on_split(struct pipeline *p, struct batch *batch)
-{
-    if (p->phase == ENDING)
-        return;
-    if (batch->split_status)
-        return fail_memory(p);
-    p->stats.inflight_texts -= batch->n_texts;
-    batch_recount(batch);
-    p->stats.inflight_texts += batch->n_texts;
-    embed(p, batch);
-}
-
-static void embed(struct pipeline *p, struct batch *batch)
-{
-    size_t n_idle = p->n_jobs < p->options.n_threads ? p->options.n_threads - p->n_jobs : 0;
-    if (batch_cut(batch, n_idle))
-        return fail_memory(p);
-
-    p->stats.duplicates += batch->n_texts - batch->n_lots;
-    credit_learn(&p->credit, batch);
-    for (size_t i = 0; i < batch->n_slices; i++) {
-        batch->slices[i].job.run = embed_slice;
-        pool_submit(p->pool, &batch->slices[i].job);
-        p->n_jobs++;
+    int err = 0;
+    if (p->in_hand) {
+        for (size_t i = p->in_hand->n_entries; i-- > 0 && !err;)
+            err = backlog_put_back(&p->backlog, p->in_hand->entries[i].message);
+        batch_reset(p->in_hand);
     }
+    for (size_t i = batch->n_undecoded; i-- > 0 && !err;)
+        err = backlog_put_back(&p->backlog, batch->entries[batch->n_entries + i].message);
+    return err;
 }
 
-/* On a pool thread. */
-static void embed_slice(struct job *job, void *thread)
+/* The texts of a batch are what they will be. */
+static void on_laid_out(struct pipeline *p, const struct batch *batch)
 {
-    struct slice *slice = (struct slice *)job;
-    struct lane *lane = thread;
-    struct scratch *scratch = &lane->scratch;
-
-    slice->began_ns = uv_hrtime();
-    int err = slice_load(slice, scratch);
-    if (!err && lane->cache)
-        cache_embed(lane->cache, scratch->texts, slice->n, scratch->rows, scratch->results,
-                    &slice->hits);
-    else if (!err)
-        lane->embedder->embed(lane->session, scratch->texts, slice->n, scratch->rows,
-                              scratch->results);
-    slice_store(slice, scratch, err);
-    slice->ended_ns = uv_hrtime();
+    p->stats.duplicates += batch->n_texts - batch->n_lots;
+    p->stats.inflight_texts += batch->n_texts;
+    p->inflight_bytes += batch->text_bytes;
+    credit_learn(&p->credit, batch);
 }
 
-/* On a pool thread that has no slice: a share of one that another thread embeds. */
-static bool help_embed(void *thread, void *busy, const atomic_bool *leave)
+static void on_decoded(struct pipeline *p, struct batch *batch)
 {
-    struct lane *lane = thread, *other = busy;
-    return lane->embedder->assist(lane->session, other->session, leave);
+    p->decoding = NULL;
+    if (batch->n_undecoded && put_back(p, batch))
+        return fail_memory(p);
+    if (!batch->is_split)
+        on_laid_out(p, batch);
 }
 
-/* On a pool thread. */
-void pipeline_invite(void *lane)
+static void on_embedded(struct pipeline *p, struct slice *slice)
 {
-    pool_invite(((struct lane *)lane)->pool, lane, help_embed);
+    const struct slice_counts *counts = &slice->counts;
+    p->stats.embedded_texts += counts->n_texts;
+    p->stats.embedded_tokens += counts->n_tokens;
+    p->stats.computed_texts += counts->computed_texts;
+    p->stats.computed_tokens += counts->computed_tokens;
+    p->stats.memory_hits += slice->hits.memory;
+    p->stats.disk_hits += slice->hits.disk;
+    p->stats.cache_misses += slice->hits.misses;
+    slice->job.batch->slices_left--;
 }
 
 /*
@@ -251,26 +186,31 @@ void pipeline_ring_bell(void *ctx)
     uv_async_send(&p->bell);
 }
 
-void pipeline_on_embedded(uv_async_t *bell)
+static void on_stage(struct pipeline *p, struct stage_job *job)
+{
+    struct batch *batch = job->batch;
+    if (p->phase == ENDING)
+        return;
+    if (job->status)
+        return fail_memory(p);
+    switch (job->stage) {
+    case STAGE_DECODE:
+        return on_decoded(p, batch);
+    case STAGE_SPLIT:
+        return on_laid_out(p, batch);
+    case STAGE_EMBED:
+        return on_embedded(p, (struct slice *)job);
+    case STAGE_ENCODE:
+        batch->is_encoded = true;
+    }
+}
+
+void pipeline_on_jobs(uv_async_t *bell)
 {
     struct pipeline *p = bell->data;
     for (struct job *job = pool_finished(p->pool), *next; job; job = next) {
-        next = job->next; /* a batch that was split goes to the pool again */
-        p->n_jobs--;
-        if (job->run == split_texts) {
-            on_split(p, (struct batch *)((char *)job - offsetof(struct batch, split)));
-            continue;
-        }
-        struct slice *slice = (struct slice *)job;
-        struct slice_counts counts = slice_count(slice, p->info->max_tokens);
-        p->stats.embedded_texts += counts.n_texts;
-        p->stats.embedded_tokens += counts.n_tokens;
-        p->stats.computed_texts += counts.computed_texts;
-        p->stats.computed_tokens += counts.computed_tokens;
-        p->stats.memory_hits += slice->hits.memory;
-        p->stats.disk_hits += slice->hits.disk;
-        p->stats.cache_misses += slice->hits.misses;
-        slice->batch->slices_left--;
+        next = job->next;
+        on_stage(p, (struct stage_job *)job);
     }
     if (p->phase == ENDING)
         pipeline_close_source(p);
@@ -280,61 +220,13 @@ void pipeline_on_embedded(uv_async_t *bell)
 
 /* 3. Out: to the sink, and back to the source as an ack. */
 
-/* A message of which one text failed is a dead letter as a whole. 0 or -ENOMEM. */
-static int entry_judge(const struct pipeline *p, struct entry *entry)
-{
-    size_t n = entry->request.n_items;
-    size_t repeated = record_repeats(entry, p->sink->layout, &p->encode);
-    /* What is sent once may be written so many times as the message has texts. */
-    if (n > 1 && repeated > PIPELINE_REPEATED_MAX / n)
-        return bury(entry, "output_too_large",
-                    "%zu bytes of fields would be written for each of %zu texts, and together they "
-                    "may be %d MiB; send less beside a text, or cut it into fewer chunks",
-                    repeated, n, PIPELINE_REPEATED_MAX >> 20);
-    for (size_t i = 0; i < entry->request.n_items; i++) {
-        const struct embed_result *result = &entry->batch->results[entry->first_item + i];
-        switch (result->status) {
-        case 0:
-            continue;
-        case -E2BIG:
-            return bury(entry, "text_too_long",
-                        "text %zu of %zu has %u tokens and the model takes %zu", i + 1,
-                        entry->request.n_items, result->n_tokens, p->info->max_tokens);
-        case -EILSEQ:
-            return bury(
-                entry, "bad_utf8",
-                "text %zu of %zu is not UTF-8 (is it Latin-1, or has it half of a surrogate "
-                "pair?); repair it, or set bad_utf8 to replace",
-                i + 1, entry->request.n_items);
-        case -ENOMEM:
-            return -ENOMEM;
-        default:
-            return bury(entry, "bad_embedding",
-                        "the embedding of text %zu of %zu is no unit vector", i + 1,
-                        entry->request.n_items);
-        }
-    }
-    return 0;
-}
-
 static void publish(struct pipeline *p, struct batch *batch)
 {
-    int err = 0;
-    for (size_t i = 0; i < batch->n_entries && !err; i++)
-        err = entry_judge(p, &batch->entries[i]);
-    if (!err)
-        err = records_build(batch, p->sink->layout, &p->encode);
-    struct record **records = arena_alloc(&batch->arena, batch->n_entries * sizeof *records);
-    if (err || !records)
-        return fail_memory(p);
-
-    for (size_t i = 0; i < batch->n_entries; i++)
-        records[i] = &batch->entries[i].record;
     if (p->options.on_embedded)
         p->options.on_embedded(p->ctx, batch);
     batch->published_ns = uv_hrtime();
     batch->records_left = batch->n_entries;
-    p->sink->ops->publish(p->sink, records, batch->n_entries);
+    p->sink->ops->publish(p->sink, batch->records, batch->n_entries);
 }
 
 /* What the sink refused is published otherwise: an output as a dead letter, that one cut. */
@@ -402,6 +294,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
 
     if (--batch->records_left == 0) {
         p->stats.inflight_texts -= batch->n_texts;
+        p->inflight_bytes -= batch->text_bytes;
         batch_reset(batch);
         batch_list_add(&p->spare, batch);
         pipeline_advance(p);
@@ -410,23 +303,38 @@ static void on_published(void *ctx, struct record *record, enum published how)
 
 /* 4. What keeps it going. */
 
+/* Slices of work at the threads and on the way to them, beside the batch in hand. */
+static size_t slices_used(const struct pipeline *p)
+{
+    size_t n_jobs = pool_jobs(p->pool), n_tokens = 0;
+    if (p->decoding) {
+        n_jobs--;
+        n_tokens += p->decoding_tokens;
+    }
+    if (p->in_hand)
+        n_tokens += credit_tokens(&p->credit, p->in_hand, p->info->max_tokens);
+    return credit_slices(n_jobs, n_tokens);
+}
+
 /*
- * Ask the source for what the threads can use and the batches can take; while anything waits in the
- * backlog there is no such batch.
+ * Ask the source for what the threads can use and the batches can take: nothing while anything
+ * waits in the backlog; while a batch is decoded, no more than the one in hand takes behind it.
  */
 static void grant(struct pipeline *p)
 {
     const struct pipeline_options *o = &p->options;
     struct room room = {0};
-    if (p->phase == RUNNING && p->in_hand) { /* never full: it would have gone */
-        room.n_texts = o->batch_texts - load_of(p->in_hand);
-        room.n_bytes = o->batch_bytes - p->in_hand->text_bytes;
+    bool is_open = p->phase == RUNNING && p->backlog.n == 0;
+    if (is_open && p->in_hand && !is_full(p, p->in_hand)) {
+        room.n_texts = o->batch_texts - load_of(p, p->in_hand);
+        room.n_bytes = o->batch_bytes - p->in_hand->n_bytes;
     }
-    if (p->phase == RUNNING && p->spare.n) {
+    if (is_open && p->spare.n && !(p->in_hand && p->decoding)) {
         room.n_texts = o->batch_texts;
         room.n_bytes = o->batch_bytes;
     }
-    room.n_slices = credit_slices(o->n_threads, p->n_jobs, p->in_hand);
+    size_t n_used = slices_used(p), n_wanted = 2 * o->n_threads;
+    room.n_slices = n_used < n_wanted ? n_wanted - n_used : 0;
     if (credit_reckon(&p->credit, &room))
         p->source->ops->request(p->source, p->credit.granted, p->credit.granted_bytes);
 }
@@ -435,22 +343,28 @@ static void grant(struct pipeline *p)
  * queue there for longer would only keep it from growing. */
 static void send_in_hand(struct pipeline *p)
 {
-    if (p->n_jobs < p->options.n_threads)
+    size_t n_jobs = pool_jobs(p->pool);
+    if (n_jobs < p->options.n_threads)
         dispatch(p, TRIGGER_IDLE);
     else if (p->phase == DRAINING)
         dispatch(p, TRIGGER_DRAIN);
-    else if (!uv_is_active((const uv_handle_t *)&p->linger) && p->n_jobs == p->options.n_threads)
+    else if (!uv_is_active((const uv_handle_t *)&p->linger) && n_jobs == p->options.n_threads)
         dispatch(p, TRIGGER_LINGER);
+}
+
+static bool is_done(const struct batch *batch)
+{
+    return batch->is_encoded && batch->slices_left == 0;
 }
 
 /* Whatever just happened: do all that has become possible. */
 void pipeline_advance(struct pipeline *p)
 {
     fill(p);
-    if (p->phase != ENDING && p->in_hand)
+    if (p->phase != ENDING && p->in_hand && !p->decoding)
         send_in_hand(p);
-    while (p->phase != ENDING && p->embedding.first && p->embedding.first->slices_left == 0)
-        publish(p, batch_list_take(&p->embedding));
+    while (p->phase != ENDING && p->at_pool.first && is_done(p->at_pool.first))
+        publish(p, batch_list_take(&p->at_pool));
     if (p->phase == ENDING)
         return;
     p->stats.waiting_messages = p->backlog.n;
@@ -537,17 +451,16 @@ static void end(struct pipeline *p, enum pipeline_end how)
         p->end_by_ms = uv_now(p->loop) + p->options.drain_ms;
     if (!p->source_failed)
         p->source->ops->request(p->source, 0, 0);
-    for (struct job *job = pool_cancel(p->pool); job; job = job->next)
-        p->n_jobs--;
+    pool_cancel(p->pool);
     if (p->how == PIPELINE_DRAINED)
-        p->sink->vector_bytes = codec_dtype_bytes(p->encode.dtype, p->encode.dim);
+        p->sink->vector_bytes = codec_dtype_bytes(p->stages.encode.dtype, p->stages.encode.dim);
     p->sink->ops->close(p->sink, time_left(p) / 2, on_sink_closed, p);
 }
 
 /* When its turn has come: after the sink, and when no thread reads a message any more. */
 void pipeline_close_source(struct pipeline *p)
 {
-    if (p->sink || p->n_jobs > 0 || p->source_closing)
+    if (p->sink || pool_jobs(p->pool) > 0 || p->source_closing)
         return;
     p->source_closing = true;
     uint64_t left = time_left(p);

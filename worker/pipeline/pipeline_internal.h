@@ -11,8 +11,7 @@
 #include "worker/pipeline/credit.h"
 #include "worker/pipeline/pipeline.h"
 #include "worker/pipeline/pool.h"
-#include "worker/codec/prompt.h"
-#include "worker/pipeline/split.h"
+#include "worker/pipeline/stages.h"
 
 /* Of drain_ms, kept for closing: a quarter, but no more than CLOSE_MS. Acks are flushed in it. A
  * source that had to wait for running slices gets CLOSE_LEAST_MS all the same, to hand back what
@@ -21,28 +20,17 @@ enum { CLOSE_MS = 1000, CLOSE_LEAST_MS = 250 };
 
 enum phase { RUNNING, DRAINING, ENDING };
 
-/* What one pool thread has for itself. */
-struct lane {
-    const struct embedder *embedder;
-    struct session *session;
-    struct cache_lane *cache; /* NULL: none */
-    struct scratch scratch;
-    struct splitter splitter;
-    struct pool *pool;
-};
-
 struct pipeline {
     struct pipeline_options options;
     const struct model_info *info;
     const struct embedder *embedder;
-    const struct prompt *prompt; /* where the message names none */
-    struct encode_options encode;
+    struct stages stages;
 
     uv_loop_t *loop;
     struct source *source; /* NULL when closed */
     struct sink *sink;
     struct pool *pool;
-    struct lane *lanes; /* [n_threads] */
+    struct pool_thread *threads; /* [n_threads] */
     uv_async_t bell;
     uv_timer_t linger, deadline;
     size_t n_handles; /* of those three, open */
@@ -53,8 +41,10 @@ struct pipeline {
     struct batch *batches; /* [n_batches] */
     struct batch_list spare;
     struct batch *in_hand;
-    struct batch_list embedding; /* in dispatch order */
-    size_t n_jobs;               /* submitted and not yet seen finished */
+    struct batch_list at_pool; /* in dispatch order */
+    struct batch *decoding;    /* the last of them, until its messages are decoded */
+    size_t decoding_tokens;    /* expected */
+    size_t inflight_bytes;     /* of decoded text */
     struct credit credit;
 
     enum phase phase;
@@ -71,9 +61,8 @@ struct pipeline {
 extern const struct source_events pipeline_source_events;
 extern const struct sink_events pipeline_sink_events;
 void pipeline_advance(struct pipeline *pipeline); /* do all that has become possible */
-void pipeline_on_embedded(uv_async_t *bell);      /* the bell's event */
+void pipeline_on_jobs(uv_async_t *bell);          /* the bell's event: some have ended */
 void pipeline_ring_bell(void *ctx);               /* by the pool, on its threads */
-void pipeline_invite(void *lane);                 /* by a session, on the lane's thread */
 /* Closes the source once the sink is closed and no job runs; until then does nothing. */
 void pipeline_close_source(struct pipeline *pipeline);
 

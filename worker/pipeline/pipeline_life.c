@@ -73,8 +73,10 @@ int pipeline_fits(const struct pipeline_options *options, const struct model_inf
 static int prepare(struct pipeline *p, const struct model *model, char *err, size_t err_size)
 {
     const struct pipeline_options *o = &p->options;
-    p->prompt = prompt_find(p->info, (struct bytes){o->prompt, strlen(o->prompt)});
-    if (!p->prompt) {
+    struct stages *stages = &p->stages;
+    *stages = (struct stages){.options = o, .info = p->info, .embedder = p->embedder};
+    stages->prompt = prompt_find(p->info, (struct bytes){o->prompt, strlen(o->prompt)});
+    if (!stages->prompt) {
         snprintf(err, err_size, "no prompt is named '%s'; known are %s", o->prompt, prompt_names());
         return -EINVAL;
     }
@@ -84,15 +86,15 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     if (o->chunk.max_tokens == 0)
         p->options.chunk.max_tokens = p->info->max_tokens;
     size_t dim = o->session.dim ? o->session.dim : p->info->dim;
-    p->encode = (struct encode_options){.format = o->output_format,
-                                        .model = p->info->name,
-                                        .fingerprint = p->info->fingerprint,
-                                        .dim = dim,
-                                        .dtype = o->dtype,
-                                        .collection = o->collection};
+    stages->encode = (struct encode_options){.format = o->output_format,
+                                             .model = p->info->name,
+                                             .fingerprint = p->info->fingerprint,
+                                             .dim = dim,
+                                             .dtype = o->dtype,
+                                             .collection = o->collection};
     p->batches = calloc(o->n_batches, sizeof *p->batches);
-    p->lanes = calloc(o->n_threads, sizeof *p->lanes);
-    if (!p->batches || !p->lanes) {
+    p->threads = calloc(o->n_threads, sizeof *p->threads);
+    if (!p->batches || !p->threads) {
         snprintf(err, err_size, "out of memory for %zu batches and %zu threads", o->n_batches,
                  o->n_threads);
         return -ENOMEM;
@@ -102,17 +104,17 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
         batch_list_add(&p->spare, &p->batches[i]);
     }
     for (size_t i = 0; i < o->n_threads; i++) {
-        p->lanes[i].embedder = p->embedder;
-        status = p->embedder->open(&p->lanes[i].session, model, &o->session);
+        p->threads[i].stages = stages;
+        status = p->embedder->open(&p->threads[i].session, model, &o->session);
         if (status) {
             snprintf(err, err_size, "cannot open inference session %zu of %zu: %s", i + 1,
                      o->n_threads, uv_strerror(status));
             return status;
         }
-        splitter_open(&p->lanes[i].splitter, p->embedder, p->lanes[i].session, &o->chunk,
+        splitter_open(&p->threads[i].splitter, p->embedder, p->threads[i].session, &o->chunk,
                       o->decode.max_texts);
         if (o->cache &&
-            cache_lane_open(&p->lanes[i].cache, o->cache, p->embedder, p->lanes[i].session)) {
+            cache_lane_open(&p->threads[i].cache, o->cache, p->embedder, p->threads[i].session)) {
             snprintf(err, err_size, "out of memory");
             return -ENOMEM;
         }
@@ -124,23 +126,23 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
 static int start_pool(struct pipeline *p, char *err, size_t err_size)
 {
     size_t n = p->options.n_threads;
-    void **lanes = calloc(n, sizeof *lanes);
-    int status = lanes ? uv_async_init(p->loop, &p->bell, pipeline_on_embedded) : -ENOMEM;
+    struct pool_thread **threads = calloc(n, sizeof(struct pool_thread *));
+    int status = threads ? uv_async_init(p->loop, &p->bell, pipeline_on_jobs) : -ENOMEM;
     if (!status) {
         uv_timer_init(p->loop, &p->linger);
         uv_timer_init(p->loop, &p->deadline);
         p->bell.data = p->linger.data = p->deadline.data = p;
         p->n_handles = 3;
         for (size_t i = 0; i < n; i++)
-            lanes[i] = &p->lanes[i];
-        status = pool_open(&p->pool, n, lanes, pipeline_ring_bell, p);
+            threads[i] = &p->threads[i];
+        status = pool_open(&p->pool, n, threads, pipeline_ring_bell, p);
     }
+    p->stages.pool = p->pool;
     for (size_t i = 0; !status && i < n; i++) {
-        p->lanes[i].pool = p->pool;
         if (p->embedder->set_invite)
-            p->embedder->set_invite(p->lanes[i].session, pipeline_invite, &p->lanes[i]);
+            p->embedder->set_invite(p->threads[i].session, stages_invite, &p->threads[i]);
     }
-    free(lanes);
+    free(threads);
     if (status)
         snprintf(err, err_size, "cannot start %zu inference threads: %s", n, uv_strerror(status));
     return status;
@@ -177,9 +179,10 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
                             err_size);
     if (status)
         goto fail;
-    p->encode.per_text = p->sink->layout == SINK_PER_TEXT || p->sink->layout == SINK_VECTORS;
-    if (codec_format_is_rows(p->encode.format) && p->sink->layout == SINK_PER_MESSAGE)
+    p->stages.encode.per_text = p->sink->layout == SINK_PER_TEXT || p->sink->layout == SINK_VECTORS;
+    if (codec_format_is_rows(p->stages.encode.format) && p->sink->layout == SINK_PER_MESSAGE)
         p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
+    p->stages.layout = p->sink->layout;
     p->ended = ended;
     *out = p;
     pipeline_advance(p);
@@ -205,14 +208,13 @@ struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
 {
     struct pipeline_gauges gauges = {.credit_messages = p->credit.granted,
                                      .credit_bytes = p->credit.granted_bytes,
+                                     .inflight_bytes = p->inflight_bytes,
                                      .n_threads = p->options.n_threads,
                                      .draining = p->phase != RUNNING};
     struct pool_help help = p->pool ? pool_help(p->pool) : (struct pool_help){0};
-    size_t n_busy = p->n_jobs + help.n_threads;
+    size_t n_busy = (p->pool ? pool_jobs(p->pool) : 0) + help.n_threads;
     gauges.busy_threads = n_busy < gauges.n_threads ? n_busy : gauges.n_threads;
     gauges.help_ns = help.ended_ns;
-    for (size_t i = 0; i < p->options.n_batches; i++)
-        gauges.inflight_bytes += p->batches[i].text_bytes;
     return gauges;
 }
 
@@ -225,16 +227,16 @@ void pipeline_close(struct pipeline *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; p->lanes && i < p->options.n_threads; i++) {
-        cache_lane_close(p->lanes[i].cache);
-        p->embedder->close(p->lanes[i].session);
-        scratch_close(&p->lanes[i].scratch);
-        splitter_close(&p->lanes[i].splitter);
+    for (size_t i = 0; p->threads && i < p->options.n_threads; i++) {
+        cache_lane_close(p->threads[i].cache);
+        p->embedder->close(p->threads[i].session);
+        scratch_close(&p->threads[i].scratch);
+        splitter_close(&p->threads[i].splitter);
     }
     for (size_t i = 0; p->batches && i < p->options.n_batches; i++)
         batch_close(&p->batches[i]);
     backlog_close(&p->backlog);
-    free(p->lanes);
+    free(p->threads);
     free(p->batches);
     free(p);
 }

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE /* pthread_setname_np */
 #include "worker/pipeline/pool.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -22,15 +23,18 @@ struct job_list {
     struct job **end;
 };
 
-struct pool_thread {
+typedef bool pool_helper(struct pool_thread *thread, struct pool_thread *busy,
+                         const atomic_bool *leave);
+
+struct member {
     struct pool *pool;
-    void *mine;
+    struct pool_thread *mine;
     size_t index;
     uv_thread_t id;
 
-    bool (*help)(void *thread, void *busy, const atomic_bool *leave); /* NULL: none is wanted */
-    size_t n_invited; /* so that one invitation is not taken for the next */
-    size_t n_helpers; /* other threads inside help with this one */
+    pool_helper *help; /* NULL: none is wanted */
+    size_t n_invited;  /* so that one invitation is not taken for the next */
+    size_t n_helpers;  /* other threads inside help with this one */
 };
 
 struct pool {
@@ -38,13 +42,16 @@ struct pool {
     uv_cond_t wake;
     struct job_list waiting, finished;
     atomic_bool leave; /* for helpers: a job waits, or the pool closes */
-    bool closing;
+    bool closing, cancelled;
     size_t n_idle;    /* threads waiting for wake */
+    size_t n_untaken; /* jobs submitted that nobody has taken back */
+    size_t n_begun;   /* jobs that threads are at */
+    size_t n_waiting;
     uint64_t help_ns; /* of all threads, in helps that have ended */
     void (*bell)(void *ctx);
     void *ctx;
     size_t n_threads; /* started */
-    struct pool_thread threads[];
+    struct member members[];
 };
 
 static void list_clear(struct job_list *list)
@@ -79,11 +86,11 @@ static struct job *list_take_all(struct job_list *list)
 }
 
 /* The busy thread with the fewest helpers of those that want some; NULL: none does. */
-static struct pool_thread *find_busy(struct pool *pool)
+static struct member *find_busy(struct pool *pool)
 {
-    struct pool_thread *best = NULL;
+    struct member *best = NULL;
     for (size_t i = 0; i < pool->n_threads; i++) {
-        struct pool_thread *thread = &pool->threads[i];
+        struct member *thread = &pool->members[i];
         if (thread->help && (!best || thread->n_helpers < best->n_helpers))
             best = thread;
     }
@@ -92,11 +99,11 @@ static struct pool_thread *find_busy(struct pool *pool)
 
 /* Under the lock, which is given up meanwhile. One thread that comes to help wakes the next, so the
  * busy one has to wake only the first. */
-static void thread_help(struct pool_thread *thread, struct pool_thread *busy)
+static void thread_help(struct member *thread, struct member *busy)
 {
     struct pool *pool = thread->pool;
     size_t invitation = busy->n_invited;
-    bool (*help)(void *, void *, const atomic_bool *) = busy->help;
+    pool_helper *help = busy->help;
     busy->n_helpers++;
     if (pool->n_idle)
         uv_cond_signal(&pool->wake);
@@ -111,11 +118,26 @@ static void thread_help(struct pool_thread *thread, struct pool_thread *busy)
         busy->help = NULL;
 }
 
-/* NULL when the pool closes. */
-static struct job *job_wait(struct pool_thread *thread)
+/* Under the lock. */
+static void job_add(struct pool *pool, struct job *job)
+{
+    job->next = NULL;
+    if (job->urgent && pool->waiting.first) {
+        job->next = pool->waiting.first;
+        pool->waiting.first = job;
+    } else {
+        list_add(&pool->waiting, job);
+    }
+    pool->n_untaken++;
+    pool->n_waiting++;
+    atomic_store(&pool->leave, true);
+}
+
+/* Waits for one; NULL when the pool closes. */
+static struct job *job_take(struct member *thread)
 {
     struct pool *pool = thread->pool;
-    struct pool_thread *busy;
+    struct member *busy;
     uv_mutex_lock(&pool->lock);
     while (!pool->waiting.first && !pool->closing) {
         if ((busy = find_busy(pool)) != NULL) {
@@ -127,20 +149,44 @@ static struct job *job_wait(struct pool_thread *thread)
         }
     }
     struct job *job = pool->closing ? NULL : list_take(&pool->waiting);
-    if (!pool->closing)
+    if (job) {
+        pool->n_waiting--;
+        pool->n_begun++;
         atomic_store(&pool->leave, pool->waiting.first != NULL);
+    }
     uv_mutex_unlock(&pool->lock);
     return job;
 }
 
-void pool_invite(struct pool *pool, void *busy,
-                 bool (*help)(void *thread, void *busy, const atomic_bool *leave))
+/* The first that follows is for this thread, which is about to ask for one. */
+static void job_finish(struct member *thread, struct job *job)
+{
+    struct pool *pool = thread->pool;
+    uv_mutex_lock(&pool->lock);
+    thread->help = NULL;
+    struct job *then = pool->cancelled ? NULL : job->then;
+    pool->n_begun--;
+    bool is_first = !pool->finished.first; /* else who came before has rung, or is about to */
+    list_add(&pool->finished, job);
+    for (size_t n = 0; then; n++) {
+        struct job *next = then->next;
+        job_add(pool, then);
+        if (n > 0)
+            uv_cond_signal(&pool->wake);
+        then = next;
+    }
+    uv_mutex_unlock(&pool->lock);
+    if (is_first)
+        pool->bell(pool->ctx);
+}
+
+void pool_invite(struct pool *pool, struct pool_thread *busy, pool_helper *help)
 {
     uv_mutex_lock(&pool->lock);
     for (size_t i = 0; i < pool->n_threads; i++)
-        if (pool->threads[i].mine == busy) {
-            pool->threads[i].help = help;
-            pool->threads[i].n_invited++;
+        if (pool->members[i].mine == busy) {
+            pool->members[i].help = help;
+            pool->members[i].n_invited++;
         }
     if (pool->n_idle)
         uv_cond_signal(&pool->wake);
@@ -149,26 +195,21 @@ void pool_invite(struct pool *pool, void *busy,
 
 static void thread_run(void *arg)
 {
-    struct pool_thread *thread = arg;
-    struct pool *pool = thread->pool;
-
+    struct member *thread = arg;
     char name[16];
     snprintf(name, sizeof name, "embed-%u", (unsigned)thread->index);
     pthread_setname_np(pthread_self(), name);
 
-    for (struct job *job; (job = job_wait(thread)) != NULL;) {
+    for (struct job *job; (job = job_take(thread)) != NULL;) {
         job->run(job, thread->mine);
-        uv_mutex_lock(&pool->lock);
-        thread->help = NULL;
-        list_add(&pool->finished, job);
-        uv_mutex_unlock(&pool->lock);
-        pool->bell(pool->ctx);
+        job_finish(thread, job);
     }
 }
 
-int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(void *ctx), void *ctx)
+int pool_open(struct pool **out, size_t n, struct pool_thread *const *threads,
+              void (*bell)(void *ctx), void *ctx)
 {
-    struct pool *pool = calloc(1, sizeof *pool + n * sizeof pool->threads[0]);
+    struct pool *pool = calloc(1, sizeof *pool + n * sizeof pool->members[0]);
     if (!pool)
         return -ENOMEM;
     list_clear(&pool->waiting);
@@ -192,7 +233,7 @@ int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(vo
                                          .stack_size = STACK_SIZE};
     uv_mutex_lock(&pool->lock); /* the first threads look at the number of all */
     while (!err && pool->n_threads < n) {
-        struct pool_thread *thread = &pool->threads[pool->n_threads];
+        struct member *thread = &pool->members[pool->n_threads];
         thread->pool = pool;
         thread->mine = threads[pool->n_threads];
         thread->index = pool->n_threads;
@@ -217,16 +258,35 @@ fail:
 void pool_submit(struct pool *pool, struct job *job)
 {
     uv_mutex_lock(&pool->lock);
-    list_add(&pool->waiting, job);
-    atomic_store(&pool->leave, true);
+    assert(!pool->cancelled);
+    job_add(pool, job);
     uv_cond_signal(&pool->wake);
     uv_mutex_unlock(&pool->lock);
+}
+
+size_t pool_spare(struct pool *pool)
+{
+    uv_mutex_lock(&pool->lock);
+    assert(pool->n_begun > 0); /* the caller's */
+    size_t n_others = pool->n_waiting + pool->n_begun - 1;
+    uv_mutex_unlock(&pool->lock);
+    return n_others < pool->n_threads ? pool->n_threads - n_others : 0;
+}
+
+size_t pool_jobs(struct pool *pool)
+{
+    uv_mutex_lock(&pool->lock);
+    size_t n = pool->n_untaken;
+    uv_mutex_unlock(&pool->lock);
+    return n;
 }
 
 struct job *pool_finished(struct pool *pool)
 {
     uv_mutex_lock(&pool->lock);
     struct job *jobs = list_take_all(&pool->finished);
+    for (const struct job *job = jobs; job; job = job->next)
+        pool->n_untaken--;
     uv_mutex_unlock(&pool->lock);
     return jobs;
 }
@@ -236,18 +296,20 @@ struct pool_help pool_help(struct pool *pool)
     uv_mutex_lock(&pool->lock);
     struct pool_help help = {.ended_ns = pool->help_ns};
     for (size_t i = 0; i < pool->n_threads; i++)
-        help.n_threads += pool->threads[i].n_helpers;
+        help.n_threads += pool->members[i].n_helpers;
     uv_mutex_unlock(&pool->lock);
     return help;
 }
 
-struct job *pool_cancel(struct pool *pool)
+void pool_cancel(struct pool *pool)
 {
     uv_mutex_lock(&pool->lock);
-    struct job *jobs = list_take_all(&pool->waiting);
+    list_clear(&pool->waiting);
+    pool->cancelled = true;
+    pool->n_untaken -= pool->n_waiting;
+    pool->n_waiting = 0;
     atomic_store(&pool->leave, false);
     uv_mutex_unlock(&pool->lock);
-    return jobs;
 }
 
 void pool_close(struct pool *pool)
@@ -260,7 +322,7 @@ void pool_close(struct pool *pool)
     uv_cond_broadcast(&pool->wake);
     uv_mutex_unlock(&pool->lock);
     for (size_t i = 0; i < pool->n_threads; i++)
-        uv_thread_join(&pool->threads[i].id);
+        uv_thread_join(&pool->members[i].id);
     uv_cond_destroy(&pool->wake);
     uv_mutex_destroy(&pool->lock);
     free(pool);

@@ -4,8 +4,8 @@
  * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back; which idle thread
  *          helps which busy one.
  * Refuses: to know what a job does; to touch handles or sockets.
- * Threads: open, submit, finished, help, cancel and close on the loop thread; run, invite and what
- *          it is given on a pool thread.
+ * Threads: open, submit, finished, jobs, help, cancel and close on the loop thread; run, spare,
+ *          invite and what it is given on a pool thread.
  * Why:     libuv's own pool is shared with file and DNS work and has no state per thread.
  */
 #ifndef POOL_H
@@ -16,28 +16,36 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct pool_thread; /* what a thread has for itself; the pool only hands it on */
+
 struct job {
-    void (*run)(struct job *job, void *thread); /* thread: what threads[i] was at open */
-    struct job *next;                           /* the pool's */
+    void (*run)(struct job *job, struct pool_thread *thread);
+    bool urgent;      /* goes before all that wait */
+    struct job *then; /* a list by ->next, which run may set: they are submitted as this job
+                         finishes, so that it stands before them in the list of finished jobs */
+    struct job *next; /* the pool's */
 };
 
 struct pool;
 
 /*
- * Start n threads; threads[i] is handed to every run on thread i. bell(ctx) is called from pool
- * threads after jobs finished; it may be called once for many (it is a bell, not a count).
+ * Start n threads; threads[i] is handed to every run on thread i. bell(ctx) is called from a pool
+ * thread when there are finished jobs again, once until pool_finished has taken them.
  * 0, -ENOMEM, or negative errno of thread creation (nothing is left running).
  */
-int pool_open(struct pool **out, size_t n, void *const *threads, void (*bell)(void *ctx),
-              void *ctx);
+int pool_open(struct pool **out, size_t n, struct pool_thread *const *threads,
+              void (*bell)(void *ctx), void *ctx);
 void pool_submit(struct pool *pool, struct job *job);
+/* By run, on its thread: how many threads have no job, this one counted as if it had none. */
+size_t pool_spare(struct pool *pool);
 /*
  * By run, on its thread: idle threads may help it until run returns, each by calling help with its
  * own state and that of the busy one. help returns true when it left because *leave was set, which
  * means that a job waits (or the pool closes); false when there is nothing more to help with.
  */
-void pool_invite(struct pool *pool, void *busy,
-                 bool (*help)(void *thread, void *busy, const atomic_bool *leave));
+void pool_invite(struct pool *pool, struct pool_thread *busy,
+                 bool (*help)(struct pool_thread *thread, struct pool_thread *busy,
+                              const atomic_bool *leave));
 /* What threads without a job of their own do for others. */
 struct pool_help {
     size_t n_threads;  /* that help now */
@@ -46,8 +54,10 @@ struct pool_help {
 struct pool_help pool_help(struct pool *pool);
 /* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */
 struct job *pool_finished(struct pool *pool);
-/* Take back all jobs no thread has begun, oldest first; they will not run. NULL when none. */
-struct job *pool_cancel(struct pool *pool);
+/* Jobs that were submitted and that neither pool_finished nor pool_cancel has given back. */
+size_t pool_jobs(struct pool *pool);
+/* Forget all jobs no thread has begun, and all that running ones would be followed by. */
+void pool_cancel(struct pool *pool);
 /* Waits for running jobs; jobs still waiting never run. Accepts NULL. */
 void pool_close(struct pool *pool);
 
