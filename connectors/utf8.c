@@ -3,6 +3,9 @@
  */
 #include "connectors/utf8.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 /* How many bytes follow head, and the range of the first of them. -1: nothing begins so. */
 static int head_read(unsigned char head, unsigned char *low, unsigned char *high)
 {
@@ -52,4 +55,17 @@ bool utf8_is_valid(const char *ptr, size_t len)
         i += (size_t)step;
     }
     return true;
+}
+
+size_t utf8_repair(const char *ptr, size_t len, char *to)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len;) {
+        int step = utf8_next(ptr + i, len - i);
+        size_t more = step < 0 ? sizeof UTF8_REPLACEMENT - 1 : (size_t)step;
+        memcpy(to + n, step < 0 ? UTF8_REPLACEMENT : ptr + i, more);
+        n += more;
+        i += (size_t)abs(step);
+    }
+    return n;
 }

@@ -24,4 +24,7 @@ int utf8_next(const char *ptr, size_t len);
 
 bool utf8_is_valid(const char *ptr, size_t len);
 
+/* A copy with U+FFFD for each maximal bad part: how many bytes, at most 3 * len. */
+size_t utf8_repair(const char *ptr, size_t len, char *to);
+
 #endif

@@ -354,7 +354,8 @@ static rd_kafka_headers_t *headers_before(const rd_kafka_message_t *message)
     rd_kafka_message_headers(message, &from);
     for (size_t i = 0; from && !rd_kafka_header_get_all(from, i, &name, &value, &len); i++)
         if (!kafka_record_is_ours((struct bytes){name, strlen(name)}))
-            rd_kafka_header_add(to, name, -1, value, (ssize_t)len);
+            (void)kafka_record_add_header(to, (struct bytes){name, strlen(name)},
+                                          (struct bytes){value, len});
     return to;
 }
 

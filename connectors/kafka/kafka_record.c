@@ -8,11 +8,14 @@
  */
 #include "connectors/kafka/kafka_record.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "connectors/kafka/kafka_source.h"
+#include "connectors/utf8.h"
 
 static bool is_kafka(const struct message *origin)
 {
@@ -42,6 +45,28 @@ bool kafka_record_is_ours(struct bytes name)
         if (strlen(ours[i]) == name.len && memcmp(ours[i], name.ptr, name.len) == 0)
             return true;
     return false;
+}
+
+int kafka_record_add_header(rd_kafka_headers_t *headers, struct bytes name, struct bytes value)
+{
+    char few[256], *to = few;
+    if (3 * name.len > sizeof few && !(to = malloc(3 * name.len)))
+        return -ENOMEM;
+    size_t len = 0;
+    for (size_t i = 0; i < name.len;) { /* pieces between NULs */
+        size_t n = strnlen(name.ptr + i, name.len - i);
+        len += utf8_repair(name.ptr + i, n, to + len);
+        i += n;
+        if (i < name.len) {
+            memcpy(to + len, UTF8_REPLACEMENT, sizeof UTF8_REPLACEMENT - 1);
+            len += sizeof UTF8_REPLACEMENT - 1;
+            i++;
+        }
+    }
+    rd_kafka_header_add(headers, to, (ssize_t)len, value.ptr, (ssize_t)value.len);
+    if (to != few)
+        free(to);
+    return 0;
 }
 
 static void add_text(rd_kafka_headers_t *headers, const char *name, const char *text)
@@ -75,14 +100,19 @@ static void add_death(rd_kafka_headers_t *headers, const struct record *record)
     add_number(headers, "_deliveries", origin->deliveries);
 }
 
+/* NULL without memory. */
 static rd_kafka_headers_t *headers_of(const struct record *record)
 {
     rd_kafka_headers_t *headers = rd_kafka_headers_new(record->n_headers + 8);
-    for (size_t i = 0; i < record->n_headers; i++) {
+    int err = 0;
+    for (size_t i = 0; i < record->n_headers && !err; i++) {
         const struct header *header = &record->headers[i];
         if (!(record->dead_code && kafka_record_is_ours(header->name)))
-            rd_kafka_header_add(headers, header->name.ptr, (ssize_t)header->name.len,
-                                header->value.ptr, (ssize_t)header->value.len);
+            err = kafka_record_add_header(headers, header->name, header->value);
+    }
+    if (err) {
+        rd_kafka_headers_destroy(headers);
+        return NULL;
     }
     if (record->dead_code)
         add_death(headers, record);
@@ -95,6 +125,8 @@ rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_conf
     struct bytes key = key_of(record), value = record->parts[0].value;
     rd_kafka_headers_t *headers = headers_of(record);
     int64_t time = record->origin->timestamp_ms;
+    if (!headers)
+        return RD_KAFKA_RESP_ERR__QUEUE_FULL; /* no memory now; it is tried again */
     if (time < 0 || plain_time || record->dead_code)
         time = 0;
     rd_kafka_resp_err_t err = rd_kafka_producev(

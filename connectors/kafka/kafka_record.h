@@ -16,6 +16,9 @@
 
 /* Whether a header is one that a dead letter adds. */
 bool kafka_record_is_ours(struct bytes name);
+/* Append a header. Its name becomes UTF-8 without NUL (U+FFFD stands for what is not): the protocol
+ * says that names are strings, and some clients end on a record with another one. 0 or -ENOMEM. */
+int kafka_record_add_header(rd_kafka_headers_t *headers, struct bytes name, struct bytes value);
 /* What a record goes to, for messages too. */
 const char *kafka_record_topic(const struct kafka_config *config, const struct record *record);
 /*

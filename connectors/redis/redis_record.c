@@ -77,6 +77,40 @@ size_t redis_record_largest(const struct record *record)
     return largest;
 }
 
+/* Is it the key that prefix and id make? */
+static bool is_key_of(const char *stream, struct bytes prefix, struct bytes id)
+{
+    size_t len = strlen(stream);
+
+    return len == prefix.len + id.len && memcmp(stream, prefix.ptr, prefix.len) == 0 &&
+           (id.len == 0 || memcmp(stream + prefix.len, id.ptr, id.len) == 0);
+}
+
+static struct bytes part_id(const struct record *record, const struct part *part)
+{
+    return part->id.len ? part->id : record->origin->position;
+}
+
+const char *redis_record_overwrites(const struct redis_config *config, const struct record *record,
+                                    bool is_input)
+{
+    struct bytes prefix = bytes_of(config->output_prefix);
+
+    if (record->dead_code || config->output == REDIS_OUTPUT_STREAM)
+        return NULL;
+    for (size_t i = 0; i < config->streams.n; i++) {
+        const struct redis_stream *stream = &config->streams.items[i];
+        for (size_t j = 0; j < record->n_parts; j++) {
+            struct bytes id = part_id(record, &record->parts[j]);
+            if (is_key_of(stream->dead_letters, prefix, id))
+                return stream->dead_letters;
+            if (is_input && is_key_of(stream->name, prefix, id))
+                return stream->name;
+        }
+    }
+    return NULL;
+}
+
 static bool is_from_redis(const struct message *origin)
 {
     return origin->source && origin->source->ops == &redis_source_ops;
@@ -248,8 +282,8 @@ static void build_part(const struct redis_record_form *form, const struct record
                        const struct part *part, struct redis_scratch *scratch)
 {
     struct redis_args *list = &scratch->command;
-    struct bytes id = part->id.len ? part->id : record->origin->position;
-    struct bytes key = scratch_join(scratch, bytes_of(form->config->output_prefix), id);
+    struct bytes key =
+        scratch_join(scratch, bytes_of(form->config->output_prefix), part_id(record, part));
     bool is_hash = form->config->output == REDIS_OUTPUT_HASH;
     uint64_t expire_ms = form->config->expire_ms;
     size_t at;

@@ -33,6 +33,11 @@ void redis_scratch_close(struct redis_scratch *scratch);
 /* The largest single value of the record. */
 size_t redis_record_largest(const struct record *record);
 
+/* A stream of ours that an output would overwrite, because prefix and id are its name; NULL: none.
+ * is_input: the input streams are in the same database, too. */
+const char *redis_record_overwrites(const struct redis_config *config, const struct record *record,
+                                    bool is_input);
+
 /* The input stream it came from; what comes from elsewhere goes where the first one's goes. */
 const struct redis_stream *redis_record_stream(const struct redis_config *config,
                                                const struct record *record);

@@ -213,6 +213,15 @@ static void sink_pump(struct redis_sink *sink)
             redis_sink_done(slot, PUBLISH_TOO_LARGE);
             continue;
         }
+        /* Two databases never are one; two servers may be one, whatever their URLs say. */
+        const char *stream = redis_record_overwrites(&sink->config, slot->record,
+                                                     sink->peer && sink->config.url.db ==
+                                                                       sink->config.output_url.db);
+        if (stream) {
+            redis_slots_pop(queue);
+            redis_sink_reserved(slot, stream);
+            continue;
+        }
         if (!slot_send(slot))
             return;
         redis_slots_pop(queue);

@@ -51,6 +51,8 @@ void redis_sink_pause(struct redis_sink *sink);
 /* redis_sink_refused.c; each takes the slot. */
 /* It was answered, and not with an error. */
 void redis_sink_accepted(struct redis_slot *slot, const redisReply *reply);
+/* It is not sent, because its key is a stream of ours. */
+void redis_sink_reserved(struct redis_slot *slot, const char *stream);
 void redis_sink_refused(struct redis_slot *slot, const struct redis_refused *refused);
 /* The connection ended before the answer; is_next: to this one, and not to one before it. */
 void redis_sink_lost(struct redis_slot *slot, bool is_next);

@@ -132,6 +132,20 @@ void redis_sink_refused(struct redis_slot *slot, const struct redis_refused *ref
     }
 }
 
+void redis_sink_reserved(struct redis_slot *slot, const char *stream)
+{
+    struct record *record = slot->record;
+    char why[HEALTH_WHY_SIZE];
+
+    snprintf(why, sizeof(why),
+             "the key of a text would be the stream %.200s, which this worker uses; send another "
+             "id, or choose another redis.output_prefix",
+             stream);
+    record->refused_code = "key_reserved";
+    record->refused_reason = why;
+    redis_sink_done(slot, PUBLISH_REFUSED);
+}
+
 /* The connection ended before the reply. When that happens to the same record again and again, and
  * to a large one, it is the record that ends it: by a limit that the server does not tell, or
  * because more is to be sent than redis.timeout allows. */

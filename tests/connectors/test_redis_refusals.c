@@ -316,10 +316,61 @@ static void test_a_value_above_the_limit(void **state)
 
 #define WAYS_CASE(f) cmocka_unit_test_setup_teardown(f, set_up_ways, tear_down_ways)
 
+/* Prefix and id make the name of a stream that the worker uses: not overwritten, not deleted. */
+static void test_a_stream_of_ours(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *prefix, *ids[4];
+        int database;
+        size_t n_dead;
+    } cases[] = {
+        {"", {"texts", "texts:dlq", "texts:embeddings", "text"}, 0, 2},
+        {"te", {"xts", "xts:dlq", "texts", "xt"}, 0, 2},
+        {"texts", {":dlq", ":", "x", "texts"}, 0, 1},
+        {"", {"texts", "texts:dlq", "a", "b"}, 1, 1}, /* input and output in two databases */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        redis_server_do(&server, "FLUSHALL");
+        snprintf(output_url, sizeof output_url, "redis://127.0.0.1:%d/%d", server.port,
+                 cases[i].database);
+        const char *set[] = {"redis.url",
+                             server.url,
+                             "redis.output_url",
+                             output_url,
+                             "redis.output",
+                             "key",
+                             "redis.output_prefix",
+                             cases[i].prefix,
+                             NULL};
+        station_open(&one, &rig, true, set);
+        one.buries = true;
+        add_texts(5);
+        request(&one, 5);
+        assert_true(station_has(&one, 5, 10000));
+        for (int j = 0; j < 4; j++)
+            station_publish(&one, station_take(&one), cases[i].ids[j], "value", NULL);
+        const struct part tombstone = {.id = {cases[i].ids[0], strlen(cases[i].ids[0])}};
+        station_publish_parts(&one, station_take(&one), &tombstone, 1);
+        assert_true(station_quiet(&one, 10000));
+        assert_int_equal(one.n_failed, 0);
+        bool is_dead = cases[i].database == 0;
+        assert_int_equal(one.n_refused, cases[i].n_dead + is_dead);
+        assert_string_equal(one.refused_code, "key_reserved");
+        assert_int_equal(redis_server_number(&server, "XLEN texts"), 5);
+        redis_server_do(&server, "SELECT %d", cases[i].database);
+        assert_int_equal(redis_server_number(&server, "XLEN texts:dlq"), cases[i].n_dead + is_dead);
+        redis_server_do(&server, "SELECT 0");
+        station_close(&one, 2000);
+        assert_int_equal(n_pending(), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WAYS_CASE(test_a_key_of_another_type),
+        WAYS_CASE(test_a_stream_of_ours),
         WAYS_CASE(test_set_takes_any_type),
         WAYS_CASE(test_a_key_without_a_right),
         WAYS_CASE(test_a_right_is_missing_at_first),

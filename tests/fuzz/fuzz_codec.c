@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/codec/codec.h"
-#include "worker/codec/msgpack_walk.h"
+#include "worker/codec/codec_internal.h"
+#include "worker/codec/json_reader.h"
 
 enum { DIM = 2, MAX_TEXTS = 64 };
 
@@ -19,6 +19,26 @@ static void expect(int is_so)
 {
     if (!is_so)
         abort();
+}
+
+/* JSON that we write is JSON, each key once, and every string is UTF-8. */
+static void json_expect(struct bytes json)
+{
+    static struct arena arena;
+    const struct decode_options options = {INPUT_JSON, CODEC_TEXTS_MAX, SIZE_MAX, true};
+    struct refusal why;
+    struct decode decode = {
+        .options = &options, .arena = &arena, .why = &why, .max_texts = CODEC_TEXTS_MAX};
+    struct json_reading reading = {.max_depth = CODEC_DEPTH_MAX + 4, .max_values = SIZE_MAX};
+    struct codec_name second;
+    expect(json_reader_run(json, &reading) == JSON_FAULT_NONE);
+    reading.packed = arena_alloc(&arena, reading.packed_len);
+    expect(reading.packed && json_reader_run(json, &reading) == JSON_FAULT_NONE);
+    struct bytes packed = {reading.packed, reading.packed_len};
+    expect(msgpack_walk_check(packed, CODEC_DEPTH_MAX + 4) == WALK_OK);
+    expect(codec_keys_check(&decode, packed, &second) == 0);
+    expect(codec_strings_repair(&decode, &packed) == 0);
+    arena_reset(&arena);
 }
 
 static void encode_try(const struct message *message, const struct request *request,
@@ -40,6 +60,14 @@ static void encode_try(const struct message *message, const struct request *requ
                         buffer) == 0);
     expect(buffer->ptr[0] == '{' && buffer->ptr[buffer->len - 1] == '}');
     expect(!memchr(buffer->ptr, '\n', buffer->len));
+    json_expect((struct bytes){buffer->ptr, buffer->len});
+
+    options.format = OUTPUT_QDRANT;
+    options.collection = "c";
+    options.per_text = true;
+    buffer->len = 0;
+    expect(codec_encode(&options, request, message, 0, 1, "none", vectors, results, buffer) == 0);
+    json_expect((struct bytes){buffer->ptr, buffer->len});
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -57,20 +57,6 @@ bool codec_find_twice(struct codec_name *names, size_t n, struct codec_name *fir
     return false;
 }
 
-/* With U+FFFD for each maximal bad part; to has room for three times the bytes. */
-static size_t repair(struct bytes string, char *to)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < string.len;) {
-        int step = utf8_next(string.ptr + i, string.len - i);
-        size_t len = step < 0 ? sizeof UTF8_REPLACEMENT - 1 : (size_t)step;
-        memcpy(to + n, step < 0 ? UTF8_REPLACEMENT : string.ptr + i, len);
-        n += len;
-        i += (size_t)abs(step);
-    }
-    return n;
-}
-
 /* What a key is called in JSON. 0 or -ENOMEM. */
 static int key_name(struct check *check, struct walk walk, struct bytes *out)
 {
@@ -83,7 +69,7 @@ static int key_name(struct check *check, struct walk walk, struct bytes *out)
     char *kept;
     if (key.type == WALK_STR) {
         kept = arena_alloc(check->decode->arena, 3 * key.bytes.len);
-        *out = (struct bytes){kept, kept ? repair(key.bytes, kept) : 0};
+        *out = (struct bytes){kept, kept ? utf8_repair(key.bytes.ptr, key.bytes.len, kept) : 0};
         return kept ? 0 : -ENOMEM;
     }
     check->scratch.len = 0;
@@ -192,7 +178,7 @@ int codec_strings_repair(const struct decode *decode, struct bytes *values)
         size_t len = (size_t)(walk.at - begun);
         if (value.type == WALK_STR && !utf8_is_valid(value.bytes.ptr, value.bytes.len)) {
             char *body = to + n + 5;
-            size_t body_len = repair(value.bytes, body);
+            size_t body_len = utf8_repair(value.bytes.ptr, value.bytes.len, body);
             len = head_write(to + n, body_len);
             memmove(to + n + len, body, body_len);
             len += body_len;
