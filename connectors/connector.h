@@ -67,7 +67,8 @@ struct message {
     int64_t timestamp_ms;  /* Unix time of the message, -1 when unknown */
     uint32_t deliveries;   /* 1 the first time; more after a crash or a claim */
     const char *problem;   /* NULL, or why the source could not even read it, as "code: sentence";
-                              then the value is empty, and it can only be dead-lettered */
+                              then it can only be dead-lettered, and the value is what was read
+                              of it, if anything */
 };
 
 enum link_state {

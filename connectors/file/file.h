@@ -20,8 +20,9 @@ struct file_place {
     uint64_t records, digest;
 };
 
-/* True for a message of the source `file`: *behind is the place behind it. */
-bool file_message_place(const struct message *message, struct file_place *behind);
+/* True for a message of the source `file`: *behind is the place behind it. *is_open: its file ends
+ * in it without an end of line, so the same place may hold more tomorrow. */
+bool file_message_place(const struct message *message, struct file_place *behind, bool *is_open);
 
 /* Before the first request, on any source: begin at that place. Records before it are read and
  * compared, not given. False when it is another kind of source. */

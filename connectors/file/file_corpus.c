@@ -21,6 +21,18 @@ static bool ends_with(const char *name, size_t len, const char *end)
     return len >= n && strncasecmp(name + len - n, end, n) == 0;
 }
 
+/* Of a name without .gz and .zst. */
+static size_t name_len(const char *path)
+{
+    size_t len = strlen(path);
+    return ends_with(path, len, ".gz") ? len - 3 : ends_with(path, len, ".zst") ? len - 4 : len;
+}
+
+char file_corpus_delimiter(const char *path)
+{
+    return ends_with(path, name_len(path), ".tsv") ? '\t' : '\0';
+}
+
 static enum file_format format_of(const char *path, const char *format, bool is_folder)
 {
     static const char *const names[] = {"jsonl", "lines", "csv", "text"};
@@ -29,15 +41,12 @@ static enum file_format format_of(const char *path, const char *format, bool is_
             return (enum file_format)i;
     if (is_folder)
         return FILE_TEXT;
-    size_t len = strlen(path);
-    if (ends_with(path, len, ".gz"))
-        len -= 3;
-    else if (ends_with(path, len, ".zst"))
-        len -= 4;
+    size_t len = name_len(path);
     if (ends_with(path, len, ".jsonl") || ends_with(path, len, ".ndjson") ||
         ends_with(path, len, ".json"))
         return FILE_JSONL;
-    return ends_with(path, len, ".csv") ? FILE_CSV : FILE_LINES;
+    bool is_csv = ends_with(path, len, ".csv") || ends_with(path, len, ".tsv");
+    return is_csv ? FILE_CSV : FILE_LINES;
 }
 
 static int add(struct file_corpus *corpus, const char *path)

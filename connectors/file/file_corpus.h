@@ -24,11 +24,14 @@ struct file_corpus {
 
 /*
  * format: "auto", "jsonl", "lines", "csv" or "text". auto goes by the name, .gz and .zst left out:
- * .jsonl, .ndjson and .json are jsonl, .csv is csv, any other lines; a folder is text.
+ * .jsonl, .ndjson and .json are jsonl, .csv and .tsv csv, any other lines; a folder is text.
  * 0, or negative errno and a sentence; on failure nothing is left to close.
  */
 int file_corpus_open(struct file_corpus *out, const char *path, const char *format, char *err,
                      size_t err_size);
 void file_corpus_close(struct file_corpus *corpus);
+/* What is between the columns of a file of that name: a tab in a .tsv; 0: the name does not tell.
+ */
+char file_corpus_delimiter(const char *path);
 
 #endif

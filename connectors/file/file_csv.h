@@ -1,7 +1,7 @@
 /*
  * file_csv.h: one row of CSV (RFC 4180) as a JSON object.
  *
- * Owns:    quotes, the header row, which columns become `text` and `id`.
+ * Owns:    quotes, delimiters, the header row, which columns become `text` and `id`.
  * Refuses: to find the end of a row: file_records.c.
  * Threads: one at a time.
  */
@@ -15,16 +15,32 @@
 
 struct file_csv;
 
-/* column and id are borrowed. 0 or -ENOMEM. */
-int file_csv_open(struct file_csv **out, const char *column, const char *id);
+struct file_csv_options {
+    const char *column, *id; /* borrowed: the columns that become `text` and `id` */
+    bool refuse_bad_utf8;    /* else bytes that are not UTF-8 become U+FFFD */
+};
+
+/* Why a row is an error: a code of docs/wire-format.md and a sentence. NULL: it is none. */
+struct file_csv_problem {
+    const char *code, *sentence;
+};
+
+/* 0 or -ENOMEM. */
+int file_csv_open(struct file_csv **out, const struct file_csv_options *options);
 void file_csv_close(struct file_csv *csv); /* accepts NULL */
 
-/* The next row is a header. */
-void file_csv_begin(struct file_csv *csv);
-bool file_csv_has_header(const struct file_csv *csv);
-/* 0; -EINVAL: no such column, err names those there are; -ENOMEM. */
-int file_csv_header(struct file_csv *csv, struct bytes row, char *err, size_t err_size);
-/* *out is good until the next call; *problem is NULL or "bad_csv: sentence". 0 or -ENOMEM. */
-int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out, const char **problem);
+/* The next row is the first of a file. delimiter: 0 where the file itself has to tell. */
+void file_csv_begin(struct file_csv *csv, char delimiter);
+/* May a cell begin behind c? As long as the delimiter is not known, behind any that it could be. */
+bool file_csv_delimits(const struct file_csv *csv, char c);
+
+/*
+ * *out is the row as an object, good until the next call, or absent: it was a header, also one that
+ * comes again where files were joined, or a line sep=; as spreadsheets write it.
+ * 0; -EINVAL: nothing in this file can be read, err says why (no such column, and names those there
+ * are); -ENOMEM.
+ */
+int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out,
+                 struct file_csv_problem *problem, char *err, size_t err_size);
 
 #endif

@@ -280,7 +280,7 @@ static int put_error(struct buffer *to, const struct record *record)
     json_put_text(to, record->dead_code);
     buffer_put_text(to, ",\"reason\":");
     json_put_text(to, reason);
-    if (!record->origin->problem && record->parts[0].value.ptr)
+    if (record->parts[0].value.ptr && (record->parts[0].value.len > 0 || !record->origin->problem))
         put_member(to, ",", "value", record->parts[0].value);
     return buffer_put_text(to, "}\n");
 }
@@ -339,7 +339,8 @@ static int put_payloads(struct buffer *to, const struct record *record)
 static int put_record(struct file_output *output, const struct record *record)
 {
     struct file_place behind;
-    if (file_message_place(record->origin, &behind)) {
+    bool is_open;
+    if (file_message_place(record->origin, &behind, &is_open)) {
         /* The pipeline publishes in the order of the source; holes would be lost for good. */
         assert(behind.records > output->place.records);
         output->place = behind;
@@ -390,25 +391,45 @@ static int flush_all(struct file_output *output, bool to_disk, char *err, size_t
     return rc || !to_disk ? rc : sync_all(output, err, err_size);
 }
 
+static struct file_state state_of(const struct file_output *output)
+{
+    return (struct file_state){output->place, output->files[OUTPUT].length,
+                               output->files[IDS].length, output->files[ERRORS].length,
+                               output->rows};
+}
+
+/*
+ * A last line without its end is written and not counted in: whoever writes the corpus may not be
+ * done with it. Going on cuts it off and takes the line as it then is.
+ */
+static bool is_unfinished(const struct record *record)
+{
+    struct file_place behind;
+    bool is_open;
+    return file_message_place(record->origin, &behind, &is_open) && is_open;
+}
+
 int file_output_write(struct file_output *output, struct record *const *records, size_t n,
                       char *err, size_t err_size)
 {
     char path[PATH_ROOM];
+    struct file_state sure = output->state;
     for (size_t i = 0; i < n; i++) {
-        int rc = put_record(output, records[i]);
-        if (rc != 0)
-            return fail_file(output, "writing", "", rc, err, err_size);
-        if (output->files[OUTPUT].buffer.len >= WRITE_AT)
+        bool unfinished = is_unfinished(records[i]);
+        int rc = 0;
+        if (unfinished || output->files[OUTPUT].buffer.len >= WRITE_AT)
             rc = flush_all(output, false, err, err_size);
         if (rc != 0)
             return rc;
+        sure = state_of(output);
+        rc = put_record(output, records[i]);
+        if (rc != 0)
+            return fail_file(output, "writing", "", rc, err, err_size);
     }
     int rc = flush_all(output, true, err, err_size);
     if (rc != 0)
         return rc;
-    output->state =
-        (struct file_state){output->place, output->files[OUTPUT].length, output->files[IDS].length,
-                            output->files[ERRORS].length, output->rows};
+    output->state = n > 0 && is_unfinished(records[n - 1]) ? sure : state_of(output);
     rc = name_of(output, ".state", path);
     if (rc == 0)
         rc = file_state_write(path, &output->state);

@@ -6,13 +6,12 @@
  */
 #include "connectors/file/file_records.h"
 
+#include <ctype.h>
 #include <errno.h>
-#include <stdbool.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "connectors/file/file_csv.h"
 
 /* Where in a row of CSV the search is. */
 enum quoting { FIELD_START, BARE, QUOTED, CLOSED };
@@ -23,13 +22,16 @@ struct file_records {
     char *buffer;                     /* [room] */
     size_t start, scanned, end, room; /* unread are [start, end); no end of record before scanned */
     enum quoting quoting;             /* at scanned */
-    bool first;                       /* nothing of the file was taken yet: a BOM may come */
+    bool after_cr;                    /* at scanned, inside quotes */
+    bool looked;                      /* at the first bytes of the file, of JSONL */
     bool skipping;                    /* inside a record that was too long */
     bool ended;
     uint64_t line;  /* of start, from 1 */
     uint64_t lines; /* ends of lines inside the record, between start and scanned */
-    char problem[80];
+    char problem[500];
 };
+
+static const char mark[] = "\xef\xbb\xbf"; /* which some editors begin a file with */
 
 int file_records_open(struct file_records **out, const struct file_records_options *options)
 {
@@ -37,14 +39,11 @@ int file_records_open(struct file_records **out, const struct file_records_optio
     if (!records)
         return -ENOMEM;
     records->options = *options;
-    snprintf(records->problem, sizeof records->problem,
-             "record_too_long: longer than file.max_record, %zu bytes", options->max_record);
-    if (options->format == FILE_CSV &&
-        file_csv_open(&records->csv, options->column, options->id) != 0) {
+    if (options->format == FILE_CSV && file_csv_open(&records->csv, &options->csv) != 0) {
         free(records);
         return -ENOMEM;
     }
-    file_records_begin(records);
+    file_records_begin(records, 0);
     *out = records;
     return 0;
 }
@@ -58,16 +57,16 @@ void file_records_close(struct file_records *records)
     free(records);
 }
 
-void file_records_begin(struct file_records *records)
+void file_records_begin(struct file_records *records, char delimiter)
 {
     records->start = records->scanned = records->end = 0;
     records->quoting = FIELD_START;
-    records->first = true;
+    records->after_cr = records->looked = false;
     records->skipping = records->ended = false;
     records->line = 1;
     records->lines = 0;
     if (records->csv)
-        file_csv_begin(records->csv);
+        file_csv_begin(records->csv, delimiter);
 }
 
 int file_records_feed(struct file_records *records, const char *bytes, size_t n)
@@ -99,102 +98,186 @@ void file_records_end(struct file_records *records)
     records->ended = true;
 }
 
-/* The end of a row, outside of quotes; NULL: not there yet. Leaves scanned where it stopped. */
-static char *row_end(struct file_records *records)
+/* Is c the i-th byte of a record, and of a byte order mark? */
+static bool is_mark(const struct file_records *records, const char *at)
 {
-    char *at = records->buffer + records->scanned, *end = records->buffer + records->end;
-    enum quoting quoting = records->quoting;
-    for (; at < end; at++) {
-        char c = *at;
-        if (c == '\n' && quoting != QUOTED)
-            break;
-        records->lines += c == '\n';
-        if (quoting == QUOTED)
-            quoting = c == '"' ? CLOSED : QUOTED;
-        else if (c == ',')
-            quoting = FIELD_START;
-        else if (c == '"' && quoting != BARE)
-            quoting = QUOTED; /* opens a field, or the second of two inside one */
-        else
-            quoting = BARE;
-    }
-    records->quoting = quoting;
-    records->scanned = (size_t)(at - records->buffer);
-    return at < end ? at : NULL;
+    size_t i = (size_t)(at - records->buffer) - records->start;
+    return i < 3 && memcmp(at - i, mark, i + 1) == 0;
 }
 
-static char *record_end(struct file_records *records)
+static enum quoting quoting_next(const struct file_records *records, enum quoting now, char c)
+{
+    if (now == QUOTED)
+        return c == '"' ? CLOSED : QUOTED;
+    if (file_csv_delimits(records->csv, c))
+        return FIELD_START;
+    return c == '"' && now != BARE ? QUOTED : BARE; /* opens a field, or second of two inside one */
+}
+
+/*
+ * The end of a row, outside of quotes: LF, CRLF, or the CR alone of old spreadsheets. NULL: not
+ * there yet, or a CR comes last and an LF may follow. Leaves scanned where it stopped.
+ */
+static char *row_end(struct file_records *records, size_t *len)
+{
+    char *at = records->buffer + records->scanned, *end = records->buffer + records->end;
+    char *found = NULL;
+    for (; at < end; at++) {
+        if (records->quoting != QUOTED && (*at == '\n' || *at == '\r')) {
+            bool is_cr = *at == '\r', is_last = at + 1 == end;
+            *len = is_cr && !is_last && at[1] == '\n' ? 2 : 1;
+            found = is_cr && is_last && !records->ended ? NULL : at;
+            break;
+        }
+        records->lines += *at == '\r' || (*at == '\n' && !records->after_cr);
+        records->after_cr = *at == '\r';
+        if (records->quoting != FIELD_START || !is_mark(records, at))
+            records->quoting = quoting_next(records, records->quoting, *at);
+    }
+    records->scanned = (size_t)(at - records->buffer);
+    return found;
+}
+
+static char *record_end(struct file_records *records, size_t *len)
 {
     if (records->scanned == records->end)
         return NULL;
     if (records->options.format == FILE_CSV)
-        return row_end(records);
+        return row_end(records, len);
     char *found = NULL;
     if (records->options.format != FILE_TEXT)
         found = memchr(records->buffer + records->scanned, '\n', records->end - records->scanned);
     records->scanned = found ? (size_t)(found - records->buffer) : records->end;
+    *len = 1;
     return found;
 }
 
+/* What stands before or behind a record and is not part of it. */
+static void trim(const struct file_records *records, struct bytes *value, bool is_open)
+{
+    if (!is_open && value->len > 0 && value->ptr[value->len - 1] == '\r')
+        value->len--;
+    if (value->len >= 3 && memcmp(value->ptr, mark, 3) == 0) /* also where files were joined */
+        *value = (struct bytes){value->ptr + 3, value->len - 3};
+    /* RFC 7464, as jq --seq writes. */
+    if (records->options.format == FILE_JSONL && value->len > 0 && value->ptr[0] == '\x1e')
+        *value = (struct bytes){value->ptr + 1, value->len - 1};
+    if (is_open && value->len == 1 && value->ptr[0] == '\x1a') /* the end of a file of DOS */
+        value->len = 0;
+}
+
 /*
- * Cut the next record off. 1: [*at, + *len) without its end, *too_long when it is not all there;
+ * Cut the next record off. 1: *value is it without its end, *too_long when it is not all there;
  * 0: needs more.
  */
-static int cut(struct file_records *records, char **at, size_t *len, bool *too_long)
+static int cut(struct file_records *records, struct bytes *value, bool *is_open, bool *too_long)
 {
-    char *end = record_end(records);
+    size_t end_len = 0;
+    char *end = record_end(records, &end_len);
     if (!end) {
-        if (records->end - records->start > records->options.max_record + 1) { /* a \r may come */
+        if (records->scanned - records->start > records->options.max_record + 4) { /* mark, \r */
             records->skipping = true;
-            records->start = records->scanned = records->end;
+            records->start = records->scanned;
         }
         bool something = records->start < records->end || records->skipping;
         if (!records->ended || !something)
             return 0;
     }
-    *at = records->buffer + records->start;
-    *len = records->scanned - records->start;
-    records->start = records->scanned = records->scanned + (end != NULL);
-    if (*len > 0 && (*at)[*len - 1] == '\r' && end)
-        --*len;
-    if (records->first && *len >= 3 && memcmp(*at, "\xef\xbb\xbf", 3) == 0) {
-        *at += 3; /* the byte order mark some editors begin a file with */
-        *len -= 3;
-    }
-    records->first = false;
-    *too_long = records->skipping || *len > records->options.max_record;
-    records->skipping = false;
+    *value = (struct bytes){records->buffer + records->start, records->scanned - records->start};
+    records->start = records->scanned = records->scanned + (end ? end_len : 0);
+    *is_open = !end && records->options.format != FILE_TEXT;
+    trim(records, value, !end);
+    *too_long = records->skipping || value->len > records->options.max_record;
+    records->skipping = records->after_cr = false;
     records->quoting = FIELD_START;
     return 1;
+}
+
+/*
+ * Is a file of JSON one that has an object a line? A few bytes tell it from an array and from
+ * objects printed for people. 1; 0: needs more; -EINVAL.
+ */
+static int look(struct file_records *records, char *err, size_t err_size)
+{
+    const char *at = records->buffer + records->start, *end = records->buffer + records->end;
+    if (records->options.format != FILE_JSONL || records->looked)
+        return 1;
+    if (end - at < 3 && !records->ended)
+        return 0;
+    if (end - at >= 3 && memcmp(at, mark, 3) == 0)
+        at += 3;
+    while (at < end && (isspace((unsigned char)*at) || *at == '\x1e'))
+        at++;
+    char first = at < end ? *at++ : '\0';
+    while (first == '{' && at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+        at++;
+    if (at == end && first != '[' && !records->ended)
+        return 0;
+    records->looked = true;
+    if (first != '[' && !(first == '{' && at < end && *at == '\n'))
+        return 1;
+    snprintf(err, err_size,
+             "%s, and what is read is an object in each line; make lines of it: jq -c %s FILE",
+             first == '[' ? "it is a JSON array" : "it is pretty-printed JSON",
+             first == '[' ? "'.[]'" : ".");
+    return -EINVAL;
+}
+
+static void refuse_too_long(struct file_records *records, struct file_record *out, uint64_t last)
+{
+    int n = snprintf(records->problem, sizeof records->problem, "record_too_long: ");
+    size_t room = sizeof records->problem - (size_t)n;
+    out->problem = records->problem;
+    out->value = (struct bytes){"", 0};
+    if (last > out->line)
+        n += snprintf(records->problem + n, room,
+                      "lines %" PRIu64 " to %" PRIu64 " are one row (was a quote lost?), ",
+                      out->line, last);
+    snprintf(records->problem + n, sizeof records->problem - (size_t)n,
+             "longer than file.max_record, %zu bytes", records->options.max_record);
+}
+
+/* A row that is none: its lines, for a quote that was lost takes those up to the next with it. */
+static void refuse_row(struct file_records *records, struct file_record *out, uint64_t last,
+                       struct bytes row, const struct file_csv_problem *problem)
+{
+    char lines[100] = "";
+    if (last > out->line)
+        snprintf(lines, sizeof lines,
+                 "lines %" PRIu64 " to %" PRIu64 " are one row (was a quote lost?): ", out->line,
+                 last);
+    snprintf(records->problem, sizeof records->problem, "%s: %s%s", problem->code, lines,
+             problem->sentence);
+    out->problem = records->problem;
+    out->value = row;
 }
 
 int file_records_next(struct file_records *records, struct file_record *out, char *err,
                       size_t err_size)
 {
-    char *at;
-    size_t len;
-    bool too_long;
-    if (cut(records, &at, &len, &too_long) == 0)
+    struct bytes row;
+    bool is_open, too_long;
+    int rc = look(records, err, err_size);
+    if (rc <= 0)
+        return rc;
+    if (cut(records, &row, &is_open, &too_long) == 0)
         return 0;
-    *out = (struct file_record){.line = records->line};
-    records->line += records->lines + 1;
+    *out = (struct file_record){.line = records->line, .is_open = is_open};
+    uint64_t last = records->line + records->lines;
+    records->line = last + 1;
     records->lines = 0;
     if (too_long) {
-        out->value = (struct bytes){"", 0};
-        out->problem = records->problem;
+        refuse_too_long(records, out, last);
         return 1;
     }
-    struct bytes value = {len > 0 ? at : NULL, len};
-    if (!records->csv || !value.ptr) {
-        out->value = value;
+    if (row.len == 0)
         return 1;
-    }
-    int rc;
-    if (!file_csv_has_header(records->csv))
-        rc = file_csv_header(records->csv, value, err, err_size);
-    else
-        rc = file_csv_row(records->csv, value, &out->value, &out->problem);
-    if (out->problem)
-        out->value = (struct bytes){"", 0};
+    out->value = row;
+    if (!records->csv)
+        return 1;
+    struct file_csv_problem problem;
+    rc = file_csv_row(records->csv, row, &out->value, &problem, err, err_size);
+    if (rc == 0 && problem.code)
+        refuse_row(records, out, last, row, &problem);
     return rc == 0 ? 1 : rc;
 }

@@ -9,26 +9,28 @@
 #ifndef FILE_RECORDS_H
 #define FILE_RECORDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "connectors/connector.h"
+#include "connectors/file/file_csv.h"
 
 /* JSONL and LINES are cut alike: what is in a line is not looked at here. */
 enum file_format { FILE_JSONL, FILE_LINES, FILE_CSV, FILE_TEXT };
 
 struct file_records_options {
     enum file_format format;
-    size_t max_record;  /* bytes */
-    const char *column; /* CSV: the column that is `text` */
-    const char *id;     /* CSV: the column that is `id`; need not be there */
+    size_t max_record;           /* bytes */
+    struct file_csv_options csv; /* of FILE_CSV */
 };
 
-/* value: good until the next call. problem: NULL, or "code: sentence" and value is empty. */
+/* All good until the next call. */
 struct file_record {
     struct bytes value;
-    uint64_t line; /* it begins in, from 1 */
-    const char *problem;
+    uint64_t line;       /* it begins in, from 1 */
+    const char *problem; /* NULL, or "code: sentence"; value then is what was read of it, if any */
+    bool is_open;        /* the file ends in it, without an end of line: more of it may come */
 };
 
 struct file_records;
@@ -36,8 +38,9 @@ struct file_records;
 /* The strings of options are borrowed. 0 or -ENOMEM. */
 int file_records_open(struct file_records **out, const struct file_records_options *options);
 void file_records_close(struct file_records *records); /* accepts NULL */
-/* A new file begins; line numbers and the header of CSV are its own. */
-void file_records_begin(struct file_records *records);
+/* A new file begins; line numbers and the header of CSV are its own. delimiter: as file_csv_begin.
+ */
+void file_records_begin(struct file_records *records, char delimiter);
 /* More bytes of it; 0 or -ENOMEM. */
 int file_records_feed(struct file_records *records, const char *bytes, size_t n);
 /* No more bytes of it. */
@@ -45,7 +48,7 @@ void file_records_end(struct file_records *records);
 /*
  * 1: *out is the next record, or has value.ptr NULL for a blank line, an empty file or a header;
  * 0: needs more, or there is no more; -ENOMEM; -EINVAL: nothing in this file can be read, and err
- * says why (CSV without the column).
+ * says why (CSV without the column, JSON that is not an object a line).
  */
 int file_records_next(struct file_records *records, struct file_record *out, char *err,
                       size_t err_size);

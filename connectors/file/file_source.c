@@ -30,6 +30,9 @@ static const struct option file_source_options[] = {
      "What is one message: a line (jsonl: of JSON), a row of CSV, a whole file. auto: by the name; "
      "a folder is text."},
     {"file.column", OPTION_TEXT, "text", NULL, 0, 0, "NAME", "CSV: the column to embed."},
+    {"file.delimiter", OPTION_TEXT, "auto", NULL, 0, 0, "CHARACTER",
+     "CSV: what is between the columns: one character, or tab. auto: a tab in a .tsv; what a line "
+     "sep=; says; else the first of , ; tab | with which the header has the column."},
     {"file.id", OPTION_TEXT, "id", NULL, 0, 0, "NAME",
      "CSV: the column with the id; without it the id is the number of the line."},
     {"file.shard", OPTION_TEXT, "1/1", NULL, 0, 0, "I/N",
@@ -44,9 +47,9 @@ struct file_message {
     struct file_message *previous, *next;
     struct file_place behind;
     uint64_t input_at;
-    char problem[160];
+    bool is_open;
     struct header id;
-    char bytes[]; /* value, key, position */
+    char bytes[]; /* value, key, position, problem */
 };
 
 struct file_source {
@@ -60,13 +63,15 @@ struct file_source {
     size_t at; /* of corpus.paths */
     struct file_bytes *bytes;
     struct file_records *records;
-    bool file_ended; /* all bytes of the file were fed */
+    bool file_ended;  /* all bytes of the file were fed */
+    char delimiter;   /* of CSV; 0: see file_corpus_delimiter */
+    char fault[1024]; /* not empty: what is wrong with this file, "code: sentence", to be given */
     /* How far, in bytes of the files as they are: of those before, of this one as far as it was
      * read; and of this one, unpacked, what was read and what of it was cut into records. */
     uint64_t bytes_before, bytes_read, unpacked_read, unpacked_cut;
     uint64_t bytes_taken, bytes_told; /* behind the last record taken; as far as on_count knows */
     ssize_t got;
-    char err[400]; /* not empty: what is to be told once all messages given are taken */
+    char err[900]; /* not empty: what is to be told once all messages given are taken */
     int err_code;
 
     struct file_place place, resume;
@@ -103,13 +108,14 @@ static uint64_t input_at(const struct file_source *file)
     return file->bytes_before + (uint64_t)((share < 1 ? share : 1) * (double)file->bytes_read);
 }
 
-/* Names: value, key and position lie behind the message. */
+/* Value, key, position and problem lie behind the message. A record of line 0 is a whole file. */
 static struct file_message *message_open(struct file_source *file, const struct file_record *record)
 {
     const struct file_corpus *corpus = &file->corpus;
     const char *path = corpus->paths[file->at], *inner = path + corpus->root_len;
-    bool whole = corpus->format == FILE_TEXT;
-    size_t names = strlen(path) + strlen(inner) + 60;
+    const char *problem = record->problem ? record->problem : "";
+    bool whole = corpus->format == FILE_TEXT || record->line == 0;
+    size_t names = strlen(path) + strlen(inner) + strlen(problem) + 60;
     struct file_message *message = malloc(sizeof *message + record->value.len + names);
     if (!message)
         return NULL;
@@ -130,11 +136,11 @@ static struct file_message *message_open(struct file_source *file, const struct 
     message->id = (struct header){{"id", 2}, {key, (size_t)key_len}};
     message->behind = file->place;
     message->input_at = input_at(file);
-    if (record->problem) /* which is the reader's, and good for this record only */
-        snprintf(message->problem, sizeof message->problem, "%s", record->problem);
+    message->is_open = record->is_open;
+    char *own = strcpy(position + position_len + 1, problem);
     message->message = (struct message){
         .source = &file->source,
-        .problem = record->problem ? message->problem : NULL,
+        .problem = record->problem ? own : NULL,
         .key = message->id.value,
         .value = {message->bytes, record->value.len},
         .headers = &message->id,
@@ -183,31 +189,82 @@ static bool count_record(struct file_source *file, const struct file_record *rec
     return is_new && is_ours;
 }
 
+/* Something is wrong with this file, and file->err says what. In a folder it is passed over, as an
+ * error in place of what it still held; alone it ends the reading. */
+static void fail_file(struct file_source *file, int rc, const char *code)
+{
+    if (file->corpus.root_len == 0) {
+        break_off(file, rc);
+        return;
+    }
+    snprintf(file->fault, sizeof file->fault, "%s: %s", code, file->err);
+    file->err[0] = '\0';
+    file_bytes_close(file->bytes);
+    file->bytes = NULL;
+    file->file_ended = true;
+}
+
+static void begin_records(struct file_source *file)
+{
+    char delimiter = file->delimiter;
+    if (!delimiter && file->at < file->corpus.n)
+        delimiter = file_corpus_delimiter(file->corpus.paths[file->at]);
+    file_records_begin(file->records, delimiter);
+}
+
+/* The bytes were read, and are not what the name or the format promise. */
+static void refuse_form(struct file_source *file, int rc)
+{
+    char why[sizeof file->err];
+    strcpy(why, file->err);
+    snprintf(file->err, sizeof file->err, "%.200s: %.*s", file->corpus.paths[file->at],
+             (int)sizeof file->err - 210, why);
+    fail_file(file, rc, file->corpus.format == FILE_CSV ? "bad_csv" : "bad_json");
+    begin_records(file); /* what there is of it */
+}
+
+/* The next record of this file. 1: *out, which may be a blank line; 0; -ENOMEM. */
+static int next_record(struct file_source *file, struct file_record *out)
+{
+    int rc = file_records_next(file->records, out, file->err, sizeof file->err);
+    if (rc == -EINVAL) {
+        refuse_form(file, rc);
+        rc = file->err_code;
+    } else if (rc < 0) {
+        break_off(file, rc);
+    }
+    if (rc != 0 || !file->fault[0] || !file->file_ended)
+        return rc;
+    *out = (struct file_record){.value = {"", 0}, .problem = file->fault};
+    return 1;
+}
+
 /* The next record to give. 1; 0: none in what was read; negative: told by break_off. */
 static int next_message(struct file_source *file, struct file_message **out)
 {
     struct file_record record;
     for (;;) {
-        int rc = file_records_next(file->records, &record, file->err, sizeof file->err);
-        if (rc < 0)
-            break_off(file, rc);
+        int rc = next_record(file, &record);
         if (rc <= 0)
             return rc;
+        bool is_fault = record.problem == file->fault;
         file->unpacked_cut += record.value.len + 1;
         if (!record.value.ptr)
             continue;
         bool wanted = count_record(file, &record);
         if (file->err_code != 0)
             return file->err_code;
-        if (!wanted) {
-            if (!file->messages)
-                file->bytes_taken = input_at(file);
-            continue;
+        if (wanted) {
+            *out = message_open(file, &record);
+            if (!*out)
+                break_off(file, -ENOMEM);
+        } else if (!file->messages) {
+            file->bytes_taken = input_at(file);
         }
-        *out = message_open(file, &record);
-        if (!*out)
-            break_off(file, -ENOMEM);
-        return *out ? 1 : -ENOMEM;
+        if (is_fault)
+            file->fault[0] = '\0';
+        if (wanted)
+            return *out ? 1 : -ENOMEM;
     }
 }
 
@@ -273,6 +330,10 @@ static void on_read(uv_work_t *work, int status)
         file_bytes_close(file->bytes);
         file->bytes = NULL;
         file->file_ended = true;
+    } else if (file->got == -EINVAL && file->bytes) {
+        fail_file(file, -EINVAL, "not_text");
+    } else if (file->got == -EBADMSG) {
+        fail_file(file, -EBADMSG, "damaged_file");
     } else if (file->got != -EAGAIN) {
         break_off(file, (int)file->got);
     }
@@ -301,7 +362,7 @@ static void next_file(struct file_source *file)
         file->file_ended = false;
         file->bytes_before += file->bytes_read;
         file->bytes_read = file->unpacked_read = file->unpacked_cut = 0;
-        file_records_begin(file->records);
+        begin_records(file);
     }
     if (file->at < file->corpus.n || file->told_end)
         return;
@@ -381,6 +442,22 @@ static int read_shard(struct file_source *file, const char *text, char *err, siz
     return 0;
 }
 
+static int read_delimiter(struct file_source *file, const char *text, char *err, size_t err_size)
+{
+    bool is_tab = strcmp(text, "tab") == 0 || strcmp(text, "\\t") == 0;
+    if (strcmp(text, "auto") == 0 || is_tab) {
+        file->delimiter = is_tab ? '\t' : '\0';
+        return 0;
+    }
+    if (strlen(text) != 1 || strchr("\"\r\n", text[0])) {
+        snprintf(err, err_size,
+                 "file.delimiter: %.40s: expected auto, tab or one character (no quote)", text);
+        return -EINVAL;
+    }
+    file->delimiter = text[0];
+    return 0;
+}
+
 static int prepare(struct file_source *file, const struct settings *settings, char *err,
                    size_t err_size)
 {
@@ -391,6 +468,8 @@ static int prepare(struct file_source *file, const struct settings *settings, ch
     }
     int rc = read_shard(file, settings_text(settings, "file.shard"), err, err_size);
     if (rc == 0)
+        rc = read_delimiter(file, settings_text(settings, "file.delimiter"), err, err_size);
+    if (rc == 0)
         rc = file_corpus_open(&file->corpus, path, settings_text(settings, "file.format"), err,
                               err_size);
     if (rc != 0)
@@ -398,12 +477,16 @@ static int prepare(struct file_source *file, const struct settings *settings, ch
     struct file_records_options options = {
         .format = file->corpus.format,
         .max_record = (size_t)settings_number(settings, "file.max_record"),
-        .column = settings_text(settings, "file.column"),
-        .id = settings_text(settings, "file.id"),
+        .csv.column = settings_text(settings, "file.column"),
+        .csv.id = settings_text(settings, "file.id"),
+        .csv.refuse_bad_utf8 = settings_find(settings, "bad_utf8") &&
+                               strcmp(settings_text(settings, "bad_utf8"), "error") == 0,
     };
     rc = file_records_open(&file->records, &options);
     if (rc != 0)
         snprintf(err, err_size, "out of memory");
+    else
+        begin_records(file);
     return rc;
 }
 
@@ -462,12 +545,13 @@ static void file_close(struct source *source, uint64_t deadline_ms, void (*close
         uv_close((uv_handle_t *)&file->later, finish_close);
 }
 
-bool file_message_place(const struct message *message, struct file_place *behind)
+bool file_message_place(const struct message *message, struct file_place *behind, bool *is_open)
 {
     if (message->source->ops != &file_source)
         return false;
     const struct file_message *record = (const struct file_message *)message;
     *behind = record->behind;
+    *is_open = record->is_open;
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@
 #include "connectors/file/file_records.h"
 #include "connectors/utf8.h"
 
-/* All records of a file in one string: "line|value" or "line!problem", each with a newline. */
+/* All records of a file in one string: "line|value" or "line!problem <value>", each with a newline;
+ * a ~ before it where the file ends in the record. */
 struct found {
     char text[4000];
     size_t len;
@@ -29,10 +31,12 @@ static void take(struct file_records *records, struct found *found)
     while ((rc = file_records_next(records, &record, found->err, sizeof found->err)) > 0) {
         if (!record.value.ptr)
             continue;
-        int n = snprintf(found->text + found->len, sizeof found->text - found->len, "%llu%c%.*s\n",
-                         (unsigned long long)record.line, record.problem ? '!' : '|',
-                         (int)(record.problem ? strlen(record.problem) : record.value.len),
-                         record.problem ? record.problem : record.value.ptr);
+        const struct bytes *value = &record.value;
+        bool bad = record.problem;
+        int n = snprintf(found->text + found->len, sizeof found->text - found->len,
+                         "%llu%s%s%s%.*s%s%s\n", (unsigned long long)record.line, bad ? "!" : "|",
+                         bad ? record.problem : "", bad ? " <" : "", (int)value->len, value->ptr,
+                         bad ? ">" : "", record.is_open ? "~" : "");
         found->len += (size_t)n;
         assert_true(found->len < sizeof found->text);
     }
@@ -40,13 +44,17 @@ static void take(struct file_records *records, struct found *found)
         found->rc = rc;
 }
 
+static bool refuse_bad_utf8;
+static char delimiter; /* 0: the file tells */
+
 /* Feed it in two pieces, cut at `at`, each from memory of exactly its size. */
 static void read_cut(enum file_format format, const char *bytes, size_t len, size_t at,
                      struct found *found)
 {
-    struct file_records_options options = {format, 60, "text", "id"};
+    struct file_records_options options = {format, 60, {"text", "id", refuse_bad_utf8}};
     struct file_records *records;
     assert_int_equal(file_records_open(&records, &options), 0);
+    file_records_begin(records, delimiter);
     memset(found, 0, sizeof *found);
     for (int piece = 0; piece < 2 && found->rc == 0; piece++) {
         size_t n = piece ? len - at : at;
@@ -80,14 +88,14 @@ static void lines(void **state)
     EXPECT(FILE_LINES, "", "");
     EXPECT(FILE_LINES, "\n\n", "");
     EXPECT(FILE_LINES, "\xef\xbb\xbfone\r\ntwo\n\n\r\nfive, \"5\"\nlast",
-           "1|one\n2|two\n5|five, \"5\"\n6|last\n");
+           "1|one\n2|two\n5|five, \"5\"\n6|last~\n");
     EXPECT(FILE_JSONL, "{\"text\":\"a\"}\n{\"text\":\"b\"}\n",
            "1|{\"text\":\"a\"}\n2|{\"text\":\"b\"}\n");
     EXPECT(FILE_LINES,
            "short\n1234567890123456789012345678901234567890123456789012345678901\nnext\n",
-           "1|short\n2!record_too_long: longer than file.max_record, 60 bytes\n3|next\n");
+           "1|short\n2!record_too_long: longer than file.max_record, 60 bytes <>\n3|next\n");
     EXPECT(FILE_LINES, "123456789012345678901234567890123456789012345678901234567890\r\nnext",
-           "1|123456789012345678901234567890123456789012345678901234567890\n2|next\n");
+           "1|123456789012345678901234567890123456789012345678901234567890\n2|next~\n");
 }
 
 static void whole_files(void **state)
@@ -96,7 +104,7 @@ static void whole_files(void **state)
     EXPECT(FILE_TEXT, "", "");
     EXPECT(FILE_TEXT, "\xef\xbb\xbfone\n\ntwo\n", "1|one\n\ntwo\n\n");
     EXPECT(FILE_TEXT, "1234567890123456789012345678901234567890123456789012345678901234567890",
-           "1!record_too_long: longer than file.max_record, 60 bytes\n");
+           "1!record_too_long: longer than file.max_record, 60 bytes <>\n");
 }
 
 static void rows(void **state)
@@ -104,22 +112,156 @@ static void rows(void **state)
     (void)state;
     EXPECT(FILE_CSV, "", "");
     EXPECT(FILE_CSV, "text\n", "");
-    EXPECT(FILE_CSV, "text\none\n\ntwo", "2|{\"text\":\"one\"}\n4|{\"text\":\"two\"}\n");
+    EXPECT(FILE_CSV, "text\none\n\ntwo", "2|{\"text\":\"one\"}\n4|{\"text\":\"two\"}~\n");
     EXPECT(FILE_CSV,
            "\xef\xbb\xbfid,text,tag\r\n1,\"a, \"\"b\"\"\r\nc\",x\r\n2,,\r\n\"3\",\"\",\"\"\r\n",
            "2|{\"id\":\"1\",\"text\":\"a, \\\"b\\\"\\r\\nc\",\"tag\":\"x\"}\n"
            "4|{\"id\":\"2\",\"text\":\"\"}\n5|{\"id\":\"3\",\"text\":\"\"}\n");
     EXPECT(FILE_CSV, "\"text\",\"a\nb\"\nx,y\n", "3|{\"text\":\"x\",\"a\\nb\":\"y\"}\n");
     /* A quote inside a bare field is one; keys that mean something else are left out. */
-    EXPECT(FILE_CSV, "text,ids,,text,tag,tag\n5\" disk,1,2,3,4,5\n",
+    EXPECT(FILE_CSV, "text,ids,,tag,tag\n5\" disk,1,2,4,5\n",
            "2|{\"text\":\"5\\\" disk\",\"tag\":\"4\"}\n");
     EXPECT(FILE_CSV, "text,b\none\nfour,5,6\nseven,\"8\"9\nten,11\n",
-           "2!bad_csv: the row has 1 fields and the header has 2\n"
-           "3!bad_csv: the row has 3 fields and the header has 2\n"
-           "4!bad_csv: text follows a closing quote\n5|{\"text\":\"ten\",\"b\":\"11\"}\n");
-    EXPECT(FILE_CSV, "text,b\na,\"b\nc,d\n", "2!bad_csv: a quote is opened and never closed\n");
+           "2!bad_csv: the row has 1 fields and the header has 2 <one>\n"
+           "3!bad_csv: the row has 3 fields and the header has 2 <four,5,6>\n"
+           "4!bad_csv: text follows a closing quote "
+           "<seven,\"8\"9>\n5|{\"text\":\"ten\",\"b\":\"11\"}\n");
     EXPECT(FILE_CSV, "text\n\"a\"\"\"\n\"\"\"\"\n",
            "2|{\"text\":\"a\\\"\"}\n3|{\"text\":\"\\\"\"}\n");
+}
+
+/* A quote that was lost takes the lines up to the next one with it: they are named, and kept. */
+static void lost_quotes(void **state)
+{
+    (void)state;
+    EXPECT(FILE_CSV, "text,b\na,\"b\nc,d\n",
+           "2!bad_csv: lines 2 to 4 are one row (was a quote lost?): a quote is opened and never "
+           "closed <a,\"b\nc,d\n>~\n");
+    EXPECT(FILE_CSV, "text,b\na,\"b\nc,d\ne,\"f\"\ng,h\n",
+           "2!bad_csv: lines 2 to 4 are one row (was a quote lost?): text follows a closing quote "
+           "<a,\"b\nc,d\ne,\"f\">\n5|{\"text\":\"g\",\"b\":\"h\"}\n");
+    EXPECT(FILE_CSV, "text,b\n\"he said \\\"ahoy\\\" twice\",1\nx,y\n",
+           "2!bad_csv: text follows a closing quote; a quote inside a quoted cell is written twice "
+           "(\"\"), not behind a backslash <\"he said \\\"ahoy\\\" twice\",1>\n"
+           "3|{\"text\":\"x\",\"b\":\"y\"}\n");
+    EXPECT(FILE_CSV,
+           "text\n\"1234567890\n1234567890\n1234567890\n1234567890\n1234567890\n1234567\"\na\n",
+           "2!record_too_long: lines 2 to 7 are one row (was a quote lost?), longer than "
+           "file.max_record, 60 bytes <>\n8|{\"text\":\"a\"}\n");
+}
+
+/* What is between columns is said by an option, by a line sep=, or by the header. */
+static void delimiters(void **state)
+{
+    (void)state;
+    static const char wanted[] = "2|{\"id\":\"1\",\"text\":\"a ferry\"}\n";
+    EXPECT(FILE_CSV, "id;text\r\n1;a ferry\r\n", wanted);
+    EXPECT(FILE_CSV, "id\ttext\n1\ta ferry\n", wanted);
+    EXPECT(FILE_CSV, "id|text\n1|a ferry\n", wanted);
+    EXPECT(FILE_CSV, "\"id\";\"text\"\n\"1\";\"a ferry\"\n", wanted);
+    EXPECT(FILE_CSV, "\"a\nb\";\"text\"\n1;a ferry\n",
+           "3|{\"a\\nb\":\"1\",\"text\":\"a ferry\"}\n");
+    EXPECT(FILE_CSV, "text;b\n\"a;\nb\";\"c\"\n", "2|{\"text\":\"a;\\nb\",\"b\":\"c\"}\n");
+    EXPECT(FILE_CSV, "text;b\na,b;c\n", "2|{\"text\":\"a,b\",\"b\":\"c\"}\n");
+    static const char sep[] = "3|{\"id\":\"1\",\"text\":\"a, b\"}\n";
+    EXPECT(FILE_CSV, "sep=;\r\nid;text\r\n1;a, b\r\n", sep);
+    EXPECT(FILE_CSV, "\xef\xbb\xbfsep=\t\nid\ttext\n1\ta, b\n", sep);
+    EXPECT(FILE_CSV, "\"sep=~\"\nid~text\n1~a, b\n", sep);
+    EXPECT(FILE_CSV, "SEP=,\nid,text\n1,\"a, b\"\n", sep);
+    delimiter = '~';
+    EXPECT(FILE_CSV, "id~text\n1~a ferry\n", wanted);
+    EXPECT(FILE_CSV, "sep=;\nid~text\n1~a, b\n", sep);
+    delimiter = '\t';
+    EXPECT(FILE_CSV, "text\na, b\n", "2|{\"text\":\"a, b\"}\n");
+    delimiter = 0;
+}
+
+/* As spreadsheets of other times and places end lines, name columns and join files. */
+static void spreadsheets(void **state)
+{
+    (void)state;
+    static const char wanted[] = "2|{\"id\":\"1\",\"text\":\"a ferry\"}\n"
+                                 "3|{\"id\":\"2\",\"text\":\"a boat\"}\n";
+    EXPECT(FILE_CSV, "id,text\r1,a ferry\r2,a boat\r", wanted);
+    EXPECT(FILE_CSV, "id,text\r\n1,a ferry\r\n2,a boat\r\n\x1a", wanted);
+    EXPECT(FILE_CSV, "id,text\r\n1,a ferry\r\n2,a boat\r", wanted);
+    EXPECT(FILE_CSV, "ID,Text\n1,a ferry\n2,a boat\n", wanted);
+    EXPECT(FILE_CSV, " id , text\n1,a ferry\n2,a boat\n", wanted);
+    EXPECT(FILE_CSV, "TEXT,text\na,b\n", "2|{\"TEXT\":\"a\",\"text\":\"b\"}\n");
+    EXPECT(FILE_CSV, "text\r\"a\rb\"\rc\r", "2|{\"text\":\"a\\rb\"}\n4|{\"text\":\"c\"}\n");
+    /* A mark before every header, quoted or not; of one column "text" is a text. */
+    EXPECT(FILE_CSV,
+           "\xef\xbb\xbf\"id\",\"text\"\n1,a\n\xef\xbb\xbf\"id\",text\n2,b\nid,text\n\xef\xbb\xbf"
+           "3,c\n",
+           "2|{\"id\":\"1\",\"text\":\"a\"}\n4|{\"id\":\"2\",\"text\":\"b\"}\n"
+           "6|{\"id\":\"3\",\"text\":\"c\"}\n");
+    EXPECT(FILE_CSV, "\xef\xbb\xbf\"te\nxt\",text\na,b\n",
+           "3|{\"te\\nxt\":\"a\",\"text\":\"b\"}\n");
+    EXPECT(FILE_CSV, "text\ntext\n", "2|{\"text\":\"text\"}\n");
+    /* Marks where texts were joined; a Ctrl-Z that ends nothing is a text. */
+    EXPECT(FILE_LINES, "\xef\xbb\xbfone\n\xef\xbb\xbftwo\n\x1a\nthree\n\x1a",
+           "1|one\n2|two\n3|\x1a\n4|three\n");
+}
+
+static void other_encodings(void **state)
+{
+    (void)state;
+    EXPECT(FILE_CSV, "id,text\n1,F\xe4hre\n2,a\n",
+           "2|{\"id\":\"1\",\"text\":\"F\xef\xbf\xbdhre\"}\n3|{\"id\":\"2\",\"text\":\"a\"}\n");
+    EXPECT(FILE_CSV,
+           "text,gr\xfc\xdf"
+           "e\na,b\n",
+           "2|{\"text\":\"a\",\"gr\xef\xbf\xbd\xef\xbf\xbd"
+           "e\":\"b\"}\n");
+    refuse_bad_utf8 = true;
+    EXPECT(FILE_CSV, "id,text\n1,F\xe4hre\n2,a\n",
+           "2!bad_utf8: column 'text' is not UTF-8; convert the file first, from Windows-1252 for "
+           "example: iconv -f WINDOWS-1252 -t UTF-8 <1,F\xe4hre>\n"
+           "3|{\"id\":\"2\",\"text\":\"a\"}\n");
+    refuse_bad_utf8 = false;
+}
+
+/* An object a line, also as RFC 7464 has it; anything else is told by two bytes. */
+static void json(void **state)
+{
+    (void)state;
+    EXPECT(FILE_JSONL, "\x1e{\"text\":\"a\"}\n\x1e{\"text\":\"b\"}\n",
+           "1|{\"text\":\"a\"}\n2|{\"text\":\"b\"}\n");
+    EXPECT(FILE_JSONL, "\n\n { \"text\":\"a\"}\n", "3| { \"text\":\"a\"}\n");
+    EXPECT(FILE_JSONL, "{\"text\":\"a\"}\n[\n{\n", "1|{\"text\":\"a\"}\n2|[\n3|{\n");
+    EXPECT(FILE_JSONL, "{", "1|{~\n");
+    EXPECT(FILE_JSONL, "", "");
+    EXPECT(FILE_LINES, "[\n{\n", "1|[\n2|{\n");
+    static const char *const refused[][2] = {
+        {"[{\"text\":\"a\"}]", "it is a JSON array"},
+        {"\xef\xbb\xbf \n[\n", "it is a JSON array"},
+        {"{\n  \"text\": \"a\"\n}\n", "it is pretty-printed JSON"},
+        {"\x1e{ \r\n", "it is pretty-printed JSON"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        for (size_t at = 0; at <= strlen(refused[i][0]); at++) {
+            struct found found;
+            read_cut(FILE_JSONL, refused[i][0], strlen(refused[i][0]), at, &found);
+            assert_int_equal(found.rc, -EINVAL);
+            assert_string_equal(found.text, "");
+            assert_non_null(strstr(found.err, refused[i][1]));
+            assert_non_null(strstr(found.err, "jq -c"));
+        }
+    }
+}
+
+static void several_columns(void **state)
+{
+    (void)state;
+    static const char *const headers[] = {"text,text\na,b\n", "Text,TEXT\na,b\n",
+                                          "id,text,id\na,b,c\n"};
+    for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
+        struct found found;
+        read_cut(FILE_CSV, headers[i], strlen(headers[i]), 3, &found);
+        assert_int_equal(found.rc, -EINVAL);
+        assert_non_null(
+            strstr(found.err, i < 2 ? "several columns 'text'" : "several columns 'id'"));
+    }
 }
 
 static void no_such_column(void **state)
@@ -154,8 +296,17 @@ static void utf8(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lines),          cmocka_unit_test(whole_files), cmocka_unit_test(rows),
-        cmocka_unit_test(no_such_column), cmocka_unit_test(utf8),
+        cmocka_unit_test(lines),
+        cmocka_unit_test(whole_files),
+        cmocka_unit_test(rows),
+        cmocka_unit_test(no_such_column),
+        cmocka_unit_test(utf8),
+        cmocka_unit_test(lost_quotes),
+        cmocka_unit_test(delimiters),
+        cmocka_unit_test(spreadsheets),
+        cmocka_unit_test(other_encodings),
+        cmocka_unit_test(json),
+        cmocka_unit_test(several_columns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
