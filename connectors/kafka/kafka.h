@@ -30,6 +30,7 @@ struct kafka_config {
     char *brokers, *group, *output_topic, *dead_letter_topic;
     uint64_t revoke_ms;      /* how long finishing may hold up a rebalance */
     uint64_t transaction_ms; /* longest that one call of a transaction may take */
+    size_t message_max;      /* bytes of a record, by message.max.bytes; 0: not known yet */
     bool exactly_once;
 };
 
@@ -50,6 +51,9 @@ int kafka_check_options(const struct settings *settings, const char **bad_option
  */
 int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct kafka_config *config,
                     const struct settings *settings, char *err, size_t err_size);
+
+/* message.max.bytes of a client. */
+size_t kafka_message_max(const rd_kafka_t *rk);
 
 /*
  * The transactional.id of this worker: its group, and its group.instance.id or its name on this

@@ -404,6 +404,12 @@ int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct ka
     return 0;
 }
 
+size_t kafka_message_max(const rd_kafka_t *rk)
+{
+    long max = number_of(rd_kafka_conf((rd_kafka_t *)rk), "message.max.bytes");
+    return max > 0 ? (size_t)max : 0;
+}
+
 int kafka_transactional_id(const struct kafka_config *config, const struct settings *settings,
                            char **out, int *lock)
 {

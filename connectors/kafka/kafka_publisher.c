@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "connectors/kafka/kafka_record.h"
-
 #define CALL_MS 10000 /* one call, where the library keeps to its timeout */
 
 /* FINISHING: the burst is done and the loop is being told. LEFT: the loop waits no more. */
@@ -104,7 +102,7 @@ static enum step produce(struct kafka_publisher *publisher)
             continue; /* given up: only its offset is committed */
         do {
             item->err = kafka_record_produce(publisher->producer, publisher->config, item->record,
-                                             item->plain_time, item);
+                                             &item->form, item);
         } while (item->err == RD_KAFKA_RESP_ERR__QUEUE_FULL && !is_stopped(publisher) &&
                  rd_kafka_poll(publisher->producer, 10) >= 0);
         if (item->err == RD_KAFKA_RESP_ERR__FATAL)

@@ -19,13 +19,14 @@
 
 #include "connectors/connector.h"
 #include "connectors/kafka/kafka.h"
+#include "connectors/kafka/kafka_record.h"
 
 enum { KAFKA_BURST_MAX = 1024 };
 
 struct kafka_item {
     struct record *record;
     void *tag; /* the loop's */
-    bool plain_time;
+    struct kafka_form form;
     rd_kafka_resp_err_t err; /* of this record; 0 or a purge: another one's fault */
 };
 

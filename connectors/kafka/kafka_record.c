@@ -17,6 +17,9 @@
 #include "connectors/kafka/kafka_source.h"
 #include "connectors/utf8.h"
 
+/* Of librdkafka newer than 2.0: one sent together with it is invalid. Its name is newer, too. */
+#define INVALID_DIFFERENT_RECORD (-138)
+
 static bool is_kafka(const struct message *origin)
 {
     return origin->source && origin->source->ops == &kafka_source_ops;
@@ -29,12 +32,25 @@ const char *kafka_record_topic(const struct kafka_config *config, const struct r
 
 /* The input's (of a dead letter what is left of it), or what names the text where inputs have no
  * keys. */
-static struct bytes key_of(const struct record *record)
+static struct bytes own_key(const struct record *record)
 {
     const struct message *origin = record->origin;
     if (record->dead_code)
         return record->parts[0].id;
     return origin->key.ptr || is_kafka(origin) ? origin->key : record->parts[0].id;
+}
+
+bool kafka_record_is_keyless(const struct record *record)
+{
+    return !own_key(record).ptr;
+}
+
+static struct bytes key_of(const struct record *record, const struct kafka_form *form)
+{
+    struct bytes key = own_key(record), id = record->parts[0].id;
+    if (key.ptr || !form->id_as_key)
+        return key;
+    return id.len ? id : record->origin->position;
 }
 
 bool kafka_record_is_ours(struct bytes name)
@@ -119,15 +135,28 @@ static rd_kafka_headers_t *headers_of(const struct record *record)
     return headers;
 }
 
-rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_config *config,
-                                         const struct record *record, bool plain_time, void *opaque)
+/* The library counts headers only when it has sent them, and the broker hangs up on what is far too
+ * large: that would go on and on. */
+static size_t size_of(struct bytes key, struct bytes value, const struct record *record)
 {
-    struct bytes key = key_of(record), value = record->parts[0].value;
+    size_t size = key.len + value.len;
+    for (size_t i = 0; i < record->n_headers; i++)
+        size += record->headers[i].name.len + record->headers[i].value.len;
+    return size;
+}
+
+rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_config *config,
+                                         const struct record *record, const struct kafka_form *form,
+                                         void *opaque)
+{
+    struct bytes key = key_of(record, form), value = record->parts[0].value;
+    if (config->message_max && size_of(key, value, record) > config->message_max)
+        return RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
     rd_kafka_headers_t *headers = headers_of(record);
     int64_t time = record->origin->timestamp_ms;
     if (!headers)
         return RD_KAFKA_RESP_ERR__QUEUE_FULL; /* no memory now; it is tried again */
-    if (time < 0 || plain_time || record->dead_code)
+    if (time < 0 || form->plain_time || record->dead_code)
         time = 0;
     rd_kafka_resp_err_t err = rd_kafka_producev(
         rk, RD_KAFKA_V_TOPIC(kafka_record_topic(config, record)), RD_KAFKA_V_KEY(key.ptr, key.len),
@@ -141,13 +170,18 @@ rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_conf
 
 enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err)
 {
-    switch (err) {
+    switch ((int)err) {
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
     case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
         return REFUSAL_TOO_LARGE;
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
         return REFUSAL_TIME;
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG: /* an old broker's word for the same */
+    case RD_KAFKA_RESP_ERR__INVALID_ARG:
+        return REFUSAL_RECORD;
+    case INVALID_DIFFERENT_RECORD:
     case RD_KAFKA_RESP_ERR_NO_ERROR:
     case RD_KAFKA_RESP_ERR__FATAL:
     case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
@@ -170,7 +204,9 @@ static const char *advice_for(rd_kafka_resp_err_t err)
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
         return "allow this user to write to it";
     case RD_KAFKA_RESP_ERR_INVALID_RECORD:
-        return "a compacted topic takes records with a key only";
+        return "a compacted topic takes records with a key only, and a broker may have rules of "
+               "its "
+               "own";
     default:
         return "see the broker's log";
     }
@@ -179,6 +215,6 @@ static const char *advice_for(rd_kafka_resp_err_t err)
 void kafka_record_explain(const struct kafka_config *config, const struct record *record,
                           rd_kafka_resp_err_t err, char *why, size_t size)
 {
-    snprintf(why, size, "writing to topic %.100s: %.120s (%s); it is tried again",
-             kafka_record_topic(config, record), rd_kafka_err2str(err), advice_for(err));
+    snprintf(why, size, "writing to topic %.100s: %.120s (%s)", kafka_record_topic(config, record),
+             rd_kafka_err2str(err), advice_for(err));
 }

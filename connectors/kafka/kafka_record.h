@@ -21,24 +21,30 @@ bool kafka_record_is_ours(struct bytes name);
 int kafka_record_add_header(rd_kafka_headers_t *headers, struct bytes name, struct bytes value);
 /* What a record goes to, for messages too. */
 const char *kafka_record_topic(const struct kafka_config *config, const struct record *record);
-/*
- * Hand a copy of it to the library; opaque comes back with the delivery report. plain_time: let the
- * broker's clock or ours stamp it, because the topic refuses the input's. The library's own codes:
- * _QUEUE_FULL, MSG_SIZE_TOO_LARGE, ...
- */
+/* Whether it is produced without a key as it stands. */
+bool kafka_record_is_keyless(const struct record *record);
+
+/* What a record is produced with, because its topic has refused it otherwise. */
+struct kafka_form {
+    bool plain_time; /* the broker's clock or ours stamps it, in place of the input's */
+    bool id_as_key;  /* a keyless one has the id of its text, or its position, as the key */
+};
+/* Hand a copy of it to the library; opaque comes back with the delivery report. The library's own
+ * codes: _QUEUE_FULL, MSG_SIZE_TOO_LARGE, ... */
 rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_config *config,
-                                         const struct record *record, bool plain_time,
+                                         const struct record *record, const struct kafka_form *form,
                                          void *opaque);
 
-/* What a refusal of one record means. */
+/* What a refusal means. A broker refuses all records that were sent together for one of them. */
 enum kafka_refusal {
-    REFUSAL_TOO_LARGE, /* alone or with those sent together with it */
-    REFUSAL_TIME,      /* try with plain_time */
+    REFUSAL_TOO_LARGE, /* this record, or those sent together with it */
+    REFUSAL_TIME,      /* this record or one sent together with it: try with plain_time */
+    REFUSAL_RECORD,    /* this record or one sent together with it, for another reason */
     REFUSAL_NONE,      /* it was given up for the sake of others */
-    REFUSAL_TOPIC,     /* of the topic: nothing can be written before somebody mends it */
+    REFUSAL_TOPIC,     /* its destination: nothing can be written before somebody mends it */
 };
 enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err);
-/* The sentence for a REFUSAL_TOPIC. */
+/* "writing to topic T: the broker's words (what to do)". */
 void kafka_record_explain(const struct kafka_config *config, const struct record *record,
                           rd_kafka_resp_err_t err, char *why, size_t size);
 

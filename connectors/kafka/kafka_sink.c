@@ -133,9 +133,15 @@ static void slot_done(struct kafka_sink *sink, struct kafka_slot *slot, enum pub
 
 static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_kafka_resp_err_t err)
 {
-    switch (kafka_slot_refuse(&sink->slots, slot, err, &sink->config, &sink->health, WRITE)) {
+    struct kafka_reported reported = {.health = &sink->health, .write = WRITE};
+    switch (kafka_slot_refuse(&sink->slots, slot, err, &sink->config, &reported)) {
     case VERDICT_TOO_LARGE:
         slot_done(sink, slot, PUBLISH_TOO_LARGE);
+        return;
+    case VERDICT_REFUSED:
+        slot->record->refused_code = "output_refused";
+        slot->record->refused_reason = reported.why;
+        slot_done(sink, slot, PUBLISH_REFUSED);
         return;
     case VERDICT_AGAIN:
         return;
@@ -168,7 +174,7 @@ static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void 
 static bool slot_send(struct kafka_sink *sink, struct kafka_slot *slot)
 {
     rd_kafka_resp_err_t err =
-        kafka_record_produce(sink->client->rk, &sink->config, slot->record, slot->plain_time, slot);
+        kafka_record_produce(sink->client->rk, &sink->config, slot->record, &slot->form, slot);
     if (!err) {
         slot->sent = true;
         sink->n_sent++;
@@ -287,6 +293,7 @@ static int client_open(struct kafka_sink *sink, char *err, size_t err_size)
     sink->n_open++;
     sink->queue = rd_kafka_queue_get_main(sink->client->rk);
     kafka_client_watch(sink->client, sink->queue);
+    sink->config.message_max = kafka_message_max(sink->client->rk);
     return 0;
 }
 

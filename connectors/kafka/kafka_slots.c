@@ -8,13 +8,15 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "connectors/kafka/kafka_record.h"
+static bool is_dead(const struct record *record)
+{
+    return record->dead_code;
+}
 
 void kafka_slots_open(struct kafka_slots *slots)
 {
+    *slots = (struct kafka_slots){.n = 0};
     slots->head.prev = slots->head.next = &slots->head;
-    slots->n = 0;
-    slots->ahead_ms = 0;
 }
 
 int kafka_slots_add(struct kafka_slots *slots, struct record **records, size_t n)
@@ -25,6 +27,7 @@ int kafka_slots_add(struct kafka_slots *slots, struct record **records, size_t n
             return -ENOMEM;
         *slot = (struct kafka_slot){
             .record = records[i], .prev = slots->head.prev, .next = &slots->head};
+        slot->form.id_as_key = slots->needs_keys[is_dead(records[i])];
         slot->prev->next = slot->next->prev = slot;
         slots->n++;
     }
@@ -66,7 +69,7 @@ static enum kafka_verdict refuse_time(struct kafka_slots *slots, struct kafka_sl
 {
     int64_t ahead = ahead_of(slot);
     if (slot->alone || (slots->ahead_ms && ahead >= slots->ahead_ms)) {
-        slot->plain_time = true;
+        slot->form.plain_time = true;
         if (ahead > 0 && (!slots->ahead_ms || ahead < slots->ahead_ms))
             slots->ahead_ms = ahead;
     } else if (slot->time_doubt || ahead > 0) {
@@ -81,7 +84,7 @@ void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_conf
 {
     const struct message *origin = slot->record->origin;
     char text[400];
-    if (!slot->plain_time)
+    if (!slot->form.plain_time)
         return;
     if (sink->events->on_count)
         sink->events->on_count(sink->ctx, "replaced_timestamps", 1);
@@ -97,22 +100,41 @@ void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_conf
     sink->events->on_notice(sink->ctx, NOTICE_WARN, "TIMESTAMP", text);
 }
 
+/*
+ * A batch is refused for one record in it that is invalid. The keyless ones are given keys at once,
+ * for that is what compacted topics want; what is refused again is sent alone, and refused alone it
+ * is known to be the one.
+ */
+static enum kafka_verdict refuse_invalid(struct kafka_slots *slots, struct kafka_slot *slot)
+{
+    bool was_alone = slot->alone;
+    if (kafka_record_is_keyless(slot->record) && !slot->form.id_as_key)
+        slot->form.id_as_key = slots->needs_keys[is_dead(slot->record)] = true;
+    else if (was_alone)
+        return VERDICT_REFUSED;
+    else if (slot->invalid_doubt)
+        slot->alone = true;
+    slot->invalid_doubt = true;
+    return VERDICT_AGAIN;
+}
+
 enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slot *slot,
                                      rd_kafka_resp_err_t err, const struct kafka_config *config,
-                                     struct health *health, unsigned write)
+                                     struct kafka_reported *reported)
 {
     enum kafka_refusal refusal = kafka_record_refusal(err);
-    char why[400];
     if (refusal == REFUSAL_NONE)
         return VERDICT_NONE;
+    kafka_record_explain(config, slot->record, err, reported->why, sizeof reported->why);
     if (refusal == REFUSAL_TOO_LARGE) {
         bool was_alone = slot->alone;
         slot->alone = true;
         return was_alone ? VERDICT_TOO_LARGE : VERDICT_AGAIN;
     }
-    if (refusal == REFUSAL_TIME && !slot->plain_time)
-        return refuse_time(slots, slot);
-    kafka_record_explain(config, slot->record, err, why, sizeof why);
-    health_wait(health, write, why);
+    if (refusal == REFUSAL_RECORD)
+        return refuse_invalid(slots, slot);
+    if (refusal == REFUSAL_TIME)
+        return slot->form.plain_time ? VERDICT_REFUSED : refuse_time(slots, slot);
+    health_wait(reported->health, reported->write, reported->why);
     return VERDICT_WAIT;
 }

@@ -16,14 +16,16 @@
 #include "connectors/connector.h"
 #include "connectors/health.h"
 #include "connectors/kafka/kafka.h"
+#include "connectors/kafka/kafka_record.h"
 
 struct kafka_slot {
     struct kafka_slot *prev, *next;
     struct record *record;
+    struct kafka_form form;
     bool sent;       /* with the library; at least once only */
     bool alone;      /* refused in company: the fault may be another's, and its own shows alone */
     bool time_doubt; /* refused once for a timestamp that may be a neighbour's */
-    bool plain_time; /* the topic refuses the input's timestamp */
+    bool invalid_doubt; /* the same as an invalid record */
 };
 
 /* slots.head.next is the oldest; a walk ends at &slots.head. */
@@ -31,10 +33,12 @@ struct kafka_slots {
     struct kafka_slot head;
     size_t n;
     int64_t ahead_ms; /* the least that a timestamp lay ahead and was refused for it; 0: none was */
+    bool needs_keys[2]; /* the topic for outputs, that for dead letters: as far as is known */
 };
 
 void kafka_slots_open(struct kafka_slots *slots);
-/* At the end. 0, or -ENOMEM: those left out are not in it. */
+/* At the end, with ids for keys where the topic needs keys. 0, or -ENOMEM: those left out are not
+ * in it. */
 int kafka_slots_add(struct kafka_slots *slots, struct record **records, size_t n);
 /* Takes it out and frees it; returns its record. */
 struct record *kafka_slots_take(struct kafka_slots *slots, struct kafka_slot *slot);
@@ -43,14 +47,20 @@ void kafka_slots_clear(struct kafka_slots *slots);
 enum kafka_verdict {
     VERDICT_NONE,      /* nothing of this record's own */
     VERDICT_AGAIN,     /* noted in the slot; it may pass the next time */
-    VERDICT_TOO_LARGE, /* can never be written */
-    VERDICT_WAIT,      /* the topic refuses it; told, and to be tried again after a pause */
+    VERDICT_TOO_LARGE, /* REFUSES_RECORD (connector.h): can never be written at this size */
+    VERDICT_REFUSED,   /* REFUSES_RECORD: can never be written; reported->why is the sentence */
+    VERDICT_WAIT,      /* REFUSES_DESTINATION: reported, and to be tried again after a pause */
 };
 
-/* write: the part of health that a topic's refusal is told under. */
+/* Where a refusal is reported: the destination's to health, as its part `write`. */
+struct kafka_reported {
+    struct health *health;
+    unsigned write;
+    char why[400];
+};
 enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slot *slot,
                                      rd_kafka_resp_err_t err, const struct kafka_config *config,
-                                     struct health *health, unsigned write);
+                                     struct kafka_reported *reported);
 /* Its record is confirmed: count and report the timestamp that was not the input's, if so. */
 void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_config *config,
                           const struct sink *sink);

@@ -138,8 +138,8 @@ static void fill(struct kafka_transactions *sink, struct kafka_burst *burst)
         if ((slot->alone && burst->n) ||
             !kafka_offsets_begin(&part->offsets, kafka_source_offset(slot->record->origin)))
             continue;
-        burst->items[burst->n++] = (struct kafka_item){
-            .record = slot->record, .tag = slot, .plain_time = slot->plain_time};
+        burst->items[burst->n++] =
+            (struct kafka_item){.record = slot->record, .tag = slot, .form = slot->form};
         add_offset(burst, part);
         if (slot->alone)
             return;
@@ -207,10 +207,17 @@ static void renew(struct kafka_transactions *sink)
 static enum kafka_verdict item_refused(struct kafka_transactions *sink,
                                        const struct kafka_item *item)
 {
+    struct kafka_slot *slot = item->tag;
+    struct kafka_reported reported = {.health = &sink->health, .write = WRITE};
     enum kafka_verdict verdict =
-        kafka_slot_refuse(&sink->slots, item->tag, item->err, &sink->config, &sink->health, WRITE);
+        kafka_slot_refuse(&sink->slots, slot, item->err, &sink->config, &reported);
     if (verdict == VERDICT_TOO_LARGE)
-        slot_done(sink, item->tag, PUBLISH_TOO_LARGE);
+        slot_done(sink, slot, PUBLISH_TOO_LARGE);
+    if (verdict == VERDICT_REFUSED) {
+        slot->record->refused_code = "output_refused";
+        slot->record->refused_reason = reported.why;
+        slot_done(sink, slot, PUBLISH_REFUSED);
+    }
     return verdict;
 }
 
@@ -262,7 +269,8 @@ static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burs
     end_offsets(burst, false);
     for (size_t i = 0; i < burst->n && !is_told; i++) {
         enum kafka_verdict verdict = item_refused(sink, &burst->items[i]);
-        is_mended |= verdict == VERDICT_AGAIN || verdict == VERDICT_TOO_LARGE;
+        is_mended |=
+            verdict == VERDICT_AGAIN || verdict == VERDICT_TOO_LARGE || verdict == VERDICT_REFUSED;
         is_told |= verdict == VERDICT_WAIT;
     }
     if (is_mended && !is_told)
@@ -363,6 +371,7 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
         return rc;
     sink->n_open++;
     sink->queue = rd_kafka_queue_get_main(sink->client->rk);
+    sink->config.message_max = kafka_message_max(sink->client->rk);
     kafka_client_watch(sink->client, sink->queue);
     kafka_publisher_use(sink->publisher, sink->client->rk);
     return 0;

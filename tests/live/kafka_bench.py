@@ -85,17 +85,17 @@ class Bench:
     def group(self):
         return f"{self.name}-group"
 
-    def make_topics(self, partitions=4, out_config=()):
+    def make_topics(self, partitions=4, out_config=(), dlq_config=()):
         self.kafka("topic", self.topic("in"), str(partitions))
         self.kafka("topic", self.topic("out"), "2", *out_config)
-        self.kafka("topic", self.topic("dlq"), "1")
+        self.kafka("topic", self.topic("dlq"), "1", *dlq_config)
 
     def client(self, **config):
         return {"bootstrap.servers": self.addresses["BOOTSTRAP"], "log_level": 0,
                 "error_cb": lambda error: None, **config}
 
-    def producer(self):
-        return Producer(self.client(**{"enable.idempotence": True, "linger.ms": 5}))
+    def producer(self, **config):
+        return Producer(self.client(**{"enable.idempotence": True, "linger.ms": 5, **config}))
 
     def send(self, rows, topic=None):
         """rows: dicts of key, value, headers, timestamp, partition."""
