@@ -66,6 +66,18 @@ static bool names_text(const char *at, const char *end)
     return false;
 }
 
+/* Begins with "text": or "texts":, as a line of an object does that was printed over several. */
+static bool is_member(struct bytes value)
+{
+    const char *end = value.ptr + value.len;
+    const char *name_end = value.len > 2 ? memchr(value.ptr + 1, '"', value.len - 1) : NULL;
+    size_t len = name_end ? (size_t)(name_end - value.ptr) - 1 : 0;
+    if (*value.ptr != '"' || (len != 4 && len != 5) || memcmp(value.ptr + 1, "texts", len) != 0)
+        return false;
+    const char *next = space_skip(name_end + 1, end);
+    return next < end && *next == ':';
+}
+
 size_t codec_values_max(const struct decode *decode)
 {
     return CODEC_JSON_VALUES_MAX + 16 * decode->max_texts;
@@ -128,7 +140,7 @@ int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_
         char first = *value.ptr;
         const char *end = value.ptr + value.len, *next = space_skip(value.ptr + 1, end);
         bool opens = first == '{' || (next < end && *next == '{');
-        *is_json = opens && names_text(value.ptr, end);
+        *is_json = (opens && names_text(value.ptr, end)) || is_member(value);
         if (*is_json || value.len > CODEC_VALUE_BYTES_MAX)
             return 0;
         struct json_reading reading = reading_of(decode);
@@ -163,17 +175,20 @@ static void place_find(struct bytes value, const char *at, int *line, int *colum
 static int fault_refuse(const struct decode *decode, struct bytes value, enum json_fault fault,
                         const char *at)
 {
-    static const char *const sentences[] = {
-        [JSON_FAULT_END] = "ends too early (was it cut on the way?)",
-        [JSON_FAULT_TRAILING] = "is followed by more bytes (send one object in each message)",
-        [JSON_FAULT_RANGE] = "has a number out of range (send it as a string)",
-        [JSON_FAULT_NAN] = "has NaN or Infinity, which JSON lacks (send null)",
-        [JSON_FAULT_CONTROL] = "has a control character in a string (escape it, as \\n or \\t)",
-        [JSON_FAULT_ESCAPE] = "has a backslash that begins no escape (write it twice)",
-        [JSON_FAULT_QUOTE] = "has single quotes (JSON has double quotes; does a program print its "
-                             "own objects?)",
-        [JSON_FAULT_NUL] = "has a NUL character in a key",
-        [JSON_FAULT_SYNTAX] = "is not JSON",
+    static const struct {
+        const char *what, *advice;
+    } sentences[] = {
+        [JSON_FAULT_END] = {"ends too early", "was it cut on the way?"},
+        [JSON_FAULT_TRAILING] = {"is followed by more bytes", "send one object in each message"},
+        [JSON_FAULT_RANGE] = {"has a number out of range", "send it as a string"},
+        [JSON_FAULT_NAN] = {"has NaN or Infinity, which JSON lacks", "send null instead"},
+        [JSON_FAULT_CONTROL] = {"has a control character in a string", "escape it, as \\n or \\t"},
+        [JSON_FAULT_ESCAPE] = {"has a backslash that begins no escape", "write it twice"},
+        [JSON_FAULT_QUOTE] = {"has single quotes",
+                              "JSON has double quotes; does a program print its own objects?"},
+        [JSON_FAULT_NUL] = {"has a NUL character in a key", "name the field without it"},
+        [JSON_FAULT_SYNTAX] = {"is not JSON",
+                               "send a JSON object, or configure another input format"},
     };
     int line, column;
     if (fault == JSON_FAULT_DEEP)
@@ -186,10 +201,8 @@ static int fault_refuse(const struct decode *decode, struct bytes value, enum js
                             "fewer texts in one message, or msgpack",
                             codec_values_max(decode));
     place_find(value, at, &line, &column);
-    return codec_refuse(decode->why, "bad_json",
-                        "the value %s: line %d, column %d; send a JSON object, or configure "
-                        "another input format",
-                        sentences[fault], line, column);
+    return codec_refuse(decode->why, "bad_json", "the value %s (line %d, column %d); %s",
+                        sentences[fault].what, line, column, sentences[fault].advice);
 }
 
 /* JSON, but no object. */
