@@ -19,6 +19,7 @@
 #include <sys/fanotify.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/support/program.h"
@@ -218,6 +219,13 @@ static void stops_while_the_model_loads(void **state)
     unlink(path);
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 /* push and pull, as run: one request however often it is sent at once, and a closed terminal is one
  * too. */
 static void push_and_pull_drain(void **state)
@@ -241,21 +249,30 @@ static void push_and_pull_drain(void **state)
     assert_non_null(corpus);
     fputs("one\ntwo\n", corpus);
     fclose(corpus);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    /* Repeated, since the second signal may meet the program anywhere on its way out. */
+    for (size_t round = 0; round < 10 * sizeof cases / sizeof cases[0]; round++) {
+        size_t i = round % (sizeof cases / sizeof cases[0]);
+        if (round >= sizeof cases / sizeof cases[0] && strncmp(cases[i].line, "push", 4) == 0)
+            continue; /* which waits for its deadline each time */
         int err = program_scratch();
         snprintf(line, sizeof line, cases[i].line, program_folder);
         pid_t pid = program_start(line, NULL, open("/dev/null", O_RDONLY | O_CLOEXEC),
                                   open("/dev/null", O_WRONLY | O_CLOEXEC), err);
         log[0] = '\0';
         await_line(err, cases[i].waits, log, sizeof log);
+        uint64_t began = now_ms();
         kill(pid, cases[i].first);
+        usleep((unsigned)(round * 100));
         if (cases[i].second)
             kill(pid, cases[i].second);
+        bool was_one = now_ms() - began < 50; /* a busy machine makes it two requests */
         int code = program_wait(pid);
         read_log(err, log, sizeof log);
         close(err);
         /* What a broker that is away has not taken by the deadline goes back. */
         bool is_push = strncmp(line, "push", 4) == 0;
+        if (!was_one)
+            continue;
         if (code != (is_push ? 75 : 128 + cases[i].first) || !strstr(log, "\"stopped\"") ||
             strstr(log, "second signal: exiting"))
             fail_msg("%s: exit code %d; stderr: %s", line, code, log);

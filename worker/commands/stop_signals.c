@@ -3,6 +3,7 @@
  */
 #include "worker/commands/stop_signals.h"
 
+#include <errno.h>
 #include <signal.h>
 
 /* A supervisor may signal the process and then its whole group, which is one request. */
@@ -12,6 +13,9 @@ static const struct {
     int number;
     const char *name;
 } watched[] = {{SIGTERM, "SIGTERM"}, {SIGINT, "SIGINT"}, {SIGHUP, "SIGHUP"}};
+
+/* When the last request came, for on_late_signal, which has no other way to know. */
+static volatile uint64_t last_asked_ms;
 
 static uint64_t now_ms(void)
 {
@@ -23,14 +27,15 @@ static void on_signal(uv_signal_t *handle, int number)
     struct stop_signals *signals = handle->data;
     bool again = signals->number != 0;
 
-    if (again && now_ms() - signals->asked_ms < SAME_REQUEST_MS)
+    if (again && now_ms() - last_asked_ms < SAME_REQUEST_MS)
         return;
     if (!again)
         signals->number = number;
+    last_asked_ms = now_ms();
     signals->cb(signals->ctx, watched[handle - signals->handles].name, number, again);
     /* The clock starts when all is said and done: the other half of a request may have waited for
      * that in the loop's queue. */
-    signals->asked_ms = now_ms();
+    last_asked_ms = now_ms();
 }
 
 static bool is_ignored(int number)
@@ -53,8 +58,31 @@ void stop_signals_open(struct stop_signals *signals, uv_loop_t *loop, stop_signa
     }
 }
 
+/* No loop hears it any more. The other half of a request is still no reason to end by the signal; a
+ * second request is, should the end take its time. */
+static void on_late_signal(int number)
+{
+    int saved = errno;
+
+    if (now_ms() - last_asked_ms >= SAME_REQUEST_MS) {
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    errno = saved;
+}
+
 void stop_signals_close(struct stop_signals *signals)
 {
+    struct sigaction late = {.sa_handler = on_late_signal, .sa_flags = SA_RESTART};
+    sigset_t all, before;
+
+    /* libuv restores the default in between, and a signal must not come just then. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     for (size_t i = 0; i < 3; i++)
         uv_close((uv_handle_t *)&signals->handles[i], NULL);
+    for (size_t i = 0; signals->number != 0 && i < 3; i++)
+        if (!is_ignored(watched[i].number))
+            sigaction(watched[i].number, &late, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
