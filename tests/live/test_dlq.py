@@ -222,10 +222,10 @@ class Dlq(unittest.TestCase):
     def test_refusals(self):
         nobody = f"redis://127.0.0.1:{free_port()}"
         self.assertIn("refused", self.dlq("list", url=nobody, code=69)[1])
-        self.assertIn("--limit", self.dlq("list", "--limit", "0", code=64)[1])
+        self.assertIn("--limit", self.dlq("list", "--limit", "few", code=64)[1])
         self.assertIn("expected a value", self.dlq("list", "--code", code=64)[1])
         self.assertIn("no such flag", self.dlq("list", "--jason", code=64)[1])
-        self.assertIn("expected list or replay", self.dlq("drop", code=64)[1])
+        self.assertIn("expected one of list, replay", self.dlq("drop", code=64)[1])
         self.assertIn("--to", self.dlq("replay", "--source", "stdin", code=78)[1])
         self.assertIn("another server", self.dlq("replay", "--redis-output-url", nobody,
                                                  code=78)[1])
