@@ -39,9 +39,24 @@ def check_installed(prefix):
     run(prefix / "share" / "embedmill" / "get-model", find_model())
 
 
+def check_hardened(binary):
+    """What CMakeLists.txt asks for has reached the program."""
+    kind = run("readelf", "--file-header", binary)
+    dynamic = run("readelf", "--dynamic", "--wide", binary)
+    segments = run("readelf", "--program-headers", "--wide", binary)
+    symbols = run("readelf", "--dyn-syms", "--wide", binary)
+    assert "DYN (Position-Independent" in kind, kind
+    assert re.search(r"FLAGS_1.*NOW.*PIE", dynamic), dynamic
+    assert "GNU_RELRO" in segments, segments
+    assert re.search(r"GNU_STACK.* RW ", segments), segments
+    assert "__stack_chk_fail" in symbols, "no stack protector"
+    assert re.search(r"__(snprintf|memcpy|fprintf)_chk", symbols), "no fortified calls"
+
+
 def check_install(build, folder):
     run("cmake", "--install", build, "--prefix", folder / "prefix")
     check_installed(folder / "prefix")
+    check_hardened(folder / "prefix" / "bin" / "embedmill")
 
 
 def check_image(needs):
