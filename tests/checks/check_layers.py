@@ -185,6 +185,23 @@ def sources(folder):
                 yield name, path.read_text(encoding="utf-8")
 
 
+def check_readme(room, text):
+    """A room's page names what the room may include, no more and no less."""
+    match = re.search(r"^May include: (.*?)\.\n", text, re.M | re.S)
+    named = set(re.findall(r"`([^`]+)`", match[1])) if match else None
+    if named != MAY_INCLUDE[room]:
+        yield f"{room}/README.md: 'May include:' must name {sorted(MAY_INCLUDE[room])}"
+
+
+def check_readmes(folder):
+    for room in MAY_INCLUDE:
+        page = folder / room / "README.md"
+        if page.is_file():
+            yield from check_readme(room, page.read_text(encoding="utf-8"))
+        elif room != "worker": # main.c alone
+            yield f"{room}/ has no README.md: a page on what it owns and its control flow"
+
+
 def check(folder):
     """All problems as "name:line: sentence", and how many files were looked at."""
     problems, headers, n_files = [], [], 0
@@ -281,6 +298,11 @@ def self_test():
         shutil.rmtree(folder)
     if n_files != len(SELF_TEST):
         failures.append(f"{n_files} of {len(SELF_TEST)} files were looked at")
+    page = "# x\n\nMay include: `connectors`,\n`inference/embed.h`.\n"
+    if list(check_readme("worker/codec", page)):
+        failures.append("a true README.md is refused")
+    if not list(check_readme("connectors/kafka", page)) or not list(check_readme("inference", "")):
+        failures.append("a README.md that is wrong passes")
     for name, _, wanted in SELF_TEST:
         of_file = [p for p in problems if p.startswith(name + ":")]
         if wanted is None and of_file:
@@ -296,6 +318,7 @@ def main():
         print(f"self-test: {failure}")
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent.parent)
     problems, n_files = check(folder)
+    problems += check_readmes(folder)
     for problem in problems:
         print(problem)
     if failures or problems or n_files == 0:
