@@ -11,10 +11,11 @@
 #include <stdbool.h>
 
 struct cpu {
-    bool avx2;      /* AVX2, FMA and F16C */
-    bool avx512;    /* AVX-512 F, BW, VL, DQ and VNNI */
-    bool neon;      /* Advanced SIMD with the dot product extension */
-    bool neon_i8mm; /* that, and the int8 matrix product extension */
+    bool avx2;        /* AVX2, FMA and F16C */
+    bool avx512;      /* AVX-512 F, BW, VL, DQ and VNNI */
+    bool avx512_bf16; /* that, and AVX-512 BF16 */
+    bool neon;        /* Advanced SIMD with the dot product extension */
+    bool neon_i8mm;   /* that, and the int8 matrix product extension */
 };
 
 struct cpu cpu_detect(void);

@@ -7,7 +7,7 @@
 
 #include "inference/cpu.h"
 
-enum { TABLES_MAX = 4 };
+enum { TABLES_MAX = 5 };
 
 /* Tables this CPU can run, best first. */
 static size_t tables_list(const struct kernels *tables[TABLES_MAX])
@@ -16,6 +16,8 @@ static size_t tables_list(const struct kernels *tables[TABLES_MAX])
     size_t n = 0;
     (void)cpu;
 #if defined(__x86_64__)
+    if (cpu.avx512_bf16)
+        tables[n++] = &kernels_avx512_bf16;
     if (cpu.avx512)
         tables[n++] = &kernels_avx512;
     if (cpu.avx2)

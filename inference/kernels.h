@@ -149,10 +149,11 @@ struct kernels {
 };
 
 extern const struct kernels kernels_generic, kernels_generic_fast;
-extern const struct kernels kernels_avx2;                        /* x86-64 builds only */
-extern const struct kernels kernels_avx512, kernels_avx512_fast; /* x86-64 builds only */
-extern const struct kernels kernels_neon;                        /* AArch64 builds only */
-extern const struct kernels kernels_neon_i8mm;                   /* AArch64 builds only */
+extern const struct kernels kernels_avx2;                                  /* x86-64 builds only */
+extern const struct kernels kernels_avx512, kernels_avx512_fast;           /* x86-64 builds only */
+extern const struct kernels kernels_avx512_bf16, kernels_avx512_bf16_fast; /* likewise */
+extern const struct kernels kernels_neon;                                  /* AArch64 builds only */
+extern const struct kernels kernels_neon_i8mm;                             /* AArch64 builds only */
 
 /* The table of that name, or the best for NULL; NULL when this CPU or build lacks it. */
 const struct kernels *kernels_find(const char *name);

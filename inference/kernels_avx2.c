@@ -176,4 +176,5 @@ const struct kernels kernels_avx2 = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
+    KERNELS_ATTENTION,
 };

@@ -22,12 +22,14 @@
 
 #include <immintrin.h>
 
+#include "inference/kernels_bf16.h"
+
 enum {
     PANEL_ROWS = 32,
     TILE = 6,
     QUADS = Q8_BLOCK / 4,
-    PANEL_BLOCK = PANEL_ROWS * 4 + Q8_BLOCK * PANEL_ROWS, /* bytes */
-    TOKEN_BLOCK = 2 * Q8_BLOCK + 4,                       /* bytes of one token in a block */
+    PANEL_BLOCK = PANEL_ROWS * 8 + Q8_BLOCK * PANEL_ROWS, /* bytes */
+    TOKEN_BLOCK = 2 * Q8_BLOCK,                           /* bytes of one token in a block */
 };
 
 #include "inference/kernels_tiles.h"
@@ -40,34 +42,14 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
     size_t width = place.width, lane = t - place.first;
     int8_t *to = (int8_t *)packed + place.first * token_size(k);
     for (size_t b = 0; b < k / Q8_BLOCK; b++, to += width * TOKEN_BLOCK) {
+        /* 256 * high + low, low from 0 to 255; high as unsigned by adding 128 */
         __m512i q = _mm512_loadu_si512(row + b * Q8_BLOCK);
-        __m256i low = _mm512_cvtepi16_epi8(q);
-        __m256i high = _mm512_cvtepi16_epi8(
-            _mm512_srai_epi16(_mm512_sub_epi16(q, _mm512_cvtepi8_epi16(low)), 8));
-        __m512i pairs = _mm512_madd_epi16(q, _mm512_set1_epi16(1));
-        int32_t correction = -128 * _mm512_reduce_add_epi32(pairs);
-        _mm256_storeu_si256((__m256i *)(to + lane * Q8_BLOCK), high);
-        _mm256_storeu_si256((__m256i *)(to + (width + lane) * Q8_BLOCK), low);
-        memcpy(to + 2 * width * Q8_BLOCK + lane * 4, &correction, 4);
+        __m256i high = _mm512_cvtepi16_epi8(_mm512_srai_epi16(q, 8));
+        _mm256_storeu_si256((__m256i *)(to + lane * Q8_BLOCK),
+                            _mm256_xor_si256(high, _mm256_set1_epi8((char)0x80)));
+        _mm256_storeu_si256((__m256i *)(to + (width + lane) * Q8_BLOCK), _mm512_cvtepi16_epi8(q));
     }
     memcpy(to + lane * sizeof scale, &scale, sizeof scale);
-}
-
-static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
-{
-    size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
-    const uint8_t *from = w->blocks + row * row_size;
-    for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PANEL_BLOCK) {
-        for (size_t i = 0; i < 2; i++) {
-            const uint8_t *rows = from + i * 16 * row_size;
-            __m512i quads[QUADS];
-            rows_transpose(quads, rows, row_size);
-            for (size_t q = 0; q < QUADS; q++) /* w + 128 as unsigned */
-                _mm512_store_si512(panel + 128 + q * 128 + i * 64,
-                                   _mm512_xor_si512(quads[q], _mm512_set1_epi8((char)0x80)));
-            _mm512_store_ps(panel + i * 64, rows_scales(rows, row_size));
-        }
-    }
 }
 
 /* One pass of a block: sum[t] += 32 products for each of 32 rows. */
@@ -79,8 +61,8 @@ INLINE void block_pass(__m512i sum[TILE][2], const uint8_t *weights, const int8_
         __m512i w1 = _mm512_load_si512(weights + i * 128 + 64);
         for (size_t t = 0; t < T; t++) {
             __m512i x = quad_splat(tokens + t * Q8_BLOCK + i * 4);
-            multiply_add(&sum[t][0], w0, x);
-            multiply_add(&sum[t][1], w1, x);
+            multiply_add(&sum[t][0], x, w0);
+            multiply_add(&sum[t][1], x, w1);
         }
     }
 }
@@ -94,16 +76,18 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
         total[t][0] = total[t][1] = _mm512_setzero_ps();
     for (size_t b = 0; b < n_blocks; b++, panel += PANEL_BLOCK, tokens += T * TOKEN_BLOCK) {
         block_prefetch(ahead, b);
-        const uint8_t *weights = panel + PANEL_ROWS * sizeof(float);
-        const int8_t *low = tokens + Q8_BLOCK * T, *correction = low + Q8_BLOCK * T;
+        const uint8_t *weights = panel + PANEL_ROWS * 8;
+        const int8_t *low = tokens + Q8_BLOCK * T;
         __m512i sum[TILE][2];
-        for (size_t t = 0; t < T; t++)
-            sum[t][0] = sum[t][1] = _mm512_setzero_si512();
+        for (size_t i = 0; i < 2; i++) {
+            __m512i start = _mm512_load_si512(panel + 128 + i * 64);
+            for (size_t t = 0; t < T; t++)
+                sum[t][i] = start;
+        }
         block_pass(sum, weights, tokens, T);
         for (size_t t = 0; t < T; t++)
             for (size_t i = 0; i < 2; i++)
-                sum[t][i] = _mm512_add_epi32(_mm512_slli_epi32(sum[t][i], 8),
-                                             quad_splat(correction + t * 4));
+                sum[t][i] = _mm512_slli_epi32(sum[t][i], 8);
         block_pass(sum, weights, low, T);
         for (size_t i = 0; i < 2; i++) {
             __m512 scales = _mm512_load_ps(panel + i * 64);
@@ -136,6 +120,25 @@ static uint64_t peak(uint64_t rounds)
     return multiply_peak(rounds, 64 / 2);
 }
 
+/* With BF16, attention of texts that are long: where it is a third of the time, and a vector the
+ * mean of so many tokens that what bfloat16 loses does not show (docs/performance.md). */
+enum { LONG_TEXT = 512 }; /* tokens, without the next one */
+
+static size_t long_attention_size(const struct attention_shape *shape)
+{
+    size_t size = attention_size(shape), bf16_size = kernels_bf16_attention_size(shape);
+    return size > bf16_size ? size : bf16_size;
+}
+
+static void long_attention(float *q, const float *k, const float *v, size_t n, size_t reach,
+                           const struct attention_shape *shape, struct span tokens, void *scratch)
+{
+    if (n > LONG_TEXT)
+        kernels_bf16_attention(q, k, v, n, reach, shape, tokens, scratch);
+    else
+        attention(q, k, v, n, reach, shape, tokens, scratch);
+}
+
 const struct kernels kernels_avx512 = {
     .name = "avx512",
     .fast = &kernels_avx512_fast,
@@ -144,4 +147,17 @@ const struct kernels kernels_avx512 = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
+    KERNELS_ATTENTION,
+};
+
+const struct kernels kernels_avx512_bf16 = {
+    .name = "avx512-bf16",
+    .fast = &kernels_avx512_bf16_fast,
+    .packed_size = packed_size,
+    .panel_size = panel_size,
+    .matmul = matmul,
+    .peak = peak,
+    KERNELS_SHARED,
+    .attention_size = long_attention_size,
+    .attention = long_attention,
 };

@@ -5,6 +5,8 @@
  * adding 128, weights stay as they are; what the 128 added, 128 times the sum of a row's block, is
  * known when a panel is unpacked, and the sums start from there.
  *
+ * The table "avx512-bf16" differs in attention only: see kernels_bf16.h.
+ *
  * Panel: PANEL_ROWS rows of weights. A block is 32 float scales, 32 int32 to start from, then for
  * each 4 inputs 32 rows of 4 bytes.
  *
@@ -16,6 +18,8 @@
 #include "inference/kernels_body.h"
 
 #include <immintrin.h>
+
+#include "inference/kernels_bf16.h"
 
 enum {
     PANEL_ROWS = 32,
@@ -43,25 +47,6 @@ static void pack_row(void *packed, size_t n, size_t t, const struct fast_row *ro
     memcpy(to + lane * sizeof row->n_rests, &row->n_rests, sizeof row->n_rests);
     memcpy(to + width * sizeof row->n_rests + lane * n_blocks * sizeof(struct rest), row->rests,
            row->n_rests * sizeof(struct rest));
-}
-
-static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
-{
-    size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
-    const uint8_t *from = w->blocks + row * row_size;
-    for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PANEL_BLOCK)
-        for (size_t i = 0; i < 2; i++) {
-            const uint8_t *rows = from + i * 16 * row_size;
-            __m512i quads[QUADS], sum = _mm512_setzero_si512();
-            rows_transpose(quads, rows, row_size);
-            for (size_t q = 0; q < QUADS; q++) {
-                sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), quads[q]);
-                _mm512_store_si512(panel + 256 + q * 128 + i * 64, quads[q]);
-            }
-            _mm512_store_ps(panel + i * 64, rows_scales(rows, row_size));
-            _mm512_store_si512(panel + 128 + i * 64,
-                               _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sum, 7)));
-        }
 }
 
 /* *total += the rests of a token times their weights: one byte of each row's quad. */
@@ -152,4 +137,17 @@ const struct kernels kernels_avx512_fast = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
+    KERNELS_ATTENTION,
+};
+
+const struct kernels kernels_avx512_bf16_fast = {
+    .name = "avx512-bf16",
+    .precision = PRECISION_FAST,
+    .packed_size = packed_size,
+    .panel_size = panel_size,
+    .matmul = matmul,
+    .peak = peak,
+    KERNELS_SHARED,
+    .attention_size = kernels_bf16_attention_size,
+    .attention = kernels_bf16_attention,
 };

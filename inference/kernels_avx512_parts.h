@@ -40,6 +40,25 @@ INLINE __m512 rows_scales(const uint8_t *from, size_t row_size)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)halves));
 }
 
+static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
+{
+    size_t n_blocks = w->n_in / Q8_BLOCK, row_size = n_blocks * Q8_BLOCK_BYTES;
+    const uint8_t *from = w->blocks + row * row_size;
+    for (size_t b = 0; b < n_blocks; b++, from += Q8_BLOCK_BYTES, panel += PANEL_BLOCK)
+        for (size_t i = 0; i < 2; i++) {
+            const uint8_t *rows = from + i * 16 * row_size;
+            __m512i quads[QUADS], sum = _mm512_setzero_si512();
+            rows_transpose(quads, rows, row_size);
+            for (size_t q = 0; q < QUADS; q++) {
+                sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), quads[q]);
+                _mm512_store_si512(panel + 256 + q * 128 + i * 64, quads[q]);
+            }
+            _mm512_store_ps(panel + i * 64, rows_scales(rows, row_size));
+            _mm512_store_si512(panel + 128 + i * 64,
+                               _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sum, 7)));
+        }
+}
+
 INLINE __m512i quad_splat(const void *p)
 {
     int32_t quad;

@@ -81,4 +81,5 @@ const struct kernels kernels_generic = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
+    KERNELS_ATTENTION,
 };

@@ -108,4 +108,5 @@ const struct kernels kernels_generic_fast = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
+    KERNELS_ATTENTION,
 };

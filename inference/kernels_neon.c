@@ -135,4 +135,5 @@ const struct kernels kernels_neon = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
+    KERNELS_ATTENTION,
 };

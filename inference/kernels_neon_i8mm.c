@@ -134,4 +134,5 @@ const struct kernels kernels_neon_i8mm = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
+    KERNELS_ATTENTION,
 };

@@ -140,8 +140,8 @@ static void judge(const struct model *model, size_t n)
 static void test_judge(void **state)
 {
     (void)state;
-    static const char *const names[] = {"avx512", "avx2", "neon-i8mm", "neon"};
-    for (size_t i = 0; i < 4; i++) {
+    static const char *const names[] = {"avx512-bf16", "avx512", "avx2", "neon-i8mm", "neon"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct model *model = model_get(names[i]);
         if (model)
             judge(model, TEXTS);
@@ -161,10 +161,10 @@ static void test_judge_generic(void **state) /* slow: the long texts are left to
 static void test_same_bytes(void **state)
 {
     (void)state;
-    static const char *const names[] = {"avx512", "avx2", "neon-i8mm", "neon", "generic"};
+    static const char *const names[] = {"avx512-bf16", "avx512", "avx2", "neon-i8mm", "neon", "generic"};
     static const size_t picked[] = {0, 8, 20, 28, 30, 31, 36, 64, 72, 75};
     enum { N = 10 };
-    for (size_t k = 0; k < 5; k++) {
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         struct model *model = model_get(names[k]);
         if (!model)
             continue;

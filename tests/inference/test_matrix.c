@@ -20,7 +20,7 @@
 /* N_IN: a block of the K types and not a multiple of those 512 values take. */
 enum { SEED = 20262, N_IN = 768, N_OUT = 96, N_TOKENS = 23, LD = N_OUT + 16 };
 
-static const char *const names[] = {"generic", "avx2", "avx512", "neon", "neon-i8mm"};
+static const char *const names[] = {"generic", "avx2", "avx512", "avx512-bf16", "neon", "neon-i8mm"};
 
 static uint64_t random_state = SEED;
 
@@ -38,10 +38,10 @@ static float random_unit(void) /* [-1, 1) */
 }
 
 /* Tables of this CPU; says which it lacks. */
-static size_t tables_list(const struct kernels *tables[5])
+static size_t tables_list(const struct kernels *tables[8])
 {
     size_t n = 0;
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct kernels *k = kernels_find(names[i]);
         if (k)
             tables[n++] = k;
@@ -183,7 +183,7 @@ static void check_product(const struct kernels *k, const struct sample *s)
 static void test_products(void **state)
 {
     (void)state;
-    const struct kernels *tables[5];
+    const struct kernels *tables[8];
     size_t n = tables_list(tables);
     for (enum matrix_type type = MATRIX_Q8_0; type < MATRIX_TYPES; type++) {
         struct sample s = sample_make(type);
@@ -196,7 +196,7 @@ static void test_products(void **state)
 static void test_rows(void **state)
 {
     (void)state;
-    const struct kernels *tables[5];
+    const struct kernels *tables[8];
     size_t n = tables_list(tables);
     for (enum matrix_type type = MATRIX_Q8_0; type < MATRIX_TYPES; type++) {
         struct sample s = sample_make(type);
@@ -215,7 +215,7 @@ static void test_rows(void **state)
 static void test_tables_agree(void **state)
 {
     (void)state;
-    const struct kernels *tables[5];
+    const struct kernels *tables[8];
     size_t n = tables_list(tables), size = matrix_widened_size(N_IN);
     for (enum matrix_type type = MATRIX_Q4_0; type < MATRIX_TYPES; type++) {
         struct sample s = sample_make(type);
@@ -242,7 +242,7 @@ static void test_tables_agree(void **state)
 static void test_widen(void **state)
 {
     (void)state;
-    const struct kernels *tables[5];
+    const struct kernels *tables[8];
     size_t n = tables_list(tables), size = matrix_widened_size(N_IN) / 2;
     for (enum matrix_type type = MATRIX_Q4_0; type < MATRIX_TYPES; type++) {
         struct sample s = sample_make(type);
@@ -277,7 +277,7 @@ static void test_widen(void **state)
 static void test_gelu(void **state)
 {
     (void)state;
-    const struct kernels *tables[5];
+    const struct kernels *tables[8];
     size_t n = tables_list(tables);
     uint8_t blocks[Q8_BLOCK_BYTES * MATRIX_ROWS] = {0};
     const struct q8_matrix w = {blocks, Q8_BLOCK, MATRIX_ROWS};
@@ -309,7 +309,7 @@ static void test_layer_norm(void **state)
 {
     (void)state;
     enum { K = 64, N = 3 };
-    const struct kernels *tables[5];
+    const struct kernels *tables[8];
     size_t n = tables_list(tables);
     float x[N * K], y[N * K], bias[K], weight[K], shift[K];
     for (size_t k = 0; k < n; k++) {
@@ -344,7 +344,7 @@ static void test_bias(void **state)
 {
     (void)state;
     enum { K = 32, N = 3, ROW = 80 };
-    const struct kernels *tables[5];
+    const struct kernels *tables[8];
     size_t n = tables_list(tables);
     for (size_t k = 0; k < n; k++) {
         float x[N * ROW], before[N * ROW], bias[K];
