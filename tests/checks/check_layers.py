@@ -69,7 +69,7 @@ LONG_FUNCTIONS = {("inference/forward.c", "forward_run")}
 
 # Templates: compiled only inside the file of an instruction set, and included nowhere else.
 TEMPLATE = re.compile(
-    r"inference/kernels_(body|fast|attention|transpose|weights|quants|tiles|avx512_parts|neon_parts)\.h$")
+    r"inference/kernels_(body|fast|attention|transpose|weights|quants|tiles|\w+_parts)\.h$")
 MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|(body|weights)\.h)$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

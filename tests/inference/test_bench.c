@@ -147,7 +147,8 @@ static void profile_changes_nothing(void **state)
 static void every_table_has_a_ceiling(void **state)
 {
     (void)state;
-    static const char *const names[] = {"generic", "avx2", "avx512", "avx512-bf16", "neon", "neon-i8mm"};
+    static const char *const names[] = {"generic",     "avx2", "avx512",
+                                        "avx512-bf16", "neon", "neon-i8mm"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct model *model = open_model(names[i]);
         if (!model) {

@@ -39,7 +39,8 @@ static const char *const texts[N_TEXTS] = {
 
 static const uint32_t types[] = {GGUF_TENSOR_Q8_0, GGUF_TENSOR_Q4_0, GGUF_TENSOR_F16,
                                  GGUF_TENSOR_F32};
-static const char *const tables[] = {"generic", "avx2", "avx512", "avx512-bf16", "neon", "neon-i8mm"};
+static const char *const tables[] = {"generic",     "avx2", "avx512",
+                                     "avx512-bf16", "neon", "neon-i8mm"};
 
 static int setup(void **state)
 {

@@ -161,7 +161,8 @@ static void test_judge_generic(void **state) /* slow: the long texts are left to
 static void test_same_bytes(void **state)
 {
     (void)state;
-    static const char *const names[] = {"avx512-bf16", "avx512", "avx2", "neon-i8mm", "neon", "generic"};
+    static const char *const names[] = {"avx512-bf16", "avx512", "avx2",
+                                        "neon-i8mm",   "neon",   "generic"};
     static const size_t picked[] = {0, 8, 20, 28, 30, 31, 36, 64, 72, 75};
     enum { N = 10 };
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {

@@ -20,7 +20,8 @@
 /* N_IN: a block of the K types and not a multiple of those 512 values take. */
 enum { SEED = 20262, N_IN = 768, N_OUT = 96, N_TOKENS = 23, LD = N_OUT + 16 };
 
-static const char *const names[] = {"generic", "avx2", "avx512", "avx512-bf16", "neon", "neon-i8mm"};
+static const char *const names[] = {"generic",     "avx2", "avx512",
+                                    "avx512-bf16", "neon", "neon-i8mm"};
 
 static uint64_t random_state = SEED;
 

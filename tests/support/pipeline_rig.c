@@ -92,6 +92,7 @@ static const struct model_info *fake_info(const struct model *model)
     static const struct model_info info = {.name = "fake-model",
                                            .architecture = "none",
                                            .fingerprint = "00112233445566778899aabbccddeeff",
+                                           .precision = "exact",
                                            .kernels = "none",
                                            .dim = RIG_DIM,
                                            .max_tokens = RIG_MAX_TOKENS,

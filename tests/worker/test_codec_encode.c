@@ -89,6 +89,13 @@ static void msgpack_one_test(void **state)
                    "v=1 id=\"texts 1-0\" model=\"EmbeddingGemma \"300M\"\" "
                    "model_fingerprint=\"0123456789abcdef0123456789abcdef\" prompt=\"document\" "
                    "dim=6 dtype=\"<f4\" embedding= tokens=5 truncated=false source=\"texts 1-0\"");
+    options.precision = "fast";
+    expect_msgpack(encode(&options, &message, 0, 0), vectors, 1,
+                   "v=1 id=\"texts 1-0\" model=\"EmbeddingGemma \"300M\"\" "
+                   "model_fingerprint=\"0123456789abcdef0123456789abcdef\" precision=\"fast\" "
+                   "prompt=\"document\" dim=6 dtype=\"<f4\" embedding= tokens=5 truncated=false "
+                   "source=\"texts 1-0\"");
+    options.precision = NULL;
     message.timestamp_ms = 1700000000123;
     message.value = BYTES("{\"id\":-7,\"text\":\"hi\",\"a\":[1,{\"b\":null}],\"c\":0.5}");
     expect_msgpack(encode(&options, &message, 0, 0), vectors, 1,
@@ -211,6 +218,12 @@ static void json_test(void **state)
                       "\"model_fingerprint\":\"0123456789abcdef0123456789abcdef\","
                       "\"prompt\":\"document\",\"dim\":6,\"dtype\":\"<f4\",\"tokens\":5,"
                       "\"truncated\":false,\"source\":\"texts 1-0\"}");
+
+    options.precision = "fast";
+    root = json_of(encode(&options, &message, 0, 0));
+    assert_string_equal(json_string_value(json_object_get(root, "precision")), "fast");
+    json_decref(root);
+    options.precision = NULL;
 
     message.timestamp_ms = 0;
     message.value = BYTES("{\"texts\":[\"a\",\"b\",\"c\"],\"ids\":[\"x\",2,null],\"k\":[0.1,1]}");

@@ -31,6 +31,7 @@ static struct metrics *metrics_make(void)
 {
     static const struct model_info info = {.name = "a \"quoted\" \\ name\nof two lines",
                                            .fingerprint = "0123",
+                                           .precision = "exact",
                                            .kernels = "generic",
                                            .max_tokens = 50};
     struct metrics *metrics = malloc(sizeof *metrics);

@@ -93,6 +93,7 @@ struct encode_options {
     enum output_format format;
     const char *model;       /* name */
     const char *fingerprint; /* 32 hex digits */
+    const char *precision;   /* "fast"; NULL: exact, which a record does not say */
     size_t dim;
     enum output_dtype dtype;
     bool per_text; /* the sink stores texts one by one: never arrays, not even for `texts` of one */

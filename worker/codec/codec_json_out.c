@@ -93,6 +93,10 @@ void codec_json_write(const struct output *output, struct buffer *to)
     json_put_text(to, output->options->model);
     buffer_put_text(to, ",\"model_fingerprint\":");
     json_put_text(to, output->options->fingerprint);
+    if (output->options->precision) {
+        buffer_put_text(to, ",\"precision\":");
+        json_put_text(to, output->options->precision);
+    }
     buffer_put_text(to, ",\"prompt\":");
     json_put_text(to, output->prompt);
     buffer_put_text(to, ",\"dim\":");

@@ -138,7 +138,8 @@ void codec_msgpack_write(const struct output *output, struct buffer *to)
     bool dated = output->message->timestamp_ms >= 0, is_cut = codec_is_cut(output);
     msgpack_packer packer;
     msgpack_packer_init(&packer, to, packer_write);
-    msgpack_pack_map(&packer, 11u + output->many + 4 * is_cut + dated + (request->n_fields > 0));
+    msgpack_pack_map(&packer, 11u + output->many + 4 * is_cut + dated + (request->n_fields > 0) +
+                                  (output->options->precision != NULL));
     word_pack(&packer, "v");
     msgpack_pack_int(&packer, CODEC_FORMAT_VERSION);
     ids_pack(&packer, output);
@@ -146,6 +147,10 @@ void codec_msgpack_write(const struct output *output, struct buffer *to)
     word_pack(&packer, output->options->model);
     word_pack(&packer, "model_fingerprint");
     word_pack(&packer, output->options->fingerprint);
+    if (output->options->precision) {
+        word_pack(&packer, "precision");
+        word_pack(&packer, output->options->precision);
+    }
     word_pack(&packer, "prompt");
     word_pack(&packer, output->prompt);
     vectors_pack(&packer, output);

@@ -77,7 +77,8 @@ struct bench_report {
 
 struct bench_options {
     const char *model, *kernels; /* kernels NULL: the best */
-    const char *prompt;          /* its name, which is known */
+    enum precision precision;
+    const char *prompt; /* its name, which is known */
     size_t n_threads;
     double seconds; /* for each figure, about */
 };

@@ -69,7 +69,7 @@ static int open_once(const struct bench_options *options, struct model **model,
 {
     struct bench_rig *rig = NULL;
     double began = seconds();
-    int rc = model_open(model, options->model, options->kernels, PRECISION_EXACT, err, err_size);
+    int rc = model_open(model, options->model, options->kernels, options->precision, err, err_size);
     if (rc != 0)
         return rc;
     rc = bench_rig_open(&rig, *model, options->n_threads, prompt_of(*model, options));

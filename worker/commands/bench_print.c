@@ -58,7 +58,8 @@ static void print_threads(const struct bench_report *r)
 
 void bench_print(const struct bench_report *r)
 {
-    printf("%s, kernels %s, %zu CPUs\n", r->info->name, r->info->kernels, r->n_cpus);
+    printf("%s, kernels %s, precision %s, %zu CPUs\n", r->info->name, r->info->kernels,
+           r->info->precision, r->n_cpus);
     printf("%zu texts (%s), prompt %s: %u to %u tokens, %.1f on average\n", r->n_texts, r->corpus,
            r->prompt, r->shortest, r->longest, (double)r->n_tokens / (double)r->n_texts);
     if (r->peak_macs_per_s > 0)
@@ -83,8 +84,9 @@ static void json_head(const struct bench_report *r)
 {
     printf("{\"version\": \"%s\", \"model\": ", EMBEDMILL_VERSION);
     json_string(r->info->name);
-    printf(", \"fingerprint\": \"%s\", \"kernels\": \"%s\", \"n_cpus\": %zu,\n \"corpus\": ",
-           r->info->fingerprint, r->info->kernels, r->n_cpus);
+    printf(", \"fingerprint\": \"%s\", \"kernels\": \"%s\", \"precision\": \"%s\", \"n_cpus\": "
+           "%zu,\n \"corpus\": ",
+           r->info->fingerprint, r->info->kernels, r->info->precision, r->n_cpus);
     json_string(r->corpus);
     printf(", \"prompt\": \"%s\",\n"
            " \"n_texts\": %zu, \"n_tokens\": %llu, \"shortest\": %u, \"longest\": %u,\n"

@@ -111,7 +111,8 @@ static void check_threads(struct findings *findings, const struct settings *sett
                          ? "that is asked for; `auto` takes the best"
                          : "this CPU has none of the instruction sets there are kernels for");
     else
-        findings_add(findings, FINDING_OK, "kernels", "%s", kernels);
+        findings_add(findings, FINDING_OK, "kernels", "%s, precision %s", kernels,
+                     model_info(model)->precision);
 }
 
 /* dim: values of a vector. */

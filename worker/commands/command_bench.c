@@ -37,8 +37,8 @@ static const struct option bench_table[] = {
 
 static bool is_wanted(const char *name)
 {
-    static const char *const ours[] = {"model",  "kernels", "threads", "prompt",
-                                       "corpus", "time",    "json"};
+    static const char *const ours[] = {"model",  "kernels", "precision", "threads",
+                                       "prompt", "corpus",  "time",      "json"};
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (strcmp(name, ours[i]) == 0)
             return true;
@@ -99,6 +99,7 @@ static int run(const struct invocation *invocation)
     struct bench_options options = {
         .model = settings_text(settings, "model"),
         .kernels = strcmp(kernels, "auto") == 0 ? NULL : kernels,
+        .precision = (enum precision)settings_choice(settings, "precision"),
         .prompt = settings_text(settings, "prompt"),
         .n_threads = (size_t)settings_number(settings, "threads"),
         .seconds = (double)settings_number(settings, "time") * 1e-3,

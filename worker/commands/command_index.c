@@ -79,6 +79,7 @@ static void card_make(struct manifest *card, const struct settings *settings,
     snprintf(number, sizeof number, "%zu", dim);
     manifest_add(card, "model", model->name);
     manifest_add(card, "model_fingerprint", model->fingerprint);
+    manifest_add(card, "precision", model->precision);
     manifest_add(card, "dim", number);
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
         const char *value = settings_text(settings, kept[i]);

@@ -60,8 +60,8 @@ int command_line_open_model(const struct settings *settings, struct model **out,
                  "so that the default place can be found");
         return COMMAND_NO_MODEL;
     }
-    int rc = model_open(out, path, strcmp(kernels, "auto") == 0 ? NULL : kernels, PRECISION_EXACT,
-                        err, err_size);
+    int rc = model_open(out, path, strcmp(kernels, "auto") == 0 ? NULL : kernels,
+                        (enum precision)settings_choice(settings, "precision"), err, err_size);
     if (rc == -ENOENT) {
         size_t used = strlen(err);
         snprintf(err + used, err_size - used, ", or fetch it with scripts/get-model");

@@ -24,7 +24,8 @@ int command_line_check(const char *command, const struct options *options,
                                     char *err, size_t err_size));
 /* Open the log as log_level, log_format and progress say. */
 void command_line_log(const struct settings *settings);
-/* Open the model that `model` and `kernels` name: COMMAND_OK, or the exit code and a sentence. */
+/* Open the model that `model`, `kernels` and `precision` name: COMMAND_OK, or the exit code and a
+ * sentence. */
 int command_line_open_model(const struct settings *settings, struct model **out, char *err,
                             size_t err_size);
 /* The exit code that goes with an errno of model_open. */

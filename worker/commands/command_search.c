@@ -43,9 +43,9 @@ static const struct option search_options[] = {
 
 static bool is_wanted(const char *name)
 {
-    static const char *const wanted[] = {"model",         "prompt",    "threads",    "kernels",
-                                         "missing_dense", "log_level", "log_format", "search.index",
-                                         "search.query",  "search.top"};
+    static const char *const wanted[] = {"model",        "prompt",        "threads",   "kernels",
+                                         "precision",    "missing_dense", "log_level", "log_format",
+                                         "search.index", "search.query",  "search.top"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         if (strcmp(name, wanted[i]) == 0)
             return true;

@@ -38,8 +38,8 @@ static void log_model(const struct load *load, const char *path)
 
     log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
               LOG_TEXT("fingerprint", info->fingerprint), LOG_TEXT("kernels", info->kernels),
-              LOG_INTEGER("dim", info->dim), LOG_TEXT("file", path),
-              LOG_INTEGER("took_ms", load->took_ms));
+              LOG_TEXT("precision", info->precision), LOG_INTEGER("dim", info->dim),
+              LOG_TEXT("file", path), LOG_INTEGER("took_ms", load->took_ms));
     if (!info->has_dense)
         log_event(LOG_WARN,
                   "this model file lacks the two dense layers: its vectors are not comparable "

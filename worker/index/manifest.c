@@ -82,6 +82,8 @@ static int compare(const struct manifest *card, const struct manifest *there, co
     for (; *line; line += strcspn(line, "\n") + 1) {
         char name[64], ours[512] = "", theirs[512] = "nothing";
         snprintf(name, sizeof name, "%.*s", (int)strcspn(line, ":"), line);
+        if (strcmp(name, "precision") == 0) /* of before there was a choice */
+            strcpy(theirs, "exact");
         manifest_get(card, name, ours, sizeof ours);
         manifest_get(there, name, theirs, sizeof theirs);
         if (strcmp(ours, theirs) == 0)

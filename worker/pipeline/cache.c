@@ -40,9 +40,9 @@ struct cache_lane {
 };
 
 /*
- * Vectors are the same bytes only for the same model, kernels and version of the engine. Names
- * cannot vouch for the last, nor for what is not in the model's fingerprint: the vector of a known
- * text does.
+ * Vectors are the same bytes only for the same model, kernels, precision and version of the engine.
+ * Names cannot vouch for the last, nor for what is not in the model's fingerprint: the vector of a
+ * known text does.
  */
 static int probe(const struct model *model, const struct embedder *embedder,
                  const struct session_options *options, float *row)
@@ -64,8 +64,8 @@ static int find_context(struct cache *cache, const struct model *model,
 {
     const struct model_info *info = embedder->info(model);
     char names[256];
-    int len = snprintf(names, sizeof names, "%s %s %zu %d %d", info->fingerprint, info->kernels,
-                       cache->dim, options->too_long, options->bad_utf8);
+    int len = snprintf(names, sizeof names, "%s %s %s %zu %d %d", info->fingerprint, info->kernels,
+                       info->precision, cache->dim, options->too_long, options->bad_utf8);
     float *row = calloc(cache->dim, sizeof *row);
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     int rc = row && digest ? 0 : -ENOMEM;

@@ -86,9 +86,11 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     if (o->chunk.max_tokens == 0)
         p->options.chunk.max_tokens = p->info->max_tokens;
     size_t dim = o->session.dim ? o->session.dim : p->info->dim;
+    bool is_fast = p->info->precision && strcmp(p->info->precision, "fast") == 0;
     stages->encode = (struct encode_options){.format = o->output_format,
                                              .model = p->info->name,
                                              .fingerprint = p->info->fingerprint,
+                                             .precision = is_fast ? "fast" : NULL,
                                              .dim = dim,
                                              .dtype = o->dtype,
                                              .collection = o->collection};

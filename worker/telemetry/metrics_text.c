@@ -75,8 +75,9 @@ static void print_info(const struct metrics *metrics, FILE *to)
     print_head(to, "embedmill_build_info", "gauge", "What runs here; always 1.");
     fprintf(to, "embedmill_build_info{version=\"%s\",model=\"", EMBEDMILL_VERSION);
     metrics_print_label(to, model ? model->name : "");
-    fprintf(to, "\",fingerprint=\"%s\",kernels=\"%s\",dim=\"%zu\"} 1\n",
-            model ? model->fingerprint : "", model ? model->kernels : "", model ? model->dim : 0);
+    fprintf(to, "\",fingerprint=\"%s\",kernels=\"%s\",precision=\"%s\",dim=\"%zu\"} 1\n",
+            model ? model->fingerprint : "", model ? model->kernels : "",
+            model ? model->precision : "", model ? model->dim : 0);
 }
 
 static void print_stats(const struct pipeline_stats *stats, FILE *to)
