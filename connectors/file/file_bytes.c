@@ -33,13 +33,13 @@ struct file_bytes {
     uint64_t consumed;
     bool eof; /* of the file */
 
-    struct file_unpack *unpack; /* NULL: it is not packed */
-    const char *packing;        /* the name of that */
-    bool is_opened, is_checked; /* how it is packed is known; what is in it is known */
+    struct file_unpack *unpack;  /* NULL: it is not packed */
+    const struct magic *packing; /* what that is */
+    bool is_opened, is_checked;  /* how it is packed is known; what is in it is known */
     enum encoding encoding;
     bool ended;    /* nothing comes behind plain ... */
     int rc;        /* ... because of this; 0: it is the end */
-    char why[400]; /* the sentence for rc */
+    char why[800]; /* the sentence for rc */
 
     size_t start, end;
     unsigned char packed[ROOM]; /* read and not yet unpacked are [start, end) */
@@ -127,7 +127,7 @@ static int open_packing(struct file_bytes *bytes)
     bytes->is_opened = true;
     if (!magic || (magic->kind != MAGIC_GZIP && magic->kind != MAGIC_ZSTD))
         return 0;
-    bytes->packing = magic->name;
+    bytes->packing = magic;
     int rc = file_unpack_open(&bytes->unpack, magic->kind);
     if (rc != 0)
         snprintf(bytes->why, sizeof bytes->why, "out of memory");
@@ -195,26 +195,37 @@ static int fill_plain(struct file_bytes *bytes)
     return 0;
 }
 
+/* How to make text of it, for a sentence. */
+static void advise(const struct file_bytes *bytes, const struct magic *magic, char *to, size_t size)
+{
+    const char *path = bytes->path ? bytes->path : "", *space = bytes->path ? " " : "";
+    const struct magic *outer = bytes->packing;
+    if (outer && magic->kind <= MAGIC_ZSTD)
+        snprintf(to, size, "unpack it once first: %s%s%s", outer->tool, space, path);
+    else if (outer && magic->tool)
+        snprintf(to, size, "make text of it first: %s%s%s, then %s", outer->tool, space, path,
+                 magic->tool);
+    else if (magic->tool)
+        snprintf(to, size, "make text of it first: %s%s%s", magic->tool, space, path);
+    else if (magic->kind == MAGIC_NUL)
+        snprintf(to, size, "leave it out, or if it is text, take them out first: tr -d '\\000'");
+    else
+        snprintf(to, size, "leave it out");
+}
+
 /* Nothing of this file is given. */
 static void refuse_magic(struct file_bytes *bytes, const struct magic *magic)
 {
-    char what[200];
-    bool again = magic->kind <= MAGIC_PACKED && bytes->unpack;
-    if (again)
-        snprintf(what, sizeof what, "is packed twice: its %s unpack to %s", bytes->packing,
+    char what[200], advice[sizeof bytes->why];
+    if (magic->kind <= MAGIC_PACKED && bytes->packing)
+        snprintf(what, sizeof what, "is packed twice: its %s unpack to %s", bytes->packing->name,
                  magic->name);
     else
-        snprintf(what, sizeof what, "%s %s, not text in UTF-8", bytes->unpack ? "holds" : "is",
+        snprintf(what, sizeof what, "%s %s, not text in UTF-8", bytes->packing ? "holds" : "is",
                  magic->name);
-    char advice[4300] = "leave it out";
-    if (magic->tool)
-        snprintf(advice, sizeof advice, "make text of it first: %s%s%s", magic->tool,
-                 bytes->path ? " " : "", bytes->path ? bytes->path : "");
-    else if (magic->kind == MAGIC_NUL)
-        snprintf(advice, sizeof advice,
-                 "leave it out, or if it is text, take them out first: "
-                 "tr -d '\\000'");
-    snprintf(bytes->why, sizeof bytes->why, "%s %s; %s", name_of(bytes), what, advice);
+    advise(bytes, magic, advice, sizeof advice);
+    snprintf(bytes->why, sizeof bytes->why, "%.200s %s; %.*s", name_of(bytes), what,
+             (int)sizeof bytes->why - 410, advice);
     bytes->plain_start = bytes->plain_end;
     bytes->ended = true;
     bytes->rc = -EINVAL;

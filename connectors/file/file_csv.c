@@ -369,7 +369,8 @@ int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out,
         return rc;
     if (!why && csv->n_fields != csv->n_columns) {
         snprintf(csv->sentence, sizeof csv->sentence,
-                 "the row has %zu fields and the header has %zu", csv->n_fields, csv->n_columns);
+                 "the row has %zu field%s and the header has %zu", csv->n_fields,
+                 csv->n_fields == 1 ? "" : "s", csv->n_columns);
         why = csv->sentence;
     }
     if (why)

@@ -102,6 +102,14 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
     return 0;
 }
 
+/* Errors that were not counted in: of a line that may be whole by now. */
+static void forget_errors(const struct file_output *output)
+{
+    char path[PATH_ROOM];
+    if (name_of(output, output->files[ERRORS].suffix, path) == 0)
+        unlink(path);
+}
+
 /* OUT is not there: what an earlier one left beside it must not be taken for its own. */
 static void forget(const struct file_output *output)
 {
@@ -194,6 +202,8 @@ int file_output_open(struct file_output **out, const char *path, const char *dty
     for (size_t i = 0; i < N_FILES && rc == 0; i++) {
         if (i == OUTPUT || lengths[i] > 0 || (i == IDS && output->descr))
             rc = open_part(output, &output->files[i], lengths[i], err, err_size);
+        else if (i == ERRORS)
+            forget_errors(output);
     }
     output->rows = state->rows;
     output->place = state->place;

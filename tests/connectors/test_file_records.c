@@ -122,7 +122,7 @@ static void rows(void **state)
     EXPECT(FILE_CSV, "text,ids,,tag,tag\n5\" disk,1,2,4,5\n",
            "2|{\"text\":\"5\\\" disk\",\"tag\":\"4\"}\n");
     EXPECT(FILE_CSV, "text,b\none\nfour,5,6\nseven,\"8\"9\nten,11\n",
-           "2!bad_csv: the row has 1 fields and the header has 2 <one>\n"
+           "2!bad_csv: the row has 1 field and the header has 2 <one>\n"
            "3!bad_csv: the row has 3 fields and the header has 2 <four,5,6>\n"
            "4!bad_csv: text follows a closing quote "
            "<seven,\"8\"9>\n5|{\"text\":\"ten\",\"b\":\"11\"}\n");
