@@ -345,7 +345,7 @@ static int put_object(struct file_csv *csv)
         if (csv->json.len > 1)
             buffer_put_text(&csv->json, ",");
         buffer_put_text(&csv->json, column->key);
-        json_put_string(&csv->json, csv->fields[i]);
+        json_put_bytes(&csv->json, csv->fields[i]); /* bad_utf8 judges them */
     }
     buffer_put_text(&csv->json, "}");
     return csv->json.status;

@@ -17,7 +17,8 @@ struct file_csv;
 
 struct file_csv_options {
     const char *column, *id; /* borrowed: the columns that become `text` and `id` */
-    bool refuse_bad_utf8;    /* else bytes that are not UTF-8 become U+FFFD */
+    bool
+        refuse_bad_utf8; /* cells that are not UTF-8; else they pass as they are, in JSON as well */
 };
 
 /* Why a row is an error: a code of docs/wire-format.md and a sentence. NULL: it is none. */

@@ -159,17 +159,26 @@ int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_
     return 0;
 }
 
-/* Line and column of at, from 1; columns are bytes, as editors of bytes count them. */
-static void place_find(struct bytes value, const char *at, int *line, int *column)
+enum { PLACE_SIZE = 60 };
+
+/*
+ * Line and column of at, from 1; columns are bytes, as editors of bytes count them. Of a value in
+ * one line the column alone: in a file its line is another one, and is in the position of the
+ * message.
+ */
+static const char *place_name(struct bytes value, const char *at, char place[PLACE_SIZE])
 {
     const char *begun = value.ptr;
-    *line = 1;
+    int line = 1, n = 0;
     for (const char *p = value.ptr; p < at; p++)
         if (*p == '\n') {
             begun = p + 1;
-            ++*line;
+            ++line;
         }
-    *column = (int)(at - begun) + 1;
+    if (memchr(value.ptr, '\n', value.len))
+        n = snprintf(place, PLACE_SIZE, "line %d, ", line);
+    snprintf(place + n, (size_t)(PLACE_SIZE - n), "column %d", (int)(at - begun) + 1);
+    return place;
 }
 
 static int fault_refuse(const struct decode *decode, struct bytes value, enum json_fault fault,
@@ -190,7 +199,7 @@ static int fault_refuse(const struct decode *decode, struct bytes value, enum js
         [JSON_FAULT_SYNTAX] = {"is not JSON",
                                "send a JSON object, or configure another input format"},
     };
-    int line, column;
+    char place[PLACE_SIZE];
     if (fault == JSON_FAULT_DEEP)
         return codec_refuse(decode->why, "too_deep",
                             "the JSON value is nested more than %d deep; flatten its fields",
@@ -200,9 +209,8 @@ static int fault_refuse(const struct decode *decode, struct bytes value, enum js
                             "the JSON value has more keys and values than the limit is, %zu; send "
                             "fewer texts in one message, or msgpack",
                             codec_values_max(decode));
-    place_find(value, at, &line, &column);
-    return codec_refuse(decode->why, "bad_json", "the value %s (line %d, column %d); %s",
-                        sentences[fault].what, line, column, sentences[fault].advice);
+    return codec_refuse(decode->why, "bad_json", "the value %s (%s); %s", sentences[fault].what,
+                        place_name(value, at, place), sentences[fault].advice);
 }
 
 /* JSON, but no object. */
@@ -229,14 +237,13 @@ static int shape_refuse(const struct decode *decode, struct bytes value, size_t 
 static int twice_refuse(const struct decode *decode, struct bytes value, size_t key)
 {
     struct json_reading reading = reading_of(decode);
-    int line, column;
+    char place[PLACE_SIZE];
     reading.wanted_key = key;
     json_reader_run(value, &reading);
-    place_find(value, reading.key_at, &line, &column);
     return codec_refuse(decode->why, "duplicate_field",
-                        "the JSON value has the same key twice in one object (line %d, column %d); "
+                        "the JSON value has the same key twice in one object (%s); "
                         "send each key once",
-                        line, column);
+                        place_name(value, reading.key_at, place));
 }
 
 int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out)

@@ -89,6 +89,10 @@ static const struct {
     {"key_not_allowed", "publish"},
     {"key_reserved", "publish"},
     {"too_many_deliveries", "receive"},
+    {"line_too_long", "receive"},
+    {"record_too_long", "receive"},
+    {"damaged_file", "receive"},
+    {"bad_csv", "receive"},
 };
 
 /* Why messages of the input were given to nobody; docs/reliability.md explains. */
