@@ -2,17 +2,34 @@
  * bert_bind.c: an embedding model of the BERT family in a GGUF file: its keys and its tensors.
  *
  * Refuses: a pooling that is neither the mean nor the first token (rerankers), causal attention.
- * Why:     the file does not say which prompts its model was trained with, if any; so there are
- *          none here, and texts are embedded as they are.
+ * Why:     the file does not say which prompts its model was trained with, if any. Those of the
+ *          multilingual e5 models are known by their name; others embed texts as they are.
  * Source:  key and tensor names as llama.cpp's converter writes them for this architecture.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* strcasestr */
+#endif
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "inference/architecture.h"
 
 enum { LAYERS_MAX = 512, POOLING_MEAN = 1, POOLING_CLS = 2 };
+
+/* multilingual-e5-small, -base and -large; those called "instruct" have others. */
+static const struct prompt e5_prompts[] = {
+    {"document", "passage: ", NULL},
+    {"query", "query: ", NULL},
+    {NULL, NULL, NULL},
+};
+
+static bool is_e5(const struct model *m)
+{
+    return tokenizer_is_unigram(m->tokenizer) && strcasestr(m->name, "e5") &&
+           !strcasestr(m->name, "instruct");
+}
 
 static int bind_pooling(const struct binder *b, struct model *m)
 {
@@ -110,6 +127,8 @@ int bert_bind(const struct binder *b, struct model *m)
         m->info.max_tokens = KEYS_MAX;
     m->info.has_dense = true; /* nothing is missing: the family has no such layers */
     m->n_wide = m->n_ff;
+    if (is_e5(m))
+        m->info.prompts = e5_prompts;
     m->layers = calloc(m->n_layers, sizeof *m->layers);
     if (!m->layers)
         return bind_no_memory(b);

@@ -82,6 +82,7 @@ static int model_bind(struct binder *b, struct model *m)
     if (rc)
         return rc;
     m->info.n_vocab = tokenizer_n_vocab(m->tokenizer);
+    m->info.prompts = m->architecture->prompts;
     rc = m->architecture->bind(b, m);
     return rc ? rc : bind_nothing_left(b);
 }
@@ -126,7 +127,6 @@ int model_open(struct model **out, const char *path, const char *kernels, enum p
     count_macs(m);
     m->info.name = m->name;
     m->info.architecture = m->architecture->name;
-    m->info.prompts = m->architecture->prompts;
     m->info.fingerprint = m->fingerprint;
     m->info.warning = m->warning[0] ? m->warning : NULL;
     m->info.kernels = table->name;

@@ -12,10 +12,11 @@
 #include "inference/tokenizer.h"
 #include "inference/tokenizer_parts.h"
 
-static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_wordpiece};
+static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_wordpiece,
+                                                     &tokenizer_unigram};
 
 struct tokenizer_scratch {
-    struct piece *piece; /* NULL: this kind needs none */
+    struct scratch_parts parts;
 };
 
 static int find_kind(const struct gguf *gguf, const struct tokenizer_kind **out, char *err,
@@ -29,8 +30,9 @@ static int find_kind(const struct gguf *gguf, const struct tokenizer_kind **out,
                 memcmp(kinds[i]->model, model.ptr, model.len) == 0)
                 return *out = kinds[i], 0;
     snprintf(err, err_size,
-             "tokenizer.ggml.model is '%.*s', neither \"llama\" (SentencePiece BPE) nor \"bert\" "
-             "(WordPiece); use a GGUF of EmbeddingGemma or of an uncased BERT",
+             "tokenizer.ggml.model is '%.*s', none of \"llama\" (SentencePiece BPE), \"bert\" "
+             "(WordPiece) and \"t5\" (SentencePiece unigram); use a GGUF of a model that "
+             "docs/models.md lists",
              (int)(model.len < 32 ? model.len : 32), model.ptr);
     return -EINVAL;
 }
@@ -71,14 +73,22 @@ size_t tokenizer_n_vocab(const struct tokenizer *tokenizer)
     return tokenizer->vocab.n;
 }
 
+bool tokenizer_is_unigram(const struct tokenizer *tokenizer)
+{
+    return tokenizer->kind == &tokenizer_unigram;
+}
+
 int tokenizer_scratch_open(struct tokenizer_scratch **out, const struct tokenizer *tokenizer)
 {
     struct tokenizer_scratch *scratch = calloc(1, sizeof(*scratch));
-    int status;
+    int status = 0;
 
     if (!scratch)
         return -ENOMEM;
-    status = tokenizer->kind->merges ? piece_open(&scratch->piece) : 0;
+    if (tokenizer->kind->scratch == SCRATCH_PIECE)
+        status = piece_open(&scratch->parts.piece);
+    if (tokenizer->kind->scratch == SCRATCH_UNIGRAM)
+        status = unigram_open(&scratch->parts.unigram);
     if (status) {
         free(scratch);
         return status;
@@ -91,7 +101,8 @@ void tokenizer_scratch_close(struct tokenizer_scratch *scratch)
 {
     if (!scratch)
         return;
-    piece_close(scratch->piece);
+    piece_close(scratch->parts.piece);
+    unigram_close(scratch->parts.unigram);
     free(scratch);
 }
 
@@ -105,7 +116,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_scratch
     if (tokenizer->bos != NO_TOKEN)
         id_row_add(&row, tokenizer->bos);
     if (text.len)
-        status = tokenizer->kind->encode(tokenizer, scratch->piece, text, bad_utf8, &row);
+        status = tokenizer->kind->encode(tokenizer, &scratch->parts, text, bad_utf8, &row);
     if (status)
         return status;
     if (tokenizer->eos != NO_TOKEN)

@@ -2,7 +2,7 @@
  * tokenizer.h: text to token ids, identical to the Hugging Face tokenizer of the model.
  *
  * Owns:    the vocabulary index, special tokens, SentencePiece BPE with its merging and byte
- *          fallback, WordPiece with its folding of case and accents, UTF-8.
+ *          fallback, WordPiece with its folding of case and accents, unigram with its map, UTF-8.
  * Refuses: prompts and truncation policy beyond a cut (the session's and the worker's business).
  * Threads: the tokenizer is immutable after open; a tokenizer_scratch belongs to one thread.
  * Why:     a token off by one moves the embedding; the judge is exact equality of ids.
@@ -27,12 +27,15 @@ struct tokenizer_scratch;
  * bytes a token. tokenizer.ggml.model says which kind it is:
  * llama   reads tokens, scores, token_type, bos_token_id, eos_token_id and, where there are any,
  *         add_bos_token, add_eos_token (else true) and add_space_prefix (must be false);
- * bert    reads tokens, token_type; its ends are [CLS] and [SEP].
+ * bert    reads tokens, token_type; its ends are [CLS] and [SEP];
+ * t5      reads tokens, scores, token_type, precompiled_charsmap, bos_token_id, eos_token_id and
+ *         unknown_token_id.
  * 0; -EINVAL and a sentence in err: a vocabulary it could only tokenize nearly right; -ENOMEM.
  */
 int tokenizer_open(struct tokenizer **out, const struct gguf *gguf, char *err, size_t err_size);
 void tokenizer_close(struct tokenizer *tokenizer); /* accepts NULL */
 size_t tokenizer_n_vocab(const struct tokenizer *tokenizer);
+bool tokenizer_is_unigram(const struct tokenizer *tokenizer);
 
 /*
  * About 320 kB, enough for any text whose unbroken pieces (in most scripts words) have up to 4096

@@ -16,6 +16,7 @@
 
 #include "inference/embed.h"
 #include "inference/gguf.h"
+#include "inference/tokenizer_charsmap.h"
 
 struct tokenizer;
 
@@ -34,14 +35,19 @@ struct utf8_char {
 struct utf8_char utf8_decode(const uint8_t *at, const uint8_t *end); /* at < end */
 size_t utf8_encode(uint32_t code, uint8_t out[4]);                   /* bytes written, 1..4 */
 
+/* SPM: with scores, byte tokens and runs of spaces. Unigram: with scores. WordPiece: none of these
+ * is needed or read. */
+enum vocab_kind { VOCAB_SPM, VOCAB_UNIGRAM, VOCAB_WORDPIECE };
+
 /*
  * The vocabulary. Texts, scores and types stay in the mapping; in private memory lie an offset and
  * two slots a token and a bitmap: about 3.2 MB for 262,144 tokens.
  */
 struct vocab {
+    enum vocab_kind kind;
     uint32_t n;
     const uint8_t *texts;  /* strings of {u64 len; bytes} back to back */
-    const uint8_t *scores; /* [n] f32, unaligned; NULL: words are not made by merging */
+    const uint8_t *scores; /* [n] f32, unaligned; NULL: none are needed */
     uint32_t *offsets;     /* [n + 1] of the bytes of a text from `texts` */
 
     /* Open addressing over the texts of ordinary tokens: low bits id + 1, the rest hash bits;
@@ -50,6 +56,7 @@ struct vocab {
     uint32_t slot_mask;
     uint32_t id_mask;
     uint32_t longest; /* bytes of the longest ordinary token */
+    float lowest;     /* score of one; 0 without scores */
 
     uint64_t *pairs; /* bitmap over hashed pairs of characters that stand side by side in a token;
                         NULL as scores */
@@ -65,9 +72,6 @@ struct vocab {
     uint32_t ascii[128]; /* ordinary tokens of one ASCII character, or NO_TOKEN */
     uint32_t bytes[256]; /* tokens <0x00> .. <0xFF> */
 };
-
-/* SPM: with scores, byte tokens and runs of spaces. WordPiece: none of these is needed or read. */
-enum vocab_kind { VOCAB_SPM, VOCAB_WORDPIECE };
 
 /* 0, -EINVAL with a sentence in err, -ENOMEM. On failure nothing is held. */
 int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kind, char *err,
@@ -111,15 +115,28 @@ bool piece_is_empty(const struct piece *piece);
 int piece_add(struct piece *piece, const uint8_t *bytes, size_t len, uint32_t id); /* or -ENOMEM */
 void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *row); /* empties */
 
+/* The part of a word whose best tokens are looked for. */
+struct unigram;
+
+int unigram_open(struct unigram **out);      /* 0 or -ENOMEM */
+void unigram_close(struct unigram *unigram); /* accepts NULL */
+
+/* What a kind of tokenizer needs as scratch; the others are NULL. */
+enum scratch_kind { SCRATCH_NONE, SCRATCH_PIECE, SCRATCH_UNIGRAM };
+struct scratch_parts {
+    struct piece *piece;
+    struct unigram *unigram;
+};
+
 /* What tokenizer.ggml.model of the file chooses. */
 struct tokenizer_kind {
     const char *model;
-    bool merges; /* needs a piece as scratch */
+    enum scratch_kind scratch;
     /* Fill t: its vocabulary, ends and unknown token. 0; -EINVAL with a sentence in err; -ENOMEM.
      */
     int (*open)(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size);
     /* Ids of a text that is not empty, without its ends. 0, -EILSEQ or -ENOMEM. */
-    int (*encode)(const struct tokenizer *t, struct piece *piece, struct text text,
+    int (*encode)(const struct tokenizer *t, struct scratch_parts *scratch, struct text text,
                   enum bad_utf8 bad_utf8, struct id_row *row);
 };
 
@@ -127,9 +144,13 @@ struct tokenizer {
     const struct tokenizer_kind *kind;
     struct vocab vocab;
     uint32_t bos, eos; /* NO_TOKEN: the model wants none */
-    uint32_t unknown;  /* WordPiece only */
+    uint32_t unknown;  /* WordPiece and unigram only */
+
+    /* unigram */
+    struct charsmap charsmap; /* in the mapping */
+    double unknown_score;
 };
 
-extern const struct tokenizer_kind tokenizer_spm, tokenizer_wordpiece;
+extern const struct tokenizer_kind tokenizer_spm, tokenizer_wordpiece, tokenizer_unigram;
 
 #endif

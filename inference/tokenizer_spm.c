@@ -158,9 +158,10 @@ static int encode_text(struct encoding *e, struct text text, enum bad_utf8 bad_u
     return 0;
 }
 
-static int spm_encode(const struct tokenizer *t, struct piece *piece, struct text text,
+static int spm_encode(const struct tokenizer *t, struct scratch_parts *scratch, struct text text,
                       enum bad_utf8 bad_utf8, struct id_row *row)
 {
+    struct piece *piece = scratch->piece;
     struct encoding e = {.vocab = &t->vocab, .piece = piece, .row = row};
     int status = encode_text(&e, text, bad_utf8);
 
@@ -168,4 +169,4 @@ static int spm_encode(const struct tokenizer *t, struct piece *piece, struct tex
     return status;
 }
 
-const struct tokenizer_kind tokenizer_spm = {"llama", true, spm_open, spm_encode};
+const struct tokenizer_kind tokenizer_spm = {"llama", SCRATCH_PIECE, spm_open, spm_encode};

@@ -197,6 +197,8 @@ static int add_normal(struct vocab *vocab, uint32_t id, uint64_t hash, char *err
 
     if (vocab->scores && !isfinite(vocab_score(vocab, id)))
         return vocab_refuse(err, err_size, "vocabulary: the score of token %u is not a number", id);
+    if (vocab->scores && vocab_score(vocab, id) < vocab->lowest)
+        vocab->lowest = vocab_score(vocab, id);
     while (at < end) {
         struct utf8_char c = utf8_decode(at, end);
         if (c.bad)
@@ -334,14 +336,14 @@ static int read_others(struct vocab *vocab, const uint8_t *kinds, char *err, siz
             return vocab_refuse(err, err_size, "vocabulary: token %u has no text", id);
         if (kind == KIND_BYTE)
             status = add_byte(vocab, id, err, err_size);
-        else if (kind == KIND_USER_DEFINED && vocab->scores)
+        else if (kind == KIND_USER_DEFINED && vocab->kind == VOCAB_SPM)
             status = add_run(vocab, id, &is_run, err, err_size);
         if (status)
             return status;
         if (kind != KIND_BYTE && !is_run)
             vocab->added[vocab->n_added++] = id;
     }
-    for (int byte = 0; byte < 256 && vocab->scores; byte++)
+    for (int byte = 0; byte < 256 && vocab->kind == VOCAB_SPM; byte++)
         if (vocab->bytes[byte] == NO_TOKEN)
             return vocab_refuse(err, err_size, "vocabulary: byte token <0x%02X> is missing", byte);
     while (vocab->longest_run + 1 < SPACE_RUN && vocab->runs[vocab->longest_run + 1] != NO_TOKEN)
@@ -386,6 +388,7 @@ static int vocab_alloc(struct vocab *vocab, uint32_t n, enum vocab_kind kind)
     while (n_slots < 2 * n)
         n_slots *= 2;
     memset(vocab, 0, sizeof(*vocab));
+    vocab->kind = kind;
     vocab->n = n;
     vocab->slot_mask = n_slots - 1;
     vocab->id_mask = vocab->slot_mask; /* 2n slots, so an id + 1 fits */
@@ -394,20 +397,20 @@ static int vocab_alloc(struct vocab *vocab, uint32_t n, enum vocab_kind kind)
     memset(vocab->bytes, 0xFF, sizeof(vocab->bytes));
     vocab->offsets = malloc(((size_t)n + 1) * sizeof(*vocab->offsets));
     vocab->slots = calloc(n_slots, sizeof(*vocab->slots));
-    if (kind == VOCAB_SPM)
+    if (kind != VOCAB_WORDPIECE)
         vocab->pairs = calloc((1u << PAIR_BITS) / 64, sizeof(*vocab->pairs));
     vocab->added = malloc((size_t)n * sizeof(*vocab->added));
     bool whole = vocab->offsets && vocab->slots && vocab->added;
-    return whole && (vocab->pairs || kind != VOCAB_SPM) ? 0 : -ENOMEM;
+    return whole && (vocab->pairs || kind == VOCAB_WORDPIECE) ? 0 : -ENOMEM;
 }
 
 int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kind, char *err,
                size_t err_size)
 {
-    bool is_spm = kind == VOCAB_SPM;
+    bool has_scores = kind != VOCAB_WORDPIECE;
     struct gguf_array texts, scores, kinds;
     uint32_t *added;
-    int status = read_arrays(gguf, &texts, is_spm ? &scores : NULL, &kinds, err, err_size);
+    int status = read_arrays(gguf, &texts, has_scores ? &scores : NULL, &kinds, err, err_size);
 
     if (status)
         return status;
@@ -417,7 +420,7 @@ int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kin
         goto fail;
     }
     vocab->texts = texts.data;
-    vocab->scores = is_spm ? scores.data : NULL;
+    vocab->scores = has_scores ? scores.data : NULL;
     status = read_texts(vocab, &texts, err, err_size);
     if (!status)
         status = read_others(vocab, kinds.data, err, err_size);

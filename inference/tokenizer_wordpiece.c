@@ -157,13 +157,13 @@ static void char_add(struct word *word, uint32_t code)
         word_end(word);
 }
 
-static int wordpiece_encode(const struct tokenizer *t, struct piece *piece, struct text text,
-                            enum bad_utf8 bad_utf8, struct id_row *row)
+static int wordpiece_encode(const struct tokenizer *t, struct scratch_parts *scratch,
+                            struct text text, enum bad_utf8 bad_utf8, struct id_row *row)
 {
     const uint8_t *at = (const uint8_t *)text.ptr, *end = at + text.len;
     struct word word = {.t = t, .row = row, .bytes = MARK};
 
-    (void)piece;
+    (void)scratch;
     while (at < end) {
         size_t len = 0;
         uint32_t id = vocab_find_added(&t->vocab, at, end, &len);
@@ -183,4 +183,5 @@ static int wordpiece_encode(const struct tokenizer *t, struct piece *piece, stru
     return 0;
 }
 
-const struct tokenizer_kind tokenizer_wordpiece = {"bert", false, wordpiece_open, wordpiece_encode};
+const struct tokenizer_kind tokenizer_wordpiece = {"bert", SCRATCH_NONE, wordpiece_open,
+                                                   wordpiece_encode};

@@ -1,7 +1,9 @@
-"""Uncased models of the BERT family: all-MiniLM, bge, e5, gte."""
+"""Uncased models of the BERT family: all-MiniLM, bge, e5, gte; and multilingual-e5-small, a BERT
+with the tokenizer of XLM-RoBERTa."""
 
 import gguf
 
+from . import unigram_tokens
 from .output import POOLING
 from .source import Tensors, fail, read_json
 
@@ -189,5 +191,8 @@ def convert(out, source, options):
     source.expect({"hidden_act": "gelu", "position_embedding_type": "absolute",
                    "is_decoder": False})
     add_keys(out, source)
-    add_tokens(out, source)
+    if unigram_tokens.is_unigram(source.tokenizer_json()): # multilingual-e5-small
+        unigram_tokens.add_tokens(out, source, source.number("vocab_size"))
+    else:
+        add_tokens(out, source)
     add_tensors(out, source, ["", "bert."])

@@ -20,6 +20,7 @@ import random
 import struct
 import subprocess
 import sys
+import unicodedata
 
 FEWEST = 10_000
 
@@ -113,6 +114,22 @@ def runs(rng, n):
                       for _ in range(rng.randint(1, 6))).encode()
 
 
+def clusters(rng, n):
+    """Letters of all scripts with marks behind them, whole and taken apart: what a normaliser reads
+    together."""
+    letters = [chr(c) for c in range(0x20, 0x30000) if chr(c).isalpha() and rng.random() < 0.05]
+    marks = [chr(c) for c in range(0x300, 0x10000) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
+    marks += ["\u200d", "\u200c", "\ufe0f", "\uff9e", "\u0301", "\u3099"] * 20
+    odd = list("\u00aa\u2460\uff76\ufb01\u00bd\u1100\u1161\r\n\t\u00ad\u200b\ufeff\u0600")
+    for _ in range(n):
+        text = ""
+        for _ in range(rng.randint(1, 20)):
+            text += rng.choice(odd) if rng.random() < 0.2 else rng.choice(letters)
+            text += "".join(rng.choice(marks) for _ in range(rng.choice([0, 0, 1, 1, 2, 3])))
+            text += rng.choice(["", "", " ", "  "])
+        yield unicodedata.normalize(rng.choice(["NFC", "NFD", "NFKD"]), text).encode()
+
+
 def spread(texts, limit):
     """At most limit of them, evenly from the whole."""
     texts = [text for text in texts if text]
@@ -131,6 +148,7 @@ def collect(limit, seed, added):
         ("random bytes", random_bytes(rng, limit)),
         ("added tokens", texts_with_added(rng, limit, added, words)),
         ("runs", runs(rng, limit)),
+        ("clusters", clusters(rng, limit)),
     ]
     for name, texts in sources:
         try:

@@ -21,6 +21,7 @@ static const struct {
     {"code_retrieval", "code_retrieval"},
     {"summarization", "summarization"},
     {"none", "none"},
+    {"passage", "document"},
     {"Retrieval", "query"},
     {"Retrieval-query", "query"},
     {"Retrieval-document", "document"},

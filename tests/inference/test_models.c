@@ -1,0 +1,160 @@
+/*
+ * test_models.c: small random models that transformers saved and tests/make_models.py converted,
+ * against the ids and the vectors that transformers gives in float64, on every kernel table.
+ */
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "inference/embed.h"
+
+enum { CASES_MAX = 64, IDS_MAX = 4096 };
+
+static const char *const tables[] = {"generic", "avx2", "avx512", "neon", "neon-i8mm"};
+static char err[600];
+
+struct expected {
+    struct text text;
+    const int32_t *ids;
+    uint32_t n_ids;
+    const float *vector;
+};
+
+/* What a .cases file holds; see tests/make_models.py. */
+struct cases {
+    char *bytes;
+    uint32_t n, dim;
+    struct expected all[CASES_MAX];
+};
+
+static uint32_t take_u32(const char **at)
+{
+    uint32_t value;
+    memcpy(&value, *at, sizeof value);
+    *at += sizeof value;
+    return value;
+}
+
+/* Numbers may lie unaligned in the file: copied behind it. */
+static void *copy(const char **at, size_t size)
+{
+    void *to = malloc(size + 1);
+    assert_non_null(to);
+    memcpy(to, *at, size);
+    *at += size;
+    return to;
+}
+
+static struct cases *cases_read(const char *name)
+{
+    char path[300];
+    struct cases *cases = calloc(1, sizeof *cases);
+    snprintf(path, sizeof path, TESTS_DIR "/data/models/%s.cases", name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    size_t size = (size_t)ftell(file);
+    rewind(file);
+    cases->bytes = malloc(size);
+    assert_int_equal(fread(cases->bytes, 1, size, file), size);
+    fclose(file);
+    const char *at = cases->bytes;
+    cases->n = take_u32(&at);
+    cases->dim = take_u32(&at);
+    assert_in_range(cases->n, 1, CASES_MAX);
+    for (uint32_t i = 0; i < cases->n; i++) {
+        struct expected *e = &cases->all[i];
+        e->text.len = take_u32(&at);
+        e->text.ptr = at;
+        at += e->text.len;
+        e->n_ids = take_u32(&at);
+        e->ids = copy(&at, e->n_ids * sizeof *e->ids);
+        e->vector = copy(&at, cases->dim * sizeof *e->vector);
+    }
+    assert_ptr_equal(at, cases->bytes + size);
+    return cases;
+}
+
+static void cases_free(struct cases *cases)
+{
+    for (uint32_t i = 0; i < cases->n; i++) {
+        free((void *)(uintptr_t)cases->all[i].ids);
+        free((void *)(uintptr_t)cases->all[i].vector);
+    }
+    free(cases->bytes);
+    free(cases);
+}
+
+static void check_case(struct session *session, const struct expected *e, size_t max_ids,
+                       uint32_t dim, const char *what)
+{
+    static int32_t ids[IDS_MAX];
+    size_t n_ids;
+    struct embed_result result;
+    float *row = malloc(dim * sizeof *row);
+    double dot = 0, length = 0;
+    assert_int_equal(session_tokenize(session, e->text, ids, max_ids, &n_ids, &result), 0);
+    if (n_ids != e->n_ids || memcmp(ids, e->ids, n_ids * sizeof *ids) != 0)
+        fail_msg("%s: other ids for '%.*s' (%zu, not %u)", what, (int)e->text.len, e->text.ptr,
+                 n_ids, e->n_ids);
+    session_embed(session, &e->text, 1, row, &result);
+    assert_int_equal(result.status, 0);
+    for (uint32_t i = 0; i < dim; i++) {
+        dot += (double)row[i] * (double)e->vector[i];
+        length += (double)row[i] * (double)row[i];
+    }
+    free(row);
+    if (!(dot >= 0.99999 && fabs(length - 1) < 1e-5))
+        fail_msg("%s: cosine %.8f, length %.6f for %u tokens of '%.40s'", what, dot, sqrt(length),
+                 e->n_ids, e->text.ptr);
+}
+
+static void check_model(const char *name)
+{
+    struct cases *cases = cases_read(name);
+    char path[300], what[100];
+    const struct session_options options = {0};
+    size_t n_tables = 0;
+    snprintf(path, sizeof path, TESTS_DIR "/data/models/%s.gguf", name);
+    for (size_t k = 0; k < sizeof tables / sizeof *tables; k++) {
+        struct model *model = NULL;
+        struct session *session = NULL;
+        int rc = model_open(&model, path, tables[k], PRECISION_EXACT, err, sizeof err);
+        if (rc == -ENOTSUP)
+            continue;
+        if (rc)
+            fail_msg("%s", err);
+        assert_int_equal(model_info(model)->dim, cases->dim);
+        assert_true(model_info(model)->max_tokens <= IDS_MAX);
+        assert_int_equal(session_open(&session, model, &options), 0);
+        snprintf(what, sizeof what, "%s, %s", name, tables[k]);
+        for (uint32_t i = 0; i < cases->n; i++)
+            check_case(session, &cases->all[i], model_info(model)->max_tokens, cases->dim, what);
+        session_close(session);
+        model_close(model);
+        n_tables++;
+    }
+    assert_true(n_tables > 0);
+    cases_free(cases);
+}
+
+static void test_xlm_roberta(void **state)
+{
+    (void)state;
+    check_model("tiny-xlm-roberta");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_xlm_roberta),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

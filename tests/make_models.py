@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Make tests/data/models: small random models as transformers saves them, converted, with the ids
+and vectors that transformers gives in float64.
+
+Usage: make_models.py [NAME...]
+
+Norms, biases and scales get values of their own, so that one which is left out is seen. Needs
+torch, transformers, sentence-transformers, sentencepiece, gguf and safetensors, as in
+scripts/check-models.
+
+NAME.cases, little-endian: u32 cases, u32 values; each case: u32 bytes, the text, u32 ids, i32 each,
+float32 values.
+"""
+
+import base64
+import io
+import json
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import sentencepiece
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data" / "models"
+SEED = 20261129
+WORDS = ("the quick brown fox jumps over a lazy dog and runs home über straße naïve café слово дом "
+         "мир 日本 語 東京 한국 말 שלום कमल ไทย query passage text model of words").split()
+# Of the map: some of each kind of rule that the real one has.
+RULES = {"\u00aa": "a", "\uff21": "A", "\ufb01": "fi", "\u2460": "1", "e\u0301": "\u00e9",
+         "a\u0301": "\u00e1", "\t": " ", "\n": " ", "\u00a0": " ", "\u3000": " ", "\u200b": " ",
+         "\x01": "", "\ufffd": " ", "\uff76": "\u30ab", "\uff9e": "\u3099"}
+
+
+def randomize(model):
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for name, values in [*model.named_parameters(), *model.named_buffers()]:
+            if not values.is_floating_point() or "inv_freq" in name:
+                continue
+            noise = torch.randn(values.shape, generator=generator)
+            is_norm = values.ndim == 1 and "norm" in name.lower() and "bias" not in name
+            if values.ndim == 1 or values.ndim == 0:
+                values.copy_((1 if is_norm else 0) + 0.2 * noise)
+            else:
+                values.copy_(noise * values.shape[-1] ** -0.5)
+
+
+def texts_of(rng, words, longest):
+    """Short and long, and what a normaliser must deal with."""
+    odd = ["", " ", "the", "  the\tquick\n fox ", "\uff21\ufb01\u2460 e\u0301 \u2460\u0301",
+           "\uff76\uff9e the\u2581quick \u2581", "unknown \U0001f600\U0001f600 \u4e01", "<s> </s>",
+           "a\x01b\u200bc", "<mask>the"]
+    return odd + [" ".join(rng.choice(words) for _ in range(n))
+                  for n in (1, 3, 8, 20, longest // 2, longest, longest * 2)]
+
+
+def unigram_tokenizer(folder):
+    """A tokenizer.json as XLM-RoBERTa's."""
+    rng, model = random.Random(SEED), io.BytesIO()
+    rules = folder / "rules.tsv"
+    rules.write_text("".join(
+        " ".join(f"{ord(c):X}" for c in key) + "\t" + " ".join(f"{ord(c):X}" for c in value) + "\n"
+        for key, value in RULES.items()))
+    lines = (" ".join(rng.choice(WORDS) for _ in range(9)) for _ in range(400))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines, model_writer=model, model_type="unigram", vocab_size=170,
+        normalization_rule_tsv=str(rules), hard_vocab_limit=False, minloglevel=2)
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(model.getvalue())
+    pieces = [[p.piece, p.score] for p in proto.pieces if p.type == 1]
+    vocab = [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], *pieces, ["<mask>", 0.0]]
+    added = [{"id": i, "content": text, "single_word": False, "lstrip": text == "<mask>",
+              "rstrip": False, "normalized": False, "special": True}
+             for i, (text, _) in enumerate(vocab) if text[0] == "<" and text[-1] == ">"]
+    special = lambda text: {"SpecialToken": {"id": text, "type_id": 0}}
+    charsmap = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+    single = [special("<s>"), {"Sequence": {"id": "A", "type_id": 0}}, special("</s>")]
+    (folder / "tokenizer.json").write_text(json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": charsmap},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "WhitespaceSplit"},
+            {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always",
+             "split": True}]},
+        "post_processor": {"type": "TemplateProcessing", "single": single, "pair": single,
+                           "special_tokens": {
+                               text: {"id": text, "ids": [i], "tokens": [text]}
+                               for i, text in ((0, "<s>"), (2, "</s>"))}},
+        "decoder": None,
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": False}}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "XLMRobertaTokenizer", "bos_token": "<s>", "eos_token": "</s>",
+        "unk_token": "<unk>", "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>",
+        "mask_token": "<mask>"}))
+    return len(vocab)
+
+
+def save(folder, model, pooling):
+    """As sentence-transformers saves it; what it saves is what is converted."""
+    model.save_pretrained(folder / "plain")
+    transformer = Transformer(str(folder / "plain"))
+    whole = SentenceTransformer(device="cpu", modules=[
+        transformer, Pooling(model.config.hidden_size, pooling_mode=pooling), Normalize()])
+    whole.save(str(folder / "saved"))
+    return folder / "saved"
+
+
+def write(name, saved, cases):
+    DATA.mkdir(exist_ok=True)
+    subprocess.run([sys.executable, ROOT / "scripts" / "convert-model.py", "--type", "f32",
+                    "--name", name, saved, DATA / f"{name}.gguf"], check=True)
+    with open(DATA / f"{name}.cases", "wb") as file:
+        file.write(struct.pack("<II", len(cases), len(cases[0][2])))
+        for text, ids, vector in cases:
+            text = text.encode()
+            file.write(struct.pack("<I", len(text)) + text + struct.pack("<I", len(ids)))
+            file.write(struct.pack(f"<{len(ids)}i", *ids))
+            file.write(struct.pack(f"<{len(vector)}f", *vector))
+    print(f"{name}: {len(cases)} cases, longest of {max(len(ids) for _, ids, _ in cases)} tokens")
+
+
+def cases_of(model, tokenizer, texts, most, pool):
+    model = model.double().eval()
+    for text in texts:
+        ids = tokenizer.encode(text).ids
+        if len(ids) > most:
+            ids = ids[:most - 1] + ids[-1:]
+        with torch.no_grad():
+            states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+            vector = pool(states)
+        yield text, ids, (vector / vector.norm()).tolist()
+
+
+def make_xlm_roberta(folder, name="tiny-xlm-roberta"):
+    (folder / "plain").mkdir()
+    n_vocab = unigram_tokenizer(folder / "plain")
+    config = transformers.XLMRobertaConfig(
+        vocab_size=n_vocab + 3, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=96, max_position_embeddings=50, type_vocab_size=1, pad_token_id=1,
+        layer_norm_eps=1e-5)
+    torch.manual_seed(SEED)
+    model = transformers.XLMRobertaModel(config, add_pooling_layer=False)
+    randomize(model)
+    saved = save(folder, model, "cls")
+    tokenizer = Tokenizer.from_file(str(saved / "tokenizer.json"))
+    texts = texts_of(random.Random(SEED), WORDS, 40)
+    write(name, saved, list(cases_of(model, tokenizer, texts, 48, lambda states: states[0])))
+
+
+MODELS = {"xlm-roberta": make_xlm_roberta}
+
+
+def main():
+    for name in sys.argv[1:] or MODELS:
+        with tempfile.TemporaryDirectory() as work:
+            MODELS[name](Path(work))
+
+
+if __name__ == "__main__":
+    main()
