@@ -7,6 +7,7 @@
 
 static const struct architecture table[] = {
     {"gemma-embedding", gemma_bind, gemma_forward, gemma_prompts},
+    {"gemma-embedding2", gemma2_bind, gemma2_forward, gemma_prompts},
     {"bert", bert_bind, bert_forward, NULL},
 };
 

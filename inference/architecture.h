@@ -22,7 +22,7 @@ struct architecture {
      * m->kernels are there. 0, or negative errno with a sentence in b->err.
      */
     int (*bind)(const struct binder *b, struct model *m);
-    /* The pass of f->pack: f->out [n_texts][n_embd], of any length. */
+    /* The pass of f->pack: f->out [n_texts][n_out], of any length. */
     void (*forward)(struct forward *f);
     const struct prompt *prompts; /* as in struct model_info */
 };
@@ -32,6 +32,9 @@ const struct architecture *architecture_find(struct gguf_str name); /* or NULL *
 int gemma_bind(const struct binder *b, struct model *m);
 void gemma_forward(struct forward *f);
 extern const struct prompt gemma_prompts[];
+
+int gemma2_bind(const struct binder *b, struct model *m);
+void gemma2_forward(struct forward *f);
 
 int bert_bind(const struct binder *b, struct model *m);
 void bert_forward(struct forward *f);

@@ -127,12 +127,14 @@ int bert_bind(const struct binder *b, struct model *m)
         m->info.max_tokens = KEYS_MAX;
     m->info.has_dense = true; /* nothing is missing: the family has no such layers */
     m->n_wide = m->n_ff;
+    m->n_out = m->n_embd;
     if (is_e5(m))
         m->info.prompts = e5_prompts;
     m->layers = calloc(m->n_layers, sizeof *m->layers);
     if (!m->layers)
         return bind_no_memory(b);
     for (size_t i = 0; i < m->n_layers && !rc; i++) {
+        m->layers[i].shape = &m->attention;
         m->layers[i].reach = m->info.max_tokens;
         rc = bind_layer(b, m, i, &m->layers[i]);
     }

@@ -40,7 +40,8 @@ int forward_open(struct forward **out, const struct model *m)
         return rc;
     }
     size_t heads = m->attention.n_heads * m->attention.head_dim;
-    size_t widest = larger(larger(m->n_embd, m->n_ff), larger(heads, m->dense_2.n_out));
+    size_t widest =
+        larger(larger(m->n_embd, m->n_ff), larger(larger(heads, m->n_ple), m->dense_2.n_out));
     size_t max_tokens = m->info.max_tokens;
     f->x = scratch_alloc(max_tokens * m->n_embd * sizeof *f->x);
     f->qkv = scratch_alloc(max_tokens * m->attention.ld * sizeof *f->qkv);
@@ -127,5 +128,5 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
     f->n_queries = queries_cut(f);
     m->architecture->forward(f);
     for (size_t text = 0; text < pack->n_texts; text++)
-        m->kernels->unit(out + text * m->n_embd, m->n_embd);
+        m->kernels->unit(out + text * m->n_out, m->n_out);
 }

@@ -27,7 +27,7 @@ struct forward; /* scratch for up to model->info.max_tokens tokens */
 int forward_open(struct forward **out, const struct model *model); /* 0 or negative errno */
 void forward_close(struct forward *forward); /* accepts NULL; nobody assists any more */
 
-/* out [n_texts][n_embd]: one unit vector a text. At most max_tokens tokens in the pack, every text
+/* out [n_texts][n_out]: one unit vector a text. At most max_tokens tokens in the pack, every text
  * at least one token, every id below n_vocab. */
 void forward_run(struct forward *forward, const struct pack *pack, float *out);
 

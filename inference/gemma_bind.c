@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "inference/architecture.h"
+#include "inference/rope.h"
 
 enum {
     LAYERS_MAX = 512,
@@ -148,31 +149,6 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
     return bind_tensors(b, (int)i, tensors, sizeof tensors / sizeof *tensors);
 }
 
-/*
- * cos and sin of position * base^(-2 i / head_dim). Each frequency is stepped by a rotation in
- * double: after 2048 steps the error is still far below a float's, and it is twenty times faster
- * than calling sin and cos half a million times at every start.
- */
-static float *rope_table(size_t n_positions, size_t head_dim, double base)
-{
-    size_t half = head_dim / 2;
-    float *table = malloc(n_positions * head_dim * sizeof *table);
-    if (!table)
-        return NULL;
-    for (size_t i = 0; i < half; i++) {
-        double theta = pow(base, -2.0 * (double)i / (double)head_dim);
-        double step_c = cos(theta), step_s = sin(theta), c = 1, s = 0;
-        for (size_t p = 0; p < n_positions; p++) {
-            table[p * head_dim + i] = (float)c;
-            table[p * head_dim + half + i] = (float)s;
-            double next = c * step_c - s * step_s;
-            s = s * step_c + c * step_s;
-            c = next;
-        }
-    }
-    return table;
-}
-
 static int bind_layers(const struct binder *b, struct model *m, const struct numbers *numbers)
 {
     m->layers = calloc(m->n_layers, sizeof *m->layers);
@@ -183,6 +159,7 @@ static int bind_layers(const struct binder *b, struct model *m, const struct num
     for (size_t i = 0; i < m->n_layers; i++) {
         struct layer *layer = &m->layers[i];
         bool full = (i + 1) % FULL_EVERY == 0;
+        layer->shape = &m->attention;
         layer->reach = full ? m->info.max_tokens : numbers->window / 2;
         layer->cos_sin = full ? m->cos_sin_full : m->cos_sin_local;
         int rc = bind_layer(b, m, i, layer);
@@ -206,6 +183,7 @@ int gemma_bind(const struct binder *b, struct model *m)
     m->attention.ld = (m->attention.n_heads + 2 * m->attention.n_kv_heads) * m->attention.head_dim;
     m->query_scale = 1.0f / sqrtf((float)m->attention.head_dim);
     m->embed_scale = sqrtf((float)m->n_embd);
+    m->n_out = m->n_embd;
     rc = bind_outer(b, m);
     if (!rc)
         rc = bind_dense(b, m);

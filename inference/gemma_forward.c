@@ -5,11 +5,11 @@
  *         configuration.
  */
 #include "inference/architecture.h"
-#include "inference/steps.h"
+#include "inference/gemma_steps.h"
 
 /* The steps, in the order of gemma_forward: each is one part on one thread. */
 
-static void step_embed(const struct work *w, size_t part)
+void gemma_step_embed(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct model *m = f->model;
@@ -19,7 +19,7 @@ static void step_embed(const struct work *w, size_t part)
                               m->embed_scale);
 }
 
-static void step_attn_norm(const struct work *w, size_t part)
+void gemma_step_attn_norm(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct model *m = f->model;
@@ -27,12 +27,12 @@ static void step_attn_norm(const struct work *w, size_t part)
                                   m->eps, w->n, m->n_embd, step_token_span(w, part));
 }
 
-static void step_rope(const struct work *w, size_t part)
+void gemma_step_rope(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct model *m = f->model;
-    const struct attention_shape *a = &m->attention;
     const struct layer *layer = f->layer;
+    const struct attention_shape *a = layer->shape;
     struct span tokens = step_token_span(w, part);
     size_t t = w->t + tokens.first, n = tokens.last - tokens.first;
     float *q = f->qkv + t * a->ld, *k = q + layer->q.n_out; /* [n][ld] */
@@ -42,7 +42,7 @@ static void step_rope(const struct work *w, size_t part)
                           layer->cos_sin, f->positions + t, 1);
 }
 
-static void step_attn_add_ffn_norm(const struct work *w, size_t part)
+void gemma_step_attn_add_ffn_norm(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct model *m = f->model;
@@ -55,7 +55,7 @@ static void step_attn_add_ffn_norm(const struct work *w, size_t part)
                                   tokens);
 }
 
-static void step_gate_up(const struct work *w, size_t part)
+void gemma_step_gate_up(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct layer *layer = f->layer;
@@ -66,14 +66,14 @@ static void step_gate_up(const struct work *w, size_t part)
         step_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate);
 }
 
-static void step_geglu(const struct work *w, size_t part)
+void gemma_step_geglu(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     f->model->kernels->geglu_quantize(w->hands->packed, w->hands->wide, w->n, f->model->n_ff,
                                       step_token_span(w, part));
 }
 
-static void step_ffn_add(const struct work *w, size_t part)
+void gemma_step_ffn_add(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct model *m = f->model;
@@ -83,7 +83,7 @@ static void step_ffn_add(const struct work *w, size_t part)
                              f->layer->post_ffn_norm, m->eps, tokens.last - tokens.first, embd);
 }
 
-static void step_final_norm(const struct work *w, size_t part)
+void gemma_step_final_norm(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct model *m = f->model;
@@ -125,9 +125,9 @@ static void step_dense_3(const struct work *w, size_t part)
 /* Up to attention: queries, keys and values of some tokens. */
 static void tokens_project(const struct work *w)
 {
-    step_run(w, step_attn_norm, step_token_parts(w));
+    step_run(w, gemma_step_attn_norm, step_token_parts(w));
     step_run(w, step_qkv, step_qkv_parts(w));
-    step_run(w, step_rope, step_token_parts(w));
+    step_run(w, gemma_step_rope, step_token_parts(w));
 }
 
 /* After attention: its output and the feed-forward part, each added to the residual stream. */
@@ -136,11 +136,12 @@ static void tokens_finish(const struct work *w)
     const struct layer *layer = w->f->layer;
     step_run(w, step_attn_quantize, step_token_parts(w));
     step_run(w, step_attn_out, step_row_parts(w, &layer->o));
-    step_run(w, step_attn_add_ffn_norm, step_token_parts(w));
-    step_run(w, step_gate_up, step_row_parts(w, &layer->gate) + step_row_parts(w, &layer->up));
-    step_run(w, step_geglu, step_token_parts(w));
+    step_run(w, gemma_step_attn_add_ffn_norm, step_token_parts(w));
+    step_run(w, gemma_step_gate_up,
+             step_row_parts(w, &layer->gate) + step_row_parts(w, &layer->up));
+    step_run(w, gemma_step_geglu, step_token_parts(w));
     step_run(w, step_down, step_row_parts(w, &layer->down));
-    step_run(w, step_ffn_add, step_token_parts(w));
+    step_run(w, gemma_step_ffn_add, step_token_parts(w));
 }
 
 /* Mean over each text, the two dense layers. */
@@ -160,13 +161,13 @@ void gemma_forward(struct forward *f)
 {
     const struct model *m = f->model;
     const struct work all = step_all_tokens(f);
-    step_run(&all, step_embed, step_token_parts(&all));
+    step_run(&all, gemma_step_embed, step_token_parts(&all));
     for (size_t l = 0; l < m->n_layers; l++) {
         f->layer = &m->layers[l];
         step_run_chunks(f, tokens_project, f->n_tokens);
         step_run(&all, step_attention, f->n_queries);
         step_run_chunks(f, tokens_finish, f->n_tokens);
     }
-    step_run(&all, step_final_norm, step_token_parts(&all));
+    step_run(&all, gemma_step_final_norm, step_token_parts(&all));
     step_run_chunks(f, texts_project, f->pack->n_texts);
 }

@@ -30,7 +30,7 @@ enum {
     Q8_BLOCK_BYTES = 34, /* fp16 scale, then 32 int8 */
     MATRIX_ROWS = 32,    /* n_out of every matrix is a multiple of this */
     TOKENS_MAX = 384,    /* tokens a call of quantize* or matmul takes at most */
-    KEYS_MAX = 2048,     /* tokens a text in attention has at most */
+    KEYS_MAX = 8192,     /* tokens a text in attention has at most */
     ROW_MAX = 4096,      /* values of one token in quantize* at most */
 };
 

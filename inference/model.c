@@ -63,12 +63,13 @@ static uint64_t macs_of(const struct matrix *w)
 /* What an architecture has none of has no rows. */
 static void count_macs(struct model *m)
 {
-    m->info.macs_per_text = macs_of(&m->dense_2) + macs_of(&m->dense_3);
+    m->info.macs_per_text = macs_of(&m->dense_2) + macs_of(&m->dense_3) + macs_of(&m->projection);
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct layer *l = &m->layers[i];
         m->info.macs_per_token += macs_of(&l->q) + macs_of(&l->k) + macs_of(&l->v) +
                                   macs_of(&l->o) + macs_of(&l->gate) + macs_of(&l->up) +
-                                  macs_of(&l->down);
+                                  macs_of(&l->down) + macs_of(&l->ple_model) +
+                                  macs_of(&l->ple_gate) + macs_of(&l->ple_out);
     }
 }
 
@@ -131,7 +132,7 @@ int model_open(struct model **out, const char *path, const char *kernels, enum p
     m->info.warning = m->warning[0] ? m->warning : NULL;
     m->info.kernels = table->name;
     m->info.precision = precision == PRECISION_FAST ? "fast" : "exact";
-    m->info.dim = m->n_embd;
+    m->info.dim = m->n_out;
     *out = m;
     return 0;
 fail:
@@ -153,5 +154,6 @@ void model_close(struct model *model)
     free(model->layers);
     free(model->cos_sin_local);
     free(model->cos_sin_full);
+    free(model->constants);
     free(model);
 }

@@ -24,6 +24,7 @@ struct layer_norm {
 struct layer {
     struct matrix q, k, v, o; /* n_embd to heads * head_dim, and back */
     struct matrix gate, up, down;
+    const struct attention_shape *shape;
     size_t reach; /* tokens further apart do not see each other */
 
     /* gemma-embedding */
@@ -33,6 +34,12 @@ struct layer {
     const float *ffn_norm;        /* [n_embd] */
     const float *post_ffn_norm;   /* [n_embd] */
     const float *cos_sin;         /* [max_tokens][head_dim]: cosines, then sines */
+
+    /* gemma-embedding2: what every layer adds of the token itself */
+    struct matrix ple_model;         /* n_embd to n_ple: this layer's rows of the model's matrix */
+    struct matrix ple_gate, ple_out; /* n_embd to n_ple, and back */
+    const float *ple_post_norm;      /* [n_embd] */
+    float scale;                     /* of all that leaves the layer */
 
     /* bert */
     const float *q_bias, *k_bias, *v_bias, *o_bias; /* [n_embd] */
@@ -52,8 +59,9 @@ struct model {
     const struct architecture *architecture;
 
     size_t n_layers, n_embd, n_ff;
+    size_t n_out;  /* values of a vector */
     size_t n_wide; /* floats of a token between the two feed-forward products, or more */
-    struct attention_shape attention; /* ld: q heads, then k, then v of one token */
+    struct attention_shape attention; /* the widest; ld: q heads, then k, then v of one token */
     float eps;
     float query_scale; /* 1 / sqrt(head_dim) */
 
@@ -65,6 +73,14 @@ struct model {
     const float *output_norm;
     struct matrix dense_2, dense_3; /* data NULL in a file without them */
     float *cos_sin_local, *cos_sin_full;
+
+    /* gemma-embedding2 */
+    struct attention_shape sliding; /* of layers with a window; attention is that of the others */
+    size_t n_ple;
+    const float *ple_norm;    /* [n_ple] */
+    struct matrix ple_models; /* n_embd to n_layers * n_ple */
+    struct matrix projection; /* n_embd to n_out, of the mean */
+    float *constants;         /* [ROW_MAX] ones, then as many zeros */
 
     /* bert */
     struct matrix positions;  /* [max_tokens][n_embd] */

@@ -85,9 +85,10 @@ static enum stage stage_of(const uint8_t *data)
             return STAGE_QKV;
         if (is_within(data, &layer->o))
             return STAGE_O;
-        if (is_within(data, &layer->gate) || is_within(data, &layer->up))
+        if (is_within(data, &layer->gate) || is_within(data, &layer->up) ||
+            is_within(data, &layer->ple_gate) || is_within(data, &layer->ple_model))
             return STAGE_GATE_UP;
-        if (is_within(data, &layer->down))
+        if (is_within(data, &layer->down) || is_within(data, &layer->ple_out))
             return STAGE_DOWN;
     }
     return STAGE_POOL;

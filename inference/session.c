@@ -14,6 +14,10 @@
 #include "inference/forward.h"
 #include "inference/model.h"
 
+/* Texts are packed up to so many tokens; only one by itself may have more. What a pass works on
+ * then stays a few megabytes. */
+enum { PACK_TOKENS = 2048 };
+
 struct session {
     const struct model *model;
     struct session_options options;
@@ -22,7 +26,7 @@ struct session {
     int32_t *ids;     /* [max_tokens] of the pack in hand */
     uint32_t *starts; /* [max_tokens + 1] */
     size_t *rows;     /* [max_tokens] which text of the call a text of the pack is */
-    float *vectors;   /* [max_tokens][n_embd]: texts are never shorter than a token */
+    float *vectors;   /* [max_tokens][n_out]: texts are never shorter than a token */
     size_t n_texts;   /* in the pack in hand */
     void (*invite)(void *ctx);
     void *invite_ctx;
@@ -44,7 +48,7 @@ int session_open(struct session **out, const struct model *model,
     s->ids = malloc(max_tokens * sizeof *s->ids);
     s->starts = malloc((max_tokens + 1) * sizeof *s->starts);
     s->rows = malloc(max_tokens * sizeof *s->rows);
-    s->vectors = aligned_alloc(64, max_tokens * model->n_embd * sizeof *s->vectors);
+    s->vectors = aligned_alloc(64, max_tokens * model->n_out * sizeof *s->vectors);
     int rc = tokenizer_scratch_open(&s->tokens, model->tokenizer);
     if (rc == 0)
         rc = forward_open(&s->forward, model);
@@ -94,7 +98,7 @@ int session_tokenize(struct session *s, struct text text, int32_t *ids, size_t m
 /* Run the pack in hand and hand its vectors out. */
 static void pack_flush(struct session *s, float *out)
 {
-    size_t embd = s->model->n_embd, dim = s->options.dim;
+    size_t whole = s->model->n_out, dim = s->options.dim;
     if (!s->n_texts)
         return;
     struct pack pack = {s->ids, s->starts, s->n_texts};
@@ -106,8 +110,8 @@ static void pack_flush(struct session *s, float *out)
     forward_shut_crew(s->forward);
     for (size_t i = 0; i < s->n_texts; i++) {
         float *row = out + s->rows[i] * dim;
-        memcpy(row, s->vectors + i * embd, dim * sizeof *row);
-        if (dim < embd)
+        memcpy(row, s->vectors + i * whole, dim * sizeof *row);
+        if (dim < whole)
             s->model->kernels->unit(row, dim);
     }
     s->n_texts = 0;
@@ -117,9 +121,10 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
                    struct embed_result *results)
 {
     size_t max_tokens = s->model->info.max_tokens, used = 0;
+    size_t pack = max_tokens < PACK_TOKENS ? max_tokens : PACK_TOKENS;
     s->n_texts = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t n_ids, room = max_tokens - used;
+        size_t n_ids, room = !used ? max_tokens : used < pack ? pack - used : 0;
         memset(out + i * s->options.dim, 0, s->options.dim * sizeof *out);
         int rc = session_tokenize(s, texts[i], s->ids + used, room, &n_ids, &results[i]);
         if (rc == 0 && results[i].n_tokens > room && used) { /* does not fit: start a new pack */

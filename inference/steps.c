@@ -73,7 +73,7 @@ void step_qkv(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct layer *layer = f->layer;
-    size_t ld = f->model->attention.ld, q = step_row_parts(w, &layer->q),
+    size_t ld = f->layer->shape->ld, q = step_row_parts(w, &layer->q),
            k = step_row_parts(w, &layer->k);
     float *qkv = f->qkv + w->t * ld; /* [n][ld] */
     if (part < q)
@@ -91,16 +91,16 @@ void step_attention(const struct work *w, size_t part)
     const struct layer *layer = f->layer;
     const struct queries *queries = &f->queries[part];
     const uint32_t *starts = f->pack->starts + queries->text;
-    float *q = f->qkv + starts[0] * m->attention.ld; /* [n][ld]; the result replaces q */
+    float *q = f->qkv + starts[0] * layer->shape->ld; /* [n][ld]; the result replaces q */
     const float *k = q + layer->q.n_out, *v = k + layer->k.n_out;
-    m->kernels->attention(q, k, v, starts[1] - starts[0], layer->reach, &m->attention,
+    m->kernels->attention(q, k, v, starts[1] - starts[0], layer->reach, layer->shape,
                           (struct span){queries->first, queries->last}, w->mine->attention);
 }
 
 void step_attn_quantize(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    size_t ld = f->model->attention.ld;
+    size_t ld = f->layer->shape->ld;
     f->model->kernels->quantize(w->hands->packed, f->qkv + w->t * ld, ld, w->n, f->layer->o.n_in,
                                 step_token_span(w, part));
 }

@@ -43,7 +43,7 @@ struct forward {
     /* Of the pass in hand. */
     const struct pack *pack;
     const struct layer *layer;
-    float *out; /* [n_texts][n_embd] */
+    float *out; /* [n_texts][n_out] */
     size_t n_tokens, n_queries;
 };
 

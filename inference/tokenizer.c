@@ -12,8 +12,8 @@
 #include "inference/tokenizer.h"
 #include "inference/tokenizer_parts.h"
 
-static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_wordpiece,
-                                                     &tokenizer_unigram};
+static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_gemma4,
+                                                     &tokenizer_wordpiece, &tokenizer_unigram};
 
 struct tokenizer_scratch {
     struct scratch_parts parts;
@@ -29,11 +29,12 @@ static int find_kind(const struct gguf *gguf, const struct tokenizer_kind **out,
             if (strlen(kinds[i]->model) == model.len &&
                 memcmp(kinds[i]->model, model.ptr, model.len) == 0)
                 return *out = kinds[i], 0;
-    snprintf(err, err_size,
-             "tokenizer.ggml.model is '%.*s', none of \"llama\" (SentencePiece BPE), \"bert\" "
-             "(WordPiece) and \"t5\" (SentencePiece unigram); use a GGUF of a model that "
-             "docs/models.md lists",
-             (int)(model.len < 32 ? model.len : 32), model.ptr);
+    snprintf(
+        err, err_size,
+        "tokenizer.ggml.model is '%.*s', none of \"llama\" and \"gemma4\" (SentencePiece "
+        "BPE), \"bert\" (WordPiece) and \"t5\" (SentencePiece unigram); use a GGUF of a model that "
+        "docs/models.md lists",
+        (int)(model.len < 32 ? model.len : 32), model.ptr);
     return -EINVAL;
 }
 

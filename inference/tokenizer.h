@@ -27,6 +27,7 @@ struct tokenizer_scratch;
  * bytes a token. tokenizer.ggml.model says which kind it is:
  * llama   reads tokens, scores, token_type, bos_token_id, eos_token_id and, where there are any,
  *         add_bos_token, add_eos_token (else true) and add_space_prefix (must be false);
+ * gemma4  the same with merges in the place of scores;
  * bert    reads tokens, token_type; its ends are [CLS] and [SEP];
  * t5      reads tokens, scores, token_type, precompiled_charsmap, bos_token_id, eos_token_id and
  *         unknown_token_id.

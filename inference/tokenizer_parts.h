@@ -35,9 +35,10 @@ struct utf8_char {
 struct utf8_char utf8_decode(const uint8_t *at, const uint8_t *end); /* at < end */
 size_t utf8_encode(uint32_t code, uint8_t out[4]);                   /* bytes written, 1..4 */
 
-/* SPM: with scores, byte tokens and runs of spaces. Unigram: with scores. WordPiece: none of these
+/* SPM: with scores, byte tokens and runs of spaces. Merges: the same, but for scores, which a list
+ * of merges stands for. Unigram: with scores. WordPiece: none of these
  * is needed or read. */
-enum vocab_kind { VOCAB_SPM, VOCAB_UNIGRAM, VOCAB_WORDPIECE };
+enum vocab_kind { VOCAB_SPM, VOCAB_MERGES, VOCAB_UNIGRAM, VOCAB_WORDPIECE };
 
 /*
  * The vocabulary. Texts, scores and types stay in the mapping; in private memory lie an offset and
@@ -48,6 +49,7 @@ struct vocab {
     uint32_t n;
     const uint8_t *texts;  /* strings of {u64 len; bytes} back to back */
     const uint8_t *scores; /* [n] f32, unaligned; NULL: none are needed */
+    float *own_scores;     /* where a list of merges gives them */
     uint32_t *offsets;     /* [n + 1] of the bytes of a text from `texts` */
 
     /* Open addressing over the texts of ordinary tokens: low bits id + 1, the rest hash bits;
@@ -151,6 +153,7 @@ struct tokenizer {
     double unknown_score;
 };
 
-extern const struct tokenizer_kind tokenizer_spm, tokenizer_wordpiece, tokenizer_unigram;
+extern const struct tokenizer_kind tokenizer_spm, tokenizer_gemma4, tokenizer_wordpiece,
+    tokenizer_unigram;
 
 #endif

@@ -42,7 +42,8 @@ static int read_end(const struct gguf *gguf, const char *add_key, const char *id
 }
 
 /* Only what the published tokenizer does is implemented; a file that asks for more is not it. */
-static int spm_open(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
+static int open_as(struct tokenizer *t, const struct gguf *gguf, enum vocab_kind kind, char *err,
+                   size_t err_size)
 {
     bool add_space = false;
     int status;
@@ -52,7 +53,7 @@ static int spm_open(struct tokenizer *t, const struct gguf *gguf, char *err, siz
                  "tokenizer.ggml.add_space_prefix is not false; use a GGUF of EmbeddingGemma");
         return -EINVAL;
     }
-    status = vocab_open(&t->vocab, gguf, VOCAB_SPM, err, err_size);
+    status = vocab_open(&t->vocab, gguf, kind, err, err_size);
     if (!status)
         status = read_end(gguf, "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id",
                           t->vocab.n, &t->bos, err, err_size);
@@ -60,6 +61,16 @@ static int spm_open(struct tokenizer *t, const struct gguf *gguf, char *err, siz
         status = read_end(gguf, "tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id",
                           t->vocab.n, &t->eos, err, err_size);
     return status;
+}
+
+static int spm_open(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
+{
+    return open_as(t, gguf, VOCAB_SPM, err, err_size);
+}
+
+static int gemma4_open(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
+{
+    return open_as(t, gguf, VOCAB_MERGES, err, err_size);
 }
 
 /* Bytes of a visible space in the raw text, or 0. */
@@ -170,3 +181,4 @@ static int spm_encode(const struct tokenizer *t, struct scratch_parts *scratch, 
 }
 
 const struct tokenizer_kind tokenizer_spm = {"llama", SCRATCH_PIECE, spm_open, spm_encode};
+const struct tokenizer_kind tokenizer_gemma4 = {"gemma4", SCRATCH_PIECE, gemma4_open, spm_encode};

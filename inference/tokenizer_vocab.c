@@ -56,6 +56,12 @@ int vocab_refuse(char *err, size_t err_size, const char *format, ...)
     return -EINVAL;
 }
 
+/* Byte tokens, and runs of spaces that are tokens. */
+static bool has_runs(const struct vocab *vocab)
+{
+    return vocab->kind == VOCAB_SPM || vocab->kind == VOCAB_MERGES;
+}
+
 static uint32_t kind_of(const uint8_t *kinds, uint32_t id)
 {
     uint32_t kind;
@@ -336,14 +342,14 @@ static int read_others(struct vocab *vocab, const uint8_t *kinds, char *err, siz
             return vocab_refuse(err, err_size, "vocabulary: token %u has no text", id);
         if (kind == KIND_BYTE)
             status = add_byte(vocab, id, err, err_size);
-        else if (kind == KIND_USER_DEFINED && vocab->kind == VOCAB_SPM)
+        else if (kind == KIND_USER_DEFINED && has_runs(vocab))
             status = add_run(vocab, id, &is_run, err, err_size);
         if (status)
             return status;
         if (kind != KIND_BYTE && !is_run)
             vocab->added[vocab->n_added++] = id;
     }
-    for (int byte = 0; byte < 256 && vocab->kind == VOCAB_SPM; byte++)
+    for (int byte = 0; byte < 256 && has_runs(vocab); byte++)
         if (vocab->bytes[byte] == NO_TOKEN)
             return vocab_refuse(err, err_size, "vocabulary: byte token <0x%02X> is missing", byte);
     while (vocab->longest_run + 1 < SPACE_RUN && vocab->runs[vocab->longest_run + 1] != NO_TOKEN)
@@ -353,6 +359,51 @@ static int read_others(struct vocab *vocab, const uint8_t *kinds, char *err, siz
             return vocab_refuse(err, err_size,
                                 "vocabulary: a run of %u spaces is a token, and one of %u is not",
                                 n, vocab->longest_run + 1);
+    return 0;
+}
+
+/* A merge of ordinary tokens: "left right". False for others, as of runs of spaces. */
+static bool merge_read(const struct vocab *vocab, struct gguf_str text, uint32_t *id,
+                       size_t *left_len)
+{
+    const uint8_t *bytes = (const uint8_t *)text.ptr, *space = memchr(bytes, ' ', text.len);
+    uint8_t whole[256];
+    size_t left = space ? (size_t)(space - bytes) : 0;
+    if (left == 0 || left + 1 >= text.len || text.len > sizeof whole)
+        return false;
+    memcpy(whole, bytes, left);
+    memcpy(whole + left, space + 1, text.len - left - 1);
+    *id = vocab_find(vocab, whole, text.len - 1);
+    *left_len = left;
+    return *id != NO_TOKEN && vocab_find(vocab, bytes, left) != NO_TOKEN &&
+           vocab_find(vocab, space + 1, text.len - left - 1) != NO_TOKEN;
+}
+
+/*
+ * Merging by scores gives what the list of merges gives when the list is in their order: token
+ * after token, of each first the split with the longest left part. Gemma's lists are; another is
+ * refused.
+ */
+static int read_merges(struct vocab *vocab, const struct gguf *gguf, char *err, size_t err_size)
+{
+    struct gguf_array merges;
+    struct gguf_str text;
+    uint32_t last = NO_TOKEN, rank = 0, id;
+    size_t at = 0, last_left = 0, left;
+    if (gguf_get_array(gguf, "tokenizer.ggml.merges", &merges) || merges.type != GGUF_STR)
+        return vocab_refuse(err, err_size, "tokenizer.ggml.merges is not an array of strings");
+    while (gguf_array_next(&merges, &at, &text)) {
+        if (!merge_read(vocab, text, &id, &left))
+            continue;
+        bool is_new = id != last;
+        if (is_new ? vocab->own_scores[id] != 0 : left >= last_left)
+            return vocab_refuse(err, err_size,
+                                "tokenizer.ggml.merges is not in the order that scores would give");
+        if (is_new)
+            vocab->own_scores[id] = -(float)++rank;
+        last = id;
+        last_left = left;
+    }
     return 0;
 }
 
@@ -397,17 +448,20 @@ static int vocab_alloc(struct vocab *vocab, uint32_t n, enum vocab_kind kind)
     memset(vocab->bytes, 0xFF, sizeof(vocab->bytes));
     vocab->offsets = malloc(((size_t)n + 1) * sizeof(*vocab->offsets));
     vocab->slots = calloc(n_slots, sizeof(*vocab->slots));
+    if (kind == VOCAB_MERGES)
+        vocab->own_scores = calloc(n, sizeof(*vocab->own_scores));
     if (kind != VOCAB_WORDPIECE)
         vocab->pairs = calloc((1u << PAIR_BITS) / 64, sizeof(*vocab->pairs));
     vocab->added = malloc((size_t)n * sizeof(*vocab->added));
-    bool whole = vocab->offsets && vocab->slots && vocab->added;
+    bool whole = vocab->offsets && vocab->slots && vocab->added &&
+                 (vocab->own_scores || kind != VOCAB_MERGES);
     return whole && (vocab->pairs || kind == VOCAB_WORDPIECE) ? 0 : -ENOMEM;
 }
 
 int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kind, char *err,
                size_t err_size)
 {
-    bool has_scores = kind != VOCAB_WORDPIECE;
+    bool has_scores = kind == VOCAB_SPM || kind == VOCAB_UNIGRAM;
     struct gguf_array texts, scores, kinds;
     uint32_t *added;
     int status = read_arrays(gguf, &texts, has_scores ? &scores : NULL, &kinds, err, err_size);
@@ -420,7 +474,7 @@ int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kin
         goto fail;
     }
     vocab->texts = texts.data;
-    vocab->scores = has_scores ? scores.data : NULL;
+    vocab->scores = has_scores ? scores.data : (const uint8_t *)vocab->own_scores;
     status = read_texts(vocab, &texts, err, err_size);
     if (!status)
         status = read_others(vocab, kinds.data, err, err_size);
@@ -428,6 +482,8 @@ int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kin
         status = sort_added(vocab, err, err_size);
     if (!status)
         status = read_normals(vocab, kinds.data, err, err_size);
+    if (!status && kind == VOCAB_MERGES)
+        status = read_merges(vocab, gguf, err, err_size);
     if (status)
         goto fail;
     added = realloc(vocab->added, (vocab->n_added + 1) * sizeof(*added));
@@ -445,6 +501,7 @@ void vocab_close(struct vocab *vocab)
     free(vocab->offsets);
     free(vocab->slots);
     free(vocab->pairs);
+    free(vocab->own_scores);
     free(vocab->added);
     memset(vocab, 0, sizeof(*vocab));
 }

@@ -6,6 +6,8 @@ Usage: convert-model.py [--type q8_0|q4_0|bf16|f16|f32] [--name NAME] FOLDER OUT
 FOLDER is as any version of sentence-transformers or transformers has saved it, or as the model was
 published. Which kind of model it is says model_type in its config.json:
   gemma3_text  EmbeddingGemma 300M and what was trained from it, with its two dense layers
+  embedding_gemma2
+               EmbeddingGemma 2, the text part of it
   bert         an uncased BERT (all-MiniLM, bge, e5, gte), multilingual-e5-small
   xlm-roberta  multilingual-e5-base and -large, bge-m3, paraphrase-multilingual-MiniLM
 Weights may be float32, float16 or bfloat16, in one file or several. Matrices are stored as Q8_0
@@ -24,11 +26,13 @@ from pathlib import Path
 sys.dont_write_bytecode = True # the folder of scripts may be read-only, or an image's
 
 # pylint: disable=wrong-import-position
-from convert_model import bert, gemma, xlm_roberta
+from convert_model import bert, gemma, gemma2, xlm_roberta
 from convert_model.output import TYPES, Output
 from convert_model.source import Source, fail
 
-KINDS = {"gemma3_text": gemma, "bert": bert, "xlm-roberta": xlm_roberta} # by model_type
+KINDS = { # by model_type
+    "gemma3_text": gemma, "embedding_gemma2": gemma2, "embedding_gemma2_text": gemma2,
+    "bert": bert, "xlm-roberta": xlm_roberta}
 
 
 def convert(options):

@@ -46,14 +46,14 @@ def randomize(model):
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for name, values in [*model.named_parameters(), *model.named_buffers()]:
-            if not values.is_floating_point() or "inv_freq" in name:
+            if not values.is_floating_point() or "inv_freq" in name or "embed_scale" in name:
                 continue
             noise = torch.randn(values.shape, generator=generator)
-            is_norm = values.ndim == 1 and "norm" in name.lower() and "bias" not in name
+            is_norm = ("norm" in name.lower() and "bias" not in name) or "scalar" in name
             if values.ndim == 1 or values.ndim == 0:
                 values.copy_((1 if is_norm else 0) + 0.2 * noise)
             else:
-                values.copy_(noise * values.shape[-1] ** -0.5)
+                values.copy_((noise * values.shape[-1] ** -0.5).half()) # so that f16 is exact
 
 
 def texts_of(rng, words, longest):
@@ -118,7 +118,7 @@ def save(folder, model, pooling):
 
 def write(name, saved, cases):
     DATA.mkdir(exist_ok=True)
-    subprocess.run([sys.executable, ROOT / "scripts" / "convert-model.py", "--type", "f32",
+    subprocess.run([sys.executable, ROOT / "scripts" / "convert-model.py", "--type", "f16",
                     "--name", name, saved, DATA / f"{name}.gguf"], check=True)
     with open(DATA / f"{name}.cases", "wb") as file:
         file.write(struct.pack("<II", len(cases), len(cases[0][2])))
@@ -158,7 +158,72 @@ def make_xlm_roberta(folder, name="tiny-xlm-roberta"):
     write(name, saved, list(cases_of(model, tokenizer, texts, 48, lambda states: states[0])))
 
 
-MODELS = {"xlm-roberta": make_xlm_roberta}
+def gemma_tokenizer(folder):
+    """A tokenizer.json as EmbeddingGemma's: the merges that SentencePiece's scores lead to."""
+    rng, model = random.Random(SEED), io.BytesIO()
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    lines = (" ".join(rng.choice(WORDS) for _ in range(9)) for _ in range(400))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=lines, model_writer=model, model_type="bpe", vocab_size=440,
+        byte_fallback=True, pad_id=0, eos_id=1, bos_id=2, unk_id=3, add_dummy_prefix=False,
+        user_defined_symbols=["<mask>", "\u2581\u2581", "\u2581\u2581\u2581", "<table>"],
+        minloglevel=2, normalization_rule_name="identity", remove_extra_whitespaces=False)
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    ids = {(special[i] if i < 4 else pieces.IdToPiece(i)): i for i in range(pieces.vocab_size())}
+    added = [text for text, i in ids.items() if i < 8]
+    merges = [(pieces.GetScore(i), at, len(text) - at, [text[:at], text[at:]])
+              for text, i in ids.items() for at in range(1, len(text))
+              if text[:at] in ids and text[at:] in ids and not pieces.IsByte(i)]
+    merges.sort(key=lambda m: m[:3], reverse=True)
+    token = lambda text: {"SpecialToken": {"id": text, "type_id": 0}}
+    single = [token("<bos>"), {"Sequence": {"id": "A", "type_id": 0}}, token("<eos>")]
+    (folder / "tokenizer.json").write_text(json.dumps({
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [{"id": ids[text], "content": text, "single_word": False, "lstrip": False,
+                          "rstrip": False, "normalized": False, "special": ids[text] < 4}
+                         for text in added],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        "pre_tokenizer": {"type": "Split", "pattern": {"String": " "},
+                          "behavior": "MergedWithPrevious", "invert": False},
+        "post_processor": {"type": "TemplateProcessing", "single": single, "pair": single,
+                           "special_tokens": {
+                               text: {"id": text, "ids": [ids[text]], "tokens": [text]}
+                               for text in ("<bos>", "<eos>")}},
+        "decoder": None,
+        "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "fuse_unk": True,
+                  "byte_fallback": True, "ignore_merges": False, "vocab": ids,
+                  "merges": [m[3] for m in merges]}}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(
+        {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")}))
+    return len(ids)
+
+
+def make_gemma2(folder, name="tiny-gemma2"):
+    """Two kinds of heads, a window of 5 on either side, and texts around it."""
+    n_vocab = gemma_tokenizer(folder)
+    text_config = {
+        "vocab_size": n_vocab + 2, "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+        "global_head_dim": 64, "num_global_key_value_heads": 1, "hidden_size_per_layer_input": 32,
+        "embedding_dim": 96, "sliding_window": 5, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-3}
+    config = transformers.EmbeddingGemma2Config(text_config=text_config)
+    torch.manual_seed(SEED)
+    model = transformers.EmbeddingGemma2Model(config)
+    randomize(model)
+    model.save_pretrained(folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(
+        {"embedding_dimension": 96, "pooling_mode": "mean", "include_prompt": True}))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    rng = random.Random(SEED)
+    texts = texts_of(rng, WORDS, 60) + [" ".join(rng.choice(WORDS) for _ in range(n))
+                                        for n in range(2, 14)]
+    write(name, folder, list(cases_of(model.language_model, tokenizer, texts, 64,
+                                      lambda states: states.mean(0))))
+
+
+MODELS = {"xlm-roberta": make_xlm_roberta, "gemma2": make_gemma2}
 
 
 def main():

@@ -163,12 +163,19 @@ def read(source, n_vocab):
     return result
 
 
-def add_tokens(out, source):
+def add_tokens(out, source, merges=False):
+    """merges: in the form of Gemma 4, which carries the list of merges."""
     vocabulary, ends, (add_bos, add_eos) = read(source, source.number("vocab_size"))
     keys = out.keys
-    keys.add_tokenizer_model("llama")
-    keys.add_tokenizer_pre("default")
+    keys.add_tokenizer_model("gemma4" if merges else "llama")
+    keys.add_tokenizer_pre("gemma4" if merges else "default")
     keys.add_token_list(vocabulary.texts)
+    if merges:
+        tokenizer = source.tokenizer_json()
+        if not tokenizer:
+            fail("there is no tokenizer.json: save the model again together with its tokenizer")
+        keys.add_token_merges([" ".join(m) if isinstance(m, list) else m
+                               for m in tokenizer["model"]["merges"]])
     keys.add_token_scores(vocabulary.scores)
     keys.add_token_types(vocabulary.kinds)
     keys.add_bos_token_id(ends["bos"])

@@ -76,11 +76,17 @@ class Tensors:
                 return prefix
         return ""
 
-    def load(self, name):
+    def entry(self, name):
         if name not in self.entries:
             fail(f"there is no tensor {name}: FOLDER is not a model of the kind that its "
                  "config.json names")
-        dtype, shape, data = self.entries[name]
+        return self.entries[name]
+
+    def shape(self, name):
+        return self.entry(name)[1]
+
+    def load(self, name):
+        dtype, shape, data = self.entry(name)
         if dtype == "BF16":
             values = (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
         elif dtype in ("F16", "F32", "F64"):

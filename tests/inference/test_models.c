@@ -2,6 +2,9 @@
  * test_models.c: small random models that transformers saved and tests/make_models.py converted,
  * against the ids and the vectors that transformers gives in float64, on every kernel table.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* pwrite */
+#endif
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -10,10 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "inference/embed.h"
+#include "inference/gguf.h"
 
 enum { CASES_MAX = 64, IDS_MAX = 4096 };
 
@@ -151,9 +156,67 @@ static void test_xlm_roberta(void **state)
     check_model("tiny-xlm-roberta");
 }
 
+/* Two kinds of heads, a window, layers that add something of the token, a projection. */
+static void test_gemma2(void **state)
+{
+    (void)state;
+    check_model("tiny-gemma2");
+}
+
+static char *file_read(const char *name, size_t *size)
+{
+    char path[300];
+    snprintf(path, sizeof path, TESTS_DIR "/data/models/%s.gguf", name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = aligned_alloc(64, (*size + 63) / 64 * 64);
+    assert_int_equal(fread(bytes, 1, *size, file), *size);
+    fclose(file);
+    return bytes;
+}
+
+/* Each tensor of a file under another name: one is missing, and one is of no use. */
+static void check_names(const char *name)
+{
+    size_t size;
+    char path[] = "/tmp/embedmill-models-XXXXXX", *bytes = file_read(name, &size);
+    struct gguf *gguf = NULL;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(gguf_open_memory(&gguf, bytes, size, name, err, sizeof err), 0);
+    for (size_t i = 0; i < gguf_n_tensors(gguf); i++) {
+        struct model *model = NULL;
+        struct gguf_str text = gguf_tensor_at(gguf, i)->name;
+        char shown[80], *letter = (char *)(uintptr_t)text.ptr + text.len - 1, before = *letter;
+        snprintf(shown, sizeof shown, "tensor '%.*s'", (int)text.len, text.ptr);
+        *letter = '_';
+        assert_int_equal(pwrite(fd, bytes, size, 0), size);
+        int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
+        *letter = before;
+        if (rc != -EINVAL || !strstr(err, shown))
+            fail_msg("%s without %s: %d %s", name, shown, rc, err);
+    }
+    gguf_close(gguf);
+    free(bytes);
+    close(fd);
+    unlink(path);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    check_names("tiny-gemma2");
+    check_names("tiny-xlm-roberta");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_gemma2),
         cmocka_unit_test(test_xlm_roberta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
