@@ -2,19 +2,21 @@
  * kafka_check.c: what `embedmill doctor` asks a Kafka cluster.
  *
  * Owns:    what is checked before anything is opened; connection, topics, partitions and their
- *          leaders, the group's offsets and lag, known faults of the library in use.
+ *          leaders, their limits, the group's offsets and lag, known faults of the library in use.
  * Refuses: writing, joining the group, making topics. Kafka tells nobody what he may write before
  *          he does, so that is said to be not known.
  * Threads: the main thread; librdkafka's blocking calls, each limited by CHECK_MS.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "connectors/check.h"
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_lag.h"
+#include "connectors/kafka/kafka_limits.h"
 
 #define CHECK_MS 5000
 #define RETRY_MS 250
@@ -166,6 +168,19 @@ static int client_open(struct visit *visit, const struct settings *settings, cha
     return -EINVAL;
 }
 
+/* message.max.bytes of the producer, which may differ from this client's. */
+static int64_t producer_max(const struct visit *visit, const struct settings *settings)
+{
+    rd_kafka_conf_t *conf;
+    char err[300], text[32] = "0";
+    size_t size = sizeof text;
+    if (kafka_conf_open(&conf, RD_KAFKA_PRODUCER, &visit->config, settings, err, sizeof err) != 0)
+        return INT64_MAX; /* told of by the check of the options */
+    rd_kafka_conf_get(conf, "message.max.bytes", text, &size);
+    rd_kafka_conf_destroy(conf);
+    return strtoll(text, NULL, 10);
+}
+
 static void check_broker(const struct settings *settings, bool is_source, bool is_sink,
                          finding_cb report, void *ctx)
 {
@@ -186,8 +201,9 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
             say(&visit, FINDING_OK, "may write",
                 "not known: Kafka tells only when something is "
                 "written");
-        if (is_sink)
-            check_topic(&visit, "dead letters", visit.config.dead_letter_topic);
+        if (is_sink && check_topic(&visit, "dead letters", visit.config.dead_letter_topic) > 0)
+            kafka_limits_check(visit.client, &visit.config, producer_max(&visit, settings),
+                               is_source, CHECK_MS, report, ctx);
     }
     if (visit.client)
         rd_kafka_destroy(visit.client);

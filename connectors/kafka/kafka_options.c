@@ -215,9 +215,11 @@ struct property {
 };
 
 /* Ours first, so that the user may choose otherwise: earliest, for nothing may be skipped unseen;
- * topics that are made later are to be seen soon. */
+ * topics that are made later are to be seen soon; as many bytes as a topic takes by default, for
+ * the library's own limit is lower and would cut the dead letters of large messages. */
 static const struct property defaults[] = {
     {"client.id", "embedmill"},
+    {"message.max.bytes", "1048588"},
     {"auto.offset.reset", "earliest"},
     {"auto.commit.interval.ms", "1000"},
     {"queued.max.messages.kbytes", "16384"},

@@ -141,6 +141,27 @@ def case_undeliverable(bench):
         assert not bench.read("dlq")
 
 
+def case_doctor(bench):
+    """The limits of topics are compared beforehand, and compacted ones named."""
+    bench.make_topics(1)
+    code, rows = bench.doctor()
+    assert code == 0 and "limits" not in rows and "compaction" not in rows, rows
+    code, rows = bench.doctor("-X", "producer.message.max.bytes=5000")
+    assert code == 0 and rows["limits"][0] == "warn" and "at most 5000" in rows["limits"][1], rows
+    bench.begin("doctor-small")
+    bench.make_topics(1, ["cleanup.policy=compact"], ["max.message.bytes=2000"])
+    code, rows = bench.doctor()
+    assert code == 0 and rows["limits"][0] == "warn", rows
+    assert "1048588" in rows["limits"][1] and "2000" in rows["limits"][1], rows
+    assert "max.message.bytes=1048588" in rows["limits"][1], rows
+    assert rows["compaction"][0] == "ok" and bench.topic("out") in rows["compaction"][1], rows
+    bench.begin("doctor-compacted")
+    bench.make_topics(1, (), ["cleanup.policy=compact,delete"])
+    code, rows = bench.doctor()
+    assert code == 0 and rows["compaction"][0] == "warn", rows
+    assert bench.topic("dlq") in rows["compaction"][1] and "limits" not in rows, rows
+
+
 def poison_rows(kind):
     """A thousand texts and one that is refused in its own way."""
     rows = [text_row(i) | {"partition": i % 3} for i in range(1000)]
