@@ -45,26 +45,10 @@ void redis_wire_close(struct redis_wire *wire)
 {
     if (wire->reader)
         redisReaderFree(wire->reader);
-    free(wire->out.ptr);
-    free(wire->away.ptr);
+    buffer_close(&wire->out);
+    buffer_close(&wire->away);
     free(wire->due);
     *wire = (struct redis_wire){0};
-}
-
-static int buffer_reserve(struct redis_buffer *buffer, size_t more)
-{
-    size_t room = buffer->room ? buffer->room : 4096;
-
-    if (buffer->room - buffer->len >= more)
-        return 0;
-    while (room - buffer->len < more)
-        room *= 2;
-    char *ptr = realloc(buffer->ptr, room);
-    if (!ptr)
-        return -ENOMEM;
-    buffer->ptr = ptr;
-    buffer->room = room;
-    return 0;
 }
 
 static int due_add(struct redis_wire *wire, struct redis_due due)
@@ -85,47 +69,41 @@ static int due_add(struct redis_wire *wire, struct redis_due due)
     return 0;
 }
 
-static void put(struct redis_buffer *out, const char *from, size_t len)
+static void put_count(struct buffer *out, char mark, size_t count)
 {
-    if (len)
-        memcpy(out->ptr + out->len, from, len);
-    out->len += len;
-}
+    char text[32];
 
-static void put_count(struct redis_buffer *out, char mark, size_t count)
-{
-    out->len += (size_t)snprintf(out->ptr + out->len, 32, "%c%zu\r\n", mark, count);
+    buffer_put(out, text, (size_t)snprintf(text, sizeof(text), "%c%zu\r\n", mark, count));
 }
 
 int redis_wire_command(struct redis_wire *wire, const struct bytes *args, size_t n,
                        struct redis_due due)
 {
-    struct redis_buffer *out = &wire->out;
+    struct buffer *out = &wire->out;
     size_t size = 32;
 
     for (size_t i = 0; i < n; i++)
         size += args[i].len + 34;
-    if (buffer_reserve(out, size) || due_add(wire, due))
+    buffer_reserve(out, size); /* so that nothing below fails half way */
+    if (buffer_settle(out, out->len) || due_add(wire, due))
         return -ENOMEM;
     put_count(out, '*', n);
     for (size_t i = 0; i < n; i++) {
         put_count(out, '$', args[i].len);
-        put(out, args[i].ptr, args[i].len);
-        put(out, "\r\n", 2);
+        buffer_put(out, args[i].ptr, args[i].len);
+        buffer_put(out, "\r\n", 2);
     }
     return 0;
 }
 
 void redis_wire_turn(struct redis_wire *wire)
 {
-    struct redis_buffer spare = wire->away;
+    struct buffer spare = wire->away;
 
     wire->away = wire->out;
     spare.len = 0;
-    if (spare.room > KEEP_SIZE) {
-        free(spare.ptr);
-        spare = (struct redis_buffer){0};
-    }
+    if (spare.room > KEEP_SIZE)
+        buffer_close(&spare);
     wire->out = spare;
 }
 

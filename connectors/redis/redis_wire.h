@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <hiredis/hiredis.h>
 
+#include "connectors/buffer.h"
 #include "connectors/connector.h"
 
 /* reply is borrowed; NULL: the connection was lost and whether the command ran is unknown. */
@@ -25,14 +26,9 @@ struct redis_due {
     uint64_t sent_ms, extra_ms; /* extra: how much longer than usual it may take */
 };
 
-struct redis_buffer {
-    char *ptr;
-    size_t len, room;
-};
-
 struct redis_wire {
-    struct redis_buffer out;  /* filling */
-    struct redis_buffer away; /* being written; its bytes may not move */
+    struct buffer out;  /* filling */
+    struct buffer away; /* being written; its bytes may not move */
     redisReader *reader;
     redisReplyObjectFunctions functions; /* hiredis' own, but for arrays */
     redisReplyObjectFunctions *plain;    /* hiredis' own */

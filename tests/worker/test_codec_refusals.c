@@ -191,6 +191,9 @@ static const struct {
      "duplicate_field", "field 'texts[0].text' is there twice"},
     {INPUT_MSGPACK, BYTES("\x81\xa5texts\x91\x82\x90\xa6sesame\xa4text\xa1x"), "bad_field",
      "a key in field 'texts[0]' is an array; send strings"},
+    {INPUT_MSGPACK, BYTES("\x82\xa4text\xa6sesame\xa2k\0\x01"), "bad_msgpack", "a NUL character"},
+    {INPUT_MSGPACK, BYTES("\x82\xa4text\xa6sesame\xa1k\x81\xa1\0\x01"), "bad_msgpack",
+     "a NUL character"},
     /* keys that are there twice, however deep, and whoever takes them for different */
     {INPUT_MSGPACK, BYTES("\x83\xa4text\xa1s\xa1k\x01\xa1k\x02"), "duplicate_field",
      "same key twice (at byte 11)"},

@@ -81,6 +81,8 @@ static bool is_any(struct bytes name, const char *const *names)
 void codec_json_put_fields(struct buffer *to, const struct request *request, bool comma,
                            const char *const *ours)
 {
+    if (request->n_fields == 0)
+        return;
     struct walk walk = {request->fields.ptr, request->fields.ptr + request->fields.len};
     for (uint32_t i = 0; i < request->n_fields; i++) {
         struct walk peek = walk;

@@ -65,7 +65,7 @@ bool codec_find_twice(struct codec_name *names, size_t n, struct codec_name *fir
                       struct codec_name *second);
 /*
  * Has each map of a value, which was checked, each key once? 0; -EEXIST: *second is there again;
- * -E2BIG: a map has more than codec_values_max; -ENOMEM.
+ * -EILSEQ: a key has a NUL; -E2BIG: a map has more than codec_values_max; -ENOMEM.
  */
 int codec_keys_check(const struct decode *decode, struct bytes value, struct codec_name *second);
 /* Has each text an id of its own? 0, a refusal or -ENOMEM. */

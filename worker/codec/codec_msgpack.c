@@ -387,6 +387,10 @@ static int keys_check(const struct decode *decode, struct bytes value)
                             "a msgpack map has the same key twice (at byte %zu); send each key "
                             "once",
                             (size_t)(second.at - value.ptr));
+    if (err == -EILSEQ)
+        return codec_refuse(
+            decode->why, "bad_msgpack",
+            "a key of a msgpack map has a NUL character; name the field without it");
     if (err == -E2BIG)
         return codec_refuse(decode->why, "too_many_values",
                             "a msgpack map has more keys than the limit is, %zu; send less beside "

@@ -57,13 +57,15 @@ bool codec_find_twice(struct codec_name *names, size_t n, struct codec_name *fir
     return false;
 }
 
-/* What a key is called in JSON. 0 or -ENOMEM. */
+/* What a key is called in JSON. 0, -EILSEQ or -ENOMEM. */
 static int key_name(struct check *check, struct walk walk, struct bytes *out)
 {
     struct walk peek = walk;
     struct walk_value key;
     msgpack_walk_next(&peek, &key);
     *out = key.bytes;
+    if (key.type == WALK_STR && key.bytes.len > 0 && memchr(key.bytes.ptr, '\0', key.bytes.len))
+        return -EILSEQ;
     if (key.type == WALK_STR && utf8_is_valid(key.bytes.ptr, key.bytes.len))
         return 0;
     char *kept;
@@ -159,8 +161,7 @@ static size_t head_write(char *to, size_t len)
 
 int codec_strings_repair(const struct decode *decode, struct bytes *values)
 {
-    struct walk walk = {values->ptr, values->ptr + values->len};
-    if (strings_are_utf8(*values))
+    if (values->len == 0 || strings_are_utf8(*values))
         return 0;
     if (decode->options->refuse_bad_utf8)
         return codec_refuse(decode->why, "bad_utf8",
@@ -170,6 +171,7 @@ int codec_strings_repair(const struct decode *decode, struct bytes *values)
     char *to = arena_alloc(decode->arena, 4 * values->len);
     if (!to)
         return -ENOMEM;
+    struct walk walk = {values->ptr, values->ptr + values->len};
     size_t n = 0;
     while (walk.at < walk.end) {
         const char *begun = walk.at;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "connectors/buffer.h"
 #include "worker/config/config_environment.h"
 
 #define MAX_FILE  (1 << 20)
@@ -129,29 +130,8 @@ static int on_key(struct walk *walk, const yaml_event_t *event)
     return remember(walk, event->start_mark);
 }
 
-struct expansion {
-    char *text;
-    size_t len, room;
-};
-
-static int append(struct expansion *to, const char *bytes, size_t len)
-{
-    if (to->len + len + 1 > to->room) {
-        size_t room = (to->len + len + 1) * 2;
-        char *text = realloc(to->text, room);
-        if (!text)
-            return -ENOMEM;
-        to->text = text;
-        to->room = room;
-    }
-    memcpy(to->text + to->len, bytes, len);
-    to->len += len;
-    to->text[to->len] = '\0';
-    return 0;
-}
-
 /* at: behind "${". Appends the value and moves *at behind "}". */
-static int expand_one(struct walk *walk, yaml_mark_t mark, const char **at, struct expansion *to)
+static int expand_one(struct walk *walk, yaml_mark_t mark, const char **at, struct buffer *to)
 {
     const char *name = *at;
     size_t n = 0;
@@ -166,33 +146,36 @@ static int expand_one(struct walk *walk, yaml_mark_t mark, const char **at, stru
     const char *value = config_environment_get(walk->environment, name, n);
     *at = end + 1;
     if (has_default && (!value || !value[0]))
-        return append(to, name + n + 2, (size_t)(end - (name + n + 2)));
+        return buffer_put(to, name + n + 2, (size_t)(end - (name + n + 2)));
     if (!value)
         return refuse(walk, mark,
                       "%s: the variable %.*s is not set; set it or write ${%.*s:-default}",
                       walk->name, (int)n, name, (int)n, name);
-    return append(to, value, strlen(value));
+    return buffer_put_text(to, value);
 }
 
-static int expand(struct walk *walk, yaml_mark_t mark, const char *from, struct expansion *to)
+/* Ended by a NUL. */
+static int expand(struct walk *walk, yaml_mark_t mark, const char *from, struct buffer *to)
 {
-    int rc = append(to, "", 0);
+    int rc = 0;
     while (rc == 0 && *from) {
         size_t n = strcspn(from, "$");
-        rc = append(to, from, n);
+        rc = buffer_put(to, from, n);
         from += n;
         if (rc != 0 || !*from)
             break;
         if (strncmp(from, "$${", 3) == 0) {
-            rc = append(to, "${", 2);
+            rc = buffer_put(to, "${", 2);
             from += 3;
         } else if (strncmp(from, "${", 2) == 0) {
             from += 2;
             rc = expand_one(walk, mark, &from, to);
         } else {
-            rc = append(to, from++, 1);
+            rc = buffer_put(to, from++, 1);
         }
     }
+    if (rc == 0)
+        rc = buffer_put(to, "", 1);
     return rc == -ENOMEM ? refuse_memory(walk) : rc;
 }
 
@@ -224,18 +207,18 @@ static int on_value(struct walk *walk, const yaml_event_t *event)
     if (event->data.scalar.length != strlen(value))
         return refuse(walk, event->start_mark, "%s: holds a NUL byte", walk->name);
 
-    struct expansion text = {0};
+    struct buffer text = {0};
     int rc = expand(walk, event->start_mark, value, &text);
     if (rc == 0) {
         char where[400];
         snprintf(where, sizeof where, "%.300s:%zu:%zu", walk->path, event->start_mark.line + 1,
                  event->start_mark.column + 1);
-        rc = options_set(walk->options, walk->name, text.text, ORIGIN_FILE, where, walk->err,
+        rc = options_set(walk->options, walk->name, text.ptr, ORIGIN_FILE, where, walk->err,
                          walk->err_size);
     }
-    if (text.text)
-        explicit_bzero(text.text, text.len); /* it may be a secret */
-    free(text.text);
+    if (text.ptr)
+        explicit_bzero(text.ptr, text.len); /* it may be a secret */
+    buffer_close(&text);
     return rc == 0 || rc == -ENOMEM ? rc : -EBADMSG;
 }
 
