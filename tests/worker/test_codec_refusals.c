@@ -140,7 +140,7 @@ static const struct {
     {INPUT_AUTO, BYTES("\x04\x22\x4d\x18lz4"), "not_text", "LZ4 data"},
     {INPUT_AUTO, BYTES("\xff\x06\0\0sNaPpY"), "not_text", "snappy data"},
     {INPUT_AUTO, BYTES("\x82SNAPPY\0\0\0\0\1"), "not_text", "snappy data"},
-    {INPUT_AUTO, BYTES("\xff\xfe{\0\"\0t\0"), "not_text", "UTF-16 text, not text; send UTF-8"},
+    {INPUT_AUTO, BYTES("\xff\xfe{\0\"\0t\0"), "not_text", "UTF-16 text; send UTF-8"},
     {INPUT_AUTO, BYTES("\xfe\xff\0{\0\"\0t"), "not_text", "UTF-16"},
     {INPUT_AUTO, BYTES("h\0i\0 \0t\0h\0e\0r\0e\0"), "not_text", "UTF-16"},
     {INPUT_AUTO, BYTES("\0h\0i\0 \0t\0h\0e\0r\0e"), "not_text", "UTF-16"},

@@ -143,7 +143,7 @@ static int refuse_magic(const struct decode *decode, const struct magic *magic)
     case MAGIC_UTF16LE:
     case MAGIC_UTF16BE:
     case MAGIC_WIDE:
-        return refuse(decode, magic->name, "send UTF-8");
+        return codec_refuse(decode->why, "not_text", "the value is %s; send UTF-8", magic->name);
     case MAGIC_BINARY:
     case MAGIC_NUL:
         break;
