@@ -5,6 +5,8 @@
  *          behind a closing quote and a row of another length than the header are refused, for they
  *          mean that quotes were lost and cells have moved. A delimiter is never guessed from the
  *          rows: it is the one with which the header has the column that was asked for.
+ *          libcsv 3.0.3 reads otherwise: it takes spaces off cells, takes a mark for text, and puts
+ *          what a lost quote took with it into one cell, or strictly, stops for good at that row.
  */
 #include "connectors/file/file_csv.h"
 

@@ -80,20 +80,28 @@ static char *read_all(const char *name, size_t *len)
     return bytes;
 }
 
-/* @ in the line is the folder of the test. */
-static void expect_run(int code, const char *line)
+/* @ in the line is the folder of the test. input: what comes by a pipe, or NULL. */
+static void expect_run_on(int code, const char *line, const char *input)
 {
+    int in = program_scratch();
     char full[900] = "index ";
     int out = program_scratch(), err = program_scratch();
     size_t n = strlen(full);
     for (const char *at = line; *at; at++)
         n += (size_t)(*at == '@' ? snprintf(full + n, sizeof full - n, "%s/d/", program_folder)
                                  : snprintf(full + n, sizeof full - n, "%c", *at));
-    int got = program_wait(program_start(full, NULL, program_scratch(), out, err));
+    if (input)
+        assert_int_equal(pwrite(in, input, strlen(input), 0), strlen(input));
+    int got = program_wait(program_start(full, NULL, in, out, err));
     free(said);
     said = program_said(err, NULL);
     if (got != code)
         fail_msg("%s: exit code %d, not %d: %s", line, got, code, said);
+}
+
+static void expect_run(int code, const char *line)
+{
+    expect_run_on(code, line, NULL);
 }
 
 static void expect_content(const char *name, const char *wanted)
@@ -261,6 +269,20 @@ static void csv(void **state)
     assert_non_null(strstr(said, "file.delimiter"));
 }
 
+/* A pipe has no name, so each line tells what it is; unless it is said. */
+static void standard_input(void **state)
+{
+    (void)state;
+    static const char lines[] = "{\"id\":\"a\",\"text\":\"a ferry\"}\na boat\n{\"id\":\"c\"}\n";
+    expect_run_on(DATA, "- -o @out.npy", lines);
+    expect_content("out.npy.ids.jsonl", "\"a\"\n\"2\"\n");
+    expect_errors("out.npy.errors.jsonl", 1, "-:3", "no_text", NULL);
+    expect_run_on(0, "- --file-format lines -o @lines.npy", lines);
+    expect_content("lines.npy.ids.jsonl", "\"1\"\n\"2\"\n\"3\"\n");
+    expect_run_on(FAILED, "- -o @png.npy", "\x89PNG\r\n\x1a\n");
+    assert_non_null(strstr(said, "standard input is a PNG image"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +290,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(not_text, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(grown, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(grown_csv, open_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(standard_input, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(csv, open_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

@@ -120,8 +120,10 @@ static int begin(const struct settings *settings, const struct model_info *model
         return COMMAND_CONFIG;
     }
     bool is_json = file_holds_json(path, format);
+    /* Without a name to go by, lines are taken as `embed` takes them. */
+    bool is_pipe = strcmp(path, "-") == 0 && strcmp(format, "auto") == 0;
     if (options->decode.format == INPUT_AUTO)
-        options->decode.format = is_json ? INPUT_JSON : INPUT_RAW;
+        options->decode.format = is_json ? INPUT_JSON : is_pipe ? INPUT_AUTO : INPUT_RAW;
 
     struct manifest card;
     card_make(&card, settings, model, options);
