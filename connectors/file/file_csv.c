@@ -8,6 +8,7 @@
  *          libcsv 3.0.3 reads otherwise: it takes spaces off cells, takes a mark for text, and puts
  *          what a lost quote took with it into one cell, or strictly, stops for good at that row.
  */
+#include "connectors/dead_letter_codes.h"
 #include "connectors/file/file_csv.h"
 
 #include <ctype.h>
@@ -330,7 +331,7 @@ static bool refuse_bad_utf8(struct file_csv *csv, struct file_csv_problem *probl
                  "example: iconv -f WINDOWS-1252 -t UTF-8",
                  (int)(csv->columns[i].name_len < 80 ? csv->columns[i].name_len : 80),
                  csv->columns[i].name);
-        *problem = (struct file_csv_problem){"bad_utf8", csv->sentence};
+        *problem = (struct file_csv_problem){DEAD_LETTER(bad_utf8), csv->sentence};
         return true;
     }
     return false;
@@ -376,7 +377,7 @@ int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out,
         why = csv->sentence;
     }
     if (why)
-        *problem = (struct file_csv_problem){"bad_csv", why};
+        *problem = (struct file_csv_problem){DEAD_LETTER(bad_csv), why};
     if (why || is_header(csv) || (csv->options.refuse_bad_utf8 && refuse_bad_utf8(csv, problem)))
         return 0;
     rc = put_object(csv);

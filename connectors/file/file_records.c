@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
+
 /* Where in a row of CSV the search is. */
 enum quoting { FIELD_START, BARE, QUOTED, CLOSED };
 
@@ -225,7 +227,8 @@ static int look(struct file_records *records, char *err, size_t err_size)
 
 static void refuse_too_long(struct file_records *records, struct file_record *out, uint64_t last)
 {
-    int n = snprintf(records->problem, sizeof records->problem, "record_too_long: ");
+    int n =
+        snprintf(records->problem, sizeof records->problem, "%s: ", DEAD_LETTER(record_too_long));
     size_t room = sizeof records->problem - (size_t)n;
     out->problem = records->problem;
     out->value = (struct bytes){"", 0};

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/file/file.h"
 #include "connectors/file/file_bytes.h"
 #include "connectors/file/file_corpus.h"
@@ -219,7 +220,8 @@ static void refuse_form(struct file_source *file, int rc)
     strcpy(why, file->err);
     snprintf(file->err, sizeof file->err, "%.200s: %.*s", file->corpus.paths[file->at],
              (int)sizeof file->err - 210, why);
-    fail_file(file, rc, file->corpus.format == FILE_CSV ? "bad_csv" : "bad_json");
+    fail_file(file, rc,
+              file->corpus.format == FILE_CSV ? DEAD_LETTER(bad_csv) : DEAD_LETTER(bad_json));
     begin_records(file); /* what there is of it */
 }
 
@@ -331,9 +333,9 @@ static void on_read(uv_work_t *work, int status)
         file->bytes = NULL;
         file->file_ended = true;
     } else if (file->got == -EINVAL && file->bytes) {
-        fail_file(file, -EINVAL, "not_text");
+        fail_file(file, -EINVAL, DEAD_LETTER(not_text));
     } else if (file->got == -EBADMSG) {
-        fail_file(file, -EBADMSG, "damaged_file");
+        fail_file(file, -EBADMSG, DEAD_LETTER(damaged_file));
     } else if (file->got != -EAGAIN) {
         break_off(file, (int)file->got);
     }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/file/lines.h"
 
 #define CHUNK       (64 * 1024)
@@ -315,8 +316,8 @@ static int stdin_open(struct source **out, uv_loop_t *loop, const struct setting
     reader->source = (struct source){&stdin_source, events, ctx};
     reader->loop = loop;
     reader->max_line = (size_t)settings_number(settings, "stdin.max_line");
-    snprintf(reader->problem, sizeof reader->problem,
-             "line_too_long: longer than stdin.max_line, %zu bytes", reader->max_line);
+    snprintf(reader->problem, sizeof reader->problem, "%s: longer than stdin.max_line, %zu bytes",
+             DEAD_LETTER(line_too_long), reader->max_line);
     int rc = lines_watch(loop, &reader->poll, STDIN_FILENO, &reader->pollable);
     if (rc != 0) {
         snprintf(err, err_size, "standard input cannot be read: %s", uv_strerror(rc));

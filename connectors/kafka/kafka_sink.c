@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/health.h"
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_client.h"
@@ -139,7 +140,7 @@ static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_ka
         slot_done(sink, slot, PUBLISH_TOO_LARGE);
         return;
     case VERDICT_REFUSED:
-        slot->record->refused_code = "output_refused";
+        slot->record->refused_code = DEAD_LETTER(output_refused);
         slot->record->refused_reason = reported.why;
         slot_done(sink, slot, PUBLISH_REFUSED);
         return;

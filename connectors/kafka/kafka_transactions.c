@@ -11,6 +11,7 @@
  *          is not ours any more is dropped. What still is ours is here still, so nothing has to be
  *          read again.
  */
+#include "connectors/dead_letter_codes.h"
 #include "connectors/kafka/kafka_transactions.h"
 
 #include <errno.h>
@@ -214,7 +215,7 @@ static enum kafka_verdict item_refused(struct kafka_transactions *sink,
     if (verdict == VERDICT_TOO_LARGE)
         slot_done(sink, slot, PUBLISH_TOO_LARGE);
     if (verdict == VERDICT_REFUSED) {
-        slot->record->refused_code = "output_refused";
+        slot->record->refused_code = DEAD_LETTER(output_refused);
         slot->record->refused_reason = reported.why;
         slot_done(sink, slot, PUBLISH_REFUSED);
     }

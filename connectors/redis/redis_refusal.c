@@ -1,6 +1,7 @@
 /*
  * redis_refusal.c: see redis_refusal.h.
  */
+#include "connectors/dead_letter_codes.h"
 #include "connectors/redis/redis_refusal.h"
 
 #include <stdio.h>
@@ -57,22 +58,22 @@ struct redis_refusal redis_refusal_find(const struct redis_config *config,
         refusal.scope = REFUSES_RECORD;
         refusal.is_sure = false;
         refusal.is_right_missing = true;
-        refusal.code = "key_not_allowed";
+        refusal.code = DEAD_LETTER(key_not_allowed);
         return refusal;
     }
     if (makes_keys(config, record) && refused->nth &&
         strcmp(refusal.fault.code, "WRONGTYPE") == 0) {
         refusal.scope = REFUSES_RECORD;
-        refusal.code = "key_wrong_type";
+        refusal.code = DEAD_LETTER(key_wrong_type);
         return refusal;
     }
     if (refusal.fault.remedy == REMEDY_UNKNOWN) {
         refusal.scope = REFUSES_RECORD;
         refusal.is_sure = false;
-        refusal.code = "output_refused";
+        refusal.code = DEAD_LETTER(output_refused);
     } else if (refusal.fault.remedy == REMEDY_TOO_LARGE) {
         refusal.scope = REFUSES_RECORD;
-        refusal.code = "output_too_large";
+        refusal.code = DEAD_LETTER(output_too_large);
     } else if (refusal.fault.remedy == REMEDY_FATAL) {
         refusal.scope = REFUSES_EVERYTHING;
     }

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/redis/redis_sink_internal.h"
 
 #define LARGE    (1u << 20) /* bytes of a value that may end a connection ... */
@@ -141,7 +142,7 @@ void redis_sink_reserved(struct redis_slot *slot, const char *stream)
              "the key of a text would be the stream %.200s, which this worker uses; send another "
              "id, or choose another redis.output_prefix",
              stream);
-    record->refused_code = "key_reserved";
+    record->refused_code = DEAD_LETTER(key_reserved);
     record->refused_reason = why;
     redis_sink_done(slot, PUBLISH_REFUSED);
 }

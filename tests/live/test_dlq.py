@@ -225,7 +225,7 @@ class Dlq(unittest.TestCase):
         self.assertIn("--limit", self.dlq("list", "--limit", "few", code=64)[1])
         self.assertIn("expected a value", self.dlq("list", "--code", code=64)[1])
         self.assertIn("no such flag", self.dlq("list", "--jason", code=64)[1])
-        self.assertIn("expected one of list, replay", self.dlq("drop", code=64)[1])
+        self.assertIn("expected one of list, replay, codes", self.dlq("drop", code=64)[1])
         self.assertIn("--to", self.dlq("replay", "--source", "stdin", code=78)[1])
         self.assertIn("another server", self.dlq("replay", "--redis-output-url", nobody,
                                                  code=78)[1])

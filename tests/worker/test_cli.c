@@ -126,8 +126,8 @@ static void usage_errors_are_64(void **state)
     expect_error("version --yaml", NULL, 64, "--yaml: there is no such flag");
     expect_error("version --redis-url redis://h", NULL, 64, "--redis-url: there is no such flag");
     expect_error("search index query more", NULL, 64, "more: there is one word too many");
-    expect_error("dlq", NULL, 64, "expected list or replay");
-    expect_error("dlq lost", NULL, 64, "expected one of list, replay");
+    expect_error("dlq", NULL, 64, "expected list, replay or codes");
+    expect_error("dlq lost", NULL, 64, "expected one of list, replay, codes");
     expect_error("top --interval 0", NULL, 64, "--interval: expected seconds");
     expect_error("top --once nowhere", NULL, 64, "nowhere: expected HOST:PORT");
     expect_error("completion fish", NULL, 64, "expected one of bash, zsh");

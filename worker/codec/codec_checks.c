@@ -5,6 +5,7 @@
  * Threads: no state.
  */
 #include "worker/codec/codec_internal.h"
+#include "connectors/dead_letter_codes.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -51,7 +52,7 @@ int codec_message_id(const struct decode *decode, struct id given, struct id *ou
         given.bytes = message->key;
     }
     if (given.bytes.len > CODEC_ID_BYTES_MAX)
-        return codec_refuse(decode->why, "bad_field",
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                             "the id in the %s has %zu bytes; send one of at most %d", from,
                             given.bytes.len, CODEC_ID_BYTES_MAX);
     if (!given.bytes.ptr)
@@ -64,10 +65,10 @@ int codec_text_check(const struct decode *decode, struct bytes text, const char 
 {
     size_t max = decode->options->max_text_bytes;
     if (text.len == 0)
-        return codec_refuse(decode->why, "empty_text",
+        return codec_refuse(decode->why, DEAD_LETTER(empty_text),
                             "%s is empty; send at least one byte of text, or leave it out", place);
     if (text.len > max)
-        return codec_refuse(decode->why, "text_too_large",
+        return codec_refuse(decode->why, DEAD_LETTER(text_too_large),
                             "%s has %zu bytes and the limit is %zu; split the text or raise the "
                             "limit",
                             place, text.len, max);
@@ -78,7 +79,7 @@ int codec_size_check(const struct decode *decode)
 {
     size_t len = decode->message->value.len;
     if (len > CODEC_VALUE_BYTES_MAX)
-        return codec_refuse(decode->why, "value_too_large",
+        return codec_refuse(decode->why, DEAD_LETTER(value_too_large),
                             "the value has %zu bytes and the limit for JSON and msgpack is %d; "
                             "send fewer texts in one message",
                             len, CODEC_VALUE_BYTES_MAX);

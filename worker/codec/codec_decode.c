@@ -11,6 +11,7 @@
 
 #include <errno.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/utf8.h"
 #include "worker/codec/msgpack_walk.h"
 
@@ -47,10 +48,10 @@ static int msgpack_refuse(const struct decode *decode, enum walk_fault fault)
         [WALK_TRAILING] = "more bytes follow the msgpack value; send one map in each message",
     };
     if (fault == WALK_DEPTH)
-        return codec_refuse(decode->why, "too_deep",
+        return codec_refuse(decode->why, DEAD_LETTER(too_deep),
                             "the msgpack value is nested more than %d deep; flatten its fields",
                             CODEC_DEPTH_MAX);
-    return codec_refuse(decode->why, "bad_msgpack", "%s", sentences[fault]);
+    return codec_refuse(decode->why, DEAD_LETTER(bad_msgpack), "%s", sentences[fault]);
 }
 
 static bool is_map(struct bytes value)
@@ -71,7 +72,7 @@ static int msgpack_decode(const struct decode *decode, struct request *out)
         return err ? err : msgpack_refuse(decode, fault);
     }
     if (!is_map(value))
-        return codec_refuse(decode->why, "bad_msgpack",
+        return codec_refuse(decode->why, DEAD_LETTER(bad_msgpack),
                             "the msgpack value is not a map; send a map with 'text' or 'texts'");
     return codec_msgpack_read(decode, value, out);
 }
@@ -141,11 +142,11 @@ int codec_decode(const struct message *message, const struct decode_options *opt
         .max_texts = options->max_texts < CODEC_TEXTS_MAX ? options->max_texts : CODEC_TEXTS_MAX,
     };
     if (!message->value.ptr)
-        return codec_refuse(why, "no_body",
+        return codec_refuse(why, DEAD_LETTER(no_body),
                             "the message has no value (a tombstone, or the field that should hold "
                             "it is missing); send the text as its value");
     if (message->value.len == 0)
-        return codec_refuse(why, "empty_text",
+        return codec_refuse(why, DEAD_LETTER(empty_text),
                             "the value is empty; send at least one byte of text");
     switch (options->format) {
     case INPUT_RAW:

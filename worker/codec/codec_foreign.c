@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/magic.h"
 
 /* What a serializer puts before its bytes, so that a reader finds the schema. */
@@ -130,7 +131,8 @@ static bool is_bson(struct bytes value)
 
 static int refuse(const struct decode *decode, const char *what, const char *advice)
 {
-    return codec_refuse(decode->why, "not_text", "the value is %s, not text; %s", what, advice);
+    return codec_refuse(decode->why, DEAD_LETTER(not_text), "the value is %s, not text; %s", what,
+                        advice);
 }
 
 static int refuse_magic(const struct decode *decode, const struct magic *magic)
@@ -153,7 +155,7 @@ static int refuse_magic(const struct decode *decode, const struct magic *magic)
 
 static int refuse_frame(const struct decode *decode, const struct frame *frame)
 {
-    return codec_refuse(decode->why, "not_text",
+    return codec_refuse(decode->why, DEAD_LETTER(not_text),
                         "the value has the frame of %s and no JSON object in it; Avro and Protobuf "
                         "are not read: send JSON, or text without the frame",
                         frame->name);

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "worker/codec/json_reader.h"
 
 enum { ENCODED_TWICE_MAX = 4 }; /* strings of JSON inside each other that are looked into */
@@ -201,16 +202,17 @@ static int fault_refuse(const struct decode *decode, struct bytes value, enum js
     };
     char place[PLACE_SIZE];
     if (fault == JSON_FAULT_DEEP)
-        return codec_refuse(decode->why, "too_deep",
+        return codec_refuse(decode->why, DEAD_LETTER(too_deep),
                             "the JSON value is nested more than %d deep; flatten its fields",
                             CODEC_DEPTH_MAX);
     if (fault == JSON_FAULT_VALUES)
-        return codec_refuse(decode->why, "too_many_values",
+        return codec_refuse(decode->why, DEAD_LETTER(too_many_values),
                             "the JSON value has more keys and values than the limit is, %zu; send "
                             "fewer texts in one message, or msgpack",
                             codec_values_max(decode));
-    return codec_refuse(decode->why, "bad_json", "the value %s (%s); %s", sentences[fault].what,
-                        place_name(value, at, place), sentences[fault].advice);
+    return codec_refuse(decode->why, DEAD_LETTER(bad_json), "the value %s (%s); %s",
+                        sentences[fault].what, place_name(value, at, place),
+                        sentences[fault].advice);
 }
 
 /* JSON, but no object. */
@@ -223,10 +225,10 @@ static int shape_refuse(const struct decode *decode, struct bytes value, size_t 
     if (err)
         return err;
     if (inside.len > 0 && (*inside.ptr == '{' || *inside.ptr == '[' || *inside.ptr == '"'))
-        return codec_refuse(decode->why, "bad_json",
+        return codec_refuse(decode->why, DEAD_LETTER(bad_json),
                             "the value is JSON encoded twice: a string that holds JSON; encode the "
                             "object once");
-    return codec_refuse(decode->why, "bad_json",
+    return codec_refuse(decode->why, DEAD_LETTER(bad_json),
                         "the JSON value is %s, not an object; send an object with 'text' or "
                         "'texts'",
                         *value.ptr == '['   ? "an array"
@@ -240,7 +242,7 @@ static int twice_refuse(const struct decode *decode, struct bytes value, size_t 
     char place[PLACE_SIZE];
     reading.wanted_key = key;
     json_reader_run(value, &reading);
-    return codec_refuse(decode->why, "duplicate_field",
+    return codec_refuse(decode->why, DEAD_LETTER(duplicate_field),
                         "the JSON value has the same key twice in one object (%s); "
                         "send each key once",
                         place_name(value, reading.key_at, place));

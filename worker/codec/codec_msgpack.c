@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "worker/codec/msgpack_walk.h"
 
 enum field {
@@ -48,13 +49,13 @@ static int field_find(struct bytes key)
 static int type_refuse(const struct decode *decode, const char *place, const char *expected,
                        enum walk_type found)
 {
-    return codec_refuse(decode->why, "bad_field", "field '%s' is %s; send %s", place,
+    return codec_refuse(decode->why, DEAD_LETTER(bad_field), "field '%s' is %s; send %s", place,
                         walk_type_name(found), expected);
 }
 
 static int duplicate_refuse(const struct decode *decode, const char *place)
 {
-    return codec_refuse(decode->why, "duplicate_field",
+    return codec_refuse(decode->why, DEAD_LETTER(duplicate_field),
                         "field '%s' is there twice; send each key once", place);
 }
 
@@ -162,7 +163,7 @@ static int id_read(const struct decode *decode, struct walk *walk, const char *p
     if (value.type != WALK_STR)
         return type_refuse(decode, place, "a string or an integer", value.type);
     if (value.bytes.len == 0 || value.bytes.len > CODEC_ID_BYTES_MAX)
-        return codec_refuse(decode->why, "bad_field",
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                             "field '%s' has %zu bytes; send an id of 1 to %d", place,
                             value.bytes.len, CODEC_ID_BYTES_MAX);
     *out = (struct id){value.bytes, false};
@@ -192,7 +193,7 @@ static int item_map_read(const struct decode *decode, struct walk *walk, uint32_
         int field = key.type == WALK_STR ? field_find(key.bytes) : -1;
         if (field != FIELD_ID && field != FIELD_TEXT && field != FIELD_TITLE) {
             if (key.type == WALK_ARRAY || key.type == WALK_MAP)
-                return codec_refuse(decode->why, "bad_field",
+                return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                                     "a key in field 'texts[%zu]' is %s; send strings as keys",
                                     index, walk_type_name(key.type));
             msgpack_walk_skip(walk);
@@ -211,7 +212,7 @@ static int item_map_read(const struct decode *decode, struct walk *walk, uint32_
     item->id = id.bytes;
     item->id_is_number = id.is_number;
     if (!text.ptr)
-        return codec_refuse(decode->why, "no_text",
+        return codec_refuse(decode->why, DEAD_LETTER(no_text),
                             "field 'texts[%zu]' has no 'text'; every entry needs one", index);
     snprintf(place, sizeof place, "texts[%zu].text", index);
     return text_read(decode, text, place, &item->text);
@@ -240,7 +241,7 @@ static int parallel_open(const struct decode *decode, struct walk *walk, enum fi
     if (value.type != WALK_ARRAY)
         return type_refuse(decode, field_names[field], "an array", value.type);
     if (value.count != n_texts)
-        return codec_refuse(decode->why, "ids_mismatch",
+        return codec_refuse(decode->why, DEAD_LETTER(ids_mismatch),
                             "field '%s' has %" PRIu32 " entries and 'texts' has %zu; send one for "
                             "each text",
                             field_names[field], value.count, n_texts);
@@ -302,10 +303,10 @@ static int texts_open(const struct decode *decode, struct walk *walk, struct req
     if (value.type != WALK_ARRAY)
         return type_refuse(decode, "texts", "an array", value.type);
     if (value.count == 0)
-        return codec_refuse(decode->why, "no_text",
+        return codec_refuse(decode->why, DEAD_LETTER(no_text),
                             "field 'texts' is an empty array; send at least one text");
     if (value.count > decode->max_texts)
-        return codec_refuse(decode->why, "too_many_texts",
+        return codec_refuse(decode->why, DEAD_LETTER(too_many_texts),
                             "field 'texts' has %" PRIu32 " entries and the limit is %zu; send "
                             "fewer in one message",
                             value.count, decode->max_texts);
@@ -337,7 +338,7 @@ static int one_read(const struct decode *decode, const struct fields *fields, st
 {
     for (int i = FIELD_IDS; i <= FIELD_TITLES; i += FIELD_TITLES - FIELD_IDS)
         if (fields->at[i].at)
-            return codec_refuse(decode->why, "bad_field",
+            return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                                 "field '%s' belongs to 'texts', and there is 'text'; send '%.*s'",
                                 field_names[i], (int)strlen(field_names[i]) - 1, field_names[i]);
     struct bytes text = {NULL, 0};
@@ -383,7 +384,7 @@ static int keys_check(const struct decode *decode, struct bytes value)
     struct codec_name second;
     int err = decode->is_json ? 0 : codec_keys_check(decode, value, &second);
     if (err == -EEXIST)
-        return codec_refuse(decode->why, "duplicate_field",
+        return codec_refuse(decode->why, DEAD_LETTER(duplicate_field),
                             "a msgpack map has the same key twice (at byte %zu); send each key "
                             "once",
                             (size_t)(second.at - value.ptr));
@@ -392,7 +393,7 @@ static int keys_check(const struct decode *decode, struct bytes value)
             decode->why, "bad_msgpack",
             "a key of a msgpack map has a NUL character; name the field without it");
     if (err == -E2BIG)
-        return codec_refuse(decode->why, "too_many_values",
+        return codec_refuse(decode->why, DEAD_LETTER(too_many_values),
                             "a msgpack map has more keys than the limit is, %zu; send less beside "
                             "a text",
                             codec_values_max(decode));
@@ -410,11 +411,11 @@ int codec_msgpack_read(const struct decode *decode, struct bytes value, struct r
         return err;
     bool one = fields.at[FIELD_TEXT].at, many = fields.at[FIELD_TEXTS].at;
     if (!one && !many)
-        return codec_refuse(decode->why, "no_text",
+        return codec_refuse(decode->why, DEAD_LETTER(no_text),
                             "the value has neither 'text' nor 'texts'; send one of them, or set "
                             "input_format to raw to have values embedded as they are");
     if (one && many)
-        return codec_refuse(decode->why, "bad_field",
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                             "the value has both 'text' and 'texts'; send one of them");
     err = message_read(decode, &fields, &request, &title);
     if (!err)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "worker/codec/msgpack_walk.h"
 
 static bool is_word(const struct walk_value *value, const char *word)
@@ -86,10 +87,11 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
     struct found found = {.id = NULL};
     if (payload.len == 0 || msgpack_walk_check(payload, CODEC_DEPTH_MAX + 2) != WALK_OK ||
         msgpack_walk_next(&walk, &head) != WALK_OK || head.type != WALK_MAP)
-        return codec_refuse(why, "no_output", "the payload is no msgpack map of an embedding");
+        return codec_refuse(why, DEAD_LETTER(no_output),
+                            "the payload is no msgpack map of an embedding");
     find(&walk, head.count, &found);
     if (found.v.type != WALK_INT || found.v.integer != CODEC_FORMAT_VERSION)
-        return codec_refuse(why, "no_output", "the payload is no output of version %d",
+        return codec_refuse(why, DEAD_LETTER(no_output), "the payload is no output of version %d",
                             CODEC_FORMAT_VERSION);
     *out = (struct codec_output){.map = payload, .many = found.ids, .ids = found.id};
     if (found.fields) {
@@ -98,7 +100,7 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
     }
     if (found.dim.type != WALK_INT || found.dim.integer < 1 || found.dim.integer > 65536 ||
         found.embedding.type != WALK_BIN || !found.id || dtype_find(&found.dtype, &out->dtype) != 0)
-        return codec_refuse(why, "no_output",
+        return codec_refuse(why, DEAD_LETTER(no_output),
                             "a field of the output is missing or of a wrong type");
     out->dim = (size_t)found.dim.integer;
     size_t row = codec_dtype_bytes(out->dtype, out->dim);
@@ -107,7 +109,8 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
     if (found.ids)
         out->ids = found.ids;
     if (found.embedding.bytes.len / row != out->n || found.embedding.bytes.len % row != 0)
-        return codec_refuse(why, "no_output", "the embedding is not as long as dim and ids say");
+        return codec_refuse(why, DEAD_LETTER(no_output),
+                            "the embedding is not as long as dim and ids say");
     out->has_chunks = true;
     for (size_t i = 0; i < 4; i++)
         out->has_chunks &= found.chunked[i] && found.n_chunked[i] == out->n;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/json.h"
 #include "connectors/utf8.h"
 
@@ -164,7 +165,7 @@ int codec_strings_repair(const struct decode *decode, struct bytes *values)
     if (values->len == 0 || strings_are_utf8(*values))
         return 0;
     if (decode->options->refuse_bad_utf8)
-        return codec_refuse(decode->why, "bad_utf8",
+        return codec_refuse(decode->why, DEAD_LETTER(bad_utf8),
                             "a field beside the texts is not UTF-8; repair it, or set bad_utf8 to "
                             "replace");
     /* Of n >= 1 bytes and a head of at least one become 3 n and a head of at most five. */
@@ -206,7 +207,7 @@ int codec_ids_check(const struct decode *decode, const struct item *items, size_
         free(names);
     if (!is_twice)
         return 0;
-    return codec_refuse(decode->why, "duplicate_id",
+    return codec_refuse(decode->why, DEAD_LETTER(duplicate_id),
                         "texts[%zu] and texts[%zu] have the same id; give each text of a message "
                         "an id of its own, or none",
                         first.number, second.number);

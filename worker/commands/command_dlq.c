@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/dead_letters.h"
 #include "connectors/json.h"
 #include "worker/commands/command.h"
@@ -29,8 +30,9 @@ static const struct command_ending endings[] = {
 };
 
 static const struct option table[] = {
-    {"dlq.action", OPTION_CHOICE, NULL, "list|replay", 0, 0, "ACTION",
-     "list prints the dead letters, replay puts them back on the input."},
+    {"dlq.action", OPTION_CHOICE, NULL, "list|replay|codes", 0, 0, "ACTION",
+     "list prints the dead letters, replay puts them back on the input, codes explains what the "
+     "codes mean."},
     {"dlq.json", OPTION_BOOL, "false", NULL, 0, 0, NULL, "A JSON object for each dead letter."},
     {"dlq.show", OPTION_BOOL, "false", NULL, 0, 0, NULL, "Its payload, too."},
     {"dlq.code", OPTION_TEXT, NULL, NULL, 0, 0, "CODE", "Only dead letters of this code."},
@@ -213,13 +215,23 @@ static int serve(const struct args *args, const struct settings *settings)
     return go_through(args, ops, settings);
 }
 
+static int print_codes(void)
+{
+    for (size_t i = 0; i < N_DEAD_LETTER_CODES; i++)
+        printf("%s\t%s\t%s\n", dead_letter_codes[i].name, dead_letter_codes[i].meaning,
+               dead_letter_codes[i].remedy);
+    return COMMAND_OK;
+}
+
 static int run(const struct invocation *invocation)
 {
     const struct settings *settings = invocation->settings;
     const char *action = settings_text(settings, "dlq.action");
     size_t limit = (size_t)settings_number(settings, "dlq.limit");
     if (!action)
-        return fail(COMMAND_USAGE, "expected list or replay; --help tells more");
+        return fail(COMMAND_USAGE, "expected list, replay or codes; --help tells more");
+    if (strcmp(action, "codes") == 0)
+        return print_codes();
     const struct args args = {
         .is_replay = strcmp(action, "replay") == 0,
         .json = settings_bool(settings, "dlq.json"),
@@ -236,11 +248,14 @@ const struct command command_dlq = {
     .name = "dlq",
     .summary = "dead letters: list them, put them back on the input",
     .synopsis = "list [--json] [--show] [--code CODE] [--limit N] [OPTION...]\n"
-                "replay [--to NAME] [--code CODE] [--limit N] [--dry-run] [OPTION...]",
+                "replay [--to NAME] [--code CODE] [--limit N] [--dry-run] [OPTION...]\n"
+                "codes",
     .text = "list prints a line for each dead letter: where it lies, its code, where it was an "
             "input, and the reason, with tabs between. replay puts dead letters back on the input "
             "as they came, and takes them off. Those that arrive meanwhile are left for the next "
-            "time. Kafka cannot lock a dead letter: two replays at once put it back twice.",
+            "time. Kafka cannot lock a dead letter: two replays at once put it back twice. codes "
+            "prints "
+            "what each code means and what to do, with tabs between.",
     .endings = endings,
     .own = table,
     .syntax = {.aliases = aliases, .positionals = positionals},

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "worker/codec/codec.h"
+#include "connectors/dead_letter_codes.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/telemetry/log.h"
@@ -155,7 +156,7 @@ static int shape(void *ctx, const struct message *message, struct record *record
     if (mover->form == FORM_JSONL || mover->form == FORM_CSV)
         return shape_text(mover->form, &output, record, arena);
     if (strcmp(codec_dtype_name(output.dtype), mover->dtype) != 0)
-        return bury(record, arena, "wrong_dtype",
+        return bury(record, arena, DEAD_LETTER(wrong_dtype),
                     "its numbers are of another type than the option dtype says");
     return shape_rows(&output, record, arena);
 }

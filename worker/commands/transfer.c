@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "worker/pipeline/records.h"
 
 struct carrier {
@@ -95,7 +96,7 @@ static struct record *load(struct transfer *transfer, struct message *message)
                            &carrier->record.dead_reason) != 0)
             return NULL;
     } else if (message->value.len == 0) {
-        bury(&carrier->record, "empty_text", "the message is empty");
+        bury(&carrier->record, DEAD_LETTER(empty_text), "the message is empty");
     } else if (transfer->options.shape &&
                transfer->options.shape(transfer->options.shape_ctx, message, &carrier->record,
                                        &carrier->arena) != 0) {
@@ -152,7 +153,7 @@ static void publish_refused(struct transfer *transfer, struct record *record, en
         carrier->part.id = carrier->part.value;
         record->n_headers = 0;
     } else if (how == PUBLISH_TOO_LARGE) {
-        bury(record, "output_too_large", "the message is larger than the output takes");
+        bury(record, DEAD_LETTER(output_too_large), "the message is larger than the output takes");
     } else {
         char *reason =
             arena_copy(&carrier->arena, record->refused_reason, strlen(record->refused_reason) + 1);

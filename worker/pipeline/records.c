@@ -3,6 +3,7 @@
  * encoded and only where each payload ends is kept; the pointers are set after the last one.
  */
 #include "worker/pipeline/records.h"
+#include "connectors/dead_letter_codes.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -300,7 +301,7 @@ int record_refused(struct entry *entry, enum published how, bool may_drop, char 
     if (!entry->dead_code && how == PUBLISH_REFUSED)
         return bury(entry, record->refused_code, record->refused_reason);
     if (!entry->dead_code)
-        return bury(entry, "output_too_large",
+        return bury(entry, DEAD_LETTER(output_too_large),
                     "the output is larger than the broker takes: put fewer texts in a message, "
                     "cut them into fewer chunks, or raise the broker's limit");
     int rc = cut(entry, how == PUBLISH_REFUSED);

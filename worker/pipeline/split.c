@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/utf8.h"
 
 enum { END_TOKENS = 2 }; /* bos and eos */
@@ -172,7 +173,7 @@ static int text_split(struct splitter *splitter, struct arena *arena, const stru
 static int entry_bury(struct entry *entry, int why)
 {
     bool many = why == -EOVERFLOW;
-    entry->dead_code = many ? "too_many_texts" : "text_too_long";
+    entry->dead_code = many ? DEAD_LETTER(too_many_texts) : DEAD_LETTER(text_too_long);
     entry->dead_reason = many ? "cut into chunks the message has more texts than max_texts allows; "
                                 "raise it or chunk_tokens, or send less in one message"
                               : "title and prompt take more than half of chunk_tokens; shorten the "

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "worker/pipeline/records.h"
 
 static void decode(struct job *job, struct pool_thread *thread);
@@ -55,7 +56,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
 {
     const struct message *message = entry->message;
     if (stages->options->max_deliveries && message->deliveries > stages->options->max_deliveries)
-        return bury(entry, "too_many_deliveries",
+        return bury(entry, DEAD_LETTER(too_many_deliveries),
                     "this is delivery %u of the message and %u are allowed: workers have died or "
                     "stalled over it",
                     message->deliveries, stages->options->max_deliveries);
@@ -75,7 +76,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
         return err;
     entry->prompt = request.prompt.ptr ? prompt_find(stages->info, request.prompt) : stages->prompt;
     if (!entry->prompt)
-        return bury(entry, "unknown_prompt",
+        return bury(entry, DEAD_LETTER(unknown_prompt),
                     "the message asks for a prompt there is none of; "
                     "known are %s",
                     prompt_names());
@@ -184,7 +185,7 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
     size_t repeated = record_repeats(entry, stages->layout, &stages->encode);
     /* What is sent once may be written so many times as the message has texts. */
     if (n > 1 && repeated > PIPELINE_REPEATED_MAX / n)
-        return bury(entry, "output_too_large",
+        return bury(entry, DEAD_LETTER(output_too_large),
                     "%zu bytes of fields would be written for each of %zu texts, and together they "
                     "may be %d MiB; send less beside a text, or cut it into fewer chunks",
                     repeated, n, PIPELINE_REPEATED_MAX >> 20);
@@ -194,19 +195,19 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
         case 0:
             continue;
         case -E2BIG:
-            return bury(entry, "text_too_long",
+            return bury(entry, DEAD_LETTER(text_too_long),
                         "text %zu of %zu has %u tokens and the model takes %zu", i + 1,
                         entry->request.n_items, result->n_tokens, stages->info->max_tokens);
         case -EILSEQ:
             return bury(
-                entry, "bad_utf8",
+                entry, DEAD_LETTER(bad_utf8),
                 "text %zu of %zu is not UTF-8 (is it Latin-1, or has it half of a surrogate "
                 "pair?); repair it, or set bad_utf8 to replace",
                 i + 1, entry->request.n_items);
         case -ENOMEM:
             return -ENOMEM;
         default:
-            return bury(entry, "bad_embedding",
+            return bury(entry, DEAD_LETTER(bad_embedding),
                         "the embedding of text %zu of %zu is no unit vector", i + 1,
                         entry->request.n_items);
         }

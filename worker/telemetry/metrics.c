@@ -4,6 +4,8 @@
 #include "worker/telemetry/metrics.h"
 
 #include <string.h>
+
+#include "connectors/dead_letter_codes.h"
 #include <time.h>
 
 /* The bounds hold the limits of the alert rules, so that a quantile at a limit is exact. */
@@ -60,41 +62,6 @@ void series_drop(struct series_table *table, const char *name)
         }
 }
 
-/* Of every message that is put aside, and the stage that finds it; docs/wire-format.md explains. */
-static const struct {
-    const char *code, *stage;
-} dead_codes[] = {
-    {"no_body", "decode"},
-    {"empty_text", "decode"},
-    {"no_text", "decode"},
-    {"text_too_large", "decode"},
-    {"value_too_large", "decode"},
-    {"too_many_texts", "decode"},
-    {"too_many_values", "decode"},
-    {"too_deep", "decode"},
-    {"bad_json", "decode"},
-    {"bad_msgpack", "decode"},
-    {"not_text", "decode"},
-    {"bad_field", "decode"},
-    {"duplicate_field", "decode"},
-    {"duplicate_id", "decode"},
-    {"ids_mismatch", "decode"},
-    {"unknown_prompt", "decode"},
-    {"text_too_long", "embed"},
-    {"bad_utf8", "embed"},
-    {"bad_embedding", "embed"},
-    {"output_too_large", "publish"},
-    {"output_refused", "publish"},
-    {"key_wrong_type", "publish"},
-    {"key_not_allowed", "publish"},
-    {"key_reserved", "publish"},
-    {"too_many_deliveries", "receive"},
-    {"line_too_long", "receive"},
-    {"record_too_long", "receive"},
-    {"damaged_file", "receive"},
-    {"bad_csv", "receive"},
-};
-
 /* Why messages of the input were given to nobody; docs/reliability.md explains. */
 static const char *const skip_reasons[] = {
     "retention",  "offset_beyond_end", "truncated", "no_offset",      "topic_recreated",
@@ -103,9 +70,9 @@ static const char *const skip_reasons[] = {
 
 const char *metrics_stage_of(const char *code)
 {
-    for (size_t i = 0; i < sizeof dead_codes / sizeof dead_codes[0]; i++)
-        if (strcmp(code, dead_codes[i].code) == 0)
-            return dead_codes[i].stage;
+    for (size_t i = 0; i < N_DEAD_LETTER_CODES; i++)
+        if (strcmp(code, dead_letter_codes[i].name) == 0)
+            return dead_letter_codes[i].stage;
     return "decode";
 }
 
@@ -133,8 +100,8 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
         series_find(&metrics->skipped, skip_reasons[i]);
     series_find(&metrics->faults, "input");
     series_find(&metrics->faults, "output");
-    for (size_t i = 0; i < sizeof dead_codes / sizeof dead_codes[0]; i++)
-        series_find(&metrics->dead_letters, dead_codes[i].code);
+    for (size_t i = 0; i < N_DEAD_LETTER_CODES; i++)
+        series_find(&metrics->dead_letters, dead_letter_codes[i].name);
 }
 
 static void add(struct series_table *table, const char *name, uint64_t n)
