@@ -2,8 +2,9 @@
  * bert_bind.c: an embedding model of the BERT family in a GGUF file: its keys and its tensors.
  *
  * Refuses: a pooling that is neither the mean nor the first token (rerankers), causal attention.
- * Why:     the file does not say which prompts its model was trained with, if any. Those of the
- *          multilingual e5 models are known by their name; others embed texts as they are.
+ * Why:     files that were published do not say which prompts their model was trained with, if any;
+ *          those that scripts/convert-model.py makes do. Those of the multilingual e5 models are
+ *          known by their name; others embed texts as they are.
  * Source:  key and tensor names as llama.cpp's converter writes them for this architecture.
  */
 #ifndef _GNU_SOURCE
@@ -128,8 +129,10 @@ int bert_bind(const struct binder *b, struct model *m)
     m->info.has_dense = true; /* nothing is missing: the family has no such layers */
     m->n_wide = m->n_ff;
     m->n_out = m->n_embd;
-    if (is_e5(m))
-        m->info.prompts = e5_prompts;
+    rc = bind_prompts(b, &m->own_prompts);
+    if (rc)
+        return rc;
+    m->info.prompts = m->own_prompts ? m->own_prompts : is_e5(m) ? e5_prompts : NULL;
     m->layers = calloc(m->n_layers, sizeof *m->layers);
     if (!m->layers)
         return bind_no_memory(b);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* For people. */
@@ -161,5 +162,37 @@ int bind_nothing_left(const struct binder *b)
         snprintf(name, sizeof name, "%.*s", (int)(text.len < 79 ? text.len : 79), text.ptr);
         return bind_refuse(b, "no part of such a model: tensor", name);
     }
+    return 0;
+}
+
+enum { PROMPTS_MAX = 64, PROMPT_BYTES_MAX = 65536 };
+
+int bind_prompts(const struct binder *b, struct prompt **out)
+{
+    static const char names_key[] = "embedmill.prompt.names",
+                      texts_key[] = "embedmill.prompt.texts";
+    struct gguf_array names, texts;
+    struct gguf_str name, text;
+    size_t name_at = 0, text_at = 0, n = 0;
+    *out = NULL;
+    int rc = gguf_get_array(b->gguf, names_key, &names);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc || names.type != GGUF_STR || names.n > PROMPTS_MAX || names.size > PROMPT_BYTES_MAX)
+        return bind_refuse(b, "not up to 64 short strings: key", names_key);
+    if (gguf_get_array(b->gguf, texts_key, &texts) || texts.type != GGUF_STR ||
+        texts.n != names.n || texts.size > PROMPT_BYTES_MAX)
+        return bind_refuse(b, "not as many short strings as there are names: key", texts_key);
+    struct prompt *prompts = calloc(1, (names.n + 1) * sizeof *prompts + names.size + texts.size);
+    if (!prompts)
+        return bind_no_memory(b);
+    char *to = (char *)(prompts + names.n + 1); /* a length of 8 bytes makes room for each NUL */
+    while (gguf_array_next(&names, &name_at, &name) && gguf_array_next(&texts, &text_at, &text)) {
+        prompts[n].name = memcpy(to, name.ptr, name.len);
+        to += name.len + 1;
+        prompts[n++].lead = memcpy(to, text.ptr, text.len);
+        to += text.len + 1;
+    }
+    *out = prompts;
     return 0;
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "inference/embed.h"
 #include "inference/gguf.h"
 #include "inference/kernels.h"
 
@@ -46,6 +47,11 @@ struct bind_tensor {
  * 0 or -EINVAL. */
 enum { BIND_OUTER = -1 };
 int bind_tensors(const struct binder *b, int layer, const struct bind_tensor *tensors, size_t n);
+
+/* Prompts that the file carries: two arrays of strings, "embedmill.prompt.names" and "...texts", as
+ * scripts/convert-model.py writes them of a folder that has some. *out: up to one whose name is
+ * NULL, to be freed; NULL where there are none. 0, -EINVAL or -ENOMEM. */
+int bind_prompts(const struct binder *b, struct prompt **out);
 
 /* 0, or -EINVAL when the file has a tensor that nobody bound: a step this program would leave out.
  */

@@ -5,6 +5,7 @@
  * Source:  tensor names as llama.cpp's converter writes them for this architecture; the window as
  *          transformers means it: a file holds its whole width, of which half is on either side.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 enum {
     LAYERS_MAX = 512,
     HEAD_MAX = 1024,
+    WINDOW = 1024,
     FULL_EVERY = 6 /* layers 5, 11, ... attend to the whole text */
 };
 
@@ -106,6 +108,21 @@ static int check_pattern(const struct binder *b, const struct model *m)
     return 0;
 }
 
+/* Some files leave these out: then they are the published model's. */
+static int bind_window(const struct binder *b, size_t *window, double *base)
+{
+    uint64_t width;
+    double value;
+    int rc = 0;
+    *window = WINDOW;
+    *base = 10000;
+    if (gguf_uint(b->gguf, "gemma-embedding2.attention.sliding_window", &width) != -ENOENT)
+        rc = bind_size(b, "attention.sliding_window", 1, 1 << 24, window);
+    if (!rc && gguf_float(b->gguf, "gemma-embedding2.rope.freq_base_swa", &value) != -ENOENT)
+        rc = bind_float(b, "rope.freq_base_swa", 1, 1e12, base);
+    return rc;
+}
+
 static int bind_keys(const struct binder *b, struct model *m, size_t *window, double bases[2])
 {
     double eps;
@@ -118,15 +135,13 @@ static int bind_keys(const struct binder *b, struct model *m, size_t *window, do
     if (!rc)
         rc = bind_size(b, "embedding_length", Q8_BLOCK, ROW_MAX, &m->n_embd);
     if (!rc)
-        rc = bind_size(b, "attention.sliding_window", 1, 1 << 24, window);
-    if (!rc)
-        rc = bind_float(b, "attention.layer_norm_rms_epsilon", 0, 1, &eps);
-    if (!rc)
         rc = bind_float(b, "rope.freq_base", 1, 1e12, &bases[1]);
     if (!rc)
-        rc = bind_float(b, "rope.freq_base_swa", 1, 1e12, &bases[0]);
+        rc = bind_float(b, "attention.layer_norm_rms_epsilon", 0, 1, &eps);
     if (!rc && m->n_embd % Q8_BLOCK)
         rc = bind_refuse_key(b, "not a multiple of 32: key", "embedding_length");
+    if (!rc)
+        rc = bind_window(b, window, &bases[0]);
     if (!rc)
         rc = check_pattern(b, m);
     if (!rc)

@@ -155,5 +155,6 @@ void model_close(struct model *model)
     free(model->cos_sin_local);
     free(model->cos_sin_full);
     free(model->constants);
+    free(model->own_prompts);
     free(model);
 }

@@ -88,6 +88,8 @@ struct model {
     struct layer_norm embed_norm;
     bool pools_first; /* the first token stands for the text, not the mean of all */
 
+    struct prompt *own_prompts; /* of the file, with the bytes they point to; or NULL */
+
     char name[96], fingerprint[33];
     char warning[240]; /* empty: there is nothing to say */
 };

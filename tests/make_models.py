@@ -110,8 +110,10 @@ def save(folder, model, pooling):
     """As sentence-transformers saves it; what it saves is what is converted."""
     model.save_pretrained(folder / "plain")
     transformer = Transformer(str(folder / "plain"))
-    whole = SentenceTransformer(device="cpu", modules=[
-        transformer, Pooling(model.config.hidden_size, pooling_mode=pooling), Normalize()])
+    whole = SentenceTransformer(device="cpu", prompts={"query": "the query: ", "passage": ""},
+                                modules=[transformer,
+                                         Pooling(model.config.hidden_size, pooling_mode=pooling),
+                                         Normalize()])
     whole.save(str(folder / "saved"))
     return folder / "saved"
 

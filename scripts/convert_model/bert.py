@@ -153,6 +153,12 @@ def add_keys(out, source):
     keys.add_layer_norm_eps(source.number("layer_norm_eps"))
     keys.add_causal_attention(False)
     keys.add_pooling_type(POOLING[source.pooling(["mean", "cls"])])
+    prompts = source.prompts()
+    if "passage" in prompts: # what embedmill calls a document
+        prompts.setdefault("document", prompts.pop("passage"))
+    if prompts:
+        keys.add_array("embedmill.prompt.names", list(prompts))
+        keys.add_array("embedmill.prompt.texts", list(prompts.values()))
     keys.add_token_type_count(source.number("type_vocab_size"))
 
 

@@ -189,6 +189,12 @@ class Source:
             fail("config.json has rope_scaling: such models cannot be converted")
         return self.number(old_key) if default is None or old_key in self.config else default
 
+    def prompts(self):
+        """What the model was trained with before a text, by task; those that are empty left out."""
+        path = self.folder / "config_sentence_transformers.json"
+        prompts = read_json(path).get("prompts") if path.exists() else None
+        return {name: text for name, text in (prompts or {}).items() if text}
+
     def tokenizer_json(self):
         """tokenizer.json, or None: what sentence-transformers itself runs."""
         path = self.model / "tokenizer.json"

@@ -164,6 +164,19 @@ class ConvertBert(unittest.TestCase):
         new = {name: field.contents() for name, field in self.convert("f32").fields.items()}
         self.assertEqual(new, old)
 
+    def test_prompts(self):
+        make_bert_folder(self.folder)
+        path = self.folder / "config_sentence_transformers.json"
+        for prompts, names, texts in [
+                ({"query": "query: ", "passage": "passage: ", "other": ""},
+                 ["query", "document"], ["query: ", "passage: "]),
+                ({"query": "", "document": ""}, None, None), ({}, None, None)]:
+            path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": None}))
+            fields = self.convert("q8_0").fields
+            for key, wanted in (("names", names), ("texts", texts)):
+                field = fields.get(f"embedmill.prompt.{key}")
+                self.assertEqual(field.contents() if field else None, wanted)
+
     def test_refuses_new_form(self):
         for part, change, complaint in [
                 ("normalizer", {"lowercase": False}, "case"),
@@ -172,7 +185,7 @@ class ConvertBert(unittest.TestCase):
                 ("normalizer", {"clean_text": False}, "clean_text"),
                 ("normalizer", {"type": "Lowercase"}, "BertNormalizer"),
                 ("pre_tokenizer", {"type": "Whitespace"}, "BertPreTokenizer"),
-                ("model", {"type": "Unigram"}, "WordPiece"),
+                ("model", {"type": "BPE"}, "WordPiece"),
                 ("model", {"max_input_chars_per_word": 50}, "max_input_chars_per_word"),
                 ("post_processor", {"sep": ["[MASK]", 5]}, "between [CLS] and [SEP]")]:
             with self.subTest(complaint=complaint):

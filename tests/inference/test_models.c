@@ -163,6 +163,23 @@ static void test_gemma2(void **state)
     check_model("tiny-gemma2");
 }
 
+/* Those of the folder that are not empty, and none by the name of another architecture. */
+static void test_prompts(void **state)
+{
+    (void)state;
+    struct model *model = NULL;
+    assert_int_equal(model_open(&model, TESTS_DIR "/data/models/tiny-xlm-roberta.gguf", NULL,
+                                PRECISION_EXACT, err, sizeof err),
+                     0);
+    const struct prompt *prompts = model_info(model)->prompts;
+    assert_non_null(prompts);
+    assert_string_equal(prompts[0].name, "query");
+    assert_string_equal(prompts[0].lead, "the query: ");
+    assert_null(prompts[0].between);
+    assert_null(prompts[1].name);
+    model_close(model);
+}
+
 static char *file_read(const char *name, size_t *size)
 {
     char path[300];
@@ -216,6 +233,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_gemma2),
         cmocka_unit_test(test_xlm_roberta),
     };
