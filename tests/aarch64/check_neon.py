@@ -49,7 +49,8 @@ def check_kernels(folder, cpu):
     assert lacks == CPUS[cpu][0], f"{cpu} has other kernel tables than expected:\n{said}"
     assert said.count(": ok") >= 8, said
     emulate(cpu, f"{folder}/test_matrix")
-    print(f"{cpu}: test_kernels and test_matrix passed, "
+    emulate(cpu, f"{folder}/test_models")
+    print(f"{cpu}: test_kernels, test_matrix and test_models passed, "
           f"without {', '.join(sorted(lacks)) or 'nothing'}")
 
 

@@ -32,6 +32,8 @@ struct CMUnitTest {
 #define assert_null(pointer)            assert_true((pointer) == NULL)
 #define assert_int_equal(a, b)          assert_true((intmax_t)(a) == (intmax_t)(b))
 #define assert_ptr_equal(a, b)          assert_true((const void *)(a) == (const void *)(b))
+#define assert_string_equal(a, b)       assert_true(strcmp(a, b) == 0)
+#define assert_in_range(n, low, high)   assert_true((n) >= (low) && (n) <= (high))
 #define assert_memory_equal(a, b, size) assert_true(memcmp(a, b, size) == 0)
 
 static inline int tests_run(const struct CMUnitTest *tests, size_t n)
