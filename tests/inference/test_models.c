@@ -3,7 +3,7 @@
  * against the ids and the vectors that transformers gives in float64, on every kernel table.
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* pwrite */
+#define _GNU_SOURCE /* pwrite, memmem */
 #endif
 #include <errno.h>
 #include <math.h>
@@ -222,6 +222,43 @@ static void check_names(const char *name)
     unlink(path);
 }
 
+/* The file with one byte of this text of its metadata changed. */
+static void check_changed(const char *name, const char *text, size_t at, char to,
+                          const char *complaint)
+{
+    size_t size;
+    struct model *model = NULL;
+    char path[] = "/tmp/embedmill-models-XXXXXX", *bytes = file_read(name, &size);
+    int fd = mkstemp(path);
+    char *place = memmem(bytes, size, text, strlen(text));
+    assert_true(fd >= 0);
+    assert_non_null(place);
+    place[at] = to;
+    assert_int_equal(pwrite(fd, bytes, size, 0), size);
+    int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
+    if (rc != -EINVAL || !strstr(err, complaint))
+        fail_msg("%s: expected '%s', got %d '%s'", text, complaint, rc, err);
+    free(bytes);
+    close(fd);
+    unlink(path);
+}
+
+static void test_damaged_keys(void **state)
+{
+    (void)state;
+    static const char map[] = "tokenizer.ggml.precompiled_charsmap";
+    static const char pattern[] = "gemma-embedding2.attention.sliding_window_pattern";
+    /* Behind a key: its type, that of the elements, how many there are, the elements. */
+    check_changed("tiny-xlm-roberta", "embedmill.prompt.texts", 21, '_', "as there are names");
+    check_changed("tiny-xlm-roberta", map, sizeof map - 2, '_', "normalisation map");
+    check_changed("tiny-xlm-roberta", map, sizeof map - 1 + 16 + 3, 1, "normalisation map");
+    check_changed("tiny-xlm-roberta", "tokenizer.ggml.unknown_token_id", 30, '_',
+                  "tokenizer.ggml.unknown_token_id is missing");
+    check_changed("tiny-gemma2", pattern, sizeof pattern - 1 + 16 + 2, 0, "every sixth layer");
+    check_changed("tiny-gemma2", "tokenizer.ggml.merges", 20, '_', "not an array of strings");
+    check_changed("tiny-gemma2", "gemma-embedding2.block_count", 27, '_', "no integer key");
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -232,9 +269,8 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_prompts),
-        cmocka_unit_test(test_gemma2),
+        cmocka_unit_test(test_names),        cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_damaged_keys), cmocka_unit_test(test_gemma2),
         cmocka_unit_test(test_xlm_roberta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
