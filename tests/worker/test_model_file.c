@@ -53,9 +53,33 @@ static void test_without_dense(void **state)
     unlink(path);
 }
 
+/* A prompt that the file does not have is said once; one that it has, and the default, are not. */
+static void test_no_such_prompt(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *option;
+        bool warns;
+    } cases[] = {{" --prompt clustering", true},
+                 {" --prompt query", false},
+                 {" --prompt none", false},
+                 {"", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *said, *written;
+        assert_int_equal(
+            embed(TESTS_DIR "/data/models/tiny-xlm-roberta.gguf", cases[i].option, &said, &written),
+            0);
+        if ((strstr(said, "no such prompt") != NULL) != cases[i].warns)
+            fail_msg("'%s': %s", cases[i].option, said);
+        free(said);
+        free(written);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_such_prompt),
         cmocka_unit_test(test_without_dense),
     };
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

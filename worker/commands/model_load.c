@@ -3,6 +3,9 @@
  */
 #include "worker/commands/model_load.h"
 
+#include <string.h>
+
+#include "worker/codec/prompt.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/selftest.h"
@@ -49,6 +52,22 @@ static void log_model(const struct load *load, const char *path)
         log_event(LOG_WARN, info->warning, LOG_TEXT("file", path));
 }
 
+/* A prompt that was asked for and that the model has no words for: texts go in as they are. The
+ * default, "document", is not asked for. */
+static void log_prompt(const struct load *load)
+{
+    const char *asked = settings_text(load->settings, "prompt");
+    struct bytes name = {asked, strlen(asked)};
+    const struct prompt *found = prompt_find(model_info(load->model), name);
+
+    if (found && strcmp(found->name, "none") == 0 && strcmp(asked, "none") != 0 &&
+        strcmp(asked, "document") != 0)
+        log_event(LOG_WARN,
+                  "the model file has no such prompt: texts are embedded as they are; put what the "
+                  "model wants before a text into the text (docs/models.md)",
+                  LOG_TEXT("prompt", asked));
+}
+
 static void log_test(const struct selftest *test)
 {
     log_event(test->cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
@@ -81,6 +100,7 @@ int model_load(struct model **out, uv_loop_t *loop, const struct settings *setti
     }
     *out = load.model;
     log_model(&load, path);
+    log_prompt(&load);
     if (load.proven)
         log_test(&load.test);
     return COMMAND_OK;
