@@ -68,6 +68,11 @@ static int64_t ahead_of(const struct kafka_slot *slot)
 static enum kafka_verdict refuse_time(struct kafka_slots *slots, struct kafka_slot *slot)
 {
     int64_t ahead = ahead_of(slot);
+    if (slot->form.plain_time) { /* the time of writing: the fault of a neighbour, or past help */
+        bool was_alone = slot->alone;
+        slot->alone = true;
+        return was_alone ? VERDICT_REFUSED : VERDICT_AGAIN;
+    }
     if (slot->alone || (slots->ahead_ms && ahead >= slots->ahead_ms)) {
         slot->form.plain_time = true;
         if (ahead > 0 && (!slots->ahead_ms || ahead < slots->ahead_ms))
@@ -134,7 +139,7 @@ enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slo
     if (refusal == REFUSAL_RECORD)
         return refuse_invalid(slots, slot);
     if (refusal == REFUSAL_TIME)
-        return slot->form.plain_time ? VERDICT_REFUSED : refuse_time(slots, slot);
+        return refuse_time(slots, slot);
     health_wait(reported->health, reported->write, reported->why);
     return VERDICT_WAIT;
 }
