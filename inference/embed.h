@@ -2,17 +2,16 @@
  * embed.h: the one inference header the worker sees. Texts in, unit vectors out.
  *
  * Owns:    the meaning of `struct text` and the life of models and sessions.
- * Refuses: sockets, loops, starting threads, message formats. Nothing here blocks on anything but
- *          the CPU (and on page faults of the mapped model); session_embed may wait for assistants
- *          to finish a piece of work they have begun, some hundred microseconds of it.
+ * Refuses: sockets, loops, threads, message formats. Nothing here blocks on anything but the CPU
+ *          (and on page faults of the mapped model), and on what session_parallel waits for.
  * Threads: a model never changes after open and may be used by any number of threads at once.
- *          A session belongs to one thread at a time; only session_assist may be called by others.
- * Why:     the worker can be read, tested and replaced without knowing what a tensor is.
+ *          A session belongs to one thread at a time; who wants more threads for one call hands it
+ * a way to run parts. Why:     the worker can be read, tested and replaced without knowing what a
+ * tensor is.
  */
 #ifndef EMBED_H
 #define EMBED_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -74,10 +73,22 @@ void model_close(struct model *model); /* accepts NULL; no session may be left o
 enum too_long { TOO_LONG_TRUNCATE, TOO_LONG_ERROR };
 enum bad_utf8 { BAD_UTF8_REPLACE, BAD_UTF8_ERROR }; /* replace: U+FFFD for each maximal bad part */
 
+/* Part `part` of a step of a session's work; mine: a session of the same model, which nothing else
+ * uses meanwhile. */
+typedef void session_part(void *arg, size_t part, struct session *mine);
+/*
+ * Run parts 0 .. n_parts - 1 of a step, at most 65535, on any threads, and return when all are
+ * done; what they have written can then be read by all parts of the next step. Returns how many
+ * threads could share the next step, at least 1: it decides how work is cut, never what comes out.
+ */
+typedef size_t session_parallel(void *ctx, session_part *step, void *arg, size_t n_parts);
+
 struct session_options {
     enum too_long too_long;
     enum bad_utf8 bad_utf8;
     size_t dim; /* Matryoshka: 0 for the model's own; else cut to this many and normalised again */
+    session_parallel *parallel; /* NULL: the thread that calls does all of it */
+    void *parallel_ctx;
 };
 
 /* All that ordinary texts will ever need is allocated here. 0, -ENOMEM or -EINVAL. */
@@ -102,20 +113,6 @@ struct embed_result {
  */
 void session_embed(struct session *session, const struct text *texts, size_t n, float *out,
                    struct embed_result *results);
-
-/*
- * More threads for one session_embed: threads that have nothing to do may call session_assist, each
- * with a session of its own, and take over pieces of the matrix products of `busy`. They come and
- * go as they like; results are the same bytes with any number of them.
- *
- * session_assist returns when the pass of `busy` ends that it came to (at once when there is none),
- * or soon after *leave is set: after the piece in hand, or when it has none, after the next step of
- * `busy`. Returns whether `busy` still has work. It must have returned before either session is
- * closed. `invite` is called for each pass of a session_embed when assistants can come, on its
- * thread.
- */
-void session_set_invite(struct session *session, void (*invite)(void *ctx), void *ctx);
-bool session_assist(struct session *session, struct session *busy, const atomic_bool *leave);
 
 /*
  * Token ids of one text, bos first and eos last, cut to max_ids (eos kept) as the session's

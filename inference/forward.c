@@ -28,17 +28,17 @@ static void *scratch_alloc(size_t size)
     return aligned_alloc(ALIGN, (size + ALIGN - 1) / ALIGN * ALIGN);
 }
 
-int forward_open(struct forward **out, const struct model *m)
+int forward_open(struct forward **out, const struct model *m, struct session *session,
+                 const struct session_options *options)
 {
     struct forward *f = scratch_alloc(sizeof *f);
     if (!f)
         return -ENOMEM;
-    *f = (struct forward){.model = m};
-    int rc = crew_init(&f->crew);
-    if (rc) {
-        free(f);
-        return rc;
-    }
+    *f = (struct forward){.model = m,
+                          .session = session,
+                          .parallel = options->parallel,
+                          .parallel_ctx = options->parallel_ctx,
+                          .n_threads = 1};
     size_t heads = m->attention.n_heads * m->attention.head_dim;
     size_t widest =
         larger(larger(m->n_embd, m->n_ff), larger(larger(heads, m->n_ple), m->dense_2.n_out));
@@ -70,7 +70,6 @@ void forward_close(struct forward *f)
 {
     if (!f)
         return;
-    crew_end(&f->crew);
     free(f->x);
     free(f->qkv);
     free(f->positions);
@@ -83,21 +82,6 @@ void forward_close(struct forward *f)
     free(f->hands.matrix.widened);
     free(f->hands.matrix.rest);
     free(f);
-}
-
-void forward_open_crew(struct forward *f)
-{
-    crew_open(&f->crew);
-}
-
-void forward_shut_crew(struct forward *f)
-{
-    crew_shut(&f->crew);
-}
-
-bool forward_assist(struct forward *f, struct forward *other, const atomic_bool *leave)
-{
-    return crew_assist(&other->crew, &f->hands, leave);
 }
 
 /* Cut the queries of each text into parts: an eighth of the pack or less, so that threads can share

@@ -28,8 +28,6 @@ struct session {
     size_t *rows;     /* [max_tokens] which text of the call a text of the pack is */
     float *vectors;   /* [max_tokens][n_out]: texts are never shorter than a token */
     size_t n_texts;   /* in the pack in hand */
-    void (*invite)(void *ctx);
-    void *invite_ctx;
 };
 
 int session_open(struct session **out, const struct model *model,
@@ -51,7 +49,7 @@ int session_open(struct session **out, const struct model *model,
     s->vectors = aligned_alloc(64, max_tokens * model->n_out * sizeof *s->vectors);
     int rc = tokenizer_scratch_open(&s->tokens, model->tokenizer);
     if (rc == 0)
-        rc = forward_open(&s->forward, model);
+        rc = forward_open(&s->forward, model, s, options);
     if (rc == 0 && (!s->ids || !s->starts || !s->rows || !s->vectors))
         rc = -ENOMEM;
     if (rc < 0) {
@@ -102,12 +100,7 @@ static void pack_flush(struct session *s, float *out)
     if (!s->n_texts)
         return;
     struct pack pack = {s->ids, s->starts, s->n_texts};
-    /* Others are asked for the pass alone: while a text is tokenised there is nothing to share. */
-    forward_open_crew(s->forward);
-    if (s->invite)
-        s->invite(s->invite_ctx);
     forward_run(s->forward, &pack, s->vectors);
-    forward_shut_crew(s->forward);
     for (size_t i = 0; i < s->n_texts; i++) {
         float *row = out + s->rows[i] * dim;
         memcpy(row, s->vectors + i * whole, dim * sizeof *row);
@@ -142,13 +135,7 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
     pack_flush(s, out);
 }
 
-void session_set_invite(struct session *s, void (*invite)(void *ctx), void *ctx)
+struct forward *session_forward(struct session *s)
 {
-    s->invite = invite;
-    s->invite_ctx = ctx;
-}
-
-bool session_assist(struct session *s, struct session *busy, const atomic_bool *leave)
-{
-    return forward_assist(s->forward, busy->forward, leave);
+    return s->forward;
 }

@@ -1,10 +1,10 @@
 /*
  * steps.c: see steps.h.
  *
- * Threads that have nothing else to do may share the work (see crew.h) in two ways. With tokens
- * enough, each takes a chunk through all steps up to attention, and again after it. With fewer, all
- * share every step of the one chunk there is: groups of weight rows or a few tokens. The first way
- * keeps what a thread reads in its own cache, the second unpacks every weight only once.
+ * Threads that have nothing else to do may share the work (session_parallel) in two ways. With
+ * tokens enough, each takes a chunk through all steps up to attention, and again after it. With
+ * fewer, all share every step of the one chunk there is: groups of weight rows or a few tokens. The
+ * first way keeps what a thread reads in its own cache, the second unpacks every weight only once.
  */
 #include "inference/steps.h"
 
@@ -132,17 +132,25 @@ size_t step_qkv_parts(const struct work *w)
            step_row_parts(w, &layer->v);
 }
 
-/* A step as the crew sees it. */
+static void share(struct forward *f, session_part *part, void *arg, size_t n_parts)
+{
+    if (f->parallel)
+        f->n_threads = f->parallel(f->parallel_ctx, part, arg, n_parts);
+    for (size_t i = 0; !f->parallel && i < n_parts; i++)
+        part(arg, i, f->session);
+}
+
+/* A step as other threads see it. */
 struct shared_step {
     const struct work *work;
     step_part *step;
 };
 
-static void shared_part(void *arg, size_t part, void *mine)
+static void shared_part(void *arg, size_t part, struct session *mine)
 {
     const struct shared_step *shared = arg;
     struct work work = *shared->work;
-    work.mine = mine;
+    work.mine = &session_forward(mine)->hands;
     shared->step(&work, part);
 }
 
@@ -150,7 +158,7 @@ void step_run(const struct work *w, step_part *step, size_t n_parts)
 {
     struct shared_step shared = {w, step};
     if (!w->alone)
-        crew_run(&w->f->crew, shared_part, &shared, n_parts, &w->f->hands);
+        share(w->f, shared_part, &shared, n_parts);
     for (size_t part = 0; w->alone && part < n_parts; part++)
         step(w, part);
 }
@@ -167,22 +175,21 @@ struct chunks {
     void (*steps)(const struct work *work);
 };
 
-static void step_chunk(void *arg, size_t part, void *mine)
+static void step_chunk(void *arg, size_t part, struct session *mine)
 {
     const struct chunks *chunks = arg;
+    const struct hands *hands = &session_forward(mine)->hands;
     struct span span = span_of(chunks->n, chunks->n_chunks, part);
-    const struct work work = {chunks->f, mine, mine, true, span.first, span.last - span.first};
+    const struct work work = {chunks->f, hands, hands, true, span.first, span.last - span.first};
     chunks->steps(&work);
 }
 
 void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), size_t n)
 {
-    size_t n_threads = crew_size(&f->crew);
+    size_t n_threads = f->n_threads;
     struct chunks chunks = {f, n, chunks_of(n, n_threads), steps};
-    if (chunks.n_chunks >= n_threads) {
-        crew_run(&f->crew, step_chunk, &chunks, chunks.n_chunks, &f->hands);
-        return;
-    }
+    if (chunks.n_chunks >= n_threads)
+        return share(f, step_chunk, &chunks, chunks.n_chunks);
     for (size_t c = 0; c < chunks.n_chunks; c++) {
         struct span span = span_of(n, chunks.n_chunks, c);
         const struct work work = {f,     &f->hands,  &f->hands,

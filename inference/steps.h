@@ -11,7 +11,6 @@
 #ifndef STEPS_H
 #define STEPS_H
 
-#include "inference/crew.h"
 #include "inference/forward.h"
 #include "inference/matrix.h"
 
@@ -33,7 +32,10 @@ struct queries {
 
 struct forward {
     const struct model *model;
-    struct crew crew;
+    struct session *session;
+    session_parallel *parallel; /* NULL: this thread runs all parts */
+    void *parallel_ctx;
+    size_t n_threads; /* that could share the last step, and so perhaps the next */
     struct hands hands;
     float *x;                /* [max_tokens][n_embd] the residual stream */
     float *qkv;              /* [max_tokens][attention.ld] */

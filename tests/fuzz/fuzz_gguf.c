@@ -77,7 +77,7 @@ static void tokenize(const struct gguf *gguf)
 static void embed(const struct model *model)
 {
     static float row[DIM_MAX];
-    const struct session_options options = {TOO_LONG_TRUNCATE, BAD_UTF8_REPLACE, 0};
+    const struct session_options options = {.dim = 0};
     struct text text = {"the", 3};
     struct embed_result result;
     struct session *session;

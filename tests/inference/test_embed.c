@@ -230,8 +230,9 @@ static void test_policies(void **state)
     (void)state;
     struct model *model = model_get(NULL);
     struct session *session;
-    struct session_options strict = {TOO_LONG_ERROR, BAD_UTF8_ERROR, 256};
-    struct session_options cut = {TOO_LONG_TRUNCATE, BAD_UTF8_REPLACE, 256};
+    struct session_options strict = {
+        .too_long = TOO_LONG_ERROR, .bad_utf8 = BAD_UTF8_ERROR, .dim = 256};
+    struct session_options cut = {.dim = 256};
     struct text bad = {"caf\xe9", 4}, replaced = {"caf\xef\xbf\xbd", 6};
     struct text some[4] = {texts[82], bad, texts[0], replaced};
     struct embed_result results[4];
@@ -254,7 +255,7 @@ static void test_policies(void **state)
         length += (double)again[i] * (double)again[i];
     assert_true(fabs(length - 1) < 1e-5); /* Matryoshka: unit length again */
     session_close(session);
-    struct session_options odd = {TOO_LONG_TRUNCATE, BAD_UTF8_REPLACE, 100};
+    struct session_options odd = {.dim = 100};
     assert_int_equal(session_open(&session, model, &odd), -EINVAL);
     model_close(model);
 }

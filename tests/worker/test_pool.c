@@ -20,6 +20,7 @@ enum { N_JOBS = 5000, N_THREADS = 4, PATIENCE_MS = 20000 };
 
 /* A thread's own. */
 struct pool_thread {
+    size_t index;
     size_t n; /* not atomic: a thread's own */
     char name[16];
     bool signals_blocked;
@@ -81,48 +82,47 @@ static void collect(struct pool *pool, size_t n, struct count_job **out)
     }
 }
 
-/* A job that wants help: done when two calls of help have come, or patience ends. */
-struct asking_job {
+/* A job that shares a step of two parts, which meet: so a second thread must have come. */
+struct sharing_job {
     struct job job;
     struct pool *pool;
-    atomic_size_t n_helps;
-    bool until_a_job_waits; /* help stays until *leave */
+    size_t n_steps, threads_told;
+    uv_sem_t met[2];
+    atomic_size_t n_parts, n_helped;
+    struct session *leader;
+    bool is_late; /* the leader's */
 };
 
-static _Atomic(struct asking_job *) asking;
-
-static bool help(struct pool_thread *thread, struct pool_thread *busy, const atomic_bool *leave)
+static void part_meet(void *arg, size_t part, struct session *mine)
 {
-    struct asking_job *mine = atomic_load(&asking);
-    assert_ptr_not_equal(thread, busy);
-    atomic_fetch_add(&mine->n_helps, 1);
-    if (!mine->until_a_job_waits)
-        return false;
-    for (int ms = 0; ms < PATIENCE_MS && !atomic_load(leave); ms++)
-        uv_sleep(1);
-    return true;
+    struct sharing_job *sharing = arg;
+    (void)mine;
+    atomic_fetch_add(&sharing->n_parts, 1);
+    uv_sem_post(&sharing->met[part]);
+    uv_sem_wait(&sharing->met[1 - part]);
 }
 
-static void run_asking(struct job *job, struct pool_thread *thread)
+static void run_sharing(struct job *job, struct pool_thread *thread)
 {
-    struct asking_job *mine = (struct asking_job *)job;
-    for (size_t turn = 1; turn <= 2; turn++) {
-        pool_invite(mine->pool, thread, help);
-        for (int ms = 0; ms < PATIENCE_MS && atomic_load(&mine->n_helps) < turn; ms++)
-            uv_sleep(1);
-        uv_sleep(5); /* who has helped with an invitation to the end does not come again */
+    struct sharing_job *sharing = (struct sharing_job *)job;
+    for (size_t i = 0; i < sharing->n_steps; i++) {
+        sharing->threads_told = pool_share(sharing->pool, thread->index, part_meet, sharing, 2);
+        if (i % 10 == 9)
+            uv_sleep(2); /* who helps goes to sleep, and must be woken for the next */
     }
 }
 
 static struct pool *pool_start(struct pool_thread *counts, size_t n)
 {
-    struct pool_thread *threads[N_THREADS];
+    struct pool_place places[N_THREADS];
     memset(counts, 0, n * sizeof *counts);
-    for (size_t i = 0; i < n; i++)
-        threads[i] = &counts[i];
+    for (size_t i = 0; i < n; i++) {
+        counts[i].index = i;
+        places[i] = (struct pool_place){&counts[i], (struct session *)&counts[i]};
+    }
     atomic_store(&n_bells, 0);
     struct pool *pool = NULL;
-    assert_int_equal(pool_open(&pool, n, threads, bell, &n_bells), 0);
+    assert_int_equal(pool_open(&pool, n, places, bell, &n_bells), 0);
     return pool;
 }
 
@@ -153,18 +153,73 @@ static void test_each_job_runs_once(void **state)
     free(done);
 }
 
+static void sharing_open(struct sharing_job *sharing, struct pool *pool, size_t n_steps)
+{
+    *sharing = (struct sharing_job){.job.run = run_sharing, .pool = pool, .n_steps = n_steps};
+    uv_sem_init(&sharing->met[0], 0);
+    uv_sem_init(&sharing->met[1], 0);
+}
+
+static void sharing_close(struct sharing_job *sharing)
+{
+    uv_sem_destroy(&sharing->met[0]);
+    uv_sem_destroy(&sharing->met[1]);
+}
+
 static void test_idle_threads_help(void **state)
 {
     (void)state;
     struct pool_thread counts[2];
     struct pool *pool = pool_start(counts, 2);
-    struct asking_job job = {.job.run = run_asking, .pool = pool};
+    struct sharing_job sharing;
     struct count_job *done;
-    atomic_store(&asking, &job);
-    pool_submit(pool, &job.job);
+    sharing_open(&sharing, pool, 100);
+    pool_submit(pool, &sharing.job);
     collect(pool, 1, &done);
-    assert_int_equal(atomic_load(&job.n_helps), 2); /* one a time it was asked for */
+    assert_int_equal(sharing.n_parts, 200);
+    assert_int_equal(sharing.threads_told, 2);
+    assert_true(pool_help(pool).ended_ns > 0);
     pool_close(pool);
+    sharing_close(&sharing);
+}
+
+/* The leader's part takes until the job has run; the helper has one, and more than it should do. */
+static void part_wait(void *arg, size_t part, struct session *mine)
+{
+    struct sharing_job *sharing = arg;
+    (void)part;
+    atomic_fetch_add(&sharing->n_parts, 1);
+    if (mine == sharing->leader) {
+        if (!sharing->is_late)
+            uv_sem_wait(&sharing->met[0]);
+        sharing->is_late = true;
+        return;
+    }
+    if (atomic_fetch_add(&sharing->n_helped, 1) == 0) {
+        uv_sem_post(&begun);
+        uv_sem_wait(&go);
+    }
+}
+
+static void run_long(struct job *job, struct pool_thread *thread)
+{
+    struct sharing_job *sharing = (struct sharing_job *)job;
+    sharing->leader = (struct session *)thread;
+    pool_share(sharing->pool, thread->index, part_wait, sharing, 8);
+}
+
+struct release_job {
+    struct count_job counted; /* first member */
+    struct sharing_job *sharing;
+    size_t n_helped; /* before it ran */
+};
+
+static void run_release(struct job *job, struct pool_thread *thread)
+{
+    struct release_job *release = (struct release_job *)job;
+    run_count(job, thread);
+    release->n_helped = atomic_load(&release->sharing->n_helped);
+    uv_sem_post(&release->sharing->met[0]);
 }
 
 static void test_helpers_leave_for_a_job(void **state)
@@ -172,24 +227,25 @@ static void test_helpers_leave_for_a_job(void **state)
     (void)state;
     struct pool_thread counts[2];
     struct pool *pool = pool_start(counts, 2);
-    struct asking_job job = {.job.run = run_asking, .pool = pool, .until_a_job_waits = true};
-    struct count_job counted = {.job.run = run_count}, *done[2];
-    atomic_store(&asking, &job);
-    pool_submit(pool, &job.job);
-    for (int ms = 0; ms < PATIENCE_MS && atomic_load(&job.n_helps) == 0; ms++)
-        uv_sleep(1);
-    struct pool_help told = pool_help(pool);
-    assert_int_equal(told.n_threads, 1);
-    assert_int_equal(told.ended_ns, 0);
-    uv_sleep(2);
-    pool_submit(pool, &counted.job); /* the one thread is busy, the other helps it */
+    struct sharing_job sharing;
+    struct release_job release = {.counted.job.run = run_release, .sharing = &sharing};
+    struct count_job *done[2];
+    uv_sem_init(&go, 0);
+    uv_sem_init(&begun, 0);
+    sharing_open(&sharing, pool, 1);
+    sharing.job.run = run_long;
+    pool_submit(pool, &sharing.job);
+    uv_sem_wait(&begun); /* the one thread is busy, the other helps it */
+    assert_int_equal(pool_help(pool).n_threads, 1);
+    pool_submit(pool, &release.counted.job);
+    uv_sem_post(&go);
     collect(pool, 2, done);
-    assert_ptr_equal(done[0], &counted);
-    assert_int_equal(counted.n_runs, 1);
-    assert_true(atomic_load(&job.n_helps) >= 2); /* and came back afterwards */
-    told = pool_help(pool);
-    assert_true(told.ended_ns >= 2000000);
+    assert_int_equal(release.n_helped, 1); /* of the seven that it could have had */
+    assert_int_equal(sharing.n_parts, 8);
     pool_close(pool);
+    sharing_close(&sharing);
+    uv_sem_destroy(&go);
+    uv_sem_destroy(&begun);
 }
 
 static void test_one_thread_keeps_the_order(void **state)

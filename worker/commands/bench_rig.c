@@ -12,7 +12,8 @@
 
 /* What a pool thread has for itself. */
 struct pool_thread {
-    struct pool *pool;
+    struct bench_rig *rig;
+    size_t index; /* at the pool */
     struct session *session;
     struct scratch scratch;
 };
@@ -44,31 +45,28 @@ static void embed_slice(struct job *job, struct pool_thread *thread)
     slice_store(slice, &thread->scratch, err);
 }
 
-/* On a pool thread that has no slice, as in stages.c. */
-static bool help_embed(struct pool_thread *thread, struct pool_thread *busy,
-                       const atomic_bool *leave)
+/* As stages_share. */
+static size_t share(void *arg, session_part *step, void *step_arg, size_t n_parts)
 {
-    return session_assist(thread->session, busy->session, leave);
+    const struct pool_thread *thread = arg;
+    return pool_share(thread->rig->pool, thread->index, step, step_arg, n_parts);
 }
 
-static void invite(void *thread)
+static int open_threads(struct bench_rig *rig, const struct model *model)
 {
-    pool_invite(((struct pool_thread *)thread)->pool, thread, help_embed);
-}
-
-static int start_threads(struct bench_rig *rig)
-{
-    struct pool_thread **threads = calloc(rig->n_threads, sizeof(struct pool_thread *));
-    if (!threads)
-        return -ENOMEM;
-    for (size_t i = 0; i < rig->n_threads; i++)
-        threads[i] = &rig->threads[i];
-    int rc = pool_open(&rig->pool, rig->n_threads, threads, ring, &rig->bell);
+    struct pool_place *places = calloc(rig->n_threads, sizeof *places);
+    int rc = places ? 0 : -ENOMEM;
     for (size_t i = 0; i < rig->n_threads && rc == 0; i++) {
-        rig->threads[i].pool = rig->pool;
-        session_set_invite(rig->threads[i].session, invite, &rig->threads[i]);
+        struct pool_thread *thread = &rig->threads[i];
+        const struct session_options options = {.parallel = share, .parallel_ctx = thread};
+        thread->rig = rig;
+        thread->index = i;
+        rc = session_open(&thread->session, model, &options);
+        places[i] = (struct pool_place){thread, thread->session};
     }
-    free(threads);
+    if (rc == 0)
+        rc = pool_open(&rig->pool, rig->n_threads, places, ring, &rig->bell);
+    free(places);
     return rc;
 }
 
@@ -83,14 +81,10 @@ int bench_rig_open(struct bench_rig **out, const struct model *model, size_t n_t
         free(rig);
         return rc;
     }
-    const struct session_options options = {0};
     rig->prompt = prompt;
     rig->n_threads = n_threads;
     batch_open(&rig->batch, model_info(model)->dim, model_info(model)->max_tokens);
-    for (size_t i = 0; i < n_threads && rc == 0; i++)
-        rc = session_open(&rig->threads[i].session, model, &options);
-    if (rc == 0)
-        rc = start_threads(rig);
+    rc = open_threads(rig, model);
     if (rc != 0) {
         bench_rig_close(rig);
         return rc;

@@ -199,10 +199,10 @@ static int open_pool(struct search *search)
     if (rc != 0)
         return rc;
     search->has_bell = true;
-    struct pool_thread **threads = calloc(search->n_threads, sizeof(struct pool_thread *));
-    rc = threads ? pool_open(&search->pool, search->n_threads, threads, ring_bell, &search->bell)
-                 : -ENOMEM;
-    free(threads);
+    struct pool_place *places = calloc(search->n_threads, sizeof *places);
+    rc = places ? pool_open(&search->pool, search->n_threads, places, ring_bell, &search->bell)
+                : -ENOMEM;
+    free(places);
     return rc;
 }
 

@@ -8,7 +8,6 @@
 #ifndef PIPELINE_H
 #define PIPELINE_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,9 +35,6 @@ struct embedder {
     /* As session_tokenize. NULL: texts cannot be cut into chunks. */
     int (*tokenize)(struct session *session, struct text text, int32_t *ids, size_t max_ids,
                     size_t *n_ids, struct embed_result *result);
-    /* Both NULL: threads cannot share one call of embed. */
-    void (*set_invite)(struct session *session, void (*invite)(void *ctx), void *ctx);
-    bool (*assist)(struct session *session, struct session *busy, const atomic_bool *leave);
 };
 
 extern const struct embedder embedder_sessions; /* those of embed.h */

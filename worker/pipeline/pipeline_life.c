@@ -16,9 +16,7 @@ const struct embedder embedder_sessions = {.info = model_info,
                                            .open = session_open,
                                            .embed = session_embed,
                                            .close = session_close,
-                                           .tokenize = session_tokenize,
-                                           .set_invite = session_set_invite,
-                                           .assist = session_assist};
+                                           .tokenize = session_tokenize};
 
 static void on_handle_closed(uv_handle_t *handle)
 {
@@ -106,8 +104,12 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
         batch_list_add(&p->spare, &p->batches[i]);
     }
     for (size_t i = 0; i < o->n_threads; i++) {
+        struct session_options session = o->session;
+        session.parallel = stages_share;
+        session.parallel_ctx = &p->threads[i];
         p->threads[i].stages = stages;
-        status = p->embedder->open(&p->threads[i].session, model, &o->session);
+        p->threads[i].index = i;
+        status = p->embedder->open(&p->threads[i].session, model, &session);
         if (status) {
             snprintf(err, err_size, "cannot open inference session %zu of %zu: %s", i + 1,
                      o->n_threads, uv_strerror(status));
@@ -128,23 +130,19 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
 static int start_pool(struct pipeline *p, char *err, size_t err_size)
 {
     size_t n = p->options.n_threads;
-    struct pool_thread **threads = calloc(n, sizeof(struct pool_thread *));
-    int status = threads ? uv_async_init(p->loop, &p->bell, pipeline_on_jobs) : -ENOMEM;
+    struct pool_place *places = calloc(n, sizeof *places);
+    int status = places ? uv_async_init(p->loop, &p->bell, pipeline_on_jobs) : -ENOMEM;
     if (!status) {
         uv_timer_init(p->loop, &p->linger);
         uv_timer_init(p->loop, &p->deadline);
         p->bell.data = p->linger.data = p->deadline.data = p;
         p->n_handles = 3;
         for (size_t i = 0; i < n; i++)
-            threads[i] = &p->threads[i];
-        status = pool_open(&p->pool, n, threads, pipeline_ring_bell, p);
+            places[i] = (struct pool_place){&p->threads[i], p->threads[i].session};
+        status = pool_open(&p->pool, n, places, pipeline_ring_bell, p);
     }
     p->stages.pool = p->pool;
-    for (size_t i = 0; !status && i < n; i++) {
-        if (p->embedder->set_invite)
-            p->embedder->set_invite(p->threads[i].session, stages_invite, &p->threads[i]);
-    }
-    free(threads);
+    free(places);
     if (status)
         snprintf(err, err_size, "cannot start %zu inference threads: %s", n, uv_strerror(status));
     return status;

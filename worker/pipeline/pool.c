@@ -13,7 +13,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uv.h>
+
+#include "worker/pipeline/team.h"
 
 /* musl gives threads 128 KiB, glibc whatever ulimit says; the pool wants neither surprise. */
 enum { STACK_SIZE = 2 * 1024 * 1024 };
@@ -23,29 +26,26 @@ struct job_list {
     struct job **end;
 };
 
-typedef bool pool_helper(struct pool_thread *thread, struct pool_thread *busy,
-                         const atomic_bool *leave);
-
 struct member {
     struct pool *pool;
     struct pool_thread *mine;
+    struct session *session;
     size_t index;
     uv_thread_t id;
-
-    pool_helper *help; /* NULL: none is wanted */
-    size_t n_invited;  /* so that one invitation is not taken for the next */
-    size_t n_helpers;  /* other threads inside help with this one */
+    struct team team;
+    bool invites; /* it has woken a thread, which may come when the step is over: for the next */
+    size_t n_invited; /* so that one invitation is not taken for the next */
 };
 
 struct pool {
-    uv_mutex_t lock; /* guards the lists, closing, n_idle, who helps whom and help_ns */
+    uv_mutex_t lock; /* guards all that is not atomic, and who invites whom */
     uv_cond_t wake;
     struct job_list waiting, finished;
     atomic_bool leave; /* for helpers: a job waits, or the pool closes */
     bool closing, cancelled;
-    size_t n_idle;    /* threads waiting for wake */
-    size_t n_untaken; /* jobs submitted that nobody has taken back */
-    size_t n_begun;   /* jobs that threads are at */
+    atomic_size_t n_idle; /* threads waiting for wake; changed under the lock */
+    size_t n_untaken;     /* jobs submitted that nobody has taken back */
+    size_t n_begun;       /* jobs that threads are at */
     size_t n_waiting;
     uint64_t help_ns; /* of all threads, in helps that have ended */
     void (*bell)(void *ctx);
@@ -85,37 +85,36 @@ static struct job *list_take_all(struct job_list *list)
     return first;
 }
 
-/* The busy thread with the fewest helpers of those that want some; NULL: none does. */
-static struct member *find_busy(struct pool *pool)
+/* The thread with the fewest helpers of those that have parts to share, or had a moment ago; NULL:
+ * none has. */
+static struct member *find_leader(struct pool *pool)
 {
     struct member *best = NULL;
     for (size_t i = 0; i < pool->n_threads; i++) {
         struct member *thread = &pool->members[i];
-        if (thread->help && (!best || thread->n_helpers < best->n_helpers))
+        if ((thread->invites || team_has_parts(&thread->team)) &&
+            (!best || team_helpers(&thread->team) < team_helpers(&best->team)))
             best = thread;
     }
     return best;
 }
 
 /* Under the lock, which is given up meanwhile. One thread that comes to help wakes the next, so the
- * busy one has to wake only the first. */
-static void thread_help(struct member *thread, struct member *busy)
+ * leader has to wake only the first. */
+static void thread_help(struct member *thread, struct member *leader)
 {
     struct pool *pool = thread->pool;
-    size_t invitation = busy->n_invited;
-    pool_helper *help = busy->help;
-    busy->n_helpers++;
-    if (pool->n_idle)
+    size_t invitation = leader->n_invited;
+    if (atomic_load(&pool->n_idle))
         uv_cond_signal(&pool->wake);
     uv_mutex_unlock(&pool->lock);
     uint64_t began_ns = uv_hrtime();
-    bool left = help(thread->mine, busy->mine, &pool->leave);
+    team_help(&leader->team, thread->session, &pool->leave);
     uint64_t ended_ns = uv_hrtime();
     uv_mutex_lock(&pool->lock);
     pool->help_ns += ended_ns - began_ns;
-    busy->n_helpers--;
-    if (!left && busy->n_invited == invitation)
-        busy->help = NULL;
+    if (!atomic_load(&pool->leave) && leader->n_invited == invitation)
+        leader->invites = false;
 }
 
 /* Under the lock. */
@@ -137,16 +136,17 @@ static void job_add(struct pool *pool, struct job *job)
 static struct job *job_take(struct member *thread)
 {
     struct pool *pool = thread->pool;
-    struct member *busy;
+    struct member *leader = NULL;
     uv_mutex_lock(&pool->lock);
     while (!pool->waiting.first && !pool->closing) {
-        if ((busy = find_busy(pool)) != NULL) {
-            thread_help(thread, busy);
-        } else {
-            pool->n_idle++;
+        /* Idle first, then a look: pool_share offers first and looks for idle threads then. */
+        atomic_fetch_add(&pool->n_idle, 1);
+        leader = find_leader(pool);
+        if (!leader)
             uv_cond_wait(&pool->wake, &pool->lock);
-            pool->n_idle--;
-        }
+        atomic_fetch_sub(&pool->n_idle, 1);
+        if (leader)
+            thread_help(thread, leader);
     }
     struct job *job = pool->closing ? NULL : list_take(&pool->waiting);
     if (job) {
@@ -163,7 +163,7 @@ static void job_finish(struct member *thread, struct job *job)
 {
     struct pool *pool = thread->pool;
     uv_mutex_lock(&pool->lock);
-    thread->help = NULL;
+    thread->invites = false;
     struct job *then = pool->cancelled ? NULL : job->then;
     pool->n_begun--;
     bool is_first = !pool->finished.first; /* else who came before has rung, or is about to */
@@ -180,17 +180,29 @@ static void job_finish(struct member *thread, struct job *job)
         pool->bell(pool->ctx);
 }
 
-void pool_invite(struct pool *pool, struct pool_thread *busy, pool_helper *help)
+static void invite(struct member *thread)
 {
+    struct pool *pool = thread->pool;
     uv_mutex_lock(&pool->lock);
-    for (size_t i = 0; i < pool->n_threads; i++)
-        if (pool->members[i].mine == busy) {
-            pool->members[i].help = help;
-            pool->members[i].n_invited++;
-        }
-    if (pool->n_idle)
-        uv_cond_signal(&pool->wake);
+    thread->invites = true;
+    thread->n_invited++;
+    uv_cond_signal(&pool->wake);
     uv_mutex_unlock(&pool->lock);
+}
+
+size_t pool_share(struct pool *pool, size_t index, session_part *step, void *arg, size_t n_parts)
+{
+    struct member *thread = &pool->members[index];
+    if (n_parts > 1) {
+        team_offer(&thread->team, step, arg, n_parts);
+        if (atomic_load(&pool->n_idle))
+            invite(thread);
+        team_finish(&thread->team, thread->session);
+    } else if (n_parts == 1) {
+        team_offer(&thread->team, step, arg, 0); /* nothing to take, and yet something goes on */
+        step(arg, 0, thread->session);
+    }
+    return 1 + team_helpers(&thread->team) + atomic_load(&pool->n_idle);
 }
 
 static void thread_run(void *arg)
@@ -206,12 +218,35 @@ static void thread_run(void *arg)
     }
 }
 
-int pool_open(struct pool **out, size_t n, struct pool_thread *const *threads,
-              void (*bell)(void *ctx), void *ctx)
+/* One more thread. */
+static int member_start(struct pool *pool, const struct pool_place *place)
 {
-    struct pool *pool = calloc(1, sizeof *pool + n * sizeof pool->members[0]);
+    static const uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE,
+                                                .stack_size = STACK_SIZE};
+    struct member *thread = &pool->members[pool->n_threads];
+    thread->pool = pool;
+    thread->mine = place->thread;
+    thread->session = place->session;
+    thread->index = pool->n_threads;
+    int err = team_open(&thread->team);
+    if (err)
+        return err;
+    err = uv_thread_create_ex(&thread->id, &options, thread_run, thread);
+    if (err)
+        team_close(&thread->team);
+    else
+        pool->n_threads++;
+    return err;
+}
+
+int pool_open(struct pool **out, size_t n, const struct pool_place *places, void (*bell)(void *ctx),
+              void *ctx)
+{
+    size_t align = _Alignof(struct pool), size = sizeof(struct pool) + n * sizeof(struct member);
+    struct pool *pool = aligned_alloc(align, (size + align - 1) / align * align);
     if (!pool)
         return -ENOMEM;
+    memset(pool, 0, size);
     list_clear(&pool->waiting);
     list_clear(&pool->finished);
     pool->bell = bell;
@@ -229,18 +264,9 @@ int pool_open(struct pool **out, size_t n, struct pool_thread *const *threads,
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    const uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE,
-                                         .stack_size = STACK_SIZE};
     uv_mutex_lock(&pool->lock); /* the first threads look at the number of all */
-    while (!err && pool->n_threads < n) {
-        struct member *thread = &pool->members[pool->n_threads];
-        thread->pool = pool;
-        thread->mine = threads[pool->n_threads];
-        thread->index = pool->n_threads;
-        err = uv_thread_create_ex(&thread->id, &options, thread_run, thread);
-        if (!err)
-            pool->n_threads++;
-    }
+    for (size_t i = 0; i < n && !err; i++)
+        err = member_start(pool, &places[i]);
     uv_mutex_unlock(&pool->lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err) {
@@ -296,7 +322,7 @@ struct pool_help pool_help(struct pool *pool)
     uv_mutex_lock(&pool->lock);
     struct pool_help help = {.ended_ns = pool->help_ns};
     for (size_t i = 0; i < pool->n_threads; i++)
-        help.n_threads += pool->members[i].n_helpers;
+        help.n_threads += team_helpers(&pool->members[i].team);
     uv_mutex_unlock(&pool->lock);
     return help;
 }
@@ -323,6 +349,8 @@ void pool_close(struct pool *pool)
     uv_mutex_unlock(&pool->lock);
     for (size_t i = 0; i < pool->n_threads; i++)
         uv_thread_join(&pool->members[i].id);
+    for (size_t i = 0; i < pool->n_threads; i++)
+        team_close(&pool->members[i].team);
     uv_cond_destroy(&pool->wake);
     uv_mutex_destroy(&pool->lock);
     free(pool);

@@ -4,19 +4,24 @@
  * Owns:    the threads, a FIFO of jobs to them, a list of finished jobs back; which idle thread
  *          helps which busy one.
  * Refuses: to know what a job does; to touch handles or sockets.
- * Threads: open, submit, finished, jobs, help, cancel and close on the loop thread; run, spare,
- *          invite and what it is given on a pool thread.
+ * Threads: open, submit, finished, jobs, help, cancel and close on the loop thread; run, spare and
+ *          share on a pool thread.
  * Why:     libuv's own pool is shared with file and DNS work and has no state per thread.
  */
 #ifndef POOL_H
 #define POOL_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "inference/embed.h"
+
 struct pool_thread; /* what a thread has for itself; the pool only hands it on */
+struct pool_place {
+    struct pool_thread *thread;
+    struct session *session; /* for shares of other threads' work; NULL: there are none */
+};
 
 struct job {
     void (*run)(struct job *job, struct pool_thread *thread);
@@ -29,23 +34,21 @@ struct job {
 struct pool;
 
 /*
- * Start n threads; threads[i] is handed to every run on thread i. bell(ctx) is called from a pool
- * thread when there are finished jobs again, once until pool_finished has taken them.
- * 0, -ENOMEM, or negative errno of thread creation (nothing is left running).
+ * Start n threads; places[i].thread is handed to every run on thread i. bell(ctx) is called from a
+ * pool thread when there are finished jobs again, once until pool_finished has taken them. 0,
+ * -ENOMEM, or negative errno of thread creation (nothing is left running).
  */
-int pool_open(struct pool **out, size_t n, struct pool_thread *const *threads,
-              void (*bell)(void *ctx), void *ctx);
+int pool_open(struct pool **out, size_t n, const struct pool_place *places, void (*bell)(void *ctx),
+              void *ctx);
 void pool_submit(struct pool *pool, struct job *job);
 /* By run, on its thread: how many threads have no job, this one counted as if it had none. */
 size_t pool_spare(struct pool *pool);
 /*
- * By run, on its thread: idle threads may help it until run returns, each by calling help with its
- * own state and that of the busy one. help returns true when it left because *leave was set, which
- * means that a job waits (or the pool closes); false when there is nothing more to help with.
+ * By run, on thread number `index`: run all parts of a step, with the help of threads that have no
+ * job. They stay as long as step follows step, and leave for a job. Returns how many threads could
+ * share the next step, this one counted (session_parallel of inference/embed.h).
  */
-void pool_invite(struct pool *pool, struct pool_thread *busy,
-                 bool (*help)(struct pool_thread *thread, struct pool_thread *busy,
-                              const atomic_bool *leave));
+size_t pool_share(struct pool *pool, size_t index, session_part *step, void *arg, size_t n_parts);
 /* What threads without a job of their own do for others. */
 struct pool_help {
     size_t n_threads;  /* that help now */

@@ -163,17 +163,10 @@ static void embed(struct job *job, struct pool_thread *thread)
         job->then = &batch->encode.job;
 }
 
-/* By a thread that has no job: a share of a slice that another thread embeds. */
-static bool help_embed(struct pool_thread *thread, struct pool_thread *busy,
-                       const atomic_bool *leave)
+size_t stages_share(void *arg, session_part *step, void *step_arg, size_t n_parts)
 {
-    return thread->stages->embedder->assist(thread->session, busy->session, leave);
-}
-
-void stages_invite(void *arg)
-{
-    struct pool_thread *thread = arg;
-    pool_invite(thread->stages->pool, thread, help_embed);
+    const struct pool_thread *thread = arg;
+    return pool_share(thread->stages->pool, thread->index, step, step_arg, n_parts);
 }
 
 /* 4. Encode. */

@@ -30,6 +30,7 @@ struct stages {
 
 struct pool_thread {
     const struct stages *stages;
+    size_t index; /* at the pool */
     struct session *session;
     struct cache_lane *cache; /* NULL: none */
     struct scratch scratch;
@@ -46,7 +47,7 @@ void stages_begin(const struct stages *stages, struct batch *batch);
 /* What is in a batch, in texts; a message that brings none takes the room of one all the same. */
 size_t stages_load(size_t n_messages, size_t n_texts);
 
-/* To be called by a session before a pass, on its thread. */
-void stages_invite(void *thread);
+/* A session_parallel: the sessions share their passes by it. thread: a struct pool_thread. */
+size_t stages_share(void *thread, session_part *step, void *arg, size_t n_parts);
 
 #endif
