@@ -21,7 +21,7 @@ struct cpu cpu_detect(void)
     enum { AVX2 = 1 << 5, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 }; /* leaf 7 ebx */
     const uint32_t vl = 1u << 31;                                    /* leaf 7 ebx */
     enum { VNNI = 1 << 11 };                                         /* leaf 7 ecx */
-    enum { BF16 = 1 << 5 };                                          /* leaf 7.1 eax */
+    enum { AVX_VNNI = 1 << 4, BF16 = 1 << 5 };                       /* leaf 7.1 eax */
     enum { YMM_STATE = 0x06, ZMM_STATE = 0xe6 };                     /* XCR0 */
     struct cpu cpu = {0};
     uint32_t a, b, c, d, b7, c7;
@@ -36,8 +36,10 @@ struct cpu cpu_detect(void)
                  (b7 & BW) && (b7 & vl) && (c7 & VNNI);
     uint32_t n_leaves, a71;
     if (__get_cpuid_count(7, 0, &n_leaves, &b, &c, &d) && n_leaves >= 1 &&
-        __get_cpuid_count(7, 1, &a71, &b, &c, &d))
+        __get_cpuid_count(7, 1, &a71, &b, &c, &d)) {
         cpu.avx512_bf16 = cpu.avx512 && (a71 & BF16);
+        cpu.avxvnni = cpu.avx2 && (a71 & AVX_VNNI);
+    }
     return cpu;
 }
 

@@ -12,6 +12,7 @@
 
 struct cpu {
     bool avx2;        /* AVX2, FMA and F16C */
+    bool avxvnni;     /* AVX2, FMA, F16C and AVX-VNNI */
     bool avx512;      /* AVX-512 F, BW, VL, DQ and VNNI */
     bool avx512_bf16; /* that, and AVX-512 BF16 */
     bool neon;        /* Advanced SIMD with the dot product extension */

@@ -7,7 +7,7 @@
 
 #include "inference/cpu.h"
 
-enum { TABLES_MAX = 5 };
+enum { TABLES_MAX = 6 };
 
 /* Tables this CPU can run, best first. */
 static size_t tables_list(const struct kernels *tables[TABLES_MAX])
@@ -20,6 +20,10 @@ static size_t tables_list(const struct kernels *tables[TABLES_MAX])
         tables[n++] = &kernels_avx512_bf16;
     if (cpu.avx512)
         tables[n++] = &kernels_avx512;
+    if (cpu.avxvnni)
+        tables[n++] = &kernels_avxvnni;
+    else if (cpu.avx512)
+        tables[n++] = &kernels_avxvnni_evex;
     if (cpu.avx2)
         tables[n++] = &kernels_avx2;
 #elif defined(__aarch64__)

@@ -149,7 +149,9 @@ struct kernels {
 };
 
 extern const struct kernels kernels_generic, kernels_generic_fast;
-extern const struct kernels kernels_avx2;                                  /* x86-64 builds only */
+extern const struct kernels kernels_avxvnni, kernels_avxvnni_fast; /* x86-64 builds only */
+extern const struct kernels kernels_avxvnni_evex, kernels_avxvnni_evex_fast; /* likewise */
+extern const struct kernels kernels_avx2, kernels_avx2_fast;               /* x86-64 builds only */
 extern const struct kernels kernels_avx512, kernels_avx512_fast;           /* x86-64 builds only */
 extern const struct kernels kernels_avx512_bf16, kernels_avx512_bf16_fast; /* likewise */
 extern const struct kernels kernels_neon;                                  /* AArch64 builds only */

@@ -35,18 +35,33 @@ enum { DIGIT_MAX = 127 };
 
 static void pack_row(void *packed, size_t n, size_t t, const struct fast_row *row, size_t k);
 
-/* v * factor to the nearest integer, the even one of two. The product is rounded before: tables
- * with and without a fused multiply-add find the same digits. */
-INLINE vi vec_digits(vf v, float factor)
+/* A block times a factor to the nearest integers, of two the even one. The product is rounded
+ * before: tables with and without a fused multiply-add find the same digits. */
+INLINE void block_digits(int8_t *to, const float *x, float factor)
 {
 #if VEC == 16
-    return (vi)_mm512_cvtps_epi32((__m512)(v * factor));
+    for (size_t i = 0; i < Q8_BLOCK; i += VEC) {
+        __m512i v = _mm512_cvtps_epi32((__m512)(vec_load(x + i) * factor));
+        _mm_storeu_si128((__m128i *)(to + i), _mm512_cvtepi32_epi8(v));
+    }
 #elif VEC == 8
-    return (vi)_mm256_cvtps_epi32((__m256)(v * factor));
-#elif defined(__aarch64__)
-    return (vi)vcvtnq_s32_f32((float32x4_t)(v * factor));
+    __m256i v[Q8_BLOCK / VEC];
+    for (size_t i = 0; i < Q8_BLOCK / VEC; i++)
+        v[i] = _mm256_cvtps_epi32((__m256)(vec_load(x + i * VEC) * factor));
+    /* packing goes by halves of the vectors */
+    __m256i all =
+        _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
+    all = _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)to, all);
 #else
-    return __builtin_convertvector(vec_round(v * factor), vi);
+    for (size_t i = 0; i < Q8_BLOCK; i += VEC) {
+#if defined(__aarch64__)
+        vi v = (vi)vcvtnq_s32_f32((float32x4_t)(vec_load(x + i) * factor));
+#else
+        vi v = __builtin_convertvector(vec_round(vec_load(x + i) * factor), vi);
+#endif
+        *(vb_any *)(to + i) = __builtin_convertvector(v, vb);
+    }
 #endif
 }
 
@@ -120,18 +135,16 @@ static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_
     struct fast_row row;
     _Alignas(64) float largest[ROW_MAX / Q8_BLOCK], inverse[ROW_MAX / Q8_BLOCK];
     float reach = blocks_measure(largest, x, k);
+    const vf most = vec_splat(3e38f); /* a row of next to nothing has no infinite digits */
     for (size_t b = 0; b < k / Q8_BLOCK; b += VEC) {
         vf top = *(vf *)(largest + b);
         top = vec_select(top > reach, vec_splat(reach), top);
         *(vf *)(row.scales + b) = top / DIGIT_MAX;
-        *(vf *)(inverse + b) = vec_select(top > 0, DIGIT_MAX / top, (vf){0});
+        *(vf *)(inverse + b) = vec_select(top > 0, vec_min(DIGIT_MAX / top, most), (vf){0});
     }
     row.n_rests = 0;
     for (size_t b = 0; b < k / Q8_BLOCK; b++) {
-        for (size_t i = b * Q8_BLOCK; i < (b + 1) * Q8_BLOCK; i += VEC) {
-            vi v = vec_digits(vec_load(x + i), inverse[b]);
-            *(vb_any *)(row.digits + i) = __builtin_convertvector(v, vb);
-        }
+        block_digits(row.digits + b * Q8_BLOCK, x + b * Q8_BLOCK, inverse[b]);
         if (largest[b] > reach)
             block_limit(&row, x, b * Q8_BLOCK, row.scales[b]);
     }

@@ -70,7 +70,7 @@ LONG_FUNCTIONS = {("inference/forward.c", "forward_run")}
 # Templates: compiled only inside the file of an instruction set, and included nowhere else.
 TEMPLATE = re.compile(
     r"inference/kernels_(body|fast|attention|transpose|weights|quants|tiles|\w+_parts)\.h$")
-MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|(body|weights)\.h)$")
+MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|(body|weights|\w+_parts)\.h)$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 LEFTOVER = re.compile(r"\b(T" r"ODO|F" r"IXME|X" r"XX)\b")

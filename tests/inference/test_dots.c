@@ -15,7 +15,7 @@
 
 #include "inference/kernels.h"
 
-static const char *const names[] = {"generic", "avx2", "avx512", "avx512-bf16", "neon"};
+static const char *const names[] = {"generic", "avx2", "avxvnni", "avx512", "avx512-bf16", "neon"};
 
 static float *random_floats(size_t n)
 {

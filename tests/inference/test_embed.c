@@ -140,7 +140,8 @@ static void judge(const struct model *model, size_t n)
 static void test_judge(void **state)
 {
     (void)state;
-    static const char *const names[] = {"avx512-bf16", "avx512", "avx2", "neon-i8mm", "neon"};
+    static const char *const names[] = {"avx512-bf16", "avx512",    "avxvnni",
+                                        "avx2",        "neon-i8mm", "neon"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct model *model = model_get(names[i]);
         if (model)
@@ -161,7 +162,7 @@ static void test_judge_generic(void **state) /* slow: the long texts are left to
 static void test_same_bytes(void **state)
 {
     (void)state;
-    static const char *const names[] = {"avx512-bf16", "avx512", "avx2",
+    static const char *const names[] = {"avx512-bf16", "avx512", "avxvnni", "avx2",
                                         "neon-i8mm",   "neon",   "generic"};
     static const size_t picked[] = {0, 8, 20, 28, 30, 31, 36, 64, 72, 75};
     enum { N = 10 };

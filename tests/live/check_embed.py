@@ -99,7 +99,7 @@ def main():
     if few:
         references = sorted(references, key=lambda r: len(r[1]))[20:24]
     failures = n_checked = 0
-    every = ("generic", "avx2", "avx512", "avx512-bf16", "neon", "neon-i8mm")
+    every = ("generic", "avx2", "avxvnni", "avx512", "avx512-bf16", "neon", "neon-i8mm")
     for kernels in ("auto",) if few else every:
         one = embed(binary, model, references, kernels, 1)
         if one is None:

@@ -87,7 +87,7 @@ def main():
             failures += check_vectors(binary, model, short[::20], "auto", least)
             continue
         failures += check_vectors(binary, model, references, "auto", least)
-        for kernels in ("generic", "avx2", "avx512", "avx512-bf16", "neon", "neon-i8mm"):
+        for kernels in ("generic", "avx2", "avxvnni", "avx512", "avx512-bf16", "neon", "neon-i8mm"):
             failures += check_vectors(binary, model, short[::4], kernels, least) or 0
     sys.exit(1 if failures else 0)
 

@@ -139,7 +139,7 @@ def main():
         with tempfile.TemporaryDirectory() as work:
             paths = write(Path(work), kinds)
             lowest = {}
-            for kernels in ("generic", "avx2", "avx512", "avx512-bf16", "neon"):
+            for kernels in ("generic", "avx2", "avxvnni", "avx512", "avx512-bf16", "neon"):
                 pair = [embed(sys.argv[1], path, kernels) for path in paths]
                 if pair[0] is not None:
                     lowest[kernels] = float((pair[0] * pair[1]).sum(axis=1).min())

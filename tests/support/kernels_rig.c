@@ -101,7 +101,8 @@ uint8_t *kernels_rig_matrix(struct q8_matrix *w, size_t n_in, size_t n_out, bool
  * rounded either way, with and without a fused multiply-add: 1 in 32639 of a token's largest. */
 size_t kernels_rig_tables(const struct kernels *tables[KERNELS_RIG_TABLES])
 {
-    static const char *const names[] = {"avx512-bf16", "avx512", "avx2", "neon-i8mm", "neon"};
+    static const char *const names[] = {"avx512-bf16", "avx512",    "avxvnni",
+                                        "avx2",        "neon-i8mm", "neon"};
     size_t n = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const struct kernels *k = kernels_find(names[i]);

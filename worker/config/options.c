@@ -62,8 +62,9 @@ static const struct option core_table[] = {
      "Vectors kept in memory for texts that come again; 0: none."},
     {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
      "Inference threads; 0: as many as this process may use CPUs."},
-    {"kernels", OPTION_CHOICE, "auto", "auto|generic|avx2|avx512|avx512-bf16|neon|neon-i8mm", 0, 0,
-     "NAME", "Instruction set for inference; auto takes the best this CPU has."},
+    {"kernels", OPTION_CHOICE, "auto",
+     "auto|generic|avx2|avxvnni|avx512|avx512-bf16|neon|neon-i8mm", 0, 0, "NAME",
+     "Instruction set for inference; auto takes the best this CPU has."},
     {"precision", OPTION_CHOICE, "exact", "exact|fast", 0, 0, "NAME",
      "How exactly inference multiplies: exact is as near to the model as its file allows; fast "
      "takes "
