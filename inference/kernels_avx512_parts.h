@@ -79,11 +79,15 @@ INLINE uint64_t multiply_peak(uint64_t rounds, uint64_t per_instruction)
 {
     enum { SUMS = 12 };
     __m512i sum[SUMS], w = _mm512_set1_epi8(3), x = _mm512_set1_epi8(5);
+#pragma GCC unroll 12 /* or the sums would live in memory */
     for (size_t t = 0; t < SUMS; t++)
         sum[t] = _mm512_setzero_si512();
-    for (uint64_t i = 0; i < rounds; i++)
+    for (uint64_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 12
         for (size_t t = 0; t < SUMS; t++)
             multiply_add(&sum[t], w, x);
+    }
+#pragma GCC unroll 12
     for (size_t t = 0; t < SUMS; t++)
         __asm__ volatile("" : : "v"(sum[t]));
     return rounds * SUMS * per_instruction;

@@ -247,11 +247,15 @@ static uint64_t peak(uint64_t rounds)
 {
     enum { SUMS = 2 * TILE };
     __m256i sum[SUMS], w = _mm256_set1_epi8(3), x = _mm256_set1_epi8(5);
+#pragma GCC unroll 12 /* or the sums would live in memory */
     for (size_t t = 0; t < SUMS; t++)
         sum[t] = _mm256_setzero_si256();
-    for (uint64_t i = 0; i < rounds; i++)
+    for (uint64_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 12
         for (size_t t = 0; t < SUMS; t++)
             multiply_add(&sum[t], w, x);
+    }
+#pragma GCC unroll 12
     for (size_t t = 0; t < SUMS; t++)
         __asm__ volatile("" : : "x"(sum[t]));
     return rounds * SUMS * 32 / (TOKEN_BLOCK / Q8_BLOCK);
