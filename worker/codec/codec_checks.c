@@ -85,3 +85,8 @@ int codec_size_check(const struct decode *decode)
                             len, CODEC_VALUE_BYTES_MAX);
     return 0;
 }
+
+size_t codec_values_max(const struct decode *decode)
+{
+    return CODEC_JSON_VALUES_MAX + 16 * decode->max_texts;
+}

@@ -79,11 +79,6 @@ static bool is_member(struct bytes value)
     return next < end && *next == ':';
 }
 
-size_t codec_values_max(const struct decode *decode)
-{
-    return CODEC_JSON_VALUES_MAX + 16 * decode->max_texts;
-}
-
 static struct json_reading reading_of(const struct decode *decode)
 {
     return (struct json_reading){.max_depth = CODEC_DEPTH_MAX,
