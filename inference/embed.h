@@ -42,6 +42,8 @@ struct model_info {
     size_t dim;                   /* values in a full embedding: 768 */
     size_t max_tokens;            /* longest text the model takes, bos and eos included: 2048 */
     size_t n_vocab;               /* 262144 */
+    size_t file_bytes;            /* of all its files, mapped */
+    size_t session_bytes;         /* of a session that has embedded a text of max_tokens, about */
     uint64_t macs_per_token;      /* multiply-adds of all products, attention left out */
     uint64_t macs_per_text;       /* ... and of those behind the pooling */
     bool has_dense;               /* false: an EmbeddingGemma without its two dense layers, whose

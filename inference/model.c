@@ -73,6 +73,13 @@ static void count_macs(struct model *m)
     }
 }
 
+/* What grows with the longest text, and what is between two products. */
+static size_t session_bytes(const struct model *m)
+{
+    size_t token = m->n_embd + m->attention.ld + m->n_out;
+    return (m->info.max_tokens * token + TOKENS_MAX * (m->n_wide + m->n_embd)) * sizeof(float);
+}
+
 static int model_bind(struct binder *b, struct model *m)
 {
     int rc = architecture_choose(b, m);
@@ -133,6 +140,8 @@ int model_open(struct model **out, const char *path, const char *kernels, enum p
     m->info.kernels = table->name;
     m->info.precision = precision == PRECISION_FAST ? "fast" : "exact";
     m->info.dim = m->n_out;
+    m->info.file_bytes = gguf_file_size(m->gguf);
+    m->info.session_bytes = session_bytes(m);
     *out = m;
     return 0;
 fail:

@@ -130,6 +130,8 @@ static void embed(const char *path, float out[TINY_MODEL_DIM], char fingerprint[
     session_embed(session, &(struct text){"the heat", 8}, 1, out, &result);
     assert_int_equal(result.status, 0);
     snprintf(fingerprint, 33, "%s", model_info(model)->fingerprint);
+    assert_true(model_info(model)->file_bytes >= whole.len); /* all parts */
+    assert_true(model_info(model)->session_bytes > 0);
     session_close(session);
     model_close(model);
 }

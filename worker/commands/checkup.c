@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include "connectors/connector.h"
 #include "worker/pipeline/cache.h"
@@ -23,7 +22,7 @@
 
 /* Beside the mapped model: measured with full batches of long texts, rounded up. */
 #define BASE_BYTES   (32 << 20)
-#define THREAD_BYTES (48 << 20)
+#define THREAD_BYTES (19 << 20) /* beside its session */
 #define LEAST_FILES  64
 
 /* As `run` begins, with its exit codes: a bad flag is wrong usage. */
@@ -115,28 +114,25 @@ static void check_threads(struct findings *findings, const struct settings *sett
                      model_info(model)->precision);
 }
 
-/* dim: values of a vector. */
-static uint64_t memory_needed(const struct settings *settings, uint64_t model_bytes, uint64_t dim)
+static uint64_t memory_needed(const struct settings *settings, const struct model_info *info)
 {
     uint64_t n_threads = (uint64_t)settings_number(settings, "threads");
     uint64_t n_batches = (uint64_t)settings_number(settings, "batches");
-    uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * dim * 4;
+    uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * info->dim * 4;
     n_threads = n_threads ? n_threads : cpus_usable("");
     n_batches = n_batches ? n_batches : n_threads + 2;
     /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */
     uint64_t batch = 2 * (uint64_t)settings_number(settings, "batch_bytes") + 3 * vectors;
-    return model_bytes + BASE_BYTES + n_threads * THREAD_BYTES + n_batches * batch +
-           (uint64_t)settings_number(settings, "cache_memory");
+    return info->file_bytes + BASE_BYTES + n_threads * (THREAD_BYTES + info->session_bytes) +
+           n_batches * batch + (uint64_t)settings_number(settings, "cache_memory");
 }
 
 static void check_memory(struct findings *findings, const struct settings *settings,
                          const struct model *model)
 {
-    const char *path = settings_text(settings, "model");
-    struct stat file = {0};
-    if (!model || stat(path, &file) != 0)
+    if (!model)
         return;
-    uint64_t need = memory_needed(settings, (uint64_t)file.st_size, model_info(model)->dim) >> 20;
+    uint64_t need = memory_needed(settings, model_info(model)) >> 20;
     uint64_t limit = memory_limit(""), total = memory_total(""), available = memory_available("");
     bool is_cgroup = limit < total;
     uint64_t most = (is_cgroup ? limit : total) >> 20;
