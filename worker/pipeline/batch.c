@@ -8,9 +8,10 @@
 #include "worker/pipeline/batch.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "worker/pipeline/embedder.h"
 
 /*
  * Estimated tokens: four bytes of text each, and about a dozen for prompt, bos and eos. A slice
@@ -279,14 +280,6 @@ int slice_load(const struct slice *slice, struct scratch *scratch)
     return 0;
 }
 
-bool batch_is_unit(const float *row, size_t dim)
-{
-    float sum = 0;
-    for (size_t i = 0; i < dim; i++)
-        sum += row[i] * row[i];
-    return fabsf(sum - 1) < 0.01f; /* NaN compares false */
-}
-
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status)
 {
     const struct batch *batch = slice->job.batch;
@@ -297,7 +290,7 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
         if (status == 0) {
             result = scratch->results[i];
             row = scratch->rows + i * dim;
-            if (result.status == 0 && !batch_is_unit(row, dim))
+            if (result.status == 0 && !embedder_is_unit(row, dim))
                 result.status = -EDOM;
         }
         uint32_t at = batch->lots[slice->first + i].cell;

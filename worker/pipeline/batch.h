@@ -166,8 +166,6 @@ int slice_load(const struct slice *slice, struct scratch *scratch);
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);
-/* Catches NaN too. */
-bool batch_is_unit(const float *row, size_t dim);
 /* Once the slice is stored. Tokens are those after the cut at max_tokens. */
 struct slice_counts slice_count(const struct slice *slice, size_t max_tokens);
 

@@ -15,9 +15,8 @@
 #include <string.h>
 #include <uv.h>
 
-#include "worker/pipeline/batch.h"
 #include "worker/pipeline/cache_internal.h"
-#include "worker/pipeline/pipeline.h"
+#include "worker/pipeline/embedder.h"
 
 struct cache {
     struct cache_memory *memory; /* NULL: none */
@@ -270,7 +269,7 @@ static void keep(struct cache_lane *lane, size_t n_missing, const float *rows,
     for (size_t j = 0; j < n_missing; j++) {
         uint32_t i = lane->missing[j];
         const float *row = rows + i * cache->dim;
-        if (results[i].status || !batch_is_unit(row, cache->dim))
+        if (results[i].status || !embedder_is_unit(row, cache->dim))
             continue;
         if (cache->memory)
             cache_memory_put(cache->memory, &lane->keys[i], row, &results[i]);

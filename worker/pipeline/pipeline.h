@@ -16,28 +16,11 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/codec/codec.h"
+#include "worker/pipeline/embedder.h"
 
 struct batch;
 struct cache;
 struct entry;
-
-/*
- * How texts become vectors: the functions of embed.h, as a table so that a test can put slow,
- * failing and hanging ones in their place.
- */
-struct embedder {
-    const struct model_info *(*info)(const struct model *model);
-    int (*open)(struct session **out, const struct model *model,
-                const struct session_options *options);
-    void (*embed)(struct session *session, const struct text *texts, size_t n, float *out,
-                  struct embed_result *results);
-    void (*close)(struct session *session);
-    /* As session_tokenize. NULL: texts cannot be cut into chunks. */
-    int (*tokenize)(struct session *session, struct text text, int32_t *ids, size_t max_ids,
-                    size_t *n_ids, struct embed_result *result);
-};
-
-extern const struct embedder embedder_sessions; /* those of embed.h */
 
 /* The policy for long texts that cuts them: session.too_long says what becomes of the rest. */
 struct chunk_options {

@@ -12,12 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct embedder embedder_sessions = {.info = model_info,
-                                           .open = session_open,
-                                           .embed = session_embed,
-                                           .close = session_close,
-                                           .tokenize = session_tokenize};
-
 static void on_handle_closed(uv_handle_t *handle)
 {
     struct pipeline *p = handle->data;
