@@ -13,9 +13,12 @@
 #define TICK_MS   1000
 #define ENDING_MS 10
 
-/* A handle being destroyed. The second of the two that are done with it frees it. */
+/* What lives as long as the handle, which is destroyed by a thread of its own. The second of the
+ * two that are done with it frees it. */
 struct kafka_burial {
     rd_kafka_t *rk;
+    struct kafka_log log;
+    void *owner;
     int fd;
     bool has_helper;
     uv_thread_t helper; /* uses the handle */
@@ -27,7 +30,65 @@ static void burial_leave(struct kafka_burial *burial)
     if (atomic_fetch_add(&burial->n_done, 1) == 0)
         return;
     close(burial->fd); /* not before: the library writes to it up to its end */
+    kafka_log_close(&burial->log);
     free(burial);
+}
+
+/* On any thread of the library, from the moment that it is made until it is destroyed. */
+static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+    struct kafka_burial *burial = rd_kafka_opaque(rk);
+    kafka_log_add(&burial->log, rk, level, facility, text);
+}
+
+void *kafka_client_owner(void *opaque)
+{
+    return ((struct kafka_burial *)opaque)->owner;
+}
+
+void kafka_client_note(void *opaque, rd_kafka_resp_err_t err, const char *text)
+{
+    struct kafka_burial *burial = opaque;
+    bool is_network = err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__RESOLVE;
+    kafka_log_add(&burial->log, burial->rk, is_network ? 6 : 4, rd_kafka_err2name(err), text);
+}
+
+void kafka_client_read_log(struct kafka_client *client,
+                           void (*on_line)(void *ctx, const struct kafka_line *line), void *ctx)
+{
+    struct kafka_line *line;
+    while ((line = kafka_log_take(&client->burial->log))) {
+        on_line(ctx, line);
+        free(line);
+    }
+    size_t n_lost = kafka_log_lost(&client->burial->log);
+    if (!n_lost)
+        return;
+    char text[80];
+    struct kafka_line lost = {.level = 4, .facility = "LOST", .text = text};
+    snprintf(text, sizeof text, "%zu lines of the library's log were lost", n_lost);
+    on_line(ctx, &lost);
+}
+
+static bool has_debug(const rd_kafka_conf_t *conf)
+{
+    char text[512] = "";
+    size_t size = sizeof text;
+    return rd_kafka_conf_get(conf, "debug", text, &size) != RD_KAFKA_CONF_OK || text[0];
+}
+
+/* The handle, which knows its callbacks' owner and log from the first moment. */
+static int handle_open(struct kafka_burial *burial, rd_kafka_type_t type, rd_kafka_conf_t *conf,
+                       char *err, size_t err_size)
+{
+    burial->log.prints = has_debug(conf);
+    rd_kafka_conf_set_opaque(conf, burial);
+    rd_kafka_conf_set_log_cb(conf, on_log);
+    burial->rk = rd_kafka_new(type, conf, err, err_size);
+    if (burial->rk)
+        return 0;
+    rd_kafka_conf_destroy(conf);
+    return -EINVAL;
 }
 
 static void bury(void *arg)
@@ -56,25 +117,26 @@ static void on_tick(uv_timer_t *timer)
 }
 
 int kafka_client_open(struct kafka_client **out, uv_loop_t *loop, rd_kafka_type_t type,
-                      rd_kafka_conf_t *conf, void (*on_wake)(void *ctx, bool is_tick), void *ctx,
-                      char *err, size_t err_size)
+                      rd_kafka_conf_t *conf, void *owner, void (*on_wake)(void *ctx, bool is_tick),
+                      void *ctx, char *err, size_t err_size)
 {
     struct kafka_client *client = calloc(1, sizeof *client);
     struct kafka_burial *burial = calloc(1, sizeof *burial);
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int rc = -ENOMEM;
-    if (!client || !burial || fd < 0) {
+    if (!client || !burial || fd < 0 || kafka_log_open(&burial->log, fd)) {
         snprintf(err, err_size, "out of memory or of file descriptors");
         rd_kafka_conf_destroy(conf);
         goto fail;
     }
-    client->rk = rd_kafka_new(type, conf, err, err_size);
-    rc = -EINVAL;
-    if (!client->rk) {
-        rd_kafka_conf_destroy(conf);
+    burial->fd = fd;
+    burial->owner = owner;
+    rc = handle_open(burial, type, conf, err, err_size);
+    if (rc) {
+        kafka_log_close(&burial->log);
         goto fail;
     }
-    *burial = (struct kafka_burial){.rk = client->rk, .fd = fd};
+    client->rk = burial->rk;
     client->burial = burial;
     client->loop = loop;
     client->fd = fd;
@@ -121,9 +183,8 @@ static void on_handle_closed(uv_handle_t *handle)
     struct kafka_client *client = handle->data;
     if (--client->n_open)
         return;
-    if (client->is_abandoned)
-        free(client->burial); /* and the descriptor stays open: the library writes to it */
-    else
+    if (!client
+             ->is_abandoned) /* else it stays with the handle, which writes to log and descriptor */
         burial_leave(client->burial);
     if (client->closed)
         client->closed(client->closed_ctx);

@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "connectors/kafka/kafka_log.h"
+
 struct kafka_client {
     rd_kafka_t *rk;
     uv_loop_t *loop;
@@ -35,12 +37,19 @@ struct kafka_client {
 };
 
 /*
- * Takes conf, also on failure. on_wake comes from the loop whenever there may be something to poll.
- * 0; -EINVAL with a sentence.
+ * Takes conf, also on failure. owner: what the callbacks in conf find by kafka_client_owner.
+ * on_wake comes from the loop whenever there may be something to poll. 0; -EINVAL with a sentence.
  */
 int kafka_client_open(struct kafka_client **out, uv_loop_t *loop, rd_kafka_type_t type,
-                      rd_kafka_conf_t *conf, void (*on_wake)(void *ctx, bool is_tick), void *ctx,
-                      char *err, size_t err_size);
+                      rd_kafka_conf_t *conf, void *owner, void (*on_wake)(void *ctx, bool is_tick),
+                      void *ctx, char *err, size_t err_size);
+/* In a callback of the library, by the opaque that it brings. */
+void *kafka_client_owner(void *opaque);
+/* In an error callback that does nothing else about the error: it becomes a line of the log. */
+void kafka_client_note(void *opaque, rd_kafka_resp_err_t err, const char *text);
+/* The lines of the log that are not read yet; the caller says what it does with each. */
+void kafka_client_read_log(struct kafka_client *client,
+                           void (*on_line)(void *ctx, const struct kafka_line *line), void *ctx);
 /* Let this queue wake the loop too. */
 void kafka_client_watch(struct kafka_client *client, rd_kafka_queue_t *queue);
 /* A thread that makes blocking calls with the handle: run is called on it, and the handle is

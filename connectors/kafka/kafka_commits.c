@@ -19,6 +19,8 @@ static void confirm(struct kafka_source *source, const rd_kafka_topic_partition_
     struct kafka_part *part = kafka_group_find(source, done->topic, done->partition);
     if (part)
         part->committed = done->offset;
+    if (part)
+        part->commit_back = false; /* the library goes on from there */
     if (!source->unflushed)
         return;
     const rd_kafka_topic_partition_t *expected =
@@ -27,10 +29,18 @@ static void confirm(struct kafka_source *source, const rd_kafka_topic_partition_
         rd_kafka_topic_partition_list_del(source->unflushed, done->topic, done->partition);
 }
 
+/* The partitions have moved on, which is told as a rebalance. */
+static bool is_rebalance(rd_kafka_resp_err_t err)
+{
+    return err == RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION ||
+           err == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID ||
+           err == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS || err == RD_KAFKA_RESP_ERR__STATE;
+}
+
 void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
                              rd_kafka_topic_partition_list_t *offsets, void *opaque)
 {
-    struct kafka_source *source = opaque;
+    struct kafka_source *source = kafka_client_owner(opaque);
     char why[300];
     (void)rk;
     if (err == RD_KAFKA_RESP_ERR__NO_OFFSET) /* nothing was to be committed */
@@ -46,8 +56,12 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     }
     source->commit_err = err;
     if (err != RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED &&
-        err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-        return; /* it is tried again with the next one */
+        err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) { /* tried again with the next one */
+        snprintf(why, sizeof why, "committing offsets of group %.60s: %s; it is tried again",
+                 source->config.group, rd_kafka_err2str(err));
+        kafka_source_notice(source, is_rebalance(err) ? NOTICE_DETAIL : NOTICE_WARN, "COMMIT", why);
+        return;
+    }
     snprintf(why, sizeof why,
              "committing offsets of group %.60s: %s: allow this user to; it is tried again",
              source->config.group, rd_kafka_err2str(err));

@@ -39,6 +39,8 @@ static struct kafka_part *part_open(struct kafka_source *source, const char *top
                                 .partition = partition,
                                 .stored = -1,
                                 .committed = -1,
+                                .seen_end = -1,
+                                .reset_from = -1,
                                 .next = source->parts};
     source->parts = part;
     return part;
@@ -76,6 +78,7 @@ static void part_revoke(struct kafka_source *source, struct kafka_part *part)
     while (*at != part)
         at = &(*at)->next;
     *at = part->next;
+    kafka_skips_on_revoke(source, part);
     drop_held(source, part);
     part->revoked = true;
     if (!part->n_messages)
@@ -84,8 +87,12 @@ static void part_revoke(struct kafka_source *source, struct kafka_part *part)
 
 struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_part *part)
 {
+    kafka_skips_on_regress(source, part);
     struct kafka_part *renewed = part_open(source, part->topic, part->partition);
     if (renewed) {
+        renewed->seen_end = part->seen_end;
+        renewed->reset_from = part->reset_from;
+        renewed->commit_back = true;
         renewed->leaving = part->leaving;
         renewed->paused = part->paused;
         part_revoke(source, part);
@@ -115,11 +122,21 @@ void kafka_group_pause(struct kafka_source *source, bool pause)
 
 /* ---- offsets and lag */
 
+/* By itself the library commits no offset that lies before the group's: after a jump back, to the
+ * beginning of a topic that was made again, every restart would begin there once more. */
+static void commit_back(struct kafka_source *source, rd_kafka_topic_partition_list_t *list)
+{
+    if (!list)
+        return;
+    rd_kafka_commit(source->rk, list, 1);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
 void kafka_group_store(struct kafka_source *source)
 {
     if (source->config.exactly_once) /* they go with the outputs */
         return;
-    rd_kafka_topic_partition_list_t *list = NULL;
+    rd_kafka_topic_partition_list_t *list = NULL, *back = NULL;
     for (struct kafka_part *part = source->parts; part; part = part->next) {
         int64_t lowest = kafka_offsets_lowest(&part->offsets);
         bool is_news = part->dirty && lowest >= 0 && lowest != part->stored;
@@ -130,7 +147,13 @@ void kafka_group_store(struct kafka_source *source)
             list = rd_kafka_topic_partition_list_new(1);
         rd_kafka_topic_partition_list_add(list, part->topic, part->partition)->offset = lowest;
         part->stored = lowest;
+        if (!part->commit_back)
+            continue;
+        if (!back)
+            back = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(back, part->topic, part->partition)->offset = lowest;
     }
+    commit_back(source, back);
     if (!list)
         return;
     /* A partition that is lost and of which we were not told yet is refused, as it should be. */
@@ -149,9 +172,13 @@ static void tell_lag(struct kafka_source *source, const struct kafka_part *part,
 
 void kafka_group_tell_lag(struct kafka_source *source)
 {
-    for (const struct kafka_part *part = source->parts; part; part = part->next) {
+    for (struct kafka_part *part = source->parts; part; part = part->next) {
         int64_t low = -1, high = -1, lowest = kafka_offsets_lowest(&part->offsets);
         rd_kafka_get_watermark_offsets(source->rk, part->topic, part->partition, &low, &high);
+        if (high >= 0)
+            kafka_skips_on_end(source, part, high);
+        if (low > lowest && lowest >= 0)
+            lowest = low; /* what was deleted waits for nobody */
         if (high < 0 || lowest < 0)
             tell_lag(source, part, -1);
         else
@@ -205,10 +232,12 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
         struct kafka_part *old = kafka_group_find(source, given->topic, given->partition);
         if (old)
             part_revoke(source, old);
-        if (!part_open(source, given->topic, given->partition)) {
+        struct kafka_part *part = part_open(source, given->topic, given->partition);
+        if (!part) {
             kafka_source_fail(source, -ENOMEM, "out of memory");
             return;
         }
+        kafka_skips_on_assign(source, part);
     }
     answer(source, true, list);
     health_good(&source->health, PART_BROKERS);
@@ -292,7 +321,7 @@ static void on_revoke(struct kafka_source *source, const rd_kafka_topic_partitio
 void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
                               rd_kafka_topic_partition_list_t *list, void *opaque)
 {
-    struct kafka_source *source = opaque;
+    struct kafka_source *source = kafka_client_owner(opaque);
     (void)rk;
     /* A revoke can still be in the queue when the library has left the group without our answer. An
      * answer is a question to its thread, which may end with the question unread: we would wait for

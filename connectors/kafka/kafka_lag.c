@@ -126,7 +126,7 @@ void kafka_lag_tick(struct kafka_source *source)
     struct kafka_ask *ask = source->ask;
     if (!source->base.events->on_lag)
         return;
-    if (!ask && source->n_ticks % ASK_TICKS == FIRST_TICK)
+    if (!ask && !source->skips.inquiry && source->n_ticks % ASK_TICKS == FIRST_TICK)
         ask_open(source);
     if (!ask || atomic_load(&ask->n_done) == 0)
         return;

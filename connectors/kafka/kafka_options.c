@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "connectors/kafka/kafka.h"
+#include "connectors/kafka/kafka_log.h"
 #include "connectors/worker_name.h"
 
 #define SECRETS "password|secret|.pem|sasl.oauthbearer.config|jaas"
@@ -357,18 +358,14 @@ static int set_heartbeat(rd_kafka_conf_t *conf, char *err, size_t err_size)
     return set(conf, "kafka", "heartbeat.interval.ms", text, err, err_size);
 }
 
-static void drop_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
-{
-    (void)rk, (void)level, (void)facility, (void)text;
-}
-
-/* What matters comes as an error event; the rest is for who asked for it with `debug`. */
+/* Of a handle that nobody watches; kafka_client_open has its own. With `debug` the library prints
+ * all of it. */
 static void set_log(rd_kafka_conf_t *conf)
 {
     char text[512] = "";
     size_t size = sizeof text;
     if (rd_kafka_conf_get(conf, "debug", text, &size) == RD_KAFKA_CONF_OK && !text[0])
-        rd_kafka_conf_set_log_cb(conf, drop_log);
+        rd_kafka_conf_set_log_cb(conf, kafka_log_print);
 }
 
 int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct kafka_config *config,

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/kafka/kafka_client.h"
+
 #define CALL_MS 10000 /* one call, where the library keeps to its timeout */
 
 /* FINISHING: the burst is done and the loop is being told. LEFT: the loop waits no more. */
@@ -247,7 +249,9 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     (void)rk;
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
         code == RD_KAFKA_RESP_ERR__SSL)
-        note_trouble(opaque, text);
+        note_trouble(kafka_client_owner(opaque), text);
+    else
+        kafka_client_note(opaque, (rd_kafka_resp_err_t)code, text);
 }
 
 /* There is no event for a broker that is back: see kafka_source.c. */
@@ -255,7 +259,7 @@ static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
 {
     (void)rk, (void)len;
     if (strstr(json, "\"state\":\"UP\""))
-        note_trouble(opaque, "");
+        note_trouble(kafka_client_owner(opaque), "");
     return 0;
 }
 
@@ -288,9 +292,8 @@ fail:
     return rc;
 }
 
-void kafka_publisher_configure(struct kafka_publisher *publisher, rd_kafka_conf_t *conf)
+void kafka_publisher_configure(rd_kafka_conf_t *conf)
 {
-    rd_kafka_conf_set_opaque(conf, publisher);
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivered);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_stats_cb(conf, on_statistics);

@@ -64,7 +64,7 @@ void kafka_publisher_submit(struct kafka_publisher *publisher);
 const char *kafka_publisher_call(const struct kafka_publisher *publisher, uint64_t *ms);
 /* Callbacks of a producer that is to be used: they come on whichever thread polls, and a thread
  * left alone still does, so they know the publisher only. */
-void kafka_publisher_configure(struct kafka_publisher *publisher, rd_kafka_conf_t *conf);
+void kafka_publisher_configure(rd_kafka_conf_t *conf);
 /* Whether there is news of the brokers since the last call; text: the library's sentence, "": one
  * is up. */
 bool kafka_publisher_news(struct kafka_publisher *publisher, char *text, size_t size);

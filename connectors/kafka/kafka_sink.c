@@ -85,7 +85,7 @@ static void sink_pause(struct kafka_sink *sink)
 
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
 {
-    struct kafka_sink *sink = opaque;
+    struct kafka_sink *sink = kafka_client_owner(opaque);
     char why[400], fatal[240];
     (void)rk;
     switch ((rd_kafka_resp_err_t)code) {
@@ -98,6 +98,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__RESOLVE:
         snprintf(sink->last_error, sizeof sink->last_error, "%s", text);
+        kafka_client_note(opaque, (rd_kafka_resp_err_t)code, text);
         return;
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR__SSL:
@@ -109,19 +110,28 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
                  sink->last_error);
         health_wait(&sink->health, BROKERS, why);
         return;
-    default:
-        return; /* what it means for a record comes with its delivery report */
+    default: /* what it means for a record comes with its delivery report */
+        kafka_client_note(opaque, (rd_kafka_resp_err_t)code, text);
     }
 }
 
 /* There is no event for a broker that is back: see kafka_source.c. */
 static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
 {
-    struct kafka_sink *sink = opaque;
+    struct kafka_sink *sink = kafka_client_owner(opaque);
     (void)rk, (void)len;
     if (strstr(json, "\"state\":\"UP\""))
         health_good(&sink->health, BROKERS);
     return 0;
+}
+
+static void on_line(void *ctx, const struct kafka_line *line)
+{
+    struct kafka_sink *sink = ctx;
+    if (sink->base.events->on_notice)
+        sink->base.events->on_notice(sink->base.ctx,
+                                     kafka_log_class(line->level, line->facility, line->text),
+                                     line->facility, line->text);
 }
 
 /* ---- slots */
@@ -154,7 +164,7 @@ static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_ka
 
 static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void *opaque)
 {
-    struct kafka_sink *sink = opaque;
+    struct kafka_sink *sink = kafka_client_owner(opaque);
     struct kafka_slot *slot = native->_private;
     (void)rk;
     sink->n_sent--;
@@ -254,6 +264,7 @@ static void pump(struct kafka_sink *sink)
         sink_fail(sink, -ENOMEM, "out of memory");
     while (rd_kafka_poll(sink->client->rk, 0) > 0) {
     }
+    kafka_client_read_log(sink->client, on_line, sink);
     if (sink->renew && !sink->failed)
         renew(sink);
     if (sink->closing && (sink->failed || !sink->slots.n)) {
@@ -283,12 +294,11 @@ static int client_open(struct kafka_sink *sink, char *err, size_t err_size)
         kafka_conf_open(&conf, RD_KAFKA_PRODUCER, &sink->config, sink->settings, err, err_size);
     if (rc)
         return rc;
-    rd_kafka_conf_set_opaque(conf, sink);
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivered);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_stats_cb(conf, on_statistics);
-    rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, on_wake, sink, err,
-                           err_size);
+    rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, sink, on_wake, sink,
+                           err, err_size);
     if (rc)
         return rc;
     sink->n_open++;

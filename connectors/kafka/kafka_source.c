@@ -50,6 +50,22 @@ void kafka_source_wait(struct kafka_source *source, unsigned part, const char *w
     health_wait(&source->health, part, why);
 }
 
+void kafka_source_notice(struct kafka_source *source, enum notice level, const char *code,
+                         const char *text)
+{
+    if (source->base.events->on_notice && !source->closing)
+        source->base.events->on_notice(source->base.ctx, level, code, text);
+}
+
+static void on_line(void *ctx, const struct kafka_line *line)
+{
+    struct kafka_source *source = ctx;
+    bool is_skip = strcmp(line->facility, "OFFSET") == 0 && kafka_skips_on_line(source, line->text);
+    kafka_source_notice(
+        source, is_skip ? NOTICE_DETAIL : kafka_log_class(line->level, line->facility, line->text),
+        line->facility, line->text);
+}
+
 static void on_fatal(struct kafka_source *source)
 {
     char why[300], text[200] = "";
@@ -92,8 +108,8 @@ static void on_refusal(struct kafka_source *source, rd_kafka_resp_err_t err, con
                  text);
         kafka_source_fail(source, -ERANGE, why);
         return;
-    default:
-        return; /* the library mends it itself */
+    default: /* the library mends it itself */
+        kafka_source_notice(source, NOTICE_WARN, rd_kafka_err2name(err), text);
     }
 }
 
@@ -110,7 +126,7 @@ static const char *hint_for(const struct kafka_source *source, rd_kafka_resp_err
 
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
 {
-    struct kafka_source *source = opaque;
+    struct kafka_source *source = kafka_client_owner(opaque);
     rd_kafka_resp_err_t err = (rd_kafka_resp_err_t)code;
     char why[400];
     (void)rk;
@@ -129,6 +145,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__RESOLVE:
         snprintf(source->last_error, sizeof source->last_error, "%s", text);
+        kafka_client_note(opaque, err, text);
         return;
     default:
         on_refusal(source, err, text);
@@ -139,7 +156,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
  * written nowhere else in them. */
 static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
 {
-    struct kafka_source *source = opaque;
+    struct kafka_source *source = kafka_client_owner(opaque);
     (void)rk, (void)len;
     if (strstr(json, "\"state\":\"UP\""))
         health_good(&source->health, PART_BROKERS);
@@ -147,6 +164,27 @@ static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
 }
 
 /* ---- messages in */
+
+/* Of a partition: which and where stands before what the library says. */
+static void on_message_error(struct kafka_source *source, const rd_kafka_message_t *native)
+{
+    char text[400];
+    if (native->err == RD_KAFKA_RESP_ERR__BAD_MSG ||
+        native->err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION) {
+        kafka_skips_on_unreadable(source, native);
+        return;
+    }
+    snprintf(text, sizeof text, "%.100s", native->rkt ? rd_kafka_topic_name(native->rkt) : "");
+    size_t len = strlen(text);
+    if (len && native->partition >= 0)
+        len += (size_t)snprintf(text + len, sizeof text - len, "/%d", (int)native->partition);
+    if (len && native->offset >= 0)
+        len += (size_t)snprintf(text + len, sizeof text - len, " at offset %lld",
+                                (long long)native->offset);
+    snprintf(text + len, sizeof text - len, "%s%.240s", len ? ": " : "",
+             rd_kafka_message_errstr(native));
+    on_refusal(source, native->err, text);
+}
 
 static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
 {
@@ -161,7 +199,7 @@ static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
     } else if (native->err == RD_KAFKA_RESP_ERR__FATAL) {
         on_fatal(source);
     } else {
-        on_refusal(source, native->err, rd_kafka_message_errstr(native));
+        on_message_error(source, native);
     }
     rd_kafka_message_destroy(native);
 }
@@ -239,6 +277,8 @@ static void pump(struct kafka_source *source, bool is_tick)
     size_t n = 0;
     if (source->left)
         return;
+    kafka_client_read_log(source->client, on_line, source);
+    kafka_skips_tick(source);
     give(source);
     while (n < POLL_MAX && (is_tick || is_hungry(source))) {
         rd_kafka_message_t *native = rd_kafka_consumer_poll(source->rk, 0);
@@ -301,6 +341,7 @@ static void finish(struct kafka_source *source, bool is_late)
     drop_all(&source->given);
     kafka_group_close(source);
     kafka_lag_close(source);
+    kafka_skips_close(source);
     if (source->closing_queue)
         rd_kafka_queue_destroy(source->closing_queue);
     rd_kafka_queue_destroy(source->queue);
@@ -381,13 +422,13 @@ static int client_open(struct kafka_source *source, const struct settings *setti
     int rc = kafka_conf_open(&conf, RD_KAFKA_CONSUMER, &source->config, settings, err, err_size);
     if (rc)
         return rc;
-    rd_kafka_conf_set_opaque(conf, source);
+    kafka_skips_open(&source->skips, conf);
     rd_kafka_conf_set_rebalance_cb(conf, kafka_group_on_rebalance);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_stats_cb(conf, on_statistics);
     rd_kafka_conf_set_offset_commit_cb(conf, kafka_commits_on_result);
-    rc = kafka_client_open(&source->client, source->loop, RD_KAFKA_CONSUMER, conf, on_wake, source,
-                           err, err_size);
+    rc = kafka_client_open(&source->client, source->loop, RD_KAFKA_CONSUMER, conf, source, on_wake,
+                           source, err, err_size);
     if (rc)
         return rc;
     source->rk = source->client->rk;

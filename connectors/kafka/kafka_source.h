@@ -3,7 +3,7 @@
  * cluster that publishes and commits in one transaction.
  *
  * Owns:    what kafka_source.c (polling, credit, acks), kafka_group.c (assignments and their end),
- *          kafka_commits.c, kafka_lag.c and kafka_message.c share.
+ *          kafka_commits.c, kafka_lag.c, kafka_skips.c and kafka_message.c share.
  * Threads: the loop thread.
  */
 #ifndef KAFKA_SOURCE_H
@@ -14,6 +14,7 @@
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_client.h"
 #include "connectors/kafka/kafka_offsets.h"
+#include "connectors/kafka/kafka_skips.h"
 
 /* What can be in trouble, as bits of a health. */
 #define PART_BROKERS 1u
@@ -30,13 +31,17 @@ struct kafka_part {
     char *topic;
     int32_t partition;
     struct kafka_offsets offsets;
-    size_t n_messages; /* that point here */
-    bool revoked;      /* not ours any more; freed with the last message */
-    bool leaving;      /* being finished before it is given up */
-    bool paused;       /* the library does not tell, and resuming what is not paused rewinds it */
-    bool dirty;        /* there is more to store */
-    int64_t stored;    /* the offset stored last, -1: none */
-    int64_t committed; /* the one of them that the group has confirmed last, -1: none */
+    size_t n_messages;  /* that point here */
+    bool revoked;       /* not ours any more; freed with the last message */
+    bool leaving;       /* being finished before it is given up */
+    bool paused;        /* the library does not tell, and resuming what is not paused rewinds it */
+    bool dirty;         /* there is more to store */
+    bool commit_back;   /* what is to be committed may lie before what the group has */
+    int64_t stored;     /* the offset stored last, -1: none */
+    int64_t committed;  /* the one of them that the group has confirmed last, -1: none */
+    int64_t seen_end;   /* the furthest end of the partition that was seen, -1: none */
+    int64_t reset_from; /* the offset that the library has reset last, -1: none */
+    int64_t accounted;  /* up to here losses were reported */
 };
 
 struct kafka_message {
@@ -69,6 +74,7 @@ struct kafka_source {
     rd_kafka_resp_err_t commit_err;             /* of the last commit that failed */
     uint64_t leave_by_ms;
     struct kafka_ask *ask; /* for the lag of the group; NULL: none under way */
+    struct kafka_skips skips;
     unsigned n_ticks;
     uint64_t n_late_acks; /* not told of yet */
     char last_error[240]; /* what the library said of a broker */
@@ -138,5 +144,7 @@ void kafka_source_abandon(struct kafka_source *source);
 void kafka_part_release(struct kafka_part *part);
 void kafka_source_wait(struct kafka_source *source, unsigned part, const char *why);
 void kafka_source_fail(struct kafka_source *source, int err, const char *why);
+void kafka_source_notice(struct kafka_source *source, enum notice level, const char *code,
+                         const char *text);
 
 #endif

@@ -98,6 +98,15 @@ static void watch(struct kafka_transactions *sink)
     sink_fail(sink, -ETIMEDOUT, why);
 }
 
+static void on_line(void *ctx, const struct kafka_line *line)
+{
+    struct kafka_transactions *sink = ctx;
+    if (sink->base.events->on_notice)
+        sink->base.events->on_notice(sink->base.ctx,
+                                     kafka_log_class(line->level, line->facility, line->text),
+                                     line->facility, line->text);
+}
+
 /* ---- slots */
 
 static void slot_done(struct kafka_transactions *sink, struct kafka_slot *slot, enum published how)
@@ -233,8 +242,13 @@ static bool is_rebalance(rd_kafka_resp_err_t err)
 
 static void end_offsets(struct kafka_burst *burst, bool committed)
 {
-    for (size_t i = 0; i < burst->n; i++)
-        kafka_offsets_end(&part_of(burst->items[i].tag)->offsets, committed);
+    for (size_t i = 0; i < burst->n; i++) {
+        struct kafka_part *part = part_of(burst->items[i].tag);
+        int64_t offset = kafka_offsets_begun(&part->offsets); /* -1: ended with one before */
+        if (committed && offset >= 0)
+            part->committed = offset;
+        kafka_offsets_end(&part->offsets, committed);
+    }
 }
 
 static void on_committed(struct kafka_transactions *sink, struct kafka_burst *burst)
@@ -311,6 +325,8 @@ static void pump(struct kafka_transactions *sink)
     if (!sink->publisher)
         return;
     tell_news(sink);
+    if (sink->client)
+        kafka_client_read_log(sink->client, on_line, sink);
     if (sink->no_memory)
         sink_fail(sink, -ENOMEM, "out of memory");
     watch(sink);
@@ -365,9 +381,9 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
         rd_kafka_conf_destroy(conf);
         return -EINVAL;
     }
-    kafka_publisher_configure(sink->publisher, conf);
-    rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, on_wake, sink, err,
-                           err_size);
+    kafka_publisher_configure(conf);
+    rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, sink->publisher,
+                           on_wake, sink, err, err_size);
     if (rc)
         return rc;
     sink->n_open++;

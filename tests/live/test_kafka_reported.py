@@ -7,11 +7,15 @@ Usage: test_kafka_reported.py EMBEDMILL [CASE ...]    (KAFKA_VERSION=4.4.0: on t
 import json
 import os
 import re
+import socket
+import struct
 import sys
 import time
 import urllib.request
 
 import msgpack
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from kafka_bench import Bench, text_row, wait_for
 from kafka_faults import MODES
@@ -58,8 +62,201 @@ def case_timestamps(bench):
         assert changed == set(ahead), (len(changed), sorted(changed)[:20])
         assert all(abs(outs[i] - time.time() * 1000) < HOUR / 6 for i in changed), outs
         assert counted == len(ahead), counted
-        [line, *_] = lines_of(bench, "output: the client library says")
-        assert line["code"] == "TIMESTAMP" and "-in/0/" in line["why"], line
+        said = lines_of(bench, "output: the client library says")
+        assert "-in/0/" in said[0]["why"], said
+        assert {line.get("code", "TIMESTAMP") for line in said} == {"TIMESTAMP"}, said
+
+
+def delete_records(bench, before, partition=0):
+    """What an administrator or retention does: all below this offset is gone. The request itself
+    (DeleteRecords, version 1), for the client library of the tests has none."""
+    def text(value):
+        return struct.pack(">h", len(value)) + value.encode()
+    body = (struct.pack(">i", 1) + text(bench.topic("in")) +
+            struct.pack(">iiqi", 1, partition, before, 10_000))
+    request = struct.pack(">hhi", 21, 1, 7) + text("test") + body
+    host, port = bench.addresses["BOOTSTRAP"].split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        answer = connection.makefile("rb")
+        (size,) = struct.unpack(">i", answer.read(4))
+        # Behind number, throttle, topics, name, partitions, number: low watermark and error.
+        low, error = struct.unpack(">qh", answer.read(size)[-10:])
+    assert (low, error) == (before, 0), (low, error)
+
+
+def commit(bench, offset, partition=0):
+    consumer = Consumer(bench.client(**{"group.id": bench.group, "enable.auto.commit": False}))
+    consumer.commit(offsets=[TopicPartition(bench.topic("in"), partition, offset)],
+                    asynchronous=False)
+    consumer.close()
+
+
+def skips_of(bench, number=None):
+    return [{key: line[key] for key in ("code", "part", "from", "to", "skipped")}
+            for line in lines_of(bench, "messages skipped", number)]
+
+
+def counted(bench):
+    """{reason: messages}, those that are not 0."""
+    found = {re.search('reason="([a-z_]+)"', name).group(1): int(value)
+             for name, value in values_of(bench).items()
+             if name.startswith("embedmill_messages_skipped_total{")}
+    assert len(found) == 10, found # all are there from the start
+    return {reason: n for reason, n in found.items() if n}
+
+
+def expect(bench, line, n):
+    """Exactly that report, and that counter."""
+    line = dict(zip(("code", "from", "to", "skipped"), line), part=bench.topic("in") + "/0")
+    wait_for(f"the report {line}", lambda: skips_of(bench), 30)
+    time.sleep(4) # a second one would come by now
+    assert skips_of(bench) == [line], skips_of(bench)
+    assert counted(bench) == ({line["code"]: n} if n else {}), counted(bench)
+
+
+def ids_of(bench):
+    return sorted(msgpack.unpackb(out.value())["id"] for out in bench.read())
+
+
+def case_beyond_end(bench):
+    """The group's offset is behind the end: the partition is read from its beginning, and that is
+    said; with latest what is left out is counted; with error the worker ends and says where."""
+    for reset in ("earliest", "latest", "error"):
+        bench.begin("beyond-" + reset)
+        bench.make_topics(1)
+        bench.send_texts(0, 3)
+        commit(bench, 500)
+        worker = bench.start_worker(*METRICS, "-X", "auto.offset.reset=" + reset)
+        if reset == "error":
+            assert worker.wait(60) == 69
+            assert f"{bench.topic('in')}/0 at offset 500" in bench.log(), bench.log()
+            continue
+        to, skipped, n = ("0", "unknown", 1) if reset == "earliest" else ("3", "3", 3)
+        expect(bench, ("offset_beyond_end", "500", to, skipped), n)
+        bench.send_texts(3, 3)
+        bench.wait_lag_0()
+        assert ids_of(bench) == list(range(0 if reset == "earliest" else 3, 6)), ids_of(bench)
+        bench.stop(worker)
+
+
+def case_retention(bench):
+    """Records were deleted while no worker ran."""
+    for reset in ("earliest", "latest"):
+        bench.begin("retention-" + reset)
+        bench.make_topics(1)
+        bench.send_texts(0, 20)
+        commit(bench, 5)
+        delete_records(bench, 12)
+        worker = bench.start_worker(*METRICS, "-X", "auto.offset.reset=" + reset)
+        to = 12 if reset == "earliest" else 20
+        expect(bench, ("retention", "5", str(to), str(to - 5)), to - 5)
+        bench.wait_lag_0()
+        bench.stop(worker)
+        assert ids_of(bench) == list(range(to, 20)), ids_of(bench)
+
+
+def case_retention_at_work(bench):
+    """... and while one is at work, in both modes: twice, and each is counted once."""
+    for mode, extra in MODES.items():
+        bench.begin("at-work-" + mode)
+        bench.make_topics(1)
+        # It fetches no further ahead than a few of these, and is slow to embed them.
+        row = {"value": json.dumps({"id": 0, "texts": ["word " * 300] * 4, "x": "y" * 50_000})}
+        worker = bench.start_worker(*METRICS, *extra, "-X", "queued.max.messages.kbytes=100",
+                                    "-X", "fetch.message.max.bytes=50000", "--batch-texts", "4",
+                                    "--batches", "2")
+        bench.send([row for _ in range(400)])
+        wait_for("some of it is done", lambda: bench.committed() > 0)
+        delete_records(bench, 40)
+        wait_for("the report", lambda: skips_of(bench), 60)
+        time.sleep(10) # sooner, the second line would be held back
+        delete_records(bench, 380)
+        wait_for("the second report", lambda: len(skips_of(bench)) == 2, 60)
+        bench.wait_lag_0(120)
+        first, second = skips_of(bench)
+        assert first["to"] == "40" and second["to"] == "380", (first, second)
+        n_read = len(bench.read())
+        n_skipped = sum(int(line["skipped"]) for line in (first, second))
+        assert n_read + n_skipped == 400, (n_read, first, second)
+        assert counted(bench) == {"retention": n_skipped}, counted(bench)
+        bench.stop(worker)
+
+
+def case_no_offset(bench):
+    """A new group that begins at the end leaves out what is there, which is said."""
+    bench.make_topics(1)
+    bench.send_texts(0, 7)
+    worker = bench.start_worker(*METRICS, "-X", "auto.offset.reset=latest")
+    expect(bench, ("no_offset", "0", "7", "7"), 7)
+    bench.stop(worker)
+    worker = bench.start_worker(*METRICS, "-X", "auto.offset.reset=latest")
+    wait_for("it is there", lambda: lines_of(bench, "source is up"), 30)
+    time.sleep(4)
+    assert not skips_of(bench) and not counted(bench), skips_of(bench)
+    bench.stop(worker)
+    bench.begin("offset-earliest")
+    bench.make_topics(1)
+    bench.send_texts(0, 7)
+    worker = bench.start_worker(*METRICS)
+    bench.wait_lag_0()
+    assert not skips_of(bench) and not counted(bench), skips_of(bench)
+    bench.stop(worker)
+
+
+def remake(bench, pause):
+    admin = AdminClient(bench.client())
+    topic = bench.topic("in")
+    admin.delete_topics([topic])[topic].result(30)
+    time.sleep(pause)
+    def is_made():
+        try:
+            admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+            return True
+        except KafkaException:
+            return False
+    wait_for("the topic is made again", is_made, 30)
+
+
+def case_recreated(bench):
+    """A topic is deleted and made again under a worker: all of the new one is read, and what was
+    unread of the old one is reported; quickly and slowly, at work and with nothing to do."""
+    for mode, extra in MODES.items():
+        for pause in (0, 12):
+            bench.begin(f"recreated-{mode}-{pause}")
+            bench.make_topics(1)
+            bench.send_texts(0, 30)
+            worker = bench.start_worker(*METRICS, *extra)
+            bench.wait_lag_0()
+            time.sleep(4) # it has seen the end
+            remake(bench, pause)
+            bench.send_texts(100, 10)
+            wait_for("all of the new one",
+                     lambda: ids_of(bench)[-10:] == list(range(100, 110)), 60)
+            wait_for("the report", lambda: skips_of(bench), 30)
+            [line] = skips_of(bench)
+            assert tuple(line.values())[2:] == ("30", "0", "0"), line
+            assert line["code"] == "topic_recreated", line
+            bench.stop(worker)
+
+
+def case_quiet(bench):
+    """Nothing is reported of rebalances, kills and restarts."""
+    bench.make_topics(3)
+    bench.send_texts(0, 60)
+    for _ in range(3):
+        worker = bench.start_worker(*METRICS, "--batch-texts", "4")
+        other = bench.start_worker(*METRICS, "--batch-texts", "4")
+        bench.send_texts(60, 30)
+        bench.wait_lag_0()
+        bench.kill(worker)
+        bench.send_texts(90, 30)
+        bench.wait_lag_0()
+        bench.stop(other)
+    for number in range(1, bench.n_started + 1):
+        assert not skips_of(bench, number), skips_of(bench, number)
+        assert not lines_of(bench, "input: the client", number), bench.log(number)
+        assert not lines_of(bench, "output: the client", number), bench.log(number)
 
 
 def main():

@@ -10,12 +10,15 @@
 
 void reports_skipped(const struct skipped *skipped)
 {
-    char n[48] = "unknown";
+    char n[48] = "unknown", why[600];
     if (skipped->n >= 0)
         snprintf(n, sizeof n, "%s%" PRId64, skipped->is_at_most ? "at most " : "", skipped->n);
+    /* Of a line that is held back, because there was one in the last seconds, only this is told. */
+    snprintf(why, sizeof why, "%.60s to %.60s, %s messages: %s", skipped->from, skipped->to, n,
+             skipped->why);
     log_event(LOG_WARN, "messages skipped", LOG_TEXT("code", skipped->reason),
               LOG_TEXT("part", skipped->part), LOG_TEXT("from", skipped->from),
-              LOG_TEXT("to", skipped->to), LOG_TEXT("skipped", n), LOG_TEXT("why", skipped->why));
+              LOG_TEXT("to", skipped->to), LOG_TEXT("skipped", n), LOG_TEXT("why", why));
 }
 
 void reports_notice(const char *side, enum notice level, const char *code, const char *text)
