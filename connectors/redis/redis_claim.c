@@ -31,6 +31,39 @@ static const struct redis_stream *claim_stream(const struct redis_source *source
     return &source->config.streams.items[source->claim.stream];
 }
 
+static void claim_note_deleted(struct redis_claim *claim, struct redis_id id)
+{
+    if (!claim->n_deleted++)
+        claim->first_deleted = id;
+    claim->last_deleted = id;
+}
+
+static void claim_tell_deleted(struct redis_source *source)
+{
+    struct redis_claim *claim = &source->claim;
+    const struct source_events *events = source->base.events;
+    char from[REDIS_ID_SIZE], to[REDIS_ID_SIZE];
+    const struct skipped skipped = {
+        .reason = "deleted",
+        .part = claim_stream(source)->name,
+        .from = from,
+        .to = to,
+        .n = (int64_t)claim->n_deleted,
+        .why = "these entries were deleted or trimmed after they were given to a worker and before "
+               "it was done",
+    };
+
+    if (!claim->n_deleted)
+        return;
+    redis_id_print(claim->first_deleted, from);
+    redis_id_print(claim->last_deleted, to);
+    if (events->on_count)
+        events->on_count(source->base.ctx, "deleted", claim->n_deleted);
+    if (events->on_skipped)
+        events->on_skipped(source->base.ctx, &skipped);
+    claim->n_deleted = 0;
+}
+
 void redis_claim_start_own(struct redis_source *source, bool first)
 {
     struct redis_claim *claim = &source->claim;
@@ -46,6 +79,7 @@ void redis_claim_lost(struct redis_source *source)
 {
     struct redis_claim *claim = &source->claim;
 
+    claim_tell_deleted(source);
     claim->busy = false;
     claim->n_checks = 0;
     claim->restart = false;
@@ -57,6 +91,7 @@ static void claim_page_done(struct redis_source *source)
 {
     struct redis_claim *claim = &source->claim;
 
+    claim_tell_deleted(source);
     claim->busy = false;
     redis_source_good(source, source->admin, PART_CLAIM);
     if (claim->restart) {
@@ -111,8 +146,7 @@ static void on_check(void *ctx, void *arg, const redisReply *reply)
     if (!reply) /* redis_claim_lost starts the pass again */
         return;
     if (redis_reply_is_array(reply) && reply->elements == 0) {
-        if (source->base.events->on_count)
-            source->base.events->on_count(source->base.ctx, "deleted", 1);
+        claim_note_deleted(&source->claim, pending->id);
         redis_id_print(pending->id, id);
         redis_args_reset(args);
         redis_args_text(args, "XACK");

@@ -26,9 +26,12 @@ static void on_group(void *ctx, void *arg, const redisReply *reply)
         redis_source_fault(source, source->admin, PART_GROUP, stream->name, reply->str);
         return;
     }
+    redis_survey_on_group(source, stream, reply->type == REDIS_REPLY_STATUS);
     if (source->n_groups_asked || source->groups_refused)
         return;
     source->group_ok = true;
+    source->survey_due = true;
+    redis_survey_all(source);
     redis_source_good(source, source->admin, PART_GROUP);
     redis_claim_renew(source);
     redis_source_pump(source);

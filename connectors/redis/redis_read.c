@@ -85,6 +85,7 @@ void redis_read_send(struct redis_source *source)
     /* The streams of the next turn may have something: no waiting before all were asked. */
     if (turns->n < streams->n)
         block_ms = turns->n_empty < streams->n ? 0 : TURN_MS;
+    redis_survey_before_read(source, turns->first, turns->n);
     redis_args_reset(args);
     redis_args_text(args, "XREADGROUP");
     redis_args_text(args, "GROUP");

@@ -6,7 +6,13 @@
  * slept would publish it a second time.
  *
  * Why renew is a script: XCLAIM takes a message from whoever has it, so a worker that slept beyond
- * its lease must not renew what another has taken over meanwhile.
+ * its lease must not renew what another has taken over meanwhile. And XCLAIM forgets what was
+ * trimmed from the stream: the message that we have in hand would not be ours any more, and its
+ * output would be lost.
+ *
+ * Why survey writes: the group's counter of entries read (XGROUP SETID ... ENTRIESREAD) is set over
+ * what is lost, its position is left as it is. So a loss is reported once, by one of the workers,
+ * and the lag that Redis 7.0 counts of entries that are gone is mended for all who read it.
  */
 #include "connectors/redis/redis_script.h"
 
@@ -26,18 +32,30 @@ const char redis_script_publish[] =
     "if ARGV[1] ~= '' then redis.call('XACK', KEYS[1], ARGV[1], ARGV[3]) end\n"
     "return 1\n";
 
-const char redis_script_renew[] =
-    "local mine = {}\n"
-    "for i = 3, #ARGV do\n"
-    "  local id = ARGV[i]\n"
-    "  if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2]) > 0 then\n"
-    "    mine[#mine + 1] = id\n"
-    "  end\n"
+/* Whether an id lies before another one; numbers of 64 bits are no numbers of Lua. */
+#define LESS                                                                                       \
+    "local function less(a, b)\n"                                                                  \
+    "  local a1, a2 = string.match(a, '(%d+)-(%d+)')\n"                                            \
+    "  local b1, b2 = string.match(b, '(%d+)-(%d+)')\n"                                            \
+    "  if a1 ~= b1 then return #a1 < #b1 or #a1 == #b1 and a1 < b1 end\n"                          \
+    "  return #a2 < #b2 or #a2 == #b2 and a2 < b2\n"                                               \
     "end\n"
-    "if #mine == 0 then return 0 end\n"
-    "mine[#mine + 1] = 'JUSTID'\n"
-    "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(mine))\n"
-    "return #mine - 1\n";
+
+const char redis_script_renew[] =
+    LESS "local mine = {}\n"
+         "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]\n"
+         "if not first then return 0 end\n"
+         "for i = 3, #ARGV do\n"
+         "  local id = ARGV[i]\n"
+         "  if not less(id, first[1]) and\n"
+         "    #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2]) > 0 then\n"
+         "    mine[#mine + 1] = id\n"
+         "  end\n"
+         "end\n"
+         "if #mine == 0 then return 0 end\n"
+         "mine[#mine + 1] = 'JUSTID'\n"
+         "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(mine))\n"
+         "return #mine - 1\n";
 
 const char redis_script_return[] =
     "for i = 4, #ARGV do\n"
@@ -49,3 +67,43 @@ const char redis_script_return[] =
     "  end\n"
     "end\n"
     "return 1\n";
+
+const char redis_script_survey[] = LESS
+    "local function fields(flat)\n"
+    "  local map = {}\n"
+    "  for i = 1, #flat, 2 do map[flat[i]] = flat[i + 1] end\n"
+    "  return map\n"
+    "end\n"
+    "local reply = redis.pcall('XINFO', 'STREAM', KEYS[1])\n"
+    "if reply.err then return reply end\n"
+    "local stream, group = fields(reply), nil\n"
+    "reply = redis.pcall('XINFO', 'GROUPS', KEYS[1])\n"
+    "if reply.err then return reply end\n"
+    "for i = 1, #reply do\n"
+    "  local row = fields(reply[i])\n"
+    "  if row.name == ARGV[1] then group = row end\n"
+    "end\n"
+    "if not group then return {} end\n"
+    "local added, length = stream['entries-added'] or -1, stream.length\n"
+    "local first = stream['first-entry'] and stream['first-entry'][1] or ''\n"
+    "local last = stream['last-entry'] and stream['last-entry'][1]\n"
+    "local generated, id = stream['last-generated-id'], group['last-delivered-id']\n"
+    "local counted, lag = group['entries-read'], group.lag\n"
+    "local done = not last or not less(id, last)\n"
+    "local gap = last and less(id, first) or not last and less(id, generated)\n"
+    "local waiting = -1\n"
+    "if done then waiting = 0\n"
+    "elseif gap then waiting = length\n"
+    "elseif lag then waiting = math.max(0, math.min(lag, length)) end\n"
+    "local lost, most, noted = 0, 0, 1\n"
+    "if added >= 0 and (done or gap) then\n"
+    "  local position = added - waiting\n"
+    "  if not counted and id == '0-0' then counted = 0 end\n"
+    "  if not counted and gap then counted, most = 0, 1 end\n"
+    "  lost = position - (counted or position)\n"
+    "  if lost > 0 then\n"
+    "    reply = redis.pcall('XGROUP', 'SETID', KEYS[1], ARGV[1], id, 'ENTRIESREAD', position)\n"
+    "    if type(reply) == 'table' and reply.err then noted = 0 end\n"
+    "  end\n"
+    "end\n"
+    "return {added, length, first, generated, id, waiting, group.pending, lost, most, noted}\n";

@@ -18,7 +18,7 @@ extern const char redis_script_publish[];
 
 /*
  * KEYS: the stream. ARGV: group, consumer, ids. Renews the lease of those ids that are still this
- * consumer's; returns how many.
+ * consumer's and were not trimmed; returns how many.
  */
 extern const char redis_script_renew[];
 
@@ -27,5 +27,14 @@ extern const char redis_script_renew[];
  * get that idle time, and their last delivery is taken off the count.
  */
 extern const char redis_script_return[];
+
+/*
+ * KEYS: the stream. ARGV: group. Returns entries ever added (-1: not counted by this server),
+ * entries there, the first one's id ("": none), the last id given out, the last id given to the
+ * group, entries that wait for the group (-1: not known), pending ones, entries that are gone and
+ * that the group was not given, 1 when that is an upper bound, 0 when the group's counter could not
+ * be set over them. Nothing: there is no such group. An error: of XINFO.
+ */
+extern const char redis_script_survey[];
 
 #endif

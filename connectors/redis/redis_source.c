@@ -83,8 +83,10 @@ void redis_source_fault(struct redis_source *source, struct redis_link *link, un
         source_fail(source, -EACCES, why);
         return;
     }
-    if (fault.remedy == REMEDY_GROUP)
+    if (fault.remedy == REMEDY_GROUP) {
         source->group_ok = false;
+        redis_survey_on_missed(source);
+    }
     if (fault.remedy == REMEDY_RECONNECT) {
         redis_link_drop(link, why); /* which is told as the loss of the connection */
         return;
@@ -202,6 +204,9 @@ void redis_source_pump(struct redis_source *source)
         return;
     }
     redis_claim_step(source);
+    if (source->survey_due && source->n_surveys)
+        return;
+    source->survey_due = false;
     if (!source->reading && !source->claim.own_first && redis_link_ready(source->reader) &&
         redis_source_want(source))
         redis_read_send(source);
@@ -312,6 +317,7 @@ static void source_free(struct redis_source *source)
         if (source->consumer_locks[i] >= 0)
             close(source->consumer_locks[i]);
     free(source->consumer_locks);
+    free(source->watches);
     redis_config_clear(&source->config);
     free(source->consumer);
     free(source);
@@ -327,7 +333,8 @@ static void timer_open(struct redis_source *source, uv_timer_t *timer)
 static int name_open(struct redis_source *source)
 {
     source->consumer_locks = malloc(source->config.streams.n * sizeof(int));
-    if (!source->consumer_locks)
+    source->watches = calloc(source->config.streams.n, sizeof(*source->watches));
+    if (!source->consumer_locks || !source->watches)
         return -ENOMEM;
     return redis_consumer_name(&source->config, &source->consumer, source->consumer_locks);
 }
@@ -379,7 +386,7 @@ static int redis_source_open(struct source **out, uv_loop_t *loop, const struct 
     timer_open(source, &source->again_timer);
     timer_open(source, &source->close_timer);
     timer_open(source, &source->lag_timer);
-    redis_lag_start(source);
+    redis_survey_start(source);
     if (source->config.claim_idle_ms)
         uv_timer_start(&source->lease_timer, on_lease, source->config.claim_idle_ms / 3 + 1,
                        source->config.claim_idle_ms / 3 + 1);

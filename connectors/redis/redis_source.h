@@ -47,12 +47,25 @@ struct redis_claim {
     char cursor[REDIS_ID_SIZE + 1]; /* "-" or "(id" */
     struct redis_pending page[REDIS_CLAIM_PAGE];
     size_t n_page, n_checks;
+    uint64_t n_deleted; /* of this page */
+    struct redis_id first_deleted, last_deleted;
 };
 
 /* Which streams the read under way goes over: n from the one numbered first on. */
 struct redis_turns {
     size_t first, n;
     size_t n_empty; /* were asked since something came, and had nothing */
+};
+
+/* What the last look at a stream has shown; see redis_survey.c. */
+struct redis_watch {
+    bool is_known;   /* there was a look */
+    bool is_fresh;   /* the group was made by us, and not looked at since */
+    bool is_remade;  /* ... though it had been there */
+    bool was_missed; /* a command found stream or group gone since the last look */
+    int64_t added, waiting;
+    int64_t unnoted; /* entries added up to the last loss that the server did not note */
+    char generated[REDIS_ID_SIZE], read[REDIS_ID_SIZE];
 };
 
 struct redis_source {
@@ -75,11 +88,14 @@ struct redis_source {
     struct redis_turns turns;
     bool reading, unblocking;
     bool paused, failed, closing;
-    bool quiet;          /* failed before it was closed: all is said */
-    bool returned;       /* what was unfinished at close has been sent back */
-    size_t n_returns;    /* answers to that still out */
-    size_t n_lags_asked; /* answers still out */
-    bool lag_denied;
+    bool quiet;                  /* failed before it was closed: all is said */
+    bool returned;               /* what was unfinished at close has been sent back */
+    size_t n_returns;            /* answers to that still out */
+    struct redis_watch *watches; /* [config.streams.n] */
+    size_t n_surveys;            /* answers still out */
+    uint64_t surveyed_ms;        /* before a read */
+    bool surveys_denied;
+    bool survey_due; /* the groups were made, and are to be looked at before the first read */
     uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer, lag_timer;
     size_t n_open; /* handles and links still to be closed */
     void (*closed)(void *ctx);
@@ -132,10 +148,19 @@ void redis_ack_tell_rest(struct redis_source *source);
 /* Give back what is in the table, as if this delivery had not been. */
 void redis_return_send(struct redis_source *source);
 
-/* ---- redis_lag.c */
+/* ---- redis_survey.c: lag and losses, if anybody listens */
 
-/* Tell on_lag from now on, if anybody listens. */
-void redis_lag_start(struct redis_source *source);
+/* Look from time to time from now on. */
+void redis_survey_start(struct redis_source *source);
+/* At all streams, unless answers are still out. */
+void redis_survey_all(struct redis_source *source);
+/* At those that are to be read now, by the connection that reads. */
+void redis_survey_before_read(struct redis_source *source, size_t first, size_t n);
+/* The group is there; is_made: it was not before. */
+void redis_survey_on_group(struct redis_source *source, const struct redis_stream *stream,
+                           bool is_made);
+/* A command found a stream or a group gone. */
+void redis_survey_on_missed(struct redis_source *source);
 
 /* ---- redis_claim.c */
 

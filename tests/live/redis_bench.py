@@ -50,9 +50,9 @@ class Bench:
             process.wait()
         shutil.rmtree(self.folder)
 
-    def start_server(self, *extra, wait=True):
+    def start_server(self, *extra, wait=True, program="redis-server"):
         self.server = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
+            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
              "--save", "", "--appendonly", "yes", "--appendfsync", "no", *extra],
             stdout=subprocess.DEVNULL)
         self.processes.append(self.server)
