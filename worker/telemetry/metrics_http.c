@@ -2,14 +2,18 @@
  * metrics_http.c: see metrics_http.h.
  *
  * libmicrohttpd keeps its sockets in an epoll set; that set is one descriptor in the loop, and a
- * timer runs it when a connection is to be timed out. What a stranger can cost is bounded:
- * N_CONNECTIONS of CONNECTION_BYTES each, for at most IDLE_SECONDS without a byte.
+ * timer runs it when something is due. What strangers can cost is bounded, and they keep no probe
+ * waiting: clients.c decides who must go so that a newcomer is served. Only accepting is paced:
+ * whoever connects again and again takes a tenth of a core at most, and the accept queue, which is
+ * emptied in less than half a second, is all that a probe may have before it.
  */
 #include "worker/telemetry/metrics_http.h"
 
 #include <errno.h>
 #include <microhttpd.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +21,24 @@
 #include <unistd.h>
 
 #include "worker/config/address.h"
+#include "worker/telemetry/clients.h"
 
-enum { N_CONNECTIONS = 32, CONNECTION_BYTES = 16 * 1024, IDLE_SECONDS = 30, TURNS_MAX = 32 };
+enum {
+    CONNECTION_BYTES = 16 * 1024,
+    BACKLOG = 1024,
+    TURNS_MAX = 32,
+    PACE_MS = 50,  /* in so many milliseconds ... */
+    PACE_MAX = 128 /* ... about so many connections are accepted */
+};
 
 struct metrics_http {
     struct MHD_Daemon *daemon;
     uv_poll_t poll;
     uv_timer_t timer;
     size_t n_open;
+    uint64_t paced_ms; /* n_accepted were accepted since */
+    unsigned n_accepted;
+    struct clients clients;
     const struct metrics *metrics;
     char address[320];
 };
@@ -71,16 +85,52 @@ static enum MHD_Result answer_metrics(struct MHD_Connection *connection,
                   MHD_RESPMEM_MUST_FREE);
 }
 
+static uint64_t now_of(const struct metrics_http *http)
+{
+    return uv_now(http->timer.loop);
+}
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+    return MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static void on_connection(void *ctx, struct MHD_Connection *connection, void **client,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct metrics_http *http = ctx;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        clients_remove(*client);
+        return;
+    }
+    http->n_accepted++;
+    *client = clients_add(
+        &http->clients,
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
+        now_of(http));
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *connection, void **request,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct metrics_http *http = ctx;
+    (void)request;
+    (void)code;
+    clients_on_answered(&http->clients, client_of(connection), now_of(http));
+}
+
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload,
                                   size_t *upload_size, void **request)
 {
     static int seen;
-    const struct metrics_http *http = ctx;
+    struct metrics_http *http = ctx;
     (void)version;
     (void)upload;
     if (!*request) { /* the first of two calls: a body, if any, is still to come */
         *request = &seen;
+        clients_on_request(&http->clients, client_of(connection), now_of(http));
         return MHD_YES;
     }
     if (*upload_size) {
@@ -121,22 +171,48 @@ static unsigned count_connections(const struct metrics_http *http)
     return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
 }
 
-/* At the limit the daemon stops to listen, and begins again in the first run after connections have
- * gone; no event would call that one. */
+/* Too many have connected in this moment: the brokers' turn. */
+static bool is_paced(struct metrics_http *http, uint64_t now)
+{
+    if (now - http->paced_ms >= PACE_MS) {
+        http->paced_ms = now;
+        http->n_accepted = 0;
+    }
+    return http->n_accepted >= PACE_MAX;
+}
+
+/* When the next run is due, if nothing happens. */
+static uint64_t wait_of(struct metrics_http *http, uint64_t now)
+{
+    MHD_UNSIGNED_LONG_LONG daemon_ms;
+    uint64_t wait_ms = clients_wait(&http->clients, now);
+    if (MHD_get_timeout(http->daemon, &daemon_ms) == MHD_YES && daemon_ms < wait_ms)
+        wait_ms = daemon_ms;
+    return wait_ms;
+}
+
+/* At its limit the daemon stops to listen, and begins again in the first run after connections have
+ * gone; no event would call that one. A connection that was shut down goes in the next run. */
 static void run(struct metrics_http *http)
 {
-    MHD_UNSIGNED_LONG_LONG timeout_ms;
+    uint64_t now = now_of(http);
     unsigned before, turns = 0;
+    clients_expire(&http->clients, now);
     do {
         before = count_connections(http);
         MHD_run(http->daemon);
-    } while (count_connections(http) != before && ++turns < TURNS_MAX);
-    if (turns == TURNS_MAX) /* the brokers' turn */
-        uv_timer_start(&http->timer, on_timer, 0, 0);
-    else if (MHD_get_timeout(http->daemon, &timeout_ms) == MHD_YES)
-        uv_timer_start(&http->timer, on_timer, timeout_ms, 0);
-    else
+    } while (!is_paced(http, now) && count_connections(http) != before && ++turns < TURNS_MAX);
+    if (is_paced(http, now)) {
+        uv_poll_stop(&http->poll);
+        uv_timer_start(&http->timer, on_timer, PACE_MS, 0);
+        return;
+    }
+    uv_poll_start(&http->poll, UV_READABLE, on_poll);
+    uint64_t wait_ms = turns == TURNS_MAX ? 0 : wait_of(http, now);
+    if (wait_ms == UINT64_MAX)
         uv_timer_stop(&http->timer);
+    else
+        uv_timer_start(&http->timer, on_timer, wait_ms, 0);
 }
 
 /* The address that was bound, for the log and for tests that ask for any port. */
@@ -157,14 +233,17 @@ static void read_address(struct metrics_http *http, int fd)
 /* A listening socket, or negative errno. */
 static int listen_on(const struct addrinfo *at)
 {
-    int one = 1, both = 0;
+    int one = 1, both = 0, defer_s = 1;
     int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    /* Whoever is accepted has sent something: a probe's request is there to be read before anybody
+     * else is accepted, and those that send nothing stay with the kernel. */
+    setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &defer_s, sizeof defer_s);
     if (at->ai_family == AF_INET6) /* "::" is IPv4, too, whatever net.ipv6.bindv6only says */
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &both, sizeof both);
-    if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, 64) == 0)
+    if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
     int rc = -errno;
     close(fd);
@@ -231,11 +310,11 @@ int metrics_http_open(struct metrics_http **out, uv_loop_t *loop, const char *wh
         goto fail;
     }
     read_address(http, fd);
-    http->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET,
-                         fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)N_CONNECTIONS,
-                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-                         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_END);
+    http->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CLIENTS_ROOM, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_BYTES, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_END);
     const union MHD_DaemonInfo *info =
         http->daemon ? MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info || uv_poll_init(loop, &http->poll, info->epoll_fd) != 0) {

@@ -1,0 +1,121 @@
+/*
+ * clients.c: see clients.h.
+ */
+#include "worker/telemetry/clients.h"
+
+#include <assert.h>
+#include <netinet/in.h>
+#include <string.h>
+
+/* Whoever has one address of IPv6 has its network of 2^64 others, too. */
+static void address_of(uint8_t out[16], const struct sockaddr *from)
+{
+    memset(out, 0, 16);
+    if (from && from->sa_family == AF_INET) {
+        out[10] = out[11] = 0xff;
+        memcpy(out + 12, &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
+    } else if (from && from->sa_family == AF_INET6) {
+        const struct in6_addr *in = &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr;
+        memcpy(out, in, IN6_IS_ADDR_V4MAPPED(in) ? 16 : 8);
+    }
+}
+
+static bool is_there(const struct client *client)
+{
+    return client->is_used && !client->is_shut;
+}
+
+static void shut(struct client *client)
+{
+    client->is_shut = true;
+    shutdown(client->fd, SHUT_RDWR);
+}
+
+/* Whether a goes before b when one must. */
+static bool goes_first(const struct client *a, const struct client *b)
+{
+    if (a->is_serving != b->is_serving)
+        return b->is_serving;
+    return a->order < b->order;
+}
+
+/* from NULL: of all. */
+static void make_room(struct clients *clients, const struct client *newcomer, const uint8_t *from,
+                      size_t max)
+{
+    struct client *first = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < CLIENTS_ROOM; i++) {
+        struct client *client = &clients->all[i];
+        if (!is_there(client) || (from && memcmp(client->from, from, 16) != 0))
+            continue;
+        n++;
+        if (client != newcomer && (!first || goes_first(client, first)))
+            first = client;
+    }
+    if (n > max && first)
+        shut(first);
+}
+
+struct client *clients_add(struct clients *clients, int fd, const struct sockaddr *from,
+                           uint64_t now_ms)
+{
+    struct client *client = clients->all, *end = clients->all + CLIENTS_ROOM;
+    while (client < end && client->is_used)
+        client++;
+    if (client == end)
+        return NULL;
+    *client = (struct client){.is_used = true,
+                              .fd = fd,
+                              .order = ++clients->n_changes,
+                              .due_ms = now_ms + CLIENT_HEADER_MS};
+    address_of(client->from, from);
+    make_room(clients, client, client->from, CLIENTS_OF_ADDRESS);
+    make_room(clients, client, NULL, CLIENTS_MAX);
+    return client;
+}
+
+void clients_remove(struct client *client)
+{
+    if (client)
+        client->is_used = false;
+}
+
+void clients_on_request(struct clients *clients, struct client *client, uint64_t now_ms)
+{
+    if (!client)
+        return;
+    assert(client->is_used);
+    client->is_serving = true;
+    client->order = ++clients->n_changes;
+    client->due_ms = now_ms + CLIENT_ANSWER_MS;
+}
+
+void clients_on_answered(struct clients *clients, struct client *client, uint64_t now_ms)
+{
+    if (!client)
+        return;
+    client->is_serving = false;
+    client->order = ++clients->n_changes;
+    client->due_ms = now_ms + CLIENT_IDLE_MS;
+}
+
+void clients_expire(struct clients *clients, uint64_t now_ms)
+{
+    for (size_t i = 0; i < CLIENTS_ROOM; i++)
+        if (is_there(&clients->all[i]) && clients->all[i].due_ms <= now_ms)
+            shut(&clients->all[i]);
+}
+
+uint64_t clients_wait(const struct clients *clients, uint64_t now_ms)
+{
+    uint64_t wait_ms = UINT64_MAX;
+    for (size_t i = 0; i < CLIENTS_ROOM; i++) {
+        const struct client *client = &clients->all[i];
+        if (!is_there(client))
+            continue;
+        uint64_t left = client->due_ms > now_ms ? client->due_ms - now_ms : 0;
+        wait_ms = left < wait_ms ? left : wait_ms;
+    }
+    return wait_ms;
+}
