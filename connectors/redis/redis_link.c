@@ -293,6 +293,7 @@ static void link_reply(struct connection *conn, const redisReply *reply)
 static void link_feed(struct connection *conn, const char *bytes, size_t len)
 {
     void *reply = NULL;
+    char why[200];
 
     if (redisReaderFeed(conn->wire.reader, bytes, len) != REDIS_OK) {
         redis_link_lost(conn->link, "no memory for a reply");
@@ -300,7 +301,9 @@ static void link_feed(struct connection *conn, const char *bytes, size_t len)
     }
     while (conn->alive) {
         if (redisReaderGetReply(conn->wire.reader, &reply) != REDIS_OK) {
-            redis_link_lost(conn->link, "what it sends is not the Redis protocol");
+            snprintf(why, sizeof(why), "what it sends is not the Redis protocol: %s",
+                     conn->wire.reader->errstr);
+            redis_link_lost(conn->link, why);
             return;
         }
         if (!reply)
