@@ -200,14 +200,17 @@ static void grown(void **state)
 {
     (void)state;
     static const char *const outputs[] = {"out.npy", "out.jsonl"};
+#define FIRST  "{\"id\":1,\"text\":\"a ferry\"}\n"
+#define SECOND FIRST "{\"id\":2,\"text\":\"a boat\"}"
     static const char *const stages[] = {
-        "{\"id\":1,\"text\":\"a ferry\"}\n{\"id\":2,\"text\":\"a bo",
-        "{\"id\":1,\"text\":\"a ferry\"}\n{\"id\":2,\"text\":\"a boat\"}",
-        "{\"id\":1,\"text\":\"a ferry\"}\n{\"id\":2,\"text\":\"a boat\"}",
-        "{\"id\":1,\"text\":\"a ferry\"}\n{\"id\":2,\"text\":\"a boat\"}\n{\"id\":3,\"text\":\"a q",
-        "{\"id\":1,\"text\":\"a ferry\"}\n{\"id\":2,\"text\":\"a boat\"}\n{\"id\":3,\"text\":\"a "
-        "quay\"}\n",
+        FIRST "{\"id\":2,\"text\":\"a bo",
+        SECOND,
+        SECOND,
+        SECOND "\n{\"id\":3,\"text\":\"a q",
+        SECOND "\n{\"id\":3,\"text\":\"a quay\"}\n",
     };
+#undef SECOND
+#undef FIRST
     enum { N = sizeof stages / sizeof stages[0] };
     for (size_t o = 0; o < 2; o++) {
         char line[100], errors[60], whole[60];
