@@ -195,33 +195,48 @@ static int cut(struct file_records *records, struct bytes *value, bool *is_open,
     return 1;
 }
 
+/* The first byte from at on that is no white space, or end. */
+static const char *skip_space(const char *at, const char *end)
+{
+    while (at < end && isspace((unsigned char)*at))
+        at++;
+    return at;
+}
+
 /*
  * Is a file of JSON one that has an object a line? A few bytes tell it from an array and from
- * objects printed for people. 1; 0: needs more; -EINVAL.
+ * objects printed for people. In lines that need not be JSON an array is one of objects, for a text
+ * may begin with [. 1; 0: needs more; -EINVAL.
  */
 static int look(struct file_records *records, char *err, size_t err_size)
 {
     const char *at = records->buffer + records->start, *end = records->buffer + records->end;
-    if (records->options.format != FILE_JSONL || records->looked)
+    bool is_jsonl = records->options.format == FILE_JSONL;
+    if (records->looked || !(is_jsonl || records->options.maybe_json))
         return 1;
     if (end - at < 3 && !records->ended)
         return 0;
     if (end - at >= 3 && memcmp(at, mark, 3) == 0)
         at += 3;
-    while (at < end && (isspace((unsigned char)*at) || *at == '\x1e'))
-        at++;
+    at = skip_space(at, end);
+    while (at < end && *at == '\x1e')
+        at = skip_space(at + 1, end);
     char first = at < end ? *at++ : '\0';
+    bool is_array = first == '[' && is_jsonl;
     while (first == '{' && at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
         at++;
-    if (at == end && first != '[' && !records->ended)
+    if (first == '[' && !is_jsonl)
+        at = skip_space(at, end);
+    if (at == end && !is_array && !records->ended)
         return 0;
     records->looked = true;
-    if (first != '[' && !(first == '{' && at < end && *at == '\n'))
+    is_array |= first == '[' && at < end && *at == '{';
+    if (!is_array && !(first == '{' && at < end && *at == '\n'))
         return 1;
     snprintf(err, err_size,
              "%s, and what is read is an object in each line; make lines of it: jq -c %s FILE",
-             first == '[' ? "it is a JSON array" : "it is pretty-printed JSON",
-             first == '[' ? "'.[]'" : ".");
+             is_array ? "it is a JSON array" : "it is pretty-printed JSON",
+             is_array ? "'.[]'" : ".");
     return -EINVAL;
 }
 

@@ -23,6 +23,7 @@ struct file_records_options {
     enum file_format format;
     size_t max_record;           /* bytes */
     struct file_csv_options csv; /* of FILE_CSV */
+    bool maybe_json;             /* of FILE_LINES: a line may be an object */
 };
 
 /* All good until the next call. */

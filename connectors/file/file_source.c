@@ -217,9 +217,10 @@ static void begin_records(struct file_source *file)
 static void refuse_form(struct file_source *file, int rc)
 {
     char why[sizeof file->err];
+    const char *path = file->corpus.paths[file->at];
     strcpy(why, file->err);
-    snprintf(file->err, sizeof file->err, "%.200s: %.*s", file->corpus.paths[file->at],
-             (int)sizeof file->err - 210, why);
+    snprintf(file->err, sizeof file->err, "%.200s: %.*s",
+             strcmp(path, "-") == 0 ? "standard input" : path, (int)sizeof file->err - 210, why);
     fail_file(file, rc,
               file->corpus.format == FILE_CSV ? DEAD_LETTER(bad_csv) : DEAD_LETTER(bad_json));
     begin_records(file); /* what there is of it */
@@ -479,6 +480,8 @@ static int prepare(struct file_source *file, const struct settings *settings, ch
     struct file_records_options options = {
         .format = file->corpus.format,
         .max_record = (size_t)settings_number(settings, "file.max_record"),
+        .maybe_json = strcmp(path, "-") == 0 && file->corpus.format == FILE_LINES &&
+                      strcmp(settings_text(settings, "file.format"), "auto") == 0,
         .csv.column = settings_text(settings, "file.column"),
         .csv.id = settings_text(settings, "file.id"),
         .csv.refuse_bad_utf8 = settings_find(settings, "bad_utf8") &&

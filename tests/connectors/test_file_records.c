@@ -44,14 +44,14 @@ static void take(struct file_records *records, struct found *found)
         found->rc = rc;
 }
 
-static bool refuse_bad_utf8;
+static bool refuse_bad_utf8, maybe_json;
 static char delimiter; /* 0: the file tells */
 
 /* Feed it in two pieces, cut at `at`, each from memory of exactly its size. */
 static void read_cut(enum file_format format, const char *bytes, size_t len, size_t at,
                      struct found *found)
 {
-    struct file_records_options options = {format, 60, {"text", "id", refuse_bad_utf8}};
+    struct file_records_options options = {format, 60, {"text", "id", refuse_bad_utf8}, maybe_json};
     struct file_records *records;
     assert_int_equal(file_records_open(&records, &options), 0);
     file_records_begin(records, delimiter);
@@ -234,20 +234,27 @@ static void json(void **state)
     EXPECT(FILE_LINES, "[\n{\n", "1|[\n2|{\n");
     static const char *const refused[][2] = {
         {"[{\"text\":\"a\"}]", "it is a JSON array"},
-        {"\xef\xbb\xbf \n[\n", "it is a JSON array"},
+        {"\xef\xbb\xbf \n[\n  {", "it is a JSON array"},
         {"{\n  \"text\": \"a\"\n}\n", "it is pretty-printed JSON"},
         {"\x1e{ \r\n", "it is pretty-printed JSON"},
     };
-    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-        for (size_t at = 0; at <= strlen(refused[i][0]); at++) {
+    for (size_t i = 0; i < 2 * sizeof refused / sizeof refused[0]; i++) {
+        maybe_json = i % 2;
+        enum file_format format = maybe_json ? FILE_LINES : FILE_JSONL;
+        for (size_t at = 0; at <= strlen(refused[i / 2][0]); at++) {
             struct found found;
-            read_cut(FILE_JSONL, refused[i][0], strlen(refused[i][0]), at, &found);
+            read_cut(format, refused[i / 2][0], strlen(refused[i / 2][0]), at, &found);
             assert_int_equal(found.rc, -EINVAL);
             assert_string_equal(found.text, "");
-            assert_non_null(strstr(found.err, refused[i][1]));
+            assert_non_null(strstr(found.err, refused[i / 2][1]));
             assert_non_null(strstr(found.err, "jq -c"));
         }
     }
+    maybe_json = true;
+    EXPECT(FILE_LINES, "[1] a note\n{ braces }\n", "1|[1] a note\n2|{ braces }\n");
+    EXPECT(FILE_LINES, "[\nfor its own sake", "1|[\n2|for its own sake~\n");
+    maybe_json = false;
+    EXPECT(FILE_LINES, "[\n{\n", "1|[\n2|{\n");
 }
 
 /* Whatever the bytes, the same records however they are cut when they are read. */

@@ -284,6 +284,8 @@ static void standard_input(void **state)
     expect_content("lines.npy.ids.jsonl", "\"1\"\n\"2\"\n\"3\"\n");
     expect_run_on(FAILED, "- -o @png.npy", "\x89PNG\r\n\x1a\n");
     assert_non_null(strstr(said, "standard input is a PNG image"));
+    expect_run_on(FAILED, "- -o @array.npy", "[\n  {\"text\": \"a ferry\"}\n]\n");
+    assert_non_null(strstr(said, "standard input: it is a JSON array"));
 }
 
 int main(void)
