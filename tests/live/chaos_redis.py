@@ -3,9 +3,10 @@
 
 Starts a private redis-server, puts texts of tests/data on a stream, runs three workers on it and
 kills one of them with SIGKILL every second or so. In the end, whatever was killed when:
-  - every id is in the output stream once, and nothing else is,
+  - every id is in the output stream once, and nothing else is; among them are bad messages and such
+    as the server refuses, which are dead letters once each,
   - every embedding has cosine >= 0.99999 to the reference, the same text has the same bytes,
-  - nothing is pending and nothing is dead.
+  - nothing is pending and nothing else is dead.
 
 Usage: chaos_redis.py EMBEDMILL [--texts N] [--kills N] [--seed N]
 """
@@ -31,6 +32,12 @@ def short_texts():
     return [(i, t) for i, t in enumerate(texts) if 0 < len(t) < 80]
 
 
+# A message that is bad, one that is too large as a dead letter, one whose output is too large.
+POISON = {b"bad_msgpack": {"body": b"\x81"},
+          b"bad_json": {"body": b'{"text": "' + b"x" * (1 << 20)},
+          b"output_too_large": {"body": json.dumps({"texts": ["a", "b"] * 200})}}
+
+
 def worker_start(bench, slot):
     return bench.start_worker("--redis-claim-idle", "2s", "--batch-texts", "64",
                               "--max-deliveries", "0", name=f"worker-{slot}")
@@ -53,22 +60,27 @@ def check(client, n_texts, picked):
     lost = [i for i in range(n_texts) if i not in seen]
     strangers = [i for i in seen if not 0 <= i < n_texts]
     pending = client.xpending("texts", "embedmill")["pending"]
-    dead = client.xlen("texts:dlq")
+    dead = sorted(fields[b"_code"] for _, fields in client.xrange("texts:dlq"))
     print(f"in {n_texts}, out {sum(seen.values())}, doubled {len(doubled)}, lost {len(lost)}, "
-          f"strangers {len(strangers)}, dead {dead}, pending {pending}, "
+          f"strangers {len(strangers)}, dead {len(dead)}, pending {pending}, "
           f"wrong vectors {len(faults)}")
     for fault in faults[:5]:
         print("  " + fault)
-    return not (doubled or lost or strangers or dead or pending or faults)
+    return not (doubled or lost or strangers or pending or faults) and dead == sorted(POISON)
 
 
 def run(args, bench):
     client = bench.client
     bench.start_server()
     picked = short_texts()
+    poison = list(POISON.values())
     for i in range(args.texts):
         body = json.dumps({"id": i, "text": picked[i % len(picked)][1]})
         client.xadd("texts", {"body": body, "n": str(i)})
+        if i % (args.texts // len(POISON)) == 10 and poison:
+            client.xadd("texts", poison.pop())
+    assert not poison, "not all poison is in the stream"
+    client.config_set("proto-max-bulk-len", 1 << 20)
 
     choose = random.Random(args.seed)
     workers = [worker_start(bench, slot) for slot in range(3)]

@@ -244,23 +244,34 @@ def text_row(i):
             "value": json.dumps({"id": i, "text": TEXTS[i % len(TEXTS)]})}
 
 
+def poison_row(i):
+    """What becomes a dead letter: as it is, only when it is cut, only when it is given a key."""
+    return ({"key": f"poison-{i}", "value": b"\x81"},
+            {"key": f"poison-{i}-" + "K" * 1048000, "value": "a text"},
+            {"value": b"\x81%d" % i})[i % 3]
+
+
 class Feeder(threading.Thread):
-    """Puts ids on the input at a steady rate until it is told to end; n: how many there are."""
+    """Puts ids on the input at a steady rate until it is told to end; n: how many there are. After
+    each fortieth comes a poison_row, n_poison in all."""
 
     def __init__(self, bench, rate):
         super().__init__(daemon=True)
-        self.bench, self.rate, self.n = bench, rate, 0
+        self.bench, self.rate, self.n, self.n_poison = bench, rate, 0, 0
         self.ending, self.failure = threading.Event(), None
         self.start()
 
     def run(self):
-        producer = self.bench.producer()
+        producer = self.bench.producer(**{"message.max.bytes": 2000000})
         topic = self.bench.topic("in")
         began = time.monotonic()
         while not self.ending.wait(0.02):
             while self.n < (time.monotonic() - began) * self.rate:
                 producer.produce(topic, **text_row(self.n))
                 self.n += 1
+                if self.n % 40 == 0:
+                    producer.produce(topic, **poison_row(self.n_poison))
+                    self.n_poison += 1
             producer.poll(0)
         self.failure = producer.flush(120)
 

@@ -157,7 +157,8 @@ def run_faults(bench, fault, mode, seconds, *, seed=1, rate=100, n_workers=3, pr
                partitions=4, limit=90):
     """One scene from an empty topic to lag 0. A dictionary of what came of it."""
     bench.begin(f"{fault.__name__}-{mode}")
-    bench.make_topics(partitions)
+    compact = ["cleanup.policy=compact"]  # which takes no record without a key
+    bench.make_topics(partitions, compact, compact)
     vectors = bench.reference()
     addresses = bench.addresses["BOOTSTRAP_PROXIED"] if proxies else None
     crew = Crew(bench, n_workers, *MODES[mode], addresses=addresses)
@@ -180,7 +181,10 @@ def run_faults(bench, fault, mode, seconds, *, seed=1, rate=100, n_workers=3, pr
     codes = crew.stop()
     row = {"fault": fault.__name__, "mode": mode, "faults": n_faults}
     row |= bench.tally(bench.read(), n, vectors)
-    row |= {"dead": len(bench.read("dlq")), "restarts": crew.restarts,
+    letters = [tuple(value for name, value in letter.headers() if name in ("_partition", "_offset"))
+               for letter in bench.read("dlq")]
+    row |= {"poison": feeder.n_poison, "dead": len(set(letters)),
+            "dead twice": len(letters) - len(set(letters)), "restarts": crew.restarts,
             "seconds to lag 0": round(seconds_to_0, 1), "codes": codes,
             "crashes": crew.crashes}
     return row
@@ -188,7 +192,11 @@ def run_faults(bench, fault, mode, seconds, *, seed=1, rate=100, n_workers=3, pr
 
 def problems_of(row):
     """Sentences; none when all is as promised."""
-    wrong = [f"{row[what]} {what}" for what in ("lost", "strangers", "wrong", "dead") if row[what]]
+    wrong = [f"{row[what]} {what}" for what in ("lost", "strangers", "wrong") if row[what]]
+    if row["dead"] != row["poison"]:
+        wrong.append(f"{row['dead']} dead letters of {row['poison']} bad messages")
+    if row["dead twice"] and row["mode"] == "exactly-once":
+        wrong.append(f"{row['dead twice']} dead letters twice")
     if row["doubled"] and row["mode"] == "exactly-once":
         wrong.append(f"{row['doubled']} doubled")
     if row["crashes"]:
