@@ -476,8 +476,8 @@ static void check_room_in_hand(const char *value, size_t batch_bytes, size_t roo
     rig_until(&rig, two_held, "two threads at work");
     rig.fake.script.burst_max = 5;
     rig_until(&rig, credit_gone, "no more credit");
-    /* Decoding runs beside this: the rest of a burst may come before its first is counted. */
-    assert_in_range(rig.fake.n_unfinished, 2 + room, 2 + room + 4);
+    /* While a batch is decoded, the next one in hand may fill behind it. */
+    assert_in_range(rig.fake.n_unfinished, 2 + room, 2 + 2 * room);
     rig_hold(false);
     rig_finish(&rig, PIPELINE_DRAINED);
     assert_int_equal(rig.fake.n_acked, 60);
