@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "connectors/kafka/kafka.h"
+#include "tests/support/c11_threads.h"
 #include "worker/config/config_file.h"
 #include "worker/config/config_flags.h"
 #include "worker/config/config_print.h"
@@ -124,6 +125,7 @@ static void open_consumer(void)
                         sizeof err) != 0)
         fail_msg("%s", err);
     kafka_config_clear(&config);
+    c11_threads_use();
     rd_kafka_t *consumer = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
     if (!consumer)
         fail_msg("%s", why);

@@ -6,6 +6,8 @@
  *      kin: a thread made by those crashes in it, and their locks order nothing. glibc's C11 types
  *      are its POSIX types by other names, so these are the same functions as it has itself.
  */
+#include "tests/support/c11_threads.h"
+
 #ifdef __SANITIZE_THREAD__
 #include <errno.h>
 #include <pthread.h>
@@ -125,7 +127,6 @@ int cnd_timedwait(cnd_t *condition, mtx_t *mutex, const struct timespec *end)
 #endif
 
 /* So that the linker takes this file. */
-void c11_threads_use(void);
 void c11_threads_use(void)
 {
 }

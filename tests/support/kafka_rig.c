@@ -1,6 +1,7 @@
 /*
  * kafka_rig.c: see kafka_rig.h.
  */
+#include "tests/support/c11_threads.h"
 #include "tests/support/kafka_rig.h"
 
 #include <setjmp.h>
@@ -9,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-
-void c11_threads_use(void); /* c11_threads.c */
 
 /* A record with everything it points to. */
 struct parcel {
