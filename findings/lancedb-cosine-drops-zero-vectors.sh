@@ -16,7 +16,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 
 python3 -m venv venv
-venv/bin/pip install --quiet --only-binary :all: lancedb==0.40.0 "numpy<3"
+venv/bin/pip install --quiet --only-binary :all: lancedb==0.40.0 numpy==2.4.6
 
 cat >try.py <<'PY'
 import lancedb

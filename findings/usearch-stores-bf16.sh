@@ -6,7 +6,7 @@
 # added without options stay float32. Name dtype="f32" for exact rows. Adding a key twice is an
 # error, not an update.
 #
-# Versions: usearch 2.26.6, numpy 2. Seen: dtype BF16; largest difference of a unit vector of 768
+# Versions: usearch 2.26.6, numpy 2.4.6. Seen: dtype BF16; largest difference of a unit vector of 768
 # values 2e-4 to 5e-4 (exact with dtype="f32"); add() of a known key raises RuntimeError.
 # Needs: python3 with venv.
 set -euo pipefail
@@ -15,7 +15,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 
 python3 -m venv venv
-venv/bin/pip install --quiet --only-binary :all: usearch==2.26.6 "numpy>=2,<3"
+venv/bin/pip install --quiet --only-binary :all: usearch==2.26.6 numpy==2.4.6
 
 cat >try.py <<'PY'
 import numpy as np

@@ -12,7 +12,8 @@
 #include "worker/commands/command_line.h"
 #include "worker/config/config_print.h"
 
-extern char **environ;
+/* The page is not about who builds it. */
+static char *const no_environment[] = {NULL};
 
 /* Text for roff: a backslash and a minus are escaped, a leading dot or quote is not a request. */
 static void print_text(const char *text, size_t len)
@@ -72,7 +73,7 @@ static void print_own(const struct command *command)
     for (option = command->own; option && option->name; option++)
         print_option(option, command->syntax.aliases);
     if (command->syntax.flags_only || !alias ||
-        options_open_command(&options, NULL, command->presets, environ) != 0)
+        options_open_command(&options, NULL, command->presets, no_environment) != 0)
         return;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
         for (alias = command->syntax.aliases; alias->flag; alias++)
@@ -127,7 +128,6 @@ static int run(const struct invocation *invocation)
 {
     struct options *options;
     (void)invocation;
-    char *const no_environment[] = {NULL}; /* the page is not about who builds it */
     if (options_open_command(&options, NULL, NULL, no_environment) != 0)
         return command_line_fail("manual", COMMAND_INTERNAL, "out of memory");
     puts(".TH EMBEDMILL 1 \"\" \"embedmill " EMBEDMILL_VERSION "\" \"User commands\"\n"
