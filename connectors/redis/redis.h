@@ -15,8 +15,8 @@
 #include "connectors/check.h"
 #include "connectors/connector.h"
 #include "connectors/redis/redis_streams.h"
-#include "connectors/redis/redis_tls.h"
 #include "connectors/redis/redis_url.h"
+#include "connectors/tls.h"
 
 extern const struct source_ops redis_source_ops;
 extern const struct sink_ops redis_sink_ops;
@@ -30,7 +30,7 @@ enum redis_output { REDIS_OUTPUT_STREAM, REDIS_OUTPUT_KEY, REDIS_OUTPUT_HASH };
 /* What the options say. Texts are owned. */
 struct redis_config {
     struct redis_url url, output_url;
-    struct redis_tls_context *tls; /* NULL: neither URL is rediss:// */
+    struct tls_context *tls; /* NULL: neither URL is rediss:// */
     struct redis_streams streams;
     char *group;
     char *consumer; /* NULL: not named by the user */

@@ -2,7 +2,7 @@
  * redis_call.c: see redis_call.h.
  *
  * Why: hiredis of Debian 12 has no TLS. Its context still connects and reads replies; the bytes in
- *      between go through the same filter as the worker's (redis_tls.h).
+ *      between go through the same filter as the worker's (tls.h).
  */
 #include "connectors/redis/redis_call.h"
 #include "connectors/redis/redis_fault.h"
@@ -19,19 +19,19 @@
 struct redis_call {
     const struct redis_url *url;
     redisContext *context;
-    struct redis_tls *tls; /* NULL: plain */
+    struct tls *tls; /* NULL: plain */
     char where[160];
 };
 
 /* ---- TLS */
 
 /* What the filter has for the network. 0 or -EIO. */
-static int tls_flush(struct redis_call *call, char *err, size_t err_size)
+static int call_flush(struct redis_call *call, char *err, size_t err_size)
 {
     char *bytes;
     size_t len;
 
-    while ((len = redis_tls_output(call->tls, &bytes)) > 0)
+    while ((len = tls_output(call->tls, &bytes)) > 0)
         while (len > 0) {
             ssize_t n = send(call->context->fd, bytes, len, MSG_NOSIGNAL);
             if (n < 0 && errno == EINTR)
@@ -48,7 +48,7 @@ static int tls_flush(struct redis_call *call, char *err, size_t err_size)
 }
 
 /* Waits for more from the network and gives it to the filter. */
-static int tls_receive(struct redis_call *call, char *err, size_t err_size)
+static int call_receive(struct redis_call *call, char *err, size_t err_size)
 {
     char bytes[16384], why[300];
     ssize_t n;
@@ -63,55 +63,55 @@ static int tls_receive(struct redis_call *call, char *err, size_t err_size)
                                    : strerror(errno));
         return -EIO;
     }
-    if (redis_tls_receive(call->tls, bytes, (size_t)n, why, sizeof(why)) != 0) {
+    if (tls_receive(call->tls, bytes, (size_t)n, why, sizeof(why)) != 0) {
         snprintf(err, err_size, "%s: %s", call->where, why);
         return -EIO;
     }
-    return tls_flush(call, err, err_size);
+    return call_flush(call, err, err_size);
 }
 
-static int tls_greet(struct redis_call *call, const struct redis_tls_context *tls, const char *host,
-                     char *err, size_t err_size)
+static int call_encrypt(struct redis_call *call, const struct tls_context *tls, const char *host,
+                        char *err, size_t err_size)
 {
-    int rc = redis_tls_open(&call->tls, tls, host);
+    int rc = tls_open(&call->tls, tls, host);
 
     if (rc == 0)
-        rc = tls_flush(call, err, err_size);
-    while (rc == 0 && !redis_tls_ready(call->tls))
-        rc = tls_receive(call, err, err_size);
+        rc = call_flush(call, err, err_size);
+    while (rc == 0 && !tls_ready(call->tls))
+        rc = call_receive(call, err, err_size);
     return rc;
 }
 
-static int tls_send(struct redis_call *call, size_t n, const char **words, char *err,
-                    size_t err_size)
+static int call_send(struct redis_call *call, size_t n, const char **words, char *err,
+                     size_t err_size)
 {
     char *command;
     int len = redisFormatCommandArgv(&command, (int)n, words, NULL);
-    int rc = len < 0 ? -ENOMEM : redis_tls_write(call->tls, command, (size_t)len);
+    int rc = len < 0 ? -ENOMEM : tls_write(call->tls, command, (size_t)len);
 
     if (len >= 0)
         free(command);
-    return rc ? rc : tls_flush(call, err, err_size);
+    return rc ? rc : call_flush(call, err, err_size);
 }
 
 /* NULL with a sentence in err: no reply. */
-static redisReply *tls_ask(struct redis_call *call, size_t n, const char **words, char *err,
-                           size_t err_size)
+static redisReply *call_ask(struct redis_call *call, size_t n, const char **words, char *err,
+                            size_t err_size)
 {
     redisReader *reader = call->context->reader;
     char plain[16384], why[300];
     void *reply = NULL;
     long len;
 
-    if (tls_send(call, n, words, err, err_size) != 0)
+    if (call_send(call, n, words, err, err_size) != 0)
         return NULL;
     while (redisReaderGetReply(reader, &reply) == REDIS_OK && !reply) {
-        len = redis_tls_read(call->tls, plain, sizeof(plain), why, sizeof(why));
+        len = tls_read(call->tls, plain, sizeof(plain), why, sizeof(why));
         if (len > 0)
             redisReaderFeed(reader, plain, (size_t)len);
         else if (len < 0)
             snprintf(err, err_size, "%s: %s", call->where, why);
-        if (len < 0 || (len == 0 && tls_receive(call, err, err_size) != 0))
+        if (len < 0 || (len == 0 && call_receive(call, err, err_size) != 0))
             return NULL;
     }
     if (!reply)
@@ -127,7 +127,7 @@ int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const 
     redisReply *reply;
 
     if (call->tls) {
-        reply = tls_ask(call, n, words, err, err_size);
+        reply = call_ask(call, n, words, err, err_size);
     } else {
         errno = 0;
         reply = redisCommandArgv(call->context, (int)n, words, NULL);
@@ -209,7 +209,7 @@ static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url
 }
 
 /* err is of the last one when none knows. */
-static int find_master(const struct redis_url *url, const struct redis_tls_context *tls,
+static int find_master(const struct redis_url *url, const struct tls_context *tls,
                        uint64_t timeout_ms, struct found *out, char *err, size_t err_size)
 {
     int rc = -ENOENT;
@@ -228,8 +228,7 @@ static int find_master(const struct redis_url *url, const struct redis_tls_conte
 }
 
 int redis_call_open(struct redis_call **out, const struct redis_url *url,
-                    const struct redis_tls_context *tls, uint64_t timeout_ms, char *err,
-                    size_t err_size)
+                    const struct tls_context *tls, uint64_t timeout_ms, char *err, size_t err_size)
 {
     struct timeval limit = {(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)};
     struct redis_call *call = calloc(1, sizeof(*call));
@@ -260,7 +259,7 @@ int redis_call_open(struct redis_call **out, const struct redis_url *url,
         snprintf(err, err_size, "cannot connect to %s: %s", call->where, call->context->errstr);
         goto fail;
     }
-    rc = url->tls ? tls_greet(call, tls, host, err, err_size) : 0;
+    rc = url->tls ? call_encrypt(call, tls, host, err, err_size) : 0;
     if (rc == 0)
         rc = greet(call, err, err_size);
     if (rc)
@@ -276,7 +275,7 @@ void redis_call_close(struct redis_call *call)
 {
     if (!call)
         return;
-    redis_tls_close(call->tls);
+    tls_close(call->tls);
     if (call->context)
         redisFree(call->context);
     free(call);

@@ -13,16 +13,15 @@
 #include <stdint.h>
 #include <hiredis/hiredis.h>
 
-#include "connectors/redis/redis_tls.h"
 #include "connectors/redis/redis_url.h"
+#include "connectors/tls.h"
 
 struct redis_call;
 
 /* url and tls are borrowed for its life; tls is needed for rediss:// only. 0, or a negative errno
  * with a sentence in err. */
 int redis_call_open(struct redis_call **out, const struct redis_url *url,
-                    const struct redis_tls_context *tls, uint64_t timeout_ms, char *err,
-                    size_t err_size);
+                    const struct tls_context *tls, uint64_t timeout_ms, char *err, size_t err_size);
 void redis_call_close(struct redis_call *call); /* accepts NULL */
 
 /* One command of n words. 0 and *out, to be freed; -EIO: the connection; -EACCES: refused. */

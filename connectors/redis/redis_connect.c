@@ -77,7 +77,7 @@ static void on_connected(uv_connect_t *req, int status)
     conn->active_ms = uv_now(link->loop);
     if (!link->tls)
         redis_hello_send(link);
-    else if (redis_tls_open(&conn->tls, link->tls, link->host) == 0)
+    else if (tls_open(&conn->tls, link->tls, link->host) == 0)
         redis_link_flush(conn); /* the greeting follows the handshake, within the time to connect */
     else
         redis_link_lost(link, "no memory");

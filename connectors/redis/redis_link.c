@@ -39,7 +39,7 @@ static void on_connection_closed(uv_handle_t *handle)
     struct redis_link *link = conn->link;
 
     redis_wire_close(&conn->wire);
-    redis_tls_close(conn->tls);
+    tls_close(conn->tls);
     free(conn);
     link_unref(link);
 }
@@ -162,8 +162,8 @@ void redis_link_flush(struct connection *conn)
     if (conn->tls) {
         /* Without memory nothing is sent; as below, the silence timer finds it. */
         if (has_commands)
-            (void)redis_tls_write(conn->tls, buf.base, buf.len);
-        buf.len = redis_tls_output(conn->tls, &buf.base);
+            (void)tls_write(conn->tls, buf.base, buf.len);
+        buf.len = tls_output(conn->tls, &buf.base);
     }
     if (buf.len == 0)
         return;
@@ -320,14 +320,13 @@ static void link_feed_tls(struct connection *conn, const char *bytes, size_t len
     char why[300], plain[16384]; /* a TLS record */
     long n;
 
-    if (redis_tls_receive(conn->tls, bytes, len, why, sizeof(why)) != 0) {
+    if (tls_receive(conn->tls, bytes, len, why, sizeof(why)) != 0) {
         redis_link_lost(link, why);
         return;
     }
-    if (link->phase == PHASE_CONNECT && redis_tls_ready(conn->tls))
+    if (link->phase == PHASE_CONNECT && tls_ready(conn->tls))
         redis_hello_send(link);
-    while (conn->alive &&
-           (n = redis_tls_read(conn->tls, plain, sizeof(plain), why, sizeof(why))) != 0) {
+    while (conn->alive && (n = tls_read(conn->tls, plain, sizeof(plain), why, sizeof(why))) != 0) {
         if (n < 0)
             redis_link_lost(link, why);
         else

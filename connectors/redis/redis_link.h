@@ -18,9 +18,9 @@
 #include <uv.h>
 
 #include "connectors/connector.h"
-#include "connectors/redis/redis_tls.h"
 #include "connectors/redis/redis_url.h"
 #include "connectors/redis/redis_wire.h"
+#include "connectors/tls.h"
 
 struct redis_link;
 
@@ -42,10 +42,10 @@ struct redis_link_events {
 };
 
 struct redis_link_options {
-    const struct redis_url *url;         /* borrowed for the life of the link */
-    const struct redis_tls_context *tls; /* NULL: plain; borrowed likewise */
-    const char *name;                    /* CLIENT SETNAME; copied */
-    uint64_t timeout_ms;                 /* to connect, and for a reply */
+    const struct redis_url *url;   /* borrowed for the life of the link */
+    const struct tls_context *tls; /* NULL: plain; borrowed likewise */
+    const char *name;              /* CLIENT SETNAME; copied */
+    uint64_t timeout_ms;           /* to connect, and for a reply */
 };
 
 int redis_link_open(struct redis_link **out, uv_loop_t *loop,

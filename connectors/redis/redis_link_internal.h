@@ -10,8 +10,8 @@
 
 #include "connectors/health.h"
 #include "connectors/redis/redis_link.h"
-#include "connectors/redis/redis_tls.h"
 #include "connectors/redis/redis_wire.h"
+#include "connectors/tls.h"
 
 #define READ_SIZE 65536
 
@@ -40,10 +40,10 @@ struct connection {
     int write_err; /* of that one; 0: none */
     bool heard;    /* anything at all was received */
     struct redis_wire wire;
-    struct redis_tls *tls; /* NULL: plain */
-    uint64_t active_ms;    /* when bytes last moved */
-    size_t unsent;         /* bytes libuv still had, when last looked at */
-    bool warned;           /* silent already once; the grace runs */
+    struct tls *tls;    /* NULL: plain */
+    uint64_t active_ms; /* when bytes last moved */
+    size_t unsent;      /* bytes libuv still had, when last looked at */
+    bool warned;        /* silent already once; the grace runs */
     char in[READ_SIZE];
 };
 
@@ -55,7 +55,7 @@ struct resolve {
 struct redis_link {
     uv_loop_t *loop;
     const struct redis_url *url;
-    const struct redis_tls_context *tls;
+    const struct tls_context *tls;
     const struct redis_link_events *events;
     void *ctx;
     uint64_t timeout_ms;

@@ -76,13 +76,16 @@ static int read_urls(struct redis_config *config, const struct settings *setting
 static int read_tls(struct redis_config *config, const struct settings *settings,
                     const char **bad_option, char *err, size_t err_size)
 {
-    struct redis_tls_files files = {settings_text(settings, "redis.tls_ca"),
-                                    settings_text(settings, "redis.tls_cert"),
-                                    settings_text(settings, "redis.tls_key")};
+    struct tls_files files = {settings_text(settings, "redis.tls_ca"),
+                              settings_text(settings, "redis.tls_cert"),
+                              settings_text(settings, "redis.tls_key"),
+                              "redis.tls_ca",
+                              "redis.tls_cert",
+                              "redis.tls_key"};
 
     if (!config->url.tls && !config->output_url.tls)
         return 0;
-    return redis_tls_context_open(&config->tls, &files, bad_option, err, err_size);
+    return tls_context_open(&config->tls, &files, bad_option, err, err_size);
 }
 
 static int read_streams(struct redis_config *config, const struct settings *settings,
@@ -236,7 +239,7 @@ void redis_config_clear(struct redis_config *config)
 {
     redis_url_clear(&config->url);
     redis_url_clear(&config->output_url);
-    redis_tls_context_close(config->tls);
+    tls_context_close(config->tls);
     redis_streams_clear(&config->streams);
     free(config->group);
     free(config->consumer);

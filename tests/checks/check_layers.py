@@ -48,7 +48,7 @@ LIBRARIES = [
     (re.compile(r"hiredis"), re.compile(r"connectors/redis/")),
     (re.compile(r"librdkafka/"), re.compile(r"connectors/kafka/")),
     (re.compile(r"openssl/"),
-     re.compile(r"connectors/(redis/redis_tls|json)\.c$|worker/(pipeline/cache|codec/uuid)\.c$")),
+     re.compile(r"connectors/(tls|json)\.c$|worker/(pipeline/cache|codec/uuid)\.c$")),
     (re.compile(r"z(lib|std)\.h$"), re.compile(r"connectors/file/")),
     (re.compile(r"msgpack"), re.compile(r"worker/codec/(codec|msgpack)\w*\.[ch]$")),
     (re.compile(r"jansson\.h$"), re.compile(r"tests/")),

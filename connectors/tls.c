@@ -1,11 +1,11 @@
 /*
- * redis_tls.c: see redis_tls.h.
+ * tls.c: see tls.h.
  *
  * Owns:    an SSL object between two memory BIOs; output is copied out of its BIO, because the
  *          bytes of a write must not move until libuv is done with them.
  * Threads: the loop thread.
  */
-#include "connectors/redis/redis_tls.h"
+#include "connectors/tls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,17 +18,17 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-struct redis_tls {
+struct tls_context {
+    SSL_CTX *ctx;
+    const char *ca_option, *cert_option;
+};
+
+struct tls {
+    const struct tls_context *context;
     SSL *ssl;
     BIO *in, *out; /* owned by ssl */
     char *away;    /* being sent */
 };
-
-/* The context is the library's own; the name keeps OpenSSL out of the header. */
-static SSL_CTX *context_of(const struct redis_tls_context *context)
-{
-    return (SSL_CTX *)(uintptr_t)context;
-}
 
 static bool is_set(const char *text)
 {
@@ -47,11 +47,11 @@ static int refuse(const char *file, const char *what, char *err, size_t err_size
     return -EINVAL;
 }
 
-static int load_files(SSL_CTX *ctx, const struct redis_tls_files *files, const char **bad_option,
+static int load_files(SSL_CTX *ctx, const struct tls_files *files, const char **bad_option,
                       char *err, size_t err_size)
 {
     ERR_clear_error();
-    *bad_option = "redis.tls_ca";
+    *bad_option = files->ca_option;
     if (!is_set(files->ca)) {
         SSL_CTX_set_default_verify_paths(ctx); /* an empty store refuses everything, in words */
     } else if (SSL_CTX_load_verify_locations(ctx, files->ca, NULL) != 1) {
@@ -59,44 +59,52 @@ static int load_files(SSL_CTX *ctx, const struct redis_tls_files *files, const c
     }
     if (!is_set(files->cert) && !is_set(files->key))
         return 0;
-    *bad_option = is_set(files->cert) ? "redis.tls_key" : "redis.tls_cert";
+    *bad_option = is_set(files->cert) ? files->key_option : files->cert_option;
     if (!is_set(files->cert) || !is_set(files->key)) {
         snprintf(err, err_size, "expected a file: certificate and key go together");
         return -EINVAL;
     }
-    *bad_option = "redis.tls_cert";
+    *bad_option = files->cert_option;
     if (SSL_CTX_use_certificate_chain_file(ctx, files->cert) != 1)
         return refuse(files->cert, "a PEM certificate", err, err_size);
-    *bad_option = "redis.tls_key";
+    *bad_option = files->key_option;
     if (SSL_CTX_use_PrivateKey_file(ctx, files->key, SSL_FILETYPE_PEM) != 1)
-        return refuse(files->key, "the PEM key of redis.tls_cert", err, err_size);
+        return refuse(files->key, "the PEM key of that certificate", err, err_size);
     return 0;
 }
 
-int redis_tls_context_open(struct redis_tls_context **out, const struct redis_tls_files *files,
-                           const char **bad_option, char *err, size_t err_size)
+int tls_context_open(struct tls_context **out, const struct tls_files *files,
+                     const char **bad_option, char *err, size_t err_size)
 {
-    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    struct tls_context *context = calloc(1, sizeof(*context));
 
-    if (!ctx) {
+    if (context)
+        context->ctx = SSL_CTX_new(TLS_client_method());
+    if (!context || !context->ctx) {
+        tls_context_close(context);
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-    int rc = load_files(ctx, files, bad_option, err, err_size);
+    context->ca_option = files->ca_option;
+    context->cert_option = files->cert_option;
+    SSL_CTX_set_min_proto_version(context->ctx, TLS1_2_VERSION);
+    SSL_CTX_set_verify(context->ctx, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_mode(context->ctx, SSL_MODE_RELEASE_BUFFERS);
+    int rc = load_files(context->ctx, files, bad_option, err, err_size);
     if (rc) {
-        SSL_CTX_free(ctx);
+        tls_context_close(context);
         return rc;
     }
-    *out = (struct redis_tls_context *)ctx;
+    *out = context;
     return 0;
 }
 
-void redis_tls_context_close(struct redis_tls_context *context)
+void tls_context_close(struct tls_context *context)
 {
-    SSL_CTX_free((SSL_CTX *)context);
+    if (!context)
+        return;
+    SSL_CTX_free(context->ctx);
+    free(context);
 }
 
 /* An address is looked for among the certificate's addresses, a name among its names; only names
@@ -112,14 +120,14 @@ static int set_host(SSL *ssl, const char *host)
     return SSL_set1_host(ssl, host) && SSL_set_tlsext_host_name(ssl, host);
 }
 
-int redis_tls_open(struct redis_tls **out, const struct redis_tls_context *context,
-                   const char *host)
+int tls_open(struct tls **out, const struct tls_context *context, const char *host)
 {
-    struct redis_tls *tls = calloc(1, sizeof(*tls));
+    struct tls *tls = calloc(1, sizeof(*tls));
 
     if (!tls)
         return -ENOMEM;
-    tls->ssl = SSL_new(context_of(context));
+    tls->context = context;
+    tls->ssl = SSL_new(context->ctx);
     tls->in = BIO_new(BIO_s_mem());
     tls->out = BIO_new(BIO_s_mem());
     if (!tls->ssl || !tls->in || !tls->out || !set_host(tls->ssl, host)) {
@@ -137,7 +145,7 @@ int redis_tls_open(struct redis_tls **out, const struct redis_tls_context *conte
     return 0;
 }
 
-void redis_tls_close(struct redis_tls *tls)
+void tls_close(struct tls *tls)
 {
     if (!tls)
         return;
@@ -147,7 +155,7 @@ void redis_tls_close(struct redis_tls *tls)
 }
 
 /* What to do about a certificate that is refused. */
-static const char *advice_on(long verified)
+static const char *advice_on(const struct tls *tls, long verified, char *out, size_t size)
 {
     switch (verified) {
     case X509_V_ERR_HOSTNAME_MISMATCH:
@@ -158,39 +166,41 @@ static const char *advice_on(long verified)
     case X509_V_ERR_CERT_NOT_YET_VALID:
         return "is this machine's clock wrong, or the server's when it was made?";
     default:
-        return "redis.tls_ca names the authority to trust";
+        snprintf(out, size, "%s names the authority to trust", tls->context->ca_option);
+        return out;
     }
 }
 
 /* Why the library would not go on. */
-static int fail(const struct redis_tls *tls, char *err, size_t err_size)
+static int fail(const struct tls *tls, char *err, size_t err_size)
 {
     long verified = SSL_get_verify_result(tls->ssl);
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+    char advice[80];
 
     if (verified != X509_V_OK)
         snprintf(err, err_size, "TLS: the server's certificate is refused: %s (%s)",
-                 X509_verify_cert_error_string(verified), advice_on(verified));
+                 X509_verify_cert_error_string(verified),
+                 advice_on(tls, verified, advice, sizeof(advice)));
     else if (SSL_is_init_finished(tls->ssl))
         snprintf(err, err_size, "TLS: %s", reason ? reason : "the connection was ended");
     else
         snprintf(err, err_size,
                  "TLS: %s (does this port speak TLS, and does it ask for a certificate, "
-                 "redis.tls_cert?)",
-                 reason ? reason : "the handshake failed");
+                 "%s?)",
+                 reason ? reason : "the handshake failed", tls->context->cert_option);
     ERR_clear_error();
     return -EPROTO;
 }
 
 /* Whether rc of an SSL call is no more than "not now". */
-static bool is_waiting(const struct redis_tls *tls, int rc)
+static bool is_waiting(const struct tls *tls, int rc)
 {
     int error = SSL_get_error(tls->ssl, rc);
     return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
 }
 
-int redis_tls_receive(struct redis_tls *tls, const char *bytes, size_t len, char *err,
-                      size_t err_size)
+int tls_receive(struct tls *tls, const char *bytes, size_t len, char *err, size_t err_size)
 {
     size_t written;
 
@@ -205,12 +215,12 @@ int redis_tls_receive(struct redis_tls *tls, const char *bytes, size_t len, char
     return rc == 1 || is_waiting(tls, rc) ? 0 : fail(tls, err, err_size);
 }
 
-bool redis_tls_ready(const struct redis_tls *tls)
+bool tls_ready(const struct tls *tls)
 {
     return SSL_is_init_finished(tls->ssl);
 }
 
-long redis_tls_read(struct redis_tls *tls, char *out, size_t size, char *err, size_t err_size)
+long tls_read(struct tls *tls, char *out, size_t size, char *err, size_t err_size)
 {
     size_t n = 0;
 
@@ -221,7 +231,7 @@ long redis_tls_read(struct redis_tls *tls, char *out, size_t size, char *err, si
     return is_waiting(tls, rc) ? 0 : fail(tls, err, err_size);
 }
 
-int redis_tls_write(struct redis_tls *tls, const char *bytes, size_t len)
+int tls_write(struct tls *tls, const char *bytes, size_t len)
 {
     size_t written = 0;
 
@@ -230,7 +240,7 @@ int redis_tls_write(struct redis_tls *tls, const char *bytes, size_t len)
     return SSL_write_ex(tls->ssl, bytes, len, &written) == 1 && written == len ? 0 : -ENOMEM;
 }
 
-size_t redis_tls_output(struct redis_tls *tls, char **bytes)
+size_t tls_output(struct tls *tls, char **bytes)
 {
     size_t len = BIO_ctrl_pending(tls->out), n = 0;
 
