@@ -65,6 +65,8 @@ struct message {
     size_t n_headers;
     struct bytes position; /* printable, names it for good: "texts 1700000000000-0" */
     int64_t timestamp_ms;  /* Unix time of the message, -1 when unknown */
+    int64_t order;         /* greater than that of every earlier message with this key or of this
+                              stream, at least 1: an offset, an entry id; 0: it has none */
     uint32_t deliveries;   /* 1 the first time; more after a crash or a claim */
     const char *problem;   /* NULL, or why the source could not even read it, as "code: sentence";
                               then it can only be dead-lettered, and the value is what was read
@@ -157,6 +159,21 @@ struct chunk {
 };
 
 /*
+ * A whole text, and what the output is to hold of it from now on: all that it held of this id
+ * before goes, chunks that the text does not have any more among it, in the same atomic step where
+ * the output has one. An output that keeps versions and holds a later one stays as it is, and the
+ * record is confirmed all the same (on_count "outdated").
+ */
+struct document {
+    struct bytes id;   /* numbers as their decimal text ... */
+    bool id_is_number; /* ... which payloads write as an integer */
+    bool is_deleted;   /* nothing of it is to stay */
+    bool has_version;  /* false: whichever comes last counts ... */
+    int64_t version;   /* ... else the greatest, at least 0; of equal ones the last */
+    uint32_t n_chunks; /* it is cut into so many, ids "ID#0", "ID#1" ...; 0: it is one part */
+};
+
+/*
  * One output for one message. A record holds one part per text when the sink stores texts
  * one by one (SINK_PER_TEXT, SINK_VECTORS), else one part for all of them. All bytes live until
  * on_published.
@@ -167,12 +184,17 @@ struct part {
     struct bytes value;        /* encoded output; absent: tombstone, or SINK_VECTORS */
     struct bytes vector;       /* of a text alone: the raw vector, in its dtype ... */
     const struct chunk *chunk; /* ... and of a piece, what of; NULL: a whole text */
+    /* The text it is or is a piece of; NULL: one part holds several, or it is a dead letter. */
+    const struct document *document;
 };
 
 struct record {
-    struct message *origin;   /* borrowed until on_published */
-    const struct part *parts; /* [n_parts] */
-    size_t n_parts;           /* at least 1; 0: the record is given up. Write nothing, confirm it */
+    struct message *origin;           /* borrowed until on_published */
+    const struct part *parts;         /* [n_parts] */
+    size_t n_parts;                   /* at least 1; 0: there is nothing to write. Confirm it */
+    const struct document *documents; /* [n_documents] in the order of the parts, those of one text
+                                         side by side; of a dead letter none */
+    size_t n_documents;
     const struct header *headers; /* [n_headers] to store beside the value, in order */
     size_t n_headers;
     const char *dead_code;   /* NULL: an output. Else a dead letter: stable code ... */

@@ -46,6 +46,16 @@ static bool fields_measure(const redisReply *fields, size_t *bytes)
     return true;
 }
 
+/* An id as one number, in the same order; 0 where it does not fit: 2^20 entries in a millisecond,
+ * or ids that were made up. */
+static int64_t order_of(struct redis_id id)
+{
+    enum { SEQ_BITS = 20 };
+    if (id.ms >> (63 - SEQ_BITS) || id.seq >> SEQ_BITS)
+        return 0;
+    return (int64_t)(id.ms << SEQ_BITS | id.seq);
+}
+
 struct redis_entry *redis_entry_open(struct source *source, const struct redis_stream *stream,
                                      const char *body, struct redis_id id, const redisReply *fields,
                                      uint32_t deliveries)
@@ -83,6 +93,7 @@ struct redis_entry *redis_entry_open(struct source *source, const struct redis_s
                     .n_headers = n_headers,
                     .position = {position, stream_len + 1 + id_len},
                     .timestamp_ms = id.ms <= INT64_MAX ? (int64_t)id.ms : -1,
+                    .order = order_of(id),
                     .deliveries = deliveries},
         .stream = stream,
         .id = id,

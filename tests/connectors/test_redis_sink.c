@@ -110,11 +110,12 @@ static void publish_parts(const char *output, const char *expire)
     redis_server_do(&server, "XADD texts * body a lang de embedding mine start x");
     request(&one, 2);
     assert_true(station_has(&one, 1, 3000));
-    station_publish_parts(&one, station_take(&one),
-                          (struct part[]){{{"a", 1}, {is_hash ? NULL : v1, 5}, {v1, 5}, NULL},
-                                          {{"b\0c", 3}, {is_hash ? NULL : v2, 6}, {v2, 6}, &chunk},
-                                          {.id = {"gone", 4}}},
-                          3);
+    station_publish_parts(
+        &one, station_take(&one),
+        (struct part[]){{{"a", 1}, {is_hash ? NULL : v1, 5}, {v1, 5}, NULL, NULL},
+                        {{"b\0c", 3}, {is_hash ? NULL : v2, 6}, {v2, 6}, &chunk, NULL},
+                        {.id = {"gone", 4}}},
+        3);
     assert_true(station_quiet(&one, 3000));
     assert_int_equal(one.n_acked_too, 1);
     assert_int_equal(n_pending(), 0);

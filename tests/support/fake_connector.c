@@ -77,7 +77,9 @@ static void copies_free(struct fake_message *message)
     free(message->vector_out);
     free(message->id_out);
     free(message->headers_out);
+    free(message->documents_out);
     message->value_out = message->vector_out = message->id_out = message->headers_out = NULL;
+    message->documents_out = NULL;
     message->value_out_len = message->vector_out_len = message->id_out_len = 0;
 }
 
@@ -369,6 +371,24 @@ static void record_copy(struct fake_message *message, const struct record *recor
         append(&message->vector_out, &message->vector_out_len, part->vector.ptr, part->vector.len);
         append(&message->id_out, &message->id_out_len, part->id.ptr, part->id.len);
         append(&message->id_out, &message->id_out_len, "", 1);
+    }
+    size_t documents = 0;
+    append(&message->documents_out, &documents, "", 0);
+    for (size_t i = 0; i < record->n_documents; i++) {
+        const struct document *document = &record->documents[i];
+        char text[200];
+        int n = snprintf(text, sizeof text, "%.*s%s", (int)document->id.len, document->id.ptr,
+                         document->is_deleted ? " deleted" : "");
+        if (document->n_chunks)
+            n += snprintf(text + n, sizeof text - (size_t)n, " chunks=%u", document->n_chunks);
+        if (document->has_version)
+            n += snprintf(text + n, sizeof text - (size_t)n, " version=%lld",
+                          (long long)document->version);
+        for (size_t j = 0; j < record->n_parts; j++)
+            if (record->parts[j].document == document)
+                n += snprintf(text + n, sizeof text - (size_t)n, " [%zu]", j);
+        append(&message->documents_out, &documents, text, (size_t)n);
+        append(&message->documents_out, &documents, "\n", 1);
     }
     message->n_headers = record->n_headers;
     size_t len = 0;

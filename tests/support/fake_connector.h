@@ -56,7 +56,8 @@ struct fake_message {
     size_t n_parts, n_headers;
     char *value_out, *vector_out, *id_out; /* parts one after another; ids with a NUL each */
     size_t value_out_len, vector_out_len, id_out_len;
-    char *headers_out; /* "name=value\n"... */
+    char *headers_out;   /* "name=value\n"... */
+    char *documents_out; /* "id[ deleted][ chunks=N][ version=N][ [part]]...\n"... */
 };
 
 struct fake_script {

@@ -273,6 +273,7 @@ static void test_a_tombstone_is_passed_on(void **state)
     assert_int_equal(message->n_outputs, 1);
     assert_int_equal(message->value_out_len, 0);
     assert_string_equal(message->id_out, "doc-1");
+    assert_string_equal(message->documents_out, "doc-1 deleted [0]\n");
     assert_string_equal(message->dead_code, "");
     rig_close(&rig);
 }

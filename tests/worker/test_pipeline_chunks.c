@@ -154,6 +154,12 @@ static void test_a_payload_for_each_message(void **state)
     size_t n_second = check_payload(session, whole_output(&rig, 1), "b", "T", 0, true);
     assert_true(n > 25 && n_second > 25);
     assert_int_equal(check_payload(session, whole_output(&rig, 2), "", NULL, 0, false), 0);
+    char documents[200];
+    snprintf(documents, sizeof documents, "7 chunks=%zu [0]\n", n);
+    assert_string_equal(rig.fake.messages[0].documents_out, documents);
+    snprintf(documents, sizeof documents, "a\nb chunks=%zu\n", n_second);
+    assert_string_equal(rig.fake.messages[1].documents_out, documents);
+    assert_string_equal(rig.fake.messages[2].documents_out, "a [0]\n");
     assert_int_equal(rig.stats.messages, 3);
     assert_int_equal(rig.stats.texts, 4);
     assert_int_equal(rig.stats.embedded_texts, 4);

@@ -97,12 +97,35 @@ static void test_headers_of_many_texts(void **state)
     free(value);
 }
 
+/* A sink is given the whole texts that its parts are, so that it can replace what it had of them.
+ */
+static void test_documents(void **state)
+{
+    (void)state;
+    static const enum sink_layout layouts[] = {SINK_VECTORS, SINK_PER_MESSAGE};
+    static const char *const seen[] = {"a [0]\nb [1]\n", "a\nb\n"};
+    for (size_t i = 0; i < 2; i++) {
+        struct rig rig;
+        rig_open(&rig, 2);
+        rig.fake.messages[0].value = "{\"id\":\"m\",\"texts\":[\"x\",\"y\"],\"ids\":[\"a\",\"b\"]}";
+        rig.fake.messages[1].value = "{\"id\":\"m\",\"text\":\"z\",\"more\":1}";
+        rig.fake.script.finite = true;
+        rig.fake.script.layout = layouts[i];
+        rig_start(&rig);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        assert_string_equal(rig.fake.messages[0].documents_out, seen[i]);
+        assert_string_equal(rig.fake.messages[1].documents_out, "m [0]\n");
+        rig_close(&rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors_alone),
         cmocka_unit_test(test_fields_of_many_texts),
         cmocka_unit_test(test_headers_of_many_texts),
+        cmocka_unit_test(test_documents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,7 +63,7 @@ static inline bool item_begins_text(const struct item *item)
 
 /* A decoded message: what is asked for. Bytes lie in the message or in the arena. */
 struct request {
-    struct item *items; /* [n_items], at least 1 */
+    struct item *items; /* [n_items], at least 1 unless is_deleted */
     size_t n_items;
     bool many;       /* it had `texts`, or a text was cut: the output has ids, ... as arrays */
     struct bytes id; /* of the message; items[0].id unless many */
@@ -71,6 +71,9 @@ struct request {
     struct bytes prompt; /* name asked for by the message; absent: the configured one */
     struct bytes fields; /* msgpack key/value pairs back to back, to pass through */
     uint32_t n_fields;
+    bool is_deleted;  /* no items: the text of this id is gone */
+    bool has_version; /* of all its texts: struct document */
+    int64_t version;
 };
 
 /* Why a message cannot be served: a stable code for machines, a sentence for people. */
@@ -87,6 +90,9 @@ struct refusal {
  */
 int codec_decode(const struct message *message, const struct decode_options *options,
                  struct arena *arena, struct request *out, struct refusal *why);
+
+/* A key without a value: the text that is called by the key is gone. */
+struct request codec_tombstone(const struct message *message);
 
 /* What is the same in every output of a worker. */
 struct encode_options {

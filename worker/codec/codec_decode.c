@@ -160,3 +160,8 @@ int codec_decode(const struct message *message, const struct decode_options *opt
     }
     return auto_decode(&decode, out);
 }
+
+struct request codec_tombstone(const struct message *message)
+{
+    return (struct request){.id = message->key, .is_deleted = true};
+}

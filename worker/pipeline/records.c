@@ -73,6 +73,36 @@ static int encode_part(struct entry *entry, const struct encode_options *encode,
                         batch->vectors + at * batch->dim, batch->results + at, &batch->payloads);
 }
 
+/* The whole texts that the items of an entry are or are pieces of, or the one that is gone. */
+static int documents_build(struct entry *entry)
+{
+    const struct request *request = &entry->request;
+    size_t room = request->n_items ? request->n_items : 1, n = 0;
+    struct document *documents = arena_alloc(&entry->batch->arena, room * sizeof *documents);
+    if (!documents)
+        return -ENOMEM;
+    for (size_t i = 0; i < request->n_items; i++) {
+        const struct item *item = &request->items[i];
+        const struct chunk *chunk = item->chunk;
+        if (item_begins_text(item))
+            documents[n++] = (struct document){.id = chunk ? chunk->parent : item->id,
+                                               .id_is_number = chunk ? chunk->parent_is_number
+                                                                     : item->id_is_number,
+                                               .has_version = request->has_version,
+                                               .version = request->version};
+        documents[n - 1].n_chunks += chunk != NULL;
+    }
+    if (request->is_deleted)
+        documents[n++] = (struct document){.id = request->id,
+                                           .id_is_number = request->id_is_number,
+                                           .is_deleted = true,
+                                           .has_version = request->has_version,
+                                           .version = request->version};
+    entry->record.documents = documents;
+    entry->record.n_documents = n;
+    return 0;
+}
+
 /* Parts of an output, encoded; value.len is set and value.ptr is not, until payloads_resolve. */
 static int output_parts(struct entry *entry, enum sink_layout layout,
                         const struct encode_options *encode)
@@ -85,6 +115,7 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
     if (!parts)
         return -ENOMEM;
     memset(parts, 0, n * sizeof *parts);
+    const struct document *document = entry->record.documents;
     for (size_t i = 0; i < n; i++) {
         size_t before = batch->payloads.len;
         int err = layout == SINK_VECTORS ? 0 : encode_part(entry, encode, i, texts_each);
@@ -101,8 +132,11 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
             parts[i].vector = (struct bytes){vector, len};
             parts[i].id = request->items[i].id;
             parts[i].chunk = request->items[i].chunk;
+            document += i > 0 && item_begins_text(&request->items[i]);
+            parts[i].document = document;
         } else {
             parts[i].id = request->id;
+            parts[i].document = entry->record.n_documents == 1 ? document : NULL;
         }
     }
     entry->record.parts = parts;
@@ -110,7 +144,21 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
     return 0;
 }
 
-/* One part with the bytes of the message itself: a dead letter, or a tombstone passed on. */
+/* The text is gone: a part without a value. */
+static int tombstone_part(struct entry *entry)
+{
+    struct part *part = arena_alloc(&entry->batch->arena, sizeof *part);
+    if (!part)
+        return -ENOMEM;
+    *part = (struct part){.id = entry->request.id, .document = entry->record.documents};
+    entry->record.parts = part;
+    entry->record.n_parts = 1;
+    entry->record.headers = entry->message->headers;
+    entry->record.n_headers = entry->message->n_headers;
+    return 0;
+}
+
+/* One part with the bytes of the message itself: a dead letter. */
 static int original_part(struct entry *entry)
 {
     struct part *part = arena_alloc(&entry->batch->arena, sizeof *part);
@@ -119,6 +167,8 @@ static int original_part(struct entry *entry)
     *part = (struct part){.id = entry->message->key, .value = entry->message->value};
     entry->record.parts = part;
     entry->record.n_parts = 1;
+    entry->record.documents = NULL;
+    entry->record.n_documents = 0;
     entry->record.headers = entry->message->headers;
     entry->record.n_headers = entry->message->n_headers;
     return 0;
@@ -166,13 +216,15 @@ int records_build(struct batch *batch, enum sink_layout layout, const struct enc
         entry->record = (struct record){.origin = entry->message,
                                         .dead_code = entry->dead_code,
                                         .dead_reason = entry->dead_reason};
-        if (is_output(entry)) {
-            err = output_parts(entry, layout, encode);
-            if (!err)
-                err = output_headers(entry, own);
-        } else {
+        if (entry->dead_code) {
             err = original_part(entry);
+            continue;
         }
+        err = documents_build(entry);
+        if (!err)
+            err = is_output(entry) ? output_parts(entry, layout, encode) : tombstone_part(entry);
+        if (!err && is_output(entry))
+            err = output_headers(entry, own);
     }
     if (!err)
         payloads_resolve(batch);

@@ -60,9 +60,10 @@ static int entry_read(const struct stages *stages, struct entry *entry)
                     "this is delivery %u of the message and %u are allowed: workers have died or "
                     "stalled over it",
                     message->deliveries, stages->options->max_deliveries);
-    if (!message->value.ptr && message->key.ptr)
-        return 0; /* a tombstone is passed on, or compaction would keep the embedding for ever */
-
+    if (!message->value.ptr && message->key.ptr) {
+        entry->request = codec_tombstone(message);
+        return 0;
+    }
     if (message->problem)
         return record_problem(message, &entry->batch->arena, &entry->dead_code,
                               &entry->dead_reason);
