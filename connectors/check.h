@@ -29,15 +29,11 @@ __attribute__((format(printf, 5, 6))) void check_say(finding_cb report, void *ct
 
 /* Any function may be NULL. */
 struct connector_check {
-    const char *name; /* of the source or sink, or both */
     /* Versions of the library in use and known faults of it. */
     void (*library)(finding_cb report, void *ctx);
     /* Reachable, allowed, and all there? Which sides of it are used. */
     void (*broker)(const struct settings *settings, bool is_source, bool is_sink, finding_cb report,
                    void *ctx);
 };
-
-/* The check of that connector; NULL when it has none. */
-const struct connector_check *check_find(const char *name);
 
 #endif

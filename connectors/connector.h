@@ -126,8 +126,6 @@ struct source {
 };
 
 struct source_ops {
-    const char *name;             /* "redis" */
-    const struct option *options; /* ended by name NULL; NULL where the sink's table has them */
     /* Checks the settings and starts connecting; being refused by a broker is not an error here. */
     int (*open)(struct source **out, uv_loop_t *loop, const struct settings *settings,
                 const struct source_events *events, void *ctx, char *err, size_t err_size);
@@ -240,8 +238,6 @@ struct sink {
 };
 
 struct sink_ops {
-    const char *name;
-    const struct option *options;
     /* peer: borrows the already opened source, so that a sink on the same system can publish and
      * ack in one atomic step. */
     int (*open)(struct sink **out, uv_loop_t *loop, const struct settings *settings,
@@ -254,13 +250,33 @@ struct sink_ops {
     void (*close)(struct sink *sink, uint64_t deadline_ms, void (*closed)(void *ctx), void *ctx);
     int (*check)(const struct settings *settings, const char **bad_option, char *err,
                  size_t err_size); /* as the source's */
+    /* The layout that open will set, which the settings tell. NULL: SINK_PER_MESSAGE. */
+    enum sink_layout (*layout)(const struct settings *settings);
 };
 
-/* The registry: names to tables. NULL when there is none of that name. */
+struct connector_check;  /* check.h */
+struct dead_letters_ops; /* dead_letters.h */
+struct queue_ops;        /* queue.h */
+
+/* All that the worker knows of a broker. Any pointer but name may be NULL: it has none. */
+struct connector {
+    const char *name;             /* what the options source and sink call it: "redis" */
+    const struct option *options; /* of source and sink, ended by name NULL */
+    const struct source_ops *source;
+    const struct sink_ops *sink;
+    const struct connector_check *check;
+    const struct dead_letters_ops *dead_letters;
+    const struct queue_ops *queue;
+    bool exactly_once; /* its sink publishes and acks in one step when the source is its own too */
+};
+
+/* The registry (registry.c): all connectors of this build in the order of --help, ended by NULL. */
+extern const struct connector *const all_connectors[];
+/* NULL when none has that name, or it has no source or no sink. */
+const struct connector *connector_find(const char *name);
 const struct source_ops *source_find(const char *name);
 const struct sink_ops *sink_find(const char *name);
-/* All of them, NULL-terminated, for --help and the option table. */
-extern const struct source_ops *const all_sources[];
-extern const struct sink_ops *const all_sinks[];
+/* Options that several connectors read, ended by name NULL: delivery. */
+extern const struct option shared_options[];
 
 #endif

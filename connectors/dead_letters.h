@@ -1,5 +1,5 @@
 /*
- * letters.h: dead letters as people deal with them: look through them, put one back.
+ * dead_letters.h: dead letters as people deal with them: look through them, put one back.
  *
  * Owns:    what a connector must offer for `embedmill dlq`.
  * Refuses: which letters are meant and how they are shown: worker/commands/command_dlq.c.
@@ -26,7 +26,9 @@ struct letters {
 
 /* Failures are negative errnos with a sentence in err, here and below. */
 struct dead_letters_ops {
-    const char *name; /* of the sink that writes such letters */
+    /* The options that these calls read, ended by NULL: for --help. "kafka." stands for all below.
+     */
+    const char *const *options;
     /* The letters there are at this time. to: where replay puts them; NULL: on the input; -ENOTSUP:
      * not there. */
     int (*open)(struct letters **out, const struct settings *settings, const char *to, char *err,
@@ -38,8 +40,5 @@ struct dead_letters_ops {
     /* What replay has done is kept only if this succeeds. */
     int (*close)(struct letters *letters, char *err, size_t err_size);
 };
-
-/* NULL when that sink keeps no letters that could be read back. */
-const struct dead_letters_ops *dead_letters_find(const char *sink);
 
 #endif

@@ -1,66 +1,44 @@
 /*
- * registry.c: the connectors there are. Adding one is its files and one line here.
+ * registry.c: the connectors of this build.
+ *
+ * Owns:    the list, which CMakeLists.txt makes: EMBEDMILL_CONNECTORS is CONNECTOR(redis)
+ *          CONNECTOR(kafka) ... in the order of --help; each names a struct, `redis_connector`.
  */
 #include <string.h>
 
-#include "connectors/check.h"
 #include "connectors/connector.h"
-#include "connectors/file/file.h"
-#include "connectors/kafka/kafka.h"
-#include "connectors/kafka/kafka_dead_letters.h"
-#include "connectors/dead_letters.h"
-#include "connectors/redis/redis.h"
-#include "connectors/redis/redis_dead_letters.h"
-#include "connectors/file/lines.h"
 
-const struct source_ops *const all_sources[] = {
-    &redis_source_ops, &kafka_source_ops, &stdin_source, &file_source, NULL,
+#define CONNECTOR(name) extern const struct connector name##_connector;
+EMBEDMILL_CONNECTORS
+#undef CONNECTOR
+
+#define CONNECTOR(name) &name##_connector,
+const struct connector *const all_connectors[] = {EMBEDMILL_CONNECTORS NULL};
+
+const struct option shared_options[] = {
+    {"delivery", OPTION_CHOICE, "at-least-once", "at-least-once|exactly-once", 0, 0, "WHAT",
+     "exactly-once publishes an output and acks its input in one step, which takes a source and a "
+     "sink of one kind: Kafka does it in transactions. From Redis to Redis on one server every "
+     "message comes out exactly once anyway."},
+    {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
 
-const struct sink_ops *const all_sinks[] = {
-    &redis_sink_ops, &kafka_sink_ops, &stdout_sink, &file_sink, NULL,
-};
-
-static const struct connector_check *const all_checks[] = {
-    &redis_check,
-    &kafka_check,
-    NULL,
-};
-
-const struct connector_check *check_find(const char *name)
+const struct connector *connector_find(const char *name)
 {
-    for (size_t i = 0; all_checks[i]; i++)
-        if (strcmp(all_checks[i]->name, name) == 0)
-            return all_checks[i];
+    for (size_t i = 0; all_connectors[i]; i++)
+        if (strcmp(all_connectors[i]->name, name) == 0)
+            return all_connectors[i];
     return NULL;
 }
 
-static const struct dead_letters_ops *const all_dead_letters[] = {
-    &redis_dead_letters,
-    &kafka_dead_letters,
-    NULL,
-};
-
 const struct source_ops *source_find(const char *name)
 {
-    for (size_t i = 0; all_sources[i]; i++)
-        if (strcmp(all_sources[i]->name, name) == 0)
-            return all_sources[i];
-    return NULL;
+    const struct connector *connector = connector_find(name);
+    return connector ? connector->source : NULL;
 }
 
 const struct sink_ops *sink_find(const char *name)
 {
-    for (size_t i = 0; all_sinks[i]; i++)
-        if (strcmp(all_sinks[i]->name, name) == 0)
-            return all_sinks[i];
-    return NULL;
-}
-
-const struct dead_letters_ops *dead_letters_find(const char *sink)
-{
-    for (size_t i = 0; all_dead_letters[i]; i++)
-        if (strcmp(all_dead_letters[i]->name, sink) == 0)
-            return all_dead_letters[i];
-    return NULL;
+    const struct connector *connector = connector_find(name);
+    return connector ? connector->sink : NULL;
 }

@@ -412,6 +412,12 @@ const char *settings_text(const struct settings *settings, const char *name)
     return entry_get(settings, name)->text;
 }
 
+bool settings_is(const struct settings *settings, const char *name, const char *value)
+{
+    const char *text = settings_find(settings, name) ? settings_text(settings, name) : NULL;
+    return text && strcmp(text, value) == 0;
+}
+
 int settings_choice(const struct settings *settings, const char *name)
 {
     const struct entry *entry = entry_get(settings, name);

@@ -59,6 +59,8 @@ bool settings_given(const struct settings *settings, const char *name); /* set, 
 const char *settings_text(const struct settings *settings, const char *name); /* may be NULL */
 /* Of an OPTION_CHOICE that has a value: its index in `choices`. */
 int settings_choice(const struct settings *settings, const char *name);
+/* Has an option of that name this value? False when no table has it. */
+bool settings_is(const struct settings *settings, const char *name, const char *value);
 bool settings_bool(const struct settings *settings, const char *name);
 /* count, ms or bytes; 0 when there is neither a value nor a default */
 int64_t settings_number(const struct settings *settings, const char *name);

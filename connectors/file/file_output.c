@@ -170,12 +170,17 @@ static int write_npy_header(const struct file_output *output)
     return done == NPY_HEADER ? 0 : done < 0 ? -errno : -EIO;
 }
 
+bool file_output_is_npy(const char *path)
+{
+    size_t len = strlen(path);
+    return len >= 4 && strcmp(path + len - 4, ".npy") == 0;
+}
+
 static const char *descr_of(const char *path, const char *dtype)
 {
     static const char *const known[][2] = {
         {"f4", "<f4"}, {"f2", "<f2"}, {"i1", "|i1"}, {"b1", "|u1"}};
-    size_t len = strlen(path);
-    if (len < 4 || strcmp(path + len - 4, ".npy") != 0)
+    if (!file_output_is_npy(path))
         return NULL;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(dtype, known[i][0]) == 0)
@@ -253,11 +258,6 @@ void file_output_close(struct file_output *output)
     }
     free(output->path);
     free(output);
-}
-
-bool file_output_is_npy(const struct file_output *output)
-{
-    return output->descr;
 }
 
 struct file_place file_output_place(const struct file_output *output)

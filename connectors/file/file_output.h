@@ -28,7 +28,7 @@ void file_output_close(struct file_output *output); /* accepts NULL */
 void file_output_close_empty(struct file_output *output, size_t row_bytes);
 
 /* Its records are .npy rows, not payloads. */
-bool file_output_is_npy(const struct file_output *output);
+bool file_output_is_npy(const char *path);
 /* What is confirmed. */
 struct file_place file_output_place(const struct file_output *output);
 

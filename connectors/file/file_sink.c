@@ -16,13 +16,6 @@
 #include "connectors/file/file.h"
 #include "connectors/file/file_output.h"
 
-static const struct option file_sink_options[] = {
-    {"file.output", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "Where the sink `file` writes: vectors alone when it ends in .npy, else the records as they "
-     "are encoded. One that is there is continued."},
-    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
-};
-
 struct record_list {
     struct record **records; /* [n] */
     size_t n, room;
@@ -112,6 +105,12 @@ static void on_later(uv_timer_t *timer)
     advance(file);
 }
 
+static enum sink_layout sink_layout_of(const struct settings *settings)
+{
+    const char *path = settings_text(settings, "file.output");
+    return path && file_output_is_npy(path) ? SINK_VECTORS : SINK_LINES;
+}
+
 static int sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
                      struct source *peer, const struct sink_events *events, void *ctx, char *err,
                      size_t err_size)
@@ -133,7 +132,7 @@ static int sink_open(struct sink **out, uv_loop_t *loop, const struct settings *
         return rc;
     }
     file->sink = (struct sink){.ops = &file_sink, .events = events, .ctx = ctx};
-    file->sink.layout = file_output_is_npy(file->output) ? SINK_VECTORS : SINK_LINES;
+    file->sink.layout = sink_layout_of(settings);
     file->loop = loop;
     file->work.data = file;
     uv_timer_init(loop, &file->later);
@@ -175,9 +174,8 @@ static void sink_close(struct sink *sink, uint64_t deadline_ms, void (*closed)(v
 }
 
 const struct sink_ops file_sink = {
-    .name = "file",
-    .options = file_sink_options,
     .open = sink_open,
     .publish = sink_publish,
     .close = sink_close,
+    .layout = sink_layout_of,
 };

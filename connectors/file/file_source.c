@@ -23,26 +23,6 @@
 #define CHUNK       (64 * 1024)
 #define MAX_AT_ONCE 64
 
-static const struct option file_source_options[] = {
-    {"file.path", OPTION_TEXT, NULL, NULL, 0, 0, "PATH",
-     "What the source `file` reads: a file, perhaps packed by gzip or zstd; a folder; - for "
-     "standard input."},
-    {"file.format", OPTION_CHOICE, "auto", "auto|jsonl|lines|csv|text", 0, 0, "FORMAT",
-     "What is one message: a line (jsonl: of JSON), a row of CSV, a whole file. auto: by the name; "
-     "a folder is text."},
-    {"file.column", OPTION_TEXT, "text", NULL, 0, 0, "NAME", "CSV: the column to embed."},
-    {"file.delimiter", OPTION_TEXT, "auto", NULL, 0, 0, "CHARACTER",
-     "CSV: what is between the columns: one character, or tab. auto: a tab in a .tsv; what a line "
-     "sep=; says; else the first of , ; tab | with which the header has the column."},
-    {"file.id", OPTION_TEXT, "id", NULL, 0, 0, "NAME",
-     "CSV: the column with the id; without it the id is the number of the line."},
-    {"file.shard", OPTION_TEXT, "1/1", NULL, 0, 0, "I/N",
-     "Take only the I-th of every N records, so that N processes share a corpus."},
-    {"file.max_record", OPTION_SIZE, "16MiB", NULL, 1024, 1 << 30, "SIZE",
-     "A longer line, row or file is an error of that one."},
-    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
-};
-
 struct file_message {
     struct message message; /* first member */
     struct file_message *previous, *next;
@@ -569,8 +549,6 @@ bool file_source_resume(struct source *source, struct file_place from)
 }
 
 const struct source_ops file_source = {
-    .name = "file",
-    .options = file_source_options,
     .open = file_open,
     .request = file_request,
     .ack = file_take,

@@ -340,10 +340,15 @@ static void stdout_close(struct sink *sink, uint64_t deadline_ms, void (*closed)
     uv_timer_start(&writer->later, on_later, 0, 0);
 }
 
+static enum sink_layout stdout_layout(const struct settings *settings)
+{
+    (void)settings;
+    return SINK_LINES;
+}
+
 const struct sink_ops stdout_sink = {
-    .name = "stdout",
-    .options = NULL,
     .open = stdout_open,
     .publish = stdout_publish,
     .close = stdout_close,
+    .layout = stdout_layout,
 };

@@ -20,12 +20,6 @@
 #define CHUNK       (64 * 1024)
 #define MAX_AT_ONCE 64
 
-static const struct option stdin_options[] = {
-    {"stdin.max_line", OPTION_SIZE, "16MiB", NULL, 1024, 1 << 30, "SIZE",
-     "A longer line of standard input is an error of that line."},
-    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
-};
-
 struct stdin_message {
     struct message message; /* first member */
     struct stdin_message *previous, *next;
@@ -371,8 +365,6 @@ bool lines_place(const struct message *message, uint64_t *place)
 }
 
 const struct source_ops stdin_source = {
-    .name = "stdin",
-    .options = stdin_options,
     .open = stdin_open,
     .request = stdin_request,
     .ack = stdin_take,

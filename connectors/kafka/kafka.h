@@ -1,8 +1,7 @@
 /*
- * kafka.h: the Apache Kafka connector, for the registry and among its own files.
+ * kafka.h: the Apache Kafka connector, among its own files.
  *
- * Owns:    the kafka.* options and `delivery` (one table for source and sink), what they mean, and
- *          the properties handed on to librdkafka.
+ * Owns:    the kafka.* options, what they mean, and the properties handed on to librdkafka.
  * Refuses: properties that the worker depends on; see kafka_options.c.
  * Threads: the loop thread.
  */
@@ -16,11 +15,13 @@
 
 #include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/dead_letters.h"
 
 extern const struct source_ops kafka_source_ops;
 extern const struct sink_ops kafka_sink_ops;
 
 extern const struct connector_check kafka_check;
+extern const struct dead_letters_ops kafka_dead_letters;
 
 extern const struct option kafka_options[];
 

@@ -253,4 +253,4 @@ static void check_library(finding_cb report, void *ctx)
     report(ctx, version < 0x020601ff ? FINDING_WARN : FINDING_OK, "librdkafka", said);
 }
 
-const struct connector_check kafka_check = {"kafka", check_library, check_broker};
+const struct connector_check kafka_check = {check_library, check_broker};

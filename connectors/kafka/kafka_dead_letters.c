@@ -8,7 +8,6 @@
  *          stands in the metadata that Kafka keeps beside an offset. A crash between a delivery and
  *          its commit repeats at most the letters since the commit before.
  */
-#include "connectors/kafka/kafka_dead_letters.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,6 +22,8 @@
 #define PATIENCE_MS  15000
 #define DELIVERY_MS  60000
 #define COMMIT_EVERY 100
+
+static const char *const options[] = {"kafka", "kafka.", NULL};
 
 /* One partition of the letters' topic. */
 struct pile {
@@ -429,7 +430,7 @@ static int kafka_dead_letters_replay(struct letters *base, char *err, size_t err
 }
 
 const struct dead_letters_ops kafka_dead_letters = {
-    .name = "kafka",
+    .options = options,
     .open = kafka_dead_letters_open,
     .next = kafka_dead_letters_next,
     .replay = kafka_dead_letters_replay,

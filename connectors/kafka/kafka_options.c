@@ -22,9 +22,6 @@
 #define SECRETS "password|secret|.pem|sasl.oauthbearer.config|jaas"
 
 const struct option kafka_options[] = {
-    {"delivery", OPTION_CHOICE, "at-least-once", "at-least-once|exactly-once", 0, 0, "WHAT",
-     "From Kafka to Kafka exactly-once publishes and commits in transactions. From Redis to Redis "
-     "on one server every message comes out exactly once anyway."},
     {"kafka.brokers", OPTION_TEXT, "127.0.0.1:9092", NULL, 0, 0, "HOST:PORT,...",
      "Some brokers of the cluster to read from and write to; the others are found by them"},
     {"kafka.topic", OPTION_TEXT, "texts", NULL, 0, 0, "NAME,...",
@@ -125,33 +122,11 @@ static int check_names(const struct kafka_config *config, const struct settings 
     return 0;
 }
 
-/* Nothing but a transaction commits offsets then, and only Kafka's own sink makes them. */
-static int check_ends(const struct settings *settings, char *err, size_t err_size)
-{
-    static const char *const ends[] = {"source", "sink"};
-    if (strcmp(settings_text(settings, "delivery"), "exactly-once") != 0)
-        return 0;
-    for (size_t i = 0; i < 2; i++) {
-        const char *name = settings_find(settings, ends[i]) ? settings_text(settings, ends[i]) : "";
-        if (!name || !*name || strcmp(name, "kafka") == 0)
-            continue;
-        snprintf(err, err_size,
-                 "delivery: exactly-once goes from Kafka to Kafka only, and the %s is %.40s; make "
-                 "it kafka, or take delivery at-least-once",
-                 ends[i], name);
-        return -EINVAL;
-    }
-    return 0;
-}
-
 int kafka_config_read(struct kafka_config *out, const struct settings *settings, char *err,
                       size_t err_size)
 {
     struct kafka_config config = {0};
-    int rc = check_ends(settings, err, err_size);
-    if (rc)
-        return rc;
-    rc = read_topics(&config, settings_text(settings, "kafka.topic"));
+    int rc = read_topics(&config, settings_text(settings, "kafka.topic"));
     if (rc) {
         snprintf(err, err_size, "kafka.topic: expected names of topics, separated by commas");
         goto fail;
@@ -169,7 +144,7 @@ int kafka_config_read(struct kafka_config *out, const struct settings *settings,
         goto fail;
     config.revoke_ms = (uint64_t)settings_number(settings, "kafka.revoke_timeout");
     config.transaction_ms = (uint64_t)settings_number(settings, "kafka.transaction_deadline");
-    config.exactly_once = strcmp(settings_text(settings, "delivery"), "exactly-once") == 0;
+    config.exactly_once = settings_is(settings, "delivery", "exactly-once");
     *out = config;
     return 0;
 fail:

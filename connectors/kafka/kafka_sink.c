@@ -349,8 +349,7 @@ static int kafka_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
                            struct source *peer, const struct sink_events *events, void *ctx,
                            char *err, size_t err_size)
 {
-    const char *delivery = settings_text(settings, "delivery");
-    if (strcmp(delivery, "exactly-once") == 0)
+    if (settings_is(settings, "delivery", "exactly-once"))
         return kafka_transactions_open(out, loop, settings, peer, events, ctx, err, err_size);
     struct kafka_sink *sink = calloc(1, sizeof *sink);
     if (!sink) {
@@ -403,8 +402,6 @@ static void kafka_sink_close(struct sink *base, uint64_t deadline_ms, void (*clo
 }
 
 const struct sink_ops kafka_sink_ops = {
-    .name = "kafka",
-    .options = kafka_options,
     .check = kafka_check_options,
     .open = kafka_sink_open,
     .publish = kafka_sink_publish,

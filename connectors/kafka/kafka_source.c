@@ -546,8 +546,6 @@ static void kafka_source_close(struct source *base, uint64_t deadline_ms, void (
 }
 
 const struct source_ops kafka_source_ops = {
-    .name = "kafka",
-    .options = NULL, /* kafka_sink_ops has them */
     .check = kafka_check_options,
     .open = kafka_source_open,
     .request = kafka_source_request,

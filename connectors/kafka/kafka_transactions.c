@@ -504,8 +504,6 @@ static void kafka_transactions_close(struct sink *base, uint64_t deadline_ms,
 }
 
 static const struct sink_ops kafka_transactions_ops = {
-    .name = "kafka",
-    .options = NULL,
     .open = NULL, /* by kafka_sink_ops */
     .publish = kafka_transactions_publish,
     .close = kafka_transactions_close,

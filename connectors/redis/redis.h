@@ -1,5 +1,5 @@
 /*
- * redis.h: the Redis Streams connector, for the registry and among its own files.
+ * redis.h: the Redis Streams connector, among its own files.
  *
  * Owns:    the redis.* options (one table for source and sink) and the settings read from them.
  * Refuses: everything the wire does; see redis_link.h, redis_source.h, redis_sink.c.
@@ -14,6 +14,7 @@
 
 #include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/dead_letters.h"
 #include "connectors/redis/redis_streams.h"
 #include "connectors/redis/redis_url.h"
 #include "connectors/tls.h"
@@ -22,10 +23,14 @@ extern const struct source_ops redis_source_ops;
 extern const struct sink_ops redis_sink_ops;
 
 extern const struct connector_check redis_check;
+extern const struct dead_letters_ops redis_dead_letters;
 
 extern const struct option redis_options[];
 
+/* In the order of the choices of redis.output. */
 enum redis_output { REDIS_OUTPUT_STREAM, REDIS_OUTPUT_KEY, REDIS_OUTPUT_HASH };
+/* The sink's layout. */
+enum sink_layout redis_layout(const struct settings *settings);
 
 /* What the options say. Texts are owned. */
 struct redis_config {

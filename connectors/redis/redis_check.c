@@ -477,4 +477,4 @@ static void check_library(finding_cb report, void *ctx)
     report(ctx, FINDING_OK, "hiredis", said);
 }
 
-const struct connector_check redis_check = {"redis", check_library, check_broker};
+const struct connector_check redis_check = {check_library, check_broker};

@@ -7,7 +7,6 @@
  * Threads: the calling one.
  * Why:     the server itself moves the entry. What is left of it is then exactly what came in.
  */
-#include "connectors/redis/redis_dead_letters.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +16,10 @@
 #include "connectors/redis/redis.h"
 #include "connectors/redis/redis_call.h"
 #include "connectors/redis/redis_reply.h"
+
+static const char *const options[] = {
+    "redis.url",     "redis.output_url",   "redis.body", "redis.stream",
+    "redis.timeout", "redis.dead_letters", NULL};
 
 #define PAGE "32" /* entries of any size in one reply */
 
@@ -316,7 +319,7 @@ static int redis_dead_letters_replay(struct letters *base, char *err, size_t err
 }
 
 const struct dead_letters_ops redis_dead_letters = {
-    .name = "redis",
+    .options = options,
     .open = redis_dead_letters_open,
     .next = redis_dead_letters_next,
     .replay = redis_dead_letters_replay,

@@ -4,7 +4,6 @@
  * Owns:    names, defaults and help of the options; the default consumer name.
  * Refuses: nothing but what cannot be one (a URL that is none, an empty name).
  * Threads: the loop thread, at open.
- * Why:     the sink's table holds all of them, because a registry must show each name once.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -56,6 +55,12 @@ const struct option redis_options[] = {
      ":dlq)"},
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
+
+enum sink_layout redis_layout(const struct settings *settings)
+{
+    static const enum sink_layout layouts[] = {SINK_PER_MESSAGE, SINK_PER_TEXT, SINK_VECTORS};
+    return layouts[settings_choice(settings, "redis.output")];
+}
 
 /* bad_option: the option that is being read. */
 static int read_urls(struct redis_config *config, const struct settings *settings,
@@ -141,15 +146,10 @@ const char *redis_config_loop(const struct redis_config *config, const char **st
     return NULL;
 }
 
-static bool is_set_to(const struct settings *settings, const char *option, const char *value)
-{
-    return settings_find(settings, option) && strcmp(settings_text(settings, option), value) == 0;
-}
-
 /* A sink alone does not read what it writes. */
 static bool is_read(const struct settings *settings)
 {
-    return !settings_find(settings, "source") || is_set_to(settings, "source", "redis");
+    return !settings_find(settings, "source") || settings_is(settings, "source", "redis");
 }
 
 static int check_names(const struct redis_config *config, const struct settings *settings,
@@ -168,7 +168,7 @@ static int check_names(const struct redis_config *config, const struct settings 
         return -EINVAL;
     }
     /* Two hosts may be one server, which the sink finds out; two databases never are one. */
-    if (config->exactly_once && is_read(settings) && is_set_to(settings, "sink", "redis") &&
+    if (config->exactly_once && is_read(settings) && settings_is(settings, "sink", "redis") &&
         config->url.db != config->output_url.db) {
         *bad_option = "redis.output_url";
         snprintf(err, err_size, REDIS_APART_PHRASE);
@@ -181,7 +181,6 @@ static int config_read(struct redis_config *out, const struct settings *settings
                        const char **bad_option, char *err, size_t err_size)
 {
     struct redis_config config = {0};
-    const char *output = settings_text(settings, "redis.output");
     int rc = read_urls(&config, settings, bad_option, err, err_size);
 
     if (rc == 0)
@@ -196,11 +195,8 @@ static int config_read(struct redis_config *out, const struct settings *settings
     config.timeout_ms = (uint64_t)settings_number(settings, "redis.timeout");
     config.maxlen = (uint64_t)settings_number(settings, "redis.maxlen");
     config.expire_ms = (uint64_t)settings_number(settings, "redis.expire");
-    if (strcmp(output, "key") == 0)
-        config.output = REDIS_OUTPUT_KEY;
-    else if (strcmp(output, "hash") == 0)
-        config.output = REDIS_OUTPUT_HASH;
-    config.exactly_once = is_set_to(settings, "delivery", "exactly-once");
+    config.output = (enum redis_output)settings_choice(settings, "redis.output");
+    config.exactly_once = settings_is(settings, "delivery", "exactly-once");
     rc = check_names(&config, settings, bad_option, err, err_size);
     if (rc)
         goto fail;

@@ -383,9 +383,7 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
         rc = -EINVAL;
         goto fail;
     }
-    sink->base.layout = sink->config.output == REDIS_OUTPUT_STREAM ? SINK_PER_MESSAGE
-                        : sink->config.output == REDIS_OUTPUT_HASH ? SINK_VECTORS
-                                                                   : SINK_PER_TEXT;
+    sink->base.layout = redis_layout(settings);
     struct redis_link_options options = {
         &sink->config.output_url, sink->config.output_url.tls ? sink->config.tls : NULL,
         sink->peer ? sink->peer->consumer : "embedmill", sink->config.timeout_ms};
@@ -479,10 +477,9 @@ static void redis_sink_close(struct sink *base, uint64_t deadline_ms, void (*clo
 }
 
 const struct sink_ops redis_sink_ops = {
-    .name = "redis",
-    .options = redis_options,
     .open = redis_sink_open,
     .publish = redis_sink_publish,
     .close = redis_sink_close,
     .check = redis_config_check,
+    .layout = redis_layout,
 };

@@ -478,8 +478,6 @@ static void redis_source_close(struct source *base, uint64_t deadline_ms, void (
 }
 
 const struct source_ops redis_source_ops = {
-    .name = "redis",
-    .options = NULL, /* redis_sink_ops has them */
     .open = redis_source_open,
     .request = redis_source_request,
     .ack = redis_source_ack,

@@ -188,12 +188,6 @@ static void what_is_refused(void **state)
     assert_non_null(strstr(err, "by '^in' in kafka.topic"));
     options_close(options);
     expect_refusal("topic=,", "expected names of topics");
-    assert_int_equal(
-        READ(no_environment, "--delivery", "exactly-once", "--source", "kafka", "--sink", "redis"),
-        0);
-    assert_null(property(RD_KAFKA_CONSUMER, "client.id"));
-    assert_non_null(strstr(err, "from Kafka to Kafka only, and the sink is redis"));
-    options_close(options);
     if (rd_kafka_version() < 0x020601ff)
         expect_refusal("partition.assignment.strategy=cooperative-sticky", "use range");
     assert_int_equal(READ(no_environment, "-X", "novalue"), -EINVAL);

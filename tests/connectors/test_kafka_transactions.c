@@ -161,7 +161,7 @@ static void a_hang_ends_the_worker(void **state)
 static void other_sources_are_refused(void **state)
 {
     (void)state;
-    const struct option *tables[] = {sink_find("kafka")->options, NULL};
+    const struct option *tables[] = {connector_find("kafka")->options, shared_options, NULL};
     static const struct sink_events events;
     struct settings *settings;
     struct sink *sink = NULL;

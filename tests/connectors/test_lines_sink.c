@@ -319,7 +319,7 @@ static void dead_letters_go_to_stderr(void **state)
 static void other_sources(void **state)
 {
     (void)state;
-    static const struct source_ops other_ops = {.name = "other"};
+    static const struct source_ops other_ops = {0};
     struct source other = {&other_ops, NULL, NULL};
     struct message message = {.source = &other, .position = {"texts 1-0", 9}};
     struct part parts[2] = {{.value = {"{b}", 3}}, {.value = {"{a}", 3}}};

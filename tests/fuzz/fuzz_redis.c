@@ -227,9 +227,7 @@ static struct settings *settings_new(void)
                                          {"redis.claim_idle", "60s"},
                                          {"redis.stream", "texts,more"},
                                          {"redis.dead_letters", "dead"}};
-    const struct option *tables[] = {source_find("redis")->options ? source_find("redis")->options
-                                                                   : sink_find("redis")->options,
-                                     NULL};
+    const struct option *tables[] = {connector_find("redis")->options, NULL};
     struct settings *settings;
     char err[400];
     expect(settings_open(&settings, tables) == 0);

@@ -342,7 +342,7 @@ static void source_close(struct source *base, uint64_t deadline_ms, void (*close
 }
 
 const struct source_ops fake_source_ops = {
-    "fake", NULL, source_open, source_request, source_ack, source_release, source_close, NULL,
+    source_open, source_request, source_ack, source_release, source_close, NULL,
 };
 
 /* The sink. */
@@ -575,4 +575,4 @@ static void sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(v
     turn_later(sink->fake, &sink->timer, sink_turn);
 }
 
-const struct sink_ops fake_sink_ops = {"fake", NULL, sink_open, sink_publish, sink_close, NULL};
+const struct sink_ops fake_sink_ops = {sink_open, sink_publish, sink_close, NULL, NULL};

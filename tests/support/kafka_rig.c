@@ -263,7 +263,7 @@ static const struct sink_events sink_events = {
 int kafka_post_open(struct kafka_post *post, struct kafka_rig *rig, const char *const *options,
                     char *err, size_t err_size)
 {
-    const struct option *tables[] = {sink_find("kafka")->options, NULL};
+    const struct option *tables[] = {connector_find("kafka")->options, shared_options, NULL};
     memset(post, 0, sizeof *post);
     post->rig = rig;
     post->lag = post->group_lag = -2;

@@ -82,7 +82,7 @@ void lines_rig_open(struct lines_rig *rig, const char *max_line)
     static const struct option *tables[2];
     char err[200];
     memset(rig, 0, sizeof *rig);
-    tables[0] = stdin_source.options;
+    tables[0] = connector_find("stdin")->options;
     assert_int_equal(settings_open(&rig->settings, tables), 0);
     if (max_line)
         assert_int_equal(settings_set(rig->settings, "stdin.max_line", max_line, err, sizeof err),

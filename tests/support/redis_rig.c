@@ -258,7 +258,7 @@ static const struct sink_events sink_events = {
 
 void station_open(struct station *station, struct rig *rig, bool with_sink, const char *const *set)
 {
-    const struct option *tables[] = {sink_find("redis")->options, NULL};
+    const struct option *tables[] = {connector_find("redis")->options, NULL};
     char err[512] = "";
 
     memset(station, 0, sizeof(*station));

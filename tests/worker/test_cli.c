@@ -114,6 +114,15 @@ static void usage_errors_are_64(void **state)
     expect_error("run --redis-stream= --print-config", NULL, 64, "--redis-stream: expected a name");
     expect_error("push /dev/null --to redis://h --stream a,b", NULL, 64,
                  "redis.stream: a push goes to one, and a,b are several");
+    expect_error("push /dev/null --to kafka://h/a,b", NULL, 64,
+                 "kafka.topic: a push goes to one, and a,b are several");
+    expect_error("push /dev/null --to kafka://h", NULL, 64,
+                 "--to: expected kafka://HOST:PORT/TOPIC");
+    expect_error("push /dev/null --to ftp://me:hidden@h", NULL, 64,
+                 "--to: expected redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC");
+    expect_error("pull -o /dev/null", NULL, 64, "--from: expected redis://HOST:PORT/DB or ");
+    expect_error("run --source redis --sink kafka --delivery exactly-once --print-config", NULL, 64,
+                 "exactly-once is possible from redis to redis, kafka to kafka only");
     expect_error("run --chunk-tokens 64 --print-config", NULL, 64,
                  "nothing is cut into chunks without too_long=chunk");
     expect_error("run --too-long error --chunk-overlap 4 --print-config", NULL, 64,

@@ -57,11 +57,15 @@ struct invocation {
     void (*leave)(int code);         /* ends the process at once, for the second signal */
 };
 
+#define COMMAND_DETAILS 1000 /* bytes of a paragraph of details */
+
 struct command {
     const char *name;
     const char *summary;  /* half a line, for the list of commands */
     const char *synopsis; /* what follows the name; one form a line */
     const char *text;     /* paragraphs between empty lines; lines that begin with a space stay */
+    /* One more paragraph, about what this build has. NULL: none. */
+    void (*details)(char *out, size_t size);
     const struct command_ending *endings; /* ended by COMMAND_END */
     const struct option *own;             /* beside the worker's, ended by name NULL; NULL: none */
     const struct preset *presets;         /* other defaults, ended by name NULL; NULL: none */

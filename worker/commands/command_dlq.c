@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
+#include "connectors/connector.h"
 #include "connectors/dead_letters.h"
 #include "connectors/json.h"
 #include "worker/commands/command.h"
@@ -68,15 +69,26 @@ static int fail(int code, const char *why)
     return command_line_fail("dlq", code, why);
 }
 
+/* names: ended by NULL; one that ends in a dot stands for all below it. */
+static bool is_among(const char *const *names, const char *name)
+{
+    for (; *names; names++) {
+        size_t len = strlen(*names);
+        bool is_group = len > 0 && (*names)[len - 1] == '.';
+        if (is_group ? strncmp(name, *names, len) == 0 : strcmp(name, *names) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool is_wanted(const char *name)
 {
-    static const char *const others[] = {
-        "source",     "sink",         "redis.url",     "redis.output_url",
-        "redis.body", "redis.stream", "redis.timeout", "redis.dead_letters"};
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (strcmp(name, others[i]) == 0)
-            return true;
-    return strncmp(name, "kafka.", 6) == 0 || strncmp(name, "dlq.", 4) == 0;
+    static const char *const own[] = {"source", "sink", "dlq.", NULL};
+    bool is = is_among(own, name);
+    for (size_t i = 0; all_connectors[i] && !is; i++)
+        is = all_connectors[i]->dead_letters &&
+             is_among(all_connectors[i]->dead_letters->options, name);
+    return is;
 }
 
 /* One line, whatever is in it: control characters become spaces. */
@@ -198,18 +210,19 @@ static int go_through(const struct args *args, const struct dead_letters_ops *op
 static int serve(const struct args *args, const struct settings *settings)
 {
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
-    const struct dead_letters_ops *ops = dead_letters_find(sink);
+    const struct connector *connector = sink ? connector_find(sink) : NULL;
+    const struct dead_letters_ops *ops = connector ? connector->dead_letters : NULL;
     char why[300];
     if (!ops) {
         snprintf(why, sizeof why, "the sink %s keeps no dead letters: name another with --sink",
-                 sink);
+                 sink ? sink : "is not named and");
         return fail(COMMAND_CONFIG, why);
     }
-    if (args->is_replay && !args->to && strcmp(source, sink) != 0) {
+    if (args->is_replay && !args->to && !settings_is(settings, "source", sink)) {
         snprintf(why, sizeof why,
                  "the letters lie with the sink, %s, and the input is on %s: name a stream or "
                  "topic on %s with --to",
-                 sink, source, sink);
+                 sink, source ? source : "nothing", sink);
         return fail(COMMAND_CONFIG, why);
     }
     return go_through(args, ops, settings);
@@ -250,12 +263,13 @@ const struct command command_dlq = {
     .synopsis = "list [--json] [--show] [--code CODE] [--limit N] [OPTION...]\n"
                 "replay [--to NAME] [--code CODE] [--limit N] [--dry-run] [OPTION...]\n"
                 "codes",
-    .text = "list prints a line for each dead letter: where it lies, its code, where it was an "
-            "input, and the reason, with tabs between. replay puts dead letters back on the input "
-            "as they came, and takes them off. Those that arrive meanwhile are left for the next "
-            "time. Kafka cannot lock a dead letter: two replays at once put it back twice. codes "
-            "prints "
-            "what each code means and what to do, with tabs between.",
+    .text =
+        "list prints a line for each dead letter: where it lies, its code, where it was an "
+        "input, and the reason, with tabs between. replay puts dead letters back on the input "
+        "as they came, and takes them off. Those that arrive meanwhile are left for the next "
+        "time. A broker that cannot lock a dead letter (a topic is read by whoever asks) lets two "
+        "replays at once put it back twice. codes prints what each code means and what to do, with "
+        "tabs between.",
     .endings = endings,
     .own = table,
     .syntax = {.aliases = aliases, .positionals = positionals},

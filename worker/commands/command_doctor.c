@@ -9,6 +9,8 @@
 #include <string.h>
 #include <uv.h>
 
+#include "connectors/check.h"
+#include "connectors/connector.h"
 #include "worker/commands/checkup.h"
 #include "worker/commands/command.h"
 #include "worker/telemetry/metrics_http.h"
@@ -50,7 +52,7 @@ static void check_embedding(struct findings *findings, const struct model *model
                      (unsigned long long)test.took_ms);
 }
 
-static void check_libraries(struct findings *findings, const struct connector_check *const *checks)
+static void check_libraries(struct findings *findings, const struct connector *const *ends)
 {
     findings_area(findings, "libraries", COMMAND_INTERNAL);
     unsigned version = uv_version();
@@ -62,8 +64,8 @@ static void check_libraries(struct findings *findings, const struct connector_ch
     else
         findings_add(findings, FINDING_OK, "libuv", "%s", uv_version_string());
     for (size_t i = 0; i < 2; i++)
-        if (checks[i] && checks[i]->library && (i == 0 || checks[i] != checks[0]))
-            checks[i]->library(findings_report, findings);
+        if (ends[i] && ends[i]->check && ends[i]->check->library && (i == 0 || ends[i] != ends[0]))
+            ends[i]->check->library(findings_report, findings);
 }
 
 /* The worker itself may have it, when this is asked beside it. */
@@ -78,28 +80,27 @@ static void check_listen(struct findings *findings, const struct settings *setti
                  "%s; a worker that is to start with it would not", err);
 }
 
-static const struct connector_check *find(const struct settings *settings, const char *side)
+static const struct connector *find(const struct settings *settings, const char *side)
 {
     const char *name = settings_text(settings, side);
-    return name ? check_find(name) : NULL;
+    return name ? connector_find(name) : NULL;
 }
 
 static void check_more(struct findings *findings, const struct settings *settings,
                        const struct model *model)
 {
-    const struct connector_check *checks[2] = {find(settings, "source"), find(settings, "sink")};
+    const struct connector *ends[2] = {find(settings, "source"), find(settings, "sink")};
     signal(SIGPIPE, SIG_IGN);
     if (model)
         check_embedding(findings, model);
-    check_libraries(findings, checks);
+    check_libraries(findings, ends);
     check_listen(findings, settings);
     for (size_t i = 0; i < 2; i++) {
-        const struct connector_check *check = checks[i];
-        bool both = checks[0] == checks[1];
-        if (!check || !check->broker || (i == 1 && both))
+        bool both = ends[0] == ends[1];
+        if (!ends[i] || !ends[i]->check || !ends[i]->check->broker || (i == 1 && both))
             continue;
-        findings_area(findings, check->name, COMMAND_UNAVAILABLE);
-        check->broker(settings, i == 0 || both, i == 1 || both, findings_report, findings);
+        findings_area(findings, ends[i]->name, COMMAND_UNAVAILABLE);
+        ends[i]->check->broker(settings, i == 0 || both, i == 1 || both, findings_report, findings);
     }
 }
 

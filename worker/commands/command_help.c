@@ -89,8 +89,13 @@ static void print_synopsis(FILE *to, const struct command *command)
 
 void command_help_print(const struct command *command, const struct options *options, FILE *to)
 {
+    char details[COMMAND_DETAILS];
     print_synopsis(to, command);
     print_text(to, command->text);
+    if (command->details) {
+        command->details(details, sizeof details);
+        print_text(to, details);
+    }
     fputc('\n', to);
     config_print_help(options, command->wanted, command->syntax.aliases, to);
     fputs("\nOf every command:\n", to);

@@ -88,6 +88,7 @@ static void print_own(const struct command *command)
 static void print_command(const struct command *command)
 {
     const char *form = command->synopsis;
+    char details[COMMAND_DETAILS];
     fputs(".SS ", stdout);
     print_string(command->name);
     putchar('\n');
@@ -101,6 +102,10 @@ static void print_command(const struct command *command)
     } while (*form);
     putchar('\n');
     print_paragraphs(command->text);
+    if (command->details) {
+        command->details(details, sizeof details);
+        print_paragraphs(details);
+    }
     print_own(command);
     puts(".PP\nExit codes:");
     for (const struct command_ending *ending = command->endings; ending->code >= 0; ending++) {
@@ -137,7 +142,8 @@ static int run(const struct invocation *invocation)
     for (size_t i = 0; all_commands[i]; i++)
         print_command(all_commands[i]);
     print_shared(options);
-    puts(".SH ENVIRONMENT\nAn option \\-\\-redis\\-stream is also EMBEDMILL_REDIS_STREAM. An empty "
+    puts(".SH ENVIRONMENT\nAn option \\-\\-metrics\\-listen is also EMBEDMILL_METRICS_LISTEN. An "
+         "empty "
          "variable counts as not set. EMBEDMILL_<NAME>_FILE names a file that holds the value of a "
          "secret.\n"
          ".SH FILES\n.TP\n.I ~/.cache/embedmill/\nwhere scripts/get\\-model puts the model.");

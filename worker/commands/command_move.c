@@ -6,15 +6,18 @@
  * Why:     so that a corpus can be spread over workers and gathered again, with the promises of the
  *          connectors: what is killed loses nothing, a full queue holds the reader back.
  */
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "worker/codec/codec.h"
 #include "connectors/dead_letter_codes.h"
+#include "connectors/queue.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/telemetry/log.h"
@@ -50,14 +53,16 @@ static const struct command_ending pull_endings[] = {
 };
 
 static const struct option push_options[] = {
-    {"push.to", OPTION_TEXT, NULL, NULL, 0, 0, "URL",
-     "The queue: redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC."},
+    {"push.to", OPTION_SECRET, NULL, NULL, 0, 0, "URL", "The server, and perhaps the queue."},
+    {"push.stream", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
+     "The stream, topic or queue there that workers read, where the URL names none."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 
 static const struct option pull_options[] = {
-    {"pull.from", OPTION_TEXT, NULL, NULL, 0, 0, "URL",
-     "The queue: redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC."},
+    {"pull.from", OPTION_SECRET, NULL, NULL, 0, 0, "URL", "The server, and perhaps the queue."},
+    {"pull.stream", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
+     "The stream, topic or queue there that workers write, where the URL names none."},
     {"pull.idle", OPTION_DURATION, "10s", NULL, 0, 24 * 3600 * 1000, "TIME",
      "End when nothing has come for so long; 0: go on until told to stop."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
@@ -318,119 +323,101 @@ static int run_configured(struct mover *mover)
     return code;
 }
 
-/* Unless a flag says otherwise: environment and file are shared with the workers, and what they say
- * of a worker's ends is not meant for these. */
-static int set_default(struct options *options, const char *name, const char *value, char *err,
-                       size_t err_size)
+/* The URL's connector and all that it made of the URL: what goes into the options. */
+struct target {
+    struct options *options;
+    const struct connector *connector;
+    const char *flag; /* "--to", by which the values below were given */
+    char *err;
+    size_t err_size;
+};
+
+/* A flag of its own overrides what a URL stands for, but not the environment and the file: these
+ * are shared with the workers, and what they say of a worker's ends is not meant for a push. */
+static int set_option(void *ctx, const char *name, const char *value)
 {
-    if (!settings_find(options_settings(options), name) ||
-        options_origin(options, name) == ORIGIN_FLAG)
+    const struct target *target = ctx;
+    bool is_place = target->connector && strcmp(name, target->connector->queue->place) == 0;
+    if (!is_place && options_origin(target->options, name) == ORIGIN_FLAG)
         return 0;
-    return options_set(options, name, value, ORIGIN_FLAG, "default", err, err_size);
+    return options_set(target->options, name, value, ORIGIN_FLAG, target->flag, target->err,
+                       target->err_size);
 }
 
-/* For the sink `input` is what it must not write to; of a push it names the output. */
-static int set_output(struct options *options, const char *input, const char *output,
-                      const char *dead_letters, const char *suffix, char *err, size_t err_size)
+/* Does url begin with one of them and "://"? */
+static bool has_scheme(const char *url, const char *const *schemes)
 {
-    char name[512], dead[520];
-    const struct option *option = settings_find(options_settings(options), input);
-    if (!option)
-        return 0;
-    bool is_flag = options_origin(options, input) == ORIGIN_FLAG;
-    snprintf(name, sizeof name, "%s",
-             is_flag ? settings_text(options_settings(options), input) : option->fallback);
-    if (strchr(name, ',')) {
-        snprintf(err, err_size, "%s: a push goes to one, and %s are several: push to each", input,
-                 name);
-        return -EINVAL;
-    }
-    snprintf(dead, sizeof dead, "%s%s", name, suffix);
-    int rc = set_default(options, output, name, err, err_size);
-    if (rc == 0)
-        rc = set_default(options, dead_letters, dead, err, err_size);
-    return rc ? rc : options_set(options, input, "none", ORIGIN_FLAG, "push", err, err_size);
+    size_t n = strcspn(url, ":");
+    if (strncmp(url + n, "://", 3) != 0)
+        return false;
+    for (; *schemes; schemes++)
+        if (strlen(*schemes) == n && strncasecmp(url, *schemes, n) == 0)
+            return true;
+    return false;
 }
 
-/* Where a push goes to is what the workers read; who pulls is a group of its own. */
-static int set_defaults(const struct mover *mover, struct options *options, char *err,
-                        size_t err_size)
+/* "redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC", of all connectors that are queues. */
+static void list_forms(char *out, size_t size)
 {
-    static const struct preset push[] = {{"redis.output", "stream"},
-                                         {"redis.output_url", ""},
-                                         {"redis.maxlen", "0"},
-                                         {"delivery", "at-least-once"},
-                                         {NULL, NULL}};
-    static const struct preset pull[] = {
-        {"redis.stream", "texts:embeddings"}, {"redis.group", "embedmill-pull"}, {"redis.body", ""},
-        {"kafka.group", "embedmill-pull"},    {"delivery", "at-least-once"},     {NULL, NULL}};
-    int rc = 0;
-    for (const struct preset *preset = mover->is_push ? push : pull; preset->name && rc == 0;
-         preset++)
-        rc = set_default(options, preset->name, preset->fallback, err, err_size);
-    if (rc == 0 && mover->is_push)
-        rc = set_output(options, "redis.stream", "redis.output_stream", "redis.dead_letters",
-                        ":dlq", err, err_size);
-    if (rc == 0 && mover->is_push)
-        rc = set_output(options, "kafka.topic", "kafka.output_topic", "kafka.dead_letter_topic",
-                        "-dlq", err, err_size);
-    return rc;
+    size_t n = 0;
+    out[0] = '\0';
+    for (size_t i = 0; all_connectors[i]; i++)
+        if (all_connectors[i]->queue)
+            n += (size_t)snprintf(out + n, n < size ? size - n : 0, "%s%s", n > 0 ? " or " : "",
+                                  all_connectors[i]->queue->form);
+    assert(n < size);
 }
 
-/* A value that a URL stands for, unless a flag of its own says otherwise. */
-static int set_of_url(struct options *options, const char *name, const char *value, char *err,
-                      size_t err_size)
+/* The connector of the URL; NULL and a sentence, which does not show what may be a password. */
+static const struct connector *find_queue(const char *url, const char *flag, char *err, size_t size)
 {
-    if (options_origin(options, name) == ORIGIN_FLAG)
-        return 0;
-    return options_set(options, name, value, ORIGIN_FLAG, "the URL", err, err_size);
-}
-
-static int set_kafka(struct options *options, const char *end, const char *url, char *err,
-                     size_t err_size)
-{
-    const char *at = url + strlen("kafka://"), *slash = strchr(at, '/');
-    char brokers[600];
-    if (!slash || !slash[1] || (size_t)(slash - at) >= sizeof brokers)
-        return -ENOENT;
-    snprintf(brokers, sizeof brokers, "%.*s", (int)(slash - at), at);
-    int rc = set_of_url(options, end, "kafka", err, err_size);
-    if (rc == 0)
-        rc = set_of_url(options, "kafka.brokers", brokers, err, err_size);
-    return rc ? rc : set_of_url(options, "kafka.topic", slash + 1, err, err_size);
+    char forms[400];
+    for (size_t i = 0; url && all_connectors[i]; i++)
+        if (all_connectors[i]->queue && has_scheme(url, all_connectors[i]->queue->schemes))
+            return all_connectors[i];
+    list_forms(forms, sizeof forms);
+    snprintf(err, size, "%s: expected %s", flag, forms);
+    return NULL;
 }
 
 /* The file on one side, and the connector that the URL names on the other. 0; -EINVAL and a
  * sentence; -ENOMEM. */
 static int set_ends(bool is_push, struct options *options, char *err, size_t err_size)
 {
-    const char *url = settings_text(options_settings(options), is_push ? "push.to" : "pull.from");
-    const char *end = is_push ? "sink" : "source";
-    int rc = set_of_url(options, is_push ? "source" : "sink", "file", err, err_size);
-    if (rc != 0)
-        return rc;
-    rc = -ENOENT;
-    if (url && (strncmp(url, "redis://", 8) == 0 || strncmp(url, "unix://", 7) == 0)) {
-        rc = set_of_url(options, end, "redis", err, err_size);
-        if (rc == 0)
-            rc = set_of_url(options, "redis.url", url, err, err_size);
-    } else if (url && strncmp(url, "kafka://", 8) == 0 && sink_find("kafka")) {
-        rc = set_kafka(options, end, url, err, err_size);
-    }
-    if (rc != -ENOENT)
-        return rc;
-    snprintf(err, err_size, "--%s %s: expected redis://HOST:PORT/DB%s", is_push ? "to" : "from",
-             url ? url : "", sink_find("kafka") ? " or kafka://HOST:PORT/TOPIC" : "");
-    return -EINVAL;
+    const struct settings *settings = options_settings(options);
+    const char *url = settings_text(settings, is_push ? "push.to" : "pull.from");
+    const char *name = settings_text(settings, is_push ? "push.stream" : "pull.stream"), *place;
+    struct target target = {options, NULL, is_push ? "--to" : "--from", err, err_size};
+    const struct queue_setter setter = {set_option, &target};
+    char why[700] = "";
+    const struct connector *connector = find_queue(url, target.flag, err, err_size);
+    if (!connector)
+        return -EINVAL;
+    place = connector->queue->place;
+    if (!name && options_origin(options, place) == ORIGIN_FLAG)
+        name = settings_text(settings, place);
+    char *kept = name ? strdup(name) : NULL; /* the option changes while the name is in use */
+    if (name && !kept)
+        return -ENOMEM;
+    const struct queue_option ends[] = {{"source", is_push ? "file" : connector->name},
+                                        {"sink", is_push ? connector->name : "file"},
+                                        {"delivery", "at-least-once"}};
+    target.connector = connector;
+    int rc = queue_set(&setter, ends, sizeof ends / sizeof ends[0]);
+    if (rc == 0)
+        rc = (is_push ? connector->queue->push : connector->queue->pull)(url, kept, &setter, why,
+                                                                         sizeof why);
+    if (why[0])
+        snprintf(err, err_size, "%s: %s", target.flag, why);
+    free(kept);
+    return rc;
 }
 
 static int prepare(const struct invocation *invocation)
 {
     const struct mover mover = {.is_push = invocation->command == &command_push};
-    char err[1200];
+    char err[1200] = "out of memory";
     int rc = set_ends(mover.is_push, invocation->options, err, sizeof err);
-    if (rc == 0)
-        rc = set_defaults(&mover, invocation->options, err, sizeof err);
     return rc == 0 ? COMMAND_OK
                    : fail(&mover, rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_USAGE, err);
 }
@@ -443,8 +430,18 @@ static int start(const struct invocation *invocation)
     return run_configured(&mover);
 }
 
+static void print_urls(char *out, size_t size)
+{
+    char forms[400];
+    list_forms(forms, sizeof forms);
+    snprintf(out, size,
+             "URL is %s. Where it names no stream, topic or queue, --stream does; without either "
+             "it is the one that workers have by default.",
+             forms);
+}
+
 static const struct flag_alias push_aliases[] = {{"--to", "push.to"},
-                                                 {"--stream", "redis.stream"},
+                                                 {"--stream", "push.stream"},
                                                  {"--shard", "file.shard"},
                                                  {"--column", "file.column"},
                                                  {NULL, NULL}};
@@ -454,12 +451,13 @@ const struct command command_push = {
     .name = "push",
     .summary = "a file or a folder of texts into a message queue",
     .synopsis = "CORPUS --to URL [OPTION...]",
-    .text = "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read: "
-            "redis://HOST:PORT/DB with --stream NAME, or kafka://HOST:PORT/TOPIC. What the queue "
-            "has no room for is not read. Pushed twice, it is there twice; ids make that harmless "
-            "further on.\n\n"
-            "Flags alone say where it goes, so that environment and file may be those of the "
-            "workers.",
+    .text =
+        "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read. What "
+        "the queue has no room for is not read. Pushed twice, it is there twice; ids make that "
+        "harmless further on.\n\n"
+        "Flags alone say where it goes, so that environment and file may be those of the "
+        "workers.",
+    .details = print_urls,
     .endings = push_endings,
     .own = push_options,
     .syntax = {.aliases = push_aliases, .positionals = push_positionals},
@@ -468,20 +466,20 @@ const struct command command_push = {
 };
 
 static const struct flag_alias pull_aliases[] = {
-    {"--from", "pull.from"}, {"--idle", "pull.idle"},     {"--stream", "redis.stream"},
+    {"--from", "pull.from"}, {"--idle", "pull.idle"},     {"--stream", "pull.stream"},
     {"-o", "file.output"},   {"--output", "file.output"}, {NULL, NULL}};
 
 const struct command command_pull = {
     .name = "pull",
     .summary = "embeddings out of a message queue into a file",
     .synopsis = "--from URL -o OUT [OPTION...]",
-    .text = "Gather the outputs of workers into a file: redis://HOST:PORT/DB with --stream NAME "
-            "(default texts:embeddings), or kafka://HOST:PORT/TOPIC. The name of OUT says what it "
-            "becomes: .npy (of the --dtype that the workers have), .jsonl, .csv (rows for "
+    .text = "Gather the outputs of workers into a file. The name of OUT says what it becomes: .npy "
+            "(of the --dtype that the workers have), .jsonl, .csv (rows for "
             "pgvector), or msgpack. It ends when nothing has come for --idle, or with --total. An "
             "output is acked, for the group embedmill-pull, when it is on the disk.\n\n"
             "Flags alone name stream and group, so that environment and file may be those of the "
             "workers.",
+    .details = print_urls,
     .endings = pull_endings,
     .own = pull_options,
     .syntax = {.aliases = pull_aliases},

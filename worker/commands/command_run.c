@@ -38,13 +38,14 @@ const struct command command_run = {
     .name = "run",
     .summary = "the worker: texts from a message queue, embeddings to a message queue",
     .synopsis = "[--config FILE] [OPTION...]",
-    .text = "Read texts from a source, embed them, and write the embeddings to a sink. SIGTERM, "
-            "SIGINT and SIGHUP finish what was taken; a second signal exits at once. SIGUSR1 logs "
-            "counters.\n\n"
-            "An option --redis-stream is also EMBEDMILL_REDIS_STREAM in the environment and "
-            "redis.stream in the file. A flag overrides the environment, the environment overrides "
-            "the file. An empty variable counts as not set. A secret can be read from a file: "
-            "EMBEDMILL_<NAME>_FILE=/run/secrets/name.",
+    .text =
+        "Read texts from a source, embed them, and write the embeddings to a sink. SIGTERM, "
+        "SIGINT and SIGHUP finish what was taken; a second signal exits at once. SIGUSR1 logs "
+        "counters.\n\n"
+        "An option --metrics-listen is also EMBEDMILL_METRICS_LISTEN in the environment and "
+        "metrics.listen in the file. A flag overrides the environment, the environment overrides "
+        "the file. An empty variable counts as not set. A secret can be read from a file: "
+        "EMBEDMILL_<NAME>_FILE=/run/secrets/name.",
     .endings = endings,
     .syntax = {.aliases = aliases},
     .prepare = prepare,

@@ -27,15 +27,13 @@
 
 static void print_names(bool json, bool is_source)
 {
-    const char *name = NULL;
-    for (size_t i = 0;; i++) {
-        if (is_source)
-            name = all_sources[i] ? all_sources[i]->name : NULL;
-        else
-            name = all_sinks[i] ? all_sinks[i]->name : NULL;
-        if (!name)
-            return;
-        printf(json ? "%s\"%s\"" : "%s%s", i == 0 ? "" : json ? ", " : " ", name);
+    const char *before = "";
+    for (size_t i = 0; all_connectors[i]; i++) {
+        const struct connector *connector = all_connectors[i];
+        if (is_source ? !connector->source : !connector->sink)
+            continue;
+        printf(json ? "%s\"%s\"" : "%s%s", before, connector->name);
+        before = json ? ", " : " ";
     }
 }
 

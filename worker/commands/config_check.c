@@ -55,10 +55,9 @@ static int check_names(const struct settings *settings, const char **bad_option,
 static int check_row_chunks(const struct settings *settings, const char **bad_option, char *why,
                             size_t size)
 {
-    const char *sink = settings_text(settings, "sink");
-    bool is_queue = sink && (strcmp(sink, "kafka") == 0 ||
-                             (strcmp(sink, "redis") == 0 &&
-                              strcmp(settings_text(settings, "redis.output"), "stream") == 0));
+    const char *name = settings_text(settings, "sink");
+    const struct sink_ops *sink = name ? sink_find(name) : NULL;
+    bool is_queue = sink && (!sink->layout || sink->layout(settings) == SINK_PER_MESSAGE);
     if (!is_queue || strcmp(settings_text(settings, "too_long"), "chunk") != 0)
         return 0;
     *bad_option = "too_long";
@@ -158,26 +157,37 @@ int config_check(const struct options *options, const char **bad_option, char *e
     return explain(options, rc, *bad_option, why, err, err_size);
 }
 
-/* Ends that are not of one kind know of no step that does both; Kafka and Redis tell the rest. */
+/* Only a source and a sink of one kind have a step that does both; their own checks say the rest.
+ */
 static int check_delivery(const struct settings *settings, const char **bad_option, char *why,
                           size_t size)
 {
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
-    if (strcmp(settings_text(settings, "delivery"), "exactly-once") != 0 ||
-        strcmp(source, sink) == 0)
+    char kinds[200] = "";
+    if (!settings_is(settings, "delivery", "exactly-once"))
         return 0;
+    for (size_t i = 0; all_connectors[i]; i++) {
+        const struct connector *connector = all_connectors[i];
+        size_t used = strlen(kinds);
+        if (!connector->exactly_once)
+            continue;
+        if (strcmp(source, connector->name) == 0 && strcmp(sink, connector->name) == 0)
+            return 0;
+        snprintf(kinds + used, sizeof kinds - used, "%s%s to %s", used ? ", " : "", connector->name,
+                 connector->name);
+    }
     *bad_option = "delivery";
     snprintf(why, size,
-             "exactly-once goes from Kafka to Kafka or from Redis to Redis, and this is from %.40s "
-             "to %.40s: take at-least-once",
-             source, sink);
+             "exactly-once is possible from %s only, and this is from %.40s to %.40s: use "
+             "at-least-once",
+             kinds, source, sink);
     return -EINVAL;
 }
 
 int config_check_run(const struct options *options, const char **bad_option, char *err,
                      size_t err_size)
 {
-    char why[300] = "";
+    char why[500] = "";
     int rc = config_check(options, bad_option, err, err_size);
     if (rc != 0)
         return rc;

@@ -21,9 +21,12 @@
 
 #define MAX_TABLES 32
 
+/* Redis is what most start with; a build without it has no default. */
+#define DEFAULT_CONNECTOR "redis"
+
 static const struct option core_table[] = {
-    {"source", OPTION_CHOICE, "redis", NULL, 0, 0, "NAME", "Where texts come from."},
-    {"sink", OPTION_CHOICE, "redis", NULL, 0, 0, "NAME", "Where embeddings go."},
+    {"source", OPTION_CHOICE, DEFAULT_CONNECTOR, NULL, 0, 0, "NAME", "Where texts come from."},
+    {"sink", OPTION_CHOICE, DEFAULT_CONNECTOR, NULL, 0, 0, "NAME", "Where embeddings go."},
     {"model", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
      "The model, a GGUF file. scripts/get-model fetches it to the default place."},
     {"prompt", OPTION_TEXT, "document", NULL, 0, 0, "NAME",
@@ -128,12 +131,9 @@ static void add_name(char *names, size_t size, const char *name)
     snprintf(names + used, size - used, "%s%s", used ? "|" : "", name);
 }
 
-/* Connectors' tables from the registry; a connector's source and sink may share one. */
+/* table: NULL for none. */
 static size_t add_table(struct options *options, size_t n, const struct option *table)
 {
-    for (size_t i = 0; i < n; i++)
-        if (options->tables[i] == table)
-            return n;
     assert(n < MAX_TABLES);
     if (table)
         options->tables[n++] = table;
@@ -147,15 +147,16 @@ static void fill_tables(struct options *options, const struct option *const *tab
     n = add_table(options, n, own);
     for (size_t i = 0; tables && tables[i]; i++)
         n = add_table(options, n, tables[i]);
-    for (size_t i = 0; all_sources[i]; i++) {
-        add_name(options->source_names, sizeof options->source_names, all_sources[i]->name);
+    if (!tables)
+        n = add_table(options, n, shared_options);
+    for (size_t i = 0; all_connectors[i]; i++) {
+        const struct connector *connector = all_connectors[i];
+        if (connector->source)
+            add_name(options->source_names, sizeof options->source_names, connector->name);
+        if (connector->sink)
+            add_name(options->sink_names, sizeof options->sink_names, connector->name);
         if (!tables)
-            n = add_table(options, n, all_sources[i]->options);
-    }
-    for (size_t i = 0; all_sinks[i]; i++) {
-        add_name(options->sink_names, sizeof options->sink_names, all_sinks[i]->name);
-        if (!tables)
-            n = add_table(options, n, all_sinks[i]->options);
+            n = add_table(options, n, connector->options);
     }
 }
 
@@ -189,7 +190,6 @@ static void fill_core(struct options *options, const struct preset *presets,
     }
 }
 
-/* A build without the default connector has no default. */
 static void drop_absent_connectors(struct options *options)
 {
     for (struct option *option = options->core; option->name; option++) {

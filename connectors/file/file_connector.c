@@ -1,0 +1,54 @@
+/*
+ * file_connector.c: the connectors `file`, `stdin` and `stdout`, and the options of the first two.
+ *
+ * Owns:    names, defaults and help of the options file.* and stdin.*.
+ */
+#include "connectors/file/file.h"
+#include "connectors/file/lines.h"
+
+static const struct option file_options[] = {
+    {"file.path", OPTION_TEXT, NULL, NULL, 0, 0, "PATH",
+     "What the source `file` reads: a file, perhaps packed by gzip or zstd; a folder; - for "
+     "standard input."},
+    {"file.format", OPTION_CHOICE, "auto", "auto|jsonl|lines|csv|text", 0, 0, "FORMAT",
+     "What is one message: a line (jsonl: of JSON), a row of CSV, a whole file. auto: by the name; "
+     "a folder is text."},
+    {"file.column", OPTION_TEXT, "text", NULL, 0, 0, "NAME", "CSV: the column to embed."},
+    {"file.delimiter", OPTION_TEXT, "auto", NULL, 0, 0, "CHARACTER",
+     "CSV: what is between the columns: one character, or tab. auto: a tab in a .tsv; what a line "
+     "sep=; says; else the first of , ; tab | with which the header has the column."},
+    {"file.id", OPTION_TEXT, "id", NULL, 0, 0, "NAME",
+     "CSV: the column with the id; without it the id is the number of the line."},
+    {"file.shard", OPTION_TEXT, "1/1", NULL, 0, 0, "I/N",
+     "Take only the I-th of every N records, so that N processes share a corpus."},
+    {"file.max_record", OPTION_SIZE, "16MiB", NULL, 1024, 1 << 30, "SIZE",
+     "A longer line, row or file is an error of that one."},
+    {"file.output", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
+     "Where the sink `file` writes: vectors alone when it ends in .npy, else the records as they "
+     "are encoded. One that is there is continued."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+static const struct option stdin_options[] = {
+    {"stdin.max_line", OPTION_SIZE, "16MiB", NULL, 1024, 1 << 30, "SIZE",
+     "A longer line of standard input is an error of that line."},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+const struct connector file_connector = {
+    .name = "file",
+    .options = file_options,
+    .source = &file_source,
+    .sink = &file_sink,
+};
+
+const struct connector stdin_connector = {
+    .name = "stdin",
+    .options = stdin_options,
+    .source = &stdin_source,
+};
+
+const struct connector stdout_connector = {
+    .name = "stdout",
+    .sink = &stdout_sink,
+};

@@ -1,0 +1,65 @@
+/*
+ * redis_connector.c: what the worker knows of Redis, and how a URL becomes options.
+ */
+#include <stdio.h>
+
+#include "connectors/queue.h"
+#include "connectors/redis/redis.h"
+
+static const char *const schemes[] = {"redis",          "rediss",          "unix",
+                                      "redis+sentinel", "rediss+sentinel", NULL};
+
+/* Workers read `name`; the sink of a push must not take it for its own input. */
+static int redis_push(const char *url, const char *name, const struct queue_setter *to, char *err,
+                      size_t err_size)
+{
+    char dead_letters[600];
+    const char *stream = name ? name : "texts";
+    int rc = queue_check_single("redis.stream", stream, err, err_size);
+    if (rc != 0)
+        return rc;
+    snprintf(dead_letters, sizeof dead_letters, "%s:dlq", stream);
+    const struct queue_option options[] = {
+        {"redis.url", url},
+        {"redis.output", "stream"},
+        {"redis.output_url", ""},
+        {"redis.maxlen", "0"},
+        {"redis.output_stream", stream},
+        {"redis.dead_letters", dead_letters},
+        {"redis.stream", "none"},
+    };
+    return queue_set(to, options, sizeof options / sizeof options[0]);
+}
+
+static int redis_pull(const char *url, const char *name, const struct queue_setter *to, char *err,
+                      size_t err_size)
+{
+    const struct queue_option options[] = {
+        {"redis.url", url},
+        {"redis.stream", name ? name : "texts:embeddings"},
+        {"redis.group", "embedmill-pull"},
+        {"redis.body", ""},
+    };
+    (void)err;
+    (void)err_size;
+    return queue_set(to, options, sizeof options / sizeof options[0]);
+}
+
+static const struct queue_ops queue = {
+    .schemes = schemes,
+    .form = "redis://HOST:PORT/DB",
+    .place = "redis.stream",
+    .push = redis_push,
+    .pull = redis_pull,
+};
+
+const struct connector redis_connector = {
+    .name = "redis",
+    .options = redis_options,
+    .source = &redis_source_ops,
+    .sink = &redis_sink_ops,
+    .check = &redis_check,
+    .dead_letters = &redis_dead_letters,
+    .queue = &queue,
+    .exactly_once = true,
+};
