@@ -1,7 +1,9 @@
 /*
- * bert_bind.c: an embedding model of the BERT family in a GGUF file: its keys and its tensors.
+ * bert_bind.c: a model of the BERT family in a GGUF file, of vectors or a reranker: its keys and
+ * its tensors.
  *
- * Refuses: a pooling that is neither the mean nor the first token (rerankers), causal attention.
+ * Refuses: another pooling than the mean, the first token or a classification head; a head of more
+ *          than one score; causal attention.
  * Why:     files that were published do not say which prompts their model was trained with, if any;
  *          those that scripts/convert-model.py makes do. Those of the multilingual e5 models are
  *          known by their name; others embed texts as they are.
@@ -12,12 +14,13 @@
 #endif
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "inference/architecture.h"
 
-enum { LAYERS_MAX = 512, POOLING_MEAN = 1, POOLING_CLS = 2 };
+enum { LAYERS_MAX = 512, POOLING_MEAN = 1, POOLING_CLS = 2, POOLING_RANK = 4 };
 
 /* multilingual-e5-small, -base and -large; those called "instruct" have others. */
 static const struct prompt e5_prompts[] = {
@@ -34,13 +37,19 @@ static bool is_e5(const struct model *m)
 
 static int bind_pooling(const struct binder *b, struct model *m)
 {
-    size_t pooling;
-    bool causal = false;
-    int rc = bind_size(b, "pooling_type", 0, SIZE_MAX, &pooling);
+    size_t pooling = POOLING_RANK;
+    uint64_t value;
+    bool causal = false, has_head = gguf_tensor_find(b->gguf, "cls.output.weight") != NULL;
+    int rc = 0;
+    /* Published rerankers do not all say that they are. */
+    if (!has_head || gguf_uint(b->gguf, "bert.pooling_type", &value) != -ENOENT)
+        rc = bind_size(b, "pooling_type", 0, SIZE_MAX, &pooling);
     if (rc)
         return rc;
-    if (pooling != POOLING_MEAN && pooling != POOLING_CLS)
-        return bind_refuse_key(b, "neither mean (1) nor first token (2): key", "pooling_type");
+    if (pooling != POOLING_MEAN && pooling != POOLING_CLS && pooling != POOLING_RANK)
+        return bind_refuse_key(b, "neither mean (1) nor first token (2) nor rank (4): key",
+                               "pooling_type");
+    m->info.is_reranker = pooling == POOLING_RANK || has_head;
     if (gguf_bool(b->gguf, "bert.attention.causal", &causal) == -EINVAL || causal)
         return bind_refuse_key(b, "not false: key", "attention.causal");
     m->pools_first = pooling == POOLING_CLS;
@@ -83,6 +92,7 @@ static int bind_outer(const struct binder *b, struct model *m)
     /* Sentences of a pair are of different types; a text alone is of the first. */
     const struct gguf_tensor *types = gguf_tensor_find(b->gguf, "token_types.weight");
     size_t embd = m->n_embd, n_types = types ? (size_t)types->shape[1] : 1;
+    m->n_types = n_types;
     const struct bind_tensor tensors[] = {
         {"token_embd.weight", embd, m->info.n_vocab, .matrix = &m->embed},
         {"token_types.weight", embd, n_types, .floats = &m->token_types},
@@ -90,6 +100,34 @@ static int bind_outer(const struct binder *b, struct model *m)
         {"token_embd_norm.weight", embd, 1, .floats = &m->embed_norm.weight},
         {"token_embd_norm.bias", embd, 1, .floats = &m->embed_norm.bias},
     };
+    return bind_tensors(b, BIND_OUTER, tensors, sizeof tensors / sizeof *tensors);
+}
+
+/* llama.cpp's converter leaves the first layer of a BERT's head out. */
+static int bind_head(const struct binder *b, struct model *m)
+{
+    const struct gguf_tensor *out = gguf_tensor_find(b->gguf, "cls.output.weight");
+    size_t embd = m->n_embd;
+    const struct bind_tensor tensors[] = {
+        {"cls.weight", embd, embd, .matrix = &m->cls},
+        {"cls.bias", embd, 1, .floats = &m->cls_bias},
+        {"cls.output.weight", embd, 1, .matrix = &m->cls_out},
+        {"cls.output.bias", 1, 1, .floats = &m->cls_out_bias},
+    };
+    m->info.is_sigmoid = true;
+    if (out && !gguf_tensor_find(b->gguf, "cls.weight")) {
+        snprintf(b->err, b->err_size,
+                 "%s: the first layer of the reranker's head is missing (tensor 'cls.weight'), so "
+                 "its scores would be wrong; convert the model's folder with "
+                 "scripts/convert-model.py",
+                 b->path);
+        return -EINVAL;
+    }
+    if (out && out->shape[1] != 1)
+        return bind_refuse(b, "more than one score (a classifier, not a reranker): tensor",
+                           "cls.output.weight");
+    if (gguf_bool(b->gguf, "embedmill.rerank.sigmoid", &m->info.is_sigmoid) == -EINVAL)
+        return bind_refuse(b, "not a bool: key", "embedmill.rerank.sigmoid");
     return bind_tensors(b, BIND_OUTER, tensors, sizeof tensors / sizeof *tensors);
 }
 
@@ -127,12 +165,14 @@ int bert_bind(const struct binder *b, struct model *m)
     if (m->info.max_tokens > KEYS_MAX)
         m->info.max_tokens = KEYS_MAX;
     m->info.has_dense = true; /* nothing is missing: the family has no such layers */
-    m->n_wide = m->n_ff;
-    m->n_out = m->n_embd;
-    rc = bind_prompts(b, &m->own_prompts);
+    m->n_wide = m->n_ff > m->n_embd ? m->n_ff : m->n_embd;
+    m->n_out = m->info.is_reranker ? 1 : m->n_embd;
+    rc = m->info.is_reranker ? bind_head(b, m) : bind_prompts(b, &m->own_prompts);
     if (rc)
         return rc;
-    m->info.prompts = m->own_prompts ? m->own_prompts : is_e5(m) ? e5_prompts : NULL;
+    m->info.prompts = m->own_prompts                     ? m->own_prompts
+                      : is_e5(m) && !m->info.is_reranker ? e5_prompts
+                                                         : NULL;
     m->layers = calloc(m->n_layers, sizeof *m->layers);
     if (!m->layers)
         return bind_no_memory(b);

@@ -3,8 +3,12 @@
  *
  * Every sum with the residual stream is normalised at once, so the stream itself is what the
  * products take. Biases are added where a product's result is read next.
- * Source: BERT (Devlin et al. 2019), Sentence-BERT (Reimers & Gurevych 2019).
+ * A reranker reads query and text as one, and its classification head gives a score of them.
+ * Source: BERT (Devlin et al. 2019), Sentence-BERT (Reimers & Gurevych 2019); the head as
+ *         transformers' BertForSequenceClassification and XLMRobertaForSequenceClassification
+ *         have it.
  */
+#include <math.h>
 #include <string.h>
 
 #include "inference/architecture.h"
@@ -22,8 +26,9 @@ static void step_embed(const struct work *w, size_t part)
         float *x = f->x + t * m->n_embd;
         m->kernels->embed_row(x, &m->embed, (size_t)f->pack->ids[t], 1);
         m->kernels->embed_row(position, &m->positions, f->positions[t], 1);
-        m->kernels->add_layer_norm(x, position, m->token_types, m->embed_norm.weight,
-                                   m->embed_norm.bias, m->eps, 1, m->n_embd);
+        size_t type = f->pack->types && m->n_types > 1 ? f->pack->types[t] : 0;
+        m->kernels->add_layer_norm(x, position, m->token_types + type * m->n_embd,
+                                   m->embed_norm.weight, m->embed_norm.bias, m->eps, 1, m->n_embd);
     }
 }
 
@@ -92,6 +97,39 @@ static void step_first(const struct work *w, size_t part)
     memcpy(f->out + text * embd, f->x + f->pack->starts[text] * embd, embd * sizeof *f->out);
 }
 
+static void step_first_aside(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    struct span texts = step_token_span(w, part);
+    for (size_t i = texts.first; i < texts.last; i++)
+        memcpy(w->hands->y + i * m->n_embd, f->x + f->pack->starts[w->t + i] * m->n_embd,
+               m->n_embd * sizeof(float));
+    m->exact->quantize(w->hands->packed, w->hands->y, m->n_embd, w->n, m->n_embd, texts);
+}
+
+static void step_cls(const struct work *w, size_t part)
+{
+    const struct model *m = w->f->model;
+    step_multiply_exact(w, w->hands->wide, m->n_embd, &m->cls, part);
+}
+
+static void step_score(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    struct span texts = step_token_span(w, part);
+    _Alignas(64) float weight[ROW_MAX];
+    m->kernels->embed_row(weight, &m->cls_out, 0, 1);
+    for (size_t i = texts.first; i < texts.last; i++) {
+        double score = m->cls_out_bias[0];
+        for (size_t d = 0; d < m->n_embd; d++)
+            score += (double)weight[d] *
+                     tanh((double)w->hands->wide[i * m->n_embd + d] + (double)m->cls_bias[d]);
+        f->out[w->t + i] = (float)score;
+    }
+}
+
 /* Up to attention: queries, keys and values of some tokens. */
 static void tokens_project(const struct work *w)
 {
@@ -118,6 +156,13 @@ static void texts_pool(const struct work *w)
     step_run(w, w->f->model->pools_first ? step_first : step_mean, w->n);
 }
 
+static void texts_score(const struct work *w)
+{
+    step_run(w, step_first_aside, step_token_parts(w));
+    step_run(w, step_cls, step_row_parts(w, &w->f->model->cls));
+    step_run(w, step_score, step_token_parts(w));
+}
+
 void bert_forward(struct forward *f)
 {
     const struct model *m = f->model;
@@ -129,5 +174,5 @@ void bert_forward(struct forward *f)
         step_run(&all, step_attention, f->n_queries);
         step_run_chunks(f, tokens_finish, f->n_tokens);
     }
-    step_run_chunks(f, texts_pool, f->pack->n_texts);
+    step_run_chunks(f, m->info.is_reranker ? texts_score : texts_pool, f->pack->n_texts);
 }

@@ -1,5 +1,6 @@
 /*
- * embed.h: the one inference header the worker sees. Texts in, unit vectors out.
+ * embed.h: the one inference header the worker sees. Texts in, unit vectors out; or scores of
+ * pairs.
  *
  * Owns:    the meaning of `struct text` and the life of models and sessions.
  * Refuses: sockets, loops, threads, message formats. Nothing here blocks on anything but the CPU
@@ -49,6 +50,8 @@ struct model_info {
     bool has_dense;               /* false: an EmbeddingGemma without its two dense layers, whose
                                      vectors are in another space than the model's */
     const char *warning;          /* what is odd about the file and was put right, or NULL */
+    bool is_reranker;             /* it gives scores of pairs and no vectors; dim is 1 */
+    bool is_sigmoid;              /* a reranker whose scores are read through rerank_sigmoid */
     const struct prompt *prompts; /* up to one whose name is NULL; NULL: texts as they are */
 };
 
@@ -115,6 +118,18 @@ struct embed_result {
  */
 void session_embed(struct session *session, const struct text *texts, size_t n, float *out,
                    struct embed_result *results);
+
+/*
+ * Score how well each of n texts answers the query; the model must be a reranker. scores [n] are
+ * what the classification head gives, of any sign and size: the larger, the better. The score of a
+ * text whose status is not 0 is 0; results[n].n_tokens counts those of the pair. Of a pair that is
+ * too long the longer part is cut (that of the query, too, when both are longer than half). Scores
+ * do not depend on what else is in the call. Never fails as a whole.
+ */
+void session_rerank(struct session *session, struct text query, const struct text *texts, size_t n,
+                    float *scores, struct embed_result *results);
+/* The logistic function: a score between 0 and 1. */
+float rerank_sigmoid(float score);
 
 /*
  * Token ids of one text, bos first and eos last, cut to max_ids (eos kept) as the session's

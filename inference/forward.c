@@ -111,6 +111,6 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
             f->positions[t] = (uint32_t)(t - pack->starts[text]);
     f->n_queries = queries_cut(f);
     m->architecture->forward(f);
-    for (size_t text = 0; text < pack->n_texts; text++)
+    for (size_t text = 0; text < pack->n_texts && !m->info.is_reranker; text++)
         m->kernels->unit(out + text * m->n_out, m->n_out);
 }

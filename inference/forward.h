@@ -18,6 +18,7 @@
 struct pack {
     const int32_t *ids;
     const uint32_t *starts; /* [n_texts + 1], starts[0] = 0 */
+    const uint8_t *types;   /* of each token, 0 or 1: which of a pair it is of; NULL: all 0 */
     size_t n_texts;
 };
 
@@ -29,8 +30,8 @@ int forward_open(struct forward **out, const struct model *model, struct session
 void forward_close(struct forward *forward);              /* accepts NULL */
 struct forward *session_forward(struct session *session); /* session.c: its scratch */
 
-/* out [n_texts][n_out]: one unit vector a text. At most max_tokens tokens in the pack, every text
- * at least one token, every id below n_vocab. */
+/* out [n_texts][n_out]: one unit vector a text, or of a reranker one score. At most max_tokens
+ * tokens in the pack, every text at least one token, every id below n_vocab. */
 void forward_run(struct forward *forward, const struct pack *pack, float *out);
 
 #endif

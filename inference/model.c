@@ -63,7 +63,8 @@ static uint64_t macs_of(const struct matrix *w)
 /* What an architecture has none of has no rows. */
 static void count_macs(struct model *m)
 {
-    m->info.macs_per_text = macs_of(&m->dense_2) + macs_of(&m->dense_3) + macs_of(&m->projection);
+    m->info.macs_per_text =
+        macs_of(&m->dense_2) + macs_of(&m->dense_3) + macs_of(&m->projection) + macs_of(&m->cls);
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct layer *l = &m->layers[i];
         m->info.macs_per_token += macs_of(&l->q) + macs_of(&l->k) + macs_of(&l->v) +

@@ -84,9 +84,15 @@ struct model {
 
     /* bert */
     struct matrix positions;  /* [max_tokens][n_embd] */
-    const float *token_types; /* [n_embd] of the first type, which all tokens are of */
+    const float *token_types; /* [n_types][n_embd]; all tokens of a text alone are of the first */
     struct layer_norm embed_norm;
+    size_t n_types;   /* rows of token_types */
     bool pools_first; /* the first token stands for the text, not the mean of all */
+
+    /* a reranker: the score is cls_out . tanh(cls x + cls_bias) + cls_out_bias of the first token
+     */
+    struct matrix cls, cls_out; /* n_embd to n_embd, and to 1 */
+    const float *cls_bias, *cls_out_bias;
 
     struct prompt *own_prompts; /* of the file, with the bytes they point to; or NULL */
 

@@ -6,6 +6,7 @@
  * Why:     a pack holds at most max_tokens tokens, so one long text and a hundred short ones cost
  *          the same scratch.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,22 +14,7 @@
 #include "inference/embed.h"
 #include "inference/forward.h"
 #include "inference/model.h"
-
-/* Texts are packed up to so many tokens; only one by itself may have more. What a pass works on
- * then stays a few megabytes. */
-enum { PACK_TOKENS = 2048 };
-
-struct session {
-    const struct model *model;
-    struct session_options options;
-    struct tokenizer_scratch *tokens;
-    struct forward *forward;
-    int32_t *ids;     /* [max_tokens] of the pack in hand */
-    uint32_t *starts; /* [max_tokens + 1] */
-    size_t *rows;     /* [max_tokens] which text of the call a text of the pack is */
-    float *vectors;   /* [max_tokens][n_out]: texts are never shorter than a token */
-    size_t n_texts;   /* in the pack in hand */
-};
+#include "inference/session.h"
 
 int session_open(struct session **out, const struct model *model,
                  const struct session_options *options)
@@ -50,6 +36,8 @@ int session_open(struct session **out, const struct model *model,
     int rc = tokenizer_scratch_open(&s->tokens, model->tokenizer);
     if (rc == 0)
         rc = forward_open(&s->forward, model, s, options);
+    if (rc == 0 && model->info.is_reranker)
+        rc = pairs_open(s);
     if (rc == 0 && (!s->ids || !s->starts || !s->rows || !s->vectors))
         rc = -ENOMEM;
     if (rc < 0) {
@@ -66,6 +54,7 @@ void session_close(struct session *s)
         return;
     tokenizer_scratch_close(s->tokens);
     forward_close(s->forward);
+    pairs_close(s);
     free(s->ids);
     free(s->starts);
     free(s->rows);
@@ -99,7 +88,7 @@ static void pack_flush(struct session *s, float *out)
     size_t whole = s->model->n_out, dim = s->options.dim;
     if (!s->n_texts)
         return;
-    struct pack pack = {s->ids, s->starts, s->n_texts};
+    struct pack pack = {s->ids, s->starts, NULL, s->n_texts};
     forward_run(s->forward, &pack, s->vectors);
     for (size_t i = 0; i < s->n_texts; i++) {
         float *row = out + s->rows[i] * dim;
@@ -115,6 +104,7 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
 {
     size_t max_tokens = s->model->info.max_tokens, used = 0;
     size_t pack = max_tokens < PACK_TOKENS ? max_tokens : PACK_TOKENS;
+    assert(!s->model->info.is_reranker);
     s->n_texts = 0;
     for (size_t i = 0; i < n; i++) {
         size_t n_ids, room = !used ? max_tokens : used < pack ? pack - used : 0;

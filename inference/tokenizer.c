@@ -79,6 +79,11 @@ bool tokenizer_is_unigram(const struct tokenizer *tokenizer)
     return tokenizer->kind == &tokenizer_unigram;
 }
 
+int32_t tokenizer_eos(const struct tokenizer *tokenizer)
+{
+    return (int32_t)tokenizer->eos;
+}
+
 int tokenizer_scratch_open(struct tokenizer_scratch **out, const struct tokenizer *tokenizer)
 {
     struct tokenizer_scratch *scratch = calloc(1, sizeof(*scratch));

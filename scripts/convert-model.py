@@ -8,8 +8,8 @@ published. Which kind of model it is says model_type in its config.json:
   gemma3_text  EmbeddingGemma 300M and what was trained from it, with its two dense layers
   embedding_gemma2
                EmbeddingGemma 2, the text part of it
-  bert         an uncased BERT (all-MiniLM, bge, e5, gte), multilingual-e5-small
-  xlm-roberta  multilingual-e5-base and -large, bge-m3, paraphrase-multilingual-MiniLM
+  bert         an uncased BERT (all-MiniLM, bge, e5, gte), multilingual-e5-small, ms-marco-MiniLM
+  xlm-roberta  multilingual-e5-base and -large, bge-m3, paraphrase-multilingual-MiniLM, bge-reranker
 Weights may be float32, float16 or bfloat16, in one file or several. Matrices are stored as Q8_0
 (blocks of 32 values with one half precision scale) or what --type says, norms, biases and positions
 as float32. Names, keys, types and vocabulary are those of llama.cpp's own conversion, so the file

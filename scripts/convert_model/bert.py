@@ -1,9 +1,9 @@
-"""Uncased models of the BERT family: all-MiniLM, bge, e5, gte; and multilingual-e5-small, a BERT
-with the tokenizer of XLM-RoBERTa."""
+"""Uncased models of the BERT family: all-MiniLM, bge, e5, gte, rerankers like ms-marco-MiniLM; and
+multilingual-e5-small, a BERT with the tokenizer of XLM-RoBERTa."""
 
 import gguf
 
-from . import unigram_tokens
+from . import rerank, unigram_tokens
 from .output import POOLING
 from .source import Tensors, fail, read_json
 
@@ -152,6 +152,15 @@ def add_keys(out, source):
     keys.add_head_count(heads)
     keys.add_layer_norm_eps(source.number("layer_norm_eps"))
     keys.add_causal_attention(False)
+    if rerank.is_reranker(source):
+        rerank.add_keys(out, source)
+    else:
+        add_pooling(out, source)
+    keys.add_token_type_count(source.number("type_vocab_size"))
+
+
+def add_pooling(out, source):
+    keys = out.keys
     keys.add_pooling_type(POOLING[source.pooling(["mean", "cls"])])
     prompts = source.prompts()
     if "passage" in prompts: # what embedmill calls a document
@@ -159,7 +168,6 @@ def add_keys(out, source):
     if prompts:
         keys.add_array("embedmill.prompt.names", list(prompts))
         keys.add_array("embedmill.prompt.texts", list(prompts.values()))
-    keys.add_token_type_count(source.number("type_vocab_size"))
 
 
 def add_tokens(out, source):
@@ -193,7 +201,7 @@ def add_tensors(out, source, prefixes, n_skipped=0):
 
 def convert(out, source, options):
     del options
-    source.check_modules({"Transformer", "Pooling", "Normalize"})
+    rerank.check_modules(source)
     source.expect({"hidden_act": "gelu", "position_embedding_type": "absolute",
                    "is_decoder": False})
     add_keys(out, source)
@@ -202,3 +210,5 @@ def convert(out, source, options):
     else:
         add_tokens(out, source)
     add_tensors(out, source, ["", "bert."])
+    if rerank.is_reranker(source):
+        rerank.add_head(out, source, {"cls": "bert.pooler.dense", "cls.output": "classifier"})

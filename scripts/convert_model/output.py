@@ -12,7 +12,7 @@ TYPES = {
 }
 
 # Rows that are added, not multiplied: they cost nothing as they are.
-ALWAYS_F32 = {"token_types.weight", "position_embd.weight"}
+ALWAYS_F32 = {"token_types.weight", "position_embd.weight", "cls.output.weight"}
 
 POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS,
            "lasttoken": gguf.PoolingType.LAST}

@@ -1,9 +1,10 @@
-"""XLM-RoBERTa: multilingual-e5-base and -large, bge-m3 (dense vectors), paraphrase-multilingual.
+"""XLM-RoBERTa: multilingual-e5-base and -large, bge-m3 (dense vectors), paraphrase-multilingual,
+and rerankers like bge-reranker-v2-m3.
 
 A BERT whose positions begin behind the padding token's, with a tokenizer of its own. The rows of
 positions that no token has are left out, so that readers of the file count from 0."""
 
-from . import bert
+from . import bert, rerank
 from .source import fail
 from .unigram_tokens import add_tokens, is_unigram
 
@@ -12,7 +13,7 @@ ARCHITECTURE = "bert"
 
 def convert(out, source, options):
     del options
-    source.check_modules({"Transformer", "Pooling", "Normalize"})
+    rerank.check_modules(source)
     source.expect({"hidden_act": "gelu", "position_embedding_type": "absolute",
                    "is_decoder": False})
     if not is_unigram(source.tokenizer_json()):
@@ -23,3 +24,6 @@ def convert(out, source, options):
     bert.add_keys(out, source)
     add_tokens(out, source, source.number("vocab_size"))
     bert.add_tensors(out, source, ["", "roberta.", "xlm_roberta."], n_skipped)
+    if rerank.is_reranker(source):
+        rerank.add_head(out, source, {"cls": "classifier.dense",
+                                      "cls.output": "classifier.out_proj"})

@@ -225,7 +225,8 @@ static void test_keys_are_checked(void **state)
         const char *complaint;
     } cases[] = {
         {"bert.pooling_type", 0, "neither mean (1) nor first token (2)"},
-        {"bert.pooling_type", 4, "neither mean (1) nor first token (2)"},
+        {"bert.pooling_type", 3, "neither mean (1) nor first token (2) nor rank (4)"},
+        {"bert.pooling_type", 4, "there is no tensor 'cls.weight'"},
         {"bert.block_count", 0, "is not between"},
         {"bert.block_count", 3, "there is no tensor 'blk.2.attn_q.weight'"},
         {"bert.block_count", 1, "no part of such a model: tensor 'blk.1.attn_q.weight'"},

@@ -151,15 +151,22 @@ static const struct part {
         {"position_embd.weight", DIM, CONTEXT}, {"token_embd_norm.weight", DIM, 0},
         {"token_embd_norm.bias", DIM, 0},
 },
-  LAYER[] = {
-      {"attn_q.weight", DIM, DIM},          {"attn_q.bias", DIM, 0},
-      {"attn_k.weight", DIM, DIM},          {"attn_k.bias", DIM, 0},
-      {"attn_v.weight", DIM, DIM},          {"attn_v.bias", DIM, 0},
-      {"attn_output.weight", DIM, DIM},     {"attn_output.bias", DIM, 0},
-      {"attn_output_norm.weight", DIM, 0},  {"attn_output_norm.bias", DIM, 0},
-      {"ffn_up.weight", DIM, FFN},          {"ffn_up.bias", FFN, 0},
-      {"ffn_down.weight", FFN, DIM},        {"ffn_down.bias", DIM, 0},
-      {"layer_output_norm.weight", DIM, 0}, {"layer_output_norm.bias", DIM, 0},
+  LAYER[] =
+      {
+          {"attn_q.weight", DIM, DIM},          {"attn_q.bias", DIM, 0},
+          {"attn_k.weight", DIM, DIM},          {"attn_k.bias", DIM, 0},
+          {"attn_v.weight", DIM, DIM},          {"attn_v.bias", DIM, 0},
+          {"attn_output.weight", DIM, DIM},     {"attn_output.bias", DIM, 0},
+          {"attn_output_norm.weight", DIM, 0},  {"attn_output_norm.bias", DIM, 0},
+          {"ffn_up.weight", DIM, FFN},          {"ffn_up.bias", FFN, 0},
+          {"ffn_down.weight", FFN, DIM},        {"ffn_down.bias", DIM, 0},
+          {"layer_output_norm.weight", DIM, 0}, {"layer_output_norm.bias", DIM, 0},
+},
+  HEAD_PARTS[] = {
+      {"cls.weight", DIM, DIM},
+      {"cls.bias", DIM, 0},
+      {"cls.output.weight", DIM, 1},
+      {"cls.output.bias", 1, 0},
 };
 
 static uint64_t bytes_of(const struct tiny_bert_tensor *t)
@@ -188,7 +195,7 @@ static void tensor_declare(struct tiny_bert *bert, const struct tiny_bert_option
                            const char *name, const struct part *part, uint64_t *offset)
 {
     struct tiny_bert_tensor *t = &bert->tensors[bert->n_tensors];
-    bool is_matrix = part->rows && strcmp(name, "token_types.weight") != 0;
+    bool is_matrix = part->rows > 1 && strcmp(name, "token_types.weight") != 0;
     bool is_positions = strcmp(name, "position_embd.weight") == 0;
     if (is_named(name, options->leave_out))
         return;
@@ -218,7 +225,8 @@ static uint64_t keys_put(struct gguf_writer *out, const struct tiny_bert_options
     gguf_put_key_u32(out, "bert.attention.head_count", HEADS);
     gguf_put_key_f32(out, "bert.attention.layer_norm_epsilon", 1e-12f);
     gguf_put_key_bool(out, "bert.attention.causal", 0);
-    gguf_put_key_u32(out, "bert.pooling_type", options->pooling);
+    if (options->pooling <= 4)
+        gguf_put_key_u32(out, "bert.pooling_type", options->pooling);
     gguf_put_key_str(out, "tokenizer.ggml.model", "bert");
     gguf_put_key_array(out, "tokenizer.ggml.tokens", GGUF_STR, N_TOKENS);
     for (uint32_t id = 0; id < N_TOKENS; id++)
@@ -226,7 +234,7 @@ static uint64_t keys_put(struct gguf_writer *out, const struct tiny_bert_options
     gguf_put_key_array(out, "tokenizer.ggml.token_type", GGUF_I32, N_TOKENS);
     for (uint32_t id = 0; id < N_TOKENS; id++)
         gguf_put_u32(out, id < 5 ? 3 : 1); /* control, normal */
-    return 13;
+    return options->pooling <= 4 ? 13 : 12;
 }
 
 void tiny_bert_make(struct tiny_bert *bert, const struct tiny_bert_options *options)
@@ -243,6 +251,8 @@ void tiny_bert_make(struct tiny_bert *bert, const struct tiny_bert_options *opti
             snprintf(name, sizeof name, "blk.%u.%s", layer, LAYER[i].name);
             tensor_declare(bert, options, name, &LAYER[i], &offset);
         }
+    for (size_t i = 0; options->pooling >= 4 && i < sizeof HEAD_PARTS / sizeof *HEAD_PARTS; i++)
+        tensor_declare(bert, options, HEAD_PARTS[i].name, &HEAD_PARTS[i], &offset);
     gguf_set_u64(&bert->file, 8, bert->n_tensors);
     gguf_put_padding(&bert->file, 32);
     for (size_t i = 0; i < bert->n_tensors; i++)
@@ -351,21 +361,42 @@ static void layer_run(const struct tiny_bert *bert, int layer, double (*x)[DIM],
     }
 }
 
-void tiny_bert_embed(const struct tiny_bert *bert, const int32_t *ids, size_t n, double out[DIM])
+/* x [n][DIM]: what leaves the last layer. */
+static void states_of(const struct tiny_bert *bert, const int32_t *ids, const uint8_t *token_types,
+                      size_t n, double (*x)[DIM])
 {
-    static double x[CONTEXT][DIM];
     const double *tokens = values_of(bert, -1, "token_embd.weight");
     const double *types = values_of(bert, -1, "token_types.weight");
     const double *positions = values_of(bert, -1, "position_embd.weight");
-    double length = 0;
     assert(n <= CONTEXT);
     for (size_t t = 0; t < n; t++) {
+        const double *type = types + (token_types ? token_types[t] : 0) * DIM;
         for (size_t i = 0; i < DIM; i++)
-            x[t][i] = tokens[(size_t)ids[t] * DIM + i] + types[i] + positions[t * DIM + i];
+            x[t][i] = tokens[(size_t)ids[t] * DIM + i] + type[i] + positions[t * DIM + i];
         norm(bert, -1, "token_embd_norm", x[t]);
     }
     for (int layer = 0; layer < TINY_BERT_LAYERS; layer++)
         layer_run(bert, layer, x, n);
+}
+
+double tiny_bert_score(const struct tiny_bert *bert, const int32_t *ids, const uint8_t *types,
+                       size_t n)
+{
+    static double x[CONTEXT][DIM];
+    double hidden[DIM], score;
+    states_of(bert, ids, types, n, x);
+    linear(bert, -1, "cls", x[0], DIM, hidden, DIM);
+    for (size_t i = 0; i < DIM; i++)
+        hidden[i] = tanh(hidden[i]);
+    linear(bert, -1, "cls.output", hidden, DIM, &score, 1);
+    return score;
+}
+
+void tiny_bert_embed(const struct tiny_bert *bert, const int32_t *ids, size_t n, double out[DIM])
+{
+    static double x[CONTEXT][DIM];
+    double length = 0;
+    states_of(bert, ids, NULL, n, x);
     for (size_t i = 0; i < DIM; i++) {
         out[i] = 0;
         for (size_t t = 0; t < (bert->pooling == 1 ? n : 1); t++)

@@ -33,8 +33,8 @@ struct tiny_bert_tensor {
 };
 
 struct tiny_bert_options {
-    uint32_t type; /* of matrices: F32, F16, Q4_0 or Q8_0 */
-    uint32_t pooling;
+    uint32_t type;    /* of matrices: F32, F16, Q4_0 or Q8_0 */
+    uint32_t pooling; /* 4: a reranker, with a head; 5: one that does not say so */
     uint64_t seed;
     const char *leave_out; /* a tensor that the file shall not have, or NULL */
     const char *odd;       /* one that shall have another shape */
@@ -57,5 +57,9 @@ void tiny_bert_free(struct tiny_bert *bert);
 /* The unit vector of a text of n tokens, [CLS] and [SEP] among them. */
 void tiny_bert_embed(const struct tiny_bert *bert, const int32_t *ids, size_t n,
                      double out[TINY_BERT_DIM]);
+
+/* The score of a pair in one row of n tokens, by a reranker; types: 0 or 1 of each. */
+double tiny_bert_score(const struct tiny_bert *bert, const int32_t *ids, const uint8_t *types,
+                       size_t n);
 
 #endif

@@ -70,6 +70,15 @@ static int open_once(const struct bench_options *options, struct model **model,
     struct bench_rig *rig = NULL;
     double began = seconds();
     int rc = model_open(model, options->model, options->kernels, options->precision, err, err_size);
+    if (rc == 0 && model_info(*model)->is_reranker) {
+        snprintf(err, err_size,
+                 "%s: this model is a reranker, and only models of vectors are "
+                 "measured",
+                 options->model);
+        model_close(*model);
+        *model = NULL;
+        rc = -EINVAL;
+    }
     if (rc != 0)
         return rc;
     rc = bench_rig_open(&rig, *model, options->n_threads, prompt_of(*model, options));

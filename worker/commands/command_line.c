@@ -49,8 +49,7 @@ int command_line_model_code(int rc)
     return rc == -ENOMEM ? COMMAND_INTERNAL : rc == -ENOTSUP ? COMMAND_CONFIG : COMMAND_NO_MODEL;
 }
 
-int command_line_open_model(const struct settings *settings, struct model **out, char *err,
-                            size_t err_size)
+static int open_any(const struct settings *settings, struct model **out, char *err, size_t err_size)
 {
     const char *path = settings_text(settings, "model");
     const char *kernels = settings_text(settings, "kernels");
@@ -79,4 +78,33 @@ int command_line_open_model(const struct settings *settings, struct model **out,
         return COMMAND_NO_MODEL;
     }
     return rc == 0 ? COMMAND_OK : command_line_model_code(rc);
+}
+
+static int open_kind(const struct settings *settings, bool is_reranker, struct model **out,
+                     char *err, size_t err_size)
+{
+    int code = open_any(settings, out, err, err_size);
+    if (code != COMMAND_OK || model_info(*out)->is_reranker == is_reranker)
+        return code;
+    snprintf(err, err_size,
+             is_reranker ? "%s: this model gives vectors and no scores of pairs; name a reranker "
+                           "(docs/models.md), or use `embedmill search`"
+                         : "%s: this model is a reranker, which gives scores of pairs and no "
+                           "vectors; use it with `embedmill rerank`, and another one here",
+             settings_text(settings, "model"));
+    model_close(*out);
+    *out = NULL;
+    return COMMAND_NO_MODEL;
+}
+
+int command_line_open_model(const struct settings *settings, struct model **out, char *err,
+                            size_t err_size)
+{
+    return open_kind(settings, false, out, err, err_size);
+}
+
+int command_line_open_reranker(const struct settings *settings, struct model **out, char *err,
+                               size_t err_size)
+{
+    return open_kind(settings, true, out, err, err_size);
 }

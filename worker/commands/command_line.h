@@ -25,9 +25,11 @@ int command_line_check(const char *command, const struct options *options,
 /* Open the log as log_level, log_format and progress say. */
 void command_line_log(const struct settings *settings);
 /* Open the model that `model`, `kernels` and `precision` name: COMMAND_OK, or the exit code and a
- * sentence. */
+ * sentence. One that gives vectors, or else a reranker. */
 int command_line_open_model(const struct settings *settings, struct model **out, char *err,
                             size_t err_size);
+int command_line_open_reranker(const struct settings *settings, struct model **out, char *err,
+                               size_t err_size);
 /* The exit code that goes with an errno of model_open. */
 int command_line_model_code(int rc);
 
