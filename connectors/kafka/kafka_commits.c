@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "connectors/kafka/kafka_errors.h"
 #include "connectors/kafka/kafka_source.h"
 
 static void confirm(struct kafka_source *source, const rd_kafka_topic_partition_t *done)
@@ -32,9 +33,7 @@ static void confirm(struct kafka_source *source, const rd_kafka_topic_partition_
 /* The partitions have moved on, which is told as a rebalance. */
 static bool is_rebalance(rd_kafka_resp_err_t err)
 {
-    return err == RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION ||
-           err == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID ||
-           err == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS || err == RD_KAFKA_RESP_ERR__STATE;
+    return kafka_error_is_rebalance(err) || err == RD_KAFKA_RESP_ERR__STATE;
 }
 
 void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
@@ -58,13 +57,13 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     if (err != RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED &&
         err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) { /* tried again with the next one */
         snprintf(why, sizeof why, "committing offsets of group %.60s: %s; it is tried again",
-                 source->config.group, rd_kafka_err2str(err));
+                 source->config.group, kafka_error_text(err));
         kafka_source_notice(source, is_rebalance(err) ? NOTICE_DETAIL : NOTICE_WARN, "COMMIT", why);
         return;
     }
     snprintf(why, sizeof why,
              "committing offsets of group %.60s: %s: allow this user to; it is tried again",
-             source->config.group, rd_kafka_err2str(err));
+             source->config.group, kafka_error_text(err));
     kafka_source_wait(source, PART_COMMIT, why);
     for (struct kafka_part *part = source->parts; part; part = part->next) {
         part->stored = -1;
@@ -97,7 +96,7 @@ void kafka_commits_settle(struct kafka_source *source)
     snprintf(why, sizeof why,
              "group %.60s: the last offsets of %d partition%s are not committed: %s",
              source->config.group, n, n == 1 ? "" : "s",
-             source->commit_err ? rd_kafka_err2str(source->commit_err)
+             source->commit_err ? kafka_error_text(source->commit_err)
                                 : "there was no answer in the time left");
     source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
 }

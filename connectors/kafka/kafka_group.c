@@ -240,7 +240,7 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
         kafka_skips_on_assign(source, part);
     }
     answer(source, true, list);
-    health_good(&source->health, PART_BROKERS);
+    health_good(&source->health, PART_BROKERS | PART_GROUP);
     if (list->cnt)
         health_good(&source->health, PART_TOPIC | PART_ACCESS);
 }

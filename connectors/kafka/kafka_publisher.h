@@ -28,6 +28,7 @@ struct kafka_item {
     void *tag; /* the loop's */
     struct kafka_form form;
     rd_kafka_resp_err_t err; /* of this record; 0 or a purge: another one's fault */
+    bool passed;             /* the brokers have it */
 };
 
 enum kafka_outcome {
@@ -42,6 +43,7 @@ struct kafka_burst {
     size_t n;
     rd_kafka_topic_partition_list_t *offsets;
     rd_kafka_consumer_group_metadata_t *group; /* of the moment when the burst was put together */
+    bool is_trial; /* only to see whether the items pass: it is aborted */
     bool in_doubt; /* it ended in OUTCOME_UNKNOWN: first look what the group has committed */
     enum kafka_outcome outcome;
     rd_kafka_resp_err_t err; /* why it is not committed, 0 when an item tells */

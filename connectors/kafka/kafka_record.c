@@ -14,11 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/kafka/kafka_errors.h"
 #include "connectors/kafka/kafka_source.h"
 #include "connectors/utf8.h"
-
-/* Of librdkafka newer than 2.0: one sent together with it is invalid. Its name is newer, too. */
-#define INVALID_DIFFERENT_RECORD (-138)
 
 static bool is_kafka(const struct message *origin)
 {
@@ -168,53 +166,9 @@ rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_conf
     return err;
 }
 
-enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err)
-{
-    switch ((int)err) {
-    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
-        return REFUSAL_TOO_LARGE;
-    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
-        return REFUSAL_TIME;
-    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
-    case RD_KAFKA_RESP_ERR_INVALID_MSG: /* an old broker's word for the same */
-    case RD_KAFKA_RESP_ERR__INVALID_ARG:
-        return REFUSAL_RECORD;
-    case INVALID_DIFFERENT_RECORD:
-    case RD_KAFKA_RESP_ERR_NO_ERROR:
-    case RD_KAFKA_RESP_ERR__FATAL:
-    case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
-    case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
-        return REFUSAL_NONE;
-    default:
-        return REFUSAL_TOPIC;
-    }
-}
-
-/* Why a topic refuses, and what to do about it. */
-static const char *advice_for(rd_kafka_resp_err_t err)
-{
-    switch (err) {
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-        return "create the topic, or name another";
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-        return "allow this user to write to it";
-    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
-        return "a compacted topic takes records with a key only, and a broker may have rules of "
-               "its "
-               "own";
-    default:
-        return "see the broker's log";
-    }
-}
-
 void kafka_record_explain(const struct kafka_config *config, const struct record *record,
                           rd_kafka_resp_err_t err, char *why, size_t size)
 {
     snprintf(why, size, "writing to topic %.100s: %.120s (%s)", kafka_record_topic(config, record),
-             rd_kafka_err2str(err), advice_for(err));
+             kafka_error_text(err), kafka_error_advice(err));
 }

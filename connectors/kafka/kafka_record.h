@@ -35,15 +35,6 @@ rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_conf
                                          const struct record *record, const struct kafka_form *form,
                                          void *opaque);
 
-/* What a refusal means. A broker refuses all records that were sent together for one of them. */
-enum kafka_refusal {
-    REFUSAL_TOO_LARGE, /* this record, or those sent together with it */
-    REFUSAL_TIME,      /* this record or one sent together with it: try with plain_time */
-    REFUSAL_RECORD,    /* this record or one sent together with it, for another reason */
-    REFUSAL_NONE,      /* it was given up for the sake of others */
-    REFUSAL_TOPIC,     /* its destination: nothing can be written before somebody mends it */
-};
-enum kafka_refusal kafka_record_refusal(rd_kafka_resp_err_t err);
 /* "writing to topic T: the broker's words (what to do)". */
 void kafka_record_explain(const struct kafka_config *config, const struct record *record,
                           rd_kafka_resp_err_t err, char *why, size_t size);

@@ -7,6 +7,7 @@
  * Why:     the library retries what the network does by itself and for ever. What comes back is
  *          either confirmed, or refused by a topic (absent, forbidden, too small), and then all
  *          that was given later waits behind it, but for what was already on its way: that passes.
+ *          So does everything when nobody knows what the refusal means: kafka_slots.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -176,6 +177,7 @@ static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void 
     health_good(&sink->health, BROKERS | WRITE);
     sink->backoff.attempts = 0;
     kafka_slot_confirmed(slot, &sink->config, &sink->base);
+    kafka_slots_passed(&sink->slots, slot);
     slot_done(sink, slot, PUBLISHED);
 }
 
@@ -207,6 +209,8 @@ static void send_all(struct kafka_sink *sink)
     struct kafka_slot *slot = sink->slots.head.next, *next;
     for (; slot != &sink->slots.head && !sink->paused && !sink->failed; slot = next) {
         next = slot->next;
+        if (kafka_slots_lets_pass(&sink->slots, slot))
+            continue;
         if (slot->sent) {
             if (slot->alone)
                 return;

@@ -3,10 +3,15 @@
  */
 #include "connectors/kafka/kafka_slots.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "connectors/kafka/kafka_errors.h"
+
+#define PASSES_MAX 3 /* of others, while one record is refused again and again */
 
 static bool is_dead(const struct record *record)
 {
@@ -30,6 +35,7 @@ int kafka_slots_add(struct kafka_slots *slots, struct record **records, size_t n
         slot->form.id_as_key = slots->needs_keys[is_dead(records[i])];
         slot->prev->next = slot->next->prev = slot;
         slots->n++;
+        slots->n_to[is_dead(records[i])] += records[i]->n_parts > 0;
     }
     return 0;
 }
@@ -40,6 +46,8 @@ struct record *kafka_slots_take(struct kafka_slots *slots, struct kafka_slot *sl
     slot->prev->next = slot->next;
     slot->next->prev = slot->prev;
     slots->n--;
+    slots->n_to[is_dead(record)] -= record->n_parts > 0;
+    slots->n_aside[is_dead(record)] -= slot->aside;
     free(slot);
     return record;
 }
@@ -123,11 +131,49 @@ static enum kafka_verdict refuse_invalid(struct kafka_slots *slots, struct kafka
     return VERDICT_AGAIN;
 }
 
+/*
+ * The code says nothing about whose fault it is: of a proxy, of a plugin of the broker, of a
+ * release to come. Alone at first. Refused alone it stands aside: when others pass three times and
+ * it does not, it is its own fault; when nothing passes, it is the destination's, which somebody
+ * will mend.
+ */
+static enum kafka_verdict refuse_unknown(struct kafka_slots *slots, struct kafka_slot *slot)
+{
+    bool was_alone = slot->alone;
+    slot->alone = true;
+    if (!was_alone)
+        return VERDICT_AGAIN;
+    if (slot->n_passed >= PASSES_MAX)
+        return VERDICT_REFUSED;
+    slots->n_aside[is_dead(slot->record)] += !slot->aside;
+    slot->aside = true;
+    return VERDICT_WAIT;
+}
+
+void kafka_slots_passed(struct kafka_slots *slots, const struct kafka_slot *passed)
+{
+    bool to = is_dead(passed->record);
+    for (struct kafka_slot *slot = slots->head.next; slots->n_aside[to]; slot = slot->next) {
+        assert(slot != &slots->head);
+        if (!slot->aside || is_dead(slot->record) != to)
+            continue;
+        slot->aside = false;
+        slot->n_passed++;
+        slots->n_aside[to]--;
+    }
+}
+
+bool kafka_slots_lets_pass(const struct kafka_slots *slots, const struct kafka_slot *slot)
+{
+    bool to = is_dead(slot->record);
+    return slot->aside && slots->n_to[to] > slots->n_aside[to];
+}
+
 enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slot *slot,
                                      rd_kafka_resp_err_t err, const struct kafka_config *config,
                                      struct kafka_reported *reported)
 {
-    enum kafka_refusal refusal = kafka_record_refusal(err);
+    enum kafka_refusal refusal = kafka_error_refusal(err);
     if (refusal == REFUSAL_NONE)
         return VERDICT_NONE;
     kafka_record_explain(config, slot->record, err, reported->why, sizeof reported->why);
@@ -140,6 +186,11 @@ enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slo
         return refuse_invalid(slots, slot);
     if (refusal == REFUSAL_TIME)
         return refuse_time(slots, slot);
+    if (refusal == REFUSAL_UNKNOWN) {
+        enum kafka_verdict verdict = refuse_unknown(slots, slot);
+        if (verdict != VERDICT_WAIT)
+            return verdict;
+    }
     health_wait(reported->health, reported->write, reported->why);
     return VERDICT_WAIT;
 }

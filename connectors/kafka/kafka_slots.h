@@ -26,12 +26,15 @@ struct kafka_slot {
     bool alone;      /* refused in company: the fault may be another's, and its own shows alone */
     bool time_doubt; /* refused once for a timestamp that may be a neighbour's */
     bool invalid_doubt; /* the same as an invalid record */
+    bool aside; /* refused alone for an unknown reason: others go first, to see whether they pass */
+    unsigned n_passed; /* how often others have passed since, and it was refused again */
 };
 
 /* slots.head.next is the oldest; a walk ends at &slots.head. */
 struct kafka_slots {
     struct kafka_slot head;
     size_t n;
+    size_t n_to[2], n_aside[2]; /* to the topic for outputs, to that for dead letters */
     int64_t ahead_ms; /* the least that a timestamp lay ahead and was refused for it; 0: none was */
     bool needs_keys[2]; /* the topic for outputs, that for dead letters: as far as is known */
 };
@@ -61,6 +64,10 @@ struct kafka_reported {
 enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slot *slot,
                                      rd_kafka_resp_err_t err, const struct kafka_config *config,
                                      struct kafka_reported *reported);
+/* This one has passed: those that stand aside before the same topic are tried once more. */
+void kafka_slots_passed(struct kafka_slots *slots, const struct kafka_slot *passed);
+/* Whether it is to let others go first: it stands aside, and there are others to the same topic. */
+bool kafka_slots_lets_pass(const struct kafka_slots *slots, const struct kafka_slot *slot);
 /* Its record is confirmed: count and report the timestamp that was not the input's, if so. */
 void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_config *config,
                           const struct sink *sink);

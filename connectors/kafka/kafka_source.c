@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/kafka/kafka_errors.h"
+
 #define GIVE_MAX  64  /* messages in one event */
 #define POLL_MAX  512 /* polled before the loop has its turn */
 #define HELD_MAX  16  /* then partitions are paused */
@@ -82,33 +84,34 @@ static void on_fatal(struct kafka_source *source)
 static void on_refusal(struct kafka_source *source, rd_kafka_resp_err_t err, const char *text)
 {
     char why[400];
-    switch (err) {
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    switch (kafka_error_hindrance(err)) {
+    case HINDRANCE_TOPIC:
         snprintf(why, sizeof why,
                  "%.240s: create the topic, or correct kafka.topic; it is looked for every few "
                  "seconds",
                  text);
         kafka_source_wait(source, PART_TOPIC, why);
         return;
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+    case HINDRANCE_ACCESS:
         snprintf(why, sizeof why,
                  "%.240s: allow this user to read the topic and to use group %.60s; it is tried "
                  "again",
                  text, source->config.group);
         kafka_source_wait(source, PART_ACCESS, why);
         return;
-    case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+    case HINDRANCE_GROUP:
+        snprintf(why, sizeof why, "group %.60s: %.180s: %.120s; it is tried again",
+                 source->config.group, text, kafka_error_advice(err));
+        kafka_source_wait(source, PART_GROUP, why);
+        return;
+    case HINDRANCE_END:
         snprintf(why, sizeof why,
                  "%.240s: what the group would read next is not in the topic any more; set the "
                  "group's offsets, or auto.offset.reset=earliest",
                  text);
         kafka_source_fail(source, -ERANGE, why);
         return;
-    default: /* the library mends it itself */
+    case HINDRANCE_MENDS:
         kafka_source_notice(source, NOTICE_WARN, rd_kafka_err2name(err), text);
     }
 }
@@ -195,7 +198,7 @@ static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
             kafka_offsets_skip(&part->offsets, native->offset);
             part->dirty = true;
         }
-        health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS);
+        health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
     } else if (native->err == RD_KAFKA_RESP_ERR__FATAL) {
         on_fatal(source);
     } else {
@@ -231,7 +234,7 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
         return;
     }
     kafka_list_add(&source->held, message);
-    health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS);
+    health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
 }
 
 static bool is_hungry(const struct kafka_source *source)

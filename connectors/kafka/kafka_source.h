@@ -21,6 +21,7 @@
 #define PART_TOPIC   2u
 #define PART_ACCESS  4u
 #define PART_COMMIT  8u
+#define PART_GROUP   16u
 
 /*
  * One assignment of one partition. When the same partition is assigned again, that is another one:

@@ -73,10 +73,46 @@ static void time_of_a_neighbour(void **state)
     kafka_slots_clear(&slots);
 }
 
+/* Others pass three times while one does not; what goes to the other topic says nothing. */
+static void codes_nobody_knows(void **state)
+{
+    (void)state;
+    const rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_UNKNOWN;
+    struct message message = {.timestamp_ms = -1};
+    struct part part = {.value = {"x", 1}};
+    struct record records[4], *list[4];
+    struct kafka_slots slots;
+    for (size_t i = 0; i < 4; i++) {
+        records[i] = (struct record){.origin = &message, .parts = &part, .n_parts = i != 3};
+        list[i] = &records[i];
+    }
+    records[2].dead_code = "bad_utf8";
+    kafka_slots_open(&slots);
+    assert_int_equal(kafka_slots_add(&slots, list, 4), 0);
+    struct kafka_slot *odd = slots.head.next, *good = odd->next, *dead = good->next;
+    assert_int_equal(refuse(&slots, odd, err), VERDICT_AGAIN);
+    assert_true(odd->alone && !kafka_slots_lets_pass(&slots, odd));
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(refuse(&slots, odd, err), VERDICT_WAIT);
+        kafka_slots_passed(&slots, dead);
+        assert_true(kafka_slots_lets_pass(&slots, odd));
+        kafka_slots_passed(&slots, good);
+        assert_false(kafka_slots_lets_pass(&slots, odd));
+    }
+    assert_int_equal(refuse(&slots, good, err), VERDICT_AGAIN);
+    assert_int_equal(refuse(&slots, good, err), VERDICT_WAIT);
+    assert_true(kafka_slots_lets_pass(&slots, good));
+    assert_int_equal(refuse(&slots, odd, err), VERDICT_REFUSED);
+    kafka_slots_take(&slots, odd);
+    assert_false(kafka_slots_lets_pass(&slots, good)); /* nobody else goes there */
+    kafka_slots_clear(&slots);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(time_of_a_neighbour),
+        cmocka_unit_test(codes_nobody_knows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

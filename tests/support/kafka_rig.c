@@ -242,6 +242,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
     post->n_acked_too += how == PUBLISHED_AND_ACKED;
     post->n_not_ours += how == PUBLISH_NOT_OURS;
     post->n_too_large += how == PUBLISH_TOO_LARGE;
+    post->n_refused += how == PUBLISH_REFUSED;
     post->n_under_way--;
     if (how == PUBLISHED)
         post->source->ops->ack(post->source, message);
@@ -249,6 +250,8 @@ static void on_published(void *ctx, struct record *record, enum published how)
         post->source->ops->release(post->source, message);
     else if (how == PUBLISH_TOO_LARGE)
         kafka_post_publish(post, message, NULL, 0, "output_too_large");
+    else if (how == PUBLISH_REFUSED)
+        kafka_post_publish(post, message, NULL, 0, record->refused_code);
     free(parcel);
 }
 

@@ -34,7 +34,7 @@ struct kafka_post {
     struct sink *sink;
     struct message *inbox[RIG_INBOX]; /* given and not taken by the test yet */
     size_t n_inbox, n_given;
-    size_t n_published, n_acked_too, n_not_ours, n_too_large, n_under_way;
+    size_t n_published, n_acked_too, n_not_ours, n_too_large, n_refused, n_under_way;
     size_t n_ups, n_waits, n_failed, n_rebalances, n_late;
     enum link_state source_state, sink_state;
     char why[512];   /* of the last wait or failure */
@@ -70,7 +70,8 @@ void kafka_post_close(struct kafka_post *post, uint64_t deadline_ms);
 bool kafka_post_has(struct kafka_post *post, size_t n_inbox, uint64_t ms);
 struct message *kafka_post_take(struct kafka_post *post);
 /* Publish value (NULL: that of the message) for it; code: as a dead letter. The message is acked
- * when that is confirmed, and a record too large becomes a dead letter, as in the pipeline. */
+ * when that is confirmed, and a record too large or refused becomes a dead letter, as in the
+ * pipeline. */
 void kafka_post_publish(struct kafka_post *post, struct message *message, const char *value,
                         size_t len, const char *code);
 bool kafka_post_quiet(struct kafka_post *post, uint64_t ms); /* nothing under way */

@@ -1,0 +1,291 @@
+/*
+ * kafka_errors.c: see kafka_errors.h.
+ *
+ * tests/data/kafka_errors.tsv has the codes as the two projects list them, and
+ * tests/connectors/test_kafka_errors.c compares. A library that knows more fails that test.
+ */
+#include "connectors/kafka/kafka_errors.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define LARGE  REFUSAL_TOO_LARGE
+#define TIME   REFUSAL_TIME
+#define RECORD REFUSAL_RECORD
+#define NONE   REFUSAL_NONE
+#define TOPIC  REFUSAL_TOPIC
+#define OTHER  REFUSAL_UNKNOWN
+#define MENDS  HINDRANCE_MENDS
+#define MISSES HINDRANCE_TOPIC
+#define ACCESS HINDRANCE_ACCESS
+#define GROUP  HINDRANCE_GROUP
+#define END    HINDRANCE_END
+
+#define MAKE  "create the topic, or name another"
+#define ALLOW "allow this user to write to it"
+#define START "too few replicas of the topic are in sync: start the brokers that are missing"
+#define DISK  "a disk of the broker fails: see its log"
+#define PACK  "set another compression.type"
+#define OLD   "the broker is too old for what is asked of it"
+
+static const struct kafka_error errors[] = {
+    /* librdkafka's own */
+    {-137, "_DESTROY_BROKER", NONE, MENDS, NULL},
+    {-138, "_INVALID_DIFFERENT_RECORD", NONE, MENDS, NULL},
+    {-139, "_LOG_TRUNCATION", OTHER, MENDS, NULL},
+    {-140, "_AUTO_OFFSET_RESET", OTHER, END, NULL},
+    {-141, "_NOOP", OTHER, MENDS, NULL},
+    {-142, "_ASSIGNMENT_LOST", OTHER, MENDS, NULL},
+    {-143, "_APPLICATION", OTHER, MENDS, NULL},
+    {-144, "_FENCED", TOPIC, MENDS, NULL},
+    {-145, "_NOT_CONFIGURED", TOPIC, MENDS, NULL},
+    {-146, "_UNKNOWN_BROKER", TOPIC, MENDS, NULL},
+    {-147, "_MAX_POLL_EXCEEDED", OTHER, MENDS, NULL},
+    {-148, "_GAPLESS_GUARANTEE", TOPIC, MENDS, NULL},
+    {-149, "_INCONSISTENT", TOPIC, MENDS, NULL},
+    {-150, "_FATAL", NONE, MENDS, NULL},
+    {-151, "_PURGE_INFLIGHT", NONE, MENDS, NULL},
+    {-152, "_PURGE_QUEUE", NONE, MENDS, NULL},
+    {-153, "_RETRY", TOPIC, MENDS, NULL},
+    {-154, "_INVALID_TYPE", OTHER, MENDS, NULL},
+    {-155, "_UNDERFLOW", TOPIC, MENDS, NULL},
+    {-156, "_NOENT", OTHER, MENDS, NULL},
+    {-157, "_READ_ONLY", OTHER, MENDS, NULL},
+    {-158, "_PARTIAL", TOPIC, MENDS, NULL},
+    {-159, "_VALUE_DESERIALIZATION", OTHER, MENDS, NULL},
+    {-160, "_KEY_DESERIALIZATION", OTHER, MENDS, NULL},
+    {-161, "_VALUE_SERIALIZATION", RECORD, MENDS, NULL},
+    {-162, "_KEY_SERIALIZATION", RECORD, MENDS, NULL},
+    {-163, "_INTR", TOPIC, MENDS, NULL},
+    {-164, "_WAIT_CACHE", TOPIC, MENDS, NULL},
+    {-165, "_UNSUPPORTED_FEATURE", TOPIC, GROUP, OLD},
+    {-166, "_TIMED_OUT_QUEUE", TOPIC, MENDS, NULL},
+    {-167, "_OUTDATED", TOPIC, MENDS, NULL},
+    {-168, "_NO_OFFSET", OTHER, MENDS, NULL},
+    {-169, "_AUTHENTICATION", TOPIC, MENDS, NULL},
+    {-170, "_NOT_IMPLEMENTED", TOPIC, MENDS, NULL},
+    {-171, "_UNKNOWN_PROTOCOL", TOPIC, MENDS, NULL},
+    {-172, "_STATE", TOPIC, MENDS, NULL},
+    {-173, "_CONFLICT", TOPIC, MENDS, NULL},
+    {-174, "_REVOKE_PARTITIONS", OTHER, MENDS, NULL},
+    {-175, "_ASSIGN_PARTITIONS", OTHER, MENDS, NULL},
+    {-176, "_EXISTING_SUBSCRIPTION", OTHER, MENDS, NULL},
+    {-177, "_PREV_IN_PROGRESS", TOPIC, MENDS, NULL},
+    {-178, "_IN_PROGRESS", TOPIC, MENDS, NULL},
+    {-179, "_UNKNOWN_GROUP", OTHER, MENDS, NULL},
+    {-180, "_WAIT_COORD", TOPIC, MENDS, NULL},
+    {-181, "_SSL", TOPIC, MENDS, NULL},
+    {-182, "_NODE_UPDATE", TOPIC, MENDS, NULL},
+    {-183, "_ISR_INSUFF", TOPIC, MENDS, NULL},
+    {-184, "_QUEUE_FULL", TOPIC, MENDS, NULL},
+    {-185, "_TIMED_OUT", TOPIC, MENDS, NULL},
+    {-186, "_INVALID_ARG", RECORD, MENDS, NULL},
+    {-187, "_ALL_BROKERS_DOWN", TOPIC, MENDS, NULL},
+    {-188, "_UNKNOWN_TOPIC", TOPIC, MISSES, MAKE},
+    {-189, "_FS", OTHER, MENDS, NULL},
+    {-190, "_UNKNOWN_PARTITION", TOPIC, MISSES, MAKE},
+    {-191, "_PARTITION_EOF", OTHER, MENDS, NULL},
+    {-192, "_MSG_TIMED_OUT", TOPIC, MENDS, NULL},
+    {-193, "_RESOLVE", TOPIC, MENDS, NULL},
+    {-194, "_CRIT_SYS_RESOURCE", TOPIC, MENDS, NULL},
+    {-195, "_TRANSPORT", TOPIC, MENDS, NULL},
+    {-196, "_FAIL", TOPIC, MENDS, NULL},
+    {-197, "_DESTROY", NONE, MENDS, NULL},
+    {-198, "_BAD_COMPRESSION", TOPIC, MENDS, PACK},
+    {-199, "_BAD_MSG", RECORD, MENDS, NULL},
+    /* of the protocol */
+    {-1, "UNKNOWN", OTHER, MENDS, NULL},
+    {0, "NO_ERROR", NONE, MENDS, NULL},
+    {1, "OFFSET_OUT_OF_RANGE", OTHER, MENDS, NULL},
+    {2, "INVALID_MSG", RECORD, MENDS, NULL},
+    {3, "UNKNOWN_TOPIC_OR_PART", TOPIC, MISSES, MAKE},
+    {4, "INVALID_MSG_SIZE", LARGE, MENDS, NULL},
+    {5, "LEADER_NOT_AVAILABLE", TOPIC, MENDS, NULL},
+    {6, "NOT_LEADER_FOR_PARTITION", TOPIC, MENDS, NULL},
+    {7, "REQUEST_TIMED_OUT", TOPIC, MENDS, NULL},
+    {8, "BROKER_NOT_AVAILABLE", TOPIC, MENDS, NULL},
+    {9, "REPLICA_NOT_AVAILABLE", TOPIC, MENDS, NULL},
+    {10, "MSG_SIZE_TOO_LARGE", LARGE, MENDS, NULL},
+    {11, "STALE_CTRL_EPOCH", TOPIC, MENDS, NULL},
+    {12, "OFFSET_METADATA_TOO_LARGE", OTHER, MENDS, NULL},
+    {13, "NETWORK_EXCEPTION", TOPIC, MENDS, NULL},
+    {14, "COORDINATOR_LOAD_IN_PROGRESS", TOPIC, MENDS, NULL},
+    {15, "COORDINATOR_NOT_AVAILABLE", TOPIC, MENDS, NULL},
+    {16, "NOT_COORDINATOR", TOPIC, MENDS, NULL},
+    {17, "TOPIC_EXCEPTION", TOPIC, MISSES, "name a topic as Kafka allows them"},
+    {18, "RECORD_LIST_TOO_LARGE", LARGE, MENDS, NULL},
+    {19, "NOT_ENOUGH_REPLICAS", TOPIC, MENDS, START},
+    {20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", TOPIC, MENDS, START},
+    {21, "INVALID_REQUIRED_ACKS", TOPIC, MENDS, "set acks as the broker wants it"},
+    {22, "ILLEGAL_GENERATION", TOPIC, MENDS, NULL},
+    {23, "INCONSISTENT_GROUP_PROTOCOL", OTHER, GROUP,
+     "members of the group have different partition.assignment.strategy: set the same for all"},
+    {24, "INVALID_GROUP_ID", OTHER, GROUP, "name another kafka.group"},
+    {25, "UNKNOWN_MEMBER_ID", TOPIC, MENDS, NULL},
+    {26, "INVALID_SESSION_TIMEOUT", OTHER, GROUP,
+     "set session.timeout.ms as the broker's group.min.session.timeout.ms and "
+     "group.max.session.timeout.ms allow"},
+    {27, "REBALANCE_IN_PROGRESS", TOPIC, MENDS, NULL},
+    {28, "INVALID_COMMIT_OFFSET_SIZE", OTHER, MENDS, NULL},
+    {29, "TOPIC_AUTHORIZATION_FAILED", TOPIC, ACCESS, ALLOW},
+    {30, "GROUP_AUTHORIZATION_FAILED", TOPIC, ACCESS, NULL},
+    {31, "CLUSTER_AUTHORIZATION_FAILED", TOPIC, ACCESS, ALLOW},
+    {32, "INVALID_TIMESTAMP", TIME, MENDS, NULL},
+    {33, "UNSUPPORTED_SASL_MECHANISM", TOPIC, MENDS, NULL},
+    {34, "ILLEGAL_SASL_STATE", TOPIC, MENDS, NULL},
+    {35, "UNSUPPORTED_VERSION", TOPIC, GROUP, OLD},
+    {36, "TOPIC_ALREADY_EXISTS", OTHER, MENDS, NULL},
+    {37, "INVALID_PARTITIONS", OTHER, MENDS, NULL},
+    {38, "INVALID_REPLICATION_FACTOR", OTHER, MENDS, NULL},
+    {39, "INVALID_REPLICA_ASSIGNMENT", OTHER, MENDS, NULL},
+    {40, "INVALID_CONFIG", OTHER, MENDS, NULL},
+    {41, "NOT_CONTROLLER", TOPIC, MENDS, NULL},
+    {42, "INVALID_REQUEST", OTHER, GROUP,
+     "library and broker do not agree on the group's protocol: set another group.protocol"},
+    {43, "UNSUPPORTED_FOR_MESSAGE_FORMAT", TOPIC, MENDS, OLD},
+    {44, "POLICY_VIOLATION", OTHER, MENDS, NULL},
+    {45, "OUT_OF_ORDER_SEQUENCE_NUMBER", TOPIC, MENDS, NULL},
+    {46, "DUPLICATE_SEQUENCE_NUMBER", TOPIC, MENDS, NULL},
+    {47, "INVALID_PRODUCER_EPOCH", TOPIC, MENDS, NULL},
+    {48, "INVALID_TXN_STATE", TOPIC, MENDS, NULL},
+    {49, "INVALID_PRODUCER_ID_MAPPING", TOPIC, MENDS, NULL},
+    {50, "INVALID_TRANSACTION_TIMEOUT", TOPIC, MENDS,
+     "set transaction.timeout.ms lower, or the broker's transaction.max.timeout.ms higher"},
+    {51, "CONCURRENT_TRANSACTIONS", TOPIC, MENDS, NULL},
+    {52, "TRANSACTION_COORDINATOR_FENCED", TOPIC, MENDS, NULL},
+    {53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED", TOPIC, MENDS,
+     "allow this user to use the transactional.id"},
+    {54, "SECURITY_DISABLED", TOPIC, MENDS, NULL},
+    {55, "OPERATION_NOT_ATTEMPTED", OTHER, MENDS, NULL},
+    {56, "KAFKA_STORAGE_ERROR", TOPIC, MENDS, DISK},
+    {57, "LOG_DIR_NOT_FOUND", TOPIC, MENDS, DISK},
+    {58, "SASL_AUTHENTICATION_FAILED", TOPIC, MENDS, NULL},
+    {59, "UNKNOWN_PRODUCER_ID", TOPIC, MENDS, NULL},
+    {60, "REASSIGNMENT_IN_PROGRESS", TOPIC, MENDS, NULL},
+    {61, "DELEGATION_TOKEN_AUTH_DISABLED", OTHER, MENDS, NULL},
+    {62, "DELEGATION_TOKEN_NOT_FOUND", TOPIC, MENDS, NULL},
+    {63, "DELEGATION_TOKEN_OWNER_MISMATCH", OTHER, MENDS, NULL},
+    {64, "DELEGATION_TOKEN_REQUEST_NOT_ALLOWED", OTHER, MENDS, NULL},
+    {65, "DELEGATION_TOKEN_AUTHORIZATION_FAILED", OTHER, MENDS, NULL},
+    {66, "DELEGATION_TOKEN_EXPIRED", TOPIC, MENDS, NULL},
+    {67, "INVALID_PRINCIPAL_TYPE", OTHER, MENDS, NULL},
+    {68, "NON_EMPTY_GROUP", OTHER, MENDS, NULL},
+    {69, "GROUP_ID_NOT_FOUND", OTHER, MENDS, NULL},
+    {70, "FETCH_SESSION_ID_NOT_FOUND", OTHER, MENDS, NULL},
+    {71, "INVALID_FETCH_SESSION_EPOCH", OTHER, MENDS, NULL},
+    {72, "LISTENER_NOT_FOUND", TOPIC, MENDS, NULL},
+    {73, "TOPIC_DELETION_DISABLED", OTHER, MENDS, NULL},
+    {74, "FENCED_LEADER_EPOCH", TOPIC, MENDS, NULL},
+    {75, "UNKNOWN_LEADER_EPOCH", TOPIC, MENDS, NULL},
+    {76, "UNSUPPORTED_COMPRESSION_TYPE", TOPIC, MENDS, PACK},
+    {77, "STALE_BROKER_EPOCH", TOPIC, MENDS, NULL},
+    {78, "OFFSET_NOT_AVAILABLE", OTHER, MENDS, NULL},
+    {79, "MEMBER_ID_REQUIRED", OTHER, MENDS, NULL},
+    {80, "PREFERRED_LEADER_NOT_AVAILABLE", TOPIC, MENDS, NULL},
+    {81, "GROUP_MAX_SIZE_REACHED", OTHER, GROUP,
+     "raise the broker's group.max.size, or start fewer workers"},
+    {82, "FENCED_INSTANCE_ID", TOPIC, MENDS, NULL},
+    {83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", TOPIC, MENDS, NULL},
+    {84, "ELECTION_NOT_NEEDED", OTHER, MENDS, NULL},
+    {85, "NO_REASSIGNMENT_IN_PROGRESS", OTHER, MENDS, NULL},
+    {86, "GROUP_SUBSCRIBED_TO_TOPIC", OTHER, MENDS, NULL},
+    {87, "INVALID_RECORD", RECORD, MENDS,
+     "a compacted topic takes records with a key only, and a broker may have rules of its own"},
+    {88, "UNSTABLE_OFFSET_COMMIT", OTHER, MENDS, NULL},
+    {89, "THROTTLING_QUOTA_EXCEEDED", TOPIC, MENDS, NULL},
+    {90, "PRODUCER_FENCED", TOPIC, MENDS, NULL},
+    {91, "RESOURCE_NOT_FOUND", OTHER, MENDS, NULL},
+    {92, "DUPLICATE_RESOURCE", OTHER, MENDS, NULL},
+    {93, "UNACCEPTABLE_CREDENTIAL", OTHER, MENDS, NULL},
+    {94, "INCONSISTENT_VOTER_SET", OTHER, MENDS, NULL},
+    {95, "INVALID_UPDATE_VERSION", OTHER, MENDS, NULL},
+    {96, "FEATURE_UPDATE_FAILED", OTHER, MENDS, NULL},
+    {97, "PRINCIPAL_DESERIALIZATION_FAILURE", TOPIC, MENDS, NULL},
+    {98, "SNAPSHOT_NOT_FOUND", OTHER, MENDS, NULL},
+    {99, "POSITION_OUT_OF_RANGE", OTHER, MENDS, NULL},
+    {100, "UNKNOWN_TOPIC_ID", TOPIC, MENDS, NULL},
+    {101, "DUPLICATE_BROKER_REGISTRATION", OTHER, MENDS, NULL},
+    {102, "BROKER_ID_NOT_REGISTERED", OTHER, MENDS, NULL},
+    {103, "INCONSISTENT_TOPIC_ID", TOPIC, MENDS, NULL},
+    {104, "INCONSISTENT_CLUSTER_ID", TOPIC, MENDS, NULL},
+    {105, "TRANSACTIONAL_ID_NOT_FOUND", TOPIC, MENDS, NULL},
+    {106, "FETCH_SESSION_TOPIC_ID_ERROR", OTHER, MENDS, NULL},
+    {107, "INELIGIBLE_REPLICA", OTHER, MENDS, NULL},
+    {108, "NEW_LEADER_ELECTED", TOPIC, MENDS, NULL},
+    {109, "OFFSET_MOVED_TO_TIERED_STORAGE", OTHER, MENDS, NULL},
+    {110, "FENCED_MEMBER_EPOCH", TOPIC, MENDS, NULL},
+    {111, "UNRELEASED_INSTANCE_ID", OTHER, GROUP,
+     "another worker has this group.instance.id: give each its own"},
+    {112, "UNSUPPORTED_ASSIGNOR", OTHER, GROUP, "set a group.remote.assignor that the broker has"},
+    {113, "STALE_MEMBER_EPOCH", TOPIC, MENDS, NULL},
+    {114, "MISMATCHED_ENDPOINT_TYPE", TOPIC, MENDS, NULL},
+    {115, "UNSUPPORTED_ENDPOINT_TYPE", OTHER, MENDS, NULL},
+    {116, "UNKNOWN_CONTROLLER_ID", OTHER, MENDS, NULL},
+    {117, "UNKNOWN_SUBSCRIPTION_ID", OTHER, MENDS, NULL},
+    {118, "TELEMETRY_TOO_LARGE", OTHER, MENDS, NULL},
+    {119, "INVALID_REGISTRATION", OTHER, MENDS, NULL},
+    {120, "TRANSACTION_ABORTABLE", TOPIC, MENDS, NULL},
+    {121, "INVALID_RECORD_STATE", OTHER, MENDS, NULL},
+    {122, "SHARE_SESSION_NOT_FOUND", OTHER, MENDS, NULL},
+    {123, "INVALID_SHARE_SESSION_EPOCH", OTHER, MENDS, NULL},
+    {124, "FENCED_STATE_EPOCH", OTHER, MENDS, NULL},
+    {125, "INVALID_VOTER_KEY", OTHER, MENDS, NULL},
+    {126, "DUPLICATE_VOTER", OTHER, MENDS, NULL},
+    {127, "VOTER_NOT_FOUND", OTHER, MENDS, NULL},
+    {128, "INVALID_REGULAR_EXPRESSION", OTHER, GROUP, "correct the pattern in kafka.topic"},
+    {129, "REBOOTSTRAP_REQUIRED", TOPIC, MENDS, NULL},
+    {130, "STREAMS_INVALID_TOPOLOGY", OTHER, MENDS, NULL},
+    {131, "STREAMS_INVALID_TOPOLOGY_EPOCH", OTHER, MENDS, NULL},
+    {132, "STREAMS_TOPOLOGY_FENCED", OTHER, MENDS, NULL},
+    {133, "SHARE_SESSION_LIMIT_REACHED", OTHER, MENDS, NULL},
+    {134, "GROUP_DELETION_FAILED", OTHER, MENDS, NULL},
+    {135, "STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED", OTHER, MENDS, NULL},
+    {136, "CONTROLLER_ID_NOT_REGISTERED", OTHER, MENDS, NULL},
+};
+
+const struct kafka_error *kafka_error_find(int code)
+{
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        if (errors[i].code == code)
+            return &errors[i];
+    return NULL;
+}
+
+enum kafka_refusal kafka_error_refusal(rd_kafka_resp_err_t err)
+{
+    const struct kafka_error *error = kafka_error_find((int)err);
+    return error ? error->refusal : REFUSAL_UNKNOWN;
+}
+
+enum kafka_hindrance kafka_error_hindrance(rd_kafka_resp_err_t err)
+{
+    const struct kafka_error *error = kafka_error_find((int)err);
+    return error ? error->hindrance : HINDRANCE_MENDS;
+}
+
+const char *kafka_error_advice(rd_kafka_resp_err_t err)
+{
+    const struct kafka_error *error = kafka_error_find((int)err);
+    return error && error->advice ? error->advice : "see the broker's log";
+}
+
+const char *kafka_error_text(rd_kafka_resp_err_t err)
+{
+    const struct kafka_error *error = kafka_error_find((int)err);
+    const char *text = rd_kafka_err2str(err);
+    return error && strncmp(text, "Err-", 4) == 0 ? error->name : text;
+}
+
+bool kafka_error_is_rebalance(rd_kafka_resp_err_t err)
+{
+    switch ((int)err) {
+    case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:
+    case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS:
+    case 110: /* FENCED_MEMBER_EPOCH and STALE_MEMBER_EPOCH: the newer group protocol's words */
+    case 113:
+        return true;
+    default:
+        return false;
+    }
+}
