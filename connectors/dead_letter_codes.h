@@ -27,6 +27,7 @@ enum dead_letter_id {
     DEAD_LETTER_bad_msgpack,
     DEAD_LETTER_not_text,
     DEAD_LETTER_bad_field,
+    DEAD_LETTER_table_truncated,
     DEAD_LETTER_duplicate_field,
     DEAD_LETTER_duplicate_id,
     DEAD_LETTER_ids_mismatch,

@@ -25,7 +25,10 @@ static void expect(int is_so)
 static void json_expect(struct bytes json)
 {
     static struct arena arena;
-    const struct decode_options options = {INPUT_JSON, CODEC_TEXTS_MAX, SIZE_MAX, true};
+    const struct decode_options options = {.format = INPUT_JSON,
+                                           .max_texts = CODEC_TEXTS_MAX,
+                                           .max_text_bytes = SIZE_MAX,
+                                           .refuse_bad_utf8 = true};
     struct refusal why;
     struct decode decode = {
         .options = &options, .arena = &arena, .why = &why, .max_texts = CODEC_TEXTS_MAX};
@@ -76,7 +79,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct buffer buffer;
     if (size == 0)
         return 0;
-    const struct decode_options options = {data[0] & 3, MAX_TEXTS, 1000, data[0] & 32};
+    const struct decode_options options = {.format = data[0] & 3,
+                                           .max_texts = MAX_TEXTS,
+                                           .max_text_bytes = 1000,
+                                           .refuse_bad_utf8 = data[0] & 32,
+                                           .skip_unchanged = data[0] & 64,
+                                           .version_by =
+                                               data[0] & 16 ? VERSION_FIELD : VERSION_NONE,
+                                           .version_field = "source.v"};
     const struct header headers[] = {{{"id", 2}, {"h", 1}}, {{"title", 5}, {"T", 1}}};
     const struct message message = {
         .value = {(const char *)data + 1, size - 1},

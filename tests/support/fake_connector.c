@@ -3,6 +3,7 @@
  */
 #include "tests/support/fake_connector.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -357,6 +358,33 @@ static void append(char **out, size_t *len, const char *from, size_t n)
     *len += n;
 }
 
+static void append_text(char **out, size_t *len, const char *format, uint64_t value)
+{
+    char text[64];
+    append(out, len, text, (size_t)snprintf(text, sizeof text, format, value));
+}
+
+static void documents_copy(struct fake_message *message, const struct record *record)
+{
+    char **out = &message->documents_out;
+    size_t len = 0;
+    append(out, &len, "", 0);
+    for (size_t i = 0; i < record->n_documents; i++) {
+        const struct document *document = &record->documents[i];
+        append(out, &len, document->id.ptr, document->id.len);
+        if (document->is_deleted)
+            append(out, &len, " deleted", 8);
+        if (document->n_chunks)
+            append_text(out, &len, " chunks=%" PRIu64, document->n_chunks);
+        if (document->has_version)
+            append_text(out, &len, " version=%" PRIu64, (uint64_t)document->version);
+        for (size_t j = 0; j < record->n_parts; j++)
+            if (record->parts[j].document == document)
+                append_text(out, &len, " [%" PRIu64 "]", j);
+        append(out, &len, "\n", 1);
+    }
+}
+
 static void record_copy(struct fake_message *message, const struct record *record)
 {
     copies_free(message);
@@ -372,24 +400,7 @@ static void record_copy(struct fake_message *message, const struct record *recor
         append(&message->id_out, &message->id_out_len, part->id.ptr, part->id.len);
         append(&message->id_out, &message->id_out_len, "", 1);
     }
-    size_t documents = 0;
-    append(&message->documents_out, &documents, "", 0);
-    for (size_t i = 0; i < record->n_documents; i++) {
-        const struct document *document = &record->documents[i];
-        char text[200];
-        int n = snprintf(text, sizeof text, "%.*s%s", (int)document->id.len, document->id.ptr,
-                         document->is_deleted ? " deleted" : "");
-        if (document->n_chunks)
-            n += snprintf(text + n, sizeof text - (size_t)n, " chunks=%u", document->n_chunks);
-        if (document->has_version)
-            n += snprintf(text + n, sizeof text - (size_t)n, " version=%lld",
-                          (long long)document->version);
-        for (size_t j = 0; j < record->n_parts; j++)
-            if (record->parts[j].document == document)
-                n += snprintf(text + n, sizeof text - (size_t)n, " [%zu]", j);
-        append(&message->documents_out, &documents, text, (size_t)n);
-        append(&message->documents_out, &documents, "\n", 1);
-    }
+    documents_copy(message, record);
     message->n_headers = record->n_headers;
     size_t len = 0;
     for (size_t i = 0; i < record->n_headers; i++) {
@@ -548,7 +559,8 @@ static void sink_publish(struct sink *base, struct record **records, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct fake_message *message = ledger(fake, records[i]->origin);
         size_t index = (size_t)(message - fake->messages);
-        check(records[i]->n_parts > 0 || records[i]->dead_code, "an output without parts");
+        check(records[i]->n_parts > 0 || records[i]->dead_code || !records[i]->n_documents,
+              "an output without parts");
         if (message->confirmed)
             check(false, "message %zu published again after it was confirmed", index);
         if (!message->published) {

@@ -209,7 +209,7 @@ void rig_open(struct rig *rig, size_t n)
         .linger_ms = 5,
         .drain_ms = 10000,
         .prompt = "document",
-        .decode = {INPUT_AUTO, 1000, 100000, false},
+        .decode = {.format = INPUT_AUTO, .max_texts = 1000, .max_text_bytes = 100000},
         .embedder = &fake_embedder,
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,

@@ -26,10 +26,10 @@
 #define BYTES(literal) ((struct bytes){(literal), sizeof(literal) - 1})
 
 static const struct decode_options test_options[] = {
-    {INPUT_AUTO, 100, 1000, false},
-    {INPUT_RAW, 100, 1000, false},
-    {INPUT_JSON, 100, 1000, false},
-    {INPUT_MSGPACK, 100, 1000, false},
+    {.format = INPUT_AUTO, .max_texts = 100, .max_text_bytes = 1000},
+    {.format = INPUT_RAW, .max_texts = 100, .max_text_bytes = 1000},
+    {.format = INPUT_JSON, .max_texts = 100, .max_text_bytes = 1000},
+    {.format = INPUT_MSGPACK, .max_texts = 100, .max_text_bytes = 1000},
 };
 
 static inline struct bytes bytes_copy(struct bytes from)

@@ -209,7 +209,10 @@ static void bad_utf8_test(void **state)
         struct refusal why;
         for (int form = 0; form < 2; form++) {
             struct message message = message_of(values[i][form]);
-            const struct decode_options options = {INPUT_AUTO, 100, 1000, i % 2};
+            const struct decode_options options = {.format = INPUT_AUTO,
+                                                   .max_texts = 100,
+                                                   .max_text_bytes = 1000,
+                                                   .refuse_bad_utf8 = i % 2};
             assert_int_equal(codec_decode(&message, &options, &arena, &requests[form], &why), 0);
         }
         assert_int_equal(requests[0].items[0].text.len, requests[1].items[0].text.len);
@@ -226,7 +229,8 @@ static void bad_utf8_test(void **state)
               "b\xed\xb0\x80\x91\x81\xa1"
               "c\xa1\xe4"),
     };
-    static const struct decode_options strict = {INPUT_AUTO, 100, 1000, true};
+    static const struct decode_options strict = {
+        .format = INPUT_AUTO, .max_texts = 100, .max_text_bytes = 1000, .refuse_bad_utf8 = true};
     for (size_t i = 0; i < 2; i++) {
         struct message message = message_of(fields[i]);
         struct request request;
@@ -308,7 +312,8 @@ static void max_texts_test(void **state)
     /* however large the option */
     struct bytes value = many_of(CODEC_TEXTS_MAX + 1, false);
     struct message message = message_of(value);
-    const struct decode_options options = {INPUT_MSGPACK, SIZE_MAX, 10, false};
+    const struct decode_options options = {
+        .format = INPUT_MSGPACK, .max_texts = SIZE_MAX, .max_text_bytes = 10};
     expect_refused(&message, &options, "too_many_texts", "65537 entries and the limit is 65536");
     free((void *)value.ptr);
 }

@@ -144,7 +144,8 @@ static void steady_test(void **state)
 /* Bytes asked for while a value is decoded, whatever the outcome; its code or "" in *code. */
 static size_t decode_cost(struct bytes value, enum input_format format, const char **code)
 {
-    const struct decode_options options = {format, 4096, 1 << 20, false};
+    const struct decode_options options = {
+        .format = format, .max_texts = 4096, .max_text_bytes = 1 << 20};
     struct message message = message_of(value);
     struct arena arena = {0};
     struct request request;

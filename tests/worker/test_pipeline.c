@@ -260,24 +260,6 @@ static void test_too_many_deliveries_are_not_tried_again(void **state)
     rig_close(&rig);
 }
 
-static void test_a_tombstone_is_passed_on(void **state)
-{
-    (void)state;
-    struct rig rig;
-    rig_open(&rig, 1);
-    rig.fake.messages[0].key = "doc-1";
-    rig.fake.script.finite = true;
-    rig_start(&rig);
-    rig_finish(&rig, PIPELINE_DRAINED);
-    const struct fake_message *message = &rig.fake.messages[0];
-    assert_int_equal(message->n_outputs, 1);
-    assert_int_equal(message->value_out_len, 0);
-    assert_string_equal(message->id_out, "doc-1");
-    assert_string_equal(message->documents_out, "doc-1 deleted [0]\n");
-    assert_string_equal(message->dead_code, "");
-    rig_close(&rig);
-}
-
 static void test_too_large_becomes_a_dead_letter(void **state)
 {
     (void)state;
@@ -556,7 +538,6 @@ int main(void)
         cmocka_unit_test(test_rows_are_texts),
         cmocka_unit_test(test_what_cannot_be_served_is_a_dead_letter),
         cmocka_unit_test(test_too_many_deliveries_are_not_tried_again),
-        cmocka_unit_test(test_a_tombstone_is_passed_on),
         cmocka_unit_test(test_too_large_becomes_a_dead_letter),
         cmocka_unit_test(test_not_ours_and_already_acked),
         cmocka_unit_test(test_idle_threads_get_what_there_is_and_busy_ones_a_batch),

@@ -38,12 +38,24 @@ enum {
     CODEC_JSON_VALUES_MAX = 1 << 16,  /* in a JSON value, plus 16 for each of max_texts */
 };
 
+/* What says which of two messages about a text is the later one. */
+enum version_by {
+    VERSION_NONE,      /* that which comes later */
+    VERSION_POSITION,  /* message->order */
+    VERSION_TIMESTAMP, /* message->timestamp_ms */
+    VERSION_FIELD,     /* a field or header of the message */
+};
+
 struct decode_options {
     enum input_format format;
     size_t max_texts;      /* in one message */
     size_t max_text_bytes; /* of one text */
     bool refuse_bad_utf8;  /* in fields that are passed through; else they get U+FFFD. Of texts
                               the tokenizer judges. */
+    bool skip_unchanged;   /* a change that leaves text, title and prompt as they were is done */
+    const char *text_field, *id_field; /* their names; NULL: "text", "id" */
+    enum version_by version_by;
+    const char *version_field; /* VERSION_FIELD: its name, dots lead into maps */
 };
 
 /* One text of a message. Absent id or title: ptr NULL. */
@@ -63,7 +75,7 @@ static inline bool item_begins_text(const struct item *item)
 
 /* A decoded message: what is asked for. Bytes lie in the message or in the arena. */
 struct request {
-    struct item *items; /* [n_items], at least 1 unless is_deleted */
+    struct item *items; /* [n_items], at least 1 unless is_deleted or is_unchanged */
     size_t n_items;
     bool many;       /* it had `texts`, or a text was cut: the output has ids, ... as arrays */
     struct bytes id; /* of the message; items[0].id unless many */
@@ -71,8 +83,9 @@ struct request {
     struct bytes prompt; /* name asked for by the message; absent: the configured one */
     struct bytes fields; /* msgpack key/value pairs back to back, to pass through */
     uint32_t n_fields;
-    bool is_deleted;  /* no items: the text of this id is gone */
-    bool has_version; /* of all its texts: struct document */
+    bool is_deleted;   /* no items: the text of this id is gone */
+    bool is_unchanged; /* no items: a change that leaves the vector as it is */
+    bool has_version;  /* of all its texts: struct document */
     int64_t version;
 };
 
@@ -91,8 +104,10 @@ struct refusal {
 int codec_decode(const struct message *message, const struct decode_options *options,
                  struct arena *arena, struct request *out, struct refusal *why);
 
-/* A key without a value: the text that is called by the key is gone. */
-struct request codec_tombstone(const struct message *message);
+/* A key without a value: the text that is called by the key is gone. 0, -EINVAL (refused: *why) or
+ * -ENOMEM. */
+int codec_tombstone(const struct message *message, const struct decode_options *options,
+                    struct arena *arena, struct request *out, struct refusal *why);
 
 /* What is the same in every output of a worker. */
 struct encode_options {

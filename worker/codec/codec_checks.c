@@ -49,7 +49,8 @@ int codec_message_id(const struct decode *decode, struct id given, struct id *ou
     }
     if (!given.bytes.ptr && message->key.len > 0) {
         from = "key of the message";
-        given.bytes = message->key;
+        if (codec_key_id(decode, &given))
+            return -ENOMEM;
     }
     if (given.bytes.len > CODEC_ID_BYTES_MAX)
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),

@@ -33,7 +33,8 @@ static int raw_read(const struct decode *decode, struct request *out)
         .id = id.bytes, .title = codec_header(message, "title"), .text = message->value};
     *out = (struct request){
         .items = item, .n_items = 1, .id = id.bytes, .prompt = codec_header(message, "prompt")};
-    return 0;
+    item->id_is_number = out->id_is_number = id.is_number;
+    return codec_version_read(decode, &(struct change){.is_deleted = false}, out);
 }
 
 static int msgpack_refuse(const struct decode *decode, enum walk_fault fault)
@@ -131,16 +132,23 @@ static int auto_decode(const struct decode *decode, struct request *out)
     return raw_read(decode, out);
 }
 
-int codec_decode(const struct message *message, const struct decode_options *options,
-                 struct arena *arena, struct request *out, struct refusal *why)
+static struct decode decode_open(const struct message *message,
+                                 const struct decode_options *options, struct arena *arena,
+                                 struct refusal *why)
 {
-    struct decode decode = {
+    return (struct decode){
         .message = message,
         .options = options,
         .arena = arena,
         .why = why,
         .max_texts = options->max_texts < CODEC_TEXTS_MAX ? options->max_texts : CODEC_TEXTS_MAX,
     };
+}
+
+int codec_decode(const struct message *message, const struct decode_options *options,
+                 struct arena *arena, struct request *out, struct refusal *why)
+{
+    struct decode decode = decode_open(message, options, arena, why);
     if (!message->value.ptr)
         return codec_refuse(why, DEAD_LETTER(no_body),
                             "the message has no value (a tombstone, or the field that should hold "
@@ -161,7 +169,20 @@ int codec_decode(const struct message *message, const struct decode_options *opt
     return auto_decode(&decode, out);
 }
 
-struct request codec_tombstone(const struct message *message)
+int codec_tombstone(const struct message *message, const struct decode_options *options,
+                    struct arena *arena, struct request *out, struct refusal *why)
 {
-    return (struct request){.id = message->key, .is_deleted = true};
+    struct decode decode = decode_open(message, options, arena, why);
+    struct change change = {.is_deleted = true};
+    struct request request = {.is_deleted = true};
+    struct id id = {{NULL, 0}, false};
+    int err = codec_message_id(&decode, id, &id);
+    if (!err)
+        err = codec_version_read(&decode, &change, &request);
+    if (err)
+        return err;
+    request.id = id.bytes;
+    request.id_is_number = id.is_number;
+    *out = request;
+    return 0;
 }

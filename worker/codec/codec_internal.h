@@ -32,6 +32,36 @@ struct id {
     bool is_number;
 };
 
+/* A message unpacked from what is around its row. Values of msgpack, in the message. */
+struct change {
+    struct bytes envelope;    /* a map; absent: the message is no map */
+    struct bytes row, before; /* maps; absent: there is none */
+    bool is_deleted;          /* the text is gone */
+    bool is_unchanged;        /* the text is what it was, or nobody can say what it is */
+};
+/* A map as a change; one that is none is its own row. 0 or a refusal. */
+int codec_change_read(const struct decode *decode, struct bytes value, struct change *out);
+/* The version of the message into out, if there is to be one. 0 or a refusal. */
+int codec_version_read(const struct decode *decode, const struct change *change,
+                       struct request *out);
+/* What the key is called: itself, or the only or named field of a JSON object. 0 or -ENOMEM. */
+int codec_key_id(const struct decode *decode, struct id *out);
+
+/* Keys of a message that mean something. */
+enum codec_field {
+    CODEC_FIELD_TEXT,
+    CODEC_FIELD_TEXTS,
+    CODEC_FIELD_ID,
+    CODEC_FIELD_IDS,
+    CODEC_FIELD_TITLE,
+    CODEC_FIELD_TITLES,
+    CODEC_FIELD_PROMPT,
+    CODEC_N_FIELDS
+};
+const char *codec_field_name(const struct decode *decode, int field);
+/* A string or an integer as an id. 0 or -ENOMEM. */
+int codec_value_id(const struct decode *decode, const struct walk_value *value, struct id *out);
+
 /* The last header of that name with a value, or absent. */
 struct bytes codec_header(const struct message *message, const char *name);
 /* The id of the message: as given in the payload, else header `id`, else key, else position. */

@@ -17,32 +17,30 @@
 #include "connectors/dead_letter_codes.h"
 #include "worker/codec/msgpack_walk.h"
 
-enum field {
-    FIELD_TEXT,
-    FIELD_TEXTS,
-    FIELD_ID,
-    FIELD_IDS,
-    FIELD_TITLE,
-    FIELD_TITLES,
-    FIELD_PROMPT,
-    N_FIELDS
-};
-
-static const char *const field_names[N_FIELDS] = {"text",  "texts",  "id",    "ids",
-                                                  "title", "titles", "prompt"};
+const char *codec_field_name(const struct decode *decode, int field)
+{
+    static const char *const names[CODEC_N_FIELDS] = {"text",  "texts",  "id",    "ids",
+                                                      "title", "titles", "prompt"};
+    const char *text = decode->options->text_field, *id = decode->options->id_field;
+    return field == CODEC_FIELD_TEXT && text ? text
+           : field == CODEC_FIELD_ID && id   ? id
+                                             : names[field];
+}
 
 /* Where the values of the known keys begin; at NULL: not given, or null. */
 struct fields {
-    struct walk at[N_FIELDS];
+    struct walk at[CODEC_N_FIELDS];
 };
 
 enum { PLACE_BYTES = 48 };
 
-static int field_find(struct bytes key)
+static int field_find(const struct decode *decode, struct bytes key)
 {
-    for (int i = 0; i < N_FIELDS; i++)
-        if (strlen(field_names[i]) == key.len && memcmp(field_names[i], key.ptr, key.len) == 0)
+    for (int i = 0; i < CODEC_N_FIELDS; i++) {
+        const char *name = codec_field_name(decode, i);
+        if (strlen(name) == key.len && memcmp(name, key.ptr, key.len) == 0)
             return i;
+    }
     return -1;
 }
 
@@ -65,7 +63,7 @@ static int field_note(const struct decode *decode, struct fields *fields, int fi
 {
     struct walk_value head;
     if (*seen & 1u << field)
-        return duplicate_refuse(decode, field_names[field]);
+        return duplicate_refuse(decode, codec_field_name(decode, field));
     *seen |= 1u << field;
     fields->at[field] = value;
     msgpack_walk_next(&value, &head);
@@ -88,7 +86,7 @@ static int others_copy(const struct decode *decode, struct walk walk, size_t len
         const char *pair = walk.at;
         msgpack_walk_next(&walk, &key);
         msgpack_walk_skip(&walk);
-        if (field_find(key.bytes) >= 0)
+        if (field_find(decode, key.bytes) >= 0)
             continue;
         memcpy(to, pair, (size_t)(walk.at - pair));
         to += walk.at - pair;
@@ -109,7 +107,7 @@ static int fields_find(const struct decode *decode, struct walk walk, struct fie
         msgpack_walk_next(&walk, &key);
         struct walk value = walk;
         msgpack_walk_skip(&walk);
-        int field = field_find(key.bytes);
+        int field = field_find(decode, key.bytes);
         if (field < 0) {
             out->n_fields++;
             others_len += (size_t)(walk.at - pair);
@@ -150,6 +148,14 @@ static int integer_print(const struct decode *decode, const struct walk_value *v
     return 0;
 }
 
+int codec_value_id(const struct decode *decode, const struct walk_value *value, struct id *out)
+{
+    if (value->type != WALK_STR)
+        return integer_print(decode, value, out);
+    *out = (struct id){value->bytes, false};
+    return 0;
+}
+
 /* A string or an integer, or null (then absent). */
 static int id_read(const struct decode *decode, struct walk *walk, const char *place,
                    struct id *out)
@@ -158,16 +164,14 @@ static int id_read(const struct decode *decode, struct walk *walk, const char *p
     msgpack_walk_next(walk, &value);
     if (value.type == WALK_NIL)
         return 0;
-    if (value.type == WALK_INT || value.type == WALK_UINT)
-        return integer_print(decode, &value, out);
-    if (value.type != WALK_STR)
+    bool is_number = value.type == WALK_INT || value.type == WALK_UINT;
+    if (!is_number && value.type != WALK_STR)
         return type_refuse(decode, place, "a string or an integer", value.type);
-    if (value.bytes.len == 0 || value.bytes.len > CODEC_ID_BYTES_MAX)
+    if (!is_number && (value.bytes.len == 0 || value.bytes.len > CODEC_ID_BYTES_MAX))
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                             "field '%s' has %zu bytes; send an id of 1 to %d", place,
                             value.bytes.len, CODEC_ID_BYTES_MAX);
-    *out = (struct id){value.bytes, false};
-    return 0;
+    return codec_value_id(decode, &value, out);
 }
 
 static int text_read(const struct decode *decode, struct bytes text, const char *place,
@@ -190,8 +194,8 @@ static int item_map_read(const struct decode *decode, struct walk *walk, uint32_
     for (uint32_t i = 0; i < count; i++) {
         struct walk_value key;
         msgpack_walk_next(walk, &key);
-        int field = key.type == WALK_STR ? field_find(key.bytes) : -1;
-        if (field != FIELD_ID && field != FIELD_TEXT && field != FIELD_TITLE) {
+        int field = key.type == WALK_STR ? field_find(decode, key.bytes) : -1;
+        if (field != CODEC_FIELD_ID && field != CODEC_FIELD_TEXT && field != CODEC_FIELD_TITLE) {
             if (key.type == WALK_ARRAY || key.type == WALK_MAP)
                 return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                                     "a key in field 'texts[%zu]' is %s; send strings as keys",
@@ -199,13 +203,14 @@ static int item_map_read(const struct decode *decode, struct walk *walk, uint32_
             msgpack_walk_skip(walk);
             continue;
         }
-        snprintf(place, sizeof place, "texts[%zu].%s", index, field_names[field]);
+        snprintf(place, sizeof place, "texts[%zu].%s", index, codec_field_name(decode, field));
         if (seen & 1u << field)
             return duplicate_refuse(decode, place);
         seen |= 1u << field;
-        int err = field == FIELD_ID ? id_read(decode, walk, place, &id)
-                                    : string_read(decode, walk, place,
-                                                  field == FIELD_TEXT ? &text : &item->title);
+        int err = field == CODEC_FIELD_ID
+                      ? id_read(decode, walk, place, &id)
+                      : string_read(decode, walk, place,
+                                    field == CODEC_FIELD_TEXT ? &text : &item->title);
         if (err)
             return err;
     }
@@ -233,24 +238,24 @@ static int item_read(const struct decode *decode, struct walk *walk, size_t inde
 }
 
 /* Open `ids` or `titles`: an array as long as `texts`. */
-static int parallel_open(const struct decode *decode, struct walk *walk, enum field field,
+static int parallel_open(const struct decode *decode, struct walk *walk, enum codec_field field,
                          size_t n_texts)
 {
     struct walk_value value;
     msgpack_walk_next(walk, &value);
     if (value.type != WALK_ARRAY)
-        return type_refuse(decode, field_names[field], "an array", value.type);
+        return type_refuse(decode, codec_field_name(decode, field), "an array", value.type);
     if (value.count != n_texts)
         return codec_refuse(decode->why, DEAD_LETTER(ids_mismatch),
                             "field '%s' has %" PRIu32 " entries and 'texts' has %zu; send one for "
                             "each text",
-                            field_names[field], value.count, n_texts);
+                            codec_field_name(decode, field), value.count, n_texts);
     return 0;
 }
 
 static int ids_read(const struct decode *decode, struct walk walk, struct item *items, size_t n)
 {
-    int err = parallel_open(decode, &walk, FIELD_IDS, n);
+    int err = parallel_open(decode, &walk, CODEC_FIELD_IDS, n);
     for (size_t i = 0; !err && i < n; i++) {
         struct id id = {{NULL, 0}, false};
         char place[PLACE_BYTES];
@@ -266,7 +271,7 @@ static int ids_read(const struct decode *decode, struct walk walk, struct item *
 
 static int titles_read(const struct decode *decode, struct walk walk, struct item *items, size_t n)
 {
-    int err = parallel_open(decode, &walk, FIELD_TITLES, n);
+    int err = parallel_open(decode, &walk, CODEC_FIELD_TITLES, n);
     for (size_t i = 0; !err && i < n; i++) {
         struct bytes title = {NULL, 0};
         char place[PLACE_BYTES];
@@ -320,14 +325,14 @@ static int texts_open(const struct decode *decode, struct walk *walk, struct req
 
 static int many_read(const struct decode *decode, const struct fields *fields, struct request *out)
 {
-    struct walk texts = fields->at[FIELD_TEXTS];
+    struct walk texts = fields->at[CODEC_FIELD_TEXTS];
     int err = texts_open(decode, &texts, out);
     for (size_t i = 0; !err && i < out->n_items; i++)
         err = item_read(decode, &texts, i, &out->items[i]);
-    if (!err && fields->at[FIELD_IDS].at)
-        err = ids_read(decode, fields->at[FIELD_IDS], out->items, out->n_items);
-    if (!err && fields->at[FIELD_TITLES].at)
-        err = titles_read(decode, fields->at[FIELD_TITLES], out->items, out->n_items);
+    if (!err && fields->at[CODEC_FIELD_IDS].at)
+        err = ids_read(decode, fields->at[CODEC_FIELD_IDS], out->items, out->n_items);
+    if (!err && fields->at[CODEC_FIELD_TITLES].at)
+        err = titles_read(decode, fields->at[CODEC_FIELD_TITLES], out->items, out->n_items);
     out->many = true;
     if (!err)
         err = ids_derive(decode, out);
@@ -336,16 +341,20 @@ static int many_read(const struct decode *decode, const struct fields *fields, s
 
 static int one_read(const struct decode *decode, const struct fields *fields, struct request *out)
 {
-    for (int i = FIELD_IDS; i <= FIELD_TITLES; i += FIELD_TITLES - FIELD_IDS)
+    for (int i = CODEC_FIELD_IDS; i <= CODEC_FIELD_TITLES;
+         i += CODEC_FIELD_TITLES - CODEC_FIELD_IDS)
         if (fields->at[i].at)
             return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                                 "field '%s' belongs to 'texts', and there is 'text'; send '%.*s'",
-                                field_names[i], (int)strlen(field_names[i]) - 1, field_names[i]);
+                                codec_field_name(decode, i),
+                                (int)strlen(codec_field_name(decode, i)) - 1,
+                                codec_field_name(decode, i));
     struct bytes text = {NULL, 0};
-    struct walk walk = fields->at[FIELD_TEXT];
-    int err = string_read(decode, &walk, "text", &text);
+    struct walk walk = fields->at[CODEC_FIELD_TEXT];
+    const char *name = codec_field_name(decode, CODEC_FIELD_TEXT);
+    int err = string_read(decode, &walk, name, &text);
     if (!err)
-        err = text_read(decode, text, "text", &text);
+        err = text_read(decode, text, name, &text);
     if (err)
         return err;
     out->n_items = 1;
@@ -365,11 +374,11 @@ static int message_read(const struct decode *decode, const struct fields *fields
     int err = 0;
     *title = codec_header(decode->message, "title");
     out->prompt = codec_header(decode->message, "prompt");
-    if ((at = fields->at[FIELD_ID]).at)
-        err = id_read(decode, &at, "id", &id);
-    if (!err && (at = fields->at[FIELD_TITLE]).at)
+    if ((at = fields->at[CODEC_FIELD_ID]).at)
+        err = id_read(decode, &at, codec_field_name(decode, CODEC_FIELD_ID), &id);
+    if (!err && (at = fields->at[CODEC_FIELD_TITLE]).at)
         err = string_read(decode, &at, "title", title);
-    if (!err && (at = fields->at[FIELD_PROMPT]).at)
+    if (!err && (at = fields->at[CODEC_FIELD_PROMPT]).at)
         err = string_read(decode, &at, "prompt", &out->prompt);
     if (!err)
         err = codec_message_id(decode, id, &id);
@@ -400,33 +409,62 @@ static int keys_check(const struct decode *decode, struct bytes value)
     return err;
 }
 
-int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out)
+/* Whose text is gone or unchanged: a message without texts. */
+static int gone_read(const struct decode *decode, const struct change *change, struct request *out)
 {
+    const struct bytes row = change->row;
     struct fields fields = {0};
-    struct request request = {0};
+    struct request unused = {0};
     struct bytes title;
-    int err =
-        fields_find(decode, (struct walk){value.ptr, value.ptr + value.len}, &fields, &request);
+    int err = row.ptr
+                  ? fields_find(decode, (struct walk){row.ptr, row.ptr + row.len}, &fields, &unused)
+                  : 0;
+    if (!err)
+        err = message_read(decode, &fields, out, &title);
+    out->is_deleted = change->is_deleted;
+    out->is_unchanged = change->is_unchanged;
+    return err;
+}
+
+static int texts_read(const struct decode *decode, struct bytes row, struct request *out)
+{
+    const char *name = codec_field_name(decode, CODEC_FIELD_TEXT);
+    struct fields fields = {0};
+    struct bytes title;
+    int err = fields_find(decode, (struct walk){row.ptr, row.ptr + row.len}, &fields, out);
     if (err)
         return err;
-    bool one = fields.at[FIELD_TEXT].at, many = fields.at[FIELD_TEXTS].at;
+    bool one = fields.at[CODEC_FIELD_TEXT].at, many = fields.at[CODEC_FIELD_TEXTS].at;
     if (!one && !many)
         return codec_refuse(decode->why, DEAD_LETTER(no_text),
-                            "the value has neither 'text' nor 'texts'; send one of them, or set "
-                            "input_format to raw to have values embedded as they are");
+                            "the value has neither '%.40s' nor 'texts'; send one of them, or set "
+                            "input_format to raw to have values embedded as they are",
+                            name);
     if (one && many)
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),
-                            "the value has both 'text' and 'texts'; send one of them");
-    err = message_read(decode, &fields, &request, &title);
+                            "the value has both '%.40s' and 'texts'; send one of them", name);
+    err = message_read(decode, &fields, out, &title);
     if (!err)
-        err = many ? many_read(decode, &fields, &request) : one_read(decode, &fields, &request);
+        err = many ? many_read(decode, &fields, out) : one_read(decode, &fields, out);
+    for (size_t i = 0; !err && i < out->n_items; i++)
+        if (!out->items[i].title.ptr)
+            out->items[i].title = title;
+    return err;
+}
+
+int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out)
+{
+    struct request request = {0};
+    struct change change;
+    int err = codec_change_read(decode, value, &change);
+    if (!err)
+        err = change.is_deleted || change.is_unchanged ? gone_read(decode, &change, &request)
+                                                       : texts_read(decode, change.row, &request);
+    if (!err)
+        err = codec_version_read(decode, &change, &request);
     if (!err)
         err = keys_check(decode, value);
-    if (err)
-        return err;
-    for (size_t i = 0; i < request.n_items; i++)
-        if (!request.items[i].title.ptr)
-            request.items[i].title = title;
-    *out = request;
-    return 0;
+    if (!err)
+        *out = request;
+    return err;
 }

@@ -254,6 +254,27 @@ static void set_too_long(const struct settings *settings, struct pipeline_option
     };
 }
 
+/* How messages are read: config_check has seen that order_by is one of these. */
+static struct decode_options decode_options(const struct settings *settings)
+{
+    const char *order = settings_text(settings, "order_by");
+    bool is_field = strncmp(order, "field:", 6) == 0;
+    return (struct decode_options){
+        .format = (enum input_format)settings_choice(settings, "input_format"),
+        .max_texts = (size_t)settings_number(settings, "max_texts"),
+        .max_text_bytes = (size_t)settings_number(settings, "max_text_size"),
+        .refuse_bad_utf8 = settings_choice(settings, "bad_utf8") == BAD_UTF8_ERROR,
+        .skip_unchanged = strcmp(settings_text(settings, "unchanged"), "skip") == 0,
+        .text_field = settings_text(settings, "text_field"),
+        .id_field = settings_text(settings, "id_field"),
+        .version_by = is_field                          ? VERSION_FIELD
+                      : strcmp(order, "position") == 0  ? VERSION_POSITION
+                      : strcmp(order, "timestamp") == 0 ? VERSION_TIMESTAMP
+                                                        : VERSION_NONE,
+        .version_field = is_field ? order + 6 : NULL,
+    };
+}
+
 static struct pipeline_options pipeline_options(const struct settings *settings)
 {
     size_t n_threads = (size_t)settings_number(settings, "threads");
@@ -272,10 +293,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .prompt = settings_text(settings, "prompt"),
         .session = {.bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
                     .dim = strtoul(settings_text(settings, "dim"), NULL, 10)},
-        .decode = {.format = (enum input_format)settings_choice(settings, "input_format"),
-                   .max_texts = (size_t)settings_number(settings, "max_texts"),
-                   .max_text_bytes = (size_t)settings_number(settings, "max_text_size"),
-                   .refuse_bad_utf8 = settings_choice(settings, "bad_utf8") == BAD_UTF8_ERROR},
+        .decode = decode_options(settings),
         .output_format = (enum output_format)settings_choice(settings, "output_format"),
         .dtype = (enum output_dtype)settings_choice(settings, "dtype"),
         .collection = settings_text(settings, "output_collection"),

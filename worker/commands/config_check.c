@@ -90,6 +90,26 @@ static int check_rows(const struct settings *settings, const char **bad_option, 
     return 0;
 }
 
+/* Names of fields, and what orders messages. */
+static int check_fields(const struct settings *settings, const char **bad_option, char *why,
+                        size_t size)
+{
+    static const char *const names[] = {"text_field", "id_field"};
+    const char *order = settings_text(settings, "order_by");
+    for (size_t i = 0; i < 2; i++)
+        if (!settings_text(settings, names[i])[0]) {
+            *bad_option = names[i];
+            snprintf(why, size, "expected the name of a field");
+            return -EINVAL;
+        }
+    if (strcmp(order, "none") == 0 || strcmp(order, "position") == 0 ||
+        strcmp(order, "timestamp") == 0 || (strncmp(order, "field:", 6) == 0 && order[6]))
+        return 0;
+    *bad_option = "order_by";
+    snprintf(why, size, "expected none, position, timestamp or field:NAME");
+    return -EINVAL;
+}
+
 /* What asks for chunks is no use without the policy, and easily forgotten. */
 static int check_chunks(const struct options *options, const char **bad_option, char *why,
                         size_t size)
@@ -150,6 +170,8 @@ int config_check(const struct options *options, const char **bad_option, char *e
     rc = check_listen(options_settings(options), bad_option, why, sizeof why);
     if (rc == 0)
         rc = check_chunks(options, bad_option, why, sizeof why);
+    if (rc == 0)
+        rc = check_fields(options_settings(options), bad_option, why, sizeof why);
     if (rc == 0)
         rc = check_rows(options_settings(options), bad_option, why, sizeof why);
     if (rc == 0)

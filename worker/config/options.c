@@ -47,6 +47,16 @@ static const struct option core_table[] = {
      "Bytes that are not UTF-8: read as U+FFFD, or dead-letter the message."},
     {"input_format", OPTION_CHOICE, "auto", "auto|raw|json|msgpack", 0, 0, "FORMAT",
      "What messages hold; auto looks at each."},
+    {"text_field", OPTION_TEXT, "text", NULL, 0, 0, "NAME",
+     "The field of JSON and msgpack that holds the text: of a table's rows, their column."},
+    {"id_field", OPTION_TEXT, "id", NULL, 0, 0, "NAME", "... and the one that holds the id."},
+    {"order_by", OPTION_TEXT, "none", NULL, 0, 0, "WHAT",
+     "What says which message about a text is the newer one: none (that which comes last), "
+     "position (in its stream or partition), timestamp (of the message) or field:NAME, as "
+     "field:source.lsn. Redis `key` and `hash` keep a newer vector."},
+    {"unchanged", OPTION_CHOICE, "write", "write|skip", 0, 0, "WHAT",
+     "A change by Debezium that left text, title and prompt as they were: write its other fields, "
+     "or acknowledge it without embedding."},
     {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json|qdrant|milvus|pgvector", 0, 0,
      "FORMAT",
      "How embeddings are written; the last three are rows of those stores, one for each text."},

@@ -26,7 +26,7 @@
 #include "worker/pipeline/pool.h"
 #include "worker/codec/prompt.h"
 
-/* One message of a batch. Neither texts nor a dead_code: a tombstone, passed on as one. */
+/* One message of a batch. Neither texts nor a dead_code: its text is gone, or is as it was. */
 struct entry {
     struct batch *batch;
     struct message *message;

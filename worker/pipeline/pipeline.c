@@ -259,6 +259,8 @@ static void count_published(struct pipeline *p, const struct entry *entry)
         return;
     }
     stats->messages++;
+    stats->deleted += entry->request.is_deleted;
+    stats->unchanged += entry->request.is_unchanged;
     for (size_t i = 0; i < entry->request.n_items; i++) {
         const struct embed_result *result = &entry->batch->results[entry->first_item + i];
         const struct item *item = &entry->request.items[i];

@@ -216,8 +216,8 @@ int records_build(struct batch *batch, enum sink_layout layout, const struct enc
         entry->record = (struct record){.origin = entry->message,
                                         .dead_code = entry->dead_code,
                                         .dead_reason = entry->dead_reason};
-        if (entry->dead_code) {
-            err = original_part(entry);
+        if (entry->dead_code || entry->request.is_unchanged) {
+            err = entry->dead_code ? original_part(entry) : 0;
             continue;
         }
         err = documents_build(entry);

@@ -14,9 +14,10 @@
 
 /*
  * Fill in entry->record for every entry of the batch: an output, a dead letter where dead_code is
- * set (the original payload and headers), or a tombstone. An output carries the headers of its
- * message and content-type, embedding-model, embedding-dim, embedding-dtype, which replace input
- * headers of the same names. All of it is good until batch_reset. 0 or -ENOMEM.
+ * set (the original payload and headers), a tombstone, or nothing where the text is unchanged. An
+ * output carries the headers of its message and content-type, embedding-model, embedding-dim,
+ * embedding-dtype, which replace input headers of the same names. All of it is good until
+ * batch_reset. 0 or -ENOMEM.
  */
 int records_build(struct batch *batch, enum sink_layout layout,
                   const struct encode_options *encode);

@@ -60,21 +60,23 @@ static int entry_read(const struct stages *stages, struct entry *entry)
                     "this is delivery %u of the message and %u are allowed: workers have died or "
                     "stalled over it",
                     message->deliveries, stages->options->max_deliveries);
-    if (!message->value.ptr && message->key.ptr) {
-        entry->request = codec_tombstone(message);
-        return 0;
-    }
-    if (message->problem)
+    bool is_tombstone = !message->value.ptr && message->key.ptr;
+    if (message->problem && !is_tombstone)
         return record_problem(message, &entry->batch->arena, &entry->dead_code,
                               &entry->dead_reason);
 
     struct request request;
     struct refusal why;
-    int err = codec_decode(message, &stages->options->decode, &entry->batch->arena, &request, &why);
+    int err = (is_tombstone ? codec_tombstone : codec_decode)(message, &stages->options->decode,
+                                                              &entry->batch->arena, &request, &why);
     if (err == -EINVAL)
         return bury(entry, why.code, "%s", why.reason);
     if (err)
         return err;
+    if (request.n_items == 0) { /* gone, or as it was */
+        entry->request = request;
+        return 0;
+    }
     entry->prompt = request.prompt.ptr ? prompt_find(stages->info, request.prompt) : stages->prompt;
     if (!entry->prompt)
         return bury(entry, DEAD_LETTER(unknown_prompt),

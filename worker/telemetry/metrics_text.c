@@ -95,6 +95,10 @@ static void print_stats(const struct pipeline_stats *stats, FILE *to)
                   stats->truncated);
     print_counter(to, "embedmill_chunks_total", "Pieces of texts that were cut into chunks.",
                   stats->chunks);
+    print_counter(to, "embedmill_deleted_total", "Messages that took a text away.", stats->deleted);
+    print_counter(to, "embedmill_unchanged_total",
+                  "Messages that left a text as it was, acknowledged without embedding.",
+                  stats->unchanged);
     print_counter(to, "embedmill_duplicates_total",
                   "Texts whose equal in the same batch was embedded for them.", stats->duplicates);
     print_head(to, "embedmill_cache_hits_total", "counter",

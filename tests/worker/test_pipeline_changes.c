@@ -1,0 +1,69 @@
+/*
+ * test_pipeline_changes.c: deletes, and changes that leave a text as it was, from source to ack.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tests/support/pipeline_rig.h"
+
+static void test_a_tombstone_is_passed_on(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 1);
+    rig.fake.messages[0].key = "doc-1";
+    rig.fake.script.finite = true;
+    rig_start(&rig);
+    rig_finish(&rig, PIPELINE_DRAINED);
+    const struct fake_message *message = &rig.fake.messages[0];
+    assert_int_equal(message->n_outputs, 1);
+    assert_int_equal(message->value_out_len, 0);
+    assert_string_equal(message->id_out, "doc-1");
+    assert_string_equal(message->documents_out, "doc-1 deleted [0]\n");
+    assert_string_equal(message->dead_code, "");
+    rig_close(&rig);
+}
+
+/* Changes of rows: one is embedded, one deleted, one needs nothing. All are acked. */
+static void test_changes(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 4);
+    rig.fake.messages[0].value = "{\"op\":\"c\",\"after\":{\"id\":1,\"text\":\"one\"},\"v\":5}";
+    rig.fake.messages[1].value = "{\"op\":\"d\",\"before\":{\"id\":2},\"v\":6}";
+    rig.fake.messages[2].value = "{\"op\":\"u\",\"before\":{\"id\":3,\"text\":\"same\"},"
+                                 "\"after\":{\"id\":3,\"text\":\"same\"},\"v\":7}";
+    rig.fake.messages[3].value = "{\"op\":\"t\",\"before\":null,\"v\":8}";
+    rig.fake.script.finite = true;
+    rig.options.decode.skip_unchanged = true;
+    rig.options.decode.version_by = VERSION_FIELD;
+    rig.options.decode.version_field = "v";
+    rig_start(&rig);
+    rig_finish(&rig, PIPELINE_DRAINED);
+    assert_string_equal(rig.fake.messages[0].documents_out, "1 version=5 [0]\n");
+    assert_string_equal(rig.fake.messages[1].documents_out, "2 deleted version=6 [0]\n");
+    assert_int_equal(rig.fake.messages[1].value_out_len, 0);
+    assert_int_equal(rig.fake.messages[2].n_parts, 0);
+    assert_string_equal(rig.fake.messages[3].dead_code, "table_truncated");
+    assert_int_equal(rig_embedded(), 1);
+    assert_int_equal(rig.stats.messages, 3);
+    assert_int_equal(rig.stats.deleted, 1);
+    assert_int_equal(rig.stats.unchanged, 1);
+    assert_int_equal(rig.stats.dead_letters, 1);
+    assert_int_equal(rig.fake.n_acked, 4);
+    rig_close(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_tombstone_is_passed_on),
+        cmocka_unit_test(test_changes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,390 @@
+/*
+ * codec_change.c: messages that say what became of a row: inserted, changed, deleted.
+ *
+ * Owns:    the envelope of Debezium, whole or flattened (ExtractNewRecordState), with the schema
+ *          of Kafka Connect's JSON around it or without; `delete`; versions.
+ * Refuses: what the fields of a row mean: codec_msgpack.c.
+ * Threads: no state.
+ * Why:     what is in the envelope is a message like any other once it is unpacked, so that nothing
+ *          behind this file knows of it. Formats: Debezium's documentation, "Data change events"
+ *          of each connector and "New Record State Extraction".
+ */
+#include "worker/codec/codec_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/dead_letter_codes.h"
+
+/* What PostgreSQL's connector writes for a long value that the change did not touch: it is not in
+ * the log of the database. */
+#define UNAVAILABLE "__debezium_unavailable_value"
+
+static bool is_text(struct bytes bytes, const char *text)
+{
+    return bytes.len == strlen(text) && memcmp(bytes.ptr, text, bytes.len) == 0;
+}
+
+static struct walk walk_of(struct bytes bytes)
+{
+    return (struct walk){bytes.ptr, bytes.ptr + bytes.len};
+}
+
+/* Value of a key of a map that was checked; absent: it has none. */
+static struct bytes map_get(struct bytes map, const char *name, size_t name_len)
+{
+    struct walk walk = walk_of(map);
+    struct walk_value head, key;
+    if (!map.ptr || msgpack_walk_next(&walk, &head) || head.type != WALK_MAP)
+        return (struct bytes){NULL, 0};
+    for (uint32_t i = 0; i < head.count; i++) {
+        msgpack_walk_next(&walk, &key);
+        const char *at = walk.at;
+        msgpack_walk_skip(&walk);
+        if (key.type == WALK_STR && key.bytes.len == name_len &&
+            memcmp(key.bytes.ptr, name, name_len) == 0)
+            return (struct bytes){at, (size_t)(walk.at - at)};
+    }
+    return (struct bytes){NULL, 0};
+}
+
+static struct bytes member(struct bytes map, const char *name)
+{
+    return map_get(map, name, strlen(name));
+}
+
+/* Of an absent value WALK_NIL. */
+static struct walk_value value_of(struct bytes value)
+{
+    struct walk_value out = {.type = WALK_NIL};
+    struct walk walk = walk_of(value);
+    if (value.ptr)
+        msgpack_walk_next(&walk, &out);
+    return out;
+}
+
+static bool is_map(struct bytes value)
+{
+    return value_of(value).type == WALK_MAP;
+}
+
+static uint32_t count_of(struct bytes map)
+{
+    struct walk_value head = value_of(map);
+    return head.type == WALK_MAP ? head.count : 0;
+}
+
+/* {"schema": ..., "payload": ...}, as Kafka Connect's JsonConverter writes it: what is inside. */
+static struct bytes schema_skip(struct bytes value)
+{
+    struct bytes payload = member(value, "payload");
+    return count_of(value) == 2 && member(value, "schema").ptr && payload.ptr ? payload : value;
+}
+
+static bool is_true(struct bytes value)
+{
+    struct walk_value head = value_of(value);
+    return (head.type == WALK_BOOL && head.is_true) ||
+           (head.type == WALK_STR && is_text(head.bytes, "true"));
+}
+
+static const char *text_name(const struct decode *decode)
+{
+    return codec_field_name(decode, CODEC_FIELD_TEXT);
+}
+
+/* No text in a row: it was taken away. Elsewhere that is a mistake of the producer. */
+static bool is_textless(const struct decode *decode, struct bytes row)
+{
+    struct walk_value text = value_of(member(row, text_name(decode)));
+    return text.type == WALK_NIL || (text.type == WALK_STR && text.bytes.len == 0);
+}
+
+static bool is_unavailable(const struct decode *decode, struct bytes row)
+{
+    struct walk_value text = value_of(member(row, text_name(decode)));
+    return text.type == WALK_STR && is_text(text.bytes, UNAVAILABLE);
+}
+
+static bool is_same(struct bytes a, struct bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* Is all that decides the vector as it was before the change? */
+static bool is_same_text(const struct decode *decode, const struct change *change)
+{
+    const char *const names[] = {text_name(decode), "title", "prompt"};
+    if (!is_map(change->before))
+        return false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!is_same(member(change->row, names[i]), member(change->before, names[i])))
+            return false;
+    return true;
+}
+
+static int row_refuse(const struct decode *decode, const char *name)
+{
+    return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                        "field '%s' of the change is not a map, and its operation needs the row; "
+                        "have the connector send rows as objects",
+                        name);
+}
+
+static int envelope_read(const struct decode *decode, struct bytes envelope, struct change *out)
+{
+    struct walk_value op = value_of(member(envelope, "op"));
+    char code = op.bytes.len == 1 ? *op.bytes.ptr : '?';
+    out->row = member(envelope, "after");
+    out->before = member(envelope, "before");
+    switch (code) {
+    case 'c':
+    case 'r':
+    case 'u':
+        if (!is_map(out->row))
+            return row_refuse(decode, "after");
+        out->is_deleted = is_textless(decode, out->row);
+        out->is_unchanged =
+            is_unavailable(decode, out->row) || (code == 'u' && decode->options->skip_unchanged &&
+                                                 !out->is_deleted && is_same_text(decode, out));
+        return 0;
+    case 'd':
+        out->row = is_map(out->before) ? out->before : (struct bytes){NULL, 0};
+        out->is_deleted = true;
+        return 0;
+    case 't':
+        return codec_refuse(decode->why, DEAD_LETTER(table_truncated),
+                            "the table was truncated, which names no rows; remove their vectors "
+                            "by hand, or build the index anew");
+    default:
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                            "field 'op' is none of c, r, u, d and t; send a change as Debezium "
+                            "writes it");
+    }
+}
+
+static void flat_read(const struct decode *decode, struct bytes row, struct change *out)
+{
+    struct walk_value op = value_of(member(row, "__op"));
+    struct bytes deleted = member(row, "__deleted");
+    struct walk_value given = value_of(member(row, "delete"));
+    bool is_change = op.type == WALK_STR || deleted.ptr;
+    out->row = row;
+    out->is_deleted = (given.type == WALK_BOOL && given.is_true) || is_true(deleted) ||
+                      (op.type == WALK_STR && is_text(op.bytes, "d")) ||
+                      (is_change && is_textless(decode, row));
+    out->is_unchanged = is_change && !out->is_deleted && is_unavailable(decode, row);
+}
+
+int codec_change_read(const struct decode *decode, struct bytes value, struct change *out)
+{
+    struct bytes inner = schema_skip(value);
+    bool has_text = member(inner, text_name(decode)).ptr || member(inner, "texts").ptr;
+    bool has_rows = member(inner, "before").ptr || member(inner, "after").ptr;
+    *out = (struct change){.envelope = inner};
+    if (!is_map(inner)) { /* a tombstone with a schema around it */
+        out->is_deleted = value_of(inner).type == WALK_NIL;
+        return out->is_deleted ? 0 : row_refuse(decode, "payload");
+    }
+    if (!has_text && has_rows && value_of(member(inner, "op")).type == WALK_STR)
+        return envelope_read(decode, inner, out);
+    flat_read(decode, inner, out);
+    return 0;
+}
+
+/* Versions. */
+
+static bool digits_read(struct bytes text, unsigned base, uint64_t *out)
+{
+    uint64_t n = 0;
+    if (text.len == 0)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                                                : 99;
+        if (digit >= base || n > ((uint64_t)INT64_MAX - digit) / base)
+            return false;
+        n = n * base + digit;
+    }
+    *out = n;
+    return true;
+}
+
+/* "16/B374D848", a log sequence number as PostgreSQL prints it. */
+static bool lsn_read(struct bytes text, uint64_t *out)
+{
+    const char *slash = memchr(text.ptr, '/', text.len);
+    uint64_t high, low;
+    if (!slash)
+        return false;
+    size_t len = (size_t)(slash - text.ptr);
+    if (!digits_read((struct bytes){text.ptr, len}, 16, &high) || high > INT32_MAX ||
+        !digits_read((struct bytes){slash + 1, text.len - len - 1}, 16, &low) || low > UINT32_MAX)
+        return false;
+    *out = high << 32 | low;
+    return true;
+}
+
+static bool number_at(struct bytes text, size_t at, size_t n, uint64_t *out)
+{
+    return at + n <= text.len && digits_read((struct bytes){text.ptr + at, n}, 10, out);
+}
+
+/* Days from 1970-01-01 in the Gregorian calendar, as of any year from 1970 on. */
+static uint64_t days_of(uint64_t year, uint64_t month, uint64_t day)
+{
+    static const unsigned before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    uint64_t last = year - 1;
+    bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    uint64_t leaps = last / 4 - last / 100 + last / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
+    return (year - 1970) * 365 + leaps + before[month - 1] + (is_leap && month > 2) + day - 1;
+}
+
+/* The zone behind a time: minutes to be taken off it. */
+static bool zone_read(struct bytes text, size_t at, int *minutes)
+{
+    uint64_t hour, minute;
+    if (at + 1 == text.len && (text.ptr[at] == 'Z' || text.ptr[at] == 'z'))
+        return *minutes = 0, true;
+    if (at + 6 != text.len || (text.ptr[at] != '+' && text.ptr[at] != '-') ||
+        text.ptr[at + 3] != ':' || !number_at(text, at + 1, 2, &hour) ||
+        !number_at(text, at + 4, 2, &minute) || hour > 23 || minute > 59)
+        return false;
+    *minutes = (int)(hour * 60 + minute) * (text.ptr[at] == '+' ? 1 : -1);
+    return true;
+}
+
+/* A time of RFC 3339 from 1970 on, in microseconds; what is finer is cut off. */
+static bool time_read(struct bytes text, uint64_t *out)
+{
+    uint64_t year, month, day, hour, minute, second, micros = 0, digit;
+    size_t at = 19;
+    int zone;
+    if (!number_at(text, 0, 4, &year) || !number_at(text, 5, 2, &month) ||
+        !number_at(text, 8, 2, &day) || !number_at(text, 11, 2, &hour) ||
+        !number_at(text, 14, 2, &minute) || !number_at(text, 17, 2, &second) ||
+        text.ptr[4] != '-' || text.ptr[7] != '-' || text.ptr[13] != ':' || text.ptr[16] != ':' ||
+        !memchr("Tt ", text.ptr[10], 3) || year < 1970 || month < 1 || month > 12 || day < 1 ||
+        day > 31 || hour > 23 || minute > 59 || second > 60)
+        return false;
+    if (at < text.len && text.ptr[at] == '.') {
+        uint64_t unit = 100000;
+        for (at++; number_at(text, at, 1, &digit); at++, unit /= 10)
+            micros += digit * unit;
+    }
+    if (!zone_read(text, at, &zone))
+        return false;
+    int64_t minutes = (int64_t)(days_of(year, month, day) * 1440 + hour * 60 + minute) - zone;
+    if (minutes < 0)
+        return false;
+    *out = ((uint64_t)minutes * 60 + second) * 1000000 + micros;
+    return true;
+}
+
+static bool text_version(struct bytes text, uint64_t *out)
+{
+    return digits_read(text, 10, out) || (text.len > 0 && lsn_read(text, out)) ||
+           (text.len >= 20 && time_read(text, out));
+}
+
+/* The value at a path with dots in it: of the whole change, else of its row. */
+static struct bytes path_get(struct bytes map, const char *path)
+{
+    for (;;) {
+        struct bytes whole = member(map, path); /* a field may have a dot in its name */
+        size_t len = strcspn(path, ".");
+        if (whole.ptr || !path[len])
+            return whole;
+        map = map_get(map, path, len);
+        if (!map.ptr)
+            return map;
+        path += len + 1;
+    }
+}
+
+static int version_refuse(const struct decode *decode, const char *what)
+{
+    return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                        "the version in '%s' is %s; send an integer from 0 to 2^63-1, a log "
+                        "sequence number like 16/B374D848, or a time like 2026-01-31T12:00:00Z",
+                        decode->options->version_field, what);
+}
+
+static int field_version(const struct decode *decode, const struct change *change,
+                         struct request *out)
+{
+    const char *path = decode->options->version_field;
+    struct bytes found = path_get(change->envelope, path);
+    uint64_t version = 0;
+    if (!found.ptr)
+        found = path_get(change->row, path);
+    struct walk_value value = value_of(found);
+    struct bytes header = codec_header(decode->message, path);
+    if (value.type == WALK_NIL && header.ptr)
+        value = (struct walk_value){.type = WALK_STR, .bytes = header};
+    if (value.type == WALK_NIL)
+        return change->is_deleted && !change->row.ptr ? 0 : version_refuse(decode, "not there");
+    if (value.type == WALK_INT && value.integer >= 0)
+        version = (uint64_t)value.integer;
+    else if (value.type != WALK_STR || !text_version(value.bytes, &version))
+        return version_refuse(decode, "not a version");
+    out->has_version = true;
+    out->version = (int64_t)version;
+    return 0;
+}
+
+int codec_version_read(const struct decode *decode, const struct change *change,
+                       struct request *out)
+{
+    const struct message *message = decode->message;
+    switch (decode->options->version_by) {
+    case VERSION_NONE:
+        return 0;
+    case VERSION_POSITION:
+        out->has_version = message->order > 0;
+        out->version = message->order;
+        return 0;
+    case VERSION_TIMESTAMP:
+        out->has_version = message->timestamp_ms >= 0;
+        out->version = message->timestamp_ms;
+        return 0;
+    case VERSION_FIELD:
+        break;
+    }
+    return field_version(decode, change, out);
+}
+
+/* Keys. */
+
+int codec_key_id(const struct decode *decode, struct id *out)
+{
+    struct bytes key = decode->message->key, map, value;
+    struct refusal why;
+    struct decode inner = *decode;
+    *out = (struct id){key, false};
+    if (key.len == 0 || *key.ptr != '{')
+        return 0;
+    inner.why = &why;
+    inner.is_json = true;
+    int err = codec_json_convert(&inner, key, &map);
+    if (err)
+        return err == -ENOMEM ? err : 0;
+    map = schema_skip(map);
+    value = member(map, codec_field_name(decode, CODEC_FIELD_ID));
+    if (!value.ptr && count_of(map) == 1) {
+        struct walk walk = walk_of(map);
+        struct walk_value head;
+        msgpack_walk_next(&walk, &head);
+        msgpack_walk_skip(&walk);
+        value = (struct bytes){walk.at, (size_t)(map.ptr + map.len - walk.at)};
+    }
+    struct walk_value head = value_of(value);
+    bool is_named = head.type == WALK_INT || head.type == WALK_UINT ||
+                    (head.type == WALK_STR && head.bytes.len > 0);
+    return is_named ? codec_value_id(decode, &head, out) : 0;
+}
