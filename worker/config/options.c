@@ -53,7 +53,7 @@ static const struct option core_table[] = {
     {"order_by", OPTION_TEXT, "none", NULL, 0, 0, "WHAT",
      "What says which message about a text is the newer one: none (that which comes last), "
      "position (in its stream or partition), timestamp (of the message) or field:NAME, as "
-     "field:source.lsn. Redis `key` and `hash` keep a newer vector."},
+     "field:source.lsn. Outputs that keep versions leave a newer vector as it is."},
     {"unchanged", OPTION_CHOICE, "write", "write|skip", 0, 0, "WHAT",
      "A change by Debezium that left text, title and prompt as they were: write its other fields, "
      "or acknowledge it without embedding."},
