@@ -26,6 +26,7 @@ MAY_INCLUDE = {
     "connectors": set(),
     "connectors/file": {"connectors"},
     "connectors/kafka": {"connectors"},
+    "connectors/rabbitmq": {"connectors"},
     "connectors/redis": {"connectors"},
     "worker/codec": {"connectors", "inference/embed.h"},
     "worker/config": {"connectors", "inference/embed.h"},
@@ -50,6 +51,7 @@ BROKER_DEFAULT = ("worker/config/options.c", "#define DEFAULT_CONNECTOR ")
 LIBRARIES = [
     (re.compile(r"uv\.h$|uv/"), re.compile(r"(connectors|worker)/")),
     (re.compile(r"hiredis"), re.compile(r"connectors/redis/")),
+    (re.compile(r"amqp(_framing)?\.h$"), re.compile(r"connectors/rabbitmq/")),
     (re.compile(r"librdkafka/"), re.compile(r"connectors/kafka/")),
     (re.compile(r"openssl/"),
      re.compile(r"connectors/(tls|json)\.c$|worker/(pipeline/cache|codec/uuid)\.c$")),
@@ -59,7 +61,8 @@ LIBRARIES = [
     (re.compile(r"microhttpd\.h$"), re.compile(r"worker/telemetry/metrics_http\.c$")),
     (re.compile(r"lmdb\.h$"), re.compile(r"worker/pipeline/cache_disk\.c$")),
     (re.compile(r"yaml\.h$"), re.compile(r"worker/config/config\w*\.[ch]$")),
-    (re.compile(r"xxhash\.h$"), re.compile(r"inference/|worker/pipeline/cache_disk\.c$")),
+    (re.compile(r"xxhash\.h$"), re.compile(r"inference/|connectors/rabbitmq/rabbitmq_message\.c$|"
+                                         r"worker/pipeline/cache_disk\.c$")),
     (re.compile(r"\w*intrin\.h$|arm_neon\.h$|cpuid\.h$"), re.compile(r"inference/")),
     (re.compile(r"cmocka\.h$"), re.compile(r"tests/")),
 ]

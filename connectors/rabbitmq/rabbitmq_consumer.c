@@ -1,0 +1,345 @@
+/*
+ * rabbitmq_consumer.c: the channels of a source.
+ *
+ * Owns:    when there is a consumer and with which prefetch; what a refused queue means; messages
+ *          that take nearly as long as the server's consumer_timeout; lag.
+ * Threads: the loop thread.
+ * Why:     the server hands out as much as the prefetch allows, not what the pipeline asks for. So
+ *          a consumer begins with a small one; it is ended and begun again with twice as much when
+ *          the pipeline waits, with half when most of it lies idle here: what lies here no other
+ *          worker can have, and what is given back may count as a failed delivery. Channel 1
+ *          consumes; on channel 2 the queue's length is asked, where a refusal ends nothing else.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/rabbitmq/rabbitmq_source.h"
+
+#define LAG_TICKS      5
+#define LOOK_MS        5000 /* a prefetch that is too large for so long is halved */
+#define RETURN_PERCENT 50   /* of consumer_timeout: what was not even begun is given back */
+#define VOID_PERCENT   90   /* ... and what is being worked on */
+
+/* Another one each time: RabbitMQ 3.10 ends the connection (541) when the tag of a consumer that
+ * left messages of a quorum queue unacked is used again on their channel. */
+static amqp_bytes_t consumer_tag(struct rabbitmq_source *source)
+{
+    snprintf(source->consumer_tag, sizeof source->consumer_tag, "embedmill-%llu",
+             (unsigned long long)source->n_consumers);
+    return rabbitmq_text(source->consumer_tag);
+}
+
+static int call(struct rabbitmq_source *source, uint16_t channel, uint32_t id, const void *method)
+{
+    int rc = rabbitmq_link_method(source->link, channel, id, method);
+    if (rc && rabbitmq_link_ready(source->link))
+        rabbitmq_link_drop(source->link, "no memory");
+    return rc;
+}
+
+static void open_channel(struct rabbitmq_source *source, uint16_t channel)
+{
+    static const amqp_channel_open_t open = {.out_of_band = {0, NULL}};
+    call(source, channel, AMQP_CHANNEL_OPEN_METHOD, &open);
+}
+
+void rabbitmq_consumer_on_ready(struct rabbitmq_source *source)
+{
+    source->consumer = CONSUMER_CHANNEL;
+    open_channel(source, RABBITMQ_WORK);
+    if (source->base.events->on_lag)
+        open_channel(source, RABBITMQ_PROBE);
+}
+
+/* ---- acks are confirmed by the answer to what is sent behind them */
+
+static void sync_acks(struct rabbitmq_source *source)
+{
+    amqp_basic_qos_t qos = {.prefetch_count = source->prefetch};
+    if (source->is_syncing || !source->n_unconfirmed || source->consumer < CONSUMER_IDLE)
+        return;
+    source->is_syncing = true;
+    source->n_syncing = source->n_unconfirmed;
+    call(source, RABBITMQ_WORK, AMQP_BASIC_QOS_METHOD, &qos);
+}
+
+static void on_synced(struct rabbitmq_source *source)
+{
+    if (source->is_syncing)
+        source->n_unconfirmed -= source->n_syncing;
+    source->is_syncing = false;
+}
+
+/* ---- the consumer */
+
+static void start(struct rabbitmq_source *source)
+{
+    /* Never global: RabbitMQ 4.3 refuses that, and ours is one consumer. */
+    amqp_basic_qos_t qos = {.prefetch_count = source->prefetch};
+    source->n_consumers++;
+    amqp_basic_consume_t consume = {.queue = rabbitmq_text(source->config.queue),
+                                    .consumer_tag = consumer_tag(source)};
+    source->consumer = CONSUMER_STARTING;
+    source->is_syncing = true; /* as good as sync_acks */
+    source->n_syncing = source->n_unconfirmed;
+    if (call(source, RABBITMQ_WORK, AMQP_BASIC_QOS_METHOD, &qos) == 0)
+        call(source, RABBITMQ_WORK, AMQP_BASIC_CONSUME_METHOD, &consume);
+}
+
+static void end(struct rabbitmq_source *source)
+{
+    amqp_basic_cancel_t cancel = {.consumer_tag = consumer_tag(source)};
+    source->consumer = CONSUMER_ENDING;
+    call(source, RABBITMQ_WORK, AMQP_BASIC_CANCEL_METHOD, &cancel);
+}
+
+/* Begin a look at how the prefetch fits. */
+static void look(struct rabbitmq_source *source)
+{
+    source->looked_ms = uv_now(source->loop);
+    source->least_held = SIZE_MAX;
+    source->is_short = false;
+}
+
+static void resize(struct rabbitmq_source *source)
+{
+    uint64_t now = uv_now(source->loop);
+    size_t most = source->config.prefetch, n = source->prefetch;
+    size_t n_ours = source->n_held + source->n_given - source->n_void;
+    if (source->credit && !source->n_held && n_ours >= n && n < most)
+        n = 2 * n < most ? 2 * n : most;
+    else if (now - source->looked_ms >= LOOK_MS && source->least_held != SIZE_MAX &&
+             source->least_held > n / 2 && n > 1)
+        n /= 2;
+    if (now - source->looked_ms >= LOOK_MS)
+        look(source);
+    if (n == source->prefetch)
+        return;
+    source->prefetch = (uint16_t)n;
+    end(source); /* its end begins the next one */
+}
+
+void rabbitmq_consumer_steer(struct rabbitmq_source *source)
+{
+    if (source->paused || source->failed || source->closing)
+        return;
+    if (source->consumer == CONSUMER_NONE && rabbitmq_link_ready(source->link)) {
+        source->consumer = CONSUMER_CHANNEL;
+        open_channel(source, RABBITMQ_WORK);
+    } else if (source->consumer == CONSUMER_IDLE) {
+        if (source->is_stalled && source->n_void)
+            return; /* until the pipeline moves again */
+        source->is_stalled = false;
+        start(source);
+    } else if (source->consumer == CONSUMER_ON && source->is_stalled) {
+        end(source);
+    } else if (source->consumer == CONSUMER_ON) {
+        resize(source);
+    }
+}
+
+/* ---- time */
+
+/* The oldest of each: both lists are in the order of coming, but for what is void. */
+static uint64_t age_of(const struct rabbitmq_source *source,
+                       const struct rabbitmq_messages *messages)
+{
+    const struct rabbitmq_message *message;
+    TAILQ_FOREACH(message, messages, entry)
+    if (message->epoch == source->epoch)
+        return uv_now(source->loop) - message->taken_ms;
+    return 0;
+}
+
+static void give_back_given(struct rabbitmq_source *source)
+{
+    struct rabbitmq_message *message;
+    char text[300];
+    size_t n = 0;
+    TAILQ_FOREACH(message, &source->given, entry)
+    {
+        amqp_basic_nack_t nack = {.delivery_tag = message->tag, .requeue = 1};
+        if (message->epoch != source->epoch)
+            continue;
+        call(source, RABBITMQ_WORK, AMQP_BASIC_NACK_METHOD, &nack);
+        message->epoch = 0;
+        source->n_void++;
+        n++;
+    }
+    snprintf(text, sizeof text,
+             "queue %.100s: %zu messages were in hand for nearly rabbitmq.consumer_timeout and are "
+             "given back; their outputs may come twice. Is the output's broker away, or is a "
+             "message too large for the time?",
+             source->config.queue, n);
+    rabbitmq_source_notice(source, "CONSUMER_TIMEOUT", text);
+}
+
+static void watch_time(struct rabbitmq_source *source)
+{
+    uint64_t limit = source->config.consumer_ms;
+    if (!limit || source->consumer < CONSUMER_IDLE)
+        return;
+    if (age_of(source, &source->held) >= limit * RETURN_PERCENT / 100) {
+        source->is_stalled = true;
+        rabbitmq_source_return_held(source);
+    }
+    if (age_of(source, &source->given) >= limit * VOID_PERCENT / 100) {
+        source->is_stalled = true;
+        rabbitmq_source_return_held(source);
+        give_back_given(source);
+    }
+}
+
+static void probe(struct rabbitmq_source *source)
+{
+    amqp_queue_declare_t declare = {.queue = rabbitmq_text(source->config.queue), .passive = 1};
+    if (!source->base.events->on_lag || source->is_probing || !rabbitmq_link_ready(source->link))
+        return;
+    if (!source->is_probe_open) {
+        open_channel(source, RABBITMQ_PROBE);
+        return;
+    }
+    source->is_probing = true;
+    call(source, RABBITMQ_PROBE, AMQP_QUEUE_DECLARE_METHOD, &declare);
+}
+
+void rabbitmq_consumer_tick(struct rabbitmq_source *source)
+{
+    sync_acks(source);
+    watch_time(source);
+    if (source->ticks++ % LAG_TICKS == 1 && source->base.events->on_lag)
+        probe(source);
+}
+
+void rabbitmq_consumer_leave(struct rabbitmq_source *source)
+{
+    amqp_basic_cancel_t cancel = {.consumer_tag = consumer_tag(source)};
+    amqp_basic_nack_t nack = {.delivery_tag = 0, .multiple = 1, .requeue = 1};
+    amqp_channel_close_t bye = {.reply_code = 200, .reply_text = rabbitmq_text("done")};
+    if (source->is_bye_sent)
+        return;
+    source->is_bye_sent = true;
+    source->is_syncing = true;
+    source->n_syncing = source->n_unconfirmed;
+    /* In this order, and all at once: what is under way to us is given back as well. */
+    if (source->consumer == CONSUMER_ON || source->consumer == CONSUMER_STARTING)
+        call(source, RABBITMQ_WORK, AMQP_BASIC_CANCEL_METHOD, &cancel);
+    call(source, RABBITMQ_WORK, AMQP_BASIC_NACK_METHOD, &nack);
+    call(source, RABBITMQ_WORK, AMQP_CHANNEL_CLOSE_METHOD, &bye);
+}
+
+/* ---- answers */
+
+static const char *advice_on(uint16_t code, const char *text)
+{
+    switch (code) {
+    case AMQP_NOT_FOUND:
+        return strstr(text, "down") ? "its node is down; start it"
+                                    : "declare it; the worker waits until it is there";
+    case AMQP_ACCESS_REFUSED:
+        return strstr(text, "exclusive") ? "another consumer has it for itself alone"
+                                         : "allow this user to read it (rabbitmqctl "
+                                           "set_permissions)";
+    case AMQP_RESOURCE_LOCKED:
+        return "another connection has it for itself alone";
+    case AMQP_PRECONDITION_FAILED:
+        return strstr(text, "timed out") ? "set rabbitmq.consumer_timeout to the server's "
+                                           "consumer_timeout"
+                                         : "see the server's log";
+    default:
+        return "see the server's log";
+    }
+}
+
+static void on_work_closed(struct rabbitmq_source *source, const amqp_channel_close_t *close)
+{
+    char text[256], why[500];
+    snprintf(text, sizeof text, "%.*s",
+             (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
+             close->reply_text.len ? (const char *)close->reply_text.bytes : "");
+    snprintf(why, sizeof why, "%s (%s)", text, advice_on(close->reply_code, text));
+    source->consumer = CONSUMER_NONE;
+    source->is_syncing = false;
+    rabbitmq_source_void(source);
+    if (source->closing)
+        rabbitmq_source_pump(source);
+    else
+        rabbitmq_source_refused(source, why);
+}
+
+static void on_probe_closed(struct rabbitmq_source *source)
+{
+    source->is_probe_open = source->is_probing = false;
+    source->base.events->on_lag(source->base.ctx, source->config.queue, -1);
+}
+
+static void on_length(struct rabbitmq_source *source, const amqp_queue_declare_ok_t *found)
+{
+    size_t n_ours = source->n_held + source->n_given - source->n_void;
+    source->is_probing = false;
+    source->base.events->on_lag(source->base.ctx, source->config.queue,
+                                (int64_t)found->message_count + (int64_t)n_ours);
+}
+
+static void on_consuming(struct rabbitmq_source *source)
+{
+    source->consumer = CONSUMER_ON;
+    source->backoff.attempts = 0;
+    look(source);
+    rabbitmq_link_good(source->link);
+    health_good(&source->health, PART_CONSUMER);
+}
+
+static void on_work_method(struct rabbitmq_source *source, uint32_t id, const void *decoded)
+{
+    switch (id) {
+    case AMQP_CHANNEL_OPEN_OK_METHOD:
+        source->consumer = CONSUMER_IDLE;
+        break;
+    case AMQP_BASIC_QOS_OK_METHOD:
+        on_synced(source);
+        break;
+    case AMQP_BASIC_CONSUME_OK_METHOD:
+        if (source->consumer == CONSUMER_STARTING)
+            on_consuming(source);
+        break;
+    case AMQP_BASIC_CANCEL_OK_METHOD:
+        if (source->consumer == CONSUMER_ENDING)
+            source->consumer = CONSUMER_IDLE;
+        break;
+    case AMQP_BASIC_CANCEL_METHOD: /* the queue was deleted, or its node is gone */
+        source->consumer = CONSUMER_IDLE;
+        if (!source->closing)
+            rabbitmq_source_refused(source, "the server ended our consumer (was the queue "
+                                            "deleted?); the worker waits until it is there");
+        break;
+    case AMQP_CHANNEL_CLOSE_OK_METHOD: /* of rabbitmq_consumer_leave */
+        on_synced(source);
+        source->consumer = CONSUMER_NONE;
+        break;
+    case AMQP_CHANNEL_CLOSE_METHOD:
+        on_work_closed(source, decoded);
+        return;
+    default:
+        return;
+    }
+    rabbitmq_source_pump(source);
+}
+
+void rabbitmq_consumer_on_method(void *ctx, uint16_t channel, uint32_t id, const void *decoded)
+{
+    struct rabbitmq_source *source = ctx;
+    if (channel == RABBITMQ_WORK)
+        on_work_method(source, id, decoded);
+    else if (source->closing || source->failed)
+        return;
+    else if (id == AMQP_CHANNEL_OPEN_OK_METHOD) {
+        source->is_probe_open = true;
+        probe(source);
+        rabbitmq_link_flush(source->link);
+    } else if (id == AMQP_QUEUE_DECLARE_OK_METHOD)
+        on_length(source, decoded);
+    else if (id == AMQP_CHANNEL_CLOSE_METHOD)
+        on_probe_closed(source);
+}

@@ -1,0 +1,339 @@
+/*
+ * rabbitmq_place.c: one place that records go to.
+ *
+ * Owns:    the channel, in confirm mode; which tag is which record; what a refusal means.
+ * Threads: the loop thread.
+ * Why:     a refusal that closes the channel does not say which message it is about. What follows
+ * is sent one at a time until one is confirmed; one that is refused alone is the one.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/dead_letter_codes.h"
+#include "connectors/rabbitmq/rabbitmq_record.h"
+#include "connectors/rabbitmq/rabbitmq_sink.h"
+
+#define BACKLOG_MAX ((size_t)8 << 20) /* bytes on their way: more wait until some are confirmed */
+
+static bool is_dead(const struct rabbitmq_place *place)
+{
+    return place->channel == RABBITMQ_DEAD_LETTERS + 1;
+}
+
+static unsigned part_of(const struct rabbitmq_place *place)
+{
+    return PART_PLACE << (place->channel - 1);
+}
+
+static const char *exchange_of(const struct rabbitmq_place *place)
+{
+    return is_dead(place) ? "" : place->sink->config.output_exchange;
+}
+
+static const char *routing_key_of(const struct rabbitmq_place *place)
+{
+    const struct rabbitmq_config *config = &place->sink->config;
+    return is_dead(place) ? config->dead_letter_queue : config->output_queue;
+}
+
+void rabbitmq_place_init(struct rabbitmq_place *place, struct rabbitmq_sink *sink, uint16_t channel)
+{
+    place->sink = sink;
+    place->channel = channel;
+    TAILQ_INIT(&place->waiting);
+    TAILQ_INIT(&place->sent);
+}
+
+static void clear(struct rabbitmq_slots *slots)
+{
+    struct rabbitmq_slot *slot;
+    while ((slot = TAILQ_FIRST(slots))) {
+        TAILQ_REMOVE(slots, slot, entry);
+        free(slot);
+    }
+}
+
+void rabbitmq_place_clear(struct rabbitmq_place *place)
+{
+    clear(&place->waiting);
+    clear(&place->sent);
+}
+
+/* ---- trouble */
+
+static void on_pause_over(uv_timer_t *timer)
+{
+    struct rabbitmq_place *place = timer->data;
+    place->is_paused = false;
+    if (place->phase == PLACE_CLOSED && rabbitmq_link_ready(place->sink->link))
+        rabbitmq_place_open(place);
+    rabbitmq_sink_pump(place->sink);
+}
+
+/* "rabbitmq HOST: writing to queue Q: ..." */
+static void explain(const struct rabbitmq_place *place, const char *why, char *out, size_t size)
+{
+    const char *exchange = exchange_of(place);
+    if (*exchange)
+        snprintf(out, size, "rabbitmq %s: writing to exchange %.100s, routing key %.100s: %.320s",
+                 rabbitmq_link_where(place->sink->link), exchange, routing_key_of(place), why);
+    else
+        snprintf(out, size, "rabbitmq %s: writing to queue %.100s: %.320s",
+                 rabbitmq_link_where(place->sink->link), routing_key_of(place), why);
+}
+
+static void refused(struct rabbitmq_place *place, const char *why)
+{
+    char text[HEALTH_WHY_SIZE];
+    explain(place, why, text, sizeof text);
+    health_wait(&place->sink->health, part_of(place), text);
+    place->is_in_doubt = true;
+    if (place->is_paused)
+        return;
+    place->is_paused = true;
+    uv_timer_start(&place->pause_timer, on_pause_over, backoff_next(&place->backoff), 0);
+}
+
+/* What was sent waits again, before what has not been. */
+static void take_back(struct rabbitmq_place *place)
+{
+    struct rabbitmq_slot *slot;
+    while ((slot = TAILQ_LAST(&place->sent, rabbitmq_slots))) {
+        TAILQ_REMOVE(&place->sent, slot, entry);
+        TAILQ_INSERT_HEAD(&place->waiting, slot, entry);
+        slot->is_returned = false;
+    }
+}
+
+void rabbitmq_place_lost(struct rabbitmq_place *place)
+{
+    place->phase = PLACE_CLOSED;
+    take_back(place);
+}
+
+void rabbitmq_place_open(struct rabbitmq_place *place)
+{
+    static const amqp_channel_open_t open = {.out_of_band = {0, NULL}};
+    if (place->is_paused || place->phase != PLACE_CLOSED)
+        return;
+    place->phase = PLACE_OPENING;
+    rabbitmq_link_method(place->sink->link, place->channel, AMQP_CHANNEL_OPEN_METHOD, &open);
+}
+
+/* ---- sending */
+
+/* The record can never be written; so it is the record's own fault. */
+static void give_up(struct rabbitmq_place *place, struct rabbitmq_slot *slot, enum published how,
+                    const char *why)
+{
+    char text[HEALTH_WHY_SIZE];
+    struct rabbitmq_slots *list = slot->tag ? &place->sent : &place->waiting;
+    TAILQ_REMOVE(list, slot, entry);
+    explain(place, why, text, sizeof text);
+    if (how == PUBLISH_REFUSED) {
+        slot->record->refused_code = DEAD_LETTER(output_refused);
+        slot->record->refused_reason = text;
+    }
+    rabbitmq_sink_done(place->sink, slot, how);
+}
+
+/* 0: it is on its way; else as rabbitmq_link_publish. */
+static int publish(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
+{
+    struct rabbitmq_sink *sink = place->sink;
+    amqp_basic_publish_t publish = {.exchange = rabbitmq_text(exchange_of(place)),
+                                    .routing_key = rabbitmq_text(routing_key_of(place)),
+                                    .mandatory = 1};
+    amqp_basic_properties_t properties;
+    struct bytes body;
+    int rc = rabbitmq_record_build(&sink->config, slot->record, &sink->pool, &properties, &body);
+    if (rc == 0 && place->max_size && body.len > place->max_size)
+        rc = -EMSGSIZE;
+    if (rc == 0)
+        rc = rabbitmq_link_publish(sink->link, place->channel, &publish, &properties, body);
+    recycle_amqp_pool(&sink->pool);
+    return rc;
+}
+
+void rabbitmq_place_send(struct rabbitmq_place *place)
+{
+    struct rabbitmq_sink *sink = place->sink;
+    struct rabbitmq_slot *slot;
+    while (place->phase == PLACE_OPEN && !place->is_paused && !sink->failed &&
+           (slot = TAILQ_FIRST(&place->waiting))) {
+        if (!TAILQ_EMPTY(&place->sent) &&
+            (place->is_in_doubt || rabbitmq_link_backlog(sink->link) > BACKLOG_MAX))
+            return;
+        slot->tag = 0;
+        int rc = publish(place, slot);
+        if (rc == -EMSGSIZE) {
+            give_up(place, slot, PUBLISH_TOO_LARGE, "");
+            continue;
+        }
+        if (rc) {
+            refused(place, "no memory to send it");
+            return;
+        }
+        TAILQ_REMOVE(&place->waiting, slot, entry);
+        TAILQ_INSERT_TAIL(&place->sent, slot, entry);
+        slot->tag = place->next_tag++;
+        slot->sent_ms = uv_now(sink->loop);
+    }
+}
+
+void rabbitmq_place_watch(struct rabbitmq_place *place)
+{
+    const struct rabbitmq_slot *slot = TAILQ_FIRST(&place->sent);
+    uint64_t limit = place->sink->config.timeout_ms;
+    char why[200], text[HEALTH_WHY_SIZE];
+    if (!slot || uv_now(place->sink->loop) - slot->sent_ms < limit)
+        return;
+    snprintf(why, sizeof why,
+             "not confirmed for %llu s or more; waiting (has a quorum queue lost its majority, or "
+             "is the "
+             "server short of memory or disk?)",
+             (unsigned long long)(limit / 1000));
+    explain(place, why, text, sizeof text);
+    health_wait(&place->sink->health, part_of(place), text);
+}
+
+/* ---- answers */
+
+static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
+{
+    static const char advice[] = "no queue takes it; declare the queue, or bind it to the exchange";
+    char why[300];
+    TAILQ_REMOVE(&place->sent, slot, entry);
+    if (slot->is_returned) {
+        snprintf(why, sizeof why, "%u NO_ROUTE (%s)", (unsigned)slot->reply_code, advice);
+        slot->is_returned = false;
+        TAILQ_INSERT_HEAD(&place->waiting, slot, entry);
+        refused(place, why);
+        return;
+    }
+    place->is_in_doubt = false;
+    place->backoff.attempts = 0;
+    rabbitmq_link_good(place->sink->link);
+    health_good(&place->sink->health, part_of(place));
+    rabbitmq_sink_done(place->sink, slot, PUBLISHED);
+}
+
+static void rejected(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
+{
+    TAILQ_REMOVE(&place->sent, slot, entry);
+    slot->is_returned = false;
+    TAILQ_INSERT_HEAD(&place->waiting, slot, entry);
+    refused(place,
+            "the queue refuses it (nack): is it full (overflow reject-publish), or a replica "
+            "away? make room, or raise its limit");
+}
+
+/* Each slot that an ack or nack is about. */
+static void settle(struct rabbitmq_place *place, uint64_t tag, bool is_multiple,
+                   void (*how)(struct rabbitmq_place *, struct rabbitmq_slot *))
+{
+    struct rabbitmq_slot *slot = TAILQ_FIRST(&place->sent), *next;
+    for (; slot && slot->tag <= tag; slot = next) {
+        next = TAILQ_NEXT(slot, entry);
+        if (is_multiple || slot->tag == tag)
+            how(place, slot);
+    }
+}
+
+static const char *advice_on(uint16_t code)
+{
+    switch (code) {
+    case AMQP_NOT_FOUND:
+        return "declare the exchange, or name another";
+    case AMQP_ACCESS_REFUSED:
+        return "allow this user to write to it (rabbitmqctl set_permissions)";
+    default:
+        return "see the server's log";
+    }
+}
+
+/* The limit in "message size 200 is larger than (configured) max size 100"; 0: it is about
+ * something else. */
+static size_t limit_in(const char *text)
+{
+    const char *at = strstr(text, "max size ");
+    return at && strstr(text, "message size") ? (size_t)strtoull(at + strlen("max size "), NULL, 10)
+                                              : 0;
+}
+
+static void on_channel_closed(struct rabbitmq_place *place, const amqp_channel_close_t *close)
+{
+    struct rabbitmq_slot *first = TAILQ_FIRST(&place->sent);
+    bool is_alone = first && !TAILQ_NEXT(first, entry);
+    bool is_its_own = close->reply_code == AMQP_PRECONDITION_FAILED ||
+                      close->reply_code == AMQP_CONTENT_TOO_LARGE;
+    char text[256], why[320];
+    snprintf(text, sizeof text, "%.*s",
+             (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
+             close->reply_text.len ? (const char *)close->reply_text.bytes : "");
+    size_t limit = limit_in(text);
+    place->phase = PLACE_CLOSED;
+    if (limit) { /* the one that is larger is known by that, when it is sent again */
+        place->max_size = limit;
+        take_back(place);
+        rabbitmq_place_open(place);
+        return;
+    }
+    snprintf(why, sizeof why, "%.200s (%s)", text, advice_on(close->reply_code));
+    if (is_its_own && is_alone && place->is_in_doubt)
+        give_up(place, first,
+                close->reply_code == AMQP_CONTENT_TOO_LARGE ? PUBLISH_TOO_LARGE : PUBLISH_REFUSED,
+                text);
+    take_back(place);
+    refused(place, why);
+}
+
+/* A return does not say whose it is: it is known by what it holds. Equal ones are as good as each
+ * other. */
+static bool is_same(const struct rabbitmq_slot *slot, const struct rabbitmq_content *content)
+{
+    struct bytes value = slot->record->parts[0].value;
+    return !slot->is_returned && value.len == content->body_len &&
+           (!value.len || memcmp(value.ptr, content->body, value.len) == 0);
+}
+
+void rabbitmq_place_on_return(struct rabbitmq_place *place, const struct rabbitmq_content *content)
+{
+    struct rabbitmq_slot *slot;
+    TAILQ_FOREACH(slot, &place->sent, entry)
+    if (is_same(slot, content)) {
+        slot->is_returned = true;
+        slot->reply_code = content->reply_code;
+        return;
+    }
+}
+
+void rabbitmq_place_on_method(struct rabbitmq_place *place, uint32_t id, const void *decoded)
+{
+    static const amqp_confirm_select_t confirm = {.nowait = 0};
+    const amqp_basic_ack_t *ack = decoded;
+    const amqp_basic_nack_t *nack = decoded;
+    switch (id) {
+    case AMQP_CHANNEL_OPEN_OK_METHOD:
+        rabbitmq_link_method(place->sink->link, place->channel, AMQP_CONFIRM_SELECT_METHOD,
+                             &confirm);
+        break;
+    case AMQP_CONFIRM_SELECT_OK_METHOD:
+        place->phase = PLACE_OPEN;
+        place->next_tag = 1;
+        break;
+    case AMQP_BASIC_ACK_METHOD:
+        settle(place, ack->delivery_tag, ack->multiple, confirmed);
+        break;
+    case AMQP_BASIC_NACK_METHOD:
+        settle(place, nack->delivery_tag, nack->multiple, rejected);
+        break;
+    case AMQP_CHANNEL_CLOSE_METHOD:
+        on_channel_closed(place, decoded);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,87 @@
+/*
+ * rabbitmq_sink.h: the inside of a RabbitMQ sink, for its own files.
+ *
+ * Threads: the loop thread.
+ */
+#ifndef RABBITMQ_SINK_H
+#define RABBITMQ_SINK_H
+
+#include <sys/queue.h>
+
+#include "connectors/health.h"
+#include "connectors/rabbitmq/rabbitmq.h"
+#include "connectors/rabbitmq/rabbitmq_link.h"
+
+/* What can be in trouble, as bits of a health; a place has the bit PART_PLACE << its number. */
+#define PART_SERVER 1u
+#define PART_ALARM  2u
+#define PART_PLACE  4u
+
+enum { RABBITMQ_OUTPUTS, RABBITMQ_DEAD_LETTERS, RABBITMQ_PLACES };
+
+/* A record that is not confirmed. */
+struct rabbitmq_slot {
+    TAILQ_ENTRY(rabbitmq_slot) entry;
+    struct record *record;
+    uint64_t tag; /* of its channel */
+    uint64_t sent_ms;
+    bool is_returned; /* no queue has taken it; its ack is still to come */
+    uint16_t reply_code;
+};
+TAILQ_HEAD(rabbitmq_slots, rabbitmq_slot);
+
+enum place_phase { PLACE_CLOSED, PLACE_OPENING, PLACE_OPEN };
+
+/* Where records go: an exchange and a routing key, by a channel of its own. */
+struct rabbitmq_place {
+    struct rabbitmq_sink *sink;
+    uint16_t channel;
+    enum place_phase phase;
+    struct rabbitmq_slots waiting, sent; /* sent: in the order of their tags */
+    uint64_t next_tag;
+    size_t max_size;  /* the server's max_message_size, once it has refused for it; 0: not known */
+    bool is_in_doubt; /* something was refused: one at a time, until one is confirmed */
+    bool is_paused;
+    uv_timer_t pause_timer;
+    struct backoff backoff;
+};
+
+struct rabbitmq_sink {
+    struct sink base;
+    uv_loop_t *loop;
+    struct rabbitmq_config config;
+    struct rabbitmq_link *link;
+    struct health health;
+    amqp_pool_t pool; /* of the record being published */
+    struct rabbitmq_slots fresh;
+    struct rabbitmq_place places[RABBITMQ_PLACES];
+    size_t n_slots;
+    bool is_blocked, no_memory, failed, closing;
+    uv_timer_t pump_timer, close_timer, tick_timer;
+    size_t n_open; /* handles and the link still to be closed */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* ---- rabbitmq_sink.c */
+
+void rabbitmq_sink_pump(struct rabbitmq_sink *sink);
+/* Frees the slot, which is in no list, and gives its record back. */
+void rabbitmq_sink_done(struct rabbitmq_sink *sink, struct rabbitmq_slot *slot, enum published how);
+
+/* ---- rabbitmq_place.c */
+
+void rabbitmq_place_init(struct rabbitmq_place *place, struct rabbitmq_sink *sink,
+                         uint16_t channel);
+void rabbitmq_place_clear(struct rabbitmq_place *place); /* frees its slots */
+void rabbitmq_place_open(struct rabbitmq_place *place);  /* the channel, in confirm mode */
+/* The channel is gone: what it had is sent again. */
+void rabbitmq_place_lost(struct rabbitmq_place *place);
+/* Publish what waits, as far as that is wise. */
+void rabbitmq_place_send(struct rabbitmq_place *place);
+void rabbitmq_place_on_method(struct rabbitmq_place *place, uint32_t id, const void *decoded);
+void rabbitmq_place_on_return(struct rabbitmq_place *place, const struct rabbitmq_content *content);
+/* Report a server that confirms nothing. */
+void rabbitmq_place_watch(struct rabbitmq_place *place);
+
+#endif

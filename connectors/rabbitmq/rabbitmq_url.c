@@ -1,0 +1,210 @@
+/*
+ * rabbitmq_url.c: see rabbitmq_url.h.
+ */
+#include "connectors/rabbitmq/rabbitmq_url.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define URL_FORM  "expected amqp[s]://[user[:password]@]host[:port][/vhost][,amqp...]"
+#define PORT      5672
+#define TLS_PORT  5671
+#define NAME_MAX_ 255 /* of a vhost, in the protocol */
+
+static int refuse(char *err, size_t err_size, const char *what)
+{
+    snprintf(err, err_size, "%s; " URL_FORM, what);
+    return -EINVAL;
+}
+
+static int hex_digit(char c)
+{
+    const char *digits = "0123456789abcdef";
+    const char *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+/* A percent-decoded copy. 0, -EINVAL or -ENOMEM. */
+static int decode(char **out, const char *from, size_t len)
+{
+    char *text = malloc(len + 1);
+    size_t n = 0;
+    if (!text)
+        return -ENOMEM;
+    for (size_t i = 0; i < len; i++) {
+        char c = from[i];
+        if (c == '%') {
+            int high = i + 2 < len ? hex_digit(from[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(from[i + 2]) : -1;
+            if (low < 0 || high * 16 + low == 0) {
+                free(text);
+                return -EINVAL;
+            }
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        text[n++] = c;
+    }
+    text[n] = '\0';
+    *out = text;
+    return 0;
+}
+
+static int parse_port(const char *from, size_t len)
+{
+    long value = 0;
+    if (len == 0 || len > 5)
+        return -1;
+    for (size_t i = 0; i < len; i++) {
+        if (from[i] < '0' || from[i] > '9')
+            return -1;
+        value = value * 10 + (from[i] - '0');
+    }
+    return value >= 1 && value <= 65535 ? (int)value : -1;
+}
+
+static int parse_user(struct rabbitmq_url *url, const char *from, size_t len, char *err,
+                      size_t err_size)
+{
+    const char *colon = memchr(from, ':', len);
+    size_t user_len = colon ? (size_t)(colon - from) : len;
+    int rc = decode(&url->user, from, user_len);
+    if (rc == 0)
+        rc = colon ? decode(&url->password, colon + 1, len - user_len - 1)
+                   : decode(&url->password, "", 0);
+    return rc == -EINVAL ? refuse(err, err_size, "the user or password has a bad %-escape") : rc;
+}
+
+static int parse_host(struct rabbitmq_url *url, const char *from, size_t len, char *err,
+                      size_t err_size)
+{
+    const char *host = from, *port = NULL, *end = from + len;
+    size_t host_len = len;
+    if (len && *from == '[') {
+        const char *close = memchr(from, ']', len);
+        if (!close || (close + 1 < end && close[1] != ':'))
+            return refuse(err, err_size, "an IPv6 address stands in [brackets], then :port");
+        host = from + 1;
+        host_len = (size_t)(close - host);
+        port = close + 1 < end ? close + 2 : NULL;
+    } else {
+        const char *colon = memchr(from, ':', len);
+        if (colon && memchr(colon + 1, ':', (size_t)(end - colon - 1)))
+            return refuse(err, err_size, "an IPv6 address must stand in [brackets]");
+        host_len = colon ? (size_t)(colon - from) : len;
+        port = colon ? colon + 1 : NULL;
+    }
+    if (!host_len)
+        return refuse(err, err_size, "the host is missing");
+    url->port = port ? parse_port(port, (size_t)(end - port)) : url->tls ? TLS_PORT : PORT;
+    if (url->port < 0)
+        return refuse(err, err_size, "the port is not a number from 1 to 65535");
+    int rc = decode(&url->host, host, host_len);
+    if (rc == 0 && strlen(url->host) > 255)
+        rc = -EINVAL;
+    return rc == -EINVAL ? refuse(err, err_size, "the host is not a name or an address") : rc;
+}
+
+static int parse_vhost(struct rabbitmq_url *url, const char *tail, size_t len, char *err,
+                       size_t err_size)
+{
+    if (memchr(tail, '?', len) || memchr(tail, '#', len))
+        return refuse(err, err_size, "? and # options are not known in an amqp:// URL");
+    if (len > 1 && memchr(tail + 1, '/', len - 1))
+        return refuse(err, err_size, "a / in the name of a vhost is written %2F");
+    int rc = len > 1 ? decode(&url->vhost, tail + 1, len - 1) : decode(&url->vhost, "/", 1);
+    if (rc == 0 && strlen(url->vhost) > NAME_MAX_)
+        return refuse(err, err_size, "the vhost is longer than 255 bytes");
+    return rc == -EINVAL ? refuse(err, err_size, "the vhost has a bad %-escape") : rc;
+}
+
+static int parse_one(struct rabbitmq_url *url, const char *text, size_t len, char *err,
+                     size_t err_size)
+{
+    const char *end = text + len, *at = NULL, *tail;
+    if (len >= 7 && strncasecmp(text, "amqp://", 7) == 0)
+        text += 7;
+    else if (len >= 8 && strncasecmp(text, "amqps://", 8) == 0) {
+        text += 8;
+        url->tls = true;
+    } else {
+        return refuse(err, err_size, "not an AMQP URL");
+    }
+    for (tail = text; tail < end && !strchr("/?#", *tail); tail++)
+        if (*tail == '@')
+            at = tail;
+    int rc = at ? parse_user(url, text, (size_t)(at - text), err, err_size) : 0;
+    text = at ? at + 1 : text;
+    if (rc == 0)
+        rc = parse_host(url, text, (size_t)(tail - text), err, err_size);
+    return rc ? rc : parse_vhost(url, tail, (size_t)(end - tail), err, err_size);
+}
+
+int rabbitmq_urls_parse(struct rabbitmq_urls *out, const char *text, char *err, size_t err_size)
+{
+    struct rabbitmq_urls urls = {.n = 0};
+    size_t most = 1;
+    int rc = 0;
+    for (const char *p = text; *p; p++)
+        most += *p == ',';
+    urls.items = calloc(most, sizeof *urls.items);
+    if (!urls.items)
+        rc = -ENOMEM;
+    while (rc == 0 && urls.n < most) {
+        size_t len = strcspn(text, ",");
+        rc = parse_one(&urls.items[urls.n++], text, len, err, err_size);
+        text += len + (text[len] == ',');
+    }
+    if (rc == 0) {
+        *out = urls;
+        return 0;
+    }
+    if (rc == -ENOMEM)
+        snprintf(err, err_size, "out of memory");
+    rabbitmq_urls_clear(&urls);
+    return rc;
+}
+
+void rabbitmq_urls_clear(struct rabbitmq_urls *urls)
+{
+    for (size_t i = 0; i < urls->n; i++) {
+        struct rabbitmq_url *url = &urls->items[i];
+        if (url->password)
+            explicit_bzero(url->password, strlen(url->password));
+        free(url->host);
+        free(url->vhost);
+        free(url->user);
+        free(url->password);
+    }
+    free(urls->items);
+    *urls = (struct rabbitmq_urls){0};
+}
+
+bool rabbitmq_urls_use_tls(const struct rabbitmq_urls *urls)
+{
+    for (size_t i = 0; i < urls->n; i++)
+        if (urls->items[i].tls)
+            return true;
+    return false;
+}
+
+bool rabbitmq_urls_meet(const struct rabbitmq_urls *a, const struct rabbitmq_urls *b)
+{
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t j = 0; j < b->n; j++)
+            if (a->items[i].port == b->items[j].port &&
+                strcasecmp(a->items[i].host, b->items[j].host) == 0 &&
+                strcmp(a->items[i].vhost, b->items[j].vhost) == 0)
+                return true;
+    return false;
+}
+
+void rabbitmq_url_print(const struct rabbitmq_url *url, char *out, size_t size)
+{
+    bool is_default = strcmp(url->vhost, "/") == 0;
+    snprintf(out, size, strchr(url->host, ':') ? "[%s]:%d%s%s" : "%s:%d%s%s", url->host, url->port,
+             is_default ? "" : "/", is_default ? "" : url->vhost);
+}

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Workers on a real rabbitmq-server: quorum and classic queues, every text once, dead letters, what
+is missing or full, other brokers on either side.
+
+Usage: test_rabbitmq.py EMBEDMILL [CASE ...]
+"""
+import json
+import os
+import sys
+import time
+import traceback
+
+import msgpack
+import pika
+
+from rabbitmq_bench import Bench, wait_for
+
+
+def names(queue):
+    return queue, f"{queue}-embeddings", f"{queue}-dlq"
+
+
+def expect(bench, queue, n, seconds=60):
+    """n outputs, nothing left, nothing dead; the outputs."""
+    wait_for(f"{n} outputs", lambda: bench.length(f"{queue}-embeddings") >= n, seconds)
+    wait_for("nothing waiting", lambda: bench.length(queue) == 0)
+    assert bench.length(f"{queue}-dlq") == 0
+    found, times = bench.outputs(f"{queue}-embeddings")
+    assert sorted(found, key=int) == [str(i) for i in range(n)], sorted(found, key=int)
+    return found, times
+
+
+def case_once(bench):
+    """Both kinds of queue: each text once, with its headers, and a clean drain leaves nothing."""
+    for kind in ("quorum", "classic"):
+        queue = f"once-{kind}"
+        bench.declare(*names(queue), kind=kind)
+        bench.add(0, 200, queue, priority=3, correlation_id="c-1", expiration="600000")
+        worker = bench.start_worker("--rabbitmq-queue", queue)
+        wait_for("200 outputs", lambda: bench.length(f"{queue}-embeddings") == 200, 90)
+        bench.stop(worker)
+        found, times = expect(bench, queue, 200)
+        assert times == 200, times
+        properties, output = found["7"]
+        assert output["source"] == f"{queue}/7" and output["dim"] == 768, output
+        assert properties.headers["color"] == "blue" and properties.delivery_mode == 2, properties
+        assert properties.content_type == "application/msgpack", properties
+        assert properties.correlation_id == "c-1" and not properties.expiration, properties
+
+
+def case_prefetch(bench):
+    """Two workers share: none of them holds more than it is allowed."""
+    bench.declare(*names("shared"))
+    bench.add(0, 300, "shared")
+    workers = [bench.start_worker("--rabbitmq-queue", "shared", "--rabbitmq-prefetch", "8",
+                                  name=f"shared-{i}") for i in range(2)]
+    most = 0
+    deadline = time.monotonic() + 90
+    while bench.length("shared-embeddings") < 300 and time.monotonic() < deadline:
+        most = max(most, bench.unacked("shared"))
+    assert 0 < most <= 16, most
+    for worker in workers:
+        bench.stop(worker)
+    _, times = expect(bench, "shared", 300)
+    assert times == 300, times
+    stopped = [json.loads(bench.log(f"shared-{i}").splitlines()[-1]) for i in range(2)]
+    assert all(line["texts"] > 0 for line in stopped), stopped
+
+
+def case_no_names(bench):
+    """A message without an id has one all the same, and equal texts have the same."""
+    bench.declare(*names("nameless"), kind="classic")
+    channel = bench.channel
+    for body in (b"one", b"two", b"one"):
+        channel.basic_publish("", "nameless", body)
+    channel.basic_publish("", "nameless", json.dumps({"text": "three", "id": "mine"}).encode())
+    worker = bench.start_worker("--rabbitmq-queue", "nameless")
+    wait_for("4 outputs", lambda: bench.length("nameless-embeddings") == 4)
+    bench.stop(worker)
+    ids = [properties.message_id for _, properties, _ in bench.take("nameless-embeddings")]
+    assert len(set(ids)) == 3 and "mine" in ids, ids
+
+
+def case_dead_letters(bench):
+    """Byte for byte, with a reason; headers keep their types; neighbours pass."""
+    bench.declare(*names("dead"))
+    bench.add(0, 50, "dead")
+    channel = bench.channel
+    channel.basic_publish("", "dead", b"\xff\x00\x01", pika.BasicProperties(
+        message_id="poison", type="t", expiration="600000",
+        headers={"n": 5, "flag": True, "list": [1, {"a": "b"}], "_code": "forged",
+                 "x-delivery-count": 99}))
+    channel.basic_publish("", "dead", b'{"texts": []}', pika.BasicProperties(message_id="empty"))
+    bench.add(50, 50, "dead")
+    worker = bench.start_worker("--rabbitmq-queue", "dead")
+    wait_for("100 outputs", lambda: bench.length("dead-embeddings") == 100, 60)
+    wait_for("two dead letters", lambda: bench.length("dead-dlq") == 2)
+    bench.stop(worker)
+    letters = {p.message_id: (p, body) for _, p, body in bench.take("dead-dlq")}
+    properties, body = letters["poison"]
+    assert body == b"\xff\x00\x01" and properties.type == "t", properties
+    headers = properties.headers
+    assert headers["n"] == 5 and headers["flag"] is True, headers
+    assert headers["list"] == [1, {"a": "b"}], headers
+    assert headers["_code"] in ("not_text", "bad_msgpack"), headers
+    assert headers["_queue"] == "dead" and headers["_position"] == "dead/poison", headers
+    assert headers["_deliveries"] == "1" and not properties.expiration, properties
+    assert letters["empty"][0].headers["_code"] == "no_text", letters["empty"]
+
+
+def case_rejected(bench):
+    """Dead letters left to the queue's own exchange."""
+    bench.declare("own", "own-dead", "own-embeddings")
+    bench.channel.queue_delete("own")
+    bench.declare("own", dead_letter_exchange="", dead_letter_routing_key="own-dead")
+    bench.channel.basic_publish("", "own", b'{"no": 1}', pika.BasicProperties(message_id="bad"))
+    bench.add(0, 20, "own")
+    worker = bench.start_worker("--rabbitmq-queue", "own", "--rabbitmq-dead-letters", "reject")
+    wait_for("20 outputs", lambda: bench.length("own-embeddings") == 20)
+    wait_for("a dead letter", lambda: bench.length("own-dead") == 1)
+    bench.stop(worker)
+    [(_, properties, body)] = bench.take("own-dead")
+    assert body == b'{"no": 1}' and properties.headers["x-death"][0]["reason"] == "rejected"
+
+
+def case_made_later(bench):
+    """A queue, an output and dead letters that are missing are waited for, each by its name."""
+    worker = bench.start_worker("--rabbitmq-queue", "later", name="later")
+    wait_for("the missing queue", lambda: "NOT_FOUND - no queue 'later'" in bench.log("later"))
+    bench.declare("later")
+    bench.add(0, 30, "later")
+    bench.channel.basic_publish("", "later", b'{"no": 1}', pika.BasicProperties(message_id="bad"))
+    wait_for("the missing output", lambda: "later-embeddings: 312 NO_ROUTE" in bench.log("later"))
+    time.sleep(1)
+    assert worker.poll() is None
+    bench.declare("later-embeddings")
+    wait_for("30 outputs", lambda: bench.length("later-embeddings") == 30, 40)
+    wait_for("the missing dead letters", lambda: "later-dlq: 312" in bench.log("later"), 40)
+    bench.declare("later-dlq")
+    wait_for("a dead letter", lambda: bench.length("later-dlq") == 1, 40)
+    bench.stop(worker)
+    assert bench.length("later") == 0
+    found, times = bench.outputs("later-embeddings")
+    assert len(found) == times == 30, times
+
+
+def case_exchange(bench):
+    """An exchange of the user's between, and one that is missing."""
+    bench.declare(*names("routed"), "routed-target")
+    bench.add(0, 10, "routed")
+    worker = bench.start_worker("--rabbitmq-queue", "routed", "--rabbitmq-output-exchange",
+                                "routed-x", "--rabbitmq-output-queue", "vectors.new", name="routed")
+    wait_for("the missing exchange", lambda: "no exchange 'routed-x'" in bench.log("routed"))
+    bench.channel.exchange_declare("routed-x", "topic", durable=True)
+    bench.channel.queue_bind("routed-target", "routed-x", "vectors.*")
+    wait_for("10 outputs", lambda: bench.length("routed-target") == 10, 40)
+    bench.stop(worker)
+
+
+def case_full(bench):
+    """A full output queue refuses; nothing is lost, and it goes on when there is room."""
+    bench.declare("full", "full-dlq")
+    bench.declare("full-embeddings", kind="classic", max_length=20, overflow="reject-publish")
+    bench.add(0, 100, "full")
+    worker = bench.start_worker("--rabbitmq-queue", "full", name="full")
+    found = {}
+    wait_for("the full queue", lambda: "refuses it (nack)" in bench.log("full"), 60)
+    deadline = time.monotonic() + 90
+    while len(found) < 100 and time.monotonic() < deadline:
+        found.update(bench.outputs("full-embeddings")[0])
+        time.sleep(0.2)
+    bench.stop(worker)
+    assert len(found) == 100 and bench.length("full") == 0, len(found)
+
+
+def case_crossed(bench):
+    """RabbitMQ to a file and back from one: source and sink know nothing of each other."""
+    bench.declare(*names("crossed"))
+    bench.add(0, 30, "crossed")
+    lines = os.path.join(bench.folder, "crossed.jsonl")
+    worker = bench.start_worker("--rabbitmq-queue", "crossed", "--sink", "stdout",
+                                "--output-format", "json", name="crossed")
+    wait_for("30 lines", lambda: bench.log("crossed").count('"embedding":') == 30)
+    bench.stop(worker)
+    assert bench.length("crossed") == 0
+    with open(lines, "w", encoding="utf-8") as f:
+        f.writelines(json.dumps({"id": f"l-{i}", "text": f"line {i}"}) + "\n" for i in range(20))
+    run = bench.run("run", "--source", "file", "--file-path", lines, "--sink", "rabbitmq",
+                    "--rabbitmq-url", bench.url, "--rabbitmq-output-queue", "crossed-embeddings",
+                    "--model", bench.model, "--prompt", "none")
+    assert "error" not in run.stderr, run.stderr
+    outputs = bench.take("crossed-embeddings")
+    assert {p.message_id for _, p, _ in outputs} == {f"l-{i}" for i in range(20)}
+    assert all(len(msgpack.unpackb(body)["embedding"]) == 768 * 4 for _, _, body in outputs)
+
+
+def case_vhost_and_login(bench):
+    """Another vhost and user; what is wrong with either ends the worker with its name."""
+    bench.ctl("add_vhost", "a/b")
+    bench.ctl("add_user", "w", "p@w")
+    at = f"127.0.0.1:{bench.port}"
+    for url, words in ((f"amqp://w:wrong@{at}", "ACCESS_REFUSED"),
+                       (f"amqp://w:p%40w@{at}/none", "vhost none not found"),
+                       (f"amqp://w:p%40w@{at}/a%2Fb", "refused for user 'w'")):
+        worker = bench.start_worker(url=url, name="login")
+        assert worker.wait(timeout=30) == 69, words
+        assert words in bench.log("login"), (words, bench.log("login")[-1500:])
+        assert "wrong" not in bench.log("login") and "p%40w" not in bench.log("login")
+    bench.ctl("set_permissions", "-p", "a/b", "w", "", ".*", ".*")
+    bench.ctl("set_permissions", "-p", "a/b", "guest", ".*", ".*", ".*")
+    there = pika.BlockingConnection(pika.ConnectionParameters(
+        "127.0.0.1", bench.port, "a/b", pika.PlainCredentials("guest", "guest")))
+    channel = there.channel()
+    for name in names("texts"):
+        channel.queue_declare(name, durable=True)
+    channel.basic_publish("", "texts", b"hello", pika.BasicProperties(message_id="1"))
+    worker = bench.start_worker(url=f"amqp://w:p%40w@{at}/a%2Fb", name="vhost")
+    wait_for("an output", lambda: channel.queue_declare("texts-embeddings", passive=True)
+             .method.message_count == 1)
+    bench.stop(worker)
+    there.close()
+
+
+def case_nodes_in_turn(bench):
+    """Of several URLs the first one that answers is taken."""
+    bench.declare(*names("turn"))
+    bench.add(0, 5, "turn")
+    worker = bench.start_worker("--rabbitmq-queue", "turn", name="turn",
+                                url=f"amqp://127.0.0.1:{bench.port - 1},{bench.url}")
+    expect(bench, "turn", 5)
+    bench.stop(worker)
+
+
+def main():
+    binary, only = sys.argv[1], sys.argv[2:]
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    failed = 0
+    with Bench(binary) as bench:
+        bench.start_server()
+        for name, case in cases.items():
+            if only and name not in only:
+                continue
+            start = time.monotonic()
+            try:
+                case(bench)
+                how = "ok"
+            except Exception: # pylint: disable=broad-except
+                traceback.print_exc()
+                failed += 1
+                how = "FAILED"
+            print(f"{how:7} {time.monotonic() - start:5.1f} s  {name}", flush=True)
+            bench.end_workers()
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
