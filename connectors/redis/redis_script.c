@@ -12,7 +12,9 @@
  *
  * Why survey writes: the group's counter of entries read (XGROUP SETID ... ENTRIESREAD) is set over
  * what is lost, its position is left as it is. So a loss is reported once, by one of the workers,
- * and the lag that Redis 7.0 counts of entries that are gone is mended for all who read it.
+ * and the lag that Redis 7.0 counts of entries that are gone is mended for all who read it. Once an
+ * entry was deleted in the midst of what waits, the server forgets that counter with each read, and
+ * knows no lag; so what waits is counted, as long as it is little: it is read for that.
  */
 #include "connectors/redis/redis_script.h"
 
@@ -89,21 +91,38 @@ const char redis_script_survey[] = LESS
     "local last = stream['last-entry'] and stream['last-entry'][1]\n"
     "local generated, id = stream['last-generated-id'], group['last-delivered-id']\n"
     "local counted, lag = group['entries-read'], group.lag\n"
+    "local gone = stream['max-deleted-entry-id'] or '0-0'\n"
+    "local function count()\n"
+    "  local n, bytes, at = 0, 0, id\n"
+    "  while n < 1000 and bytes < 1048576 do\n"
+    "    local page = redis.pcall('XRANGE', KEYS[1], '(' .. at, '+', 'COUNT', 20)\n"
+    "    if page.err then return nil end\n"
+    "    for i = 1, #page do\n"
+    "      for j = 1, #page[i][2] do bytes = bytes + #page[i][2][j] end\n"
+    "      at = page[i][1]\n"
+    "    end\n"
+    "    n = n + #page\n"
+    "    if #page < 20 then return n end\n"
+    "  end\n"
+    "end\n"
     "local done = not last or not less(id, last)\n"
     "local gap = last and less(id, first) or not last and less(id, generated)\n"
+    "local inside = added >= 0 and not done and not gap and (less(id, gone) or not lag)\n"
     "local waiting = -1\n"
     "if done then waiting = 0\n"
     "elseif gap then waiting = length\n"
+    "elseif inside then waiting = count() or -1\n"
     "elseif lag then waiting = math.max(0, math.min(lag, length)) end\n"
     "local lost, most, noted = 0, 0, 1\n"
-    "if added >= 0 and (done or gap) then\n"
+    "if added >= 0 and waiting >= 0 and (done or gap or inside) then\n"
     "  local position = added - waiting\n"
     "  if not counted and id == '0-0' then counted = 0 end\n"
     "  if not counted and gap then counted, most = 0, 1 end\n"
     "  lost = position - (counted or position)\n"
-    "  if lost > 0 then\n"
+    "  if lost > 0 or inside and not counted then\n"
     "    reply = redis.pcall('XGROUP', 'SETID', KEYS[1], ARGV[1], id, 'ENTRIESREAD', position)\n"
     "    if type(reply) == 'table' and reply.err then noted = 0 end\n"
     "  end\n"
     "end\n"
-    "return {added, length, first, generated, id, waiting, group.pending, lost, most, noted}\n";
+    "return {added, length, first, generated, id, waiting, group.pending, lost, most, noted,\n"
+    "  inside and gone or ''}\n";

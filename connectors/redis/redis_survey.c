@@ -30,6 +30,7 @@ struct survey {
     const char *generated, *read; /* the last id given out, and the last one given to the group */
     int64_t waiting, pending;     /* waiting -1: not known */
     int64_t lost, is_at_most, is_noted;
+    const char *deleted; /* "", or the last id that was deleted, when entries around it still are */
 };
 
 static bool read_number(const redisReply *reply, size_t i, int64_t *out)
@@ -56,7 +57,8 @@ static bool survey_read(struct survey *out, const redisReply *reply)
            read_text(reply, 2, &out->first) && read_text(reply, 3, &out->generated) &&
            read_text(reply, 4, &out->read) && read_number(reply, 5, &out->waiting) &&
            read_number(reply, 6, &out->pending) && read_number(reply, 7, &out->lost) &&
-           read_number(reply, 8, &out->is_at_most) && read_number(reply, 9, &out->is_noted);
+           read_number(reply, 8, &out->is_at_most) && read_number(reply, 9, &out->is_noted) &&
+           read_text(reply, 10, &out->deleted);
 }
 
 static struct redis_watch *watch_of(struct redis_source *source, const struct redis_stream *stream)
@@ -66,8 +68,8 @@ static struct redis_watch *watch_of(struct redis_source *source, const struct re
 
 /* ---- reports */
 
-static void report_trimmed(struct redis_source *source, const struct redis_stream *stream,
-                           const struct survey *survey)
+static void report_lost(struct redis_source *source, const struct redis_stream *stream,
+                        const struct survey *survey)
 {
     struct redis_watch *watch = watch_of(source, stream);
     int64_t n = survey->lost;
@@ -76,15 +78,22 @@ static void report_trimmed(struct redis_source *source, const struct redis_strea
         n = survey->added - watch->unnoted;
     if (!survey->is_noted)
         watch->unnoted = survey->added;
+    bool is_inside = survey->deleted[0];
     const struct skipped skipped = {
-        .reason = "trimmed",
+        .reason = is_inside ? "deleted" : "trimmed",
         .part = stream->name,
         .from = survey->read,
-        .to = survey->first[0] ? survey->first : survey->generated,
+        .to = is_inside          ? survey->deleted
+              : survey->first[0] ? survey->first
+                                 : survey->generated,
         .n = n,
         .is_at_most = survey->is_at_most,
-        .why = "entries behind the first of these ids were trimmed or deleted before the group had "
-               "read them: raise MAXLEN of whoever adds to the stream, or start more workers",
+        .why = is_inside
+                   ? "entries behind the first of these ids and up to the second were deleted "
+                     "(XDEL) before the group had read them"
+                   : "entries behind the first of these ids were trimmed or deleted before the "
+                     "group had read them: raise MAXLEN of whoever adds to the stream, or start "
+                     "more workers",
     };
     if (n > 0 && source->base.events->on_skipped)
         source->base.events->on_skipped(source->base.ctx, &skipped);
@@ -135,7 +144,7 @@ static void take(struct redis_source *source, const struct redis_stream *stream,
     if (watch->is_remade || (is_stream && !watch->was_missed))
         report_anew(source, stream, is_stream);
     if (survey->lost > 0 && !watch->is_fresh)
-        report_trimmed(source, stream, survey);
+        report_lost(source, stream, survey);
     watch->is_known = true;
     watch->is_fresh = watch->is_remade = watch->was_missed = false;
     watch->added = survey->added;

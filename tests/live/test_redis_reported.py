@@ -196,6 +196,52 @@ def case_pending_deleted(bench):
     bench.stop(worker)
 
 
+def case_deleted_inside(bench):
+    """Deleted in the midst of what waits, between entries that stay; then again, after some of the
+    rest were read; and read over by another group's reader, of which nothing is to be told."""
+    bench.client.xgroup_create("texts", GROUP, "0", mkstream=True)
+    add(bench, 1, 20)
+    bench.client.xreadgroup(GROUP, "else", {"texts": ">"}, count=4)
+    bench.client.xack("texts", GROUP, *(f"{i}-0" for i in range(1, 5)))
+    bench.client.xdel("texts", "8-0", "9-0", "15-0")
+    worker = bench.start_worker(*METRICS)
+    expect(bench, ("deleted", "texts", "4-0", "15-0", "3"), 3)
+    wait_ids(bench, [i for i in range(5, 21) if i not in (8, 9, 15)])
+    assert lag(bench) == 0, lag(bench)
+    bench.stop(worker)
+    add(bench, 21, 40)
+    bench.client.xdel("texts", "25-0")
+    bench.client.xreadgroup(GROUP, "else", {"texts": ">"}, count=2)  # the server's counter is gone
+    bench.client.xack("texts", GROUP, "21-0", "22-0")
+    worker = bench.start_worker(*METRICS, name="second")
+    wait_ids(bench, [i for i in range(5, 41) if i not in (8, 9, 15, 21, 22, 25)])
+    worker.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)  # its read is over
+    add(bench, 41, 60)
+    bench.client.xdel("texts", "44-0", "45-0")
+    worker.send_signal(signal.SIGCONT)
+    expect(bench, ("deleted", "texts", "40-0", "45-0", "2"), 2, "second")
+    assert len(bench.ids()) == 13 + 17 + 18
+    assert lag(bench, "second") == 0, lag(bench, "second")
+    bench.stop(worker)
+
+
+def case_deleted_inside_many(bench):
+    """Of a backlog that is too long to be counted by reading it, nothing wrong is told."""
+    bench.client.xgroup_create("texts", GROUP, "0", mkstream=True)
+    for i in range(1, 1501):  # the same text, so that it is embedded once
+        bench.client.xadd("texts", {"text": "a ferry", "id": str(i)}, id=f"{i}-0")
+    bench.client.xreadgroup(GROUP, "else", {"texts": ">"}, count=1)
+    bench.client.xack("texts", GROUP, "1-0")
+    bench.client.xdel("texts", "700-0")
+    worker = bench.start_worker(*METRICS)
+    wait_for("all but two", lambda: len(bench.ids()) == 1498, 60)
+    time.sleep(6)
+    assert counted(bench) in ({}, {"deleted": 1}), counted(bench)
+    assert lag(bench) == 0, lag(bench)
+    bench.stop(worker)
+
+
 def case_lag(bench):
     """0 when all is read, also when the newest entry was deleted before or after that."""
     worker = bench.start_worker(*METRICS)
