@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <uv.h>
 
 #include "connectors/settings.h"
@@ -173,13 +174,13 @@ struct document {
 
 /*
  * One output for one message. A record holds one part per text when the sink stores texts
- * one by one (SINK_PER_TEXT, SINK_VECTORS), else one part for all of them. All bytes live until
- * on_published.
+ * one by one (SINK_PER_TEXT, SINK_VECTORS, SINK_ROWS), else one part for all of them. All bytes
+ * live until on_published.
  */
 struct part {
     struct bytes id; /* of the text (or of the message, when one part holds all); of a dead letter
                         the message's key, or what is left of it: absent when there was none */
-    struct bytes value;        /* encoded output; absent: tombstone, or SINK_VECTORS */
+    struct bytes value;        /* encoded output; absent: tombstone, SINK_VECTORS, or no fields */
     struct bytes vector;       /* of a text alone: the raw vector, in its dtype ... */
     const struct chunk *chunk; /* ... and of a piece, what of; NULL: a whole text */
     /* The text it is or is a piece of; NULL: one part holds several, or it is a dead letter. */
@@ -203,8 +204,9 @@ struct record {
 };
 
 /* SINK_LINES: per message, and payloads of several lines are as good as several payloads.
- * SINK_VECTORS: per text, and nothing is encoded: ids and vectors are all it stores. */
-enum sink_layout { SINK_PER_MESSAGE, SINK_LINES, SINK_PER_TEXT, SINK_VECTORS };
+ * SINK_VECTORS: per text, and nothing is encoded: ids and vectors are all it stores.
+ * SINK_ROWS: as SINK_VECTORS, and a value is the message's other fields as an object of JSON. */
+enum sink_layout { SINK_PER_MESSAGE, SINK_LINES, SINK_PER_TEXT, SINK_VECTORS, SINK_ROWS };
 
 /* How publishing one record ended. */
 enum published {
@@ -267,6 +269,10 @@ struct connector {
     const struct connector_check *check;
     const struct dead_letters_ops *dead_letters;
     const struct queue_ops *queue;
+    /* Print the statements that create what the sink writes into, for vectors of dim values. 0, or
+     * as open; NULL: it creates what it needs, or a broker's own tools do. */
+    int (*schema)(const struct settings *settings, size_t dim, FILE *to, char *err,
+                  size_t err_size);
     bool exactly_once; /* its sink publishes and acks in one step when the source is its own too */
 };
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOMS = ("inference", "connectors", "worker")
-MODULES = ["libuv", "hiredis", "rdkafka", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
+MODULES = ["libuv", "hiredis", "rdkafka", "libpq", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
 
 # The rooms, each a folder, and the rooms it may include besides itself. What is not listed is
 # refused, so no arrow runs up. "x/name.h" allows that header alone.
@@ -26,6 +26,7 @@ MAY_INCLUDE = {
     "connectors": set(),
     "connectors/file": {"connectors"},
     "connectors/kafka": {"connectors"},
+    "connectors/postgres": {"connectors"},
     "connectors/rabbitmq": {"connectors"},
     "connectors/redis": {"connectors"},
     "worker/codec": {"connectors", "inference/embed.h"},
@@ -53,6 +54,7 @@ LIBRARIES = [
     (re.compile(r"hiredis"), re.compile(r"connectors/redis/")),
     (re.compile(r"amqp(_framing)?\.h$"), re.compile(r"connectors/rabbitmq/")),
     (re.compile(r"librdkafka/"), re.compile(r"connectors/kafka/")),
+    (re.compile(r"libpq"), re.compile(r"connectors/postgres/")),
     (re.compile(r"openssl/"),
      re.compile(r"connectors/(tls|json)\.c$|worker/(pipeline/cache|codec/uuid)\.c$")),
     (re.compile(r"z(lib|std)\.h$"), re.compile(r"connectors/file/")),

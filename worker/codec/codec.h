@@ -22,8 +22,16 @@
 #include "worker/codec/arena.h"
 
 enum input_format { INPUT_AUTO, INPUT_RAW, INPUT_JSON, INPUT_MSGPACK };
-/* From OUTPUT_QDRANT on: rows of stores (docs/vector-stores.md). */
-enum output_format { OUTPUT_MSGPACK, OUTPUT_JSON, OUTPUT_QDRANT, OUTPUT_MILVUS, OUTPUT_PGVECTOR };
+/* From OUTPUT_QDRANT on: rows of stores (docs/vector-stores.md). OUTPUT_FIELDS, which no option
+ * names: of a row the fields alone, as JSON, or nothing; the sink has id and vector (SINK_ROWS). */
+enum output_format {
+    OUTPUT_MSGPACK,
+    OUTPUT_JSON,
+    OUTPUT_QDRANT,
+    OUTPUT_MILVUS,
+    OUTPUT_PGVECTOR,
+    OUTPUT_FIELDS,
+};
 enum output_dtype { DTYPE_F4, DTYPE_F2, DTYPE_I1, DTYPE_B1 };
 
 enum { CODEC_FORMAT_VERSION = 1 }; /* `v` of every output */

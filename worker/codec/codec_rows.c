@@ -29,7 +29,7 @@ const char *codec_format_type(enum output_format format)
     static const char *const types[] = {
         [OUTPUT_MSGPACK] = "application/msgpack", [OUTPUT_JSON] = "application/json",
         [OUTPUT_QDRANT] = "application/json",     [OUTPUT_MILVUS] = "application/json",
-        [OUTPUT_PGVECTOR] = "text/csv",
+        [OUTPUT_PGVECTOR] = "text/csv",           [OUTPUT_FIELDS] = "application/json",
     };
     return types[format];
 }
@@ -144,17 +144,25 @@ static void csv_put(struct buffer *to, struct bytes text, bool is_json)
     buffer_put_text(to, "\"");
 }
 
-/* Written as JSON, and that again as a field of CSV in its place. */
-static void csv_put_fields(struct buffer *to, const struct row *row)
+/* All there are as an object, or nothing. */
+static void put_fields_alone(struct buffer *to, const struct row *row)
 {
     static const char *const none[] = {NULL};
-    size_t start = to->len;
     if (row->request->n_fields == 0 && !row->item->chunk)
-        return; /* an empty field without quotes is NULL */
+        return;
     buffer_put_text(to, "{");
     put_fields(to, row, false, none);
     buffer_put_text(to, "}");
+}
+
+/* Written as JSON, and that again as a field of CSV in its place. */
+static void csv_put_fields(struct buffer *to, const struct row *row)
+{
+    size_t start = to->len;
+    put_fields_alone(to, row);
     size_t len = to->len - start;
+    if (len == 0)
+        return;                          /* an empty field without quotes is NULL */
     if (buffer_reserve(to, 2 * len + 2)) /* so that nothing moves while it is read */
         return;
     csv_put(to, (struct bytes){to->ptr + start, len}, true);
@@ -196,6 +204,10 @@ void codec_rows_write(const struct output *output, struct buffer *to)
     assert(options->dim <= CODEC_DIM_MAX);
     for (size_t i = 0; i < output->n; i++) {
         struct row row = {&output->items[i], output->request, options->dtype, options->dim, packed};
+        if (options->format == OUTPUT_FIELDS) {
+            put_fields_alone(to, &row);
+            continue;
+        }
         codec_dtype_pack(options->dtype, output->vectors + i * options->dim, options->dim, packed);
         if (options->format == OUTPUT_PGVECTOR) {
             pgvector_put(to, &row);

@@ -83,7 +83,8 @@ extern const struct command *const all_commands[];
 
 extern const struct command command_run, command_embed, command_index, command_search,
     command_rerank, command_push, command_pull, command_dlq, command_check, command_doctor,
-    command_top, command_probe, command_bench, command_version, command_completion, command_manual;
+    command_top, command_probe, command_bench, command_schema, command_version, command_completion,
+    command_manual;
 
 /* NULL: there is none of that name. */
 const struct command *command_find(const char *name);

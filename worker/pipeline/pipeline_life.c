@@ -173,7 +173,10 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
                             err_size);
     if (status)
         goto fail;
-    p->stages.encode.per_text = p->sink->layout == SINK_PER_TEXT || p->sink->layout == SINK_VECTORS;
+    p->stages.encode.per_text = p->sink->layout == SINK_PER_TEXT ||
+                                p->sink->layout == SINK_VECTORS || p->sink->layout == SINK_ROWS;
+    if (p->sink->layout == SINK_ROWS)
+        p->stages.encode.format = OUTPUT_FIELDS;
     if (codec_format_is_rows(p->stages.encode.format) && p->sink->layout == SINK_PER_MESSAGE)
         p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
     p->stages.layout = p->sink->layout;

@@ -199,9 +199,10 @@ size_t record_repeats(const struct entry *entry, enum sink_layout layout,
 {
     const struct message *message = entry->message;
     size_t n = 0;
-    if (layout != SINK_VECTORS)
-        return encode->per_text || codec_format_is_rows(encode->format) ? entry->request.fields.len
-                                                                        : 0;
+    if (layout != SINK_VECTORS && (encode->per_text || codec_format_is_rows(encode->format)))
+        n = entry->request.fields.len;
+    if (layout != SINK_VECTORS && layout != SINK_ROWS)
+        return n;
     for (size_t i = 0; i < message->n_headers; i++)
         n += message->headers[i].name.len + message->headers[i].value.len + RECORD_HEADER_COST;
     return n;

@@ -1,0 +1,66 @@
+/*
+ * postgres_burst.h: records as the statements of one transaction.
+ *
+ * Owns:    the columns of all rows, documents and dead letters of a transaction, in binary.
+ * Refuses: which records are to go together, and sending them.
+ * Threads: the loop thread.
+ * Why:     INSERT ... SELECT FROM unnest(columns) is one parse, plan and round trip for hundreds of
+ *          rows, may be repeated as often as need be, and needs no prepared statement, which
+ * poolers between us and the server would lose.
+ */
+#ifndef POSTGRES_BURST_H
+#define POSTGRES_BURST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connectors/buffer.h"
+#include "connectors/postgres/postgres_array.h"
+#include "connectors/postgres/postgres_link.h"
+#include "connectors/postgres/postgres_table.h"
+
+enum { POSTGRES_ROWS_MAX = 1024, POSTGRES_STATEMENTS_MAX = 8, POSTGRES_SEEN_SIZE = 4096 };
+
+enum postgres_step { STEP_SETTINGS, STEP_UPSERT, STEP_PIECES, STEP_WHOLES, STEP_LETTERS };
+
+struct postgres_burst {
+    const struct postgres_config *config;
+    const struct postgres_table *table;
+    struct postgres_array rows[7], docs[5], wholes[5], letters[6];
+    struct buffer scratch;
+    size_t n_rows, n_docs, n_wholes, n_letters, n_bytes;
+    /* The documents in it: no statement may write a row twice. */
+    uint64_t seen[POSTGRES_SEEN_SIZE];
+    uint32_t seen_in[POSTGRES_SEEN_SIZE], nth; /* of which burst an entry is; this one */
+    size_t n_seen;
+    /* What is sent. */
+    struct postgres_statement statements[POSTGRES_STATEMENTS_MAX];
+    enum postgres_step steps[POSTGRES_STATEMENTS_MAX];
+    size_t n;
+    const char *values[POSTGRES_STATEMENTS_MAX][8];
+    int lengths[POSTGRES_STATEMENTS_MAX][8];
+    Oid types[POSTGRES_STATEMENTS_MAX][8];
+    char timeout[24], lock[24];
+};
+
+enum postgres_fits {
+    BURST_TAKES,
+    BURST_FULL,    /* send it first */
+    BURST_REFUSES, /* such a record can never be written: why */
+    BURST_TOO_LARGE,
+    BURST_DIFFERS, /* its vectors are of another dimension than the table's: why */
+};
+
+/* Zero-initialise; begin before each use. */
+void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_config *config,
+                          const struct postgres_table *table);
+void postgres_burst_close(struct postgres_burst *burst);
+
+/* Take a record in, if it may be with those that are in already. An empty one takes any. */
+enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct record *record,
+                                      char *why, size_t size);
+/* Put the statements together: burst->statements. 0 or -ENOMEM. */
+int postgres_burst_end(struct postgres_burst *burst);
+
+#endif

@@ -1,0 +1,12 @@
+/*
+ * postgres_connector.c: what the worker knows of PostgreSQL.
+ */
+#include "connectors/postgres/postgres.h"
+#include "connectors/postgres/postgres_table.h"
+
+const struct connector postgres_connector = {
+    .name = "postgres",
+    .options = postgres_options,
+    .sink = &postgres_sink_ops,
+    .schema = postgres_table_schema,
+};

@@ -1,0 +1,147 @@
+/*
+ * postgres_options.c: the postgres.* options and what they mean.
+ *
+ * Owns:    names, defaults and help of the options.
+ * Refuses: to know whether a table is there: the server tells (postgres_table.c).
+ * Threads: the loop thread, at open.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/postgres/postgres.h"
+#include "connectors/postgres/postgres_hosts.h"
+
+const struct option postgres_options[] = {
+    {"postgres.url", OPTION_SECRET, "postgresql://", NULL, 0, 0, "URL",
+     "Server to write to, as libpq reads it: postgresql://[user[:password]@]host[,host...]/db"
+     "[?sslmode=verify-full&...], or words like host=a,b dbname=c; what is missing comes from "
+     "PGHOST, PGUSER and the like, the password from ~/.pgpass too"},
+    {"postgres.password", OPTION_SECRET, NULL, NULL, 0, 0, "TEXT",
+     "Password, where it is not to be in the URL"},
+    {"postgres.table", OPTION_TEXT, "embeddings", NULL, 0, 0, "TABLE",
+     "Table of the embeddings, a row for each text: [schema.]name; `embedmill schema` prints how "
+     "to "
+     "create it"},
+    {"postgres.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
+     "Table for messages that cannot be embedded (default: the name of the table and _dlq)"},
+    {"postgres.timeout", OPTION_DURATION, "30s", NULL, 100, 3600 * 1000, "TIME",
+     "Give up a statement that takes longer (statement_timeout), and a server that is silent for "
+     "longer"},
+    {"postgres.lock_timeout", OPTION_DURATION, "5s", NULL, 10, 3600 * 1000, "TIME",
+     "Give up waiting for a lock that somebody else holds (lock_timeout); it is tried again"},
+    {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
+};
+
+static bool is_set_to(const struct settings *settings, const char *option, const char *value)
+{
+    return settings_find(settings, option) && strcmp(settings_text(settings, option), value) == 0;
+}
+
+static int read_type(struct postgres_config *config, const struct settings *settings,
+                     const char **bad_option, char *err, size_t err_size)
+{
+    *bad_option = "dtype";
+    if (is_set_to(settings, "dtype", "i1")) {
+        snprintf(err, err_size,
+                 "pgvector has no type for int8; expected f4 (vector), f2 (halfvec) or b1 (bit)");
+        return -EINVAL;
+    }
+    config->type = is_set_to(settings, "dtype", "f2")   ? POSTGRES_HALFVEC
+                   : is_set_to(settings, "dtype", "b1") ? POSTGRES_BIT
+                                                        : POSTGRES_VECTOR;
+    return 0;
+}
+
+/* The default: "a"."b" becomes "a"."b_dlq". */
+static char *letters_of(const char *table)
+{
+    size_t len = strlen(table);
+    bool is_quoted = len > 1 && table[len - 1] == '"';
+    char *name = malloc(len + sizeof "_dlq");
+    if (name)
+        sprintf(name, "%.*s_dlq%s", (int)(len - is_quoted), table, is_quoted ? "\"" : "");
+    return name;
+}
+
+static int read_tables(struct postgres_config *config, const struct settings *settings,
+                       const char **bad_option, char *err, size_t err_size)
+{
+    const char *table = settings_text(settings, "postgres.table");
+    const char *letters = settings_text(settings, "postgres.dead_letters");
+    *bad_option = "postgres.table";
+    if (!*table) {
+        snprintf(err, err_size, "expected the name of a table, got nothing");
+        return -EINVAL;
+    }
+    config->table = strdup(table);
+    config->dead_letters = letters && *letters ? strdup(letters) : letters_of(table);
+    if (!config->table || !config->dead_letters)
+        return -ENOMEM;
+    *bad_option = "postgres.dead_letters";
+    if (strcmp(config->table, config->dead_letters) != 0)
+        return 0;
+    snprintf(err, err_size, "expected another table than postgres.table");
+    return -EINVAL;
+}
+
+static int config_read(struct postgres_config *out, const struct settings *settings,
+                       const char **bad_option, char *err, size_t err_size)
+{
+    struct postgres_config config = {0};
+    struct postgres_hosts hosts;
+    const char *password = settings_text(settings, "postgres.password");
+    *bad_option = "postgres.url";
+    config.url = strdup(settings_text(settings, "postgres.url"));
+    config.password = password && *password ? strdup(password) : NULL;
+    int rc = !config.url || (password && *password && !config.password) ? -ENOMEM : 0;
+    if (!rc)
+        rc = postgres_hosts_open(&hosts, config.url, err, err_size);
+    if (!rc)
+        postgres_hosts_close(&hosts);
+    if (!rc)
+        rc = read_type(&config, settings, bad_option, err, err_size);
+    if (!rc)
+        rc = read_tables(&config, settings, bad_option, err, err_size);
+    if (rc) {
+        postgres_config_clear(&config);
+        return rc;
+    }
+    config.timeout_ms = (uint64_t)settings_number(settings, "postgres.timeout");
+    config.lock_ms = (uint64_t)settings_number(settings, "postgres.lock_timeout");
+    config.is_chunking = is_set_to(settings, "too_long", "chunk");
+    *out = config;
+    return 0;
+}
+
+int postgres_config_read(struct postgres_config *out, const struct settings *settings, char *err,
+                         size_t err_size)
+{
+    const char *bad_option = NULL;
+    char why[400] = "";
+    int rc = config_read(out, settings, &bad_option, why, sizeof why);
+    if (rc == -ENOMEM)
+        snprintf(err, err_size, "out of memory");
+    else if (rc)
+        snprintf(err, err_size, "%s: %s", bad_option, why);
+    return rc;
+}
+
+int postgres_config_check(const struct settings *settings, const char **bad_option, char *err,
+                          size_t err_size)
+{
+    struct postgres_config config = {0};
+    int rc = config_read(&config, settings, bad_option, err, err_size);
+    postgres_config_clear(&config);
+    return rc;
+}
+
+void postgres_config_clear(struct postgres_config *config)
+{
+    free(config->url);
+    free(config->password);
+    free(config->table);
+    free(config->dead_letters);
+    *config = (struct postgres_config){0};
+}

@@ -1,0 +1,521 @@
+/*
+ * postgres_sink.c: outputs and dead letters into tables of PostgreSQL.
+ *
+ * Owns:    the records given until they are committed, in order; one transaction at a time; whose
+ *          fault a refusal is.
+ * Refuses: what a transaction holds: postgres_burst.c. What a code means: postgres_refusal.c.
+ * Threads: the loop thread.
+ * Why:     a transaction is committed or not as a whole, so when one row is refused all are. Then
+ *          half as many are sent, down to the one at fault, and twice as many again after each
+ *          success. What was sent when a connection broke may be committed: it is sent again, and
+ *          finds itself there.
+ */
+#include "connectors/postgres/postgres_sink_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/dead_letter_codes.h"
+
+#define LIMIT_FIRST    128  /* records in the first transaction */
+#define SLOW_MS        1500 /* a transaction of more than that is made smaller, of less than ... */
+#define QUICK_MS       500  /* ... that larger: so that a drain or another's lock is never far */
+#define REFUSED_MAX    16   /* dead letters in a row before the table itself is suspected */
+#define ANSWER_MORE_MS 5000 /* than a statement may take: the server says so itself, first */
+
+static void sink_pump(struct postgres_sink *sink);
+
+static struct postgres_sink *self(struct sink *sink)
+{
+    return (struct postgres_sink *)sink;
+}
+
+/* ---- slots */
+
+static void list_add(struct postgres_slot *head, struct postgres_slot *slot)
+{
+    slot->prev = head->prev;
+    slot->next = head;
+    head->prev->next = slot;
+    head->prev = slot;
+}
+
+static void list_remove(struct postgres_slot *slot)
+{
+    slot->prev->next = slot->next;
+    slot->next->prev = slot->prev;
+}
+
+/* Off the list before the event, in which it may be published anew. */
+static void slot_done(struct postgres_sink *sink, struct postgres_slot *slot, enum published how)
+{
+    struct record *record = slot->record;
+    list_remove(slot);
+    sink->n_slots--;
+    slot->next = sink->spare;
+    sink->spare = slot;
+    sink->base.events->on_published(sink->base.ctx, record, how);
+}
+
+static void slot_refused(struct postgres_sink *sink, struct postgres_slot *slot, const char *code,
+                         const char *why)
+{
+    slot->record->refused_code = code;
+    slot->record->refused_reason = why;
+    slot_done(sink, slot, PUBLISH_REFUSED);
+}
+
+/* ---- what is told */
+
+static void on_state_changed(void *ctx, enum link_state state, const char *why)
+{
+    struct postgres_sink *sink = ctx;
+    if (!sink->failed && !sink->closing)
+        sink->base.events->on_state(sink->base.ctx, state, why);
+}
+
+static void sink_fail(struct postgres_sink *sink, int err, const char *why)
+{
+    bool is_news = !sink->failed && !sink->closing;
+    sink->failed = true;
+    if (is_news)
+        sink->base.events->on_failed(sink->base.ctx, err, why);
+}
+
+static void on_pause_over(uv_timer_t *timer)
+{
+    struct postgres_sink *sink = timer->data;
+    sink->paused = false;
+    sink_pump(sink);
+}
+
+static void sink_pause(struct postgres_sink *sink)
+{
+    if (sink->paused || sink->closing_done)
+        return;
+    sink->paused = true;
+    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
+}
+
+static void sink_wait(struct postgres_sink *sink, unsigned part, const char *why)
+{
+    health_wait(&sink->health, part, why);
+    sink_pause(sink);
+}
+
+/* ---- the table */
+
+static void ask_table(struct postgres_sink *sink)
+{
+    const char *values[] = {sink->config.table, sink->config.dead_letters};
+    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1])};
+    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
+    const struct postgres_statement question = {postgres_table_question, 2, types, values, lengths};
+    sink->doing = DOING_TABLE;
+    sink->refused = (struct postgres_refused){0};
+    postgres_link_send(sink->link, &question, 1);
+}
+
+static void read_table(struct postgres_sink *sink, const PGresult *answer)
+{
+    char why[600];
+    switch (postgres_table_read(&sink->table, &sink->config, answer, why, sizeof why)) {
+    case POSTGRES_FITS:
+        sink->has_table = true;
+        return;
+    case POSTGRES_LACKS:
+        sink_wait(sink, PART_TABLE, why);
+        return;
+    case POSTGRES_DIFFERS:
+        sink_fail(sink, -EINVAL, why);
+    }
+}
+
+/* ---- a transaction */
+
+/* Records from the front, as many as may go together. False: there is nothing to send. */
+static bool fill(struct postgres_sink *sink)
+{
+    char why[400];
+    enum postgres_fits fits;
+    postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
+    sink->n_burst = 0;
+    struct postgres_slot *slot = sink->slots.next, *next;
+    for (; slot != &sink->slots && sink->n_burst < sink->limit && !sink->failed; slot = next) {
+        next = slot->next;
+        fits = postgres_burst_add(&sink->burst, slot->record, why, sizeof why);
+        if (fits == BURST_TAKES) {
+            sink->n_burst++;
+            continue;
+        }
+        if (fits == BURST_DIFFERS)
+            sink_fail(sink, -EINVAL, why);
+        if (fits == BURST_DIFFERS || fits == BURST_FULL || sink->n_burst)
+            break; /* one that is refused comes first the next time */
+        if (fits == BURST_TOO_LARGE)
+            slot_done(sink, slot, PUBLISH_TOO_LARGE);
+        else
+            slot_refused(sink, slot, DEAD_LETTER(output_refused), why);
+    }
+    return sink->n_burst > 0;
+}
+
+static void send_burst(struct postgres_sink *sink)
+{
+    if (!fill(sink) || sink->failed)
+        return;
+    if (postgres_burst_end(&sink->burst)) {
+        sink_fail(sink, -ENOMEM, "out of memory");
+        return;
+    }
+    sink->doing = DOING_BURST;
+    sink->refused = (struct postgres_refused){0};
+    sink->n_written = 0;
+    sink->sent_ms = uv_now(sink->loop);
+    postgres_link_send(sink->link, sink->burst.statements, sink->burst.n);
+}
+
+static void count_outdated(struct postgres_sink *sink)
+{
+    size_t n = sink->burst.n_rows - sink->n_written;
+    if (sink->burst.n_rows > sink->n_written && sink->base.events->on_count)
+        sink->base.events->on_count(sink->base.ctx, "outdated", n);
+}
+
+static void on_committed(struct postgres_sink *sink)
+{
+    uint64_t took = uv_now(sink->loop) - sink->sent_ms;
+    size_t n = sink->n_burst;
+    sink->n_burst = 0;
+    count_outdated(sink);
+    if (took > SLOW_MS)
+        sink->limit = sink->limit > 1 ? sink->limit / 2 : 1;
+    else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX)
+        sink->limit *= 2;
+    sink->has_accepted = true;
+    sink->n_refused = 0;
+    sink->backoff.attempts = 0;
+    health_good(&sink->health, PART_WRITE);
+    for (; n > 0 && !sink->failed; n--)
+        slot_done(sink, sink->slots.next, PUBLISHED);
+}
+
+/* ---- refusals */
+
+/* Words for people: what was done to which table, what the server said, what to do. */
+static void explain(const struct postgres_sink *sink, const struct postgres_refusal *refusal,
+                    char *out, size_t size)
+{
+    bool is_letter = sink->refused.step == STEP_LETTERS;
+    const char *table = is_letter ? sink->table.letters : sink->table.name;
+    snprintf(out, size, "writing to table %.200s: %.300s (SQLSTATE %s; %s)",
+             *table ? table : sink->config.table, sink->refused.text, sink->refused.sqlstate,
+             refusal->advice);
+}
+
+/* The one record that was sent, if its fault it is. */
+static void refuse_record(struct postgres_sink *sink, const struct postgres_refusal *refusal,
+                          const char *why)
+{
+    struct postgres_slot *slot = sink->slots.next;
+    bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
+    if (is_sure || (sink->has_accepted && sink->n_refused < REFUSED_MAX)) {
+        sink->n_refused += !is_sure;
+        slot_refused(sink, slot, refusal->code, why);
+        return;
+    }
+    /* Perhaps the table takes nothing at all: let others try. */
+    list_remove(slot);
+    list_add(&sink->slots, slot);
+    sink_wait(sink, PART_WRITE, why);
+}
+
+static void on_refused(struct postgres_sink *sink)
+{
+    struct postgres_refusal refusal = postgres_refusal_find(sink->refused.sqlstate);
+    char why[HEALTH_WHY_SIZE];
+    explain(sink, &refusal, why, sizeof why);
+    size_t n = sink->n_burst; /* 0: the question for the table was refused */
+    sink->n_burst = 0;
+    if (refusal.remedy != POSTGRES_AGAIN)
+        sink->has_table = false; /* it may be another one by now: look before trying again */
+    switch (refusal.remedy) {
+    case POSTGRES_DEAD_LETTER:
+    case POSTGRES_SUSPECT:
+        if (n == 1)
+            refuse_record(sink, &refusal, why);
+        else if (n)
+            sink->limit = n / 2;
+        else
+            sink_wait(sink, PART_WRITE, why);
+        return;
+    case POSTGRES_SMALLER:
+        sink->limit = n > 1 ? n / 2 : 1;
+        sink_wait(sink, PART_WRITE, why);
+        return;
+    case POSTGRES_AGAIN:
+        sink_pause(sink);
+        return;
+    case POSTGRES_WAIT:
+        sink_wait(sink, PART_WRITE, why);
+        return;
+    case POSTGRES_RECONNECT:
+        postgres_link_renew(sink->link, why);
+    }
+}
+
+static void note_refusal(struct postgres_sink *sink, size_t nth, const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    if (sink->refused.is_set)
+        return;
+    sink->refused.is_set = true;
+    sink->refused.step = sink->doing == DOING_BURST ? sink->burst.steps[nth] : STEP_SETTINGS;
+    snprintf(sink->refused.sqlstate, sizeof sink->refused.sqlstate, "%s", state ? state : "08006");
+    snprintf(sink->refused.text, sizeof sink->refused.text, "%s",
+             text ? text : PQresultErrorMessage(result));
+}
+
+/* ---- events of the connection */
+
+static void on_ready(void *ctx)
+{
+    struct postgres_sink *sink = ctx;
+    sink->has_table = false;
+    sink->doing = DOING_NOTHING;
+    sink_pump(sink);
+}
+
+static void on_lost(void *ctx, const char *why)
+{
+    struct postgres_sink *sink = ctx;
+    char said[HEALTH_WHY_SIZE];
+    sink->doing = DOING_NOTHING;
+    sink->n_burst = 0;
+    snprintf(said, sizeof said, "PostgreSQL: %.500s; connecting again", why);
+    health_wait(&sink->health, PART_LINK, said);
+    sink_pump(sink);
+}
+
+static void on_result(void *ctx, size_t nth, const PGresult *result)
+{
+    struct postgres_sink *sink = ctx;
+    switch (PQresultStatus(result)) {
+    case PGRES_TUPLES_OK:
+        if (sink->doing == DOING_TABLE)
+            read_table(sink, result);
+        return;
+    case PGRES_COMMAND_OK:
+        if (sink->burst.steps[nth] == STEP_UPSERT)
+            sink->n_written = strtoull(PQcmdTuples((PGresult *)result), NULL, 10);
+        return;
+    default:
+        note_refusal(sink, nth, result);
+    }
+}
+
+static void on_end(void *ctx)
+{
+    struct postgres_sink *sink = ctx;
+    enum doing did = sink->doing;
+    sink->doing = DOING_NOTHING;
+    if (sink->refused.is_set)
+        on_refused(sink);
+    else if (did == DOING_BURST)
+        on_committed(sink);
+    else if (sink->has_table)
+        health_good(&sink->health, PART_LINK | PART_TABLE);
+    sink_pump(sink);
+}
+
+static void on_link_failed(void *ctx, int err, const char *why)
+{
+    struct postgres_sink *sink = ctx;
+    sink_fail(sink, err, why);
+    sink_pump(sink);
+}
+
+static void on_notice(void *ctx, const char *sqlstate, const char *text)
+{
+    struct postgres_sink *sink = ctx;
+    if (sink->base.events->on_notice && !sink->closing)
+        sink->base.events->on_notice(sink->base.ctx,
+                                     strncmp(sqlstate, "01", 2) == 0 ? NOTICE_WARN : NOTICE_DETAIL,
+                                     sqlstate, text);
+}
+
+static const struct postgres_link_events link_events = {
+    .on_ready = on_ready,
+    .on_lost = on_lost,
+    .on_result = on_result,
+    .on_end = on_end,
+    .on_failed = on_link_failed,
+    .on_notice = on_notice,
+};
+
+/* ---- the contract */
+
+static void sink_free(struct postgres_sink *sink)
+{
+    while (sink->slots.next && sink->slots.next != &sink->slots) {
+        struct postgres_slot *slot = sink->slots.next;
+        list_remove(slot);
+        free(slot);
+    }
+    while (sink->spare) {
+        struct postgres_slot *slot = sink->spare;
+        sink->spare = slot->next;
+        free(slot);
+    }
+    postgres_burst_close(&sink->burst);
+    postgres_config_clear(&sink->config);
+    free(sink);
+}
+
+static void sink_closed(void *ctx)
+{
+    struct postgres_sink *sink = ctx;
+    void (*closed)(void *) = sink->closed;
+    void *closed_ctx = sink->closed_ctx;
+    if (--sink->n_open)
+        return;
+    sink_free(sink);
+    closed(closed_ctx);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    sink_closed(handle->data);
+}
+
+static void finish(struct postgres_sink *sink)
+{
+    if (sink->closing_done)
+        return;
+    sink->closing_done = true;
+    postgres_link_close(sink->link, sink_closed, sink);
+    uv_close((uv_handle_t *)&sink->pump_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&sink->pause_timer, on_timer_closed);
+    uv_close((uv_handle_t *)&sink->close_timer, on_timer_closed);
+}
+
+/* Whatever just happened: do what is possible now. */
+static void sink_pump(struct postgres_sink *sink)
+{
+    if (sink->closing_done)
+        return;
+    if (sink->no_memory)
+        sink_fail(sink, -ENOMEM, "out of memory");
+    if (sink->closing && (sink->failed || !sink->n_slots)) {
+        finish(sink);
+        return;
+    }
+    if (sink->failed || sink->paused || sink->doing != DOING_NOTHING ||
+        !postgres_link_is_idle(sink->link))
+        return;
+    if (!sink->has_table)
+        ask_table(sink);
+    else if (sink->n_slots)
+        send_burst(sink);
+}
+
+static void on_pump(uv_timer_t *timer)
+{
+    sink_pump(timer->data);
+}
+
+static void on_close_deadline(uv_timer_t *timer)
+{
+    finish(timer->data);
+}
+
+static void timer_open(struct postgres_sink *sink, uv_timer_t *timer)
+{
+    uv_timer_init(sink->loop, timer);
+    timer->data = sink;
+    sink->n_open++;
+}
+
+static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
+                              struct source *peer, const struct sink_events *events, void *ctx,
+                              char *err, size_t err_size)
+{
+    struct postgres_sink *sink = calloc(1, sizeof *sink);
+    (void)peer;
+    if (!sink) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    sink->base =
+        (struct sink){.ops = &postgres_sink_ops, .events = events, .ctx = ctx, .layout = SINK_ROWS};
+    sink->loop = loop;
+    sink->slots.next = sink->slots.prev = &sink->slots;
+    sink->limit = LIMIT_FIRST;
+    int rc = postgres_config_read(&sink->config, settings, err, err_size);
+    if (rc)
+        goto fail;
+    const struct postgres_link_options options = {sink->config.url, sink->config.password,
+                                                  sink->config.timeout_ms + ANSWER_MORE_MS};
+    rc = postgres_link_open(&sink->link, loop, &options, &link_events, sink, err, err_size);
+    if (rc)
+        goto fail;
+    sink->n_open = 1;
+    health_open(&sink->health, PART_LINK | PART_TABLE, on_state_changed, sink);
+    timer_open(sink, &sink->pump_timer);
+    timer_open(sink, &sink->pause_timer);
+    timer_open(sink, &sink->close_timer);
+    *out = &sink->base;
+    return 0;
+fail:
+    sink_free(sink);
+    return rc;
+}
+
+static void postgres_sink_publish(struct sink *base, struct record **records, size_t n)
+{
+    struct postgres_sink *sink = self(base);
+    for (size_t i = 0; i < n; i++) {
+        struct postgres_slot *slot = sink->spare;
+        if (slot)
+            sink->spare = slot->next;
+        else
+            slot = malloc(sizeof *slot);
+        if (!slot) { /* the records left out stay unacked and come again after the exit */
+            sink->no_memory = true;
+            break;
+        }
+        *slot = (struct postgres_slot){.record = records[i]};
+        list_add(&sink->slots, slot);
+        sink->n_slots++;
+    }
+    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
+        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+}
+
+static void postgres_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
+                                void *ctx)
+{
+    struct postgres_sink *sink = self(base);
+    sink->closing = true;
+    sink->closed = closed;
+    sink->closed_ctx = ctx;
+    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
+    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+}
+
+static enum sink_layout postgres_layout(const struct settings *settings)
+{
+    (void)settings;
+    return SINK_ROWS;
+}
+
+const struct sink_ops postgres_sink_ops = {
+    .open = postgres_sink_open,
+    .publish = postgres_sink_publish,
+    .close = postgres_sink_close,
+    .check = postgres_config_check,
+    .layout = postgres_layout,
+};

@@ -1,0 +1,65 @@
+/*
+ * postgres_sink_internal.h: the inside of a PostgreSQL sink.
+ *
+ * Owns:    what the sink remembers between events.
+ * Threads: the loop thread.
+ */
+#ifndef POSTGRES_SINK_INTERNAL_H
+#define POSTGRES_SINK_INTERNAL_H
+
+#include "connectors/connector.h"
+#include "connectors/health.h"
+#include "connectors/postgres/postgres.h"
+#include "connectors/postgres/postgres_burst.h"
+#include "connectors/postgres/postgres_link.h"
+#include "connectors/postgres/postgres_refusal.h"
+#include "connectors/postgres/postgres_table.h"
+
+/* What can be in trouble, as bits of a health. */
+#define PART_LINK  1u
+#define PART_TABLE 2u
+#define PART_WRITE 4u
+
+struct postgres_slot {
+    struct postgres_slot *prev, *next;
+    struct record *record;
+};
+
+/* The first statement of a transaction that was refused. */
+struct postgres_refused {
+    bool is_set;
+    enum postgres_step step;
+    char sqlstate[6];
+    char text[400];
+};
+
+enum doing { DOING_NOTHING, DOING_TABLE, DOING_BURST };
+
+struct postgres_sink {
+    struct sink base; /* first member */
+    uv_loop_t *loop;
+    struct postgres_config config;
+    struct postgres_link *link;
+    struct postgres_table table;
+    bool has_table; /* it was looked at on this connection, and after the last refusal */
+    struct health health;
+    struct backoff backoff;
+    struct postgres_slot slots; /* a ring, in the order given; the first n_burst are sent */
+    struct postgres_slot *spare;
+    size_t n_slots, n_burst;
+    size_t limit; /* records in one transaction */
+    struct postgres_burst burst;
+    enum doing doing;
+    struct postgres_refused refused; /* of what is under way */
+    size_t n_written;                /* rows of it */
+    uint64_t sent_ms;
+    bool has_accepted; /* the table has taken something ... */
+    size_t n_refused;  /* ... and since then refused so many in a row that may be its own fault */
+    bool paused, failed, closing, closing_done, no_memory;
+    uv_timer_t pump_timer, pause_timer, close_timer;
+    size_t n_open; /* handles and the link */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+#endif

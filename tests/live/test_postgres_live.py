@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""From a real Redis into a real PostgreSQL with pgvector: rows, versions, chunks, dead letters,
+kills of the worker and of the server, a frozen server, drains.
+
+Usage: test_postgres_live.py EMBEDMILL [CASE ...]
+"""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from postgres_bench import Bench, DIM, programs, settle
+from redis_bench import wait_for
+
+
+def embed(bench, text, *extra):
+    """The vector of a text by another way through the program."""
+    done = subprocess.run(
+        [bench.binary, "embed", "--model", bench.model, "--prompt", "none", "--dim", str(DIM),
+         "--output-format", "json", *extra], input=text, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)["embedding"]
+
+
+def case_rows(bench):
+    """What a row is: id, vector bit for bit, fields as JSON, the version; for each type."""
+    bench.start_both()
+    message = {"id": "a ü", "text": "hello", "lang": "de", "n": 1.5, "nul": "x\0y",
+               "list": [1, None]}
+    vector = embed(bench, "hello")
+    for dtype, column in (("f4", "vector"), ("f2", "halfvec"), ("b1", "bit")):
+        table = f"rows_{dtype}"
+        more = ("--postgres-table", table, "--dtype", dtype)
+        bench.make_tables(*more)
+        assert f"{column}({DIM})" in bench.schema(*more)
+        bench.client.delete("texts")
+        worker = bench.start_sink(*more)
+        bench.client.xadd("texts", {"body": json.dumps(message), "trace": "t-1"})
+        bench.client.xadd("texts", {"body": json.dumps({"id": 7, "text": "seven"})})
+        wait_for("two rows", lambda: bench.rows(table) == 2)
+        bench.stop(worker)
+        [[metadata, found, parent]] = bench.pg.sql(
+            f"SELECT metadata, embedding, parent FROM {table} WHERE id = 'a ü'")
+        metadata = json.loads(metadata)
+        assert metadata.pop("embedding-model"), metadata
+        assert metadata == {"lang": "de", "n": 1.5, "nul": "x\ufffdy", "list": [1, None],
+                            "trace": "t-1"}, metadata
+        assert parent == ""
+        if dtype == "b1":
+            assert found == "".join("1" if v >= 0 else "0" for v in vector), found
+        else:
+            near = [abs(a - b) for a, b in zip(json.loads(found), vector)]
+            assert max(near) < (1e-3 if dtype == "f2" else 1e-6), max(near)
+        assert bench.pg.one(f"SELECT id FROM {table} ORDER BY embedding "
+                            f"{'<~>' if dtype == 'b1' else '<=>'} (SELECT embedding FROM {table} "
+                            "WHERE id = '7') LIMIT 1") == "7"
+        stamp = int(bench.pg.one(f"SELECT version FROM {table} WHERE id = '7'"))
+        assert abs(stamp - time.time() * 1000) < 600e3, stamp
+
+
+def case_other_tables(bench):
+    """Ids of other types, a table of another schema with columns of its user, a view."""
+    bench.start_both()
+    bench.pg.sql("CREATE SCHEMA s; CREATE TABLE s.\"Odd name\" (seen timestamptz DEFAULT now(), "
+                 "id bigint PRIMARY KEY, parent text, chunk int, embedding vector, metadata jsonb, "
+                 "version bigint, version_order bigint); CREATE INDEX ON s.\"Odd name\" (parent);"
+                 "CREATE TABLE of_user (key text PRIMARY KEY, embedding vector(128), parent text, "
+                 "chunk int, metadata jsonb, version bigint, version_order bigint); CREATE INDEX "
+                 "ON of_user (parent); CREATE VIEW shown AS SELECT key AS id, parent, chunk, "
+                 "embedding, metadata, version, version_order FROM of_user;")
+    for table in ('s."Odd name"', "shown"):
+        bench.client.delete("texts")
+        bench.client.flushall()
+        worker = bench.start_sink("--postgres-table", table, "--postgres-dead-letters",
+                                  "embeddings_dlq")
+        for i in range(3):
+            bench.client.xadd("texts", {"id": str(i), "text": f"t {i}"})
+        wait_for("three rows", lambda: bench.rows(table) == 3)
+        bench.client.xadd("texts", {"id": "no-number", "text": "t"})
+        if table != "shown":
+            wait_for("a dead letter", lambda: bench.rows("embeddings_dlq") == 1)
+            assert "no-number" in bench.pg.one("SELECT reason FROM embeddings_dlq")
+        bench.stop(worker)
+
+
+def case_versions(bench):
+    """What comes late and is older overwrites nothing; what is equal does."""
+    bench.start_both()
+    worker = bench.start_sink()
+    bench.client.xadd("texts", {"id": "a", "text": "new"}, id="2000-5")
+    bench.wait_rows(1)
+    before = bench.pg.one("SELECT embedding FROM embeddings")
+    bench.stop(worker)
+    for where, wanted in (("1000-9", "2000,5"), ("2000-4", "2000,5"), ("2000-5", "2000,5"),
+                          ("2000-6", "2000,6"), ("3000-0", "3000,0")):
+        bench.client.flushall()
+        bench.client.xadd("texts", {"id": "a", "text": f"of {where}"}, id=where)
+        worker = bench.start_sink()
+        bench.wait_rows(1)
+        bench.stop(worker)
+        version, order, changed = bench.pg.sql(
+            "SELECT version, version_order, embedding::text <> "
+            f"'{before}' FROM embeddings")[0]
+        assert f"{version},{int(order) & 0xfffff}" == wanted, (where, version, order)
+        assert (changed == "t") == (where >= "2000-5"), where
+
+
+def case_chunks(bench):
+    """A text in pieces: those that a new version has no more go, also when it is whole again."""
+    bench.start_both()
+    worker = bench.start_sink("--too-long", "chunk", "--chunk-tokens", "32")
+    for text, n in (("word " * 300, None), ("word " * 100, None), ("word", 0),
+                    ("word " * 200, None)):
+        before = bench.pg.one("SELECT coalesce(max(version_order::text), '') FROM embeddings")
+        bench.client.xadd("texts", {"id": "doc", "text": text})
+        wait_for("the version", lambda: bench.pg.one(
+            "SELECT coalesce(max(version_order::text), '') FROM embeddings") != before)
+        rows = bench.pg.sql("SELECT id, parent, chunk, metadata->>'start' FROM embeddings "
+                            "ORDER BY chunk")
+        if n == 0:
+            assert [row[:2] for row in rows] == [["doc", ""]], rows
+            continue
+        count = len(rows)
+        assert count > 2 and [row[0] for row in rows] == [f"doc#{i}" for i in range(count)], rows
+        assert all(row[1] == "doc" for row in rows)
+    bench.stop(worker)
+
+
+def case_dead_letters(bench):
+    """Of a bad message everything is kept, byte for byte."""
+    bench.start_both()
+    worker = bench.start_sink()
+    bad = b"\x81\xff\0\x01"
+    entry = bench.client.xadd("texts", {"body": bad, "id": "x", "raw": b"\xfe\0"})
+    bench.client.xadd("texts", {"id": "good", "text": "t"})
+    wait_for("the letter", lambda: bench.rows("embeddings_dlq") == 1)
+    bench.wait_rows(1)
+    [[position, code, value, headers]] = bench.pg.sql(
+        "SELECT position, code, encode(value, 'hex'), headers FROM embeddings_dlq")
+    assert position == f"texts {entry.decode()}" and code == "bad_msgpack", (position, code)
+    assert value == bad.hex(), value
+    assert json.loads(headers) == [{"name": "id", "value": "x"},
+                                   {"name": "raw", "base64": "/gA="}], headers
+    bench.stop(worker)
+
+
+def case_worker_killed(bench):
+    """Three workers, one of them killed again and again: every id once, no row torn."""
+    bench.start_both()
+    n, seed = 3000, random.SystemRandom().randrange(1 << 30)
+    print(f"        seed {seed}", flush=True)
+    choose = random.Random(seed)
+    workers = [bench.start_sink("--batch-texts", "16", name=f"w{i}") for i in range(3)]
+    for i in range(n):
+        bench.client.xadd("texts", {"text": f"text {i % 20}", "id": f"id-{i}"})
+        if i % 300 == 299:
+            slot = choose.randrange(3)
+            workers[slot].kill()
+            workers[slot].wait()
+            workers[slot] = bench.start_sink("--batch-texts", "16", name=f"w{slot}")
+            time.sleep(0.3)
+    bench.wait_rows(n, 120)
+    for worker in workers:
+        bench.stop(worker)
+    assert bench.rows("embeddings_dlq") == 0
+    assert bench.pg.one("SELECT count(DISTINCT embedding::text) FROM embeddings") == "20"
+
+
+def case_server_killed(bench):
+    """The server dies in the middle, is away, comes back."""
+    bench.start_both()
+    worker = bench.start_sink("--batch-texts", "16")
+    sent = 0
+
+    def send(n):
+        nonlocal sent
+        for i in range(sent, sent + n):
+            bench.client.xadd("texts", {"text": f"text {i % 20}", "id": f"id-{i}"})
+        sent += n
+    for _ in range(3):
+        send(400)
+        wait_for("some rows", lambda: bench.rows() > sent - 400, 30)
+        bench.pg.kill()
+        send(100)
+        settle(1)
+        assert worker.poll() is None, bench.log()
+        bench.pg.start()
+        bench.wait_rows(sent)
+    bench.stop(worker)
+
+
+def case_server_frozen(bench):
+    """Neither answers nor closes its connections, for longer than is waited for an answer."""
+    bench.start_both()
+    worker = bench.start_sink("--batch-texts", "16")
+    bench.add(0, 100)
+    bench.wait_rows(100)
+    bench.pg.signal(signal.SIGSTOP)
+    bench.add(100, 200)
+    wait_for("the report", lambda: "does not answer" in bench.log(), 20)
+    settle(3)
+    assert bench.client.xinfo_groups("texts")[0]["pending"] > 0 and worker.poll() is None
+    bench.pg.signal(signal.SIGCONT)
+    bench.wait_rows(300)
+    bench.stop(worker)
+
+
+def case_drained(bench):
+    """SIGTERM at any moment: what was taken is finished, nothing comes again."""
+    bench.start_both()
+    n = 0
+    for _ in range(8):
+        for i in range(n, n + 100):
+            bench.client.xadd("texts", {"text": f"text {i % 20}", "id": f"id-{i}"})
+        n += 100
+        worker = bench.start_sink("--batch-texts", "16")
+        wait_for("taken", lambda: bench.client.xinfo_groups("texts")[0]["entries-read"] >= n - 60
+                 if bench.client.xinfo_groups("texts") else False)
+        bench.stop(worker)
+        assert bench.client.xinfo_groups("texts")[0]["pending"] == 0
+    worker = bench.start_sink()
+    bench.wait_rows(n)
+    bench.stop(worker)
+
+
+def main():
+    binary, only = sys.argv[1], sys.argv[2:]
+    source = programs()
+    if not source:
+        print("SKIPPED: no PostgreSQL with pgvector can be had (scripts/get-postgres)")
+        return 77
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    passed = failed = 0
+    for name, case in cases.items():
+        if only and name not in only:
+            continue
+        started = time.monotonic()
+        with Bench(binary, source) as bench:
+            try:
+                case(bench)
+            except Exception as error: # whatever it is, the others are tried
+                failed += 1
+                print(f"FAILED  {name}: {error!r}", flush=True)
+                if os.path.exists(os.path.join(bench.folder, "log-w")):
+                    print(bench.log()[-2500:], flush=True)
+                continue
+        passed += 1
+        print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
