@@ -15,9 +15,11 @@
 
 const struct option postgres_options[] = {
     {"postgres.url", OPTION_SECRET, "postgresql://", NULL, 0, 0, "URL",
-     "Server to write to, as libpq reads it: postgresql://[user[:password]@]host[,host...]/db"
-     "[?sslmode=verify-full&...], or words like host=a,b dbname=c; what is missing comes from "
-     "PGHOST, PGUSER and the like, the password from ~/.pgpass too"},
+     "Server to write to, as libpq reads it: postgresql://[user[:password]@]host[,host...]/db, "
+     "with "
+     "?sslmode=verify-full and the like, or words like host=a,b dbname=c; what is missing comes "
+     "from "
+     "PGHOST, PGUSER and so on, the password from ~/.pgpass too"},
     {"postgres.password", OPTION_SECRET, NULL, NULL, 0, 0, "TEXT",
      "Password, where it is not to be in the URL"},
     {"postgres.table", OPTION_TEXT, "embeddings", NULL, 0, 0, "TABLE",
