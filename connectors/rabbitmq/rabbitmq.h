@@ -21,14 +21,15 @@ extern const struct source_ops rabbitmq_source_ops;
 extern const struct sink_ops rabbitmq_sink_ops;
 
 extern const struct connector_check rabbitmq_check;
+extern const struct dead_letters_ops rabbitmq_dead_letters;
 
 extern const struct option rabbitmq_options[];
 
 /* What the options say. Texts are owned. */
 struct rabbitmq_config {
-    struct rabbitmq_urls urls, output_urls;
-    struct tls_context *tls; /* NULL: no URL is amqps:// */
-    bool has_certificate;    /* of our own */
+    struct rabbitmq_urls urls, output_urls, management; /* management: none, or one is used */
+    struct tls_context *tls;                            /* NULL: no URL is amqps:// */
+    bool has_certificate;                               /* of our own */
     char *queue, *output_queue, *output_exchange, *dead_letter_queue;
     bool rejects;         /* dead letters are left to the queue's own dead-letter exchange */
     uint16_t prefetch;    /* most messages of this consumer that are not acked */

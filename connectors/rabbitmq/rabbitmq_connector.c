@@ -55,5 +55,7 @@ const struct connector rabbitmq_connector = {
     .options = rabbitmq_options,
     .source = &rabbitmq_source_ops,
     .sink = &rabbitmq_sink_ops,
+    .check = &rabbitmq_check,
+    .dead_letters = &rabbitmq_dead_letters,
     .queue = &queue,
 };

@@ -30,6 +30,9 @@ const struct option rabbitmq_options[] = {
     {"rabbitmq.timeout", OPTION_DURATION, "10s", NULL, 100, 3600 * 1000, "TIME",
      "Give up an attempt to connect that takes longer, and report an output that is not confirmed "
      "for so long"},
+    {"rabbitmq.management_url", OPTION_SECRET, NULL, NULL, 0, 0, "URL",
+     "Where doctor asks for types and policies of queues (default: the node's port 15672, with TLS "
+     "15671): http[s]://[user[:password]@]host[:port]"},
     {"rabbitmq.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
      "Authority that must have signed the server's certificate, PEM (default: the system's)"},
     {"rabbitmq.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
@@ -55,29 +58,40 @@ static bool is_set(const char *text)
     return text && *text;
 }
 
-static int read_urls(struct rabbitmq_config *config, const struct settings *settings,
-                     const char **bad_option, char *err, size_t err_size)
+static int read_tls(struct rabbitmq_config *config, const struct settings *settings,
+                    const char **bad_option, char *err, size_t err_size)
 {
-    *bad_option = "rabbitmq.url";
-    int rc =
-        rabbitmq_urls_parse(&config->urls, settings_text(settings, *bad_option), err, err_size);
-    if (rc)
-        return rc;
-    if (is_set(settings_text(settings, "rabbitmq.output_url")))
-        *bad_option = "rabbitmq.output_url";
-    rc = rabbitmq_urls_parse(&config->output_urls, settings_text(settings, *bad_option), err,
-                             err_size);
-    if (rc ||
-        (!rabbitmq_urls_use_tls(&config->urls) && !rabbitmq_urls_use_tls(&config->output_urls)))
-        return rc;
     struct tls_files files = {settings_text(settings, "rabbitmq.tls_ca"),
                               settings_text(settings, "rabbitmq.tls_cert"),
                               settings_text(settings, "rabbitmq.tls_key"),
                               "rabbitmq.tls_ca",
                               "rabbitmq.tls_cert",
                               "rabbitmq.tls_key"};
+    if (!rabbitmq_urls_use_tls(&config->urls) && !rabbitmq_urls_use_tls(&config->output_urls) &&
+        !rabbitmq_urls_use_tls(&config->management))
+        return 0;
     config->has_certificate = is_set(files.cert);
     return tls_context_open(&config->tls, &files, bad_option, err, err_size);
+}
+
+static int read_urls(struct rabbitmq_config *config, const struct settings *settings,
+                     const char **bad_option, char *err, size_t err_size)
+{
+    const char *text = settings_text(settings, "rabbitmq.url");
+    *bad_option = "rabbitmq.url";
+    int rc = rabbitmq_urls_parse(&config->urls, text, err, err_size);
+    if (rc)
+        return rc;
+    if (is_set(settings_text(settings, "rabbitmq.output_url")))
+        *bad_option = "rabbitmq.output_url";
+    text = settings_text(settings, *bad_option);
+    rc = rabbitmq_urls_parse(&config->output_urls, text, err, err_size);
+    if (rc)
+        return rc;
+    *bad_option = "rabbitmq.management_url";
+    text = settings_text(settings, *bad_option);
+    rc = is_set(text) ? rabbitmq_management_parse(&config->management, text, err, err_size) : 0;
+    return rc ? rc : read_tls(config, settings, bad_option, err, err_size);
 }
 
 /* The option, or the input queue and suffix when it was not set. */
@@ -221,6 +235,7 @@ void rabbitmq_config_clear(struct rabbitmq_config *config)
 {
     rabbitmq_urls_clear(&config->urls);
     rabbitmq_urls_clear(&config->output_urls);
+    rabbitmq_urls_clear(&config->management);
     tls_context_close(config->tls);
     free(config->queue);
     free(config->output_queue);

@@ -9,14 +9,28 @@
 #include <string.h>
 #include <strings.h>
 
-#define URL_FORM  "expected amqp[s]://[user[:password]@]host[:port][/vhost][,amqp...]"
-#define PORT      5672
-#define TLS_PORT  5671
-#define NAME_MAX_ 255 /* of a vhost, in the protocol */
+#define NAME_BYTES_MAX 255 /* of a vhost, in the protocol */
+
+/* What a list of URLs may hold. */
+struct grammar {
+    const char *form;
+    struct {
+        const char *text;
+        int port;
+    } plain, tls;
+};
+
+static const struct grammar amqp = {
+    "expected amqp[s]://[user[:password]@]host[:port][/vhost][,amqp...]",
+    {"amqp://", 5672},
+    {"amqps://", 5671}};
+static const struct grammar management = {"expected http[s]://[user[:password]@]host[:port]",
+                                          {"http://", RABBITMQ_MANAGEMENT_PORT},
+                                          {"https://", RABBITMQ_MANAGEMENT_TLS_PORT}};
 
 static int refuse(char *err, size_t err_size, const char *what)
 {
-    snprintf(err, err_size, "%s; " URL_FORM, what);
+    snprintf(err, err_size, "%s", what);
     return -EINVAL;
 }
 
@@ -99,7 +113,8 @@ static int parse_host(struct rabbitmq_url *url, const char *from, size_t len, ch
     }
     if (!host_len)
         return refuse(err, err_size, "the host is missing");
-    url->port = port ? parse_port(port, (size_t)(end - port)) : url->tls ? TLS_PORT : PORT;
+    if (port)
+        url->port = parse_port(port, (size_t)(end - port));
     if (url->port < 0)
         return refuse(err, err_size, "the port is not a number from 1 to 65535");
     int rc = decode(&url->host, host, host_len);
@@ -112,27 +127,29 @@ static int parse_vhost(struct rabbitmq_url *url, const char *tail, size_t len, c
                        size_t err_size)
 {
     if (memchr(tail, '?', len) || memchr(tail, '#', len))
-        return refuse(err, err_size, "? and # options are not known in an amqp:// URL");
+        return refuse(err, err_size, "? and # options are not known here");
     if (len > 1 && memchr(tail + 1, '/', len - 1))
         return refuse(err, err_size, "a / in the name of a vhost is written %2F");
     int rc = len > 1 ? decode(&url->vhost, tail + 1, len - 1) : decode(&url->vhost, "/", 1);
-    if (rc == 0 && strlen(url->vhost) > NAME_MAX_)
+    if (rc == 0 && strlen(url->vhost) > NAME_BYTES_MAX)
         return refuse(err, err_size, "the vhost is longer than 255 bytes");
     return rc == -EINVAL ? refuse(err, err_size, "the vhost has a bad %-escape") : rc;
 }
 
-static int parse_one(struct rabbitmq_url *url, const char *text, size_t len, char *err,
-                     size_t err_size)
+static bool begins(const char *text, size_t len, const char *scheme)
+{
+    return len >= strlen(scheme) && strncasecmp(text, scheme, strlen(scheme)) == 0;
+}
+
+static int parse_one(struct rabbitmq_url *url, const struct grammar *grammar, const char *text,
+                     size_t len, char *err, size_t err_size)
 {
     const char *end = text + len, *at = NULL, *tail;
-    if (len >= 7 && strncasecmp(text, "amqp://", 7) == 0)
-        text += 7;
-    else if (len >= 8 && strncasecmp(text, "amqps://", 8) == 0) {
-        text += 8;
-        url->tls = true;
-    } else {
-        return refuse(err, err_size, "not an AMQP URL");
-    }
+    url->tls = begins(text, len, grammar->tls.text);
+    if (!url->tls && !begins(text, len, grammar->plain.text))
+        return refuse(err, err_size, "not such a URL");
+    text += strlen(url->tls ? grammar->tls.text : grammar->plain.text);
+    url->port = url->tls ? grammar->tls.port : grammar->plain.port;
     for (tail = text; tail < end && !strchr("/?#", *tail); tail++)
         if (*tail == '@')
             at = tail;
@@ -143,9 +160,11 @@ static int parse_one(struct rabbitmq_url *url, const char *text, size_t len, cha
     return rc ? rc : parse_vhost(url, tail, (size_t)(end - tail), err, err_size);
 }
 
-int rabbitmq_urls_parse(struct rabbitmq_urls *out, const char *text, char *err, size_t err_size)
+static int parse(struct rabbitmq_urls *out, const struct grammar *grammar, const char *text,
+                 char *err, size_t err_size)
 {
     struct rabbitmq_urls urls = {.n = 0};
+    char why[160] = "out of memory";
     size_t most = 1;
     int rc = 0;
     for (const char *p = text; *p; p++)
@@ -155,17 +174,28 @@ int rabbitmq_urls_parse(struct rabbitmq_urls *out, const char *text, char *err, 
         rc = -ENOMEM;
     while (rc == 0 && urls.n < most) {
         size_t len = strcspn(text, ",");
-        rc = parse_one(&urls.items[urls.n++], text, len, err, err_size);
+        rc = parse_one(&urls.items[urls.n++], grammar, text, len, why, sizeof why);
         text += len + (text[len] == ',');
     }
     if (rc == 0) {
         *out = urls;
         return 0;
     }
-    if (rc == -ENOMEM)
-        snprintf(err, err_size, "out of memory");
+    snprintf(err, err_size, "%s%s%s", why, rc == -EINVAL ? "; " : "",
+             rc == -EINVAL ? grammar->form : "");
     rabbitmq_urls_clear(&urls);
     return rc;
+}
+
+int rabbitmq_urls_parse(struct rabbitmq_urls *out, const char *text, char *err, size_t err_size)
+{
+    return parse(out, &amqp, text, err, err_size);
+}
+
+int rabbitmq_management_parse(struct rabbitmq_urls *out, const char *text, char *err,
+                              size_t err_size)
+{
+    return parse(out, &management, text, err, err_size);
 }
 
 void rabbitmq_urls_clear(struct rabbitmq_urls *urls)

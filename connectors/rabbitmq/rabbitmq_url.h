@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define RABBITMQ_MANAGEMENT_PORT     15672
+#define RABBITMQ_MANAGEMENT_TLS_PORT 15671
+
 struct rabbitmq_url {
     char *host, *vhost;
     char *user, *password; /* both NULL: none given */
@@ -27,6 +30,9 @@ struct rabbitmq_urls {
 
 /* 0; -EINVAL: err says what was expected; -ENOMEM. *out is set only on success. */
 int rabbitmq_urls_parse(struct rabbitmq_urls *out, const char *text, char *err, size_t err_size);
+/* The same of the management API: http[s]://[user[:password]@]host[:port]. */
+int rabbitmq_management_parse(struct rabbitmq_urls *out, const char *text, char *err,
+                              size_t err_size);
 void rabbitmq_urls_clear(struct rabbitmq_urls *urls); /* zeroed ones are fine */
 bool rabbitmq_urls_use_tls(const struct rabbitmq_urls *urls);
 /* Whether both name a same node and vhost. */

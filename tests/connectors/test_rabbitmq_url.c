@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "connectors/rabbitmq/rabbitmq.h"
+#include "connectors/rabbitmq/rabbitmq_management.h"
 #include "connectors/rabbitmq/rabbitmq_url.h"
 
 static void test_forms(void **state)
@@ -120,12 +121,54 @@ static void test_options(void **state)
                         "rabbitmq.tls_ca");
 }
 
+static void test_management_url(void **state)
+{
+    struct rabbitmq_urls urls;
+    char err[300];
+    (void)state;
+    assert_int_equal(rabbitmq_management_parse(&urls, "https://u:p@h", err, sizeof err), 0);
+    assert_int_equal(urls.items[0].port, 15671);
+    assert_true(urls.items[0].tls);
+    rabbitmq_urls_clear(&urls);
+    assert_int_equal(rabbitmq_management_parse(&urls, "amqp://h", err, sizeof err), -EINVAL);
+    assert_non_null(strstr(err, "http[s]://"));
+}
+
+/* What the management API says of a queue, and answers that are cut or something else. */
+static void test_facts(void **state)
+{
+    static const char json[] =
+        "{\"arguments\": {\"x-delivery-limit\": 7, \"x-queue-type\": \"quorum\", \"n\": [1, {}]},"
+        " \"effective_policy_definition\": {\"delivery-limit\": 5, \"message-ttl\": 60000,"
+        " \"dead-letter-exchange\": \"\", \"x\\\"y\": null}, \"type\": \"quorum\"}";
+    struct rabbitmq_queue_facts facts;
+    char cut[sizeof json];
+    (void)state;
+    assert_int_equal(rabbitmq_management_read(json, &facts), 0);
+    assert_string_equal(facts.type, "quorum");
+    assert_int_equal(facts.delivery_limit, 5); /* the smaller one counts */
+    assert_int_equal(facts.message_ttl_ms, 60000);
+    assert_int_equal(facts.max_length, -1);
+    assert_true(facts.has_dead_letter_exchange);
+    assert_int_equal(
+        rabbitmq_management_read("{\"arguments\":{},\"type\":\"rabbit_classic_queue\"}", &facts),
+        0);
+    assert_string_equal(facts.type, "classic");
+    assert_false(facts.has_dead_letter_exchange);
+    for (size_t i = 0; i + 1 < sizeof json - 1; i++) {
+        memcpy(cut, json, i);
+        cut[i] = '\0';
+        assert_int_equal(rabbitmq_management_read(cut, &facts), -EPROTO);
+    }
+    assert_int_equal(rabbitmq_management_read("<html>", &facts), -EPROTO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_forms),   cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_options), cmocka_unit_test(test_management_url),
+        cmocka_unit_test(test_facts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

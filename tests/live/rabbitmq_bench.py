@@ -36,8 +36,8 @@ class Bench:
     def __init__(self, binary, **conf):
         self.binary, self.model = binary, find_model()
         self.folder = tempfile.mkdtemp(prefix="embedmill-test-")
-        first = free_ports(4)
-        self.port, self.dist, self.epmd, self.management = range(first, first + 4)
+        first = free_ports(5)
+        self.port, self.dist, self.epmd, self.management, self.metrics = range(first, first + 5)
         self.url = f"amqp://127.0.0.1:{self.port}"
         self.processes, self.server, self.connection = [], None, None
         self.env = {

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+import urllib.request
 
 import msgpack
 import pika
@@ -229,6 +230,126 @@ def case_nodes_in_turn(bench):
                                 url=f"amqp://127.0.0.1:{bench.port - 1},{bench.url}")
     expect(bench, "turn", 5)
     bench.stop(worker)
+
+
+def case_dlq(bench):
+    """Letters are listed and stay; replayed they are what they were, and served."""
+    bench.declare(*names("post"), kind="classic")
+    options = ("--source", "rabbitmq", "--sink", "rabbitmq", "--rabbitmq-url", bench.url,
+               "--rabbitmq-queue", "post")
+    for i in range(5):
+        bench.channel.basic_publish("", "post", b'{"texts": []}' if i < 3 else b'{"no": 1',
+                                    pika.BasicProperties(message_id=f"bad-{i}", priority=2,
+                                                         headers={"n": i, "x-delivery-count": 7}))
+    worker = bench.start_worker("--rabbitmq-queue", "post")
+    wait_for("5 letters", lambda: bench.length("post-dlq") == 5)
+    bench.stop(worker)
+    for _ in range(2):
+        lines = bench.run("dlq", "list", *options).stdout.splitlines()
+        assert len(lines) == 5, lines
+        assert lines[0].startswith("post-dlq/bad-0\tno_text\tpost/bad-0\t"), lines
+    listed = [json.loads(line) for line in bench.run(
+        "dlq", "list", "--json", "--show", "--code", "bad_json", *options).stdout.splitlines()]
+    assert [letter["payload"] for letter in listed] == ['{"no": 1'] * 2, listed
+    assert bench.run("dlq", "replay", "--code", "bad_json", "--limit", "1", *options).stdout == \
+        "1 put back, 0 left, 0 gone\n"
+    [(_, properties, body)] = bench.take("post")
+    assert body == b'{"no": 1' and properties.headers == {"n": 3} and properties.priority == 2
+    assert properties.message_id == "bad-3" and bench.length("post-dlq") == 4
+    bench.declare("post-again")
+    bench.run("dlq", "replay", "--to", "post-again", *options)
+    assert bench.length("post-again") == 4 and bench.length("post-dlq") == 0
+    refused = bench.run("dlq", "replay", "--to", "post-dlq", *options, code=64)
+    assert "holds dead letters" in refused.stderr, refused.stderr
+    bench.channel.basic_publish("", "post-dlq", b"x", pika.BasicProperties(
+        message_id="gone", headers={"_code": "bad_json", "_queue": "post-none"}))
+    refused = bench.run("dlq", "replay", *options, code=69)
+    assert "post-none" in refused.stderr and bench.length("post-dlq") == 1, refused.stderr
+
+
+def case_doctor(bench):
+    """What is missing, not allowed, or would lose messages."""
+    def doctor(*extra, url=bench.url, code=69):
+        run = bench.run("doctor", "--source", "rabbitmq", "--sink", "rabbitmq", "--rabbitmq-url",
+                        url, "--rabbitmq-queue", "sick", "--model", bench.model,
+                        "--rabbitmq-management-url", f"http://127.0.0.1:{bench.management}", *extra,
+                        code=code)
+        return run.stdout
+    assert "no queue 'sick'" in doctor()
+    bench.declare("sick", kind="classic")
+    bench.declare("sick-embeddings", max_length=10)
+    bench.declare("sick-dlq", delivery_limit=3, message_ttl=60000)
+    said = doctor(code=0)
+    for words in ("RabbitMQ 3.10", "sick: 0 messages ready", "counts none", "drops its oldest",
+                  "deletes messages after 60 s", "looked at 3 times"):
+        assert words in said, (words, said)
+    assert said.count("yes") >= 2, said
+    bench.channel.queue_delete("sick")
+    bench.declare("sick", delivery_limit=4)
+    assert "drops a message after 4 failed deliveries" in doctor(code=0)
+    assert "they would be dropped" in doctor("--rabbitmq-dead-letters", "reject")
+    bench.channel.queue_delete("sick")
+    bench.declare("sick", delivery_limit=4, dead_letter_exchange="")
+    assert "without a reason" in doctor(code=0)
+    bench.channel.queue_delete("sick")
+    bench.declare("sick", kind="stream")
+    assert "is a stream" in doctor()
+    bench.ctl("add_user", "blind", "pw")
+    bench.ctl("set_permissions", "blind", "", "", "")
+    said = doctor(url=f"amqp://blind:pw@127.0.0.1:{bench.port}")
+    assert said.count("set_permissions") == 2 and "monitoring" in said, said
+    bench.ctl("delete_user", "blind")
+    bench.channel.queue_delete("sick")
+
+
+def case_stream(bench):
+    """A stream is refused in words; nothing of it is read as if it were a queue."""
+    bench.declare("river", kind="stream")
+    bench.declare("river-embeddings", "river-dlq")
+    worker = bench.start_worker("--rabbitmq-queue", "river", name="river")
+    wait_for("started", lambda: "source is up" in bench.log("river"))
+    bench.add(0, 1, "river")
+    assert worker.wait(timeout=30) == 69 and "is a stream" in bench.log("river")
+
+
+def case_push_and_pull(bench):
+    """A file into the queue, its embeddings into a file."""
+    bench.declare(*names("moved"))
+    lines = os.path.join(bench.folder, "moved.jsonl")
+    out = os.path.join(bench.folder, "moved-out.jsonl")
+    with open(lines, "w", encoding="utf-8") as f:
+        f.writelines(json.dumps({"id": f"m-{i}", "text": f"line {i}"}) + "\n" for i in range(40))
+    bench.run("push", lines, "--to", bench.url, "--stream", "moved")
+    assert bench.length("moved") == 40
+    worker = bench.start_worker("--rabbitmq-queue", "moved")
+    wait_for("40 outputs", lambda: bench.length("moved-embeddings") == 40)
+    bench.stop(worker)
+    bench.run("pull", "--from", bench.url, "--stream", "moved-embeddings", "--idle", "2s", "-o",
+              out)
+    with open(out, encoding="utf-8") as f:
+        found = [json.loads(line) for line in f]
+    assert sorted(o["id"] for o in found) == sorted(f"m-{i}" for i in range(40)), found[:2]
+    assert bench.length("moved-embeddings") == 0
+
+
+def case_lag(bench):
+    """What waits is told, with what is in hand."""
+    bench.declare("slow", "slow-dlq") # and no output: everything waits
+    bench.add(0, 100, "slow")
+    worker = bench.start_worker("--rabbitmq-queue", "slow", "--metrics-listen",
+                                f"127.0.0.1:{bench.metrics}", name="slow")
+    def lag():
+        with urllib.request.urlopen(f"http://127.0.0.1:{bench.metrics}/metrics", timeout=5) as page:
+            for line in page.read().decode().splitlines():
+                if line.startswith("embedmill_source_lag{"):
+                    assert 'slow' in line, line
+                    return float(line.split()[-1])
+        return None
+    wait_for("lag 100", lambda: lag() == 100, 40)
+    bench.declare("slow-embeddings")
+    wait_for("lag 0", lambda: lag() == 0, 60)
+    bench.stop(worker)
+    expect(bench, "slow", 100)
 
 
 def main():

@@ -1,0 +1,273 @@
+/*
+ * rabbitmq_dead_letters.c: reads the queue of dead letters and puts letters back.
+ *
+ * Owns:    the letters that were got and are not acked: the server hides them until this ends.
+ * Threads: the calling one.
+ * Why:     AMQP cannot look into a queue, so letters are taken and given back at the end. A letter
+ *          that goes back to its queue is confirmed there before it is acked here: a crash between
+ *          the two repeats one letter.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/dead_letters.h"
+#include "connectors/rabbitmq/rabbitmq.h"
+#include "connectors/rabbitmq/rabbitmq_call.h"
+#include "connectors/rabbitmq/rabbitmq_message.h"
+#include "connectors/rabbitmq/rabbitmq_record.h"
+
+enum { CHANNEL_READ = 1, CHANNEL_WRITE = 2 };
+
+struct rabbitmq_dead_letters {
+    struct letters base;
+    struct rabbitmq_config config;
+    struct rabbitmq_call *call;
+    struct rabbitmq_message *current;
+    const char *to;
+    size_t n_left; /* that were there when this began: those that die again meanwhile are not met */
+    bool has_acked;
+};
+
+static struct rabbitmq_dead_letters *self(struct letters *letters)
+{
+    return (struct rabbitmq_dead_letters *)letters;
+}
+
+static const amqp_field_value_t *find(const amqp_table_t *table, const char *name)
+{
+    for (int i = 0; i < table->num_entries; i++)
+        if (table->entries[i].key.len == strlen(name) &&
+            memcmp(table->entries[i].key.bytes, name, strlen(name)) == 0)
+            return &table->entries[i].value;
+    return NULL;
+}
+
+static struct bytes text_in(const amqp_table_t *table, const char *name)
+{
+    const amqp_field_value_t *value = find(table, name);
+    bool is_text = value && value->kind == AMQP_FIELD_KIND_UTF8;
+    return is_text ? rabbitmq_bytes_of(value->value.bytes) : (struct bytes){NULL, 0};
+}
+
+/* What the broker noted when it dead-lettered the message itself, the last time. */
+static struct bytes death_of(const struct rabbitmq_message *message, const char *name)
+{
+    const amqp_field_value_t *deaths = find(&message->properties.headers, "x-death");
+    bool is_list = deaths && deaths->kind == AMQP_FIELD_KIND_ARRAY &&
+                   deaths->value.array.num_entries > 0 &&
+                   deaths->value.array.entries[0].kind == AMQP_FIELD_KIND_TABLE;
+    return is_list ? text_in(&deaths->value.array.entries[0].value.table, name)
+                   : (struct bytes){NULL, 0};
+}
+
+static struct bytes header_or_death(const struct rabbitmq_message *message, const char *header,
+                                    const char *death)
+{
+    struct bytes text = text_in(&message->properties.headers, header);
+    return text.ptr ? text : death_of(message, death);
+}
+
+/* ---- opening and closing */
+
+static int refused(const struct rabbitmq_dead_letters *letters, const char *what, const char *queue,
+                   const struct rabbitmq_answer *answer, char *err, size_t err_size)
+{
+    snprintf(err, err_size, "rabbitmq %s refuses %s queue %.100s: %s",
+             rabbitmq_link_where(rabbitmq_call_link(letters->call)), what, queue, answer->text);
+    return -EACCES;
+}
+
+/* How many there are. A queue that does not exist has none. */
+static int count_letters(struct rabbitmq_dead_letters *letters, char *err, size_t err_size)
+{
+    const char *queue = letters->config.dead_letter_queue;
+    amqp_queue_declare_t declare = {.queue = rabbitmq_text(queue), .passive = 1};
+    struct rabbitmq_answer answer;
+    int rc = rabbitmq_call_do(letters->call, CHANNEL_READ, AMQP_QUEUE_DECLARE_METHOD, &declare,
+                              &answer, err, err_size);
+    if (rc)
+        return rc;
+    if (answer.code && answer.code != AMQP_NOT_FOUND)
+        return refused(letters, "to look at", queue, &answer, err, err_size);
+    letters->n_left = answer.code ? 0 : answer.message_count;
+    return 0;
+}
+
+/* What was got and not acked goes back before the channel closes, and its end is confirmed. */
+static int give_back(struct rabbitmq_dead_letters *letters, char *err, size_t err_size)
+{
+    amqp_basic_nack_t nack = {.delivery_tag = 0, .multiple = 1, .requeue = 1};
+    amqp_channel_close_t bye = {.reply_code = 200, .reply_text = rabbitmq_text("done")};
+    struct rabbitmq_answer answer;
+    int rc = rabbitmq_call_send(letters->call, CHANNEL_READ, AMQP_BASIC_NACK_METHOD, &nack, err,
+                                err_size);
+    if (rc == 0)
+        rc = rabbitmq_call_do(letters->call, CHANNEL_READ, AMQP_CHANNEL_CLOSE_METHOD, &bye, &answer,
+                              err, err_size);
+    return letters->has_acked ? rc : 0;
+}
+
+static int rabbitmq_dead_letters_close(struct letters *base, char *err, size_t err_size)
+{
+    struct rabbitmq_dead_letters *letters = self(base);
+    char unheard[400];
+    int rc = 0;
+    if (!letters)
+        return 0;
+    if (letters->call)
+        rc = give_back(letters, err ? err : unheard, err ? err_size : sizeof unheard);
+    rabbitmq_message_close(letters->current);
+    rabbitmq_call_close(letters->call);
+    rabbitmq_config_clear(&letters->config);
+    free(letters);
+    return rc;
+}
+
+static int rabbitmq_dead_letters_open(struct letters **out, const struct settings *settings,
+                                      const char *to, char *err, size_t err_size)
+{
+    struct rabbitmq_dead_letters *letters = calloc(1, sizeof *letters);
+    snprintf(err, err_size, "out of memory");
+    if (!letters)
+        return -ENOMEM;
+    letters->base.ops = &rabbitmq_dead_letters;
+    letters->to = to;
+    int rc = rabbitmq_config_read(&letters->config, settings, err, err_size);
+    const struct rabbitmq_config *config = &letters->config;
+    if (rc == 0 && to &&
+        (strcmp(to, config->dead_letter_queue) == 0 ||
+         (!*config->output_exchange && strcmp(to, config->output_queue) == 0))) {
+        snprintf(err, err_size,
+                 "'%.200s' holds dead letters or outputs: name a queue that is an input", to);
+        rc = -ENOTSUP;
+    }
+    if (rc == 0 && !to && !rabbitmq_urls_meet(&config->urls, &config->output_urls)) {
+        snprintf(
+            err, err_size,
+            "the letters lie on rabbitmq.output_url, another server than rabbitmq.url with the "
+            "input: name a queue on the former with --to");
+        rc = -EINVAL;
+    }
+    if (rc == 0)
+        rc = rabbitmq_call_open(&letters->call, config, &config->output_urls, "dlq", err, err_size);
+    if (rc == 0)
+        rc = count_letters(letters, err, err_size);
+    if (rc) {
+        rabbitmq_dead_letters_close(&letters->base, NULL, 0);
+        return rc;
+    }
+    *out = &letters->base;
+    return 0;
+}
+
+/* ---- one letter after the other */
+
+static int rabbitmq_dead_letters_next(struct letters *base, struct letter *out, char *err,
+                                      size_t err_size)
+{
+    struct rabbitmq_dead_letters *letters = self(base);
+    const char *queue = letters->config.dead_letter_queue;
+    amqp_basic_get_t get = {.queue = rabbitmq_text(queue)};
+    struct rabbitmq_answer answer;
+    rabbitmq_message_close(letters->current);
+    letters->current = NULL;
+    if (!letters->n_left)
+        return 0;
+    int rc = rabbitmq_call_do(letters->call, CHANNEL_READ, AMQP_BASIC_GET_METHOD, &get, &answer,
+                              err, err_size);
+    if (rc)
+        return rc;
+    if (answer.code)
+        return refused(letters, "to read", queue, &answer, err, err_size);
+    struct rabbitmq_content *content = rabbitmq_call_content(letters->call);
+    if (!content)
+        return 0;
+    letters->n_left--;
+    letters->current = rabbitmq_message_open(NULL, queue, content);
+    if (!letters->current) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    const struct rabbitmq_message *message = letters->current;
+    *out = (struct letter){
+        .position = message->base.position,
+        .origin = header_or_death(message, "_position", "queue"),
+        .code = header_or_death(message, "_code", "reason"),
+        .reason = text_in(&message->properties.headers, "_error"),
+        /* Its headers cannot be read, so it would not go back as it came. */
+        .is_empty = message->base.problem != NULL,
+    };
+    out->value = message->base.value.ptr ? message->base.value : (struct bytes){"", 0};
+    return 1;
+}
+
+/* Where a letter goes back to: the queue that it was in. */
+static int choose_target(const struct rabbitmq_dead_letters *letters, char *out, size_t size)
+{
+    struct bytes queue = header_or_death(letters->current, "_queue", "queue");
+    if (letters->to)
+        queue = (struct bytes){letters->to, strlen(letters->to)};
+    else if (!queue.len)
+        queue = (struct bytes){letters->config.queue, strlen(letters->config.queue)};
+    if (queue.len >= size)
+        return -EINVAL;
+    snprintf(out, size, "%.*s", (int)queue.len, queue.ptr);
+    return 0;
+}
+
+static int rabbitmq_dead_letters_replay(struct letters *base, char *err, size_t err_size)
+{
+    struct rabbitmq_dead_letters *letters = self(base);
+    const struct rabbitmq_message *message = letters->current;
+    amqp_basic_ack_t ack = {.delivery_tag = message->tag};
+    struct rabbitmq_answer answer;
+    amqp_basic_properties_t properties;
+    struct bytes body = message->base.value.ptr ? message->base.value : (struct bytes){"", 0};
+    char queue[256];
+    size_t n = (size_t)message->properties.headers.num_entries;
+    amqp_table_entry_t *headers = calloc(n + 1, sizeof *headers);
+    if (!headers || choose_target(letters, queue, sizeof queue) != 0) {
+        free(headers);
+        snprintf(err, err_size,
+                 headers ? "the letter names a queue of more than 255 bytes" : "out of memory");
+        return headers ? -EINVAL : -ENOMEM;
+    }
+    rabbitmq_record_restore(&message->properties, headers, &properties);
+    int rc = rabbitmq_call_publish(letters->call, CHANNEL_WRITE, "", queue, &properties, body,
+                                   &answer, err, err_size);
+    free(headers);
+    if (rc)
+        return rc;
+    if (answer.is_nack)
+        snprintf(answer.text, sizeof answer.text, "it is full, or a replica is away");
+    if (answer.code || answer.is_nack)
+        return refused(letters, "to put a letter into", queue, &answer, err, err_size);
+    rc =
+        rabbitmq_call_send(letters->call, CHANNEL_READ, AMQP_BASIC_ACK_METHOD, &ack, err, err_size);
+    letters->has_acked = true;
+    return rc ? rc : 1;
+}
+
+static const char *const options[] = {
+    "rabbitmq.url",
+    "rabbitmq.output_url",
+    "rabbitmq.output_exchange",
+    "rabbitmq.queue",
+    "rabbitmq.output_queue",
+    "rabbitmq.dead_letter_queue",
+    "rabbitmq.timeout",
+    "rabbitmq.tls_ca",
+    "rabbitmq.tls_cert",
+    "rabbitmq.tls_key",
+    NULL,
+};
+
+const struct dead_letters_ops rabbitmq_dead_letters = {
+    .options = options,
+    .open = rabbitmq_dead_letters_open,
+    .next = rabbitmq_dead_letters_next,
+    .replay = rabbitmq_dead_letters_replay,
+    .close = rabbitmq_dead_letters_close,
+};
