@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOMS = ("inference", "connectors", "worker")
-MODULES = ["libuv", "hiredis", "rdkafka", "libpq", "jansson", "yaml-0.1", "libxxhash", "cmocka"]
+MODULES = ["libuv", "hiredis", "rdkafka", "libnats", "libpq", "jansson", "yaml-0.1", "libxxhash",
+           "cmocka"]
 
 # The rooms, each a folder, and the rooms it may include besides itself. What is not listed is
 # refused, so no arrow runs up. "x/name.h" allows that header alone.
@@ -28,6 +29,7 @@ MAY_INCLUDE = {
     "connectors/kafka": {"connectors"},
     "connectors/postgres": {"connectors"},
     "connectors/rabbitmq": {"connectors"},
+    "connectors/nats": {"connectors"},
     "connectors/redis": {"connectors"},
     "worker/codec": {"connectors", "inference/embed.h"},
     "worker/config": {"connectors", "inference/embed.h"},
@@ -55,8 +57,10 @@ LIBRARIES = [
     (re.compile(r"amqp(_framing)?\.h$"), re.compile(r"connectors/rabbitmq/")),
     (re.compile(r"librdkafka/"), re.compile(r"connectors/kafka/")),
     (re.compile(r"libpq"), re.compile(r"connectors/postgres/")),
+    (re.compile(r"nats/"), re.compile(r"connectors/nats/")),
     (re.compile(r"openssl/"),
-     re.compile(r"connectors/(tls|json)\.c$|worker/(pipeline/cache|codec/uuid)\.c$")),
+     re.compile(r"connectors/(tls|json|nats/nats_record)\.c$|"
+                r"worker/(pipeline/cache|codec/uuid)\.c$")),
     (re.compile(r"z(lib|std)\.h$"), re.compile(r"connectors/file/")),
     (re.compile(r"msgpack"), re.compile(r"worker/codec/(codec|msgpack)\w*\.[ch]$")),
     (re.compile(r"jansson\.h$"), re.compile(r"tests/")),

@@ -1,0 +1,92 @@
+/*
+ * nats_ack.c: what the server is told of the messages that are with us.
+ *
+ * Owns:    acks, until each is confirmed; that a message is still being worked on; giving back.
+ * Threads: the loop thread.
+ * Why:     an ack that gets lost is a message delivered again, so each one is a question and is
+ *          repeated until it is answered. Giving back is only said: what gets lost comes again all
+ *          the same, later.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/nats/nats_source.h"
+
+#define RETURN_MAX_S 60
+
+static void forget(struct nats_source *source, struct nats_message *message)
+{
+    nats_list_remove(&source->done, message);
+    nats_message_close(message);
+}
+
+static void on_acked(void *ctx, void *arg, natsMsg *answer)
+{
+    struct nats_source *source = ctx;
+    struct nats_message *message = arg;
+    message->asked = false;
+    if (!answer)
+        return;                                 /* the next tick or connection asks again */
+    if (nats_reply_status(answer, NULL) == 503) /* the consumer is gone: nothing is left to ack */
+        nats_consumer_doubt(source);
+    else
+        health_good(&source->health, PART_ACK);
+    forget(source, message);
+    nats_source_pump(source);
+}
+
+void nats_ack_send(struct nats_source *source)
+{
+    struct nats_message *message = source->done.head.next;
+    for (; message != &source->done.head; message = message->next)
+        if (!message->asked)
+            message->asked =
+                nats_client_ask_text(source->client, nats_message_reply(message),
+                                     message->is_dead ? "+TERM" : "+ACK", on_acked, message);
+}
+
+static void renew_list(struct nats_source *source, struct nats_list *list, uint64_t before,
+                       uint64_t now)
+{
+    for (struct nats_message *m = list->head.next; m != &list->head; m = m->next)
+        if (m->renewed_ms <= before) {
+            m->renewed_ms = now;
+            nats_client_send_text(source->client, nats_message_reply(m), NULL, "+WPI");
+        }
+}
+
+void nats_ack_renew(struct nats_source *source, uint64_t now, bool all)
+{
+    uint64_t third = source->consumer.ack_wait_ms / 3;
+    uint64_t before = all ? now : now > third ? now - third : 0;
+    if (!nats_client_is_up(source->client) || !third)
+        return;
+    renew_list(source, &source->held, before, now);
+    renew_list(source, &source->given, before, now);
+}
+
+/* At once the first time, for the worker that stops is not at fault. One that comes back again and
+ * again waits longer each time. */
+void nats_ack_return(struct nats_source *source, struct nats_message *message)
+{
+    char text[64] = "-NAK";
+    uint32_t times = message->base.deliveries - 1;
+    uint64_t seconds = times < 6 ? UINT64_C(1) << times : RETURN_MAX_S;
+    if (times)
+        snprintf(text, sizeof text, "-NAK {\"delay\":%" PRIu64 "}", seconds * 1000000000);
+    nats_client_send_text(source->client, nats_message_reply(message), NULL, text);
+}
+
+void nats_ack_tell_rest(struct nats_source *source)
+{
+    char why[200];
+    if (!source->done.n || source->quiet)
+        return;
+    snprintf(why, sizeof why,
+             "%zu messages of stream %.60s are done and the server did not confirm their acks in "
+             "time: they will be delivered again",
+             source->done.n, source->config.stream);
+    source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
+}

@@ -1,0 +1,151 @@
+/*
+ * nats_message.c: messages of a consumer, as the pipeline sees them.
+ *
+ * Why: a message that a consumer gives for the last time (its max_deliver) is a dead letter at
+ * once: if a worker died over it, nobody would ever be given it again.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/nats/nats_source.h"
+
+static struct bytes bytes_of(const char *text)
+{
+    return (struct bytes){text, strlen(text)};
+}
+
+/* All values of all headers. 0 headers are no failure. */
+static int read_headers(struct nats_message *message)
+{
+    const char **keys = NULL, **values;
+    struct header *headers = NULL;
+    size_t n = 0;
+    int n_keys = 0, n_values;
+    if (natsMsgHeader_Keys(message->native, &keys, &n_keys) != NATS_OK)
+        return 0;
+    for (int i = 0; i < n_keys; i++) {
+        if (natsMsgHeader_Values(message->native, keys[i], &values, &n_values) != NATS_OK)
+            continue;
+        struct header *more = realloc(headers, (n + (size_t)n_values) * sizeof *headers);
+        if (!more) {
+            free(values);
+            free(headers);
+            free(keys);
+            return -1;
+        }
+        headers = more;
+        for (int j = 0; j < n_values; j++)
+            headers[n++] = (struct header){bytes_of(keys[i]), bytes_of(values[j])};
+        free(values);
+    }
+    free(keys);
+    message->base.headers = headers;
+    message->base.n_headers = n;
+    return 0;
+}
+
+static int judge(struct nats_message *message, int64_t max_deliver)
+{
+    static const char format[] =
+        "too_many_deliveries: this is delivery %" PRIu32
+        " and the last one that the consumer makes (its max_deliver is %" PRId64
+        "): workers have died or stalled over it";
+    if (max_deliver < 2 || message->base.deliveries < max_deliver)
+        return 0;
+    size_t size = sizeof format + 40;
+    message->problem = malloc(size);
+    if (!message->problem)
+        return -1;
+    snprintf(message->problem, size, format, message->base.deliveries, max_deliver);
+    message->base.problem = message->problem;
+    return 0;
+}
+
+struct nats_message *nats_message_open(struct nats_source *source, natsMsg *native,
+                                       const struct nats_delivery *delivery)
+{
+    size_t size = strlen(source->config.stream) + 24;
+    struct nats_message *message = calloc(1, sizeof *message + size);
+    if (!message) {
+        natsMsg_Destroy(native);
+        return NULL;
+    }
+    const char *data = natsMsg_GetData(native);
+    int len =
+        snprintf(message->position, size, "%s %" PRIu64, source->config.stream, delivery->sequence);
+    message->native = native;
+    message->sequence = delivery->sequence;
+    message->renewed_ms = uv_now(source->loop);
+    message->base.source = &source->base;
+    message->base.value = (struct bytes){data ? data : "", (size_t)natsMsg_GetDataLength(native)};
+    message->base.position = (struct bytes){message->position, (size_t)len};
+    message->base.timestamp_ms = delivery->timestamp_ns / 1000000;
+    message->base.deliveries =
+        delivery->deliveries > UINT32_MAX ? UINT32_MAX : (uint32_t)delivery->deliveries;
+    if (read_headers(message) != 0 || judge(message, source->consumer.max_deliver) != 0) {
+        nats_message_close(message);
+        return NULL;
+    }
+    return message;
+}
+
+void nats_message_close(struct nats_message *message)
+{
+    natsMsg_Destroy(message->native);
+    free((struct header *)message->base.headers); /* ours: made by read_headers */
+    free(message->problem);
+    free(message->reply);
+    free(message);
+}
+
+const char *nats_message_reply(const struct nats_message *message)
+{
+    return message->reply ? message->reply : natsMsg_GetReply(message->native);
+}
+
+/* ---- lists */
+
+void nats_list_open(struct nats_list *list)
+{
+    list->head.prev = list->head.next = &list->head;
+    list->n = 0;
+}
+
+void nats_list_add(struct nats_list *list, struct nats_message *message)
+{
+    message->prev = list->head.prev;
+    message->next = &list->head;
+    message->prev->next = message->next->prev = message;
+    list->n++;
+}
+
+void nats_list_remove(struct nats_list *list, struct nats_message *message)
+{
+    message->prev->next = message->next;
+    message->next->prev = message->prev;
+    list->n--;
+}
+
+struct nats_message *nats_list_first(const struct nats_list *list)
+{
+    return list->n ? list->head.next : NULL;
+}
+
+void nats_list_clear(struct nats_list *list)
+{
+    struct nats_message *message;
+    while ((message = nats_list_first(list))) {
+        nats_list_remove(list, message);
+        nats_message_close(message);
+    }
+}
+
+struct nats_message *nats_list_find(const struct nats_list *list, uint64_t sequence)
+{
+    for (struct nats_message *m = list->head.next; m != &list->head; m = m->next)
+        if (m->sequence == sequence)
+            return m;
+    return NULL;
+}

@@ -1,0 +1,192 @@
+/*
+ * nats_pull.c: asking the consumer for messages.
+ *
+ * Owns:    the request under way and what ends it; what comes.
+ * Threads: the loop thread.
+ * Why:     one request at a time, for what the credit allows, so that the rest stays with the
+ * server for workers that are idle. A request cannot be taken back: of a server that is told that
+ *          nobody listens any more, messages get lost that it has sent already (2.15; they come
+ *          again after ack_wait). So each is for a second at most, and what comes for one that is
+ *          not wanted any more is held.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/nats/nats_source.h"
+
+#define BATCH_MAX  512
+#define EXPIRES_MS 1000
+
+static void ended(struct nats_source *source)
+{
+    source->pull.n = 0;
+    source->pull.is_open = false;
+}
+
+/* ---- asking */
+
+static uint64_t at_most(uint64_t n, int64_t limit)
+{
+    return limit > 0 && n > (uint64_t)limit ? (uint64_t)limit : n;
+}
+
+static void open_channel(struct nats_source *source)
+{
+    struct nats_pull *pull = &source->pull;
+    char subject[NATS_REPLY_SIZE + 4];
+    nats_client_inbox(source->client, pull->inbox);
+    snprintf(subject, sizeof subject, "%s.*", pull->inbox);
+    nats_client_listen(source->client, NATS_PULL, subject, NULL);
+    pull->listens = true;
+}
+
+static void send_request(struct nats_source *source, size_t want)
+{
+    const struct nats_consumer *consumer = &source->consumer;
+    const struct nats_config *config = &source->config;
+    struct nats_pull *pull = &source->pull;
+    char subject[400], reply[NATS_REPLY_SIZE + 24], text[160];
+    uint64_t expires_ms = at_most(EXPIRES_MS, consumer->max_expires_ms);
+    uint64_t bytes = at_most(source->credit_bytes, consumer->max_bytes);
+    if (!pull->listens)
+        open_channel(source);
+    pull->n =
+        pull->is_single ? 1 : at_most(want < BATCH_MAX ? want : BATCH_MAX, consumer->max_batch);
+    int len = snprintf(text, sizeof text, "{\"batch\":%zu,\"expires\":%" PRIu64, pull->n,
+                       expires_ms * 1000000);
+    if (!pull->is_single)
+        len += snprintf(text + len, sizeof text - (size_t)len, ",\"max_bytes\":%" PRIu64, bytes);
+    snprintf(text + len, sizeof text - (size_t)len, "}");
+    snprintf(subject, sizeof subject, "%.150s.CONSUMER.MSG.NEXT.%.100s.%.100s", config->api,
+             config->stream, config->consumer);
+    snprintf(reply, sizeof reply, "%s.%" PRIu64, pull->inbox, ++pull->number);
+    nats_client_send_text(source->client, subject, reply, text);
+    pull->is_open = true;
+    pull->n_got = 0;
+    pull->is_single = false;
+    pull->until_ms = uv_now(source->loop) + expires_ms + config->timeout_ms;
+}
+
+void nats_pull_step(struct nats_source *source)
+{
+    struct nats_pull *pull = &source->pull;
+    size_t want = source->closing || source->failed ? 0 : nats_source_want(source);
+    if (want && !pull->is_open && source->consumer.is_known && nats_client_is_up(source->client))
+        send_request(source, want);
+}
+
+void nats_pull_reset(struct nats_source *source)
+{
+    ended(source);
+    source->pull.listens = false;
+}
+
+/* Without an answer: it got lost, or a right is missing, which is told of then. In a new channel,
+ * for the old one may be what is not allowed any more. */
+void nats_pull_tick(struct nats_source *source, uint64_t now)
+{
+    struct nats_pull *pull = &source->pull;
+    if (!pull->is_open || now < pull->until_ms || !nats_client_is_up(source->client))
+        return;
+    nats_pull_reset(source);
+}
+
+/* ---- what comes */
+
+/* Why the server ends or refuses the request with 409. */
+static void on_conflict(struct nats_source *source, const char *text)
+{
+    struct nats_pull *pull = &source->pull;
+    char why[300];
+    if (strcmp(text, "Message Size Exceeds MaxBytes") == 0) {
+        pull->is_single = pull->n_got == 0;
+    } else if (strcmp(text, "Consumer Deleted") == 0 || strncmp(text, "Exceeded ", 9) == 0 ||
+               strstr(text, "push based")) {
+        snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.100s", source->config.consumer,
+                 source->config.stream, text);
+        nats_source_wait(source, PART_PULL, why);
+        nats_consumer_doubt(source);
+    }
+}
+
+static void on_status(struct nats_source *source, natsMsg *native, int status, const char *text)
+{
+    struct nats_pull *pull = &source->pull;
+    const char *word = strrchr(natsMsg_GetSubject(native), '.');
+    char why[300];
+    if (!word || strtoull(word + 1, NULL, 10) != pull->number || status == 100)
+        return; /* of one that is over, or a sign of life */
+    ended(source);
+    if (status == 409) {
+        on_conflict(source, text);
+    } else if (status == 404 || status == 408) {
+        health_good(&source->health, PART_PULL);
+    } else {
+        snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.100s (%d)",
+                 source->config.consumer, source->config.stream,
+                 status == 503 ? "it is not there" : text, status);
+        nats_source_wait(source, PART_PULL, why);
+        nats_consumer_doubt(source);
+    }
+}
+
+/* It is with us already, and was given to us or to others once more: acked by its newest delivery.
+ */
+static bool is_again(struct nats_source *source, natsMsg *native,
+                     const struct nats_delivery *delivery)
+{
+    struct nats_list *lists[] = {&source->held, &source->given, &source->done};
+    if (delivery->deliveries < 2)
+        return false;
+    for (size_t i = 0; i < 3; i++) {
+        struct nats_message *message = nats_list_find(lists[i], delivery->sequence);
+        char *reply = message ? strdup(natsMsg_GetReply(native)) : NULL;
+        if (!message)
+            continue;
+        if (reply) {
+            free(message->reply);
+            message->reply = reply;
+        }
+        natsMsg_Destroy(native);
+        return true;
+    }
+    return false;
+}
+
+static void take(struct nats_source *source, natsMsg *native)
+{
+    struct nats_delivery delivery;
+    const char *reply = natsMsg_GetReply(native);
+    if (!reply || !nats_reply_delivery(reply, &delivery)) {
+        natsMsg_Destroy(native); /* not of a consumer: whoever guessed our inbox */
+        return;
+    }
+    if (source->pull.n)
+        source->pull.n--;
+    source->pull.n_got++;
+    if (source->pull.n == 0)
+        ended(source);
+    if (is_again(source, native, &delivery))
+        return;
+    struct nats_message *message = nats_message_open(source, native, &delivery);
+    if (!message) /* it comes again */
+        return;
+    nats_list_add(&source->held, message);
+    size_t size = message->base.value.len + 1;
+    source->mean_bytes = (7 * source->mean_bytes + size) / 8 + 1;
+    health_good(&source->health, PART_PULL);
+}
+
+void nats_pull_on_message(struct nats_source *source, natsMsg *native)
+{
+    const char *text;
+    int status = nats_reply_status(native, &text);
+    if (status) {
+        on_status(source, native, status, text);
+        natsMsg_Destroy(native);
+    } else {
+        take(source, native);
+    }
+}

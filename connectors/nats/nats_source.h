@@ -1,0 +1,138 @@
+/*
+ * nats_source.h: the inside of a NATS source, for its own files.
+ *
+ * Owns:    what nats_source.c (credit, giving, the end), nats_pull.c, nats_consumer.c, nats_ack.c
+ *          and nats_message.c share.
+ * Threads: the loop thread.
+ */
+#ifndef NATS_SOURCE_H
+#define NATS_SOURCE_H
+
+#include "connectors/connector.h"
+#include "connectors/health.h"
+#include "connectors/nats/nats.h"
+#include "connectors/nats/nats_client.h"
+#include "connectors/nats/nats_reply.h"
+
+/* What can be in trouble, as bits of a health. */
+#define PART_LINK     1u
+#define PART_CONSUMER 2u
+#define PART_PULL     4u
+#define PART_ACK      8u
+
+#define NATS_TICK_MS  200
+#define NATS_CLOSE_MS 3000 /* for what was given back, and the connection */
+
+/* One that is with us. `asked`: its ack is on its way; then it lives until that is answered. */
+struct nats_message {
+    struct message base;
+    struct nats_message *prev, *next;
+    natsMsg *native;
+    char *reply; /* of the newest delivery; NULL: native's own */
+    uint64_t sequence, renewed_ms;
+    bool asked;
+    bool is_dead;    /* its dead letter is published: to be ended, not acked */
+    char *problem;   /* base.problem */
+    char position[]; /* "STREAM SEQUENCE" */
+};
+
+/* A ring with a head of its own. */
+struct nats_list {
+    struct nats_message head;
+    size_t n;
+};
+
+/* The request under way. */
+struct nats_pull {
+    bool is_open;
+    bool listens;   /* the channel is open */
+    bool is_single; /* the next message is larger than what was asked for: ask for it alone */
+    size_t n;       /* messages still to come */
+    size_t n_got;
+    uint64_t number, until_ms;
+    char inbox[NATS_REPLY_SIZE];
+};
+
+/* What the server says of the consumer. */
+struct nats_consumer {
+    bool is_known, is_asked;
+    uint64_t asked_ms, pause_ms; /* of the last question; how long until the next */
+    uint64_t ack_wait_ms;
+    int64_t max_deliver, max_batch, max_bytes, max_expires_ms; /* 0 or less: no limit */
+};
+
+struct nats_source {
+    struct source base;
+    uv_loop_t *loop;
+    struct nats_config config;
+    struct nats_client *client;
+    struct health health;
+    struct nats_pull pull;
+    struct nats_consumer consumer;
+    struct nats_list held; /* taken and not given yet */
+    struct nats_list given;
+    struct nats_list done; /* to be acked, until that is confirmed */
+    size_t credit, credit_bytes, mean_bytes;
+    bool failed, closing, is_returned, is_finished;
+    bool quiet; /* failed before it was closed: all is said */
+    uv_timer_t pump_timer, tick_timer, close_timer;
+    size_t n_open; /* handles and clients still to be closed */
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* ---- nats_source.c */
+
+void nats_source_pump(struct nats_source *source);
+void nats_source_fail(struct nats_source *source, int err, const char *why);
+void nats_source_wait(struct nats_source *source, unsigned part, const char *why);
+/* Its dead letter is published: the server is told so in place of an ack, if it is a message of
+ * NATS. */
+void nats_source_mark_dead(struct message *message);
+/* How many more messages it makes sense to take now. */
+size_t nats_source_want(const struct nats_source *source);
+
+/* ---- nats_message.c */
+
+/* Takes native, a message of the consumer that is acknowledged on delivery's subject. NULL: no
+ * memory. */
+struct nats_message *nats_message_open(struct nats_source *source, natsMsg *native,
+                                       const struct nats_delivery *delivery);
+void nats_message_close(struct nats_message *message);
+const char *nats_message_reply(const struct nats_message *message);
+void nats_list_open(struct nats_list *list);
+void nats_list_add(struct nats_list *list, struct nats_message *message);
+void nats_list_remove(struct nats_list *list, struct nats_message *message);
+struct nats_message *nats_list_first(const struct nats_list *list); /* NULL: empty */
+void nats_list_clear(struct nats_list *list);
+struct nats_message *nats_list_find(const struct nats_list *list, uint64_t sequence);
+
+/* ---- nats_consumer.c */
+
+/* After connecting, and from time to time. */
+void nats_consumer_check(struct nats_source *source);
+/* Something says that it is not as it was: look before anything else is asked of it. */
+void nats_consumer_doubt(struct nats_source *source);
+void nats_consumer_tick(struct nats_source *source, uint64_t now);
+
+/* ---- nats_pull.c */
+
+/* Ask for what is wanted, unless that is under way. */
+void nats_pull_step(struct nats_source *source);
+void nats_pull_tick(struct nats_source *source, uint64_t now);
+/* The connection is new. */
+void nats_pull_reset(struct nats_source *source);
+void nats_pull_on_message(struct nats_source *source, natsMsg *native);
+
+/* ---- nats_ack.c */
+
+/* Send the acks that are not on their way. */
+void nats_ack_send(struct nats_source *source);
+/* Say of what is with us that it is being worked on, each in its time; all: now. */
+void nats_ack_renew(struct nats_source *source, uint64_t now, bool all);
+/* Give a message back. */
+void nats_ack_return(struct nats_source *source, struct nats_message *message);
+/* At the end: tell on_failed of acks that are not confirmed, if there are any. */
+void nats_ack_tell_rest(struct nats_source *source);
+
+#endif

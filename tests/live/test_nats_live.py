@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""The worker against a real nats-server with JetStream.
+
+Each case starts what it needs on a free port with its data in a temporary folder and stops it.
+
+Usage: test_nats_live.py EMBEDMILL [--server NATS-SERVER] [CASE ...]
+"""
+import json
+import signal
+import sys
+import time
+
+import msgpack
+import numpy as np
+
+from nats_rig import run_cases, wait_for
+
+
+def case_plain(bench):
+    """Texts in, embeddings out, headers along, nothing pending."""
+    bench.start_server()
+    bench.make_streams()
+    bench.add(0, 150)
+    worker = bench.start_worker()
+    bench.expect(150)
+    message = bench.client().messages("texts-embeddings")[0]
+    assert message.headers["color"] == "blue", message.headers
+    assert message.headers["embedding-dim"] == "768", message.headers
+    out = msgpack.unpackb(message.data)
+    assert out["v"] == 1 and out["dim"] == 768 and out["dtype"] == "<f4", out
+    assert out["source"].startswith("texts "), out["source"]
+    assert abs(out["timestamp_ms"] / 1000 - time.time()) < 600, out["timestamp_ms"]
+    assert abs(np.linalg.norm(np.frombuffer(out["embedding"], dtype="<f4")) - 1) < 1e-5
+    bench.stop(worker)
+
+
+def case_dead_letters(bench):
+    """Bad messages go aside whole, with a reason; their neighbours pass."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    bench.add(0, 2)
+    bad = b"\x81\xa4text\xdd\xff\xff\xff\xff"
+    client.add("texts", bad, {"k": "v", "Nats-Msg-Id": "mine"})
+    client.add("texts", b"")
+    client.add("texts", '{"title": "no text"}')
+    bench.add(2, 2)
+    worker = bench.start_worker()
+    bench.expect(4)
+    letters = client.messages("texts-dlq")
+    assert [m.headers["_code"] for m in letters] == ["bad_msgpack", "empty_text", "no_text"], \
+        [m.headers for m in letters]
+    assert letters[0].data == bad and letters[0].headers["k"] == "v"
+    assert letters[0].headers["_sequence"] == "3" and letters[0].headers["_subject"] == "texts"
+    assert letters[0].headers["Nats-Msg-Id"] != "mine"
+    bench.stop(worker)
+
+
+def case_worker_first(bench):
+    """The worker waits for a server, and then for a stream, that are not there yet, and says so."""
+    worker = bench.start_worker()
+    wait_for("the refusal in the log", lambda: "No server available" in bench.log(), 15)
+    bench.start_server()
+    wait_for("the stream in the log", lambda: "nats stream add texts " in bench.log(), 15)
+    bench.client().make_stream("texts")
+    bench.add(0, 3)
+    wait_for("the output's", lambda: "--subjects texts-embeddings" in bench.log(), 15)
+    bench.client().make_stream("texts-embeddings")
+    bench.expect(3)
+    bench.stop(worker)
+
+
+def case_workers_killed(bench):
+    """Two workers, one killed again and again: nothing is lost, and no double is stored."""
+    bench.start_server()
+    bench.make_streams()
+    bench.add(0, 600)
+    workers = [bench.start_worker(name=f"w{i}") for i in range(2)]
+    for _ in range(4):
+        time.sleep(2)
+        workers[0].kill()
+        workers[0].wait()
+        workers[0] = bench.start_worker(name="w0")
+    bench.expect(600, 120)
+    for worker in workers:
+        bench.stop(worker)
+
+
+def case_drain(bench):
+    """A worker that is told to stop finishes or gives back what it has: nothing waits for its
+    ack_wait."""
+    bench.start_server()
+    bench.make_streams()
+    bench.add(0, 400)
+    for _ in range(4):
+        worker = bench.start_worker("--nats-ack-wait", "10m")
+        wait_for("some outputs", lambda: "started" in bench.log(), 30)
+        time.sleep(1)
+        bench.stop(worker)
+    worker = bench.start_worker()
+    bench.expect(400, 60)
+    bench.stop(worker)
+
+
+def case_server_killed(bench):
+    """kill -9 of the server, with a pause of seconds, under load."""
+    bench.start_server()
+    bench.make_streams()
+    bench.add(0, 600)
+    worker = bench.start_worker()
+    for pause in (0, 3):
+        time.sleep(2)
+        bench.kill_server()
+        time.sleep(pause)
+        bench.start_server()
+    bench.expect(600, 120)
+    bench.stop(worker)
+
+
+def main():
+    words = sys.argv[2:]
+    programs = ["nats-server"]
+    if words[:1] == ["--server"]:
+        programs, words = [words[1]], words[2:]
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    return run_cases(cases, sys.argv[1], words, programs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
