@@ -18,17 +18,22 @@
 struct engine;
 
 /*
- * n_ubatch: most tokens computed at once, where the engine lets one choose. 0, or negative errno
- * and a sentence in err.
+ * setting: "exact" or "fast" of this project, of llama.cpp the most tokens computed at once. 0, or
+ * negative errno and a sentence in err.
  */
-int engine_open(struct engine **out, const char *model, size_t n_threads, size_t n_ubatch,
+int engine_open(struct engine **out, const char *model, size_t n_threads, const char *setting,
                 char *err, size_t err_size);
 void engine_close(struct engine *engine); /* accepts NULL */
 size_t engine_dim(const struct engine *engine);
 
-/* out [n][dim], n_tokens [n]. 0; -E2BIG: a text does not fit into n_ubatch; other negative errno.
+/* out [n][dim], n_tokens [n]. 0; -E2BIG: a text has more tokens than setting; other negative errno.
  */
 int engine_embed(struct engine *engine, const struct text *texts, size_t n, float *out,
                  uint32_t *n_tokens);
+
+/* Token ids of one text, bos and eos included: ids [max_ids], *n_ids of them written. 0 or negative
+ * errno; -ENOTSUP from an engine that does not tell them. */
+int engine_ids(struct engine *engine, struct text text, int32_t *ids, size_t max_ids,
+               size_t *n_ids);
 
 #endif

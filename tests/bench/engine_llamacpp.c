@@ -2,7 +2,7 @@
  * engine_llamacpp.c: llama.cpp, used as its own embedding example uses it: many texts in one batch,
  * each a sequence of its own; pooling as the file says; flash attention.
  *
- * Compiled by scripts/bench-llamacpp against llama.h; no part of the ordinary build.
+ * Compiled by scripts/bench-peers against llama.h; no part of the ordinary build.
  */
 #include <errno.h>
 #include <math.h>
@@ -33,9 +33,10 @@ static void keep_quiet(enum ggml_log_level level, const char *text, void *ctx)
         fputs(text, stderr);
 }
 
-int engine_open(struct engine **out, const char *model, size_t n_threads, size_t n_ubatch,
+int engine_open(struct engine **out, const char *model, size_t n_threads, const char *setting,
                 char *err, size_t err_size)
 {
+    size_t n_ubatch = strtoul(setting, NULL, 10);
     struct engine *e = calloc(1, sizeof *e);
     if (!e)
         return -ENOMEM;
@@ -135,4 +136,10 @@ int engine_embed(struct engine *e, const struct text *texts, size_t n, float *ou
         batch_add(e, i, (size_t)got);
     }
     return batch_flush(e, out);
+}
+
+int engine_ids(struct engine *e, struct text text, int32_t *ids, size_t max_ids, size_t *n_ids)
+{
+    (void)e, (void)text, (void)ids, (void)max_ids, (void)n_ids;
+    return -ENOTSUP;
 }

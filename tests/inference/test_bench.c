@@ -263,19 +263,20 @@ static void failures_have_their_codes(void **state)
     }
 }
 
-/* This project's side of scripts/bench-llamacpp. */
+/* This project's side of scripts/bench-peers. */
 static void peer_obeys(void **state)
 {
     (void)state;
-    char command[600], texts[100], line[500];
+    char command[2000], texts[100], line[500];
     snprintf(texts, sizeof texts, "%s/texts", folder);
     snprintf(command, sizeof command,
-             "printf 'a b\\nthe end\\nx\\n' >%s; printf 'batch\\ntokens\\none\\nmemory\\n' | "
-             "'%s' %s %s 2 0; rm %s",
-             texts, BENCH_PEER, path, texts, texts);
+             "printf 'a b\\nthe end\\nx\\n' >%s; echo x >%s.2; "
+             "printf 'batch\\ntokens\\none\\nmemory\\nids %s.ids\\ntexts %s.2\\ntokens\\n"
+             "batch\\ntokens\\n' | '%s' %s %s 2 exact; wc -w <%s.ids; rm %s %s.2 %s.ids",
+             texts, texts, texts, texts, BENCH_PEER, path, texts, texts, texts, texts, texts);
     FILE *pipe = popen(command, "r");
     double opened, took, cpu;
-    unsigned long sum, one, a, b, c, resident, anonymous;
+    unsigned long sum, one, a, b, c, n, resident, anonymous;
     assert_non_null(pipe);
     assert_non_null(fgets(line, sizeof line, pipe));
     assert_int_equal(sscanf(line, "ready %lf", &opened), 1);
@@ -291,6 +292,19 @@ static void peer_obeys(void **state)
     assert_non_null(fgets(line, sizeof line, pipe));
     assert_int_equal(sscanf(line, "%lu %lu", &resident, &anonymous), 2);
     assert_true(resident >= anonymous && anonymous > 0);
+    assert_non_null(fgets(line, sizeof line, pipe)); /* ids */
+    assert_int_equal(atoi(line), 3);
+    assert_non_null(fgets(line, sizeof line, pipe)); /* other texts, not embedded yet */
+    assert_int_equal(atoi(line), 1);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_string_equal(line, "0\n");
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(sscanf(line, "%lf %lu %lf", &took, &n, &cpu), 3);
+    assert_int_equal(n, c);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(strtoul(line, NULL, 10), c);
+    assert_non_null(fgets(line, sizeof line, pipe)); /* words of the file of ids */
+    assert_int_equal(strtoul(line, NULL, 10), sum);
     assert_int_equal(pclose(pipe), 0);
 }
 
