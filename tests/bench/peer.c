@@ -196,8 +196,8 @@ static int run(struct peer *peer, char **argv)
 {
     char err[300] = "out of memory", line[4096];
     double began = seconds(), took;
-    int rc = engine_open(&peer->engine, argv[1], strtoul(argv[3], NULL, 10), argv[4], err,
-                         sizeof err);
+    int rc =
+        engine_open(&peer->engine, argv[1], strtoul(argv[3], NULL, 10), argv[4], err, sizeof err);
     if (rc < 0) {
         fprintf(stderr, "peer: %s\n", err);
         return rc;
