@@ -5,7 +5,8 @@
 ENGINE: openvino, onnxruntime or torch. FOLDER: what prepare.py wrote, with model.gguf beside. IDS
 and the command `texts` name files of token ids, a line a text, made by this project's side, so that
 no tokeniser is in the time of this side. SETTING: a precision. Commands and answers are those of
-peer.c, and one more, `size N`: compute up to N texts of like lengths at once, padded to the longest.
+peer.c, and one more, `size N`: compute up to N texts of like lengths at once, padded to the
+longest.
 """
 
 import os

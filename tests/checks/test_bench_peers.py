@@ -93,7 +93,8 @@ class Peers(unittest.TestCase):
             env={**os.environ, "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"})
 
     def test_figures(self):
-        run = self.run_script("--threads", "2", "--rounds", "2", "--only", "openvino int8,llama.cpp", "--json")
+        run = self.run_script("--threads", "2", "--rounds", "2", "--json",
+                              "--only", "openvino int8,llama.cpp")
         self.assertEqual(run.returncode, 0, run.stderr)
         result = json.loads(run.stdout)
         names = ["embedmill exact", "embedmill fast", "openvino int8-32", "openvino int8-128",
