@@ -139,6 +139,17 @@ float rerank_sigmoid(float score);
 int session_tokenize(struct session *session, struct text text, int32_t *ids, size_t max_ids,
                      size_t *n_ids, struct embed_result *result);
 
+/*
+ * Embed one text that is token ids already, [n], bos and eos among them where the model wants them.
+ * out is [dim], zero when the status is not 0: -EINVAL: none, or one that the model has not; else
+ * as in session_embed. Returns result->status.
+ */
+int session_embed_ids(struct session *session, const int32_t *ids, size_t n, float *out,
+                      struct embed_result *result);
+
+/* Cut a row to its first dim values and normalise them, as session_options.dim does. */
+void model_shorten(const struct model *model, float *row, size_t dim);
+
 enum { DOTS_QUERIES = 16 };
 
 /* n <= DOTS_QUERIES vectors [n][dim] side by side, packed [dim][DOTS_QUERIES]; the rest is zero. */

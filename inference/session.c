@@ -125,6 +125,36 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
     pack_flush(s, out);
 }
 
+int session_embed_ids(struct session *s, const int32_t *ids, size_t n, float *out,
+                      struct embed_result *result)
+{
+    const struct model_info *info = &s->model->info;
+    size_t n_used = n < info->max_tokens ? n : info->max_tokens;
+    memset(out, 0, s->options.dim * sizeof *out);
+    *result = (struct embed_result){.n_tokens = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n,
+                                    .truncated = n_used < n};
+    if (n == 0)
+        return result->status = -EINVAL;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= info->n_vocab)
+            return result->status = -EINVAL;
+    if (n_used < n && s->options.too_long == TOO_LONG_ERROR)
+        return result->status = -E2BIG;
+    memcpy(s->ids, ids, n_used * sizeof *ids);
+    s->ids[n_used - 1] = ids[n - 1]; /* eos is kept */
+    s->starts[0] = 0;
+    s->starts[1] = (uint32_t)n_used;
+    s->rows[0] = 0;
+    s->n_texts = 1;
+    pack_flush(s, out);
+    return 0;
+}
+
+void model_shorten(const struct model *model, float *row, size_t dim)
+{
+    model->kernels->unit(row, dim);
+}
+
 struct forward *session_forward(struct session *s)
 {
     return s->forward;

@@ -2,7 +2,7 @@
  * Who must go when too many are connected: whoever has been longest without a whole request, of its
  * own address first; and everybody whose time is over. On real sockets, which see an end.
  */
-#include "worker/telemetry/clients.h"
+#include "worker/http/clients.h"
 
 #include <arpa/inet.h>
 #include <setjmp.h>
@@ -18,8 +18,16 @@ struct peer {
     struct client *client;
 };
 
+enum { ALL = 64, OF_ADDRESS = 32, ROOM = 192 };
+static const struct client_limits limits = {.max = ALL,
+                                            .of_address = OF_ADDRESS,
+                                            .room = ROOM,
+                                            .header_ms = 5000,
+                                            .body_ms = 7000,
+                                            .answer_ms = 10000,
+                                            .idle_ms = 60000};
 static struct clients clients;
-static struct peer peers[CLIENTS_ROOM];
+static struct peer peers[ROOM];
 static size_t n_peers;
 
 static struct sockaddr_storage address_of(const char *text)
@@ -63,9 +71,8 @@ static size_t count_gone(void)
 static int setup(void **state)
 {
     (void)state;
-    memset(&clients, 0, sizeof clients);
     n_peers = 0;
-    return 0;
+    return clients_open(&clients, &limits);
 }
 
 static int teardown(void **state)
@@ -75,22 +82,24 @@ static int teardown(void **state)
         close(peers[i].ours);
         close(peers[i].theirs);
     }
+    clients_close(&clients);
     return 0;
 }
 
 static void test_one_address(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CLIENTS_OF_ADDRESS; i++) /* all in the same millisecond */
+    for (size_t i = 0; i < OF_ADDRESS; i++) /* all in the same millisecond */
         join("10.0.0.1", 1);
-    clients_on_request(&clients, peers[0].client, 1);
+    clients_change(&clients, peers[0].client, CLIENT_WAITING, 1);
     assert_int_equal(count_gone(), 0);
     join("10.0.0.2", 1);
     assert_int_equal(count_gone(), 0);
     join("::ffff:10.0.0.1", 1); /* the same host */
     assert_true(is_gone(&peers[1]));
     assert_int_equal(count_gone(), 1);
-    clients_on_answered(&clients, peers[0].client, 1); /* waits for less time than the others */
+    clients_change(&clients, peers[0].client, CLIENT_IDLE,
+                   1); /* waits for less time than the others */
     join("10.0.0.1", 1);
     assert_true(is_gone(&peers[2]));
     clients_remove(peers[3].client);
@@ -102,7 +111,7 @@ static void test_networks(void **state)
 {
     char from[40];
     (void)state;
-    for (int i = 0; i <= CLIENTS_OF_ADDRESS; i++) {
+    for (int i = 0; i <= OF_ADDRESS; i++) {
         snprintf(from, sizeof from, "2001:db8::%x", i + 1);
         join(from, 1);
     }
@@ -114,9 +123,9 @@ static void test_all(void **state)
 {
     char from[40];
     (void)state;
-    for (int i = 0; i < CLIENTS_MAX; i++) {
+    for (int i = 0; i < ALL; i++) {
         snprintf(from, sizeof from, "10.0.0.%d", i + 1);
-        clients_on_request(&clients, join(from, 1)->client, 1);
+        clients_change(&clients, join(from, 1)->client, CLIENT_WAITING, 1);
     }
     assert_int_equal(count_gone(), 0);
     struct peer *newcomer = join("10.0.1.1", 1); /* all are being served: the longest goes */
@@ -129,12 +138,12 @@ static void test_all(void **state)
 static void test_room(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CLIENTS_ROOM; i++)
+    for (size_t i = 0; i < ROOM; i++)
         assert_non_null(join("10.0.0.1", 1)->client);
-    assert_int_equal(count_gone(), CLIENTS_ROOM - CLIENTS_OF_ADDRESS);
+    assert_int_equal(count_gone(), ROOM - OF_ADDRESS);
     assert_null(clients_add(&clients, 0, NULL, 1));
-    clients_on_request(&clients, NULL, 1);
-    clients_on_answered(&clients, NULL, 1);
+    clients_change(&clients, NULL, CLIENT_WAITING, 1);
+    clients_change(&clients, NULL, CLIENT_IDLE, 1);
     clients_remove(NULL);
 }
 
@@ -143,17 +152,52 @@ static void test_deadlines(void **state)
     (void)state;
     assert_true(clients_wait(&clients, 5) == UINT64_MAX);
     struct peer *silent = join("10.0.0.1", 1000), *busy = join("10.0.0.1", 2000);
-    assert_int_equal(clients_wait(&clients, 2000), CLIENT_HEADER_MS - 1000);
-    clients_on_request(&clients, busy->client, 3000);
-    clients_expire(&clients, 999 + CLIENT_HEADER_MS);
+    assert_int_equal(clients_wait(&clients, 2000), 4000);
+    clients_change(&clients, busy->client, CLIENT_SENDING, 3000);
+    clients_expire(&clients, 5999);
     assert_int_equal(count_gone(), 0);
-    clients_expire(&clients, 1000 + CLIENT_HEADER_MS);
+    clients_expire(&clients, 6000);
     assert_true(is_gone(silent) && !is_gone(busy));
-    clients_on_answered(&clients, busy->client, 4000);
-    assert_int_equal(clients_wait(&clients, 4000), CLIENT_IDLE_MS);
-    clients_on_request(&clients, busy->client, 5000);
-    clients_expire(&clients, 5000 + CLIENT_ANSWER_MS);
+    assert_int_equal(clients_wait(&clients, 3000), 7000);
+    clients_change(&clients, busy->client, CLIENT_WAITING, 4000); /* as long as it takes */
+    assert_true(clients_wait(&clients, 4000) == UINT64_MAX);
+    clients_change(&clients, busy->client, CLIENT_ANSWERING, 5000);
+    assert_int_equal(clients_wait(&clients, 5000), 10000);
+    clients_change(&clients, busy->client, CLIENT_IDLE, 6000);
+    assert_int_equal(clients_wait(&clients, 6000), 60000);
+    clients_expire(&clients, 66000);
     assert_true(is_gone(busy));
+}
+
+static void test_states(void **state)
+{
+    (void)state;
+    clients.limits.of_address = 3;
+    struct peer *waiting = join("10.0.0.1", 1), *sending = join("10.0.0.1", 1);
+    clients_change(&clients, waiting->client, CLIENT_WAITING, 1);
+    clients_change(&clients, sending->client, CLIENT_SENDING, 1);
+    struct peer *idle = join("10.0.0.1", 1);
+    clients_change(&clients, join("10.0.0.1", 1)->client, CLIENT_WAITING, 1);
+    assert_true(is_gone(idle) && count_gone() == 1);
+    clients_change(&clients, join("10.0.0.1", 1)->client, CLIENT_WAITING, 1);
+    assert_true(is_gone(sending) && count_gone() == 2);
+    join("10.0.0.1", 1);
+    assert_true(is_gone(waiting) && count_gone() == 3);
+}
+
+/* A service drops nobody who waits for an answer: it refuses in another way. */
+static void test_spared(void **state)
+{
+    (void)state;
+    clients.limits.max = 3;
+    clients.limits.spares_waiting = true;
+    for (int i = 0; i < 5; i++)
+        clients_change(&clients, join("10.0.0.1", 1)->client, CLIENT_WAITING, 1);
+    assert_int_equal(count_gone(), 0);
+    join("10.0.0.1", 1);
+    struct peer *newest = join("10.0.0.1", 1);
+    assert_int_equal(count_gone(), 1);
+    assert_false(is_gone(newest));
 }
 
 int main(void)
@@ -164,6 +208,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_all, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadlines, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_states, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_spared, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

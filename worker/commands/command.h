@@ -81,10 +81,10 @@ struct command {
 /* All commands in the order of the help; ended by NULL. */
 extern const struct command *const all_commands[];
 
-extern const struct command command_run, command_embed, command_index, command_search,
-    command_rerank, command_push, command_pull, command_dlq, command_check, command_doctor,
-    command_top, command_probe, command_bench, command_schema, command_version, command_completion,
-    command_manual;
+extern const struct command command_run, command_serve, command_embed, command_index,
+    command_search, command_rerank, command_push, command_pull, command_dlq, command_check,
+    command_doctor, command_top, command_probe, command_bench, command_schema, command_version,
+    command_completion, command_manual;
 
 /* NULL: there is none of that name. */
 const struct command *command_find(const char *name);

@@ -10,6 +10,7 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/config/address.h"
+#include "worker/http/http_listen.h"
 #include "worker/pipeline/pipeline.h"
 #include "worker/codec/prompt.h"
 
@@ -143,6 +144,20 @@ static int check_listen(const struct settings *settings, const char **bad_option
     return address_split(listen, host, sizeof host, port, sizeof port, why, size);
 }
 
+static int check_http(const struct settings *settings, const char **bad_option, char *why,
+                      size_t size)
+{
+    const char *listen = settings_text(settings, "http.listen");
+    const char *prompt = settings_text(settings, "http.prompt");
+    if (prompt[0] && !prompt_is_known((struct bytes){prompt, strlen(prompt)})) {
+        *bad_option = "http.prompt";
+        snprintf(why, size, "unknown prompt '%.60s'; valid prompts: %s", prompt, prompt_names());
+        return -EINVAL;
+    }
+    *bad_option = "http.listen";
+    return listen[0] ? http_listen_check(listen, why, size) : 0;
+}
+
 static int explain(const struct options *options, int rc, const char *bad_option, const char *why,
                    char *err, size_t err_size)
 {
@@ -158,6 +173,25 @@ int config_check_names(const struct options *options, const char **bad_option, c
 {
     char why[700] = "";
     int rc = check_names(options_settings(options), bad_option, why, sizeof why);
+    return explain(options, rc, *bad_option, why, err, err_size);
+}
+
+int config_check_serve(const struct options *options, const char **bad_option, char *err,
+                       size_t err_size)
+{
+    const struct settings *settings = options_settings(options);
+    char why[700] = "";
+    int rc = config_check_names(options, bad_option, err, err_size);
+    if (rc != 0)
+        return rc;
+    rc = check_listen(settings, bad_option, why, sizeof why);
+    if (rc == 0 && !settings_text(settings, "http.listen")[0]) {
+        *bad_option = "http.listen";
+        snprintf(why, sizeof why, "expected HOST:PORT or unix:PATH");
+        rc = -EINVAL;
+    }
+    if (rc == 0)
+        rc = check_http(settings, bad_option, why, sizeof why);
     return explain(options, rc, *bad_option, why, err, err_size);
 }
 

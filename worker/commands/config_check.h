@@ -23,6 +23,9 @@ int config_check(const struct options *options, const char **bad_option, char *e
  * that promise nothing of the kind. */
 int config_check_run(const struct options *options, const char **bad_option, char *err,
                      size_t err_size);
+/* For `serve`: names, metrics and what is served over HTTP. */
+int config_check_serve(const struct options *options, const char **bad_option, char *err,
+                       size_t err_size);
 /* The same without source, sink and metrics, for commands that have none. */
 int config_check_names(const struct options *options, const char **bad_option, char *err,
                        size_t err_size);

@@ -114,6 +114,23 @@ static const struct option core_table[] = {
      "Texts to expect, for progress to show a share and the time left; 0: unknown."},
     {"metrics.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
      "Serve /metrics, /livez and /readyz there, as 127.0.0.1:9464; empty: do not."},
+    {"http.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
+     "Serve embeddings over HTTP there, as 127.0.0.1:8080, or unix:PATH for a Unix socket; empty: "
+     "do not."},
+    {"http.key_file", OPTION_TEXT, "", NULL, 0, 0, "FILE",
+     "Only clients that send one of the keys in this file, one on each line, are served; empty: "
+     "everybody who can connect is."},
+    {"http.prompt", OPTION_TEXT, "", NULL, 0, 0, "NAME",
+     "Prompt for requests that name none; empty: as `prompt`."},
+    {"http.models", OPTION_TEXT, "", NULL, 0, 0, "NAME,NAME",
+     "Names that requests may give the model; * is any; empty: the model's own."},
+    {"http.body_size", OPTION_SIZE, "8MiB", NULL, 1024, 64 << 20, "SIZE", "Largest request."},
+    {"http.connections", OPTION_COUNT, "1024", NULL, 1, 16384, "N",
+     "Connections at once; above it the longest idle one is closed."},
+    {"http.queue_tokens", OPTION_COUNT, "200000", NULL, 1, 100000000, "N",
+     "Tokens that may wait for a thread; requests beyond it are refused by 429."},
+    {"http.timeout", OPTION_DURATION, "60s", NULL, 100, 3600 * 1000, "TIME",
+     "A request that is not finished within this time is answered by 503."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 

@@ -9,7 +9,8 @@ const struct embedder embedder_sessions = {.info = model_info,
                                            .open = session_open,
                                            .embed = session_embed,
                                            .close = session_close,
-                                           .tokenize = session_tokenize};
+                                           .tokenize = session_tokenize,
+                                           .embed_ids = session_embed_ids};
 
 bool embedder_is_unit(const float *row, size_t dim)
 {

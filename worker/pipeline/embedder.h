@@ -24,6 +24,9 @@ struct embedder {
     /* As session_tokenize. NULL: texts cannot be cut into chunks. */
     int (*tokenize)(struct session *session, struct text text, int32_t *ids, size_t max_ids,
                     size_t *n_ids, struct embed_result *result);
+    /* As session_embed_ids. NULL: token ids cannot be embedded. */
+    int (*embed_ids)(struct session *session, const int32_t *ids, size_t n, float *out,
+                     struct embed_result *result);
 };
 
 extern const struct embedder embedder_sessions; /* those of embed.h */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
+#include "worker/serve/serve.h"
 #include <time.h>
 
 /* The bounds hold the limits of the alert rules, so that a quantile at a limit is exact. */
@@ -232,8 +233,12 @@ void metrics_tick(struct metrics *metrics)
 
 const char *metrics_not_ready(const struct metrics *metrics)
 {
-    if (!metrics->pipeline)
+    if (!metrics->pipeline && !metrics->serve)
         return "starting";
+    if (metrics->serve && serve_is_draining(metrics->serve))
+        return "draining";
+    if (!metrics->pipeline)
+        return NULL;
     if (pipeline_gauges(metrics->pipeline).draining)
         return "draining";
     /* Files and pipes tell of no link: there, work done is the proof. */

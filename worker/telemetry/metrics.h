@@ -22,6 +22,8 @@
 
 enum { HISTOGRAM_MAX = 16 };
 
+struct serve;
+
 struct histogram {
     const double *bounds;               /* [n] upper, ascending; +Inf is understood */
     size_t n;                           /* at most HISTOGRAM_MAX */
@@ -72,7 +74,8 @@ struct metrics {
     struct series_table skipped;      /* messages nobody was given, by reason */
     enum side input, output;
     const struct model_info *model;
-    const struct pipeline *pipeline; /* NULL: not there yet */
+    const struct pipeline *pipeline; /* NULL: not there yet, or none */
+    struct serve *serve;             /* the same of a server */
     double process_start;            /* metrics_process_start, once */
     double busy_samples[10];
     size_t n_busy_samples;

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "worker/http/http_server.h"
+#include "worker/serve/serve.h"
 #include "worker/telemetry/metrics_http.h"
 #include "worker/telemetry/notify.h"
 #include "worker/telemetry/progress.h"
@@ -20,7 +22,7 @@ enum { TICK_MS = 1000, STATUS_TICKS = 10 };
 struct monitor {
     uv_timer_t timer;
     struct notify notify;
-    struct metrics_http *http;
+    struct http_server *http;
     struct metrics metrics;
     uint64_t n_ticks;
     bool was_ready; /* and systemd was told */
@@ -30,6 +32,15 @@ static void send_status(const struct monitor *monitor, const char *why_not)
 {
     char line[400], waiting[100];
     const struct metrics *metrics = &monitor->metrics;
+    if (!metrics->pipeline) {
+        struct serve_stats served = serve_stats(metrics->serve);
+        snprintf(line, sizeof line,
+                 "STATUS=%s; %" PRIu64 " texts in %" PRIu64 " requests, %zu tokens waiting",
+                 why_not ? why_not : "serving", served.texts, served.requests,
+                 served.waiting_tokens);
+        notify_send(&monitor->notify, line);
+        return;
+    }
     const struct pipeline_stats *stats = pipeline_stats(metrics->pipeline);
     progress_print_lag(waiting, sizeof waiting, ", ", metrics_lag(metrics));
     snprintf(line, sizeof line,
@@ -45,7 +56,7 @@ static void on_tick(uv_timer_t *timer)
     struct metrics *metrics = &monitor->metrics;
     metrics_tick(metrics);
     notify_tick(&monitor->notify, uv_now(timer->loop));
-    if (!metrics->pipeline)
+    if (!metrics->pipeline && !metrics->serve)
         return;
     const char *why_not = metrics_not_ready(metrics);
     bool became_ready = !why_not && !monitor->was_ready;
@@ -88,12 +99,17 @@ struct metrics *monitor_metrics(struct monitor *monitor)
 
 const char *monitor_address(const struct monitor *monitor)
 {
-    return monitor->http ? metrics_http_address(monitor->http) : "";
+    return monitor->http ? http_server_address(monitor->http) : "";
 }
 
 void monitor_watch(struct monitor *monitor, const struct pipeline *pipeline)
 {
     monitor->metrics.pipeline = pipeline;
+}
+
+void monitor_serves(struct monitor *monitor, struct serve *serve)
+{
+    monitor->metrics.serve = serve;
 }
 
 void monitor_stopping(const struct monitor *monitor)
@@ -110,7 +126,7 @@ void monitor_close(struct monitor *monitor)
 {
     if (!monitor)
         return;
-    metrics_http_close(monitor->http);
+    http_server_close(monitor->http);
     notify_close(&monitor->notify);
     uv_close((uv_handle_t *)&monitor->timer, on_closed);
 }

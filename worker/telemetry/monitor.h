@@ -14,6 +14,7 @@
 #include "worker/telemetry/metrics.h"
 
 struct monitor;
+struct serve;
 
 /* listen: as for metrics_http_open; NULL or "": no endpoint. Does not keep the loop alive. 0;
  * -EINVAL: no address; else negative errno. */
@@ -23,6 +24,8 @@ struct metrics *monitor_metrics(struct monitor *monitor);
 const char *monitor_address(const struct monitor *monitor); /* "" when there is no endpoint */
 /* From now on until close it reads this pipeline. */
 void monitor_watch(struct monitor *monitor, const struct pipeline *pipeline);
+/* ... and this server. */
+void monitor_serves(struct monitor *monitor, struct serve *serve);
 void monitor_stopping(const struct monitor *monitor);
 /* Frees itself from the loop. Accepts NULL. */
 void monitor_close(struct monitor *monitor);

@@ -1,11 +1,26 @@
 /*
  * clients.c: see clients.h.
  */
-#include "worker/telemetry/clients.h"
+#include "worker/http/clients.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
+
+int clients_open(struct clients *clients, const struct client_limits *limits)
+{
+    *clients = (struct clients){.limits = *limits};
+    clients->all = calloc(limits->room, sizeof *clients->all);
+    return clients->all ? 0 : -ENOMEM;
+}
+
+void clients_close(struct clients *clients)
+{
+    free(clients->all);
+    clients->all = NULL;
+}
 
 /* Whoever has one address of IPv6 has its network of 2^64 others, too. */
 static void address_of(uint8_t out[16], const struct sockaddr *from)
@@ -34,8 +49,8 @@ static void shut(struct client *client)
 /* Whether a goes before b when one must. */
 static bool goes_first(const struct client *a, const struct client *b)
 {
-    if (a->is_serving != b->is_serving)
-        return b->is_serving;
+    if (a->state != b->state)
+        return a->state < b->state;
     return a->order < b->order;
 }
 
@@ -45,11 +60,13 @@ static void make_room(struct clients *clients, const struct client *newcomer, co
 {
     struct client *first = NULL;
     size_t n = 0;
-    for (size_t i = 0; i < CLIENTS_ROOM; i++) {
+    for (size_t i = 0; i < clients->limits.room; i++) {
         struct client *client = &clients->all[i];
         if (!is_there(client) || (from && memcmp(client->from, from, 16) != 0))
             continue;
         n++;
+        if (clients->limits.spares_waiting && client->state >= CLIENT_WAITING)
+            continue;
         if (client != newcomer && (!first || goes_first(client, first)))
             first = client;
     }
@@ -57,10 +74,25 @@ static void make_room(struct clients *clients, const struct client *newcomer, co
         shut(first);
 }
 
+static uint64_t due_of(const struct client_limits *limits, enum client_state state, uint64_t now_ms)
+{
+    switch (state) {
+    case CLIENT_IDLE:
+        return now_ms + limits->idle_ms;
+    case CLIENT_SENDING:
+        return now_ms + limits->body_ms;
+    case CLIENT_ANSWERING:
+        return now_ms + limits->answer_ms;
+    case CLIENT_WAITING:
+        break;
+    }
+    return UINT64_MAX;
+}
+
 struct client *clients_add(struct clients *clients, int fd, const struct sockaddr *from,
                            uint64_t now_ms)
 {
-    struct client *client = clients->all, *end = clients->all + CLIENTS_ROOM;
+    struct client *client = clients->all, *end = clients->all + clients->limits.room;
     while (client < end && client->is_used)
         client++;
     if (client == end)
@@ -68,10 +100,10 @@ struct client *clients_add(struct clients *clients, int fd, const struct sockadd
     *client = (struct client){.is_used = true,
                               .fd = fd,
                               .order = ++clients->n_changes,
-                              .due_ms = now_ms + CLIENT_HEADER_MS};
+                              .due_ms = now_ms + clients->limits.header_ms};
     address_of(client->from, from);
-    make_room(clients, client, client->from, CLIENTS_OF_ADDRESS);
-    make_room(clients, client, NULL, CLIENTS_MAX);
+    make_room(clients, client, client->from, clients->limits.of_address);
+    make_room(clients, client, NULL, clients->limits.max);
     return client;
 }
 
@@ -81,28 +113,20 @@ void clients_remove(struct client *client)
         client->is_used = false;
 }
 
-void clients_on_request(struct clients *clients, struct client *client, uint64_t now_ms)
+void clients_change(struct clients *clients, struct client *client, enum client_state state,
+                    uint64_t now_ms)
 {
     if (!client)
         return;
     assert(client->is_used);
-    client->is_serving = true;
+    client->state = state;
     client->order = ++clients->n_changes;
-    client->due_ms = now_ms + CLIENT_ANSWER_MS;
-}
-
-void clients_on_answered(struct clients *clients, struct client *client, uint64_t now_ms)
-{
-    if (!client)
-        return;
-    client->is_serving = false;
-    client->order = ++clients->n_changes;
-    client->due_ms = now_ms + CLIENT_IDLE_MS;
+    client->due_ms = due_of(&clients->limits, state, now_ms);
 }
 
 void clients_expire(struct clients *clients, uint64_t now_ms)
 {
-    for (size_t i = 0; i < CLIENTS_ROOM; i++)
+    for (size_t i = 0; i < clients->limits.room; i++)
         if (is_there(&clients->all[i]) && clients->all[i].due_ms <= now_ms)
             shut(&clients->all[i]);
 }
@@ -110,9 +134,9 @@ void clients_expire(struct clients *clients, uint64_t now_ms)
 uint64_t clients_wait(const struct clients *clients, uint64_t now_ms)
 {
     uint64_t wait_ms = UINT64_MAX;
-    for (size_t i = 0; i < CLIENTS_ROOM; i++) {
+    for (size_t i = 0; i < clients->limits.room; i++) {
         const struct client *client = &clients->all[i];
-        if (!is_there(client))
+        if (!is_there(client) || client->due_ms == UINT64_MAX)
             continue;
         uint64_t left = client->due_ms > now_ms ? client->due_ms - now_ms : 0;
         wait_ms = left < wait_ms ? left : wait_ms;

@@ -1,0 +1,397 @@
+#!/usr/bin/env python3
+"""`embedmill serve` by raw sockets: vectors, errors, limits, keys, drain, clients that misbehave.
+
+Usage: test_serve.py EMBEDMILL [CASE ...]
+"""
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+EMBEDMILL = sys.argv[1]
+MODEL = os.environ.get("EMBEDMILL_TEST_MODEL") or os.path.expanduser(
+    "~/.cache/embedmill/embeddinggemma-300m-q8_0.gguf")
+# Where times are compared the model is a small one: the others' tests run beside this one.
+SMALL = os.path.expanduser("~/.cache/embedmill/all-minilm-l6-v2-q8_0.gguf")
+DEADLINE = 60
+LONG = "The ferry leaves at seven, and the last one goes at a quarter to midnight. " * 12
+
+
+def wait_for(what, condition, seconds=DEADLINE):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s for {what}")
+        time.sleep(0.02)
+
+
+class Server:
+    """A server of its own on a free port, ended with the block."""
+
+    def __init__(self, *args, listen="127.0.0.1:0", model=MODEL):
+        self.folder = tempfile.mkdtemp(prefix="embedmill-serve-")
+        self.log_name = os.path.join(self.folder, "log")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
+        with open(self.log_name, "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [EMBEDMILL, "serve", "--model", model, "--http-listen", listen,
+                 "--log-format", "json", *args], stderr=log, env=environment)
+        wait_for("the address in the log",
+                 lambda: self.process.poll() is not None or "serving embeddings" in self.log())
+        assert self.process.poll() is None, self.log()
+        self.address = re.findall(r'"serving embeddings","listen":"([^"]*)"', self.log())[-1]
+
+    def log(self):
+        with open(self.log_name, encoding="utf-8") as f:
+            return f.read()
+
+    def connect(self):
+        if self.address.startswith("unix:"):
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(DEADLINE)
+            s.connect(self.address[5:])
+            return s
+        host, port = self.address.rsplit(":", 1)
+        return socket.create_connection((host, int(port)), DEADLINE)
+
+    def ask(self, path, body=None, headers=(), method=None):
+        with self.connect() as s:
+            send(s, path, body, headers, method)
+            return receive(s, has_body=method != "HEAD")
+
+    def embed(self, text, path="/v1/embeddings", **fields):
+        return self.ask(path, {"input": text, **fields})
+
+    def stop(self, code=0):
+        self.process.terminate()
+        assert self.process.wait(DEADLINE) == code, self.log()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.folder)
+
+
+def send(s, path, body=None, headers=(), method=None):
+    data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    method = method or ("GET" if body is None else "POST")
+    head = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
+    if body is not None:
+        head.append(f"Content-Length: {len(data)}")
+    s.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data)
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        return json.loads(self.body)
+
+    def vectors(self):
+        assert self.status == 200, self.body
+        data = self.json()["data"]
+        assert [d["index"] for d in data] == list(range(len(data)))
+        return [d["embedding"] for d in data]
+
+
+def receive(s, buffered=b"", has_body=True):
+    """One answer; None: the connection was closed without."""
+    while b"\r\n\r\n" not in buffered:
+        more = s.recv(65536)
+        if not more:
+            return None
+        buffered += more
+    head, rest = buffered.split(b"\r\n\r\n", 1)
+    lines = head.decode().split("\r\n")
+    headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines[1:])}
+    length = int(headers.get("content-length", 0)) if has_body else 0
+    while len(rest) < length:
+        more = s.recv(65536)
+        assert more, "cut"
+        rest += more
+    answer = Answer(int(lines[0].split()[1]), headers, rest[:length])
+    answer.rest = rest[length:]
+    return answer
+
+
+def reference(lines, *args):
+    """Vectors of `embedmill embed`."""
+    out = subprocess.run([EMBEDMILL, "embed", "--model", MODEL, *args],
+                         input="\n".join(lines) + "\n", capture_output=True, text=True, check=True)
+    return [json.loads(line)["embedding"] for line in out.stdout.splitlines()]
+
+
+def floats(text):
+    raw = base64.b64decode(text)
+    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+
+
+def case_vectors():
+    """Whatever form is asked for, they are the bits of `embedmill embed`."""
+    texts = ["The ferry leaves at seven.", "Die Fähre fährt um sieben.", LONG, "x"]
+    want = reference(texts)
+    with Server() as server:
+        answer = server.embed(texts)
+        assert answer.vectors() == want
+        assert answer.json()["model"] == "embeddinggemma-300m"
+        usage = answer.json()["usage"]
+        assert usage["prompt_tokens"] == usage["total_tokens"] > 4 * 10
+        assert [server.embed(text).vectors()[0] for text in texts] == want
+        packed = server.embed(texts, encoding_format="base64").vectors()
+        as_floats = [list(struct.unpack("<768f", struct.pack("<768f", *v))) for v in want]
+        assert [floats(text) for text in packed] == as_floats
+        assert server.embed(texts, dimensions=256).vectors() == reference(texts, "--dim", "256")
+        assert server.embed(texts, dimensions=768).vectors() == want
+        query = reference(texts, "--prompt", "query")
+        for field in ({"prompt_name": "query"}, {"input_type": "search_query"},
+                      {"task": "retrieval.query"}):
+            assert server.embed(texts, **field).vectors() == query, field
+        titled = reference([json.dumps({"text": texts[0], "title": "Ferries"})])
+        assert server.embed(texts[0], title="Ferries").vectors() == titled
+        assert server.embed(texts[0], user="me", unknown={"a": [1]}).vectors() == want[:1]
+        # Of token ids those that a text has are embedded as the text is, and bos and eos are
+        # added where they are missing.
+        ids = [[2, 651, 1], [651]]
+        both = server.embed(ids).vectors()
+        assert both[0] == both[1] != want[0]
+        assert server.embed(ids[1]).vectors() == both[:1]
+        server.stop()
+
+
+def case_truncation():
+    """A text that is cut says so; one that must not be cut is refused."""
+    long = LONG * 20
+    with Server() as server:
+        answer = server.embed(["short", long])
+        assert [d.get("truncated") for d in answer.json()["data"]] == [None, True]
+        assert answer.headers["x-embedding-truncated"] == "1"
+        assert 2048 < answer.json()["usage"]["prompt_tokens"] < 2080
+        refused = server.embed(["short", long], truncate=False)
+        assert refused.status == 400, refused.body
+        assert "text 1 has" in refused.json()["error"]["message"]
+        assert server.embed("short", truncate=False).status == 200
+    with Server("--too-long", "error") as server:
+        assert server.embed(long).json()["error"]["code"] == "text_too_long"
+
+
+def case_errors():
+    """Each in the form of the dialect, with the field at fault; never with a text."""
+    cases = [
+        (b"{", 400, None, "bad_json"), (b"", 400, None, "bad_json"), (b"[]", 400, None, None),
+        ({}, 400, "input", None), ({"input": None}, 400, "input", None),
+        ({"input": []}, 400, "input", None), ({"input": ""}, 400, "input", None),
+        ({"input": ["a", ""]}, 400, "input", None), ({"input": 1.5}, 400, "input", None),
+        ({"input": {"a": "secret"}}, 400, "input", None),
+        ({"input": ["a", 1]}, 400, "input", None), ({"input": [1, "a"]}, 400, "input", None),
+        ({"input": [[]]}, 400, "input", None), ({"input": [-1]}, 400, "input", None),
+        ({"input": [262144]}, 400, "input", None), ({"input": [[[1]]]}, 400, "input", None),
+        ({"input": "a", "model": "gpt-5"}, 404, "model", "model_not_found"),
+        ({"input": "a", "model": 1}, 400, "model", None),
+        ({"input": "a", "dimensions": 100}, 400, "dimensions", None),
+        ({"input": "a", "dimensions": "768"}, 400, "dimensions", None),
+        ({"input": "a", "encoding_format": "hex"}, 400, "encoding_format", None),
+        ({"input": "a", "prompt_name": "nope"}, 400, "prompt_name", "unknown_prompt"),
+        ({"input": "a", "truncate": 3}, 400, "truncate", None),
+        ({"input": "a", "normalize": False}, 400, "normalize", None),
+        ({"input": "a", "title": 3}, 400, "title", None),
+        ({"input": ["a"] * 4097}, 400, "input", "too_many_texts"),
+        ({"input": "a" * (1 << 21)}, 413, "input", "text_too_large"),
+    ]
+    with Server() as server:
+        for body, status, param, code in cases:
+            answer = server.ask("/v1/embeddings", body)
+            assert answer.status == status, (body, answer.status, answer.body)
+            error = answer.json()["error"]
+            assert (error["param"], error["code"]) == (param, code), (body, error)
+            assert error["type"] and "secret" not in error["message"]
+        for name in ("google/EmbeddingGemma-300M", "embeddinggemma-300m"):
+            assert server.embed("a", model=name).status == 200
+        assert server.ask("/nope").status == 404
+        wrong = server.ask("/v1/embeddings")
+        assert wrong.status == 405 and wrong.headers["allow"] == "POST"
+        models = server.ask("/v1/models").json()
+        assert models["data"][0]["id"] == "embeddinggemma-300m"
+        assert server.ask("/health").status == server.ask("/livez").status == 200
+        assert server.ask("/health", method="HEAD").status == 200
+        assert "secret" not in server.log()
+    with Server("--http-models", "alias,*") as server:
+        assert server.embed("a", model="whatever").json()["model"] == "alias"
+
+
+def case_limits():
+    """Bodies, headers and connections have an end; what is odd but right is served."""
+    with Server("--http-body-size", "64KiB", "--http-connections", "8", model=SMALL) as server:
+        assert server.ask("/v1/embeddings", b"x" * 70000).status == 413
+        assert server.ask("/v1/embeddings", {"input": "a"},
+                          ["X-Long: " + "y" * 20000]).status == 431
+        with server.connect() as s: # far too large: answered before it is sent
+            s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")
+            assert receive(s).status == 413
+        with server.connect() as s: # in chunks, a byte at a time
+            s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for c in b'{"input":"a"}':
+                s.sendall(b"1\r\n%c\r\n" % c)
+            s.sendall(b"0\r\n\r\n")
+            assert receive(s).status == 200
+        with server.connect() as s: # two at once
+            for text in ("one", "two"):
+                send(s, "/v1/embeddings", {"input": text})
+            first = receive(s)
+            second = receive(s, first.rest)
+            assert [first.status, second.status] == [200, 200]
+            assert first.body != second.body
+        with server.connect() as s: # half-closed
+            send(s, "/v1/embeddings", {"input": "half"})
+            s.shutdown(socket.SHUT_WR)
+            answer = receive(s)
+            assert answer and answer.status == 200
+        with server.connect() as s: # 1.0 without keep-alive
+            s.sendall(b"POST /v1/embeddings HTTP/1.0\r\nContent-Length: 13\r\n\r\n" b'{"input":"a"}')
+            assert receive(s).status == 200 and s.recv(1) == b""
+        idle = [server.connect() for _ in range(40)]
+        for s in idle:
+            s.sendall(b"POST /v1/embeddings HTTP/1.1\r\n")
+        assert server.embed("still served").status == 200
+        for s in idle:
+            s.close()
+        server.stop()
+
+
+def case_keys():
+    """Without one of the keys only health is told."""
+    with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+        keys.write("# staff\nalpha-key-1\n\n  beta-key-22 \n")
+        keys.flush()
+        with Server("--http-key-file", keys.name, model=SMALL) as server:
+            for header in ((), ["Authorization: Bearer alpha-key"], ["Authorization: alpha-key-1"],
+                           ["Authorization: Bearer # staff"], ["Authorization: Bearer "]):
+                answer = server.ask("/v1/embeddings", {"input": "a"}, header)
+                assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+                assert answer.json()["error"]["code"] == "invalid_api_key"
+            for key in ("alpha-key-1", "beta-key-22"):
+                header = [f"Authorization: Bearer {key}"]
+                assert server.ask("/v1/embeddings", {"input": "a"}, header).status == 200
+                assert server.ask("/v1/models", None, header).status == 200
+            assert server.ask("/v1/models").status == 401
+            assert server.ask("/health").status == 200
+            assert "alpha-key-1" not in server.log()
+    out = subprocess.run([EMBEDMILL, "serve", "--model", SMALL, "--http-listen", "127.0.0.1:0",
+                          "--http-key-file", "/dev/null"], capture_output=True, text=True,
+                         check=False)
+    assert out.returncode == 78 and "holds no key" in out.stderr, out
+
+
+def case_unix():
+    """A Unix socket, also where a killed server has left its file."""
+    folder = tempfile.mkdtemp(prefix="embedmill-unix-")
+    try:
+        path = f"unix:{folder}/s"
+        with Server(listen=path, model=SMALL) as server:
+            assert server.embed("a").status == 200
+            server.process.send_signal(signal.SIGKILL)
+            server.process.wait()
+        with Server(listen=path, model=SMALL) as server:
+            assert server.embed("a").status == 200
+            out = subprocess.run([EMBEDMILL, "serve", "--model", SMALL, "--http-listen", path],
+                                 capture_output=True, text=True, check=False)
+            assert out.returncode == 69 and "another worker" in out.stderr, out
+            server.stop()
+        assert not os.path.exists(f"{folder}/s")
+    finally:
+        shutil.rmtree(folder)
+
+
+def case_drain():
+    """What was taken is answered, what comes then is refused, and the server ends."""
+    with Server("--drain-timeout", "100s", model=SMALL) as server:
+        with server.connect() as busy, server.connect() as late:
+            send(busy, "/v1/embeddings", {"input": [f"{i} {LONG}" for i in range(60)]})
+            time.sleep(0.3)
+            server.process.terminate()
+            wait_for("the drain", lambda: "stopping" in server.log())
+            send(late, "/v1/embeddings", {"input": "late"})
+            refused = receive(late)
+            assert refused.status == 503 and refused.headers["connection"] == "close"
+            assert refused.json()["error"]["code"] == "draining"
+            answer = receive(busy)
+            assert answer.status == 200 and len(answer.vectors()) == 60
+        assert server.process.wait(DEADLINE) == 0
+    with Server("--drain-timeout", "300ms", model=SMALL) as server:
+        with server.connect() as busy:
+            send(busy, "/v1/embeddings", {"input": [f"{i} {LONG}" for i in range(1000)]})
+            time.sleep(0.3)
+            server.process.terminate()
+            assert receive(busy).status == 503
+        assert server.process.wait(DEADLINE) == 75
+
+
+def case_overload():
+    """More than may wait is refused, and Retry-After is when it would have been taken."""
+    with Server("--http-queue-tokens", "4000", "--cache-memory", "0", model=SMALL) as server:
+        statuses, lock = [], threading.Lock()
+
+        def ask(i):
+            answer = server.embed([f"{i} {n} {LONG}" for n in range(10)])
+            with lock:
+                statuses.append((answer.status, answer.headers.get("retry-after")))
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        refused = [int(after) for status, after in statuses if status == 429]
+        assert all(status in (200, 429) for status, _ in statuses), statuses
+        assert refused and len(refused) < 12 and 1 <= min(refused) <= max(refused) <= 30, statuses
+        assert server.embed("afterwards").status == 200
+    with Server("--http-timeout", "400ms", "--cache-memory", "0", model=SMALL) as server:
+        answer = server.embed([f"{n} {LONG}" for n in range(1000)])
+        assert answer.status == 503 and answer.json()["error"]["code"] == "timeout", answer.body
+
+
+def case_gone():
+    """Texts of clients that are gone are not embedded: who comes then does not wait for them."""
+    with Server("--cache-memory", "0", model=SMALL) as server:
+        texts = [f"{n} {LONG}" for n in range(40)]
+        began = time.monotonic()
+        assert server.embed(texts).status == 200
+        whole = time.monotonic() - began
+        gone = [server.connect() for _ in range(10)]
+        for i, s in enumerate(gone):
+            send(s, "/v1/embeddings", {"input": [f"{i} {text}" for text in texts]})
+        time.sleep(0.2)
+        for s in gone:
+            s.close()
+        began = time.monotonic()
+        assert server.embed(["last"] + [f"z {text}" for text in texts]).status == 200
+        took = time.monotonic() - began
+        assert took < 4 * whole + 1, (took, whole) # ten lists would have been ten times as much
+        server.stop()
+
+
+def main():
+    cases = {name[5:]: run for name, run in globals().items() if name.startswith("case_")}
+    if not os.path.exists(MODEL) or not os.path.exists(SMALL):
+        print("skipped: no model; scripts/get-model and scripts/get-minilm fetch them")
+        sys.exit(77)
+    for name in sys.argv[2:] or cases:
+        began = time.monotonic()
+        cases[name]()
+        print(f"{name}: ok, {time.monotonic() - began:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+/*
+ * command_serve.c: `embedmill serve`: embeddings over HTTP, without a queue.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/commands/command.h"
+#include "worker/commands/command_line.h"
+#include "worker/commands/config_check.h"
+#include "worker/commands/model_load.h"
+#include "worker/commands/serve_setup.h"
+#include "worker/commands/stop_signals.h"
+#include "worker/config/cpus.h"
+#include "worker/pipeline/cache.h"
+#include "worker/pipeline/embedder.h"
+#include "worker/telemetry/log.h"
+#include "worker/telemetry/monitor.h"
+
+static const struct command_ending endings[] = {
+    {COMMAND_OK, "Stopped when told to; all requests that were taken are answered."},
+    {COMMAND_USAGE, NULL},
+    {COMMAND_NO_MODEL, NULL},
+    {COMMAND_UNAVAILABLE, "The address to listen at cannot be had."},
+    {COMMAND_INTERNAL, NULL},
+    {COMMAND_DEADLINE, "The drain deadline passed; some requests were answered by 503."},
+    {COMMAND_CONFIG, NULL},
+    {COMMAND_HANGUP, "A second signal, SIGHUP."},
+    {COMMAND_INTERRUPTED, "A second signal, SIGINT."},
+    {COMMAND_TERMINATED, "A second signal, SIGTERM."},
+    COMMAND_END,
+};
+
+static const struct preset presets[] = {{"http.listen", "127.0.0.1:8080"}, {NULL, NULL}};
+
+struct server {
+    const struct invocation *invocation;
+    const struct settings *settings;
+    uv_loop_t loop;
+    struct stop_signals stop;
+    struct model *model;
+    struct cache *cache;
+    struct monitor *monitor;
+    struct serve *serve; /* NULL: not yet, or gone */
+    bool in_time;
+};
+
+static void on_ended(void *ctx, bool in_time)
+{
+    struct server *server = ctx;
+    server->in_time = in_time;
+    server->serve = NULL;
+    monitor_close(server->monitor);
+    server->monitor = NULL;
+    stop_signals_close(&server->stop);
+}
+
+static void on_stop(void *ctx, const char *name, int number, bool again)
+{
+    struct server *server = ctx;
+    if (!server->serve) {
+        log_event(LOG_INFO, "stopped before the model was loaded", LOG_TEXT("signal", name));
+        log_close();
+        server->invocation->leave(COMMAND_OK);
+    }
+    if (again) {
+        log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name));
+        log_close();
+        server->invocation->leave(128 + number);
+    }
+    log_event(LOG_INFO, "stopping: answering what was taken; a second signal exits at once",
+              LOG_TEXT("signal", name));
+    monitor_stopping(server->monitor);
+    serve_drain(server->serve, on_ended, server);
+}
+
+static int fail(const char *option, const char *err, int rc)
+{
+    log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", option), LOG_TEXT("error", err));
+    return rc == -EINVAL                    ? COMMAND_CONFIG
+           : rc == -ENOMEM || rc == -EAGAIN ? COMMAND_INTERNAL
+                                            : COMMAND_UNAVAILABLE;
+}
+
+static int open_cache(struct server *server, const struct session_options *session)
+{
+    const struct settings *settings = server->settings;
+    const struct cache_options wanted = {
+        .memory_bytes = (size_t)settings_number(settings, "cache_memory"),
+        .folder = settings_text(settings, "cache"),
+        .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
+    char err[5000];
+    int rc = cache_open(&server->cache, &wanted, server->model, &embedder_sessions, session, err,
+                        sizeof err);
+    return rc ? fail(NULL, err, rc) : COMMAND_OK;
+}
+
+static int open_serve(struct server *server)
+{
+    const struct settings *settings = server->settings;
+    struct serve_options options = serve_setup_options(settings);
+    char err[700];
+    options.n_threads = (size_t)settings_number(settings, "threads");
+    if (options.n_threads == 0)
+        options.n_threads = cpus_usable("");
+    options.session = (struct session_options){
+        .bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
+        .too_long = strcmp(settings_text(settings, "too_long"), "truncate") == 0 ? TOO_LONG_TRUNCATE
+                                                                                 : TOO_LONG_ERROR,
+        .dim = strtoul(settings_text(settings, "dim"), NULL, 10)};
+    if (options.session.dim > model_info(server->model)->dim)
+        return fail("dim", "the model gives fewer values: set it to 0, which is all of them",
+                    -EINVAL);
+    int code = open_cache(server, &options.session);
+    if (code != COMMAND_OK)
+        return code;
+    options.cache = server->cache;
+    int rc = serve_open(&server->serve, &server->loop, server->model, &options, err, sizeof err);
+    if (rc != 0)
+        return fail(NULL, err, rc);
+    monitor_serves(server->monitor, server->serve);
+    log_event(LOG_INFO, "serving embeddings", LOG_TEXT("listen", serve_address(server->serve)),
+              LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt),
+              LOG_TEXT("keys", options.key_file[0] ? "needed" : "none"));
+    return COMMAND_OK;
+}
+
+static int open_monitor(struct server *server)
+{
+    char err[400];
+    int rc = monitor_open(&server->monitor, &server->loop,
+                          settings_text(server->settings, "metrics.listen"),
+                          model_info(server->model), err, sizeof err);
+    if (rc != 0)
+        return fail("metrics.listen", err, rc);
+    if (monitor_address(server->monitor)[0])
+        log_event(LOG_INFO, "serving metrics",
+                  LOG_TEXT("listen", monitor_address(server->monitor)));
+    return COMMAND_OK;
+}
+
+/* A handle that lives as long as the server: nothing of the server itself keeps the loop alive. */
+static void on_nothing(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+static int serve_all(struct server *server)
+{
+    uv_timer_t life;
+    signal(SIGPIPE, SIG_IGN); /* a client that is gone is an error of write() */
+    stop_signals_open(&server->stop, &server->loop, on_stop, server);
+    int code = model_load(&server->model, &server->loop, server->settings, true);
+    if (code == COMMAND_OK)
+        code = open_monitor(server);
+    if (code == COMMAND_OK)
+        code = open_serve(server);
+    if (code != COMMAND_OK) {
+        on_ended(server, true);
+        uv_run(&server->loop, UV_RUN_DEFAULT);
+        return code;
+    }
+    uv_timer_init(&server->loop, &life);
+    uv_timer_start(&life, on_nothing, 3600 * 1000, 3600 * 1000);
+    while (server->serve)
+        uv_run(&server->loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&life, NULL);
+    uv_run(&server->loop, UV_RUN_DEFAULT);
+    if (!server->in_time)
+        log_event(LOG_WARN, "drain_timeout passed: some requests were answered by 503");
+    return server->in_time ? COMMAND_OK : COMMAND_DEADLINE;
+}
+
+static int run(const struct invocation *invocation)
+{
+    struct server server = {.invocation = invocation, .settings = invocation->settings};
+    command_line_log(server.settings);
+    if (uv_loop_init(&server.loop) != 0)
+        return command_line_fail("serve", COMMAND_INTERNAL,
+                                 "cannot open an event loop: too many open files or watches");
+    int code = serve_all(&server);
+    cache_flush(server.cache);
+    cache_close(server.cache);
+    uv_loop_close(&server.loop);
+    model_close(server.model);
+    log_close();
+    return code;
+}
+
+static int prepare(const struct invocation *invocation)
+{
+    return command_line_check("serve", invocation->options, config_check_serve);
+}
+
+/* What is about queues, lines and records it has not. */
+static bool is_wanted(const char *name)
+{
+    static const char *const wanted[] = {
+        "model",     "prompt",        "dim",           "too_long",      "bad_utf8",
+        "cache",     "cache_size",    "cache_memory",  "threads",       "kernels",
+        "precision", "missing_dense", "max_texts",     "max_text_size", "drain_timeout",
+        "log_level", "log_format",    "metrics.listen"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        if (strcmp(name, wanted[i]) == 0)
+            return true;
+    return strncmp(name, "http.", 5) == 0;
+}
+
+const struct command command_serve = {
+    .name = "serve",
+    .summary = "embeddings over HTTP, as OpenAI's clients ask for them; needs no broker",
+    .synopsis = "[--config FILE] [OPTION...]",
+    .text = "Answer POST /v1/embeddings at --http-listen with the same model, prompts and vectors "
+            "as `run`, `embed` and `index`. docs/http.md describes requests, answers and errors. "
+            "SIGTERM, SIGINT and SIGHUP answer what was taken, refuse the rest by 503, and exit; a "
+            "second signal exits at once.",
+    .endings = endings,
+    .presets = presets,
+    .wanted = is_wanted,
+    .prepare = prepare,
+    .run = run,
+};

@@ -1,0 +1,410 @@
+/*
+ * serve_read.c: see serve_read.h.
+ *
+ * JSON is read as the msgpack value it stands for (worker/codec/json_reader.h), whose bounds are
+ * checked by that reading; strings stay where they are, in the arena of the request.
+ */
+#define _GNU_SOURCE /* memrchr */
+#include "worker/serve/serve_read.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/codec/json_reader.h"
+#include "worker/codec/msgpack_walk.h"
+#include "worker/codec/prompt.h"
+#include "worker/http/http_server.h"
+
+enum { DEPTH_MAX = 8 };
+
+/* One reading. */
+struct reading {
+    struct serve_request *request;
+    const struct serve_rules *rules;
+    const char *input; /* the name of that field */
+    struct walk texts; /* its value; at NULL: not there */
+};
+
+/* What a bad field is called by status: FastAPI and TEI say 422, OpenAI 400. */
+static unsigned bad_status(const struct serve_request *request)
+{
+    return request->route->dialect == DIALECT_TEI ? HTTP_UNPROCESSABLE : HTTP_BAD_REQUEST;
+}
+
+static void refuse_type(struct reading *r, const char *field, const char *expected,
+                        const struct walk_value *found)
+{
+    serve_fail(r->request, bad_status(r->request), field, NULL, "`%s` is %s; expected %s", field,
+               walk_type_name(found->type), expected);
+}
+
+static bool is_text(struct bytes bytes, const char *text)
+{
+    return bytes.len == strlen(text) && memcmp(bytes.ptr, text, bytes.len) == 0;
+}
+
+/* 1. Texts and token ids. */
+
+static bool ids_take(struct reading *r, struct walk *walk, uint32_t count, struct serve_text *out)
+{
+    int32_t *ids = arena_alloc(&r->request->arena, (count + 2) * sizeof *ids);
+    struct walk_value value;
+    size_t n = 0, n_ends = r->rules->n_ends;
+    if (!ids) {
+        serve_fail(r->request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        msgpack_walk_next(walk, &value);
+        if (value.type != WALK_INT || value.integer < 0 ||
+            (uint64_t)value.integer >= r->rules->info->n_vocab) {
+            serve_fail(r->request, bad_status(r->request), r->input, NULL,
+                       "`%s`: token %u of a list of tokens is not an id of this model, which are "
+                       "0 to %zu; POST /tokenize gives them",
+                       r->input, i, r->rules->info->n_vocab - 1);
+            return false;
+        }
+        if (i == 0 && n_ends && value.integer != r->rules->ends[0])
+            ids[n++] = r->rules->ends[0];
+        ids[n++] = (int32_t)value.integer;
+    }
+    if (n_ends && ids[n - 1] != r->rules->ends[1])
+        ids[n++] = r->rules->ends[1];
+    *out = (struct serve_text){.ids = ids, .n_ids = n};
+    return true;
+}
+
+static bool text_take(struct reading *r, struct walk *walk, size_t place, struct serve_text *out)
+{
+    struct serve_request *request = r->request;
+    struct walk_value value;
+    msgpack_walk_next(walk, &value);
+    if (value.type == WALK_ARRAY && value.count > 0)
+        return ids_take(r, walk, value.count, out);
+    if (value.type != WALK_STR) {
+        serve_fail(request, bad_status(request), r->input, NULL,
+                   "`%s`: entry %zu is %s; expected a string or a list of token ids", r->input,
+                   place, walk_type_name(value.type));
+        return false;
+    }
+    if (value.bytes.len == 0) {
+        serve_fail(request, HTTP_BAD_REQUEST, r->input, NULL,
+                   "`%s`: entry %zu is empty; leave it out", r->input, place);
+        return false;
+    }
+    if (value.bytes.len > r->rules->max_text_bytes) {
+        serve_fail(request, HTTP_TOO_LARGE, r->input, "text_too_large",
+                   "`%s`: entry %zu has %zu bytes and a text may have %zu", r->input, place,
+                   value.bytes.len, r->rules->max_text_bytes);
+        return false;
+    }
+    *out = (struct serve_text){.text = value.bytes};
+    return true;
+}
+
+/* A list of numbers is one text; of anything else each entry is one. */
+static bool is_one_text(struct walk walk, const struct walk_value *list)
+{
+    struct walk_value first;
+    if (list->type != WALK_ARRAY)
+        return true;
+    if (list->count == 0)
+        return false;
+    msgpack_walk_next(&walk, &first);
+    return first.type == WALK_INT || first.type == WALK_UINT || first.type == WALK_FLOAT;
+}
+
+static void texts_take(struct reading *r)
+{
+    struct serve_request *request = r->request;
+    struct walk walk = r->texts, inside;
+    struct walk_value list;
+    if (!walk.at) {
+        serve_fail(request, bad_status(request), r->input, NULL,
+                   "`%s` is missing: send a text or a list of texts", r->input);
+        return;
+    }
+    msgpack_walk_next(&walk, &list);
+    inside = walk;
+    if (list.type == WALK_ARRAY && list.count == 0) {
+        serve_fail(request, HTTP_BAD_REQUEST, r->input, NULL, "`%s` is an empty list", r->input);
+        return;
+    }
+    bool is_one = is_one_text(walk, &list);
+    size_t n = is_one ? 1 : list.count;
+    if (n > r->rules->max_texts) {
+        serve_fail(request,
+                   request->route->dialect == DIALECT_TEI ? HTTP_TOO_LARGE : HTTP_BAD_REQUEST,
+                   r->input, "too_many_texts", "`%s` has %zu texts and a request may have %zu",
+                   r->input, n, r->rules->max_texts);
+        return;
+    }
+    struct serve_text *texts = arena_alloc(&request->arena, n * sizeof *texts);
+    if (!texts) {
+        serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
+        return;
+    }
+    walk = is_one ? r->texts : inside;
+    for (size_t i = 0; i < n; i++)
+        if (!text_take(r, &walk, i, &texts[i]))
+            return;
+    request->texts = texts;
+    request->n_texts = n;
+}
+
+/* 2. All other fields. */
+
+static void dimensions_take(struct reading *r, const struct walk_value *value)
+{
+    static const size_t known[] = {128, 256, 512, 768};
+    size_t most = r->rules->dim;
+    if (value->type != WALK_INT) {
+        refuse_type(r, "dimensions", "a number", value);
+        return;
+    }
+    bool is_known = (uint64_t)value->integer == most;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        is_known |= (uint64_t)value->integer == known[i] && known[i] < most;
+    if (is_known)
+        r->request->dim = (size_t)value->integer;
+    else
+        serve_fail(r->request, bad_status(r->request), "dimensions", NULL,
+                   "`dimensions` is %lld; this server gives %zu, or 128, 256 or 512 where that is "
+                   "fewer",
+                   (long long)value->integer, most);
+}
+
+/* The names that others have for what a text is for; the rest of them prompt_find knows. */
+static struct bytes prompt_alias(struct bytes name)
+{
+    static const char *const aliases[][2] = {{"search_query", "query"},
+                                             {"search_document", "document"},
+                                             {"retrieval.query", "query"},
+                                             {"retrieval.passage", "document"},
+                                             {"text-matching", "sentence_similarity"}};
+    for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++)
+        if (is_text(name, aliases[i][0]))
+            return (struct bytes){aliases[i][1], strlen(aliases[i][1])};
+    return name;
+}
+
+static void prompt_take(struct reading *r, const char *field, const struct walk_value *value)
+{
+    if (value->type != WALK_STR) {
+        refuse_type(r, field, "a string", value);
+        return;
+    }
+    const struct prompt *found = prompt_find(r->rules->info, prompt_alias(value->bytes));
+    if (found)
+        r->request->prompt = found;
+    else
+        serve_fail(r->request, bad_status(r->request), field, "unknown_prompt",
+                   "`%s` names an unknown prompt; valid names: %s", field, prompt_names());
+}
+
+static void format_take(struct reading *r, const struct walk_value *value)
+{
+    if (value->type == WALK_STR && is_text(value->bytes, "base64"))
+        r->request->wants_base64 = true;
+    else if (value->type != WALK_STR || !is_text(value->bytes, "float"))
+        serve_fail(r->request, bad_status(r->request), "encoding_format", NULL,
+                   "`encoding_format`: expected \"float\" or \"base64\"");
+}
+
+static void truncate_take(struct reading *r, const struct walk_value *value)
+{
+    bool is_end =
+        value->type == WALK_STR && (is_text(value->bytes, "END") || is_text(value->bytes, "end"));
+    bool is_none =
+        value->type == WALK_STR && (is_text(value->bytes, "NONE") || is_text(value->bytes, "none"));
+    if (value->type == WALK_BOOL)
+        r->request->refuses_long = !value->is_true;
+    else if (is_end || is_none)
+        r->request->refuses_long = is_none;
+    else
+        refuse_type(r, "truncate", "true or false", value);
+}
+
+/* What would change the vectors in a way that is not built in is refused, not ignored. */
+static void option_check(struct reading *r, const char *field, bool is_default,
+                         const char *expected)
+{
+    if (!is_default)
+        serve_fail(r->request, bad_status(r->request), field, NULL, "`%s`: expected %s", field,
+                   expected);
+}
+
+static void field_take(struct reading *r, struct bytes key, const struct walk_value *value)
+{
+    struct serve_request *request = r->request;
+    if (value->type == WALK_NIL)
+        return;
+    if (is_text(key, "dimensions"))
+        dimensions_take(r, value);
+    else if (is_text(key, "encoding_format"))
+        format_take(r, value);
+    else if (is_text(key, "prompt_name"))
+        prompt_take(r, "prompt_name", value);
+    else if (is_text(key, "input_type"))
+        prompt_take(r, "input_type", value);
+    else if (is_text(key, "task"))
+        prompt_take(r, "task", value);
+    else if (is_text(key, "truncate"))
+        truncate_take(r, value);
+    else if (is_text(key, "normalize"))
+        option_check(r, "normalize", value->type == WALK_BOOL && value->is_true,
+                     "true: vectors always have length 1");
+    else if (is_text(key, "truncation_direction"))
+        option_check(r, "truncation_direction",
+                     value->type == WALK_STR &&
+                         (is_text(value->bytes, "Right") || is_text(value->bytes, "right")),
+                     "\"Right\": a text is cut at its end");
+    else if (is_text(key, "title") && value->type == WALK_STR)
+        request->title = value->bytes;
+    else if (is_text(key, "title"))
+        refuse_type(r, "title", "a string", value);
+    else if (is_text(key, "model") && value->type == WALK_STR)
+        request->model = value->bytes;
+    else if (is_text(key, "model"))
+        refuse_type(r, "model", "a string", value);
+}
+
+static void fields_take(struct reading *r, struct walk walk)
+{
+    struct walk_value map, key, value;
+    msgpack_walk_next(&walk, &map);
+    if (map.type != WALK_MAP) {
+        serve_fail(r->request, bad_status(r->request), NULL, NULL,
+                   "the body is %s; expected an object", walk_type_name(map.type));
+        return;
+    }
+    for (uint32_t i = 0; i < map.count && !r->request->status; i++) {
+        msgpack_walk_next(&walk, &key);
+        struct walk whole = walk, head = walk;
+        msgpack_walk_next(&head, &value);
+        msgpack_walk_skip(&walk);
+        if (is_text(key.bytes, r->input)) {
+            whole.end = walk.at;
+            r->texts = value.type == WALK_NIL ? (struct walk){NULL, NULL} : whole;
+        } else {
+            field_take(r, key.bytes, &value);
+        }
+    }
+}
+
+/* 3. JSON. */
+
+static void refuse_json(struct serve_request *request, enum json_fault fault, size_t at)
+{
+    switch (fault) {
+    case JSON_FAULT_END:
+        serve_fail(request, HTTP_BAD_REQUEST, NULL, "bad_json", "the body ends inside a value");
+        break;
+    case JSON_FAULT_DEEP:
+        serve_fail(request, HTTP_BAD_REQUEST, NULL, "bad_json",
+                   "the body is nested more than %d deep", DEPTH_MAX);
+        break;
+    case JSON_FAULT_VALUES:
+        serve_fail(request, HTTP_TOO_LARGE, NULL, "too_many_values",
+                   "the body has more than %d values", SERVE_TOKENS_MAX);
+        break;
+    default:
+        serve_fail(request, HTTP_BAD_REQUEST, NULL, "bad_json",
+                   "the body is not JSON: see byte %zu", at);
+        break;
+    }
+}
+
+/* As msgpack in the arena; ptr NULL: refused. */
+static struct bytes body_convert(struct serve_request *request)
+{
+    struct bytes json = {request->body.ptr ? request->body.ptr : "", request->body.len};
+    struct json_reading reading = {.max_depth = DEPTH_MAX, .max_values = SERVE_TOKENS_MAX};
+    enum json_fault fault = json_reader_run(json, &reading);
+    if (fault) {
+        refuse_json(request, fault, reading.at ? (size_t)(reading.at - json.ptr) : 0);
+        return (struct bytes){NULL, 0};
+    }
+    size_t len = reading.packed_len;
+    reading = (struct json_reading){.max_depth = DEPTH_MAX, .max_values = SERVE_TOKENS_MAX};
+    reading.packed = arena_alloc(&request->arena, len);
+    if (!reading.packed) {
+        serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
+        return (struct bytes){NULL, 0};
+    }
+    json_reader_run(json, &reading);
+    return (struct bytes){reading.packed, len};
+}
+
+void serve_read(struct serve_request *request, const struct serve_rules *rules)
+{
+    struct reading r = {.request = request, .rules = rules};
+    r.input = request->route->dialect == DIALECT_TEI ? "inputs" : "input";
+    request->prompt = rules->prompt;
+    request->dim = rules->dim;
+    request->refuses_long = rules->refuses_long;
+    struct bytes packed = body_convert(request);
+    if (!packed.ptr)
+        return;
+    fields_take(&r, (struct walk){packed.ptr, packed.ptr + packed.len});
+    buffer_close(&request->body); /* the arena has all that is needed */
+    if (request->model.ptr && !serve_rules_has(rules, request->model))
+        serve_fail(request, HTTP_NOT_FOUND, "model", "model_not_found",
+                   "this server has no such model; it has `%s`", rules->name[0]);
+    if (!request->status)
+        texts_take(&r);
+}
+
+/* 4. Names of the model. */
+
+static char fold(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* "google/EmbeddingGemma-300M" is "embeddinggemma-300m", and so is "embeddinggemma:300m". */
+bool serve_rules_has(const struct serve_rules *rules, struct bytes name)
+{
+    const char *slash = memrchr(name.ptr, '/', name.len);
+    if (rules->any_name)
+        return true;
+    if (slash)
+        name = (struct bytes){slash + 1, name.len - (size_t)(slash + 1 - name.ptr)};
+    for (size_t i = 0; rules->name[i]; i++) {
+        const char *known = strrchr(rules->name[i], '/');
+        known = known ? known + 1 : rules->name[i];
+        size_t at = 0;
+        while (at < name.len && known[at] && fold(name.ptr[at]) == fold(known[at]))
+            at++;
+        if (at == name.len && !known[at])
+            return true;
+    }
+    return false;
+}
+
+int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size)
+{
+    size_t n = 0;
+    if (!names || !names[0]) {
+        snprintf(rules->names, sizeof rules->names, "%s", rules->info->name);
+        for (char *c = rules->names; *c; c++)
+            *c = *c == ' ' ? '-' : fold(*c);
+    } else if (strlen(names) < sizeof rules->names) {
+        strcpy(rules->names, names);
+    } else {
+        snprintf(err, err_size, "names of more than %zu bytes", sizeof rules->names - 1);
+        return -EINVAL;
+    }
+    for (char *save, *name = strtok_r(rules->names, ",", &save); name;
+         name = strtok_r(NULL, ",", &save)) {
+        name += strspn(name, " ");
+        if (strcmp(name, "*") == 0)
+            rules->any_name = true;
+        else if (n < SERVE_NAMES_MAX)
+            rules->name[n++] = name;
+    }
+    if (n == 0)
+        rules->name[n++] = rules->info->name;
+    return 0;
+}

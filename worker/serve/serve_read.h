@@ -1,0 +1,38 @@
+/*
+ * serve_read.h: the body of a request, read.
+ *
+ * Owns:    fields of all dialects and their limits.
+ * Refuses: sockets; what a field that it does not know is for: those are ignored, as everywhere.
+ * Threads: no state.
+ */
+#ifndef SERVE_READ_H
+#define SERVE_READ_H
+
+#include "worker/serve/serve_request.h"
+
+enum { SERVE_NAMES_MAX = 16, SERVE_TOKENS_MAX = 1 << 20 };
+
+/* The same for all requests. */
+struct serve_rules {
+    const struct model_info *info;
+    const struct prompt *prompt; /* where a request names none */
+    size_t dim;                  /* most, and where a request asks for none */
+    size_t max_texts, max_text_bytes;
+    bool refuses_long;                     /* where a request does not say */
+    int32_t ends[2];                       /* bos and eos ... */
+    size_t n_ends;                         /* ... 2, or 0: the model has none */
+    char names[1024];                      /* of the model, each ended by a zero */
+    const char *name[SERVE_NAMES_MAX + 1]; /* NULL behind the last; the first is the model's own */
+    bool any_name;
+};
+
+/* names: "a,b" or "": of the model itself. file: its path, or NULL. 0 or -EINVAL and a sentence. */
+int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size);
+/* The names that clients may give: letter case and what comes before the last slash do not count.
+ */
+bool serve_rules_has(const struct serve_rules *rules, struct bytes name);
+
+/* Reads request->body. What is wrong is the request's answer then (serve_fail). */
+void serve_read(struct serve_request *request, const struct serve_rules *rules);
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * serve_write.h: answers, in the form of each dialect.
+ *
+ * Threads: pool threads for requests with texts, the loop thread for the rest.
+ */
+#ifndef SERVE_WRITE_H
+#define SERVE_WRITE_H
+
+#include "worker/serve/serve_embed.h"
+
+/* All texts have their results: the answer, or the error of the first that has none. */
+void serve_write_vectors(struct serve_request *request, const struct serve_threads *threads);
+void serve_write_models(struct serve_request *request, const struct serve_rules *rules);
+
+#endif
