@@ -134,12 +134,12 @@ struct job *serve_queue_add(struct serve_queue *queue, struct serve_request *req
     return jobs;
 }
 
-/* Under the lock: texts of one request into a slice. */
-static void take_from(struct serve_queue *queue, struct serve_request *request,
+/* Under the lock: texts of one request into a slice. False: there was no room for one, and its turn
+ * is still to come. */
+static bool take_from(struct serve_queue *queue, struct serve_request *request,
                       struct serve_slice *out, size_t target, uint64_t now_ns)
 {
-    if (!request->begun_ns)
-        request->begun_ns = now_ns;
+    size_t before = out->n;
     while (request->n_taken < request->n_texts && out->n < SERVE_SLICE_TEXTS) {
         size_t n = serve_estimate(&request->texts[request->n_taken]);
         if (out->n && out->n_tokens + n / 2 >= target)
@@ -149,12 +149,17 @@ static void take_from(struct serve_queue *queue, struct serve_request *request,
         queue->n_tokens -= n;
         request->n_tokens_admitted -= n;
     }
+    if (out->n == before)
+        return false;
+    if (!request->begun_ns)
+        request->begun_ns = now_ns;
     TAILQ_REMOVE(&queue->waiting, request, link);
     request->is_waiting = request->n_taken < request->n_texts;
     if (request->is_waiting)
         TAILQ_INSERT_TAIL(&queue->waiting, request, link);
     else
-        stop_waiting(queue, request);
+        assert(request->n_tokens_admitted == 0);
+    return true;
 }
 
 void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64_t now_ns,
@@ -170,10 +175,8 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
     struct serve_request *request;
     const struct serve_request *last = TAILQ_LAST(&queue->waiting, serve_requests);
     while ((request = TAILQ_FIRST(&queue->waiting)) && out->n_tokens < target &&
-           out->n < SERVE_SLICE_TEXTS) {
-        size_t before = out->n;
-        take_from(queue, request, out, target, now_ns);
-        if (out->n == before || request == last) /* full, or everybody had a turn */
+           take_from(queue, request, out, target, now_ns)) {
+        if (request == last) /* everybody had a turn */
             break;
     }
     if (out->n) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`embedmill serve` by raw sockets: vectors, errors, limits, keys, drain, clients that misbehave.
 
-Usage: test_serve.py EMBEDMILL [CASE ...]
+Usage: test_serve_live.py EMBEDMILL [CASE ...]
 """
 import base64
 import json
@@ -239,10 +239,12 @@ def case_limits():
         assert server.ask("/v1/embeddings", {"input": "a"},
                           ["X-Long: " + "y" * 20000]).status == 431
         with server.connect() as s: # far too large: answered before it is sent
-            s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")
+            s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
+                      b"Content-Length: 999999999\r\n\r\n")
             assert receive(s).status == 413
         with server.connect() as s: # in chunks, a byte at a time
-            s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
+                      b"Transfer-Encoding: chunked\r\n\r\n")
             for c in b'{"input":"a"}':
                 s.sendall(b"1\r\n%c\r\n" % c)
             s.sendall(b"0\r\n\r\n")
@@ -260,7 +262,8 @@ def case_limits():
             answer = receive(s)
             assert answer and answer.status == 200
         with server.connect() as s: # 1.0 without keep-alive
-            s.sendall(b"POST /v1/embeddings HTTP/1.0\r\nContent-Length: 13\r\n\r\n" b'{"input":"a"}')
+            s.sendall(b"POST /v1/embeddings HTTP/1.0\r\nContent-Length: 13\r\n\r\n"
+                      b'{"input":"a"}')
             assert receive(s).status == 200 and s.recv(1) == b""
         idle = [server.connect() for _ in range(40)]
         for s in idle:
