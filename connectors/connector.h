@@ -226,7 +226,7 @@ struct sink_events {
     void (*on_published)(void *ctx, struct record *record, enum published how);
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void (*on_failed)(void *ctx, int err, const char *why);
-    /* As the source's; either may be NULL. on_count: "replaced_timestamps". */
+    /* As the source's; either may be NULL. on_count: "replaced_timestamps", "outdated". */
     void (*on_count)(void *ctx, const char *what, uint64_t n);
     void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);
 };

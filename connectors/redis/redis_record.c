@@ -59,6 +59,16 @@ static struct bytes scratch_number(struct redis_scratch *scratch, uint64_t numbe
     return (struct bytes){at, (size_t)len};
 }
 
+/* As wide as the greatest one, so that they compare as text, too. */
+static struct bytes scratch_version(struct redis_scratch *scratch, int64_t version)
+{
+    char *at = scratch->text + scratch->len;
+    int len = snprintf(at, NUMBER_SIZE, "%019" PRId64, version);
+
+    scratch->len += (size_t)len + 1;
+    return (struct bytes){at, (size_t)len};
+}
+
 size_t redis_record_largest(const struct record *record)
 {
     size_t largest = 0;
@@ -102,6 +112,13 @@ const char *redis_record_overwrites(const struct redis_config *config, const str
         const struct redis_stream *stream = &config->streams.items[i];
         for (size_t j = 0; j < record->n_parts; j++) {
             struct bytes id = part_id(record, &record->parts[j]);
+            if (is_key_of(stream->dead_letters, prefix, id))
+                return stream->dead_letters;
+            if (is_input && is_key_of(stream->name, prefix, id))
+                return stream->name;
+        }
+        for (size_t j = 0; j < record->n_documents; j++) {
+            struct bytes id = record->documents[j].id;
             if (is_key_of(stream->dead_letters, prefix, id))
                 return stream->dead_letters;
             if (is_input && is_key_of(stream->name, prefix, id))
@@ -277,6 +294,55 @@ static void add_chunk(struct redis_scratch *scratch, const struct chunk *chunk)
     add_pair(list, bytes_of("end"), scratch_number(scratch, chunk->end));
 }
 
+/* As long as the card of a text with a version is kept when the text is deleted: so long a late,
+ * older message about it is known as one. */
+#define GONE_MS (7 * 24 * 3600 * UINT64_C(1000))
+
+/* How many commands follow for the parts from `part` on that are of its text, see redis_script.c:
+ * its own n_parts, one more for the key of the whole text, and the times after which keys go. */
+static size_t count_commands(const struct redis_record_form *form, const struct document *text)
+{
+    bool is_hash = form->config->output == REDIS_OUTPUT_HASH;
+    size_t each = is_hash && form->config->expire_ms ? 2 : 1;
+
+    if (text->is_deleted)
+        return 1;
+    return text->n_chunks ? text->n_chunks * each + 1 : each;
+}
+
+/* What follows is all there is of this text. */
+static void build_text(const struct redis_record_form *form, const struct record *record,
+                       const struct document *text, struct redis_scratch *scratch)
+{
+    struct redis_args *list = &scratch->command;
+    struct bytes id = text->id.len ? text->id : record->origin->position;
+    struct bytes base = scratch_join(scratch, bytes_of(form->config->output_prefix), id);
+    uint64_t keep_ms = text->is_deleted ? GONE_MS : form->config->expire_ms;
+    struct bytes nothing = bytes_of("");
+    size_t at = command_begin(list, "@", scratch_join(scratch, base, bytes_of("#")));
+
+    redis_args_add(list, base);
+    redis_args_add(list, scratch_number(scratch, text->n_chunks));
+    redis_args_add(list, text->has_version ? scratch_version(scratch, text->version) : nothing);
+    redis_args_add(list, keep_ms ? scratch_number(scratch, keep_ms) : nothing);
+    redis_args_add(list, scratch_number(scratch, count_commands(form, text)));
+    command_end(scratch, at);
+    if (!text->n_chunks)
+        return;
+    /* It was whole before, perhaps: of a hash, which others may have fields in, ours go. */
+    if (form->config->output != REDIS_OUTPUT_HASH) {
+        at = command_begin(list, "DEL", base);
+    } else {
+        at = command_begin(list, "HDEL", base);
+        redis_args_text(list, "embedding");
+        for (size_t i = 0; i < record->n_headers && i < REDIS_FIELDS_MAX; i++) {
+            struct bytes name = record->headers[i].name;
+            redis_args_add(list, is_name(name, "embedding") ? bytes_of("_embedding") : name);
+        }
+    }
+    command_end(scratch, at);
+}
+
 /* SET, HSET or DEL of one text. */
 static void build_part(const struct redis_record_form *form, const struct record *record,
                        const struct part *part, struct redis_scratch *scratch)
@@ -313,14 +379,28 @@ static void build_part(const struct redis_record_form *form, const struct record
     }
 }
 
+static void build_parts(const struct redis_record_form *form, const struct record *record,
+                        struct redis_scratch *scratch)
+{
+    const struct document *text = NULL;
+
+    for (size_t i = 0; i < record->n_parts; i++) {
+        const struct part *part = &record->parts[i];
+        if (part->document && part->document != text)
+            build_text(form, record, part->document, scratch);
+        text = part->document;
+        build_part(form, record, part, scratch);
+    }
+}
+
 /* Scratch for all names and numbers of the record, so that no piece moves once it is given out. */
 static size_t scratch_need(const struct redis_record_form *form, const struct record *record)
 {
     size_t prefix = strlen(form->config->output_prefix), need = 256;
 
     for (size_t i = 0; i < record->n_parts; i++)
-        need += prefix + record->parts[i].id.len + record->origin->position.len + 7 * NUMBER_SIZE +
-                record->n_headers * sizeof("_embedding");
+        need += 3 * (prefix + record->parts[i].id.len + record->origin->position.len) +
+                12 * NUMBER_SIZE + record->n_headers * sizeof("_embedding");
     return need;
 }
 
@@ -362,8 +442,7 @@ int redis_record_build(const struct redis_record_form *form, const struct record
     else if (form->config->output == REDIS_OUTPUT_STREAM)
         build_entry(form, record, scratch);
     else
-        for (size_t i = 0; i < record->n_parts; i++)
-            build_part(form, record, &record->parts[i], scratch);
+        build_parts(form, record, scratch);
     if (list->failed)
         return -ENOMEM;
     size_t first = (size_t)strtoul(list->items[0].ptr, NULL, 10);

@@ -5,6 +5,11 @@
  * lose the message; with XADD first and no check, a worker whose message was claimed while it
  * slept would publish it a second time.
  *
+ * What publish knows of a text: beside its key PREFIX ID, or the keys PREFIX ID # N of its chunks,
+ * a card at PREFIX ID # with "CHUNKS:VERSION", where it has chunks or a version. The card counts
+ * chunks before they are written and after surplus ones are gone, so that a command that fails in
+ * between leaves none that nobody knows of.
+ *
  * Why renew is a script: XCLAIM takes a message from whoever has it, so a worker that slept beyond
  * its lease must not renew what another has taken over meanwhile. And XCLAIM forgets what was
  * trimmed from the stream: the message that we have in hand would not be ours any more, and its
@@ -23,16 +28,54 @@ const char redis_script_publish[] =
     "  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])\n"
     "  if #pending == 0 then return 0 end\n"
     "end\n"
-    "local i, nth = 4, 1\n"
+    "local i, nth, outdated, text = 4, 1, 0, nil\n"
+    "local function put(n, version)\n"
+    "  if text.ttl == '' then return redis.pcall('SET', text.card, n .. ':' .. version) end\n"
+    "  return redis.pcall('SET', text.card, n .. ':' .. version, 'PX', text.ttl)\n"
+    "end\n"
+    "local function begin(at)\n"
+    "  text = {card = ARGV[at], base = ARGV[at + 1], n = tonumber(ARGV[at + 2]),\n"
+    "    version = ARGV[at + 3], ttl = ARGV[at + 4], left = tonumber(ARGV[at + 5])}\n"
+    "  local was = redis.pcall('GET', text.card)\n"
+    "  if type(was) == 'table' then return was end\n"
+    "  text.old, text.seen = 0, ''\n"
+    "  if was then\n"
+    "    local old, seen = string.match(was, '^(%d+):(%d*)$')\n"
+    "    if not old then return {err = 'WRONGTYPE the key is not a number of chunks'} end\n"
+    "    text.old, text.seen = tonumber(old), seen\n"
+    "  end\n"
+    "  text.had = was\n"
+    "  if text.version ~= '' and text.version < text.seen then text.late = true end\n"
+    "  if text.version == '' then text.version = text.seen end\n"
+    "  if not text.late and text.n > text.old then return put(text.n, text.seen) end\n"
+    "end\n"
+    "local function finish()\n"
+    "  for k = text.n, text.old - 1 do\n"
+    "    redis.pcall('DEL', text.base .. '#' .. k)\n"
+    "  end\n"
+    "  if text.n > 0 or text.version ~= '' then return put(text.n, text.version) end\n"
+    "  if text.had then return redis.pcall('DEL', text.card) end\n"
+    "end\n"
     "while i <= #ARGV do\n"
-    "  local n = tonumber(ARGV[i])\n"
-    "  local reply = redis.pcall(unpack(ARGV, i + 1, i + n))\n"
+    "  local n, reply = tonumber(ARGV[i]), nil\n"
+    "  if ARGV[i + 1] == '@' then\n"
+    "    reply = begin(i + 2)\n"
+    "    if text.late then outdated = outdated + 1 end\n"
+    "  else\n"
+    "    if not (text and text.late) then reply = redis.pcall(unpack(ARGV, i + 1, i + n)) end\n"
+    "    if text then text.left = text.left - 1 end\n"
+    "  end\n"
     "  if type(reply) == 'table' and reply.err then return {nth, reply.err} end\n"
+    "  if text and text.left == 0 then\n"
+    "    reply = not text.late and finish()\n"
+    "    if type(reply) == 'table' and reply.err then return {nth, reply.err} end\n"
+    "    text = nil\n"
+    "  end\n"
     "  i = i + n + 1\n"
     "  nth = nth + 1\n"
     "end\n"
     "if ARGV[1] ~= '' then redis.call('XACK', KEYS[1], ARGV[1], ARGV[3]) end\n"
-    "return 1\n";
+    "return 1 + outdated\n";
 
 /* Whether an id lies before another one; numbers of 64 bits are no numbers of Lua. */
 #define LESS                                                                                       \

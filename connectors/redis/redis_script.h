@@ -13,6 +13,12 @@
  * group "" : nothing to check and nothing to ack. Returns 1, or 0: not pending for this consumer,
  * nothing was written. Or the number of the command that failed, from 1, and its error: those
  * before it were done (Lua does not roll back), the message is not acked.
+ *
+ * The command @ says that those after it are all there is of a text: its card, its key, how many
+ * chunks it has (0: it is whole), its version of 19 digits or "", after how many ms the card goes
+ * or
+ * "", and how many commands they are. They are left out when the card has a later version, which
+ * adds one to what is returned.
  */
 extern const char redis_script_publish[];
 

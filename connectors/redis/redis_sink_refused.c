@@ -177,5 +177,8 @@ void redis_sink_accepted(struct redis_slot *slot, const redisReply *reply)
         how = slot->acks ? PUBLISHED_AND_ACKED : PUBLISHED;
     }
     slot->whole = false;
+    if (slot->is_script && reply->type == REDIS_REPLY_INTEGER && reply->integer > 1 &&
+        sink->base.events->on_count)
+        sink->base.events->on_count(sink->base.ctx, "outdated", (uint64_t)reply->integer - 1);
     redis_sink_done(slot, how);
 }

@@ -376,6 +376,8 @@ void station_publish_parts(struct station *station, struct message *message,
     assert_true(n <= sizeof(parcel->parts) / sizeof(parcel->parts[0]));
     memcpy(parcel->parts, parts, n * sizeof(*parts));
     parcel->record.n_parts = n;
+    parcel->record.documents = parts[0].document; /* of one text */
+    parcel->record.n_documents = parts[0].document ? 1 : 0;
     station->n_under_way++;
     parcel_publish(parcel);
 }

@@ -97,6 +97,7 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
     series_find(&metrics->counts, "late_acks");
     series_find(&metrics->counts, "deleted");
     series_find(&metrics->counts, "replaced_timestamps");
+    series_find(&metrics->counts, "outdated");
     for (size_t i = 0; i < sizeof skip_reasons / sizeof skip_reasons[0]; i++)
         series_find(&metrics->skipped, skip_reasons[i]);
     series_find(&metrics->faults, "input");
