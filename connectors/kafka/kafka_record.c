@@ -29,11 +29,11 @@ const char *kafka_record_topic(const struct kafka_config *config, const struct r
 }
 
 /* The input's (of a dead letter what is left of it), or what names the text where inputs have no
- * keys. */
+ * keys; and where a text is deleted, for without a key that says nothing. */
 static struct bytes own_key(const struct record *record)
 {
     const struct message *origin = record->origin;
-    if (record->dead_code)
+    if (record->dead_code || (!origin->key.ptr && !record->parts[0].value.ptr))
         return record->parts[0].id;
     return origin->key.ptr || is_kafka(origin) ? origin->key : record->parts[0].id;
 }

@@ -114,17 +114,23 @@ def case_metrics(bench):
 
 
 def case_tombstones(bench):
-    """A key without a value stays that, among texts, in both modes."""
+    """A key without a value stays that, among texts, in both modes; deletes become one."""
+    change = {"before": {"id": 5}, "after": None, "op": "d", "source": {}}
+    deletes = [{"key": '{"id":5}', "value": json.dumps(change)},
+               {"key": "flat", "value": json.dumps({"id": 6, "__deleted": "true"})},
+               {"key": None, "value": json.dumps({"id": "no key", "delete": True})}]
     for mode, extra in MODES.items():
         bench.begin("tombstones-" + mode)
         bench.make_topics(1)
         bench.send([text_row(0), {"key": "gone", "value": None, "headers": [("h", b"1")]},
-                    text_row(1)])
+                    text_row(1), *deletes])
         worker = bench.start_worker(*extra)
         bench.wait_lag_0()
         bench.stop(worker)
         outs = {out.key(): out for out in bench.read()}
-        assert set(outs) == {b"key-0", b"gone", b"key-1"}, outs
+        gone = {b"gone", b'{"id":5}', b"flat", b"no key"}
+        assert set(outs) == {b"key-0", b"key-1"} | gone, outs
+        assert all(outs[key].value() is None for key in gone), outs
         assert outs[b"gone"].value() is None and outs[b"key-1"].value()
         assert ("h", b"1") in outs[b"gone"].headers(), outs[b"gone"].headers()
 

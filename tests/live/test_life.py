@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""The life of an index: texts are inserted, changed, cut into fewer chunks and deleted, by messages
+in every form there is for it and out of order, while workers are killed with SIGKILL every two
+seconds. At the end the index is, byte for byte, one that was built from scratch of what is left.
+
+Usage: test_life.py EMBEDMILL [--docs N] [--seed N] [--kill-every SECONDS]
+"""
+import argparse
+import json
+import os
+import random
+import sys
+import time
+
+import msgpack
+
+from redis_bench import Bench, wait_for
+
+MINILM = os.path.expanduser("~/.cache/embedmill/all-minilm-l6-v2-q8_0.gguf")
+CHUNKS = ("--too-long", "chunk", "--chunk-tokens", "32", "--chunk-overlap", "0")
+READING = ("--text-field", "body", "--order-by", "field:source.lsn", *CHUNKS)
+
+
+def text_of(rng, words):
+    return " ".join(rng.choice("ferry bread river tower cloud yeast boat flour rain June".split())
+                    for _ in range(words))
+
+
+def envelope(op, before, after, lsn):
+    return {"before": before, "after": after, "source": {"lsn": lsn, "table": "posts"}, "op": op}
+
+
+def message(rng, op, key, text, lsn):
+    """One change in one of the forms it may have."""
+    row = None if text is None else {"id": key, "body": text}
+    form = rng.randrange(4)
+    if form == 0:
+        value = envelope(op, {"id": key} if op == "d" else None, row, lsn)
+    elif form == 1:
+        value = {"schema": {"type": "struct", "fields": []},
+                 "payload": envelope(op, {"id": key} if op == "d" else None, row, lsn)}
+    elif form == 2:
+        value = {"id": key, "body": text, "__op": op, "__deleted": str(op == "d").lower(),
+                 "source": {"lsn": lsn}}
+    elif op == "d":
+        value = {"id": key, "delete": True, "source": {"lsn": lsn}}
+    else:
+        value = {**row, "source": {"lsn": lsn}}
+    return json.dumps(value)
+
+
+def write_life(rng, n_docs):
+    """The changes in their true order, and what is left in the end."""
+    events, left, lsn = [], {}, 1000
+
+    def change(op, key, text):
+        nonlocal lsn
+        lsn += rng.randrange(1, 50)
+        events.append(message(rng, op, key, text, lsn))
+        if text is None:
+            left.pop(key, None)
+        else:
+            left[key] = text
+
+    keys = list(range(1, n_docs + 1))
+    for key in keys:
+        change("c", key, text_of(rng, rng.choice((8, 12, 60, 150))))
+    later = ([("u", key) for key in rng.sample(keys, n_docs * 3 // 10)] +
+             [("d", key) for key in rng.sample(keys, n_docs // 5)] +
+             [("shrink", key) for key in rng.sample(keys, n_docs // 20)] +
+             [("c", key) for key in rng.sample(keys, n_docs // 20)])
+    rng.shuffle(later)
+    for op, key in later:
+        if op == "d":
+            change("d", key, None)
+        elif op == "shrink":
+            change("u", key, text_of(rng, 200))
+            change("u", key, text_of(rng, 50))
+        else:
+            change(op, key, text_of(rng, rng.choice((8, 60, 150))))
+    return events, left
+
+
+def shuffle_near(rng, events):
+    """Each up to a hundred places from where it belongs."""
+    order = sorted(range(len(events)), key=lambda i: i + rng.uniform(0, 100))
+    return [events[i] for i in order]
+
+
+def read_index(client, prefix):
+    """Keys of vectors and what they hold; cards only count their chunks."""
+    index = {}
+    for key in client.scan_iter(prefix + "*", count=1000):
+        name = key.decode().removeprefix(prefix)
+        if name.endswith("#"):
+            chunks = int(client.get(key).split(b":")[0])
+            if chunks:
+                index[name] = chunks
+        elif client.type(key) == b"hash":
+            index[name] = client.hgetall(key)
+        else:
+            index[name] = client.get(key)
+    return index
+
+
+def compare(got, wanted, what):
+    lost = sorted(set(wanted) - set(got))
+    strangers = sorted(set(got) - set(wanted))
+    wrong = sorted(name for name in set(got) & set(wanted) if got[name] != wanted[name])
+    print(f"{what}: {len(wanted)} keys from scratch, {len(lost)} missing, "
+          f"{len(strangers)} too many, {len(wrong)} different")
+    for names in (lost, strangers, wrong):
+        if names:
+            print("  " + ", ".join(map(str, names[:8])))
+    return not (lost or strangers or wrong)
+
+
+def counter(bench, name):
+    """Sums of a counter in the last lines of workers' logs that ended well."""
+    total = 0
+    for log in os.listdir(bench.folder):
+        if log.startswith("log-"):
+            for line in open(os.path.join(bench.folder, log), encoding="utf-8"):
+                if '"stopped"' in line:
+                    total += json.loads(line).get(name, 0)
+    return total
+
+
+def live(bench, args, form, rng):
+    """All changes into the index `form`:, by two workers of which one is killed again and again."""
+    client = bench.client
+    events, left = write_life(rng, args.docs)
+    events = shuffle_near(rng, events)
+    stream, prefix = f"changes-{form}", f"{form}:"
+    options = ("--redis-stream", stream, "--redis-output", form, "--redis-output-prefix", prefix,
+               "--batch-texts", "32", "--max-deliveries", "0", *READING)
+    client.xgroup_create(stream, "embedmill", "0", mkstream=True)
+    workers = [bench.start_worker(*options, name=f"{form}-{i}") for i in range(2)]
+    killed, last, sent = 0, time.monotonic(), 0
+    deadline = time.monotonic() + args.seconds
+    while True:
+        for event in events[sent:sent + 50]:
+            client.xadd(stream, {"body": event})
+        sent = min(sent + 50, len(events))
+        group = client.xinfo_groups(stream)[0]
+        if sent == len(events) and group["lag"] == 0 and group["pending"] == 0:
+            break
+        assert time.monotonic() < deadline, f"not done after {args.seconds} s: {group}"
+        if time.monotonic() - last > args.kill_every:
+            last = time.monotonic()
+            slot = killed % 2
+            workers[slot].kill()
+            workers[slot].wait()
+            workers[slot] = bench.start_worker(*options, name=f"{form}-{slot}")
+            killed += 1
+        time.sleep(0.02)
+    for worker in workers:
+        bench.stop(worker)
+    print(f"{form}: {len(events)} changes of {args.docs} texts, {len(left)} left; {killed} kills; "
+          f"{counter(bench, 'deleted')} deletes seen by those that were not killed")
+    assert client.xlen(stream + ":dlq") == 0, client.xrange(stream + ":dlq", count=3)
+    return left
+
+
+def build(bench, form, left):
+    """The same from scratch, with another prefix."""
+    stream, prefix = f"scratch-{form}", f"scratch-{form}:"
+    for key, text in left.items():
+        bench.client.xadd(stream, {"body": json.dumps({"id": key, "text": text})})
+    bench.client.xgroup_create(stream, "embedmill", "0")
+    worker = bench.start_worker("--redis-stream", stream, "--redis-output", form,
+                                "--redis-output-prefix", prefix, *CHUNKS, name=f"scratch-{form}")
+    wait_for("the index from scratch", lambda: bench.client.xinfo_groups(stream)[0]["lag"] == 0 and
+             bench.client.xinfo_groups(stream)[0]["pending"] == 0, 600)
+    bench.stop(worker)
+    return read_index(bench.client, prefix)
+
+
+def without_traces(index):
+    """Records of `key` say which message they are of: that differs, and nothing else may."""
+    out = {}
+    for name, value in index.items():
+        if isinstance(value, bytes):
+            record = msgpack.unpackb(value)
+            value = {key: record[key] for key in record
+                     if key not in ("source", "timestamp_ms", "fields")}
+        out[name] = value
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("binary")
+    parser.add_argument("--docs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kill-every", type=float, default=2)
+    parser.add_argument("--seconds", type=float, default=600)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    print(f"seed {args.seed}")
+    with Bench(args.binary) as bench:
+        if os.path.exists(MINILM):
+            bench.model = MINILM
+        bench.start_server()
+        good = True
+        for form in ("hash", "key"):
+            left = live(bench, args, form, rng)
+            good &= compare(without_traces(read_index(bench.client, f"{form}:")),
+                            without_traces(build(bench, form, left)), form)
+    if not good:
+        sys.exit("the index is not what it would be from scratch")
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()
