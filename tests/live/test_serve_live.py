@@ -232,6 +232,54 @@ def case_errors():
         assert server.embed("a", model="whatever").json()["model"] == "alias"
 
 
+def case_dialects():
+    """text-embeddings-inference and ollama: their fields, codes, bodies; bytes without text."""
+    texts = ["The ferry leaves at seven.", "x"]
+    want = reference(texts)
+    with Server() as server:
+        assert server.ask("/embed", {"inputs": texts}).json() == want
+        assert server.ask("/embed", {"inputs": texts[0], "normalize": True}).json() == want[:1]
+        assert server.ask("/embed", {"inputs": texts, "dimensions": 128}).json() == \
+            reference(texts, "--dim", "128")
+        assert server.ask("/embed", {"inputs": texts[0], "prompt_name": "query"}).json() == \
+            reference(texts[:1], "--prompt", "query")
+        for body, status, kind in (({"inputs": []}, 400, "Empty"), ({"inputs": ""}, 400, "Empty"),
+                                   ({}, 422, "Tokenizer"), ({"inputs": 3}, 422, "Tokenizer"),
+                                   ({"inputs": "a", "normalize": False}, 422, "Tokenizer"),
+                                   ({"inputs": "a", "truncation_direction": "Left"}, 422,
+                                    "Tokenizer"),
+                                   ({"inputs": LONG * 20, "truncate": False}, 413, "Validation"),
+                                   ({"inputs": ["a"] * 4097}, 413, "Validation")):
+            answer = server.ask("/embed", body)
+            assert (answer.status, answer.json()["error_type"]) == (status, kind), answer.body
+        tokens = server.ask("/tokenize", {"inputs": texts}).json()
+        assert [t["special"] for t in tokens[1]] == [True, False, True]
+        ids = [t["id"] for t in server.ask(
+            "/tokenize", {"inputs": texts[0], "prompt_name": "document"}).json()[0]]
+        assert server.embed(ids).vectors() == want[:1] # the same text, tokenised by the client
+        bare = server.ask("/tokenize", {"inputs": "x", "add_special_tokens": False}).json()[0]
+        assert [t["id"] for t in bare] == [tokens[1][1]["id"]]
+        info = server.ask("/info").json()
+        assert info["default_prompt"] == "document" and info["dim"] == 768
+        assert info["prompts"]["query"] == "task: search result | query: "
+        assert info["max_input_length"] == 2048 and info["max_client_batch_size"] == 4096
+        ollama = server.ask("/api/embed", {"model": "embeddinggemma-300m", "input": texts}).json()
+        assert ollama["embeddings"] == want and ollama["prompt_eval_count"] > 10
+        assert list(server.ask("/api/embed", {"input": []}).json()) == ["error"]
+        octets = server.ask("/v1/embeddings", {"input": texts},
+                            ["Accept: application/octet-stream"])
+        assert octets.headers["x-embedding-dim"] == "768"
+        assert octets.headers["x-embedding-dtype"] == "<f4"
+        assert octets.body == b"".join(struct.pack("<768f", *v) for v in want)
+        bits = server.ask("/embed", {"inputs": texts, "dtype": "b1", "dimensions": 128},
+                          ["Accept: application/octet-stream"])
+        assert len(bits.body) == 2 * 16 and bits.headers["x-embedding-dtype"] == "bits"
+        packed = server.ask("/v1/embeddings", {"input": texts, "dtype": "f2"},
+                            ["Accept: application/msgpack"])
+        assert packed.headers["content-type"] == "application/msgpack"
+        assert b"model_fingerprint" in packed.body and len(packed.body) < 2 * 1536 + 300
+
+
 def case_limits():
     """Bodies, headers and connections have an end; what is odd but right is served."""
     with Server("--http-body-size", "64KiB", "--http-connections", "8", model=SMALL) as server:

@@ -55,6 +55,10 @@ struct serve {
 static const struct serve_route routes[] = {
     {"/v1/embeddings", "POST", DIALECT_OPENAI, SERVE_EMBED, false},
     {"/v1/models", "GET", DIALECT_OPENAI, SERVE_MODELS, false},
+    {"/embed", "POST", DIALECT_TEI, SERVE_EMBED, false},
+    {"/tokenize", "POST", DIALECT_TEI, SERVE_TOKENIZE, false},
+    {"/info", "GET", DIALECT_TEI, SERVE_INFO, false},
+    {"/api/embed", "POST", DIALECT_OLLAMA, SERVE_EMBED, false},
     {"/health", "GET", DIALECT_OPENAI, SERVE_HEALTH, true},
     {"/readyz", "GET", DIALECT_OPENAI, SERVE_HEALTH, true},
     {"/livez", "GET", DIALECT_OPENAI, SERVE_LIVE, true},
@@ -135,7 +139,7 @@ static size_t report(struct serve *serve, const struct serve_request *request, c
 static void answer(struct serve *serve, struct serve_request *request)
 {
     struct http_request *http = request->http;
-    char seconds[16], n_truncated[24];
+    char seconds[16], n_truncated[24], dim[24];
     if (!request->status) /* dropped before it had one, which most likely nobody reads */
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "cancelled", "the request was cancelled");
     size_t n_cut =
@@ -158,6 +162,12 @@ static void answer(struct serve *serve, struct serve_request *request)
         out.fields[n++] = (struct http_field){"WWW-Authenticate", "Bearer"};
     if (request->status == HTTP_BAD_METHOD)
         out.fields[n++] = (struct http_field){"Allow", request->allowed};
+    if (request->form == FORM_OCTETS && request->status == HTTP_OK) {
+        snprintf(dim, sizeof dim, "%zu", request->dim);
+        out.fields[n++] = (struct http_field){"X-Embedding-Dim", dim};
+        out.fields[n++] =
+            (struct http_field){"X-Embedding-Dtype", codec_dtype_name(request->dtype)};
+    }
     assert(n < HTTP_FIELDS_MAX);
     http_answer(http, &out);
 }
@@ -190,6 +200,8 @@ static void answer_short(struct serve *serve, struct serve_request *request)
 {
     if (request->route->kind == SERVE_MODELS) {
         serve_write_models(request, &serve->rules);
+    } else if (request->route->kind == SERVE_INFO) {
+        serve_write_info(request, &serve->rules, serve->options.queue_tokens);
     } else if (request->route->kind == SERVE_HEALTH && serve->is_draining) {
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "draining", "this server is stopping");
     } else {
@@ -218,6 +230,13 @@ static bool is_refused(struct serve *serve, struct serve_request *request)
     return true;
 }
 
+static enum serve_form form_of(const char *accept)
+{
+    if (accept && strstr(accept, "application/msgpack"))
+        return FORM_MSGPACK;
+    return accept && strstr(accept, "application/octet-stream") ? FORM_OCTETS : FORM_JSON;
+}
+
 static void on_request(void *ctx, struct http_request *http)
 {
     struct serve *serve = ctx;
@@ -238,8 +257,9 @@ static void on_request(void *ctx, struct http_request *http)
              !serve_keys_allow(serve->keys, http_request_header(http, "Authorization")))
         serve_fail(request, HTTP_UNAUTHORIZED, NULL, "invalid_api_key",
                    "send one of this server's keys as `Authorization: Bearer KEY`");
-    else if (route->kind != SERVE_EMBED)
+    else if (route->kind != SERVE_EMBED && route->kind != SERVE_TOKENIZE)
         return answer_short(serve, request);
+    request->form = form_of(http_request_header(http, "Accept"));
     if (request->status || is_refused(serve, request))
         return answer_now(serve, request);
     serve->n_open++;
@@ -366,6 +386,10 @@ static int rules_open(struct serve *serve, char *err, size_t err_size)
     rules->max_texts = o->max_texts;
     rules->max_text_bytes = o->max_text_bytes;
     rules->refuses_long = o->session.too_long == TOO_LONG_ERROR;
+    if (rules->info->is_reranker) {
+        snprintf(err, err_size, "the model is a reranker: it gives scores and no embeddings");
+        return -EINVAL;
+    }
     if (!rules->prompt) {
         snprintf(err, err_size, "unknown prompt '%.60s'; valid prompts: %s", o->prompt,
                  prompt_names());

@@ -75,6 +75,11 @@ void serve_threads_close(struct serve_threads *threads)
     threads->n = 0;
 }
 
+size_t serve_render(const struct serve_request *request, size_t text, char *to, size_t size)
+{
+    return prompt_render(request->prompt, request->title, request->texts[text].text, to, size);
+}
+
 /* 1. Reading. */
 
 static int make_room(const struct serve_threads *all, struct serve_request *request)
@@ -93,6 +98,8 @@ void serve_run_read(struct job *job, struct pool_thread *thread)
     serve_read(request, all->rules);
     if (!request->status && make_room(all, request) != 0)
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
+    if (!request->status && request->route->kind == SERVE_TOKENIZE)
+        serve_write_tokens(request, thread);
     job->then = serve_queue_add(all->queue, request);
 }
 
@@ -100,9 +107,7 @@ void serve_run_read(struct job *job, struct pool_thread *thread)
 
 static size_t render(const struct serve_pick *pick, char *to, size_t size)
 {
-    const struct serve_request *request = pick->request;
-    return prompt_render(request->prompt, request->title, request->texts[pick->text].text, to,
-                         size);
+    return serve_render(pick->request, pick->text, to, size);
 }
 
 static bool is_ids(const struct serve_pick *pick)

@@ -212,6 +212,18 @@ static void format_take(struct reading *r, const struct walk_value *value)
                    "`encoding_format`: expected \"float\" or \"base64\"");
 }
 
+static void dtype_take(struct reading *r, const struct walk_value *value)
+{
+    static const char *const names[] = {"f4", "f2", "i1", "b1"};
+    for (size_t i = 0; value->type == WALK_STR && i < sizeof names / sizeof names[0]; i++)
+        if (is_text(value->bytes, names[i])) {
+            r->request->dtype = (enum output_dtype)i;
+            return;
+        }
+    serve_fail(r->request, bad_status(r->request), "dtype", NULL,
+               "`dtype`: expected f4, f2, i1 or b1");
+}
+
 static void truncate_take(struct reading *r, const struct walk_value *value)
 {
     bool is_end =
@@ -260,6 +272,10 @@ static void field_take(struct reading *r, struct bytes key, const struct walk_va
                      value->type == WALK_STR &&
                          (is_text(value->bytes, "Right") || is_text(value->bytes, "right")),
                      "\"Right\": a text is cut at its end");
+    else if (is_text(key, "add_special_tokens"))
+        request->adds_specials = value->type != WALK_BOOL || value->is_true;
+    else if (is_text(key, "dtype"))
+        dtype_take(r, value);
     else if (is_text(key, "title") && value->type == WALK_STR)
         request->title = value->bytes;
     else if (is_text(key, "title"))
@@ -341,9 +357,12 @@ void serve_read(struct serve_request *request, const struct serve_rules *rules)
 {
     struct reading r = {.request = request, .rules = rules};
     r.input = request->route->dialect == DIALECT_TEI ? "inputs" : "input";
-    request->prompt = rules->prompt;
+    request->prompt = request->route->kind == SERVE_TOKENIZE
+                          ? prompt_find(rules->info, (struct bytes){"none", 4})
+                          : rules->prompt;
     request->dim = rules->dim;
     request->refuses_long = rules->refuses_long;
+    request->adds_specials = true;
     struct bytes packed = body_convert(request);
     if (!packed.ptr)
         return;

@@ -17,6 +17,7 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/codec/arena.h"
+#include "worker/codec/codec.h"
 #include "worker/pipeline/pool.h"
 
 struct http_request;
@@ -26,7 +27,9 @@ struct serve;
 enum serve_dialect { DIALECT_OPENAI, DIALECT_TEI, DIALECT_OLLAMA };
 enum serve_kind {
     SERVE_EMBED,
+    SERVE_TOKENIZE,
     SERVE_MODELS,
+    SERVE_INFO,
     SERVE_HEALTH, /* ready for work */
     SERVE_LIVE,
 };
@@ -60,6 +63,7 @@ struct serve_request {
     size_t n_bytes_in;
     struct arena arena; /* of what was read */
     enum serve_form form;
+    enum output_dtype dtype;       /* of FORM_MSGPACK and FORM_OCTETS */
     uint64_t arrived_ns, begun_ns; /* begun: the first of its texts; 0: not yet */
     uint64_t deadline_ns;
     uint64_t gone_ns;         /* since when its client sends no more; 0: it may */
@@ -70,7 +74,8 @@ struct serve_request {
     const struct prompt *prompt; /* the server's unless the client names one */
     struct bytes title;
     bool wants_base64;
-    bool refuses_long; /* a text that must be cut is an error */
+    bool refuses_long;  /* a text that must be cut is an error */
+    bool adds_specials; /* of /tokenize: bos and eos are among the ids */
     size_t dim;
     struct serve_text *texts; /* [n_texts] */
     size_t n_texts;
@@ -80,7 +85,7 @@ struct serve_request {
     bool is_waiting;        /* in the list of those that have texts to take */
     bool is_dropped;        /* nobody needs the rest */
 
-    float *vectors;               /* [n_texts][full dim] */
+    float *vectors;               /* [n_texts][full dim], as answered [n_texts][dim] */
     struct embed_result *results; /* [n_texts] */
     size_t n_cached;
 

@@ -4,6 +4,7 @@
 #include "worker/serve/serve_write.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "connectors/json.h"
@@ -92,7 +93,7 @@ static void put_openai(struct buffer *to, const struct serve_request *request,
                               : "{\"object\":\"embedding\",\"index\":");
         json_put_natural(to, i);
         buffer_put_text(to, ",\"embedding\":");
-        put_row(to, request, request->vectors + i * rules->dim);
+        put_row(to, request, request->vectors + i * request->dim);
         buffer_put_text(to, request->results[i].truncated ? ",\"truncated\":true}" : "}");
     }
     buffer_put_text(to, "],\"model\":");
@@ -105,29 +106,228 @@ static void put_openai(struct buffer *to, const struct serve_request *request,
     buffer_put_text(to, "}}");
 }
 
+static void put_rows(struct buffer *to, const struct serve_request *request)
+{
+    buffer_put_text(to, "[");
+    for (size_t i = 0; i < request->n_texts; i++) {
+        buffer_put_text(to, i ? "," : "");
+        put_row(to, request, request->vectors + i * request->dim);
+    }
+    buffer_put_text(to, "]");
+}
+
+static void put_ollama(struct buffer *to, const struct serve_request *request,
+                       const struct serve_rules *rules)
+{
+    buffer_put_text(to, "{\"model\":");
+    json_put_text(to, rules->name[0]);
+    buffer_put_text(to, ",\"embeddings\":");
+    put_rows(to, request);
+    buffer_put_text(to, ",\"total_duration\":");
+    json_put_natural(to, uv_hrtime() - request->arrived_ns);
+    buffer_put_text(to, ",\"load_duration\":0,\"prompt_eval_count\":");
+    json_put_natural(to, tokens_of_all(request, rules));
+    buffer_put_text(to, "}");
+}
+
+/* A record as on a queue (docs/wire-format.md); the ids of texts are their places. */
+static void put_record(struct buffer *to, struct serve_request *request,
+                       const struct serve_rules *rules)
+{
+    enum { NUMBER = 12 };
+    const struct message message = {.position = {"http", 4}, .timestamp_ms = -1};
+    const struct model_info *info = rules->info;
+    struct encode_options options = {.format = OUTPUT_MSGPACK,
+                                     .model = info->name,
+                                     .fingerprint = info->fingerprint,
+                                     .dim = request->dim,
+                                     .dtype = request->dtype};
+    if (info->precision && strcmp(info->precision, "fast") == 0)
+        options.precision = "fast";
+    size_t n = request->n_texts;
+    struct item *items = arena_alloc(&request->arena, n * sizeof *items);
+    char *numbers = arena_alloc(&request->arena, n * NUMBER);
+    if (!items || !numbers) {
+        to->status = -ENOMEM;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        int len = snprintf(numbers + i * NUMBER, NUMBER, "%zu", i);
+        items[i] = (struct item){.id = {numbers + i * NUMBER, (size_t)len}, .id_is_number = true};
+    }
+    const struct request as_message = {
+        .items = items, .n_items = n, .many = true, .id = {"0", 1}, .id_is_number = true};
+    if (codec_encode(&options, &as_message, &message, 0, n, request->prompt->name, request->vectors,
+                     request->results, to) != 0)
+        to->status = -ENOMEM;
+}
+
+static void put_octets(struct buffer *to, const struct serve_request *request)
+{
+    size_t row_bytes = codec_dtype_bytes(request->dtype, request->dim);
+    for (size_t i = 0; i < request->n_texts; i++) {
+        char *row = buffer_extend(to, row_bytes);
+        if (row)
+            codec_dtype_pack(request->dtype, request->vectors + i * request->dim, request->dim,
+                             row);
+    }
+}
+
+static void put_json(struct buffer *to, const struct serve_request *request,
+                     const struct serve_rules *rules)
+{
+    switch (request->route->dialect) {
+    case DIALECT_OPENAI:
+        put_openai(to, request, rules);
+        break;
+    case DIALECT_TEI:
+        put_rows(to, request);
+        break;
+    case DIALECT_OLLAMA:
+        put_ollama(to, request, rules);
+        break;
+    }
+}
+
+/* Rows to the dimension that was asked for, one behind the other. */
+static void shorten(struct serve_request *request, const struct serve_threads *threads)
+{
+    size_t whole = threads->rules->dim, dim = request->dim;
+    for (size_t i = 0; dim < whole && i < request->n_texts; i++) {
+        float *row = request->vectors + i * whole;
+        model_shorten(threads->model, row, dim);
+        memmove(request->vectors + i * dim, row, dim * sizeof *row);
+    }
+}
+
+static void answer_settle(struct serve_request *request, const char *type)
+{
+    if (request->answer.status) {
+        serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
+        return;
+    }
+    request->status = HTTP_OK;
+    request->type = type;
+}
+
 void serve_write_vectors(struct serve_request *request, const struct serve_threads *threads)
 {
+    static const char *const types[] = {"application/json", "application/msgpack",
+                                        "application/octet-stream"};
     const struct serve_rules *rules = threads->rules;
-    struct buffer *to = &request->answer;
     for (size_t i = 0; i < request->n_texts; i++) {
         if (request->results[i].status) {
             refuse_text(request, rules, i);
             return;
         }
         request->n_cached += request->results[i].cached;
-        if (request->dim < rules->dim)
-            model_shorten(threads->model, request->vectors + i * rules->dim, request->dim);
     }
-    put_openai(to, request, rules);
-    if (to->status) {
-        serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
-        return;
-    }
-    request->status = HTTP_OK;
-    request->type = "application/json";
+    shorten(request, threads);
+    if (request->form == FORM_MSGPACK)
+        put_record(&request->answer, request, rules);
+    else if (request->form == FORM_OCTETS)
+        put_octets(&request->answer, request);
+    else
+        put_json(&request->answer, request, rules);
+    answer_settle(request, types[request->form]);
 }
 
-/* 3. The rest. */
+/* 3. Tokens. */
+
+static void put_tokens(struct buffer *to, const struct serve_rules *rules, const int32_t *ids,
+                       size_t n, bool with_ends)
+{
+    size_t first = with_ends || rules->n_ends == 0 ? 0 : 1;
+    size_t end = with_ends || rules->n_ends == 0 ? n : n - 1;
+    buffer_put_text(to, "[");
+    for (size_t i = first; i < end; i++) {
+        bool is_end = rules->n_ends && (i == 0 || i == n - 1);
+        buffer_put_text(to, i > first ? ",{\"id\":" : "{\"id\":");
+        json_put_integer(to, ids[i]);
+        buffer_put_text(to, is_end ? ",\"special\":true}" : ",\"special\":false}");
+    }
+    buffer_put_text(to, "]");
+}
+
+void serve_write_tokens(struct serve_request *request, const struct pool_thread *thread)
+{
+    const struct serve_rules *rules = thread->all->rules;
+    struct buffer *to = &request->answer;
+    buffer_put_text(to, "[");
+    for (size_t i = 0; i < request->n_texts && !to->status; i++) {
+        if (request->texts[i].ids) {
+            serve_fail(request, HTTP_UNPROCESSABLE, "inputs", NULL,
+                       "`inputs`: entry %zu is token ids already", i);
+            return;
+        }
+        size_t len = serve_render(request, i, NULL, 0), n = 0;
+        char *bytes = arena_alloc(&request->arena, len + 1);
+        int32_t *ids = arena_alloc(&request->arena, (len + 2) * sizeof *ids);
+        if (!bytes || !ids) {
+            to->status = -ENOMEM;
+            break;
+        }
+        serve_render(request, i, bytes, len);
+        int status = thread->all->embedder->tokenize(thread->session, (struct text){bytes, len},
+                                                     ids, len + 2, &n, &request->results[i]);
+        if (status && status != -E2BIG) {
+            refuse_text(request, rules, i);
+            return;
+        }
+        buffer_put_text(to, i ? "," : "");
+        put_tokens(to, rules, ids, n, request->adds_specials);
+    }
+    buffer_put_text(to, "]");
+    answer_settle(request, "application/json");
+}
+
+/* 4. The rest. */
+
+static void put_prompts(struct buffer *to, const struct serve_rules *rules)
+{
+    buffer_put_text(to, "{");
+    for (const struct prompt *p = rules->info->prompts; p && p->name; p++) {
+        buffer_put_text(to, p == rules->info->prompts ? "" : ",");
+        json_put_text(to, p->name);
+        buffer_put_text(to, ":");
+        json_put_text(to, p->lead);
+    }
+    buffer_put_text(to, "}");
+}
+
+void serve_write_info(struct serve_request *request, const struct serve_rules *rules,
+                      size_t max_tokens_waiting)
+{
+    const struct model_info *info = rules->info;
+    struct buffer *to = &request->answer;
+    buffer_put_text(to, "{\"model_id\":");
+    json_put_text(to, rules->name[0]);
+    buffer_put_text(to, ",\"model_sha\":");
+    json_put_text(to, info->fingerprint);
+    buffer_put_text(to, ",\"model_dtype\":\"float32\",\"model_type\":{\"embedding\":{\"pooling\":"
+                        "\"mean\"}},\"max_input_length\":");
+    json_put_natural(to, info->max_tokens);
+    buffer_put_text(to, ",\"max_batch_tokens\":");
+    json_put_natural(to, max_tokens_waiting);
+    buffer_put_text(to, ",\"max_client_batch_size\":");
+    json_put_natural(to, rules->max_texts);
+    buffer_put_text(to, ",\"auto_truncate\":");
+    buffer_put_text(to, rules->refuses_long ? "false" : "true");
+    buffer_put_text(to, ",\"version\":");
+    json_put_text(to, EMBEDMILL_VERSION);
+    buffer_put_text(to, ",\"dim\":");
+    json_put_natural(to, rules->dim);
+    buffer_put_text(to, ",\"precision\":");
+    json_put_text(to, info->precision);
+    buffer_put_text(to, ",\"kernels\":");
+    json_put_text(to, info->kernels);
+    buffer_put_text(to, ",\"default_prompt\":");
+    json_put_text(to, rules->prompt->name);
+    buffer_put_text(to, ",\"prompts\":");
+    put_prompts(to, rules);
+    buffer_put_text(to, "}");
+    answer_settle(request, "application/json");
+}
 
 void serve_write_models(struct serve_request *request, const struct serve_rules *rules)
 {

@@ -10,6 +10,11 @@
 
 /* All texts have their results: the answer, or the error of the first that has none. */
 void serve_write_vectors(struct serve_request *request, const struct serve_threads *threads);
+/* The ids of its texts, as the thread's session finds them. */
+void serve_write_tokens(struct serve_request *request, const struct pool_thread *thread);
+/* What this server is, for clients that adapt to it. */
+void serve_write_info(struct serve_request *request, const struct serve_rules *rules,
+                      size_t max_tokens_waiting);
 void serve_write_models(struct serve_request *request, const struct serve_rules *rules);
 
 #endif
