@@ -65,6 +65,11 @@ static const struct entry entries[] = {
     WIDE(MAGIC_WIDE, "UTF-32 text", "UTF-32", "\0\0\xfe\xff"),
     WIDE(MAGIC_UTF16LE, "UTF-16 text", "UTF-16", "\xff\xfe"),
     WIDE(MAGIC_UTF16BE, "UTF-16 text", "UTF-16", "\xfe\xff"),
+    WIDE(MAGIC_WIDE, "GB 18030 text", "GB18030", "\x84\x31\x95\x33"),
+    WIDE(MAGIC_WIDE, "UTF-7 text", "UTF-7", "+/v8-"),
+    WIDE(MAGIC_WIDE, "UTF-EBCDIC text", "UTF-EBCDIC", "\xdd\x73\x66\x73"),
+    WIDE(MAGIC_WIDE, "SCSU text", "SCSU", "\x0e\xfe\xff"),
+    WIDE(MAGIC_WIDE, "BOCU-1 text", "BOCU-1", "\xfb\xee\x28"),
     BINARY("a NumPy array", "\x93NUMPY"),
     BINARY("a Parquet file", "PAR1\x15"),
     BINARY("an encrypted Parquet file", "PARE\x15"),
@@ -102,6 +107,13 @@ static const struct entry entries[] = {
     TOOL("a PDF document", "pdftotext", "%PDF-2."),
     BINARY("a Microsoft Office document", "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
     BINARY("an RTF document", "{\\rtf1"),
+    TOOL("a pointer of Git LFS, in place of the file", "git lfs pull --include",
+         "version https://git-lfs.github.com/spec/"),
+    BINARY("a serialized object of Java", "\xac\xed\0\5"),
+    BINARY("encrypted data (OpenSSL)", "Salted__"),
+    BINARY("encrypted data (age)", "age-encryption.org/v"),
+    BINARY("encrypted data (git-crypt)", "\0GITCRYPT\0"),
+    BINARY("encrypted data (Ansible Vault)", "$ANSIBLE_VAULT;"),
 };
 
 static const struct magic zstd_skippable = {MAGIC_ZSTD, "Zstandard data", "zstd -dc"};
@@ -113,6 +125,20 @@ static const struct magic utf16le = {MAGIC_WIDE, "UTF-16 text without a byte ord
                                      "iconv -t UTF-8 -f UTF-16LE"};
 static const struct magic utf16be = {MAGIC_WIDE, "UTF-16 text without a byte order mark",
                                      "iconv -t UTF-8 -f UTF-16BE"};
+static const struct magic iso2022jp = {MAGIC_WIDE, "ISO-2022-JP text",
+                                       "iconv -t UTF-8 -f ISO-2022-JP"};
+static const struct magic iso2022kr = {MAGIC_WIDE, "ISO-2022-KR text",
+                                       "iconv -t UTF-8 -f ISO-2022-KR"};
+static const struct magic iso2022cn = {MAGIC_WIDE, "ISO-2022-CN text",
+                                       "iconv -t UTF-8 -f ISO-2022-CN"};
+static const struct magic foreign = {
+    MAGIC_FOREIGN,
+    "text in another encoding (GBK, Shift-JIS, KOI8-R, Windows-1251 or the like), or binary data",
+    "iconv -t UTF-8 -f ENCODING"};
+static const struct magic gzip64 = {MAGIC_PACKED, "gzip data in base64", "base64 -d"};
+static const struct magic zstd64 = {MAGIC_PACKED, "Zstandard data in base64", "base64 -d"};
+static const struct magic bzip64 = {MAGIC_PACKED, "bzip2 data in base64", "base64 -d"};
+static const struct magic xz64 = {MAGIC_PACKED, "xz data in base64", "base64 -d"};
 static const struct magic with_nul = {MAGIC_NUL, "binary data (it holds NUL bytes)", NULL};
 static const struct magic with_controls = {MAGIC_BINARY, "binary data (or packed or encrypted)",
                                            NULL};
@@ -141,6 +167,20 @@ static const struct magic *vary(const unsigned char *at, size_t len)
     return NULL;
 }
 
+/* Is what stands beside each NUL, in units of two bytes, a character of ASCII that text has? */
+static bool only_ascii_beside(const char *ptr, size_t len, bool is_low_first)
+{
+    for (size_t i = 0; i < len; i++) {
+        size_t beside = is_low_first ? i - 1 : i + 1;
+        if (ptr[i] != '\0' || beside >= len)
+            continue;
+        unsigned char c = (unsigned char)ptr[beside];
+        if (c >= 0x7f || (c < ' ' && c != '\n' && c != '\r' && c != '\t'))
+            return false;
+    }
+    return true;
+}
+
 /* Bytes of text in UTF-16 without a mark: every other one is NUL, and never one of the rest. */
 static const struct magic *nul(const char *ptr, size_t len)
 {
@@ -154,6 +194,10 @@ static const struct magic *nul(const char *ptr, size_t len)
         return &utf16le;
     if (half >= 2 && zeros[1] == 0 && zeros[0] >= half - half / 4)
         return &utf16be;
+    /* Other alphabets have their spaces and line ends in common with ASCII. */
+    if ((zeros[0] == 0) != (zeros[1] == 0) && zeros[0] + zeros[1] >= 2 &&
+        only_ascii_beside(ptr, len, zeros[1] > 0))
+        return zeros[1] > 0 ? &utf16le : &utf16be;
     return &with_nul;
 }
 
@@ -166,6 +210,19 @@ static bool has_zero_unit(const char *ptr, size_t len)
     return false;
 }
 
+/* How many of the bytes belong to no character of UTF-8. */
+static size_t count_bad(const char *ptr, size_t len)
+{
+    size_t bad = 0;
+    for (size_t at = 0; at < len;) {
+        int step = utf8_next(ptr + at, len - at);
+        if (step < 0 && at + UTF8_LONGEST <= len) /* the last may be cut */
+            bad += (size_t)-step;
+        at += (size_t)(step < 0 ? -step : step);
+    }
+    return bad;
+}
+
 /*
  * Short binary data may have no NUL byte. Text in Latin-1, Windows-1252, Shift-JIS and their like
  * is not UTF-8 either, but no text has control characters beside white space, escapes of terminals
@@ -173,26 +230,99 @@ static bool has_zero_unit(const char *ptr, size_t len)
  */
 static const struct magic *controls(const char *ptr, size_t len)
 {
-    size_t n = 0, bad = 0;
+    size_t n = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)ptr[i];
         n += (c < 0x20 && c != 0x1a && c != 0x1b && c != 0x1e && (c < 0x08 || c > 0x0d)) ||
              c == 0x7f;
     }
-    if (n * 32 < len || n == 0)
-        return NULL;
-    for (size_t at = 0; at < len;) {
-        int step = utf8_next(ptr + at, len - at);
-        bad += step < 0 && at + UTF8_LONGEST <= len; /* the last may be cut */
-        at += (size_t)(step < 0 ? -step : step);
+    return n > 0 && n * 32 >= len && count_bad(ptr, len) > 0 ? &with_controls : NULL;
+}
+
+/*
+ * Text of the west of Europe in Latin-1 is nearly all ASCII, and what is lost with U+FFFD is a
+ * letter here and there. Where a third of the bytes is lost, a vector of the rest says nothing.
+ */
+enum { BAD_LEAST = 6, BAD_PART = 3 };
+
+static bool is_foreign(const char *ptr, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += (unsigned char)ptr[i] >= 0x80;
+    if (n < BAD_LEAST || n * BAD_PART < len)
+        return false;
+    n = count_bad(ptr, len);
+    return n >= BAD_LEAST && n * BAD_PART >= len;
+}
+
+/* Escapes that choose a set of two bytes a character; those of terminals are others. */
+static const struct magic *iso2022(const char *ptr, size_t len)
+{
+    for (const char *at = ptr, *end = ptr + len;
+         (at = memchr(at, 0x1b, (size_t)(end - at))) && end - at >= 4; at++) {
+        if (at[1] != '$')
+            continue;
+        if (at[2] == 'B' || at[2] == '@')
+            return &iso2022jp;
+        if (at[2] == ')' && at[3] == 'C')
+            return &iso2022kr;
+        if (at[2] == ')' && (at[3] == 'A' || at[3] == 'G'))
+            return &iso2022cn;
     }
-    return bad > 0 ? &with_controls : NULL;
+    return NULL;
+}
+
+/* All of it is base64, in lines or not, and begins as what packers write does then. */
+static const struct magic *base64(const char *ptr, size_t len)
+{
+    static const struct {
+        const char *begins;
+        const struct magic *magic;
+    } packers[] = {{"H4sI", &gzip64}, {"KLUv/", &zstd64}, {"QlpoO", &bzip64}, {"/Td6WFoA", &xz64}};
+    const struct magic *found = NULL;
+    for (size_t i = 0; i < sizeof packers / sizeof packers[0]; i++)
+        if (len >= 24 && memcmp(ptr, packers[i].begins, strlen(packers[i].begins)) == 0)
+            found = packers[i].magic;
+    for (size_t i = 0; found && i < len; i++)
+        if (ptr[i] == '\0' ||
+            !strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                    "+/=\r\n",
+                    ptr[i]))
+            return NULL;
+    return found;
 }
 
 /* RFC 1950; in text these two bytes are common. */
 static bool begins_zlib(const unsigned char *at, size_t len)
 {
     return len >= 2 && at[0] == 0x78 && (at[0] * 256 + at[1]) % 31 == 0;
+}
+
+/* Cut, or short: no NUL and no controls. The second byte is no letter then, and what follows no
+ * UTF-8. */
+static bool is_zlib(const unsigned char *at, size_t len)
+{
+    return begins_zlib(at, len) && at[1] != '^' && len >= 8 &&
+           count_bad((const char *)at, len < 64 ? len : 64) > 0;
+}
+
+static const struct magic *unnamed(const char *ptr, size_t len)
+{
+    const struct magic *found = nul(ptr, len);
+    if (!found)
+        found = controls(ptr, len);
+    if (found)
+        return begins_zlib((const unsigned char *)ptr, len) &&
+                       (found == &with_nul || found == &with_controls)
+                   ? &zlib
+                   : found;
+    if (is_zlib((const unsigned char *)ptr, len))
+        return &zlib;
+    found = iso2022(ptr, len);
+    if (!found)
+        found = base64(ptr, len);
+    return !found && is_foreign(ptr, len) ? &foreign : found;
 }
 
 const struct magic *magic_find(const char *ptr, size_t len)
@@ -207,11 +337,5 @@ const struct magic *magic_find(const char *ptr, size_t len)
             return is_marked && has_zero_unit(ptr, len) ? &with_nul : magic;
     }
     const struct magic *found = vary((const unsigned char *)ptr, len);
-    if (found)
-        return found;
-    found = nul(ptr, len);
-    if (!found)
-        found = controls(ptr, len);
-    bool is_data = found == &with_nul || found == &with_controls;
-    return is_data && begins_zlib((const unsigned char *)ptr, len) ? &zlib : found;
+    return found ? found : unnamed(ptr, len);
 }

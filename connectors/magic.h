@@ -1,8 +1,8 @@
 /*
  * magic.h: what bytes are that are not text in UTF-8, by how they begin.
  *
- * Owns:    the table of magic numbers, of packers and of binary formats; NUL bytes; byte order
- *          marks of UTF-16 and UTF-32.
+ * Owns:    the table of magic numbers, of packers and of binary formats; NUL bytes; the marks and
+ *          escapes of other encodings, and what is not UTF-8 for the most part.
  * Refuses: nothing itself: whoever reads a file or a message decides what becomes of it.
  * Threads: no state.
  * Why:     a tokenizer takes any bytes, so a packed file or a picture would become vectors like any
@@ -22,7 +22,8 @@ enum magic_kind {
     MAGIC_PACKED,  /* by any other packer or archiver */
     MAGIC_UTF16LE, /* with its byte order mark */
     MAGIC_UTF16BE,
-    MAGIC_WIDE, /* UTF-32, or UTF-16 without its mark */
+    MAGIC_WIDE,    /* UTF-32, UTF-16 without its mark, or another encoding that tells its name */
+    MAGIC_FOREIGN, /* mostly not UTF-8: an encoding that does not tell its name, or binary data */
     MAGIC_BINARY,
     MAGIC_NUL, /* NUL bytes, and nothing else is known */
 };

@@ -163,13 +163,30 @@ static bool is_named(struct bytes field, const char *name)
     return field.len == strlen(name) && memcmp(field.ptr, name, field.len) == 0;
 }
 
-/* ... whatever its case, and spaces around it. */
+/* How many bytes of blank are at one end of a field: white space, and what nobody sees: U+00A0,
+ * U+200B and U+FEFF, which come with tables from web pages and with joined files. */
+static size_t blank_at(struct bytes field, bool at_end)
+{
+    static const char *const blanks[] = {"\xc2\xa0", "\xe2\x80\x8b", "\xef\xbb\xbf"};
+    if (field.len > 0 && isspace((unsigned char)field.ptr[at_end ? field.len - 1 : 0]))
+        return 1;
+    for (size_t i = 0; i < sizeof blanks / sizeof blanks[0]; i++) {
+        size_t len = strlen(blanks[i]);
+        if (field.len >= len &&
+            memcmp(field.ptr + (at_end ? field.len - len : 0), blanks[i], len) == 0)
+            return len;
+    }
+    return 0;
+}
+
+/* ... whatever its case, and blanks around it. */
 static bool is_nearly_named(struct bytes field, const char *name)
 {
-    while (field.len > 0 && isspace((unsigned char)field.ptr[0]))
-        field = (struct bytes){field.ptr + 1, field.len - 1};
-    while (field.len > 0 && isspace((unsigned char)field.ptr[field.len - 1]))
-        field.len--;
+    size_t n;
+    while ((n = blank_at(field, false)) > 0)
+        field = (struct bytes){field.ptr + n, field.len - n};
+    while ((n = blank_at(field, true)) > 0)
+        field.len -= n;
     return field.len == strlen(name) && strncasecmp(field.ptr, name, field.len) == 0;
 }
 

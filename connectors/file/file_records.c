@@ -100,11 +100,13 @@ void file_records_end(struct file_records *records)
     records->ended = true;
 }
 
-/* Is c the i-th byte of a record, and of a byte order mark? */
+/* Does it belong to the byte order marks that a record begins with? */
 static bool is_mark(const struct file_records *records, const char *at)
 {
-    size_t i = (size_t)(at - records->buffer) - records->start;
-    return i < 3 && memcmp(at - i, mark, i + 1) == 0;
+    const char *begun = records->buffer + records->start;
+    while (at - begun >= 3 && memcmp(begun, mark, 3) == 0)
+        begun += 3;
+    return at - begun < 3 && memcmp(begun, mark, (size_t)(at - begun) + 1) == 0;
 }
 
 static enum quoting quoting_next(const struct file_records *records, enum quoting now, char c)
@@ -159,7 +161,9 @@ static void trim(const struct file_records *records, struct bytes *value, bool i
 {
     if (!is_open && value->len > 0 && value->ptr[value->len - 1] == '\r')
         value->len--;
-    if (value->len >= 3 && memcmp(value->ptr, mark, 3) == 0) /* also where files were joined */
+    /* Also where files were joined; and a second one, of a program that puts one before any text.
+     */
+    while (value->len >= 3 && memcmp(value->ptr, mark, 3) == 0)
         *value = (struct bytes){value->ptr + 3, value->len - 3};
     /* RFC 7464, as jq --seq writes. */
     if (records->options.format == FILE_JSONL && value->len > 0 && value->ptr[0] == '\x1e')
@@ -216,7 +220,7 @@ static int look(struct file_records *records, char *err, size_t err_size)
         return 1;
     if (end - at < 3 && !records->ended)
         return 0;
-    if (end - at >= 3 && memcmp(at, mark, 3) == 0)
+    while (end - at >= 3 && memcmp(at, mark, 3) == 0)
         at += 3;
     at = skip_space(at, end);
     while (at < end && *at == '\x1e')
@@ -288,8 +292,9 @@ int file_records_next(struct file_records *records, struct file_record *out, cha
         refuse_too_long(records, out, last);
         return 1;
     }
-    if (row.len == 0)
-        return 1;
+    if (row.len == 0 || (records->options.format == FILE_JSONL &&
+                         skip_space(row.ptr, row.ptr + row.len) == row.ptr + row.len))
+        return 1; /* blank */
     out->value = row;
     if (!records->csv)
         return 1;

@@ -91,6 +91,8 @@ static void lines(void **state)
            "1|one\n2|two\n5|five, \"5\"\n6|last~\n");
     EXPECT(FILE_JSONL, "{\"text\":\"a\"}\n{\"text\":\"b\"}\n",
            "1|{\"text\":\"a\"}\n2|{\"text\":\"b\"}\n");
+    EXPECT(FILE_JSONL, "\xef\xbb\xbf\xef\xbb\xbf{\"text\":\"a\"}\n \t \n\r\n{\"text\":\"b\"}\n  ",
+           "1|{\"text\":\"a\"}\n4|{\"text\":\"b\"}\n");
     EXPECT(FILE_LINES,
            "short\n1234567890123456789012345678901234567890123456789012345678901\nnext\n",
            "1|short\n2!record_too_long: longer than file.max_record, 60 bytes <>\n3|next\n");
@@ -197,6 +199,9 @@ static void spreadsheets(void **state)
            "6|{\"id\":\"3\",\"text\":\"c\"}\n");
     EXPECT(FILE_CSV, "\xef\xbb\xbf\"te\nxt\",text\na,b\n",
            "3|{\"te\\nxt\":\"a\",\"text\":\"b\"}\n");
+    /* Two marks, and blanks around a name that nobody sees. */
+    EXPECT(FILE_CSV, "\xef\xbb\xbf\xef\xbb\xbf\"id\",text\n1,a ferry\n2,a boat\n", wanted);
+    EXPECT(FILE_CSV, "\xe2\x80\x8bid,\xc2\xa0text\xc2\xa0\n1,a ferry\n2,a boat\n", wanted);
     EXPECT(FILE_CSV, "text\ntext\n", "2|{\"text\":\"text\"}\n");
     /* Marks where texts were joined; a Ctrl-Z that ends nothing is a text. */
     EXPECT(FILE_LINES, "\xef\xbb\xbfone\n\xef\xbb\xbftwo\n\x1a\nthree\n\x1a",

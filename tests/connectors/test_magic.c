@@ -63,6 +63,10 @@ static void packed(void **state)
     assert_int_equal(
         compress((unsigned char *)deflated, &len, (const unsigned char *)text, strlen(text)), Z_OK);
     expect(deflated, len, MAGIC_PACKED, "zlib data");
+    for (size_t n = 12; n < len; n++) /* cut on the way */
+        expect(deflated, n, MAGIC_PACKED, "zlib data");
+    EXPECT("H4sIACnIDGsC/6tWKkmtKFGyUlBKVEhLLSqqVKoF\n", MAGIC_PACKED, "gzip data in base64");
+    EXPECT("KLUv/SQLWQAAYSBmZXJyeSBhbmQgYQ==", MAGIC_PACKED, "Zstandard data in base64");
 }
 
 static void binary(void **state)
@@ -81,6 +85,8 @@ static void binary(void **state)
     EXPECT("\0\0\0\x20"
            "ftypisom",
            MAGIC_BINARY, "a film (MP4) or an image (HEIC, AVIF)");
+    EXPECT("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", MAGIC_BINARY,
+           "a pointer of Git LFS, in place of the file");
     EXPECT("text, and \0", MAGIC_NUL, "binary data (it holds NUL bytes)");
     EXPECT("\0", MAGIC_NUL, "binary data (it holds NUL bytes)");
     srand(7);
@@ -107,7 +113,30 @@ static void wide(void **state)
            MAGIC_NUL, "binary data (it holds NUL bytes)");
     EXPECT("i\0d\0\t\0t\0e\0x\0t\0", MAGIC_WIDE, "UTF-16 text without a byte order mark");
     EXPECT("\0i\0d\0\t\0t\0e\0x\0t", MAGIC_WIDE, "UTF-16 text without a byte order mark");
+    EXPECT("\x04\x1f\x04\x30\0 \x04\x40\x04\x3e\0\n", MAGIC_WIDE,
+           "UTF-16 text without a byte order mark"); /* Cyrillic */
+    EXPECT("\x6e\x30\x08\x67 \0\x4c\x88\n\0", MAGIC_WIDE, "UTF-16 text without a byte order mark");
+    EXPECT("ab\0\x90xy\0\x91", MAGIC_NUL, "binary data (it holds NUL bytes)");
     EXPECT("F\0\xe4\0h\0r\0\x36\x26", MAGIC_WIDE, "UTF-16 text without a byte order mark");
+}
+
+static void other_encodings(void **state)
+{
+    (void)state;
+    const char *mostly =
+        "text in another encoding (GBK, Shift-JIS, KOI8-R, Windows-1251 or the like), or binary "
+        "data";
+    EXPECT("\x83t\x83"
+           "F\x83\x8a\x81[\x82\xcd\x8e\xb5\x8e\x9e\x82\xc9\x8fo\x82\xe9",
+           MAGIC_FOREIGN, mostly); /* Shift-JIS */
+    EXPECT("\xc6\xe5\xf0\xf0\xe8 \xee\xf2\xf5\xee\xe4\xe8\xf2", MAGIC_FOREIGN, mostly);
+    EXPECT("\xb6\xc9\xc2\xd6\xc6\xdf\xb5\xe3\xb3\xf6\xb7\xa2", MAGIC_FOREIGN, mostly); /* GBK */
+    EXPECT("\x85\x99\x99\xa8@\x93\x85\x81\xa5\x85\xa2@\x81\xa3@\xa2\x85", MAGIC_FOREIGN,
+           mostly); /* EBCDIC */
+    EXPECT("\x84\x31\x95\x33\xb6\xc9", MAGIC_WIDE, "GB 18030 text");
+    EXPECT("+/v8-Ferry", MAGIC_WIDE, "UTF-7 text");
+    EXPECT("\x1b$B%U%'%j!<\x1b(B", MAGIC_WIDE, "ISO-2022-JP text");
+    EXPECT("\x1b$)C\x0e\x46\x64", MAGIC_WIDE, "ISO-2022-KR text");
 }
 
 /* Texts that people have, as strange as they begin. */
@@ -131,7 +160,6 @@ static void texts(void **state)
         "ORC",
         "ID3 tags",
         "LZIP",
-        "GIF",
         "II*",
         "%PDF",
         "{\\rtf",
@@ -143,9 +171,11 @@ static void texts(void **state)
         "wOFF",
         "070701 and 070707",
         "Fahrplan der F\xe4hren: der letzte F\xe4hrmann f\xe4hrt um zehn", /* Latin-1 */
-        "\x83t\x83"
-        "F\x83\x8a\x81[\x82\xcd\x8e\xb5\x8e\x9e\x82\xc9\x8fo\x82\xe9", /* Shift-JIS */
-        "\xc6\xe5\xf0\xf0\xe8 \xee\xf2\xf5\xee\xe4\xe8\xf2",           /* KOI8-R */
+        "\xc6\xe5\xf0\xf0\xe8", /* KOI8-R, and too short to be sure */
+        "H4sI is how gzip begins in base64",
+        "+/v8 is a valve",
+        "version https://git",
+        "\x1b(B\x1b[m a terminal",
         "\xef\xbb\xbfwith a mark",
         "\xef\xbb\xbf",
         "\x1b[31mred\x1b[0m",
@@ -177,10 +207,8 @@ static void texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(packed),
-        cmocka_unit_test(binary),
-        cmocka_unit_test(wide),
-        cmocka_unit_test(texts),
+        cmocka_unit_test(packed),          cmocka_unit_test(binary), cmocka_unit_test(wide),
+        cmocka_unit_test(other_encodings), cmocka_unit_test(texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

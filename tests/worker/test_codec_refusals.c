@@ -153,6 +153,25 @@ static const struct {
     {INPUT_AUTO, BYTES("\xbf\x64text\x66sesame\xff"), "not_text", "CBOR"},
     {INPUT_AUTO, BYTES("\xd9\xd9\xf7\xa1\x64text\x66sesame"), "not_text", "CBOR"},
     {INPUT_AUTO, BYTES("\x81\x66sesame"), "not_text", "CBOR"},
+    /* binary without a NUL: Avro, Protobuf and the like, and a frame that has a UUID */
+    {INPUT_AUTO, BYTES("\x0esesame!"), "not_text", "begins with a control character"},
+    {INPUT_AUTO, BYTES("\n\x06sesame"), "not_text", "begins with a control character"},
+    {INPUT_RAW, BYTES("\x13Hsesame"), "not_text", "begins with a control character"},
+    {INPUT_AUTO,
+     BYTES("\1\x90\xf1\x7a\xe3\xb4\x41\x4b\x88\x9c\x27\xa7\x99\x12\x5e\xd4\xcc open, sesame, open, "
+           "sesame, open, sesame, open, sesame, open, sesame, open, sesame, open, sesame"),
+     "not_text", "1 and a UUID"},
+    /* other encodings that begin like a map of msgpack */
+    {INPUT_AUTO, BYTES("\x83t\x83\x46\x83\x8a\x81[\x82\xcd\x8e\xb5\x8e\x9e\x82\xc9\x8fo"),
+     "not_text", "in another encoding"},
+    {INPUT_AUTO, BYTES("\x84\x31\x95\x33\xb6\xc9\xc2\xd6"), "not_text",
+     "GB 18030 text; send UTF-8"},
+    /* printed, not serialized */
+    {INPUT_AUTO, BYTES("{text: \"sesame\", id: 7}"), "bad_json", "as a program prints it"},
+    {INPUT_AUTO, BYTES("{ texts : ['sesame'] }\n"), "bad_json", "as a program prints it"},
+    {INPUT_AUTO, BYTES("b'{\"text\": \"sesame\"}'"), "bad_json", "as a program prints it"},
+    {INPUT_AUTO, BYTES("[object Object]"), "bad_json", "as a program prints it"},
+    {INPUT_AUTO, BYTES("\xef\xbb\xbf\xef\xbb\xbf{\"txt\":\"sesame\"}"), "no_text", "neither"},
     {INPUT_AUTO, BYTES("\xa6sesame"), "bad_msgpack", "is not a map"},
     {INPUT_AUTO, BYTES("\x92\xa6sesame\xa1x"), "bad_msgpack", "is not a map"},
     {INPUT_AUTO, BYTES("\xc4\6sesame"), "bad_msgpack", "is not a map"},

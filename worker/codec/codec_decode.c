@@ -68,8 +68,9 @@ static int msgpack_decode(const struct decode *decode, struct request *out)
     if (err)
         return err;
     enum walk_fault fault = msgpack_walk_check(value, CODEC_DEPTH_MAX);
-    if (fault) { /* pickles, PNGs and CBOR begin like a map, too */
-        err = codec_named_check(decode, value);
+    if (fault) { /* pickles, PNGs, CBOR and Shift-JIS begin like a map, too */
+        bool is_text = fault == WALK_KEY && decode->options->format == INPUT_AUTO;
+        err = is_text ? codec_encoding_check(decode, value) : codec_named_check(decode, value);
         return err ? err : msgpack_refuse(decode, fault);
     }
     if (!is_map(value))
@@ -125,6 +126,9 @@ static int auto_decode(const struct decode *decode, struct request *out)
         return err;
     if (is_json)
         return json_decode(decode, value, out);
+    err = codec_printed_check(decode, value);
+    if (err)
+        return err;
     /* A whole value of msgpack, and no character begins so: a list or a string of a producer. */
     if (utf8_next(value.ptr, value.len) < 0 && value.len > 1 &&
         value.len <= CODEC_VALUE_BYTES_MAX && msgpack_walk_check(value, CODEC_DEPTH_MAX) == WALK_OK)

@@ -1,10 +1,12 @@
 /*
  * codec_foreign.c: values that are neither text nor JSON nor a map of msgpack, and what they are.
  *
- * Owns:    the frames of schema registries, CBOR and BSON. Packers, pictures and other encodings
- * are in connectors/magic.c. Refuses: to read them, but for JSON inside a frame. Threads: no state.
+ * Owns:    the frames of schema registries, and the header that takes their place; CBOR and BSON.
+ *          Packers, pictures and other encodings are in connectors/magic.c.
+ * Refuses: to read them, but for JSON inside a frame.
+ * Threads: no state.
  * Why:     a tokenizer takes any bytes, so they would be embedded like text, and nobody would see
- * it.
+ *          it.
  */
 #include "worker/codec/codec_internal.h"
 
@@ -13,6 +15,7 @@
 
 #include "connectors/dead_letter_codes.h"
 #include "connectors/magic.h"
+#include "connectors/utf8.h"
 
 /* What a serializer puts before its bytes, so that a reader finds the schema. */
 static const struct frame {
@@ -145,7 +148,9 @@ static int refuse_magic(const struct decode *decode, const struct magic *magic)
     case MAGIC_UTF16LE:
     case MAGIC_UTF16BE:
     case MAGIC_WIDE:
-        return codec_refuse(decode->why, "not_text", "the value is %s; send UTF-8", magic->name);
+    case MAGIC_FOREIGN:
+        return codec_refuse(decode->why, DEAD_LETTER(not_text), "the value is %s; send UTF-8",
+                            magic->name);
     case MAGIC_BINARY:
     case MAGIC_NUL:
         break;
@@ -164,7 +169,46 @@ static int refuse_frame(const struct decode *decode, const struct frame *frame)
 /* Does magic.c call it by the name of a format? Else it is binary data of an unknown one. */
 static bool is_named(const struct magic *magic)
 {
-    return magic && strncmp(magic->name, "binary", 6) != 0;
+    return magic && magic->kind != MAGIC_FOREIGN && strncmp(magic->name, "binary", 6) != 0;
+}
+
+/* The newer form of Confluent's serializers: nothing before the bytes, and the schema in a header
+ * of Kafka. Avro and Protobuf then often look like text: a string behind a byte for its length. */
+static int header_check(const struct decode *decode, struct bytes value)
+{
+    struct bytes led = codec_json_lead(value);
+    if (!codec_header(decode->message, "__value_schema_id").ptr ||
+        (led.len > 0 && strchr("{[\"", *led.ptr) && *led.ptr != '\0'))
+        return 0;
+    return codec_refuse(decode->why, DEAD_LETTER(not_text),
+                        "the message names a schema (header __value_schema_id) and its value is no "
+                        "JSON; Avro and Protobuf are not read: send JSON, or text without the "
+                        "header");
+}
+
+/* Nobody writes a text that begins with a control character, but binary formats do: with the length
+ * of what follows, or the number of a field. A line end before it may be one, too. */
+static bool begins_with_control(struct bytes value)
+{
+    size_t at = 0;
+    while (at < value.len && strchr(" \t\n\v\f\r", value.ptr[at]) && value.ptr[at] != '\0')
+        at++;
+    if (at == value.len)
+        return false;
+    unsigned char c = (unsigned char)value.ptr[at];
+    return (c < 0x20 && c != 0x1a && c != 0x1b && c != 0x1e) || c == 0x7f;
+}
+
+/* A frame that has no NUL need not look binary: its id of 16 bytes is no text. */
+static const struct frame *find_frame(struct bytes value, bool is_binary)
+{
+    for (size_t i = 0; i < N_FRAMES; i++) {
+        const struct frame *frame = &frames[i];
+        if (has_frame(frame, value) &&
+            (is_binary || (*frame->begins && !utf8_is_valid(value.ptr, frame->len))))
+            return frame;
+    }
+    return NULL;
 }
 
 int codec_named_check(const struct decode *decode, struct bytes value)
@@ -177,14 +221,26 @@ int codec_named_check(const struct decode *decode, struct bytes value)
     return is_named(magic) ? refuse_magic(decode, magic) : 0;
 }
 
+int codec_encoding_check(const struct decode *decode, struct bytes value)
+{
+    const struct magic *magic = magic_find(value.ptr, value.len);
+    int err = codec_named_check(decode, value);
+    return !err && magic && magic->kind == MAGIC_FOREIGN ? refuse_magic(decode, magic) : err;
+}
+
 int codec_foreign_check(const struct decode *decode, struct bytes value)
 {
     const struct magic *magic = magic_find(value.ptr, value.len);
     int err = codec_named_check(decode, value); /* first: films and UTF-16 can begin with NUL */
-    if (err || !magic)
+    if (!err)
+        err = header_check(decode, value);
+    if (err)
         return err;
-    for (size_t i = 0; i < N_FRAMES; i++)
-        if (has_frame(&frames[i], value))
-            return refuse_frame(decode, &frames[i]);
-    return refuse_magic(decode, magic);
+    const struct frame *frame = find_frame(value, magic != NULL);
+    if (frame)
+        return refuse_frame(decode, frame);
+    if (!magic && begins_with_control(value))
+        return refuse(decode, "binary data (it begins with a control character)",
+                      "send text in UTF-8, JSON or msgpack");
+    return magic ? refuse_magic(decode, magic) : 0;
 }

@@ -74,6 +74,8 @@ int codec_size_check(const struct decode *decode);
 /* A msgpack map to a request. */
 int codec_msgpack_read(const struct decode *decode, struct bytes value, struct request *out);
 
+/* Refuses an object that was printed by a program and not serialized. 0 or -EINVAL. */
+int codec_printed_check(const struct decode *decode, struct bytes value);
 /* Is this meant as JSON, as far as INPUT_AUTO can tell? 0 or -ENOMEM. */
 int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_json);
 /* A JSON object to a msgpack map in the arena, with each key once. */
@@ -107,6 +109,8 @@ int codec_strings_repair(const struct decode *decode, struct bytes *values);
 struct bytes codec_frame_skip(struct bytes value);
 /* Refuses what has the form of another format: packed, UTF-16, pictures, CBOR. 0 or -EINVAL. */
 int codec_named_check(const struct decode *decode, struct bytes value);
+/* ... and what is mostly not UTF-8, and so perhaps text in another encoding. */
+int codec_encoding_check(const struct decode *decode, struct bytes value);
 /* ... and what is no text whatever it is: NUL bytes, the frame of a schema registry. */
 int codec_foreign_check(const struct decode *decode, struct bytes value);
 

@@ -33,8 +33,8 @@ static const char *space_skip(const char *at, const char *end)
 struct bytes codec_json_lead(struct bytes value)
 {
     const char *at = value.ptr, *end = value.ptr + value.len;
-    if (value.len >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0)
-        at += 3; /* byte order mark */
+    while (end - at >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0)
+        at += 3; /* byte order mark; some programs write one before what has one */
     at = space_skip(at, end);
     if (at < end && *at == '\x1e') /* RFC 7464 puts one before each value of a sequence */
         at = space_skip(at + 1, end);
@@ -77,6 +77,41 @@ static bool is_member(struct bytes value)
         return false;
     const char *next = space_skip(name_end + 1, end);
     return next < end && *next == ':';
+}
+
+/* {text: or {texts: without quotes, and closed at the end: how programs print objects. */
+static bool is_unquoted(struct bytes value)
+{
+    const char *end = value.ptr + value.len;
+    while (end > value.ptr && is_space(end[-1]))
+        end--;
+    if (end - value.ptr < 7 || *value.ptr != '{' || end[-1] != '}')
+        return false;
+    const char *at = space_skip(value.ptr + 1, end);
+    if (end - at < 6 || memcmp(at, "text", 4) != 0)
+        return false;
+    at += 4 + (at[4] == 's');
+    return *space_skip(at, end) == ':';
+}
+
+/* An object that was printed, not serialized: what JavaScript makes of any, Python of bytes. */
+static bool is_printed(struct bytes value)
+{
+    static const char object[] = "[object Object]";
+    bool is_bytes = value.len >= 5 && *value.ptr == 'b' && is_quote(value.ptr[1]) &&
+                    value.ptr[2] == '{' && value.ptr[value.len - 1] == value.ptr[1];
+    return is_bytes ||
+           (value.len == sizeof object - 1 && memcmp(value.ptr, object, value.len) == 0);
+}
+
+int codec_printed_check(const struct decode *decode, struct bytes value)
+{
+    value = codec_json_lead(value);
+    if (value.len == 0 || !(is_unquoted(value) || is_printed(value)))
+        return 0;
+    return codec_refuse(decode->why, DEAD_LETTER(bad_json),
+                        "the value is an object as a program prints it, not JSON; serialize it "
+                        "(json.dumps, JSON.stringify), or set input_format to raw");
 }
 
 static struct json_reading reading_of(const struct decode *decode)
