@@ -36,6 +36,13 @@ extern const struct prompt gemma_prompts[];
 int gemma2_bind(const struct binder *b, struct model *m);
 void gemma2_forward(struct forward *f);
 
+int modernbert_bind(const struct binder *b, struct model *m);
+void modernbert_forward(struct forward *f);
+
+int qwen3_bind(const struct binder *b, struct model *m);
+void qwen3_forward(struct forward *f);
+extern const struct prompt qwen3_prompts[];
+
 int bert_bind(const struct binder *b, struct model *m);
 void bert_forward(struct forward *f);
 

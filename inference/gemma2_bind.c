@@ -189,11 +189,8 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
     int rc = bind_tensors(b, (int)i, tensors, sizeof tensors / sizeof *tensors);
     if (rc)
         return rc;
-    struct matrix_layout layout = matrix_layout(m->ple_models.type);
     layer->scale = *scale;
-    layer->ple_model = m->ple_models;
-    layer->ple_model.n_out = m->n_ple;
-    layer->ple_model.data += i * m->n_ple * (embd / layout.values * layout.bytes);
+    layer->ple_model = matrix_rows(&m->ple_models, i * m->n_ple, m->n_ple);
     return 0;
 }
 

@@ -127,8 +127,7 @@ static void tokens_finish(const struct work *w)
     step_run(w, step_attn_quantize, step_token_parts(w));
     step_run(w, step_attn_out, step_row_parts(w, &layer->o));
     step_run(w, gemma_step_attn_add_ffn_norm, step_token_parts(w));
-    step_run(w, gemma_step_gate_up,
-             step_row_parts(w, &layer->gate) + step_row_parts(w, &layer->up));
+    step_run(w, step_gate_up, step_gate_up_parts(w));
     step_run(w, gemma_step_geglu, step_token_parts(w));
     step_run(w, step_down, step_row_parts(w, &layer->down));
     step_run(w, gemma_step_ffn_add, step_token_parts(w));

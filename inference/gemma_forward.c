@@ -55,17 +55,6 @@ void gemma_step_attn_add_ffn_norm(const struct work *w, size_t part)
                                   tokens);
 }
 
-void gemma_step_gate_up(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    const struct layer *layer = f->layer;
-    size_t n_ff = f->model->n_ff, gate = step_row_parts(w, &layer->gate);
-    if (part < gate)
-        step_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part);
-    else
-        step_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate);
-}
-
 void gemma_step_geglu(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
@@ -137,8 +126,7 @@ static void tokens_finish(const struct work *w)
     step_run(w, step_attn_quantize, step_token_parts(w));
     step_run(w, step_attn_out, step_row_parts(w, &layer->o));
     step_run(w, gemma_step_attn_add_ffn_norm, step_token_parts(w));
-    step_run(w, gemma_step_gate_up,
-             step_row_parts(w, &layer->gate) + step_row_parts(w, &layer->up));
+    step_run(w, step_gate_up, step_gate_up_parts(w));
     step_run(w, gemma_step_geglu, step_token_parts(w));
     step_run(w, step_down, step_row_parts(w, &layer->down));
     step_run(w, gemma_step_ffn_add, step_token_parts(w));

@@ -20,6 +20,7 @@
 #ifndef KERNELS_H
 #define KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -72,7 +73,11 @@ struct span {
 struct attention_shape {
     size_t n_heads, n_kv_heads, head_dim; /* n_heads a multiple of n_kv_heads */
     size_t ld;                            /* floats from one token's row to the next */
+    bool is_causal;                       /* a token sees none behind it in the text */
 };
+
+/* What opens a gate: GELU by the error function, or x times its logistic function (SiLU). */
+enum glu { GLU_GELU, GLU_SILU };
 
 struct kernels {
     const char *name;
@@ -93,6 +98,9 @@ struct kernels {
      * (Hendrycks & Gimpel 2016), as Gemma uses it */
     void (*geglu_quantize)(void *packed, const float *gate_up, size_t n, size_t k,
                            struct span tokens);
+    /* glu(gate) * up -> packed, likewise (Shazeer 2020) */
+    void (*glu_quantize)(void *packed, const float *gate_up, size_t n, size_t k, enum glu glu,
+                         struct span tokens);
     /* gelu(x + bias) -> packed. x [n][k], bias [k]. GELU by the error function, as BERT uses it */
     void (*gelu_quantize)(void *packed, const float *x, const float *bias, size_t n, size_t k,
                           struct span tokens);
@@ -119,16 +127,17 @@ struct kernels {
                            const float *shift, float eps, size_t n, size_t k);
 
     /* Per head: rms_norm * weight, rotate (RoPE, Su et al. 2021, halves paired), times scale.
+     * weight NULL: without the norm.
      * x [n][ld] with n_heads of head_dim from each row's start; cos_sin [positions][head_dim]: the
      * cosines of a position, then its sines; positions [n]. */
     void (*norm_rope)(float *x, size_t ld, size_t n, size_t n_heads, size_t head_dim,
                       const float *weight, float eps, const float *cos_sin,
                       const uint32_t *positions, float scale);
 
-    /* Bidirectional attention over one text (Vaswani et al. 2017). q [n][n_heads][head_dim] already
-     * scaled, k and v [n][n_kv_heads][head_dim], rows shape->ld apart; the result replaces q, of
-     * these only `tokens`. Tokens further apart than `reach` do not see each other. scratch:
-     * attention_size bytes. */
+    /* Attention over one text (Vaswani et al. 2017), in both directions unless the shape is causal.
+     * q [n][n_heads][head_dim] already scaled, k and v [n][n_kv_heads][head_dim], rows shape->ld
+     * apart; the result replaces q, of these only `tokens`. Tokens further apart than `reach` do
+     * not see each other. scratch: attention_size bytes. */
     size_t (*attention_size)(const struct attention_shape *shape);
     void (*attention)(float *q, const float *k, const float *v, size_t n, size_t reach,
                       const struct attention_shape *shape, struct span tokens, void *scratch);

@@ -16,10 +16,10 @@ enum {
 };
 
 struct attention_head {
-    const float *k, *v; /* [n][ld] of one key head */
-    size_t ld, head_dim, reach;
-    float *query;  /* [head_dim][V * VEC] */
-    float *scores; /* [n + KEY_TILE][V * VEC] */
+    const float *k, *v;                /* [n][ld] of one key head */
+    size_t ld, head_dim, reach, ahead; /* tokens before and behind a query that it sees */
+    float *query;                      /* [head_dim][V * VEC] */
+    float *scores;                     /* [n + KEY_TILE][V * VEC] */
 };
 
 /* A tile of query rows: where they lie (beyond n_rows the last one again), the tokens they are of,
@@ -60,10 +60,10 @@ INLINE vf attention_softmax(const struct attention_head *h, const struct attenti
                             size_t v, const size_t V)
 {
     vf top = vec_splat(-INFINITY);
-    int32_t far = (int32_t)h->reach;
+    int32_t far = (int32_t)h->reach, ahead = (int32_t)h->ahead;
     for (size_t j = tile->first; j < tile->last; j++) {
         vi away = tile->token[v] - (int32_t)j;
-        vi sees = (away <= far) & (away >= -far);
+        vi sees = (away <= far) & (away >= -ahead);
         float *score = h->scores + (j * V + v) * VEC;
         vf seen = vec_select(sees, vec_load(score), vec_splat(-INFINITY));
         vec_store(score, seen);
@@ -135,7 +135,9 @@ static void attention(float *q, const float *k, const float *v, size_t n, size_t
                       const struct attention_shape *shape, struct span tokens, void *scratch)
 {
     size_t head_dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
-    struct attention_head h = {.ld = shape->ld, .head_dim = head_dim, .reach = reach};
+    size_t ahead = shape->is_causal ? 0 : reach;
+    struct attention_head h = {
+        .ld = shape->ld, .head_dim = head_dim, .reach = reach, .ahead = ahead};
     h.query = scratch;
     h.scores = h.query + head_dim * LANES_MAX;
     for (size_t g = 0; g < shape->n_kv_heads; g++) {
@@ -153,7 +155,7 @@ static void attention(float *q, const float *k, const float *v, size_t n, size_t
             memcpy(tile.token, token, sizeof token);
             size_t t0 = (size_t)token[0], t1 = (size_t)token[LANES_MAX - 1];
             tile.first = t0 > reach ? t0 - reach : 0;
-            tile.last = n - 1 - t1 > reach ? t1 + reach + 1 : n;
+            tile.last = n - 1 - t1 > ahead ? t1 + ahead + 1 : n;
             if (tile.n_rows > VEC)
                 attention_run(&h, &tile, 2);
             else

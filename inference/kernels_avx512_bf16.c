@@ -30,7 +30,7 @@ enum {
 };
 
 struct attention_head {
-    size_t head_dim, reach;
+    size_t head_dim, reach, ahead;
     uint32_t *k;     /* [n][head_dim / 2]: pairs of dimensions of a key */
     uint32_t *v;     /* [head_dim / 32][PAIRS_MAX][32]: values of two keys */
     uint32_t *query; /* [head_dim / 2][V * VEC] */
@@ -146,8 +146,8 @@ INLINE __m512 attention_seen(const struct attention_head *h, const struct attent
     if (j >= tile->all_first && j < tile->all_last)
         return score;
     __m512i away = _mm512_sub_epi32(tile->token[v], _mm512_set1_epi32((int)j));
-    __mmask16 sees =
-        _mm512_cmple_epi32_mask(_mm512_abs_epi32(away), _mm512_set1_epi32((int)h->reach));
+    __mmask16 sees = _mm512_cmple_epi32_mask(away, _mm512_set1_epi32((int)h->reach)) &
+                     _mm512_cmpge_epi32_mask(away, _mm512_set1_epi32(-(int)h->ahead));
     return _mm512_mask_mov_ps(none, sees, score);
 }
 
@@ -219,7 +219,7 @@ INLINE void attention_run(const struct attention_head *h, const struct attention
 static struct attention_tile tile_of(float *q, const struct attention_shape *shape, size_t g,
                                      size_t row, size_t end, size_t n, size_t reach)
 {
-    size_t group = shape->n_heads / shape->n_kv_heads;
+    size_t group = shape->n_heads / shape->n_kv_heads, ahead = shape->is_causal ? 0 : reach;
     struct attention_tile tile = {.n_rows = end - row < LANES_MAX ? end - row : LANES_MAX};
     int32_t token[LANES_MAX];
     for (size_t r = 0; r < LANES_MAX; r++) {
@@ -230,9 +230,9 @@ static struct attention_tile tile_of(float *q, const struct attention_shape *sha
     memcpy(tile.token, token, sizeof token);
     size_t t0 = (size_t)token[0], t1 = (size_t)token[LANES_MAX - 1];
     tile.first = t0 > reach ? (t0 - reach) & ~(size_t)1 : 0;
-    tile.last = n - 1 - t1 > reach ? t1 + reach + 1 : n;
+    tile.last = n - 1 - t1 > ahead ? t1 + ahead + 1 : n;
     tile.all_first = t1 > reach ? t1 - reach : 0;
-    tile.all_last = n - 1 - t0 > reach ? t0 + reach + 1 : n;
+    tile.all_last = n - 1 - t0 > ahead ? t0 + ahead + 1 : n;
     return tile;
 }
 
@@ -240,12 +240,13 @@ void kernels_bf16_attention(float *q, const float *k, const float *v, size_t n, 
                             const struct attention_shape *shape, struct span tokens, void *scratch)
 {
     size_t d = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
-    struct attention_head h = {.head_dim = d, .reach = reach, .k = scratch};
+    size_t ahead = shape->is_causal ? 0 : reach;
+    struct attention_head h = {.head_dim = d, .reach = reach, .ahead = ahead, .k = scratch};
     h.v = h.k + PAIRS_MAX * d;
     h.query = h.v + PAIRS_MAX * d;
     h.scores = (float *)(h.query + d / 2 * LANES_MAX);
     size_t first = tokens.first > reach ? (tokens.first - reach) & ~(size_t)1 : 0;
-    size_t last = n - tokens.last > reach ? tokens.last + reach : n;
+    size_t last = n - tokens.last > ahead ? tokens.last + ahead : n;
     for (size_t g = 0; g < shape->n_kv_heads; g++) {
         attention_keys(&h, k + g * d, v + g * d, shape->ld, first, last);
         size_t end = tokens.last * group;

@@ -278,6 +278,29 @@ static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t 
     }
 }
 
+INLINE vf vec_silu(vf x)
+{
+#ifdef KERNELS_FAST
+    return x * gelu_inverse(1.0f + gelu_exp(-x));
+#else
+    return x / (1.0f + vec_exp(-x));
+#endif
+}
+
+static void glu_quantize(void *packed, const float *gate_up, size_t n, size_t k, enum glu glu,
+                         struct span tokens)
+{
+    _Alignas(64) float row[ROW_MAX];
+    for (size_t t = tokens.first; t < tokens.last; t++) {
+        const float *gate = gate_up + 2 * t * k, *up = gate + k;
+        for (size_t i = 0; glu == GLU_GELU && i < k; i += VEC)
+            vec_store(row + i, vec_gelu_erf(vec_load(gate + i)) * vec_load(up + i));
+        for (size_t i = 0; glu == GLU_SILU && i < k; i += VEC)
+            vec_store(row + i, vec_silu(vec_load(gate + i)) * vec_load(up + i));
+        row_quantize(packed, n, t, row, k);
+    }
+}
+
 static void gelu_quantize(void *packed, const float *x, const float *bias, size_t n, size_t k,
                           struct span tokens)
 {
@@ -337,6 +360,24 @@ static void add_layer_norm(float *x, const float *y, const float *bias, const fl
     }
 }
 
+/* One head: a and b are its halves. */
+INLINE void head_rope(float *a, const float *cosines, size_t half, const float *weight, float scale,
+                      const bool is_normed)
+{
+    const float *sines = cosines + half;
+    float *b = a + half;
+    for (size_t i = 0; i < half; i += VEC) {
+        vf x0 = vec_load(a + i) * scale, x1 = vec_load(b + i) * scale;
+        if (is_normed) {
+            x0 *= vec_load(weight + i);
+            x1 *= vec_load(weight + half + i);
+        }
+        vf c = vec_load(cosines + i), s = vec_load(sines + i);
+        vec_store(a + i, x0 * c - x1 * s);
+        vec_store(b + i, x1 * c + x0 * s);
+    }
+}
+
 static void norm_rope(float *x, size_t ld, size_t n, size_t n_heads, size_t head_dim,
                       const float *weight, float eps, const float *cos_sin,
                       const uint32_t *positions, float scale)
@@ -344,18 +385,12 @@ static void norm_rope(float *x, size_t ld, size_t n, size_t n_heads, size_t head
     size_t half = head_dim / 2;
     for (size_t t = 0; t < n; t++) {
         const float *cosines = cos_sin + positions[t] * head_dim;
-        const float *sines = cosines + half;
         for (size_t h = 0; h < n_heads; h++) {
             float *a = x + t * ld + h * head_dim;
-            float *b = a + half;
-            float inverse = rms_inverse(a, head_dim, eps) * scale;
-            for (size_t i = 0; i < half; i += VEC) {
-                vf x0 = vec_load(a + i) * inverse * vec_load(weight + i);
-                vf x1 = vec_load(b + i) * inverse * vec_load(weight + half + i);
-                vf c = vec_load(cosines + i), s = vec_load(sines + i);
-                vec_store(a + i, x0 * c - x1 * s);
-                vec_store(b + i, x1 * c + x0 * s);
-            }
+            if (weight)
+                head_rope(a, cosines, half, weight, rms_inverse(a, head_dim, eps) * scale, true);
+            else
+                head_rope(a, cosines, half, NULL, scale, false);
         }
     }
 }
@@ -425,9 +460,10 @@ static void dots(float *out, const float *rows, size_t n, const float *queries, 
 /* The table's shared part; the including file names itself and adds its own five. */
 #define KERNELS_SHARED                                                                             \
     .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                  \
-    .geglu_quantize = geglu_quantize, .gelu_quantize = gelu_quantize, .widen = widen,              \
-    .add_rms_norm = add_rms_norm, .rms_norm = rms_norm, .bias_scale = bias_scale,                  \
-    .add_layer_norm = add_layer_norm, .norm_rope = norm_rope, .embed_row = embed_row,              \
-    .mean_rows = mean_rows, .unit = unit, .dots = dots
+    .geglu_quantize = geglu_quantize, .glu_quantize = glu_quantize,                                \
+    .gelu_quantize = gelu_quantize, .widen = widen, .add_rms_norm = add_rms_norm,                  \
+    .rms_norm = rms_norm, .bias_scale = bias_scale, .add_layer_norm = add_layer_norm,              \
+    .norm_rope = norm_rope, .embed_row = embed_row, .mean_rows = mean_rows, .unit = unit,          \
+    .dots = dots
 
 #define KERNELS_ATTENTION .attention_size = attention_size, .attention = attention

@@ -36,6 +36,14 @@ size_t matrix_size(const struct matrix *w)
     return w->n_out * w->n_in / layout.values * layout.bytes;
 }
 
+struct matrix matrix_rows(const struct matrix *w, size_t first, size_t n)
+{
+    struct matrix_layout layout = matrix_layout(w->type);
+    assert(first + n <= w->n_out);
+    return (struct matrix){w->data + first * (w->n_in / layout.values * layout.bytes), w->n_in, n,
+                           w->type};
+}
+
 void matrix_multiply(const struct kernels *k, float *out, size_t ld, const void *packed, size_t n,
                      const struct matrix *w, struct span rows, void *panel,
                      const struct matrix_scratch *scratch)

@@ -32,6 +32,8 @@ struct matrix_layout {
 struct matrix_layout matrix_layout(enum matrix_type type);
 
 size_t matrix_size(const struct matrix *w); /* bytes */
+/* Rows [first, first + n) of it. */
+struct matrix matrix_rows(const struct matrix *w, size_t first, size_t n);
 
 /* As struct kernels' matmul. */
 void matrix_multiply(const struct kernels *k, float *out, size_t ld, const void *packed, size_t n,

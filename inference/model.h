@@ -42,6 +42,7 @@ struct layer {
     float scale;                     /* of all that leaves the layer */
 
     /* bert */
+    struct layer_norm pre_attn_norm, pre_ffn_norm;  /* modern-bert; no weights: no norm */
     const float *q_bias, *k_bias, *v_bias, *o_bias; /* [n_embd] */
     const float *up_bias, *down_bias;               /* [n_ff], [n_embd] */
     struct layer_norm attn_output_norm, output_norm;
@@ -85,8 +86,8 @@ struct model {
     /* bert */
     struct matrix positions;  /* [max_tokens][n_embd] */
     const float *token_types; /* [n_types][n_embd]; all tokens of a text alone are of the first */
-    struct layer_norm embed_norm;
-    size_t n_types;   /* rows of token_types */
+    struct layer_norm embed_norm, final_norm; /* the latter modern-bert's */
+    size_t n_types;                           /* rows of token_types */
     bool pools_first; /* the first token stands for the text, not the mean of all */
 
     /* a reranker: the score is cls_out . tanh(cls x + cls_bias) + cls_out_bias of the first token

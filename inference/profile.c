@@ -100,8 +100,9 @@ static uint64_t attention_macs(size_t n, size_t reach, const struct attention_sh
                                struct span tokens)
 {
     uint64_t pairs = 0;
+    size_t ahead = shape->is_causal ? 0 : reach;
     for (size_t i = tokens.first; i < tokens.last; i++) {
-        size_t first = i > reach ? i - reach : 0, last = n - 1 - i > reach ? i + reach : n - 1;
+        size_t first = i > reach ? i - reach : 0, last = n - 1 - i > ahead ? i + ahead : n - 1;
         pairs += last - first + 1;
     }
     return 2 * pairs * shape->n_heads * shape->head_dim;
@@ -136,6 +137,14 @@ static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t 
 {
     double began = seconds();
     watch.model->kernels->geglu_quantize(packed, gate_up, n, k, tokens);
+    count(STAGE_GEGLU, began, 0);
+}
+
+static void glu_quantize(void *packed, const float *gate_up, size_t n, size_t k, enum glu glu,
+                         struct span tokens)
+{
+    double began = seconds();
+    watch.model->kernels->glu_quantize(packed, gate_up, n, k, glu, tokens);
     count(STAGE_GEGLU, began, 0);
 }
 
@@ -237,6 +246,7 @@ static struct kernels table_timed(const struct kernels *real)
     table.quantize = quantize;
     table.rms_norm_quantize = rms_norm_quantize;
     table.geglu_quantize = geglu_quantize;
+    table.glu_quantize = glu_quantize;
     table.gelu_quantize = gelu_quantize;
     table.widen = widen;
     table.matmul = matmul;

@@ -111,6 +111,34 @@ void step_attn_out(const struct work *w, size_t part)
     step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->o, part);
 }
 
+/* Gates stand beside what they open: wide [n][2 n_ff]. */
+void step_gate_up(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    const struct layer *layer = f->layer;
+    size_t n_ff = f->model->n_ff, gate = step_row_parts(w, &layer->gate);
+    if (part < gate)
+        step_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part);
+    else
+        step_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate);
+}
+
+size_t step_gate_up_parts(const struct work *w)
+{
+    return step_row_parts(w, &w->f->layer->gate) + step_row_parts(w, &w->f->layer->up);
+}
+
+/* To the residual stream, as it is. */
+void step_add(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    struct span tokens = step_token_span(w, part);
+    size_t embd = f->model->n_embd;
+    for (size_t t = tokens.first; t < tokens.last; t++)
+        f->model->kernels->bias_scale(f->x + (w->t + t) * embd, embd, 1, w->hands->y + t * embd,
+                                      embd, 1);
+}
+
 void step_down(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;

@@ -79,7 +79,9 @@ struct work step_all_tokens(struct forward *f);
 void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), size_t n);
 
 /* Steps that architectures share. */
-step_part step_qkv, step_attention, step_attn_quantize, step_attn_out, step_down, step_mean;
+step_part step_qkv, step_attention, step_attn_quantize, step_attn_out, step_gate_up, step_down,
+    step_add, step_mean;
+size_t step_gate_up_parts(const struct work *w);
 size_t step_qkv_parts(const struct work *w); /* of step_qkv */
 
 #endif

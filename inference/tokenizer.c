@@ -12,8 +12,8 @@
 #include "inference/tokenizer.h"
 #include "inference/tokenizer_parts.h"
 
-static const struct tokenizer_kind *const kinds[] = {&tokenizer_spm, &tokenizer_gemma4,
-                                                     &tokenizer_wordpiece, &tokenizer_unigram};
+static const struct tokenizer_kind *const kinds[] = {
+    &tokenizer_spm, &tokenizer_gemma4, &tokenizer_wordpiece, &tokenizer_unigram, &tokenizer_bytes};
 
 struct tokenizer_scratch {
     struct scratch_parts parts;
@@ -29,12 +29,12 @@ static int find_kind(const struct gguf *gguf, const struct tokenizer_kind **out,
             if (strlen(kinds[i]->model) == model.len &&
                 memcmp(kinds[i]->model, model.ptr, model.len) == 0)
                 return *out = kinds[i], 0;
-    snprintf(
-        err, err_size,
-        "tokenizer.ggml.model is '%.*s', none of \"llama\" and \"gemma4\" (SentencePiece "
-        "BPE), \"bert\" (WordPiece) and \"t5\" (SentencePiece unigram); use a GGUF of a model that "
-        "docs/models.md lists",
-        (int)(model.len < 32 ? model.len : 32), model.ptr);
+    snprintf(err, err_size,
+             "tokenizer.ggml.model is '%.*s', none of \"llama\" and \"gemma4\" (SentencePiece "
+             "BPE), \"bert\" (WordPiece), \"t5\" (SentencePiece unigram) and \"gpt2\" (byte-level "
+             "BPE); use "
+             "a GGUF of a model that docs/models.md lists",
+             (int)(model.len < 32 ? model.len : 32), model.ptr);
     return -EINVAL;
 }
 
@@ -66,6 +66,7 @@ void tokenizer_close(struct tokenizer *tokenizer)
     if (!tokenizer)
         return;
     vocab_close(&tokenizer->vocab);
+    merges_close(&tokenizer->merges);
     free(tokenizer);
 }
 
@@ -95,6 +96,8 @@ int tokenizer_scratch_open(struct tokenizer_scratch **out, const struct tokenize
         status = piece_open(&scratch->parts.piece);
     if (tokenizer->kind->scratch == SCRATCH_UNIGRAM)
         status = unigram_open(&scratch->parts.unigram);
+    if (tokenizer->kind->scratch == SCRATCH_BYTES)
+        status = byte_text_open(&scratch->parts.bytes);
     if (status) {
         free(scratch);
         return status;
@@ -109,6 +112,7 @@ void tokenizer_scratch_close(struct tokenizer_scratch *scratch)
         return;
     piece_close(scratch->parts.piece);
     unigram_close(scratch->parts.unigram);
+    byte_text_close(scratch->parts.bytes);
     free(scratch);
 }
 

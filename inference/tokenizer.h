@@ -2,7 +2,8 @@
  * tokenizer.h: text to token ids, identical to the Hugging Face tokenizer of the model.
  *
  * Owns:    the vocabulary index, special tokens, SentencePiece BPE with its merging and byte
- *          fallback, WordPiece with its folding of case and accents, unigram with its map, UTF-8.
+ *          fallback, WordPiece with its folding of case and accents, unigram with its map,
+ *          byte-level BPE with its canonical composition and its words, UTF-8.
  * Refuses: prompts and truncation policy beyond a cut (the session's and the worker's business).
  * Threads: the tokenizer is immutable after open; a tokenizer_scratch belongs to one thread.
  * Why:     a token off by one moves the embedding; the judge is exact equality of ids.
@@ -29,6 +30,7 @@ struct tokenizer_scratch;
  *         add_bos_token, add_eos_token (else true) and add_space_prefix (must be false);
  * gemma4  the same with merges in the place of scores;
  * bert    reads tokens, token_type; its ends are [CLS] and [SEP];
+ * gpt2    reads tokens, token_type, merges, pre, which says where words end, and the ends;
  * t5      reads tokens, scores, token_type, precompiled_charsmap, bos_token_id, eos_token_id and
  *         unknown_token_id.
  * 0; -EINVAL and a sentence in err: a vocabulary it could only tokenize nearly right; -ENOMEM.

@@ -17,6 +17,8 @@
 #include "inference/embed.h"
 #include "inference/gguf.h"
 #include "inference/tokenizer_charsmap.h"
+#include "inference/tokenizer_merges.h"
+#include "inference/tokenizer_words.h"
 
 struct tokenizer;
 
@@ -36,9 +38,9 @@ struct utf8_char utf8_decode(const uint8_t *at, const uint8_t *end); /* at < end
 size_t utf8_encode(uint32_t code, uint8_t out[4]);                   /* bytes written, 1..4 */
 
 /* SPM: with scores, byte tokens and runs of spaces. Merges: the same, but for scores, which a list
- * of merges stands for. Unigram: with scores. WordPiece: none of these
- * is needed or read. */
-enum vocab_kind { VOCAB_SPM, VOCAB_MERGES, VOCAB_UNIGRAM, VOCAB_WORDPIECE };
+ * of merges stands for. Unigram: with scores. WordPiece and bytes: none of these is needed or
+ * read. */
+enum vocab_kind { VOCAB_SPM, VOCAB_MERGES, VOCAB_UNIGRAM, VOCAB_WORDPIECE, VOCAB_BYTES };
 
 /*
  * The vocabulary. Texts, scores and types stay in the mapping; in private memory lie an offset and
@@ -123,11 +125,18 @@ struct unigram;
 int unigram_open(struct unigram **out);      /* 0 or -ENOMEM */
 void unigram_close(struct unigram *unigram); /* accepts NULL */
 
+/* What stands between two added tokens of a byte-level tokenizer. */
+struct byte_text;
+
+int byte_text_open(struct byte_text **out);   /* 0 or -ENOMEM */
+void byte_text_close(struct byte_text *text); /* accepts NULL */
+
 /* What a kind of tokenizer needs as scratch; the others are NULL. */
-enum scratch_kind { SCRATCH_NONE, SCRATCH_PIECE, SCRATCH_UNIGRAM };
+enum scratch_kind { SCRATCH_NONE, SCRATCH_PIECE, SCRATCH_UNIGRAM, SCRATCH_BYTES };
 struct scratch_parts {
     struct piece *piece;
     struct unigram *unigram;
+    struct byte_text *bytes;
 };
 
 /* What tokenizer.ggml.model of the file chooses. */
@@ -151,9 +160,14 @@ struct tokenizer {
     /* unigram */
     struct charsmap charsmap; /* in the mapping */
     double unknown_score;
+
+    /* byte-level BPE */
+    struct merges merges;
+    words_end *words_end;
+    uint32_t mask; /* which takes white space before it along; NO_TOKEN: there is none */
 };
 
 extern const struct tokenizer_kind tokenizer_spm, tokenizer_gemma4, tokenizer_wordpiece,
-    tokenizer_unigram;
+    tokenizer_unigram, tokenizer_bytes;
 
 #endif

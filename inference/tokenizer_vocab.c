@@ -450,12 +450,13 @@ static int vocab_alloc(struct vocab *vocab, uint32_t n, enum vocab_kind kind)
     vocab->slots = calloc(n_slots, sizeof(*vocab->slots));
     if (kind == VOCAB_MERGES)
         vocab->own_scores = calloc(n, sizeof(*vocab->own_scores));
-    if (kind != VOCAB_WORDPIECE)
+    bool has_pairs = kind != VOCAB_WORDPIECE && kind != VOCAB_BYTES;
+    if (has_pairs)
         vocab->pairs = calloc((1u << PAIR_BITS) / 64, sizeof(*vocab->pairs));
     vocab->added = malloc((size_t)n * sizeof(*vocab->added));
     bool whole = vocab->offsets && vocab->slots && vocab->added &&
                  (vocab->own_scores || kind != VOCAB_MERGES);
-    return whole && (vocab->pairs || kind == VOCAB_WORDPIECE) ? 0 : -ENOMEM;
+    return whole && (vocab->pairs || !has_pairs) ? 0 : -ENOMEM;
 }
 
 int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kind, char *err,

@@ -10,6 +10,8 @@ published. Which kind of model it is says model_type in its config.json:
                EmbeddingGemma 2, the text part of it
   bert         an uncased BERT (all-MiniLM, bge, e5, gte), multilingual-e5-small, ms-marco-MiniLM
   xlm-roberta  multilingual-e5-base and -large, bge-m3, paraphrase-multilingual-MiniLM, bge-reranker
+  modernbert   gte-modernbert-base, Granite Embedding R2 (English), modernbert-embed
+  qwen3        Qwen3-Embedding 0.6B
 Weights may be float32, float16 or bfloat16, in one file or several. Matrices are stored as Q8_0
 (blocks of 32 values with one half precision scale) or what --type says, norms, biases and positions
 as float32. Names, keys, types and vocabulary are those of llama.cpp's own conversion, so the file
@@ -26,13 +28,13 @@ from pathlib import Path
 sys.dont_write_bytecode = True # the folder of scripts may be read-only, or an image's
 
 # pylint: disable=wrong-import-position
-from convert_model import bert, gemma, gemma2, xlm_roberta
+from convert_model import bert, gemma, gemma2, modernbert, qwen3, xlm_roberta
 from convert_model.output import TYPES, Output
 from convert_model.source import Source, fail
 
 KINDS = { # by model_type
     "gemma3_text": gemma, "embedding_gemma2": gemma2, "embedding_gemma2_text": gemma2,
-    "bert": bert, "xlm-roberta": xlm_roberta}
+    "bert": bert, "xlm-roberta": xlm_roberta, "modernbert": modernbert, "qwen3": qwen3}
 
 
 def convert(options):

@@ -25,14 +25,19 @@ from pathlib import Path
 import sentencepiece
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import Tokenizer
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers,
+                        processors, trainers)
+from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.models import BPE
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data" / "models"
+sys.path.insert(0, str(ROOT / "scripts"))
+from convert_model.byte_tokens import QWEN2_WORDS # pylint: disable=wrong-import-position
 SEED = 20261129
 WORDS = ("the quick brown fox jumps over a lazy dog and runs home über straße naïve café слово дом "
          "мир 日本 語 東京 한국 말 שלום कमल ไทย query passage text model of words").split()
@@ -118,10 +123,14 @@ def save(folder, model, pooling):
     return folder / "saved"
 
 
-def write(name, saved, cases):
+def convert(name, saved):
     DATA.mkdir(exist_ok=True)
     subprocess.run([sys.executable, ROOT / "scripts" / "convert-model.py", "--type", "f16",
                     "--name", name, saved, DATA / f"{name}.gguf"], check=True)
+
+
+def write(name, saved, cases):
+    convert(name, saved)
     with open(DATA / f"{name}.cases", "wb") as file:
         file.write(struct.pack("<II", len(cases), len(cases[0][2])))
         for text, ids, vector in cases:
@@ -225,7 +234,150 @@ def make_gemma2(folder, name="tiny-gemma2"):
                                       lambda states: states.mean(0))))
 
 
-MODELS = {"xlm-roberta": make_xlm_roberta, "gemma2": make_gemma2}
+def byte_tokenizer(folder, name):
+    """A tokenizer.json of byte-level BPE: as ModernBERT's, or as Qwen3's."""
+    is_qwen, rng = name == "qwen3", random.Random(SEED)
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(QWEN2_WORDS), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]) if is_qwen else (
+            pre_tokenizers.ByteLevel(add_prefix_space=False))
+    tokenizer.decoder = decoders.ByteLevel()
+    lines = [" ".join(rng.choice(WORDS) for _ in range(9)) for _ in range(400)]
+    tokenizer.train_from_iterator(lines, trainers.BpeTrainer(
+        vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    special = ["<|endoftext|>", "<|im_end|>"] if is_qwen else [
+        "<|padding|>", "<|endoftext|>", "[UNK]", "[CLS]", "[SEP]", "[PAD]"]
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
+    if is_qwen:
+        tokenizer.add_tokens([AddedToken("<think>", normalized=False)])
+        single = "$A <|endoftext|>"
+        ends = ["<|endoftext|>"]
+    else:
+        tokenizer.add_special_tokens([AddedToken("[MASK]", lstrip=True, special=True)])
+        tokenizer.add_tokens([AddedToken(text, normalized=True)
+                              for text in (" " * 3, " " * 2, "|||IP_ADDRESS|||")])
+        single = "[CLS] $A [SEP]"
+        ends = ["[CLS]", "[SEP]"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[(text, tokenizer.token_to_id(text)) for text in ends])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": special[-1 if is_qwen else 4],
+        "pad_token": special[0 if is_qwen else 5]}))
+    return tokenizer
+
+
+def byte_texts(rng, longest):
+    odd = ["I'm here, it's HE'LL they've'", " \u3000 wide", "tabs\t\tand \n\n  newlines\r\n x",
+           "12345 6 \u0967\u00bd", "e\u0301 \u212b \u1100\u1161\u11a8 a\u0323\u0302 \u0958",
+           "the   quick  [MASK]  fox \n [MASK]",
+           "<think> quick <|im_end|>",
+           "|||IP_ADDRESS||| a   b    c", "trailing  "]
+    return texts_of(rng, WORDS, longest) + odd
+
+
+def make_modernbert(folder, name="tiny-modernbert"):
+    """A window of 4 on either side in two of three layers, and texts around it."""
+    tokenizer = byte_tokenizer(folder, "modernbert")
+    config = transformers.ModernBertConfig(
+        vocab_size=tokenizer.get_vocab_size() + 3, hidden_size=64, intermediate_size=96,
+        num_hidden_layers=5, num_attention_heads=2, max_position_embeddings=64, local_attention=8,
+        norm_eps=1e-3, pad_token_id=0, bos_token_id=0, eos_token_id=0, cls_token_id=0,
+        sep_token_id=0)
+    torch.manual_seed(SEED)
+    model = transformers.ModernBertModel(config)
+    randomize(model)
+    model.save_pretrained(folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(
+        {"embedding_dimension": 64, "pooling_mode": "cls", "include_prompt": True}))
+    rng = random.Random(SEED)
+    texts = byte_texts(rng, 60) + [" ".join(rng.choice(WORDS) for _ in range(n))
+                                   for n in range(2, 14)]
+    write(name, folder, list(cases_of(model, tokenizer, texts, 64, lambda states: states[0])))
+
+
+def make_qwen3(folder, name="tiny-qwen3"):
+    """Heads wider together than the model, two for each of keys."""
+    tokenizer = byte_tokenizer(folder, "qwen3")
+    config = transformers.Qwen3Config(
+        vocab_size=tokenizer.get_vocab_size() + 3, hidden_size=64, intermediate_size=96,
+        num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
+        max_position_embeddings=64, rms_norm_eps=1e-3, rope_theta=1000000.0,
+        tie_word_embeddings=True)
+    torch.manual_seed(SEED)
+    model = transformers.Qwen3Model(config)
+    randomize(model)
+    model.save_pretrained(folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(
+        {"embedding_dimension": 64, "pooling_mode": "lasttoken", "include_prompt": True}))
+    texts = byte_texts(random.Random(SEED), 60)
+    write(name, folder, list(cases_of(model, tokenizer, texts, 64, lambda states: states[-1])))
+
+
+def word_tokenizer(folder):
+    """A tokenizer.json as an uncased BERT's."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz.,'",
+              *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"), "the", "quick", "brown", "fox"]
+    wordpiece = BertWordPieceTokenizer({text: i for i, text in enumerate(pieces)}, lowercase=True)
+    wordpiece.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 48}))
+    return len(pieces)
+
+
+def make_reranker(folder, name, model, most):
+    """name.pairs: u32 pairs; each: u32 bytes, the query, u32 bytes, the text, u32 ids, float32."""
+    randomize(model)
+    model.save_pretrained(folder / "plain")
+    CrossEncoder(str(folder / "plain"), device="cpu", max_length=most).save(str(folder / "saved"))
+    tokenizer = Tokenizer.from_file(str(folder / "saved" / "tokenizer.json"))
+    tokenizer.enable_truncation(most, strategy="longest_first")
+    model, rng, pairs = model.double().eval(), random.Random(SEED), []
+    latin = [word for word in WORDS if word.isascii()]
+    for n_query, n_text in ((0, 3), (1, 0), (2, 5), (5, 40), (40, 5), (40, 40), (41, 40), (9, 9)):
+        query = " ".join(rng.choice(latin) for _ in range(n_query))
+        text = " ".join(rng.choice(latin) for _ in range(n_text))
+        encoded = tokenizer.encode(query, text)
+        with torch.no_grad():
+            score = model(input_ids=torch.tensor([encoded.ids]),
+                          token_type_ids=torch.tensor([encoded.type_ids])).logits.item()
+        pairs.append((query.encode(), text.encode(), len(encoded.ids), score))
+    convert(name, folder / "saved")
+    with open(DATA / f"{name}.pairs", "wb") as file:
+        file.write(struct.pack("<I", len(pairs)))
+        for query, text, n_ids, score in pairs:
+            file.write(struct.pack("<I", len(query)) + query + struct.pack("<I", len(text)) + text)
+            file.write(struct.pack("<If", n_ids, score))
+    print(f"{name}: {len(pairs)} pairs, scores {[round(pair[3], 3) for pair in pairs]}")
+
+
+def make_bert_reranker(folder, name="tiny-bert-reranker"):
+    (folder / "plain").mkdir()
+    n_vocab = word_tokenizer(folder / "plain")
+    torch.manual_seed(SEED)
+    make_reranker(folder, name, transformers.BertForSequenceClassification(transformers.BertConfig(
+        vocab_size=n_vocab, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=96, max_position_embeddings=48, num_labels=1)), 48)
+
+
+def make_xlm_reranker(folder, name="tiny-xlm-reranker"):
+    (folder / "plain").mkdir()
+    n_vocab = unigram_tokenizer(folder / "plain")
+    torch.manual_seed(SEED)
+    make_reranker(folder, name, transformers.XLMRobertaForSequenceClassification(
+        transformers.XLMRobertaConfig(
+            vocab_size=n_vocab, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=96, max_position_embeddings=50, type_vocab_size=1, pad_token_id=1,
+            layer_norm_eps=1e-5, num_labels=1)), 48)
+
+
+MODELS = {"xlm-roberta": make_xlm_roberta, "gemma2": make_gemma2, "modernbert": make_modernbert,
+          "qwen3": make_qwen3, "bert-reranker": make_bert_reranker,
+          "xlm-reranker": make_xlm_reranker}
 
 
 def main():

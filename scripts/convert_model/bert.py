@@ -159,9 +159,9 @@ def add_keys(out, source):
     keys.add_token_type_count(source.number("type_vocab_size"))
 
 
-def add_pooling(out, source):
+def add_pooling(out, source, known=("mean", "cls")):
     keys = out.keys
-    keys.add_pooling_type(POOLING[source.pooling(["mean", "cls"])])
+    keys.add_pooling_type(POOLING[source.pooling(known)])
     prompts = source.prompts()
     if "passage" in prompts: # what embedmill calls a document
         prompts.setdefault("document", prompts.pop("passage"))

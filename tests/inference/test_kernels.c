@@ -188,12 +188,21 @@ static void test_gelu_is_right(void **state)
             struct guarded panel = kernels_rig_open(tables[k]->panel_size(Q8_BLOCK));
             gate_up[3] = value;
             gate_up[Q8_BLOCK + 3] = 2;
-            tables[k]->geglu_quantize(packed.data, gate_up, 1, Q8_BLOCK, (struct span){0, 1});
-            tables[k]->matmul(out, MATRIX_ROWS, packed.data, 1, &w, (struct span){0, MATRIX_ROWS},
-                              panel.data);
             double v = (double)value;
-            double expected = v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
-            assert_true(fabs(expected - (double)out[3]) <= 2e-6 * fabs(v) + 1e-9);
+            const double expected[3] = {
+                v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v))),
+                v * (1 + erf(v / sqrt(2))), 2 * v / (1 + exp(-v))};
+            for (int what = 0; what < 3; what++) {
+                struct span token = {0, 1};
+                if (what == 0)
+                    tables[k]->geglu_quantize(packed.data, gate_up, 1, Q8_BLOCK, token);
+                else
+                    tables[k]->glu_quantize(packed.data, gate_up, 1, Q8_BLOCK,
+                                            what == 1 ? GLU_GELU : GLU_SILU, token);
+                tables[k]->matmul(out, MATRIX_ROWS, packed.data, 1, &w,
+                                  (struct span){0, MATRIX_ROWS}, panel.data);
+                assert_true(fabs(expected[what] - (double)out[3]) <= 2e-6 * fabs(v) + 1e-9);
+            }
             kernels_rig_shut(packed);
             kernels_rig_shut(panel);
         }
@@ -248,7 +257,7 @@ static void attention_plain(double *out, const float *qkv, size_t n, size_t reac
                 weight[j] = 0;
                 for (size_t c = 0; c < d; c++)
                     weight[j] += (double)q[c] * (double)k[c];
-                if ((i > j ? i - j : j - i) > reach)
+                if ((i > j ? i - j : j - i) > reach || (a->is_causal && j > i))
                     weight[j] = -INFINITY;
                 top = fmax(top, weight[j]);
             }
@@ -320,8 +329,11 @@ static void test_attention(void **state)
 {
     (void)state;
     static const size_t lengths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 77};
-    static const struct attention_shape shapes[] = {
-        {3, 1, 32, 160}, {2, 1, 64, 256}, {4, 2, 32, 256 + 16}, {1, 1, 96, 288}};
+    static const struct attention_shape shapes[] = {{3, 1, 32, 160, false},
+                                                    {2, 1, 64, 256, false},
+                                                    {4, 2, 32, 256 + 16, true},
+                                                    {1, 1, 96, 288, false},
+                                                    {2, 2, 64, 384, true}};
     const struct kernels *tables[KERNELS_RIG_TABLES];
     size_t n_tables = kernels_rig_every(tables);
     for (size_t t = 0; t < n_tables; t++) {
@@ -333,6 +345,7 @@ static void test_attention(void **state)
             }
         attention_check(tables[t], 531, 531, &shapes[0], 1);
         attention_check(tables[t], 513, 100, &shapes[0], 1);
+        attention_check(tables[t], 531, 531, &shapes[4], 1);
     }
 }
 
@@ -352,23 +365,28 @@ static void test_norm_rope(void **state)
             table[p * D + i] = (float)cos(angle);
             table[p * D + D / 2 + i] = (float)sin(angle);
         }
-    for (size_t k = 0; k < n_tables; k++) {
+    for (size_t k = 0; k < 2 * n_tables; k++) {
+        bool is_normed = k < n_tables;
         struct guarded g = kernels_rig_open(N * LD * sizeof(float));
         float *x = (float *)g.data, before[N * LD];
         kernels_rig_fill(x, N * LD, ORDINARY);
         memcpy(before, x, sizeof before);
-        tables[k]->norm_rope(x, LD, N, HEADS, D, weight, 1e-6f, table, positions, 0.5f);
+        tables[k % n_tables]->norm_rope(x, LD, N, HEADS, D, is_normed ? weight : NULL, 1e-6f, table,
+                                        positions, 0.5f);
         for (size_t t = 0; t < N; t++)
             for (size_t h = 0; h < HEADS; h++) {
                 const float *v = before + t * LD + h * D;
                 double sum = 0;
                 for (size_t i = 0; i < D; i++)
                     sum += (double)v[i] * (double)v[i];
-                double inverse = 0.5 / sqrt(sum / D + 1e-6);
+                double inverse = is_normed ? 0.5 / sqrt(sum / D + 1e-6) : 0.5;
                 for (size_t i = 0; i < D / 2; i++) {
                     double angle = positions[t] * pow(10000, -2.0 * (double)i / D);
-                    double a = (double)v[i] * inverse * (double)weight[i];
-                    double b = (double)v[i + D / 2] * inverse * (double)weight[i + D / 2];
+                    double a = (double)v[i] * inverse, b = (double)v[i + D / 2] * inverse;
+                    if (is_normed) {
+                        a *= (double)weight[i];
+                        b *= (double)weight[i + D / 2];
+                    }
                     const float *got = x + t * LD + h * D;
                     assert_true(fabs(a * cos(angle) - b * sin(angle) - (double)got[i]) < 1e-5);
                     assert_true(fabs(b * cos(angle) + a * sin(angle) - (double)got[i + D / 2]) <

@@ -163,6 +163,20 @@ static void test_gemma2(void **state)
     check_model("tiny-gemma2");
 }
 
+/* Byte-level BPE, a window in two of three layers, two rotations, GeGLU. */
+static void test_modernbert(void **state)
+{
+    (void)state;
+    check_model("tiny-modernbert");
+}
+
+/* Causal, grouped heads, the last token. */
+static void test_qwen3(void **state)
+{
+    (void)state;
+    check_model("tiny-qwen3");
+}
+
 /* Those of the folder that are not empty, and none by the name of another architecture. */
 static void test_prompts(void **state)
 {
@@ -264,6 +278,8 @@ static void test_names(void **state)
     (void)state;
     check_names("tiny-gemma2");
     check_names("tiny-xlm-roberta");
+    check_names("tiny-modernbert");
+    check_names("tiny-qwen3");
 }
 
 int main(void)
@@ -271,7 +287,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),        cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_damaged_keys), cmocka_unit_test(test_gemma2),
-        cmocka_unit_test(test_xlm_roberta),
+        cmocka_unit_test(test_xlm_roberta),  cmocka_unit_test(test_modernbert),
+        cmocka_unit_test(test_qwen3),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

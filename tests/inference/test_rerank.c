@@ -3,9 +3,6 @@
  * CPU, how pairs too long are cut, what a file can lack; and small random rerankers against what
  * transformers gives for them.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>
@@ -260,12 +257,79 @@ static void test_refused(void **state)
     }
 }
 
+static uint32_t take_u32(const char **at)
+{
+    uint32_t value;
+    memcpy(&value, *at, sizeof value);
+    *at += sizeof value;
+    return value;
+}
+
+static struct text take_text(const char **at)
+{
+    struct text text = {.len = take_u32(at)};
+    text.ptr = *at;
+    *at += text.len;
+    return text;
+}
+
+/* Scores of transformers in float64, of models that sentence-transformers saved (make_models.py).
+ */
+static void check_judged(const char *name, const char *kernels)
+{
+    char file_name[300], bytes[16384];
+    struct model *model = NULL;
+    snprintf(file_name, sizeof file_name, TESTS_DIR "/data/models/%s.gguf", name);
+    int rc = model_open(&model, file_name, kernels, PRECISION_EXACT, err, sizeof err);
+    if (rc == -ENOTSUP)
+        return;
+    if (rc)
+        fail_msg("%s", err);
+    struct session *session = session_of(model, TOO_LONG_TRUNCATE);
+    snprintf(file_name, sizeof file_name, TESTS_DIR "/data/models/%s.pairs", name);
+    FILE *file = fopen(file_name, "rb");
+    assert_non_null(file);
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    const char *at = bytes;
+    uint32_t n = take_u32(&at);
+    assert_true(n >= 8 && size < sizeof bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        struct text query = take_text(&at), text = take_text(&at);
+        uint32_t n_ids = take_u32(&at);
+        float expected, score;
+        struct embed_result result;
+        memcpy(&expected, at, sizeof expected);
+        at += sizeof expected;
+        session_rerank(session, query, &text, 1, &score, &result);
+        assert_int_equal(result.status, 0);
+        assert_true(result.truncated ? result.n_tokens > n_ids : result.n_tokens == n_ids);
+        /* Activations of 15 bits, in a head whose weights add up to about 8. */
+        if (!(fabs((double)score - (double)expected) < 3e-4))
+            fail_msg("%s, %s: pair %u has %.7f, expected %.7f", name, kernels, i, (double)score,
+                     (double)expected);
+    }
+    assert_ptr_equal(at, bytes + size);
+    session_close(session);
+    model_close(model);
+}
+
+static void test_judged(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof tables / sizeof *tables; k++) {
+        check_judged("tiny-bert-reranker", tables[k]);
+        check_judged("tiny-xlm-reranker", tables[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_definition),
         cmocka_unit_test(test_statuses),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_judged),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -170,13 +170,13 @@ def ids_of_program(dumper, model, texts):
     return rows
 
 
-def judge_of(path):
-    """The model has one embedding for each id below len(vocab); a token added beyond (a name for
-    images) has none, the GGUF does not hold it, and its name is ordinary text."""
+def judge_of(path, n_vocab):
+    """The model has one embedding for each id below n_vocab, or len(vocab); a token added beyond (a
+    name for images) has none, the GGUF does not hold it, and its name is ordinary text."""
     from tokenizers import Tokenizer
     with open(path, encoding="utf-8") as file:
         spec = json.load(file)
-    n_vocab = len(spec["model"]["vocab"])
+    n_vocab = n_vocab or len(spec["model"]["vocab"])
     beyond = [token["content"] for token in spec["added_tokens"] if token["id"] >= n_vocab]
     print(f"left out of the judge, as they have no embedding: {beyond}")
     spec["added_tokens"] = [token for token in spec["added_tokens"] if token["id"] < n_vocab]
@@ -190,13 +190,17 @@ def main():
     parser.add_argument("--tokenizer-json", required=True)
     parser.add_argument("--model", required=True, help="GGUF file")
     parser.add_argument("--dumper", required=True, help="the built test_tokenizer")
+    parser.add_argument("--n-vocab", type=int, help="tokens of the model (default: its vocabulary)")
     parser.add_argument("--limit", type=int, default=20_000, help="texts of each source")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
-    judge, added = judge_of(options.tokenizer_json)
+    judge, added = judge_of(options.tokenizer_json, options.n_vocab)
     n_texts = n_tokens = n_differ = 0
-    for name, texts in collect(options.limit, options.seed, added):
+    ids = range(judge.get_vocab_size())
+    vocabulary = [judge.decode([i], skip_special_tokens=False).encode() for i in ids]
+    for name, texts in [("vocabulary", [text for text in vocabulary if text]),
+                        *collect(options.limit, options.seed, added)]:
         if not texts:
             print(f"{name}: none on this machine")
             continue
