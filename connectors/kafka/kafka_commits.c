@@ -50,7 +50,7 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     for (int i = 0; !err && offsets && i < offsets->cnt; i++)
         err = offsets->elems[i].err;
     if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        health_good(&source->health, PART_COMMIT);
+        health_good(&source->end.health, PART_COMMIT);
         return;
     }
     source->commit_err = err;
@@ -64,7 +64,7 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     snprintf(why, sizeof why,
              "committing offsets of group %.60s: %s: allow this user to; it is tried again",
              source->config.group, kafka_error_text(err));
-    kafka_source_wait(source, PART_COMMIT, why);
+    health_wait(&source->end.health, PART_COMMIT, why);
     for (struct kafka_part *part = source->parts; part; part = part->next) {
         part->stored = -1;
         part->dirty = true;
@@ -73,7 +73,7 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
 
 void kafka_commits_expect(struct kafka_source *source)
 {
-    if (source->failed) /* that was told; what comes now adds nothing */
+    if (source->end.failed) /* that was told; what comes now adds nothing */
         return;
     source->commit_err = RD_KAFKA_RESP_ERR_NO_ERROR;
     source->unflushed = rd_kafka_topic_partition_list_new(1);
@@ -98,5 +98,5 @@ void kafka_commits_settle(struct kafka_source *source)
              source->config.group, n, n == 1 ? "" : "s",
              source->commit_err ? kafka_error_text(source->commit_err)
                                 : "there was no answer in the time left");
-    source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
+    endpoint_unflushed(&source->end, why);
 }

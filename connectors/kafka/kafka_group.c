@@ -164,7 +164,7 @@ void kafka_group_store(struct kafka_source *source)
 static void tell_lag(struct kafka_source *source, const struct kafka_part *part, int64_t lag)
 {
     char name[320];
-    if (!source->base.events->on_lag || source->closing)
+    if (!source->base.events->on_lag || source->end.closing)
         return;
     snprintf(name, sizeof name, "%s/%d", part->topic, (int)part->partition);
     source->base.events->on_lag(source->base.ctx, name, lag);
@@ -202,9 +202,9 @@ static void refuse(struct kafka_source *source, rd_kafka_error_t *error)
     snprintf(why, sizeof why, "group %.60s: %.200s", source->config.group,
              rd_kafka_error_string(error));
     if (rd_kafka_error_is_fatal(error))
-        kafka_source_fail(source, -EACCES, why);
+        endpoint_fail(&source->end, -EACCES, why);
     else
-        kafka_source_wait(source, PART_BROKERS, why);
+        health_wait(&source->end.health, PART_BROKERS, why);
     rd_kafka_error_destroy(error);
 }
 
@@ -219,7 +219,7 @@ static void answer(struct kafka_source *source, bool is_assign,
     }
     rd_kafka_resp_err_t err = rd_kafka_assign(source->rk, is_assign ? list : NULL);
     if (err)
-        kafka_source_wait(source, PART_BROKERS, rd_kafka_err2str(err));
+        health_wait(&source->end.health, PART_BROKERS, rd_kafka_err2str(err));
 }
 
 static void on_assign(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
@@ -234,15 +234,15 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
             part_revoke(source, old);
         struct kafka_part *part = part_open(source, given->topic, given->partition);
         if (!part) {
-            kafka_source_fail(source, -ENOMEM, "out of memory");
+            endpoint_fail(&source->end, -ENOMEM, "out of memory");
             return;
         }
         kafka_skips_on_assign(source, part);
     }
     answer(source, true, list);
-    health_good(&source->health, PART_BROKERS | PART_GROUP);
+    health_good(&source->end.health, PART_BROKERS | PART_GROUP);
     if (list->cnt)
-        health_good(&source->health, PART_TOPIC | PART_ACCESS);
+        health_good(&source->end.health, PART_TOPIC | PART_ACCESS);
 }
 
 static bool is_finished(const struct kafka_source *source)
@@ -275,8 +275,8 @@ void kafka_group_leave(struct kafka_source *source)
 void kafka_group_advance(struct kafka_source *source)
 {
     if (source->leaving &&
-        (source->closing || is_finished(source) || uv_now(source->loop) >= source->leave_by_ms ||
-         rd_kafka_assignment_lost(source->rk)))
+        (source->end.closing || is_finished(source) ||
+         uv_now(source->end.loop) >= source->leave_by_ms || rd_kafka_assignment_lost(source->rk)))
         kafka_group_leave(source);
 }
 
@@ -292,11 +292,11 @@ static bool is_any_ours(const struct kafka_source *source,
 static void on_revoke(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
 {
     rd_kafka_topic_partition_list_t *resumed = NULL;
-    if (source->closing && !is_any_ours(source, list))
+    if (source->end.closing && !is_any_ours(source, list))
         return; /* it was given up before, and no answer is waited for: see on_rebalance */
     kafka_group_leave(source); /* of a revoke before, that has come to nothing */
     source->leaving = rd_kafka_topic_partition_list_copy(list);
-    source->leave_by_ms = uv_now(source->loop) + source->config.revoke_ms;
+    source->leave_by_ms = uv_now(source->end.loop) + source->config.revoke_ms;
     for (int i = 0; i < list->cnt; i++) {
         struct kafka_part *part =
             kafka_group_find(source, list->elems[i].topic, list->elems[i].partition);
@@ -326,14 +326,14 @@ void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     /* A revoke can still be in the queue when the library has left the group without our answer. An
      * answer is a question to its thread, which may end with the question unread: we would wait for
      * ever. */
-    if (source->closing && rd_kafka_consumer_closed(source->rk))
+    if (source->end.closing && rd_kafka_consumer_closed(source->rk))
         return;
     if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
         on_assign(source, list);
     } else if (err == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
         on_revoke(source, list);
     } else {
-        kafka_source_wait(source, PART_BROKERS, rd_kafka_err2str(err));
+        health_wait(&source->end.health, PART_BROKERS, rd_kafka_err2str(err));
         kafka_group_close(source); /* nothing is ours any more */
         rd_kafka_assign(source->rk, NULL);
     }

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_client.h"
 #include "connectors/kafka/kafka_record.h"
@@ -28,24 +28,16 @@
 
 struct kafka_sink {
     struct sink base;
-    uv_loop_t *loop;
+    struct endpoint end;
     const struct settings *settings;
     struct kafka_config config;
     struct kafka_client *client;
     rd_kafka_queue_t *queue;
-    struct health health;
-    struct backoff backoff;
     struct kafka_slots slots;
     size_t n_sent;        /* of those, with the library */
     char last_error[240]; /* what the library said of a broker */
-    bool paused, failed, closing, renew, no_memory;
-    uv_timer_t pump_timer, pause_timer, close_timer;
-    size_t n_open; /* handles and clients still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
+    bool renew;           /* the producer is of no use any more */
 };
-
-static void pump(struct kafka_sink *sink);
 
 static struct kafka_sink *self(struct sink *sink)
 {
@@ -53,36 +45,6 @@ static struct kafka_sink *self(struct sink *sink)
 }
 
 /* ---- what is told */
-
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
-{
-    struct kafka_sink *sink = ctx;
-    if (!sink->failed && !sink->closing)
-        sink->base.events->on_state(sink->base.ctx, state, why);
-}
-
-static void sink_fail(struct kafka_sink *sink, int err, const char *why)
-{
-    bool is_news = !sink->failed && !sink->closing;
-    sink->failed = true;
-    if (is_news)
-        sink->base.events->on_failed(sink->base.ctx, err, why);
-}
-
-static void on_pause_over(uv_timer_t *timer)
-{
-    struct kafka_sink *sink = timer->data;
-    sink->paused = false;
-    pump(sink);
-}
-
-static void sink_pause(struct kafka_sink *sink)
-{
-    if (sink->paused || sink->closing)
-        return;
-    sink->paused = true;
-    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
-}
 
 static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
 {
@@ -93,7 +55,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     case RD_KAFKA_RESP_ERR__FATAL:
         rd_kafka_fatal_error(rk, fatal, sizeof fatal);
         snprintf(why, sizeof why, "the producer is made anew: %.240s", fatal);
-        health_wait(&sink->health, WRITE, why);
+        health_wait(&sink->end.health, WRITE, why);
         sink->renew = true;
         return;
     case RD_KAFKA_RESP_ERR__TRANSPORT:
@@ -104,12 +66,12 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR__SSL:
         snprintf(why, sizeof why, "%.300s; connecting again, for ever", text);
-        health_wait(&sink->health, BROKERS, why);
+        health_wait(&sink->end.health, BROKERS, why);
         return;
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
         snprintf(why, sizeof why, "%.160s: %.200s; connecting again, for ever", text,
                  sink->last_error);
-        health_wait(&sink->health, BROKERS, why);
+        health_wait(&sink->end.health, BROKERS, why);
         return;
     default: /* what it means for a record comes with its delivery report */
         kafka_client_note(opaque, (rd_kafka_resp_err_t)code, text);
@@ -122,7 +84,7 @@ static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
     struct kafka_sink *sink = kafka_client_owner(opaque);
     (void)rk, (void)len;
     if (strstr(json, "\"state\":\"UP\""))
-        health_good(&sink->health, BROKERS);
+        health_good(&sink->end.health, BROKERS);
     return 0;
 }
 
@@ -145,21 +107,21 @@ static void slot_done(struct kafka_sink *sink, struct kafka_slot *slot, enum pub
 
 static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_kafka_resp_err_t err)
 {
-    struct kafka_reported reported = {.health = &sink->health, .write = WRITE};
+    struct kafka_reported reported = {.health = &sink->end.health, .write = WRITE};
     switch (kafka_slot_refuse(&sink->slots, slot, err, &sink->config, &reported)) {
     case VERDICT_TOO_LARGE:
         slot_done(sink, slot, PUBLISH_TOO_LARGE);
         return;
     case VERDICT_REFUSED:
-        slot->record->refused_code = DEAD_LETTER(output_refused);
-        slot->record->refused_reason = reported.why;
+        slot->base.record->refused_code = DEAD_LETTER(output_refused);
+        slot->base.record->refused_reason = reported.why;
         slot_done(sink, slot, PUBLISH_REFUSED);
         return;
     case VERDICT_AGAIN:
         return;
     case VERDICT_NONE:
     case VERDICT_WAIT:
-        sink_pause(sink);
+        endpoint_pause(&sink->end);
     }
 }
 
@@ -174,8 +136,8 @@ static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void 
         slot_refused(sink, slot, native->err);
         return;
     }
-    health_good(&sink->health, BROKERS | WRITE);
-    sink->backoff.attempts = 0;
+    health_good(&sink->end.health, BROKERS | WRITE);
+    sink->end.backoff.attempts = 0;
     kafka_slot_confirmed(slot, &sink->config, &sink->base);
     kafka_slots_passed(&sink->slots, slot);
     slot_done(sink, slot, PUBLISHED);
@@ -187,7 +149,7 @@ static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void 
 static bool slot_send(struct kafka_sink *sink, struct kafka_slot *slot)
 {
     rd_kafka_resp_err_t err =
-        kafka_record_produce(sink->client->rk, &sink->config, slot->record, &slot->form, slot);
+        kafka_record_produce(sink->client->rk, &sink->config, slot->base.record, &slot->form, slot);
     if (!err) {
         slot->sent = true;
         sink->n_sent++;
@@ -200,15 +162,15 @@ static bool slot_send(struct kafka_sink *sink, struct kafka_slot *slot)
     if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
         slot->alone = true; /* our own limit, which is on one record */
     slot_refused(sink, slot, err);
-    return !sink->paused;
+    return !sink->end.paused;
 }
 
 /* In order. One that is not to have company waits until all before it are confirmed. */
 static void send_all(struct kafka_sink *sink)
 {
-    struct kafka_slot *slot = sink->slots.head.next, *next;
-    for (; slot != &sink->slots.head && !sink->paused && !sink->failed; slot = next) {
-        next = slot->next;
+    struct kafka_slot *slot = kafka_slots_first(&sink->slots), *next;
+    for (; slot && !sink->end.paused && !sink->end.failed; slot = next) {
+        next = kafka_slots_next(slot);
         if (kafka_slots_lets_pass(&sink->slots, slot))
             continue;
         if (slot->sent) {
@@ -218,7 +180,7 @@ static void send_all(struct kafka_sink *sink)
         }
         if (slot->alone && sink->n_sent)
             return;
-        if (!slot->record->n_parts) { /* given up */
+        if (!slot->base.record->n_parts) { /* given up */
             slot_done(sink, slot, PUBLISHED);
             continue;
         }
@@ -229,9 +191,6 @@ static void send_all(struct kafka_sink *sink)
 }
 
 static int client_open(struct kafka_sink *sink, char *err, size_t err_size);
-static void finish(struct kafka_sink *sink);
-
-static void on_client_dropped(void *ctx);
 
 static void client_close(struct kafka_sink *sink, uint64_t deadline_ms)
 {
@@ -240,7 +199,7 @@ static void client_close(struct kafka_sink *sink, uint64_t deadline_ms)
     rd_kafka_queue_destroy(sink->queue);
     rd_kafka_purge(sink->client->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
                                          RD_KAFKA_PURGE_F_NON_BLOCKING);
-    kafka_client_close(sink->client, deadline_ms, on_client_dropped, sink);
+    kafka_client_close(sink->client, deadline_ms, endpoint_drop, &sink->end);
     sink->client = NULL;
 }
 
@@ -249,44 +208,37 @@ static void renew(struct kafka_sink *sink)
 {
     char err[400];
     sink->renew = false;
-    struct kafka_slots *slots = &sink->slots;
-    for (struct kafka_slot *slot = slots->head.next; slot != &slots->head; slot = slot->next)
+    struct kafka_slot *slot = kafka_slots_first(&sink->slots);
+    for (; slot; slot = kafka_slots_next(slot))
         slot->sent = false;
     sink->n_sent = 0;
     client_close(sink, 5000);
     if (client_open(sink, err, sizeof err))
-        sink_fail(sink, -ENOMEM, err);
+        endpoint_fail(&sink->end, -ENOMEM, err);
     else
-        sink_pause(sink);
+        endpoint_pause(&sink->end);
 }
 
-static void pump(struct kafka_sink *sink)
+static void sink_pump(void *owner)
 {
+    struct kafka_sink *sink = owner;
     if (!sink->client)
         return;
-    if (sink->no_memory)
-        sink_fail(sink, -ENOMEM, "out of memory");
     while (rd_kafka_poll(sink->client->rk, 0) > 0) {
     }
     kafka_client_read_log(sink->client, on_line, sink);
-    if (sink->renew && !sink->failed)
+    if (sink->renew && !sink->end.failed)
         renew(sink);
-    if (sink->closing && (sink->failed || !sink->slots.n)) {
-        finish(sink);
-        return;
-    }
-    send_all(sink);
+    if (sink->end.closing && (sink->end.failed || !sink->slots.queue.n))
+        endpoint_finish(&sink->end);
+    else
+        send_all(sink);
 }
 
 static void on_wake(void *ctx, bool is_tick)
 {
     (void)is_tick;
-    pump(ctx);
-}
-
-static void on_pump(uv_timer_t *timer)
-{
-    pump(timer->data);
+    sink_pump(ctx);
 }
 
 /* ---- the contract */
@@ -301,53 +253,36 @@ static int client_open(struct kafka_sink *sink, char *err, size_t err_size)
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivered);
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_stats_cb(conf, on_statistics);
-    rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, sink, on_wake, sink,
-                           err, err_size);
+    rc = kafka_client_open(&sink->client, sink->end.loop, RD_KAFKA_PRODUCER, conf, sink, on_wake,
+                           sink, err, err_size);
     if (rc)
         return rc;
-    sink->n_open++;
+    endpoint_hold(&sink->end);
     sink->queue = rd_kafka_queue_get_main(sink->client->rk);
     kafka_client_watch(sink->client, sink->queue);
     sink->config.message_max = kafka_message_max(sink->client->rk);
     return 0;
 }
 
-static void sink_freed(struct kafka_sink *sink)
+static void sink_finish(void *owner, bool is_late)
 {
-    void (*closed)(void *) = sink->closed;
-    void *ctx = sink->closed_ctx;
-    if (--sink->n_open)
-        return;
-    kafka_slots_clear(&sink->slots);
+    (void)is_late;
+    client_close(owner, 500);
+}
+
+static void sink_free(void *owner)
+{
+    struct kafka_sink *sink = owner;
+    kafka_slots_close(&sink->slots);
     kafka_config_clear(&sink->config);
     free(sink);
-    closed(ctx);
 }
 
-static void on_client_dropped(void *ctx)
-{
-    sink_freed(ctx);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    sink_freed(handle->data);
-}
-
-static void finish(struct kafka_sink *sink)
-{
-    if (uv_is_closing((uv_handle_t *)&sink->pump_timer))
-        return;
-    client_close(sink, 500);
-    uv_close((uv_handle_t *)&sink->pump_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->pause_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->close_timer, on_timer_closed);
-}
-
-static void on_close_deadline(uv_timer_t *timer)
-{
-    finish(timer->data);
-}
+static const struct endpoint_ops endpoint_ops = {
+    .pump = sink_pump,
+    .finish = sink_finish,
+    .free = sink_free,
+};
 
 static int kafka_sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
                            struct source *peer, const struct sink_events *events, void *ctx,
@@ -362,47 +297,35 @@ static int kafka_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     }
     sink->base = (struct sink){.ops = &kafka_sink_ops, .events = events, .ctx = ctx};
     sink->base.layout = SINK_PER_MESSAGE;
-    sink->loop = loop;
     sink->settings = settings;
     kafka_slots_open(&sink->slots);
-    health_open(&sink->health, BROKERS, on_state_changed, sink);
     int rc = kafka_config_read(&sink->config, settings, err, err_size);
-    if (!rc)
-        rc = client_open(sink, err, err_size);
     if (rc) {
-        kafka_config_clear(&sink->config);
-        free(sink);
+        sink_free(sink);
         return rc;
     }
-    uv_timer_init(loop, &sink->pump_timer);
-    uv_timer_init(loop, &sink->pause_timer);
-    uv_timer_init(loop, &sink->close_timer);
-    sink->pump_timer.data = sink->pause_timer.data = sink->close_timer.data = sink;
-    sink->n_open += 3;
-    *out = &sink->base;
-    return 0;
+    endpoint_open_sink(&sink->end, loop, &sink->base, BROKERS, &endpoint_ops, sink);
+    rc = client_open(sink, err, err_size);
+    if (rc)
+        endpoint_finish(&sink->end);
+    else
+        *out = &sink->base;
+    return rc;
 }
 
 static void kafka_sink_publish(struct sink *base, struct record **records, size_t n)
 {
     struct kafka_sink *sink = self(base);
-    if (kafka_slots_add(&sink->slots, records, n)) /* those left out come again after the exit */
-        sink->no_memory = true;
-    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    if (kafka_slots_add(&sink->slots, records, n))
+        endpoint_fail_soon(&sink->end);
+    endpoint_pump_soon(&sink->end);
 }
 
 static void kafka_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
                              void *ctx)
 {
-    struct kafka_sink *sink = self(base);
-    if (!sink)
-        return;
-    sink->closing = true;
-    sink->closed = closed;
-    sink->closed_ctx = ctx;
-    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
-    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    if (base)
+        endpoint_close(&self(base)->end, deadline_ms, closed, ctx);
 }
 
 const struct sink_ops kafka_sink_ops = {

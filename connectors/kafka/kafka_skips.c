@@ -349,7 +349,7 @@ void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_part 
 void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_part *part)
 {
     struct kafka_memory **at = memory_of(&source->skips, part), *memory = *at;
-    if (!part->offsets.next || source->closing) /* nothing was read, or nothing comes after */
+    if (!part->offsets.next || source->end.closing) /* nothing was read, or nothing comes after */
         return;
     if (!memory) {
         memory = calloc(1, sizeof *memory);

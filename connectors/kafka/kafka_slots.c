@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include "connectors/kafka/kafka_errors.h"
@@ -20,42 +19,46 @@ static bool is_dead(const struct record *record)
 
 void kafka_slots_open(struct kafka_slots *slots)
 {
-    *slots = (struct kafka_slots){.n = 0};
-    slots->head.prev = slots->head.next = &slots->head;
+    *slots = (struct kafka_slots){.pool.size = sizeof(struct kafka_slot)};
 }
 
 int kafka_slots_add(struct kafka_slots *slots, struct record **records, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        struct kafka_slot *slot = malloc(sizeof *slot);
+        struct kafka_slot *slot = (struct kafka_slot *)slots_take(&slots->pool, records[i]);
         if (!slot)
             return -ENOMEM;
-        *slot = (struct kafka_slot){
-            .record = records[i], .prev = slots->head.prev, .next = &slots->head};
         slot->form.id_as_key = slots->needs_keys[is_dead(records[i])];
-        slot->prev->next = slot->next->prev = slot;
-        slots->n++;
+        slots_push(&slots->queue, &slot->base);
         slots->n_to[is_dead(records[i])] += records[i]->n_parts > 0;
     }
     return 0;
 }
 
+struct kafka_slot *kafka_slots_first(const struct kafka_slots *slots)
+{
+    return (struct kafka_slot *)slots->queue.first;
+}
+
+struct kafka_slot *kafka_slots_next(const struct kafka_slot *slot)
+{
+    return (struct kafka_slot *)slot->base.next;
+}
+
 struct record *kafka_slots_take(struct kafka_slots *slots, struct kafka_slot *slot)
 {
-    struct record *record = slot->record;
-    slot->prev->next = slot->next;
-    slot->next->prev = slot->prev;
-    slots->n--;
+    struct record *record = slot->base.record;
+    slots_remove(&slots->queue, &slot->base);
     slots->n_to[is_dead(record)] -= record->n_parts > 0;
     slots->n_aside[is_dead(record)] -= slot->aside;
-    free(slot);
+    slots_give(&slots->pool, &slot->base);
     return record;
 }
 
-void kafka_slots_clear(struct kafka_slots *slots)
+void kafka_slots_close(struct kafka_slots *slots)
 {
-    while (slots->n)
-        kafka_slots_take(slots, slots->head.next);
+    slots_give_all(&slots->pool, &slots->queue);
+    slots_close(&slots->pool);
 }
 
 /* How far the record's timestamp lies ahead of the clock, in ms; at most 0: it does not. */
@@ -63,7 +66,7 @@ static int64_t ahead_of(const struct kafka_slot *slot)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    return slot->record->origin->timestamp_ms -
+    return slot->base.record->origin->timestamp_ms -
            ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
 }
 
@@ -95,7 +98,7 @@ static enum kafka_verdict refuse_time(struct kafka_slots *slots, struct kafka_sl
 void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_config *config,
                           const struct sink *sink)
 {
-    const struct message *origin = slot->record->origin;
+    const struct message *origin = slot->base.record->origin;
     char text[400];
     if (!slot->form.plain_time)
         return;
@@ -107,7 +110,7 @@ void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_conf
              "topic %.100s refuses the timestamp of %.*s (%lld ms since 1970): its output has the "
              "time of writing; correct the producer's clock, or raise "
              "message.timestamp.after.max.ms of the topic",
-             kafka_record_topic(config, slot->record),
+             kafka_record_topic(config, slot->base.record),
              (int)(origin->position.len < 120 ? origin->position.len : 120), origin->position.ptr,
              (long long)origin->timestamp_ms);
     sink->events->on_notice(sink->ctx, NOTICE_WARN, "TIMESTAMP", text);
@@ -121,8 +124,8 @@ void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_conf
 static enum kafka_verdict refuse_invalid(struct kafka_slots *slots, struct kafka_slot *slot)
 {
     bool was_alone = slot->alone;
-    if (kafka_record_is_keyless(slot->record) && !slot->form.id_as_key)
-        slot->form.id_as_key = slots->needs_keys[is_dead(slot->record)] = true;
+    if (kafka_record_is_keyless(slot->base.record) && !slot->form.id_as_key)
+        slot->form.id_as_key = slots->needs_keys[is_dead(slot->base.record)] = true;
     else if (was_alone)
         return VERDICT_REFUSED;
     else if (slot->invalid_doubt)
@@ -145,17 +148,18 @@ static enum kafka_verdict refuse_unknown(struct kafka_slots *slots, struct kafka
         return VERDICT_AGAIN;
     if (slot->n_passed >= PASSES_MAX)
         return VERDICT_REFUSED;
-    slots->n_aside[is_dead(slot->record)] += !slot->aside;
+    slots->n_aside[is_dead(slot->base.record)] += !slot->aside;
     slot->aside = true;
     return VERDICT_WAIT;
 }
 
 void kafka_slots_passed(struct kafka_slots *slots, const struct kafka_slot *passed)
 {
-    bool to = is_dead(passed->record);
-    for (struct kafka_slot *slot = slots->head.next; slots->n_aside[to]; slot = slot->next) {
-        assert(slot != &slots->head);
-        if (!slot->aside || is_dead(slot->record) != to)
+    bool to = is_dead(passed->base.record);
+    struct kafka_slot *slot = kafka_slots_first(slots);
+    for (; slots->n_aside[to]; slot = kafka_slots_next(slot)) {
+        assert(slot);
+        if (!slot->aside || is_dead(slot->base.record) != to)
             continue;
         slot->aside = false;
         slot->n_passed++;
@@ -165,7 +169,7 @@ void kafka_slots_passed(struct kafka_slots *slots, const struct kafka_slot *pass
 
 bool kafka_slots_lets_pass(const struct kafka_slots *slots, const struct kafka_slot *slot)
 {
-    bool to = is_dead(slot->record);
+    bool to = is_dead(slot->base.record);
     return slot->aside && slots->n_to[to] > slots->n_aside[to];
 }
 
@@ -176,7 +180,7 @@ enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slo
     enum kafka_refusal refusal = kafka_error_refusal(err);
     if (refusal == REFUSAL_NONE)
         return VERDICT_NONE;
-    kafka_record_explain(config, slot->record, err, reported->why, sizeof reported->why);
+    kafka_record_explain(config, slot->base.record, err, reported->why, sizeof reported->why);
     if (refusal == REFUSAL_TOO_LARGE) {
         bool was_alone = slot->alone;
         slot->alone = true;

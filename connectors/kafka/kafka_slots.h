@@ -1,7 +1,7 @@
 /*
  * kafka_slots.h: the records a Kafka sink was given and that are not confirmed yet, in order.
  *
- * Owns:    the ring of slots; what a refusal of one record means for it.
+ * Owns:    what a refusal of one record means for it.
  * Refuses: when to send, and what a refusal means for the others: kafka_sink.c and
  *          kafka_transactions.c.
  * Threads: the loop thread.
@@ -17,10 +17,10 @@
 #include "connectors/health.h"
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_record.h"
+#include "connectors/slots.h"
 
 struct kafka_slot {
-    struct kafka_slot *prev, *next;
-    struct record *record;
+    struct slot base; /* first member */
     struct kafka_form form;
     bool sent;       /* with the library; at least once only */
     bool alone;      /* refused in company: the fault may be another's, and its own shows alone */
@@ -30,10 +30,9 @@ struct kafka_slot {
     unsigned n_passed; /* how often others have passed since, and it was refused again */
 };
 
-/* slots.head.next is the oldest; a walk ends at &slots.head. */
 struct kafka_slots {
-    struct kafka_slot head;
-    size_t n;
+    struct slot_queue queue;
+    struct slot_pool pool;
     size_t n_to[2], n_aside[2]; /* to the topic for outputs, to that for dead letters */
     int64_t ahead_ms; /* the least that a timestamp lay ahead and was refused for it; 0: none was */
     bool needs_keys[2]; /* the topic for outputs, that for dead letters: as far as is known */
@@ -43,9 +42,12 @@ void kafka_slots_open(struct kafka_slots *slots);
 /* At the end, with ids for keys where the topic needs keys. 0, or -ENOMEM: those left out are not
  * in it. */
 int kafka_slots_add(struct kafka_slots *slots, struct record **records, size_t n);
+/* The oldest, and the one behind another; NULL: there is none. */
+struct kafka_slot *kafka_slots_first(const struct kafka_slots *slots);
+struct kafka_slot *kafka_slots_next(const struct kafka_slot *slot);
 /* Takes it out and frees it; returns its record. */
 struct record *kafka_slots_take(struct kafka_slots *slots, struct kafka_slot *slot);
-void kafka_slots_clear(struct kafka_slots *slots);
+void kafka_slots_close(struct kafka_slots *slots);
 
 enum kafka_verdict {
     VERDICT_NONE,      /* nothing of this record's own */

@@ -31,31 +31,10 @@ static struct kafka_source *self(struct source *source)
 
 /* ---- what is told */
 
-void kafka_source_fail(struct kafka_source *source, int err, const char *why)
-{
-    bool is_news = !source->failed && !source->closing;
-    source->failed = true;
-    if (is_news)
-        source->base.events->on_failed(source->base.ctx, err, why);
-}
-
-/* After failing and while closing nobody wants to hear of it. */
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
-{
-    struct kafka_source *source = ctx;
-    if (!source->failed && !source->closing)
-        source->base.events->on_state(source->base.ctx, state, why);
-}
-
-void kafka_source_wait(struct kafka_source *source, unsigned part, const char *why)
-{
-    health_wait(&source->health, part, why);
-}
-
 void kafka_source_notice(struct kafka_source *source, enum notice level, const char *code,
                          const char *text)
 {
-    if (source->base.events->on_notice && !source->closing)
+    if (source->base.events->on_notice && !source->end.closing)
         source->base.events->on_notice(source->base.ctx, level, code, text);
 }
 
@@ -77,7 +56,7 @@ static void on_fatal(struct kafka_source *source)
                  ? ": another worker has the same group.instance.id, give each its own; or this "
                    "one's session ended while it was cut off, start it again"
                  : "");
-    kafka_source_fail(source, -EACCES, why);
+    endpoint_fail(&source->end, -EACCES, why);
 }
 
 /* An error that concerns a topic or the group. */
@@ -90,26 +69,26 @@ static void on_refusal(struct kafka_source *source, rd_kafka_resp_err_t err, con
                  "%.240s: create the topic, or correct kafka.topic; it is looked for every few "
                  "seconds",
                  text);
-        kafka_source_wait(source, PART_TOPIC, why);
+        health_wait(&source->end.health, PART_TOPIC, why);
         return;
     case HINDRANCE_ACCESS:
         snprintf(why, sizeof why,
                  "%.240s: allow this user to read the topic and to use group %.60s; it is tried "
                  "again",
                  text, source->config.group);
-        kafka_source_wait(source, PART_ACCESS, why);
+        health_wait(&source->end.health, PART_ACCESS, why);
         return;
     case HINDRANCE_GROUP:
         snprintf(why, sizeof why, "group %.60s: %.180s: %.120s; it is tried again",
                  source->config.group, text, kafka_error_advice(err));
-        kafka_source_wait(source, PART_GROUP, why);
+        health_wait(&source->end.health, PART_GROUP, why);
         return;
     case HINDRANCE_END:
         snprintf(why, sizeof why,
                  "%.240s: what the group would read next is not in the topic any more; set the "
                  "group's offsets, or auto.offset.reset=earliest",
                  text);
-        kafka_source_fail(source, -ERANGE, why);
+        endpoint_fail(&source->end, -ERANGE, why);
         return;
     case HINDRANCE_MENDS:
         kafka_source_notice(source, NOTICE_WARN, rd_kafka_err2name(err), text);
@@ -143,7 +122,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
         snprintf(why, sizeof why, "%.200s%s%.160s; connecting again, for ever", text,
                  err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? ": " : "",
                  hint_for(source, err, text));
-        kafka_source_wait(source, PART_BROKERS, why);
+        health_wait(&source->end.health, PART_BROKERS, why);
         return;
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__RESOLVE:
@@ -162,7 +141,7 @@ static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
     struct kafka_source *source = kafka_client_owner(opaque);
     (void)rk, (void)len;
     if (strstr(json, "\"state\":\"UP\""))
-        health_good(&source->health, PART_BROKERS);
+        health_good(&source->end.health, PART_BROKERS);
     return 0;
 }
 
@@ -198,7 +177,7 @@ static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
             kafka_offsets_skip(&part->offsets, native->offset);
             part->dirty = true;
         }
-        health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
+        health_good(&source->end.health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
     } else if (native->err == RD_KAFKA_RESP_ERR__FATAL) {
         on_fatal(source);
     } else {
@@ -230,16 +209,16 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
     else
         message = kafka_message_open(&source->base, part, native);
     if (!message) {
-        kafka_source_fail(source, -ENOMEM, "out of memory");
+        endpoint_fail(&source->end, -ENOMEM, "out of memory");
         return;
     }
     kafka_list_add(&source->held, message);
-    health_good(&source->health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
+    health_good(&source->end.health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
 }
 
 static bool is_hungry(const struct kafka_source *source)
 {
-    return source->credit && source->credit_bytes && !source->closing && !source->failed;
+    return source->credit && source->credit_bytes && !source->end.closing && !source->end.failed;
 }
 
 static void give(struct kafka_source *source)
@@ -260,14 +239,6 @@ static void give(struct kafka_source *source)
     }
 }
 
-static void on_pump(uv_timer_t *timer);
-
-static void pump_soon(struct kafka_source *source)
-{
-    if (!uv_is_active((uv_handle_t *)&source->pump_timer))
-        uv_timer_start(&source->pump_timer, on_pump, 0, 0);
-}
-
 static void tell_late(struct kafka_source *source)
 {
     if (source->n_late_acks && source->base.events->on_count)
@@ -278,7 +249,7 @@ static void tell_late(struct kafka_source *source)
 static void pump(struct kafka_source *source, bool is_tick)
 {
     size_t n = 0;
-    if (source->left)
+    if (source->end.finished)
         return;
     kafka_client_read_log(source->client, on_line, source);
     kafka_skips_tick(source);
@@ -293,7 +264,7 @@ static void pump(struct kafka_source *source, bool is_tick)
         n++;
     }
     if (n == POLL_MAX)
-        pump_soon(source);
+        endpoint_pump_soon(&source->end);
     tell_late(source);
     kafka_group_pause(source, source->held.n >= HELD_MAX && !is_hungry(source));
     kafka_group_store(source);
@@ -301,28 +272,6 @@ static void pump(struct kafka_source *source, bool is_tick)
 }
 
 /* ---- the end */
-
-static void source_freed(struct kafka_source *source)
-{
-    void (*closed)(void *) = source->closed;
-    void *ctx = source->closed_ctx;
-    if (--source->n_open)
-        return;
-    kafka_config_clear(&source->config);
-    free(source);
-    if (closed)
-        closed(ctx);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    source_freed(handle->data);
-}
-
-static void on_client_closed(void *ctx)
-{
-    source_freed(ctx);
-}
 
 static void drop_all(struct kafka_list *list)
 {
@@ -334,11 +283,9 @@ static void drop_all(struct kafka_list *list)
 }
 
 /* The group is left, or there is no time for it. */
-static void finish(struct kafka_source *source, bool is_late)
+static void source_finish(void *owner, bool is_late)
 {
-    if (source->left)
-        return;
-    source->left = true;
+    struct kafka_source *source = owner;
     kafka_commits_settle(source);
     drop_all(&source->held);
     drop_all(&source->given);
@@ -349,16 +296,16 @@ static void finish(struct kafka_source *source, bool is_late)
         rd_kafka_queue_destroy(source->closing_queue);
     rd_kafka_queue_destroy(source->queue);
     if (source->abandoned)
-        kafka_client_abandon(source->client, on_client_closed, source);
+        kafka_client_abandon(source->client, endpoint_drop, &source->end);
     else
-        kafka_client_close(source->client, is_late ? 200 : 5000, on_client_closed, source);
-    uv_close((uv_handle_t *)&source->pump_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&source->close_timer, on_timer_closed);
+        kafka_client_close(source->client, is_late ? 200 : 5000, endpoint_drop, &source->end);
 }
 
-static void on_close_deadline(uv_timer_t *timer)
+static void source_free(void *owner)
 {
-    finish(timer->data, true);
+    struct kafka_source *source = owner;
+    kafka_config_clear(&source->config);
+    free(source);
 }
 
 /* The library commits what was stored and leaves the group; its callbacks come by the queue. */
@@ -375,15 +322,15 @@ static void begin_close(struct kafka_source *source)
     if (!error)
         return;
     rd_kafka_error_destroy(error);
-    finish(source, false);
+    endpoint_finish(&source->end);
 }
 
 static void on_wake(void *ctx, bool is_tick)
 {
     struct kafka_source *source = ctx;
-    if (source->left)
+    if (source->end.finished)
         return;
-    if (!source->closing) {
+    if (!source->end.closing) {
         if (is_tick && ++source->n_ticks % LAG_TICKS == 0)
             kafka_group_tell_lag(source);
         if (is_tick)
@@ -393,7 +340,7 @@ static void on_wake(void *ctx, bool is_tick)
     }
     if (!source->closing_queue)
         begin_close(source);
-    if (source->left)
+    if (source->end.finished)
         return;
     /* Asked first: the results of the last commits are in the queue by then. Not
      * rd_kafka_queue_poll_callback: it aborts on a message that was fetched meanwhile. */
@@ -402,24 +349,30 @@ static void on_wake(void *ctx, bool is_tick)
     while ((late = rd_kafka_consume_queue(source->closing_queue, 0)))
         rd_kafka_message_destroy(late);
     if (is_closed)
-        finish(source, false);
+        endpoint_finish(&source->end);
     else
-        uv_timer_start(&source->pump_timer, on_pump, 10, 0); /* nothing tells that it is closed */
+        endpoint_pump_in(&source->end, 10); /* nothing tells that it is closed */
 }
 
-static void on_pump(uv_timer_t *timer)
+static void source_pump(void *owner)
 {
-    struct kafka_source *source = timer->data;
-    if (source->closing)
+    struct kafka_source *source = owner;
+    if (source->end.closing)
         on_wake(source, false);
     else
         pump(source, false);
 }
 
+static const struct endpoint_ops endpoint_ops = {
+    .pump = source_pump,
+    .finish = source_finish,
+    .free = source_free,
+};
+
 /* ---- the contract */
 
-static int client_open(struct kafka_source *source, const struct settings *settings, char *err,
-                       size_t err_size)
+static int client_open(struct kafka_source *source, uv_loop_t *loop,
+                       const struct settings *settings, char *err, size_t err_size)
 {
     rd_kafka_conf_t *conf;
     int rc = kafka_conf_open(&conf, RD_KAFKA_CONSUMER, &source->config, settings, err, err_size);
@@ -430,8 +383,8 @@ static int client_open(struct kafka_source *source, const struct settings *setti
     rd_kafka_conf_set_error_cb(conf, on_error);
     rd_kafka_conf_set_stats_cb(conf, on_statistics);
     rd_kafka_conf_set_offset_commit_cb(conf, kafka_commits_on_result);
-    rc = kafka_client_open(&source->client, source->loop, RD_KAFKA_CONSUMER, conf, source, on_wake,
-                           source, err, err_size);
+    rc = kafka_client_open(&source->client, loop, RD_KAFKA_CONSUMER, conf, source, on_wake, source,
+                           err, err_size);
     if (rc)
         return rc;
     source->rk = source->client->rk;
@@ -451,26 +404,21 @@ static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct 
         return -ENOMEM;
     }
     source->base = (struct source){&kafka_source_ops, events, ctx};
-    source->loop = loop;
     kafka_list_open(&source->held);
     kafka_list_open(&source->given);
-    health_open(&source->health, PART_BROKERS, on_state_changed, source);
     int rc = kafka_config_read(&source->config, settings, err, err_size);
     if (!rc)
-        rc = client_open(source, settings, err, err_size);
+        rc = client_open(source, loop, settings, err, err_size);
     if (rc) {
-        kafka_config_clear(&source->config);
-        free(source);
+        source_free(source);
         return rc;
     }
-    uv_timer_init(loop, &source->pump_timer);
-    uv_timer_init(loop, &source->close_timer);
-    source->pump_timer.data = source->close_timer.data = source;
-    source->n_open = 3;
+    endpoint_open_source(&source->end, loop, &source->base, PART_BROKERS, &endpoint_ops, source);
+    endpoint_hold(&source->end); /* the client */
     rd_kafka_resp_err_t refusal = rd_kafka_subscribe(source->rk, source->config.topics);
     if (refusal) {
         snprintf(err, err_size, "kafka.topic: %s", rd_kafka_err2str(refusal));
-        finish(source, false);
+        endpoint_finish(&source->end);
         return -EINVAL;
     }
     *out = &source->base;
@@ -482,15 +430,15 @@ static void kafka_source_request(struct source *base, size_t n, size_t n_bytes)
     struct kafka_source *source = self(base);
     source->credit = n;
     source->credit_bytes = n ? n_bytes : 0;
-    pump_soon(source);
+    endpoint_pump_soon(&source->end);
 }
 
 static void let_go(struct kafka_source *source, struct kafka_message *message)
 {
     kafka_list_remove(&source->given, message);
     kafka_message_close(message);
-    if (source->leaving && !source->closing)
-        pump_soon(source);
+    if (source->leaving && !source->end.closing)
+        endpoint_pump_soon(&source->end);
 }
 
 static void kafka_source_ack(struct source *base, struct message *message)
@@ -505,7 +453,7 @@ static void kafka_source_ack(struct source *base, struct message *message)
         part->dirty = true;
     }
     let_go(source, acked);
-    pump_soon(source);
+    endpoint_pump_soon(&source->end);
 }
 
 /* Of a partition that is still ours the message counts as not done from here on: the group comes
@@ -538,14 +486,8 @@ void kafka_source_finish(struct message *message)
 static void kafka_source_close(struct source *base, uint64_t deadline_ms, void (*closed)(void *ctx),
                                void *ctx)
 {
-    struct kafka_source *source = self(base);
-    if (!source)
-        return;
-    source->closing = true;
-    source->closed = closed;
-    source->closed_ctx = ctx;
-    uv_timer_start(&source->close_timer, on_close_deadline, deadline_ms, 0);
-    uv_timer_start(&source->pump_timer, on_pump, 0, 0);
+    if (base)
+        endpoint_close(&self(base)->end, deadline_ms, closed, ctx);
 }
 
 const struct source_ops kafka_source_ops = {

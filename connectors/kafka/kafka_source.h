@@ -10,7 +10,7 @@
 #define KAFKA_SOURCE_H
 
 #include "connectors/connector.h"
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_client.h"
 #include "connectors/kafka/kafka_offsets.h"
@@ -60,12 +60,11 @@ struct kafka_list {
 
 struct kafka_source {
     struct source base;
-    uv_loop_t *loop;
+    struct endpoint end;
     struct kafka_config config;
     struct kafka_client *client;
     rd_kafka_t *rk; /* the client's */
     rd_kafka_queue_t *queue, *closing_queue;
-    struct health health;
     struct kafka_part *parts; /* assigned */
     struct kafka_list held;   /* polled and not given yet */
     struct kafka_list given;
@@ -79,12 +78,8 @@ struct kafka_source {
     unsigned n_ticks;
     uint64_t n_late_acks; /* not told of yet */
     char last_error[240]; /* what the library said of a broker */
-    bool failed, closing, left, abandoned;
+    bool abandoned;
     bool is_cooperative; /* the protocol of the assignments */
-    uv_timer_t pump_timer, close_timer;
-    size_t n_open; /* handles and clients still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
 
 /* ---- kafka_message.c */
@@ -143,8 +138,6 @@ void kafka_source_finish(struct message *message);
 void kafka_source_abandon(struct kafka_source *source);
 /* A message of a part is gone; the part too when it was the last of one that is not ours. */
 void kafka_part_release(struct kafka_part *part);
-void kafka_source_wait(struct kafka_source *source, unsigned part, const char *why);
-void kafka_source_fail(struct kafka_source *source, int err, const char *why);
 void kafka_source_notice(struct kafka_source *source, enum notice level, const char *code,
                          const char *text);
 

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connectors/endpoint.h"
 #include "connectors/kafka/kafka_errors.h"
 #include "connectors/kafka/kafka_publisher.h"
 #include "connectors/kafka/kafka_slots.h"
@@ -31,7 +32,7 @@
 
 struct kafka_transactions {
     struct sink base;
-    uv_loop_t *loop;
+    struct endpoint end;
     const struct settings *settings;
     struct kafka_config config;
     struct kafka_source *source;
@@ -40,40 +41,16 @@ struct kafka_transactions {
     struct kafka_client *client;
     rd_kafka_queue_t *queue;
     struct kafka_publisher *publisher;
-    struct health health;
-    struct backoff backoff;
     struct kafka_slots slots;
     bool is_ready;    /* transactions are initialised */
     bool was_refused; /* the last transaction, for a record */
-    bool submitted, paused, failed, closing, no_memory;
+    bool submitted;
     uv_async_t bell;
-    uv_timer_t pump_timer, pause_timer, close_timer;
-    size_t n_open; /* handles and clients still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
 
-static void pump(struct kafka_transactions *sink);
 static int client_open(struct kafka_transactions *sink, char *err, size_t err_size);
-static void finish(struct kafka_transactions *sink);
-static void on_client_dropped(void *ctx);
 
 /* ---- what is told */
-
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
-{
-    struct kafka_transactions *sink = ctx;
-    if (!sink->failed && !sink->closing)
-        sink->base.events->on_state(sink->base.ctx, state, why);
-}
-
-static void sink_fail(struct kafka_transactions *sink, int err, const char *why)
-{
-    bool is_news = !sink->failed && !sink->closing;
-    sink->failed = true;
-    if (is_news)
-        sink->base.events->on_failed(sink->base.ctx, err, why);
-}
 
 static void tell_news(struct kafka_transactions *sink)
 {
@@ -82,9 +59,9 @@ static void tell_news(struct kafka_transactions *sink)
         return;
     snprintf(why, sizeof why, "%s; connecting again, for ever", trouble);
     if (trouble[0])
-        health_wait(&sink->health, BROKERS, why);
+        health_wait(&sink->end.health, BROKERS, why);
     else
-        health_good(&sink->health, BROKERS);
+        health_good(&sink->end.health, BROKERS);
 }
 
 static void watch(struct kafka_transactions *sink)
@@ -98,7 +75,7 @@ static void watch(struct kafka_transactions *sink)
              "%s has not returned for %llu s (kafka.transaction_deadline); the library can hang "
              "there, so start the worker again: nothing is lost or doubled by that",
              call, (unsigned long long)(ms / 1000));
-    sink_fail(sink, -ETIMEDOUT, why);
+    endpoint_fail(&sink->end, -ETIMEDOUT, why);
 }
 
 static void on_line(void *ctx, const struct kafka_line *line)
@@ -123,7 +100,7 @@ static void slot_done(struct kafka_transactions *sink, struct kafka_slot *slot, 
 
 static struct kafka_part *part_of(const struct kafka_slot *slot)
 {
-    return kafka_source_part(slot->record->origin);
+    return kafka_source_part(slot->base.record->origin);
 }
 
 /* ---- a transaction put together */
@@ -140,10 +117,10 @@ static void add_offset(struct kafka_burst *burst, const struct kafka_part *part)
 /* What was given and may go now. Those whose partition has moved on go back. */
 static void fill(struct kafka_transactions *sink, struct kafka_burst *burst)
 {
-    struct kafka_slot *slot = sink->slots.head.next, *next;
-    for (; slot != &sink->slots.head && burst->n < KAFKA_BURST_MAX; slot = next) {
+    struct kafka_slot *slot = kafka_slots_first(&sink->slots), *next;
+    for (; slot && burst->n < KAFKA_BURST_MAX; slot = next) {
         struct kafka_part *part = part_of(slot);
-        next = slot->next;
+        next = kafka_slots_next(slot);
         if (part->revoked) {
             slot_done(sink, slot, PUBLISH_NOT_OURS);
             continue;
@@ -151,10 +128,10 @@ static void fill(struct kafka_transactions *sink, struct kafka_burst *burst)
         if (kafka_slots_lets_pass(&sink->slots, slot))
             continue;
         if ((slot->alone && burst->n) ||
-            !kafka_offsets_begin(&part->offsets, kafka_source_offset(slot->record->origin)))
+            !kafka_offsets_begin(&part->offsets, kafka_source_offset(slot->base.record->origin)))
             continue;
         burst->items[burst->n++] =
-            (struct kafka_item){.record = slot->record, .tag = slot, .form = slot->form};
+            (struct kafka_item){.record = slot->base.record, .tag = slot, .form = slot->form};
         add_offset(burst, part);
         if (slot->alone)
             return;
@@ -167,18 +144,17 @@ static void fill(struct kafka_transactions *sink, struct kafka_burst *burst)
  */
 static void fill_trial(struct kafka_transactions *sink, struct kafka_burst *burst)
 {
-    const struct kafka_slot *end = &sink->slots.head;
-    struct kafka_slot *aside = end->next, *slot = end->next;
-    while (aside != end && !kafka_slots_lets_pass(&sink->slots, aside))
-        aside = aside->next;
-    if (aside == end)
+    struct kafka_slot *slot = kafka_slots_first(&sink->slots), *aside = slot;
+    while (aside && !kafka_slots_lets_pass(&sink->slots, aside))
+        aside = kafka_slots_next(aside);
+    if (!aside)
         return;
-    while (slot != end && (slot->aside || !slot->record->n_parts ||
-                           !slot->record->dead_code != !aside->record->dead_code))
-        slot = slot->next;
-    assert(slot != end); /* lets_pass has counted it */
+    while (slot && (slot->aside || !slot->base.record->n_parts ||
+                    !slot->base.record->dead_code != !aside->base.record->dead_code))
+        slot = kafka_slots_next(slot);
+    assert(slot); /* lets_pass has counted it */
     burst->items[burst->n++] =
-        (struct kafka_item){.record = slot->record, .tag = slot, .form = slot->form};
+        (struct kafka_item){.record = slot->base.record, .tag = slot, .form = slot->form};
     burst->is_trial = true;
 }
 
@@ -215,31 +191,16 @@ static void submit(struct kafka_transactions *sink)
 
 /* ---- and what came of it */
 
-static void on_pause_over(uv_timer_t *timer)
-{
-    struct kafka_transactions *sink = timer->data;
-    sink->paused = false;
-    pump(sink);
-}
-
-static void sink_pause(struct kafka_transactions *sink)
-{
-    if (sink->paused)
-        return;
-    sink->paused = true;
-    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
-}
-
 /* The producer is of no use any more. */
 static void renew(struct kafka_transactions *sink)
 {
     char err[300];
     rd_kafka_queue_destroy(sink->queue);
-    kafka_client_close(sink->client, 5000, on_client_dropped, sink);
+    kafka_client_close(sink->client, 5000, endpoint_drop, &sink->end);
     sink->client = NULL;
     sink->is_ready = false;
     if (client_open(sink, err, sizeof err))
-        sink_fail(sink, -ENOMEM, err);
+        endpoint_fail(&sink->end, -ENOMEM, err);
 }
 
 /* One record was refused, and with it all. What that means for it. */
@@ -247,14 +208,14 @@ static enum kafka_verdict item_refused(struct kafka_transactions *sink,
                                        const struct kafka_item *item)
 {
     struct kafka_slot *slot = item->tag;
-    struct kafka_reported reported = {.health = &sink->health, .write = WRITE};
+    struct kafka_reported reported = {.health = &sink->end.health, .write = WRITE};
     enum kafka_verdict verdict =
         kafka_slot_refuse(&sink->slots, slot, item->err, &sink->config, &reported);
     if (verdict == VERDICT_TOO_LARGE)
         slot_done(sink, slot, PUBLISH_TOO_LARGE);
     if (verdict == VERDICT_REFUSED) {
-        slot->record->refused_code = DEAD_LETTER(output_refused);
-        slot->record->refused_reason = reported.why;
+        slot->base.record->refused_code = DEAD_LETTER(output_refused);
+        slot->base.record->refused_reason = reported.why;
         slot_done(sink, slot, PUBLISH_REFUSED);
     }
     return verdict;
@@ -282,9 +243,9 @@ static void on_committed(struct kafka_transactions *sink, struct kafka_burst *bu
     end_offsets(burst, true);
     sink->was_refused = false;
     sink->is_ready = true;
-    sink->backoff.attempts = 0;
-    health_good(&sink->health, BROKERS | WRITE);
-    for (size_t i = 0; i < burst->n && !sink->failed; i++) {
+    sink->end.backoff.attempts = 0;
+    health_good(&sink->end.health, BROKERS | WRITE);
+    for (size_t i = 0; i < burst->n && !sink->end.failed; i++) {
         kafka_slot_confirmed(burst->items[i].tag, &sink->config, &sink->base);
         if (burst->items[i].passed)
             kafka_slots_passed(&sink->slots, burst->items[i].tag);
@@ -304,7 +265,7 @@ static void tell(struct kafka_transactions *sink, const struct kafka_burst *burs
              is_fenced ? ". If this goes on, another worker has the transactional.id " : "",
              is_fenced ? sink->id : "",
              is_fenced ? ": give each host its own name, or each worker a group.instance.id" : "");
-    health_wait(&sink->health, WRITE, why);
+    health_wait(&sink->end.health, WRITE, why);
 }
 
 static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burst)
@@ -329,13 +290,13 @@ static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burs
         return;
     if (!is_told)
         tell(sink, burst, "it is tried again");
-    sink_pause(sink);
+    endpoint_pause(&sink->end);
 }
 
 static void on_unknown(struct kafka_transactions *sink, struct kafka_burst *burst)
 {
     tell(sink, burst, "the group's offsets will tell whether it was committed");
-    sink_pause(sink);
+    endpoint_pause(&sink->end);
 }
 
 static void take_result(struct kafka_transactions *sink)
@@ -353,49 +314,43 @@ static void take_result(struct kafka_transactions *sink)
         on_unknown(sink, burst);
     if (!burst->in_doubt)
         clear(burst);
-    if (must_renew && !sink->failed)
+    if (must_renew && !sink->end.failed)
         renew(sink);
 }
 
-static void pump(struct kafka_transactions *sink)
+static void sink_pump(void *owner)
 {
+    struct kafka_transactions *sink = owner;
     if (!sink->publisher)
         return;
     tell_news(sink);
     if (sink->client)
         kafka_client_read_log(sink->client, on_line, sink);
-    if (sink->no_memory)
-        sink_fail(sink, -ENOMEM, "out of memory");
     watch(sink);
     if (!kafka_publisher_is_idle(sink->publisher)) {
-        if (sink->closing && sink->failed)
-            finish(sink);
+        if (sink->end.closing && sink->end.failed)
+            endpoint_finish(&sink->end);
         return;
     }
     if (sink->submitted)
         take_result(sink);
     while (sink->client && rd_kafka_poll(sink->client->rk, 0) > 0) {
     }
-    if (sink->closing && (sink->failed || !sink->slots.n))
-        finish(sink);
-    else if (!sink->failed && !sink->paused && sink->client)
+    if (sink->end.closing && (sink->end.failed || !sink->slots.queue.n))
+        endpoint_finish(&sink->end);
+    else if (!sink->end.failed && !sink->end.paused && sink->client)
         submit(sink);
 }
 
 static void on_wake(void *ctx, bool is_tick)
 {
     (void)is_tick;
-    pump(ctx);
+    sink_pump(ctx);
 }
 
 static void on_bell(uv_async_t *bell)
 {
-    pump(bell->data);
-}
-
-static void on_pump(uv_timer_t *timer)
-{
-    pump(timer->data);
+    sink_pump(bell->data);
 }
 
 /* On the publisher's thread. */
@@ -419,11 +374,11 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
         return -EINVAL;
     }
     kafka_publisher_configure(conf);
-    rc = kafka_client_open(&sink->client, sink->loop, RD_KAFKA_PRODUCER, conf, sink->publisher,
+    rc = kafka_client_open(&sink->client, sink->end.loop, RD_KAFKA_PRODUCER, conf, sink->publisher,
                            on_wake, sink, err, err_size);
     if (rc)
         return rc;
-    sink->n_open++;
+    endpoint_hold(&sink->end);
     sink->queue = rd_kafka_queue_get_main(sink->client->rk);
     sink->config.message_max = kafka_message_max(sink->client->rk);
     kafka_client_watch(sink->client, sink->queue);
@@ -431,9 +386,32 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
     return 0;
 }
 
-static void sink_free(struct kafka_transactions *sink)
+static void sink_finish(void *owner, bool is_late)
 {
-    kafka_slots_clear(&sink->slots);
+    struct kafka_transactions *sink = owner;
+    struct kafka_publisher *publisher = sink->publisher;
+    struct kafka_client *client = sink->client;
+    (void)is_late;
+    sink->publisher = NULL;
+    sink->client = NULL;
+    if (publisher && kafka_publisher_is_idle(publisher))
+        clear(kafka_publisher_burst(publisher));
+    bool is_done = !publisher || kafka_publisher_close(publisher);
+    if (!is_done) /* the thread may be asking it for offsets */
+        kafka_source_abandon(sink->source);
+    if (client)
+        rd_kafka_queue_destroy(sink->queue);
+    if (client && is_done)
+        kafka_client_close(client, 500, endpoint_drop, &sink->end);
+    else if (client)
+        kafka_client_abandon(client, endpoint_drop, &sink->end);
+    endpoint_close_handle(&sink->end, (uv_handle_t *)&sink->bell);
+}
+
+static void sink_free(void *owner)
+{
+    struct kafka_transactions *sink = owner;
+    kafka_slots_close(&sink->slots);
     if (sink->id_lock >= 0)
         close(sink->id_lock);
     free(sink->id);
@@ -441,103 +419,24 @@ static void sink_free(struct kafka_transactions *sink)
     free(sink);
 }
 
-static void sink_freed(struct kafka_transactions *sink)
-{
-    void (*closed)(void *) = sink->closed;
-    void *ctx = sink->closed_ctx;
-    if (--sink->n_open)
-        return;
-    sink_free(sink);
-    if (closed)
-        closed(ctx);
-}
-
-static void on_client_dropped(void *ctx)
-{
-    sink_freed(ctx);
-}
-
-static void on_handle_closed(uv_handle_t *handle)
-{
-    sink_freed(handle->data);
-}
-
-static void close_handles(struct kafka_transactions *sink)
-{
-    uv_close((uv_handle_t *)&sink->bell, on_handle_closed);
-    uv_close((uv_handle_t *)&sink->pump_timer, on_handle_closed);
-    uv_close((uv_handle_t *)&sink->pause_timer, on_handle_closed);
-    uv_close((uv_handle_t *)&sink->close_timer, on_handle_closed);
-}
-
-static void finish(struct kafka_transactions *sink)
-{
-    struct kafka_publisher *publisher = sink->publisher;
-    struct kafka_client *client = sink->client;
-    if (!publisher)
-        return;
-    sink->publisher = NULL;
-    sink->client = NULL;
-    if (kafka_publisher_is_idle(publisher))
-        clear(kafka_publisher_burst(publisher));
-    bool is_done = kafka_publisher_close(publisher);
-    if (!is_done) /* the thread may be asking it for offsets */
-        kafka_source_abandon(sink->source);
-    if (client)
-        rd_kafka_queue_destroy(sink->queue);
-    if (client && is_done)
-        kafka_client_close(client, 500, on_client_dropped, sink);
-    else if (client)
-        kafka_client_abandon(client, on_client_dropped, sink);
-    close_handles(sink);
-}
-
-static void on_close_deadline(uv_timer_t *timer)
-{
-    finish(timer->data);
-}
-
-static int start(struct kafka_transactions *sink, char *err, size_t err_size)
-{
-    int rc = kafka_transactional_id(&sink->config, sink->settings, &sink->id, &sink->id_lock);
-    if (!rc)
-        rc = uv_async_init(sink->loop, &sink->bell, on_bell);
-    if (rc) {
-        snprintf(err, err_size, "cannot prepare transactions: %s", uv_strerror(rc));
-        return rc;
-    }
-    uv_timer_init(sink->loop, &sink->pump_timer);
-    uv_timer_init(sink->loop, &sink->pause_timer);
-    uv_timer_init(sink->loop, &sink->close_timer);
-    sink->bell.data = sink->pump_timer.data = sink->pause_timer.data = sink->close_timer.data =
-        sink;
-    sink->n_open = 4;
-    rc = kafka_publisher_open(&sink->publisher, &sink->config, sink->source->rk, ring_bell, sink);
-    if (rc)
-        snprintf(err, err_size, "cannot start the publisher thread: %s", uv_strerror(rc));
-    else
-        rc = client_open(sink, err, err_size);
-    return rc;
-}
+static const struct endpoint_ops endpoint_ops = {
+    .pump = sink_pump,
+    .finish = sink_finish,
+    .free = sink_free,
+};
 
 static void kafka_transactions_publish(struct sink *base, struct record **records, size_t n)
 {
     struct kafka_transactions *sink = (struct kafka_transactions *)base;
-    if (kafka_slots_add(&sink->slots, records, n)) /* those left out come again after the exit */
-        sink->no_memory = true;
-    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    if (kafka_slots_add(&sink->slots, records, n))
+        endpoint_fail_soon(&sink->end);
+    endpoint_pump_soon(&sink->end);
 }
 
 static void kafka_transactions_close(struct sink *base, uint64_t deadline_ms,
                                      void (*closed)(void *ctx), void *ctx)
 {
-    struct kafka_transactions *sink = (struct kafka_transactions *)base;
-    sink->closing = true;
-    sink->closed = closed;
-    sink->closed_ctx = ctx;
-    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
-    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    endpoint_close(&((struct kafka_transactions *)base)->end, deadline_ms, closed, ctx);
 }
 
 static const struct sink_ops kafka_transactions_ops = {
@@ -546,8 +445,9 @@ static const struct sink_ops kafka_transactions_ops = {
     .close = kafka_transactions_close,
 };
 
-static int transactions_open(struct kafka_transactions *sink, struct source *peer, char *err,
-                             size_t err_size)
+/* What can be wrong before anything is open. */
+static int prepare(struct kafka_transactions *sink, uv_loop_t *loop, struct source *peer, char *err,
+                   size_t err_size)
 {
     int rc = kafka_config_read(&sink->config, sink->settings, err, err_size);
     if (rc)
@@ -558,7 +458,12 @@ static int transactions_open(struct kafka_transactions *sink, struct source *pee
         return -EINVAL;
     }
     sink->source = (struct kafka_source *)peer;
-    return start(sink, err, err_size);
+    rc = kafka_transactional_id(&sink->config, sink->settings, &sink->id, &sink->id_lock);
+    if (!rc)
+        rc = uv_async_init(loop, &sink->bell, on_bell);
+    if (rc)
+        snprintf(err, err_size, "cannot prepare transactions: %s", uv_strerror(rc));
+    return rc;
 }
 
 int kafka_transactions_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
@@ -572,21 +477,27 @@ int kafka_transactions_open(struct sink **out, uv_loop_t *loop, const struct set
     }
     sink->base = (struct sink){.ops = &kafka_transactions_ops, .events = events, .ctx = ctx};
     sink->base.layout = SINK_PER_MESSAGE;
-    sink->loop = loop;
     sink->settings = settings;
     sink->id_lock = -1;
     kafka_slots_open(&sink->slots);
-    health_open(&sink->health, BROKERS | WRITE, on_state_changed, sink);
-    int rc = transactions_open(sink, peer, err, err_size);
-    if (rc && sink->publisher)
-        finish(sink); /* frees it while the loop runs */
-    else if (rc && sink->n_open)
-        close_handles(sink);
-    else if (rc)
+    int rc = prepare(sink, loop, peer, err, err_size);
+    if (rc) {
         sink_free(sink);
-    if (rc)
         return rc;
-    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    }
+    endpoint_open_sink(&sink->end, loop, &sink->base, BROKERS | WRITE, &endpoint_ops, sink);
+    endpoint_hold(&sink->end);
+    sink->bell.data = sink;
+    rc = kafka_publisher_open(&sink->publisher, &sink->config, sink->source->rk, ring_bell, sink);
+    if (rc)
+        snprintf(err, err_size, "cannot start the publisher thread: %s", uv_strerror(rc));
+    else
+        rc = client_open(sink, err, err_size);
+    if (rc) {
+        endpoint_finish(&sink->end);
+        return rc;
+    }
+    endpoint_pump_soon(&sink->end);
     *out = &sink->base;
     return 0;
 }

@@ -8,7 +8,6 @@
  * Why:     an entry stays in the table until then, so that a reconnect in between does not offer it
  *          to the pipeline a second time.
  */
-#include <errno.h>
 #include <stdio.h>
 
 #include "connectors/redis/redis_source.h"
@@ -37,13 +36,13 @@ static void on_acked(void *ctx, void *arg, const redisReply *reply)
         const char *stream = source->ack_sent.first->stream->name;
         acks_again(source);
         if (reply)
-            redis_source_fault(source, source->admin, PART_ACK, stream, reply->str);
+            redis_consumer_fault(source, source->admin, PART_ACK, stream, reply->str);
         return;
     }
     while ((entry = redis_queue_pop(&source->ack_sent)))
-        redis_source_forget(source, entry);
-    redis_source_good(source, source->admin, PART_ACK);
-    redis_source_pump(source);
+        redis_consumer_forget(source, entry);
+    redis_consumer_good(source, source->admin, PART_ACK);
+    endpoint_pump(&source->end);
 }
 
 void redis_ack_send(struct redis_source *source)
@@ -64,7 +63,7 @@ void redis_ack_send(struct redis_source *source)
         redis_queue_push(&source->ack_sent, entry);
         redis_args_add(args, entry->id_text);
     }
-    if (!redis_source_send(source, source->admin, 0, on_acked, NULL))
+    if (!redis_consumer_send(source, source->admin, 0, on_acked, NULL))
         acks_again(source);
 }
 
@@ -73,10 +72,10 @@ void redis_ack_tell_rest(struct redis_source *source)
     size_t n = source->ack_wait.n + source->ack_sent.n;
     char why[300];
 
-    if (!source->closing || source->quiet || !n)
+    if (!n)
         return;
     snprintf(why, sizeof(why),
              "stream %.100s: the server has not confirmed the ack of %zu messages to group %.60s",
              source->config.streams.list, n, source->config.group);
-    source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
+    endpoint_unflushed(&source->end, why);
 }

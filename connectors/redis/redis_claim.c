@@ -93,7 +93,7 @@ static void claim_page_done(struct redis_source *source)
 
     claim_tell_deleted(source);
     claim->busy = false;
-    redis_source_good(source, source->admin, PART_CLAIM);
+    redis_consumer_good(source, source->admin, PART_CLAIM);
     if (claim->restart) {
         claim->restart = false;
         claim_rewind(claim);
@@ -107,20 +107,20 @@ static void claim_page_done(struct redis_source *source)
         else
             claim->idle_due = false;
     }
-    redis_source_pump(source);
+    endpoint_pump(&source->end);
 }
 
 /* False when the reply was none that a step can use; then the pass is tried again later. */
 static bool claim_reply_ok(struct redis_source *source, const redisReply *reply)
 {
-    if (reply && redis_reply_is_array(reply) && !source->closing && !source->failed)
+    if (reply && redis_reply_is_array(reply) && !source->end.closing && !source->end.failed)
         return true;
     source->claim.busy = false;
-    if (reply && !source->closing && !source->failed) {
+    if (reply && !source->end.closing && !source->end.failed) {
         const char *stream = claim_stream(source)->name;
         claim_rewind(&source->claim);
         if (reply->type == REDIS_REPLY_ERROR)
-            redis_source_fault(source, source->admin, PART_CLAIM, stream, reply->str);
+            redis_consumer_fault(source, source->admin, PART_CLAIM, stream, reply->str);
         else
             redis_link_drop(source->admin, "its answer about pending entries cannot be read");
     }
@@ -153,7 +153,7 @@ static void on_check(void *ctx, void *arg, const redisReply *reply)
         redis_args_text(args, claim_stream(source)->name);
         redis_args_text(args, source->config.group);
         redis_args_text(args, id);
-        redis_source_send(source, source->admin, 0, on_ghost_acked, NULL);
+        redis_consumer_send(source, source->admin, 0, on_ghost_acked, NULL);
     }
     if (--source->claim.n_checks == 0)
         claim_page_done(source);
@@ -175,7 +175,7 @@ static void claim_check_missing(struct redis_source *source)
         redis_args_text(args, claim_stream(source)->name);
         redis_args_text(args, id);
         redis_args_text(args, id);
-        if (redis_source_send(source, source->admin, 0, on_check, &claim->page[i]))
+        if (redis_consumer_send(source, source->admin, 0, on_check, &claim->page[i]))
             claim->n_checks++;
     }
     if (!claim->n_checks)
@@ -214,8 +214,8 @@ static void on_claimed(void *ctx, void *arg, const redisReply *reply)
         if (!pending)
             continue;
         uint64_t deliveries = pending->deliveries + 1;
-        if (!redis_source_take(source, claim_stream(source), id, fields,
-                               deliveries < UINT32_MAX ? (uint32_t)deliveries : UINT32_MAX)) {
+        if (!redis_consumer_take(source, claim_stream(source), id, fields,
+                                 deliveries < UINT32_MAX ? (uint32_t)deliveries : UINT32_MAX)) {
             claim->busy = false;
             redis_link_drop(source->admin, "its answer to XCLAIM cannot be read");
             return;
@@ -245,7 +245,7 @@ static void claim_page(struct redis_source *source, uint64_t min_idle)
         redis_id_print(claim->page[i].id, ids[i]);
         redis_args_text(args, ids[i]);
     }
-    claim->busy = redis_source_send(source, source->admin, 0, on_claimed, NULL);
+    claim->busy = redis_consumer_send(source, source->admin, 0, on_claimed, NULL);
 }
 
 /* ---- first: list */
@@ -270,7 +270,7 @@ static void on_listed(void *ctx, void *arg, const redisReply *reply)
     struct redis_source *source = ctx;
     struct redis_claim *claim = &source->claim;
     uint64_t min_idle = UINT64_MAX, idle;
-    size_t want = redis_source_want(source), seen = 0;
+    size_t want = redis_consumer_want(source), seen = 0;
     struct redis_pending row = {0};
     (void)arg;
 
@@ -309,7 +309,7 @@ void redis_claim_step(struct redis_source *source)
     struct redis_claim *claim = &source->claim;
     struct redis_args *args = &source->args;
 
-    if (claim->busy || (!claim->own_due && !claim->idle_due) || !redis_source_want(source))
+    if (claim->busy || (!claim->own_due && !claim->idle_due) || !redis_consumer_want(source))
         return;
     if (claim->own != claim->own_due)
         claim_rewind(claim);
@@ -329,7 +329,7 @@ void redis_claim_step(struct redis_source *source)
     redis_args_number(args, REDIS_CLAIM_PAGE);
     if (claim->own)
         redis_args_text(args, source->consumer);
-    claim->busy = redis_source_send(source, source->admin, 0, on_listed, NULL);
+    claim->busy = redis_consumer_send(source, source->admin, 0, on_listed, NULL);
 }
 
 /* ---- leases */
@@ -339,8 +339,8 @@ static void on_renewed(void *ctx, void *arg, const redisReply *reply)
     struct redis_source *source = ctx;
     const struct redis_stream *stream = arg;
 
-    if (reply && reply->type == REDIS_REPLY_ERROR && !source->closing && !source->failed)
-        redis_source_fault(source, source->admin, PART_CLAIM, stream->name, reply->str);
+    if (reply && reply->type == REDIS_REPLY_ERROR && !source->end.closing && !source->end.failed)
+        redis_consumer_fault(source, source->admin, PART_CLAIM, stream->name, reply->str);
 }
 
 static void renew_stream(struct redis_source *source, struct redis_stream *stream)
@@ -351,7 +351,7 @@ static void renew_stream(struct redis_source *source, struct redis_stream *strea
 
     while ((entry = redis_table_next(&source->table, stream, &at))) {
         if (n++ % RENEW_MAX == 0) {
-            if (n > 1 && !redis_source_send(source, source->admin, 0, on_renewed, stream))
+            if (n > 1 && !redis_consumer_send(source, source->admin, 0, on_renewed, stream))
                 return;
             redis_args_reset(args);
             redis_args_text(args, "EVAL");
@@ -364,14 +364,15 @@ static void renew_stream(struct redis_source *source, struct redis_stream *strea
         redis_args_add(args, entry->id_text);
     }
     if (n)
-        redis_source_send(source, source->admin, 0, on_renewed, stream);
+        redis_consumer_send(source, source->admin, 0, on_renewed, stream);
 }
 
 void redis_claim_renew(struct redis_source *source)
 {
     const struct redis_streams *streams = &source->config.streams;
 
-    if (!source->config.claim_idle_ms || !source->group_ok || !redis_link_ready(source->admin))
+    if (!source->config.claim_idle_ms || !source->groups_are_there ||
+        !redis_link_ready(source->admin))
         return;
     for (size_t i = 0; i < streams->n; i++)
         renew_stream(source, &streams->items[i]);

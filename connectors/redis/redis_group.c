@@ -23,18 +23,18 @@ static void on_group(void *ctx, void *arg, const redisReply *reply)
         source->group_denied = true; /* it may exist; the read will tell */
     } else if (reply->type == REDIS_REPLY_ERROR && !redis_reply_is_error(reply, "BUSYGROUP")) {
         source->groups_refused = true;
-        redis_source_fault(source, source->admin, PART_GROUP, stream->name, reply->str);
+        redis_consumer_fault(source, source->admin, PART_GROUP, stream->name, reply->str);
         return;
     }
     redis_survey_on_group(source, stream, reply->type == REDIS_REPLY_STATUS);
     if (source->n_groups_asked || source->groups_refused)
         return;
-    source->group_ok = true;
+    source->groups_are_there = true;
     source->survey_due = true;
     redis_survey_all(source);
-    redis_source_good(source, source->admin, PART_GROUP);
+    redis_consumer_good(source, source->admin, PART_GROUP);
     redis_claim_renew(source);
-    redis_source_pump(source);
+    endpoint_pump(&source->end);
 }
 
 void redis_group_make(struct redis_source *source)
@@ -54,7 +54,7 @@ void redis_group_make(struct redis_source *source)
         redis_args_text(args, "0"); /* from the start: what was there before us counts */
         redis_args_text(args, "MKSTREAM");
         source->groups_refused =
-            !redis_source_send(source, source->admin, 0, on_group, &streams->items[i]);
+            !redis_consumer_send(source, source->admin, 0, on_group, &streams->items[i]);
         source->n_groups_asked += !source->groups_refused;
     }
 }

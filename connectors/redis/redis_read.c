@@ -29,7 +29,7 @@ static bool take_stream(struct redis_source *source, const redisReply *reply)
         const redisReply *name = redis_reply_at(entries->element[i], 0);
         struct redis_id id;
         if (!redis_reply_is_text(name) || !redis_id_parse(&id, name->str, name->len) ||
-            !redis_source_take(source, stream, id, redis_reply_at(entries->element[i], 1), 1))
+            !redis_consumer_take(source, stream, id, redis_reply_at(entries->element[i], 1), 1))
             return false;
     }
     return true;
@@ -51,14 +51,13 @@ static void on_read(void *ctx, void *arg, const redisReply *reply)
     struct redis_turns *turns = &source->turns;
     (void)arg;
 
-    source->reading = false;
-    source->unblocking = false;
+    source->read = READ_IDLE;
     /* Closing: what came now stays pending under our name. */
-    if (!reply || source->closing || source->failed)
+    if (!reply || source->end.closing || source->end.failed)
         return;
     if (reply->type == REDIS_REPLY_ERROR) {
-        redis_source_fault(source, source->reader, PART_READ, source->config.streams.list,
-                           reply->str);
+        redis_consumer_fault(source, source->reader, PART_READ, source->config.streams.list,
+                             reply->str);
         return;
     }
     if (reply->type != REDIS_REPLY_NIL && !take_all(source, reply)) {
@@ -67,8 +66,8 @@ static void on_read(void *ctx, void *arg, const redisReply *reply)
     }
     turns->n_empty = reply->type == REDIS_REPLY_NIL ? turns->n_empty + turns->n : 0;
     turns->first = (turns->first + turns->n) % source->config.streams.n;
-    redis_source_good(source, source->reader, PART_READ);
-    redis_source_pump(source);
+    redis_consumer_good(source, source->reader, PART_READ);
+    endpoint_pump(&source->end);
 }
 
 void redis_read_send(struct redis_source *source)
@@ -76,7 +75,7 @@ void redis_read_send(struct redis_source *source)
     const struct redis_streams *streams = &source->config.streams;
     struct redis_turns *turns = &source->turns;
     struct redis_args *args = &source->args;
-    size_t want = redis_source_want(source);
+    size_t want = redis_consumer_want(source);
     uint64_t block_ms = REDIS_BLOCK_MS;
 
     if (want > READ_MAX)
@@ -102,7 +101,8 @@ void redis_read_send(struct redis_source *source)
         redis_args_text(args, streams->items[(turns->first + i) % streams->n].name);
     for (size_t i = 0; i < turns->n; i++)
         redis_args_text(args, ">");
-    source->reading = redis_source_send(source, source->reader, block_ms, on_read, NULL);
+    if (redis_consumer_send(source, source->reader, block_ms, on_read, NULL))
+        source->read = READ_SENT;
 }
 
 static void on_woken(void *ctx, void *arg, const redisReply *reply)
@@ -122,5 +122,6 @@ void redis_read_wake(struct redis_source *source)
     redis_args_text(&source->args, "CLIENT");
     redis_args_text(&source->args, "UNBLOCK");
     redis_args_number(&source->args, id);
-    source->unblocking = redis_source_send(source, source->admin, 0, on_woken, NULL);
+    if (redis_consumer_send(source, source->admin, 0, on_woken, NULL))
+        source->read = READ_WAKING;
 }

@@ -20,12 +20,12 @@ static void on_returned(void *ctx, void *arg, const redisReply *reply)
     (void)reply; /* refused: as if we had died */
 
     source->n_returns--;
-    redis_source_pump(source);
+    endpoint_pump(&source->end);
 }
 
 static bool return_send(struct redis_source *source)
 {
-    if (!redis_source_send(source, source->admin, 0, on_returned, NULL))
+    if (!redis_consumer_send(source, source->admin, 0, on_returned, NULL))
         return false;
     source->n_returns++;
     return true;

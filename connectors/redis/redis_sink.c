@@ -3,7 +3,7 @@
  *
  * Owns:    one connection, the records given until they are published, in order; resending.
  * Refuses: how a record becomes a command: redis_record.c. Whose fault a refusal is:
- *          redis_sink_refused.c.
+ *          redis_verdict.c.
  * Threads: the loop thread.
  * Why:     a record is always one command with one reply, if need be the script; so after a lost
  *          connection "sent, not answered" is a prefix of the queue and is simply sent again. With
@@ -15,16 +15,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/endpoint.h"
+#include "connectors/redis/redis_link.h"
 #include "connectors/redis/redis_script.h"
-#include "connectors/redis/redis_sink_internal.h"
+#include "connectors/redis/redis_verdict.h"
 
 #define BACKLOG_MAX  (4u << 20)   /* bytes of commands waiting for the kernel */
 #define SENT_MAX     1024         /* commands waiting for a reply */
 #define VALUE_MAX    (512u << 20) /* Redis' own default for proto-max-bulk-len */
 #define PEER_POLL_MS 20
 
-static void sink_pump(struct redis_sink *sink);
-static void on_pump(uv_timer_t *timer);
+#define SINK_LINK  1u /* parts of health */
+#define SINK_WRITE 2u
+
+struct redis_sink {
+    struct sink base;
+    struct endpoint end;
+    struct redis_config config;
+    struct redis_source *peer; /* the source, if it is one of ours; NULL: none */
+    struct redis_link *link;
+    struct redis_args args;
+    struct redis_scratch scratch;
+    struct redis_judge judge;
+    struct slot_pool pool;
+    struct slot_queue again, waiting; /* sent before and to be sent again; never sent */
+    struct slot_queue sent;           /* without a reply yet; replies come in this order */
+    struct slot_queue aside;          /* refused, and it is not clear yet whose fault it is */
+    char sha[41];                     /* of the script; empty: not known yet on this connection */
+    bool loading;                     /* SCRIPT LOAD is under way */
+    bool is_losing; /* the connection has ended, and some that were sent are answered with NULL */
+    size_t value_max;
+};
+
+static void sink_pump(void *owner);
 
 static struct redis_sink *self(struct sink *sink)
 {
@@ -33,53 +56,60 @@ static struct redis_sink *self(struct sink *sink)
 
 /* ---- slots */
 
-void redis_sink_done(struct redis_slot *slot, enum published how)
+static void slot_done(struct redis_sink *sink, struct redis_slot *slot, enum published how)
 {
-    struct redis_sink *sink = slot->sink;
-    struct record *record = slot->record;
+    struct record *record = slot->base.record;
     struct message *origin = record->origin;
 
-    slot->next = sink->spare;
-    sink->spare = slot;
+    slots_give(&sink->pool, &slot->base);
     sink->base.events->on_published(sink->base.ctx, record, how);
     if (how == PUBLISHED_AND_ACKED) /* by the script: nothing is owed to the group any more */
         sink->peer->base.ops->release(&sink->peer->base, origin);
 }
 
-/* ---- refusals */
-
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
+/* Takes the slot, which is in no queue: the one place that decides what becomes of a record. */
+static void slot_settle(struct redis_sink *sink, struct redis_slot *slot,
+                        const struct redis_verdict *verdict)
 {
-    struct redis_sink *sink = ctx;
+    struct record *record = slot->base.record;
 
-    if (!sink->failed && !sink->closing)
-        sink->base.events->on_state(sink->base.ctx, state, why);
-}
-
-void redis_sink_fail(struct redis_sink *sink, int err, const char *why)
-{
-    bool is_news = !sink->failed && !sink->closing;
-
-    sink->failed = true;
-    if (is_news)
-        sink->base.events->on_failed(sink->base.ctx, err, why);
-}
-
-static void on_pause_over(uv_timer_t *timer)
-{
-    struct redis_sink *sink = timer->data;
-
-    sink->paused = false;
-    redis_slots_move(&sink->again, &sink->suspects);
-    sink_pump(sink);
-}
-
-void redis_sink_pause(struct redis_sink *sink)
-{
-    if (sink->paused)
+    switch (verdict->next) {
+    case NEXT_DONE:
+        if (verdict->how == PUBLISH_REFUSED) {
+            record->refused_code = verdict->code;
+            record->refused_reason = verdict->why;
+        }
+        slot_done(sink, slot, verdict->how);
         return;
-    sink->paused = true;
-    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
+    case NEXT_ASIDE:
+        slots_push(&sink->aside, &slot->base);
+        health_wait(&sink->end.health, SINK_WRITE, verdict->why);
+        if (sink->aside.n >= REDIS_ASIDE_MAX)
+            endpoint_pause(&sink->end);
+        return;
+    case NEXT_AGAIN:
+        slots_push(&sink->again, &slot->base);
+        return;
+    case NEXT_PAUSE:
+        slots_push(&sink->again, &slot->base);
+        health_wait(&sink->end.health, SINK_WRITE, verdict->why);
+        endpoint_pause(&sink->end);
+        return;
+    case NEXT_RECONNECT:
+        slots_push(&sink->again, &slot->base);
+        redis_link_drop(sink->link, verdict->why); /* which is told as the loss of the connection */
+        return;
+    case NEXT_STOP:
+        slots_push(&sink->again, &slot->base);
+        endpoint_fail(&sink->end, -EACCES, verdict->why);
+    }
+}
+
+static void sink_resume(void *owner)
+{
+    struct redis_sink *sink = owner;
+
+    slots_move(&sink->again, &sink->aside);
 }
 
 /* ---- sending */
@@ -87,19 +117,31 @@ void redis_sink_pause(struct redis_sink *sink)
 static void on_written(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_sink *sink = ctx;
-    struct redis_slot *slot = redis_slots_pop(&sink->sent);
+    struct redis_slot *slot = (struct redis_slot *)slots_pop(&sink->sent);
     struct redis_refused refused;
+    struct redis_verdict verdict;
     (void)arg;
 
     if (!reply) {
-        redis_sink_lost(slot, !sink->is_losing);
+        redis_verdict_lost(slot, !sink->is_losing, &verdict);
         sink->is_losing = true; /* those behind it had no chance */
+        slot_settle(sink, slot, &verdict);
         return;
     }
-    if (redis_refusal_read(&refused, reply, slot->is_script))
-        redis_sink_refused(slot, &refused);
-    else
-        redis_sink_accepted(slot, reply);
+    if (redis_refusal_read(&refused, reply, slot->is_script)) {
+        redis_verdict_refused(&sink->judge, slot, &refused, sink->aside.n, &verdict);
+    } else {
+        redis_verdict_accepted(&sink->judge, slot, reply, &verdict);
+        health_good(&sink->end.health, SINK_WRITE);
+        sink->end.backoff.attempts = 0;
+        redis_link_good(sink->link);
+        if (slot->is_script && reply->type == REDIS_REPLY_INTEGER && reply->integer > 1 &&
+            sink->base.events->on_count)
+            sink->base.events->on_count(sink->base.ctx, "outdated", (uint64_t)reply->integer - 1);
+        if (verdict.how != PUBLISH_NOT_OURS) /* now it will be seen whose fault it is */
+            slots_move(&sink->again, &sink->aside);
+    }
+    slot_settle(sink, slot, &verdict);
     sink_pump(sink);
 }
 
@@ -124,14 +166,14 @@ static bool sink_may_be_apart(struct redis_sink *sink)
     if (!sink->config.exactly_once)
         return true;
     if (!redis_url_same(&sink->config.output_url, &sink->peer->config.url)) {
-        redis_sink_fail(sink, -EINVAL, "redis.output_url: " REDIS_APART_PHRASE);
+        endpoint_fail(&sink->end, -EINVAL, "redis.output_url: " REDIS_APART_PHRASE);
         return false;
     }
     /* A failover behind one address, which only one of the connections has seen yet. */
-    health_wait(&sink->state, PART_WRITE,
+    health_wait(&sink->end.health, SINK_WRITE,
                 "input and output are connected to two servers of one address; exactly-once waits "
                 "until they are one");
-    uv_timer_start(&sink->pump_timer, on_pump, PEER_POLL_MS, 0);
+    endpoint_pump_in(&sink->end, PEER_POLL_MS);
     return false;
 }
 
@@ -146,8 +188,8 @@ static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
     if (!sink->peer || record->origin->source != &sink->peer->base)
         return true;
     /* Nothing is lost by waiting for it: its acks could not be made either. */
-    if (!redis_link_ready(sink->peer->admin) && !sink->peer->failed) {
-        uv_timer_start(&sink->pump_timer, on_pump, PEER_POLL_MS, 0);
+    if (!redis_link_ready(sink->peer->admin) && !sink->peer->end.failed) {
+        endpoint_pump_in(&sink->end, PEER_POLL_MS);
         return false;
     }
     if (!sink_shares(sink))
@@ -158,15 +200,14 @@ static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
         return true;
     int len = snprintf(why, sizeof(why), "%s: ", loop);
     snprintf(why + len, sizeof(why) - (size_t)len, REDIS_LOOP_PHRASE, stream);
-    redis_sink_fail(sink, -EINVAL, why);
+    endpoint_fail(&sink->end, -EINVAL, why);
     return false;
 }
 
 /* False: not now; the slot is not sent. */
-static bool slot_send(struct redis_slot *slot)
+static bool slot_send(struct redis_sink *sink, struct redis_slot *slot)
 {
-    struct redis_sink *sink = slot->sink;
-    const struct record *record = slot->record;
+    const struct record *record = slot->base.record;
     struct redis_record_form form = {.config = &sink->config,
                                      .script_sha = slot->whole || !sink->sha[0] ? NULL : sink->sha};
     int rc;
@@ -180,58 +221,62 @@ static bool slot_send(struct redis_slot *slot)
         rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, NULL);
     }
     if (rc == -ENOMEM)
-        redis_sink_pause(sink);
+        endpoint_pause(&sink->end);
     return rc == 0;
 }
 
-static void sink_finish(struct redis_sink *sink);
-
-static void sink_pump(struct redis_sink *sink)
+/* Is there nothing to be sent about it: it was given up, or cannot be written? Then it is done. */
+static bool slot_is_idle(struct redis_sink *sink, struct slot_queue *queue, struct redis_slot *slot)
 {
-    if (sink->no_memory)
-        redis_sink_fail(sink, -ENOMEM, "out of memory");
-    bool is_idle = !sink->again.n && !sink->waiting.n && !sink->sent.n;
-    if (sink->closing && (sink->failed || (is_idle && !sink->suspects.n))) {
-        sink_finish(sink);
-        return;
-    }
-    while (!sink->failed && !sink->paused && !sink->loading && redis_link_ready(sink->link) &&
-           sink->sent.n < SENT_MAX && redis_link_backlog(sink->link) < BACKLOG_MAX) {
-        struct redis_slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
-        struct redis_slot *slot = queue->first;
-        if (!slot && sink->suspects.n && !sink->sent.n)
-            redis_sink_pause(sink); /* there are no others to show whose fault it is */
-        if (!slot)
-            return;
-        if (!slot->record->n_parts) { /* given up; the source's own ack will do */
-            redis_slots_pop(queue);
-            redis_sink_done(slot, PUBLISHED);
-            continue;
-        }
-        if (redis_record_largest(slot->record) > sink->value_max) {
-            redis_slots_pop(queue);
-            redis_sink_done(slot, PUBLISH_TOO_LARGE);
-            continue;
-        }
-        /* Two databases never are one; two servers may be one, whatever their URLs say. */
-        const char *stream = redis_record_overwrites(&sink->config, slot->record,
-                                                     sink->peer && sink->config.url.db ==
-                                                                       sink->config.output_url.db);
-        if (stream) {
-            redis_slots_pop(queue);
-            redis_sink_reserved(slot, stream);
-            continue;
-        }
-        if (!slot_send(slot))
-            return;
-        redis_slots_pop(queue);
-        redis_slots_push(&sink->sent, slot);
-    }
+    const struct record *record = slot->base.record;
+    struct redis_verdict verdict;
+    /* Two databases never are one; two servers may be one, whatever their URLs say. */
+    bool is_input = sink->peer && sink->config.url.db == sink->config.output_url.db;
+    const char *stream = NULL;
+
+    verdict.next = NEXT_DONE;
+    verdict.how = PUBLISHED;
+    if (record->n_parts && redis_record_largest(record) > sink->value_max)
+        verdict.how = PUBLISH_TOO_LARGE;
+    else if (record->n_parts && (stream = redis_record_overwrites(&sink->config, record, is_input)))
+        redis_verdict_reserved(stream, &verdict);
+    else if (record->n_parts)
+        return false;
+    slots_remove(queue, &slot->base);
+    slot_settle(sink, slot, &verdict);
+    return true;
 }
 
-static void on_pump(uv_timer_t *timer)
+static bool can_send(const struct redis_sink *sink)
 {
-    sink_pump(timer->data);
+    return !sink->end.failed && !sink->end.paused && !sink->loading &&
+           redis_link_ready(sink->link) && sink->sent.n < SENT_MAX &&
+           redis_link_backlog(sink->link) < BACKLOG_MAX;
+}
+
+static void sink_pump(void *owner)
+{
+    struct redis_sink *sink = owner;
+    bool is_idle = !sink->again.n && !sink->waiting.n && !sink->sent.n && !sink->aside.n;
+
+    if (sink->end.closing && (sink->end.failed || is_idle)) {
+        endpoint_finish(&sink->end);
+        return;
+    }
+    while (can_send(sink)) {
+        struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
+        struct redis_slot *slot = (struct redis_slot *)queue->first;
+        if (!slot && sink->aside.n && !sink->sent.n)
+            endpoint_pause(&sink->end); /* there are no others to show whose fault it is */
+        if (!slot)
+            return;
+        if (slot_is_idle(sink, queue, slot))
+            continue;
+        if (!slot_send(sink, slot))
+            return;
+        slots_remove(queue, &slot->base);
+        slots_push(&sink->sent, &slot->base);
+    }
 }
 
 /* ---- the connection */
@@ -304,21 +349,21 @@ static void on_lost(void *ctx, const char *why)
     struct redis_sink *sink = ctx;
 
     sink->loading = false;
-    health_wait(&sink->state, PART_LINK, why);
+    health_wait(&sink->end.health, SINK_LINK, why);
 }
 
 static void on_good(void *ctx)
 {
     struct redis_sink *sink = ctx;
 
-    health_good(&sink->state, PART_LINK);
+    health_good(&sink->end.health, SINK_LINK);
 }
 
 static void on_link_failed(void *ctx, int err, const char *why)
 {
     struct redis_sink *sink = ctx;
 
-    redis_sink_fail(sink, err, why);
+    endpoint_fail(&sink->end, err, why);
     sink_pump(sink);
 }
 
@@ -326,30 +371,32 @@ static const struct redis_link_events link_events = {on_ready, on_lost, on_good,
 
 /* ---- the contract */
 
-static void sink_free(struct redis_sink *sink)
+static void sink_free(void *owner)
 {
-    redis_slots_free(&sink->again);
-    redis_slots_free(&sink->waiting);
-    redis_slots_free(&sink->sent);
-    redis_slots_free(&sink->suspects);
-    while (sink->spare) {
-        struct redis_slot *slot = sink->spare;
-        sink->spare = slot->next;
-        free(slot);
-    }
+    struct redis_sink *sink = owner;
+
+    slots_give_all(&sink->pool, &sink->again);
+    slots_give_all(&sink->pool, &sink->waiting);
+    slots_give_all(&sink->pool, &sink->sent);
+    slots_give_all(&sink->pool, &sink->aside);
+    slots_close(&sink->pool);
     redis_args_close(&sink->args);
     redis_scratch_close(&sink->scratch);
     redis_config_clear(&sink->config);
-    free(sink->accepted);
+    free(sink->judge.accepted);
     free(sink);
 }
 
-static void timer_open(struct redis_sink *sink, uv_timer_t *timer)
+static void sink_finish(void *owner, bool is_late)
 {
-    uv_timer_init(sink->loop, timer);
-    timer->data = sink;
-    sink->n_open++;
+    struct redis_sink *sink = owner;
+    (void)is_late;
+
+    redis_link_close(sink->link, endpoint_drop, &sink->end);
+    sink->link = NULL;
 }
+
+static const struct endpoint_ops endpoint_ops = {sink_pump, sink_resume, sink_finish, sink_free};
 
 static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
                            struct source *peer, const struct sink_events *events, void *ctx,
@@ -362,14 +409,20 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    sink->loop = loop;
+    sink->pool.size = sizeof(struct redis_slot);
     sink->value_max = VALUE_MAX;
     sink->base = (struct sink){.ops = &redis_sink_ops, .events = events, .ctx = ctx};
     rc = redis_config_read(&sink->config, settings, err, err_size);
     if (rc)
         goto fail;
-    sink->accepted = calloc(2 * sink->config.streams.n, sizeof(*sink->accepted));
-    if (!sink->accepted) {
+    sink->judge =
+        (struct redis_judge){&sink->config,
+                             &sink->args,
+                             &sink->scratch,
+                             calloc(2 * sink->config.streams.n, sizeof(*sink->judge.accepted)),
+                             0,
+                             0};
+    if (!sink->judge.accepted) {
         snprintf(err, err_size, "out of memory");
         rc = -ENOMEM;
         goto fail;
@@ -392,10 +445,8 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
         snprintf(err, err_size, "out of memory");
         goto fail;
     }
-    health_open(&sink->state, PART_LINK, on_state_changed, sink);
-    timer_open(sink, &sink->pump_timer);
-    timer_open(sink, &sink->pause_timer);
-    timer_open(sink, &sink->close_timer);
+    endpoint_open_sink(&sink->end, loop, &sink->base, SINK_LINK, &endpoint_ops, sink);
+    endpoint_hold(&sink->end); /* the link */
     *out = &sink->base;
     return 0;
 fail:
@@ -407,73 +458,16 @@ static void redis_sink_publish(struct sink *base, struct record **records, size_
 {
     struct redis_sink *sink = self(base);
 
-    for (size_t i = 0; i < n; i++) {
-        struct redis_slot *slot = sink->spare;
-        if (slot)
-            sink->spare = slot->next;
-        else
-            slot = malloc(sizeof(*slot));
-        if (!slot) { /* the records left out stay unacked and come again after the exit */
-            sink->no_memory = true;
-            break;
-        }
-        *slot = (struct redis_slot){.sink = sink, .record = records[i]};
-        redis_slots_push(&sink->waiting, slot);
-    }
-    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
-}
-
-static void sink_closed(struct redis_sink *sink)
-{
-    void (*closed)(void *) = sink->closed;
-    void *ctx = sink->closed_ctx;
-
-    if (--sink->n_open)
-        return;
-    sink_free(sink);
-    closed(ctx);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    sink_closed(handle->data);
-}
-
-static void on_link_closed(void *ctx)
-{
-    sink_closed(ctx);
-}
-
-static void sink_finish(struct redis_sink *sink)
-{
-    if (!sink->link)
-        return;
-    sink->n_open++;
-    redis_link_close(sink->link, on_link_closed, sink);
-    sink->link = NULL;
-    uv_close((uv_handle_t *)&sink->pump_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->pause_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->close_timer, on_timer_closed);
-}
-
-static void on_close_deadline(uv_timer_t *timer)
-{
-    sink_finish(timer->data);
+    if (slots_add(&sink->pool, &sink->waiting, records, n))
+        endpoint_fail_soon(&sink->end);
+    endpoint_pump_soon(&sink->end);
 }
 
 static void redis_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
                              void *ctx)
 {
-    struct redis_sink *sink = self(base);
-
-    if (!sink)
-        return;
-    sink->closing = true;
-    sink->closed = closed;
-    sink->closed_ctx = ctx;
-    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
-    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    if (base)
+        endpoint_close(&self(base)->end, deadline_ms, closed, ctx);
 }
 
 const struct sink_ops redis_sink_ops = {

@@ -2,14 +2,15 @@
  * redis_source.h: the inside of a Redis source, for its own files and for a sink on the same
  * server.
  *
- * Owns:    what redis_source.c (connections, credit, entries) and the files of its commands share.
+ * Owns:    what redis_source.c (connections, what is done next) and the files of its commands
+ * share. Those end in a changed state and endpoint_pump; redis_source.c alone decides what follows.
  * Threads: the loop thread.
  */
 #ifndef REDIS_SOURCE_H
 #define REDIS_SOURCE_H
 
 #include "connectors/connector.h"
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/redis/redis.h"
 #include "connectors/redis/redis_entry.h"
 #include "connectors/redis/redis_link.h"
@@ -18,7 +19,7 @@
 #define REDIS_BLOCK_MS   2000 /* a read waits this long; finite, so that silence can be told */
 #define REDIS_CLAIM_PAGE 128
 
-/* What can be in trouble, as bits of a health. */
+/* What can be in trouble, as bits of health. */
 #define PART_READER  1u /* its connection */
 #define PART_ADMIN   2u
 #define PART_READ    4u /* its command was refused */
@@ -68,27 +69,30 @@ struct redis_watch {
     char generated[REDIS_ID_SIZE], read[REDIS_ID_SIZE];
 };
 
+enum redis_read_phase {
+    READ_IDLE,
+    READ_SENT,
+    READ_WAKING, /* the server was asked to end it */
+};
+
 struct redis_source {
     struct source base;
-    uv_loop_t *loop;
+    struct endpoint end;
     struct redis_config config;
     char *consumer;
     int *consumer_locks; /* [config.streams.n] */
     struct redis_link *reader, *admin;
-    struct health state;
     struct redis_args args;
     struct redis_table table; /* every entry with us: held, given, acked but not confirmed */
     struct redis_queue held, ack_wait, ack_sent;
     struct redis_claim claim;
-    struct backoff backoff; /* of refused commands */
     size_t credit, credit_bytes, mean_bytes;
     size_t n_groups_asked; /* answers still out */
     bool groups_refused;   /* one of them, or it could not be asked for */
-    bool group_ok, group_denied;
+    bool groups_are_there; /* all of them, since the connection was made */
+    bool group_denied;     /* this user may not make any */
     struct redis_turns turns;
-    bool reading, unblocking;
-    bool paused, failed, closing;
-    bool quiet;                  /* failed before it was closed: all is said */
+    enum redis_read_phase read;
     bool returned;               /* what was unfinished at close has been sent back */
     size_t n_returns;            /* answers to that still out */
     struct redis_watch *watches; /* [config.streams.n] */
@@ -96,33 +100,29 @@ struct redis_source {
     uint64_t surveyed_ms;        /* before a read */
     bool surveys_denied;
     bool survey_due; /* the groups were made, and are to be looked at before the first read */
-    uv_timer_t pump_timer, pause_timer, lease_timer, again_timer, close_timer, lag_timer;
-    size_t n_open; /* handles and links still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
+    uv_timer_t lease_timer, again_timer, lag_timer;
 };
 
-/* ---- redis_source.c, for the others */
+/* ---- redis_consumer.c, for the others */
 
 /* How many more entries it makes sense to take now. */
-size_t redis_source_want(const struct redis_source *source);
+size_t redis_consumer_want(const struct redis_source *source);
 /* Put an entry into the table and the held queue; entries that are already with us are left alone.
  * fields: array, or nil when the entry was deleted. False: a reply of a shape Redis does not send.
  */
-bool redis_source_take(struct redis_source *source, const struct redis_stream *stream,
-                       struct redis_id id, const redisReply *fields, uint32_t deliveries);
+bool redis_consumer_take(struct redis_source *source, const struct redis_stream *stream,
+                         struct redis_id id, const redisReply *fields, uint32_t deliveries);
 /* An error reply to a command of that part: pause, reconnect, make the groups again, or fail.
  * stream: the name of the one it is about, or of all. */
-void redis_source_fault(struct redis_source *source, struct redis_link *link, unsigned part,
-                        const char *stream, const char *text);
+void redis_consumer_fault(struct redis_source *source, struct redis_link *link, unsigned part,
+                          const char *stream, const char *text);
 /* A command of that part did its work. */
-void redis_source_good(struct redis_source *source, struct redis_link *link, unsigned part);
+void redis_consumer_good(struct redis_source *source, struct redis_link *link, unsigned part);
 /* Sends source->args. False: it could not be sent now. */
-bool redis_source_send(struct redis_source *source, struct redis_link *link, uint64_t extra_ms,
-                       redis_reply_cb cb, void *arg);
-void redis_source_pump(struct redis_source *source);
+bool redis_consumer_send(struct redis_source *source, struct redis_link *link, uint64_t extra_ms,
+                         redis_reply_cb cb, void *arg);
 /* Take the entry off the table and free it. */
-void redis_source_forget(struct redis_source *source, struct redis_entry *entry);
+void redis_consumer_forget(struct redis_source *source, struct redis_entry *entry);
 
 /* ---- redis_group.c */
 
@@ -159,8 +159,6 @@ void redis_survey_before_read(struct redis_source *source, size_t first, size_t 
 /* The group is there; is_made: it was not before. */
 void redis_survey_on_group(struct redis_source *source, const struct redis_stream *stream,
                            bool is_made);
-/* A command found a stream or a group gone. */
-void redis_survey_on_missed(struct redis_source *source);
 
 /* ---- redis_claim.c */
 

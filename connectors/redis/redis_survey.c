@@ -162,12 +162,6 @@ void redis_survey_on_group(struct redis_source *source, const struct redis_strea
     watch->is_remade |= is_made && watch->is_known;
 }
 
-void redis_survey_on_missed(struct redis_source *source)
-{
-    for (size_t i = 0; i < source->config.streams.n; i++)
-        source->watches[i].was_missed = true;
-}
-
 /* ---- asking */
 
 /* A user that may not ask is not asked about again. */
@@ -191,7 +185,7 @@ static void on_survey(void *ctx, void *arg, const redisReply *reply)
     struct survey survey = {.waiting = -1};
 
     source->n_surveys--;
-    if (source->closing || source->failed)
+    if (source->end.closing || source->end.failed)
         return;
     if (reply && reply->type == REDIS_REPLY_ERROR &&
         redis_fault_find(reply->str).remedy == REMEDY_FATAL)
@@ -203,7 +197,7 @@ static void on_survey(void *ctx, void *arg, const redisReply *reply)
         events->on_lag(source->base.ctx, stream->name,
                        is_read && survey.waiting >= 0 ? survey.waiting + survey.pending : -1);
     if (!source->n_surveys)
-        redis_source_pump(source);
+        endpoint_pump(&source->end);
 }
 
 static void ask(struct redis_source *source, struct redis_link *link, struct redis_stream *stream)
@@ -216,7 +210,7 @@ static void ask(struct redis_source *source, struct redis_link *link, struct red
     redis_args_text(args, "1");
     redis_args_text(args, stream->name);
     redis_args_text(args, source->config.group);
-    source->n_surveys += redis_source_send(source, link, 0, on_survey, stream);
+    source->n_surveys += redis_consumer_send(source, link, 0, on_survey, stream);
 }
 
 static bool is_wanted(const struct redis_source *source)
@@ -236,7 +230,7 @@ void redis_survey_all(struct redis_source *source)
 void redis_survey_before_read(struct redis_source *source, size_t first, size_t n)
 {
     const struct redis_streams *streams = &source->config.streams;
-    uint64_t now = uv_now(source->loop);
+    uint64_t now = uv_now(source->end.loop);
 
     if (!is_wanted(source) || now - source->surveyed_ms < LOOK_MS)
         return;
@@ -258,9 +252,9 @@ static void on_due(uv_timer_t *timer)
 {
     struct redis_source *source = timer->data;
 
-    if (source->closing || source->failed)
+    if (source->end.closing || source->end.failed)
         return;
-    if (redis_link_ready(source->admin) && source->group_ok)
+    if (redis_link_ready(source->admin) && source->groups_are_there)
         redis_survey_all(source);
     else if (!redis_link_ready(source->admin) && source->base.events->on_lag)
         tell_unknown(source);

@@ -55,7 +55,8 @@ static void time_of_a_neighbour(void **state)
     }
     kafka_slots_open(&slots);
     assert_int_equal(kafka_slots_add(&slots, list, 3), 0);
-    struct kafka_slot *first = slots.head.next, *second = first->next, *third = second->next;
+    struct kafka_slot *first = kafka_slots_first(&slots), *second = kafka_slots_next(first);
+    struct kafka_slot *third = kafka_slots_next(second);
 
     assert_int_equal(refuse(&slots, first, err), VERDICT_AGAIN);
     assert_true(first->alone && !first->form.plain_time);
@@ -70,7 +71,7 @@ static void time_of_a_neighbour(void **state)
     assert_true(third->form.plain_time);
 
     assert_int_equal(refuse(&slots, second, err), VERDICT_REFUSED);
-    kafka_slots_clear(&slots);
+    kafka_slots_close(&slots);
 }
 
 /* Others pass three times while one does not; what goes to the other topic says nothing. */
@@ -89,7 +90,8 @@ static void codes_nobody_knows(void **state)
     records[2].dead_code = "bad_utf8";
     kafka_slots_open(&slots);
     assert_int_equal(kafka_slots_add(&slots, list, 4), 0);
-    struct kafka_slot *odd = slots.head.next, *good = odd->next, *dead = good->next;
+    struct kafka_slot *odd = kafka_slots_first(&slots), *good = kafka_slots_next(odd),
+                      *dead = kafka_slots_next(good);
     assert_int_equal(refuse(&slots, odd, err), VERDICT_AGAIN);
     assert_true(odd->alone && !kafka_slots_lets_pass(&slots, odd));
     for (int i = 0; i < 3; i++) {
@@ -105,7 +107,7 @@ static void codes_nobody_knows(void **state)
     assert_int_equal(refuse(&slots, odd, err), VERDICT_REFUSED);
     kafka_slots_take(&slots, odd);
     assert_false(kafka_slots_lets_pass(&slots, good)); /* nobody else goes there */
-    kafka_slots_clear(&slots);
+    kafka_slots_close(&slots);
 }
 
 int main(void)

@@ -1,0 +1,185 @@
+/*
+ * endpoint.c: see endpoint.h.
+ */
+#include "connectors/endpoint.h"
+
+#include <assert.h>
+#include <errno.h>
+
+/* After failing and while closing nobody wants to hear of it. */
+static void on_state_changed(void *ctx, enum link_state state, const char *why)
+{
+    struct endpoint *endpoint = ctx;
+    if (!endpoint->failed && !endpoint->closing)
+        endpoint->on_state(endpoint->ctx, state, why);
+}
+
+void endpoint_fail(struct endpoint *endpoint, int err, const char *why)
+{
+    bool is_news = !endpoint->failed && !endpoint->closing;
+    endpoint->failed = true;
+    if (is_news)
+        endpoint->on_failed(endpoint->ctx, err, why);
+    else
+        endpoint_pump_soon(endpoint); /* it need not be flushed any more */
+}
+
+void endpoint_fail_soon(struct endpoint *endpoint)
+{
+    endpoint->deferred = "out of memory";
+    endpoint_pump_soon(endpoint);
+}
+
+void endpoint_unflushed(struct endpoint *endpoint, const char *why)
+{
+    if (endpoint->closing && !endpoint->is_told)
+        endpoint->on_failed(endpoint->ctx, -ETIMEDOUT, why);
+}
+
+void endpoint_pump(struct endpoint *endpoint)
+{
+    const char *deferred = endpoint->deferred;
+    endpoint->deferred = NULL;
+    if (deferred)
+        endpoint_fail(endpoint, -ENOMEM, deferred);
+    if (!endpoint->finished)
+        endpoint->ops->pump(endpoint->owner);
+}
+
+static void on_pump(uv_timer_t *timer)
+{
+    endpoint_pump(timer->data);
+}
+
+void endpoint_pump_in(struct endpoint *endpoint, uint64_t ms)
+{
+    if (!endpoint->finished && !uv_is_active((uv_handle_t *)&endpoint->pump_timer))
+        uv_timer_start(&endpoint->pump_timer, on_pump, ms, 0);
+}
+
+void endpoint_pump_soon(struct endpoint *endpoint)
+{
+    endpoint_pump_in(endpoint, 0);
+}
+
+static void on_pause_over(uv_timer_t *timer)
+{
+    struct endpoint *endpoint = timer->data;
+    endpoint->paused = false;
+    if (endpoint->ops->resume)
+        endpoint->ops->resume(endpoint->owner);
+    endpoint_pump(endpoint);
+}
+
+void endpoint_pause(struct endpoint *endpoint)
+{
+    if (endpoint->paused || endpoint->finished)
+        return;
+    endpoint->paused = true;
+    uv_timer_start(&endpoint->pause_timer, on_pause_over, backoff_next(&endpoint->backoff), 0);
+}
+
+/* ---- the end */
+
+static void on_close_deadline(uv_timer_t *timer)
+{
+    struct endpoint *endpoint = timer->data;
+    endpoint->is_late = true;
+    endpoint_finish(endpoint);
+}
+
+void endpoint_close(struct endpoint *endpoint, uint64_t deadline_ms, void (*closed)(void *ctx),
+                    void *ctx)
+{
+    assert(!endpoint->closing);
+    endpoint->closing = true;
+    endpoint->is_told = endpoint->failed;
+    endpoint->closed = closed;
+    endpoint->closed_ctx = ctx;
+    endpoint->backoff.attempts = 0; /* there may be no time for a long pause */
+    uv_timer_start(&endpoint->close_timer, on_close_deadline, deadline_ms, 0);
+    uv_timer_start(&endpoint->pump_timer, on_pump, 0, 0);
+}
+
+void endpoint_finish(struct endpoint *endpoint)
+{
+    if (endpoint->finished)
+        return;
+    endpoint->finished = true;
+    endpoint->ops->finish(endpoint->owner, endpoint->is_late);
+    endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->pump_timer);
+    endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->pause_timer);
+    endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->close_timer);
+}
+
+void endpoint_hold(struct endpoint *endpoint)
+{
+    endpoint->n_held++;
+}
+
+void endpoint_drop(void *arg)
+{
+    struct endpoint *endpoint = arg;
+    void (*closed)(void *) = endpoint->closed;
+    void *ctx = endpoint->closed_ctx;
+    assert(endpoint->n_held > 0);
+    if (--endpoint->n_held > 0)
+        return;
+    endpoint->ops->free(endpoint->owner);
+    if (closed)
+        closed(ctx);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    endpoint_drop(handle->data);
+}
+
+void endpoint_close_handle(struct endpoint *endpoint, uv_handle_t *handle)
+{
+    handle->data = endpoint; /* nothing but its close callback comes any more */
+    uv_close(handle, on_handle_closed);
+}
+
+void endpoint_timer(struct endpoint *endpoint, uv_timer_t *timer)
+{
+    uv_timer_init(endpoint->loop, timer);
+    timer->data = endpoint->owner;
+    endpoint_hold(endpoint);
+}
+
+/* ---- the beginning */
+
+static void open_any(struct endpoint *endpoint, unsigned parts)
+{
+    uv_timer_t *timers[] = {&endpoint->pump_timer, &endpoint->pause_timer, &endpoint->close_timer};
+    health_open(&endpoint->health, parts, on_state_changed, endpoint);
+    for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
+        endpoint_timer(endpoint, timers[i]);
+        timers[i]->data = endpoint;
+    }
+}
+
+void endpoint_open_source(struct endpoint *endpoint, uv_loop_t *loop, const struct source *source,
+                          unsigned parts, const struct endpoint_ops *ops, void *owner)
+{
+    *endpoint = (struct endpoint){.loop = loop,
+                                  .ops = ops,
+                                  .owner = owner,
+                                  .on_state = source->events->on_state,
+                                  .on_failed = source->events->on_failed,
+                                  .ctx = source->ctx};
+    open_any(endpoint, parts);
+}
+
+void endpoint_open_sink(struct endpoint *endpoint, uv_loop_t *loop, const struct sink *sink,
+                        unsigned parts, const struct endpoint_ops *ops, void *owner)
+{
+    *endpoint = (struct endpoint){.loop = loop,
+                                  .ops = ops,
+                                  .owner = owner,
+                                  .on_state = sink->events->on_state,
+                                  .on_failed = sink->events->on_failed,
+                                  .ctx = sink->ctx};
+    open_any(endpoint, parts);
+}
