@@ -37,6 +37,10 @@ int rabbitmq_frame_read(struct bytes bytes, size_t max, struct rabbitmq_frame *o
         *why = "it speaks another version of AMQP than 0-9-1";
         return -EPROTO;
     }
+    if (memcmp(bytes.ptr, "\x15\x03", 2) == 0) { /* an alert */
+        *why = "what it sends is TLS (does this port speak TLS, amqps://?)";
+        return -EPROTO;
+    }
     uint8_t type = (uint8_t)bytes.ptr[0];
     size_t len = (size_t)read_number(bytes.ptr + 3, 4);
     if (type != AMQP_FRAME_METHOD && type != AMQP_FRAME_HEADER && type != AMQP_FRAME_BODY &&

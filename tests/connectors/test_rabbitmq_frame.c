@@ -61,6 +61,7 @@ static void test_refused(void **state)
     (void)state;
     assert_int_equal(read_one((struct bytes){"AMQP\0\1\0\0", 8}, &frame, &used), -EPROTO);
     assert_int_equal(read_one(text("HTTP/1.1 400"), &frame, &used), -EPROTO);
+    assert_int_equal(read_one((struct bytes){"\x15\x03\x03\0\2\2\x46", 7}, &frame, &used), -EPROTO);
     assert_int_equal(read_one((struct bytes){too_long, 7}, &frame, &used), -EPROTO);
     assert_int_equal(read_one((struct bytes){no_end, 8}, &frame, &used), -EPROTO);
     assert_int_equal(read_one((struct bytes){unknown, 8}, &frame, &used), -EPROTO);

@@ -31,13 +31,15 @@ def wait_for(what, ready, seconds=30):
 
 
 class Bench:
-    """A folder, a rabbitmq-server, workers; all gone at the end."""
+    """A folder, a rabbitmq-server, workers; all gone at the end. conf: lines of rabbitmq.conf, in
+    which {folder} and {tls_port} may stand."""
 
-    def __init__(self, binary, **conf):
+    def __init__(self, binary, conf=None, plugins=()):
         self.binary, self.model = binary, find_model()
         self.folder = tempfile.mkdtemp(prefix="embedmill-test-")
-        first = free_ports(5)
-        self.port, self.dist, self.epmd, self.management, self.metrics = range(first, first + 5)
+        first = free_ports(6)
+        (self.port, self.dist, self.epmd, self.management, self.metrics,
+         self.tls_port) = range(first, first + 6)
         self.url = f"amqp://127.0.0.1:{self.port}"
         self.processes, self.server, self.connection = [], None, None
         self.env = {
@@ -56,11 +58,12 @@ class Bench:
         }
         conf = {"management.tcp.port": self.management, "management.tcp.ip": "127.0.0.1",
                 "vm_memory_high_watermark.absolute": "512MB", "disk_free_limit.absolute": "1MB",
-                "log.file.level": "info", **conf}
+                "log.file.level": "info", **(conf or {})}
         with open(f"{self.folder}/rabbitmq.conf", "w", encoding="utf-8") as f:
-            f.writelines(f"{name} = {value}\n" for name, value in conf.items())
+            f.writelines(f"{name} = {value}\n".format(folder=self.folder, tls_port=self.tls_port)
+                         for name, value in conf.items())
         with open(f"{self.folder}/plugins", "w", encoding="utf-8") as f:
-            f.write("[rabbitmq_management].\n")
+            f.write(f"[{','.join(('rabbitmq_management', *plugins))}].\n")
         with open(f"{self.folder}/.erlang.cookie", "w", encoding="utf-8") as f:
             f.write("embedmill")
         os.chmod(f"{self.folder}/.erlang.cookie", 0o400)
