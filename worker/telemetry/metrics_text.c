@@ -95,7 +95,8 @@ static void print_stats(const struct pipeline_stats *stats, FILE *to)
                   stats->truncated);
     print_counter(to, "embedmill_chunks_total", "Pieces of texts that were cut into chunks.",
                   stats->chunks);
-    print_counter(to, "embedmill_deleted_total", "Messages that took a text away.", stats->deleted);
+    print_counter(to, "embedmill_texts_deleted_total", "Messages that took a text away.",
+                  stats->deleted);
     print_counter(to, "embedmill_unchanged_total",
                   "Messages that left a text as it was, acknowledged without embedding.",
                   stats->unchanged);
