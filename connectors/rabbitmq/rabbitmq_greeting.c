@@ -171,6 +171,7 @@ static void on_server_close(struct rabbitmq_link *link, const amqp_connection_cl
     static const amqp_connection_close_ok_t ok = {0};
     char text[260], why[600];
     bool is_greeting = link->phase == PHASE_GREETING;
+    link->close_code = is_greeting ? 0 : close->reply_code;
     snprintf(text, sizeof text, "%.*s",
              (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
              close->reply_text.len ? (const char *)close->reply_text.bytes : "");

@@ -279,6 +279,7 @@ static void attempt_start(uv_timer_t *timer)
     struct tcp_options options = {url->host, url->port, url->tls ? link->tls : NULL,
                                   link->timeout_ms};
     link->frame_max = RABBITMQ_FRAME_MAX;
+    link->close_code = 0;
     rabbitmq_url_print(url, link->where, sizeof link->where);
     if (tcp_open(&link->tcp, link->loop, &options, &events, link) != 0) {
         rabbitmq_link_lost(link, "no memory");
@@ -343,6 +344,11 @@ bool rabbitmq_link_has(const struct rabbitmq_link *link, const char *capability)
     char word[64];
     snprintf(word, sizeof word, " %.60s ", capability);
     return link->capabilities && strstr(link->capabilities, word);
+}
+
+bool rabbitmq_link_was_faulted(const struct rabbitmq_link *link)
+{
+    return link->close_code >= 500;
 }
 
 size_t rabbitmq_link_backlog(const struct rabbitmq_link *link)

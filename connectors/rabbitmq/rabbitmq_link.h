@@ -77,6 +77,9 @@ const struct rabbitmq_url *rabbitmq_link_url(const struct rabbitmq_link *link);
 /* "3.10.8", of the server; "" before it has said so. */
 const char *rabbitmq_link_version(const struct rabbitmq_link *link);
 bool rabbitmq_link_has(const struct rabbitmq_link *link, const char *capability);
+/* Whether the server closed the last connection with an error, and not the network, nor a person.
+ */
+bool rabbitmq_link_was_faulted(const struct rabbitmq_link *link);
 /* Bytes not yet handed to the kernel. */
 size_t rabbitmq_link_backlog(const struct rabbitmq_link *link);
 

@@ -48,6 +48,7 @@ struct rabbitmq_link {
     size_t frame_max;
     uint64_t heartbeat_ms, heard_ms, written_ms, ready_ms;
     bool is_warned, is_paused, proven;
+    uint16_t close_code; /* by which the server closed the last connection; 0: it did not */
     char *version, *capabilities; /* of the server; capabilities: " one two " */
     struct rabbitmq_assembly assemblies[RABBITMQ_CHANNELS + 1];
     void (*closed)(void *ctx);

@@ -15,6 +15,7 @@
 #include "connectors/rabbitmq/rabbitmq_record.h"
 #include "connectors/rabbitmq/rabbitmq_sink.h"
 
+#define DOUBTS_MAX  3
 #define BACKLOG_MAX ((size_t)8 << 20) /* bytes on their way: more wait until some are confirmed */
 
 static bool is_dead(const struct rabbitmq_place *place)
@@ -107,12 +108,6 @@ static void take_back(struct rabbitmq_place *place)
     }
 }
 
-void rabbitmq_place_lost(struct rabbitmq_place *place)
-{
-    place->phase = PLACE_CLOSED;
-    take_back(place);
-}
-
 void rabbitmq_place_open(struct rabbitmq_place *place)
 {
     static const amqp_channel_open_t open = {.out_of_band = {0, NULL}};
@@ -137,6 +132,37 @@ static void give_up(struct rabbitmq_place *place, struct rabbitmq_slot *slot, en
         slot->record->refused_reason = text;
     }
     rabbitmq_sink_done(place->sink, slot, how);
+}
+
+/* The only one under way was refused, and why says nothing about whose fault that is. */
+static void doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, const char *why)
+{
+    /* While nothing else passes it may be everything's. */
+    bool counts = !slot->n_doubts || place->n_passed > slot->n_passed;
+    slot->n_passed = place->n_passed;
+    slot->n_doubts += counts;
+    if (slot->n_doubts > DOUBTS_MAX) {
+        give_up(place, slot, PUBLISH_REFUSED, why);
+        return;
+    }
+    TAILQ_REMOVE(&place->sent, slot, entry);
+    TAILQ_INSERT_TAIL(&place->waiting, slot, entry);
+}
+
+static struct rabbitmq_slot *only_one(const struct rabbitmq_place *place)
+{
+    struct rabbitmq_slot *first = TAILQ_FIRST(&place->sent);
+    return first && !TAILQ_NEXT(first, entry) ? first : NULL;
+}
+
+void rabbitmq_place_lost(struct rabbitmq_place *place, const char *why)
+{
+    struct rabbitmq_slot *only = only_one(place);
+    place->phase = PLACE_CLOSED;
+    place->is_in_doubt |= why && !TAILQ_EMPTY(&place->sent);
+    if (why && only)
+        doubt(place, only, why);
+    take_back(place);
 }
 
 /* 0: it is on its way; else as rabbitmq_link_publish. */
@@ -214,6 +240,7 @@ static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
         return;
     }
     place->is_in_doubt = false;
+    place->n_passed++;
     place->backoff.attempts = 0;
     rabbitmq_link_good(place->sink->link);
     health_good(&place->sink->health, part_of(place));
@@ -265,28 +292,30 @@ static size_t limit_in(const char *text)
 
 static void on_channel_closed(struct rabbitmq_place *place, const amqp_channel_close_t *close)
 {
-    struct rabbitmq_slot *first = TAILQ_FIRST(&place->sent);
-    bool is_alone = first && !TAILQ_NEXT(first, entry);
-    bool is_its_own = close->reply_code == AMQP_PRECONDITION_FAILED ||
-                      close->reply_code == AMQP_CONTENT_TOO_LARGE;
+    uint16_t code = close->reply_code;
+    struct rabbitmq_slot *only = only_one(place);
+    bool is_its_own = code == AMQP_PRECONDITION_FAILED || code == AMQP_CONTENT_TOO_LARGE;
+    bool is_place = code == AMQP_NOT_FOUND || code == AMQP_ACCESS_REFUSED;
     char text[256], why[320];
     snprintf(text, sizeof text, "%.*s",
              (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
              close->reply_text.len ? (const char *)close->reply_text.bytes : "");
     size_t limit = limit_in(text);
     place->phase = PLACE_CLOSED;
-    if (limit) { /* the one that is larger is known by that, when it is sent again */
-        place->max_size = limit;
+    if (limit || (is_its_own && only && place->is_in_doubt)) {
+        /* One that is larger than the limit is known by that, when it is sent again. */
+        place->max_size = limit ? limit : place->max_size;
+        if (!limit)
+            give_up(place, only,
+                    code == AMQP_CONTENT_TOO_LARGE ? PUBLISH_TOO_LARGE : PUBLISH_REFUSED, text);
         take_back(place);
         rabbitmq_place_open(place);
         return;
     }
-    snprintf(why, sizeof why, "%.200s (%s)", text, advice_on(close->reply_code));
-    if (is_its_own && is_alone && place->is_in_doubt)
-        give_up(place, first,
-                close->reply_code == AMQP_CONTENT_TOO_LARGE ? PUBLISH_TOO_LARGE : PUBLISH_REFUSED,
-                text);
+    if (!is_its_own && !is_place && only)
+        doubt(place, only, text);
     take_back(place);
+    snprintf(why, sizeof why, "%.200s (%s)", text, advice_on(code));
     refused(place, why);
 }
 

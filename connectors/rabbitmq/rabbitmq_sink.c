@@ -124,7 +124,7 @@ static void on_lost(void *ctx, const char *why)
     sink->is_blocked = false;
     health_good(&sink->health, PART_ALARM);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
-        rabbitmq_place_lost(&sink->places[i]);
+        rabbitmq_place_lost(&sink->places[i], rabbitmq_link_was_faulted(sink->link) ? why : NULL);
     health_wait(&sink->health, PART_SERVER, why);
 }
 

@@ -27,6 +27,8 @@ struct rabbitmq_slot {
     uint64_t sent_ms;
     bool is_returned; /* no queue has taken it; its ack is still to come */
     uint16_t reply_code;
+    unsigned n_doubts; /* refused alone so often, while others passed, and nobody knows why */
+    uint64_t n_passed; /* what had passed the last time */
 };
 TAILQ_HEAD(rabbitmq_slots, rabbitmq_slot);
 
@@ -38,7 +40,7 @@ struct rabbitmq_place {
     uint16_t channel;
     enum place_phase phase;
     struct rabbitmq_slots waiting, sent; /* sent: in the order of their tags */
-    uint64_t next_tag;
+    uint64_t next_tag, n_passed;         /* n_passed: confirmed so far */
     size_t max_size;  /* the server's max_message_size, once it has refused for it; 0: not known */
     bool is_in_doubt; /* something was refused: one at a time, until one is confirmed */
     bool is_paused;
@@ -75,8 +77,9 @@ void rabbitmq_place_init(struct rabbitmq_place *place, struct rabbitmq_sink *sin
                          uint16_t channel);
 void rabbitmq_place_clear(struct rabbitmq_place *place); /* frees its slots */
 void rabbitmq_place_open(struct rabbitmq_place *place);  /* the channel, in confirm mode */
-/* The channel is gone: what it had is sent again. */
-void rabbitmq_place_lost(struct rabbitmq_place *place);
+/* The channel is gone with its connection: what it had is sent again. why: the server closed it
+ * with an error that may be about a message; NULL: it did not. */
+void rabbitmq_place_lost(struct rabbitmq_place *place, const char *why);
 /* Publish what waits, as far as that is wise. */
 void rabbitmq_place_send(struct rabbitmq_place *place);
 void rabbitmq_place_on_method(struct rabbitmq_place *place, uint32_t id, const void *decoded);

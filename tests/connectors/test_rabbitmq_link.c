@@ -14,7 +14,7 @@
 #include "connectors/rabbitmq/rabbitmq.h"
 #include "tests/support/rabbitmq_fake.h"
 
-enum { GIVEN_MAX = 64 };
+enum { GIVEN_MAX = 64, RECORDS_MAX = 32 };
 
 struct rig {
     uv_loop_t loop;
@@ -24,12 +24,14 @@ struct rig {
     struct sink *sink;
     struct message *given[GIVEN_MAX];
     size_t n_given, n_published, n_late, n_failed;
-    enum published how;
+    enum published how, hows[RECORDS_MAX]; /* of the last one, and of each */
     int64_t lag;
     bool is_up, is_closed, is_late;
     char why[800], tag[64];
-    struct part part;
-    struct record record;
+    struct part parts[RECORDS_MAX];
+    struct record records[RECORDS_MAX];
+    size_t n_records;
+    bool is_done[RECORDS_MAX];
     struct message origin;
 };
 
@@ -67,9 +69,11 @@ static void on_count(void *ctx, const char *what, uint64_t n)
 static void on_published(void *ctx, struct record *record, enum published how)
 {
     struct rig *rig = ctx;
-    (void)record;
+    size_t i = (size_t)(record - rig->records);
+    assert_false(rig->is_done[i]);
+    rig->is_done[i] = true;
     rig->n_published++;
-    rig->how = how;
+    rig->how = rig->hows[i] = how;
 }
 
 static void on_closed(void *ctx)
@@ -171,14 +175,17 @@ static void open_sink(struct rig *rig)
                      0);
 }
 
-/* One record of so many bytes. */
-static void publish(struct rig *rig, const char *body)
+/* One record; its number. */
+static size_t publish(struct rig *rig, const char *body)
 {
-    struct record *record = &rig->record;
+    size_t i = rig->n_records++;
+    struct record *record = &rig->records[i];
+    assert_true(i < RECORDS_MAX);
     rig->origin = (struct message){.timestamp_ms = -1, .position = {"p", 1}, .deliveries = 1};
-    rig->part = (struct part){.id = {"id", 2}, .value = {body, strlen(body)}};
-    rig->record = (struct record){.origin = &rig->origin, .parts = &rig->part, .n_parts = 1};
+    rig->parts[i] = (struct part){.id = {"id", 2}, .value = {body, strlen(body)}};
+    *record = (struct record){.origin = &rig->origin, .parts = &rig->parts[i], .n_parts = 1};
     rig->sink->ops->publish(rig->sink, &record, 1);
+    return i;
 }
 
 /* The newest connection; consumer tags are numbered. */
@@ -411,6 +418,42 @@ static void test_refused_alone(void **state)
     rig_close(&rig);
 }
 
+/* A message that makes the server close the connection, as a fault of its own would. */
+static void deadly(struct rabbitmq_fake_connection *connection, uint16_t channel, uint64_t tag)
+{
+    amqp_connection_close_t close = {.reply_code = AMQP_INTERNAL_ERROR,
+                                     .reply_text = rabbitmq_text("INTERNAL_ERROR")};
+    amqp_basic_ack_t ack = {.delivery_tag = tag};
+    if (connection->fake->body_len == strlen("bad"))
+        rabbitmq_fake_send(connection, 0, AMQP_CONNECTION_CLOSE_METHOD, &close);
+    else
+        rabbitmq_fake_send(connection, channel, AMQP_BASIC_ACK_METHOD, &ack);
+}
+
+/* Nobody knows whose fault that is, so others pass, and when they have three times it is its own.
+ */
+static void test_deadly(void **state)
+{
+    struct rig rig;
+    (void)state;
+    rig_open(&rig);
+    rig.fake.on_published = deadly;
+    open_sink(&rig);
+    size_t bad = publish(&rig, "bad");
+    RUN_UNTIL(&rig, rig.fake.n_bodies >= 3); /* alone it is tried again and again */
+    assert_false(rig.is_done[bad]);
+    for (size_t i = 0; i < 4 && !rig.is_done[bad]; i++) {
+        size_t good = publish(&rig, "good one");
+        RUN_UNTIL(&rig, rig.is_done[good]);
+        assert_int_equal(rig.hows[good], PUBLISHED);
+        size_t n = rig.fake.n_bodies;
+        RUN_UNTIL(&rig, rig.is_done[bad] || rig.fake.n_bodies > n);
+    }
+    RUN_UNTIL(&rig, rig.is_done[bad]);
+    assert_int_equal(rig.hows[bad], PUBLISH_REFUSED);
+    rig_close(&rig);
+}
+
 /* While memory is short nothing is published, and everything when it is not. */
 static void test_blocked(void **state)
 {
@@ -465,10 +508,11 @@ static void test_not_let_in(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_source),    cmocka_unit_test(test_timed_out),
-        cmocka_unit_test(test_passive),   cmocka_unit_test(test_sent_again),
-        cmocka_unit_test(test_too_large), cmocka_unit_test(test_refused_alone),
-        cmocka_unit_test(test_blocked),   cmocka_unit_test(test_not_let_in),
+        cmocka_unit_test(test_source),     cmocka_unit_test(test_timed_out),
+        cmocka_unit_test(test_passive),    cmocka_unit_test(test_sent_again),
+        cmocka_unit_test(test_too_large),  cmocka_unit_test(test_refused_alone),
+        cmocka_unit_test(test_deadly),     cmocka_unit_test(test_blocked),
+        cmocka_unit_test(test_not_let_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@
 #include "connectors/buffer.h"
 #include "connectors/rabbitmq/rabbitmq_frame.h"
 
-enum { FAKE_LOG_MAX = 512, FAKE_CONNECTIONS_MAX = 16 };
+enum { FAKE_LOG_MAX = 512, FAKE_CONNECTIONS_MAX = 64 };
 
 struct rabbitmq_fake;
 
@@ -22,7 +22,7 @@ struct rabbitmq_fake_connection {
     bool is_open;
     uint64_t n_published; /* on its channel 1 and 2 alike, since the last confirm.select */
     uint16_t published_on;
-    char read[65536];
+    char read[8192];
 };
 
 /* A method that a client has sent. number: the tag of an ack, nack or reject, the prefetch of a
