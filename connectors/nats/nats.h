@@ -15,11 +15,13 @@
 
 #include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/dead_letters.h"
 
 extern const struct source_ops nats_source_ops;
 extern const struct sink_ops nats_sink_ops;
 
 extern const struct connector_check nats_check;
+extern const struct dead_letters_ops nats_dead_letters;
 
 extern const struct option nats_options[];
 
@@ -45,6 +47,8 @@ void nats_config_clear(struct nats_config *config); /* zeroed ones are fine */
 int nats_config_check(const struct settings *settings, const char **bad_option, char *err,
                       size_t err_size);
 
+/* Whether something can be published to it. */
+bool nats_subject_is_literal(const char *text);
 /* Whether a subject is one of those that a pattern with * and > stands for. */
 bool nats_subject_matches(const char *pattern, const char *subject);
 

@@ -72,6 +72,8 @@ int nats_connect_options(natsOptions **out, const struct nats_config *config, co
         s = natsOptions_SetSecure(options, true);
     if (!s)
         s = natsOptions_SetName(options, name);
+    if (!s && strcmp(config->inbox, "_INBOX") != 0)
+        s = natsOptions_SetCustomInboxPrefix(options, config->inbox);
     if (!s)
         s = natsOptions_SetTimeout(options, (int64_t)config->timeout_ms);
     if (!s)
@@ -95,7 +97,8 @@ int nats_connect_options(natsOptions **out, const struct nats_config *config, co
 
 bool nats_connect_is_refusal(natsStatus status)
 {
-    return status == NATS_CONNECTION_AUTH_FAILED;
+    /* With several servers the status is that of the last one that was tried. */
+    return status == NATS_CONNECTION_AUTH_FAILED || strstr(last_words(), "Authorization Violation");
 }
 
 static const char *advice_for(natsStatus status)

@@ -75,5 +75,7 @@ const struct connector nats_connector = {
     .options = nats_options,
     .source = &nats_source_ops,
     .sink = &nats_sink_ops,
+    .check = &nats_check,
+    .dead_letters = &nats_dead_letters,
     .queue = &queue,
 };

@@ -92,8 +92,7 @@ static void make(struct nats_source *source)
 
 /* ---- what it is */
 
-/* Settings with which it cannot be worked. NULL: none. */
-static const char *find_fault(struct bytes body)
+const char *nats_consumer_fault(struct bytes body)
 {
     char policy[16];
     nats_json_text(body, "config.ack_policy", policy, sizeof policy);
@@ -106,8 +105,7 @@ static const char *find_fault(struct bytes body)
     return NULL;
 }
 
-/* The shortest time after which a message is delivered again. */
-static uint64_t shortest_wait(struct bytes body)
+uint64_t nats_consumer_ack_wait(struct bytes body)
 {
     int64_t ns = nats_json_number(body, "config.ack_wait", INT64_C(30000000000));
     struct bytes backoff = nats_json_find(body, "config.backoff"), one;
@@ -121,7 +119,7 @@ static uint64_t shortest_wait(struct bytes body)
 static void read_config(struct nats_source *source, struct bytes body)
 {
     struct nats_consumer *consumer = &source->consumer;
-    consumer->ack_wait_ms = shortest_wait(body);
+    consumer->ack_wait_ms = nats_consumer_ack_wait(body);
     consumer->max_deliver = nats_json_number(body, "config.max_deliver", 0);
     consumer->max_batch = nats_json_number(body, "config.max_batch", 0);
     consumer->max_bytes = nats_json_number(body, "config.max_bytes", 0);
@@ -156,7 +154,7 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
         return;
     }
     struct bytes body = nats_reply_body(answer);
-    const char *fault = find_fault(body);
+    const char *fault = nats_consumer_fault(body);
     if (fault) {
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s %.120s, or correct nats.consumer",
                  source->config.consumer, source->config.stream, fault);

@@ -74,6 +74,11 @@ static bool is_name(const char *text)
            !strchr(text, '\\');
 }
 
+bool nats_subject_is_literal(const char *text)
+{
+    return is_subject(text, false);
+}
+
 bool nats_subject_matches(const char *pattern, const char *subject)
 {
     while (*pattern && *subject) {

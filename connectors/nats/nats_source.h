@@ -115,6 +115,11 @@ void nats_consumer_check(struct nats_source *source);
 void nats_consumer_doubt(struct nats_source *source);
 void nats_consumer_tick(struct nats_source *source, uint64_t now);
 
+/* Of what CONSUMER.INFO says. Settings with which it cannot be worked; NULL: none. */
+const char *nats_consumer_fault(struct bytes body);
+/* The shortest time after which a message is delivered again, in ms. */
+uint64_t nats_consumer_ack_wait(struct bytes body);
+
 /* ---- nats_pull.c */
 
 /* Ask for what is wanted, unless that is under way. */

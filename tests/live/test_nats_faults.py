@@ -1,0 +1,369 @@
+#!/usr/bin/env python3
+"""Faults of servers, workers and messages on a real nats-server, and what must be true after them.
+
+Each case starts what it needs on a free port with its data in a temporary folder and stops it.
+
+Usage: test_nats_faults.py EMBEDMILL [--server NATS-SERVER] [CASE ...]
+"""
+import json
+import signal
+import socket
+import sys
+import threading
+import time
+
+from nats_rig import run_cases, wait_for
+from ports import free_port
+
+
+def case_worker_frozen(bench):
+    """A worker that stops for longer than ack_wait: another one does its messages, and what it
+    writes when it comes back is not stored twice."""
+    bench.start_server()
+    bench.make_streams()
+    frozen = bench.start_worker(name="frozen")
+    wait_for("a start", lambda: "source is up" in bench.log("frozen"))
+    bench.add(0, 300)
+    wait_for("some outputs", lambda: len(bench.ids()) > 20)
+    frozen.send_signal(signal.SIGSTOP)
+    other = bench.start_worker(name="other")
+    bench.expect(300, 60)
+    frozen.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    bench.expect(300)
+    bench.stop(frozen)
+    bench.stop(other)
+
+
+def add_slow(bench):
+    """A message that takes a worker many seconds."""
+    texts = [f"text number {i} " + "and so on " * 200 for i in range(8)]
+    bench.client().add("texts", json.dumps({"id": "m", "texts": texts}))
+
+
+def case_slow_work(bench):
+    """What takes longer than ack_wait is told to be under way: nobody else is given it."""
+    bench.start_server()
+    bench.make_streams()
+    add_slow(bench)
+    bench.add(0, 1)
+    workers = [bench.start_worker("--nats-ack-wait", "1s", name=f"w{i}")
+               for i in range(2)]
+    bench.wait_done(120)
+    assert sorted(map(str, bench.ids())) == ["0", "m"], bench.ids()
+    info = bench.client().consumer()
+    assert info["delivered"]["consumer_seq"] == 2, info
+    for worker in workers:
+        bench.stop(worker)
+
+
+def case_server_frozen(bench):
+    """A server that stops answering for seconds, under load, is waited for."""
+    bench.start_server()
+    bench.make_streams()
+    worker = bench.start_worker()
+    wait_for("a start", lambda: "source is up" in bench.log())
+    bench.add(0, 400)
+    for seconds in (3, 8):
+        time.sleep(1)
+        bench.server.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        bench.server.send_signal(signal.SIGCONT)
+    bench.expect(400, 90)
+    bench.stop(worker)
+
+
+class Silence(threading.Thread):
+    """Between a client and a server: passes all, or nothing and closes nothing, or resets."""
+
+    def __init__(self, to):
+        super().__init__(daemon=True)
+        self.to, self.is_silent, self.pairs = to, False, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            client, _ = self.listener.accept()
+            try:
+                server = socket.create_connection(("127.0.0.1", self.to), 5)
+            except OSError:
+                client.close()
+                continue
+            self.pairs.append((client, server))
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self.copy, args=(one, other), daemon=True).start()
+
+    def copy(self, one, other):
+        try:
+            while data := one.recv(65536):
+                while self.is_silent:
+                    time.sleep(0.05)
+                other.sendall(data)
+        except OSError:
+            pass
+        for end in (one, other):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def reset(self):
+        for client, _ in self.pairs:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.close()
+        self.pairs = []
+
+
+def case_network(bench):
+    """Connections that are reset again and again, and one over which nothing passes for 20 s."""
+    bench.start_server()
+    bench.make_streams()
+    proxy = Silence(bench.port)
+    worker = bench.start_worker(port=proxy.port)
+    wait_for("a start", lambda: "source is up" in bench.log())
+    bench.add(0, 400)
+    for _ in range(4):
+        time.sleep(1)
+        proxy.reset()
+    bench.add(400, 200)
+    time.sleep(1)
+    proxy.is_silent = True
+    time.sleep(20)
+    proxy.is_silent = False
+    bench.expect(600, 120)
+    bench.stop(worker)
+
+
+def case_server_away(bench):
+    """Away for a minute: no message fails for it, and the worker does not spin."""
+    bench.start_server()
+    bench.make_streams()
+    worker = bench.start_worker()
+    wait_for("a start", lambda: "source is up" in bench.log())
+    bench.add(0, 300)
+    time.sleep(1)
+    bench.kill_server()
+    before = cpu_seconds(worker)
+    time.sleep(60)
+    spent = cpu_seconds(worker) - before
+    bench.start_server()
+    bench.expect(300, 90)
+    assert spent < 10, f"{spent} s of CPU in a minute"
+    bench.stop(worker)
+
+
+def cpu_seconds(process):
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def case_drain_without_server(bench):
+    """Acks that cannot be confirmed any more: exit code 75, and they are delivered again."""
+    bench.start_server()
+    bench.make_streams()
+    worker = bench.start_worker("--drain-timeout", "3s")
+    wait_for("a start", lambda: "source is up" in bench.log())
+    bench.add(0, 300)
+    wait_for("some outputs", lambda: len(bench.ids()) > 20)
+    bench.server.send_signal(signal.SIGSTOP)
+    bench.stop(worker, 75)
+    bench.server.send_signal(signal.SIGCONT)
+    worker = bench.start_worker(name="after")
+    bench.expect(300, 60)
+    bench.stop(worker)
+
+
+def case_oversize(bench):
+    """Outputs above the server's max_payload and above the stream's max_msg_size: dead letters, cut
+    when they are too large themselves; the neighbours pass."""
+    bench.start_server("max_payload: 64KB")
+    client = bench.client()
+    client.make_stream("texts")
+    client.make_stream("texts-embeddings", max_msg_size=30000)
+    client.make_stream("texts-dlq", max_msg_size=20000)
+    bench.add(0, 20)
+    client.add("texts", json.dumps({"id": "many", "texts": ["a"] * 12}))  # 37 KB
+    client.add("texts", json.dumps({"id": "more", "texts": ["a"] * 40}))  # 123 KB
+    client.add("texts", b"\x81" + b"x" * 50000)
+    client.add("texts", b"\x81", {f"h{i}": "y" * 100 for i in range(300)})
+    bench.add(20, 20)
+    worker = bench.start_worker()
+    bench.expect(40)
+    letters = client.messages("texts-dlq")
+    codes = [m.headers["_code"] for m in letters]
+    assert codes == ["output_too_large"] * 2 + ["bad_msgpack"] * 2 or \
+        sorted(codes) == sorted(["output_too_large"] * 2 + ["bad_msgpack"] * 2), codes
+    cut = [m for m in letters if m.headers["_sequence"] in ("23", "24")]
+    assert all("the first" in m.headers["_error"] or "header" in m.headers["_error"]
+               for m in cut), [m.headers["_error"] for m in cut]
+    bench.stop(worker)
+
+
+def case_poison(bench):
+    """A message that kills workers: the server counts deliveries, and it becomes a dead letter."""
+    bench.start_server()
+    bench.make_streams()
+    add_slow(bench)
+    bench.add(0, 5)
+    seen = 0
+    for _ in range(2):
+        worker = bench.start_worker("--max-deliveries", "2", "--nats-ack-wait", "1s")
+        wait_for("another delivery", lambda n=seen:
+                 bench.client().consumer()["delivered"]["consumer_seq"] > n)
+        worker.kill()
+        worker.wait()
+        time.sleep(1.2)  # what is delivered again comes before what is new
+        seen = bench.client().consumer()["delivered"]["consumer_seq"]
+    worker = bench.start_worker("--max-deliveries", "2", name="last")
+    bench.wait_done()
+    client = bench.client()
+    letters = client.messages("texts-dlq")
+    assert letters and all(m.headers["_code"] == "too_many_deliveries" for m in letters)
+    dead = {json.loads(m.data)["id"] for m in letters}
+    assert "m" in dead and dead | set(bench.ids()) == {"m", *map(str, range(5))}, dead
+    bench.stop(worker)
+
+
+def case_last_delivery(bench):
+    """A consumer with a max_deliver of its own gives nothing a third time: the second is the last,
+    and not worked on."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    client.api("CONSUMER.DURABLE.CREATE.texts.embedmill", stream_name="texts",
+               config={"durable_name": "embedmill", "ack_policy": "explicit", "max_deliver": 2,
+                       "ack_wait": 1000000000})
+    bench.add(0, 1)
+    client.publish("$JS.API.CONSUMER.MSG.NEXT.texts.embedmill", b"1", f"{client.inbox}.x")
+    assert client.next().reply.startswith("$JS.ACK")
+    worker = bench.start_worker()
+    wait_for("a letter", lambda: len(client.messages("texts-dlq")) == 1)
+    letter = client.messages("texts-dlq")[0]
+    assert letter.headers["_code"] == "too_many_deliveries", letter.headers
+    assert "max_deliver is 2" in letter.headers["_error"], letter.headers
+    bench.wait_done()
+    bench.stop(worker)
+
+
+def users(*denied, publish=True):
+    """A configuration in which the worker is a user who may not do some things."""
+    rights = " ".join(f'"{subject}",' for subject in denied)
+    side = "publish" if publish else "subscribe"
+    return ('accounts { A { jetstream: enabled, users [ {user: admin, password: x}\n'
+            '{user: mill, password: y, permissions { publish { deny: ['
+            f'{rights if publish else ""}"nothing"] }}, subscribe {{ deny: ['
+            f'{"" if publish else rights}"nothing"] }} }} }} ] }} }}\n# {side}')
+
+
+def case_rights(bench):
+    """Each right that is missing is named and waited for; nothing is lost when it is back."""
+    bench.start_server(users(), wait=False)
+
+    def admin():
+        return bench.client(user="admin", **{"pass": "x"})
+    client = admin()
+    bench.connection = client
+    bench.make_streams(client)
+    n = 0
+    worker = bench.start_worker("--nats-user", "mill", "--nats-password", "y")
+    for denied, publish in (("$JS.API.CONSUMER.INFO.>", True), ("texts-embeddings", True),
+                            ("$JS.API.CONSUMER.MSG.NEXT.>", True), ("$JS.ACK.>", True),
+                            ("_INBOX.>", False)):
+        bench.reload(users(denied, publish=publish))
+        time.sleep(0.5)
+        bench.connection = client = admin()
+        bench.add(n, 3, client=client)
+        n += 3
+        word = denied.replace(".>", ".")
+        before = len(bench.log())
+        wait_for(f"{denied} in the log", lambda w=word: any(
+            "Permissions Violation" in line and w in line for line in bench.log().splitlines()), 20)
+        assert worker.poll() is None, bench.log()[before:]
+        bench.reload(users())
+        time.sleep(0.5)
+        bench.connection = client = admin()
+        bench.expect(n, 40, once=False, client=client)
+    ids = bench.ids(client)
+    assert len(ids) == n, (len(ids), n)
+    bench.stop(worker)
+    # The login itself: that ends the worker.
+    worker = bench.start_worker("--nats-user", "mill", "--nats-password", "y", name="out")
+    wait_for("a start", lambda: "source is up" in bench.log("out"))
+    bench.reload(users().replace("password: y", "password: z"))
+    assert worker.wait(timeout=30) == 69, bench.log("out")
+    assert "Authorization Violation" in bench.log("out"), bench.log("out")
+
+
+def case_streams_come_and_go(bench):
+    """The consumer is deleted under the worker, then the stream; the output stream is full, then
+    missing. Each is waited for or made anew."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    worker = bench.start_worker()
+    bench.add(0, 3)
+    bench.expect(3)
+    client.api("CONSUMER.DELETE.texts.embedmill")
+    wait_for("the consumer again", client.consumer)
+    bench.add(3, 2)
+    bench.expect(5, once=False)  # from the beginning; doubles within the window are dropped
+    assert len(bench.ids()) == 5, bench.ids()
+    client.api("STREAM.DELETE.texts")
+    wait_for("the stream in the log", lambda: "nats stream add texts" in bench.log(), 20)
+    client.make_stream("texts")
+    bench.add(5, 2)
+    bench.expect(7, once=False)
+    config = client.api("STREAM.INFO.texts-embeddings")["config"]
+    client.api("STREAM.UPDATE.texts-embeddings", **{**config, "max_msgs": 8, "discard": "new"})
+    bench.add(7, 3)
+    wait_for("full in the log", lambda: "maximum messages exceeded" in bench.log(), 20)
+    client.api("STREAM.UPDATE.texts-embeddings", **config)
+    bench.expect(10, once=False)
+    bench.stop(worker)
+
+
+def case_purged_window(bench):
+    """A stream remembers ids longer than messages. What was purged and comes again is stored."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    bench.add(0, 5)
+    worker = bench.start_worker()
+    bench.expect(5)
+    client.api("STREAM.PURGE.texts-embeddings")
+    client.api("CONSUMER.DELETE.texts.embedmill")
+    wait_for("outputs again", lambda: len(bench.ids()) == 5, 20)
+    bench.stop(worker)
+
+
+def case_several_servers(bench):
+    """The first of several URLs is not there; the one in use goes, another takes over with the same
+    store."""
+    other = free_port()
+    bench.start_server()
+    bench.make_streams()
+    bench.add(0, 200)
+    url = f"nats://127.0.0.1:{other},nats://127.0.0.1:{bench.port}"
+    worker = bench.start_worker("--nats-url", url)
+    wait_for("some outputs", lambda: len(bench.ids()) > 20)
+    bench.kill_server()
+    bench.port = other
+    bench.start_server("")
+    bench.expect(200, 60)
+    bench.stop(worker)
+
+
+def main():
+    words = sys.argv[2:]
+    programs = ["nats-server"]
+    if words[:1] == ["--server"]:
+        programs, words = [words[1]], words[2:]
+    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    return run_cases(cases, sys.argv[1], words, programs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
