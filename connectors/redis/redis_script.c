@@ -3,7 +3,8 @@
  *
  * Why this order in publish: Lua does not roll back. With XACK first, an XADD that then fails would
  * lose the message; with XADD first and no check, a worker whose message was claimed while it
- * slept would publish it a second time.
+ * slept would publish it a second time. Whether the user may XACK is asked before all (Redis 7):
+ * else the output would be there and the message would come again, with each restart.
  *
  * What publish knows of a text: beside its key PREFIX ID, or the keys PREFIX ID # N of its chunks,
  * a card at PREFIX ID # with "CHUNKS:VERSION", where it has chunks or a version. The card counts
@@ -27,6 +28,9 @@ const char redis_script_publish[] =
     "if ARGV[1] ~= '' then\n"
     "  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])\n"
     "  if #pending == 0 then return 0 end\n"
+    "  if redis.acl_check_cmd and not redis.acl_check_cmd('XACK', KEYS[1], ARGV[1], ARGV[3]) then\n"
+    "    return redis.error_reply(\"NOPERM this user may not run 'xack'\")\n"
+    "  end\n"
     "end\n"
     "local i, nth, outdated, text = 4, 1, 0, nil\n"
     "local function put(n, version)\n"

@@ -301,6 +301,22 @@ def case_rights_in_the_script(bench):
     assert worker.wait(timeout=30) == 69 and "ACL SETUSER" in bench.log(), bench.log()
 
 
+def case_right_to_ack(bench):
+    """Without the right to ack nothing is written: it would come once more with each restart."""
+    bench.start_server()
+    bench.client.execute_command("ACL", "SETUSER", "w", "on", ">pw", "~*", "&*", "+@all", "-xack")
+    bench.add(0, 5)
+    for run in range(2):
+        worker = bench.start_worker("--redis-url", f"redis://w:pw@127.0.0.1:{bench.port}/0",
+                                    name=f"denied-{run}")
+        assert worker.wait(timeout=30) == 69, bench.log(f"denied-{run}")
+        assert "ACL SETUSER" in bench.log(f"denied-{run}"), bench.log(f"denied-{run}")
+        assert bench.client.xlen("texts:embeddings") == 0
+    worker = bench.start_worker()
+    bench.expect_once(5)
+    bench.stop(worker)
+
+
 def case_max_clients(bench):
     """A server that takes no more connections is waited for, and named."""
     bench.start_server("--maxclients", "3")
