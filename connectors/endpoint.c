@@ -36,6 +36,13 @@ void endpoint_unflushed(struct endpoint *endpoint, const char *why)
         endpoint->on_failed(endpoint->ctx, -ETIMEDOUT, why);
 }
 
+void endpoint_notice(const struct endpoint *endpoint, enum notice level, const char *code,
+                     const char *text)
+{
+    if (endpoint->on_notice && !endpoint->closing)
+        endpoint->on_notice(endpoint->ctx, level, code, text);
+}
+
 void endpoint_pump(struct endpoint *endpoint)
 {
     const char *deferred = endpoint->deferred;
@@ -168,6 +175,7 @@ void endpoint_open_source(struct endpoint *endpoint, uv_loop_t *loop, const stru
                                   .owner = owner,
                                   .on_state = source->events->on_state,
                                   .on_failed = source->events->on_failed,
+                                  .on_notice = source->events->on_notice,
                                   .ctx = source->ctx};
     open_any(endpoint, parts);
 }
@@ -180,6 +188,7 @@ void endpoint_open_sink(struct endpoint *endpoint, uv_loop_t *loop, const struct
                                   .owner = owner,
                                   .on_state = sink->events->on_state,
                                   .on_failed = sink->events->on_failed,
+                                  .on_notice = sink->events->on_notice,
                                   .ctx = sink->ctx};
     open_any(endpoint, parts);
 }

@@ -50,6 +50,7 @@ struct endpoint {
     /* Of the source's or sink's events, and the rest of close's arguments. */
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void (*on_failed)(void *ctx, int err, const char *why);
+    void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);
     void *ctx;
     void (*closed)(void *ctx);
     void *closed_ctx;
@@ -68,6 +69,9 @@ void endpoint_fail(struct endpoint *endpoint, int err, const char *why);
 void endpoint_fail_soon(struct endpoint *endpoint);
 /* While closing: what was acked is not confirmed, so it comes again. */
 void endpoint_unflushed(struct endpoint *endpoint, const char *why);
+/* What the library says, unless nobody listens or it is about our own end. */
+void endpoint_notice(const struct endpoint *endpoint, enum notice level, const char *code,
+                     const char *text);
 /* Nothing is to be sent until the backoff has passed. */
 void endpoint_pause(struct endpoint *endpoint);
 /* Pump now, in a callback of the loop. */

@@ -52,11 +52,11 @@ int main(int argc, char **argv)
         return finish(command_start(command, 1, help, leave));
     }
     if (is_help) {
-        command_help_print_all(stdout);
+        command_print_all(stdout);
         return finish(COMMAND_OK);
     }
     if (name[0])
         fprintf(stderr, "embedmill: %s: there is no such command\n\n", name);
-    command_help_print_all(stderr);
+    command_print_all(stderr);
     return COMMAND_USAGE;
 }

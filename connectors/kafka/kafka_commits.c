@@ -17,7 +17,7 @@
 
 static void confirm(struct kafka_source *source, const rd_kafka_topic_partition_t *done)
 {
-    struct kafka_part *part = kafka_group_find(source, done->topic, done->partition);
+    struct kafka_part *part = kafka_part_find(source, done->topic, done->partition);
     if (part)
         part->committed = done->offset;
     if (part)
@@ -58,7 +58,8 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
         err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) { /* tried again with the next one */
         snprintf(why, sizeof why, "committing offsets of group %.60s: %s; it is tried again",
                  source->config.group, kafka_error_text(err));
-        kafka_source_notice(source, is_rebalance(err) ? NOTICE_DETAIL : NOTICE_WARN, "COMMIT", why);
+        endpoint_notice(&source->end, is_rebalance(err) ? NOTICE_DETAIL : NOTICE_WARN, "COMMIT",
+                        why);
         return;
     }
     snprintf(why, sizeof why,

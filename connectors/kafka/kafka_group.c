@@ -10,54 +10,11 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "connectors/kafka/kafka_source.h"
 
 /* ---- partitions */
-
-struct kafka_part *kafka_group_find(const struct kafka_source *source, const char *topic,
-                                    int32_t partition)
-{
-    for (struct kafka_part *part = source->parts; part; part = part->next)
-        if (part->partition == partition && strcmp(part->topic, topic) == 0)
-            return part;
-    return NULL;
-}
-
-static struct kafka_part *part_open(struct kafka_source *source, const char *topic,
-                                    int32_t partition)
-{
-    struct kafka_part *part = calloc(1, sizeof *part);
-    char *copy = part ? strdup(topic) : NULL;
-    if (!copy) {
-        free(part);
-        return NULL;
-    }
-    *part = (struct kafka_part){.topic = copy,
-                                .partition = partition,
-                                .stored = -1,
-                                .committed = -1,
-                                .seen_end = -1,
-                                .reset_from = -1,
-                                .next = source->parts};
-    source->parts = part;
-    return part;
-}
-
-static void part_free(struct kafka_part *part)
-{
-    kafka_offsets_close(&part->offsets);
-    free(part->topic);
-    free(part);
-}
-
-void kafka_part_release(struct kafka_part *part)
-{
-    if (--part->n_messages == 0 && part->revoked)
-        part_free(part);
-}
 
 static void drop_held(struct kafka_source *source, const struct kafka_part *part)
 {
@@ -82,13 +39,13 @@ static void part_revoke(struct kafka_source *source, struct kafka_part *part)
     drop_held(source, part);
     part->revoked = true;
     if (!part->n_messages)
-        part_free(part);
+        kafka_part_free(part);
 }
 
 struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_part *part)
 {
     kafka_skips_on_regress(source, part);
-    struct kafka_part *renewed = part_open(source, part->topic, part->partition);
+    struct kafka_part *renewed = kafka_part_open(source, part->topic, part->partition);
     if (renewed) {
         renewed->seen_end = part->seen_end;
         renewed->reset_from = part->reset_from;
@@ -229,10 +186,10 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
     count(source, "rebalances");
     for (int i = 0; i < list->cnt; i++) {
         const rd_kafka_topic_partition_t *given = &list->elems[i];
-        struct kafka_part *old = kafka_group_find(source, given->topic, given->partition);
+        struct kafka_part *old = kafka_part_find(source, given->topic, given->partition);
         if (old)
             part_revoke(source, old);
-        struct kafka_part *part = part_open(source, given->topic, given->partition);
+        struct kafka_part *part = kafka_part_open(source, given->topic, given->partition);
         if (!part) {
             endpoint_fail(&source->end, -ENOMEM, "out of memory");
             return;
@@ -262,7 +219,7 @@ void kafka_group_leave(struct kafka_source *source)
     kafka_group_store(source);
     for (int i = 0; i < list->cnt; i++) {
         struct kafka_part *part =
-            kafka_group_find(source, list->elems[i].topic, list->elems[i].partition);
+            kafka_part_find(source, list->elems[i].topic, list->elems[i].partition);
         if (!part)
             continue;
         tell_lag(source, part, -1);
@@ -284,7 +241,7 @@ static bool is_any_ours(const struct kafka_source *source,
                         const rd_kafka_topic_partition_list_t *list)
 {
     for (int i = 0; i < list->cnt; i++)
-        if (kafka_group_find(source, list->elems[i].topic, list->elems[i].partition))
+        if (kafka_part_find(source, list->elems[i].topic, list->elems[i].partition))
             return true;
     return false;
 }
@@ -299,7 +256,7 @@ static void on_revoke(struct kafka_source *source, const rd_kafka_topic_partitio
     source->leave_by_ms = uv_now(source->end.loop) + source->config.revoke_ms;
     for (int i = 0; i < list->cnt; i++) {
         struct kafka_part *part =
-            kafka_group_find(source, list->elems[i].topic, list->elems[i].partition);
+            kafka_part_find(source, list->elems[i].topic, list->elems[i].partition);
         if (!part)
             continue;
         part->leaving = true;

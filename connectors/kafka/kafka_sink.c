@@ -91,10 +91,8 @@ static int on_statistics(rd_kafka_t *rk, char *json, size_t len, void *opaque)
 static void on_line(void *ctx, const struct kafka_line *line)
 {
     struct kafka_sink *sink = ctx;
-    if (sink->base.events->on_notice)
-        sink->base.events->on_notice(sink->base.ctx,
-                                     kafka_log_class(line->level, line->facility, line->text),
-                                     line->facility, line->text);
+    endpoint_notice(&sink->end, kafka_log_class(line->level, line->facility, line->text),
+                    line->facility, line->text);
 }
 
 /* ---- slots */

@@ -172,7 +172,7 @@ static void report_start(struct kafka_source *source, const struct kafka_questio
 
 static void judge(struct kafka_source *source, const struct kafka_question *question)
 {
-    struct kafka_part *part = kafka_group_find(source, question->topic, question->partition);
+    struct kafka_part *part = kafka_part_find(source, question->topic, question->partition);
     if (question->high < 0 && question->kind == KIND_RESET) {
         report(source, question, "offset_beyond_end", question->from, -1, -1,
                "the group's offset was out of range, and the brokers do not say what there is");
@@ -308,7 +308,7 @@ bool kafka_skips_on_line(struct kafka_source *source, const char *text)
     if (!kafka_skips_parse(text, topic, &partition, &from))
         return false;
     bool is_cut = strstr(text, "truncat") != NULL;
-    struct kafka_part *part = kafka_group_find(source, topic, partition);
+    struct kafka_part *part = kafka_part_find(source, topic, partition);
     if (part && from >= 0 && from == part->reset_from)
         return true; /* the same, tried again */
     struct kafka_question *question =

@@ -31,20 +31,14 @@ static struct kafka_source *self(struct source *source)
 
 /* ---- what is told */
 
-void kafka_source_notice(struct kafka_source *source, enum notice level, const char *code,
-                         const char *text)
-{
-    if (source->base.events->on_notice && !source->end.closing)
-        source->base.events->on_notice(source->base.ctx, level, code, text);
-}
-
 static void on_line(void *ctx, const struct kafka_line *line)
 {
     struct kafka_source *source = ctx;
     bool is_skip = strcmp(line->facility, "OFFSET") == 0 && kafka_skips_on_line(source, line->text);
-    kafka_source_notice(
-        source, is_skip ? NOTICE_DETAIL : kafka_log_class(line->level, line->facility, line->text),
-        line->facility, line->text);
+    endpoint_notice(&source->end,
+                    is_skip ? NOTICE_DETAIL
+                            : kafka_log_class(line->level, line->facility, line->text),
+                    line->facility, line->text);
 }
 
 static void on_fatal(struct kafka_source *source)
@@ -91,7 +85,7 @@ static void on_refusal(struct kafka_source *source, rd_kafka_resp_err_t err, con
         endpoint_fail(&source->end, -ERANGE, why);
         return;
     case HINDRANCE_MENDS:
-        kafka_source_notice(source, NOTICE_WARN, rd_kafka_err2name(err), text);
+        endpoint_notice(&source->end, NOTICE_WARN, rd_kafka_err2name(err), text);
     }
 }
 
@@ -172,7 +166,7 @@ static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
 {
     if (native->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         struct kafka_part *part =
-            kafka_group_find(source, rd_kafka_topic_name(native->rkt), native->partition);
+            kafka_part_find(source, rd_kafka_topic_name(native->rkt), native->partition);
         if (part) {
             kafka_offsets_skip(&part->offsets, native->offset);
             part->dirty = true;
@@ -193,7 +187,7 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
         return;
     }
     struct kafka_part *part =
-        kafka_group_find(source, rd_kafka_topic_name(native->rkt), native->partition);
+        kafka_part_find(source, rd_kafka_topic_name(native->rkt), native->partition);
     if (!part || part->leaving) {
         rd_kafka_message_destroy(native);
         return;

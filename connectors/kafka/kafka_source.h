@@ -82,6 +82,19 @@ struct kafka_source {
     bool is_cooperative; /* the protocol of the assignments */
 };
 
+/* ---- kafka_part.c */
+
+/* NULL: not ours. */
+struct kafka_part *kafka_part_find(const struct kafka_source *source, const char *topic,
+                                   int32_t partition);
+/* On the list, with nothing known of it. NULL: no memory. */
+struct kafka_part *kafka_part_open(struct kafka_source *source, const char *topic,
+                                   int32_t partition);
+/* Off the list already. */
+void kafka_part_free(struct kafka_part *part);
+/* A message of a part is gone; the part too when it was the last of one that is not ours. */
+void kafka_part_release(struct kafka_part *part);
+
 /* ---- kafka_message.c */
 
 /* Takes native. NULL: no memory, and native is gone. */
@@ -101,8 +114,6 @@ void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
 void kafka_group_advance(struct kafka_source *source);
 /* At once. */
 void kafka_group_leave(struct kafka_source *source);
-struct kafka_part *kafka_group_find(const struct kafka_source *source, const char *topic,
-                                    int32_t partition);
 /* The log behind this partition began anew: all that was taken of it is too late. NULL: memory. */
 struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_part *part);
 /* Take messages no more, or again. */
@@ -136,9 +147,5 @@ int64_t kafka_source_offset(const struct message *message);
 void kafka_source_finish(struct message *message);
 /* A thread may hang in a call to the consumer: it is left as it is when the source is closed. */
 void kafka_source_abandon(struct kafka_source *source);
-/* A message of a part is gone; the part too when it was the last of one that is not ours. */
-void kafka_part_release(struct kafka_part *part);
-void kafka_source_notice(struct kafka_source *source, enum notice level, const char *code,
-                         const char *text);
 
 #endif

@@ -81,10 +81,8 @@ static void watch(struct kafka_transactions *sink)
 static void on_line(void *ctx, const struct kafka_line *line)
 {
     struct kafka_transactions *sink = ctx;
-    if (sink->base.events->on_notice)
-        sink->base.events->on_notice(sink->base.ctx,
-                                     kafka_log_class(line->level, line->facility, line->text),
-                                     line->facility, line->text);
+    endpoint_notice(&sink->end, kafka_log_class(line->level, line->facility, line->text),
+                    line->facility, line->text);
 }
 
 /* ---- slots */

@@ -31,7 +31,7 @@ static void on_connect_timeout(uv_timer_t *timer)
     struct redis_link *link = timer->data;
 
     if (link->phase == PHASE_RESOLVE)
-        redis_link_lost(link, "the name server does not answer");
+        redis_link_event(link, LINK_LOST, "the name server does not answer");
     else
         connect_next(link, link->conn && link->conn->tls
                                ? "no answer to the TLS handshake (does this port speak TLS?)"
@@ -65,7 +65,7 @@ static void on_connected(uv_connect_t *req, int status)
         connect_next(link, connect_fault(link, status, why, sizeof(why)));
         return;
     }
-    int rc = redis_link_listen(conn);
+    int rc = redis_connection_listen(conn);
     if (rc < 0) {
         connect_next(link, uv_strerror(rc));
         return;
@@ -76,47 +76,22 @@ static void on_connected(uv_connect_t *req, int status)
     }
     conn->active_ms = uv_now(link->loop);
     if (!link->tls)
-        redis_hello_send(link);
+        redis_link_event(link, LINK_CONNECTED, NULL);
     else if (tls_open(&conn->tls, link->tls, link->host) == 0)
-        redis_link_flush(conn); /* the greeting follows the handshake, within the time to connect */
+        redis_connection_flush(
+            conn); /* the greeting follows the handshake, within the time to connect */
     else
-        redis_link_lost(link, "no memory");
-}
-
-/* A fresh connection with its handle initialised; NULL: no memory. */
-static struct connection *connection_open(struct redis_link *link)
-{
-    struct connection *conn = calloc(1, sizeof(*conn));
-
-    if (!conn)
-        return NULL;
-    if (redis_wire_open(&conn->wire))
-        goto fail;
-    if (link->host ? uv_tcp_init(link->loop, &conn->uv.tcp)
-                   : uv_pipe_init(link->loop, &conn->uv.pipe, 0))
-        goto fail;
-    conn->link = link;
-    conn->alive = true;
-    conn->uv.handle.data = conn;
-    conn->connect.data = conn;
-    conn->write.data = conn;
-    link->n_handles++;
-    link->conn = conn;
-    return conn;
-fail:
-    redis_wire_close(&conn->wire);
-    free(conn);
-    return NULL;
+        redis_link_event(link, LINK_LOST, "no memory");
 }
 
 /* Try the next address; why: what became of the one before. */
 static void connect_next(struct redis_link *link, const char *why)
 {
-    redis_link_detach(link);
+    redis_connection_detach(link);
     while (link->next_address) {
         const struct addrinfo *address = link->next_address;
         link->next_address = address->ai_next;
-        struct connection *conn = connection_open(link);
+        struct connection *conn = redis_connection_open(link);
         if (!conn)
             break;
         link->phase = PHASE_CONNECT;
@@ -126,9 +101,9 @@ static void connect_next(struct redis_link *link, const char *why)
             return;
         }
         why = uv_strerror(rc);
-        redis_link_detach(link);
+        redis_connection_detach(link);
     }
-    redis_link_lost(link, why);
+    redis_link_event(link, LINK_LOST, why);
 }
 
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addresses)
@@ -145,7 +120,7 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addr
     link->resolve = NULL;
     if (status < 0) {
         snprintf(why, sizeof(why), "the name cannot be resolved: %s", uv_strerror(status));
-        redis_link_lost(link, why);
+        redis_link_event(link, LINK_LOST, why);
         return;
     }
     link->addresses = link->next_address = addresses;
@@ -182,12 +157,12 @@ void redis_connect_start(struct redis_link *link)
     if (link->host) {
         rc = connect_resolve(link);
         if (rc < 0)
-            redis_link_lost(link, uv_strerror(rc));
+            redis_link_event(link, LINK_LOST, uv_strerror(rc));
         return;
     }
-    conn = connection_open(link);
+    conn = redis_connection_open(link);
     if (!conn) {
-        redis_link_lost(link, "no memory");
+        redis_link_event(link, LINK_LOST, "no memory");
         return;
     }
     link->phase = PHASE_CONNECT;

@@ -6,7 +6,6 @@
  * Refuses: everything after that.
  * Threads: the loop thread.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,10 +19,7 @@ static void hello_refused(struct redis_link *link, const char *text)
     char why[420];
 
     snprintf(why, sizeof(why), "%.200s (%s)", text, fault.advice);
-    if (fault.remedy == REMEDY_FATAL)
-        redis_link_fail(link, -EACCES, why);
-    else
-        redis_link_lost(link, why);
+    redis_link_event(link, fault.remedy == REMEDY_FATAL ? LINK_REFUSED : LINK_LOST, why);
 }
 
 static void on_hello(void *ctx, void *arg, const redisReply *reply)
@@ -73,9 +69,9 @@ static void on_hello_ping(void *ctx, void *arg, const redisReply *reply)
     if (reply->type == REDIS_REPLY_ERROR)
         hello_refused(link, reply->str);
     else if (redis_reply_is_text(reply) && strcmp(reply->str, "PONG") == 0)
-        redis_link_serve(link);
+        redis_link_event(link, LINK_GREETED, NULL);
     else
-        redis_link_lost(link, "it did not answer PING as Redis does");
+        redis_link_event(link, LINK_LOST, "it did not answer PING as Redis does");
 }
 
 static int hello_command(struct redis_link *link, redis_reply_cb cb, size_t n, const char **words)
@@ -84,7 +80,7 @@ static int hello_command(struct redis_link *link, redis_reply_cb cb, size_t n, c
 
     for (size_t i = 0; i < n; i++)
         args[i] = bytes_of(words[i]);
-    return redis_link_command(link, args, n, (struct redis_due){cb, link, 0, 0});
+    return redis_connection_command(link, args, n, (struct redis_due){cb, link, 0, 0});
 }
 
 void redis_hello_send(struct redis_link *link)
@@ -100,10 +96,6 @@ void redis_hello_send(struct redis_link *link)
     const char *ping[] = {"PING"};
     int rc = 0;
 
-    if (link->asking) {
-        redis_sentinel_ask(link);
-        return;
-    }
     snprintf(db, sizeof(db), "%d", url->db);
     link->phase = PHASE_HELLO;
     memset(link->run_id, 0, sizeof(link->run_id));
@@ -118,5 +110,5 @@ void redis_hello_send(struct redis_link *link)
     rc |= hello_command(link, on_hello_info, 2, info);
     rc |= hello_command(link, on_hello_ping, 1, ping);
     if (rc)
-        redis_link_lost(link, "no memory");
+        redis_link_event(link, LINK_LOST, "no memory");
 }

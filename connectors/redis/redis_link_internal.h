@@ -1,6 +1,6 @@
 /*
- * redis_link_internal.h: the inside of a link, for redis_link.c, redis_connect.c, redis_hello.c and
- * redis_sentinel.c only.
+ * redis_link_internal.h: the inside of a link, for redis_link.c, redis_connection.c,
+ * redis_connect.c, redis_hello.c and redis_sentinel.c only.
  *
  * Owns:    the phases of a link and what a connection keeps.
  * Threads: the loop thread.
@@ -47,6 +47,15 @@ struct connection {
     char in[READ_SIZE];
 };
 
+/* How a step of an attempt ends. */
+enum link_event {
+    LINK_CONNECTED, /* bytes can be sent, by TLS if that is wanted */
+    LINK_MASTER,    /* a sentinel has told link->master and port */
+    LINK_GREETED,   /* commands may be sent */
+    LINK_LOST,      /* this attempt or connection is over; why */
+    LINK_REFUSED,   /* and so will be any other; why */
+};
+
 struct resolve {
     uv_getaddrinfo_t req;
     struct redis_link *link; /* NULL: given up */
@@ -58,6 +67,7 @@ struct redis_link {
     const struct tls_context *tls;
     const struct redis_link_events *events;
     void *ctx;
+    void (*on_event)(struct redis_link *link, enum link_event event, const char *why);
     uint64_t timeout_ms;
     char name[128], where[200];
     enum link_phase phase;
@@ -82,35 +92,42 @@ struct redis_link {
     void *closed_ctx;
 };
 
-/* ---- redis_link.c, for the others */
+/* The one way back up: the last thing that a step does. */
+static inline void redis_link_event(struct redis_link *link, enum link_event event, const char *why)
+{
+    link->on_event(link, event, why);
+}
 
-int redis_link_command(struct redis_link *link, const struct bytes *args, size_t n,
-                       struct redis_due due);
-void redis_link_lost(struct redis_link *link, const char *why);
-void redis_link_fail(struct redis_link *link, int err, const char *why);
-void redis_link_serve(struct redis_link *link);  /* greeted: commands may be sent */
-void redis_link_detach(struct redis_link *link); /* end its connection; accepts none */
-int redis_link_listen(struct connection *conn);  /* start to read; 0 or negative errno */
-void redis_link_flush(struct connection *conn);  /* send what is due, if that is possible now */
+/* ---- redis_connection.c */
+
+/* Of the link, with its handle initialised; NULL: no memory. */
+struct connection *redis_connection_open(struct redis_link *link);
+/* Take it off the link and close it; accepts none. */
+void redis_connection_detach(struct redis_link *link);
+void redis_connection_unref(struct redis_link *link); /* one of its handles is closed */
+int redis_connection_listen(struct connection *conn); /* start to read; 0 or negative errno */
+void redis_connection_flush(struct connection *conn); /* send what is due, if that can be now */
+int redis_connection_command(struct redis_link *link, const struct bytes *args, size_t n,
+                             struct redis_due due);
 
 /* ---- redis_connect.c */
 
-/* To link->host and port, or the unix socket. Ends in redis_hello_send or redis_link_lost. */
+/* To link->host and port, or the unix socket. Ends in LINK_CONNECTED or LINK_LOST. */
 void redis_connect_start(struct redis_link *link);
 void redis_connect_forget(struct redis_link *link); /* what connecting keeps; not a connection */
 
 /* ---- redis_hello.c */
 
-/* AUTH, SELECT, a name, PING; ends in redis_link_serve, _lost or _fail. */
+/* AUTH, SELECT, a name, PING; ends in LINK_GREETED, LINK_LOST or LINK_REFUSED. */
 void redis_hello_send(struct redis_link *link);
 
 /* ---- redis_sentinel.c */
 
-/* Ask where the master is, and connect there. */
+/* Connect to a sentinel. */
 void redis_sentinel_start(struct redis_link *link);
 /* This sentinel is of no use: go on to the next. False: all have been asked. */
 bool redis_sentinel_next(struct redis_link *link);
-/* The greeting of a sentinel. */
+/* The greeting of a sentinel; ends in LINK_MASTER or LINK_LOST. */
 void redis_sentinel_ask(struct redis_link *link);
 
 #endif

@@ -35,7 +35,7 @@ bool redis_sentinel_next(struct redis_link *link)
     if (++link->n_asked >= link->url->n_sentinels)
         return false;
     redis_connect_forget(link);
-    redis_link_detach(link);
+    redis_connection_detach(link);
     ask_this(link);
     return true;
 }
@@ -49,11 +49,7 @@ static void on_master(void *ctx, void *arg, const redisReply *reply)
     if (!reply)
         return;
     if (redis_reply_master(reply, link->master, sizeof(link->master), &link->port)) {
-        link->host = link->master;
-        link->asking = false;
-        redis_connect_forget(link);
-        redis_link_detach(link);
-        redis_connect_start(link);
+        redis_link_event(link, LINK_MASTER, NULL);
         return;
     }
     if (reply->type == REDIS_REPLY_NIL)
@@ -64,7 +60,7 @@ static void on_master(void *ctx, void *arg, const redisReply *reply)
                  reply->str);
     else
         snprintf(why, sizeof(why), "it did not tell the master as a sentinel does");
-    redis_link_lost(link, why);
+    redis_link_event(link, LINK_LOST, why);
 }
 
 /* A sentinel without a password refuses ours and answers all the same. */
@@ -89,10 +85,10 @@ void redis_sentinel_ask(struct redis_link *link)
         auth[n++] = bytes_of(url->user);
     if (url->password) {
         auth[n++] = bytes_of(url->password);
-        rc = redis_link_command(link, auth, n, (struct redis_due){on_auth, link, 0, 0});
+        rc = redis_connection_command(link, auth, n, (struct redis_due){on_auth, link, 0, 0});
     }
     if (rc == 0)
-        rc = redis_link_command(link, ask, 3, (struct redis_due){on_master, link, 0, 0});
+        rc = redis_connection_command(link, ask, 3, (struct redis_due){on_master, link, 0, 0});
     if (rc)
-        redis_link_lost(link, "no memory");
+        redis_link_event(link, LINK_LOST, "no memory");
 }

@@ -13,7 +13,7 @@
 
 extern char **environ;
 
-const struct command *const all_commands[] = {
+static const struct command *const all_commands[] = {
     &command_run,     &command_serve,      &command_embed,  &command_index, &command_search,
     &command_rerank,  &command_push,       &command_pull,   &command_dlq,   &command_check,
     &command_doctor,  &command_top,        &command_probe,  &command_bench, &command_schema,
@@ -26,6 +26,14 @@ const struct command *command_find(const char *name)
         if (strcmp(all_commands[i]->name, name) == 0)
             return all_commands[i];
     return NULL;
+}
+
+void command_print_all(FILE *to)
+{
+    fputs("Usage: embedmill COMMAND [OPTION...]\n\n", to);
+    for (size_t i = 0; all_commands[i]; i++)
+        fprintf(to, "  %-11s %s\n", all_commands[i]->name, all_commands[i]->summary);
+    fputs("\nembedmill COMMAND --help lists the options of a command.\n", to);
 }
 
 static int exit_of_reading(int rc)
@@ -59,6 +67,7 @@ int command_start(const struct command *command, int argc, char *const *argv,
         return command_line_fail(command->name, COMMAND_INTERNAL, "out of memory");
     int rc = config_read(options, &command->syntax, argc, argv, environ, &flags, err, sizeof err);
     const struct invocation invocation = {.command = command,
+                                          .commands = all_commands,
                                           .options = options,
                                           .settings = options_settings(options),
                                           .leave = leave};

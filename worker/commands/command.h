@@ -11,6 +11,7 @@
 #define COMMAND_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "worker/config/config_flags.h"
 #include "worker/config/options.h"
@@ -52,6 +53,7 @@ struct command_ending {
 /* A command with the options that it was given. */
 struct invocation {
     const struct command *command;
+    const struct command *const *commands; /* all of them, ended by NULL */
     struct options *options;
     const struct settings *settings; /* of options */
     void (*leave)(int code);         /* ends the process at once, for the second signal */
@@ -78,14 +80,13 @@ struct command {
     int (*run)(const struct invocation *invocation); /* its exit code */
 };
 
-/* All commands in the order of the help; ended by NULL. */
-extern const struct command *const all_commands[];
-
 extern const struct command command_run, command_serve, command_embed, command_index,
     command_search, command_rerank, command_push, command_pull, command_dlq, command_check,
     command_doctor, command_top, command_probe, command_bench, command_schema, command_version,
     command_completion, command_manual;
 
+/* The list of commands. */
+void command_print_all(FILE *to);
 /* NULL: there is none of that name. */
 const struct command *command_find(const char *name);
 /* Read argv[0 .. argc), the words behind the command's name, and run it. Its exit code. */

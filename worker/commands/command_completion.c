@@ -101,34 +101,34 @@ static const struct option *first_word(const struct command *command)
     return NULL;
 }
 
-static int print_bash(void)
+static int print_bash(const struct command *const *commands)
 {
     int rc = 0;
     puts("# bash completion of embedmill: source it, or put it where bash-completion looks.\n"
          "_embedmill() {\n"
          "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=\n"
          "  case ${COMP_WORDS[1]}/$before in");
-    for (size_t i = 0; all_commands[i] && rc == 0; i++) {
-        printf("  %s/-*)\n    case $before in\n", all_commands[i]->name);
-        rc = each_flag(all_commands[i], bash_value);
+    for (size_t i = 0; commands[i] && rc == 0; i++) {
+        printf("  %s/-*)\n    case $before in\n", commands[i]->name);
+        rc = each_flag(commands[i], bash_value);
         puts("    esac ;;");
     }
     fputs("  esac\n  if [ $COMP_CWORD -eq 1 ]; then words='", stdout);
-    for (size_t i = 0; all_commands[i]; i++)
-        printf("%s ", all_commands[i]->name);
+    for (size_t i = 0; commands[i]; i++)
+        printf("%s ", commands[i]->name);
     puts(
         "help'\n  elif [ -z \"$words\" ] && [[ $word == -* ]]; then\n    case ${COMP_WORDS[1]} in");
-    for (size_t i = 0; all_commands[i] && rc == 0; i++) {
-        printf("    %s) words='", all_commands[i]->name);
-        rc = each_flag(all_commands[i], bash_flag);
+    for (size_t i = 0; commands[i] && rc == 0; i++) {
+        printf("    %s) words='", commands[i]->name);
+        rc = each_flag(commands[i], bash_flag);
         puts("' ;;");
     }
     puts("    esac\n  elif [ -z \"$words\" ] && [ $COMP_CWORD -eq 2 ]; then\n"
          "    case ${COMP_WORDS[1]} in");
-    for (size_t i = 0; all_commands[i]; i++) {
-        const struct option *first = first_word(all_commands[i]);
+    for (size_t i = 0; commands[i]; i++) {
+        const struct option *first = first_word(commands[i]);
         if (first)
-            print_choices(all_commands[i]->name, first);
+            print_choices(commands[i]->name, first);
     }
     puts("    esac\n  fi\n"
          "  if [ -n \"$words\" ]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n"
@@ -173,22 +173,22 @@ static void zsh_flag(const char *flag, const struct option *option, const char *
     puts("' \\");
 }
 
-static int print_zsh(void)
+static int print_zsh(const struct command *const *commands)
 {
     int rc = 0;
     puts("#compdef embedmill\n# zsh completion of embedmill: put it into a folder of $fpath as "
          "_embedmill.\n_embedmill() {\n  local -a commands=(");
-    for (size_t i = 0; all_commands[i]; i++) {
-        printf("    '%s:", all_commands[i]->name);
-        zsh_text(all_commands[i]->summary);
+    for (size_t i = 0; commands[i]; i++) {
+        printf("    '%s:", commands[i]->name);
+        zsh_text(commands[i]->summary);
         puts("'");
     }
     puts("  )\n  if (( CURRENT == 2 )); then _describe command commands; return; fi\n"
          "  local command=$words[2]\n  shift words; (( CURRENT-- ))\n  case $command in");
-    for (size_t i = 0; all_commands[i] && rc == 0; i++) {
-        printf("    %s) _arguments -S \\\n", all_commands[i]->name);
-        rc = each_flag(all_commands[i], zsh_flag);
-        const struct option *first = first_word(all_commands[i]);
+    for (size_t i = 0; commands[i] && rc == 0; i++) {
+        printf("    %s) _arguments -S \\\n", commands[i]->name);
+        rc = each_flag(commands[i], zsh_flag);
+        const struct option *first = first_word(commands[i]);
         if (first) {
             fputs("      '1:word:(", stdout);
             for (const char *c = first->choices; *c; c++)
@@ -207,7 +207,7 @@ static int run(const struct invocation *invocation)
     const char *shell = settings_text(invocation->settings, "shell");
     if (!shell)
         return command_line_fail("completion", COMMAND_USAGE, "expected bash or zsh");
-    int rc = strcmp(shell, "zsh") == 0 ? print_zsh() : print_bash();
+    int rc = (strcmp(shell, "zsh") == 0 ? print_zsh : print_bash)(invocation->commands);
     return rc == 0 ? COMMAND_OK
                    : command_line_fail("completion", COMMAND_INTERNAL, "out of memory");
 }

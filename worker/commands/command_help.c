@@ -36,14 +36,6 @@ const char *command_help_ending(const struct command_ending *ending)
     return ending->when ? ending->when : "";
 }
 
-void command_help_print_all(FILE *to)
-{
-    fputs("Usage: embedmill COMMAND [OPTION...]\n\n", to);
-    for (size_t i = 0; all_commands[i]; i++)
-        fprintf(to, "  %-11s %s\n", all_commands[i]->name, all_commands[i]->summary);
-    fputs("\nembedmill COMMAND --help lists the options of a command.\n", to);
-}
-
 /* Words of text up to `end`, wrapped; lines after the first are indented. */
 static void print_wrapped(FILE *to, const char *text, const char *end, size_t indent)
 {

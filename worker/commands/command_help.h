@@ -11,8 +11,6 @@
 
 #include "worker/commands/command.h"
 
-/* The list of commands. */
-void command_help_print_all(FILE *to);
 /* Synopsis, text, options and exit codes. options: those of the command. */
 void command_help_print(const struct command *command, const struct options *options, FILE *to);
 /* What --help says of an exit code. */

@@ -132,15 +132,14 @@ static void print_shared(const struct options *options)
 static int run(const struct invocation *invocation)
 {
     struct options *options;
-    (void)invocation;
     if (options_open_command(&options, NULL, NULL, no_environment) != 0)
         return command_line_fail("manual", COMMAND_INTERNAL, "out of memory");
     puts(".TH EMBEDMILL 1 \"\" \"embedmill " EMBEDMILL_VERSION "\" \"User commands\"\n"
          ".SH NAME\nembedmill \\- texts from a message queue in, embeddings out\n"
          ".SH SYNOPSIS\n.B embedmill\n.I COMMAND\n[OPTION...]\n"
          ".SH COMMANDS");
-    for (size_t i = 0; all_commands[i]; i++)
-        print_command(all_commands[i]);
+    for (size_t i = 0; invocation->commands[i]; i++)
+        print_command(invocation->commands[i]);
     print_shared(options);
     puts(".SH ENVIRONMENT\nAn option \\-\\-metrics\\-listen is also EMBEDMILL_METRICS_LISTEN. An "
          "empty "

@@ -11,18 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "worker/config/environment.h"
 #include "worker/config/name.h"
 
 #define PREFIX     "EMBEDMILL_"
 #define PREFIX_LEN (sizeof PREFIX - 1)
-
-const char *config_environment_get(char *const *environment, const char *name, size_t name_len)
-{
-    for (; environment && *environment; environment++)
-        if (strncmp(*environment, name, name_len) == 0 && (*environment)[name_len] == '=')
-            return *environment + name_len + 1;
-    return NULL;
-}
 
 /*
  * Kubernetes sets SERVICE_HOST, SERVICE_PORT[_NAME], PORT and PORT_<n>_<protocol>[...] for every
@@ -99,7 +92,7 @@ static int set_from_file(struct options *options, char *const *environment, cons
     char where[160], secret[4096];
     size_t value_len = strlen(name) - 5; /* without _FILE */
     snprintf(where, sizeof where, PREFIX "%.100s", name);
-    const char *both = config_environment_get(environment, where, PREFIX_LEN + value_len);
+    const char *both = environment_get(environment, where, PREFIX_LEN + value_len);
     if (both && both[0]) {
         snprintf(err, err_size, "%s: " PREFIX "%.*s is set too; expected only one of them", where,
                  (int)value_len, name);

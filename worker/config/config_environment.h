@@ -15,9 +15,6 @@
 
 #include "worker/config/options.h"
 
-/* The value of a variable, or NULL. */
-const char *config_environment_get(char *const *environment, const char *name, size_t name_len);
-
 /* 0; -EBADMSG with a sentence in err; -ENOMEM. */
 int config_environment_read(struct options *options, char *const *environment, char *err,
                             size_t err_size);

@@ -17,7 +17,7 @@
 #include <yaml.h>
 
 #include "connectors/buffer.h"
-#include "worker/config/config_environment.h"
+#include "worker/config/environment.h"
 
 #define MAX_FILE  (1 << 20)
 #define MAX_DEPTH 8
@@ -143,7 +143,7 @@ static int expand_one(struct walk *walk, yaml_mark_t mark, const char **at, stru
         return refuse(walk, mark,
                       "%s: expected ${NAME} or ${NAME:-default} (write $${ for a literal ${)",
                       walk->name);
-    const char *value = config_environment_get(walk->environment, name, n);
+    const char *value = environment_get(walk->environment, name, n);
     *at = end + 1;
     if (has_default && (!value || !value[0]))
         return buffer_put(to, name + n + 2, (size_t)(end - (name + n + 2)));

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "connectors/connector.h"
-#include "worker/config/config_environment.h"
+#include "worker/config/environment.h"
 
 #define MAX_TABLES 32
 
@@ -190,8 +190,8 @@ static void fill_tables(struct options *options, const struct option *const *tab
 /* Where scripts/get-model puts it. Empty when there is no home to look in. */
 static void find_model(char *out, size_t size, char *const *environment)
 {
-    const char *cache = config_environment_get(environment, "XDG_CACHE_HOME", 14);
-    const char *home = config_environment_get(environment, "HOME", 4);
+    const char *cache = environment_get(environment, "XDG_CACHE_HOME", 14);
+    const char *home = environment_get(environment, "HOME", 4);
     const char *file = "embedmill/embeddinggemma-300m-q8_0.gguf";
     if (cache && cache[0] == '/') /* the XDG specification: relative ones are to be ignored */
         snprintf(out, size, "%s/%s", cache, file);

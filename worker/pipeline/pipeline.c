@@ -467,7 +467,7 @@ void pipeline_close_source(struct pipeline *p)
     p->source_closing = true;
     uint64_t left = time_left(p);
     p->source->ops->close(p->source, left > CLOSE_LEAST_MS ? left : CLOSE_LEAST_MS,
-                          pipeline_on_source_closed, p);
+                          p->on_source_closed, p);
 }
 
 const struct source_events pipeline_source_events = {

@@ -53,6 +53,7 @@ struct pipeline {
     uint64_t end_by_ms; /* on the loop's clock; 0 until known */
     char failure[800];
     struct pipeline_stats stats;
+    void (*on_source_closed)(void *ctx); /* the rest goes, then ended: pipeline_life.c */
     void (*ended)(void *ctx, enum pipeline_end how); /* NULL: never fully opened */
     void *ctx;
 };
@@ -65,9 +66,6 @@ void pipeline_on_jobs(uv_async_t *bell);          /* the bell's event: some have
 void pipeline_ring_bell(void *ctx);               /* by the pool, on its threads */
 /* Closes the source once the sink is closed and no job runs; until then does nothing. */
 void pipeline_close_source(struct pipeline *pipeline);
-
-/* pipeline_life.c */
-void pipeline_on_source_closed(void *ctx); /* the rest goes, then ended */
 
 /* pipeline_reports.c: events for people and metrics. */
 void pipeline_on_source_state(void *ctx, enum link_state state, const char *why);

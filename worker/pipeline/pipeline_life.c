@@ -33,7 +33,7 @@ static void close_handles(struct pipeline *p)
     uv_close((uv_handle_t *)&p->deadline, on_handle_closed);
 }
 
-void pipeline_on_source_closed(void *ctx)
+static void on_source_closed(void *ctx)
 {
     struct pipeline *p = ctx;
     p->source = NULL;
@@ -159,6 +159,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     p->embedder = options->embedder ? options->embedder : &embedder_sessions;
     p->info = p->embedder->info(model);
     p->loop = loop;
+    p->on_source_closed = on_source_closed;
     credit_open(&p->credit);
     p->ctx = ctx;
 

@@ -1,0 +1,53 @@
+/*
+ * kafka_part.c: one assignment of one partition, for as long as anything points at it.
+ *
+ * Owns:    the list of those that are ours, the memory of each.
+ * Refuses: how a partition comes and goes: kafka_group.c.
+ * Threads: the loop thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "connectors/kafka/kafka_source.h"
+
+struct kafka_part *kafka_part_find(const struct kafka_source *source, const char *topic,
+                                   int32_t partition)
+{
+    for (struct kafka_part *part = source->parts; part; part = part->next)
+        if (part->partition == partition && strcmp(part->topic, topic) == 0)
+            return part;
+    return NULL;
+}
+
+struct kafka_part *kafka_part_open(struct kafka_source *source, const char *topic,
+                                   int32_t partition)
+{
+    struct kafka_part *part = calloc(1, sizeof *part);
+    char *copy = part ? strdup(topic) : NULL;
+    if (!copy) {
+        free(part);
+        return NULL;
+    }
+    *part = (struct kafka_part){.topic = copy,
+                                .partition = partition,
+                                .stored = -1,
+                                .committed = -1,
+                                .seen_end = -1,
+                                .reset_from = -1,
+                                .next = source->parts};
+    source->parts = part;
+    return part;
+}
+
+void kafka_part_free(struct kafka_part *part)
+{
+    kafka_offsets_close(&part->offsets);
+    free(part->topic);
+    free(part);
+}
+
+void kafka_part_release(struct kafka_part *part)
+{
+    if (--part->n_messages == 0 && part->revoked)
+        kafka_part_free(part);
+}
