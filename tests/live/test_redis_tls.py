@@ -146,7 +146,7 @@ def test_bad_files(bench):
             (("--redis-tls-ca", "/nowhere.pem"), "'/nowhere.pem' is none: No such file"),
             (("--redis-tls-cert", bench.file("client.pem")), "go together"),
             (("--redis-tls-cert", bench.file("client.pem"), "--redis-tls-key",
-              bench.file("server.key")), "the PEM key of redis.tls_cert")):
+              bench.file("server.key")), "the PEM key of that certificate")):
         run = subprocess.run([bench.binary, "run", "--model", bench.model, "--redis-url",
                               "rediss://localhost", *words], capture_output=True, text=True,
                              check=False, timeout=60)
