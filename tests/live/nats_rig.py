@@ -169,6 +169,8 @@ class Bench:
 
     def __init__(self, binary, program="nats-server"):
         self.binary, self.model, self.program = binary, find_model(), program
+        self.version = subprocess.run([program, "--version"], capture_output=True, text=True,
+                                      check=True).stdout.split()[-1]
         self.folder = tempfile.mkdtemp(prefix="embedmill-test-")
         self.port = free_port()
         self.processes = []
@@ -293,13 +295,12 @@ def run_cases(cases, binary, only, programs):
     """Each case on each server."""
     passed = failed = 0
     for program in programs:
-        version = subprocess.run([program, "--version"], capture_output=True, text=True,
-                                 check=True).stdout.split()[-1]
         for name, case in cases.items():
             if only and name not in only:
                 continue
             started = time.monotonic()
             with Bench(binary, program) as bench:
+                version = bench.version
                 try:
                     case(bench)
                     passed += 1

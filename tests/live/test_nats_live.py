@@ -56,6 +56,24 @@ def case_dead_letters(bench):
     bench.stop(worker)
 
 
+def case_new_acks(bench):
+    """Servers of 2.14 and newer can name domain and account in the subjects of acks."""
+    if bench.version.startswith("v2.9."):
+        print("SKIPPED new_acks: this server has one form of acks only")
+        return
+    bench.start_server("feature_flags { js_ack_fc_v2: true }")
+    bench.make_streams()
+    client = bench.client()
+    bench.add(0, 10)
+    worker = bench.start_worker()
+    bench.expect(10)
+    bench.stop(worker)
+    bench.add(10, 1)
+    client.publish("$JS.API.CONSUMER.MSG.NEXT.texts.embedmill", b"1", f"{client.inbox}.x")
+    reply = client.next().reply
+    assert len(reply.split(".")) > 9, f"not the new form: {reply}"
+
+
 def case_worker_first(bench):
     """The worker waits for a server, and then for a stream, that are not there yet, and says so."""
     worker = bench.start_worker()

@@ -129,7 +129,7 @@ def check_kubernetes():
         assert get["path"] == path and get["port"] in ports, probe
     drain = int(found["ConfigMap", "embedmill"]["data"]["EMBEDMILL_DRAIN_TIMEOUT"].rstrip("s"))
     assert drain < workers["template"]["spec"]["terminationGracePeriodSeconds"]
-    for name in ("keda-redis", "keda-kafka", "keda-rabbitmq"):
+    for name in ("keda-redis", "keda-kafka", "keda-nats", "keda-rabbitmq"):
         scaled = found["ScaledObject", name]["spec"]
         assert scaled["scaleTargetRef"] == {"kind": "StatefulSet", "name": "embedmill"}
         trigger, = scaled["triggers"]
