@@ -220,6 +220,7 @@ void rabbitmq_consumer_leave(struct rabbitmq_source *source)
     if (source->is_bye_sent)
         return;
     source->is_bye_sent = true;
+    rabbitmq_link_pause(source->link, false); /* or its answer is not heard */
     source->is_syncing = true;
     source->n_syncing = source->n_unconfirmed;
     /* In this order, and all at once: what is under way to us is given back as well. */

@@ -233,6 +233,35 @@ static void test_source(void **state)
     assert_int_equal(rig.n_failed, 0);
 }
 
+/* More than is fit to be held is not read, until some of it is wanted or all of it is over. */
+static void test_held(void **state)
+{
+    enum { BODY = 4 << 20, N = 12 };
+    char *body = malloc(BODY + 1);
+    struct rig rig;
+    (void)state;
+    memset(body, 'x', BODY);
+    body[BODY] = '\0';
+    rig_open(&rig);
+    open_source(&rig);
+    rig.source->ops->request(rig.source, 0, 0);
+    run_for(&rig, 100);
+    for (uint64_t tag = 1; tag <= N; tag++)
+        rabbitmq_fake_deliver(newest(&rig), tag, "embedmill-1", "id", body);
+    run_for(&rig, 500);
+    assert_int_equal(rig.n_given, 0);
+    assert_true(newest(&rig)->handle.write_queue_size > BODY); /* not all of it was taken */
+    rig.source->ops->request(rig.source, 3, 1 << 30);
+    RUN_UNTIL(&rig, rig.n_given == 3);
+    rig.source->ops->request(rig.source, 0, 0);
+    run_for(&rig, 200);
+    rig.source->ops->ack(rig.source, rig.given[0]);
+    rig_close(&rig);
+    assert_int_equal(rig.n_failed, 0); /* the ack was confirmed in time */
+    assert_int_equal(rabbitmq_fake_count(&rig.fake, AMQP_CONNECTION_CLOSE_METHOD), 1);
+    free(body);
+}
+
 static bool close_on_tick; /* the next qos, which confirms acks, is answered by a close */
 
 static bool answer_timeout(struct rabbitmq_fake_connection *connection, uint16_t channel,
@@ -508,11 +537,11 @@ static void test_not_let_in(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_source),     cmocka_unit_test(test_timed_out),
-        cmocka_unit_test(test_passive),    cmocka_unit_test(test_sent_again),
-        cmocka_unit_test(test_too_large),  cmocka_unit_test(test_refused_alone),
-        cmocka_unit_test(test_deadly),     cmocka_unit_test(test_blocked),
-        cmocka_unit_test(test_not_let_in),
+        cmocka_unit_test(test_source),        cmocka_unit_test(test_held),
+        cmocka_unit_test(test_timed_out),     cmocka_unit_test(test_passive),
+        cmocka_unit_test(test_sent_again),    cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_refused_alone), cmocka_unit_test(test_deadly),
+        cmocka_unit_test(test_blocked),       cmocka_unit_test(test_not_let_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@ import msgpack
 import pika
 
 from rabbitmq_bench import Bench, wait_for
+from redis_bench import Bench as RedisBench
 
 
 def names(queue):
@@ -195,6 +196,40 @@ def case_crossed(bench):
     assert all(len(msgpack.unpackb(body)["embedding"]) == 768 * 4 for _, _, body in outputs)
 
 
+def case_redis(bench):
+    """Redis to RabbitMQ and back, a bad message each way, its dead letter with the sink."""
+    bench.declare(*names("mixed"))
+    with RedisBench(bench.binary) as other:
+        other.start_server()
+        url = f"redis://127.0.0.1:{other.port}"
+        other.add(0, 20)
+        other.client.xadd("texts", {"body": b'{"no": 1}', "id": "bad", "n": "5"})
+        worker = bench.start_worker("--source", "redis", "--redis-url", url, "--rabbitmq-queue",
+                                    "mixed", name="from-redis")
+        wait_for("20 outputs", lambda: bench.length("mixed-embeddings") == 20)
+        wait_for("a letter", lambda: bench.length("mixed-dlq") == 1)
+        bench.stop(worker)
+        assert other.client.xpending("texts", "embedmill")["pending"] == 0
+        found, times = bench.outputs("mixed-embeddings")
+        assert len(found) == times == 20 and found["7"][0].headers["color"] == "blue", found
+        [(_, properties, body)] = bench.take("mixed-dlq")
+        assert body == b'{"no": 1}' and properties.headers["n"] == "5", properties
+        assert properties.headers["_position"].startswith("texts "), properties
+
+        bench.add(0, 20, "mixed")
+        bench.channel.basic_publish("", "mixed", b'{"no": 1}', pika.BasicProperties(
+            message_id="bad", headers={"n": 5, "list": [1]}))
+        worker = bench.start_worker("--sink", "redis", "--redis-url", url, "--rabbitmq-queue",
+                                    "mixed", "--redis-output", "key", name="to-redis")
+        wait_for("20 keys", lambda: len(other.client.keys("embedding:*")) == 20)
+        wait_for("a letter", lambda: other.client.xlen("texts:dlq") == 1)
+        bench.stop(worker)
+        [(_, letter)] = other.client.xrange("texts:dlq")
+        assert letter[b"body"] == b'{"no": 1}' and letter[b"_position"] == b"mixed/bad", letter
+        assert letter[b"n"] == b"5" and letter[b"list"] == b"[1]" and letter[b"_key"] == b"bad"
+        assert bench.length("mixed") == 0
+
+
 def case_vhost_and_login(bench):
     """Another vhost and user; what is wrong with either ends the worker with its name."""
     bench.ctl("add_vhost", "a/b")
@@ -328,7 +363,7 @@ def case_push_and_pull(bench):
               out)
     with open(out, encoding="utf-8") as f:
         found = [json.loads(line) for line in f]
-    assert sorted(o["id"] for o in found) == sorted(f"m-{i}" for i in range(40)), found[:2]
+    assert sorted(o["id"] for o in found) == sorted(f"m-{i}" for i in range(40)), len(found)
     assert bench.length("moved-embeddings") == 0
 
 
