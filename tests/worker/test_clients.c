@@ -135,6 +135,24 @@ static void test_all(void **state)
     assert_int_equal(count_gone(), 2);
 }
 
+/* Bodies that never come and answers that nobody takes go before who has connected just now. */
+static void test_quick(void **state)
+{
+    char from[40];
+    (void)state;
+    clients.limits.is_quick = true;
+    for (int i = 0; i < ALL; i++) {
+        snprintf(from, sizeof from, "10.0.0.%d", i + 1);
+        clients_change(&clients, join(from, 1)->client, i % 2 ? CLIENT_SENDING : CLIENT_ANSWERING,
+                       1);
+    }
+    struct peer *probe = join("10.0.1.1", 1);
+    join("10.0.1.2", 1);
+    assert_false(is_gone(probe));
+    assert_true(is_gone(&peers[0]) && is_gone(&peers[1]));
+    assert_int_equal(count_gone(), 2);
+}
+
 static void test_room(void **state)
 {
     (void)state;
@@ -206,6 +224,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_address, setup, teardown),
         cmocka_unit_test_setup_teardown(test_networks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_quick, setup, teardown),
         cmocka_unit_test_setup_teardown(test_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadlines, setup, teardown),
         cmocka_unit_test_setup_teardown(test_states, setup, teardown),

@@ -46,12 +46,20 @@ static void shut(struct client *client)
     shutdown(client->fd, SHUT_RDWR);
 }
 
-/* Whether a goes before b when one must. */
-static bool goes_first(const struct client *a, const struct client *b)
+/* Who has less to lose has the lower rank. Bodies that never come, and answers that are not taken,
+ * must not outlast a probe that has connected just now. */
+static unsigned rank(const struct clients *clients, const struct client *client)
 {
-    if (a->state != b->state)
-        return a->state < b->state;
-    return a->order < b->order;
+    bool is_idle = clients->limits.is_quick && client->state != CLIENT_WAITING;
+    return is_idle ? CLIENT_IDLE : client->state;
+}
+
+/* Whether a goes before b when one must. */
+static bool goes_first(const struct clients *clients, const struct client *a,
+                       const struct client *b)
+{
+    unsigned a_rank = rank(clients, a), b_rank = rank(clients, b);
+    return a_rank != b_rank ? a_rank < b_rank : a->order < b->order;
 }
 
 /* from NULL: of all. */
@@ -67,7 +75,7 @@ static void make_room(struct clients *clients, const struct client *newcomer, co
         n++;
         if (clients->limits.spares_waiting && client->state >= CLIENT_WAITING)
             continue;
-        if (client != newcomer && (!first || goes_first(client, first)))
+        if (client != newcomer && (!first || goes_first(clients, client, first)))
             first = client;
     }
     if (n > max && first)

@@ -16,13 +16,16 @@
 #include <sys/socket.h>
 
 struct client_limits {
-    size_t max;          /* served at once ... */
-    size_t of_address;   /* ... of these from one address */
-    size_t room;         /* with those that are shut down and not gone yet */
-    uint64_t header_ms;  /* from connected to a whole header */
-    uint64_t body_ms;    /* from a whole header to a whole request */
-    uint64_t answer_ms;  /* from an answer that is there to one that was taken */
-    uint64_t idle_ms;    /* from an answer to the next whole header */
+    size_t max;         /* served at once ... */
+    size_t of_address;  /* ... of these from one address */
+    size_t room;        /* with those that are shut down and not gone yet */
+    uint64_t header_ms; /* from connected to a whole header */
+    uint64_t body_ms;   /* from a whole header to a whole request */
+    uint64_t answer_ms; /* from an answer that is there to one that was taken */
+    uint64_t idle_ms;   /* from an answer to the next whole header */
+    /* Nobody has reason to send a body or to read an answer slowly: a client that waits for neither
+     * a thought of ours nor a header is as idle as one that has sent nothing. */
+    bool is_quick;
     bool spares_waiting; /* whoever waits for an answer is never closed to make room */
 };
 

@@ -13,7 +13,8 @@
 #include "worker/http/http_server.h"
 
 /* A tenth of the memory for the connections of a service: who scrapes and probes are few. */
-static const struct client_limits limits = {.max = 64,
+static const struct client_limits limits = {.is_quick = true,
+                                            .max = 64,
                                             .of_address = 32,
                                             .room = 192,
                                             .header_ms = 5000,
