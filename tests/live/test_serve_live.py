@@ -37,14 +37,14 @@ def wait_for(what, condition, seconds=DEADLINE):
 class Server:
     """A server of its own on a free port, ended with the block."""
 
-    def __init__(self, *args, listen="127.0.0.1:0", model=MODEL):
+    def __init__(self, *args, listen="127.0.0.1:0", model=MODEL, command="serve", **more):
         self.folder = tempfile.mkdtemp(prefix="embedmill-serve-")
         self.log_name = os.path.join(self.folder, "log")
         environment = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
         with open(self.log_name, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [EMBEDMILL, "serve", "--model", model, "--http-listen", listen,
-                 "--log-format", "json", *args], stderr=log, env=environment)
+                [EMBEDMILL, command, "--model", model, "--http-listen", listen,
+                 "--log-format", "json", *args], stderr=log, env=environment, **more)
         wait_for("the address in the log",
                  lambda: self.process.poll() is not None or "serving embeddings" in self.log())
         assert self.process.poll() is None, self.log()
@@ -431,6 +431,41 @@ def case_gone():
         took = time.monotonic() - began
         assert took < 4 * whole + 1, (took, whole) # ten lists would have been ten times as much
         server.stop()
+
+
+def case_beside():
+    """`run --http-listen`: messages and requests by the same threads, cache and model."""
+    lines = [f"{i} {LONG}" for i in range(200)]
+    with Server("--source", "stdin", "--sink", "stdout", "--output-format", "json", model=SMALL,
+                command="run", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        answers = []
+        reader = threading.Thread(
+            target=lambda: answers.extend(json.loads(x) for x in server.process.stdout))
+        reader.start()
+        want = server.embed("a query beside them").vectors()
+        server.process.stdin.write(("\n".join(lines) + "\n").encode())
+        server.process.stdin.flush()
+        wait_for("the first messages", lambda: answers)
+        n_before = len(answers)
+        for _ in range(5): # while messages keep all threads busy
+            assert server.embed("a query beside them").vectors() == want
+        many = server.embed([f"a list beside them {i}" for i in range(300)])
+        assert len(many.vectors()) == 300
+        assert n_before < 200 # it was not over before
+        wait_for("all messages", lambda: len(answers) == 200)
+        # What the queue has embedded is in the cache that both share.
+        assert server.embed(lines[7]).vectors()[0] == answers[7]["embedding"]
+        server.process.stdin.close()
+        assert server.process.wait(DEADLINE) == 0, server.log()
+        reader.join()
+    busy = socket.create_server(("127.0.0.1", 0))
+    try:
+        out = subprocess.run([EMBEDMILL, "run", "--model", SMALL, "--source", "stdin", "--sink",
+                              "stdout", "--http-listen", "127.0.0.1:%d" % busy.getsockname()[1]],
+                             input="x\n", capture_output=True, text=True, check=False)
+        assert out.returncode == 69 and "in use" in out.stderr and not out.stdout, out
+    finally:
+        busy.close()
 
 
 def main():

@@ -121,7 +121,7 @@ static int queue_setup(void **state)
     (void)state;
     for (size_t i = 0; i < TEXTS_MAX; i++)
         texts[i].text = (struct bytes){"a text of forty-eight bytes, as all here are....", 48};
-    return serve_queue_open(&queue, NULL, N_THREADS, NULL);
+    return serve_queue_open(&queue, POOL_QUERY, N_THREADS, NULL);
 }
 
 static int queue_teardown(void **state)

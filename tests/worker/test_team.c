@@ -84,7 +84,7 @@ static size_t team_check(size_t n_helpers, size_t n_steps, unsigned pause_every)
         board.step = s;
         board.n_parts = random / 65536 % (PARTS + 1);
         team_offer(&team, step_check, &board, board.n_parts);
-        team_finish(&team, NULL);
+        team_finish(&team, NULL, NULL, NULL);
         for (size_t part = 0; part < board.n_parts; part++)
             if (board.seen[part] != s || board.wrong)
                 fail_msg("seed %d: part %zu of step %zu last ran in step %zu; %zu ran twice", SEED,
@@ -138,7 +138,7 @@ static void test_helpers_do_work(void **state)
     for (int ms = 0; ms < 20000 && team_helpers(&team) < 1; ms++)
         pause_us(1000);
     team_offer(&team, step_wait, &board, board.n_parts);
-    team_finish(&team, NULL);
+    team_finish(&team, NULL, NULL, NULL);
     assert_true(board.n_done >= board.n_parts - 1);
     atomic_store(&stop, true);
     pthread_join(helper.id, NULL);

@@ -76,14 +76,6 @@ static void on_stop(void *ctx, const char *name, int number, bool again)
     serve_drain(server->serve, on_ended, server);
 }
 
-static int fail(const char *option, const char *err, int rc)
-{
-    log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", option), LOG_TEXT("error", err));
-    return rc == -EINVAL                    ? COMMAND_CONFIG
-           : rc == -ENOMEM || rc == -EAGAIN ? COMMAND_INTERNAL
-                                            : COMMAND_UNAVAILABLE;
-}
-
 static int open_cache(struct server *server, const struct session_options *session)
 {
     const struct settings *settings = server->settings;
@@ -94,37 +86,30 @@ static int open_cache(struct server *server, const struct session_options *sessi
     char err[5000];
     int rc = cache_open(&server->cache, &wanted, server->model, &embedder_sessions, session, err,
                         sizeof err);
-    return rc ? fail(NULL, err, rc) : COMMAND_OK;
+    return rc ? serve_setup_fail(NULL, err, rc) : COMMAND_OK;
 }
 
 static int open_serve(struct server *server)
 {
     const struct settings *settings = server->settings;
-    struct serve_options options = serve_setup_options(settings);
-    char err[700];
-    options.n_threads = (size_t)settings_number(settings, "threads");
-    if (options.n_threads == 0)
-        options.n_threads = cpus_usable("");
-    options.session = (struct session_options){
-        .bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
-        .too_long = strcmp(settings_text(settings, "too_long"), "truncate") == 0 ? TOO_LONG_TRUNCATE
-                                                                                 : TOO_LONG_ERROR,
-        .dim = strtoul(settings_text(settings, "dim"), NULL, 10)};
-    if (options.session.dim > model_info(server->model)->dim)
-        return fail("dim", "the model gives fewer values: set it to 0, which is all of them",
-                    -EINVAL);
-    int code = open_cache(server, &options.session);
-    if (code != COMMAND_OK)
-        return code;
-    options.cache = server->cache;
-    int rc = serve_open(&server->serve, &server->loop, server->model, &options, err, sizeof err);
-    if (rc != 0)
-        return fail(NULL, err, rc);
-    monitor_serves(server->monitor, server->serve);
-    log_event(LOG_INFO, "serving embeddings", LOG_TEXT("listen", serve_address(server->serve)),
-              LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt),
-              LOG_TEXT("keys", options.key_file[0] ? "needed" : "none"));
-    return COMMAND_OK;
+    struct serve_setup setup = {
+        .settings = settings,
+        .model = server->model,
+        .n_threads = (size_t)settings_number(settings, "threads"),
+        .session = {.bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
+                    .too_long = strcmp(settings_text(settings, "too_long"), "truncate") == 0
+                                    ? TOO_LONG_TRUNCATE
+                                    : TOO_LONG_ERROR,
+                    .dim = strtoul(settings_text(settings, "dim"), NULL, 10)},
+        .monitor = server->monitor};
+    if (setup.n_threads == 0)
+        setup.n_threads = cpus_usable("");
+    if (setup.session.dim > model_info(server->model)->dim)
+        return serve_setup_fail(
+            "dim", "the model gives fewer values: set it to 0, which is all of them", -EINVAL);
+    int code = open_cache(server, &setup.session);
+    setup.cache = server->cache;
+    return code == COMMAND_OK ? serve_setup_open(&server->serve, &server->loop, &setup) : code;
 }
 
 static int open_monitor(struct server *server)
@@ -134,7 +119,7 @@ static int open_monitor(struct server *server)
                           settings_text(server->settings, "metrics.listen"),
                           model_info(server->model), err, sizeof err);
     if (rc != 0)
-        return fail("metrics.listen", err, rc);
+        return serve_setup_fail("metrics.listen", err, rc);
     if (monitor_address(server->monitor)[0])
         log_event(LOG_INFO, "serving metrics",
                   LOG_TEXT("listen", monitor_address(server->monitor)));

@@ -26,6 +26,7 @@
 #include "worker/telemetry/progress.h"
 #include "worker/telemetry/reports.h"
 #include "worker/commands/model_load.h"
+#include "worker/commands/serve_setup.h"
 #include "worker/commands/stop_signals.h"
 
 struct worker {
@@ -37,6 +38,9 @@ struct worker {
     struct model *model;
     struct cache *cache; /* NULL: none */
     struct pipeline *pipeline;
+    struct pool *pool;   /* that pipeline and server share; NULL: there is no server */
+    struct serve *serve; /* NULL: none, or gone */
+    bool has_ended;      /* the pipeline */
     struct progress *progress;
     struct monitor *monitor;     /* NULL for work that has an end */
     struct progress_input input; /* of a source that knows its size */
@@ -169,16 +173,39 @@ static void close_signals(struct worker *worker)
     signal(SIGUSR1, SIG_IGN); /* which is no reason to end, now either */
 }
 
-static void on_ended(void *ctx, enum pipeline_end how)
+/* Pipeline and server have ended. */
+static void finish(struct worker *worker)
 {
-    struct worker *worker = ctx;
-    worker->how = how;
+    if (!worker->has_ended || worker->serve)
+        return;
     progress_log(worker->progress, "stopped");
     progress_close(worker->progress);
     worker->progress = NULL;
     monitor_close(worker->monitor);
     worker->monitor = NULL;
     close_signals(worker);
+}
+
+static void on_served(void *ctx, bool in_time)
+{
+    struct worker *worker = ctx;
+    if (!in_time)
+        log_event(LOG_WARN, "drain_timeout passed: some requests were answered by 503");
+    worker->serve = NULL;
+    if (worker->monitor)
+        monitor_serves(worker->monitor, NULL);
+    finish(worker);
+}
+
+static void on_ended(void *ctx, enum pipeline_end how)
+{
+    struct worker *worker = ctx;
+    worker->how = how;
+    worker->has_ended = true;
+    if (worker->serve)
+        serve_drain(worker->serve, on_served, worker);
+    else
+        finish(worker);
 }
 
 static void on_stop(void *ctx, const char *name, int number, bool again)
@@ -199,6 +226,8 @@ static void on_stop(void *ctx, const char *name, int number, bool again)
               LOG_TEXT("signal", name));
     if (worker->monitor)
         monitor_stopping(worker->monitor);
+    if (worker->serve)
+        serve_drain(worker->serve, on_served, worker);
     pipeline_drain(worker->pipeline);
 }
 
@@ -283,6 +312,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
     size_t n_batches = (size_t)settings_number(settings, "batches");
     return (struct pipeline_options){
         .n_threads = n_threads,
+        .lane = settings_choice(settings, "http.lane") == 0 ? POOL_QUEUE : POOL_BULK,
         .n_batches = n_batches ? n_batches : n_threads + 2,
         .batch_texts = (size_t)settings_number(settings, "batch_texts"),
         .batch_bytes = (size_t)settings_number(settings, "batch_bytes"),
@@ -326,6 +356,32 @@ static int open_cache(struct worker *worker, struct pipeline_options *options)
     return rc == 0 ? COMMAND_OK : rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_CONFIG;
 }
 
+/* A server beside the pipeline, of the same threads. Before it, so that no message is taken when
+ * the address cannot be had. */
+static int open_serve(struct worker *worker, struct pipeline_options *options)
+{
+    const char *listen = settings_text(worker->settings, "http.listen");
+    if (has_end(worker->work) || !listen[0])
+        return COMMAND_OK;
+    char err[300];
+    int rc = pipeline_fits(options, model_info(worker->model), err, sizeof err);
+    if (rc == 0) {
+        snprintf(err, sizeof err, "cannot start %zu inference threads", options->n_threads);
+        rc = pool_open(&worker->pool, options->n_threads, NULL, NULL, NULL);
+    }
+    if (rc != 0)
+        return serve_setup_fail(NULL, err, rc);
+    options->pool = worker->pool;
+    const struct serve_setup setup = {.settings = worker->settings,
+                                      .model = worker->model,
+                                      .n_threads = options->n_threads,
+                                      .session = options->session,
+                                      .cache = worker->cache,
+                                      .pool = worker->pool,
+                                      .monitor = worker->monitor};
+    return serve_setup_open(&worker->serve, &worker->loop, &setup);
+}
+
 static int open_pipeline(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
@@ -344,6 +400,8 @@ static int open_pipeline(struct worker *worker)
             return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
     }
     int opened = open_cache(worker, &options);
+    if (opened == COMMAND_OK)
+        opened = open_serve(worker, &options);
     if (opened != COMMAND_OK)
         return opened;
     worker->opened_ms = uv_now(&worker->loop);
@@ -450,6 +508,8 @@ static int run(const struct work *work, const struct settings *settings)
     if (!opened) {
         monitor_close(worker.monitor);
         worker.monitor = NULL; /* the source may still be closing, and has events */
+        if (worker.serve)
+            serve_drain(worker.serve, on_served, &worker);
         close_signals(&worker);
     } else if (open_progress(&worker) != 0) {
         log_event(LOG_ERROR, "out of memory");
@@ -459,6 +519,7 @@ static int run(const struct work *work, const struct settings *settings)
     if (opened)
         code = tell_end(&worker);
     pipeline_close(worker.pipeline);
+    pool_close(worker.pool);
     cache_flush(worker.cache);
     tell_cache(&worker);
     cache_close(worker.cache);

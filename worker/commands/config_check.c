@@ -210,6 +210,8 @@ int config_check(const struct options *options, const char **bad_option, char *e
         rc = check_rows(options_settings(options), bad_option, why, sizeof why);
     if (rc == 0)
         rc = check_ends(options_settings(options), bad_option, why, sizeof why);
+    if (rc == 0)
+        rc = check_http(options_settings(options), bad_option, why, sizeof why);
     return explain(options, rc, *bad_option, why, err, err_size);
 }
 

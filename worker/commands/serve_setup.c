@@ -3,7 +3,22 @@
  */
 #include "worker/commands/serve_setup.h"
 
-struct serve_options serve_setup_options(const struct settings *settings)
+#include <errno.h>
+
+#include "worker/commands/command.h"
+#include "worker/telemetry/log.h"
+#include "worker/telemetry/monitor.h"
+
+int serve_setup_fail(const char *option, const char *err, int rc)
+{
+    log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", option), LOG_TEXT("error", err));
+    return rc == -EINVAL                    ? COMMAND_CONFIG
+           : rc == -ENOMEM || rc == -EAGAIN ? COMMAND_INTERNAL
+                                            : COMMAND_UNAVAILABLE;
+}
+
+/* All but what is shared. */
+static struct serve_options options_of(const struct settings *settings)
 {
     const char *prompt = settings_text(settings, "http.prompt");
     return (struct serve_options){
@@ -19,4 +34,23 @@ struct serve_options serve_setup_options(const struct settings *settings)
         .timeout_ms = (uint64_t)settings_number(settings, "http.timeout"),
         .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
     };
+}
+
+int serve_setup_open(struct serve **out, uv_loop_t *loop, const struct serve_setup *setup)
+{
+    struct serve_options options = options_of(setup->settings);
+    char err[700];
+    options.n_threads = setup->n_threads;
+    options.session = setup->session;
+    options.cache = setup->cache;
+    options.pool = setup->pool;
+    int rc = serve_open(out, loop, setup->model, &options, err, sizeof err);
+    if (rc != 0)
+        return serve_setup_fail(NULL, err, rc);
+    if (setup->monitor)
+        monitor_serves(setup->monitor, *out);
+    log_event(LOG_INFO, "serving embeddings", LOG_TEXT("listen", serve_address(*out)),
+              LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt),
+              LOG_TEXT("keys", options.key_file[0] ? "needed" : "none"));
+    return COMMAND_OK;
 }

@@ -9,7 +9,24 @@
 #include "connectors/settings.h"
 #include "worker/serve/serve.h"
 
-/* All but threads, session and cache, which are the caller's to fill in. */
-struct serve_options serve_setup_options(const struct settings *settings);
+struct cache;
+struct monitor;
+struct pool;
+
+/* What it shares with others of the process. */
+struct serve_setup {
+    const struct settings *settings;
+    const struct model *model;
+    size_t n_threads;
+    struct session_options session;
+    struct cache *cache;     /* NULL: none */
+    struct pool *pool;       /* NULL: one of its own */
+    struct monitor *monitor; /* which shows it */
+};
+/* COMMAND_OK, or the exit code and all is said. */
+int serve_setup_open(struct serve **out, uv_loop_t *loop, const struct serve_setup *setup);
+
+/* As fail of a command, for what is opened by several: says it, and returns the exit code. */
+int serve_setup_fail(const char *option, const char *err, int rc);
 
 #endif

@@ -131,6 +131,10 @@ static const struct option core_table[] = {
      "Tokens that may wait for a thread; requests beyond it are refused by 429."},
     {"http.timeout", OPTION_DURATION, "60s", NULL, 100, 3600 * 1000, "TIME",
      "A request that is not finished within this time is answered by 503."},
+    {"http.lane", OPTION_CHOICE, "queue", "queue|bulk", 0, 0, "LANE",
+     "With http.listen: how much of the threads messages get while requests want them, too: a "
+     "ninth "
+     "beside queries, or bulk, a thirty-third."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 

@@ -208,7 +208,7 @@ static void on_stage(struct pipeline *p, struct stage_job *job)
 void pipeline_on_jobs(uv_async_t *bell)
 {
     struct pipeline *p = bell->data;
-    for (struct job *job = pool_finished(p->pool), *next; job; job = next) {
+    for (struct job *job = pool_user_finished(p->user), *next; job; job = next) {
         next = job->next;
         on_stage(p, (struct stage_job *)job);
     }
@@ -308,7 +308,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
 /* Slices of work at the threads and on the way to them, beside the batch in hand. */
 static size_t slices_used(const struct pipeline *p)
 {
-    size_t n_jobs = pool_jobs(p->pool), n_tokens = 0;
+    size_t n_jobs = pool_user_jobs(p->user), n_tokens = 0;
     if (p->decoding) {
         n_jobs--;
         n_tokens += p->decoding_tokens;
@@ -345,7 +345,7 @@ static void grant(struct pipeline *p)
  * queue there for longer would only keep it from growing. */
 static void send_in_hand(struct pipeline *p)
 {
-    size_t n_jobs = pool_jobs(p->pool);
+    size_t n_jobs = pool_user_jobs(p->user);
     if (n_jobs < p->options.n_threads)
         dispatch(p, TRIGGER_IDLE);
     else if (p->phase == DRAINING)
@@ -453,7 +453,7 @@ static void end(struct pipeline *p, enum pipeline_end how)
         p->end_by_ms = uv_now(p->loop) + p->options.drain_ms;
     if (!p->source_failed)
         p->source->ops->request(p->source, 0, 0);
-    pool_cancel(p->pool);
+    pool_user_cancel(p->user);
     if (p->how == PIPELINE_DRAINED)
         p->sink->vector_bytes = codec_dtype_bytes(p->stages.encode.dtype, p->stages.encode.dim);
     p->sink->ops->close(p->sink, time_left(p) / 2, on_sink_closed, p);
@@ -462,7 +462,7 @@ static void end(struct pipeline *p, enum pipeline_end how)
 /* When its turn has come: after the sink, and when no thread reads a message any more. */
 void pipeline_close_source(struct pipeline *p)
 {
-    if (p->sink || pool_jobs(p->pool) > 0 || p->source_closing)
+    if (p->sink || pool_user_jobs(p->user) > 0 || p->source_closing)
         return;
     p->source_closing = true;
     uint64_t left = time_left(p);

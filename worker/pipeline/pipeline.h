@@ -17,6 +17,7 @@
 #include "inference/embed.h"
 #include "worker/codec/codec.h"
 #include "worker/pipeline/embedder.h"
+#include "worker/pipeline/pool.h"
 
 struct batch;
 struct cache;
@@ -36,10 +37,12 @@ enum { PIPELINE_REPEATED_MAX = 64 << 20 };
 /* Counts and times are at least 1 where nothing else is said. */
 struct pipeline_options {
     size_t n_threads;
-    size_t n_batches;   /* preallocated: the credit there is */
-    size_t batch_texts; /* full at this many texts ... */
-    size_t batch_bytes; /* ... or this many bytes of text (the token budget, known beforehand) */
-    uint64_t linger_ms; /* dispatch a part-filled batch when its first message waited so long */
+    struct pool *pool;   /* of n_threads, borrowed until ended; NULL: one of its own */
+    enum pool_lane lane; /* of the pool */
+    size_t n_batches;    /* preallocated: the credit there is */
+    size_t batch_texts;  /* full at this many texts ... */
+    size_t batch_bytes;  /* ... or this many bytes of text (the token budget, known beforehand) */
+    uint64_t linger_ms;  /* dispatch a part-filled batch when its first message waited so long */
     uint32_t max_deliveries; /* dead-letter beyond; 0: never */
     bool drop_undeliverable; /* give up a message whose dead letter is refused; else end */
     uint64_t drain_ms;       /* deadline of a drain, closing included; may be 0 */

@@ -30,6 +30,7 @@ struct pipeline {
     struct source *source; /* NULL when closed */
     struct sink *sink;
     struct pool *pool;
+    struct pool_user *user;      /* of the pool */
     struct pool_thread *threads; /* [n_threads] */
     uv_async_t bell;
     uv_timer_t linger, deadline;

@@ -26,8 +26,12 @@ static void on_handle_closed(uv_handle_t *handle)
 /* The pool goes before its bell: a thread may be about to ring it. */
 static void close_handles(struct pipeline *p)
 {
-    pool_close(p->pool);
+    if (p->options.pool)
+        pool_leave(p->user);
+    else
+        pool_close(p->pool);
     p->pool = NULL;
+    p->user = NULL;
     uv_close((uv_handle_t *)&p->bell, on_handle_closed);
     uv_close((uv_handle_t *)&p->linger, on_handle_closed);
     uv_close((uv_handle_t *)&p->deadline, on_handle_closed);
@@ -133,9 +137,16 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
         p->n_handles = 3;
         for (size_t i = 0; i < n; i++)
             places[i] = (struct pool_place){&p->threads[i], p->threads[i].session};
-        status = pool_open(&p->pool, n, places, pipeline_ring_bell, p);
+        p->pool = p->options.pool;
+        if (p->pool)
+            status = pool_join(&p->user, p->pool, places, pipeline_ring_bell, p);
+        else
+            status = pool_open(&p->pool, n, places, pipeline_ring_bell, p);
     }
+    if (!status && !p->user)
+        p->user = pool_first(p->pool);
     p->stages.pool = p->pool;
+    p->stages.user = p->user;
     free(places);
     if (status)
         snprintf(err, err_size, "cannot start %zu inference threads: %s", n, uv_strerror(status));
@@ -210,7 +221,7 @@ struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
                                      .n_threads = p->options.n_threads,
                                      .draining = p->phase != RUNNING};
     struct pool_help help = p->pool ? pool_help(p->pool) : (struct pool_help){0};
-    size_t n_busy = (p->pool ? pool_jobs(p->pool) : 0) + help.n_threads;
+    size_t n_busy = (p->user ? pool_user_jobs(p->user) : 0) + help.n_threads;
     gauges.busy_threads = n_busy < gauges.n_threads ? n_busy : gauges.n_threads;
     gauges.help_ns = help.ended_ns;
     return gauges;

@@ -24,10 +24,13 @@ static void encode(struct job *job, struct pool_thread *thread);
 /* Decoding and encoding are short and others wait for them: the next batch, and the sink. */
 void stages_begin(const struct stages *stages, struct batch *batch)
 {
-    batch->decode = (struct stage_job){{.run = decode, .urgent = true}, batch, STAGE_DECODE, 0};
-    batch->split = (struct stage_job){{.run = split}, batch, STAGE_SPLIT, 0};
-    batch->encode = (struct stage_job){{.run = encode, .urgent = true}, batch, STAGE_ENCODE, 0};
-    pool_submit(stages->pool, &batch->decode.job);
+    enum pool_lane lane = stages->options->lane;
+    batch->decode =
+        (struct stage_job){{.run = decode, .lane = lane, .urgent = true}, batch, STAGE_DECODE, 0};
+    batch->split = (struct stage_job){{.run = split, .lane = lane}, batch, STAGE_SPLIT, 0};
+    batch->encode =
+        (struct stage_job){{.run = encode, .lane = lane, .urgent = true}, batch, STAGE_ENCODE, 0};
+    pool_user_submit(stages->user, &batch->decode.job);
 }
 
 static struct batch *batch_of(struct job *job)
@@ -138,6 +141,7 @@ static void lay_out(struct stage_job *job, const struct stages *stages)
     for (size_t i = 0; i < batch->n_slices; i++) {
         struct job *slice = &batch->slices[i].job.job;
         slice->run = embed;
+        slice->lane = stages->options->lane;
         slice->next = i + 1 < batch->n_slices ? &batch->slices[i + 1].job.job : NULL;
     }
     job->job.then = batch->n_slices ? &batch->slices[0].job.job : &batch->encode.job;

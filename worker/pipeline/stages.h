@@ -26,6 +26,7 @@ struct stages {
     struct encode_options encode;
     enum sink_layout layout;
     struct pool *pool;
+    struct pool_user *user;
 };
 
 struct pool_thread {

@@ -76,7 +76,8 @@ bool team_has_parts(struct team *t)
 }
 
 /* Claim and run parts while there are any. Returns whether there was one. */
-static bool parts_run(struct team *t, struct session *mine, const atomic_bool *leave)
+static bool parts_run(struct team *t, struct session *mine, const atomic_bool *leave,
+                      void (*pause)(void *ctx), void *ctx)
 {
     bool any = false;
     uint64_t ticket = atomic_load(&t->ticket);
@@ -95,6 +96,8 @@ static bool parts_run(struct team *t, struct session *mine, const atomic_bool *l
         }
         if (leave && atomic_load_explicit(leave, memory_order_relaxed))
             return any;
+        if (pause)
+            pause(ctx);
         ticket = atomic_load(&t->ticket);
     }
 }
@@ -134,10 +137,10 @@ void team_offer(struct team *t, session_part *step, void *arg, size_t n_parts)
     atomic_store(&t->ticket, ticket_make((ticket_number(ticket) + 1) & UINT32_MAX, n_parts));
 }
 
-void team_finish(struct team *t, struct session *mine)
+void team_finish(struct team *t, struct session *mine, void (*pause)(void *ctx), void *ctx)
 {
     size_t n_parts = ticket_parts(atomic_load_explicit(&t->ticket, memory_order_relaxed));
-    parts_run(t, mine, NULL);
+    parts_run(t, mine, NULL, pause, ctx);
     wait_done(t, n_parts);
 }
 
@@ -161,7 +164,7 @@ void team_help(struct team *t, struct session *mine, const atomic_bool *leave)
     uint64_t seen;
     do {
         seen = ticket_number(atomic_load(&t->ticket));
-    } while ((parts_run(t, mine, leave) || step_comes(t, seen, leave)) &&
+    } while ((parts_run(t, mine, leave, NULL, NULL) || step_comes(t, seen, leave)) &&
              !atomic_load_explicit(leave, memory_order_relaxed));
     atomic_fetch_sub_explicit(&t->n_helpers, 1, memory_order_relaxed);
 }

@@ -47,8 +47,8 @@ bool team_has_parts(struct team *team);
 /* Offer parts 0 .. n_parts - 1 of a step, n_parts <= TEAM_PARTS_MAX, to whoever comes ... */
 void team_offer(struct team *team, session_part *step, void *arg, size_t n_parts);
 /* ... and take part until all are done. What a part has written can then be read by every part of
- * the next step. */
-void team_finish(struct team *team, struct session *mine);
+ * the next step. pause: called between two parts, for what is more urgent; NULL: nothing is. */
+void team_finish(struct team *team, struct session *mine, void (*pause)(void *ctx), void *ctx);
 
 /* Take part until no step has come for a moment, or until *leave: after the part in hand. */
 void team_help(struct team *team, struct session *mine, const atomic_bool *leave);

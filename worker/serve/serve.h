@@ -20,6 +20,7 @@
 
 struct cache;
 struct embedder;
+struct pool;
 struct serve;
 
 /* One request that has ended, for the access log and metrics. */
@@ -46,6 +47,7 @@ struct serve_options {
     uint64_t timeout_ms;   /* a request that is not finished by then is answered by 503 */
     uint64_t drain_ms;
     size_t n_threads;
+    struct pool *pool; /* of n_threads, borrowed until the end; NULL: one of its own */
     struct session_options session;
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     struct cache *cache;             /* borrowed until close; NULL: none */
@@ -57,8 +59,11 @@ struct serve_options {
 struct serve_stats {
     uint64_t requests, texts, tokens, truncated;
     uint64_t memory_hits, disk_hits, cache_misses; /* texts */
-    size_t waiting_tokens, open_requests;          /* now */
-    double tokens_per_second; /* lately, while there was work; 0: not known yet */
+    size_t open_requests;                          /* now */
+    struct serve_lane_stats {
+        size_t waiting_tokens;
+        double tokens_per_second; /* lately, while there was work; 0: not known yet */
+    } queries, lists;             /* requests of a few texts, and of many */
 };
 
 /* Does not keep the loop alive while nothing is asked. 0; -EINVAL: an option is wrong; negative

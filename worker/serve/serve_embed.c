@@ -37,14 +37,12 @@ static int thread_open(struct pool_thread *thread, const struct session_options 
     return rc ? rc : thread->rows ? 0 : -ENOMEM;
 }
 
-int serve_threads_open(struct serve_threads *threads, size_t n, const struct model *model,
-                       const struct embedder *embedder, const struct session_options *session,
-                       struct cache *cache, void (*bell)(void *ctx), void *ctx)
+int serve_threads_open(struct serve_threads *threads, size_t n,
+                       const struct session_options *session, struct cache *cache,
+                       void (*bell)(void *ctx), void *ctx)
 {
     struct pool_place *places = calloc(n, sizeof *places);
     threads->threads = calloc(n, sizeof *threads->threads);
-    threads->model = model;
-    threads->embedder = embedder;
     int rc = places && threads->threads ? 0 : -ENOMEM;
     threads->n = threads->threads ? n : 0;
     for (size_t i = 0; i < n && rc == 0; i++) {
@@ -53,7 +51,7 @@ int serve_threads_open(struct serve_threads *threads, size_t n, const struct mod
         places[i] = (struct pool_place){&threads->threads[i], threads->threads[i].session};
     }
     if (rc == 0)
-        rc = pool_open(&threads->pool, n, places, bell, ctx);
+        rc = pool_join(&threads->user, threads->pool, places, bell, ctx);
     free(places);
     if (rc != 0)
         serve_threads_close(threads);
@@ -62,8 +60,8 @@ int serve_threads_open(struct serve_threads *threads, size_t n, const struct mod
 
 void serve_threads_close(struct serve_threads *threads)
 {
-    pool_close(threads->pool);
-    threads->pool = NULL;
+    pool_leave(threads->user);
+    threads->user = NULL;
     for (size_t i = 0; i < threads->n; i++) {
         cache_lane_close(threads->threads[i].cache);
         threads->embedder->close(threads->threads[i].session);

@@ -35,14 +35,16 @@ struct serve_threads {
     const struct serve_rules *rules;
     struct serve_queue *queue;
     struct pool *pool;
+    struct pool_user *user;      /* of the pool */
     struct pool_thread *threads; /* [n] */
     size_t n;
     atomic_uint_fast64_t memory_hits, disk_hits, misses; /* of the cache, in texts */
 };
 
-int serve_threads_open(struct serve_threads *threads, size_t n, const struct model *model,
-                       const struct embedder *embedder, const struct session_options *session,
-                       struct cache *cache, void (*bell)(void *ctx), void *ctx);
+/* What is not about n threads of the pool is set before. 0 or negative errno. */
+int serve_threads_open(struct serve_threads *threads, size_t n,
+                       const struct session_options *session, struct cache *cache,
+                       void (*bell)(void *ctx), void *ctx);
 void serve_threads_close(struct serve_threads *threads);
 
 /* A text with its prompt, as prompt_render. */

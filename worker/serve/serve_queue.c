@@ -20,7 +20,7 @@ size_t serve_estimate(const struct serve_text *text)
     return text->ids ? text->n_ids : batch_tokens(text->text.len, 1);
 }
 
-int serve_queue_open(struct serve_queue *queue, struct serve *serve, size_t n_threads,
+int serve_queue_open(struct serve_queue *queue, enum pool_lane lane, size_t n_threads,
                      void (*run)(struct job *job, struct pool_thread *thread))
 {
     memset(queue, 0, sizeof *queue);
@@ -35,7 +35,7 @@ int serve_queue_open(struct serve_queue *queue, struct serve *serve, size_t n_th
         return -ENOMEM;
     }
     for (size_t i = 0; i < queue->n_takers; i++) {
-        queue->takers[i] = (struct serve_taker){{.run = run, .next = queue->spare}, serve};
+        queue->takers[i] = (struct serve_taker){{.run = run, .lane = lane, .next = queue->spare}};
         queue->spare = &queue->takers[i].job;
     }
     return 0;

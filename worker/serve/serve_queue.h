@@ -33,7 +33,6 @@ struct serve_slice {
 /* A job of the pool that takes a slice when a thread begins it. */
 struct serve_taker {
     struct job job; /* first member */
-    struct serve *serve;
 };
 
 struct serve_queue {
@@ -51,13 +50,13 @@ struct serve_queue {
     size_t n_working;       /* slices at threads */
 };
 
-int serve_queue_open(struct serve_queue *queue, struct serve *serve, size_t n_threads,
+int serve_queue_open(struct serve_queue *queue, enum pool_lane lane, size_t n_threads,
                      void (*run)(struct job *job, struct pool_thread *thread));
 void serve_queue_close(struct serve_queue *queue);
 
 /*
- * Let a request in, before it is read. False: more than max_tokens would wait, or for longer than
- * it may: then *retry_after_s is how long what waits will take. By the loop.
+ * Let a request in, before it is read. False: more than max_tokens would wait here, or for longer
+ * than it may: then *retry_after_s is how long what waits will take. By the loop.
  */
 bool serve_queue_admit(struct serve_queue *queue, struct serve_request *request, size_t max_tokens,
                        uint64_t max_wait_ns, uint32_t *retry_after_s);

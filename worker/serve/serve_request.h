@@ -21,7 +21,7 @@
 #include "worker/pipeline/pool.h"
 
 struct http_request;
-struct serve;
+struct serve_lane;
 
 /* Whose fields, errors and answers. */
 enum serve_dialect { DIALECT_OPENAI, DIALECT_TEI, DIALECT_OLLAMA };
@@ -55,8 +55,8 @@ struct serve_request {
     TAILQ_ENTRY(serve_request) link; /* of the list that it waits in, or of those finished */
     LIST_ENTRY(serve_request) all;   /* the loop's */
     struct job job;                  /* reads it */
-    struct serve *serve;
-    struct http_request *http; /* NULL: that has ended */
+    struct serve_lane *lane;         /* where its texts wait */
+    struct http_request *http;       /* NULL: that has ended */
     const struct serve_route *route;
     const char *allowed; /* methods that its path takes; NULL: there is no such path */
     struct buffer body;

@@ -37,7 +37,7 @@ static void send_status(const struct monitor *monitor, const char *why_not)
         snprintf(line, sizeof line,
                  "STATUS=%s; %" PRIu64 " texts in %" PRIu64 " requests, %zu tokens waiting",
                  why_not ? why_not : "serving", served.texts, served.requests,
-                 served.waiting_tokens);
+                 served.queries.waiting_tokens + served.lists.waiting_tokens);
         notify_send(&monitor->notify, line);
         return;
     }

@@ -1,0 +1,262 @@
+/*
+ * test_pool_lanes.c: several users of one pool: shares by weight and none starves; a query runs in
+ * the midst of another's job, with its own user's things; who leaves is waited for.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+#include <cmocka.h>
+
+#include "worker/pipeline/pool.h"
+
+enum { PATIENCE_MS = 20000, EACH = 60 };
+
+/* A thread's own, of one user. */
+struct pool_thread {
+    struct pool *pool;
+    size_t index;
+    int user;
+};
+
+struct lane_job {
+    struct job job; /* first member */
+    int user;       /* whose thread it was given */
+    size_t order;   /* of its end among all */
+    bool is_inside; /* it began while the outer job ran */
+};
+
+static atomic_size_t n_ended, n_bells;
+static atomic_bool outer_runs;
+static uv_sem_t go, begun;
+
+static void bell(void *ctx)
+{
+    (void)ctx;
+    atomic_fetch_add(&n_bells, 1);
+}
+
+static void note(struct job *job, const struct pool_thread *thread)
+{
+    struct lane_job *mine = (struct lane_job *)job;
+    mine->user = thread->user;
+    mine->is_inside = atomic_load(&outer_runs);
+    mine->order = atomic_fetch_add(&n_ended, 1);
+}
+
+static void run_busy(struct job *job, struct pool_thread *thread)
+{
+    for (uint64_t began = uv_hrtime(); uv_hrtime() - began < 500000;) {
+    }
+    note(job, thread);
+}
+
+static void run_gate(struct job *job, struct pool_thread *thread)
+{
+    uv_sem_post(&begun);
+    uv_sem_wait(&go);
+    note(job, thread);
+}
+
+static void wait_for(struct pool_user *user, size_t n)
+{
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (n > 0) {
+        for (struct job *job = pool_user_finished(user); job; job = job->next)
+            n--;
+        assert_true(uv_hrtime() < deadline);
+        uv_sleep(1);
+    }
+}
+
+static struct pool_place place_of(struct pool_thread *thread)
+{
+    return (struct pool_place){thread, (struct session *)thread};
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    atomic_store(&n_ended, 0);
+    atomic_store(&outer_runs, false);
+    uv_sem_init(&go, 0);
+    uv_sem_init(&begun, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    uv_sem_destroy(&go);
+    uv_sem_destroy(&begun);
+    return 0;
+}
+
+/* Jobs of one lane among the first n that ended. */
+static size_t among(const struct lane_job *jobs, size_t n)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < EACH; i++)
+        found += jobs[i].order < n;
+    return found;
+}
+
+static void test_weights(void **state)
+{
+    static struct lane_job jobs[POOL_LANES][EACH], gate;
+    struct pool_thread thread = {0};
+    struct pool_place place = place_of(&thread);
+    struct pool *pool;
+    (void)state;
+    assert_int_equal(pool_open(&pool, 1, &place, bell, NULL), 0);
+    gate.job = (struct job){.run = run_gate, .lane = POOL_BULK};
+    pool_submit(pool, &gate.job);
+    uv_sem_wait(&begun);
+    for (size_t i = 0; i < EACH; i++)
+        for (int lane = 0; lane < POOL_LANES; lane++) {
+            jobs[lane][i].job = (struct job){.run = run_busy, .lane = (enum pool_lane)lane};
+            pool_submit(pool, &jobs[lane][i].job);
+        }
+    assert_int_equal(pool_lane_stats(pool, POOL_LIST).n_waiting, EACH);
+    uv_sem_post(&go);
+    wait_for(pool_first(pool), 1 + POOL_LANES * EACH);
+    /* While all four want threads, of 41 jobs 32 are queries, 4 lists, 4 of the queue, 1 bulk. The
+     * times of jobs differ on a busy machine, so the bounds are wide. */
+    assert_in_range(among(jobs[POOL_QUERY], 62), 30, 60);
+    assert_in_range(among(jobs[POOL_QUEUE], 62), 3, 12);
+    assert_in_range(among(jobs[POOL_LIST], 62), 3, 12);
+    assert_in_range(among(jobs[POOL_BULK], 62), 1, 6);
+    assert_true(pool_lane_stats(pool, POOL_QUERY).busy_ns >= EACH * 500000ull);
+    pool_close(pool);
+}
+
+struct outer_job {
+    struct lane_job noted; /* first member */
+    bool with_many;        /* parts: else one */
+    size_t n_inner_steps;
+};
+
+static void part_gate(void *arg, size_t part, struct session *mine)
+{
+    (void)arg;
+    (void)mine;
+    if (part == 0) {
+        uv_sem_post(&begun);
+        uv_sem_wait(&go);
+    }
+}
+
+static void run_outer(struct job *job, struct pool_thread *thread)
+{
+    struct outer_job *outer = (struct outer_job *)job;
+    atomic_store(&outer_runs, true);
+    pool_share(thread->pool, thread->index, part_gate, outer, outer->with_many ? 4 : 1);
+    atomic_store(&outer_runs, false);
+    note(job, thread);
+}
+
+static void part_mine(void *arg, size_t part, struct session *mine)
+{
+    const struct pool_thread *thread = arg;
+    (void)part;
+    assert_ptr_equal(mine, (const struct session *)(const void *)thread);
+}
+
+static void run_query(struct job *job, struct pool_thread *thread)
+{
+    assert_int_equal(pool_share(thread->pool, thread->index, part_mine, thread, 3), 1);
+    note(job, thread);
+}
+
+/* One thread, busy with a message: the query is done before it, by its own user's thread. */
+static void query_inside(bool with_many)
+{
+    static struct outer_job outer;
+    static struct lane_job query, list;
+    struct pool_thread mine = {.user = 1}, theirs = {.user = 2};
+    struct pool_place place = place_of(&mine), other = place_of(&theirs);
+    struct pool_user *user;
+    struct pool *pool;
+    atomic_store(&n_ended, 0);
+    assert_int_equal(pool_open(&pool, 1, &place, bell, NULL), 0);
+    mine.pool = theirs.pool = pool;
+    assert_int_equal(pool_join(&user, pool, &other, bell, NULL), 0);
+    outer.noted.job = (struct job){.run = run_outer, .lane = POOL_QUEUE};
+    outer.with_many = with_many;
+    query.job = (struct job){.run = run_query, .lane = POOL_QUERY};
+    list.job = (struct job){.run = run_query, .lane = POOL_LIST};
+    pool_submit(pool, &outer.noted.job);
+    uv_sem_wait(&begun);
+    pool_user_submit(user, &query.job);
+    pool_user_submit(user, &list.job);
+    uv_sem_post(&go);
+    wait_for(pool_first(pool), 1);
+    wait_for(user, 2);
+    assert_true(query.is_inside && query.user == 2 && query.order == 0);
+    assert_true(outer.noted.user == 1 && outer.noted.order == 1);
+    assert_true(!list.is_inside && list.order == 2); /* which waits for its turn */
+    pool_leave(user);
+    pool_close(pool);
+}
+
+static void test_query_between_parts(void **state)
+{
+    (void)state;
+    query_inside(true);
+}
+
+static void test_query_between_steps(void **state)
+{
+    (void)state;
+    query_inside(false);
+}
+
+static void leave_later(void *arg)
+{
+    (void)arg;
+    uv_sleep(50);
+    uv_sem_post(&go);
+}
+
+/* A user that leaves waits for what runs of its own, takes the rest away, and others go on. */
+static void test_leave(void **state)
+{
+    static struct lane_job running, waiting, others;
+    struct pool_thread mine = {.user = 1}, theirs = {.user = 2};
+    struct pool_place place = place_of(&mine), other = place_of(&theirs);
+    struct pool_user *user;
+    struct pool *pool;
+    uv_thread_t helper;
+    (void)state;
+    assert_int_equal(pool_open(&pool, 1, &place, bell, NULL), 0);
+    assert_int_equal(pool_join(&user, pool, &other, bell, NULL), 0);
+    running.job = (struct job){.run = run_gate};
+    waiting.job = (struct job){.run = run_busy};
+    others.job = (struct job){.run = run_busy};
+    pool_user_submit(user, &running.job);
+    uv_sem_wait(&begun);
+    pool_user_submit(user, &waiting.job);
+    pool_submit(pool, &others.job);
+    assert_int_equal(pool_user_jobs(user), 2);
+    assert_int_equal(uv_thread_create(&helper, leave_later, NULL), 0);
+    pool_leave(user);
+    uv_thread_join(&helper);
+    wait_for(pool_first(pool), 1);
+    assert_true(running.user == 2 && others.user == 1 && waiting.user == 0);
+    pool_leave(NULL);
+    pool_close(pool);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_weights, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_query_between_parts, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_query_between_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
