@@ -323,7 +323,7 @@ void serve_on_jobs(uv_async_t *bell)
     lane_collect(serve, &serve->queries);
     lane_collect(serve, &serve->lists);
     if (serve->is_draining && LIST_EMPTY(&serve->all)) /* answers are taken, too */
-        serve_close(serve, true);
+        serve->close(serve, true);
 }
 
 void serve_on_tick(uv_timer_t *tick)
@@ -343,7 +343,7 @@ void serve_on_tick(uv_timer_t *tick)
             serve_queue_drop(&request->lane->queue, request);
     }
     if (serve->is_draining && uv_now(serve->loop) >= serve->drained_by_ms)
-        serve_close(serve, serve->n_open == 0);
+        serve->close(serve, serve->n_open == 0);
     else
         serve_on_jobs(&serve->bell);
 }

@@ -32,6 +32,7 @@ struct serve {
     size_t n_open; /* requests with texts, from admission to their end */
     struct serve_stats stats;
     bool is_draining, is_closing, in_time;
+    void (*close)(struct serve *serve, bool in_time); /* all of it, once it is drained */
     uint64_t drained_by_ms;
     void (*ended)(void *ctx, bool in_time);
     void *ended_ctx;
@@ -46,9 +47,6 @@ void serve_on_jobs(uv_async_t *bell);  /* some have ended */
 void serve_on_tick(uv_timer_t *timer); /* every SERVE_TICK_MS: deadlines */
 void serve_answer(struct serve *serve, struct serve_request *request);
 void serve_request_free(struct serve_request *request); /* once everybody has let go of it */
-
-/* serve_life.c */
-void serve_close(struct serve *serve, bool in_time);
 
 enum { SERVE_TICK_MS = 250 };
 

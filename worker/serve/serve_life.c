@@ -165,6 +165,39 @@ static int open_parts(struct serve *serve, const struct model *model, char *err,
     return rc ? rc : open_http(serve, err, err_size);
 }
 
+/* Threads first, so that nothing of theirs comes any more; what is not finished is answered by 503
+ * as the connections close. */
+static void close_all(struct serve *serve, bool in_time)
+{
+    if (serve->is_closing)
+        return;
+    serve->is_closing = true;
+    serve->in_time = in_time;
+    struct serve_request *request, *next;
+    LIST_FOREACH(request, &serve->all, all)
+    {
+        if (!request->is_finished)
+            serve_queue_drop(&request->lane->queue, request);
+    }
+    serve_threads_close(&serve->queries.threads);
+    serve_threads_close(&serve->lists.threads);
+    while ((request = serve_queue_finished(&serve->queries.queue)) ||
+           (request = serve_queue_finished(&serve->lists.queue)))
+        serve_answer(serve, request);
+    LIST_FOREACH(request, &serve->all, all)
+    {
+        request->is_read = request->is_finished = true;
+    }
+    http_server_close(serve->http);
+    for (request = LIST_FIRST(&serve->all); request; request = next) {
+        next = LIST_NEXT(request, all);
+        request->http = NULL;
+        serve_request_free(request);
+    }
+    uv_close((uv_handle_t *)&serve->bell, on_closed);
+    uv_close((uv_handle_t *)&serve->tick, on_closed);
+}
+
 int serve_open(struct serve **out, uv_loop_t *loop, const struct model *model,
                const struct serve_options *options, char *err, size_t err_size)
 {
@@ -174,6 +207,7 @@ int serve_open(struct serve **out, uv_loop_t *loop, const struct model *model,
         return -ENOMEM;
     serve->options = *options;
     serve->loop = loop;
+    serve->close = close_all;
     LIST_INIT(&serve->all);
     if (!serve->options.embedder)
         serve->options.embedder = &embedder_sessions;
@@ -217,39 +251,6 @@ struct serve_stats serve_stats(struct serve *serve)
     stats.lists = lane_stats(&serve->lists, &stats);
     stats.open_requests = serve->n_open;
     return stats;
-}
-
-/* Threads first, so that nothing of theirs comes any more; what is not finished is answered by 503
- * as the connections close. */
-void serve_close(struct serve *serve, bool in_time)
-{
-    if (serve->is_closing)
-        return;
-    serve->is_closing = true;
-    serve->in_time = in_time;
-    struct serve_request *request, *next;
-    LIST_FOREACH(request, &serve->all, all)
-    {
-        if (!request->is_finished)
-            serve_queue_drop(&request->lane->queue, request);
-    }
-    serve_threads_close(&serve->queries.threads);
-    serve_threads_close(&serve->lists.threads);
-    while ((request = serve_queue_finished(&serve->queries.queue)) ||
-           (request = serve_queue_finished(&serve->lists.queue)))
-        serve_answer(serve, request);
-    LIST_FOREACH(request, &serve->all, all)
-    {
-        request->is_read = request->is_finished = true;
-    }
-    http_server_close(serve->http);
-    for (request = LIST_FIRST(&serve->all); request; request = next) {
-        next = LIST_NEXT(request, all);
-        request->http = NULL;
-        serve_request_free(request);
-    }
-    uv_close((uv_handle_t *)&serve->bell, on_closed);
-    uv_close((uv_handle_t *)&serve->tick, on_closed);
 }
 
 void serve_drain(struct serve *serve, void (*ended)(void *ctx, bool in_time), void *ctx)
