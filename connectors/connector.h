@@ -273,7 +273,9 @@ struct connector {
      * as open; NULL: it creates what it needs, or a broker's own tools do. */
     int (*schema)(const struct settings *settings, size_t dim, FILE *to, char *err,
                   size_t err_size);
-    bool exactly_once; /* its sink publishes and acks in one step when the source is its own too */
+    bool
+        keeps_versions; /* a sink that stores texts one by one leaves newer ones: struct document */
+    bool exactly_once;  /* its sink publishes and acks in one step when the source is its own too */
 };
 
 /* The registry (registry.c): all connectors of this build in the order of --help, ended by NULL. */

@@ -37,7 +37,7 @@ struct part_file {
     struct buffer buffer;
 };
 
-enum { OUTPUT, IDS, ERRORS, N_FILES };
+enum { OUTPUT, IDS, ERRORS, DELETED, N_FILES };
 
 struct file_output {
     char *path;
@@ -102,18 +102,19 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
     return 0;
 }
 
-/* Errors that were not counted in: of a line that may be whole by now. */
-static void forget_errors(const struct file_output *output)
+/* What was not counted in: errors of a line that may be whole by now, deletes. */
+static void forget_part(const struct file_output *output, const struct part_file *file)
 {
     char path[PATH_ROOM];
-    if (name_of(output, output->files[ERRORS].suffix, path) == 0)
+    if (name_of(output, file->suffix, path) == 0)
         unlink(path);
 }
 
 /* OUT is not there: what an earlier one left beside it must not be taken for its own. */
 static void forget(const struct file_output *output)
 {
-    static const char *const suffixes[] = {".state", ".ids.jsonl", ".errors.jsonl"};
+    static const char *const suffixes[] = {".state", ".ids.jsonl", ".errors.jsonl",
+                                           ".deleted.jsonl"};
     char path[PATH_ROOM];
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++)
         if (name_of(output, suffixes[i], path) == 0)
@@ -201,14 +202,15 @@ int file_output_open(struct file_output **out, const char *path, const char *dty
     output->files[OUTPUT] = (struct part_file){.suffix = "", .fd = -1};
     output->files[IDS] = (struct part_file){.suffix = ".ids.jsonl", .fd = -1};
     output->files[ERRORS] = (struct part_file){.suffix = ".errors.jsonl", .fd = -1};
+    output->files[DELETED] = (struct part_file){.suffix = ".deleted.jsonl", .fd = -1};
     int rc = claim(output, err, err_size);
     struct file_state *state = &output->state;
-    uint64_t lengths[N_FILES] = {state->output, state->ids, state->errors};
+    uint64_t lengths[N_FILES] = {state->output, state->ids, state->errors, state->deleted};
     for (size_t i = 0; i < N_FILES && rc == 0; i++) {
         if (i == OUTPUT || lengths[i] > 0 || (i == IDS && output->descr))
             rc = open_part(output, &output->files[i], lengths[i], err, err_size);
-        else if (i == ERRORS)
-            forget_errors(output);
+        else if (i == ERRORS || i == DELETED)
+            forget_part(output, &output->files[i]);
     }
     output->rows = state->rows;
     output->place = state->place;
@@ -313,13 +315,26 @@ static int put_id(struct buffer *to, const struct part *part)
     return buffer_put_text(to, numbers);
 }
 
+/*
+ * A text that is gone: its id, and how much there was of the output then (rows of an .npy, else
+ * bytes), for what is appended behind that is not gone.
+ */
+static int put_deleted(struct file_output *output, const struct part *part)
+{
+    struct buffer *to = &output->files[DELETED].buffer;
+    const struct part_file *file = &output->files[OUTPUT];
+    buffer_put_text(to, "{\"id\":");
+    json_put_string(to, part->id);
+    buffer_put_text(to, ",\"before\":");
+    json_put_natural(to, output->descr ? output->rows : file->length + file->buffer.len);
+    return buffer_put_text(to, "}\n");
+}
+
 static int put_rows(struct file_output *output, const struct record *record)
 {
     struct buffer *rows = &output->files[OUTPUT].buffer;
     for (size_t i = 0; i < record->n_parts; i++) {
         const struct part *part = &record->parts[i];
-        if (!part->vector.ptr) /* a tombstone: there is no row to take back */
-            continue;
         if (output->row_bytes == 0) {
             output->row_bytes = part->vector.len;
             char zeros[NPY_HEADER] = {0};
@@ -359,6 +374,8 @@ static int put_record(struct file_output *output, const struct record *record)
     }
     if (record->dead_code)
         return put_error(&output->files[ERRORS].buffer, record);
+    if (record->n_documents == 1 && record->documents->is_deleted)
+        return put_deleted(output, &record->parts[0]);
     if (output->descr)
         return put_rows(output, record);
     return put_payloads(&output->files[OUTPUT].buffer, record);
@@ -403,9 +420,12 @@ static int flush_all(struct file_output *output, bool to_disk, char *err, size_t
 
 static struct file_state state_of(const struct file_output *output)
 {
-    return (struct file_state){output->place, output->files[OUTPUT].length,
-                               output->files[IDS].length, output->files[ERRORS].length,
-                               output->rows};
+    return (struct file_state){.place = output->place,
+                               .output = output->files[OUTPUT].length,
+                               .ids = output->files[IDS].length,
+                               .errors = output->files[ERRORS].length,
+                               .deleted = output->files[DELETED].length,
+                               .rows = output->rows};
 }
 
 /*

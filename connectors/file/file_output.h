@@ -1,6 +1,6 @@
 /*
- * file_output.h: records at the end of files: OUT and, beside it, OUT.state, OUT.errors.jsonl and,
- * for an .npy, OUT.ids.jsonl.
+ * file_output.h: records at the end of files: OUT and, beside it, OUT.state, OUT.errors.jsonl,
+ * OUT.deleted.jsonl and, for an .npy, OUT.ids.jsonl.
  *
  * Owns:    the files, their forms, and that after any death they can be cut to what was confirmed.
  * Refuses: how a record was encoded: JSON gets a newline behind it, anything else is put as it is.

@@ -10,13 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The last line tells a whole file from a cut one. */
-#define FORMAT                                                                                     \
+/* The last line tells a whole file from a cut one. `deleted` is there where something is. */
+#define NUMBERS                                                                                    \
     "embedmill-state 1\nrecords %" PRIu64 "\ndigest %" PRIx64 "\noutput %" PRIu64 "\nids %" PRIu64 \
-    "\nerrors %" PRIu64 "\nrows %" PRIu64 "\nend\n"
+    "\nerrors %" PRIu64 "\nrows %" PRIu64 "\n"
 #define SCAN                                                                                       \
     "embedmill-state 1\nrecords %" SCNu64 "\ndigest %" SCNx64 "\noutput %" SCNu64 "\nids %" SCNu64 \
-    "\nerrors %" SCNu64 "\nrows %" SCNu64 "\nend%n"
+    "\nerrors %" SCNu64 "\nrows %" SCNu64 "\n%n"
 
 int file_state_read(const char *path, struct file_state *out, char *err, size_t err_size)
 {
@@ -31,10 +31,13 @@ int file_state_read(const char *path, struct file_state *out, char *err, size_t 
         return rc;
     }
     text[n] = '\0';
-    struct file_state state;
+    struct file_state state = {.deleted = 0};
+    int last = 0;
     sscanf(text, SCAN, &state.place.records, &state.place.digest, &state.output, &state.ids,
            &state.errors, &state.rows, &end);
-    if (end == 0) {
+    if (end > 0)
+        sscanf(text + end, "deleted %" SCNu64 "\n%n", &state.deleted, &last);
+    if (end == 0 || strcmp(text + end + last, "end\n") != 0) {
         snprintf(err, err_size,
                  "%s is damaged or of another version; remove it and the output to begin anew",
                  path);
@@ -76,8 +79,12 @@ static int sync_folder(const char *path)
 int file_state_write(const char *path, const struct file_state *state)
 {
     char text[400], fresh[4200];
-    int len = snprintf(text, sizeof text, FORMAT, state->place.records, state->place.digest,
+    int len = snprintf(text, sizeof text, NUMBERS, state->place.records, state->place.digest,
                        state->output, state->ids, state->errors, state->rows);
+    if (state->deleted > 0)
+        len += snprintf(text + len, sizeof text - (size_t)len, "deleted %" PRIu64 "\n",
+                        state->deleted);
+    len += snprintf(text + len, sizeof text - (size_t)len, "end\n");
     if ((size_t)snprintf(fresh, sizeof fresh, "%s.new", path) >= sizeof fresh)
         return -ENAMETOOLONG;
     int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -15,9 +15,9 @@
 #include "connectors/file/file.h"
 
 struct file_state {
-    struct file_place place;      /* of the corpus, behind the last record that is in the output */
-    uint64_t output, ids, errors; /* lengths of the files */
-    uint64_t rows;                /* of an .npy */
+    struct file_place place; /* of the corpus, behind the last record that is in the output */
+    uint64_t output, ids, errors, deleted; /* lengths of the files */
+    uint64_t rows;                         /* of an .npy */
 };
 
 /* 0; -ENOENT: there is none; negative errno and a sentence. */

@@ -9,4 +9,5 @@ const struct connector postgres_connector = {
     .options = postgres_options,
     .sink = &postgres_sink_ops,
     .schema = postgres_table_schema,
+    .keeps_versions = true,
 };

@@ -61,5 +61,6 @@ const struct connector redis_connector = {
     .check = &redis_check,
     .dead_letters = &redis_dead_letters,
     .queue = &queue,
+    .keeps_versions = true,
     .exactly_once = true,
 };

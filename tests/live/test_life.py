@@ -9,10 +9,12 @@ import argparse
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 
 import msgpack
+import numpy as np
 
 from redis_bench import Bench, wait_for
 
@@ -176,6 +178,64 @@ def build(bench, form, left):
     return read_index(bench.client, prefix)
 
 
+def live_file(bench, args, rng):
+    """The same by `index`, killed again and again; a file has the order of its corpus."""
+    events, left = write_life(rng, args.docs)
+    corpus, out = f"{bench.folder}/changes.jsonl", f"{bench.folder}/life.npy"
+    with open(corpus, "w", encoding="utf-8") as file:
+        file.writelines(event + "\n" for event in events)
+    command = [bench.binary, "index", corpus, "-o", out, "--model", bench.model, "--prompt", "none",
+               "--text-field", "body", "--batch-texts", "16", "--log-level", "warn", *CHUNKS]
+    killed = 0
+    while True:
+        indexing = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        try:
+            assert indexing.wait(rng.uniform(0.2, args.kill_every)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            indexing.kill()
+            indexing.wait()
+            killed += 1
+    print(f"file: {len(events)} changes of {args.docs} texts, {len(left)} left; {killed} kills")
+    return out, left
+
+
+def rows_of(path):
+    """Id, what it is a piece of, and vector, of each row of an .npy."""
+    with open(path + ".ids.jsonl", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    vectors = np.load(path)
+    assert len(rows) == len(vectors)
+    index = {}
+    for row, vector in zip(rows, vectors):
+        row = row if isinstance(row, dict) else {"id": row}
+        assert row["id"] not in index, row
+        index[row["id"]] = (row, vector.tobytes())
+    return index
+
+
+def check_file(bench, out, left):
+    scratch = f"{bench.folder}/scratch"
+    with open(scratch + ".jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"id": str(key), "text": text}) + "\n"
+                        for key, text in left.items())
+    common = ("--model", bench.model, "--prompt", "none", "--log-level", "warn")
+    subprocess.run([bench.binary, "index", scratch + ".jsonl", "-o", scratch + ".npy", *common,
+                    *CHUNKS], check=True, stdin=subprocess.DEVNULL)
+    compact = out.replace("life", "compact")
+    subprocess.run([bench.binary, "compact", out, "-o", compact], check=True)
+    good = compare(rows_of(compact), rows_of(scratch + ".npy"), "file, compacted")
+    query = ["river in June", "--top", "20", *common]
+    hits = [subprocess.run([bench.binary, "search", path, *query], check=True, text=True,
+                           capture_output=True).stdout.splitlines()
+            for path in (out, compact, scratch + ".npy")]
+    scores = [[line.split()[0] for line in lines] for lines in hits]
+    if scores[0] != scores[2] or hits[0] != hits[1]:
+        print(f"search finds {hits[0][:3]} and {hits[2][:3]}")
+        good = False
+    return good
+
+
 def without_traces(index):
     """Records of `key` say which message they are of: that differs, and nothing else may."""
     out = {}
@@ -207,6 +267,7 @@ def main():
             left = live(bench, args, form, rng)
             good &= compare(without_traces(read_index(bench.client, f"{form}:")),
                             without_traces(build(bench, form, left)), form)
+        good &= check_file(bench, *live_file(bench, args, rng))
     if not good:
         sys.exit("the index is not what it would be from scratch")
     print("ok")

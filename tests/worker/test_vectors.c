@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -183,12 +184,95 @@ static void records(void **state)
     }
 }
 
+/* One letter a row: l is live, d is not. */
+static void expect_live(const char *path, const char *wanted)
+{
+    struct vectors *vectors;
+    size_t n_live = 0;
+    assert_int_equal(try(path, &vectors), 0);
+    assert_int_equal(vectors_count(vectors), strlen(wanted));
+    for (size_t i = 0; wanted[i]; i++) {
+        if (vectors_is_live(vectors, i) != (wanted[i] == 'l'))
+            fail_msg("row %zu, %s", i, wanted);
+        n_live += wanted[i] == 'l';
+    }
+    assert_int_equal(vectors_count_live(vectors), n_live);
+    vectors_close(vectors);
+}
+
+#define CHUNK(parent, n)                                                                           \
+    "{\"id\":\"" parent "#" #n "\",\"parent\":\"" parent "\",\"chunk\":" #n ",\"start\":0,"        \
+    "\"end\":9}\n"
+
+static const struct {
+    const char *ids, *deleted, *wanted;
+} lives[] = {
+    {"\"a\"\n\"b\"\n\"a\"\n", NULL, "dll"},
+    {"\"a\"\n\"b\"\n\"a\"\n", "{\"id\":\"a\",\"before\":2}\n", "dll"},
+    {"\"a\"\n\"b\"\n\"a\"\n", "{\"id\":\"a\",\"before\":3}\n", "dld"},
+    {"\"a\"\n\"b\"\n\"a\"\n", "{\"id\":\"a\",\"before\":3}\n{\"id\":\"a\",\"before\":1}\n", "dld"},
+    {"\"a\"\n\"b\"\n", "{\"id\":\"c\",\"before\":2}\n{\"id\":\"b\",\"bef", "ll"},
+    {"\"\\\",\\\"before\\\":9\"\n\"b\"\n", "{\"id\":\"\\\",\\\"before\\\":9\",\"before\":1}\n",
+     "dl"},
+    /* Fewer chunks, more, none, some again. */
+    {CHUNK("a", 0) CHUNK("a", 1) CHUNK("a", 2) CHUNK("a", 0) CHUNK("a", 1), NULL, "dddll"},
+    {CHUNK("a", 0) "\"b\"\n" CHUNK("a", 0) CHUNK("a", 1), NULL, "dlll"},
+    {CHUNK("a", 0) CHUNK("a", 1) "\"a\"\n", NULL, "ddl"},
+    {"\"a\"\n" CHUNK("a", 0) CHUNK("a", 1), NULL, "dll"},
+    {CHUNK("a", 0) CHUNK("a", 1) "\"b\"\n", "{\"id\":\"a\",\"before\":2}\n", "ddl"},
+    {"\"a#0\"\n\"a\"\n", NULL, "ll"}, /* an id like a chunk's, of a whole text */
+};
+
+static void live_rows(void **state)
+{
+    (void)state;
+    static const float rows[16] = {1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0};
+    char file[256], deleted[130], shape[40];
+    snprintf(deleted, sizeof deleted, "%s.deleted.jsonl", npy);
+    for (size_t i = 0; i < sizeof lives / sizeof lives[0]; i++) {
+        size_t n = strlen(lives[i].wanted);
+        snprintf(shape, sizeof shape, "(%zu, 2)", n);
+        write_file(ids, lives[i].ids, strlen(lives[i].ids));
+        write_file(npy, file, build_npy(file, "<f4", shape, rows, n * 2 * sizeof(float)));
+        unlink(deleted);
+        if (lives[i].deleted)
+            write_file(deleted, lives[i].deleted, strlen(lives[i].deleted));
+        expect_live(npy, lives[i].wanted);
+    }
+    write_file(deleted, "nothing\n", 8);
+    struct vectors *vectors;
+    assert_int_equal(try(npy, &vectors), -EBADMSG);
+    unlink(deleted);
+}
+
+/* Places are bytes there, and chunks are known by their ids. */
+static void live_records(void **state)
+{
+    (void)state;
+    static const char lines[] =
+        "{\"id\":7,\"embedding\":[1,0]}\n"
+        "{\"id\":\"b\",\"ids\":[\"b#0\",\"b#1\"],\"embedding\":[[1,0],[1,0]]}\n"
+        "{\"id\":\"7\",\"embedding\":[1,0]}\n"
+        "{\"id\":\"b\",\"ids\":[\"b#0\"],\"embedding\":[[1,0]]}\n";
+    char deleted[130], line[60];
+    snprintf(deleted, sizeof deleted, "%s.deleted.jsonl", jsonl);
+    write_file(jsonl, lines, sizeof lines - 1);
+    expect_live(jsonl, "dddll");
+    for (int all = 0; all < 2; all++) {
+        const char *third = strstr(lines, "{\"id\":\"7\"");
+        size_t before = all ? sizeof lines - 1 : (size_t)(third - lines);
+        int n = snprintf(line, sizeof line, "{\"id\":\"7\",\"before\":%zu}\n", before);
+        write_file(deleted, line, (size_t)n);
+        expect_live(jsonl, all ? "ddddl" : "dddll");
+    }
+    unlink(deleted);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_type),
-        cmocka_unit_test(cut_or_wrong),
-        cmocka_unit_test(records),
+        cmocka_unit_test(every_type), cmocka_unit_test(cut_or_wrong), cmocka_unit_test(records),
+        cmocka_unit_test(live_rows),  cmocka_unit_test(live_records),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

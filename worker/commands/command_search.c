@@ -81,7 +81,7 @@ static int open_vectors(struct lookup *lookup, const char *path)
     if (vectors_open(&lookup->vectors, path, err, sizeof err) != 0)
         return fail(COMMAND_DATA, err);
     size_t dim = vectors_dim(lookup->vectors);
-    if (vectors_count(lookup->vectors) == 0)
+    if (vectors_count_live(lookup->vectors) == 0)
         return fail(COMMAND_DATA, "the index is empty");
     if (dim > info->dim)
         return fail(COMMAND_DATA, "the vectors have more values than the model gives");

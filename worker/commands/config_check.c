@@ -91,6 +91,16 @@ static int check_rows(const struct settings *settings, const char **bad_option, 
     return 0;
 }
 
+/* A log of records cannot leave a newer one as it is. */
+static bool keeps_versions(const struct settings *settings)
+{
+    const char *name = settings_text(settings, "sink");
+    const struct connector *connector = name ? connector_find(name) : NULL;
+    const struct sink_ops *sink = connector ? connector->sink : NULL;
+    return sink && connector->keeps_versions && sink->layout &&
+           sink->layout(settings) != SINK_PER_MESSAGE;
+}
+
 /* Names of fields, and what orders messages. */
 static int check_fields(const struct settings *settings, const char **bad_option, char *why,
                         size_t size)
@@ -103,11 +113,19 @@ static int check_fields(const struct settings *settings, const char **bad_option
             snprintf(why, size, "expected the name of a field");
             return -EINVAL;
         }
-    if (strcmp(order, "none") == 0 || strcmp(order, "position") == 0 ||
-        strcmp(order, "timestamp") == 0 || (strncmp(order, "field:", 6) == 0 && order[6]))
-        return 0;
     *bad_option = "order_by";
-    snprintf(why, size, "expected none, position, timestamp or field:NAME");
+    if (strcmp(order, "none") == 0)
+        return 0;
+    if (strcmp(order, "position") != 0 && strcmp(order, "timestamp") != 0 &&
+        (strncmp(order, "field:", 6) != 0 || !order[6])) {
+        snprintf(why, size, "expected none, position, timestamp or field:NAME");
+        return -EINVAL;
+    }
+    if (keeps_versions(settings))
+        return 0;
+    snprintf(why, size,
+             "this output keeps no versions, so what comes last is written; expected none, or an "
+             "output that stores texts one by one in a database");
     return -EINVAL;
 }
 

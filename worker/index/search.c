@@ -94,6 +94,8 @@ static void keep(struct task *task, size_t query, float score, size_t row)
             return;
         n--;
     }
+    if (!vectors_is_live(task->search->vectors, row))
+        return;
     size_t at = n;
     for (; at > 0 && best[at - 1].score < score; at--)
         best[at] = best[at - 1];
@@ -162,7 +164,8 @@ void search_run(struct search *search, const struct text *queries, size_t n,
     for (size_t t = 0; t < search->n_threads; t++)
         memset(search->tasks[t].n_best, 0, sizeof search->tasks[t].n_best);
     run_all(search, count, compare_some);
-    *n_hits = count < search->top ? count : search->top;
+    size_t n_live = vectors_count_live(search->vectors);
+    *n_hits = n_live < search->top ? n_live : search->top;
     memset(search->hits, 0, SEARCH_QUERIES * search->top * sizeof *search->hits);
     for (size_t q = 0; q < n; q++)
         merge(search, search->n_threads, q, *n_hits);

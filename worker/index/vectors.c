@@ -108,6 +108,8 @@ int vectors_open(struct vectors **out, const char *path, char *err, size_t err_s
     } else {
         rc = vectors_read_jsonl(vectors, path, err, err_size);
     }
+    if (rc == 0)
+        rc = vectors_find_dead(vectors, path, err, err_size);
     if (rc != 0) {
         vectors_close(vectors);
         return rc;
@@ -120,13 +122,13 @@ void vectors_close(struct vectors *vectors)
 {
     if (!vectors)
         return;
-    if (vectors->map.ptr)
-        munmap((char *)vectors->map.ptr, vectors->map.len);
-    if (vectors->id_map.ptr)
-        munmap((char *)vectors->id_map.ptr, vectors->id_map.len);
+    vectors_unmap(&vectors->map);
+    vectors_unmap(&vectors->id_map);
     free(vectors->memory);
     free(vectors->ids);
     free(vectors->id_memory);
+    free(vectors->dead);
+    free(vectors->lines);
     free(vectors);
 }
 
@@ -138,6 +140,16 @@ size_t vectors_count(const struct vectors *vectors)
 size_t vectors_dim(const struct vectors *vectors)
 {
     return vectors->dim;
+}
+
+bool vectors_is_live(const struct vectors *vectors, size_t i)
+{
+    return !vectors->dead || !vectors->dead[i];
+}
+
+size_t vectors_count_live(const struct vectors *vectors)
+{
+    return vectors->n - vectors->n_dead;
 }
 
 struct bytes vectors_id(const struct vectors *vectors, size_t i)

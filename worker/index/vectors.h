@@ -9,6 +9,7 @@
 #ifndef VECTORS_H
 #define VECTORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "connectors/connector.h"
@@ -24,6 +25,9 @@ void vectors_close(struct vectors *vectors); /* accepts NULL */
 
 size_t vectors_count(const struct vectors *vectors);
 size_t vectors_dim(const struct vectors *vectors);
+/* Is it what the index has of its text? Not when that was written anew behind it, or deleted. */
+bool vectors_is_live(const struct vectors *vectors, size_t i);
+size_t vectors_count_live(const struct vectors *vectors);
 /* Id of row i as JSON: a string with its quotes, or a number; in an .npy of a piece of a text an
  * object with `id` and what it is a piece of. */
 struct bytes vectors_id(const struct vectors *vectors, size_t i);

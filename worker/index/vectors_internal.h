@@ -18,13 +18,21 @@ struct vectors {
     float *memory;
     struct bytes *ids; /* [n], in id_map or in id_memory */
     char *id_memory;
+    uint8_t *dead; /* [n] 1: replaced or deleted; NULL: none is */
+    size_t n_dead;
+    size_t *lines; /* of a .jsonl: [n] where in the file the row's record begins */
+    size_t lines_room;
     size_t ids_room, memory_room, id_memory_len, id_memory_room;
 };
 
 /* A file mapped read-only; an empty one is absent bytes. 0, or negative errno and a sentence. */
 int vectors_map(struct bytes *out, const char *path, char *err, size_t err_size);
+void vectors_unmap(struct bytes *map);
 /* Room for one id more. 0 or -ENOMEM. */
 int vectors_grow_ids(struct vectors *vectors);
+/* Find out which rows are dead; OUT.deleted.jsonl is read if there is one. 0, or negative errno and
+ * a sentence. */
+int vectors_find_dead(struct vectors *vectors, const char *path, char *err, size_t err_size);
 int vectors_read_jsonl(struct vectors *vectors, const char *path, char *err, size_t err_size);
 
 #endif

@@ -44,6 +44,13 @@ static int add_id(struct vectors *vectors, const char *at)
     if (vectors_grow_ids(vectors) != 0)
         return -ENOMEM;
     memcpy(vectors->id_memory + vectors->id_memory_len, at, len);
+    if (vectors->lines_room < vectors->ids_room) {
+        size_t *lines = realloc(vectors->lines, vectors->ids_room * sizeof *lines);
+        if (!lines)
+            return -ENOMEM;
+        vectors->lines = lines;
+        vectors->lines_room = vectors->ids_room;
+    }
     vectors->ids[vectors->n] = (struct bytes){NULL, len}; /* where: known when all are read */
     vectors->id_memory_len += len;
     return 0;
@@ -92,7 +99,7 @@ static int grow_rows(struct vectors *vectors, size_t at_least)
 enum { DIM_MAX = 65536 };
 
 /* 0; -ENOMEM; -EBADMSG: it is no such record. */
-static int read_line(struct vectors *vectors, const char *line)
+static int read_line(struct vectors *vectors, const char *line, size_t begins)
 {
     const char *row = value_of(line, "\"embedding\":");
     const char *ids = value_of(line, "\"ids\":["), *id = value_of(line, "\"id\":");
@@ -112,7 +119,7 @@ static int read_line(struct vectors *vectors, const char *line)
         row = read_row(vectors, row, vectors->memory + before, room);
         if (!row)
             return -EBADMSG;
-        vectors->n++;
+        vectors->lines[vectors->n++] = begins;
         if (!many || *row != ',')
             return 0;
         id = scalar_end(id);
@@ -125,15 +132,17 @@ int vectors_read_jsonl(struct vectors *vectors, const char *path, char *err, siz
 {
     FILE *file = fopen(path, "re");
     char *line = NULL;
-    size_t room = 0, n_lines = 0;
+    size_t room = 0, n_lines = 0, at_byte = 0;
     int rc = file ? 0 : -errno;
     if (rc != 0)
         snprintf(err, err_size, "%s cannot be read: %s", path, strerror(errno));
     for (ssize_t len; rc == 0 && (len = getline(&line, &room, file)) > 0;) {
+        size_t begins = at_byte;
         n_lines++;
+        at_byte += (size_t)len;
         if (len == 1)
             continue;
-        rc = read_line(vectors, line);
+        rc = read_line(vectors, line, begins);
         if (rc == -EBADMSG && n_lines == 1 && line[0] != '{')
             snprintf(err, err_size,
                      "%s is neither .npy nor .jsonl, which are what is searched: name the output "

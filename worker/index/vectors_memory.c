@@ -33,6 +33,13 @@ int vectors_map(struct bytes *out, const char *path, char *err, size_t err_size)
     return rc;
 }
 
+void vectors_unmap(struct bytes *map)
+{
+    if (map->ptr)
+        munmap((char *)map->ptr, map->len);
+    *map = (struct bytes){NULL, 0};
+}
+
 int vectors_grow_ids(struct vectors *vectors)
 {
     if (vectors->n < vectors->ids_room)
