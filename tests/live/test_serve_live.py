@@ -468,6 +468,50 @@ def case_beside():
         busy.close()
 
 
+def scrape(server):
+    """{name with labels: value}, and the page"""
+    address = re.findall(r'"serving metrics","listen":"([^"]*)"', server.log())[-1]
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), DEADLINE) as s:
+        send(s, "/metrics")
+        page = receive(s).body.decode()
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
+            for line in page.splitlines() if not line.startswith("#")}, page, address
+
+
+def case_watched():
+    """What was asked is counted, logged without a text, and shown by top."""
+    with Server("--metrics-listen", "127.0.0.1:0", "--http-access-log", model=SMALL) as server:
+        for text in ("secret one", "secret one", ["secret two", "secret three"]):
+            assert server.embed(text).status == 200
+        server.embed("")
+        server.ask("/nowhere/secret")
+        server.embed("secret " + LONG * 20)
+        wait_for("all requests", lambda: server.log().count('"msg":"request"') == 6)
+        now, page, address = scrape(server)
+        assert now['embedmill_http_requests_total{route="/v1/embeddings",code="200"}'] == 4
+        assert now['embedmill_http_requests_total{route="/v1/embeddings",code="400"}'] == 1
+        assert now['embedmill_http_requests_total{route="other",code="404"}'] == 1
+        assert now["embedmill_http_texts_total"] == 5
+        assert now["embedmill_http_cached_total"] == 1
+        assert now["embedmill_http_truncated_total"] == 1
+        assert now["embedmill_http_request_seconds_count"] == 4
+        assert now["embedmill_http_wait_seconds_count"] == 4
+        assert now["embedmill_http_open_requests"] == 0
+        assert now['embedmill_http_waiting_tokens{lane="query"}'] == 0
+        assert now['embedmill_lane_busy_seconds_total{lane="query"}'] > 0
+        assert now["embedmill_ready"] == 1
+        assert "secret" not in server.log() and "secret" not in page
+        if shutil.which("promtool"):
+            check = subprocess.run(["promtool", "check", "metrics"], input=page, text=True,
+                                   capture_output=True, check=False)
+            assert check.returncode == 0 and not check.stderr, check.stderr
+        top = subprocess.run([EMBEDMILL, "top", "--once", address], capture_output=True, text=True,
+                             check=True).stdout
+        assert "requests/s" in top and "0 tokens wait" in top, top
+        server.stop()
+
+
 def main():
     cases = {name[5:]: run for name, run in globals().items() if name.startswith("case_")}
     if not os.path.exists(MODEL) or not os.path.exists(SMALL):

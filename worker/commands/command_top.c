@@ -186,6 +186,26 @@ static void quantiles_of_all(const struct top *top, struct row *all)
 }
 
 /* Sums. */
+/* Below the row of a worker that serves over HTTP, too. */
+static void print_served(const struct node *node, int width, const char *end)
+{
+    const struct scrape *now = &node->now, *before = node->before_ms ? &node->before : NULL;
+    double seconds = before ? (double)(node->now_ms - node->before_ms) / 1e3 : 0;
+    char b[5][16], line[300];
+    double wait = scrape_quantile(&now->http_wait, before ? &before->http_wait : NULL, 0.95);
+    double took = scrape_quantile(&now->http_took, before ? &before->http_took : NULL, 0.95);
+    if (!is_up(node) || !now->serves)
+        return;
+    snprintf(line, sizeof line,
+             "  http %s requests/s, %s refused/s, %s tokens wait, P95 %s ms of which %s ms waiting",
+             short_number(rate(now->requests, before ? before->requests : 0, seconds), b[0]),
+             short_number(rate(now->refused, before ? before->refused : 0, seconds), b[1]),
+             short_number(now->waiting_tokens, b[2]),
+             short_number(took < 0 ? -1 : took * 1e3, b[3]),
+             short_number(wait < 0 ? -1 : wait * 1e3, b[4]));
+    printf("%.*s%s", width, line, end);
+}
+
 static struct row row_of_all(const struct top *top, const struct scrape **scrapes)
 {
     struct row all = nothing;
@@ -237,6 +257,7 @@ static void draw(struct top *top)
         struct row row = row_of(&top->nodes[i]);
         print_row(&row, width);
         fputs(end, stdout);
+        print_served(&top->nodes[i], width, end);
     }
     if (shown < top->n_nodes)
         printf("%.*s%zu more%s", width > 20 ? width - 20 : 0, "... and ", top->n_nodes - shown,

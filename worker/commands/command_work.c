@@ -506,6 +506,7 @@ static int run(const struct work *work, const struct settings *settings)
         code = open_pipeline(&worker);
     bool opened = code == COMMAND_OK;
     if (!opened) {
+        serve_setup_forget_monitor();
         monitor_close(worker.monitor);
         worker.monitor = NULL; /* the source may still be closing, and has events */
         if (worker.serve)

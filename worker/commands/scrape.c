@@ -54,6 +54,8 @@ static void read_value(struct scrape *out, const char *name, size_t len, const c
         {"embedmill_inference_busy_ratio", &out->busy_ratio},
         {"embedmill_private_memory_bytes", &out->private_memory},
         {"process_cpu_seconds_total", &out->cpu_seconds},
+        {"embedmill_http_requests_total", &out->requests},
+        {"embedmill_http_waiting_tokens", &out->waiting_tokens},
     };
 #define IS(word) (len == sizeof(word) - 1 && memcmp(name, word, len) == 0)
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -61,6 +63,15 @@ static void read_value(struct scrape *out, const char *name, size_t len, const c
             *numbers[i].at += value; /* over all labels */
     if (IS("embedmill_build_info"))
         out->valid = true;
+    else if (IS("embedmill_http_requests_total") &&
+             (strstr(labels, "code=\"429\"") || strstr(labels, "code=\"503\"")))
+        out->refused += value;
+    else if (IS("embedmill_http_connections"))
+        out->serves = true;
+    else if (IS("embedmill_http_wait_seconds_bucket"))
+        read_bucket(&out->http_wait, labels, value);
+    else if (IS("embedmill_http_request_seconds_bucket"))
+        read_bucket(&out->http_took, labels, value);
     else if (IS("embedmill_ready"))
         out->ready = value == 1;
     else if (IS("embedmill_errors_total") && strstr(labels, "code=\"unavailable\""))

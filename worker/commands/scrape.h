@@ -28,7 +28,9 @@ struct scrape {
     bool ready;
     double texts, tokens, dead_letters, faults, inflight, busy_ratio, cpu_seconds;
     double private_memory;
-    struct scrape_histogram embedding, end_to_end;
+    bool serves; /* over HTTP: */
+    double requests, refused, waiting_tokens;
+    struct scrape_histogram embedding, end_to_end, http_wait, http_took;
     struct scrape_part parts[SCRAPE_PARTS];
     size_t n_parts;
 };

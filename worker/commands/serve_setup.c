@@ -17,6 +17,34 @@ int serve_setup_fail(const char *option, const char *err, int rc)
                                             : COMMAND_UNAVAILABLE;
 }
 
+/* Who hears of requests; one server in a process. */
+static struct {
+    struct monitor *monitor; /* NULL: gone */
+    bool logs;
+} watch;
+
+/* No texts: what was asked is the client's business. */
+static void on_seen(void *ctx, const struct serve_seen *seen)
+{
+    (void)ctx;
+    if (watch.monitor)
+        metrics_serve_seen(&monitor_metrics(watch.monitor)->served, seen);
+    if (watch.logs)
+        log_event(
+            LOG_INFO, "request", LOG_TEXT("method", seen->method), LOG_TEXT("path", seen->path),
+            LOG_INTEGER("status", seen->status), LOG_INTEGER("texts", seen->n_texts),
+            LOG_INTEGER("tokens", seen->n_tokens), LOG_INTEGER("cached", seen->n_cached),
+            LOG_INTEGER("truncated", seen->n_truncated), LOG_REAL("wait_ms", seen->wait_s * 1e3),
+            LOG_REAL("took_ms", seen->took_s * 1e3), LOG_INTEGER("bytes_in", seen->n_bytes_in),
+            LOG_INTEGER("bytes_out", seen->n_bytes_out),
+            LOG_TEXT("client", seen->is_gone ? "gone" : NULL));
+}
+
+void serve_setup_forget_monitor(void)
+{
+    watch.monitor = NULL;
+}
+
 /* All but what is shared. */
 static struct serve_options options_of(const struct settings *settings)
 {
@@ -44,6 +72,9 @@ int serve_setup_open(struct serve **out, uv_loop_t *loop, const struct serve_set
     options.session = setup->session;
     options.cache = setup->cache;
     options.pool = setup->pool;
+    options.on_seen = on_seen;
+    watch.monitor = setup->monitor;
+    watch.logs = settings_bool(setup->settings, "http.access_log");
     int rc = serve_open(out, loop, setup->model, &options, err, sizeof err);
     if (rc != 0)
         return serve_setup_fail(NULL, err, rc);

@@ -26,6 +26,9 @@ struct serve_setup {
 /* COMMAND_OK, or the exit code and all is said. */
 int serve_setup_open(struct serve **out, uv_loop_t *loop, const struct serve_setup *setup);
 
+/* The monitor is about to be closed. */
+void serve_setup_forget_monitor(void);
+
 /* As fail of a command, for what is opened by several: says it, and returns the exit code. */
 int serve_setup_fail(const char *option, const char *err, int rc);
 

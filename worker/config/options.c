@@ -131,6 +131,8 @@ static const struct option core_table[] = {
      "Tokens that may wait for a thread; requests beyond it are refused by 429."},
     {"http.timeout", OPTION_DURATION, "60s", NULL, 100, 3600 * 1000, "TIME",
      "A request that is not finished within this time is answered by 503."},
+    {"http.access_log", OPTION_BOOL, "false", NULL, 0, 0, NULL,
+     "Log a line for each request: route, status, texts, tokens, times; never a text."},
     {"http.lane", OPTION_CHOICE, "queue", "queue|bulk", 0, 0, "LANE",
      "With http.listen: how much of the threads messages get while requests want them, too: a "
      "ninth "

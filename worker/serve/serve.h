@@ -17,10 +17,10 @@
 #include <uv.h>
 
 #include "inference/embed.h"
+#include "worker/pipeline/pool.h"
 
 struct cache;
 struct embedder;
-struct pool;
 struct serve;
 
 /* One request that has ended, for the access log and metrics. */
@@ -64,6 +64,8 @@ struct serve_stats {
         size_t waiting_tokens;
         double tokens_per_second; /* lately, while there was work; 0: not known yet */
     } queries, lists;             /* requests of a few texts, and of many */
+    size_t connections;
+    struct pool_lane_stats lanes[POOL_LANES]; /* of the pool, whoever uses it */
 };
 
 /* Does not keep the loop alive while nothing is asked. 0; -EINVAL: an option is wrong; negative

@@ -250,6 +250,9 @@ struct serve_stats serve_stats(struct serve *serve)
     stats.queries = lane_stats(&serve->queries, &stats);
     stats.lists = lane_stats(&serve->lists, &stats);
     stats.open_requests = serve->n_open;
+    stats.connections = http_server_connections(serve->http);
+    for (size_t i = 0; i < POOL_LANES; i++)
+        stats.lanes[i] = pool_lane_stats(serve->queries.threads.pool, (enum pool_lane)i);
     return stats;
 }
 

@@ -28,17 +28,6 @@ static const double batch_token_bounds[] = {16,   64,    256,   1024,  2048,  40
         .bounds = (array), .n = sizeof(array) / sizeof(array)[0]                                   \
     }
 
-void histogram_observe(struct histogram *histogram, double value, uint64_t n)
-{
-    size_t i = 0;
-    if (!(value > 0))
-        value = 0;
-    while (i < histogram->n && value > histogram->bounds[i])
-        i++;
-    histogram->counts[i] += n;
-    histogram->sum += value * (double)n;
-}
-
 struct series *series_find(struct series_table *table, const char *name)
 {
     for (size_t i = 0; i < table->n; i++)
@@ -82,6 +71,7 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
     memset(metrics, 0, sizeof *metrics);
     metrics->model = model;
     metrics->group_lag = -1;
+    metrics_serve_open(&metrics->served);
     metrics->process_start = metrics_process_start();
     metrics->text_tokens = BOUNDS(text_token_bounds);
     metrics->batch_texts = BOUNDS(batch_text_bounds);

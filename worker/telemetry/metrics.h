@@ -19,20 +19,8 @@
 #include "inference/embed.h"
 #include "worker/pipeline/batch.h"
 #include "worker/pipeline/pipeline.h"
-
-enum { HISTOGRAM_MAX = 16 };
-
-struct serve;
-
-struct histogram {
-    const double *bounds;               /* [n] upper, ascending; +Inf is understood */
-    size_t n;                           /* at most HISTOGRAM_MAX */
-    uint64_t counts[HISTOGRAM_MAX + 1]; /* one bucket each, not yet summed up */
-    double sum;
-};
-
-/* n observations of the same value; a negative one (clocks differ) counts as 0. */
-void histogram_observe(struct histogram *histogram, double value, uint64_t n);
+#include "worker/telemetry/histogram.h"
+#include "worker/telemetry/metrics_serve.h"
 
 /* A named number that comes into being when it is first met. */
 struct series {
@@ -76,7 +64,8 @@ struct metrics {
     const struct model_info *model;
     const struct pipeline *pipeline; /* NULL: not there yet, or none */
     struct serve *serve;             /* the same of a server */
-    double process_start;            /* metrics_process_start, once */
+    struct metrics_serve served;
+    double process_start; /* metrics_process_start, once */
     double busy_samples[10];
     size_t n_busy_samples;
 };
@@ -105,8 +94,6 @@ const char *metrics_not_ready(const struct metrics *metrics);
 
 /* metrics_text.c: all of it, in the text format of Prometheus. */
 void metrics_print(const struct metrics *metrics, FILE *to);
-void metrics_print_histogram(FILE *to, const char *name, const char *help,
-                             const struct histogram *histogram);
 /* As the value of a label: quotes, backslashes and line ends escaped, not UTF-8 replaced. */
 void metrics_print_label(FILE *to, const char *value);
 /* metrics_process.c: process_*, from /proc. start: what metrics_process_start said. */

@@ -9,24 +9,8 @@
 #include <string.h>
 
 #include "worker/telemetry/metrics.h"
+#include "worker/telemetry/metrics_parts.h"
 #include "connectors/utf8.h"
-
-static void print_head(FILE *to, const char *name, const char *type, const char *help)
-{
-    fprintf(to, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void print_counter(FILE *to, const char *name, const char *help, uint64_t value)
-{
-    print_head(to, name, "counter", help);
-    fprintf(to, "%s %" PRIu64 "\n", name, value);
-}
-
-static void print_gauge(FILE *to, const char *name, const char *help, double value)
-{
-    print_head(to, name, "gauge", help);
-    fprintf(to, "%s %.15g\n", name, value);
-}
 
 void metrics_print_label(FILE *to, const char *value)
 {
@@ -44,24 +28,10 @@ void metrics_print_label(FILE *to, const char *value)
     }
 }
 
-void metrics_print_histogram(FILE *to, const char *name, const char *help,
-                             const struct histogram *histogram)
-{
-    uint64_t total = 0;
-    print_head(to, name, "histogram", help);
-    for (size_t i = 0; i < histogram->n; i++) {
-        total += histogram->counts[i];
-        fprintf(to, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, histogram->bounds[i], total);
-    }
-    total += histogram->counts[histogram->n];
-    fprintf(to, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.15g\n%s_count %" PRIu64 "\n", name,
-            total, name, histogram->sum, name, total);
-}
-
 static void print_series(FILE *to, const char *name, const char *type, const char *help,
                          const char *label, const struct series_table *table)
 {
-    print_head(to, name, type, help);
+    metrics_print_head(to, name, type, help);
     for (size_t i = 0; i < table->n; i++) {
         fprintf(to, "%s{%s=\"", name, label);
         metrics_print_label(to, table->rows[i].name);
@@ -72,7 +42,7 @@ static void print_series(FILE *to, const char *name, const char *type, const cha
 static void print_info(const struct metrics *metrics, FILE *to)
 {
     const struct model_info *model = metrics->model;
-    print_head(to, "embedmill_build_info", "gauge", "What runs here; always 1.");
+    metrics_print_head(to, "embedmill_build_info", "gauge", "What runs here; always 1.");
     fprintf(to, "embedmill_build_info{version=\"%s\",model=\"", EMBEDMILL_VERSION);
     metrics_print_label(to, model ? model->name : "");
     fprintf(to, "\",fingerprint=\"%s\",kernels=\"%s\",precision=\"%s\",dim=\"%zu\"} 1\n",
@@ -83,65 +53,70 @@ static void print_info(const struct metrics *metrics, FILE *to)
 static void print_stats(const struct pipeline_stats *stats, FILE *to)
 {
     static const char *const triggers[N_TRIGGERS] = {"full", "linger", "idle", "drain"};
-    print_counter(to, "embedmill_messages_received_total", "Messages given by the source.",
-                  stats->received);
-    print_counter(to, "embedmill_messages_published_total",
-                  "Messages whose embeddings are confirmed by the sink.", stats->messages);
-    print_counter(to, "embedmill_texts_embedded_total", "Texts whose embeddings are confirmed.",
-                  stats->texts);
-    print_counter(to, "embedmill_tokens_total", "Tokens of those texts, after any cut.",
-                  stats->tokens);
-    print_counter(to, "embedmill_truncated_total", "Texts cut to what the model takes.",
-                  stats->truncated);
-    print_counter(to, "embedmill_chunks_total", "Pieces of texts that were cut into chunks.",
-                  stats->chunks);
-    print_counter(to, "embedmill_texts_deleted_total", "Messages that took a text away.",
-                  stats->deleted);
-    print_counter(to, "embedmill_unchanged_total",
-                  "Messages that left a text as it was, acknowledged without embedding.",
-                  stats->unchanged);
-    print_counter(to, "embedmill_duplicates_total",
-                  "Texts whose equal in the same batch was embedded for them.", stats->duplicates);
-    print_head(to, "embedmill_cache_hits_total", "counter",
-               "Texts whose vector was kept from before, by where; copies in a batch count once.");
+    metrics_print_counter(to, "embedmill_messages_received_total", "Messages given by the source.",
+                          stats->received);
+    metrics_print_counter(to, "embedmill_messages_published_total",
+                          "Messages whose embeddings are confirmed by the sink.", stats->messages);
+    metrics_print_counter(to, "embedmill_texts_embedded_total",
+                          "Texts whose embeddings are confirmed.", stats->texts);
+    metrics_print_counter(to, "embedmill_tokens_total", "Tokens of those texts, after any cut.",
+                          stats->tokens);
+    metrics_print_counter(to, "embedmill_truncated_total", "Texts cut to what the model takes.",
+                          stats->truncated);
+    metrics_print_counter(to, "embedmill_chunks_total",
+                          "Pieces of texts that were cut into chunks.", stats->chunks);
+    metrics_print_counter(to, "embedmill_texts_deleted_total", "Messages that took a text away.",
+                          stats->deleted);
+    metrics_print_counter(to, "embedmill_unchanged_total",
+                          "Messages that left a text as it was, acknowledged without embedding.",
+                          stats->unchanged);
+    metrics_print_counter(to, "embedmill_duplicates_total",
+                          "Texts whose equal in the same batch was embedded for them.",
+                          stats->duplicates);
+    metrics_print_head(
+        to, "embedmill_cache_hits_total", "counter",
+        "Texts whose vector was kept from before, by where; copies in a batch count once.");
     fprintf(to, "embedmill_cache_hits_total{place=\"memory\"} %" PRIu64 "\n", stats->memory_hits);
     fprintf(to, "embedmill_cache_hits_total{place=\"disk\"} %" PRIu64 "\n", stats->disk_hits);
-    print_counter(to, "embedmill_cache_misses_total", "Texts that had to be embedded.",
-                  stats->cache_misses);
-    print_counter(to, "embedmill_redelivered_total",
-                  "Messages received that had been delivered before.", stats->redelivered);
-    print_counter(to, "embedmill_not_ours_total",
-                  "Messages another worker had finished or taken when they were to be written.",
-                  stats->not_ours);
-    print_counter(to, "embedmill_undeliverable_total",
-                  "Messages given up because not even their dead letter could be written.",
-                  stats->undeliverable);
-    print_head(to, "embedmill_batches_total", "counter", "Batches, by what made them go.");
+    metrics_print_counter(to, "embedmill_cache_misses_total", "Texts that had to be embedded.",
+                          stats->cache_misses);
+    metrics_print_counter(to, "embedmill_redelivered_total",
+                          "Messages received that had been delivered before.", stats->redelivered);
+    metrics_print_counter(
+        to, "embedmill_not_ours_total",
+        "Messages another worker had finished or taken when they were to be written.",
+        stats->not_ours);
+    metrics_print_counter(to, "embedmill_undeliverable_total",
+                          "Messages given up because not even their dead letter could be written.",
+                          stats->undeliverable);
+    metrics_print_head(to, "embedmill_batches_total", "counter", "Batches, by what made them go.");
     for (size_t i = 0; i < N_TRIGGERS; i++)
         fprintf(to, "embedmill_batches_total{trigger=\"%s\"} %" PRIu64 "\n", triggers[i],
                 stats->batches[i]);
-    print_gauge(to, "embedmill_inflight_texts", "Texts decoded and not yet confirmed.",
-                (double)stats->inflight_texts);
-    print_gauge(to, "embedmill_waiting_messages", "Messages received and not yet decoded.",
-                (double)stats->waiting_messages);
+    metrics_print_gauge(to, "embedmill_inflight_texts", "Texts decoded and not yet confirmed.",
+                        (double)stats->inflight_texts);
+    metrics_print_gauge(to, "embedmill_waiting_messages", "Messages received and not yet decoded.",
+                        (double)stats->waiting_messages);
 }
 
 static void print_gauges(const struct pipeline_gauges *gauges, FILE *to)
 {
-    print_gauge(to, "embedmill_inflight_bytes", "Bytes of text decoded and not yet confirmed.",
-                (double)gauges->inflight_bytes);
-    print_gauge(to, "embedmill_credit_messages",
-                "Messages the source may still give; 0: the worker has all it can hold.",
-                (double)gauges->credit_messages);
-    print_gauge(to, "embedmill_credit_bytes", "Bytes the source may still give.",
-                (double)gauges->credit_bytes);
-    print_gauge(to, "embedmill_inference_threads", "Inference threads.", (double)gauges->n_threads);
+    metrics_print_gauge(to, "embedmill_inflight_bytes",
+                        "Bytes of text decoded and not yet confirmed.",
+                        (double)gauges->inflight_bytes);
+    metrics_print_gauge(to, "embedmill_credit_messages",
+                        "Messages the source may still give; 0: the worker has all it can hold.",
+                        (double)gauges->credit_messages);
+    metrics_print_gauge(to, "embedmill_credit_bytes", "Bytes the source may still give.",
+                        (double)gauges->credit_bytes);
+    metrics_print_gauge(to, "embedmill_inference_threads", "Inference threads.",
+                        (double)gauges->n_threads);
 }
 
 static void print_errors(const struct metrics *metrics, FILE *to)
 {
-    print_head(to, "embedmill_errors_total", "counter",
-               "Messages that failed and links that went away, by stage and code.");
+    metrics_print_head(to, "embedmill_errors_total", "counter",
+                       "Messages that failed and links that went away, by stage and code.");
     for (size_t i = 0; i < metrics->dead_letters.n; i++) {
         const struct series *row = &metrics->dead_letters.rows[i];
         fprintf(to, "embedmill_errors_total{stage=\"%s\",code=\"", metrics_stage_of(row->name));
@@ -161,22 +136,23 @@ static void print_links(const struct metrics *metrics, FILE *to)
     print_series(to, "embedmill_messages_skipped_total", "counter",
                  "Messages of the input that were removed before the group had read them.",
                  "reason", &metrics->skipped);
-    print_head(to, "embedmill_connected", "gauge", "1: this side is connected and serving.");
+    metrics_print_head(to, "embedmill_connected", "gauge",
+                       "1: this side is connected and serving.");
     fprintf(to, "embedmill_connected{side=\"input\"} %d\n", metrics->input == SIDE_UP);
     fprintf(to, "embedmill_connected{side=\"output\"} %d\n", metrics->output == SIDE_UP);
-    print_gauge(to, "embedmill_ready", "1: /readyz says yes.", !metrics_not_ready(metrics));
+    metrics_print_gauge(to, "embedmill_ready", "1: /readyz says yes.", !metrics_not_ready(metrics));
     print_series(to, "embedmill_source_lag", "gauge",
                  "Messages of the input waiting to be given or acked, where the broker tells.",
                  "part", &metrics->lag);
     if (metrics->group_lag >= 0)
-        print_gauge(to, "embedmill_group_lag",
-                    "Messages of all parts of the input that the group has not acked.",
-                    (double)metrics->group_lag);
+        metrics_print_gauge(to, "embedmill_group_lag",
+                            "Messages of all parts of the input that the group has not acked.",
+                            (double)metrics->group_lag);
     for (size_t i = 0; i < metrics->counts.n; i++) {
         char name[sizeof metrics->counts.rows[i].name + 32];
         snprintf(name, sizeof name, "embedmill_%s_total", metrics->counts.rows[i].name);
-        print_counter(to, name, "As counted by a connector.",
-                      (uint64_t)metrics->counts.rows[i].value);
+        metrics_print_counter(to, name, "As counted by a connector.",
+                              (uint64_t)metrics->counts.rows[i].value);
     }
 }
 
@@ -215,21 +191,25 @@ void metrics_print(const struct metrics *metrics, FILE *to)
         print_stats(pipeline_stats(metrics->pipeline), to);
         print_gauges(&gauges, to);
     }
-    print_head(to, "embedmill_inference_busy_seconds_total", "counter",
-               "Time of inference threads in finished slices, their own and those they helped.");
+    metrics_print_head(
+        to, "embedmill_inference_busy_seconds_total", "counter",
+        "Time of inference threads in finished slices, their own and those they helped.");
     fprintf(to, "embedmill_inference_busy_seconds_total %.15g\n",
             (double)(metrics->busy_ns + gauges.help_ns) * 1e-9);
-    print_gauge(
+    metrics_print_gauge(
         to, "embedmill_inference_busy_ratio",
         "Share of the inference threads that have a slice or help another, mean of the last "
         "ten seconds.",
         metrics->busy_ratio);
-    print_counter(to, "embedmill_series_dropped_total",
-                  "Values not told, because their table of series is full.",
-                  metrics->lag.n_dropped + metrics->counts.n_dropped + metrics->skipped.n_dropped +
-                      metrics->dead_letters.n_dropped + metrics->faults.n_dropped);
+    metrics_print_counter(to, "embedmill_series_dropped_total",
+                          "Values not told, because their table of series is full.",
+                          metrics->lag.n_dropped + metrics->counts.n_dropped +
+                              metrics->skipped.n_dropped + metrics->dead_letters.n_dropped +
+                              metrics->faults.n_dropped);
     print_errors(metrics, to);
     print_links(metrics, to);
     print_histograms(metrics, to);
+    if (metrics->serve)
+        metrics_serve_print(&metrics->served, metrics->serve, to);
     metrics_print_process(to, metrics->process_start);
 }

@@ -1,0 +1,37 @@
+/*
+ * metrics_parts.c: see metrics_parts.h.
+ */
+#include "worker/telemetry/metrics_parts.h"
+
+#include <inttypes.h>
+
+void metrics_print_head(FILE *to, const char *name, const char *type, const char *help)
+{
+    fprintf(to, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+void metrics_print_counter(FILE *to, const char *name, const char *help, uint64_t value)
+{
+    metrics_print_head(to, name, "counter", help);
+    fprintf(to, "%s %" PRIu64 "\n", name, value);
+}
+
+void metrics_print_gauge(FILE *to, const char *name, const char *help, double value)
+{
+    metrics_print_head(to, name, "gauge", help);
+    fprintf(to, "%s %.15g\n", name, value);
+}
+
+void metrics_print_histogram(FILE *to, const char *name, const char *help,
+                             const struct histogram *histogram)
+{
+    uint64_t total = 0;
+    metrics_print_head(to, name, "histogram", help);
+    for (size_t i = 0; i < histogram->n; i++) {
+        total += histogram->counts[i];
+        fprintf(to, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, histogram->bounds[i], total);
+    }
+    total += histogram->counts[histogram->n];
+    fprintf(to, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.15g\n%s_count %" PRIu64 "\n", name,
+            total, name, histogram->sum, name, total);
+}

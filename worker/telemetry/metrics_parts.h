@@ -1,0 +1,20 @@
+/*
+ * metrics_parts.h: pieces of the text format of Prometheus that several files write.
+ *
+ * Threads: the loop thread.
+ */
+#ifndef METRICS_PARTS_H
+#define METRICS_PARTS_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "worker/telemetry/histogram.h"
+
+void metrics_print_head(FILE *to, const char *name, const char *type, const char *help);
+void metrics_print_counter(FILE *to, const char *name, const char *help, uint64_t value);
+void metrics_print_gauge(FILE *to, const char *name, const char *help, double value);
+void metrics_print_histogram(FILE *to, const char *name, const char *help,
+                             const struct histogram *histogram);
+
+#endif

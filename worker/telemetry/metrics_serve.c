@@ -1,0 +1,98 @@
+/*
+ * metrics_serve.c: see metrics_serve.h.
+ */
+#include "worker/telemetry/metrics_serve.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "worker/pipeline/pool.h"
+#include "worker/serve/serve.h"
+#include "worker/telemetry/metrics_parts.h"
+
+static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                0.25,  0.5,    1,     2.5,  5,     10,   30};
+
+void metrics_serve_open(struct metrics_serve *metrics)
+{
+    memset(metrics, 0, sizeof *metrics);
+    metrics->wait.bounds = metrics->took.bounds = bounds;
+    metrics->wait.n = metrics->took.n = sizeof bounds / sizeof bounds[0];
+}
+
+static struct metrics_route *route_of(struct metrics_serve *metrics, const struct serve_seen *seen)
+{
+    for (size_t i = 0; i < metrics->n_routes; i++)
+        if (metrics->routes[i].status == seen->status &&
+            strcmp(metrics->routes[i].path, seen->path) == 0)
+            return &metrics->routes[i];
+    if (metrics->n_routes == METRICS_ROUTES_MAX)
+        return NULL;
+    struct metrics_route *route = &metrics->routes[metrics->n_routes++];
+    *route = (struct metrics_route){.path = seen->path, .status = seen->status};
+    return route;
+}
+
+void metrics_serve_seen(struct metrics_serve *metrics, const struct serve_seen *seen)
+{
+    struct metrics_route *route = route_of(metrics, seen);
+    if (route)
+        route->n++;
+    metrics->n_gone += seen->is_gone;
+    metrics->n_cached += seen->n_cached;
+    if (seen->n_texts == 0)
+        return;
+    histogram_observe(&metrics->wait, seen->wait_s, 1);
+    histogram_observe(&metrics->took, seen->took_s, 1);
+}
+
+static void print_lanes(const struct serve_stats *stats, FILE *to)
+{
+    static const char *const names[POOL_LANES] = {
+        [POOL_QUEUE] = "queue", [POOL_BULK] = "bulk", [POOL_LIST] = "list", [POOL_QUERY] = "query"};
+    metrics_print_head(to, "embedmill_lane_busy_seconds_total", "counter",
+                       "Thread time of jobs, by lane.");
+    for (size_t i = 0; i < POOL_LANES; i++)
+        fprintf(to, "embedmill_lane_busy_seconds_total{lane=\"%s\"} %.15g\n", names[i],
+                (double)stats->lanes[i].busy_ns * 1e-9);
+    metrics_print_head(to, "embedmill_lane_waiting_jobs", "gauge",
+                       "Jobs that wait for a thread, by lane.");
+    for (size_t i = 0; i < POOL_LANES; i++)
+        fprintf(to, "embedmill_lane_waiting_jobs{lane=\"%s\"} %zu\n", names[i],
+                stats->lanes[i].n_waiting);
+    metrics_print_head(to, "embedmill_http_waiting_tokens", "gauge",
+                       "Tokens of requests that wait for a thread, by lane; estimated.");
+    fprintf(to, "embedmill_http_waiting_tokens{lane=\"query\"} %zu\n",
+            stats->queries.waiting_tokens);
+    fprintf(to, "embedmill_http_waiting_tokens{lane=\"list\"} %zu\n", stats->lists.waiting_tokens);
+}
+
+void metrics_serve_print(const struct metrics_serve *metrics, struct serve *serve, FILE *to)
+{
+    struct serve_stats stats = serve_stats(serve);
+    metrics_print_head(to, "embedmill_http_requests_total", "counter",
+                       "Requests that have ended, by route and status.");
+    for (size_t i = 0; i < metrics->n_routes; i++)
+        fprintf(to, "embedmill_http_requests_total{route=\"%s\",code=\"%u\"} %" PRIu64 "\n",
+                metrics->routes[i].path, metrics->routes[i].status, metrics->routes[i].n);
+    metrics_print_counter(to, "embedmill_http_gone_total",
+                          "Requests whose client left before the answer.", metrics->n_gone);
+    metrics_print_counter(to, "embedmill_http_texts_total", "Texts that were answered.",
+                          stats.texts);
+    metrics_print_counter(to, "embedmill_http_tokens_total", "Their tokens, after any cut.",
+                          stats.tokens);
+    metrics_print_counter(to, "embedmill_http_truncated_total",
+                          "Those cut to what the model takes.", stats.truncated);
+    metrics_print_counter(to, "embedmill_http_cached_total",
+                          "Those whose vector was kept from before.", metrics->n_cached);
+    metrics_print_gauge(to, "embedmill_http_open_requests",
+                        "Requests with texts, not answered yet.", (double)stats.open_requests);
+    metrics_print_gauge(to, "embedmill_http_connections", "Open connections.",
+                        (double)stats.connections);
+    metrics_print_histogram(to, "embedmill_http_wait_seconds",
+                            "For each request with texts, until the first was at a thread.",
+                            &metrics->wait);
+    metrics_print_histogram(to, "embedmill_http_request_seconds",
+                            "For each request with texts, from whole to answered.", &metrics->took);
+    print_lanes(&stats, to);
+}
