@@ -61,6 +61,7 @@ static void on_made(void *ctx, void *arg, natsMsg *answer)
         wait_for(source, &error);
         return;
     }
+    nats_skips_on_made(source);
     nats_consumer_check(source);
 }
 
@@ -162,6 +163,7 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
         return;
     }
     read_config(source, body);
+    nats_skips_look(source, body);
     health_good(&source->health, PART_CONSUMER);
     tell_lag(source, nats_json_number(body, "num_pending", 0) +
                          nats_json_number(body, "num_ack_pending", 0));

@@ -1,8 +1,8 @@
 /*
  * nats_source.h: the inside of a NATS source, for its own files.
  *
- * Owns:    what nats_source.c (credit, giving, the end), nats_pull.c, nats_consumer.c, nats_ack.c
- *          and nats_message.c share.
+ * Owns:    what nats_source.c (credit, giving, the end), nats_pull.c, nats_consumer.c,
+ *          nats_skips.c, nats_ack.c and nats_message.c share.
  * Threads: the loop thread.
  */
 #ifndef NATS_SOURCE_H
@@ -61,6 +61,13 @@ struct nats_consumer {
     int64_t max_deliver, max_batch, max_bytes, max_expires_ms; /* 0 or less: no limit */
 };
 
+/* What the last look at the consumer has shown. */
+struct nats_skips {
+    bool is_known;
+    char created[40];
+    int64_t sequence, n_given; /* the furthest message given, how many deliveries there were */
+};
+
 struct nats_source {
     struct source base;
     uv_loop_t *loop;
@@ -69,6 +76,7 @@ struct nats_source {
     struct health health;
     struct nats_pull pull;
     struct nats_consumer consumer;
+    struct nats_skips skips;
     struct nats_list held; /* taken and not given yet */
     struct nats_list given;
     struct nats_list done; /* to be acked, until that is confirmed */
@@ -119,6 +127,13 @@ void nats_consumer_tick(struct nats_source *source, uint64_t now);
 const char *nats_consumer_fault(struct bytes body);
 /* The shortest time after which a message is delivered again, in ms. */
 uint64_t nats_consumer_ack_wait(struct bytes body);
+
+/* ---- nats_skips.c */
+
+/* The consumer is made: it was not there, or is not any more. */
+void nats_skips_on_made(struct nats_source *source);
+/* info: what CONSUMER.INFO says. */
+void nats_skips_look(struct nats_source *source, struct bytes info);
 
 /* ---- nats_pull.c */
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from nats_rig import run_cases, wait_for
+from nats_rig import NatsError, run_cases, wait_for
 from ports import free_port
 
 
@@ -297,6 +297,14 @@ def case_rights(bench):
     assert "Authorization Violation" in bench.log("out"), bench.log("out")
 
 
+def delete_consumer(client):
+    """2.9 deletes it and says that it could not when the worker makes it anew at that moment."""
+    try:
+        client.api("CONSUMER.DELETE.texts.embedmill")
+    except NatsError as error:
+        assert "directory not empty" in str(error), error
+
+
 def case_streams_come_and_go(bench):
     """The consumer is deleted under the worker, then the stream; the output stream is full, then
     missing. Each is waited for or made anew."""
@@ -306,7 +314,7 @@ def case_streams_come_and_go(bench):
     worker = bench.start_worker()
     bench.add(0, 3)
     bench.expect(3)
-    client.api("CONSUMER.DELETE.texts.embedmill")
+    delete_consumer(client)
     wait_for("the consumer again", client.consumer)
     bench.add(3, 2)
     bench.expect(5, once=False)  # from the beginning; doubles within the window are dropped
@@ -325,6 +333,33 @@ def case_streams_come_and_go(bench):
     bench.stop(worker)
 
 
+def case_skipped(bench):
+    """What the stream deletes before it was read is reported, once, and so is a consumer that was
+    made anew."""
+    bench.start_server()
+    bench.make_streams(max_msgs=5)
+    client = bench.client()
+    bench.add(0, 3)
+    worker = bench.start_worker()
+    bench.expect(3)
+    time.sleep(6)  # a look at the consumer
+    worker.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)  # for its last request to be over
+    bench.add(3, 20)  # 15 of which are deleted
+    worker.send_signal(signal.SIGCONT)
+
+    def told():
+        return [json.loads(line) for line in bench.log().splitlines() if "messages skipped" in line]
+    wait_for("the warning", told, 15)
+    report, = told()
+    assert report["code"] == "retention" and report["skipped"] == "15", report
+    assert report["from"] == "4", report
+    delete_consumer(client)
+    wait_for("the consumer's", lambda: len(told()) == 2, 15)
+    assert told()[1]["code"] == "group_deleted", told()
+    bench.stop(worker)
+
+
 def case_purged_window(bench):
     """A stream remembers ids longer than messages. What was purged and comes again is stored."""
     bench.start_server()
@@ -334,7 +369,7 @@ def case_purged_window(bench):
     worker = bench.start_worker()
     bench.expect(5)
     client.api("STREAM.PURGE.texts-embeddings")
-    client.api("CONSUMER.DELETE.texts.embedmill")
+    delete_consumer(client)
     wait_for("outputs again", lambda: len(bench.ids()) == 5, 20)
     bench.stop(worker)
 
