@@ -97,14 +97,14 @@ static void end(struct rabbitmq_source *source)
 /* Begin a look at how the prefetch fits. */
 static void look(struct rabbitmq_source *source)
 {
-    source->looked_ms = uv_now(source->loop);
+    source->looked_ms = uv_now(source->end.loop);
     source->least_held = SIZE_MAX;
     source->is_short = false;
 }
 
 static void resize(struct rabbitmq_source *source)
 {
-    uint64_t now = uv_now(source->loop);
+    uint64_t now = uv_now(source->end.loop);
     size_t most = source->config.prefetch, n = source->prefetch;
     size_t n_ours = source->n_held + source->n_given - source->n_void;
     if (source->credit && !source->n_held && n_ours >= n && n < most)
@@ -122,7 +122,7 @@ static void resize(struct rabbitmq_source *source)
 
 void rabbitmq_consumer_steer(struct rabbitmq_source *source)
 {
-    if (source->paused || source->failed || source->closing)
+    if (source->end.paused || source->end.failed || source->end.closing)
         return;
     if (source->consumer == CONSUMER_NONE && rabbitmq_link_ready(source->link)) {
         source->consumer = CONSUMER_CHANNEL;
@@ -148,7 +148,7 @@ static uint64_t age_of(const struct rabbitmq_source *source,
     const struct rabbitmq_message *message;
     TAILQ_FOREACH(message, messages, entry)
     if (message->epoch == source->epoch)
-        return uv_now(source->loop) - message->taken_ms;
+        return uv_now(source->end.loop) - message->taken_ms;
     return 0;
 }
 
@@ -172,7 +172,7 @@ static void give_back_given(struct rabbitmq_source *source)
              "given back; their outputs may come twice. Is the output's broker away, or is a "
              "message too large for the time?",
              source->config.queue, n);
-    rabbitmq_source_notice(source, "CONSUMER_TIMEOUT", text);
+    endpoint_notice(&source->end, NOTICE_WARN, "CONSUMER_TIMEOUT", text);
 }
 
 static void watch_time(struct rabbitmq_source *source)
@@ -263,8 +263,8 @@ static void on_work_closed(struct rabbitmq_source *source, const amqp_channel_cl
     source->consumer = CONSUMER_NONE;
     source->is_syncing = false;
     rabbitmq_source_void(source);
-    if (source->closing)
-        rabbitmq_source_pump(source);
+    if (source->end.closing)
+        endpoint_pump(&source->end);
     else
         rabbitmq_source_refused(source, why);
 }
@@ -286,10 +286,10 @@ static void on_length(struct rabbitmq_source *source, const amqp_queue_declare_o
 static void on_consuming(struct rabbitmq_source *source)
 {
     source->consumer = CONSUMER_ON;
-    source->backoff.attempts = 0;
+    source->end.backoff.attempts = 0;
     look(source);
     rabbitmq_link_good(source->link);
-    health_good(&source->health, PART_CONSUMER);
+    health_good(&source->end.health, PART_CONSUMER);
 }
 
 static void on_work_method(struct rabbitmq_source *source, uint32_t id, const void *decoded)
@@ -311,7 +311,7 @@ static void on_work_method(struct rabbitmq_source *source, uint32_t id, const vo
         break;
     case AMQP_BASIC_CANCEL_METHOD: /* the queue was deleted, or its node is gone */
         source->consumer = CONSUMER_IDLE;
-        if (!source->closing)
+        if (!source->end.closing)
             rabbitmq_source_refused(source, "the server ended our consumer (was the queue "
                                             "deleted?); the worker waits until it is there");
         break;
@@ -325,7 +325,7 @@ static void on_work_method(struct rabbitmq_source *source, uint32_t id, const vo
     default:
         return;
     }
-    rabbitmq_source_pump(source);
+    endpoint_pump(&source->end);
 }
 
 void rabbitmq_consumer_on_method(void *ctx, uint16_t channel, uint32_t id, const void *decoded)
@@ -333,7 +333,7 @@ void rabbitmq_consumer_on_method(void *ctx, uint16_t channel, uint32_t id, const
     struct rabbitmq_source *source = ctx;
     if (channel == RABBITMQ_WORK)
         on_work_method(source, id, decoded);
-    else if (source->closing || source->failed)
+    else if (source->end.closing || source->end.failed)
         return;
     else if (id == AMQP_CHANNEL_OPEN_OK_METHOD) {
         source->is_probe_open = true;

@@ -70,7 +70,7 @@ static void on_pause_over(uv_timer_t *timer)
     place->is_paused = false;
     if (place->phase == PLACE_CLOSED && rabbitmq_link_ready(place->sink->link))
         rabbitmq_place_open(place);
-    rabbitmq_sink_pump(place->sink);
+    endpoint_pump(&place->sink->end);
 }
 
 /* "rabbitmq HOST: writing to queue Q: ..." */
@@ -89,7 +89,7 @@ static void refused(struct rabbitmq_place *place, const char *why)
 {
     char text[HEALTH_WHY_SIZE];
     explain(place, why, text, sizeof text);
-    health_wait(&place->sink->health, part_of(place), text);
+    health_wait(&place->sink->end.health, part_of(place), text);
     place->is_in_doubt = true;
     if (place->is_paused)
         return;
@@ -187,7 +187,7 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
 {
     struct rabbitmq_sink *sink = place->sink;
     struct rabbitmq_slot *slot;
-    while (place->phase == PLACE_OPEN && !place->is_paused && !sink->failed &&
+    while (place->phase == PLACE_OPEN && !place->is_paused && !sink->end.failed &&
            (slot = TAILQ_FIRST(&place->waiting))) {
         if (!TAILQ_EMPTY(&place->sent) &&
             (place->is_in_doubt || rabbitmq_link_backlog(sink->link) > BACKLOG_MAX))
@@ -205,7 +205,7 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
         TAILQ_REMOVE(&place->waiting, slot, entry);
         TAILQ_INSERT_TAIL(&place->sent, slot, entry);
         slot->tag = place->next_tag++;
-        slot->sent_ms = uv_now(sink->loop);
+        slot->sent_ms = uv_now(sink->end.loop);
     }
 }
 
@@ -214,7 +214,7 @@ void rabbitmq_place_watch(struct rabbitmq_place *place)
     const struct rabbitmq_slot *slot = TAILQ_FIRST(&place->sent);
     uint64_t limit = place->sink->config.timeout_ms;
     char why[200], text[HEALTH_WHY_SIZE];
-    if (!slot || uv_now(place->sink->loop) - slot->sent_ms < limit)
+    if (!slot || uv_now(place->sink->end.loop) - slot->sent_ms < limit)
         return;
     snprintf(why, sizeof why,
              "not confirmed for %llu s or more; waiting (has a quorum queue lost its majority, or "
@@ -222,7 +222,7 @@ void rabbitmq_place_watch(struct rabbitmq_place *place)
              "server short of memory or disk?)",
              (unsigned long long)(limit / 1000));
     explain(place, why, text, sizeof text);
-    health_wait(&place->sink->health, part_of(place), text);
+    health_wait(&place->sink->end.health, part_of(place), text);
 }
 
 /* ---- answers */
@@ -243,7 +243,7 @@ static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
     place->n_passed++;
     place->backoff.attempts = 0;
     rabbitmq_link_good(place->sink->link);
-    health_good(&place->sink->health, part_of(place));
+    health_good(&place->sink->end.health, part_of(place));
     rabbitmq_sink_done(place->sink, slot, PUBLISHED);
 }
 

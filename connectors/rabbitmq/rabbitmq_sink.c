@@ -25,23 +25,6 @@ static struct rabbitmq_sink *self(struct sink *sink)
     return (struct rabbitmq_sink *)sink;
 }
 
-/* ---- what is reported */
-
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
-{
-    struct rabbitmq_sink *sink = ctx;
-    if (!sink->failed && !sink->closing)
-        sink->base.events->on_state(sink->base.ctx, state, why);
-}
-
-static void sink_fail(struct rabbitmq_sink *sink, int err, const char *why)
-{
-    bool is_news = !sink->failed && !sink->closing;
-    sink->failed = true;
-    if (is_news)
-        sink->base.events->on_failed(sink->base.ctx, err, why);
-}
-
 /* ---- records */
 
 void rabbitmq_sink_done(struct rabbitmq_sink *sink, struct rabbitmq_slot *slot, enum published how)
@@ -79,29 +62,21 @@ static void sort_new(struct rabbitmq_sink *sink)
     }
 }
 
-static void finish(struct rabbitmq_sink *sink);
-
-void rabbitmq_sink_pump(struct rabbitmq_sink *sink)
+static void sink_pump(void *owner)
 {
-    if (sink->no_memory)
-        sink_fail(sink, -ENOMEM, "out of memory");
-    if (!sink->failed)
+    struct rabbitmq_sink *sink = owner;
+    if (!sink->end.failed)
         sort_new(sink);
-    if (sink->closing && (sink->failed || !sink->n_slots)) {
-        finish(sink);
+    if (sink->end.closing && (sink->end.failed || !sink->n_slots)) {
+        endpoint_finish(&sink->end);
         return;
     }
-    if (sink->failed || sink->is_blocked || !rabbitmq_link_ready(sink->link))
+    if (sink->end.failed || sink->is_blocked || !rabbitmq_link_ready(sink->link))
         return;
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
         rabbitmq_place_send(&sink->places[i]);
     if (sink->link)
         rabbitmq_link_flush(sink->link);
-}
-
-static void on_pump(uv_timer_t *timer)
-{
-    rabbitmq_sink_pump(timer->data);
 }
 
 /* ---- the connection */
@@ -110,30 +85,28 @@ static void on_ready(void *ctx)
 {
     struct rabbitmq_sink *sink = ctx;
     if (!rabbitmq_link_has(sink->link, "publisher_confirms")) {
-        sink_fail(sink, -ENOTSUP, "the server has no publisher confirms; RabbitMQ has");
+        endpoint_fail(&sink->end, -ENOTSUP, "the server has no publisher confirms; RabbitMQ has");
         return;
     }
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
         rabbitmq_place_open(&sink->places[i]);
-    health_good(&sink->health, PART_SERVER);
+    health_good(&sink->end.health, PART_SERVER);
 }
 
 static void on_lost(void *ctx, const char *why)
 {
     struct rabbitmq_sink *sink = ctx;
     sink->is_blocked = false;
-    health_good(&sink->health, PART_ALARM);
+    health_good(&sink->end.health, PART_ALARM);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
         rabbitmq_place_lost(&sink->places[i], rabbitmq_link_was_faulted(sink->link) ? why : NULL);
-    health_wait(&sink->health, PART_SERVER, why);
+    health_wait(&sink->end.health, PART_SERVER, why);
 }
 
 static void on_link_failed(void *ctx, int err, const char *why)
 {
     struct rabbitmq_sink *sink = ctx;
-    sink_fail(sink, err, why);
-    if (sink->closing)
-        rabbitmq_sink_pump(sink);
+    endpoint_fail(&sink->end, err, why);
 }
 
 static void on_blocked(void *ctx, const char *why)
@@ -141,10 +114,10 @@ static void on_blocked(void *ctx, const char *why)
     struct rabbitmq_sink *sink = ctx;
     sink->is_blocked = why != NULL;
     if (why)
-        health_wait(&sink->health, PART_ALARM, why);
+        health_wait(&sink->end.health, PART_ALARM, why);
     else
-        health_good(&sink->health, PART_ALARM);
-    rabbitmq_sink_pump(sink);
+        health_good(&sink->end.health, PART_ALARM);
+    endpoint_pump(&sink->end);
 }
 
 static struct rabbitmq_place *place_of(struct rabbitmq_sink *sink, uint16_t channel)
@@ -156,17 +129,17 @@ static void on_method(void *ctx, uint16_t channel, uint32_t id, const void *deco
 {
     struct rabbitmq_sink *sink = ctx;
     struct rabbitmq_place *place = place_of(sink, channel);
-    if (!place || sink->failed)
+    if (!place || sink->end.failed)
         return;
     rabbitmq_place_on_method(place, id, decoded);
-    rabbitmq_sink_pump(sink);
+    endpoint_pump(&sink->end);
 }
 
 static void on_content(void *ctx, uint16_t channel, struct rabbitmq_content *content)
 {
     struct rabbitmq_sink *sink = ctx;
     struct rabbitmq_place *place = place_of(sink, channel);
-    if (place && content->method == AMQP_BASIC_RETURN_METHOD && !sink->failed)
+    if (place && content->method == AMQP_BASIC_RETURN_METHOD && !sink->end.failed)
         rabbitmq_place_on_return(place, content);
 }
 
@@ -179,8 +152,9 @@ static void on_tick(uv_timer_t *timer)
 
 /* ---- the contract */
 
-static void sink_free(struct rabbitmq_sink *sink)
+static void sink_free(void *owner)
 {
+    struct rabbitmq_sink *sink = owner;
     struct rabbitmq_slot *slot;
     while ((slot = TAILQ_FIRST(&sink->fresh))) {
         TAILQ_REMOVE(&sink->fresh, slot, entry);
@@ -193,65 +167,19 @@ static void sink_free(struct rabbitmq_sink *sink)
     free(sink);
 }
 
-static void sink_closed(struct rabbitmq_sink *sink)
+static void sink_finish(void *owner, bool is_late)
 {
-    void (*closed)(void *) = sink->closed;
-    void *ctx = sink->closed_ctx;
-    if (--sink->n_open)
-        return;
-    sink_free(sink);
-    closed(ctx);
-}
-
-static void on_handle_closed(uv_handle_t *handle)
-{
-    sink_closed(handle->data);
-}
-
-static void on_link_closed(void *ctx)
-{
-    sink_closed(ctx);
-}
-
-static void on_place_handle_closed(uv_handle_t *handle)
-{
-    struct rabbitmq_place *place = handle->data;
-    sink_closed(place->sink);
-}
-
-static void finish(struct rabbitmq_sink *sink)
-{
-    uv_timer_t *timers[] = {&sink->pump_timer, &sink->close_timer, &sink->tick_timer};
-    if (!sink->link)
-        return;
-    rabbitmq_link_close(sink->link, on_link_closed, sink);
+    struct rabbitmq_sink *sink = owner;
+    (void)is_late;
+    if (sink->link)
+        rabbitmq_link_close(sink->link, endpoint_drop, &sink->end);
     sink->link = NULL;
-    for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++)
-        uv_close((uv_handle_t *)timers[i], on_handle_closed);
+    endpoint_close_handle(&sink->end, (uv_handle_t *)&sink->tick_timer);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
-        uv_close((uv_handle_t *)&sink->places[i].pause_timer, on_place_handle_closed);
+        endpoint_close_handle(&sink->end, (uv_handle_t *)&sink->places[i].pause_timer);
 }
 
-static void on_close_deadline(uv_timer_t *timer)
-{
-    finish(timer->data);
-}
-
-static void open_handles(struct rabbitmq_sink *sink, uv_loop_t *loop)
-{
-    uv_timer_t *timers[] = {&sink->pump_timer, &sink->close_timer, &sink->tick_timer};
-    for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
-        uv_timer_init(loop, timers[i]);
-        timers[i]->data = sink;
-        sink->n_open++;
-    }
-    for (size_t i = 0; i < RABBITMQ_PLACES; i++) {
-        uv_timer_init(loop, &sink->places[i].pause_timer);
-        sink->places[i].pause_timer.data = &sink->places[i];
-        sink->n_open++;
-    }
-    uv_timer_start(&sink->tick_timer, on_tick, TICK_MS, TICK_MS);
-}
+static const struct endpoint_ops endpoint_ops = {sink_pump, NULL, sink_finish, sink_free};
 
 static int rabbitmq_sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
                               struct source *peer, const struct sink_events *events, void *ctx,
@@ -262,36 +190,38 @@ static int rabbitmq_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     struct rabbitmq_sink *sink = calloc(1, sizeof *sink);
     char name[200];
     (void)peer;
-    if (!sink) {
-        snprintf(err, err_size, "out of memory");
+    snprintf(err, err_size, "out of memory");
+    if (!sink)
         return -ENOMEM;
-    }
     sink->base = (struct sink){.ops = &rabbitmq_sink_ops, .events = events, .ctx = ctx};
     sink->base.layout = SINK_PER_MESSAGE;
-    sink->loop = loop;
     TAILQ_INIT(&sink->fresh);
     init_amqp_pool(&sink->pool, 4096);
-    int rc = rabbitmq_config_read(&sink->config, settings, err, err_size);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
         rabbitmq_place_init(&sink->places[i], sink, (uint16_t)(i + 1));
-    if (rc)
-        goto fail;
+    int rc = rabbitmq_config_read(&sink->config, settings, err, err_size);
+    if (rc) {
+        sink_free(sink);
+        return rc;
+    }
+    endpoint_open_sink(&sink->end, loop, &sink->base, PART_SERVER, &endpoint_ops, sink);
+    endpoint_timer(&sink->end, &sink->tick_timer);
+    for (size_t i = 0; i < RABBITMQ_PLACES; i++) {
+        endpoint_timer(&sink->end, &sink->places[i].pause_timer);
+        sink->places[i].pause_timer.data = &sink->places[i];
+    }
     rabbitmq_connection_name("sink", name, sizeof name);
     struct rabbitmq_link_options options = {&sink->config.output_urls, sink->config.tls, name,
                                             sink->config.timeout_ms, sink->config.has_certificate};
     rc = rabbitmq_link_open(&sink->link, loop, &options, &link_events, sink);
     if (rc) {
-        snprintf(err, err_size, "out of memory");
-        goto fail;
+        endpoint_finish(&sink->end);
+        return rc;
     }
-    sink->n_open = 1;
-    open_handles(sink, loop);
-    health_open(&sink->health, PART_SERVER, on_state_changed, sink);
+    endpoint_hold(&sink->end);
+    uv_timer_start(&sink->tick_timer, on_tick, TICK_MS, TICK_MS);
     *out = &sink->base;
     return 0;
-fail:
-    sink_free(sink);
-    return rc;
 }
 
 static void rabbitmq_sink_publish(struct sink *base, struct record **records, size_t n)
@@ -300,28 +230,21 @@ static void rabbitmq_sink_publish(struct sink *base, struct record **records, si
     for (size_t i = 0; i < n; i++) {
         struct rabbitmq_slot *slot = calloc(1, sizeof *slot);
         if (!slot) { /* those left out come again after the exit */
-            sink->no_memory = true;
+            endpoint_fail_soon(&sink->end);
             break;
         }
         slot->record = records[i];
         TAILQ_INSERT_TAIL(&sink->fresh, slot, entry);
         sink->n_slots++;
     }
-    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    endpoint_pump_soon(&sink->end);
 }
 
 static void rabbitmq_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
                                 void *ctx)
 {
-    struct rabbitmq_sink *sink = self(base);
-    if (!sink)
-        return;
-    sink->closing = true;
-    sink->closed = closed;
-    sink->closed_ctx = ctx;
-    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
-    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    if (base)
+        endpoint_close(&self(base)->end, deadline_ms, closed, ctx);
 }
 
 const struct sink_ops rabbitmq_sink_ops = {

@@ -8,7 +8,7 @@
 
 #include <sys/queue.h>
 
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/rabbitmq/rabbitmq.h"
 #include "connectors/rabbitmq/rabbitmq_link.h"
 
@@ -50,24 +50,19 @@ struct rabbitmq_place {
 
 struct rabbitmq_sink {
     struct sink base;
-    uv_loop_t *loop;
+    struct endpoint end;
     struct rabbitmq_config config;
     struct rabbitmq_link *link;
-    struct health health;
     amqp_pool_t pool; /* of the record being published */
     struct rabbitmq_slots fresh;
     struct rabbitmq_place places[RABBITMQ_PLACES];
     size_t n_slots;
-    bool is_blocked, no_memory, failed, closing;
-    uv_timer_t pump_timer, close_timer, tick_timer;
-    size_t n_open; /* handles and the link still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
+    bool is_blocked;
+    uv_timer_t tick_timer;
 };
 
 /* ---- rabbitmq_sink.c */
 
-void rabbitmq_sink_pump(struct rabbitmq_sink *sink);
 /* Frees the slot, which is in no list, and gives its record back. */
 void rabbitmq_sink_done(struct rabbitmq_sink *sink, struct rabbitmq_slot *slot, enum published how);
 

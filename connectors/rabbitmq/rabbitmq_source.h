@@ -6,7 +6,7 @@
 #ifndef RABBITMQ_SOURCE_H
 #define RABBITMQ_SOURCE_H
 
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/rabbitmq/rabbitmq.h"
 #include "connectors/rabbitmq/rabbitmq_link.h"
 #include "connectors/rabbitmq/rabbitmq_message.h"
@@ -29,11 +29,9 @@ enum consumer_phase {
 
 struct rabbitmq_source {
     struct source base;
-    uv_loop_t *loop;
+    struct endpoint end;
     struct rabbitmq_config config;
     struct rabbitmq_link *link;
-    struct health health;
-    struct backoff backoff; /* of a refused queue */
     enum consumer_phase consumer;
     char consumer_tag[40];
     uint64_t n_consumers;
@@ -51,12 +49,9 @@ struct rabbitmq_source {
     bool is_syncing;                /* a qos is under way: its answer confirms the acks before it */
     size_t n_syncing;               /* how many */
     bool is_probe_open, is_probing; /* the channel for passive declares, one of them */
-    bool paused, failed, closing, quiet, is_stalled, is_bye_sent;
-    uv_timer_t pump_timer, pause_timer, close_timer, tick_timer;
+    bool is_stalled, is_bye_sent;
+    uv_timer_t tick_timer;
     uint64_t ticks;
-    size_t n_open; /* handles and the link still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
 
 /* For the sink: have the origin of a dead letter rejected, so that the queue's own dead-letter
@@ -65,11 +60,8 @@ void rabbitmq_source_reject(struct source *source, struct message *message);
 
 /* ---- rabbitmq_source.c, for rabbitmq_consumer.c */
 
-void rabbitmq_source_fail(struct rabbitmq_source *source, int err, const char *why);
-void rabbitmq_source_notice(struct rabbitmq_source *source, const char *code, const char *text);
 /* Something of the queue was refused: say so and try again after a pause. */
 void rabbitmq_source_refused(struct rabbitmq_source *source, const char *why);
-void rabbitmq_source_pump(struct rabbitmq_source *source);
 /* Nothing of the channel counts any more. */
 void rabbitmq_source_void(struct rabbitmq_source *source);
 /* Nack what is held and not given, and forget it. */
