@@ -8,14 +8,13 @@
 #ifndef RABBITMQ_FRAME_H
 #define RABBITMQ_FRAME_H
 
-#include <amqp.h>
-#include <amqp_framing.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "connectors/buffer.h"
 #include "connectors/connector.h"
+#include "connectors/rabbitmq/rabbitmq_amqp.h"
 
 #define RABBITMQ_FRAME_MAX   131072 /* what we propose, and RabbitMQ's own default */
 #define RABBITMQ_FRAME_EXTRA 8      /* bytes of a frame around its payload */

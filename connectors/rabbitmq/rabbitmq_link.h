@@ -10,14 +10,13 @@
 #ifndef RABBITMQ_LINK_H
 #define RABBITMQ_LINK_H
 
-#include <amqp.h>
-#include <amqp_framing.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
 
 #include "connectors/connector.h"
+#include "connectors/rabbitmq/rabbitmq_amqp.h"
 #include "connectors/rabbitmq/rabbitmq_frame.h"
 #include "connectors/rabbitmq/rabbitmq_url.h"
 #include "connectors/tls.h"

@@ -8,10 +8,8 @@
 #ifndef RABBITMQ_RECORD_H
 #define RABBITMQ_RECORD_H
 
-#include <amqp.h>
-#include <amqp_framing.h>
-
 #include "connectors/connector.h"
+#include "connectors/rabbitmq/rabbitmq_amqp.h"
 #include "connectors/rabbitmq/rabbitmq.h"
 
 /* Whether a header is one that a dead letter adds. */

@@ -57,7 +57,8 @@ BROKER_DEFAULT = ("worker/config/options.c", "#define DEFAULT_CONNECTOR ")
 LIBRARIES = [
     (re.compile(r"uv\.h$|uv/"), re.compile(r"(connectors|worker)/")),
     (re.compile(r"hiredis"), re.compile(r"connectors/redis/")),
-    (re.compile(r"amqp(_framing)?\.h$"), re.compile(r"connectors/rabbitmq/")),
+    (re.compile(r"amqp(_framing)?\.h$|rabbitmq-c/"),
+     re.compile(r"connectors/rabbitmq/rabbitmq_amqp\.h$")),
     (re.compile(r"librdkafka/"), re.compile(r"connectors/kafka/")),
     (re.compile(r"libpq"), re.compile(r"connectors/postgres/")),
     (re.compile(r"nats/"), re.compile(r"connectors/nats/")),
