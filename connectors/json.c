@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/number.h"
 #include "connectors/utf8.h"
 
 enum { NUMBER_ROOM = 32 };
@@ -91,8 +92,8 @@ void json_put_integer(struct buffer *to, int64_t value)
 
 void json_put_natural(struct buffer *to, uint64_t value)
 {
-    char text[NUMBER_ROOM];
-    buffer_put(to, text, (size_t)snprintf(text, sizeof text, "%" PRIu64, value));
+    char text[NUMBER_SIZE];
+    buffer_put(to, text, number_print(value, text));
 }
 
 /* Always with a point or an exponent: without, -0 and 1.0 come back as integers. */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/number.h"
 #include "connectors/redis/redis_script.h"
 
 void redis_scratch_close(struct redis_scratch *scratch)
@@ -47,16 +48,14 @@ static struct bytes scratch_join(struct redis_scratch *scratch, struct bytes a, 
     return (struct bytes){at, a.len + b.len};
 }
 
-#define NUMBER_SIZE 24
-
 /* NUL-terminated, because counts are read back. */
 static struct bytes scratch_number(struct redis_scratch *scratch, uint64_t number)
 {
     char *at = scratch->text + scratch->len;
-    int len = snprintf(at, NUMBER_SIZE, "%" PRIu64, number);
+    size_t len = number_print(number, at);
 
-    scratch->len += (size_t)len + 1;
-    return (struct bytes){at, (size_t)len};
+    scratch->len += len + 1;
+    return (struct bytes){at, len};
 }
 
 /* As wide as the greatest one, so that they compare as text, too. */

@@ -3,10 +3,10 @@
  *
  * Threads: no state.
  */
+#include "connectors/number.h"
 #include "connectors/redis/redis_fault.h"
 #include "connectors/redis/redis_reply.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +64,10 @@ int redis_id_compare(struct redis_id a, struct redis_id b)
 
 size_t redis_id_print(struct redis_id id, char out[REDIS_ID_SIZE])
 {
-    return (size_t)snprintf(out, REDIS_ID_SIZE, "%" PRIu64 "-%" PRIu64, id.ms, id.seq);
+    size_t n = number_print(id.ms, out);
+
+    out[n++] = '-';
+    return n + number_print(id.seq, out + n);
 }
 
 const redisReply *redis_reply_at(const redisReply *reply, size_t i)
@@ -151,6 +154,6 @@ void redis_args_number(struct redis_args *args, uint64_t number)
         return;
     }
     char *text = args->numbers[args->n_numbers++];
-    snprintf(text, sizeof(args->numbers[0]), "%" PRIu64, number);
-    redis_args_text(args, text);
+    size_t len = number_print(number, text);
+    redis_args_add(args, (struct bytes){text, len});
 }

@@ -5,10 +5,12 @@
  */
 #include "connectors/redis/redis_wire.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "connectors/number.h"
 
 #define KEEP_SIZE (1u << 20) /* a buffer larger than this is not kept for reuse */
 
@@ -69,11 +71,13 @@ static int due_add(struct redis_wire *wire, struct redis_due due)
     return 0;
 }
 
-static void put_count(struct buffer *out, char mark, size_t count)
+static char *put_count(char *at, char mark, size_t count)
 {
-    char text[32];
-
-    buffer_put(out, text, (size_t)snprintf(text, sizeof(text), "%c%zu\r\n", mark, count));
+    *at++ = mark;
+    at += number_print(count, at);
+    *at++ = '\r';
+    *at++ = '\n';
+    return at;
 }
 
 int redis_wire_command(struct redis_wire *wire, const struct bytes *args, size_t n,
@@ -87,12 +91,17 @@ int redis_wire_command(struct redis_wire *wire, const struct bytes *args, size_t
     buffer_reserve(out, size); /* so that nothing below fails half way */
     if (buffer_settle(out, out->len) || due_add(wire, due))
         return -ENOMEM;
-    put_count(out, '*', n);
+    char *begin = out->ptr + out->len, *at = put_count(begin, '*', n);
     for (size_t i = 0; i < n; i++) {
-        put_count(out, '$', args[i].len);
-        buffer_put(out, args[i].ptr, args[i].len);
-        buffer_put(out, "\r\n", 2);
+        at = put_count(at, '$', args[i].len);
+        if (args[i].len)
+            memcpy(at, args[i].ptr, args[i].len);
+        at += args[i].len;
+        *at++ = '\r';
+        *at++ = '\n';
     }
+    assert((size_t)(at - begin) <= size);
+    out->len += (size_t)(at - begin);
     return 0;
 }
 
