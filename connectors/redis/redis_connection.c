@@ -258,7 +258,7 @@ static void link_feed(struct connection *conn, const char *bytes, size_t len)
             return;
         redis_reply_hush(reply);
         link_reply(conn, reply);
-        freeReplyObject(reply);
+        redis_wire_release(&conn->wire);
     }
 }
 

@@ -14,7 +14,9 @@
 
 #define KEEP_SIZE (1u << 20) /* a buffer larger than this is not kept for reuse */
 
-#define ARRAY_MAX (1u << 20) /* elements; we never ask for more than some thousands */
+#define ARRAY_MAX   (1u << 20) /* elements; we never ask for more than some thousands */
+#define BLOCK_SIZE  (64u << 10)
+#define BLOCK_ALIGN 16u
 
 #if HIREDIS_MAJOR >= 1
 #define ARRAY_COUNT size_t
@@ -22,23 +24,135 @@
 #define ARRAY_COUNT int
 #endif
 
+/* ---- replies: parsed one after the other, so that one is all there is in the blocks */
+
+struct redis_block {
+    struct redis_block *next; /* an older one */
+    size_t used, room;
+    _Alignas(BLOCK_ALIGN) char bytes[];
+};
+
+static void *block_alloc(struct redis_wire *wire, size_t size)
+{
+    struct redis_block *block = wire->blocks;
+
+    size = (size + BLOCK_ALIGN - 1) & ~(size_t)(BLOCK_ALIGN - 1);
+    if (!block || block->room - block->used < size) {
+        size_t room = size > BLOCK_SIZE ? size : BLOCK_SIZE;
+        block = malloc(sizeof(*block) + room);
+        if (!block)
+            return NULL;
+        *block = (struct redis_block){.next = wire->blocks, .room = room};
+        wire->blocks = block;
+    }
+    block->used += size;
+    return block->bytes + block->used - size;
+}
+
+/* What was first taken stays for the next reply. */
+void redis_wire_release(struct redis_wire *wire)
+{
+    while (wire->blocks && (wire->blocks->next || wire->blocks->room > BLOCK_SIZE)) {
+        struct redis_block *older = wire->blocks->next;
+        free(wire->blocks);
+        wire->blocks = older;
+    }
+    if (wire->blocks)
+        wire->blocks->used = 0;
+}
+
+static redisReply *create(const redisReadTask *task, int type)
+{
+    redisReply *reply = block_alloc(task->privdata, sizeof(*reply));
+
+    if (!reply)
+        return NULL;
+    memset(reply, 0, sizeof(*reply));
+    reply->type = type;
+    if (task->parent)
+        ((redisReply *)task->parent->obj)->element[task->idx] = reply;
+    return reply;
+}
+
+static void *create_string(const redisReadTask *task, char *text, size_t len)
+{
+    redisReply *reply = create(task, task->type);
+
+    if (!reply || !(reply->str = block_alloc(task->privdata, len + 1)))
+        return NULL;
+    memcpy(reply->str, text, len);
+    reply->str[len] = '\0';
+    reply->len = len;
+    return reply;
+}
+
 /* A header of twelve bytes must not make us reserve sixteen gigabytes. */
 static void *create_array(const redisReadTask *task, ARRAY_COUNT n)
 {
-    const struct redis_wire *wire = task->privdata;
+    redisReply *reply = (size_t)n <= ARRAY_MAX ? create(task, task->type) : NULL;
 
-    return (size_t)n <= ARRAY_MAX ? wire->plain->createArray(task, n) : NULL;
+    if (!reply || n == 0)
+        return reply;
+    reply->element = block_alloc(task->privdata, (size_t)n * sizeof(*reply->element));
+    if (!reply->element)
+        return NULL;
+    memset(reply->element, 0, (size_t)n * sizeof(*reply->element));
+    reply->elements = (size_t)n;
+    return reply;
 }
+
+static void *create_integer(const redisReadTask *task, long long value)
+{
+    redisReply *reply = create(task, REDIS_REPLY_INTEGER);
+
+    if (reply)
+        reply->integer = value;
+    return reply;
+}
+
+static void *create_nil(const redisReadTask *task)
+{
+    return create(task, REDIS_REPLY_NIL);
+}
+
+#if HIREDIS_MAJOR >= 1
+/* RESP3 is not asked for; what speaks it all the same is no answer that anybody here reads. */
+static void *create_double(const redisReadTask *task, double value, char *text, size_t len)
+{
+    (void)value;
+    return create_string(task, text, len);
+}
+
+static void *create_bool(const redisReadTask *task, int value)
+{
+    return create_integer(task, value);
+}
+#endif
+
+/* By the reader, of a reply that it could not finish: the blocks are released with all of it. */
+static void free_reply(void *reply)
+{
+    (void)reply;
+}
+
+static redisReplyObjectFunctions functions = {
+    .createString = create_string,
+    .createArray = create_array,
+    .createInteger = create_integer,
+    .createNil = create_nil,
+    .freeObject = free_reply,
+#if HIREDIS_MAJOR >= 1
+    .createDouble = create_double,
+    .createBool = create_bool,
+#endif
+};
 
 int redis_wire_open(struct redis_wire *wire)
 {
     *wire = (struct redis_wire){.reader = redisReaderCreate()};
     if (!wire->reader)
         return -ENOMEM;
-    wire->plain = wire->reader->fn;
-    wire->functions = *wire->plain;
-    wire->functions.createArray = create_array;
-    wire->reader->fn = &wire->functions;
+    wire->reader->fn = &functions;
     wire->reader->privdata = wire; /* the setter of hiredis 0.14 casts a pointer to int */
     return 0;
 }
@@ -47,6 +161,8 @@ void redis_wire_close(struct redis_wire *wire)
 {
     if (wire->reader)
         redisReaderFree(wire->reader);
+    redis_wire_release(wire);
+    free(wire->blocks);
     buffer_close(&wire->out);
     buffer_close(&wire->away);
     free(wire->due);

@@ -1,7 +1,8 @@
 /*
  * redis_wire.h: the two ends of one connection's byte streams.
  *
- * Owns:    commands on their way out, the order in which replies are due, hiredis' reader.
+ * Owns:    commands on their way out, the order in which replies are due, hiredis' reader and
+ *          the memory of a reply.
  * Refuses: sockets, time: redis_link.c.
  * Threads: the loop thread.
  */
@@ -30,15 +31,17 @@ struct redis_wire {
     struct buffer out;  /* filling */
     struct buffer away; /* being written; its bytes may not move */
     redisReader *reader;
-    redisReplyObjectFunctions functions; /* hiredis' own, but for arrays */
-    redisReplyObjectFunctions *plain;    /* hiredis' own */
-    struct redis_due *due;               /* ring of [room], oldest at head */
+    struct redis_block *blocks; /* the memory of the reply that is being read */
+    struct redis_due *due;      /* ring of [room], oldest at head */
     size_t head, n_due, room;
 };
 
 /* 0 or -ENOMEM. The wire may not move while it is open. */
 int redis_wire_open(struct redis_wire *wire);
 void redis_wire_close(struct redis_wire *wire);
+
+/* The reply that the reader gave last is not used any more; it is not for freeReplyObject. */
+void redis_wire_release(struct redis_wire *wire);
 
 /* Append a command and remember who waits for its reply. 0, or -ENOMEM and nothing is changed. */
 int redis_wire_command(struct redis_wire *wire, const struct bytes *args, size_t n,
