@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Of other programs: docker compose, ctest, kafka-consumer-groups.sh, systemctl, numactl,
 # llama.cpp's converter.
-FOREIGN_FLAGS = {"--build", "--scale", "--profile", "--test-dir", "--output-on-failure",
-                 "--describe", "--group", "--now", "--membind", "--cpunodebind",
-                 "--sentence-transformers-dense-modules"}
+FOREIGN_FLAGS = {"--build", "--daemonize", "--scale", "--profile", "--test-dir",
+                 "--output-on-failure", "--describe", "--group", "--now", "--membind",
+                 "--cpunodebind", "--sentence-transformers-dense-modules"}
 FOLDERS = "scripts|docs|tests|worker|connectors|inference"
 
 

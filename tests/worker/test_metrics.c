@@ -181,24 +181,6 @@ static void test_every_code_is_there_from_the_start(void **state)
     free(metrics);
 }
 
-/* Prometheus refuses a page that has a family twice: a connector's count may not take a name. */
-static void test_no_family_is_there_twice(void **state)
-{
-    struct metrics *metrics = metrics_make();
-    (void)state;
-    char *text = print_all(metrics);
-    for (char *at = strstr(text, "# TYPE "); at; at = strstr(at + 1, "# TYPE ")) {
-        char family[120];
-        size_t len =
-            (size_t)snprintf(family, sizeof family, "# TYPE %.*s ",
-                             (int)strcspn(at + strlen("# TYPE "), " "), at + strlen("# TYPE "));
-        if (strstr(at + len, family))
-            fail_msg("twice: %s", family);
-    }
-    free(text);
-    free(metrics);
-}
-
 /* The documentation shows the table that the program has, line by line. */
 static void test_codes_are_documented(void **state)
 {
@@ -368,7 +350,6 @@ int main(void)
         cmocka_unit_test(test_lag_of_more_parts_than_there_is_room_for),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_every_code_is_there_from_the_start),
-        cmocka_unit_test(test_no_family_is_there_twice),
         cmocka_unit_test(test_codes_are_documented),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_not_ready_before_the_pipeline),
