@@ -29,10 +29,14 @@ static const struct prompt e5_prompts[] = {
     {NULL, NULL, NULL},
 };
 
+static bool has_name(const struct model *m, const char *part)
+{
+    return strcasestr(m->name, part) && !strcasestr(m->name, "instruct");
+}
+
 static bool is_e5(const struct model *m)
 {
-    return tokenizer_is_unigram(m->tokenizer) && strcasestr(m->name, "e5") &&
-           !strcasestr(m->name, "instruct");
+    return tokenizer_is_unigram(m->tokenizer) && has_name(m, "e5");
 }
 
 static int bind_pooling(const struct binder *b, struct model *m)
@@ -173,6 +177,12 @@ int bert_bind(const struct binder *b, struct model *m)
     m->info.prompts = m->own_prompts                     ? m->own_prompts
                       : is_e5(m) && !m->info.is_reranker ? e5_prompts
                                                          : NULL;
+    if (!m->info.prompts && !m->info.is_reranker && has_name(m, "e5"))
+        snprintf(
+            m->warning, sizeof m->warning,
+            "e5 models were trained with 'query: ' or 'passage: ' before every text, and this "
+            "file names no prompts: put them into the texts, or convert the model again from a "
+            "folder that names them (docs/models.md)");
     m->layers = calloc(m->n_layers, sizeof *m->layers);
     if (!m->layers)
         return bind_no_memory(b);

@@ -160,6 +160,20 @@ class GetModel(unittest.TestCase):
         self.assertIn("cannot be installed", err)
         self.assertFalse((self.cache / MODEL).exists())
 
+    def test_second_model(self):
+        path = self.cache / "embedmill" / "embeddinggemma-2-q8_0.gguf"
+        code, out, err = self.get("--model", "embeddinggemma-2")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn(f"put the file at {path}", err)
+        with Server(small_gguf()) as server:
+            for _ in range(2): # the second time from the cache
+                code, out, err = self.get("--model", "embeddinggemma-2", url=server.url)
+                self.assertEqual((code, out), (0, str(path)), err)
+            self.assertEqual(server.starts, [0])
+        self.assertEqual(path.read_bytes(), small_gguf())
+        self.assertEqual(self.get("--model", "other")[0], 64)
+        self.assertEqual(self.get("--model", "embeddinggemma-2", "--type", "f32")[0], 64)
+
     def test_two_at_once(self):
         with Server(small_gguf()) as server:
             first, second = self.start(url=server.url), self.start(url=server.url)

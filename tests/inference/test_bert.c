@@ -170,6 +170,27 @@ static void test_info(void **state)
     tiny_bert_free(&bert);
 }
 
+/* Of e5, whose texts must begin with a prefix, and of no other. */
+static void test_prefix_is_missing(void **state)
+{
+    (void)state;
+    struct tiny_bert bert;
+    const struct tiny_bert_options options = {.type = GGUF_TENSOR_F32, .pooling = 1, .seed = 1};
+    tiny_bert_make(&bert, &options);
+    struct model *model = model_of(&bert, NULL);
+    assert_null(model_info(model)->warning);
+    model_close(model);
+    char *name = memmem(bert.file.bytes, bert.file.len, "tiny bert", 9);
+    assert_non_null(name);
+    memcpy(name, "tiny e5v2", 9);
+    model = model_of(&bert, NULL);
+    assert_non_null(model_info(model)->warning);
+    assert_non_null(strstr(model_info(model)->warning, "'query: ' or 'passage: '"));
+    assert_non_null(strstr(model_info(model)->warning, "docs/models.md")); /* not cut */
+    model_close(model);
+    tiny_bert_free(&bert);
+}
+
 static void refused(const struct tiny_bert *bert, const char *first, const char *second)
 {
     struct model *model = NULL;
@@ -487,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_definition),
         cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_prefix_is_missing),
         cmocka_unit_test(test_tensors_are_checked),
         cmocka_unit_test(test_keys_are_checked),
         cmocka_unit_test(test_damaged_weights),

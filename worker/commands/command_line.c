@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "worker/commands/command.h"
+#include "worker/config/catalog.h"
 #include "worker/telemetry/log.h"
 
 int command_line_fail(const char *command, int code, const char *why)
@@ -63,7 +64,11 @@ static int open_any(const struct settings *settings, struct model **out, char *e
                         (enum precision)settings_choice(settings, "precision"), err, err_size);
     if (rc == -ENOENT) {
         size_t used = strlen(err);
-        snprintf(err + used, err_size - used, ", or fetch it with scripts/get-model");
+        char advice[4400] = "fetch it with scripts/get-model; `embedmill models` lists short names";
+        const struct catalog_model *model = catalog_of_file(path);
+        if (model)
+            catalog_advise(model, path, advice, sizeof advice);
+        snprintf(err + used, err_size - used, ", or %s", advice);
     }
     if (rc == 0 && !model_info(*out)->has_dense &&
         strcmp(settings_text(settings, "missing_dense"), "refuse") == 0) {

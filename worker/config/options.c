@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "connectors/connector.h"
+#include "worker/config/catalog.h"
 #include "worker/config/environment.h"
 
 #define MAX_TABLES 32
@@ -28,7 +30,8 @@ static const struct option core_table[] = {
     {"source", OPTION_CHOICE, DEFAULT_CONNECTOR, NULL, 0, 0, "NAME", "Where texts come from."},
     {"sink", OPTION_CHOICE, DEFAULT_CONNECTOR, NULL, 0, 0, "NAME", "Where embeddings go."},
     {"model", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "The model, a GGUF file. scripts/get-model fetches it to the default place."},
+     "The model: a GGUF file, or a short name that `embedmill models` lists. scripts/get-model "
+     "fetches the default."},
     {"prompt", OPTION_TEXT, "document", NULL, 0, 0, "NAME",
      "What the texts are for, unless a message says so itself: document, query, none or a task of "
      "the model card."},
@@ -375,10 +378,30 @@ static int check_only(const struct options *options, const char *name, const cha
     return rc;
 }
 
+void options_model_path(const struct options *options, const char *file, char *out, size_t size)
+{
+    const char *slash = strrchr(options->model, '/');
+    snprintf(out, size, "%.*s%s", slash ? (int)(slash - options->model) + 1 : 0, options->model,
+             slash ? file : "");
+}
+
+/* A short name is the file of that model in the cache, unless there is a file of that name. */
+static const char *find_short(const struct options *options, const char *value, char *path,
+                              size_t size)
+{
+    const struct catalog_model *model = catalog_find(value);
+    if (!model || access(value, F_OK) == 0)
+        return value;
+    options_model_path(options, model->file, path, size);
+    return path[0] ? path : value;
+}
+
 int options_set(struct options *options, const char *name, const char *value, enum origin origin,
                 const char *where, char *err, size_t err_size)
 {
-    char why[700] = "";
+    char why[700] = "", path[sizeof options->model + 100];
+    if (strcmp(name, "model") == 0)
+        value = find_short(options, value, path, sizeof path);
     const struct given *given = find_given(options, name);
     bool is_weaker = given && given->origin > origin;
     int rc = is_weaker ? check_only(options, name, value, why, sizeof why)

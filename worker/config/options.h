@@ -56,6 +56,9 @@ const struct option *options_at(const struct options *options, size_t i);
 int options_set(struct options *options, const char *name, const char *value, enum origin origin,
                 const char *where, char *err, size_t err_size);
 
+/* A file in the folder where models are kept; empty when there is no home to look in. */
+void options_model_path(const struct options *options, const char *file, char *out, size_t size);
+
 /* What is wrong with the value an option has, as a sentence that names its flag, its variable or
  * its place in the file. */
 void options_explain(const struct options *options, const char *name, const char *why, char *err,
