@@ -214,7 +214,8 @@ static int flush(struct rerank *rerank)
     arena_reset(&rerank->arena);
     if (rc)
         return fail(COMMAND_INTERNAL, "out of memory");
-    fwrite(rerank->out.ptr, 1, rerank->out.len, stdout);
+    if (rerank->out.len) /* with --top there is nothing yet */
+        fwrite(rerank->out.ptr, 1, rerank->out.len, stdout);
     rerank->out.len = 0;
     if (fflush(stdout) != 0 || ferror(stdout))
         return fail(COMMAND_IO, "standard output failed");
