@@ -189,6 +189,7 @@ static void close_all(struct serve *serve, bool in_time)
         request->is_read = request->is_finished = true;
     }
     http_server_close(serve->http);
+    serve->http = NULL; /* statistics may still be asked for */
     for (request = LIST_FIRST(&serve->all); request; request = next) {
         next = LIST_NEXT(request, all);
         request->http = NULL;
@@ -250,7 +251,7 @@ struct serve_stats serve_stats(struct serve *serve)
     stats.queries = lane_stats(&serve->queries, &stats);
     stats.lists = lane_stats(&serve->lists, &stats);
     stats.open_requests = serve->n_open;
-    stats.connections = http_server_connections(serve->http);
+    stats.connections = serve->http ? http_server_connections(serve->http) : 0;
     for (size_t i = 0; i < POOL_LANES; i++)
         stats.lanes[i] = pool_lane_stats(serve->queries.threads.pool, (enum pool_lane)i);
     return stats;
