@@ -41,7 +41,7 @@ class Bench:
         (self.port, self.dist, self.epmd, self.management, self.metrics,
          self.tls_port) = range(first, first + 6)
         self.url = f"amqp://127.0.0.1:{self.port}"
-        self.processes, self.server, self.connection = [], None, None
+        self.processes, self.workers, self.server, self.connection = [], [], None, None
         self.env = {
             "PATH": os.environ["PATH"], "HOME": self.folder, "LANG": "C.UTF-8",
             "RABBITMQ_NODENAME": f"embedmill{first}@localhost",
@@ -78,15 +78,15 @@ class Bench:
                     self.signal_server(signal.SIGKILL)
                 process.kill()
             process.wait()
-        # epmd is a daemon of the whole machine, as Erlang sees it; this one has a port of its own.
-        subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], env=self.env, check=False,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- the server
 
     def start_server(self, wait=True):
         log = open(f"{self.folder}/server", "ab")
+        if not self.server:
+            # Else Erlang starts one that outlives it.
+            self.processes.append(subprocess.Popen(["epmd"], env=self.env, stdout=log, stderr=log))
         self.server = subprocess.Popen([f"{PROGRAMS}/rabbitmq-server"], env=self.env, stdout=log,
                                        stderr=log, stdin=subprocess.DEVNULL,
                                        start_new_session=True)
@@ -199,6 +199,7 @@ class Bench:
              "--rabbitmq-timeout", "2s", "--log-format", "json", *extra],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment())
         self.processes.append(worker)
+        self.workers.append(worker)
         return worker
 
     def run(self, *words, code=0, timeout=60):
@@ -213,7 +214,7 @@ class Bench:
 
     def end_workers(self):
         for process in self.processes:
-            if process is not self.server and process.poll() is None:
+            if process in self.workers and process.poll() is None:
                 process.kill()
                 process.wait()
 
