@@ -12,13 +12,16 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgpack
 import numpy as np
 
-from redis_bench import Bench, wait_for
+from check_embed import cache_folder
+from postgres_bench import DIM, Bench, programs
+from redis_bench import wait_for
 
-MINILM = os.path.expanduser("~/.cache/embedmill/all-minilm-l6-v2-q8_0.gguf")
+MINILM = cache_folder() / "all-minilm-l6-v2-q8_0.gguf"
 CHUNKS = ("--too-long", "chunk", "--chunk-tokens", "32", "--chunk-overlap", "0")
 READING = ("--text-field", "body", "--order-by", "field:source.lsn", *CHUNKS)
 
@@ -128,14 +131,26 @@ def counter(bench, name):
     return total
 
 
+def name_of(form, scratch=""):
+    return "scratch" * bool(scratch) + "embeddings" if form == "postgres" else f"{scratch}{form}:"
+
+
+def output_of(bench, form, prefix):
+    """Flags of the output that holds an index."""
+    if form == "postgres":
+        return ("--sink", "postgres", "--postgres-url", bench.pg.url(), "--dim", str(DIM),
+                "--postgres-table", prefix)
+    return ("--redis-output", form, "--redis-output-prefix", prefix)
+
+
 def live(bench, args, form, rng):
-    """All changes into the index `form`:, by two workers of which one is killed again and again."""
+    """All changes into the index, by two workers of which one is killed again and again."""
     client = bench.client
     events, left = write_life(rng, args.docs)
     events = shuffle_near(rng, events)
-    stream, prefix = f"changes-{form}", f"{form}:"
-    options = ("--redis-stream", stream, "--redis-output", form, "--redis-output-prefix", prefix,
-               "--batch-texts", "32", "--max-deliveries", "0", *READING)
+    stream = f"changes-{form}"
+    options = ("--redis-stream", stream, *output_of(bench, form, name_of(form)), "--batch-texts",
+               "32", "--max-deliveries", "0", *READING)
     client.xgroup_create(stream, "embedmill", "0", mkstream=True)
     workers = [bench.start_worker(*options, name=f"{form}-{i}") for i in range(2)]
     killed, last, sent = 0, time.monotonic(), 0
@@ -166,16 +181,39 @@ def live(bench, args, form, rng):
 
 def build(bench, form, left):
     """The same from scratch, with another prefix."""
-    stream, prefix = f"scratch-{form}", f"scratch-{form}:"
+    stream, prefix = f"scratch-{form}", name_of(form, "scratch-")
     for key, text in left.items():
         bench.client.xadd(stream, {"body": json.dumps({"id": key, "text": text})})
     bench.client.xgroup_create(stream, "embedmill", "0")
-    worker = bench.start_worker("--redis-stream", stream, "--redis-output", form,
-                                "--redis-output-prefix", prefix, *CHUNKS, name=f"scratch-{form}")
+    worker = bench.start_worker("--redis-stream", stream, *output_of(bench, form, prefix), *CHUNKS,
+                                name=f"scratch-{form}")
     wait_for("the index from scratch", lambda: bench.client.xinfo_groups(stream)[0]["lag"] == 0 and
              bench.client.xinfo_groups(stream)[0]["pending"] == 0, 600)
     bench.stop(worker)
-    return read_index(bench.client, prefix)
+
+
+def read_table(pg, table):
+    rows = pg.sql("SELECT id, parent, chunk, embedding, "
+                  "metadata - 'source' - '__op' - '__deleted' "
+                  f"FROM {table}")
+    return {row[0]: row[1:] for row in rows}
+
+
+def read(bench, form, scratch=""):
+    if form == "postgres":
+        return read_table(bench.pg, name_of(form, scratch))
+    return without_traces(read_index(bench.client, name_of(form, scratch)))
+
+
+def grow_old(bench, args, form, rng):
+    left = live(bench, args, form, rng)
+    build(bench, form, left)
+    got = read(bench, form)
+    if form == "postgres": # a deleted row takes its version along, and an older message it back
+        back = {name for name in got if int(name.split("#")[0]) not in left}
+        got = {name: got[name] for name in got if name not in back}
+        print(f"postgres: {len(back)} rows of deleted texts are back")
+    return compare(got, read(bench, form, "scratch-"), form)
 
 
 def live_file(bench, args, rng):
@@ -258,15 +296,19 @@ def main():
     args = parser.parse_args()
     rng = random.Random(args.seed)
     print(f"seed {args.seed}")
-    with Bench(args.binary) as bench:
-        if os.path.exists(MINILM):
-            bench.model = MINILM
-        bench.start_server()
-        good = True
-        for form in ("hash", "key"):
-            left = live(bench, args, form, rng)
-            good &= compare(without_traces(read_index(bench.client, f"{form}:")),
-                            without_traces(build(bench, form, left)), form)
+    source = programs()
+    with Bench(args.binary, source or Path("/nonexistent")) as bench:
+        if MINILM.exists():
+            bench.model = str(MINILM)
+        forms = ["hash", "key"]
+        if source:
+            bench.start_both()
+            bench.pg.sql(bench.schema("--postgres-table", name_of("postgres", "scratch-")))
+            forms.append("postgres")
+        else:
+            bench.start_server()
+            print("no PostgreSQL with pgvector to be had: left out")
+        good = all([grow_old(bench, args, form, rng) for form in forms])
         good &= check_file(bench, *live_file(bench, args, rng))
     if not good:
         sys.exit("the index is not what it would be from scratch")

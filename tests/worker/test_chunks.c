@@ -324,14 +324,48 @@ static int model_end(void **state)
     return 0;
 }
 
+/* A block that fits into a piece is in one, wherever it lies; one that does not is cut. */
+static void test_blocks(void **state)
+{
+    enum { LEN = 600, MAX = 100 };
+    (void)state;
+    for (size_t size = 5; size < 150; size += 7)
+        for (size_t at = 0; at + size < LEN; at += 13) {
+            char text[LEN];
+            for (size_t i = 0; i < LEN; i++)
+                text[i] = i % 9 == 8 ? (i % 27 == 26 ? '\n' : ' ') : 'a';
+            text[0] = text[at] = text[at + size - 2] = text[LEN - 1] = 'b';
+            text[at + size - 1] = '\n'; /* blocks are whole lines */
+            if (at > 0)
+                text[at - 1] = '\n';
+            struct span block = {at, at + size};
+            struct chunker chunker = {.max_tokens = MAX,
+                                      .overlap = at % 2 ? 20 : 0,
+                                      .max_spans = 100,
+                                      .count = count_bytes,
+                                      .blocks = &block,
+                                      .n_blocks = 1};
+            size_t n_whole = 0;
+            assert_int_equal(chunks_find(&chunker, no_lead, (struct bytes){text, LEN}), 0);
+            assert_true(chunker.n > 1);
+            for (size_t i = 0; i < chunker.n; i++) {
+                struct span span = chunker.spans[i];
+                assert_true(span.end - span.start <= MAX &&
+                            !is_white(text, span.start, span.start + 1));
+                n_whole += span.start <= block.start && span.end + 1 >= block.end;
+            }
+            if (size <= MAX - MAX / 16 && n_whole == 0) /* windows are filled so far */
+                fail_msg("a block of %zu at %zu is cut", size, at);
+            chunks_close(&chunker);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_borders),
-        cmocka_unit_test(test_overlap),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_any_text),
-        cmocka_unit_test(test_any_text_by_the_real_tokenizer),
+        cmocka_unit_test(test_blocks),   cmocka_unit_test(test_borders),
+        cmocka_unit_test(test_overlap),  cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_any_text), cmocka_unit_test(test_any_text_by_the_real_tokenizer),
     };
     return cmocka_run_group_tests(tests, model_make, model_end);
 }

@@ -53,7 +53,7 @@ static void open_rig(struct rig *rig, const struct model *model, size_t n)
     rig->model = model;
     rig->options.embedder = NULL;
     rig->options.n_threads = 3;
-    rig->options.chunk = (struct chunk_options){true, MAX_TOKENS, OVERLAP};
+    rig->options.chunk = (struct chunk_options){true, MAX_TOKENS, OVERLAP, false};
     rig->options.session.too_long = TOO_LONG_ERROR;
 }
 
@@ -380,7 +380,8 @@ static void never_ends(void *ctx, enum pipeline_end how)
 
 static void test_options(void **state)
 {
-    static const struct chunk_options wrong[] = {{true, CHUNK_TOKENS_MIN - 1, 0}, {true, 257, 0}};
+    static const struct chunk_options wrong[] = {{true, CHUNK_TOKENS_MIN - 1, 0, false},
+                                                 {true, 257, 0, false}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct rig rig;
         char err[300] = "";

@@ -88,9 +88,9 @@ static void card_make(struct manifest *card, const struct settings *settings,
     if (options->output_format == OUTPUT_QDRANT)
         manifest_add(card, "output_collection", options->collection);
     if (options->chunk.wanted) {
-        snprintf(number, sizeof number, "%zu, %zu repeated",
+        snprintf(number, sizeof number, "%zu, %zu repeated%s",
                  options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
-                 options->chunk.overlap);
+                 options->chunk.overlap, options->chunk.by_markdown ? ", by headings" : "");
         manifest_add(card, "chunk_tokens", number);
     }
 }

@@ -279,6 +279,7 @@ static void set_too_long(const struct settings *settings, struct pipeline_option
     options->chunk = (struct chunk_options){
         .wanted = strcmp(policy, "chunk") == 0,
         .max_tokens = (size_t)settings_number(settings, "chunk_tokens"),
+        .by_markdown = strcmp(settings_text(settings, "chunk_by"), "markdown") == 0,
         .overlap = (size_t)settings_number(settings, "chunk_overlap"),
     };
 }

@@ -133,11 +133,11 @@ static int check_fields(const struct settings *settings, const char **bad_option
 static int check_chunks(const struct options *options, const char **bad_option, char *why,
                         size_t size)
 {
-    static const char *const names[] = {"chunk_tokens", "chunk_overlap"};
+    static const char *const names[] = {"chunk_tokens", "chunk_by", "chunk_overlap"};
     const struct settings *settings = options_settings(options);
     long long tokens = settings_number(settings, "chunk_tokens");
     bool wanted = strcmp(settings_text(settings, "too_long"), "chunk") == 0;
-    for (size_t i = 0; i < 2 && !wanted; i++)
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !wanted; i++)
         if (options_origin(options, names[i]) == ORIGIN_FLAG) {
             *bad_option = names[i];
             snprintf(why, size, "nothing is cut into chunks without too_long=chunk: add that");

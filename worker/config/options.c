@@ -43,6 +43,10 @@ static const struct option core_table[] = {
     {"chunk_tokens", OPTION_COUNT, "0", NULL, 0, 1000000, "N",
      "With too_long=chunk: longer texts are cut into pieces of at most so many tokens, prompt and "
      "title included; at least 32; 0: as many as the model takes."},
+    {"chunk_by", OPTION_CHOICE, "tokens", "tokens|markdown", 0, 0, "WHAT",
+     "With too_long=chunk: where long texts are cut: by length, or at the headings of Markdown "
+     "first. "
+     "Then each piece has the path of its headings as title, and code and tables stay whole."},
     {"chunk_overlap", OPTION_COUNT, "32", NULL, 0, 1000000, "N",
      "With too_long=chunk: most tokens of a piece that the next one repeats; never more than "
      "half."},

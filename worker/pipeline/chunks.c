@@ -192,13 +192,32 @@ static enum rank rank_at(struct bytes text, size_t at)
     return n_lines > 0 ? LINE : end < at ? WORD : INSIDE;
 }
 
-/* The last of the best borders in (from, to]; to, when there is not even a word's. */
-static size_t border_before(struct bytes text, size_t from, size_t to, enum rank *rank)
+/* The block that `at` is inside of, its first byte not counted; NULL: none. */
+static const struct span *block_around(const struct chunker *chunker, size_t at)
 {
+    size_t low = 0, high = chunker->n_blocks;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (chunker->blocks[middle].end <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < chunker->n_blocks && chunker->blocks[low].start < at ? &chunker->blocks[low]
+                                                                      : NULL;
+}
+
+/* The last of the best borders in (from, to]; to, when there is not even a word's. */
+static size_t border_before(const struct cut *cut, size_t from, size_t to, enum rank *rank)
+{
+    struct bytes text = cut->text;
     size_t best = to;
     *rank = INSIDE;
     for (size_t at = to; at > from && *rank < PARAGRAPH; at--) {
         if (char_start(text, at) != at)
+            continue;
+        const struct span *block = block_around(cut->chunker, at);
+        if (block && block->start > cut->new_from)
             continue;
         enum rank here = rank_at(text, at);
         if (here > *rank) {
@@ -209,14 +228,18 @@ static size_t border_before(struct bytes text, size_t from, size_t to, enum rank
     return best;
 }
 
-/* The next piece ends before the border returned; to: where the window ends, not in white space. */
+/* The next piece ends before the border returned; to: where the window ends, not in white space.
+ * A block that the window cuts goes into the next piece as a whole, unless one begins with it. */
 static size_t border_find(const struct cut *cut, size_t to)
 {
     enum rank rank;
+    const struct span *block = block_around(cut->chunker, to);
+    if (block && block->start > cut->new_from)
+        return skip_white(cut->text, block->start);
     size_t at = to;
     for (size_t part = 4; part > 1; part /= 2) {
         size_t from = to - (to - cut->start) / part;
-        at = border_before(cut->text, from > cut->new_from ? from : cut->new_from, to, &rank);
+        at = border_before(cut, from > cut->new_from ? from : cut->new_from, to, &rank);
         if (rank > INSIDE)
             break;
     }
@@ -225,7 +248,7 @@ static size_t border_find(const struct cut *cut, size_t to)
 
 /*
  * The piece that begins at cut->start. *next: where the text behind it begins. -EAGAIN: it would
- * end before anything new.
+ * end before anything new, or cut a block that begins with what is new.
  */
 static int piece_find(struct cut *cut, struct span *out, size_t *next)
 {
@@ -234,7 +257,9 @@ static int piece_find(struct cut *cut, struct span *out, size_t *next)
     counted = end;
     while (!err) {
         size_t to = skip_white(cut->text, end);
-        if (to <= cut->new_from)
+        const struct span *block = block_around(cut->chunker, to);
+        bool is_cut = block && block->start <= cut->new_from; /* it may fit without the overlap */
+        if (to <= cut->new_from || (is_cut && cut->start < cut->new_from))
             return -EAGAIN;
         *next = to == cut->text.len ? to : border_find(cut, to);
         *out = (struct span){cut->start, trim_white(cut->text, cut->start, *next)};
@@ -284,7 +309,7 @@ static int overlap_find(const struct cut *cut, struct span span, size_t next, si
         if (from <= span.start)
             from = char_end(cut->text, span.start);
         size_t at = border_behind(cut->text, from, span.end);
-        if (at >= span.end)
+        if (at >= span.end || block_around(chunker, at))
             break;
         struct bytes piece = {cut->text.ptr + at, span.end - at};
         int err = chunker->count(chunker->ctx, piece, &n);

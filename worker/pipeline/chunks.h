@@ -27,6 +27,9 @@ struct chunker {
     int (*count)(void *ctx, struct bytes text, size_t *n_tokens);
     void *ctx;
 
+    const struct span *blocks; /* [n_blocks] of the text, in order: not to be cut if they fit */
+    size_t n_blocks;
+
     struct span *spans; /* [n] the result */
     size_t n;
     char *window; /* the lead and, behind it, a piece */

@@ -28,6 +28,7 @@ struct chunk_options {
     bool wanted;
     size_t max_tokens; /* longer texts are cut into pieces of at most so many; 0: the model's own */
     size_t overlap;    /* most tokens of a piece that the next one repeats; half of it at most */
+    bool by_markdown;  /* at headings first, which become the titles of the pieces */
 };
 enum { CHUNK_TOKENS_MIN = 32 };
 

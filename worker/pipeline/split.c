@@ -31,6 +31,7 @@ void splitter_open(struct splitter *splitter, const struct embedder *embedder,
     *splitter =
         (struct splitter){.embedder = embedder,
                           .session = session,
+                          .by_markdown = options->by_markdown,
                           .max_texts = max_texts < CODEC_TEXTS_MAX ? max_texts : CODEC_TEXTS_MAX,
                           .chunker = {.max_tokens = options->max_tokens,
                                       .overlap = options->overlap,
@@ -41,6 +42,7 @@ void splitter_open(struct splitter *splitter, const struct embedder *embedder,
 void splitter_close(struct splitter *splitter)
 {
     chunks_close(&splitter->chunker);
+    markdown_close(&splitter->markdown);
     free(splitter->lead);
     free(splitter->items);
     memset(splitter, 0, sizeof *splitter);
@@ -76,11 +78,10 @@ static int items_reserve(struct splitter *splitter, size_t more)
 }
 
 /* Everything around the text, all of which stands before it. */
-static int lead_render(struct splitter *splitter, const struct prompt *prompt,
-                       const struct item *item, struct bytes *out)
+static int lead_render(struct splitter *splitter, const struct prompt *prompt, struct bytes title,
+                       struct bytes before, struct bytes *out)
 {
-    struct bytes nothing = {NULL, 0};
-    size_t len = prompt_render(prompt, item->title, nothing, NULL, 0);
+    size_t len = prompt_render(prompt, title, before, NULL, 0);
     if (len > splitter->lead_room) {
         char *lead = realloc(splitter->lead, 2 * len);
         if (!lead)
@@ -88,7 +89,7 @@ static int lead_render(struct splitter *splitter, const struct prompt *prompt,
         splitter->lead = lead;
         splitter->lead_room = 2 * len;
     }
-    prompt_render(prompt, item->title, nothing, splitter->lead, len);
+    prompt_render(prompt, title, before, splitter->lead, len);
     *out = (struct bytes){splitter->lead, len};
     return 0;
 }
@@ -115,57 +116,197 @@ static int id_print(struct arena *arena, struct bytes parent, size_t number, str
     return 0;
 }
 
-/* The pieces that the chunker has found, as texts. */
-static int pieces_add(struct splitter *splitter, struct arena *arena, const struct item *whole)
+/* A text that is being cut: how far its characters are counted, and its pieces. */
+struct whole {
+    const struct prompt *prompt;
+    const struct item *item;
+    size_t bytes, chars;
+    size_t n_pieces;
+};
+
+/* Around the pieces of one section: the title of each, or what stands before each where the prompt
+ * has no place for a title. */
+struct around {
+    struct bytes title, before;
+};
+
+/* Of a piece what is embedded. */
+static int piece_text(struct arena *arena, const struct around *around, struct bytes piece,
+                      struct bytes *out)
+{
+    *out = piece;
+    if (around->before.len == 0)
+        return 0;
+    char *text = arena_alloc(arena, around->before.len + piece.len);
+    if (!text)
+        return -ENOMEM;
+    memcpy(text, around->before.ptr, around->before.len);
+    memcpy(text + around->before.len, piece.ptr, piece.len);
+    *out = (struct bytes){text, around->before.len + piece.len};
+    return 0;
+}
+
+static int piece_add(struct splitter *splitter, struct arena *arena, struct whole *whole,
+                     const struct around *around, struct span span)
+{
+    const struct item *item = whole->item;
+    struct chunk *chunk = arena_alloc(arena, sizeof *chunk);
+    if (!chunk || items_reserve(splitter, 1))
+        return -ENOMEM;
+    whole->chars += count_chars(item->text, whole->bytes, span.start);
+    whole->bytes = span.start;
+    *chunk = (struct chunk){.parent = item->id,
+                            .parent_is_number = item->id_is_number,
+                            .number = (uint32_t)whole->n_pieces,
+                            .start = whole->chars,
+                            .end = whole->chars + count_chars(item->text, span.start, span.end)};
+    struct bytes piece = {item->text.ptr + span.start, span.end - span.start};
+    struct item *out = &splitter->items[splitter->n_items++];
+    *out = (struct item){.title = around->title, .chunk = chunk};
+    int err = piece_text(arena, around, piece, &out->text);
+    return err ? err : id_print(arena, item->id, whole->n_pieces++, &out->id);
+}
+
+/* What the chunker has found in the text that begins at `from` of the whole. */
+static int pieces_add(struct splitter *splitter, struct arena *arena, struct whole *whole,
+                      const struct around *around, size_t from)
 {
     const struct chunker *chunker = &splitter->chunker;
-    struct chunk *chunks = arena_alloc(arena, chunker->n * sizeof *chunks);
-    size_t bytes = 0, chars = 0; /* how far it is counted */
-    if (!chunks || items_reserve(splitter, chunker->n))
-        return -ENOMEM;
-    for (size_t i = 0; i < chunker->n; i++) {
+    int err = 0;
+    for (size_t i = 0; i < chunker->n && !err; i++) {
         struct span span = chunker->spans[i];
-        size_t start = chars + count_chars(whole->text, bytes, span.start);
-        bytes = span.start;
-        chars = start;
-        chunks[i] = (struct chunk){.parent = whole->id,
-                                   .parent_is_number = whole->id_is_number,
-                                   .number = (uint32_t)i,
-                                   .start = start,
-                                   .end = start + count_chars(whole->text, span.start, span.end)};
-        struct item *item = &splitter->items[splitter->n_items++];
-        *item = (struct item){.title = whole->title,
-                              .text = {whole->text.ptr + span.start, span.end - span.start},
-                              .chunk = &chunks[i]};
-        if (id_print(arena, whole->id, i, &item->id))
-            return -ENOMEM;
+        err = piece_add(splitter, arena, whole, around,
+                        (struct span){from + span.start, from + span.end});
     }
+    return err;
+}
+
+static size_t rooms_left(const struct splitter *splitter)
+{
+    return splitter->max_texts - splitter->n_items;
+}
+
+/* The path of headings as the title, or before the text where the prompt knows no title. */
+static int around_make(struct arena *arena, const struct whole *whole,
+                       const struct section *section, struct around *out)
+{
+    const struct item *item = whole->item;
+    bool has_title = whole->prompt->between != NULL;
+    struct bytes title = has_title ? item->title : (struct bytes){NULL, 0};
+    size_t len = markdown_path(section, item->text, title, NULL, 0), end = has_title ? 0 : 2;
+    *out = (struct around){.title = item->title};
+    if (len == 0)
+        return 0;
+    char *path = arena_alloc(arena, len + end);
+    if (!path)
+        return -ENOMEM;
+    markdown_path(section, item->text, title, path, len);
+    memcpy(path + len, "\n\n", end);
+    if (has_title)
+        out->title = (struct bytes){path, len};
+    else
+        out->before = (struct bytes){path, len + end};
     return 0;
+}
+
+/* Blocks that lie in the section, as spans of it, for the chunker. */
+static void blocks_take(struct splitter *splitter, const struct section *section)
+{
+    struct markdown *markdown = &splitter->markdown;
+    size_t n = 0;
+    struct span *first = markdown->blocks + splitter->n_blocks_taken;
+    while (splitter->n_blocks_taken < markdown->n_blocks &&
+           markdown->blocks[splitter->n_blocks_taken].start < section->body.end) {
+        struct span *block = &markdown->blocks[splitter->n_blocks_taken++];
+        bool is_inside = block->end > section->body.start;
+        size_t start = block->start > section->body.start ? block->start - section->body.start : 0;
+        if (is_inside)
+            first[n++] = (struct span){start, block->end - section->body.start};
+    }
+    splitter->chunker.blocks = first;
+    splitter->chunker.n_blocks = n;
+}
+
+/* One section in one piece or several. */
+static int section_split(struct splitter *splitter, struct arena *arena, struct whole *whole,
+                         const struct section *section)
+{
+    struct chunker *chunker = &splitter->chunker;
+    struct around around;
+    struct bytes lead, body = {whole->item->text.ptr + section->body.start,
+                               section->body.end - section->body.start};
+    struct span all = section->body;
+    int err = rooms_left(splitter) > 0 ? 0 : -EOVERFLOW;
+    if (!err)
+        err = around_make(arena, whole, section, &around);
+    if (err)
+        return err;
+    blocks_take(splitter, section);
+    for (int tries = 0;; tries++) {
+        chunker->max_spans = rooms_left(splitter);
+        err = lead_render(splitter, whole->prompt, around.title, around.before, &lead);
+        if (!err)
+            err = chunks_find(chunker, lead, body);
+        if (err != -E2BIG || tries > 0)
+            break;
+        around = (struct around){.title = whole->item->title}; /* headings that leave no room */
+    }
+    if (!err && chunker->n == 0)
+        return piece_add(splitter, arena, whole, &around, all);
+    return err ? err : pieces_add(splitter, arena, whole, &around, all.start);
+}
+
+/* By headings first. */
+static int markdown_split(struct splitter *splitter, struct arena *arena, struct whole *whole)
+{
+    int err = 0;
+    splitter->n_blocks_taken = 0;
+    for (size_t i = 0; i < splitter->markdown.n_sections && !err; i++)
+        err = section_split(splitter, arena, whole, &splitter->markdown.sections[i]);
+    splitter->chunker.n_blocks = 0;
+    return err;
+}
+
+/* Pieces of the text behind the items, when it is too long. *is_cut: it was. */
+static int long_split(struct splitter *splitter, struct arena *arena, struct whole *whole,
+                      bool *is_cut)
+{
+    struct chunker *chunker = &splitter->chunker;
+    const struct around around = {.title = whole->item->title};
+    struct bytes lead;
+    chunker->max_spans = rooms_left(splitter);
+    int err = lead_render(splitter, whole->prompt, around.title, around.before, &lead);
+    if (!err)
+        err = chunks_find(chunker, lead, whole->item->text);
+    if (err || chunker->n == 0)
+        return err;
+    *is_cut = true;
+    if (splitter->by_markdown)
+        err = markdown_read(&splitter->markdown, whole->item->text);
+    if (err)
+        return err;
+    if (splitter->by_markdown && splitter->markdown.n_sections > 0)
+        return markdown_split(splitter, arena, whole);
+    return pieces_add(splitter, arena, whole, &around, 0);
 }
 
 /* One text, whole or in pieces, behind the items. */
 static int text_split(struct splitter *splitter, struct arena *arena, const struct prompt *prompt,
-                      const struct item *item)
+                      const struct item *item, bool *is_cut)
 {
-    struct chunker *chunker = &splitter->chunker;
-    struct bytes lead;
+    struct whole whole = {.prompt = prompt, .item = item};
     int err = splitter->n_items < splitter->max_texts ? 0 : -EOVERFLOW;
-    chunker->n = 0;
-    if (!err && may_be_long(prompt, item, chunker->max_tokens)) {
-        chunker->max_spans = splitter->max_texts - splitter->n_items;
-        err = lead_render(splitter, prompt, item, &lead);
-        if (!err)
-            err = chunks_find(chunker, lead, item->text);
-        if (err == -EILSEQ) { /* of which the session tells when it comes to it */
-            chunker->n = 0;
-            err = 0;
-        }
+    *is_cut = false;
+    if (!err && may_be_long(prompt, item, splitter->chunker.max_tokens))
+        err = long_split(splitter, arena, &whole, is_cut);
+    if (err == -EILSEQ) { /* of which the session tells when it comes to it */
+        splitter->n_items -= whole.n_pieces;
+        *is_cut = false;
+        err = 0;
     }
-    if (!err && chunker->n > 0)
-        return pieces_add(splitter, arena, item);
-    if (!err)
+    if (!err && !*is_cut)
         err = items_reserve(splitter, 1);
-    if (!err)
+    if (!err && !*is_cut)
         splitter->items[splitter->n_items++] = *item;
     return err;
 }
@@ -189,10 +330,11 @@ static int entry_split(struct splitter *splitter, struct entry *entry)
     bool is_cut = false;
     splitter->n_items = 0;
     for (size_t i = 0; i < request->n_items; i++) {
-        int err = text_split(splitter, arena, entry->prompt, &request->items[i]);
+        bool is_this_cut;
+        int err = text_split(splitter, arena, entry->prompt, &request->items[i], &is_this_cut);
         if (err)
             return err == -ENOMEM ? err : entry_bury(entry, err);
-        is_cut |= splitter->chunker.n > 0;
+        is_cut |= is_this_cut;
     }
     if (!is_cut)
         return 0;

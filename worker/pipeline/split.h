@@ -13,6 +13,7 @@
 
 #include "worker/pipeline/batch.h"
 #include "worker/pipeline/chunks.h"
+#include "worker/pipeline/markdown.h"
 #include "worker/pipeline/pipeline.h"
 
 /* What one thread needs to split any batch. */
@@ -20,7 +21,10 @@ struct splitter {
     const struct embedder *embedder;
     struct session *session; /* borrowed */
     struct chunker chunker;
-    size_t max_texts; /* in a message, pieces counted */
+    bool by_markdown;         /* long texts are cut by their headings first */
+    struct markdown markdown; /* of the text in hand ... */
+    size_t n_blocks_taken;    /* ... and its blocks in sections before the one in hand */
+    size_t max_texts;         /* in a message, pieces counted */
 
     char *lead; /* prompt and title of the text in hand */
     struct item *items;
