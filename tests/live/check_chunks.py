@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What cutting at headings is worth: questions about this project's own pages, whose answers stand in
-known places, asked of an index of chunks by length and of one by headings (--chunk-by markdown).
+"""What cutting at headings is worth: questions about this project's own pages, whose answers
+stand in known places, asked of an index of chunks by length and of one by headings.
 
-A chunk is right when it holds the answer. Printed are the hit rate among the first five and the mean
-reciprocal rank of the first right one among ten. Fails when headings do not help.
+A chunk is right when it holds the answer. Printed are the hit rate among the first five and the
+mean reciprocal rank of the first right one among ten. Fails when headings find fewer answers.
 
 Usage: check_chunks.py EMBEDMILL [--tokens N] [--model FILE]
 """
