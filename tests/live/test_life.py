@@ -2,6 +2,7 @@
 """The life of an index: texts are inserted, changed, cut into fewer chunks and deleted, by messages
 in every form there is for it and out of order, while workers are killed with SIGKILL every two
 seconds. At the end the index is, byte for byte, one that was built from scratch of what is left.
+Then it moves to another model while changes go on.
 
 Usage: test_life.py EMBEDMILL [--docs N] [--seed N] [--kill-every SECONDS]
 """
@@ -213,7 +214,54 @@ def grow_old(bench, args, form, rng):
         back = {name for name in got if int(name.split("#")[0]) not in left}
         got = {name: got[name] for name in got if name not in back}
         print(f"postgres: {len(back)} rows of deleted texts are back")
-    return compare(got, read(bench, form, "scratch-"), form)
+    good = compare(got, read(bench, form, "scratch-"), form)
+    return good & move(bench, args, left, rng) if form == "hash" else good
+
+
+def move(bench, args, left, rng):
+    """The index `hash:` to another model (here: fewer values) while changes go on: both are written
+    from one stream, each by a group of its own, and both are true in the end."""
+    client, stream = bench.client, "changes-hash"
+    common = ("--redis-stream", stream, "--redis-output", "hash", "--batch-texts", "32",
+              "--max-deliveries", "0", *READING)
+    new = (*common, "--redis-group", "v2", "--redis-output-prefix", "v2:", "--dim", "128")
+    client.xgroup_create(stream, "v2", "0")
+    workers = [bench.start_worker(*common, "--redis-output-prefix", "hash:", name="old"),
+               bench.start_worker(*new, name="new")]
+    lsn, killed = 10**9, 0
+    for key in rng.sample(range(1, args.docs + 1), args.docs // 2):
+        gone = rng.random() < 0.2
+        text = None if gone else text_of(rng, rng.choice((8, 60, 150)))
+        lsn += 1
+        client.xadd(stream, {"body": message(rng, "d" if gone else "u", key, text, lsn)})
+        left.pop(key, None)
+        if text:
+            left[key] = text
+        if rng.random() < 0.06:
+            workers[1].kill()
+            workers[1].wait()
+            workers[1] = bench.start_worker(*new, name="new")
+            killed += 1
+        time.sleep(0.05)
+    wait_for("both groups", lambda: all(group["lag"] == 0 and group["pending"] == 0
+                                        for group in client.xinfo_groups(stream)), args.seconds)
+    for worker in workers:
+        bench.stop(worker)
+    print(f"move: {killed} kills")
+    client.delete("scratch-hash", *client.keys("scratch-hash:*"))
+    build(bench, "hash", left)
+    good = compare(read(bench, "hash"), read(bench, "hash", "scratch-"), "old")
+    for key, text in left.items():
+        client.xadd("scratch-v2", {"body": json.dumps({"id": key, "text": text})})
+    client.xgroup_create("scratch-v2", "embedmill", "0")
+    worker = bench.start_worker("--redis-stream", "scratch-v2", "--redis-output", "hash", "--dim",
+                                "128", "--redis-output-prefix", "scratch-v2:", *CHUNKS,
+                                name="scratch-v2")
+    wait_for("the new index from scratch", lambda: all(
+        group["lag"] == 0 and group["pending"] == 0
+        for group in client.xinfo_groups("scratch-v2")), 600)
+    bench.stop(worker)
+    return good & compare(read_index(client, "v2:"), read_index(client, "scratch-v2:"), "new")
 
 
 def live_file(bench, args, rng):
