@@ -37,6 +37,9 @@ def check_installed(prefix):
                  "share/zsh/vendor-completions/_embedmill"):
         assert (prefix / name).is_file(), name
     run(prefix / "share" / "embedmill" / "get-model", find_model())
+    parts = {path.name for path in (DEPLOY.parent / "convert_model").glob("*.py")}
+    installed = prefix / "share" / "embedmill" / "convert_model"
+    assert {path.name for path in installed.iterdir()} == parts, "convert-model.py lacks its parts"
 
 
 def check_hardened(binary):
