@@ -103,7 +103,7 @@ bool nats_connect_is_refusal(natsStatus status)
 
 static const char *advice_for(natsStatus status)
 {
-    switch (status) {
+    switch (nats_connect_is_refusal(status) ? NATS_CONNECTION_AUTH_FAILED : status) {
     case NATS_CONNECTION_AUTH_FAILED:
         return " (correct nats.user and nats.password, nats.token or nats.creds, or allow this "
                "user at the server)";

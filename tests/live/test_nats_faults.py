@@ -47,7 +47,7 @@ def case_slow_work(bench):
     bench.make_streams()
     add_slow(bench)
     bench.add(0, 1)
-    workers = [bench.start_worker("--nats-ack-wait", "1s", name=f"w{i}")
+    workers = [bench.start_worker("--nats-ack-wait", "3s", name=f"w{i}")
                for i in range(2)]
     bench.wait_done(120)
     assert sorted(map(str, bench.ids())) == ["0", "m"], bench.ids()
