@@ -73,14 +73,14 @@ struct nats_message *nats_message_open(struct nats_source *source, natsMsg *nati
         return NULL;
     }
     const char *data = natsMsg_GetData(native);
-    int len =
-        snprintf(message->position, size, "%s %" PRIu64, source->config.stream, delivery->sequence);
+    char *position = (char *)(message + 1);
+    int len = snprintf(position, size, "%s %" PRIu64, source->config.stream, delivery->sequence);
     message->native = native;
     message->sequence = delivery->sequence;
     message->renewed_ms = uv_now(source->loop);
     message->base.source = &source->base;
     message->base.value = (struct bytes){data ? data : "", (size_t)natsMsg_GetDataLength(native)};
-    message->base.position = (struct bytes){message->position, (size_t)len};
+    message->base.position = (struct bytes){position, (size_t)len};
     message->base.timestamp_ms = delivery->timestamp_ns / 1000000;
     message->base.deliveries =
         delivery->deliveries > UINT32_MAX ? UINT32_MAX : (uint32_t)delivery->deliveries;

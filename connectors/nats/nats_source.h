@@ -31,9 +31,9 @@ struct nats_message {
     char *reply; /* of the newest delivery; NULL: native's own */
     uint64_t sequence, renewed_ms;
     bool asked;
-    bool is_dead;    /* its dead letter is published: to be ended, not acked */
-    char *problem;   /* base.problem */
-    char position[]; /* "STREAM SEQUENCE" */
+    bool is_dead;  /* its dead letter is published: to be ended, not acked */
+    char *problem; /* base.problem */
+    /* Behind it in memory: base.position, "STREAM SEQUENCE". */
 };
 
 /* A ring with a head of its own. */
