@@ -341,7 +341,8 @@ def check_monitoring(port, address):
 def case_prometheus(bench):
     """A real Prometheus scrapes two workers of a group and adds them up."""
     bench.start_server()
-    workers = [start(bench, name=name) for name in ("w", "v")]
+    # Both serve over HTTP, too, so that there is every metric.
+    workers = [start(bench, "--http-listen", "127.0.0.1:0", name=name) for name in ("w", "v")]
     targets = ", ".join(f"'{address}'" for _, address in workers)
     config = os.path.join(bench.folder, "prometheus.yml")
     with open(config, "w", encoding="utf-8") as f:
