@@ -16,6 +16,9 @@ from postgres_bench import Bench, DIM, programs, settle
 from redis_bench import wait_for
 
 
+CASES = None # those of another file, which has its own
+
+
 def embed(bench, text, *extra):
     """The vector of a text by another way through the program."""
     done = subprocess.run(
@@ -231,7 +234,7 @@ def main():
     if not source:
         print("SKIPPED: no PostgreSQL with pgvector can be had (scripts/get-postgres)")
         return 77
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
+    cases = CASES or {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
     passed = failed = 0
     for name, case in cases.items():
         if only and name not in only:
