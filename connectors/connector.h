@@ -68,6 +68,7 @@ struct message {
     int64_t timestamp_ms;  /* Unix time of the message, -1 when unknown */
     int64_t order;         /* greater than that of every earlier message with this key or of this
                               stream, at least 1: an offset, an entry id; 0: it has none */
+    const char *part;      /* where order counts: "topic/3"; NULL: not known, or order is 0 */
     uint32_t deliveries;   /* 1 the first time; more after a crash or a claim */
     const char *problem;   /* NULL, or why the source could not even read it, as "code: sentence";
                               then it can only be dead-lettered, and the value is what was read
@@ -119,11 +120,28 @@ struct source_events {
     void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);
 };
 
+/*
+ * A sink that keeps how far the input is done, in the same atomic step as what it writes: then each
+ * message counts once, whatever dies. For sources whose parts are read in order, by one worker at a
+ * time; what such a source commits by itself is for people then, who look at its lag.
+ */
+struct keeper {
+    void *ctx;
+    /* A part of the input was given to us: where does it go on? Answered by begin, later. group: of
+     * the workers that share the input. */
+    void (*claim)(void *ctx, const char *group, const char *part);
+    /* It was given to another; no answer is waited for. */
+    void (*leave)(void *ctx, const char *part);
+    /* The part has begun anew and all messages above order are new, whatever is kept of it. */
+    void (*rewind)(void *ctx, const char *part, int64_t order);
+};
+
 /* First member of every connector's own source. */
 struct source {
     const struct source_ops *ops;
     const struct source_events *events;
     void *ctx;
+    const struct keeper *keeper; /* set by the open of a sink that is one; NULL: there is none */
 };
 
 struct source_ops {
@@ -147,6 +165,9 @@ struct source_ops {
      * beyond what the table says. */
     int (*check)(const struct settings *settings, const char **bad_option, char *err,
                  size_t err_size);
+    /* The keeper's answer: all messages of the part up to that order are done; -1: the keeper knows
+     * nothing of it, and it is read from where it would be without one. NULL: no keepers here. */
+    void (*begin)(struct source *source, const char *part, int64_t order);
 };
 
 /* Which piece of a text that was cut a text is. */
@@ -276,6 +297,7 @@ struct connector {
     bool
         keeps_versions; /* a sink that stores texts one by one leaves newer ones: struct document */
     bool exactly_once;  /* its sink publishes and acks in one step when the source is its own too */
+    bool is_keeper;    /* ... or when the source has `begin` (struct keeper) */
 };
 
 /* The registry (registry.c): all connectors of this build in the order of --help, ended by NULL. */

@@ -483,7 +483,7 @@ static int file_open(struct source **out, uv_loop_t *loop, const struct settings
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    file->source = (struct source){&file_source, events, ctx};
+    file->source = (struct source){.ops = &file_source, .events = events, .ctx = ctx};
     file->loop = loop;
     file->work.data = file;
     int rc = prepare(file, settings, err, err_size);

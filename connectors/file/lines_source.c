@@ -307,7 +307,7 @@ static int stdin_open(struct source **out, uv_loop_t *loop, const struct setting
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    reader->source = (struct source){&stdin_source, events, ctx};
+    reader->source = (struct source){.ops = &stdin_source, .events = events, .ctx = ctx};
     reader->loop = loop;
     reader->max_line = (size_t)settings_number(settings, "stdin.max_line");
     snprintf(reader->problem, sizeof reader->problem, "%s: longer than stdin.max_line, %zu bytes",

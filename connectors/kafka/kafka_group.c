@@ -36,6 +36,8 @@ static void part_revoke(struct kafka_source *source, struct kafka_part *part)
         at = &(*at)->next;
     *at = part->next;
     kafka_skips_on_revoke(source, part);
+    if (source->base.keeper && !kafka_part_find(source, part->topic, part->partition))
+        source->base.keeper->leave(source->base.keeper->ctx, part->name);
     drop_held(source, part);
     part->revoked = true;
     if (!part->n_messages)
@@ -52,6 +54,7 @@ struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_p
         renewed->commit_back = true;
         renewed->leaving = part->leaving;
         renewed->paused = part->paused;
+        renewed->begin = INT64_MAX; /* and so every offset lies before it */
         part_revoke(source, part);
     }
     return renewed;
@@ -165,9 +168,8 @@ static void refuse(struct kafka_source *source, rd_kafka_error_t *error)
     rd_kafka_error_destroy(error);
 }
 
-/* Answers the library's question; list NULL: nothing is ours. */
-static void answer(struct kafka_source *source, bool is_assign,
-                   const rd_kafka_topic_partition_list_t *list)
+void kafka_group_answer(struct kafka_source *source, bool is_assign,
+                        const rd_kafka_topic_partition_list_t *list)
 {
     if (source->is_cooperative) {
         refuse(source, is_assign ? rd_kafka_incremental_assign(source->rk, list)
@@ -194,9 +196,13 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
             endpoint_fail(&source->end, -ENOMEM, "out of memory");
             return;
         }
-        kafka_skips_on_assign(source, part);
+        if (!source->base.keeper)
+            kafka_skips_on_assign(source, part);
     }
-    answer(source, true, list);
+    if (source->base.keeper)
+        kafka_claims_ask(source, list);
+    else
+        kafka_group_answer(source, true, list);
     health_good(&source->end.health, PART_BROKERS | PART_GROUP);
     if (list->cnt)
         health_good(&source->end.health, PART_TOPIC | PART_ACCESS);
@@ -225,7 +231,7 @@ void kafka_group_leave(struct kafka_source *source)
         tell_lag(source, part, -1);
         part_revoke(source, part);
     }
-    answer(source, false, list);
+    kafka_group_answer(source, false, list);
     rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -298,6 +304,7 @@ void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
 
 void kafka_group_close(struct kafka_source *source)
 {
+    kafka_claims_drop(source);
     if (source->leaving)
         rd_kafka_topic_partition_list_destroy(source->leaving);
     source->leaving = NULL;

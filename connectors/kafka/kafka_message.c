@@ -56,6 +56,7 @@ struct kafka_message *kafka_message_open(struct source *source, struct kafka_par
         .n_headers = n_headers,
         .position = {position, (size_t)len},
         .order = native->offset + 1,
+        .part = part->name,
         .timestamp_ms = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? -1 : timestamp,
         .deliveries = 1, /* Kafka does not count them */
     };

@@ -144,7 +144,10 @@ int kafka_config_read(struct kafka_config *out, const struct settings *settings,
         goto fail;
     config.revoke_ms = (uint64_t)settings_number(settings, "kafka.revoke_timeout");
     config.transaction_ms = (uint64_t)settings_number(settings, "kafka.transaction_deadline");
-    config.exactly_once = settings_is(settings, "delivery", "exactly-once");
+    /* By transactions of Kafka's, that is; another sink may keep the offsets itself. */
+    config.exactly_once =
+        settings_is(settings, "delivery", "exactly-once") &&
+        (!settings_find(settings, "sink") || settings_is(settings, "sink", "kafka"));
     *out = config;
     return 0;
 fail:

@@ -5,6 +5,7 @@
  * Refuses: how a partition comes and goes: kafka_group.c.
  * Threads: the loop thread.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,13 +23,17 @@ struct kafka_part *kafka_part_find(const struct kafka_source *source, const char
 struct kafka_part *kafka_part_open(struct kafka_source *source, const char *topic,
                                    int32_t partition)
 {
+    size_t size = strlen(topic) + 1;
     struct kafka_part *part = calloc(1, sizeof *part);
-    char *copy = part ? strdup(topic) : NULL;
+    char *copy = part ? malloc(2 * size + 16) : NULL; /* the topic, then the name */
     if (!copy) {
         free(part);
         return NULL;
     }
+    memcpy(copy, topic, size);
+    snprintf(copy + size, size + 16, "%s/%d", topic, (int)partition);
     *part = (struct kafka_part){.topic = copy,
+                                .name = copy + size,
                                 .partition = partition,
                                 .stored = -1,
                                 .committed = -1,

@@ -198,6 +198,8 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
         rc = part ? kafka_offsets_take(&part->offsets, native->offset) : -ENOMEM;
     }
     struct kafka_message *message = NULL;
+    if (!rc)
+        kafka_claims_on_message(source, part, native->offset);
     if (rc)
         rd_kafka_message_destroy(native);
     else
@@ -305,6 +307,9 @@ static void source_free(void *owner)
 /* The library commits what was stored and leaves the group; its callbacks come by the queue. */
 static void begin_close(struct kafka_source *source)
 {
+    if (source->claimed) /* the library waits for an answer before it can leave */
+        kafka_group_answer(source, true, source->claimed);
+    kafka_claims_drop(source);
     kafka_group_store(source);
     kafka_commits_expect(source);
     drop_all(&source->held);
@@ -397,7 +402,7 @@ static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct 
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    source->base = (struct source){&kafka_source_ops, events, ctx};
+    source->base = (struct source){.ops = &kafka_source_ops, .events = events, .ctx = ctx};
     kafka_list_open(&source->held);
     kafka_list_open(&source->given);
     int rc = kafka_config_read(&source->config, settings, err, err_size);
@@ -491,4 +496,5 @@ const struct source_ops kafka_source_ops = {
     .ack = kafka_source_ack,
     .release = kafka_source_release,
     .close = kafka_source_close,
+    .begin = kafka_claims_begin,
 };

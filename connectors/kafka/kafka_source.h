@@ -31,6 +31,7 @@ struct kafka_part {
     struct kafka_part *next;
     char *topic;
     int32_t partition;
+    char *name; /* "topic/3" */
     struct kafka_offsets offsets;
     size_t n_messages;  /* that point here */
     bool revoked;       /* not ours any more; freed with the last message */
@@ -43,6 +44,8 @@ struct kafka_part {
     int64_t seen_end;   /* the furthest end of the partition that was seen, -1: none */
     int64_t reset_from; /* the offset that the library has reset last, -1: none */
     int64_t accounted;  /* up to here losses were reported */
+    int64_t begin;      /* where a keeper had us begin, until the first message; else 0 */
+    bool unanswered;    /* the keeper has not said yet where */
 };
 
 struct kafka_message {
@@ -69,6 +72,7 @@ struct kafka_source {
     struct kafka_list held;   /* polled and not given yet */
     struct kafka_list given;
     size_t credit, credit_bytes;
+    rd_kafka_topic_partition_list_t *claimed;   /* to be assigned when the keeper has answered */
     rd_kafka_topic_partition_list_t *leaving;   /* to be unassigned; NULL: no revoke under way */
     rd_kafka_topic_partition_list_t *unflushed; /* closing: stored and not confirmed; or NULL */
     rd_kafka_resp_err_t commit_err;             /* of the last commit that failed */
@@ -122,6 +126,20 @@ void kafka_group_pause(struct kafka_source *source, bool pause);
 void kafka_group_store(struct kafka_source *source);
 void kafka_group_tell_lag(struct kafka_source *source);
 void kafka_group_close(struct kafka_source *source);
+/* Answers the library's question; list NULL: nothing is ours. */
+void kafka_group_answer(struct kafka_source *source, bool is_assign,
+                        const rd_kafka_topic_partition_list_t *list);
+
+/* ---- kafka_claims.c */
+
+/* Assigned: ask the keeper where each of the partitions, which are on our list, begins. */
+void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list);
+/* begin of source_ops. */
+void kafka_claims_begin(struct source *base, const char *name, int64_t order);
+/* A message was read: has the partition begun anew before where the keeper thinks it is? */
+void kafka_claims_on_message(struct kafka_source *source, struct kafka_part *part, int64_t offset);
+/* The assignment is over before it was answered. */
+void kafka_claims_drop(struct kafka_source *source);
 
 /* ---- kafka_commits.c */
 

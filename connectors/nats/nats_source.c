@@ -233,7 +233,7 @@ static int nats_source_open(struct source **out, uv_loop_t *loop, const struct s
     }
     source->loop = loop;
     source->mean_bytes = MEAN_AT_OPEN;
-    source->base = (struct source){&nats_source_ops, events, ctx};
+    source->base = (struct source){.ops = &nats_source_ops, .events = events, .ctx = ctx};
     nats_list_open(&source->held);
     nats_list_open(&source->given);
     nats_list_open(&source->done);

@@ -22,10 +22,11 @@ extern const struct option postgres_options[];
 enum postgres_type { POSTGRES_VECTOR, POSTGRES_HALFVEC, POSTGRES_BIT };
 
 struct postgres_config {
-    char *url, *password, *table, *dead_letters;
+    char *url, *password, *table, *dead_letters, *offsets;
     enum postgres_type type;
     uint64_t timeout_ms, lock_ms;
-    bool is_chunking; /* texts may be cut, so rows of a document come and go */
+    bool exactly_once; /* the offsets of the input lie in a table, too */
+    bool is_chunking;  /* texts may be cut, so rows of a document come and go */
 };
 
 /* 0; -EINVAL with a sentence that names the option; -ENOMEM. */

@@ -456,12 +456,16 @@ static int status_of(const struct postgres_array *arrays, size_t n)
     return 0;
 }
 
-int postgres_burst_end(struct postgres_burst *burst)
+int postgres_burst_end(struct postgres_burst *burst, const struct postgres_statement *offsets)
 {
     if (burst->scratch.status || status_of(burst->rows, 7) || status_of(burst->docs, 5) ||
         status_of(burst->wholes, 5) || status_of(burst->letters, 6))
         return -ENOMEM;
     add_settings(burst);
+    if (offsets) { /* first: who has lost a part waits here, and finds it out */
+        burst->steps[burst->n] = STEP_OFFSETS;
+        burst->statements[burst->n++] = *offsets;
+    }
     if (burst->n_rows)
         add_statement(burst, STEP_UPSERT, burst->table->upsert, burst->rows, 7);
     if (burst->n_docs)

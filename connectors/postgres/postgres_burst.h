@@ -22,7 +22,14 @@
 
 enum { POSTGRES_ROWS_MAX = 1024, POSTGRES_STATEMENTS_MAX = 8, POSTGRES_SEEN_SIZE = 4096 };
 
-enum postgres_step { STEP_SETTINGS, STEP_UPSERT, STEP_PIECES, STEP_WHOLES, STEP_LETTERS };
+enum postgres_step {
+    STEP_SETTINGS,
+    STEP_OFFSETS,
+    STEP_UPSERT,
+    STEP_PIECES,
+    STEP_WHOLES,
+    STEP_LETTERS
+};
 
 struct postgres_burst {
     const struct postgres_config *config;
@@ -60,7 +67,8 @@ void postgres_burst_close(struct postgres_burst *burst);
 /* Take a record in, if it may be with those that are in already. An empty one takes any. */
 enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct record *record,
                                       char *why, size_t size);
-/* Put the statements together: burst->statements. 0 or -ENOMEM. */
-int postgres_burst_end(struct postgres_burst *burst);
+/* Put the statements together: burst->statements. offsets: to be moved in the same step, borrowed
+ * until they are sent; NULL: none. 0 or -ENOMEM. */
+int postgres_burst_end(struct postgres_burst *burst, const struct postgres_statement *offsets);
 
 #endif

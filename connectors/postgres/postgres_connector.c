@@ -8,6 +8,7 @@ const struct connector postgres_connector = {
     .name = "postgres",
     .options = postgres_options,
     .sink = &postgres_sink_ops,
+    .is_keeper = true,
     .schema = postgres_table_schema,
     .keeps_versions = true,
 };

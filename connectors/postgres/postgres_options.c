@@ -28,6 +28,10 @@ const struct option postgres_options[] = {
      "create it"},
     {"postgres.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
      "Table for messages that cannot be embedded (default: the name of the table and _dlq)"},
+    {"postgres.offsets", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
+     "With delivery exactly-once: table of how far each partition of the input is done (default: "
+     "the "
+     "name of the table and _offsets)"},
     {"postgres.timeout", OPTION_DURATION, "30s", NULL, 100, 3600 * 1000, "TIME",
      "Give up a statement that takes longer (statement_timeout), and a server that is silent for "
      "longer"},
@@ -56,14 +60,17 @@ static int read_type(struct postgres_config *config, const struct settings *sett
     return 0;
 }
 
-/* The default: "a"."b" becomes "a"."b_dlq". */
-static char *letters_of(const char *table)
+/* What was asked for, or by default: "a"."b" becomes "a"."b_dlq". */
+static char *name_of(const char *asked, const char *table, const char *ending)
 {
-    size_t len = strlen(table);
+    size_t len = strlen(table), size = len + strlen(ending) + 1;
     bool is_quoted = len > 1 && table[len - 1] == '"';
-    char *name = malloc(len + sizeof "_dlq");
+    if (asked && *asked)
+        return strdup(asked);
+    char *name = malloc(size);
     if (name)
-        sprintf(name, "%.*s_dlq%s", (int)(len - is_quoted), table, is_quoted ? "\"" : "");
+        snprintf(name, size, "%.*s%s%s", (int)(len - is_quoted), table, ending,
+                 is_quoted ? "\"" : "");
     return name;
 }
 
@@ -71,15 +78,15 @@ static int read_tables(struct postgres_config *config, const struct settings *se
                        const char **bad_option, char *err, size_t err_size)
 {
     const char *table = settings_text(settings, "postgres.table");
-    const char *letters = settings_text(settings, "postgres.dead_letters");
     *bad_option = "postgres.table";
     if (!*table) {
         snprintf(err, err_size, "expected the name of a table, got nothing");
         return -EINVAL;
     }
     config->table = strdup(table);
-    config->dead_letters = letters && *letters ? strdup(letters) : letters_of(table);
-    if (!config->table || !config->dead_letters)
+    config->dead_letters = name_of(settings_text(settings, "postgres.dead_letters"), table, "_dlq");
+    config->offsets = name_of(settings_text(settings, "postgres.offsets"), table, "_offsets");
+    if (!config->table || !config->dead_letters || !config->offsets)
         return -ENOMEM;
     *bad_option = "postgres.dead_letters";
     if (strcmp(config->table, config->dead_letters) != 0)
@@ -112,6 +119,7 @@ static int config_read(struct postgres_config *out, const struct settings *setti
     }
     config.timeout_ms = (uint64_t)settings_number(settings, "postgres.timeout");
     config.lock_ms = (uint64_t)settings_number(settings, "postgres.lock_timeout");
+    config.exactly_once = is_set_to(settings, "delivery", "exactly-once");
     config.is_chunking = is_set_to(settings, "too_long", "chunk");
     *out = config;
     return 0;
@@ -145,5 +153,6 @@ void postgres_config_clear(struct postgres_config *config)
     free(config->password);
     free(config->table);
     free(config->dead_letters);
+    free(config->offsets);
     *config = (struct postgres_config){0};
 }

@@ -1,9 +1,9 @@
 /*
  * postgres_sink.c: outputs and dead letters into tables of PostgreSQL.
  *
- * Owns:    the records given until they are committed, in order; one transaction at a time; whose
- *          fault a refusal is.
- * Refuses: what a transaction holds: postgres_burst.c. What a code means: postgres_refusal.c.
+ * Owns:    the records given until they are committed, in order; one transaction at a time.
+ * Refuses: what a transaction holds: postgres_burst.c. Whose fault a refusal is:
+ *          postgres_sink_refused.c.
  * Threads: the loop thread.
  * Why:     a transaction is committed or not as a whole, so when one row is refused all are. Then
  *          half as many are sent, down to the one at fault, and twice as many again after each
@@ -22,10 +22,21 @@
 #define LIMIT_FIRST    128  /* records in the first transaction */
 #define SLOW_MS        1500 /* a transaction of more than that is made smaller, of less than ... */
 #define QUICK_MS       500  /* ... that larger: so that a drain or another's lock is never far */
-#define REFUSED_MAX    16   /* dead letters in a row before the table itself is suspected */
 #define ANSWER_MORE_MS 5000 /* than a statement may take: the server says so itself, first */
 
 static void sink_pump(struct postgres_sink *sink);
+
+static void on_pump(uv_timer_t *timer)
+{
+    sink_pump(timer->data);
+}
+
+/* From the loop: no event may fire inside a call. */
+static void pump_soon(struct postgres_sink *sink)
+{
+    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
+        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+}
 
 static struct postgres_sink *self(struct sink *sink)
 {
@@ -34,7 +45,7 @@ static struct postgres_sink *self(struct sink *sink)
 
 /* ---- slots */
 
-static void list_add(struct postgres_slot *head, struct postgres_slot *slot)
+void postgres_list_add(struct postgres_slot *head, struct postgres_slot *slot)
 {
     slot->prev = head->prev;
     slot->next = head;
@@ -42,29 +53,30 @@ static void list_add(struct postgres_slot *head, struct postgres_slot *slot)
     head->prev = slot;
 }
 
-static void list_remove(struct postgres_slot *slot)
+void postgres_list_remove(struct postgres_slot *slot)
 {
     slot->prev->next = slot->next;
     slot->next->prev = slot->prev;
 }
 
 /* Off the list before the event, in which it may be published anew. */
-static void slot_done(struct postgres_sink *sink, struct postgres_slot *slot, enum published how)
+void postgres_sink_slot_done(struct postgres_sink *sink, struct postgres_slot *slot,
+                             enum published how)
 {
     struct record *record = slot->record;
-    list_remove(slot);
+    postgres_list_remove(slot);
     sink->n_slots--;
     slot->next = sink->spare;
     sink->spare = slot;
     sink->base.events->on_published(sink->base.ctx, record, how);
 }
 
-static void slot_refused(struct postgres_sink *sink, struct postgres_slot *slot, const char *code,
-                         const char *why)
+void postgres_sink_slot_refused(struct postgres_sink *sink, struct postgres_slot *slot,
+                                const char *code, const char *why)
 {
     slot->record->refused_code = code;
     slot->record->refused_reason = why;
-    slot_done(sink, slot, PUBLISH_REFUSED);
+    postgres_sink_slot_done(sink, slot, PUBLISH_REFUSED);
 }
 
 /* ---- what is told */
@@ -91,7 +103,7 @@ static void on_pause_over(uv_timer_t *timer)
     sink_pump(sink);
 }
 
-static void sink_pause(struct postgres_sink *sink)
+void postgres_sink_pause(struct postgres_sink *sink)
 {
     if (sink->paused || sink->closing_done)
         return;
@@ -99,20 +111,22 @@ static void sink_pause(struct postgres_sink *sink)
     uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
 }
 
-static void sink_wait(struct postgres_sink *sink, unsigned part, const char *why)
+void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why)
 {
     health_wait(&sink->health, part, why);
-    sink_pause(sink);
+    postgres_sink_pause(sink);
 }
 
 /* ---- the table */
 
 static void ask_table(struct postgres_sink *sink)
 {
-    const char *values[] = {sink->config.table, sink->config.dead_letters};
-    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1])};
-    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
-    const struct postgres_statement question = {postgres_table_question, 2, types, values, lengths};
+    const char *values[] = {sink->config.table, sink->config.dead_letters,
+                            sink->peer ? sink->config.offsets : NULL};
+    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1]),
+                           values[2] ? (int)strlen(values[2]) : 0};
+    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
+    const struct postgres_statement question = {postgres_table_question, 3, types, values, lengths};
     sink->doing = DOING_TABLE;
     sink->refused = (struct postgres_refused){0};
     postgres_link_send(sink->link, &question, 1);
@@ -126,11 +140,79 @@ static void read_table(struct postgres_sink *sink, const PGresult *answer)
         sink->has_table = true;
         return;
     case POSTGRES_LACKS:
-        sink_wait(sink, PART_TABLE, why);
+        postgres_sink_wait(sink, PART_TABLE, why);
         return;
     case POSTGRES_DIFFERS:
         sink_fail(sink, -EINVAL, why);
     }
+}
+
+/* ---- parts of the input, where they are kept */
+
+static void on_claim(void *ctx, const char *group, const char *part)
+{
+    struct postgres_sink *sink = ctx;
+    postgres_parts_claim(&sink->parts, group, part);
+    pump_soon(sink);
+}
+
+static void on_leave(void *ctx, const char *part)
+{
+    struct postgres_sink *sink = ctx;
+    postgres_parts_leave(&sink->parts, part);
+    pump_soon(sink); /* what waits of it is not ours */
+}
+
+static void on_rewind(void *ctx, const char *part, int64_t order)
+{
+    struct postgres_sink *sink = ctx;
+    postgres_parts_rewind(&sink->parts, part, order);
+}
+
+/* False: there is nothing to ask. */
+static bool ask_parts(struct postgres_sink *sink)
+{
+    struct postgres_statement question;
+    if (!sink->peer || !postgres_parts_ask(&sink->parts, &sink->table, &question))
+        return false;
+    sink->doing = DOING_PARTS;
+    sink->refused = (struct postgres_refused){0};
+    postgres_link_send(sink->link, &question, 1);
+    return true;
+}
+
+/* Behind all that came before it in its part: a dead letter takes the place of its output, and what
+ * is committed is always a beginning of the part. */
+static void insert(struct postgres_sink *sink, struct postgres_slot *slot)
+{
+    const struct message *origin = slot->record->origin;
+    struct postgres_part *part = postgres_parts_find(&sink->parts, origin->part);
+    struct postgres_slot *at = &sink->slots;
+    if (part && origin->order < part->given) {
+        at = sink->slots.next;
+        while (at != &sink->slots && !(at->record->origin->order > origin->order &&
+                                       strcmp(at->record->origin->part, origin->part) == 0))
+            at = at->next;
+    } else if (part) {
+        part->given = origin->order;
+    }
+    postgres_list_add(at, slot);
+}
+
+/* Whether a record is to be written: its part is ours, and not as far as that yet. */
+static bool is_due(struct postgres_sink *sink, struct postgres_slot *slot,
+                   struct postgres_part **part)
+{
+    const struct message *origin = slot->record->origin;
+    *part = NULL;
+    if (!sink->peer)
+        return true;
+    *part = postgres_parts_find(&sink->parts, origin->part);
+    if (*part && (*part)->state == PART_OURS && origin->order > (*part)->done)
+        return true;
+    postgres_sink_slot_done(sink, slot,
+                            *part && (*part)->state == PART_OURS ? PUBLISHED : PUBLISH_NOT_OURS);
+    return false;
 }
 
 /* ---- a transaction */
@@ -141,13 +223,19 @@ static bool fill(struct postgres_sink *sink)
     char why[400];
     enum postgres_fits fits;
     postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
+    postgres_parts_begin(&sink->parts);
     sink->n_burst = 0;
     struct postgres_slot *slot = sink->slots.next, *next;
     for (; slot != &sink->slots && sink->n_burst < sink->limit && !sink->failed; slot = next) {
+        struct postgres_part *part;
         next = slot->next;
+        if (!is_due(sink, slot, &part))
+            continue;
         fits = postgres_burst_add(&sink->burst, slot->record, why, sizeof why);
         if (fits == BURST_TAKES) {
             sink->n_burst++;
+            if (part)
+                part->moving = slot->record->origin->order;
             continue;
         }
         if (fits == BURST_DIFFERS)
@@ -155,18 +243,20 @@ static bool fill(struct postgres_sink *sink)
         if (fits == BURST_DIFFERS || fits == BURST_FULL || sink->n_burst)
             break; /* one that is refused comes first the next time */
         if (fits == BURST_TOO_LARGE)
-            slot_done(sink, slot, PUBLISH_TOO_LARGE);
+            postgres_sink_slot_done(sink, slot, PUBLISH_TOO_LARGE);
         else
-            slot_refused(sink, slot, DEAD_LETTER(output_refused), why);
+            postgres_sink_slot_refused(sink, slot, DEAD_LETTER(output_refused), why);
     }
     return sink->n_burst > 0;
 }
 
 static void send_burst(struct postgres_sink *sink)
 {
+    struct postgres_statement move;
     if (!fill(sink) || sink->failed)
         return;
-    if (postgres_burst_end(&sink->burst)) {
+    bool is_kept = sink->peer && postgres_parts_move(&sink->parts, &sink->table, &move);
+    if (postgres_burst_end(&sink->burst, is_kept ? &move : NULL) || sink->parts.status) {
         sink_fail(sink, -ENOMEM, "out of memory");
         return;
     }
@@ -190,6 +280,7 @@ static void on_committed(struct postgres_sink *sink)
     size_t n = sink->n_burst;
     sink->n_burst = 0;
     count_outdated(sink);
+    postgres_parts_moved(&sink->parts);
     if (took > SLOW_MS)
         sink->limit = sink->limit > 1 ? sink->limit / 2 : 1;
     else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX)
@@ -199,84 +290,7 @@ static void on_committed(struct postgres_sink *sink)
     sink->backoff.attempts = 0;
     health_good(&sink->health, PART_WRITE);
     for (; n > 0 && !sink->failed; n--)
-        slot_done(sink, sink->slots.next, PUBLISHED);
-}
-
-/* ---- refusals */
-
-/* Words for people: what was done to which table, what the server said, what to do. */
-static void explain(const struct postgres_sink *sink, const struct postgres_refusal *refusal,
-                    char *out, size_t size)
-{
-    bool is_letter = sink->refused.step == STEP_LETTERS;
-    const char *table = is_letter ? sink->table.letters : sink->table.name;
-    snprintf(out, size, "writing to table %.200s: %.300s (SQLSTATE %s; %s)",
-             *table ? table : sink->config.table, sink->refused.text, sink->refused.sqlstate,
-             refusal->advice);
-}
-
-/* The one record that was sent, if its fault it is. */
-static void refuse_record(struct postgres_sink *sink, const struct postgres_refusal *refusal,
-                          const char *why)
-{
-    struct postgres_slot *slot = sink->slots.next;
-    bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
-    if (is_sure || (sink->has_accepted && sink->n_refused < REFUSED_MAX)) {
-        sink->n_refused += !is_sure;
-        slot_refused(sink, slot, refusal->code, why);
-        return;
-    }
-    /* Perhaps the table takes nothing at all: let others try. */
-    list_remove(slot);
-    list_add(&sink->slots, slot);
-    sink_wait(sink, PART_WRITE, why);
-}
-
-static void on_refused(struct postgres_sink *sink)
-{
-    struct postgres_refusal refusal = postgres_refusal_find(sink->refused.sqlstate);
-    char why[HEALTH_WHY_SIZE];
-    explain(sink, &refusal, why, sizeof why);
-    size_t n = sink->n_burst; /* 0: the question for the table was refused */
-    sink->n_burst = 0;
-    if (refusal.remedy != POSTGRES_AGAIN)
-        sink->has_table = false; /* it may be another one by now: look before trying again */
-    switch (refusal.remedy) {
-    case POSTGRES_DEAD_LETTER:
-    case POSTGRES_SUSPECT:
-        if (n == 1)
-            refuse_record(sink, &refusal, why);
-        else if (n)
-            sink->limit = n / 2;
-        else
-            sink_wait(sink, PART_WRITE, why);
-        return;
-    case POSTGRES_SMALLER:
-        sink->limit = n > 1 ? n / 2 : 1;
-        sink_wait(sink, PART_WRITE, why);
-        return;
-    case POSTGRES_AGAIN:
-        sink_pause(sink);
-        return;
-    case POSTGRES_WAIT:
-        sink_wait(sink, PART_WRITE, why);
-        return;
-    case POSTGRES_RECONNECT:
-        postgres_link_renew(sink->link, why);
-    }
-}
-
-static void note_refusal(struct postgres_sink *sink, size_t nth, const PGresult *result)
-{
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    if (sink->refused.is_set)
-        return;
-    sink->refused.is_set = true;
-    sink->refused.step = sink->doing == DOING_BURST ? sink->burst.steps[nth] : STEP_SETTINGS;
-    snprintf(sink->refused.sqlstate, sizeof sink->refused.sqlstate, "%s", state ? state : "08006");
-    snprintf(sink->refused.text, sizeof sink->refused.text, "%s",
-             text ? text : PQresultErrorMessage(result));
+        postgres_sink_slot_done(sink, sink->slots.next, PUBLISHED);
 }
 
 /* ---- events of the connection */
@@ -286,6 +300,7 @@ static void on_ready(void *ctx)
     struct postgres_sink *sink = ctx;
     sink->has_table = false;
     sink->doing = DOING_NOTHING;
+    postgres_parts_doubt(&sink->parts);
     sink_pump(sink);
 }
 
@@ -307,13 +322,15 @@ static void on_result(void *ctx, size_t nth, const PGresult *result)
     case PGRES_TUPLES_OK:
         if (sink->doing == DOING_TABLE)
             read_table(sink, result);
+        else if (sink->doing == DOING_PARTS)
+            postgres_parts_answer(&sink->parts, result, sink->peer);
         return;
     case PGRES_COMMAND_OK:
         if (sink->burst.steps[nth] == STEP_UPSERT)
             sink->n_written = strtoull(PQcmdTuples((PGresult *)result), NULL, 10);
         return;
     default:
-        note_refusal(sink, nth, result);
+        postgres_sink_note_refusal(sink, nth, result);
     }
 }
 
@@ -323,7 +340,7 @@ static void on_end(void *ctx)
     enum doing did = sink->doing;
     sink->doing = DOING_NOTHING;
     if (sink->refused.is_set)
-        on_refused(sink);
+        postgres_sink_refused(sink);
     else if (did == DOING_BURST)
         on_committed(sink);
     else if (sink->has_table)
@@ -362,7 +379,7 @@ static void sink_free(struct postgres_sink *sink)
 {
     while (sink->slots.next && sink->slots.next != &sink->slots) {
         struct postgres_slot *slot = sink->slots.next;
-        list_remove(slot);
+        postgres_list_remove(slot);
         free(slot);
     }
     while (sink->spare) {
@@ -370,6 +387,7 @@ static void sink_free(struct postgres_sink *sink)
         sink->spare = slot->next;
         free(slot);
     }
+    postgres_parts_close(&sink->parts);
     postgres_burst_close(&sink->burst);
     postgres_config_clear(&sink->config);
     free(sink);
@@ -396,6 +414,8 @@ static void finish(struct postgres_sink *sink)
     if (sink->closing_done)
         return;
     sink->closing_done = true;
+    if (sink->peer)
+        sink->peer->keeper = NULL;
     postgres_link_close(sink->link, sink_closed, sink);
     uv_close((uv_handle_t *)&sink->pump_timer, on_timer_closed);
     uv_close((uv_handle_t *)&sink->pause_timer, on_timer_closed);
@@ -418,13 +438,8 @@ static void sink_pump(struct postgres_sink *sink)
         return;
     if (!sink->has_table)
         ask_table(sink);
-    else if (sink->n_slots)
+    else if (!ask_parts(sink) && sink->n_slots)
         send_burst(sink);
-}
-
-static void on_pump(uv_timer_t *timer)
-{
-    sink_pump(timer->data);
 }
 
 static void on_close_deadline(uv_timer_t *timer)
@@ -439,12 +454,28 @@ static void timer_open(struct postgres_sink *sink, uv_timer_t *timer)
     sink->n_open++;
 }
 
+/* 0, or -EINVAL. */
+static int keep(struct postgres_sink *sink, struct source *peer, char *err, size_t err_size)
+{
+    if (!sink->config.exactly_once)
+        return 0;
+    if (!peer || !peer->ops->begin) {
+        snprintf(
+            err, err_size,
+            "delivery: exactly-once goes from Kafka to PostgreSQL, whose table keeps the offsets; "
+            "from other sources take at-least-once, by which a row is written over by itself");
+        return -EINVAL;
+    }
+    sink->peer = peer;
+    sink->keeper = (struct keeper){sink, on_claim, on_leave, on_rewind};
+    return 0;
+}
+
 static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
                               struct source *peer, const struct sink_events *events, void *ctx,
                               char *err, size_t err_size)
 {
     struct postgres_sink *sink = calloc(1, sizeof *sink);
-    (void)peer;
     if (!sink) {
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
@@ -457,6 +488,9 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     int rc = postgres_config_read(&sink->config, settings, err, err_size);
     if (rc)
         goto fail;
+    rc = keep(sink, peer, err, err_size);
+    if (rc)
+        goto fail;
     const struct postgres_link_options options = {sink->config.url, sink->config.password,
                                                   sink->config.timeout_ms + ANSWER_MORE_MS};
     rc = postgres_link_open(&sink->link, loop, &options, &link_events, sink, err, err_size);
@@ -467,6 +501,8 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     timer_open(sink, &sink->pump_timer);
     timer_open(sink, &sink->pause_timer);
     timer_open(sink, &sink->close_timer);
+    if (sink->peer)
+        sink->peer->keeper = &sink->keeper;
     *out = &sink->base;
     return 0;
 fail:
@@ -488,11 +524,10 @@ static void postgres_sink_publish(struct sink *base, struct record **records, si
             break;
         }
         *slot = (struct postgres_slot){.record = records[i]};
-        list_add(&sink->slots, slot);
+        insert(sink, slot);
         sink->n_slots++;
     }
-    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    pump_soon(sink);
 }
 
 static void postgres_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),

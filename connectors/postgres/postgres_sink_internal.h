@@ -12,6 +12,7 @@
 #include "connectors/postgres/postgres.h"
 #include "connectors/postgres/postgres_burst.h"
 #include "connectors/postgres/postgres_link.h"
+#include "connectors/postgres/postgres_parts.h"
 #include "connectors/postgres/postgres_refusal.h"
 #include "connectors/postgres/postgres_table.h"
 
@@ -33,7 +34,7 @@ struct postgres_refused {
     char text[400];
 };
 
-enum doing { DOING_NOTHING, DOING_TABLE, DOING_BURST };
+enum doing { DOING_NOTHING, DOING_TABLE, DOING_PARTS, DOING_BURST };
 
 struct postgres_sink {
     struct sink base; /* first member */
@@ -49,6 +50,9 @@ struct postgres_sink {
     size_t n_slots, n_burst;
     size_t limit; /* records in one transaction */
     struct postgres_burst burst;
+    struct source *peer; /* whose parts are kept; NULL: none are */
+    struct keeper keeper;
+    struct postgres_parts parts;
     enum doing doing;
     struct postgres_refused refused; /* of what is under way */
     size_t n_written;                /* rows of it */
@@ -61,5 +65,25 @@ struct postgres_sink {
     void (*closed)(void *ctx);
     void *closed_ctx;
 };
+
+/* ---- postgres_sink.c */
+
+void postgres_list_add(struct postgres_slot *head, struct postgres_slot *slot);
+void postgres_list_remove(struct postgres_slot *slot);
+/* The record leaves the sink. */
+void postgres_sink_slot_done(struct postgres_sink *sink, struct postgres_slot *slot,
+                             enum published how);
+void postgres_sink_slot_refused(struct postgres_sink *sink, struct postgres_slot *slot,
+                                const char *code, const char *why);
+void postgres_sink_pause(struct postgres_sink *sink);
+/* Say what is wrong, and pause. */
+void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why);
+
+/* ---- postgres_sink_refused.c */
+
+/* A statement of what is under way was refused; the first one counts. */
+void postgres_sink_note_refusal(struct postgres_sink *sink, size_t nth, const PGresult *result);
+/* All of it is answered now. */
+void postgres_sink_refused(struct postgres_sink *sink);
 
 #endif

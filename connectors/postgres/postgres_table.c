@@ -26,7 +26,7 @@ const char postgres_table_question[] =
     "  AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum),"
     " c.relkind = 'v' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid"
     "  AND i.indkey[0] = a.attnum)"
-    " FROM unnest(ARRAY[$1, $2]) WITH ORDINALITY AS n (name, ord)"
+    " FROM unnest(ARRAY[$1, $2, $3]) WITH ORDINALITY AS n (name, ord)"
     " JOIN pg_class c ON c.oid = to_regclass(n.name) JOIN pg_namespace s ON s.oid = c.relnamespace"
     " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " JOIN pg_type t ON t.oid = a.atttypid ORDER BY n.ord, a.attnum";
@@ -76,6 +76,23 @@ static const char put_letters[] =
     " ON CONFLICT (position) DO UPDATE SET code = excluded.code, reason = excluded.reason,"
     " key = excluded.key, value = excluded.value, headers = excluded.headers, died_at = now()";
 
+/* A worker that is given a part counts the epoch up, and then no other can move it any more. */
+static const char claim[] = "INSERT INTO %1$s AS o (consumer_group, part, done, epoch)"
+                            " SELECT $1, n.part, n.done, 1 FROM unnest($2, $3) AS n (part, done)"
+                            " ON CONFLICT (consumer_group, part) DO UPDATE SET epoch = o.epoch + 1"
+                            " RETURNING part, done, epoch";
+
+static const char check[] =
+    "SELECT n.part, o.done, o.epoch FROM unnest($2, $3) AS n (part, done) LEFT JOIN %1$s o"
+    " ON o.consumer_group = $1 AND o.part = n.part";
+
+/* All or nothing: a division by zero ends the transaction when one of them is another's by now. */
+static const char move[] =
+    "WITH moved AS (UPDATE %1$s o SET done = n.done, moved_at = now()"
+    " FROM unnest($2, $3, $4) AS n (part, epoch, done)"
+    " WHERE o.consumer_group = $1 AND o.part = n.part AND o.epoch = n.epoch RETURNING 1)"
+    " SELECT 1 / (CASE WHEN (SELECT count(*) FROM moved) = cardinality($2) THEN 1 ELSE 0 END)";
+
 static const struct column {
     const char *name, *type; /* NULL: any */
     bool is_first;           /* must be the first of an index */
@@ -89,6 +106,7 @@ static const struct column {
     {"version_order", "int8", false},
 };
 
+static const char *const offset_columns[] = {"consumer_group", "part", "done", "epoch", "moved_at"};
 static const char *const letter_columns[] = {"position", "code",    "reason", "key",
                                              "value",    "headers", "died_at"};
 
@@ -147,23 +165,35 @@ static bool has_columns(const PGresult *answer, const char *table, char *why, si
     return false;
 }
 
-static bool has_letters(struct postgres_table *out, const struct postgres_config *config,
-                        const PGresult *answer, char *why, size_t size)
+/* One of the tables beside that of the embeddings; nth: in the question. */
+static bool has_other(char *name, const PGresult *answer, const char *nth, const char *asked,
+                      const char *const *wanted, size_t n, char *why, size_t size)
 {
-    if (!has_table(answer, "2", out->letters)) {
+    if (!has_table(answer, nth, name)) {
         snprintf(why, size,
-                 "there is no table %.100s for dead letters, or this role may not see it: "
-                 "`embedmill schema` prints how to create it",
-                 config->dead_letters);
+                 "there is no table %.100s, or this role may not see it: `embedmill schema` prints "
+                 "how to create it",
+                 asked);
         return false;
     }
-    for (size_t i = 0; i < sizeof letter_columns / sizeof *letter_columns; i++)
-        if (find(answer, "2", letter_columns[i]) < 0) {
+    for (size_t i = 0; i < n; i++)
+        if (find(answer, nth, wanted[i]) < 0) {
             snprintf(why, size, "table %s has no column %s: `embedmill schema` prints the table",
-                     out->letters, letter_columns[i]);
+                     name, wanted[i]);
             return false;
         }
     return true;
+}
+
+static bool has_others(struct postgres_table *out, const struct postgres_config *config,
+                       const PGresult *answer, char *why, size_t size)
+{
+    if (!has_other(out->letters, answer, "2", config->dead_letters, letter_columns,
+                   sizeof letter_columns / sizeof *letter_columns, why, size))
+        return false;
+    return !config->exactly_once ||
+           has_other(out->offsets, answer, "3", config->offsets, offset_columns,
+                     sizeof offset_columns / sizeof *offset_columns, why, size);
 }
 
 static enum postgres_fit read_embedding(struct postgres_table *out,
@@ -202,7 +232,7 @@ enum postgres_fit postgres_table_read(struct postgres_table *out,
                  config->table);
         return POSTGRES_LACKS;
     }
-    if (!has_columns(answer, out->name, why, size) || !has_letters(out, config, answer, why, size))
+    if (!has_columns(answer, out->name, why, size) || !has_others(out, config, answer, why, size))
         return POSTGRES_LACKS;
     snprintf(out->id_type, sizeof out->id_type, "%s",
              cell(answer, find(answer, "1", "id"), SQL_TYPE));
@@ -212,6 +242,9 @@ enum postgres_fit postgres_table_read(struct postgres_table *out,
     snprintf(out->delete_pieces, sizeof out->delete_pieces, delete_pieces, out->name);
     snprintf(out->delete_wholes, sizeof out->delete_wholes, delete_wholes, out->name, out->id_type);
     snprintf(out->put_letters, sizeof out->put_letters, put_letters, out->letters);
+    snprintf(out->claim, sizeof out->claim, claim, out->offsets);
+    snprintf(out->check, sizeof out->check, check, out->offsets);
+    snprintf(out->move, sizeof out->move, move, out->offsets);
 #pragma GCC diagnostic pop
     return read_embedding(out, config, answer, why, size);
 }
@@ -262,6 +295,17 @@ static void print_tables(const struct postgres_config *config, size_t dim, FILE 
             "    died_at  timestamptz NOT NULL DEFAULT now()\n"
             ");\n",
             config->dead_letters);
+    if (config->exactly_once)
+        fprintf(to,
+                "\nCREATE TABLE IF NOT EXISTS %s (\n"
+                "    consumer_group text,\n"
+                "    part           text,            -- of the input: TOPIC/PARTITION\n"
+                "    done           bigint NOT NULL, -- Kafka: the offset where it goes on\n"
+                "    epoch          bigint NOT NULL, -- how often it was given to a worker\n"
+                "    moved_at       timestamptz NOT NULL DEFAULT now(),\n"
+                "    PRIMARY KEY (consumer_group, part)\n"
+                ");\n",
+                config->offsets);
 }
 
 int postgres_table_schema(const struct settings *settings, size_t dim, FILE *to, char *err,

@@ -20,14 +20,16 @@
 
 struct postgres_table {
     char name[POSTGRES_NAME_SIZE];    /* as SQL, whatever the search path */
+    char offsets[POSTGRES_NAME_SIZE]; /* "": not wanted */
     char letters[POSTGRES_NAME_SIZE]; /* of the dead letters; "": it is not there */
     char id_type[64];
     Oid vector, vector_array; /* the type of its embeddings */
     int dim;                  /* -1: any */
     char upsert[2400], delete_pieces[1200], delete_wholes[1200], put_letters[1000];
+    char claim[900], check[600], move[900]; /* of offsets */
 };
 
-/* One row for each column of both tables ($1, $2, both text). */
+/* One row for each column of the tables: $1, $2 and $3, names; the last may be null. */
 extern const char postgres_table_question[];
 
 enum postgres_fit {

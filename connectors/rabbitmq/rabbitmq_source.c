@@ -247,7 +247,7 @@ static int rabbitmq_source_open(struct source **out, uv_loop_t *loop,
     snprintf(err, err_size, "out of memory");
     if (!source)
         return -ENOMEM;
-    source->base = (struct source){&rabbitmq_source_ops, events, ctx};
+    source->base = (struct source){.ops = &rabbitmq_source_ops, .events = events, .ctx = ctx};
     source->epoch = 1;
     TAILQ_INIT(&source->held);
     TAILQ_INIT(&source->given);

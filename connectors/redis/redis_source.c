@@ -245,7 +245,7 @@ static int redis_source_open(struct source **out, uv_loop_t *loop, const struct 
         return -ENOMEM;
     }
     source->mean_bytes = MEAN_AT_OPEN;
-    source->base = (struct source){&redis_source_ops, events, ctx};
+    source->base = (struct source){.ops = &redis_source_ops, .events = events, .ctx = ctx};
     rc = redis_config_read(&source->config, settings, err, err_size);
     if (rc)
         goto fail;

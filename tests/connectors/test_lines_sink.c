@@ -320,7 +320,7 @@ static void other_sources(void **state)
 {
     (void)state;
     static const struct source_ops other_ops = {0};
-    struct source other = {&other_ops, NULL, NULL};
+    struct source other = {.ops = &other_ops};
     struct message message = {.source = &other, .position = {"texts 1-0", 9}};
     struct part parts[2] = {{.value = {"{b}", 3}}, {.value = {"{a}", 3}}};
     struct record records[2] = {{.origin = &message, .parts = &parts[0], .n_parts = 1},

@@ -315,7 +315,7 @@ static void test_burst(void **state)
     assert_int_equal(add(record_of(&(struct text){"a", 0, false})), BURST_FULL); /* again */
     assert_int_equal(add(record_of(&(struct text){"a", 0, true})), BURST_FULL);
     assert_int_equal(add(record_of(&(struct text){"c", 0, true})), BURST_TAKES);
-    assert_int_equal(postgres_burst_end(&burst), 0);
+    assert_int_equal(postgres_burst_end(&burst, NULL), 0);
     assert_int_equal(burst.n_rows, 2);
     assert_int_equal(burst.n_docs, 3);
     assert_int_equal(burst.n_wholes, 1); /* only what is gone */
@@ -378,7 +378,7 @@ static void test_text_is_cleaned(void **state)
     assert_int_equal(add(dead), BURST_FULL); /* of the same message */
     assert_true(has_bytes(&burst.letters[2], "has \xef\xbf\xbd", 7));
     assert_true(has_bytes(&burst.letters[5], letter, sizeof letter - 1));
-    assert_int_equal(postgres_burst_end(&burst), 0);
+    assert_int_equal(postgres_burst_end(&burst, NULL), 0);
     assert_int_equal(burst.steps[burst.n - 1], STEP_LETTERS);
     postgres_burst_close(&burst);
     memset(&burst, 0, sizeof burst);

@@ -285,7 +285,7 @@ static int source_open(struct source **out, uv_loop_t *loop, const struct settin
     }
     struct fake_source *source = calloc(1, sizeof *source);
     assert_non_null(source);
-    source->base = (struct source){&fake_source_ops, events, ctx};
+    source->base = (struct source){.ops = &fake_source_ops, .events = events, .ctx = ctx};
     source->fake = fake;
     uv_timer_init(loop, &source->timer);
     source->timer.data = source;
@@ -343,7 +343,11 @@ static void source_close(struct source *base, uint64_t deadline_ms, void (*close
 }
 
 const struct source_ops fake_source_ops = {
-    source_open, source_request, source_ack, source_release, source_close, NULL,
+    .open = source_open,
+    .request = source_request,
+    .ack = source_ack,
+    .release = source_release,
+    .close = source_close,
 };
 
 /* The sink. */

@@ -233,8 +233,8 @@ int config_check(const struct options *options, const char **bad_option, char *e
     return explain(options, rc, *bad_option, why, err, err_size);
 }
 
-/* Only a source and a sink of one kind have a step that does both; their own checks say the rest.
- */
+/* Only a source and a sink of one kind have a step that does both, or a sink that keeps how far the
+ * source is; their own checks say the rest. */
 static int check_delivery(const struct settings *settings, const char **bad_option, char *why,
                           size_t size)
 {
@@ -244,13 +244,18 @@ static int check_delivery(const struct settings *settings, const char **bad_opti
         return 0;
     for (size_t i = 0; all_connectors[i]; i++) {
         const struct connector *connector = all_connectors[i];
-        size_t used = strlen(kinds);
-        if (!connector->exactly_once)
-            continue;
-        if (strcmp(source, connector->name) == 0 && strcmp(sink, connector->name) == 0)
-            return 0;
-        snprintf(kinds + used, sizeof kinds - used, "%s%s to %s", used ? ", " : "", connector->name,
-                 connector->name);
+        for (size_t j = 0; all_connectors[j]; j++) {
+            const struct connector *to = all_connectors[j];
+            size_t used = strlen(kinds);
+            bool is_one = i == j && to->exactly_once;
+            bool is_kept = to->is_keeper && connector->source && connector->source->begin;
+            if (!is_one && !is_kept)
+                continue;
+            if (strcmp(source, connector->name) == 0 && strcmp(sink, to->name) == 0)
+                return 0;
+            snprintf(kinds + used, sizeof kinds - used, "%s%s to %s", used ? ", " : "",
+                     connector->name, to->name);
+        }
     }
     *bad_option = "delivery";
     snprintf(why, size,

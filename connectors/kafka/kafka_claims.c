@@ -1,0 +1,83 @@
+/*
+ * kafka_claims.c: where partitions begin when the sink keeps how far they are done.
+ *
+ * Owns:    the assignment that waits for the keeper's answers.
+ * Refuses: what is kept: see struct keeper.
+ * Threads: the loop thread.
+ * Why:     the library is told of an assignment only when all its offsets are known, so that
+ * nothing is fetched from where the group's own offsets are. It waits without a limit as long as it
+ *          is polled, and the keeper may be away.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "connectors/kafka/kafka_source.h"
+
+void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
+{
+    const struct keeper *keeper = source->base.keeper;
+    kafka_claims_drop(source);
+    if (!list->cnt) {
+        kafka_group_answer(source, true, list);
+        return;
+    }
+    source->claimed = rd_kafka_topic_partition_list_copy(list);
+    for (int i = 0; i < list->cnt; i++) {
+        struct kafka_part *part =
+            kafka_part_find(source, list->elems[i].topic, list->elems[i].partition);
+        assert(part);
+        part->unanswered = true;
+        keeper->claim(keeper->ctx, source->config.group, part->name);
+    }
+}
+
+static bool is_answered(const struct kafka_source *source)
+{
+    for (const struct kafka_part *part = source->parts; part; part = part->next)
+        if (part->unanswered)
+            return false;
+    return true;
+}
+
+void kafka_claims_begin(struct source *base, const char *name, int64_t order)
+{
+    struct kafka_source *source = (struct kafka_source *)base;
+    struct kafka_part *part = source->parts;
+    while (part && !(part->unanswered && strcmp(part->name, name) == 0))
+        part = part->next;
+    if (!part || !source->claimed)
+        return; /* it has moved on meanwhile */
+    part->unanswered = false;
+    rd_kafka_topic_partition_t *to =
+        rd_kafka_topic_partition_list_find(source->claimed, part->topic, part->partition);
+    if (to && order >= 0) {
+        to->offset = order; /* that of a message is its offset and one */
+        part->begin = order;
+    } else {
+        kafka_skips_on_assign(source, part);
+    }
+    if (!is_answered(source))
+        return;
+    rd_kafka_topic_partition_list_t *list = source->claimed;
+    source->claimed = NULL;
+    kafka_group_answer(source, true, list);
+    rd_kafka_topic_partition_list_destroy(list);
+}
+
+void kafka_claims_on_message(struct kafka_source *source, struct kafka_part *part, int64_t offset)
+{
+    const struct keeper *keeper = source->base.keeper;
+    if (keeper && offset < part->begin)
+        keeper->rewind(keeper->ctx, part->name, offset);
+    part->begin = 0;
+}
+
+void kafka_claims_drop(struct kafka_source *source)
+{
+    if (source->claimed)
+        rd_kafka_topic_partition_list_destroy(source->claimed);
+    source->claimed = NULL;
+    for (struct kafka_part *part = source->parts; part; part = part->next)
+        part->unanswered = false;
+}

@@ -1,0 +1,101 @@
+/*
+ * postgres_sink_refused.c: whose fault it is that a transaction was refused, and what follows.
+ *
+ * Owns:    the way from a refused transaction to the one record at fault, or to waiting.
+ * Refuses: what a code means: postgres_refusal.c.
+ * Threads: the loop thread.
+ * Why:     a constraint may refuse one row or all rows there will ever be. It is the row's own
+ * fault when others are accepted; while none is, nobody is buried for it.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/postgres/postgres_sink_internal.h"
+
+#define REFUSED_MAX 16 /* dead letters in a row before the table itself is suspected */
+
+/* Words for people: what was done to which table, what the server said, what to do. */
+static void explain(const struct postgres_sink *sink, const struct postgres_refusal *refusal,
+                    char *out, size_t size)
+{
+    const char *table = sink->refused.step == STEP_LETTERS   ? sink->table.letters
+                        : sink->refused.step == STEP_OFFSETS ? sink->table.offsets
+                                                             : sink->table.name;
+    snprintf(out, size, "writing to table %.200s: %.300s (SQLSTATE %s; %s)",
+             *table ? table : sink->config.table, sink->refused.text, sink->refused.sqlstate,
+             refusal->advice);
+}
+
+/* The one record that was sent, if its fault it is. */
+static void refuse_record(struct postgres_sink *sink, const struct postgres_refusal *refusal,
+                          const char *why)
+{
+    struct postgres_slot *slot = sink->slots.next;
+    bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
+    if (is_sure || (sink->has_accepted && sink->n_refused < REFUSED_MAX)) {
+        sink->n_refused += !is_sure;
+        postgres_sink_slot_refused(sink, slot, refusal->code, why);
+        return;
+    }
+    /* Perhaps the table takes nothing at all: let others try. Where the order counts they cannot.
+     */
+    if (!sink->peer) {
+        postgres_list_remove(slot);
+        postgres_list_add(&sink->slots, slot);
+    }
+    postgres_sink_wait(sink, PART_WRITE, why);
+}
+
+void postgres_sink_refused(struct postgres_sink *sink)
+{
+    struct postgres_refusal refusal = postgres_refusal_find(sink->refused.sqlstate);
+    char why[HEALTH_WHY_SIZE];
+    if (sink->refused.step == STEP_OFFSETS && strcmp(sink->refused.sqlstate, "22012") == 0) {
+        sink->n_burst = 0;
+        postgres_parts_fenced(&sink->parts);
+        return;
+    }
+    explain(sink, &refusal, why, sizeof why);
+    size_t n = sink->n_burst; /* 0: the question for the table was refused */
+    sink->n_burst = 0;
+    if (refusal.remedy != POSTGRES_AGAIN)
+        sink->has_table = false; /* it may be another one by now: look before trying again */
+    switch (refusal.remedy) {
+    case POSTGRES_DEAD_LETTER:
+    case POSTGRES_SUSPECT:
+        if (n == 1)
+            refuse_record(sink, &refusal, why);
+        else if (n)
+            sink->limit = n / 2;
+        else
+            postgres_sink_wait(sink, PART_WRITE, why);
+        return;
+    case POSTGRES_SMALLER:
+        sink->limit = n > 1 ? n / 2 : 1;
+        postgres_sink_wait(sink, PART_WRITE, why);
+        return;
+    case POSTGRES_AGAIN:
+        postgres_sink_pause(sink);
+        return;
+    case POSTGRES_WAIT:
+        postgres_sink_wait(sink, PART_WRITE, why);
+        return;
+    case POSTGRES_RECONNECT:
+        postgres_link_renew(sink->link, why);
+    }
+}
+
+void postgres_sink_note_refusal(struct postgres_sink *sink, size_t nth, const PGresult *result)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    if (sink->refused.is_set)
+        return;
+    sink->refused.is_set = true;
+    sink->refused.step = sink->doing == DOING_BURST   ? sink->burst.steps[nth]
+                         : sink->doing == DOING_PARTS ? STEP_OFFSETS
+                                                      : STEP_SETTINGS;
+    snprintf(sink->refused.sqlstate, sizeof sink->refused.sqlstate, "%s", state ? state : "08006");
+    snprintf(sink->refused.text, sizeof sink->refused.text, "%s",
+             text ? text : PQresultErrorMessage(result));
+}
