@@ -98,7 +98,7 @@ static struct owner *owner_open(void)
     assert_non_null(owner);
     memset(&seen, 0, sizeof seen);
     assert_int_equal(uv_loop_init(&loop), 0);
-    owner->base = (struct source){NULL, &events, NULL};
+    owner->base = (struct source){.events = &events};
     endpoint_open_source(&owner->end, &loop, &owner->base, 1, &ops, owner);
     endpoint_timer(&owner->end, &owner->timer);
     return owner;
