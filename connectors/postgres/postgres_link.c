@@ -42,10 +42,12 @@ struct postgres_link {
     struct watch *watch;
     struct lookup *lookup;
     struct addrinfo *addresses, *next_address;
-    size_t host;                    /* that is tried */
-    size_t n_statements, n_results; /* of the transaction under way */
-    size_t n_attempts, n_final;     /* of this round; refused for good */
-    uv_timer_t timer;               /* of the phase */
+    size_t host;      /* that is tried */
+    size_t n_flights; /* transactions under way, the oldest first; ... */
+    size_t n_statements[POSTGRES_FLIGHTS];
+    size_t n_results;           /* ... of which so many statements are answered */
+    size_t n_attempts, n_final; /* of this round; refused for good */
+    uv_timer_t timer;           /* of the phase */
     struct backoff backoff;
     char why[WHY_SIZE]; /* the last attempt failed */
     size_t n_open;      /* handles still to be closed */
@@ -209,6 +211,7 @@ static void on_connected(struct postgres_link *link)
     uv_timer_stop(&link->timer);
     drop_lookup(link);
     link->phase = PHASE_IDLE;
+    link->n_flights = link->n_results = 0;
     link->backoff.attempts = 0;
     link->events->on_ready(link->ctx);
 }
@@ -348,7 +351,7 @@ static bool take_result(struct postgres_link *link)
     size_t nth = link->n_results;
     if (!result) {
         link->n_results++;
-        return link->n_results <= link->n_statements;
+        return link->n_results <= link->n_statements[0];
     }
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_PIPELINE_SYNC) {
@@ -357,10 +360,14 @@ static bool take_result(struct postgres_link *link)
         return link->phase == PHASE_BUSY;
     }
     PQclear(result);
-    uv_timer_stop(&link->timer);
-    link->phase = PHASE_IDLE;
+    link->n_statements[0] = link->n_statements[1];
+    link->n_results = 0;
+    if (--link->n_flights == 0) {
+        uv_timer_stop(&link->timer);
+        link->phase = PHASE_IDLE;
+    }
     link->events->on_end(link->ctx);
-    return false;
+    return link->phase == PHASE_BUSY;
 }
 
 static void read_results(struct postgres_link *link)
@@ -403,9 +410,10 @@ static void on_socket(uv_poll_t *poll, int status, int events)
         lost_by_libpq(link);
 }
 
-bool postgres_link_is_idle(const struct postgres_link *link)
+bool postgres_link_can_send(const struct postgres_link *link)
 {
-    return link->phase == PHASE_IDLE;
+    return link->phase == PHASE_IDLE ||
+           (link->phase == PHASE_BUSY && link->n_flights < POSTGRES_FLIGHTS);
 }
 
 static void on_send_failed(uv_timer_t *timer)
@@ -418,7 +426,7 @@ int postgres_link_send(struct postgres_link *link, const struct postgres_stateme
 {
     static const int binary[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     int ok = 1;
-    assert(link->phase == PHASE_IDLE && n > 0);
+    assert(postgres_link_can_send(link) && n > 0);
     for (size_t i = 0; i < n && ok; i++) {
         const struct postgres_statement *s = &statements[i];
         assert(s->n <= 16);
@@ -426,8 +434,7 @@ int postgres_link_send(struct postgres_link *link, const struct postgres_stateme
             PQsendQueryParams(link->conn, s->sql, s->n, s->types, s->values, s->lengths, binary, 0);
     }
     link->phase = PHASE_BUSY;
-    link->n_statements = n;
-    link->n_results = 0;
+    link->n_statements[link->n_flights++] = n;
     if (ok && PQpipelineSync(link->conn) && flush(link) == 0) {
         uv_timer_start(&link->timer, on_silence, link->answer_ms, 0);
         return 0;

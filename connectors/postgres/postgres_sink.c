@@ -1,7 +1,7 @@
 /*
  * postgres_sink.c: outputs and dead letters into tables of PostgreSQL.
  *
- * Owns:    the records given until they are committed, in order; one transaction at a time.
+ * Owns:    the records given until they are committed, in order; two transactions at a time.
  * Refuses: what a transaction holds: postgres_burst.c. Whose fault a refusal is:
  *          postgres_sink_refused.c.
  * Threads: the loop thread.
@@ -13,6 +13,7 @@
 #include "connectors/postgres/postgres_sink_internal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,7 @@ void postgres_sink_slot_done(struct postgres_sink *sink, struct postgres_slot *s
     struct record *record = slot->record;
     postgres_list_remove(slot);
     sink->n_slots--;
+    sink->n_flying -= slot->flight != 0;
     slot->next = sink->spare;
     sink->spare = slot;
     sink->base.events->on_published(sink->base.ctx, record, how);
@@ -77,6 +79,19 @@ void postgres_sink_slot_refused(struct postgres_sink *sink, struct postgres_slot
     slot->record->refused_code = code;
     slot->record->refused_reason = why;
     postgres_sink_slot_done(sink, slot, PUBLISH_REFUSED);
+}
+
+struct postgres_slot *postgres_sink_ground(struct postgres_sink *sink, unsigned flight)
+{
+    struct postgres_slot *first = NULL;
+    for (struct postgres_slot *slot = sink->slots.next; slot != &sink->slots; slot = slot->next) {
+        if (slot->flight != flight)
+            continue;
+        slot->flight = 0;
+        sink->n_flying--;
+        first = first ? first : slot;
+    }
+    return first;
 }
 
 /* ---- what is told */
@@ -117,6 +132,18 @@ void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *w
     postgres_sink_pause(sink);
 }
 
+/* ---- flights */
+
+static struct postgres_flight *take_off(struct postgres_sink *sink, enum doing doing)
+{
+    struct postgres_flight *flight = &sink->flights[sink->n_flights++];
+    sink->last_flight += sink->last_flight == UINT_MAX ? 2 : 1;
+    *flight = (struct postgres_flight){.doing = doing, .id = sink->last_flight};
+    if (sink->n_flights == 1)
+        sink->began_ms = uv_now(sink->loop);
+    return flight;
+}
+
 /* ---- the table */
 
 static void ask_table(struct postgres_sink *sink)
@@ -127,8 +154,7 @@ static void ask_table(struct postgres_sink *sink)
                            values[2] ? (int)strlen(values[2]) : 0};
     static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
     const struct postgres_statement question = {postgres_table_question, 3, types, values, lengths};
-    sink->doing = DOING_TABLE;
-    sink->refused = (struct postgres_refused){0};
+    take_off(sink, DOING_TABLE);
     postgres_link_send(sink->link, &question, 1);
 }
 
@@ -175,8 +201,7 @@ static bool ask_parts(struct postgres_sink *sink)
     struct postgres_statement question;
     if (!sink->peer || !postgres_parts_ask(&sink->parts, &sink->table, &question))
         return false;
-    sink->doing = DOING_PARTS;
-    sink->refused = (struct postgres_refused){0};
+    take_off(sink, DOING_PARTS);
     postgres_link_send(sink->link, &question, 1);
     return true;
 }
@@ -217,69 +242,69 @@ static bool is_due(struct postgres_sink *sink, struct postgres_slot *slot,
 
 /* ---- a transaction */
 
-/* Records from the front, as many as may go together. False: there is nothing to send. */
-static bool fill(struct postgres_sink *sink)
+/* Records from the front, as many as may go together, into a transaction. How many there are. */
+static size_t fill(struct postgres_sink *sink, unsigned flight)
 {
     char why[400];
-    enum postgres_fits fits;
+    size_t n = 0;
     postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
     postgres_parts_begin(&sink->parts);
-    sink->n_burst = 0;
     struct postgres_slot *slot = sink->slots.next, *next;
-    for (; slot != &sink->slots && sink->n_burst < sink->limit && !sink->failed; slot = next) {
+    for (; slot != &sink->slots && n < sink->limit && !sink->failed; slot = next) {
         struct postgres_part *part;
         next = slot->next;
-        if (!is_due(sink, slot, &part))
+        if (slot->flight || !is_due(sink, slot, &part))
             continue;
-        fits = postgres_burst_add(&sink->burst, slot->record, why, sizeof why);
+        enum postgres_fits fits = postgres_burst_add(&sink->burst, slot->record, why, sizeof why);
         if (fits == BURST_TAKES) {
-            sink->n_burst++;
+            n++;
+            slot->flight = flight;
+            sink->n_flying++;
             if (part)
                 part->moving = slot->record->origin->order;
             continue;
         }
         if (fits == BURST_DIFFERS)
             sink_fail(sink, -EINVAL, why);
-        if (fits == BURST_DIFFERS || fits == BURST_FULL || sink->n_burst)
+        if (fits == BURST_DIFFERS || fits == BURST_FULL || n)
             break; /* one that is refused comes first the next time */
         if (fits == BURST_TOO_LARGE)
             postgres_sink_slot_done(sink, slot, PUBLISH_TOO_LARGE);
         else
             postgres_sink_slot_refused(sink, slot, DEAD_LETTER(output_refused), why);
     }
-    return sink->n_burst > 0;
+    return n;
 }
 
 static void send_burst(struct postgres_sink *sink)
 {
     struct postgres_statement move;
-    if (!fill(sink) || sink->failed)
+    struct postgres_flight *flight = take_off(sink, DOING_BURST);
+    flight->n_records = fill(sink, flight->id);
+    if (!flight->n_records || sink->failed) {
+        sink->n_flights--;
         return;
+    }
     bool is_kept = sink->peer && postgres_parts_move(&sink->parts, &sink->table, &move);
     if (postgres_burst_end(&sink->burst, is_kept ? &move : NULL) || sink->parts.status) {
         sink_fail(sink, -ENOMEM, "out of memory");
         return;
     }
-    sink->doing = DOING_BURST;
-    sink->refused = (struct postgres_refused){0};
-    sink->n_written = 0;
-    sink->sent_ms = uv_now(sink->loop);
+    flight->n_rows = sink->burst.n_rows;
+    memcpy(flight->steps, sink->burst.steps, sizeof flight->steps);
     postgres_link_send(sink->link, sink->burst.statements, sink->burst.n);
 }
 
-static void count_outdated(struct postgres_sink *sink)
+static void count_outdated(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
-    size_t n = sink->burst.n_rows - sink->n_written;
-    if (sink->burst.n_rows > sink->n_written && sink->base.events->on_count)
-        sink->base.events->on_count(sink->base.ctx, "outdated", n);
+    if (flight->n_rows > flight->n_written && sink->base.events->on_count)
+        sink->base.events->on_count(sink->base.ctx, "outdated", flight->n_rows - flight->n_written);
 }
 
-static void on_committed(struct postgres_sink *sink)
+static void on_committed(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
-    uint64_t took = uv_now(sink->loop) - sink->sent_ms;
-    size_t n = sink->n_burst;
-    sink->n_burst = 0;
-    count_outdated(sink);
+    uint64_t took = uv_now(sink->loop) - sink->began_ms;
+    count_outdated(sink, flight);
     postgres_parts_moved(&sink->parts);
     if (took > SLOW_MS)
         sink->limit = sink->limit > 1 ? sink->limit / 2 : 1;
@@ -289,8 +314,12 @@ static void on_committed(struct postgres_sink *sink)
     sink->n_refused = 0;
     sink->backoff.attempts = 0;
     health_good(&sink->health, PART_WRITE);
-    for (; n > 0 && !sink->failed; n--)
-        postgres_sink_slot_done(sink, sink->slots.next, PUBLISHED);
+    struct postgres_slot *slot = sink->slots.next, *next;
+    for (; slot != &sink->slots && !sink->failed; slot = next) {
+        next = slot->next;
+        if (slot->flight == flight->id)
+            postgres_sink_slot_done(sink, slot, PUBLISHED);
+    }
 }
 
 /* ---- events of the connection */
@@ -299,7 +328,6 @@ static void on_ready(void *ctx)
 {
     struct postgres_sink *sink = ctx;
     sink->has_table = false;
-    sink->doing = DOING_NOTHING;
     postgres_parts_doubt(&sink->parts);
     sink_pump(sink);
 }
@@ -308,8 +336,8 @@ static void on_lost(void *ctx, const char *why)
 {
     struct postgres_sink *sink = ctx;
     char said[HEALTH_WHY_SIZE];
-    sink->doing = DOING_NOTHING;
-    sink->n_burst = 0;
+    for (; sink->n_flights; sink->n_flights--)
+        postgres_sink_ground(sink, sink->flights[sink->n_flights - 1].id);
     snprintf(said, sizeof said, "PostgreSQL: %.500s; connecting again", why);
     health_wait(&sink->health, PART_LINK, said);
     sink_pump(sink);
@@ -318,33 +346,36 @@ static void on_lost(void *ctx, const char *why)
 static void on_result(void *ctx, size_t nth, const PGresult *result)
 {
     struct postgres_sink *sink = ctx;
+    struct postgres_flight *flight = &sink->flights[0];
     switch (PQresultStatus(result)) {
     case PGRES_TUPLES_OK:
-        if (sink->doing == DOING_TABLE)
+        if (flight->doing == DOING_TABLE)
             read_table(sink, result);
-        else if (sink->doing == DOING_PARTS)
+        else if (flight->doing == DOING_PARTS)
             postgres_parts_answer(&sink->parts, result, sink->peer);
         return;
     case PGRES_COMMAND_OK:
-        if (sink->burst.steps[nth] == STEP_UPSERT)
-            sink->n_written = strtoull(PQcmdTuples((PGresult *)result), NULL, 10);
+        if (flight->steps[nth] == STEP_UPSERT)
+            flight->n_written = strtoull(PQcmdTuples((PGresult *)result), NULL, 10);
         return;
     default:
-        postgres_sink_note_refusal(sink, nth, result);
+        postgres_sink_note_refusal(flight, nth, result);
     }
 }
 
 static void on_end(void *ctx)
 {
     struct postgres_sink *sink = ctx;
-    enum doing did = sink->doing;
-    sink->doing = DOING_NOTHING;
-    if (sink->refused.is_set)
-        postgres_sink_refused(sink);
-    else if (did == DOING_BURST)
-        on_committed(sink);
+    struct postgres_flight flight = sink->flights[0];
+    sink->flights[0] = sink->flights[1];
+    sink->n_flights--;
+    if (flight.refused.is_set)
+        postgres_sink_refused(sink, &flight);
+    else if (flight.doing == DOING_BURST)
+        on_committed(sink, &flight);
     else if (sink->has_table)
         health_good(&sink->health, PART_LINK | PART_TABLE);
+    sink->began_ms = uv_now(sink->loop);
     sink_pump(sink);
 }
 
@@ -433,13 +464,17 @@ static void sink_pump(struct postgres_sink *sink)
         finish(sink);
         return;
     }
-    if (sink->failed || sink->paused || sink->doing != DOING_NOTHING ||
-        !postgres_link_is_idle(sink->link))
+    if (sink->failed || sink->paused || !postgres_link_can_send(sink->link))
         return;
-    if (!sink->has_table)
+    if (sink->n_flights) { /* the next one goes after it while all is well */
+        bool may_follow = sink->flights[0].doing == DOING_BURST && sink->has_table && !sink->peer;
+        if (may_follow && sink->n_slots > sink->n_flying)
+            send_burst(sink);
+    } else if (!sink->has_table) {
         ask_table(sink);
-    else if (!ask_parts(sink) && sink->n_slots)
+    } else if (!ask_parts(sink) && sink->n_slots) {
         send_burst(sink);
+    }
 }
 
 static void on_close_deadline(uv_timer_t *timer)

@@ -24,6 +24,7 @@
 struct postgres_slot {
     struct postgres_slot *prev, *next;
     struct record *record;
+    unsigned flight; /* the transaction that it is in; 0: none */
 };
 
 /* The first statement of a transaction that was refused. */
@@ -36,6 +37,15 @@ struct postgres_refused {
 
 enum doing { DOING_NOTHING, DOING_TABLE, DOING_PARTS, DOING_BURST };
 
+/* What is under way at the server. */
+struct postgres_flight {
+    enum doing doing;
+    unsigned id; /* never 0 */
+    enum postgres_step steps[POSTGRES_STATEMENTS_MAX];
+    size_t n_records, n_rows, n_written;
+    struct postgres_refused refused;
+};
+
 struct postgres_sink {
     struct sink base; /* first member */
     uv_loop_t *loop;
@@ -45,18 +55,18 @@ struct postgres_sink {
     bool has_table; /* it was looked at on this connection, and after the last refusal */
     struct health health;
     struct backoff backoff;
-    struct postgres_slot slots; /* a ring, in the order given; the first n_burst are sent */
+    struct postgres_slot slots; /* a ring, in the order given */
     struct postgres_slot *spare;
-    size_t n_slots, n_burst;
-    size_t limit; /* records in one transaction */
+    size_t n_slots, n_flying; /* all; of those in a transaction */
+    size_t limit;             /* records in one transaction */
     struct postgres_burst burst;
     struct source *peer; /* whose parts are kept; NULL: none are */
     struct keeper keeper;
     struct postgres_parts parts;
-    enum doing doing;
-    struct postgres_refused refused; /* of what is under way */
-    size_t n_written;                /* rows of it */
-    uint64_t sent_ms;
+    struct postgres_flight flights[POSTGRES_FLIGHTS]; /* [n_flights], the oldest first */
+    size_t n_flights;
+    unsigned last_flight;
+    uint64_t began_ms; /* the server has had the oldest one to itself since */
     bool has_accepted; /* the table has taken something ... */
     size_t n_refused;  /* ... and since then refused so many in a row that may be its own fault */
     bool paused, failed, closing, closing_done, no_memory;
@@ -76,14 +86,16 @@ void postgres_sink_slot_done(struct postgres_sink *sink, struct postgres_slot *s
 void postgres_sink_slot_refused(struct postgres_sink *sink, struct postgres_slot *slot,
                                 const char *code, const char *why);
 void postgres_sink_pause(struct postgres_sink *sink);
+/* What was in that transaction is in none any more; the first of it, NULL: there is none. */
+struct postgres_slot *postgres_sink_ground(struct postgres_sink *sink, unsigned flight);
 /* Say what is wrong, and pause. */
 void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why);
 
 /* ---- postgres_sink_refused.c */
 
 /* A statement of what is under way was refused; the first one counts. */
-void postgres_sink_note_refusal(struct postgres_sink *sink, size_t nth, const PGresult *result);
-/* All of it is answered now. */
-void postgres_sink_refused(struct postgres_sink *sink);
+void postgres_sink_note_refusal(struct postgres_flight *flight, size_t nth, const PGresult *result);
+/* All of that transaction is answered now. */
+void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_flight *flight);
 
 #endif

@@ -15,22 +15,21 @@
 #define REFUSED_MAX 16 /* dead letters in a row before the table itself is suspected */
 
 /* Words for people: what was done to which table, what the server said, what to do. */
-static void explain(const struct postgres_sink *sink, const struct postgres_refusal *refusal,
-                    char *out, size_t size)
+static void explain(const struct postgres_sink *sink, const struct postgres_refused *refused,
+                    const struct postgres_refusal *refusal, char *out, size_t size)
 {
-    const char *table = sink->refused.step == STEP_LETTERS   ? sink->table.letters
-                        : sink->refused.step == STEP_OFFSETS ? sink->table.offsets
-                                                             : sink->table.name;
+    const char *table = refused->step == STEP_LETTERS   ? sink->table.letters
+                        : refused->step == STEP_OFFSETS ? sink->table.offsets
+                                                        : sink->table.name;
     snprintf(out, size, "writing to table %.200s: %.300s (SQLSTATE %s; %s)",
-             *table ? table : sink->config.table, sink->refused.text, sink->refused.sqlstate,
+             *table ? table : sink->config.table, refused->text, refused->sqlstate,
              refusal->advice);
 }
 
 /* The one record that was sent, if its fault it is. */
-static void refuse_record(struct postgres_sink *sink, const struct postgres_refusal *refusal,
-                          const char *why)
+static void refuse_record(struct postgres_sink *sink, struct postgres_slot *slot,
+                          const struct postgres_refusal *refusal, const char *why)
 {
-    struct postgres_slot *slot = sink->slots.next;
     bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
     if (is_sure || (sink->has_accepted && sink->n_refused < REFUSED_MAX)) {
         sink->n_refused += !is_sure;
@@ -46,25 +45,24 @@ static void refuse_record(struct postgres_sink *sink, const struct postgres_refu
     postgres_sink_wait(sink, PART_WRITE, why);
 }
 
-void postgres_sink_refused(struct postgres_sink *sink)
+void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
-    struct postgres_refusal refusal = postgres_refusal_find(sink->refused.sqlstate);
+    struct postgres_refusal refusal = postgres_refusal_find(flight->refused.sqlstate);
     char why[HEALTH_WHY_SIZE];
-    if (sink->refused.step == STEP_OFFSETS && strcmp(sink->refused.sqlstate, "22012") == 0) {
-        sink->n_burst = 0;
+    struct postgres_slot *slot = postgres_sink_ground(sink, flight->id);
+    size_t n = flight->n_records; /* 0: a question was refused */
+    if (flight->refused.step == STEP_OFFSETS && strcmp(flight->refused.sqlstate, "22012") == 0) {
         postgres_parts_fenced(&sink->parts);
         return;
     }
-    explain(sink, &refusal, why, sizeof why);
-    size_t n = sink->n_burst; /* 0: the question for the table was refused */
-    sink->n_burst = 0;
+    explain(sink, &flight->refused, &refusal, why, sizeof why);
     if (refusal.remedy != POSTGRES_AGAIN)
         sink->has_table = false; /* it may be another one by now: look before trying again */
     switch (refusal.remedy) {
     case POSTGRES_DEAD_LETTER:
     case POSTGRES_SUSPECT:
         if (n == 1)
-            refuse_record(sink, &refusal, why);
+            refuse_record(sink, slot, &refusal, why);
         else if (n)
             sink->limit = n / 2;
         else
@@ -85,17 +83,17 @@ void postgres_sink_refused(struct postgres_sink *sink)
     }
 }
 
-void postgres_sink_note_refusal(struct postgres_sink *sink, size_t nth, const PGresult *result)
+void postgres_sink_note_refusal(struct postgres_flight *flight, size_t nth, const PGresult *result)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    if (sink->refused.is_set)
+    struct postgres_refused *refused = &flight->refused;
+    if (refused->is_set)
         return;
-    sink->refused.is_set = true;
-    sink->refused.step = sink->doing == DOING_BURST   ? sink->burst.steps[nth]
-                         : sink->doing == DOING_PARTS ? STEP_OFFSETS
-                                                      : STEP_SETTINGS;
-    snprintf(sink->refused.sqlstate, sizeof sink->refused.sqlstate, "%s", state ? state : "08006");
-    snprintf(sink->refused.text, sizeof sink->refused.text, "%s",
-             text ? text : PQresultErrorMessage(result));
+    refused->is_set = true;
+    refused->step = flight->doing == DOING_BURST   ? flight->steps[nth]
+                    : flight->doing == DOING_PARTS ? STEP_OFFSETS
+                                                   : STEP_SETTINGS;
+    snprintf(refused->sqlstate, sizeof refused->sqlstate, "%s", state ? state : "08006");
+    snprintf(refused->text, sizeof refused->text, "%s", text ? text : PQresultErrorMessage(result));
 }
