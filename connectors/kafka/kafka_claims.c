@@ -1,5 +1,6 @@
 /*
- * kafka_claims.c: where partitions begin when the sink keeps how far they are done.
+ * kafka_claims.c: answers to the library's question which partitions are ours; and where they begin
+ * when the sink keeps how far they are done.
  *
  * Owns:    the assignment that waits for the keeper's answers.
  * Refuses: what is kept: see struct keeper.
@@ -10,16 +11,44 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "connectors/kafka/kafka_source.h"
+
+static void refuse(struct kafka_source *source, rd_kafka_error_t *error)
+{
+    char why[300];
+    if (!error)
+        return;
+    snprintf(why, sizeof why, "group %.60s: %.200s", source->config.group,
+             rd_kafka_error_string(error));
+    if (rd_kafka_error_is_fatal(error))
+        endpoint_fail(&source->end, -EACCES, why);
+    else
+        health_wait(&source->end.health, PART_BROKERS, why);
+    rd_kafka_error_destroy(error);
+}
+
+void kafka_claims_answer(struct kafka_source *source, bool is_assign,
+                         const rd_kafka_topic_partition_list_t *list)
+{
+    if (source->is_cooperative) {
+        refuse(source, is_assign ? rd_kafka_incremental_assign(source->rk, list)
+                                 : rd_kafka_incremental_unassign(source->rk, list));
+        return;
+    }
+    rd_kafka_resp_err_t err = rd_kafka_assign(source->rk, is_assign ? list : NULL);
+    if (err)
+        health_wait(&source->end.health, PART_BROKERS, rd_kafka_err2str(err));
+}
 
 void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
 {
     const struct keeper *keeper = source->base.keeper;
     kafka_claims_drop(source);
     if (!list->cnt) {
-        kafka_group_answer(source, true, list);
+        kafka_claims_answer(source, true, list);
         return;
     }
     source->claimed = rd_kafka_topic_partition_list_copy(list);
@@ -61,7 +90,7 @@ void kafka_claims_begin(struct source *base, const char *name, int64_t order)
         return;
     rd_kafka_topic_partition_list_t *list = source->claimed;
     source->claimed = NULL;
-    kafka_group_answer(source, true, list);
+    kafka_claims_answer(source, true, list);
     rd_kafka_topic_partition_list_destroy(list);
 }
 

@@ -154,33 +154,6 @@ static void count(struct kafka_source *source, const char *what)
 
 /* ---- assignments */
 
-static void refuse(struct kafka_source *source, rd_kafka_error_t *error)
-{
-    char why[300];
-    if (!error)
-        return;
-    snprintf(why, sizeof why, "group %.60s: %.200s", source->config.group,
-             rd_kafka_error_string(error));
-    if (rd_kafka_error_is_fatal(error))
-        endpoint_fail(&source->end, -EACCES, why);
-    else
-        health_wait(&source->end.health, PART_BROKERS, why);
-    rd_kafka_error_destroy(error);
-}
-
-void kafka_group_answer(struct kafka_source *source, bool is_assign,
-                        const rd_kafka_topic_partition_list_t *list)
-{
-    if (source->is_cooperative) {
-        refuse(source, is_assign ? rd_kafka_incremental_assign(source->rk, list)
-                                 : rd_kafka_incremental_unassign(source->rk, list));
-        return;
-    }
-    rd_kafka_resp_err_t err = rd_kafka_assign(source->rk, is_assign ? list : NULL);
-    if (err)
-        health_wait(&source->end.health, PART_BROKERS, rd_kafka_err2str(err));
-}
-
 static void on_assign(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
 {
     const char *protocol = rd_kafka_rebalance_protocol(source->rk); /* NULL: closed meanwhile */
@@ -202,7 +175,7 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
     if (source->base.keeper)
         kafka_claims_ask(source, list);
     else
-        kafka_group_answer(source, true, list);
+        kafka_claims_answer(source, true, list);
     health_good(&source->end.health, PART_BROKERS | PART_GROUP);
     if (list->cnt)
         health_good(&source->end.health, PART_TOPIC | PART_ACCESS);
@@ -231,7 +204,7 @@ void kafka_group_leave(struct kafka_source *source)
         tell_lag(source, part, -1);
         part_revoke(source, part);
     }
-    kafka_group_answer(source, false, list);
+    kafka_claims_answer(source, false, list);
     rd_kafka_topic_partition_list_destroy(list);
 }
 

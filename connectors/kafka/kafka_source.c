@@ -308,7 +308,7 @@ static void source_free(void *owner)
 static void begin_close(struct kafka_source *source)
 {
     if (source->claimed) /* the library waits for an answer before it can leave */
-        kafka_group_answer(source, true, source->claimed);
+        kafka_claims_answer(source, true, source->claimed);
     kafka_claims_drop(source);
     kafka_group_store(source);
     kafka_commits_expect(source);

@@ -126,12 +126,12 @@ void kafka_group_pause(struct kafka_source *source, bool pause);
 void kafka_group_store(struct kafka_source *source);
 void kafka_group_tell_lag(struct kafka_source *source);
 void kafka_group_close(struct kafka_source *source);
-/* Answers the library's question; list NULL: nothing is ours. */
-void kafka_group_answer(struct kafka_source *source, bool is_assign,
-                        const rd_kafka_topic_partition_list_t *list);
 
 /* ---- kafka_claims.c */
 
+/* Answers the library's question; list NULL: nothing is ours. */
+void kafka_claims_answer(struct kafka_source *source, bool is_assign,
+                         const rd_kafka_topic_partition_list_t *list);
 /* Assigned: ask the keeper where each of the partitions, which are on our list, begins. */
 void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list);
 /* begin of source_ops. */

@@ -25,111 +25,9 @@
 #define QUICK_MS       500  /* ... that larger: so that a drain or another's lock is never far */
 #define ANSWER_MORE_MS 5000 /* than a statement may take: the server says so itself, first */
 
-static void sink_pump(struct postgres_sink *sink);
-
-static void on_pump(uv_timer_t *timer)
-{
-    sink_pump(timer->data);
-}
-
-/* From the loop: no event may fire inside a call. */
-static void pump_soon(struct postgres_sink *sink)
-{
-    if (!uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
-}
-
 static struct postgres_sink *self(struct sink *sink)
 {
     return (struct postgres_sink *)sink;
-}
-
-/* ---- slots */
-
-void postgres_list_add(struct postgres_slot *head, struct postgres_slot *slot)
-{
-    slot->prev = head->prev;
-    slot->next = head;
-    head->prev->next = slot;
-    head->prev = slot;
-}
-
-void postgres_list_remove(struct postgres_slot *slot)
-{
-    slot->prev->next = slot->next;
-    slot->next->prev = slot->prev;
-}
-
-/* Off the list before the event, in which it may be published anew. */
-void postgres_sink_slot_done(struct postgres_sink *sink, struct postgres_slot *slot,
-                             enum published how)
-{
-    struct record *record = slot->record;
-    postgres_list_remove(slot);
-    sink->n_slots--;
-    sink->n_flying -= slot->flight != 0;
-    slot->next = sink->spare;
-    sink->spare = slot;
-    sink->base.events->on_published(sink->base.ctx, record, how);
-}
-
-void postgres_sink_slot_refused(struct postgres_sink *sink, struct postgres_slot *slot,
-                                const char *code, const char *why)
-{
-    slot->record->refused_code = code;
-    slot->record->refused_reason = why;
-    postgres_sink_slot_done(sink, slot, PUBLISH_REFUSED);
-}
-
-struct postgres_slot *postgres_sink_ground(struct postgres_sink *sink, unsigned flight)
-{
-    struct postgres_slot *first = NULL;
-    for (struct postgres_slot *slot = sink->slots.next; slot != &sink->slots; slot = slot->next) {
-        if (slot->flight != flight)
-            continue;
-        slot->flight = 0;
-        sink->n_flying--;
-        first = first ? first : slot;
-    }
-    return first;
-}
-
-/* ---- what is told */
-
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
-{
-    struct postgres_sink *sink = ctx;
-    if (!sink->failed && !sink->closing)
-        sink->base.events->on_state(sink->base.ctx, state, why);
-}
-
-static void sink_fail(struct postgres_sink *sink, int err, const char *why)
-{
-    bool is_news = !sink->failed && !sink->closing;
-    sink->failed = true;
-    if (is_news)
-        sink->base.events->on_failed(sink->base.ctx, err, why);
-}
-
-static void on_pause_over(uv_timer_t *timer)
-{
-    struct postgres_sink *sink = timer->data;
-    sink->paused = false;
-    sink_pump(sink);
-}
-
-void postgres_sink_pause(struct postgres_sink *sink)
-{
-    if (sink->paused || sink->closing_done)
-        return;
-    sink->paused = true;
-    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
-}
-
-void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why)
-{
-    health_wait(&sink->health, part, why);
-    postgres_sink_pause(sink);
 }
 
 /* ---- flights */
@@ -140,7 +38,7 @@ static struct postgres_flight *take_off(struct postgres_sink *sink, enum doing d
     sink->last_flight += sink->last_flight == UINT_MAX ? 2 : 1;
     *flight = (struct postgres_flight){.doing = doing, .id = sink->last_flight};
     if (sink->n_flights == 1)
-        sink->began_ms = uv_now(sink->loop);
+        sink->began_ms = uv_now(sink->end.loop);
     return flight;
 }
 
@@ -169,7 +67,7 @@ static void read_table(struct postgres_sink *sink, const PGresult *answer)
         postgres_sink_wait(sink, PART_TABLE, why);
         return;
     case POSTGRES_DIFFERS:
-        sink_fail(sink, -EINVAL, why);
+        endpoint_fail(&sink->end, -EINVAL, why);
     }
 }
 
@@ -179,14 +77,14 @@ static void on_claim(void *ctx, const char *group, const char *part)
 {
     struct postgres_sink *sink = ctx;
     postgres_parts_claim(&sink->parts, group, part);
-    pump_soon(sink);
+    endpoint_pump_soon(&sink->end);
 }
 
 static void on_leave(void *ctx, const char *part)
 {
     struct postgres_sink *sink = ctx;
     postgres_parts_leave(&sink->parts, part);
-    pump_soon(sink); /* what waits of it is not ours */
+    endpoint_pump_soon(&sink->end); /* what waits of it is not ours */
 }
 
 static void on_rewind(void *ctx, const char *part, int64_t order)
@@ -221,7 +119,7 @@ static void insert(struct postgres_sink *sink, struct postgres_slot *slot)
     } else if (part) {
         part->given = origin->order;
     }
-    postgres_list_add(at, slot);
+    postgres_slots_insert(sink, at, slot);
 }
 
 /* Whether a record is to be written: its part is ours, and not as far as that yet. */
@@ -235,8 +133,8 @@ static bool is_due(struct postgres_sink *sink, struct postgres_slot *slot,
     *part = postgres_parts_find(&sink->parts, origin->part);
     if (*part && (*part)->state == PART_OURS && origin->order > (*part)->done)
         return true;
-    postgres_sink_slot_done(sink, slot,
-                            *part && (*part)->state == PART_OURS ? PUBLISHED : PUBLISH_NOT_OURS);
+    postgres_slots_done(sink, slot,
+                        *part && (*part)->state == PART_OURS ? PUBLISHED : PUBLISH_NOT_OURS);
     return false;
 }
 
@@ -250,7 +148,7 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
     postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
     postgres_parts_begin(&sink->parts);
     struct postgres_slot *slot = sink->slots.next, *next;
-    for (; slot != &sink->slots && n < sink->limit && !sink->failed; slot = next) {
+    for (; slot != &sink->slots && n < sink->limit && !sink->end.failed; slot = next) {
         struct postgres_part *part;
         next = slot->next;
         if (slot->flight || !is_due(sink, slot, &part))
@@ -265,13 +163,13 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
             continue;
         }
         if (fits == BURST_DIFFERS)
-            sink_fail(sink, -EINVAL, why);
+            endpoint_fail(&sink->end, -EINVAL, why);
         if (fits == BURST_DIFFERS || fits == BURST_FULL || n)
             break; /* one that is refused comes first the next time */
         if (fits == BURST_TOO_LARGE)
-            postgres_sink_slot_done(sink, slot, PUBLISH_TOO_LARGE);
+            postgres_slots_done(sink, slot, PUBLISH_TOO_LARGE);
         else
-            postgres_sink_slot_refused(sink, slot, DEAD_LETTER(output_refused), why);
+            postgres_slots_refuse(sink, slot, DEAD_LETTER(output_refused), why);
     }
     return n;
 }
@@ -281,13 +179,13 @@ static void send_burst(struct postgres_sink *sink)
     struct postgres_statement move;
     struct postgres_flight *flight = take_off(sink, DOING_BURST);
     flight->n_records = fill(sink, flight->id);
-    if (!flight->n_records || sink->failed) {
+    if (!flight->n_records || sink->end.failed) {
         sink->n_flights--;
         return;
     }
     bool is_kept = sink->peer && postgres_parts_move(&sink->parts, &sink->table, &move);
     if (postgres_burst_end(&sink->burst, is_kept ? &move : NULL) || sink->parts.status) {
-        sink_fail(sink, -ENOMEM, "out of memory");
+        endpoint_fail(&sink->end, -ENOMEM, "out of memory");
         return;
     }
     flight->n_rows = sink->burst.n_rows;
@@ -303,7 +201,7 @@ static void count_outdated(struct postgres_sink *sink, const struct postgres_fli
 
 static void on_committed(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
-    uint64_t took = uv_now(sink->loop) - sink->began_ms;
+    uint64_t took = uv_now(sink->end.loop) - sink->began_ms;
     count_outdated(sink, flight);
     postgres_parts_moved(&sink->parts);
     if (took > SLOW_MS)
@@ -312,13 +210,13 @@ static void on_committed(struct postgres_sink *sink, const struct postgres_fligh
         sink->limit *= 2;
     sink->has_accepted = true;
     sink->n_refused = 0;
-    sink->backoff.attempts = 0;
-    health_good(&sink->health, PART_WRITE);
+    sink->end.backoff.attempts = 0;
+    health_good(&sink->end.health, PART_WRITE);
     struct postgres_slot *slot = sink->slots.next, *next;
-    for (; slot != &sink->slots && !sink->failed; slot = next) {
+    for (; slot != &sink->slots && !sink->end.failed; slot = next) {
         next = slot->next;
         if (slot->flight == flight->id)
-            postgres_sink_slot_done(sink, slot, PUBLISHED);
+            postgres_slots_done(sink, slot, PUBLISHED);
     }
 }
 
@@ -329,7 +227,7 @@ static void on_ready(void *ctx)
     struct postgres_sink *sink = ctx;
     sink->has_table = false;
     postgres_parts_doubt(&sink->parts);
-    sink_pump(sink);
+    endpoint_pump(&sink->end);
 }
 
 static void on_lost(void *ctx, const char *why)
@@ -337,10 +235,10 @@ static void on_lost(void *ctx, const char *why)
     struct postgres_sink *sink = ctx;
     char said[HEALTH_WHY_SIZE];
     for (; sink->n_flights; sink->n_flights--)
-        postgres_sink_ground(sink, sink->flights[sink->n_flights - 1].id);
+        postgres_slots_ground(sink, sink->flights[sink->n_flights - 1].id);
     snprintf(said, sizeof said, "PostgreSQL: %.500s; connecting again", why);
-    health_wait(&sink->health, PART_LINK, said);
-    sink_pump(sink);
+    health_wait(&sink->end.health, PART_LINK, said);
+    endpoint_pump(&sink->end);
 }
 
 static void on_result(void *ctx, size_t nth, const PGresult *result)
@@ -374,25 +272,23 @@ static void on_end(void *ctx)
     else if (flight.doing == DOING_BURST)
         on_committed(sink, &flight);
     else if (sink->has_table)
-        health_good(&sink->health, PART_LINK | PART_TABLE);
-    sink->began_ms = uv_now(sink->loop);
-    sink_pump(sink);
+        health_good(&sink->end.health, PART_LINK | PART_TABLE);
+    sink->began_ms = uv_now(sink->end.loop);
+    endpoint_pump(&sink->end);
 }
 
 static void on_link_failed(void *ctx, int err, const char *why)
 {
     struct postgres_sink *sink = ctx;
-    sink_fail(sink, err, why);
-    sink_pump(sink);
+    endpoint_fail(&sink->end, err, why);
+    endpoint_pump(&sink->end);
 }
 
 static void on_notice(void *ctx, const char *sqlstate, const char *text)
 {
     struct postgres_sink *sink = ctx;
-    if (sink->base.events->on_notice && !sink->closing)
-        sink->base.events->on_notice(sink->base.ctx,
-                                     strncmp(sqlstate, "01", 2) == 0 ? NOTICE_WARN : NOTICE_DETAIL,
-                                     sqlstate, text);
+    endpoint_notice(&sink->end, strncmp(sqlstate, "01", 2) == 0 ? NOTICE_WARN : NOTICE_DETAIL,
+                    sqlstate, text);
 }
 
 static const struct postgres_link_events link_events = {
@@ -406,65 +302,34 @@ static const struct postgres_link_events link_events = {
 
 /* ---- the contract */
 
-static void sink_free(struct postgres_sink *sink)
+static void sink_free(void *owner)
 {
-    while (sink->slots.next && sink->slots.next != &sink->slots) {
-        struct postgres_slot *slot = sink->slots.next;
-        postgres_list_remove(slot);
-        free(slot);
-    }
-    while (sink->spare) {
-        struct postgres_slot *slot = sink->spare;
-        sink->spare = slot->next;
-        free(slot);
-    }
+    struct postgres_sink *sink = owner;
+    postgres_slots_close(sink);
     postgres_parts_close(&sink->parts);
     postgres_burst_close(&sink->burst);
     postgres_config_clear(&sink->config);
     free(sink);
 }
 
-static void sink_closed(void *ctx)
+static void sink_finish(void *owner, bool is_late)
 {
-    struct postgres_sink *sink = ctx;
-    void (*closed)(void *) = sink->closed;
-    void *closed_ctx = sink->closed_ctx;
-    if (--sink->n_open)
-        return;
-    sink_free(sink);
-    closed(closed_ctx);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    sink_closed(handle->data);
-}
-
-static void finish(struct postgres_sink *sink)
-{
-    if (sink->closing_done)
-        return;
-    sink->closing_done = true;
+    struct postgres_sink *sink = owner;
+    (void)is_late;
     if (sink->peer)
         sink->peer->keeper = NULL;
-    postgres_link_close(sink->link, sink_closed, sink);
-    uv_close((uv_handle_t *)&sink->pump_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->pause_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->close_timer, on_timer_closed);
+    postgres_link_close(sink->link, endpoint_drop, &sink->end);
 }
 
 /* Whatever just happened: do what is possible now. */
-static void sink_pump(struct postgres_sink *sink)
+static void sink_pump(void *owner)
 {
-    if (sink->closing_done)
-        return;
-    if (sink->no_memory)
-        sink_fail(sink, -ENOMEM, "out of memory");
-    if (sink->closing && (sink->failed || !sink->n_slots)) {
-        finish(sink);
+    struct postgres_sink *sink = owner;
+    if (sink->end.closing && (sink->end.failed || !sink->n_slots)) {
+        endpoint_finish(&sink->end);
         return;
     }
-    if (sink->failed || sink->paused || !postgres_link_can_send(sink->link))
+    if (sink->end.failed || sink->end.paused || !postgres_link_can_send(sink->link))
         return;
     if (sink->n_flights) { /* the next one goes after it while all is well */
         bool may_follow = sink->flights[0].doing == DOING_BURST && sink->has_table && !sink->peer;
@@ -477,17 +342,8 @@ static void sink_pump(struct postgres_sink *sink)
     }
 }
 
-static void on_close_deadline(uv_timer_t *timer)
-{
-    finish(timer->data);
-}
-
-static void timer_open(struct postgres_sink *sink, uv_timer_t *timer)
-{
-    uv_timer_init(sink->loop, timer);
-    timer->data = sink;
-    sink->n_open++;
-}
+static const struct endpoint_ops endpoint_ops = {
+    .pump = sink_pump, .finish = sink_finish, .free = sink_free};
 
 /* 0, or -EINVAL. */
 static int keep(struct postgres_sink *sink, struct source *peer, char *err, size_t err_size)
@@ -517,63 +373,45 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     }
     sink->base =
         (struct sink){.ops = &postgres_sink_ops, .events = events, .ctx = ctx, .layout = SINK_ROWS};
-    sink->loop = loop;
-    sink->slots.next = sink->slots.prev = &sink->slots;
+    postgres_slots_open(sink);
     sink->limit = LIMIT_FIRST;
     int rc = postgres_config_read(&sink->config, settings, err, err_size);
-    if (rc)
-        goto fail;
-    rc = keep(sink, peer, err, err_size);
-    if (rc)
-        goto fail;
+    if (!rc)
+        rc = keep(sink, peer, err, err_size);
     const struct postgres_link_options options = {sink->config.url, sink->config.password,
                                                   sink->config.timeout_ms + ANSWER_MORE_MS};
-    rc = postgres_link_open(&sink->link, loop, &options, &link_events, sink, err, err_size);
-    if (rc)
-        goto fail;
-    sink->n_open = 1;
-    health_open(&sink->health, PART_LINK | PART_TABLE, on_state_changed, sink);
-    timer_open(sink, &sink->pump_timer);
-    timer_open(sink, &sink->pause_timer);
-    timer_open(sink, &sink->close_timer);
+    if (!rc)
+        rc = postgres_link_open(&sink->link, loop, &options, &link_events, sink, err, err_size);
+    if (rc) {
+        sink_free(sink);
+        return rc;
+    }
+    endpoint_open_sink(&sink->end, loop, &sink->base, PART_LINK | PART_TABLE, &endpoint_ops, sink);
+    endpoint_hold(&sink->end); /* the link */
     if (sink->peer)
         sink->peer->keeper = &sink->keeper;
     *out = &sink->base;
     return 0;
-fail:
-    sink_free(sink);
-    return rc;
 }
 
 static void postgres_sink_publish(struct sink *base, struct record **records, size_t n)
 {
     struct postgres_sink *sink = self(base);
     for (size_t i = 0; i < n; i++) {
-        struct postgres_slot *slot = sink->spare;
-        if (slot)
-            sink->spare = slot->next;
-        else
-            slot = malloc(sizeof *slot);
+        struct postgres_slot *slot = postgres_slots_take(sink, records[i]);
         if (!slot) { /* the records left out stay unacked and come again after the exit */
-            sink->no_memory = true;
+            endpoint_fail_soon(&sink->end);
             break;
         }
-        *slot = (struct postgres_slot){.record = records[i]};
         insert(sink, slot);
-        sink->n_slots++;
     }
-    pump_soon(sink);
+    endpoint_pump_soon(&sink->end);
 }
 
 static void postgres_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
                                 void *ctx)
 {
-    struct postgres_sink *sink = self(base);
-    sink->closing = true;
-    sink->closed = closed;
-    sink->closed_ctx = ctx;
-    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
-    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    endpoint_close(&self(base)->end, deadline_ms, closed, ctx);
 }
 
 static enum sink_layout postgres_layout(const struct settings *settings)

@@ -8,7 +8,7 @@
 #define POSTGRES_SINK_INTERNAL_H
 
 #include "connectors/connector.h"
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/postgres/postgres.h"
 #include "connectors/postgres/postgres_burst.h"
 #include "connectors/postgres/postgres_link.h"
@@ -48,13 +48,11 @@ struct postgres_flight {
 
 struct postgres_sink {
     struct sink base; /* first member */
-    uv_loop_t *loop;
+    struct endpoint end;
     struct postgres_config config;
     struct postgres_link *link;
     struct postgres_table table;
     bool has_table; /* it was looked at on this connection, and after the last refusal */
-    struct health health;
-    struct backoff backoff;
     struct postgres_slot slots; /* a ring, in the order given */
     struct postgres_slot *spare;
     size_t n_slots, n_flying; /* all; of those in a transaction */
@@ -69,25 +67,25 @@ struct postgres_sink {
     uint64_t began_ms; /* the server has had the oldest one to itself since */
     bool has_accepted; /* the table has taken something ... */
     size_t n_refused;  /* ... and since then refused so many in a row that may be its own fault */
-    bool paused, failed, closing, closing_done, no_memory;
-    uv_timer_t pump_timer, pause_timer, close_timer;
-    size_t n_open; /* handles and the link */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
 
-/* ---- postgres_sink.c */
+/* ---- postgres_slots.c */
 
-void postgres_list_add(struct postgres_slot *head, struct postgres_slot *slot);
-void postgres_list_remove(struct postgres_slot *slot);
+void postgres_slots_open(struct postgres_sink *sink);
+void postgres_slots_close(struct postgres_sink *sink);
+/* One that is on no list yet; NULL: no memory. */
+struct postgres_slot *postgres_slots_take(struct postgres_sink *sink, struct record *record);
+void postgres_slots_insert(struct postgres_sink *sink, struct postgres_slot *before,
+                           struct postgres_slot *slot);
+/* To the end: others have their turn. */
+void postgres_slots_last(struct postgres_sink *sink, struct postgres_slot *slot);
 /* The record leaves the sink. */
-void postgres_sink_slot_done(struct postgres_sink *sink, struct postgres_slot *slot,
-                             enum published how);
-void postgres_sink_slot_refused(struct postgres_sink *sink, struct postgres_slot *slot,
-                                const char *code, const char *why);
-void postgres_sink_pause(struct postgres_sink *sink);
+void postgres_slots_done(struct postgres_sink *sink, struct postgres_slot *slot,
+                         enum published how);
+void postgres_slots_refuse(struct postgres_sink *sink, struct postgres_slot *slot, const char *code,
+                           const char *why);
 /* What was in that transaction is in none any more; the first of it, NULL: there is none. */
-struct postgres_slot *postgres_sink_ground(struct postgres_sink *sink, unsigned flight);
+struct postgres_slot *postgres_slots_ground(struct postgres_sink *sink, unsigned flight);
 /* Say what is wrong, and pause. */
 void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why);
 

@@ -33,14 +33,13 @@ static void refuse_record(struct postgres_sink *sink, struct postgres_slot *slot
     bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
     if (is_sure || (sink->has_accepted && sink->n_refused < REFUSED_MAX)) {
         sink->n_refused += !is_sure;
-        postgres_sink_slot_refused(sink, slot, refusal->code, why);
+        postgres_slots_refuse(sink, slot, refusal->code, why);
         return;
     }
     /* Perhaps the table takes nothing at all: let others try. Where the order counts they cannot.
      */
     if (!sink->peer) {
-        postgres_list_remove(slot);
-        postgres_list_add(&sink->slots, slot);
+        postgres_slots_last(sink, slot);
     }
     postgres_sink_wait(sink, PART_WRITE, why);
 }
@@ -49,7 +48,7 @@ void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_fli
 {
     struct postgres_refusal refusal = postgres_refusal_find(flight->refused.sqlstate);
     char why[HEALTH_WHY_SIZE];
-    struct postgres_slot *slot = postgres_sink_ground(sink, flight->id);
+    struct postgres_slot *slot = postgres_slots_ground(sink, flight->id);
     size_t n = flight->n_records; /* 0: a question was refused */
     if (flight->refused.step == STEP_OFFSETS && strcmp(flight->refused.sqlstate, "22012") == 0) {
         postgres_parts_fenced(&sink->parts);
@@ -73,7 +72,7 @@ void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_fli
         postgres_sink_wait(sink, PART_WRITE, why);
         return;
     case POSTGRES_AGAIN:
-        postgres_sink_pause(sink);
+        endpoint_pause(&sink->end);
         return;
     case POSTGRES_WAIT:
         postgres_sink_wait(sink, PART_WRITE, why);
