@@ -13,9 +13,11 @@
 
 #include "connectors/check.h"
 #include "connectors/connector.h"
+#include "connectors/dead_letters.h"
 
 extern const struct sink_ops postgres_sink_ops;
 extern const struct connector_check postgres_check;
+extern const struct dead_letters_ops postgres_dead_letters;
 extern const struct option postgres_options[];
 
 /* The type of the column `embedding`, which the dtype says. */

@@ -20,10 +20,10 @@
  */
 static const char settings[] =
     "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true),"
-    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)";
+    " set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
+    " set_config('plan_cache_mode', 'force_generic_plan', true)";
 
-void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_config *config,
-                          const struct postgres_table *table)
+static void begin_group(struct postgres_burst *burst)
 {
     static const Oid row_types[7][2] = {{POSTGRES_OID_TEXT_ARRAY, POSTGRES_OID_TEXT},
                                         {POSTGRES_OID_TEXT_ARRAY, POSTGRES_OID_TEXT},
@@ -32,6 +32,16 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
                                         {POSTGRES_OID_JSONB_ARRAY, POSTGRES_OID_JSONB},
                                         {POSTGRES_OID_INT8_ARRAY, POSTGRES_OID_INT8},
                                         {POSTGRES_OID_INT8_ARRAY, POSTGRES_OID_INT8}};
+    const struct postgres_table *table = burst->table;
+    for (size_t i = 0; i < 7; i++)
+        postgres_array_begin(&burst->rows[burst->group][i],
+                             i == 3 ? table->vector_array : row_types[i][0],
+                             i == 3 ? table->vector : row_types[i][1]);
+}
+
+void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_config *config,
+                          const struct postgres_table *table)
+{
     static const Oid doc_types[5][2] = {{POSTGRES_OID_TEXT_ARRAY, POSTGRES_OID_TEXT},
                                         {POSTGRES_OID_INT4_ARRAY, POSTGRES_OID_INT4},
                                         {POSTGRES_OID_BOOL_ARRAY, POSTGRES_OID_BOOL},
@@ -45,9 +55,8 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
                                            {POSTGRES_OID_JSONB_ARRAY, POSTGRES_OID_JSONB}};
     burst->config = config;
     burst->table = table;
-    for (size_t i = 0; i < 7; i++)
-        postgres_array_begin(&burst->rows[i], i == 3 ? table->vector_array : row_types[i][0],
-                             i == 3 ? table->vector : row_types[i][1]);
+    burst->group = 0;
+    begin_group(burst);
     for (size_t i = 0; i < 5; i++) {
         postgres_array_begin(&burst->docs[i], doc_types[i][0], doc_types[i][1]);
         postgres_array_begin(&burst->wholes[i], doc_types[i][0], doc_types[i][1]);
@@ -63,8 +72,9 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
 
 void postgres_burst_close(struct postgres_burst *burst)
 {
-    for (size_t i = 0; i < 7; i++)
-        postgres_array_close(&burst->rows[i]);
+    for (size_t i = 0; i < POSTGRES_GROUPS_MAX; i++)
+        for (size_t j = 0; j < 7; j++)
+            postgres_array_close(&burst->rows[i][j]);
     for (size_t i = 0; i < 5; i++) {
         postgres_array_close(&burst->docs[i]);
         postgres_array_close(&burst->wholes[i]);
@@ -184,7 +194,7 @@ static enum postgres_fits judge(const struct postgres_burst *burst, const struct
 
 static void put_vector(struct postgres_burst *burst, struct bytes vector)
 {
-    struct postgres_array *to = &burst->rows[3];
+    struct postgres_array *to = &burst->rows[burst->group][3];
     bool is_bit = burst->config->type == POSTGRES_BIT;
     size_t width = burst->config->type == POSTGRES_VECTOR ? 4 : 2;
     size_t n = dim_of(burst, vector.len);
@@ -292,7 +302,12 @@ static void put_version(struct postgres_array *version, struct postgres_array *o
 static void put_row(struct postgres_burst *burst, const struct record *record,
                     const struct part *part)
 {
-    struct postgres_array *rows = burst->rows;
+    if (burst->rows[burst->group][0].n >= POSTGRES_GROUP_ROWS &&
+        burst->group + 1 < POSTGRES_GROUPS_MAX) { /* the last one takes all that is left */
+        burst->group++;
+        begin_group(burst);
+    }
+    struct postgres_array *rows = burst->rows[burst->group];
     postgres_array_bytes(&rows[0], part->id);
     if (part->chunk) {
         postgres_array_bytes(&rows[1], part->chunk->parent);
@@ -456,9 +471,21 @@ static int status_of(const struct postgres_array *arrays, size_t n)
     return 0;
 }
 
+/* Parsed once, and executed for each group. */
+static void add_rows(struct postgres_burst *burst)
+{
+    add_statement(burst, STEP_UPSERT, burst->table->upsert, burst->rows[0], 7);
+    burst->statements[burst->n - 1].values = NULL;
+    for (size_t i = 0; i <= burst->group; i++)
+        add_statement(burst, STEP_UPSERT, NULL, burst->rows[i], 7);
+}
+
 int postgres_burst_end(struct postgres_burst *burst, const struct postgres_statement *offsets)
 {
-    if (burst->scratch.status || status_of(burst->rows, 7) || status_of(burst->docs, 5) ||
+    int status = 0;
+    for (size_t i = 0; i <= burst->group && !status; i++)
+        status = status_of(burst->rows[i], 7);
+    if (burst->scratch.status || status || status_of(burst->docs, 5) ||
         status_of(burst->wholes, 5) || status_of(burst->letters, 6))
         return -ENOMEM;
     add_settings(burst);
@@ -467,7 +494,7 @@ int postgres_burst_end(struct postgres_burst *burst, const struct postgres_state
         burst->statements[burst->n++] = *offsets;
     }
     if (burst->n_rows)
-        add_statement(burst, STEP_UPSERT, burst->table->upsert, burst->rows, 7);
+        add_rows(burst);
     if (burst->n_docs)
         add_statement(burst, STEP_PIECES, burst->table->delete_pieces, burst->docs, 5);
     if (burst->n_wholes)

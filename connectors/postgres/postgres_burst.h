@@ -20,7 +20,14 @@
 #include "connectors/postgres/postgres_link.h"
 #include "connectors/postgres/postgres_table.h"
 
-enum { POSTGRES_ROWS_MAX = 1024, POSTGRES_STATEMENTS_MAX = 8, POSTGRES_SEEN_SIZE = 4096 };
+/* Rows of one execution: few enough to stay in caches, and in memory that is not given back to the
+ * system each time. */
+enum { POSTGRES_GROUP_ROWS = 32, POSTGRES_GROUPS_MAX = 40 };
+enum {
+    POSTGRES_ROWS_MAX = 1024,
+    POSTGRES_STATEMENTS_MAX = POSTGRES_GROUPS_MAX + 8,
+    POSTGRES_SEEN_SIZE = 4096
+};
 
 enum postgres_step {
     STEP_SETTINGS,
@@ -34,7 +41,9 @@ enum postgres_step {
 struct postgres_burst {
     const struct postgres_config *config;
     const struct postgres_table *table;
-    struct postgres_array rows[7], docs[5], wholes[5], letters[6];
+    struct postgres_array rows[POSTGRES_GROUPS_MAX][7]; /* by groups */
+    size_t group;                                       /* that is filled */
+    struct postgres_array docs[5], wholes[5], letters[6];
     struct buffer scratch;
     size_t n_rows, n_docs, n_wholes, n_letters, n_bytes;
     /* The documents in it: no statement may write a row twice. */

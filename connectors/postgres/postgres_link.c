@@ -430,8 +430,13 @@ int postgres_link_send(struct postgres_link *link, const struct postgres_stateme
     for (size_t i = 0; i < n && ok; i++) {
         const struct postgres_statement *s = &statements[i];
         assert(s->n <= 16);
-        ok =
-            PQsendQueryParams(link->conn, s->sql, s->n, s->types, s->values, s->lengths, binary, 0);
+        if (!s->sql)
+            ok = PQsendQueryPrepared(link->conn, "", s->n, s->values, s->lengths, binary, 0);
+        else if (!s->values)
+            ok = PQsendPrepare(link->conn, "", s->sql, s->n, s->types);
+        else
+            ok = PQsendQueryParams(link->conn, s->sql, s->n, s->types, s->values, s->lengths,
+                                   binary, 0);
     }
     link->phase = PHASE_BUSY;
     link->n_statements[link->n_flights++] = n;

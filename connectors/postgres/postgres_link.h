@@ -19,10 +19,10 @@
 
 /* One statement with its parameters, all of them in binary. Borrowed during the call. */
 struct postgres_statement {
-    const char *sql;
-    int n; /* parameters */
+    const char *sql; /* NULL: the one parsed last in this transaction, with these parameters */
+    int n;           /* parameters */
     const Oid *types;
-    const char *const *values;
+    const char *const *values; /* NULL: only parse it */
     const int *lengths;
 };
 

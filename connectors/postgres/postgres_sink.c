@@ -21,6 +21,7 @@
 #include "connectors/dead_letter_codes.h"
 
 #define LIMIT_FIRST    128  /* records in the first transaction */
+#define SHARED_FROM    128  /* so many are worth two transactions, of which one is on its way */
 #define SLOW_MS        1500 /* a transaction of more than that is made smaller, of less than ... */
 #define QUICK_MS       500  /* ... that larger: so that a drain or another's lock is never far */
 #define ANSWER_MORE_MS 5000 /* than a statement may take: the server says so itself, first */
@@ -145,10 +146,14 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
 {
     char why[400];
     size_t n = 0;
+    size_t n_most = sink->n_slots - sink->n_flying;
+    if (n_most >= SHARED_FROM && !sink->n_flying) /* the rest follows at once, in the next one */
+        n_most = (n_most + 1) / 2;
+    n_most = n_most < sink->limit ? n_most : sink->limit;
     postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
     postgres_parts_begin(&sink->parts);
     struct postgres_slot *slot = sink->slots.next, *next;
-    for (; slot != &sink->slots && n < sink->limit && !sink->end.failed; slot = next) {
+    for (; slot != &sink->slots && n < n_most && !sink->end.failed; slot = next) {
         struct postgres_part *part;
         next = slot->next;
         if (slot->flight || !is_due(sink, slot, &part))
@@ -254,7 +259,7 @@ static void on_result(void *ctx, size_t nth, const PGresult *result)
         return;
     case PGRES_COMMAND_OK:
         if (flight->steps[nth] == STEP_UPSERT)
-            flight->n_written = strtoull(PQcmdTuples((PGresult *)result), NULL, 10);
+            flight->n_written += strtoull(PQcmdTuples((PGresult *)result), NULL, 10);
         return;
     default:
         postgres_sink_note_refusal(flight, nth, result);

@@ -319,13 +319,15 @@ static void test_burst(void **state)
     assert_int_equal(burst.n_rows, 2);
     assert_int_equal(burst.n_docs, 3);
     assert_int_equal(burst.n_wholes, 1); /* only what is gone */
-    assert_int_equal(burst.n, 4);        /* settings, rows, pieces, wholes */
-    assert_int_equal(burst.rows[0].bytes.len, sizeof head - 1);
-    assert_memory_equal(burst.rows[0].bytes.ptr, head, sizeof head - 1);
-    assert_true(has_bytes(&burst.rows[3], be_vector, sizeof be_vector - 1));
-    assert_true(has_bytes(&burst.rows[5], "\0\0\0\0\0\0\0\11", 8));
-    assert_true(has_bytes(&burst.rows[6], "\0\0\0\0\0\0\0\3", 8));
-    assert_true(has_bytes(&burst.rows[4], "\1{}", 3));
+    assert_int_equal(burst.n, 5);        /* settings, rows parsed, a group, pieces, wholes */
+    assert_null(burst.statements[1].values);
+    assert_null(burst.statements[2].sql);
+    assert_int_equal(burst.rows[0][0].bytes.len, sizeof head - 1);
+    assert_memory_equal(burst.rows[0][0].bytes.ptr, head, sizeof head - 1);
+    assert_true(has_bytes(&burst.rows[0][3], be_vector, sizeof be_vector - 1));
+    assert_true(has_bytes(&burst.rows[0][5], "\0\0\0\0\0\0\0\11", 8));
+    assert_true(has_bytes(&burst.rows[0][6], "\0\0\0\0\0\0\0\3", 8));
+    assert_true(has_bytes(&burst.rows[0][4], "\1{}", 3));
     postgres_burst_close(&burst);
     memset(&burst, 0, sizeof burst);
 }
@@ -367,7 +369,7 @@ static void test_text_is_cleaned(void **state)
     record->n_headers = 3;
     ((struct part *)record->parts)->value = (struct bytes){fields, sizeof fields - 1};
     assert_int_equal(add(record), BURST_TAKES);
-    assert_true(has_bytes(&burst.rows[4], wanted, sizeof wanted - 1));
+    assert_true(has_bytes(&burst.rows[0][4], wanted, sizeof wanted - 1));
     struct record *dead = record_of(&(struct text){"a", 0, false});
     dead->headers = headers;
     dead->n_headers = 3;

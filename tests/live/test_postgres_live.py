@@ -149,6 +149,50 @@ def case_dead_letters(bench):
     bench.stop(worker)
 
 
+def case_doctor(bench):
+    """What is found, what is said, for each thing that can be wrong; and `dlq list`."""
+    bench.start_both()
+
+    def ask(*extra, url=None, command="doctor", **more):
+        done = subprocess.run(
+            [bench.binary, command, *extra, "--sink", "postgres", "--postgres-url",
+             url or bench.pg.url(**more), "--model", bench.model, "--dim", str(DIM), "--redis-url",
+             f"redis://127.0.0.1:{bench.port}"] + (["--json"] if command == "doctor" else []),
+            capture_output=True, text=True, check=False, timeout=60)
+        if command != "doctor":
+            return done
+        return done.returncode, {found["what"]: (found["result"], found["said"])
+                                 for found in json.loads(done.stdout)["findings"]
+                                 if found["area"] in ("postgres", "libraries")}
+    code, found = ask()
+    assert code == 0, found
+    assert "PostgreSQL 16" in found["version"][1] and found["pgvector"][0] == "ok", found
+    assert found["table"][0] == found["permissions"][0] == "ok" and "libpq" in found, found
+    assert found["durability"][0] == "warn", found # fsync is off in these tests
+    code, found = ask("--postgres-table", "none")
+    assert code == 69 and "embedmill schema" in found["table"][1], found
+    code, found = ask("--delivery", "exactly-once", "--source", "kafka")
+    assert code == 69 and "embeddings_offsets" in found["table"][1], found
+    code, found = ask(url="postgresql://postgres@127.0.0.1:1/postgres")
+    assert code == 69 and "see postgres.url" in found["connection"][1], found
+    bench.pg.sql("CREATE ROLE r LOGIN; GRANT SELECT, INSERT ON embeddings, embeddings_dlq TO r")
+    code, found = ask(user="r")
+    assert code == 69 and "GRANT" in found["permissions"][1], found
+    bench.pg.sql("ALTER TABLE embeddings ALTER embedding TYPE vector(64)")
+    code, found = ask()
+    assert code == 69 and "64 dimensions" in found["table"][1], found
+    bench.pg.sql("INSERT INTO embeddings_dlq VALUES ('texts 1-0', 'bad_json', 'no', NULL, "
+                 "'\\x00ff', '[]'), ('texts 2-0', 'no_body', 'none', NULL, NULL, '[]')")
+    listed = ask("list", command="dlq").stdout
+    assert "texts 1-0\tbad_json" in listed and "texts 2-0\tno_body" in listed, listed
+    done = ask("replay", "--to", "texts", command="dlq")
+    assert done.returncode != 0 and "not put back" in done.stderr, done
+    done = subprocess.run(
+        [bench.binary, "check", "--sink", "postgres", "--model", bench.model, "--dtype", "i1"],
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 64 and "pgvector has no type for int8" in done.stdout, done
+
+
 def case_worker_killed(bench):
     """Three workers, one of them killed again and again: every id once, no row torn."""
     bench.start_both()
