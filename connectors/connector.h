@@ -297,7 +297,7 @@ struct connector {
     bool
         keeps_versions; /* a sink that stores texts one by one leaves newer ones: struct document */
     bool exactly_once;  /* its sink publishes and acks in one step when the source is its own too */
-    bool is_keeper;    /* ... or when the source has `begin` (struct keeper) */
+    bool is_keeper;     /* ... or when the source has `begin` (struct keeper) */
 };
 
 /* The registry (registry.c): all connectors of this build in the order of --help, ended by NULL. */
