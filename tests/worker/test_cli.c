@@ -122,7 +122,7 @@ static void usage_errors_are_64(void **state)
                  "--to: expected redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC");
     expect_error("pull -o /dev/null", NULL, 64, "--from: expected redis://HOST:PORT/DB or ");
     expect_error("run --source redis --sink kafka --delivery exactly-once --print-config", NULL, 64,
-                 "exactly-once is possible from redis to redis, kafka to kafka only");
+                 "exactly-once is possible from redis to redis, kafka to kafka");
     expect_error("run --chunk-tokens 64 --print-config", NULL, 64,
                  "nothing is cut into chunks without too_long=chunk");
     expect_error("run --too-long error --chunk-overlap 4 --print-config", NULL, 64,
