@@ -65,7 +65,7 @@ def faults(text, truth):
 
 
 def table_of_exit_codes(text):
-    table = text.split("exit codes", 1)[1].split("\n## ", 1)[0]
+    table = text.split("\n## Stopping, exit codes", 1)[1].split("\n## ", 1)[0]
     return {code for row in re.findall(r"^\| ([\d, ]+) \|", table, re.M)
             for code in re.findall(r"\d+", row)}
 
@@ -84,10 +84,10 @@ def main():
     found = []
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]:
         found += [f"{page.relative_to(ROOT)}: {fault}" for fault in faults(page.read_text(), truth)]
-    told = table_of_exit_codes((ROOT / "README.md").read_text())
+    told = table_of_exit_codes((ROOT / "docs" / "operations.md").read_text())
     if told != truth.exit_codes:
-        found.append(f"README.md: exit codes {sorted(told ^ truth.exit_codes)} differ from "
-                     "worker/commands/command.h")
+        found.append("docs/operations.md and worker/commands/command.h differ in exit codes "
+                     f"{sorted(told ^ truth.exit_codes)}")
     for code in truth.exit_codes:
         if not re.search(rf"\b{code}\b", truth.help.replace("\n", " ")):
             found.append(f"--help does not tell of exit code {code}")
