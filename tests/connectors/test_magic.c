@@ -152,8 +152,7 @@ static void texts(void **state)
         "PAR1",
         "PAR1 is a magic number",
         "MZ",
-        "MZ is how programs for DOS begin, and this line is long enough to be one of them, isn't "
-        "it",
+        "MZ is how programs for DOS begin, and this line is long enough to be one of them",
         "RIFF",
         "Rar!",
         "Obj",
