@@ -443,7 +443,8 @@ static void test_hostile_keys(void **state)
     gguf_close(gguf);
     gguf_writer_free(&file);
 
-    s.model = "gpt2", refuse_spoiled(s, "tokenizer.ggml.model"), s = sound;
+    s.model = "rwkv", refuse_spoiled(s, "tokenizer.ggml.model"), s = sound;
+    s.model = "gpt2", refuse_spoiled(s, "tokenizer.ggml.pre is ''"), s = sound;
     s.bos = N_TOKENS, refuse_spoiled(s, "bos_token_id"), s = sound;
     s.eos = UINT32_MAX, refuse_spoiled(s, "eos_token_id"), s = sound;
     s.add_space = true, refuse_spoiled(s, "add_space_prefix"), s = sound;
