@@ -53,18 +53,18 @@ def case_once(bench):
 def case_prefetch(bench):
     """Two workers share: none of them holds more than it is allowed."""
     bench.declare(*names("shared"))
-    bench.add(0, 300, "shared")
+    bench.add(0, 900, "shared") # enough for several looks by rabbitmqctl, a second each
     workers = [bench.start_worker("--rabbitmq-queue", "shared", "--rabbitmq-prefetch", "8",
                                   name=f"shared-{i}") for i in range(2)]
     most = 0
     deadline = time.monotonic() + 90
-    while bench.length("shared-embeddings") < 300 and time.monotonic() < deadline:
+    while bench.length("shared-embeddings") < 900 and time.monotonic() < deadline:
         most = max(most, bench.unacked("shared"))
     assert 0 < most <= 16, most
     for worker in workers:
         bench.stop(worker)
-    _, times = expect(bench, "shared", 300)
-    assert times == 300, times
+    _, times = expect(bench, "shared", 900)
+    assert times == 900, times
     stopped = [json.loads(bench.log(f"shared-{i}").splitlines()[-1]) for i in range(2)]
     assert all(line["texts"] > 0 for line in stopped), stopped
 
@@ -315,7 +315,7 @@ def case_doctor(bench):
     bench.declare("sick-embeddings", max_length=10)
     bench.declare("sick-dlq", delivery_limit=3, message_ttl=60000)
     said = doctor(code=0)
-    for words in ("RabbitMQ 3.10", "sick: 0 messages ready", "counts none", "drops its oldest",
+    for words in ("answers: RabbitMQ ", "sick: 0 messages ready", "counts none", "drops its oldest",
                   "deletes messages after 60 s", "looked at 3 times"):
         assert words in said, (words, said)
     assert said.count("yes") >= 2, said
