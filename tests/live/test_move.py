@@ -185,7 +185,7 @@ def main():
         case_pull(bench, url)
         case_shared_configuration(bench, url)
         case_log(bench, url)
-        run(bench, "push", "x", "--to", "amqp://nowhere", code=64)
+        run(bench, "push", "x", "--to", "gopher://nowhere", code=64)
         run(bench, "pull", "-o", "x", code=64)
     print("ok")
 
