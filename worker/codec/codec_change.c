@@ -29,7 +29,7 @@ static bool is_text(struct bytes bytes, const char *text)
 
 static struct walk walk_of(struct bytes bytes)
 {
-    return (struct walk){bytes.ptr, bytes.ptr + bytes.len};
+    return (struct walk){bytes.ptr, bytes.ptr ? bytes.ptr + bytes.len : NULL};
 }
 
 /* Value of a key of a map that was checked; absent: it has none. */
