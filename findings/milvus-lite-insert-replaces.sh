@@ -17,7 +17,7 @@ trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 
 python3 -m venv venv
-venv/bin/pip install --quiet --only-binary :all: milvus-lite==3.2.2 pymilvus==3.0.2 "setuptools<80"
+venv/bin/pip install --quiet --only-binary :all: milvus-lite==3.2.2 pymilvus==3.0.2 setuptools==79.0.1
 
 cat >try.py <<'PY'
 from pymilvus import DataType, MilvusClient

@@ -8,13 +8,12 @@ import json
 import os
 import sys
 import time
-import traceback
 import urllib.request
 
 import msgpack
 import pika
 
-from rabbitmq_bench import Bench, wait_for
+from rabbitmq_bench import run_cases, wait_for
 from redis_bench import Bench as RedisBench
 
 
@@ -387,27 +386,5 @@ def case_lag(bench):
     expect(bench, "slow", 100)
 
 
-def main():
-    binary, only = sys.argv[1], sys.argv[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    failed = 0
-    with Bench(binary) as bench:
-        bench.start_server()
-        for name, case in cases.items():
-            if only and name not in only:
-                continue
-            start = time.monotonic()
-            try:
-                case(bench)
-                how = "ok"
-            except Exception: # pylint: disable=broad-except
-                traceback.print_exc()
-                failed += 1
-                how = "FAILED"
-            print(f"{how:7} {time.monotonic() - start:5.1f} s  {name}", flush=True)
-            bench.end_workers()
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(dict(globals()), sys.argv[1], sys.argv[2:])
