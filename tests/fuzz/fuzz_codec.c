@@ -84,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                            .max_text_bytes = 1000,
                                            .refuse_bad_utf8 = data[0] & 32,
                                            .skip_unchanged = data[0] & 64,
+                                           .text_field = data[0] & 128 ? "body" : NULL,
                                            .version_by =
                                                data[0] & 16 ? VERSION_FIELD : VERSION_NONE,
                                            .version_field = "source.v"};
@@ -102,6 +103,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (err) {
         expect(err == -EINVAL);
         expect(why.code && why.reason[0] && memchr(why.reason, 0, sizeof why.reason));
+    } else if (request.is_deleted || request.is_unchanged) {
+        expect(request.n_items == 0 && request.id.ptr);
     } else {
         expect(request.n_items >= 1 && request.n_items <= MAX_TEXTS);
         for (size_t i = 0; i < request.n_items; i++)

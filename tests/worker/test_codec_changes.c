@@ -41,6 +41,8 @@ static const struct {
     /* A text that was taken away is no mistake of a producer here. */
     {EVENT("u", ROW("\"one\""), ROW("null")), NULL, DELETED, NULL, "7", true, 24023128, 0},
     {EVENT("u", ROW("\"one\""), ROW("\"\"")), NULL, DELETED, NULL, "7", true, 24023128, 0},
+    {EVENT("u", ROW("\"one\""), "{\"id\":7,\"lang\":\"de\"}"), NULL, DELETED, NULL, "7", true,
+     24023128, 0},
     /* With a schema around. */
     {"{" SCHEMA ",\"payload\":" EVENT("c", "null", ROW("\"first\"")) "}", NULL, WRITTEN, "first",
      "7", true, 24023128, 1},
@@ -171,6 +173,13 @@ static const struct {
     {"{\"id\":7,\"body\":\"x\",\"lsn\":1.5}", "bad_field", "is not a version"},
     {"{\"id\":7,\"body\":\"x\",\"lsn\":\"12:3\"}", "bad_field", "is not a version"},
     {"{\"id\":7,\"delete\":true,\"body\":\"x\"}", "bad_field", "the version in 'lsn' is not there"},
+    /* A column of another name is no text that was taken away: it would delete every row. */
+    {EVENT("c", "null", "{\"id\":7,\"content\":\"x\"}"), "no_text", "text_field"},
+    {EVENT("u", "{\"id\":7,\"content\":\"x\"}", "{\"id\":7,\"content\":\"y\"}"), "no_text",
+     "text_field"},
+    {"{\"id\":7,\"content\":\"x\",\"__op\":\"u\",\"lsn\":1}", "no_text", "text_field"},
+    {"{\"id\":7,\"content\":\"x\",\"__deleted\":\"false\",\"lsn\":1}", "no_text", "text_field"},
+    {"{\"id\":7,\"body\":null,\"__op\":\"other\",\"lsn\":1}", "bad_field", "field 'body' is nil"},
     {"{\"id\":[],\"delete\":true,\"lsn\":1}", "bad_field", "field 'id' is an array"},
 };
 

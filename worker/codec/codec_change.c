@@ -95,10 +95,16 @@ static const char *text_name(const struct decode *decode)
     return codec_field_name(decode, CODEC_FIELD_TEXT);
 }
 
-/* No text in a row: it was taken away. Elsewhere that is a mistake of the producer. */
-static bool is_textless(const struct decode *decode, struct bytes row)
+/*
+ * The text of a row was taken away: its column is null or empty, or was there before the change. A
+ * row that never had the column is a mistake in the name: it would delete every row of a table.
+ */
+static bool is_textless(const struct decode *decode, struct bytes row, struct bytes before)
 {
-    struct walk_value text = value_of(member(row, text_name(decode)));
+    struct bytes column = member(row, text_name(decode));
+    struct walk_value text = value_of(column);
+    if (!column.ptr)
+        return member(before, text_name(decode)).ptr;
     return text.type == WALK_NIL || (text.type == WALK_STR && text.bytes.len == 0);
 }
 
@@ -145,7 +151,7 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
     case 'u':
         if (!is_map(out->row))
             return row_refuse(decode, "after");
-        out->is_deleted = is_textless(decode, out->row);
+        out->is_deleted = is_textless(decode, out->row, out->before);
         out->is_unchanged =
             is_unavailable(decode, out->row) || (code == 'u' && decode->options->skip_unchanged &&
                                                  !out->is_deleted && is_same_text(decode, out));
@@ -165,16 +171,22 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
     }
 }
 
+/* Another's field of this name says nothing about the row. */
+static bool is_operation(struct walk_value op)
+{
+    return op.type == WALK_STR && op.bytes.len == 1 && strchr("crud", *op.bytes.ptr);
+}
+
 static void flat_read(const struct decode *decode, struct bytes row, struct change *out)
 {
     struct walk_value op = value_of(member(row, "__op"));
     struct bytes deleted = member(row, "__deleted");
     struct walk_value given = value_of(member(row, "delete"));
-    bool is_change = op.type == WALK_STR || deleted.ptr;
+    bool is_change = is_operation(op) || deleted.ptr;
     out->row = row;
     out->is_deleted = (given.type == WALK_BOOL && given.is_true) || is_true(deleted) ||
                       (op.type == WALK_STR && is_text(op.bytes, "d")) ||
-                      (is_change && is_textless(decode, row));
+                      (is_change && is_textless(decode, row, (struct bytes){NULL, 0}));
     out->is_unchanged = is_change && !out->is_deleted && is_unavailable(decode, row);
 }
 

@@ -437,8 +437,9 @@ static int texts_read(const struct decode *decode, struct bytes row, struct requ
     bool one = fields.at[CODEC_FIELD_TEXT].at, many = fields.at[CODEC_FIELD_TEXTS].at;
     if (!one && !many)
         return codec_refuse(decode->why, DEAD_LETTER(no_text),
-                            "the value has neither '%.40s' nor 'texts'; send one of them, or set "
-                            "input_format to raw to have values embedded as they are",
+                            "the value has neither '%.40s' nor 'texts'; send one of them, name the "
+                            "field of your texts in text_field, or set input_format to raw to "
+                            "have values embedded as they are",
                             name);
     if (one && many)
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),
