@@ -179,7 +179,7 @@ static const struct {
      "text_field"},
     {"{\"id\":7,\"content\":\"x\",\"__op\":\"u\",\"lsn\":1}", "no_text", "text_field"},
     {"{\"id\":7,\"content\":\"x\",\"__deleted\":\"false\",\"lsn\":1}", "no_text", "text_field"},
-    {"{\"id\":7,\"body\":null,\"__op\":\"other\",\"lsn\":1}", "bad_field", "field 'body' is nil"},
+    {"{\"id\":7,\"body\":null,\"__op\":\"other\",\"lsn\":1}", "no_text", "text_field"},
     {"{\"id\":[],\"delete\":true,\"lsn\":1}", "bad_field", "field 'id' is an array"},
 };
 

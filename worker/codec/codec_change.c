@@ -123,7 +123,7 @@ static bool is_same(struct bytes a, struct bytes b)
 static bool is_same_text(const struct decode *decode, const struct change *change)
 {
     const char *const names[] = {text_name(decode), "title", "prompt"};
-    if (!is_map(change->before))
+    if (!is_map(change->before) || !member(change->row, names[0]).ptr)
         return false;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!is_same(member(change->row, names[i]), member(change->before, names[i])))
