@@ -4,6 +4,7 @@
 Usage: test_serve_live.py EMBEDMILL [CASE ...]
 """
 import base64
+import gzip
 import json
 import os
 import re
@@ -210,6 +211,10 @@ def case_errors():
         ({"input": "a", "title": 3}, 400, "title", None),
         ({"input": ["a"] * 4097}, 400, "input", "too_many_texts"),
         ({"input": "a" * (1 << 21)}, 413, "input", "text_too_large"),
+        (b'{"input": "a", "input": "b"}', 400, None, "duplicate_field"),
+        (b'{"input": "a", "other": [{"b": 1, "c": 2, "\\u0062": 3}]}', 400, None,
+         "duplicate_field"),
+        (b"\xef\xbb\xbf{", 400, None, "bad_json"),
     ]
     with Server() as server:
         for body, status, param, code in cases:
@@ -220,11 +225,30 @@ def case_errors():
             assert error["type"] and "secret" not in error["message"]
         for name in ("google/EmbeddingGemma-300M", "embeddinggemma-300m"):
             assert server.embed("a", model=name).status == 200
+        # As on a queue: a byte order mark says nothing.
+        assert server.ask("/v1/embeddings", b"\xef\xbb\xbf" + b'{"input": "a"}').vectors() == \
+            server.embed("a").vectors()
+        for path in ("/v1/embeddings", "/embed", "/api/embed", "/tokenize"):
+            packed = server.ask(path, gzip.compress(b'{"input": "a", "inputs": "a"}'),
+                                ["Content-Encoding: gzip"])
+            assert packed.status == 415 and packed.headers["accept-encoding"] == "identity"
+            assert "Content-Encoding" in str(packed.json()["error"]), packed.body
+        assert server.ask("/v1/embeddings", {"input": "a"},
+                          ["Content-Encoding: identity"]).status == 200
         assert server.ask("/nope").status == 404
         wrong = server.ask("/v1/embeddings")
         assert wrong.status == 405 and wrong.headers["allow"] == "POST"
         models = server.ask("/v1/models").json()
         assert models["data"][0]["id"] == "embeddinggemma-300m"
+        for name in ("embeddinggemma-300m", "google/EmbeddingGemma-300M",
+                     "google%2Fembeddinggemma-300m"):
+            assert server.ask("/v1/models/" + name).json() == models["data"][0], name
+        for name in ("gpt-5", "embeddinggemma-300", "x" * 5000):
+            unknown = server.ask("/v1/models/" + name)
+            assert unknown.status == 404, name
+            assert unknown.json()["error"]["code"] == "model_not_found", name
+        assert server.ask("/v1/models/").json()["error"]["code"] is None
+        assert server.ask("/v1/models/x", {}).headers["allow"] == "GET"
         assert server.ask("/health").status == server.ask("/livez").status == 200
         assert server.ask("/health", method="HEAD").status == 200
         assert "secret" not in server.log()

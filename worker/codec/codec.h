@@ -176,4 +176,12 @@ size_t codec_dtype_bytes(enum output_dtype dtype, size_t dim);
 const char *codec_dtype_name(enum output_dtype dtype);
 void codec_dtype_pack(enum output_dtype dtype, const float *row, size_t dim, void *out);
 
+/* For JSON that is no message, read as messages are. Without what may stand before a value: a byte
+ * order mark, white space, a record separator. */
+struct bytes codec_json_lead(struct bytes value);
+/* Has each map of a msgpack value, at most CODEC_DEPTH_MAX deep and of valid msgpack, each key once?
+ * 0; -EEXIST: *second is the number of a key that is there again, counted from 1 in the whole value;
+ * -EILSEQ: a key has a NUL; -E2BIG: too many keys for max_texts texts; -ENOMEM. */
+int codec_find_duplicate(struct bytes value, size_t max_texts, struct arena *arena, size_t *second);
+
 #endif

@@ -80,9 +80,6 @@ int codec_printed_check(const struct decode *decode, struct bytes value);
 int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_json);
 /* A JSON object to a msgpack map in the arena, with each key once. */
 int codec_json_convert(const struct decode *decode, struct bytes value, struct bytes *out);
-/* Without what may stand before a JSON value: a byte order mark, white space, a record separator.
- */
-struct bytes codec_json_lead(struct bytes value);
 /* Most keys and values of JSON, and most keys of one msgpack map. */
 size_t codec_values_max(const struct decode *decode);
 

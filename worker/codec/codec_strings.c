@@ -138,6 +138,15 @@ int codec_keys_check(const struct decode *decode, struct bytes value, struct cod
     return err;
 }
 
+int codec_find_duplicate(struct bytes value, size_t max_texts, struct arena *arena, size_t *second)
+{
+    const struct decode decode = {.arena = arena, .max_texts = max_texts};
+    struct codec_name name = {0};
+    int err = codec_keys_check(&decode, value, &name);
+    *second = name.number;
+    return err;
+}
+
 static bool strings_are_utf8(struct bytes values)
 {
     struct walk walk = {values.ptr, values.ptr + values.len};

@@ -29,6 +29,7 @@ enum http_status {
     HTTP_NOT_FOUND = 404,
     HTTP_BAD_METHOD = 405,
     HTTP_TOO_LARGE = 413,
+    HTTP_UNSUPPORTED_TYPE = 415,
     HTTP_UNPROCESSABLE = 422,
     HTTP_FAILED = 424, /* of text-embeddings-inference: the model did not do it */
     HTTP_TOO_MANY = 429,

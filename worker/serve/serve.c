@@ -17,15 +17,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "worker/serve/serve_write.h"
 
 /* A larger body is a list of texts and gives way to those with few. */
 enum { QUERY_BYTES = 4096 };
 
+#define MODEL_PATH "/v1/models/" /* before the name of one */
+
 static const struct serve_route routes[] = {
     {"/v1/embeddings", "POST", DIALECT_OPENAI, SERVE_EMBED, false},
     {"/v1/models", "GET", DIALECT_OPENAI, SERVE_MODELS, false},
+    {MODEL_PATH "{model}", "GET", DIALECT_OPENAI, SERVE_MODEL, false},
     {"/embed", "POST", DIALECT_TEI, SERVE_EMBED, false},
     {"/tokenize", "POST", DIALECT_TEI, SERVE_TOKENIZE, false},
     {"/info", "GET", DIALECT_TEI, SERVE_INFO, false},
@@ -131,6 +135,8 @@ void serve_answer(struct serve *serve, struct serve_request *request)
     }
     if (request->status == HTTP_UNAUTHORIZED)
         out.fields[n++] = (struct http_field){"WWW-Authenticate", "Bearer"};
+    if (request->status == HTTP_UNSUPPORTED_TYPE) /* RFC 7694 */
+        out.fields[n++] = (struct http_field){"Accept-Encoding", "identity"};
     if (request->status == HTTP_BAD_METHOD)
         out.fields[n++] = (struct http_field){"Allow", request->allowed};
     if (request->form == FORM_OCTETS && request->status == HTTP_OK) {
@@ -152,12 +158,19 @@ static void answer_now(struct serve *serve, struct serve_request *request)
 
 /* 2. From the connection. */
 
+static bool is_at(const struct serve_route *route, const char *path)
+{
+    if (route->kind == SERVE_MODEL)
+        return strncmp(path, MODEL_PATH, strlen(MODEL_PATH)) == 0 && path[strlen(MODEL_PATH)];
+    return strcmp(path, route->path) == 0;
+}
+
 static const struct serve_route *route_find(struct http_request *http, const char **allowed)
 {
     const char *path = http_request_path(http), *method = http_request_method(http);
     *allowed = NULL;
     for (size_t i = 0; i < N_ROUTES; i++) {
-        if (strcmp(path, routes[i].path) != 0)
+        if (!is_at(&routes[i], path))
             continue;
         if (strcmp(method, routes[i].method) == 0 ||
             (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0))
@@ -171,6 +184,9 @@ static void answer_short(struct serve *serve, struct serve_request *request)
 {
     if (request->route->kind == SERVE_MODELS) {
         serve_write_models(request, &serve->rules);
+    } else if (request->route->kind == SERVE_MODEL) {
+        serve_write_model(request, &serve->rules,
+                          http_request_path(request->http) + strlen(MODEL_PATH));
     } else if (request->route->kind == SERVE_INFO) {
         serve_write_info(request, &serve->rules, serve->options.queue_tokens);
     } else if (request->route->kind == SERVE_HEALTH && serve->is_draining) {
@@ -208,6 +224,14 @@ static enum serve_form form_of(const char *accept)
     return accept && strstr(accept, "application/octet-stream") ? FORM_OCTETS : FORM_JSON;
 }
 
+/* A compressed body is refused: no known client compresses what it asks, and a few bytes could become
+ * very many. */
+static bool is_compressed(struct http_request *http)
+{
+    const char *encoding = http_request_header(http, "Content-Encoding");
+    return encoding && encoding[0] && strcasecmp(encoding, "identity") != 0;
+}
+
 void serve_on_request(void *ctx, struct http_request *http)
 {
     struct serve *serve = ctx;
@@ -230,6 +254,9 @@ void serve_on_request(void *ctx, struct http_request *http)
                    "send one of this server's keys as `Authorization: Bearer KEY`");
     else if (route->kind != SERVE_EMBED && route->kind != SERVE_TOKENIZE)
         return answer_short(serve, request);
+    else if (is_compressed(http))
+        serve_fail(request, HTTP_UNSUPPORTED_TYPE, NULL, "content_encoding",
+                   "the body is compressed (header Content-Encoding); send it uncompressed");
     request->form = form_of(http_request_header(http, "Accept"));
     if (request->status || is_refused(serve, request))
         return answer_now(serve, request);

@@ -106,3 +106,9 @@ void serve_fail(struct serve_request *request, unsigned status, const char *para
         break;
     }
 }
+
+void serve_fail_model(struct serve_request *request, const char *known)
+{
+    serve_fail(request, HTTP_NOT_FOUND, "model", "model_not_found",
+               "this server has no such model; it has `%s`", known);
+}

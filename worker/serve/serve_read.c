@@ -332,25 +332,58 @@ static void refuse_json(struct serve_request *request, enum json_fault fault, si
     }
 }
 
-/* As msgpack in the arena; ptr NULL: refused. */
-static struct bytes body_convert(struct serve_request *request)
+static struct json_reading reading_of(void)
 {
-    struct bytes json = {request->body.ptr ? request->body.ptr : "", request->body.len};
-    struct json_reading reading = {.max_depth = DEPTH_MAX, .max_values = SERVE_TOKENS_MAX};
+    return (struct json_reading){.max_depth = DEPTH_MAX, .max_values = SERVE_TOKENS_MAX};
+}
+
+/* A key that is there twice, as on a queue: which of the two is meant is not ours to guess. */
+static void keys_check(struct serve_request *request, struct bytes json, struct bytes packed,
+                       const struct serve_rules *rules)
+{
+    struct json_reading reading = reading_of();
+    switch (codec_find_duplicate(packed, rules->max_texts, &request->arena, &reading.wanted_key)) {
+    case 0:
+        break;
+    case -EEXIST:
+        json_reader_run(json, &reading);
+        serve_fail(request, HTTP_BAD_REQUEST, NULL, "duplicate_field",
+                   "the body has the same key twice in one object (at byte %zu); send each key "
+                   "once",
+                   (size_t)(reading.key_at - request->body.ptr));
+        break;
+    case -E2BIG:
+        serve_fail(request, HTTP_TOO_LARGE, NULL, "too_many_values",
+                   "the body has an object with too many keys");
+        break;
+    default: /* NUL in a key was refused before */
+        serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
+        break;
+    }
+}
+
+/* As msgpack in the arena. False: refused. */
+static bool body_convert(struct serve_request *request, const struct serve_rules *rules,
+                         struct bytes *packed)
+{
+    const struct bytes whole = {request->body.ptr ? request->body.ptr : "", request->body.len};
+    const struct bytes json = codec_json_lead(whole);
+    struct json_reading reading = reading_of();
     enum json_fault fault = json_reader_run(json, &reading);
     if (fault) {
-        refuse_json(request, fault, reading.at ? (size_t)(reading.at - json.ptr) : 0);
-        return (struct bytes){NULL, 0};
+        refuse_json(request, fault, reading.at ? (size_t)(reading.at - whole.ptr) : 0);
+        return false;
     }
-    size_t len = reading.packed_len;
-    reading = (struct json_reading){.max_depth = DEPTH_MAX, .max_values = SERVE_TOKENS_MAX};
-    reading.packed = arena_alloc(&request->arena, len);
+    packed->len = reading.packed_len;
+    reading = reading_of();
+    packed->ptr = reading.packed = arena_alloc(&request->arena, packed->len);
     if (!reading.packed) {
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
-        return (struct bytes){NULL, 0};
+        return false;
     }
     json_reader_run(json, &reading);
-    return (struct bytes){reading.packed, len};
+    keys_check(request, json, *packed, rules);
+    return !request->status;
 }
 
 void serve_read(struct serve_request *request, const struct serve_rules *rules)
@@ -363,14 +396,13 @@ void serve_read(struct serve_request *request, const struct serve_rules *rules)
     request->dim = rules->dim;
     request->refuses_long = rules->refuses_long;
     request->adds_specials = true;
-    struct bytes packed = body_convert(request);
-    if (!packed.ptr)
+    struct bytes packed;
+    if (!body_convert(request, rules, &packed))
         return;
     fields_take(&r, (struct walk){packed.ptr, packed.ptr + packed.len});
     buffer_close(&request->body); /* the arena has all that is needed */
-    if (request->model.ptr && !serve_rules_has(rules, request->model))
-        serve_fail(request, HTTP_NOT_FOUND, "model", "model_not_found",
-                   "this server has no such model; it has `%s`", rules->name[0]);
+    if (request->model.ptr && !serve_rules_find(rules, request->model))
+        serve_fail_model(request, rules->name[0]);
     if (!request->status)
         texts_take(&r);
 }
@@ -382,12 +414,10 @@ static char fold(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-/* "google/EmbeddingGemma-300M" is "embeddinggemma-300m", and so is "embeddinggemma:300m". */
-bool serve_rules_has(const struct serve_rules *rules, struct bytes name)
+/* "google/EmbeddingGemma-300M" is "embeddinggemma-300m". */
+const char *serve_rules_find(const struct serve_rules *rules, struct bytes name)
 {
     const char *slash = memrchr(name.ptr, '/', name.len);
-    if (rules->any_name)
-        return true;
     if (slash)
         name = (struct bytes){slash + 1, name.len - (size_t)(slash + 1 - name.ptr)};
     for (size_t i = 0; rules->name[i]; i++) {
@@ -397,9 +427,9 @@ bool serve_rules_has(const struct serve_rules *rules, struct bytes name)
         while (at < name.len && known[at] && fold(name.ptr[at]) == fold(known[at]))
             at++;
         if (at == name.len && !known[at])
-            return true;
+            return rules->name[i];
     }
-    return false;
+    return rules->any_name ? rules->name[0] : NULL;
 }
 
 int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size)

@@ -28,9 +28,9 @@ struct serve_rules {
 
 /* names: "a,b" or "": of the model itself. file: its path, or NULL. 0 or -EINVAL and a sentence. */
 int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size);
-/* The names that clients may give: letter case and what comes before the last slash do not count.
- */
-bool serve_rules_has(const struct serve_rules *rules, struct bytes name);
+/* Which of the model's names a client has given: letter case and what comes before the last slash do
+ * not count. NULL: none of them. */
+const char *serve_rules_find(const struct serve_rules *rules, struct bytes name);
 
 /* Reads request->body. What is wrong is the request's answer then (serve_fail). */
 void serve_read(struct serve_request *request, const struct serve_rules *rules);

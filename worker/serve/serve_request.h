@@ -29,6 +29,7 @@ enum serve_kind {
     SERVE_EMBED,
     SERVE_TOKENIZE,
     SERVE_MODELS,
+    SERVE_MODEL, /* one of them, by its name in the path */
     SERVE_INFO,
     SERVE_HEALTH, /* ready for work */
     SERVE_LIVE,
@@ -108,5 +109,7 @@ size_t serve_estimate(const struct serve_text *text);
 __attribute__((format(printf, 5, 6))) void serve_fail(struct serve_request *request,
                                                       unsigned status, const char *param,
                                                       const char *code, const char *format, ...);
+/* The client names a model that is not here. */
+void serve_fail_model(struct serve_request *request, const char *known);
 
 #endif

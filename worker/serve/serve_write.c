@@ -329,16 +329,33 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
     answer_settle(request, "application/json");
 }
 
+static void put_model(struct buffer *to, const char *name)
+{
+    buffer_put_text(to, "{\"id\":");
+    json_put_text(to, name);
+    buffer_put_text(to, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"embedmill\"}");
+}
+
 void serve_write_models(struct serve_request *request, const struct serve_rules *rules)
 {
     struct buffer *to = &request->answer;
     buffer_put_text(to, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; rules->name[i]; i++) {
-        buffer_put_text(to, i ? ",{\"id\":" : "{\"id\":");
-        json_put_text(to, rules->name[i]);
-        buffer_put_text(to, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"embedmill\"}");
+        buffer_put_text(to, i ? "," : "");
+        put_model(to, rules->name[i]);
     }
     buffer_put_text(to, "]}");
-    request->status = HTTP_OK;
-    request->type = "application/json";
+    answer_settle(request, "application/json");
+}
+
+void serve_write_model(struct serve_request *request, const struct serve_rules *rules,
+                       const char *name)
+{
+    const char *found = serve_rules_find(rules, (struct bytes){name, strlen(name)});
+    if (!found) {
+        serve_fail_model(request, rules->name[0]);
+        return;
+    }
+    put_model(&request->answer, found);
+    answer_settle(request, "application/json");
 }

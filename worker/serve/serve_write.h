@@ -16,5 +16,8 @@ void serve_write_tokens(struct serve_request *request, const struct pool_thread 
 void serve_write_info(struct serve_request *request, const struct serve_rules *rules,
                       size_t max_tokens_waiting);
 void serve_write_models(struct serve_request *request, const struct serve_rules *rules);
+/* One of them, by the name in the path. */
+void serve_write_model(struct serve_request *request, const struct serve_rules *rules,
+                       const char *name);
 
 #endif
