@@ -24,6 +24,9 @@ MODEL = os.environ.get("EMBEDMILL_TEST_MODEL") or os.path.expanduser(
 # Where times are compared the model is a small one: the others' tests run beside this one.
 SMALL = os.path.expanduser("~/.cache/embedmill/all-minilm-l6-v2-q8_0.gguf")
 DEADLINE = 60
+SERVING = re.compile(r'"serving (?:embeddings|scores)","listen":"([^"]*)"')
+RERANKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "models",
+                        "tiny-bert-reranker.gguf")
 LONG = "The ferry leaves at seven, and the last one goes at a quarter to midnight. " * 12
 
 
@@ -47,9 +50,9 @@ class Server:
                 [EMBEDMILL, command, "--model", model, "--http-listen", listen,
                  "--log-format", "json", *args], stderr=log, env=environment, **more)
         wait_for("the address in the log",
-                 lambda: self.process.poll() is not None or "serving embeddings" in self.log())
+                 lambda: self.process.poll() is not None or SERVING.search(self.log()))
         assert self.process.poll() is None, self.log()
-        self.address = re.findall(r'"serving embeddings","listen":"([^"]*)"', self.log())[-1]
+        self.address = SERVING.findall(self.log())[-1]
 
     def log(self):
         with open(self.log_name, encoding="utf-8") as f:
@@ -302,6 +305,122 @@ def case_dialects():
                             ["Accept: application/msgpack"])
         assert packed.headers["content-type"] == "application/msgpack"
         assert b"model_fingerprint" in packed.body and len(packed.body) < 2 * 1536 + 300
+
+
+def scores_of(query, texts, form):
+    """Of `embedmill rerank`, in the order of the texts."""
+    out = subprocess.run([EMBEDMILL, "rerank", query, "--model", RERANKER, "--scores", form],
+                         input="\n".join(texts) + "\n", capture_output=True, text=True, check=True)
+    return [json.loads(line)["score"] for line in out.stdout.splitlines()]
+
+
+def case_rerank():
+    """A reranker: the scores of `embedmill rerank`, as other servers answer, the best first."""
+    query = "when does the last ferry leave"
+    texts = [f"{LONG[i:i + 9 + 7 * i]} {i}" for i in range(40)]
+    sigmoid, raw = scores_of(query, texts, "sigmoid"), scores_of(query, texts, "raw")
+    best = sorted(range(40), key=lambda i: (-raw[i], i))
+
+    def same(ranks, field, scores):
+        assert [rank["index"] for rank in ranks] == best[:len(ranks)], ranks
+        assert all(abs(rank[field] - scores[rank["index"]]) <= 1e-6 * max(1, abs(rank[field]))
+                   for rank in ranks), (ranks, scores)
+    with Server("--metrics-listen", "127.0.0.1:0", model=RERANKER) as server:
+        plain = server.ask("/rerank", {"query": query, "texts": texts})
+        assert plain.status == 200, plain.body
+        same(plain.json(), "score", sigmoid)
+        assert len(plain.json()) == 40 and "text" not in plain.json()[0]
+        same(server.ask("/rerank", {"query": query, "texts": texts, "raw_scores": True}).json(),
+             "score", raw)
+        named = server.ask("/rerank", {"query": query, "texts": texts, "return_text": True}).json()
+        assert all(rank["text"] == texts[rank["index"]] for rank in named)
+        for path in ("/v1/rerank", "/v2/rerank"):
+            answer = server.ask(path, {"query": query, "documents": texts, "top_n": 3,
+                                       "model": "tiny-bert-reranker", "rank_fields": None})
+            assert answer.status == 404, answer.body # its name is in the file
+            model = server.ask("/v1/models").json()["data"][0]["id"]
+            answer = server.ask(path, {"query": query, "documents": texts, "model": model,
+                                       "top_n": 3})
+            same(answer.json()["results"], "relevance_score", sigmoid)
+            assert len(answer.json()["results"]) == 3 and answer.json()["model"] == model
+            assert answer.json()["usage"]["total_tokens"] > 40
+        mixed = [{"text": text, "id": [1]} if i % 2 else text for i, text in enumerate(texts)]
+        answer = server.ask("/v1/rerank", {"query": query, "documents": mixed, "top_n": 1000,
+                                           "return_documents": True}).json()
+        same(answer["results"], "relevance_score", sigmoid)
+        assert all(rank["document"] == {"text": texts[rank["index"]]}
+                   for rank in answer["results"])
+        # Scores do not depend on what else is asked, at the same time or before.
+        alone = {rank["index"]: rank["score"] for rank in plain.json()}
+        for i in range(0, 40, 13):
+            one = server.ask("/rerank", {"query": query, "texts": [texts[i]]}).json()
+            assert one == [{"index": 0, "score": alone[i], **({"truncated": True} if
+                            one[0].get("truncated") else {})}], (one, alone[i])
+        long = {"query": query, "texts": [LONG * 9, "short"], "truncate": True}
+        cut = server.ask("/rerank", long)
+        assert cut.headers["x-embedding-truncated"] == "1", cut.headers
+        assert [r.get("truncated") for r in sorted(cut.json(), key=lambda r: r["index"])] == \
+            [True, None]
+        refused = server.ask("/rerank", {**long, "truncate": False})
+        assert refused.status == 413 and "with the query" in refused.json()["error"]
+        for path, body, status, param in (
+                ("/rerank", {"query": query, "texts": []}, 400, None),
+                ("/rerank", {"query": query, "texts": "a"}, 422, None),
+                ("/rerank", {"query": query}, 422, None),
+                ("/rerank", {"texts": ["a"]}, 422, None),
+                ("/rerank", {"query": "", "texts": ["a"]}, 400, None),
+                ("/rerank", {"query": query, "texts": ["a", ""]}, 400, None),
+                ("/rerank", {"query": query, "texts": ["a", [1]]}, 422, None),
+                ("/rerank", {"query": query, "texts": ["a", {"text": 1}]}, 422, None),
+                ("/rerank", {"query": query, "texts": ["a"], "raw_scores": 1}, 422, None),
+                ("/rerank", {"query": query, "texts": ["a"] * 5000}, 413, None),
+                ("/v1/rerank", {"query": query, "documents": [{"body": "a"}]}, 400, "documents"),
+                ("/v1/rerank", {"query": 7, "documents": ["a"]}, 400, "query"),
+                ("/v1/rerank", {"query": query, "documents": ["a"], "top_n": 0}, 400, "top_n"),
+                ("/v1/rerank", {"query": query, "documents": ["a"], "top_n": "1"}, 400, "top_n"),
+                ("/v1/rerank", {"query": query, "documents": ["a"], "model": "x"}, 404, "model")):
+            answer = server.ask(path, body)
+            assert answer.status == status, (path, body, answer.status, answer.body)
+            if param:
+                assert answer.json()["error"]["param"] == param, answer.body
+        # What a reranker does not do is said, and what every server does it does.
+        for path, status in (("/v1/embeddings", 400), ("/api/embed", 400), ("/embed", 424)):
+            answer = server.ask(path, {"input": "a", "inputs": "a"})
+            assert answer.status == status and "reranker" in str(answer.json()), answer.body
+        assert [t["special"] for t in server.ask("/tokenize", {"inputs": "the"}).json()[0]] == \
+            [True, False, True]
+        info = server.ask("/info").json()
+        assert "reranker" in info["model_type"] and "prompts" not in info, info
+        now, _, _ = scrape(server)
+        assert now['embedmill_http_requests_total{route="/v1/rerank",code="200"}'] == 2
+        assert now["embedmill_http_texts_total"] > 40 * 6
+        server.stop()
+    with Server(model=SMALL) as server:
+        for path, status in (("/rerank", 424), ("/v1/rerank", 400), ("/v2/rerank", 400)):
+            answer = server.ask(path, {"query": "a", "texts": ["b"], "documents": ["b"]})
+            assert answer.status == status and "embeddings" in str(answer.json()), answer.body
+    with Server("--http-queue-tokens", "500", "--http-timeout", "1s", model=RERANKER) as server:
+        many = {"query": query, "texts": [f"{i} {LONG}" for i in range(2000)]}
+        statuses, lock = [], threading.Lock()
+
+        def ask():
+            answer = server.ask("/rerank", many)
+            with lock:
+                statuses.append((answer.status, "retry-after" in answer.headers))
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(statuses) <= {(200, False), (429, True), (503, False)}, statuses
+        assert (429, True) in statuses, statuses
+    out = subprocess.run([EMBEDMILL, "serve", "--model", RERANKER, "--cache", "/tmp/x",
+                          "--http-listen", "127.0.0.1:0"], capture_output=True, text=True,
+                         check=False)
+    assert out.returncode == 78 and "reranker" in out.stderr, out
+    out = subprocess.run([EMBEDMILL, "run", "--model", RERANKER, "--source", "stdin", "--sink",
+                          "stdout"], input="x\n", capture_output=True, text=True, check=False)
+    assert out.returncode == 66 and "reranker" in out.stderr, out
 
 
 def case_limits():

@@ -50,7 +50,8 @@ int command_line_model_code(int rc)
     return rc == -ENOMEM ? COMMAND_INTERNAL : rc == -ENOTSUP ? COMMAND_CONFIG : COMMAND_NO_MODEL;
 }
 
-static int open_any(const struct settings *settings, struct model **out, char *err, size_t err_size)
+int command_line_open_any(const struct settings *settings, struct model **out, char *err,
+                          size_t err_size)
 {
     const char *path = settings_text(settings, "model");
     const char *kernels = settings_text(settings, "kernels");
@@ -88,7 +89,7 @@ static int open_any(const struct settings *settings, struct model **out, char *e
 static int open_kind(const struct settings *settings, bool is_reranker, struct model **out,
                      char *err, size_t err_size)
 {
-    int code = open_any(settings, out, err, err_size);
+    int code = command_line_open_any(settings, out, err, err_size);
     if (code != COMMAND_OK || model_info(*out)->is_reranker == is_reranker)
         return code;
     snprintf(err, err_size,

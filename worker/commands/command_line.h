@@ -25,7 +25,9 @@ int command_line_check(const char *command, const struct options *options,
 /* Open the log as log_level, log_format and progress say. */
 void command_line_log(const struct settings *settings);
 /* Open the model that `model`, `kernels` and `precision` name: COMMAND_OK, or the exit code and a
- * sentence. One that gives vectors, or else a reranker. */
+ * sentence. Any, one that gives vectors, or a reranker. */
+int command_line_open_any(const struct settings *settings, struct model **out, char *err,
+                          size_t err_size);
 int command_line_open_model(const struct settings *settings, struct model **out, char *err,
                             size_t err_size);
 int command_line_open_reranker(const struct settings *settings, struct model **out, char *err,

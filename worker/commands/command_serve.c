@@ -84,6 +84,11 @@ static int open_cache(struct server *server, const struct session_options *sessi
         .folder = settings_text(settings, "cache"),
         .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
     char err[5000];
+    if (model_info(server->model)->is_reranker && wanted.folder[0])
+        return serve_setup_fail("cache", "a reranker gives no vectors to keep: leave it out",
+                                -EINVAL);
+    if (model_info(server->model)->is_reranker)
+        return COMMAND_OK;
     int rc = cache_open(&server->cache, &wanted, server->model, &embedder_sessions, session, err,
                         sizeof err);
     return rc ? serve_setup_fail(NULL, err, rc) : COMMAND_OK;
@@ -137,7 +142,7 @@ static int serve_all(struct server *server)
     uv_timer_t life;
     signal(SIGPIPE, SIG_IGN); /* a client that is gone is an error of write() */
     stop_signals_open(&server->stop, &server->loop, on_stop, server);
-    int code = model_load(&server->model, &server->loop, server->settings, true);
+    int code = model_load_any(&server->model, &server->loop, server->settings);
     if (code == COMMAND_OK)
         code = open_monitor(server);
     if (code == COMMAND_OK)
@@ -198,7 +203,8 @@ const struct command command_serve = {
     .summary = "embeddings over HTTP, as OpenAI's clients ask for them; needs no broker",
     .synopsis = "[--config FILE] [OPTION...]",
     .text = "Answer POST /v1/embeddings at --http-listen with the same model, prompts and vectors "
-            "as `run`, `embed` and `index`. docs/http.md describes requests, answers and errors. "
+            "as `run`, `embed` and `index`; with a reranker, POST /v1/rerank with the scores of "
+            "`rerank`. docs/http.md describes requests, answers and errors. "
             "SIGTERM, SIGINT and SIGHUP answer what was taken, refuse the rest by 503, and exit; a "
             "second signal exits at once.",
     .endings = endings,

@@ -14,7 +14,7 @@
 struct load {
     uv_work_t work;
     const struct settings *settings;
-    bool prove;
+    bool prove, takes_rerankers;
     /* What came of it. */
     struct model *model;
     int code;
@@ -29,9 +29,12 @@ static void on_work(uv_work_t *work)
     struct load *load = work->data;
     uint64_t began = uv_hrtime();
 
-    load->code = command_line_open_model(load->settings, &load->model, load->err, sizeof load->err);
+    load->code =
+        load->takes_rerankers
+            ? command_line_open_any(load->settings, &load->model, load->err, sizeof load->err)
+            : command_line_open_model(load->settings, &load->model, load->err, sizeof load->err);
     load->took_ms = (uv_hrtime() - began) / 1000000;
-    if (load->code == COMMAND_OK && load->prove)
+    if (load->code == COMMAND_OK && load->prove && !model_info(load->model)->is_reranker)
         load->proven = selftest_run(load->model, &load->test) == 0;
 }
 
@@ -85,23 +88,35 @@ static void on_done(uv_work_t *work, int status)
     (void)status;
 }
 
+static int load_run(struct load *load, struct model **out, uv_loop_t *loop)
+{
+    const char *path = settings_text(load->settings, "model");
+
+    load->code = COMMAND_INTERNAL;
+    load->work.data = load;
+    uv_queue_work(loop, &load->work, on_work, on_done);
+    uv_run(loop, UV_RUN_DEFAULT);
+    if (load->code != COMMAND_OK) {
+        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path),
+                  LOG_TEXT("error", load->err));
+        return load->code;
+    }
+    *out = load->model;
+    log_model(load, path);
+    log_prompt(load);
+    if (load->proven)
+        log_test(&load->test);
+    return COMMAND_OK;
+}
+
 int model_load(struct model **out, uv_loop_t *loop, const struct settings *settings, bool prove)
 {
-    struct load load = {.settings = settings, .prove = prove, .code = COMMAND_INTERNAL};
-    const char *path = settings_text(settings, "model");
+    struct load load = {.settings = settings, .prove = prove};
+    return load_run(&load, out, loop);
+}
 
-    load.work.data = &load;
-    uv_queue_work(loop, &load.work, on_work, on_done);
-    uv_run(loop, UV_RUN_DEFAULT);
-    if (load.code != COMMAND_OK) {
-        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path),
-                  LOG_TEXT("error", load.err));
-        return load.code;
-    }
-    *out = load.model;
-    log_model(&load, path);
-    log_prompt(&load);
-    if (load.proven)
-        log_test(&load.test);
-    return COMMAND_OK;
+int model_load_any(struct model **out, uv_loop_t *loop, const struct settings *settings)
+{
+    struct load load = {.settings = settings, .prove = true, .takes_rerankers = true};
+    return load_run(&load, out, loop);
 }

@@ -17,5 +17,7 @@
  * nothing else may keep the loop alive. prove: the first embedding, which pages the model in and
  * compares a known text. Returns an exit code; what went wrong is in the log. */
 int model_load(struct model **out, uv_loop_t *loop, const struct settings *settings, bool prove);
+/* The same, or a reranker, which is not proven. */
+int model_load_any(struct model **out, uv_loop_t *loop, const struct settings *settings);
 
 #endif

@@ -80,8 +80,10 @@ int serve_setup_open(struct serve **out, uv_loop_t *loop, const struct serve_set
         return serve_setup_fail(NULL, err, rc);
     if (setup->monitor)
         monitor_serves(setup->monitor, *out);
-    log_event(LOG_INFO, "serving embeddings", LOG_TEXT("listen", serve_address(*out)),
-              LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt),
+    log_event(LOG_INFO,
+              model_info(setup->model)->is_reranker ? "serving scores" : "serving embeddings",
+              LOG_TEXT("listen", serve_address(*out)), LOG_INTEGER("threads", options.n_threads),
+              LOG_TEXT("prompt", options.prompt),
               LOG_TEXT("keys", options.key_file[0] ? "needed" : "none"));
     return COMMAND_OK;
 }

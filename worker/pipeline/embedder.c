@@ -10,7 +10,8 @@ const struct embedder embedder_sessions = {.info = model_info,
                                            .embed = session_embed,
                                            .close = session_close,
                                            .tokenize = session_tokenize,
-                                           .embed_ids = session_embed_ids};
+                                           .embed_ids = session_embed_ids,
+                                           .rerank = session_rerank};
 
 bool embedder_is_unit(const float *row, size_t dim)
 {

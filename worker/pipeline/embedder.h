@@ -27,6 +27,9 @@ struct embedder {
     /* As session_embed_ids. NULL: token ids cannot be embedded. */
     int (*embed_ids)(struct session *session, const int32_t *ids, size_t n, float *out,
                      struct embed_result *result);
+    /* As session_rerank. NULL: its models are no rerankers. */
+    void (*rerank)(struct session *session, struct text query, const struct text *texts, size_t n,
+                   float *scores, struct embed_result *results);
 };
 
 extern const struct embedder embedder_sessions; /* those of embed.h */

@@ -30,7 +30,10 @@ static const struct serve_route routes[] = {
     {"/v1/embeddings", "POST", DIALECT_OPENAI, SERVE_EMBED, false},
     {"/v1/models", "GET", DIALECT_OPENAI, SERVE_MODELS, false},
     {MODEL_PATH "{model}", "GET", DIALECT_OPENAI, SERVE_MODEL, false},
+    {"/v1/rerank", "POST", DIALECT_OPENAI, SERVE_RERANK, false},
+    {"/v2/rerank", "POST", DIALECT_OPENAI, SERVE_RERANK, false}, /* Cohere's clients since 5.13 */
     {"/embed", "POST", DIALECT_TEI, SERVE_EMBED, false},
+    {"/rerank", "POST", DIALECT_TEI, SERVE_RERANK, false},
     {"/tokenize", "POST", DIALECT_TEI, SERVE_TOKENIZE, false},
     {"/info", "GET", DIALECT_TEI, SERVE_INFO, false},
     {"/api/embed", "POST", DIALECT_OLLAMA, SERVE_EMBED, false},
@@ -217,6 +220,27 @@ static bool is_refused(struct serve *serve, struct serve_request *request)
     return true;
 }
 
+/* Of what the model does not do: codes of other servers in the same place. */
+static bool is_unable(struct serve *serve, struct serve_request *request)
+{
+    bool is_reranker = serve->rules.info->is_reranker;
+    unsigned status = request->route->dialect == DIALECT_TEI ? HTTP_FAILED : HTTP_BAD_REQUEST;
+    if (request->route->kind == SERVE_EMBED && is_reranker)
+        serve_fail(request, status, NULL, "wrong_model",
+                   "this server's model is a reranker: it gives scores of texts for a query (POST "
+                   "/v1/rerank or /rerank) and no embeddings");
+    else if (request->route->kind == SERVE_RERANK && !is_reranker)
+        serve_fail(request, status, NULL, "wrong_model",
+                   "this server's model gives embeddings (POST /v1/embeddings) and no scores; "
+                   "start a server with a reranker for these");
+    return request->status;
+}
+
+static bool has_texts(enum serve_kind kind)
+{
+    return kind == SERVE_EMBED || kind == SERVE_RERANK || kind == SERVE_TOKENIZE;
+}
+
 static enum serve_form form_of(const char *accept)
 {
     if (accept && strstr(accept, "application/msgpack"))
@@ -224,8 +248,8 @@ static enum serve_form form_of(const char *accept)
     return accept && strstr(accept, "application/octet-stream") ? FORM_OCTETS : FORM_JSON;
 }
 
-/* A compressed body is refused: no known client compresses what it asks, and a few bytes could become
- * very many. */
+/* A compressed body is refused: no known client compresses what it asks, and a few bytes could
+ * become very many. */
 static bool is_compressed(struct http_request *http)
 {
     const char *encoding = http_request_header(http, "Content-Encoding");
@@ -252,13 +276,14 @@ void serve_on_request(void *ctx, struct http_request *http)
              !serve_keys_allow(serve->keys, http_request_header(http, "Authorization")))
         serve_fail(request, HTTP_UNAUTHORIZED, NULL, "invalid_api_key",
                    "send one of this server's keys as `Authorization: Bearer KEY`");
-    else if (route->kind != SERVE_EMBED && route->kind != SERVE_TOKENIZE)
+    else if (!has_texts(route->kind))
         return answer_short(serve, request);
     else if (is_compressed(http))
         serve_fail(request, HTTP_UNSUPPORTED_TYPE, NULL, "content_encoding",
                    "the body is compressed (header Content-Encoding); send it uncompressed");
-    request->form = form_of(http_request_header(http, "Accept"));
-    if (request->status || is_refused(serve, request))
+    if (route && route->kind == SERVE_EMBED)
+        request->form = form_of(http_request_header(http, "Accept"));
+    if (request->status || is_unable(serve, request) || is_refused(serve, request))
         return answer_now(serve, request);
     serve->n_open++;
     request->job.run = serve_run_read;

@@ -7,6 +7,7 @@
 #include "worker/serve/serve_embed.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,6 +114,12 @@ static bool is_ids(const struct serve_pick *pick)
     return pick->request->texts[pick->text].ids != NULL;
 }
 
+/* What a finished row is: a unit vector, or a score. */
+static bool is_sound(const struct serve_request *request, const float *row, size_t dim)
+{
+    return request->route->kind == SERVE_RERANK ? isfinite(*row) : embedder_is_unit(row, dim);
+}
+
 static void store(const struct serve_pick *pick, const float *row,
                   const struct embed_result *result, size_t dim)
 {
@@ -121,7 +128,7 @@ static void store(const struct serve_pick *pick, const float *row,
     *to = *result;
     if (result->truncated && request->refuses_long)
         to->status = -E2BIG;
-    else if (row && result->status == 0 && !embedder_is_unit(row, dim))
+    else if (row && result->status == 0 && !is_sound(request, row, dim))
         to->status = -EDOM;
     if (row)
         memcpy(request->vectors + pick->text * dim, row, dim * sizeof *row);
@@ -218,6 +225,24 @@ static void embed_ids(const struct pool_thread *thread, const struct serve_slice
     }
 }
 
+/* Of a reranker, which has no prompts and whose scores are not kept. Texts of one request stand
+ * together. */
+static void rerank_texts(struct pool_thread *thread, const struct serve_slice *slice)
+{
+    for (size_t i = 0, n; i < slice->n; i += n) {
+        const struct serve_request *request = slice->picks[i].request;
+        for (n = 0; i + n < slice->n && slice->picks[i + n].request == request; n++) {
+            const struct bytes text = request->texts[slice->picks[i + n].text].text;
+            thread->texts[n] = (struct text){text.ptr, text.len};
+        }
+        const struct text query = {request->query.ptr, request->query.len};
+        thread->all->embedder->rerank(thread->session, query, thread->texts, n, thread->rows,
+                                      thread->results);
+        for (size_t k = 0; k < n; k++)
+            store(&slice->picks[i + k], thread->rows + k, &thread->results[k], 1);
+    }
+}
+
 void serve_run_slice(struct job *job, struct pool_thread *thread)
 {
     struct serve_threads *all = thread->all;
@@ -226,11 +251,15 @@ void serve_run_slice(struct job *job, struct pool_thread *thread)
     serve_queue_take(all->queue, &slice, uv_hrtime(), &job->then);
     if (slice.n == 0)
         return;
-    embed_texts(thread, &slice);
-    embed_ids(thread, &slice);
+    if (all->rules->info->is_reranker) {
+        rerank_texts(thread, &slice);
+    } else {
+        embed_texts(thread, &slice);
+        embed_ids(thread, &slice);
+    }
     size_t n = serve_queue_done(all->queue, &slice, uv_hrtime(), done);
     for (size_t i = 0; i < n; i++) {
-        serve_write_vectors(done[i], all);
+        serve_write_results(done[i], all);
         serve_queue_finish(all->queue, done[i]);
     }
 }

@@ -33,10 +33,7 @@ static int rules_open(struct serve *serve, char *err, size_t err_size)
     rules->max_texts = o->max_texts;
     rules->max_text_bytes = o->max_text_bytes;
     rules->refuses_long = o->session.too_long == TOO_LONG_ERROR;
-    if (rules->info->is_reranker) {
-        snprintf(err, err_size, "the model is a reranker: it gives scores and no embeddings");
-        return -EINVAL;
-    }
+    assert(!rules->info->is_reranker || o->embedder->rerank);
     if (!rules->prompt) {
         snprintf(err, err_size, "unknown prompt '%.60s'; valid prompts: %s", o->prompt,
                  prompt_names());

@@ -15,9 +15,10 @@
 
 enum { SLICE_MIN = 128, SLICE_MAX = BATCH_SLICE_TOKENS, RATE_SECONDS = 5, RETRY_MAX_S = 600 };
 
-size_t serve_estimate(const struct serve_text *text)
+size_t serve_estimate(const struct serve_request *request, size_t text)
 {
-    return text->ids ? text->n_ids : batch_tokens(text->text.len, 1);
+    const struct serve_text *of = &request->texts[text];
+    return of->ids ? of->n_ids : batch_tokens(request->query.len + of->text.len, 1);
 }
 
 int serve_queue_open(struct serve_queue *queue, enum pool_lane lane, size_t n_threads,
@@ -118,7 +119,7 @@ struct job *serve_queue_add(struct serve_queue *queue, struct serve_request *req
 {
     size_t n_tokens = 0;
     for (size_t i = 0; i < request->n_texts; i++)
-        n_tokens += serve_estimate(&request->texts[i]);
+        n_tokens += serve_estimate(request, i);
     uv_mutex_lock(&queue->lock);
     stop_waiting(queue, request); /* which gives back what it was let in with */
     if (request->status || request->is_dropped) {
@@ -141,7 +142,7 @@ static bool take_from(struct serve_queue *queue, struct serve_request *request,
 {
     size_t before = out->n;
     while (request->n_taken < request->n_texts && out->n < SERVE_SLICE_TEXTS) {
-        size_t n = serve_estimate(&request->texts[request->n_taken]);
+        size_t n = serve_estimate(request, request->n_taken);
         if (out->n && out->n_tokens + n / 2 >= target)
             break;
         out->picks[out->n++] = (struct serve_pick){request, request->n_taken++};

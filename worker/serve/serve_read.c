@@ -75,17 +75,40 @@ static bool ids_take(struct reading *r, struct walk *walk, uint32_t count, struc
     return true;
 }
 
+static bool is_rerank(const struct reading *r)
+{
+    return r->request->route->kind == SERVE_RERANK;
+}
+
+/* A document as an object: its member `text`, whatever else it has. Of none, *value stays as it is.
+ */
+static void document_open(struct walk *walk, struct walk_value *value)
+{
+    struct walk_value key, member;
+    for (uint32_t i = 0, n = value->count; i < n; i++) {
+        msgpack_walk_next(walk, &key);
+        struct walk head = *walk;
+        msgpack_walk_next(&head, &member);
+        msgpack_walk_skip(walk);
+        if (is_text(key.bytes, "text"))
+            *value = member;
+    }
+}
+
 static bool text_take(struct reading *r, struct walk *walk, size_t place, struct serve_text *out)
 {
     struct serve_request *request = r->request;
     struct walk_value value;
     msgpack_walk_next(walk, &value);
-    if (value.type == WALK_ARRAY && value.count > 0)
+    if (value.type == WALK_ARRAY && value.count > 0 && !is_rerank(r))
         return ids_take(r, walk, value.count, out);
+    if (value.type == WALK_MAP && is_rerank(r))
+        document_open(walk, &value);
     if (value.type != WALK_STR) {
-        serve_fail(request, bad_status(request), r->input, NULL,
-                   "`%s`: entry %zu is %s; expected a string or a list of token ids", r->input,
-                   place, walk_type_name(value.type));
+        serve_fail(
+            request, bad_status(request), r->input, NULL, "`%s`: entry %zu is %s; expected %s",
+            r->input, place, walk_type_name(value.type),
+            is_rerank(r) ? "a string or an object with `text`" : "a string or a list of token ids");
         return false;
     }
     if (value.bytes.len == 0) {
@@ -122,16 +145,22 @@ static void texts_take(struct reading *r)
     struct walk_value list;
     if (!walk.at) {
         serve_fail(request, bad_status(request), r->input, NULL,
-                   "`%s` is missing: send a text or a list of texts", r->input);
+                   is_rerank(r) ? "`%s` is missing: send a list of texts"
+                                : "`%s` is missing: send a text or a list of texts",
+                   r->input);
         return;
     }
     msgpack_walk_next(&walk, &list);
     inside = walk;
+    if (is_rerank(r) && list.type != WALK_ARRAY) {
+        refuse_type(r, r->input, "a list of texts", &list);
+        return;
+    }
     if (list.type == WALK_ARRAY && list.count == 0) {
         serve_fail(request, HTTP_BAD_REQUEST, r->input, NULL, "`%s` is an empty list", r->input);
         return;
     }
-    bool is_one = is_one_text(walk, &list);
+    bool is_one = !is_rerank(r) && is_one_text(walk, &list);
     size_t n = is_one ? 1 : list.count;
     if (n > r->rules->max_texts) {
         serve_fail(request,
@@ -247,6 +276,79 @@ static void option_check(struct reading *r, const char *field, bool is_default,
                    expected);
 }
 
+static void direction_check(struct reading *r, const struct walk_value *value)
+{
+    option_check(r, "truncation_direction",
+                 value->type == WALK_STR &&
+                     (is_text(value->bytes, "Right") || is_text(value->bytes, "right")),
+                 "\"Right\": a text is cut at its end");
+}
+
+static void string_take(struct reading *r, const char *field, const struct walk_value *value,
+                        struct bytes *out)
+{
+    if (value->type == WALK_STR)
+        *out = value->bytes;
+    else
+        refuse_type(r, field, "a string", value);
+}
+
+static void bool_take(struct reading *r, const char *field, const struct walk_value *value,
+                      bool *out)
+{
+    if (value->type == WALK_BOOL)
+        *out = value->is_true;
+    else
+        refuse_type(r, field, "true or false", value);
+}
+
+static void top_take(struct reading *r, const struct walk_value *value)
+{
+    if (value->type == WALK_UINT || (value->type == WALK_INT && value->integer > 0))
+        r->request->top = value->type == WALK_INT ? (size_t)value->integer : SIZE_MAX;
+    else
+        serve_fail(r->request, bad_status(r->request), "top_n", NULL,
+                   "`top_n`: expected a number of texts, 1 or more");
+}
+
+static void rerank_field_take(struct reading *r, struct bytes key, const struct walk_value *value)
+{
+    struct serve_request *request = r->request;
+    bool is_tei = request->route->dialect == DIALECT_TEI;
+    if (value->type == WALK_NIL)
+        return;
+    if (is_text(key, "query"))
+        string_take(r, "query", value, &request->query);
+    else if (is_text(key, "model"))
+        string_take(r, "model", value, &request->model);
+    else if (is_text(key, "truncate"))
+        truncate_take(r, value);
+    else if (is_tei && is_text(key, "truncation_direction"))
+        direction_check(r, value);
+    else if (is_tei && is_text(key, "raw_scores"))
+        bool_take(r, "raw_scores", value, &request->wants_raw_scores);
+    else if (is_tei && is_text(key, "return_text"))
+        bool_take(r, "return_text", value, &request->wants_texts);
+    else if (!is_tei && is_text(key, "return_documents"))
+        bool_take(r, "return_documents", value, &request->wants_texts);
+    else if (!is_tei && is_text(key, "top_n"))
+        top_take(r, value);
+}
+
+static void query_check(struct reading *r)
+{
+    const struct bytes query = r->request->query;
+    if (!query.ptr)
+        serve_fail(r->request, bad_status(r->request), "query", NULL,
+                   "`query` is missing: send what the texts should answer");
+    else if (query.len == 0)
+        serve_fail(r->request, HTTP_BAD_REQUEST, "query", NULL, "`query` is empty");
+    else if (query.len > r->rules->max_text_bytes)
+        serve_fail(r->request, HTTP_TOO_LARGE, "query", "text_too_large",
+                   "`query` has %zu bytes and a text may have %zu", query.len,
+                   r->rules->max_text_bytes);
+}
+
 static void field_take(struct reading *r, struct bytes key, const struct walk_value *value)
 {
     struct serve_request *request = r->request;
@@ -268,22 +370,15 @@ static void field_take(struct reading *r, struct bytes key, const struct walk_va
         option_check(r, "normalize", value->type == WALK_BOOL && value->is_true,
                      "true: vectors always have length 1");
     else if (is_text(key, "truncation_direction"))
-        option_check(r, "truncation_direction",
-                     value->type == WALK_STR &&
-                         (is_text(value->bytes, "Right") || is_text(value->bytes, "right")),
-                     "\"Right\": a text is cut at its end");
+        direction_check(r, value);
     else if (is_text(key, "add_special_tokens"))
-        request->adds_specials = value->type != WALK_BOOL || value->is_true;
+        bool_take(r, "add_special_tokens", value, &request->adds_specials);
     else if (is_text(key, "dtype"))
         dtype_take(r, value);
-    else if (is_text(key, "title") && value->type == WALK_STR)
-        request->title = value->bytes;
     else if (is_text(key, "title"))
-        refuse_type(r, "title", "a string", value);
-    else if (is_text(key, "model") && value->type == WALK_STR)
-        request->model = value->bytes;
+        string_take(r, "title", value, &request->title);
     else if (is_text(key, "model"))
-        refuse_type(r, "model", "a string", value);
+        string_take(r, "model", value, &request->model);
 }
 
 static void fields_take(struct reading *r, struct walk walk)
@@ -303,6 +398,8 @@ static void fields_take(struct reading *r, struct walk walk)
         if (is_text(key.bytes, r->input)) {
             whole.end = walk.at;
             r->texts = value.type == WALK_NIL ? (struct walk){NULL, NULL} : whole;
+        } else if (is_rerank(r)) {
+            rerank_field_take(r, key.bytes, &value);
         } else {
             field_take(r, key.bytes, &value);
         }
@@ -386,16 +483,25 @@ static bool body_convert(struct serve_request *request, const struct serve_rules
     return !request->status;
 }
 
+const char *serve_input_name(const struct serve_route *route)
+{
+    bool is_tei = route->dialect == DIALECT_TEI;
+    if (route->kind == SERVE_RERANK)
+        return is_tei ? "texts" : "documents";
+    return is_tei ? "inputs" : "input";
+}
+
 void serve_read(struct serve_request *request, const struct serve_rules *rules)
 {
     struct reading r = {.request = request, .rules = rules};
-    r.input = request->route->dialect == DIALECT_TEI ? "inputs" : "input";
+    r.input = serve_input_name(request->route);
     request->prompt = request->route->kind == SERVE_TOKENIZE
                           ? prompt_find(rules->info, (struct bytes){"none", 4})
                           : rules->prompt;
     request->dim = rules->dim;
     request->refuses_long = rules->refuses_long;
     request->adds_specials = true;
+    request->top = SIZE_MAX;
     struct bytes packed;
     if (!body_convert(request, rules, &packed))
         return;
@@ -403,6 +509,8 @@ void serve_read(struct serve_request *request, const struct serve_rules *rules)
     buffer_close(&request->body); /* the arena has all that is needed */
     if (request->model.ptr && !serve_rules_find(rules, request->model))
         serve_fail_model(request, rules->name[0]);
+    if (!request->status && is_rerank(&r))
+        query_check(&r);
     if (!request->status)
         texts_take(&r);
 }

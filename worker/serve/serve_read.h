@@ -28,9 +28,12 @@ struct serve_rules {
 
 /* names: "a,b" or "": of the model itself. file: its path, or NULL. 0 or -EINVAL and a sentence. */
 int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size);
-/* Which of the model's names a client has given: letter case and what comes before the last slash do
- * not count. NULL: none of them. */
+/* Which of the model's names a client has given: letter case and what comes before the last slash
+ * do not count. NULL: none of them. */
 const char *serve_rules_find(const struct serve_rules *rules, struct bytes name);
+
+/* The field that holds the texts: "input". */
+const char *serve_input_name(const struct serve_route *route);
 
 /* Reads request->body. What is wrong is the request's answer then (serve_fail). */
 void serve_read(struct serve_request *request, const struct serve_rules *rules);

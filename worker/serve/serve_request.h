@@ -27,6 +27,7 @@ struct serve_lane;
 enum serve_dialect { DIALECT_OPENAI, DIALECT_TEI, DIALECT_OLLAMA };
 enum serve_kind {
     SERVE_EMBED,
+    SERVE_RERANK, /* scores of texts for a query, by a reranker */
     SERVE_TOKENIZE,
     SERVE_MODELS,
     SERVE_MODEL, /* one of them, by its name in the path */
@@ -75,8 +76,12 @@ struct serve_request {
     const struct prompt *prompt; /* the server's unless the client names one */
     struct bytes title;
     bool wants_base64;
-    bool refuses_long;  /* a text that must be cut is an error */
-    bool adds_specials; /* of /tokenize: bos and eos are among the ids */
+    struct bytes query;    /* of SERVE_RERANK, and ... */
+    bool wants_raw_scores; /* ... not through rerank_sigmoid */
+    bool wants_texts;      /* ... with its texts in the answer */
+    size_t top;            /* ... so many of the best */
+    bool refuses_long;     /* a text that must be cut is an error */
+    bool adds_specials;    /* of /tokenize: bos and eos are among the ids */
     size_t dim;
     struct serve_text *texts; /* [n_texts] */
     size_t n_texts;
@@ -86,7 +91,7 @@ struct serve_request {
     bool is_waiting;        /* in the list of those that have texts to take */
     bool is_dropped;        /* nobody needs the rest */
 
-    float *vectors;               /* [n_texts][full dim], as answered [n_texts][dim] */
+    float *vectors;               /* [n_texts][full dim], as answered [n_texts][dim]; or scores */
     struct embed_result *results; /* [n_texts] */
     size_t n_cached;
 
@@ -101,8 +106,8 @@ struct serve_request {
 
 TAILQ_HEAD(serve_requests, serve_request);
 
-/* Tokens of a text before it is tokenised, prompt included. */
-size_t serve_estimate(const struct serve_text *text);
+/* Tokens of a text before it is tokenised, prompt or query included. */
+size_t serve_estimate(const struct serve_request *request, size_t text);
 
 /* Make it an error in the form of its dialect, unless it is one already. param: the field at fault,
  * or NULL; code: for programs, or NULL. */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "connectors/json.h"
@@ -29,7 +30,7 @@ static size_t tokens_of_all(const struct serve_request *request, const struct se
 
 static const char *input_of(const struct serve_request *request)
 {
-    return request->route->dialect == DIALECT_TEI ? "inputs" : "input";
+    return serve_input_name(request->route);
 }
 
 /* 1. Errors of texts. */
@@ -38,24 +39,30 @@ static void refuse_text(struct serve_request *request, const struct serve_rules 
 {
     const struct embed_result *result = &request->results[i];
     bool is_tei = request->route->dialect == DIALECT_TEI;
+    bool is_pair = request->route->kind == SERVE_RERANK;
     switch (result->status) {
     case -E2BIG:
         serve_fail(request, is_tei ? HTTP_TOO_LARGE : HTTP_BAD_REQUEST, input_of(request),
                    "text_too_long",
-                   "`%s`: text %zu has %u tokens and the model takes %zu; shorten it, or send "
+                   "`%s`: text %zu has %u tokens%s and the model takes %zu; shorten it, or send "
                    "truncate: true",
-                   input_of(request), i, result->n_tokens, rules->info->max_tokens);
+                   input_of(request), i, result->n_tokens, is_pair ? " with the query" : "",
+                   rules->info->max_tokens);
         break;
     case -EILSEQ:
-        serve_fail(request, is_tei ? HTTP_UNPROCESSABLE : HTTP_BAD_REQUEST, input_of(request),
-                   "bad_utf8", "`%s`: text %zu is not UTF-8", input_of(request), i);
+        serve_fail(
+            request, is_tei ? HTTP_UNPROCESSABLE : HTTP_BAD_REQUEST, input_of(request), "bad_utf8",
+            is_pair ? "`%s`: text %zu, or the query, is not UTF-8" : "`%s`: text %zu is not UTF-8",
+            input_of(request), i);
         break;
     case -ENOMEM:
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
         break;
     default:
         serve_fail(request, is_tei ? HTTP_FAILED : HTTP_INTERNAL, NULL, "bad_embedding",
-                   "the embedding of text %zu is not a unit vector", i);
+                   is_pair ? "the score of text %zu is not a number"
+                           : "the embedding of text %zu is not a unit vector",
+                   i);
         break;
     }
 }
@@ -84,6 +91,15 @@ static void put_row(struct buffer *to, const struct serve_request *request, cons
     json_put_base64(to, (struct bytes){(const char *)row, request->dim * sizeof *row});
 }
 
+static void put_usage(struct buffer *to, size_t n_tokens)
+{
+    buffer_put_text(to, ",\"usage\":{\"prompt_tokens\":");
+    json_put_natural(to, n_tokens);
+    buffer_put_text(to, ",\"total_tokens\":");
+    json_put_natural(to, n_tokens);
+    buffer_put_text(to, "}");
+}
+
 static void put_openai(struct buffer *to, const struct serve_request *request,
                        const struct serve_rules *rules)
 {
@@ -98,12 +114,8 @@ static void put_openai(struct buffer *to, const struct serve_request *request,
     }
     buffer_put_text(to, "],\"model\":");
     json_put_text(to, rules->name[0]);
-    size_t n_tokens = tokens_of_all(request, rules);
-    buffer_put_text(to, ",\"usage\":{\"prompt_tokens\":");
-    json_put_natural(to, n_tokens);
-    buffer_put_text(to, ",\"total_tokens\":");
-    json_put_natural(to, n_tokens);
-    buffer_put_text(to, "}}");
+    put_usage(to, tokens_of_all(request, rules));
+    buffer_put_text(to, "}");
 }
 
 static void put_rows(struct buffer *to, const struct serve_request *request)
@@ -210,7 +222,80 @@ static void answer_settle(struct serve_request *request, const char *type)
     request->type = type;
 }
 
-void serve_write_vectors(struct serve_request *request, const struct serve_threads *threads)
+/* 3. Scores. */
+
+struct rank {
+    float score; /* as the model's head gives it */
+    size_t text;
+};
+
+/* The best first, of equal ones that which was sent first. */
+static int ranks_compare(const void *left, const void *right)
+{
+    const struct rank *a = left, *b = right;
+    int order = (a->score < b->score) - (a->score > b->score);
+    return order ? order : (a->text > b->text) - (a->text < b->text);
+}
+
+static void put_rank(struct buffer *to, const struct serve_request *request,
+                     const struct rank *rank)
+{
+    bool is_tei = request->route->dialect == DIALECT_TEI;
+    float score = request->wants_raw_scores ? rank->score : rerank_sigmoid(rank->score);
+    buffer_put_text(to, "{\"index\":");
+    json_put_natural(to, rank->text);
+    if (request->wants_texts) {
+        buffer_put_text(to, is_tei ? ",\"text\":" : ",\"document\":{\"text\":");
+        json_put_string(to, request->texts[rank->text].text);
+        buffer_put_text(to, is_tei ? "" : "}");
+    }
+    buffer_put_text(to, is_tei ? ",\"score\":" : ",\"relevance_score\":");
+    json_put_real(to, score, DIGITS);
+    buffer_put_text(to, request->results[rank->text].truncated ? ",\"truncated\":true}" : "}");
+}
+
+/* A list for text-embeddings-inference; what Cohere's and Jina's clients read for the others. */
+static void put_scores(struct buffer *to, struct serve_request *request,
+                       const struct serve_rules *rules)
+{
+    bool is_tei = request->route->dialect == DIALECT_TEI;
+    size_t n = request->n_texts, n_tokens = tokens_of_all(request, rules);
+    struct rank *ranks = arena_alloc(&request->arena, n * sizeof *ranks);
+    if (!ranks) {
+        to->status = -ENOMEM;
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        ranks[i] = (struct rank){request->vectors[i], i};
+    qsort(ranks, n, sizeof *ranks, ranks_compare);
+    n = request->top < n ? request->top : n;
+    buffer_put_text(to, is_tei ? "[" : "{\"object\":\"list\",\"results\":[");
+    for (size_t i = 0; i < n; i++) {
+        buffer_put_text(to, i ? "," : "");
+        put_rank(to, request, &ranks[i]);
+    }
+    buffer_put_text(to, "]");
+    if (is_tei)
+        return;
+    buffer_put_text(to, ",\"model\":");
+    json_put_text(to, rules->name[0]);
+    put_usage(to, n_tokens);
+    buffer_put_text(to, "}");
+}
+
+static void put_answer(struct serve_request *request, const struct serve_rules *rules)
+{
+    if (request->route->kind == SERVE_RERANK)
+        put_scores(&request->answer, request, rules);
+    else if (request->form == FORM_MSGPACK)
+        put_record(&request->answer, request, rules);
+    else if (request->form == FORM_OCTETS)
+        put_octets(&request->answer, request);
+    else
+        put_json(&request->answer, request, rules);
+}
+
+void serve_write_results(struct serve_request *request, const struct serve_threads *threads)
 {
     static const char *const types[] = {"application/json", "application/msgpack",
                                         "application/octet-stream"};
@@ -223,16 +308,11 @@ void serve_write_vectors(struct serve_request *request, const struct serve_threa
         request->n_cached += request->results[i].cached;
     }
     shorten(request, threads);
-    if (request->form == FORM_MSGPACK)
-        put_record(&request->answer, request, rules);
-    else if (request->form == FORM_OCTETS)
-        put_octets(&request->answer, request);
-    else
-        put_json(&request->answer, request, rules);
+    put_answer(request, rules);
     answer_settle(request, types[request->form]);
 }
 
-/* 3. Tokens. */
+/* 4. Tokens. */
 
 static void put_tokens(struct buffer *to, const struct serve_rules *rules, const int32_t *ids,
                        size_t n, bool with_ends)
@@ -281,7 +361,7 @@ void serve_write_tokens(struct serve_request *request, const struct pool_thread 
     answer_settle(request, "application/json");
 }
 
-/* 4. The rest. */
+/* 5. The rest. */
 
 static void put_prompts(struct buffer *to, const struct serve_rules *rules)
 {
@@ -295,6 +375,17 @@ static void put_prompts(struct buffer *to, const struct serve_rules *rules)
     buffer_put_text(to, "}");
 }
 
+/* What vectors are like; of a reranker there are none. */
+static void put_vectors_info(struct buffer *to, const struct serve_rules *rules)
+{
+    buffer_put_text(to, ",\"dim\":");
+    json_put_natural(to, rules->dim);
+    buffer_put_text(to, ",\"default_prompt\":");
+    json_put_text(to, rules->prompt->name);
+    buffer_put_text(to, ",\"prompts\":");
+    put_prompts(to, rules);
+}
+
 void serve_write_info(struct serve_request *request, const struct serve_rules *rules,
                       size_t max_tokens_waiting)
 {
@@ -304,8 +395,11 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
     json_put_text(to, rules->name[0]);
     buffer_put_text(to, ",\"model_sha\":");
     json_put_text(to, info->fingerprint);
-    buffer_put_text(to, ",\"model_dtype\":\"float32\",\"model_type\":{\"embedding\":{\"pooling\":"
-                        "\"mean\"}},\"max_input_length\":");
+    buffer_put_text(to, ",\"model_dtype\":\"float32\",\"model_type\":");
+    buffer_put_text(to, info->is_reranker ? "{\"reranker\":{\"id2label\":{\"0\":\"LABEL_0\"},"
+                                            "\"label2id\":{\"LABEL_0\":0}}}"
+                                          : "{\"embedding\":{\"pooling\":\"mean\"}}");
+    buffer_put_text(to, ",\"max_input_length\":");
     json_put_natural(to, info->max_tokens);
     buffer_put_text(to, ",\"max_batch_tokens\":");
     json_put_natural(to, max_tokens_waiting);
@@ -315,16 +409,12 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
     buffer_put_text(to, rules->refuses_long ? "false" : "true");
     buffer_put_text(to, ",\"version\":");
     json_put_text(to, EMBEDMILL_VERSION);
-    buffer_put_text(to, ",\"dim\":");
-    json_put_natural(to, rules->dim);
     buffer_put_text(to, ",\"precision\":");
     json_put_text(to, info->precision);
     buffer_put_text(to, ",\"kernels\":");
     json_put_text(to, info->kernels);
-    buffer_put_text(to, ",\"default_prompt\":");
-    json_put_text(to, rules->prompt->name);
-    buffer_put_text(to, ",\"prompts\":");
-    put_prompts(to, rules);
+    if (!info->is_reranker)
+        put_vectors_info(to, rules);
     buffer_put_text(to, "}");
     answer_settle(request, "application/json");
 }

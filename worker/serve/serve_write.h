@@ -9,7 +9,7 @@
 #include "worker/serve/serve_embed.h"
 
 /* All texts have their results: the answer, or the error of the first that has none. */
-void serve_write_vectors(struct serve_request *request, const struct serve_threads *threads);
+void serve_write_results(struct serve_request *request, const struct serve_threads *threads);
 /* The ids of its texts, as the thread's session finds them. */
 void serve_write_tokens(struct serve_request *request, const struct pool_thread *thread);
 /* What this server is, for clients that adapt to it. */
