@@ -39,6 +39,7 @@ static const struct serve_route routes[] = {
     {"/api/embed", "POST", DIALECT_OLLAMA, SERVE_EMBED, false},
     {"/health", "GET", DIALECT_OPENAI, SERVE_HEALTH, true},
     {"/readyz", "GET", DIALECT_OPENAI, SERVE_HEALTH, true},
+    {"/openapi.json", "GET", DIALECT_OPENAI, SERVE_OPENAPI, true},
     {"/livez", "GET", DIALECT_OPENAI, SERVE_LIVE, true},
 };
 
@@ -190,6 +191,8 @@ static void answer_short(struct serve *serve, struct serve_request *request)
     } else if (request->route->kind == SERVE_MODEL) {
         serve_write_model(request, &serve->rules,
                           http_request_path(request->http) + strlen(MODEL_PATH));
+    } else if (request->route->kind == SERVE_OPENAPI) {
+        serve_write_openapi(request);
     } else if (request->route->kind == SERVE_INFO) {
         serve_write_info(request, &serve->rules, serve->options.queue_tokens);
     } else if (request->route->kind == SERVE_HEALTH && serve->is_draining) {

@@ -32,6 +32,7 @@ enum serve_kind {
     SERVE_MODELS,
     SERVE_MODEL, /* one of them, by its name in the path */
     SERVE_INFO,
+    SERVE_OPENAPI,
     SERVE_HEALTH, /* ready for work */
     SERVE_LIVE,
 };

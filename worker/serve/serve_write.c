@@ -11,6 +11,7 @@
 #include "connectors/json.h"
 #include "worker/http/http_server.h"
 #include "worker/pipeline/embedder.h"
+#include "worker/serve/serve_files.h"
 
 enum { DIGITS = 9 }; /* bring any float32 back exactly */
 
@@ -416,6 +417,13 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
     if (!info->is_reranker)
         put_vectors_info(to, rules);
     buffer_put_text(to, "}");
+    answer_settle(request, "application/json");
+}
+
+void serve_write_openapi(struct serve_request *request)
+{
+    const struct bytes file = serve_file_openapi();
+    buffer_put(&request->answer, file.ptr, file.len);
     answer_settle(request, "application/json");
 }
 

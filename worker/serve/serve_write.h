@@ -15,6 +15,8 @@ void serve_write_tokens(struct serve_request *request, const struct pool_thread 
 /* What this server is, for clients that adapt to it. */
 void serve_write_info(struct serve_request *request, const struct serve_rules *rules,
                       size_t max_tokens_waiting);
+/* The description of all paths (openapi.json). */
+void serve_write_openapi(struct serve_request *request);
 void serve_write_models(struct serve_request *request, const struct serve_rules *rules);
 /* One of them, by the name in the path. */
 void serve_write_model(struct serve_request *request, const struct serve_rules *rules,
