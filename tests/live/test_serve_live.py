@@ -3,145 +3,20 @@
 
 Usage: test_serve_live.py EMBEDMILL [CASE ...]
 """
-import base64
 import gzip
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
-EMBEDMILL = sys.argv[1]
-MODEL = os.environ.get("EMBEDMILL_TEST_MODEL") or os.path.expanduser(
-    "~/.cache/embedmill/embeddinggemma-300m-q8_0.gguf")
-# Where times are compared the model is a small one: the others' tests run beside this one.
-SMALL = os.path.expanduser("~/.cache/embedmill/all-minilm-l6-v2-q8_0.gguf")
-DEADLINE = 60
-SERVING = re.compile(r'"serving (?:embeddings|scores)","listen":"([^"]*)"')
-RERANKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "models",
-                        "tiny-bert-reranker.gguf")
-LONG = "The ferry leaves at seven, and the last one goes at a quarter to midnight. " * 12
-
-
-def wait_for(what, condition, seconds=DEADLINE):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.02)
-
-
-class Server:
-    """A server of its own on a free port, ended with the block."""
-
-    def __init__(self, *args, listen="127.0.0.1:0", model=MODEL, command="serve", **more):
-        self.folder = tempfile.mkdtemp(prefix="embedmill-serve-")
-        self.log_name = os.path.join(self.folder, "log")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
-        with open(self.log_name, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [EMBEDMILL, command, "--model", model, "--http-listen", listen,
-                 "--log-format", "json", *args], stderr=log, env=environment, **more)
-        wait_for("the address in the log",
-                 lambda: self.process.poll() is not None or SERVING.search(self.log()))
-        assert self.process.poll() is None, self.log()
-        self.address = SERVING.findall(self.log())[-1]
-
-    def log(self):
-        with open(self.log_name, encoding="utf-8") as f:
-            return f.read()
-
-    def connect(self):
-        if self.address.startswith("unix:"):
-            s = socket.socket(socket.AF_UNIX)
-            s.settimeout(DEADLINE)
-            s.connect(self.address[5:])
-            return s
-        host, port = self.address.rsplit(":", 1)
-        return socket.create_connection((host, int(port)), DEADLINE)
-
-    def ask(self, path, body=None, headers=(), method=None):
-        with self.connect() as s:
-            send(s, path, body, headers, method)
-            return receive(s, has_body=method != "HEAD")
-
-    def embed(self, text, path="/v1/embeddings", **fields):
-        return self.ask(path, {"input": text, **fields})
-
-    def stop(self, code=0):
-        self.process.terminate()
-        assert self.process.wait(DEADLINE) == code, self.log()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self.folder)
-
-
-def send(s, path, body=None, headers=(), method=None):
-    data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    method = method or ("GET" if body is None else "POST")
-    head = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
-    if body is not None:
-        head.append(f"Content-Length: {len(data)}")
-    s.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + data)
-
-
-class Answer:
-    def __init__(self, status, headers, body):
-        self.status, self.headers, self.body = status, headers, body
-
-    def json(self):
-        return json.loads(self.body)
-
-    def vectors(self):
-        assert self.status == 200, self.body
-        data = self.json()["data"]
-        assert [d["index"] for d in data] == list(range(len(data)))
-        return [d["embedding"] for d in data]
-
-
-def receive(s, buffered=b"", has_body=True):
-    """One answer; None: the connection was closed without."""
-    while b"\r\n\r\n" not in buffered:
-        more = s.recv(65536)
-        if not more:
-            return None
-        buffered += more
-    head, rest = buffered.split(b"\r\n\r\n", 1)
-    lines = head.decode().split("\r\n")
-    headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines[1:])}
-    length = int(headers.get("content-length", 0)) if has_body else 0
-    while len(rest) < length:
-        more = s.recv(65536)
-        assert more, "cut"
-        rest += more
-    answer = Answer(int(lines[0].split()[1]), headers, rest[:length])
-    answer.rest = rest[length:]
-    return answer
-
-
-def reference(lines, *args):
-    """Vectors of `embedmill embed`."""
-    out = subprocess.run([EMBEDMILL, "embed", "--model", MODEL, *args],
-                         input="\n".join(lines) + "\n", capture_output=True, text=True, check=True)
-    return [json.loads(line)["embedding"] for line in out.stdout.splitlines()]
-
-
-def floats(text):
-    raw = base64.b64decode(text)
-    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+from serve_rig import (DEADLINE, EMBEDMILL, LONG, SMALL, Server, floats, receive, reference,
+                       run_cases, scrape, send, wait_for)
 
 
 def case_vectors():
@@ -305,122 +180,6 @@ def case_dialects():
                             ["Accept: application/msgpack"])
         assert packed.headers["content-type"] == "application/msgpack"
         assert b"model_fingerprint" in packed.body and len(packed.body) < 2 * 1536 + 300
-
-
-def scores_of(query, texts, form):
-    """Of `embedmill rerank`, in the order of the texts."""
-    out = subprocess.run([EMBEDMILL, "rerank", query, "--model", RERANKER, "--scores", form],
-                         input="\n".join(texts) + "\n", capture_output=True, text=True, check=True)
-    return [json.loads(line)["score"] for line in out.stdout.splitlines()]
-
-
-def case_rerank():
-    """A reranker: the scores of `embedmill rerank`, as other servers answer, the best first."""
-    query = "when does the last ferry leave"
-    texts = [f"{LONG[i:i + 9 + 7 * i]} {i}" for i in range(40)]
-    sigmoid, raw = scores_of(query, texts, "sigmoid"), scores_of(query, texts, "raw")
-    best = sorted(range(40), key=lambda i: (-raw[i], i))
-
-    def same(ranks, field, scores):
-        assert [rank["index"] for rank in ranks] == best[:len(ranks)], ranks
-        assert all(abs(rank[field] - scores[rank["index"]]) <= 1e-6 * max(1, abs(rank[field]))
-                   for rank in ranks), (ranks, scores)
-    with Server("--metrics-listen", "127.0.0.1:0", model=RERANKER) as server:
-        plain = server.ask("/rerank", {"query": query, "texts": texts})
-        assert plain.status == 200, plain.body
-        same(plain.json(), "score", sigmoid)
-        assert len(plain.json()) == 40 and "text" not in plain.json()[0]
-        same(server.ask("/rerank", {"query": query, "texts": texts, "raw_scores": True}).json(),
-             "score", raw)
-        named = server.ask("/rerank", {"query": query, "texts": texts, "return_text": True}).json()
-        assert all(rank["text"] == texts[rank["index"]] for rank in named)
-        for path in ("/v1/rerank", "/v2/rerank"):
-            answer = server.ask(path, {"query": query, "documents": texts, "top_n": 3,
-                                       "model": "tiny-bert-reranker", "rank_fields": None})
-            assert answer.status == 404, answer.body # its name is in the file
-            model = server.ask("/v1/models").json()["data"][0]["id"]
-            answer = server.ask(path, {"query": query, "documents": texts, "model": model,
-                                       "top_n": 3})
-            same(answer.json()["results"], "relevance_score", sigmoid)
-            assert len(answer.json()["results"]) == 3 and answer.json()["model"] == model
-            assert answer.json()["usage"]["total_tokens"] > 40
-        mixed = [{"text": text, "id": [1]} if i % 2 else text for i, text in enumerate(texts)]
-        answer = server.ask("/v1/rerank", {"query": query, "documents": mixed, "top_n": 1000,
-                                           "return_documents": True}).json()
-        same(answer["results"], "relevance_score", sigmoid)
-        assert all(rank["document"] == {"text": texts[rank["index"]]}
-                   for rank in answer["results"])
-        # Scores do not depend on what else is asked, at the same time or before.
-        alone = {rank["index"]: rank["score"] for rank in plain.json()}
-        for i in range(0, 40, 13):
-            one = server.ask("/rerank", {"query": query, "texts": [texts[i]]}).json()
-            assert one == [{"index": 0, "score": alone[i], **({"truncated": True} if
-                            one[0].get("truncated") else {})}], (one, alone[i])
-        long = {"query": query, "texts": [LONG * 9, "short"], "truncate": True}
-        cut = server.ask("/rerank", long)
-        assert cut.headers["x-embedding-truncated"] == "1", cut.headers
-        assert [r.get("truncated") for r in sorted(cut.json(), key=lambda r: r["index"])] == \
-            [True, None]
-        refused = server.ask("/rerank", {**long, "truncate": False})
-        assert refused.status == 413 and "with the query" in refused.json()["error"]
-        for path, body, status, param in (
-                ("/rerank", {"query": query, "texts": []}, 400, None),
-                ("/rerank", {"query": query, "texts": "a"}, 422, None),
-                ("/rerank", {"query": query}, 422, None),
-                ("/rerank", {"texts": ["a"]}, 422, None),
-                ("/rerank", {"query": "", "texts": ["a"]}, 400, None),
-                ("/rerank", {"query": query, "texts": ["a", ""]}, 400, None),
-                ("/rerank", {"query": query, "texts": ["a", [1]]}, 422, None),
-                ("/rerank", {"query": query, "texts": ["a", {"text": 1}]}, 422, None),
-                ("/rerank", {"query": query, "texts": ["a"], "raw_scores": 1}, 422, None),
-                ("/rerank", {"query": query, "texts": ["a"] * 5000}, 413, None),
-                ("/v1/rerank", {"query": query, "documents": [{"body": "a"}]}, 400, "documents"),
-                ("/v1/rerank", {"query": 7, "documents": ["a"]}, 400, "query"),
-                ("/v1/rerank", {"query": query, "documents": ["a"], "top_n": 0}, 400, "top_n"),
-                ("/v1/rerank", {"query": query, "documents": ["a"], "top_n": "1"}, 400, "top_n"),
-                ("/v1/rerank", {"query": query, "documents": ["a"], "model": "x"}, 404, "model")):
-            answer = server.ask(path, body)
-            assert answer.status == status, (path, body, answer.status, answer.body)
-            if param:
-                assert answer.json()["error"]["param"] == param, answer.body
-        # What a reranker does not do is said, and what every server does it does.
-        for path, status in (("/v1/embeddings", 400), ("/api/embed", 400), ("/embed", 424)):
-            answer = server.ask(path, {"input": "a", "inputs": "a"})
-            assert answer.status == status and "reranker" in str(answer.json()), answer.body
-        assert [t["special"] for t in server.ask("/tokenize", {"inputs": "the"}).json()[0]] == \
-            [True, False, True]
-        info = server.ask("/info").json()
-        assert "reranker" in info["model_type"] and "prompts" not in info, info
-        now, _, _ = scrape(server)
-        assert now['embedmill_http_requests_total{route="/v1/rerank",code="200"}'] == 2
-        assert now["embedmill_http_texts_total"] > 40 * 6
-        server.stop()
-    with Server(model=SMALL) as server:
-        for path, status in (("/rerank", 424), ("/v1/rerank", 400), ("/v2/rerank", 400)):
-            answer = server.ask(path, {"query": "a", "texts": ["b"], "documents": ["b"]})
-            assert answer.status == status and "embeddings" in str(answer.json()), answer.body
-    with Server("--http-queue-tokens", "500", "--http-timeout", "1s", model=RERANKER) as server:
-        many = {"query": query, "texts": [f"{i} {LONG}" for i in range(2000)]}
-        statuses, lock = [], threading.Lock()
-
-        def ask():
-            answer = server.ask("/rerank", many)
-            with lock:
-                statuses.append((answer.status, "retry-after" in answer.headers))
-        threads = [threading.Thread(target=ask) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert set(statuses) <= {(200, False), (429, True), (503, False)}, statuses
-        assert (429, True) in statuses, statuses
-    out = subprocess.run([EMBEDMILL, "serve", "--model", RERANKER, "--cache", "/tmp/x",
-                          "--http-listen", "127.0.0.1:0"], capture_output=True, text=True,
-                         check=False)
-    assert out.returncode == 78 and "reranker" in out.stderr, out
-    out = subprocess.run([EMBEDMILL, "run", "--model", RERANKER, "--source", "stdin", "--sink",
-                          "stdout"], input="x\n", capture_output=True, text=True, check=False)
-    assert out.returncode == 66 and "reranker" in out.stderr, out
 
 
 def case_limits():
@@ -611,17 +370,6 @@ def case_beside():
         busy.close()
 
 
-def scrape(server):
-    """{name with labels: value}, and the page"""
-    address = re.findall(r'"serving metrics","listen":"([^"]*)"', server.log())[-1]
-    host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), DEADLINE) as s:
-        send(s, "/metrics")
-        page = receive(s).body.decode()
-    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
-            for line in page.splitlines() if not line.startswith("#")}, page, address
-
-
 def case_watched():
     """What was asked is counted, logged without a text, and shown by top."""
     with Server("--metrics-listen", "127.0.0.1:0", "--http-access-log", model=SMALL) as server:
@@ -638,8 +386,11 @@ def case_watched():
         assert now["embedmill_http_texts_total"] == 5
         assert now["embedmill_http_cached_total"] == 1
         assert now["embedmill_http_truncated_total"] == 1
-        assert now["embedmill_http_request_seconds_count"] == 4
-        assert now["embedmill_http_wait_seconds_count"] == 4
+        for name in ("request", "wait"):
+            assert now[f'embedmill_http_{name}_seconds_count{{lane="query"}}'] == 3
+            assert now[f'embedmill_http_{name}_seconds_count{{lane="list"}}'] == 1
+        assert now['embedmill_http_slice_texts_total{lane="query"}'] == 4
+        assert now['embedmill_http_slices_total{lane="list"}'] == 1
         assert now["embedmill_http_open_requests"] == 0
         assert now['embedmill_http_waiting_tokens{lane="query"}'] == 0
         assert now['embedmill_lane_busy_seconds_total{lane="query"}'] > 0
@@ -655,16 +406,5 @@ def case_watched():
         server.stop()
 
 
-def main():
-    cases = {name[5:]: run for name, run in globals().items() if name.startswith("case_")}
-    if not os.path.exists(MODEL) or not os.path.exists(SMALL):
-        print("skipped: no model; scripts/get-model and scripts/get-minilm fetch them")
-        sys.exit(77)
-    for name in sys.argv[2:] or cases:
-        began = time.monotonic()
-        cases[name]()
-        print(f"{name}: ok, {time.monotonic() - began:.1f} s", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(globals())

@@ -15,7 +15,7 @@ import time
 
 PROXIES = sys.argv[2:] or ["nginx", "haproxy"]
 sys.argv[2:] = []
-from test_serve_live import SMALL, Server, receive, send, wait_for # noqa: E402
+from serve_rig import SMALL, Server, receive, send, wait_for # noqa: E402
 from ports import free_port # noqa: E402
 import socket # noqa: E402
 

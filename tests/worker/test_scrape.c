@@ -26,6 +26,10 @@ static const char text[] = "# HELP embedmill_build_info What runs here; always 1
                            "embedmill_embedding_seconds_bucket{le=\"0.1\"} 10\n"
                            "embedmill_embedding_seconds_bucket{le=\"0.2\"} 30\n"
                            "embedmill_embedding_seconds_bucket{le=\"+Inf\"} 40\n"
+                           "embedmill_http_wait_seconds_bucket{lane=\"query\",le=\"0.1\"} 1\n"
+                           "embedmill_http_wait_seconds_bucket{lane=\"query\",le=\"+Inf\"} 2\n"
+                           "embedmill_http_wait_seconds_bucket{lane=\"list\",le=\"0.1\"} 3\n"
+                           "embedmill_http_wait_seconds_bucket{lane=\"list\",le=\"+Inf\"} 7\n"
                            "process_cpu_seconds_total 1.5\n"
                            "\n"
                            "a line that is none\n"
@@ -49,6 +53,8 @@ static void test_read(void **state)
     assert_int_equal(scrape->n_parts, 2);
     assert_string_equal(scrape->parts[0].name, "with \"quotes\" and spaces");
     assert_true(scrape->parts[0].lag == 7);
+    assert_int_equal(scrape->http_wait.n, 2); /* both lanes together */
+    assert_true(scrape->http_wait.counts[0] == 4 && scrape->http_wait.counts[1] == 9);
     free(scrape);
     scrape = scrape_make("<html>not a worker</html>\n");
     assert_false(scrape->valid);

@@ -179,8 +179,8 @@ void codec_dtype_pack(enum output_dtype dtype, const float *row, size_t dim, voi
 /* For JSON that is no message, read as messages are. Without what may stand before a value: a byte
  * order mark, white space, a record separator. */
 struct bytes codec_json_lead(struct bytes value);
-/* Has each map of a msgpack value, at most CODEC_DEPTH_MAX deep and of valid msgpack, each key once?
- * 0; -EEXIST: *second is the number of a key that is there again, counted from 1 in the whole value;
+/* Has each map of a value of msgpack, valid and at most CODEC_DEPTH_MAX deep, each key once? 0;
+ * -EEXIST: *second is the number of a key that is there again, counted from 1 in the whole value;
  * -EILSEQ: a key has a NUL; -E2BIG: too many keys for max_texts texts; -ENOMEM. */
 int codec_find_duplicate(struct bytes value, size_t max_texts, struct arena *arena, size_t *second);
 

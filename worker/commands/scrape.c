@@ -34,10 +34,18 @@ static bool label(const char *labels, const char *key, char *out, size_t size)
 static void read_bucket(struct scrape_histogram *histogram, const char *labels, double value)
 {
     char bound[40];
-    if (histogram->n == SCRAPE_BUCKETS || !label(labels, "le", bound, sizeof bound))
+    size_t i = 0;
+    if (!label(labels, "le", bound, sizeof bound))
         return;
-    histogram->bounds[histogram->n] = strcmp(bound, "+Inf") == 0 ? INFINITY : strtod(bound, NULL);
-    histogram->counts[histogram->n++] = value;
+    double upper = strcmp(bound, "+Inf") == 0 ? INFINITY : strtod(bound, NULL);
+    while (i < histogram->n && histogram->bounds[i] < upper)
+        i++;
+    if (i < histogram->n) { /* over all labels */
+        histogram->counts[i] += value;
+    } else if (i < SCRAPE_BUCKETS) {
+        histogram->bounds[i] = upper;
+        histogram->counts[histogram->n++] = value;
+    }
 }
 
 static void read_value(struct scrape *out, const char *name, size_t len, const char *labels,

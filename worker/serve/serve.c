@@ -92,6 +92,7 @@ static size_t report(struct serve *serve, const struct serve_request *request, c
     struct serve_seen seen = {.method = method,
                               .path = request->route ? request->route->path : "other",
                               .status = request->status,
+                              .is_list = request->lane == &serve->lists,
                               .is_gone = is_gone,
                               .n_bytes_in = request->n_bytes_in,
                               .n_bytes_out = request->answer.len,

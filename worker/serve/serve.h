@@ -27,6 +27,7 @@ struct serve;
 struct serve_seen {
     const char *method, *path; /* path: of a route, "other" where there is none */
     unsigned status;
+    bool is_list; /* which of the two lanes */
     bool is_gone; /* the client was, before it had its answer */
     size_t n_texts, n_tokens, n_truncated, n_cached;
     size_t n_bytes_in, n_bytes_out;
@@ -62,8 +63,9 @@ struct serve_stats {
     size_t open_requests;                          /* now */
     struct serve_lane_stats {
         size_t waiting_tokens;
-        double tokens_per_second; /* lately, while there was work; 0: not known yet */
-    } queries, lists;             /* requests of a few texts, and of many */
+        double tokens_per_second;     /* lately, while there was work; 0: not known yet */
+        uint64_t slices, slice_texts; /* taken by threads since start, and the texts in them */
+    } queries, lists;                 /* requests of a few texts, and of many */
     size_t connections;
     struct pool_lane_stats lanes[POOL_LANES]; /* of the pool, whoever uses it */
 };

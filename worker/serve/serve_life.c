@@ -239,7 +239,8 @@ static struct serve_lane_stats lane_stats(struct serve_lane *lane, struct serve_
     sum->memory_hits += atomic_load(&lane->threads.memory_hits);
     sum->disk_hits += atomic_load(&lane->threads.disk_hits);
     sum->cache_misses += atomic_load(&lane->threads.misses);
-    return (struct serve_lane_stats){load.n_tokens, load.tokens_per_second};
+    return (struct serve_lane_stats){load.n_tokens, load.tokens_per_second, load.n_slices,
+                                     load.n_texts};
 }
 
 struct serve_stats serve_stats(struct serve *serve)

@@ -181,6 +181,8 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
             break;
     }
     if (out->n) {
+        queue->n_slices++;
+        queue->n_texts += out->n;
         if (queue->n_working++ == 0)
             queue->busy_since_ns = now_ns;
     }
@@ -290,7 +292,7 @@ struct serve_request *serve_queue_expire(struct serve_queue *queue, uint64_t now
 struct serve_load serve_queue_load(struct serve_queue *queue)
 {
     uv_mutex_lock(&queue->lock);
-    struct serve_load load = {queue->n_tokens, rate_of(queue)};
+    struct serve_load load = {queue->n_tokens, rate_of(queue), queue->n_slices, queue->n_texts};
     uv_mutex_unlock(&queue->lock);
     return load;
 }

@@ -46,8 +46,9 @@ struct serve_queue {
     size_t n_threads;
     /* Of the tokens per second: sums that fade. */
     double done_tokens, done_seconds;
-    uint64_t busy_since_ns; /* last slice finished, or the first began; 0: nothing is at work */
-    size_t n_working;       /* slices at threads */
+    uint64_t busy_since_ns;     /* last slice finished, or the first began; 0: nothing is at work */
+    size_t n_working;           /* slices at threads */
+    uint64_t n_slices, n_texts; /* taken since start, the texts in them */
 };
 
 int serve_queue_open(struct serve_queue *queue, enum pool_lane lane, size_t n_threads,
@@ -83,8 +84,9 @@ struct job *serve_queue_return(struct serve_queue *queue, struct job *taker);
 struct serve_request *serve_queue_expire(struct serve_queue *queue, uint64_t now_ns);
 
 struct serve_load {
-    size_t n_tokens;          /* waiting */
-    double tokens_per_second; /* 0: not known yet */
+    size_t n_tokens;            /* waiting */
+    double tokens_per_second;   /* 0: not known yet */
+    uint64_t n_slices, n_texts; /* taken since start */
 };
 struct serve_load serve_queue_load(struct serve_queue *queue);
 

@@ -25,13 +25,23 @@ void metrics_print_gauge(FILE *to, const char *name, const char *help, double va
 void metrics_print_histogram(FILE *to, const char *name, const char *help,
                              const struct histogram *histogram)
 {
-    uint64_t total = 0;
     metrics_print_head(to, name, "histogram", help);
+    metrics_print_buckets(to, name, "", histogram);
+}
+
+void metrics_print_buckets(FILE *to, const char *name, const char *label,
+                           const struct histogram *histogram)
+{
+    const char *comma = label[0] ? "," : "", *open = label[0] ? "{" : "",
+               *shut = label[0] ? "}" : "";
+    uint64_t total = 0;
     for (size_t i = 0; i < histogram->n; i++) {
         total += histogram->counts[i];
-        fprintf(to, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, histogram->bounds[i], total);
+        fprintf(to, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, label, comma,
+                histogram->bounds[i], total);
     }
     total += histogram->counts[histogram->n];
-    fprintf(to, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.15g\n%s_count %" PRIu64 "\n", name,
-            total, name, histogram->sum, name, total);
+    fprintf(to, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, label, comma, total);
+    fprintf(to, "%s_sum%s%s%s %.15g\n", name, open, label, shut, histogram->sum);
+    fprintf(to, "%s_count%s%s%s %" PRIu64 "\n", name, open, label, shut, total);
 }

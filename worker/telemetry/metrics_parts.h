@@ -16,5 +16,8 @@ void metrics_print_counter(FILE *to, const char *name, const char *help, uint64_
 void metrics_print_gauge(FILE *to, const char *name, const char *help, double value);
 void metrics_print_histogram(FILE *to, const char *name, const char *help,
                              const struct histogram *histogram);
+/* One of several of a name, whose head is printed already. label: `lane="query"`, or "". */
+void metrics_print_buckets(FILE *to, const char *name, const char *label,
+                           const struct histogram *histogram);
 
 #endif

@@ -16,8 +16,10 @@ static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 void metrics_serve_open(struct metrics_serve *metrics)
 {
     memset(metrics, 0, sizeof *metrics);
-    metrics->wait.bounds = metrics->took.bounds = bounds;
-    metrics->wait.n = metrics->took.n = sizeof bounds / sizeof bounds[0];
+    for (size_t i = 0; i < METRICS_LANES; i++) {
+        metrics->wait[i].bounds = metrics->took[i].bounds = bounds;
+        metrics->wait[i].n = metrics->took[i].n = sizeof bounds / sizeof bounds[0];
+    }
 }
 
 static struct metrics_route *route_of(struct metrics_serve *metrics, const struct serve_seen *seen)
@@ -42,8 +44,33 @@ void metrics_serve_seen(struct metrics_serve *metrics, const struct serve_seen *
     metrics->n_cached += seen->n_cached;
     if (seen->n_texts == 0)
         return;
-    histogram_observe(&metrics->wait, seen->wait_s, 1);
-    histogram_observe(&metrics->took, seen->took_s, 1);
+    histogram_observe(&metrics->wait[seen->is_list], seen->wait_s, 1);
+    histogram_observe(&metrics->took[seen->is_list], seen->took_s, 1);
+}
+
+static const char *const lane_labels[METRICS_LANES] = {"lane=\"query\"", "lane=\"list\""};
+
+static void print_times(const char *name, const char *help, FILE *to,
+                        const struct histogram times[METRICS_LANES])
+{
+    metrics_print_head(to, name, "histogram", help);
+    for (size_t i = 0; i < METRICS_LANES; i++)
+        metrics_print_buckets(to, name, lane_labels[i], &times[i]);
+}
+
+static void print_slices(const struct serve_stats *stats, FILE *to)
+{
+    const struct serve_lane_stats *lanes[METRICS_LANES] = {&stats->queries, &stats->lists};
+    metrics_print_head(to, "embedmill_http_slices_total", "counter",
+                       "Slices that threads took of the texts that waited, by lane.");
+    for (size_t i = 0; i < METRICS_LANES; i++)
+        fprintf(to, "embedmill_http_slices_total{%s} %" PRIu64 "\n", lane_labels[i],
+                lanes[i]->slices);
+    metrics_print_head(to, "embedmill_http_slice_texts_total", "counter",
+                       "Texts in them, of whatever requests waited at that moment.");
+    for (size_t i = 0; i < METRICS_LANES; i++)
+        fprintf(to, "embedmill_http_slice_texts_total{%s} %" PRIu64 "\n", lane_labels[i],
+                lanes[i]->slice_texts);
 }
 
 static void print_lanes(const struct serve_stats *stats, FILE *to)
@@ -89,10 +116,11 @@ void metrics_serve_print(const struct metrics_serve *metrics, struct serve *serv
                         "Requests with texts, not answered yet.", (double)stats.open_requests);
     metrics_print_gauge(to, "embedmill_http_connections", "Open connections.",
                         (double)stats.connections);
-    metrics_print_histogram(to, "embedmill_http_wait_seconds",
-                            "For each request with texts, until the first was at a thread.",
-                            &metrics->wait);
-    metrics_print_histogram(to, "embedmill_http_request_seconds",
-                            "For each request with texts, from whole to answered.", &metrics->took);
+    print_times("embedmill_http_wait_seconds",
+                "For each request with texts, until the first was at a thread; by lane.", to,
+                metrics->wait);
+    print_times("embedmill_http_request_seconds",
+                "For each request with texts, from whole to answered; by lane.", to, metrics->took);
+    print_slices(&stats, to);
     print_lanes(&stats, to);
 }

@@ -1,8 +1,8 @@
 /*
  * metrics_serve.h: what a server of embeddings counts and measures.
  *
- * Owns:    requests by route and status, their times, and the lanes that they share the threads
- *          with.
+ * Owns:    requests by route and status, their times by lane, and the lanes that they share the
+ *          threads with.
  * Threads: the loop thread.
  */
 #ifndef METRICS_SERVE_H
@@ -19,6 +19,9 @@ struct serve_seen;
 /* Routes times the statuses that there are, and room for more. */
 enum { METRICS_ROUTES_MAX = 128 };
 
+/* Queries and lists. */
+enum { METRICS_LANES = 2 };
+
 struct metrics_serve {
     struct metrics_route {
         const char *path;
@@ -26,7 +29,7 @@ struct metrics_serve {
         uint64_t n;
     } routes[METRICS_ROUTES_MAX];
     size_t n_routes;
-    struct histogram wait, took;
+    struct histogram wait[METRICS_LANES], took[METRICS_LANES];
     uint64_t n_gone, n_cached;
 };
 
