@@ -24,7 +24,7 @@ extern const struct option postgres_options[];
 enum postgres_type { POSTGRES_VECTOR, POSTGRES_HALFVEC, POSTGRES_BIT };
 
 struct postgres_config {
-    char *url, *password, *table, *dead_letters, *offsets;
+    char *url, *password, *table, *dead_letters, *deleted, *offsets;
     enum postgres_type type;
     uint64_t timeout_ms, lock_ms;
     bool exactly_once; /* the offsets of the input lie in a table, too */

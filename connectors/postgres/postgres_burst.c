@@ -63,8 +63,11 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
     }
     for (size_t i = 0; i < 6; i++)
         postgres_array_begin(&burst->letters[i], letter_types[i][0], letter_types[i][1]);
+    postgres_array_begin(&burst->deleted[0], POSTGRES_OID_TEXT_ARRAY, POSTGRES_OID_TEXT);
+    for (size_t i = 1; i < 3; i++)
+        postgres_array_begin(&burst->deleted[i], POSTGRES_OID_INT8_ARRAY, POSTGRES_OID_INT8);
     burst->n_rows = burst->n_docs = burst->n_wholes = burst->n_letters = burst->n_bytes = 0;
-    burst->n = burst->n_seen = 0;
+    burst->n_deleted = burst->n = burst->n_seen = 0;
     burst->nth++;
     burst->scratch.len = 0;
     burst->scratch.status = 0;
@@ -81,6 +84,8 @@ void postgres_burst_close(struct postgres_burst *burst)
     }
     for (size_t i = 0; i < 6; i++)
         postgres_array_close(&burst->letters[i]);
+    for (size_t i = 0; i < 3; i++)
+        postgres_array_close(&burst->deleted[i]);
     buffer_close(&burst->scratch);
 }
 
@@ -344,6 +349,11 @@ static void add_document(struct postgres_burst *burst, const struct document *do
         put_document(burst->wholes, document, message);
         burst->n_wholes++;
     }
+    if (document->is_deleted) {
+        postgres_array_bytes(&burst->deleted[0], document->id);
+        put_version(&burst->deleted[1], &burst->deleted[2], document, message);
+        burst->n_deleted++;
+    }
     note_seen(burst, hash_of(document->id));
 }
 
@@ -448,6 +458,15 @@ static void add_statement(struct postgres_burst *burst, enum postgres_step step,
                                                          burst->values[nth], burst->lengths[nth]};
 }
 
+/* One more parameter for the statement that was added last. */
+static void add_text(struct postgres_burst *burst, const char *text)
+{
+    size_t nth = burst->n - 1, i = (size_t)burst->statements[nth].n++;
+    burst->values[nth][i] = text;
+    burst->lengths[nth][i] = (int)strlen(text);
+    burst->types[nth][i] = POSTGRES_OID_TEXT;
+}
+
 static void add_settings(struct postgres_burst *burst)
 {
     const char *texts[] = {burst->timeout, burst->lock};
@@ -455,12 +474,8 @@ static void add_settings(struct postgres_burst *burst)
              (unsigned long long)burst->config->timeout_ms);
     snprintf(burst->lock, sizeof burst->lock, "%llu", (unsigned long long)burst->config->lock_ms);
     add_statement(burst, STEP_SETTINGS, settings, NULL, 0);
-    for (size_t i = 0; i < 2; i++) {
-        burst->values[0][i] = texts[i];
-        burst->lengths[0][i] = (int)strlen(texts[i]);
-        burst->types[0][i] = POSTGRES_OID_TEXT;
-    }
-    burst->statements[0].n = 2;
+    for (size_t i = 0; i < 2; i++)
+        add_text(burst, texts[i]);
 }
 
 static int status_of(const struct postgres_array *arrays, size_t n)
@@ -480,13 +495,26 @@ static void add_rows(struct postgres_burst *burst)
         add_statement(burst, STEP_UPSERT, NULL, burst->rows[i], 7);
 }
 
+/* Behind the rows, so that the lock is held for as long as a commit takes. */
+static void add_deletions(struct postgres_burst *burst)
+{
+    const struct postgres_table *table = burst->table;
+    add_statement(burst, STEP_DELETED,
+                  burst->n_deleted ? postgres_table_lock : postgres_table_share, NULL, 0);
+    add_text(burst, table->deleted);
+    if (burst->n_deleted)
+        add_statement(burst, STEP_DELETED, table->put_deleted, burst->deleted, 3);
+    if (burst->n_rows)
+        add_statement(burst, STEP_DELETED, table->delete_revived, burst->docs, 1);
+}
+
 int postgres_burst_end(struct postgres_burst *burst, const struct postgres_statement *offsets)
 {
     int status = 0;
     for (size_t i = 0; i <= burst->group && !status; i++)
         status = status_of(burst->rows[i], 7);
     if (burst->scratch.status || status || status_of(burst->docs, 5) ||
-        status_of(burst->wholes, 5) || status_of(burst->letters, 6))
+        status_of(burst->wholes, 5) || status_of(burst->letters, 6) || status_of(burst->deleted, 3))
         return -ENOMEM;
     add_settings(burst);
     if (offsets) { /* first: who has lost a part waits here, and finds it out */
@@ -495,6 +523,8 @@ int postgres_burst_end(struct postgres_burst *burst, const struct postgres_state
     }
     if (burst->n_rows)
         add_rows(burst);
+    if (burst->n_docs)
+        add_deletions(burst);
     if (burst->n_docs)
         add_statement(burst, STEP_PIECES, burst->table->delete_pieces, burst->docs, 5);
     if (burst->n_wholes)

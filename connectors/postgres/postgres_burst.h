@@ -25,7 +25,7 @@
 enum { POSTGRES_GROUP_ROWS = 32, POSTGRES_GROUPS_MAX = 40 };
 enum {
     POSTGRES_ROWS_MAX = 1024,
-    POSTGRES_STATEMENTS_MAX = POSTGRES_GROUPS_MAX + 8,
+    POSTGRES_STATEMENTS_MAX = POSTGRES_GROUPS_MAX + 10,
     POSTGRES_SEEN_SIZE = 4096
 };
 
@@ -35,7 +35,8 @@ enum postgres_step {
     STEP_UPSERT,
     STEP_PIECES,
     STEP_WHOLES,
-    STEP_LETTERS
+    STEP_LETTERS,
+    STEP_DELETED,
 };
 
 struct postgres_burst {
@@ -44,8 +45,9 @@ struct postgres_burst {
     struct postgres_array rows[POSTGRES_GROUPS_MAX][7]; /* by groups */
     size_t group;                                       /* that is filled */
     struct postgres_array docs[5], wholes[5], letters[6];
+    struct postgres_array deleted[3]; /* documents: id, version, order */
     struct buffer scratch;
-    size_t n_rows, n_docs, n_wholes, n_letters, n_bytes;
+    size_t n_rows, n_docs, n_wholes, n_letters, n_deleted, n_bytes;
     /* The documents in it: no statement may write a row twice. */
     uint64_t seen[POSTGRES_SEEN_SIZE];
     uint32_t seen_in[POSTGRES_SEEN_SIZE], nth; /* of which burst an entry is; this one */

@@ -69,9 +69,9 @@ static void check_server(struct visit *visit)
 static bool check_tables(struct visit *visit)
 {
     char why[600];
-    const char *names[] = {visit->config.table, visit->config.dead_letters,
+    const char *names[] = {visit->config.table, visit->config.dead_letters, visit->config.deleted,
                            visit->config.exactly_once ? visit->config.offsets : NULL};
-    PGresult *answer = ask(visit, "table", postgres_table_question, 3, names);
+    PGresult *answer = ask(visit, "table", postgres_table_question, 4, names);
     if (!answer)
         return false;
     enum postgres_fit fit =
@@ -88,8 +88,8 @@ static bool check_tables(struct visit *visit)
     }
     postgres_type_name(visit->config.type, visit->table.dim > 0 ? (size_t)visit->table.dim : 0, why,
                        sizeof why);
-    say(visit, FINDING_OK, "table", "%s, embedding %s; dead letters in %s", visit->table.name, why,
-        visit->table.letters);
+    say(visit, FINDING_OK, "table", "%s, embedding %s; dead letters in %s, deletions in %s",
+        visit->table.name, why, visit->table.letters, visit->table.deleted);
     return true;
 }
 
@@ -100,10 +100,11 @@ static void check_rights(struct visit *visit)
         "'INSERT',"
         " 'UPDATE', 'DELETE']) AS r (name) WHERE NOT has_table_privilege(n.name, r.name)"
         " AND (r.name <> 'DELETE' OR n.name = $2)";
-    char names[3 * POSTGRES_NAME_SIZE + 100], *at = names;
-    const char *tables[] = {visit->table.name, visit->table.letters, visit->table.offsets};
+    char names[4 * POSTGRES_NAME_SIZE + 100], *at = names;
+    const char *tables[] = {visit->table.name, visit->table.letters, visit->table.deleted,
+                            visit->table.offsets};
     *at++ = '{';
-    for (size_t i = 0; i < 3 && *tables[i]; i++) { /* "a"."b" inside an array */
+    for (size_t i = 0; i < 4 && *tables[i]; i++) { /* "a"."b" inside an array */
         at += snprintf(at, 3, "%s", i ? "," : "");
         *at++ = '"';
         for (const char *from = tables[i]; *from; from++) {

@@ -28,6 +28,10 @@ const struct option postgres_options[] = {
      "create it"},
     {"postgres.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
      "Table for messages that cannot be embedded (default: the name of the table and _dlq)"},
+    {"postgres.deleted", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
+     "Table of what was deleted and by which version, so that an older message that comes later "
+     "does "
+     "not bring it back (default: the name of the table and _deleted)"},
     {"postgres.offsets", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
      "With delivery exactly-once: table of how far each partition of the input is done (default: "
      "the "
@@ -85,14 +89,20 @@ static int read_tables(struct postgres_config *config, const struct settings *se
     }
     config->table = strdup(table);
     config->dead_letters = name_of(settings_text(settings, "postgres.dead_letters"), table, "_dlq");
+    config->deleted = name_of(settings_text(settings, "postgres.deleted"), table, "_deleted");
     config->offsets = name_of(settings_text(settings, "postgres.offsets"), table, "_offsets");
-    if (!config->table || !config->dead_letters || !config->offsets)
+    if (!config->table || !config->dead_letters || !config->deleted || !config->offsets)
         return -ENOMEM;
-    *bad_option = "postgres.dead_letters";
-    if (strcmp(config->table, config->dead_letters) != 0)
-        return 0;
-    snprintf(err, err_size, "expected another table than postgres.table");
-    return -EINVAL;
+    const char *others[] = {config->dead_letters, config->deleted};
+    static const char *const options[] = {"postgres.dead_letters", "postgres.deleted"};
+    for (size_t i = 0; i < 2; i++) {
+        *bad_option = options[i];
+        if (strcmp(config->table, others[i]) == 0) {
+            snprintf(err, err_size, "expected another table than postgres.table");
+            return -EINVAL;
+        }
+    }
+    return 0;
 }
 
 static int config_read(struct postgres_config *out, const struct settings *settings,
@@ -153,6 +163,7 @@ void postgres_config_clear(struct postgres_config *config)
     free(config->password);
     free(config->table);
     free(config->dead_letters);
+    free(config->deleted);
     free(config->offsets);
     *config = (struct postgres_config){0};
 }

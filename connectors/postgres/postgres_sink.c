@@ -47,12 +47,14 @@ static struct postgres_flight *take_off(struct postgres_sink *sink, enum doing d
 
 static void ask_table(struct postgres_sink *sink)
 {
-    const char *values[] = {sink->config.table, sink->config.dead_letters,
+    const char *values[] = {sink->config.table, sink->config.dead_letters, sink->config.deleted,
                             sink->peer ? sink->config.offsets : NULL};
-    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1]),
-                           values[2] ? (int)strlen(values[2]) : 0};
-    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
-    const struct postgres_statement question = {postgres_table_question, 3, types, values, lengths};
+    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT, POSTGRES_OID_TEXT,
+                                POSTGRES_OID_TEXT};
+    int lengths[4];
+    for (size_t i = 0; i < 4; i++)
+        lengths[i] = values[i] ? (int)strlen(values[i]) : 0;
+    const struct postgres_statement question = {postgres_table_question, 4, types, values, lengths};
     take_off(sink, DOING_TABLE);
     postgres_link_send(sink->link, &question, 1);
 }

@@ -20,6 +20,7 @@ static void explain(const struct postgres_sink *sink, const struct postgres_refu
 {
     const char *table = refused->step == STEP_LETTERS   ? sink->table.letters
                         : refused->step == STEP_OFFSETS ? sink->table.offsets
+                        : refused->step == STEP_DELETED ? sink->table.deleted
                                                         : sink->table.name;
     snprintf(out, size, "writing to table %.200s: %.300s (SQLSTATE %s; %s)",
              *table ? table : sink->config.table, refused->text, refused->sqlstate,

@@ -8,6 +8,12 @@
  * Written in this order: first rows, then what is left over is deleted. A worker that writes
  * another version of a document at the same time waits at its rows, and then deletes with eyes that
  * see them; so whoever comes last leaves the newest version alone, whichever that is.
+ *
+ * What was deleted has no row any more that an older message could be compared with, or that its
+ * writer would wait at. So its version is kept in a table of its own, which is looked at twice:
+ * when rows are written, and again at the end of the transaction, behind a lock that those who
+ * delete have for themselves. What an older message has written until then is seen there and goes
+ * again; what is not seen yet waits for the lock, and then sees the deletion.
  */
 #include "connectors/postgres/postgres_table.h"
 
@@ -26,7 +32,7 @@ const char postgres_table_question[] =
     "  AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum),"
     " c.relkind = 'v' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid"
     "  AND i.indkey[0] = a.attnum)"
-    " FROM unnest(ARRAY[$1, $2, $3]) WITH ORDINALITY AS n (name, ord)"
+    " FROM unnest(ARRAY[$1, $2, $3, $4]) WITH ORDINALITY AS n (name, ord)"
     " JOIN pg_class c ON c.oid = to_regclass(n.name) JOIN pg_namespace s ON s.oid = c.relnamespace"
     " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " JOIN pg_type t ON t.oid = a.atttypid ORDER BY n.ord, a.attnum";
@@ -44,12 +50,17 @@ static const char upsert[] =
         "u") ")"
              " AND (u.parent IS NULL OR NOT EXISTS (SELECT FROM %1$s o WHERE o.id = u.parent::%2$s"
              "  AND " NEWER(
-                 "o", "u") "))"
-                           " ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, chunk = "
-                           "excluded.chunk,"
-                           " embedding = excluded.embedding, metadata = excluded.metadata,"
-                           " version = excluded.version, version_order = excluded.version_order"
-                           " WHERE NOT " NEWER("t", "excluded");
+                 "o",
+                 "u") "))"
+                      " AND NOT EXISTS (SELECT FROM %3$s d WHERE d.id = coalesce(u.parent, "
+                      "(u.id::%2$s)::text) AND " NEWER(
+                          "d",
+                          "u") ")"
+                               " ON CONFLICT (id) DO UPDATE SET parent = excluded.parent, chunk = "
+                               "excluded.chunk,"
+                               " embedding = excluded.embedding, metadata = excluded.metadata,"
+                               " version = excluded.version, version_order = excluded.version_order"
+                               " WHERE NOT " NEWER("t", "excluded");
 
 /* Pieces of a document that this version has no more, and those of older versions. */
 static const char delete_pieces[] =
@@ -69,6 +80,27 @@ static const char delete_wholes[] =
         "t", "d") ")"
                   " OR EXISTS (SELECT FROM %1$s o WHERE o.parent IS NOT NULL AND o.parent = d.doc"
                   "  AND " NEWER("o", "t") "))";
+
+/* An id as the column writes it: '7' and '007' of a bigint are one. */
+static const char put_deleted[] = "INSERT INTO %1$s AS d (id, version, version_order)"
+                                  " SELECT (u.id::%2$s)::text, u.version, u.version_order"
+                                  " FROM unnest($1, $2, $3) AS u (id, version, version_order)"
+                                  " ON CONFLICT (id) DO UPDATE SET version = excluded.version,"
+                                  " version_order = excluded.version_order, deleted_at = now()"
+                                  " WHERE " NEWER("excluded", "d");
+
+/* Rows that were written while somebody else deleted them. */
+static const char delete_revived[] =
+    "WITH gone AS (SELECT d.* FROM unnest($1) AS u (id) JOIN %3$s d ON d.id = (u.id::%2$s)::text),"
+    " whole AS (DELETE FROM %1$s t USING gone WHERE t.id = gone.id::%2$s AND t.parent IS NULL"
+    "  AND " NEWER(
+        "gone",
+        "t") ")"
+             " DELETE FROM %1$s t USING gone WHERE t.parent IS NOT NULL AND t.parent = gone.id"
+             " AND " NEWER("gone", "t");
+
+const char postgres_table_lock[] = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+const char postgres_table_share[] = "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))";
 
 static const char put_letters[] =
     "INSERT INTO %1$s (position, code, reason, key, value, headers)"
@@ -106,6 +138,7 @@ static const struct column {
     {"version_order", "int8", false},
 };
 
+static const char *const deleted_columns[] = {"id", "version", "version_order", "deleted_at"};
 static const char *const offset_columns[] = {"consumer_group", "part", "done", "epoch", "moved_at"};
 static const char *const letter_columns[] = {"position", "code",    "reason", "key",
                                              "value",    "headers", "died_at"};
@@ -189,10 +222,12 @@ static bool has_others(struct postgres_table *out, const struct postgres_config 
                        const PGresult *answer, char *why, size_t size)
 {
     if (!has_other(out->letters, answer, "2", config->dead_letters, letter_columns,
-                   sizeof letter_columns / sizeof *letter_columns, why, size))
+                   sizeof letter_columns / sizeof *letter_columns, why, size) ||
+        !has_other(out->deleted, answer, "3", config->deleted, deleted_columns,
+                   sizeof deleted_columns / sizeof *deleted_columns, why, size))
         return false;
     return !config->exactly_once ||
-           has_other(out->offsets, answer, "3", config->offsets, offset_columns,
+           has_other(out->offsets, answer, "4", config->offsets, offset_columns,
                      sizeof offset_columns / sizeof *offset_columns, why, size);
 }
 
@@ -238,9 +273,12 @@ enum postgres_fit postgres_table_read(struct postgres_table *out,
              cell(answer, find(answer, "1", "id"), SQL_TYPE));
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(out->upsert, sizeof out->upsert, upsert, out->name, out->id_type);
+    snprintf(out->upsert, sizeof out->upsert, upsert, out->name, out->id_type, out->deleted);
     snprintf(out->delete_pieces, sizeof out->delete_pieces, delete_pieces, out->name);
     snprintf(out->delete_wholes, sizeof out->delete_wholes, delete_wholes, out->name, out->id_type);
+    snprintf(out->put_deleted, sizeof out->put_deleted, put_deleted, out->deleted, out->id_type);
+    snprintf(out->delete_revived, sizeof out->delete_revived, delete_revived, out->name,
+             out->id_type, out->deleted);
     snprintf(out->put_letters, sizeof out->put_letters, put_letters, out->letters);
     snprintf(out->claim, sizeof out->claim, claim, out->offsets);
     snprintf(out->check, sizeof out->check, check, out->offsets);
@@ -295,6 +333,16 @@ static void print_tables(const struct postgres_config *config, size_t dim, FILE 
             "    died_at  timestamptz NOT NULL DEFAULT now()\n"
             ");\n",
             config->dead_letters);
+    fprintf(to,
+            "\n-- What was deleted, and by which version. Now and then:\n"
+            "-- DELETE FROM %s WHERE deleted_at < now() - interval '30 days';\n"
+            "CREATE TABLE IF NOT EXISTS %s (\n"
+            "    id            text PRIMARY KEY,\n"
+            "    version       bigint NOT NULL,\n"
+            "    version_order bigint NOT NULL,\n"
+            "    deleted_at    timestamptz NOT NULL DEFAULT now()\n"
+            ");\n",
+            config->deleted, config->deleted);
     if (config->exactly_once)
         fprintf(to,
                 "\nCREATE TABLE IF NOT EXISTS %s (\n"

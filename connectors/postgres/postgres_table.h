@@ -22,15 +22,19 @@ struct postgres_table {
     char name[POSTGRES_NAME_SIZE];    /* as SQL, whatever the search path */
     char offsets[POSTGRES_NAME_SIZE]; /* "": not wanted */
     char letters[POSTGRES_NAME_SIZE]; /* of the dead letters; "": it is not there */
+    char deleted[POSTGRES_NAME_SIZE]; /* of what was deleted; the same */
     char id_type[64];
     Oid vector, vector_array; /* the type of its embeddings */
     int dim;                  /* -1: any */
-    char upsert[2400], delete_pieces[1200], delete_wholes[1200], put_letters[1000];
+    char upsert[3200], delete_pieces[1200], delete_wholes[1200], put_letters[1000];
+    char put_deleted[1200], delete_revived[2400];
     char claim[900], check[600], move[900]; /* of offsets */
 };
 
-/* One row for each column of the tables: $1, $2 and $3, names; the last may be null. */
+/* One row for each column of the tables: $1 to $4, names; the last may be null. */
 extern const char postgres_table_question[];
+/* Until the end of the transaction, alone or with others that share it: $1, a name. */
+extern const char postgres_table_lock[], postgres_table_share[];
 
 enum postgres_fit {
     POSTGRES_FITS,

@@ -72,7 +72,7 @@ static void make_tables(struct run *run, const struct settings *settings)
     char *text = NULL, err[300];
     size_t len;
     FILE *to = open_memstream(&text, &len);
-    sql(run, "DROP TABLE IF EXISTS embeddings, embeddings_dlq");
+    sql(run, "DROP TABLE IF EXISTS embeddings, embeddings_dlq, embeddings_deleted");
     if (!to || connector_find("postgres")->schema(settings, run->dim, to, err, sizeof err))
         die("schema", err);
     fclose(to);

@@ -162,12 +162,17 @@ static const struct cell whole[] = {
     {"2", "value", "bytea", false, false},
     {"2", "headers", "jsonb", false, false},
     {"2", "died_at", "timestamptz", false, false},
+    {"3", "id", "text", true, true},
+    {"3", "version", "int8", false, false},
+    {"3", "version_order", "int8", false, false},
+    {"3", "deleted_at", "timestamptz", false, false},
 };
 enum { N_CELLS = sizeof whole / sizeof *whole };
 
 static PGresult *answer(const struct cell *cells, size_t n)
 {
     PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    static const char *const names[] = {"public.\"T\"", "public.\"T_dlq\"", "public.\"T_deleted\""};
     PGresAttDesc columns[10] = {0};
     char name[20];
     for (size_t i = 0; i < 10; i++)
@@ -177,7 +182,7 @@ static PGresult *answer(const struct cell *cells, size_t n)
     for (int i = 0; i < (int)n; i++) {
         const struct cell *cell = &cells[i];
         const char *texts[10] = {cell->table,
-                                 *cell->table == '1' ? "public.\"T\"" : "public.\"T_dlq\"",
+                                 names[*cell->table - '1'],
                                  cell->column,
                                  cell->type,
                                  cell->type,
@@ -192,7 +197,8 @@ static PGresult *answer(const struct cell *cells, size_t n)
     return result;
 }
 
-static struct postgres_config config = {.table = "\"T\"", .dead_letters = "\"T_dlq\""};
+static struct postgres_config config = {
+    .table = "\"T\"", .dead_letters = "\"T_dlq\"", .deleted = "\"T_deleted\""};
 
 static enum postgres_fit read_cells(const struct cell *cells, size_t n,
                                     struct postgres_table *table, char why[400])
@@ -212,6 +218,7 @@ static void test_table(void **state)
     assert_int_equal(read_cells(whole, N_CELLS, &table, why), POSTGRES_FITS);
     assert_string_equal(table.name, "public.\"T\"");
     assert_string_equal(table.letters, "public.\"T_dlq\"");
+    assert_string_equal(table.deleted, "public.\"T_deleted\"");
     assert_int_equal(table.vector, 16385);
     assert_int_equal(table.vector_array, 16391);
     assert_int_equal(table.dim, 4);
@@ -222,6 +229,8 @@ static void test_table(void **state)
     assert_non_null(strstr(why, "no table \"T\""));
     assert_int_equal(read_cells(whole, 7, &table, why), POSTGRES_LACKS);
     assert_non_null(strstr(why, "T_dlq"));
+    assert_int_equal(read_cells(whole, 14, &table, why), POSTGRES_LACKS);
+    assert_non_null(strstr(why, "T_deleted"));
     for (size_t i = 0; i < N_CELLS; i++) { /* each column in turn */
         memcpy(cells, whole, sizeof cells);
         cells[i].column = "other";
@@ -319,7 +328,12 @@ static void test_burst(void **state)
     assert_int_equal(burst.n_rows, 2);
     assert_int_equal(burst.n_docs, 3);
     assert_int_equal(burst.n_wholes, 1); /* only what is gone */
-    assert_int_equal(burst.n, 5);        /* settings, rows parsed, a group, pieces, wholes */
+    assert_int_equal(burst.n_deleted, 1);
+    /* Settings, rows parsed, a group, the lock, what is gone, who came back, pieces, wholes. */
+    assert_int_equal(burst.n, 8);
+    assert_ptr_equal(burst.statements[3].sql, postgres_table_lock);
+    assert_true(has_bytes(&burst.deleted[0], "\0\0\0\1c", 5));
+    assert_true(has_bytes(&burst.deleted[1], "\0\0\0\0\0\0\0\11", 8));
     assert_null(burst.statements[1].values);
     assert_null(burst.statements[2].sql);
     assert_int_equal(burst.rows[0][0].bytes.len, sizeof head - 1);
@@ -328,6 +342,10 @@ static void test_burst(void **state)
     assert_true(has_bytes(&burst.rows[0][5], "\0\0\0\0\0\0\0\11", 8));
     assert_true(has_bytes(&burst.rows[0][6], "\0\0\0\0\0\0\0\3", 8));
     assert_true(has_bytes(&burst.rows[0][4], "\1{}", 3));
+    postgres_burst_begin(&burst, &config, &table);
+    assert_int_equal(add(record_of(&(struct text){"a", 0, false})), BURST_TAKES);
+    assert_int_equal(postgres_burst_end(&burst, NULL), 0);
+    assert_ptr_equal(burst.statements[3].sql, postgres_table_share); /* nothing is deleted */
     postgres_burst_close(&burst);
     memset(&burst, 0, sizeof burst);
 }

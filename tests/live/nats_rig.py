@@ -15,6 +15,7 @@ import time
 
 import msgpack
 
+from cases import find_cases, run_cases
 from check_embed import find_model
 from ports import free_port
 
@@ -164,13 +165,17 @@ class Client:
         return self.api(f"CONSUMER.INFO.{stream}.{name}")
 
 
+def server_version(program):
+    return subprocess.run([program, "--version"], capture_output=True, text=True,
+                          check=True).stdout.split()[-1]
+
+
 class Bench:
     """A folder, a nats-server, workers; all gone at the end."""
 
     def __init__(self, binary, program="nats-server"):
         self.binary, self.model, self.program = binary, find_model(), program
-        self.version = subprocess.run([program, "--version"], capture_output=True, text=True,
-                                      check=True).stdout.split()[-1]
+        self.version = server_version(program)
         self.folder = tempfile.mkdtemp(prefix="embedmill-test-")
         self.port = free_port()
         self.processes = []
@@ -291,27 +296,12 @@ class Bench:
         assert got == code, f"exit code {got}, expected {code}"
 
 
-def run_cases(cases, binary, only, programs):
-    """Each case on each server."""
-    passed = failed = 0
-    for program in programs:
-        for name, case in cases.items():
-            if only and name not in only:
-                continue
-            started = time.monotonic()
-            with Bench(binary, program) as bench:
-                version = bench.version
-                try:
-                    case(bench)
-                    passed += 1
-                    print(f"ok      {name} on {version} ({time.monotonic() - started:.1f} s)",
-                          flush=True)
-                except Exception as error:  # every kind of failure is reported and counted
-                    failed += 1
-                    print(f"FAILED  {name} on {version}: {error!r}", flush=True)
-                    for file in sorted(os.listdir(bench.folder)):
-                        if file.startswith("log-"):
-                            print(file)
-                            print("".join(bench.log(file[4:]).splitlines(True)[-12:]))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+def run_all(module, words):
+    """The cases of a test, each on a server of its own. words: EMBEDMILL [--server PROGRAM] [CASE
+    ...]."""
+    binary, only, program = words[0], words[1:], "nats-server"
+    if only[:1] == ["--server"]:
+        program, only = only[1], only[2:]
+    version = server_version(program)
+    return run_cases(find_cases(module), only, lambda name: Bench(binary, program),
+                     f" on {version}")

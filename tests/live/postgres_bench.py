@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import redis_bench
+from cases import find_cases, run_cases
 from ports import free_port
 
 HERE = Path(__file__).resolve().parent
@@ -171,6 +172,15 @@ class Bench(redis_bench.Bench):
             groups = self.client.xinfo_groups("texts")
             return groups and groups[0]["pending"] == 0 and not groups[0]["lag"]
         redis_bench.wait_for("all acked", is_done, seconds)
+
+
+def run_all(module, binary, only):
+    """The cases of a test, each on servers of its own; 77 where there can be none."""
+    source = programs()
+    if not source:
+        print("SKIPPED: no PostgreSQL with pgvector can be had (scripts/get-postgres)")
+        return 77
+    return run_cases(find_cases(module), only, lambda name: Bench(binary, source))
 
 
 def settle(seconds):

@@ -3,14 +3,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-import traceback
 
 import msgpack
 import pika
 
+from cases import find_cases, run_cases, shared
 from check_embed import find_model
 from ports import free_ports
 
@@ -226,22 +225,8 @@ class Bench:
         assert got == code, f"exit code {got}, expected {code}"
 
 
-def run_cases(cases, binary, only):
-    """Run the functions case_NAME of a module, or those named in only; exit code 1 if one fails."""
-    failed = 0
+def run_all(module, binary, only):
+    """The cases of a test, on one server."""
     with Bench(binary) as bench:
         bench.start_server()
-        for name, case in cases.items():
-            if not name.startswith("case_") or only and name[5:] not in only:
-                continue
-            start = time.monotonic()
-            try:
-                case(bench)
-                how = "ok"
-            except Exception: # pylint: disable=broad-except
-                traceback.print_exc()
-                failed += 1
-                how = "FAILED"
-            print(f"{how:7} {time.monotonic() - start:5.1f} s  {name[5:]}", flush=True)
-            bench.end_workers()
-    sys.exit(1 if failed else 0)
+        return run_cases(find_cases(module), only, shared(bench, end=bench.end_workers))

@@ -15,7 +15,7 @@ import urllib.request
 import msgpack
 import numpy as np
 
-from nats_rig import NatsError, run_cases, wait_for
+from nats_rig import NatsError, run_all, wait_for
 from ports import free_port
 from redis_bench import Bench as RedisBench
 
@@ -258,14 +258,5 @@ def case_crossed(bench):
         pass
 
 
-def main():
-    words = sys.argv[2:]
-    programs = ["nats-server"]
-    if words[:1] == ["--server"]:
-        programs, words = [words[1]], words[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    return run_cases(cases, sys.argv[1], words, programs)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(globals(), sys.argv[1:]))

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from nats_rig import NatsError, run_cases, wait_for
+from nats_rig import NatsError, run_all, wait_for
 from ports import free_port
 
 
@@ -391,14 +391,5 @@ def case_several_servers(bench):
     bench.stop(worker)
 
 
-def main():
-    words = sys.argv[2:]
-    programs = ["nats-server"]
-    if words[:1] == ["--server"]:
-        programs, words = [words[1]], words[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    return run_cases(cases, sys.argv[1], words, programs)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(globals(), sys.argv[1:]))

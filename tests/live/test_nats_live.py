@@ -5,15 +5,13 @@ Each case starts what it needs on a free port with its data in a temporary folde
 
 Usage: test_nats_live.py EMBEDMILL [--server NATS-SERVER] [CASE ...]
 """
-import json
-import signal
 import sys
 import time
 
 import msgpack
 import numpy as np
 
-from nats_rig import run_cases, wait_for
+from nats_rig import run_all, wait_for
 
 
 def case_plain(bench):
@@ -135,14 +133,5 @@ def case_server_killed(bench):
     bench.stop(worker)
 
 
-def main():
-    words = sys.argv[2:]
-    programs = ["nats-server"]
-    if words[:1] == ["--server"]:
-        programs, words = [words[1]], words[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    return run_cases(cases, sys.argv[1], words, programs)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(globals(), sys.argv[1:]))

@@ -6,15 +6,12 @@ Usage: test_postgres_faults.py EMBEDMILL [CASE ...]
 """
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import test_postgres_live as live
 from ports import free_port
-from postgres_bench import Bench, Postgres, programs, settle
+from postgres_bench import Postgres, programs, run_all, settle
 from redis_bench import wait_for
 
 
@@ -172,7 +169,7 @@ def case_rights(bench):
     """A role whose rights are taken away under it, and given back."""
     bench.start_both()
     bench.pg.sql("CREATE ROLE w LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON embeddings, "
-                 "embeddings_dlq TO w")
+                 "embeddings_dlq, embeddings_deleted TO w")
     worker = bench.start_sink("--batch-texts", "64", url=bench.pg.url("w"))
     add(bench, 0, 200)
     bench.wait_rows(200)
@@ -201,8 +198,8 @@ def case_logins(bench):
     with open(bench.pg.data / "pg_hba.conf", "w", encoding="ascii") as file:
         file.write("local all all trust\nhost all w 127.0.0.1/32 scram-sha-256\n"
                    "host all postgres 127.0.0.1/32 trust\n")
-    bench.pg.sql("CREATE ROLE w LOGIN PASSWORD 'right'; GRANT ALL ON embeddings, embeddings_dlq TO "
-                 "w; SELECT pg_reload_conf()")
+    bench.pg.sql("CREATE ROLE w LOGIN PASSWORD 'right'; GRANT ALL ON embeddings, "
+                 "embeddings_dlq, embeddings_deleted TO w; SELECT pg_reload_conf()")
     add(bench, 0, 10)
     settle(0.5)
     for url, words in ((bench.pg.url("w:hunter2"), "password authentication failed"),
@@ -429,5 +426,4 @@ def case_tls(bench):
 
 
 if __name__ == "__main__":
-    live.CASES = {name[5:]: f for name, f in list(globals().items()) if name.startswith("case_")}
-    sys.exit(live.main())
+    sys.exit(run_all(globals(), sys.argv[1], sys.argv[2:]))

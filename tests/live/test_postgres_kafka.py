@@ -8,9 +8,9 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
-from kafka_bench import TEXTS, Bench as KafkaBench, Feeder, text_row, wait_for
+from cases import find_cases, run_cases, shared
+from kafka_bench import TEXTS, Bench as KafkaBench, Feeder, wait_for
 from postgres_bench import DIM, Postgres, programs, settle
 
 EXACTLY = ("--delivery", "exactly-once")
@@ -37,7 +37,8 @@ class Bench(KafkaBench):
         schema = subprocess.run(
             [self.binary, "schema", "--sink", "postgres", "--source", "kafka", "--dim", str(DIM),
              *EXACTLY], capture_output=True, text=True, check=True).stdout
-        self.pg.sql("DROP TABLE IF EXISTS embeddings, embeddings_dlq, embeddings_offsets, written;"
+        self.pg.sql("DROP TABLE IF EXISTS embeddings, embeddings_dlq, embeddings_deleted, "
+                    "embeddings_offsets, written;"
                     + schema + AUDIT)
 
     def start_sink(self, *extra, url=None):
@@ -224,29 +225,11 @@ def main():
     if not source:
         print("SKIPPED: no PostgreSQL with pgvector can be had (scripts/get-postgres)")
         return 77
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
     with Bench(binary, source) as bench:
         bench.start_kafka()
         bench.pg.create()
         bench.pg.start()
-        for name, case in cases.items():
-            if only and name not in only:
-                continue
-            started = time.monotonic()
-            try:
-                bench.begin(name)
-                case(bench)
-            except Exception as error: # whatever it is, the others are tried
-                failed += 1
-                print(f"FAILED  {name}: {error!r}", flush=True)
-                if bench.n_started:
-                    print(bench.log(bench.n_started)[-2500:], flush=True)
-                continue
-            passed += 1
-            print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+        return run_cases(find_cases(globals()), only, shared(bench, bench.begin))
 
 
 if __name__ == "__main__":

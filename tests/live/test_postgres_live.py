@@ -5,18 +5,14 @@ kills of the worker and of the server, a frozen server, drains.
 Usage: test_postgres_live.py EMBEDMILL [CASE ...]
 """
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
 
-from postgres_bench import Bench, DIM, programs, settle
+from postgres_bench import DIM, run_all, settle
 from redis_bench import wait_for
-
-
-CASES = None # those of another file, which has its own
 
 
 def embed(bench, text, *extra):
@@ -77,7 +73,7 @@ def case_other_tables(bench):
         bench.client.delete("texts")
         bench.client.flushall()
         worker = bench.start_sink("--postgres-table", table, "--postgres-dead-letters",
-                                  "embeddings_dlq")
+                                  "embeddings_dlq", "--postgres-deleted", "embeddings_deleted")
         for i in range(3):
             bench.client.xadd("texts", {"id": str(i), "text": f"t {i}"})
         wait_for("three rows", lambda: bench.rows(table) == 3)
@@ -108,6 +104,89 @@ def case_versions(bench):
             f"'{before}' FROM embeddings")[0]
         assert f"{version},{int(order) & 0xfffff}" == wanted, (where, version, order)
         assert (changed == "t") == (where >= "2000-5"), where
+
+
+def send_at(bench, entry, *extra, sink=(), **fields):
+    """One message with the id, and so the version, of an entry; through a worker of its own."""
+    bench.client.flushall()
+    bench.client.xadd("texts", fields or {"body": json.dumps(extra[0])}, id=entry)
+    worker = bench.start_sink(*sink)
+    bench.wait_acked()
+    bench.stop(worker)
+
+
+def case_deleted(bench):
+    """What was deleted stays so: an older message that comes later brings nothing back, whole or in
+    chunks; a newer one does. Until its deletion is forgotten."""
+    bench.start_both()
+    ids = lambda: [row[0] for row in bench.pg.sql("SELECT id FROM embeddings ORDER BY id")]
+    chunks = ("--too-long", "chunk", "--chunk-tokens", "32")
+    send_at(bench, "2000-1", id="a", text="t")
+    send_at(bench, "2000-2", {"id": "doc", "text": "word " * 100}, sink=chunks)
+    assert ids()[0] == "a" and len(ids()) > 3, ids()
+    send_at(bench, "3000-1", {"id": "a", "delete": True})
+    send_at(bench, "3000-2", {"id": "doc", "delete": True})
+    send_at(bench, "3000-3", {"id": "never", "delete": True})
+    assert ids() == [], ids()
+    send_at(bench, "2500-1", id="a", text="t")
+    send_at(bench, "2500-2", {"id": "doc", "text": "word " * 100}, sink=chunks)
+    send_at(bench, "2500-3", id="doc", text="t")
+    send_at(bench, "2500-4", id="never", text="t")
+    send_at(bench, "2500-5", {"id": "a", "delete": True})
+    assert ids() == [], ids()
+    assert bench.pg.sql("SELECT id, version FROM embeddings_deleted ORDER BY id") == [
+        ["a", "3000"], ["doc", "3000"], ["never", "3000"]]
+    send_at(bench, "4000-1", id="a", text="t")
+    send_at(bench, "4000-2", {"id": "doc", "text": "word " * 100}, sink=chunks)
+    assert ids()[0] == "a" and len(ids()) > 3, ids()
+    send_at(bench, "3500-1", {"id": "a", "delete": True}) # older than what is there
+    assert "a" in ids(), ids()
+    send_at(bench, "5000-2", {"id": "a", "delete": True})
+    send_at(bench, "5000-3", {"id": "doc", "delete": True})
+    assert ids() == [], ids()
+    bench.pg.sql("DELETE FROM embeddings_deleted WHERE deleted_at < now()")
+    send_at(bench, "4500-1", id="a", text="t")
+    assert ids() == ["a"], ids()
+
+
+def case_deleted_numbers(bench):
+    """Ids of another type: '7' and '007' are one row, and one deletion."""
+    bench.start_both()
+    bench.pg.sql("ALTER TABLE embeddings ALTER id TYPE bigint USING id::bigint")
+    send_at(bench, "2000-1", id="7", text="t")
+    send_at(bench, "3000-1", {"id": "007", "delete": True})
+    send_at(bench, "2500-1", id="7", text="t")
+    send_at(bench, "2500-2", id="+7", text="t")
+    assert bench.rows() == 0
+    send_at(bench, "3500-1", id="07", text="t")
+    assert bench.pg.one("SELECT id FROM embeddings") == "7"
+
+
+def case_deleted_meanwhile(bench):
+    """Somebody deletes a text while an older message about it is written, and neither sees the
+    other's transaction: whoever comes second finds it out."""
+    bench.start_both()
+    deleter = subprocess.Popen([bench.pg.bin / "psql", "-q", "-h", bench.pg.host, "-p",
+                                str(bench.pg.port), "-U", "postgres"], stdin=subprocess.PIPE,
+                               text=True)
+    deleter.stdin.write("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended("
+                        "'public.embeddings_deleted', 0)); INSERT INTO embeddings_deleted VALUES "
+                        "('a', 3000, 0), ('doc', 3000, 0), ('b', 1000, 0);\n")
+    deleter.stdin.flush()
+    bench.processes.append(deleter)
+    settle(0.5)
+    worker = bench.start_sink("--too-long", "chunk", "--chunk-tokens", "32",
+                              "--postgres-lock-timeout", "20s", "--postgres-timeout", "30s")
+    for i, fields in enumerate(({"id": "a", "text": "t"}, {"id": "b", "text": "t"},
+                                {"id": "doc", "text": "word " * 100})):
+        bench.client.xadd("texts", fields, id=f"2000-{i + 1}")
+    wait_for("a worker at the lock", lambda: bench.pg.one(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") != "0")
+    deleter.stdin.write("COMMIT;\n")
+    deleter.stdin.close()
+    bench.wait_acked()
+    bench.stop(worker)
+    assert bench.pg.sql("SELECT id FROM embeddings") == [["b"]]
 
 
 def case_chunks(bench):
@@ -272,32 +351,5 @@ def case_drained(bench):
     bench.stop(worker)
 
 
-def main():
-    binary, only = sys.argv[1], sys.argv[2:]
-    source = programs()
-    if not source:
-        print("SKIPPED: no PostgreSQL with pgvector can be had (scripts/get-postgres)")
-        return 77
-    cases = CASES or {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
-    for name, case in cases.items():
-        if only and name not in only:
-            continue
-        started = time.monotonic()
-        with Bench(binary, source) as bench:
-            try:
-                case(bench)
-            except Exception as error: # whatever it is, the others are tried
-                failed += 1
-                print(f"FAILED  {name}: {error!r}", flush=True)
-                if os.path.exists(os.path.join(bench.folder, "log-w")):
-                    print(bench.log()[-2500:], flush=True)
-                continue
-        passed += 1
-        print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(globals(), sys.argv[1], sys.argv[2:]))

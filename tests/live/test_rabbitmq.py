@@ -13,7 +13,7 @@ import urllib.request
 import msgpack
 import pika
 
-from rabbitmq_bench import run_cases, wait_for
+from rabbitmq_bench import run_all, wait_for
 from redis_bench import Bench as RedisBench
 
 
@@ -387,4 +387,4 @@ def case_lag(bench):
 
 
 if __name__ == "__main__":
-    run_cases(dict(globals()), sys.argv[1], sys.argv[2:])
+    sys.exit(run_all(globals(), sys.argv[1], sys.argv[2:]))

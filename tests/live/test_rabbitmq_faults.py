@@ -13,7 +13,7 @@ import pika
 
 from chaos_proxy import ChaosProxy
 from ports import free_port
-from rabbitmq_bench import run_cases, wait_for
+from rabbitmq_bench import run_all, wait_for
 
 
 def prepare(bench, queue, n, **arguments):
@@ -302,4 +302,4 @@ def case_drain_without_broker(bench):
 
 
 if __name__ == "__main__":
-    run_cases(dict(globals()), sys.argv[1], sys.argv[2:])
+    sys.exit(run_all(globals(), sys.argv[1], sys.argv[2:]))
