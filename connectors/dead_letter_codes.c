@@ -23,7 +23,7 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
     CODE(too_deep, decode, "nested more than 8 deep", "flatten the fields"),
     CODE(bad_json, decode, "not a JSON object, cut, encoded twice, NaN, a number out of range",
          "repair the producer, or set `raw`"),
-    CODE(bad_msgpack, decode, "cut, damaged, not a map, a key that is no string, bytes after it",
+    CODE(bad_msgpack, decode, "cut, damaged, not a map, a key that is not a string, bytes after it",
          "repair the producer"),
     CODE(not_text, decode,
          "packed, UTF-16, binary (in a folder: the whole file), or in the frame of a schema "
@@ -34,7 +34,7 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
     CODE(table_truncated, decode,
          "a change says that a table was truncated (Debezium's `t`), which names no rows",
          "remove its vectors by hand, or build the index anew"),
-    CODE(duplicate_field, decode, "a key is there twice", "send each key once"),
+    CODE(duplicate_field, decode, "a key appears twice", "send each key once"),
     CODE(duplicate_id, decode, "two texts of a message have the same id",
          "give each its own, or none"),
     CODE(ids_mismatch, decode, "`ids` or `titles` is not as long as `texts`",
@@ -46,7 +46,8 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "split, or set `chunk` or `truncate`; shorten the title"),
     CODE(bad_utf8, embed, "a text or a field is not UTF-8, `bad_utf8=error`",
          "repair, or set `replace`"),
-    CODE(bad_embedding, embed, "the result is no unit vector", "a fault of the worker: report it"),
+    CODE(bad_embedding, embed, "the result is not a unit vector",
+         "a fault of the worker: report it"),
     CODE(output_too_large, publish,
          "the output is larger than the broker takes; or each text is written alone (rows, Redis "
          "`key` and `hash`) and the message's fields, written for each, would be above 64 MiB "

@@ -357,7 +357,7 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 {
     const struct option *option = settings_find(settings, name);
     if (!option) {
-        snprintf(err, err_size, "%s: there is no such option", name);
+        snprintf(err, err_size, "%s: unknown option", name);
         return -ENOENT;
     }
     int64_t number;

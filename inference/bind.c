@@ -45,7 +45,7 @@ int bind_size(const struct binder *b, const char *key, size_t low, size_t high, 
     uint64_t value;
     snprintf(full, sizeof full, "%s.%s", b->architecture, key);
     if (gguf_uint(b->gguf, full, &value) < 0)
-        return bind_refuse(b, "there is no integer key", full);
+        return bind_refuse(b, "missing integer key", full);
     if (value < low || value > high) {
         char what[120];
         snprintf(what, sizeof what, "%" PRIu64 " is not between %zu and %zu: key", value, low,
@@ -61,7 +61,7 @@ int bind_float(const struct binder *b, const char *key, double low, double high,
     char full[80];
     snprintf(full, sizeof full, "%s.%s", b->architecture, key);
     if (gguf_float(b->gguf, full, out) < 0)
-        return bind_refuse(b, "there is no float key", full);
+        return bind_refuse(b, "missing float key", full);
     if (!(*out >= low && *out <= high)) {
         char what[120];
         snprintf(what, sizeof what, "%g is not between %g and %g: key", *out, low, high);
@@ -121,7 +121,7 @@ static int tensor_bind(const struct binder *b, const char *name, const struct bi
     const struct gguf_tensor *tensor = gguf_tensor_find(b->gguf, name);
     enum matrix_type type = MATRIX_F32;
     if (!tensor)
-        return bind_refuse(b, "there is no tensor", name);
+        return bind_refuse(b, "missing tensor", name);
     if (wanted->matrix && !matrix_type_of(tensor->type, &type))
         return refuse_type(b, tensor, TYPE_NAMES, name);
     if (wanted->floats && tensor->type != GGUF_TENSOR_F32)

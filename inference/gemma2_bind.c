@@ -31,7 +31,7 @@ static int sizes_of(const struct binder *b, const char *name, size_t *columns, s
 {
     const struct gguf_tensor *tensor = gguf_tensor_find(b->gguf, name);
     if (!tensor)
-        return bind_refuse(b, "there is no tensor", name);
+        return bind_refuse(b, "missing tensor", name);
     if (tensor->shape[0] > SIZE_MAX / 2 || tensor->shape[1] > SIZE_MAX / 2 ||
         tensor->shape[2] != 1 || tensor->shape[3] != 1)
         return bind_refuse(b, "unexpected shape of tensor", name);

@@ -159,7 +159,7 @@ static int values_take(struct reader *reader, uint32_t type, uint64_t n, struct 
     size_t left = reader->size - reader->at, start = reader->at;
     size_t least = type == GGUF_STR ? sizeof(uint64_t) : type_size(type);
     if (least == 0)
-        return refuse(reader, DAMAGED, "value type %u is none of GGUF's", (unsigned)type);
+        return refuse(reader, DAMAGED, "value type %u is not one of GGUF's", (unsigned)type);
     if (n > left / least)
         return refuse(reader, DAMAGED,
                       "%llu values of at least %zu bytes, where the file has %zu left",
@@ -226,7 +226,7 @@ static int keys_take(struct gguf_directory *directory, struct reader *reader)
     for (size_t i = 1; i < directory->n_keys; i++) {
         reader->name = directory->keys[i].name;
         if (str_compare(directory->keys[i - 1].name, directory->keys[i].name) == 0)
-            return refuse(reader, DAMAGED, "the key is there twice");
+            return refuse(reader, DAMAGED, "the key appears twice");
     }
     return 0;
 }
@@ -383,7 +383,7 @@ static int entries_compare(struct gguf_directory *directory, struct reader *read
     for (size_t i = 1; i < directory->n_tensors; i++) {
         reader->name = list[i]->tensor.name;
         if (str_compare(list[i - 1]->tensor.name, list[i]->tensor.name) == 0)
-            return refuse(reader, DAMAGED, "the tensor is there twice");
+            return refuse(reader, DAMAGED, "the tensor appears twice");
     }
     return 0;
 }

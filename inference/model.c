@@ -23,7 +23,7 @@ static int architecture_choose(const struct binder *b, struct model *m)
     struct gguf_str text;
     char name[64];
     if (gguf_string(b->gguf, "general.architecture", &text) < 0)
-        return bind_refuse(b, "there is no string key", "general.architecture");
+        return bind_refuse(b, "missing string key", "general.architecture");
     snprintf(name, sizeof name, "%.*s", (int)(text.len < 63 ? text.len : 63), text.ptr);
     m->architecture = architecture_find(text);
     if (!m->architecture)

@@ -30,7 +30,8 @@ static int find_kind(const struct gguf *gguf, const struct tokenizer_kind **out,
                 memcmp(kinds[i]->model, model.ptr, model.len) == 0)
                 return *out = kinds[i], 0;
     snprintf(err, err_size,
-             "tokenizer.ggml.model is '%.*s', none of \"llama\" and \"gemma4\" (SentencePiece "
+             "tokenizer.ggml.model is '%.*s', which is not one of \"llama\" and \"gemma4\" "
+             "(SentencePiece "
              "BPE), \"bert\" (WordPiece), \"t5\" (SentencePiece unigram) and \"gpt2\" (byte-level "
              "BPE); use "
              "a GGUF of a model that docs/models.md lists",

@@ -173,7 +173,8 @@ static int find_words(struct tokenizer *t, const struct gguf *gguf, char *err, s
         if (strlen(known[i].pre) == pre.len && memcmp(known[i].pre, pre.ptr, pre.len) == 0)
             return t->words_end = known[i].end, 0;
     snprintf(err, err_size,
-             "tokenizer.ggml.pre is '%.*s', none of \"modern-bert\" and \"qwen2\"; use a GGUF of a "
+             "tokenizer.ggml.pre is '%.*s', which is not one of \"modern-bert\" and \"qwen2\"; use "
+             "a GGUF of a "
              "model that docs/models.md lists",
              (int)(pre.len < 32 ? pre.len : 32), pre.ptr);
     return -EINVAL;
@@ -206,7 +207,7 @@ static int read_ends(struct tokenizer *t, const struct gguf *gguf, char *err, si
         t->eos = vocab_find_added(&t->vocab, text, text + strlen(END_OF_TEXT), &len);
         return t->eos != NO_TOKEN && len == strlen(END_OF_TEXT)
                    ? 0
-                   : vocab_refuse(err, err_size, "vocabulary: there is no token " END_OF_TEXT);
+                   : vocab_refuse(err, err_size, "vocabulary: missing token " END_OF_TEXT);
     }
     if (gguf_uint(gguf, "tokenizer.ggml.mask_token_id", &mask) == 0 && mask < t->vocab.n)
         t->mask = (uint32_t)mask;

@@ -70,8 +70,7 @@ static int read_bytes(struct merges *merges, const struct vocab *vocab, char *er
         size_t len = utf8_encode(byte_code(byte), text);
         merges->bytes[byte] = vocab_find(vocab, text, len);
         if (merges->bytes[byte] == NO_TOKEN)
-            return vocab_refuse(err, err_size, "vocabulary: there is no token of the byte 0x%02X",
-                                byte);
+            return vocab_refuse(err, err_size, "vocabulary: missing token of byte 0x%02X", byte);
     }
     return 0;
 }

@@ -224,7 +224,7 @@ static int add_normal(struct vocab *vocab, uint32_t id, uint64_t hash, char *err
     if (text.len > vocab->longest)
         vocab->longest = text.len;
     if (!slot_fill(vocab, id, hash, text))
-        return vocab_refuse(err, err_size, "vocabulary: the text of token %u is there twice", id);
+        return vocab_refuse(err, err_size, "vocabulary: the text of token %u appears twice", id);
     return 0;
 }
 
@@ -297,7 +297,7 @@ static int add_byte(struct vocab *vocab, uint32_t id, char *err, size_t err_size
     if (high < 0 || low < 0)
         return vocab_refuse(err, err_size, "vocabulary: byte token %u is not written <0xHH>", id);
     if (vocab->bytes[high * 16 + low] != NO_TOKEN)
-        return vocab_refuse(err, err_size, "vocabulary: byte token <0x%02X> is there twice",
+        return vocab_refuse(err, err_size, "vocabulary: byte token <0x%02X> appears twice",
                             high * 16 + low);
     vocab->bytes[high * 16 + low] = id;
     return 0;
@@ -317,7 +317,7 @@ static int read_texts(struct vocab *vocab, const struct gguf_array *texts, char 
         vocab->offsets[id++] = (uint32_t)((const uint8_t *)text.ptr - texts->data);
     }
     if (id != vocab->n)
-        return vocab_refuse(err, err_size, "vocabulary: %u of %u texts are there", id, vocab->n);
+        return vocab_refuse(err, err_size, "vocabulary: %u of %u texts are present", id, vocab->n);
     vocab->offsets[vocab->n] = (uint32_t)texts->size + 8;
     return 0;
 }

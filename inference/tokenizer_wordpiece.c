@@ -34,7 +34,7 @@ static int special_find(const struct vocab *vocab, const char *name, uint32_t *o
 
     *out = vocab_find_added(vocab, text, text + name_len, &len);
     if (*out == NO_TOKEN || len != name_len)
-        return vocab_refuse(err, err_size, "vocabulary: there is no control token %s", name);
+        return vocab_refuse(err, err_size, "vocabulary: missing control token %s", name);
     return 0;
 }
 

@@ -56,7 +56,7 @@ int main(int argc, char **argv)
         return finish(COMMAND_OK);
     }
     if (name[0])
-        fprintf(stderr, "embedmill: %s: there is no such command\n\n", name);
+        fprintf(stderr, "embedmill: %s: unknown command\n\n", name);
     command_print_all(stderr);
     return COMMAND_USAGE;
 }

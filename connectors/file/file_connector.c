@@ -25,7 +25,7 @@ static const struct option file_options[] = {
      "A longer line, row or file is an error of that one."},
     {"file.output", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
      "Where the sink `file` writes: vectors alone when it ends in .npy, else the records as they "
-     "are encoded. One that is there is continued."},
+     "are encoded. An existing one is continued."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 

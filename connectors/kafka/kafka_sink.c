@@ -65,11 +65,11 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
         return;
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR__SSL:
-        snprintf(why, sizeof why, "%.300s; connecting again, for ever", text);
+        snprintf(why, sizeof why, "%.300s; reconnecting until it succeeds", text);
         health_wait(&sink->end.health, BROKERS, why);
         return;
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-        snprintf(why, sizeof why, "%.160s: %.200s; connecting again, for ever", text,
+        snprintf(why, sizeof why, "%.160s: %.200s; reconnecting until it succeeds", text,
                  sink->last_error);
         health_wait(&sink->end.health, BROKERS, why);
         return;

@@ -149,7 +149,7 @@ static void report_reset(struct kafka_source *source, const struct kafka_questio
         report(source, question, "offset_beyond_end", from, to,
                is_latest ? question->high - question->low : -1,
                is_latest ? "the group's offset lies behind the end of the partition, and "
-                           "auto.offset.reset=latest leaves out all that is there: set the "
+                           "auto.offset.reset=latest skips everything already there: set the "
                            "group's offsets"
                          : "the group's offset lies behind the end of the partition: it was set "
                            "by hand, or the topic was made again; the partition is read from its "

@@ -113,7 +113,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR__SSL:
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-        snprintf(why, sizeof why, "%.200s%s%.160s; connecting again, for ever", text,
+        snprintf(why, sizeof why, "%.200s%s%.160s; reconnecting until it succeeds", text,
                  err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? ": " : "",
                  hint_for(source, err, text));
         health_wait(&source->end.health, PART_BROKERS, why);

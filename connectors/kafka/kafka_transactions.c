@@ -57,7 +57,7 @@ static void tell_news(struct kafka_transactions *sink)
     char trouble[240], why[300];
     if (!kafka_publisher_news(sink->publisher, trouble, sizeof trouble))
         return;
-    snprintf(why, sizeof why, "%s; connecting again, for ever", trouble);
+    snprintf(why, sizeof why, "%s; reconnecting until it succeeds", trouble);
     if (trouble[0])
         health_wait(&sink->end.health, BROKERS, why);
     else

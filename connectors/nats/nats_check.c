@@ -81,7 +81,7 @@ static bool check_input(struct visit *visit)
     if (error.err_code == NATS_NO_STREAM) {
         say(visit, FINDING_BAD, "input",
             "stream %s does not exist: create it (nats stream add %s --subjects %s); the worker "
-            "waits until it is there",
+            "waits until it exists",
             stream, stream, visit->config.subject ? visit->config.subject : stream);
         return false;
     }
@@ -165,7 +165,7 @@ static void check_target(struct visit *visit, bool is_source, const char *what, 
     if (!stream[0]) {
         say(visit, FINDING_BAD, what,
             "no stream stores subject %s: create one (nats stream add NAME --subjects %s), or "
-            "correct %s; the worker waits until it is there",
+            "correct %s; the worker waits until it exists",
             subject, subject, option);
         return;
     }

@@ -102,10 +102,11 @@ static int nats_dead_letters_open(struct letters **out, const struct settings *s
     if (!rc && to &&
         (!nats_subject_is_literal(to) || strcmp(to, config->output_subject) == 0 ||
          strcmp(to, config->dead_letter_subject) == 0)) {
-        snprintf(err, err_size,
-                 "'%.200s' is no subject, or one of dead letters or outputs: name one that is an "
-                 "input",
-                 to);
+        snprintf(
+            err, err_size,
+            "'%.200s' is not a subject, or one of dead letters or outputs: name one that is an "
+            "input",
+            to);
         rc = -ENOTSUP;
     }
     if (!rc)

@@ -359,7 +359,7 @@ static void on_down(void *ctx, const char *why)
 {
     struct nats_sink *sink = ctx;
     char text[500];
-    snprintf(text, sizeof text, "%.400s; connecting again, for ever", why);
+    snprintf(text, sizeof text, "%.400s; reconnecting until it succeeds", why);
     health_wait(&sink->health, LINK, text);
 }
 

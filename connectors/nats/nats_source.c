@@ -165,7 +165,7 @@ static void on_down(void *ctx, const char *why)
 {
     struct nats_source *source = ctx;
     char text[500];
-    snprintf(text, sizeof text, "%.400s; connecting again, for ever", why);
+    snprintf(text, sizeof text, "%.400s; reconnecting until it succeeds", why);
     nats_pull_reset(source);
     source->consumer.is_asked = false;
     nats_source_wait(source, PART_LINK, text);

@@ -54,7 +54,7 @@ static bool check_queue(struct probe *probe, const char *what, const char *name)
         return false;
     if (answer.code)
         say(probe, FINDING_BAD, what, "%s: %s: %s", name, answer.text,
-            answer.code == AMQP_NOT_FOUND ? "declare it; the worker waits until it is there"
+            answer.code == AMQP_NOT_FOUND ? "declare it; the worker waits until it exists"
                                           : "see the server's log");
     else
         say(probe, FINDING_OK, what, "%s: %u messages ready, %u consumers", name,

@@ -237,7 +237,7 @@ static const char *advice_on(uint16_t code, const char *text)
     switch (code) {
     case AMQP_NOT_FOUND:
         return strstr(text, "down") ? "its node is down; start it"
-                                    : "declare it; the worker waits until it is there";
+                                    : "declare it; the worker waits until it exists";
     case AMQP_ACCESS_REFUSED:
         return strstr(text, "exclusive") ? "another consumer has it for itself alone"
                                          : "allow this user to read it (rabbitmqctl "
@@ -313,7 +313,7 @@ static void on_work_method(struct rabbitmq_source *source, uint32_t id, const vo
         source->consumer = CONSUMER_IDLE;
         if (!source->end.closing)
             rabbitmq_source_refused(source, "the server ended our consumer (was the queue "
-                                            "deleted?); the worker waits until it is there");
+                                            "deleted?); the worker waits until it exists");
         break;
     case AMQP_CHANNEL_CLOSE_OK_METHOD: /* of rabbitmq_consumer_leave */
         on_synced(source);

@@ -49,7 +49,7 @@ const struct option redis_options[] = {
     {"redis.maxlen", OPTION_COUNT, "0", NULL, 0, INT64_C(1) << 53, "N",
      "Trim the output stream to about N entries, read or not; 0 keeps all"},
     {"redis.expire", OPTION_DURATION, "0s", NULL, 0, INT64_C(3650) * 24 * 3600 * 1000, "TIME",
-     "Life of the keys of output=key and hash; 0 is for ever"},
+     "Life of the keys of output=key and hash; 0 keeps them"},
     {"redis.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
      "Stream for messages that cannot be embedded (default: for each input stream its name and "
      ":dlq)"},

@@ -78,7 +78,7 @@ class Tensors:
 
     def entry(self, name):
         if name not in self.entries:
-            fail(f"there is no tensor {name}: FOLDER is not a model of the kind that its "
+            fail(f"missing tensor {name}: FOLDER is not a model of the kind that its "
                  "config.json names")
         return self.entries[name]
 

@@ -196,7 +196,7 @@ static void what_is_refused(void **state)
     assert_int_equal(READ(no_environment, "-X"), -EINVAL);
     options_close(options);
     assert_int_equal(READ(no_environment, "-Y", "a=b"), -EINVAL);
-    assert_string_equal(err, "-Y: there is no such flag; --help lists all");
+    assert_string_equal(err, "-Y: unknown flag; --help lists all");
     options_close(options);
 }
 

@@ -218,7 +218,7 @@ static void unknown_names(void **state)
 {
     char err[128];
     assert_int_equal(settings_set(*state, "redis.prot", "1", err, sizeof err), -ENOENT);
-    assert_string_equal(err, "redis.prot: there is no such option");
+    assert_string_equal(err, "redis.prot: unknown option");
     settings_close(NULL);
 }
 

@@ -213,7 +213,7 @@ static void test_tensors_are_checked(void **state)
         struct tiny_bert_options damaged = options;
         damaged.leave_out = name;
         tiny_bert_make(&bert, &damaged);
-        refused(&bert, "there is no tensor", name);
+        refused(&bert, "missing tensor", name);
         tiny_bert_free(&bert);
         damaged = options;
         damaged.odd = name;
@@ -247,9 +247,9 @@ static void test_keys_are_checked(void **state)
     } cases[] = {
         {"bert.pooling_type", 0, "neither mean (1) nor first token (2)"},
         {"bert.pooling_type", 3, "neither mean (1) nor first token (2) nor rank (4)"},
-        {"bert.pooling_type", 4, "there is no tensor 'cls.weight'"},
+        {"bert.pooling_type", 4, "missing tensor 'cls.weight'"},
         {"bert.block_count", 0, "is not between"},
-        {"bert.block_count", 3, "there is no tensor 'blk.2.attn_q.weight'"},
+        {"bert.block_count", 3, "missing tensor 'blk.2.attn_q.weight'"},
         {"bert.block_count", 1, "no part of such a model: tensor 'blk.1.attn_q.weight'"},
         {"bert.context_length", 49, "unexpected shape of tensor 'position_embd.weight'"},
         {"bert.embedding_length", 128, "unexpected shape of tensor 'token_embd.weight'"},
@@ -271,7 +271,7 @@ static void test_keys_are_checked(void **state)
         uint8_t *name = value - 4 - 1; /* its last letter: the key is gone */
         uint8_t letter = *name;
         *name = '_';
-        refused(&bert, "there is no", cases[i].key + strlen("bert."));
+        refused(&bert, "missing", cases[i].key + strlen("bert."));
         *name = letter;
     }
     uint8_t *causal = value_find(&bert, "bert.attention.causal");
@@ -354,9 +354,9 @@ static void test_vocabulary_is_checked(void **state)
     static const struct {
         const char *token, *other, *complaint;
     } cases[] = {
-        {"[CLS]", "[CLT]", "there is no control token [CLS]"},
-        {"[SEP]", "[SEQ]", "there is no control token [SEP]"},
-        {"[UNK]", "[UNL]", "there is no control token [UNK]"},
+        {"[CLS]", "[CLT]", "missing control token [CLS]"},
+        {"[SEP]", "[SEQ]", "missing control token [SEP]"},
+        {"[UNK]", "[UNL]", "missing control token [UNK]"},
         {"\xe2\x96\x81"
          "a",
          "\xe2\x96\x81"
@@ -371,7 +371,7 @@ static void test_vocabulary_is_checked(void **state)
          "b",
          "\xe2\x96\x81"
          "c",
-         "is there twice"},
+         "appears twice"},
         {"\xe2\x96\x81"
          "b",
          "\xe2\x96\xff"

@@ -289,7 +289,7 @@ static void test_duplicates(void **state)
     gguf_put_key_u32(&writer, "twin", 1);
     gguf_put_key_u32(&writer, "other", 1);
     gguf_put_key_str(&writer, "twin", "2");
-    expect_refused(&writer, "key 'twin': the key is there twice");
+    expect_refused(&writer, "key 'twin': the key appears twice");
 
     gguf_put_header(&writer, 3, 3, 0);
     gguf_put_tensor(&writer, "twin", 1, row, GGUF_TENSOR_F32, 0);
@@ -298,7 +298,7 @@ static void test_duplicates(void **state)
     gguf_put_padding(&writer, 32);
     for (int i = 0; i < 96; i++)
         gguf_put_u8(&writer, 0);
-    expect_refused(&writer, "tensor 'twin': the tensor is there twice");
+    expect_refused(&writer, "tensor 'twin': the tensor appears twice");
 }
 
 /* A name of the file must not paint on somebody's terminal, or break a log line in two. */
@@ -309,7 +309,7 @@ static void test_names_are_shown_harmless(void **state)
     gguf_put_header(&writer, 3, 0, 2);
     gguf_put_key_u32(&writer, "\x1b[2J\n\xff%s%n", 1);
     gguf_put_key_u32(&writer, "\x1b[2J\n\xff%s%n", 1);
-    expect_refused(&writer, "key '?[2J??%s%n': the key is there twice");
+    expect_refused(&writer, "key '?[2J??%s%n': the key appears twice");
 
     char name[301] = "";
     memset(name, 'n', sizeof name - 1);
@@ -429,7 +429,7 @@ static void test_very_many_keys(void **state)
     many_keys_put(&writer, 65536, false);
     expect_accepted(&writer);
     many_keys_put(&writer, 65536, true);
-    expect_refused(&writer, "key 'k0': the key is there twice");
+    expect_refused(&writer, "key 'k0': the key appears twice");
     many_keys_put(&writer, 65537, false);
     expect_refused(&writer, "65537 keys");
     gguf_put_header(&writer, 3, 65537, 0);

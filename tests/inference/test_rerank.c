@@ -240,9 +240,9 @@ static void test_refused(void **state)
         const char *left_out, *odd, *complaint;
     } cases[] = {
         {"cls.weight", NULL, "the first layer of the reranker's head is missing"},
-        {"cls.bias", NULL, "there is no tensor 'cls.bias'"},
-        {"cls.output.weight", NULL, "there is no tensor 'cls.output.weight'"},
-        {"cls.output.bias", NULL, "there is no tensor 'cls.output.bias'"},
+        {"cls.bias", NULL, "missing tensor 'cls.bias'"},
+        {"cls.output.weight", NULL, "missing tensor 'cls.output.weight'"},
+        {"cls.output.bias", NULL, "missing tensor 'cls.output.bias'"},
         {NULL, "cls.weight", "unexpected shape of tensor 'cls.weight'"},
         {NULL, "cls.output.weight", "unexpected shape of tensor 'cls.output.weight'"},
         {NULL, "cls.output.bias", "unexpected shape of tensor 'cls.output.bias'"},

@@ -337,7 +337,7 @@ static void test_hostile_tokens(void **state)
         {TOY_BYTE_0 + 7, 0, "<0x+7>", 0, "byte token 11 is not written"},
         {TOY_BYTE_0 + 7, 0, "<0x0g>", 0, "byte token 11 is not written"},
         {TOY_BYTE_0 + 7, 0, "<0x1FF>", 0, "byte token 11 is not written"},
-        {TOY_BYTE_0 + 7, 0, "<0x08>", 0, "byte token <0x08> is there twice"},
+        {TOY_BYTE_0 + 7, 0, "<0x08>", 0, "byte token <0x08> appears twice"},
         {TOY_BYTE_0 + 7, UNUSED, "<0x07>", 0, "byte token <0x07> is missing"},
         {TOY_BYTE_0 + 7, 0, "", 0, "token 11 has no text"},
         {LAST, 0, "", 0, "token 399 has no text"},

@@ -93,7 +93,7 @@ static void usage_errors_are_64(void **state)
 {
     (void)state;
     expect_error("", NULL, 64, "Usage: embedmill");
-    expect_error("rum", NULL, 64, "rum: there is no such command");
+    expect_error("rum", NULL, 64, "rum: unknown command");
     expect_error("embed --promt query", NULL, 64, "did you mean --prompt?");
     expect_error("embed --dim 100", NULL, 64, "dim: expected one of 0, 128, 256, 512, 768");
     expect_error("embed --source redis", NULL, 64, "--source: this command reads standard input");
@@ -132,8 +132,8 @@ static void usage_errors_are_64(void **state)
     expect_error("run --too-long chunk --output-format milvus --print-config", NULL, 64,
                  "--too-long: a message of rows is one row");
     expect_error("run extra", NULL, 64, "extra: expected a flag");
-    expect_error("version --yaml", NULL, 64, "--yaml: there is no such flag");
-    expect_error("version --redis-url redis://h", NULL, 64, "--redis-url: there is no such flag");
+    expect_error("version --yaml", NULL, 64, "--yaml: unknown flag");
+    expect_error("version --redis-url redis://h", NULL, 64, "--redis-url: unknown flag");
     expect_error("search index query more", NULL, 64, "more: there is one word too many");
     expect_error("dlq", NULL, 64, "expected list, replay or codes");
     expect_error("dlq lost", NULL, 64, "expected one of list, replay, codes");
@@ -232,7 +232,7 @@ static void configuration_errors_are_78(void **state)
     fclose(file);
     snprintf(line, sizeof line, "run --config %s", path);
     snprintf(message, sizeof message,
-             "%s:3:3: redis.steam: there is no such option; did you mean redis.stream?", path);
+             "%s:3:3: redis.steam: unknown option; did you mean redis.stream?", path);
     expect_error(line, NULL, 78, message);
     unlink(path);
 }

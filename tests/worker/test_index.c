@@ -465,7 +465,7 @@ static void cards(void **state)
     assert_int_equal(access(path_of("cards.npy.index"), F_OK), -1);
     write_file("cards.npy.index", "mine\n", 5, "w");
     expect_run("@cards.jsonl -o @cards.npy", 78);
-    assert_non_null(strstr(last_err, "no card of an index"));
+    assert_non_null(strstr(last_err, "not the manifest of an index"));
     char *mine = read_file("cards.npy.index", NULL);
     assert_string_equal(mine, "mine\n");
     free(mine);

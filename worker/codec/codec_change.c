@@ -166,7 +166,7 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
                             "by hand, or build the index anew");
     default:
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),
-                            "field 'op' is none of c, r, u, d and t; send a change as Debezium "
+                            "field 'op' is not one of c, r, u, d and t; send a change as Debezium "
                             "writes it");
     }
 }

@@ -54,7 +54,7 @@ static int type_refuse(const struct decode *decode, const char *place, const cha
 static int duplicate_refuse(const struct decode *decode, const char *place)
 {
     return codec_refuse(decode->why, DEAD_LETTER(duplicate_field),
-                        "field '%s' is there twice; send each key once", place);
+                        "field '%s' appears twice; send each key once", place);
 }
 
 /* A known key: remember where its value is. seen: a bit for each key met so far. */

@@ -88,11 +88,11 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
     if (payload.len == 0 || msgpack_walk_check(payload, CODEC_DEPTH_MAX + 2) != WALK_OK ||
         msgpack_walk_next(&walk, &head) != WALK_OK || head.type != WALK_MAP)
         return codec_refuse(why, DEAD_LETTER(no_output),
-                            "the payload is no msgpack map of an embedding");
+                            "the payload is not a msgpack map of an embedding");
     find(&walk, head.count, &found);
     if (found.v.type != WALK_INT || found.v.integer != CODEC_FORMAT_VERSION)
-        return codec_refuse(why, DEAD_LETTER(no_output), "the payload is no output of version %d",
-                            CODEC_FORMAT_VERSION);
+        return codec_refuse(why, DEAD_LETTER(no_output),
+                            "the payload is not an output of version %d", CODEC_FORMAT_VERSION);
     *out = (struct codec_output){.map = payload, .many = found.ids, .ids = found.id};
     if (found.fields) {
         out->fields = (struct bytes){found.fields, (size_t)(walk.end - found.fields)};

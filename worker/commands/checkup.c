@@ -95,7 +95,7 @@ static void check_threads(struct findings *findings, const struct settings *sett
     findings_area(findings, "machine", COMMAND_INTERNAL);
     if (n_threads > usable)
         findings_add(findings, FINDING_WARN, "threads",
-                     "%zu, but this process may use %zu CPUs: they will stand still by turns, and "
+                     "%zu, but this process may use %zu CPUs: they will be throttled, and "
                      "the loop with them; leave `threads` out",
                      n_threads, usable);
     else
@@ -108,7 +108,7 @@ static void check_threads(struct findings *findings, const struct settings *sett
         findings_add(findings, FINDING_WARN, "kernels", "generic: right but slow; %s",
                      strcmp(settings_text(settings, "kernels"), "generic") == 0
                          ? "that is asked for; `auto` takes the best"
-                         : "this CPU has none of the instruction sets there are kernels for");
+                         : "this CPU has no instruction set that has kernels here");
     else
         findings_add(findings, FINDING_OK, "kernels", "%s, precision %s", kernels,
                      model_info(model)->precision);

@@ -17,7 +17,7 @@ static const struct command_ending endings[] = {
     {COMMAND_USAGE, NULL},
     {COMMAND_DATA, "OUT is missing or damaged."},
     {COMMAND_INTERNAL, NULL},
-    {COMMAND_IO, "NEW is there already, or cannot be written."},
+    {COMMAND_IO, "NEW exists already, or cannot be written."},
     COMMAND_END,
 };
 

@@ -153,8 +153,7 @@ static int serve_letter(const struct args *args, struct letters *letters,
                         size_t err_size)
 {
     if (args->is_replay && !can_go_back(letter)) {
-        fprintf(stderr,
-                "embedmill dlq: %.*s is left where it is: not all of the message is there\n",
+        fprintf(stderr, "embedmill dlq: %.*s is left where it is: part of the message is missing\n",
                 (int)letter->position.len, letter->position.ptr);
         counts->n_left++;
         return 0;

@@ -453,7 +453,7 @@ const struct command command_push = {
     .synopsis = "CORPUS --to URL [OPTION...]",
     .text =
         "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read. What "
-        "the queue has no room for is not read. Pushed twice, it is there twice; ids make that "
+        "the queue has no room for is not read. Pushed twice, it appears twice; ids make that "
         "harmless further on.\n\n"
         "Flags alone say where it goes, so that environment and file may be those of the "
         "workers.",

@@ -469,7 +469,7 @@ static int tell_end(const struct worker *worker)
                                     (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
     if (stats->dead_letters == 0)
         return COMMAND_OK;
-    log_event(LOG_WARN, "some lines were not embedded; each is told of above",
+    log_event(LOG_WARN, "some lines were not embedded; each is reported above",
               LOG_INTEGER("lines", stats->dead_letters), LOG_INTEGER("embedded", stats->messages));
     return COMMAND_DATA;
 }

@@ -116,7 +116,7 @@ static int refuse_unknown(const struct options *options, const char *name, char 
     const char *near = options_nearest(options, name);
     if (near)
         options_variable_name(near, variable, sizeof variable);
-    snprintf(err, err_size, PREFIX "%.100s: there is no such option%s%s%s", name,
+    snprintf(err, err_size, PREFIX "%.100s: unknown option%s%s%s", name,
              near ? "; did you mean " PREFIX : "; --help lists all", near ? variable : "",
              near ? "?" : "");
     return -EBADMSG;

@@ -107,9 +107,8 @@ static int refuse_unknown(struct walk *walk, yaml_mark_t mark)
 {
     const char *near = options_nearest(walk->options, walk->name);
     if (near)
-        return refuse(walk, mark, "%s: there is no such option; did you mean %s?", walk->name,
-                      near);
-    return refuse(walk, mark, "%s: there is no such option; --help lists all", walk->name);
+        return refuse(walk, mark, "%s: unknown option; did you mean %s?", walk->name, near);
+    return refuse(walk, mark, "%s: unknown option; --help lists all", walk->name);
 }
 
 /* A key may be dotted itself: "redis.stream: x" is the same as "redis: {stream: x}". */

@@ -73,7 +73,7 @@ static int refuse_unknown(const struct options *options, const char *flag, char 
     char name[128];
     if (near)
         options_flag_name(near, name, sizeof name);
-    snprintf(err, err_size, "--%s: there is no such flag%s%s%s", flag,
+    snprintf(err, err_size, "--%s: unknown flag%s%s%s", flag,
              near ? "; did you mean --" : "; --help lists all", near ? name : "", near ? "?" : "");
     return -EINVAL;
 }
@@ -127,7 +127,7 @@ static int refuse_argument(const struct flag_line *line, const char *argument, c
 {
     bool none = !line->syntax->positionals;
     snprintf(err, err_size, "%.60s: %s; --help lists all", argument,
-             argument[0] == '-' ? "there is no such flag"
+             argument[0] == '-' ? "unknown flag"
              : none             ? "expected a flag"
                                 : "there is one word too many");
     return -EINVAL;

@@ -142,7 +142,7 @@ static int listen_unix(const char *path, char *err, size_t err_size)
     if (fd >= 0)
         close(fd);
     snprintf(err, err_size, "cannot listen at %.108s: %s%s", path, strerror(-rc),
-             rc == -EADDRINUSE ? "; something is there already: another worker, or a file" : "");
+             rc == -EADDRINUSE ? "; the address is taken by another worker or a file" : "");
     return rc;
 }
 

@@ -114,7 +114,8 @@ int manifest_compare(const struct manifest *card, const char *output, bool begun
     if (rc == -EBADMSG && !begun && there.len == 0)
         return 0; /* killed before cards were written under another name first */
     if (rc == -EBADMSG && !begun) {
-        snprintf(err, err_size, "%s.index is there and no card of an index: name another output",
+        snprintf(err, err_size,
+                 "%s.index exists and is not the manifest of an index: name another output",
                  output);
         return -EEXIST;
     }

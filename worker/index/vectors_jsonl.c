@@ -151,7 +151,7 @@ int vectors_read_jsonl(struct vectors *vectors, const char *path, char *err, siz
         else if (rc == -EBADMSG)
             snprintf(
                 err, err_size,
-                "%s: line %zu is no record with `id` and `embedding` (bits are searched in .npy "
+                "%s: line %zu is not a record with `id` and `embedding` (bits are searched in .npy "
                 "only), or has another number of values than those before",
                 path, n_lines);
         else if (rc != 0)

@@ -162,7 +162,7 @@ void scratch_close(struct scratch *scratch);
 /* Prompt the texts of the slice into scratch->texts and make room for the rows. 0 or -ENOMEM. */
 int slice_load(const struct slice *slice, struct scratch *scratch);
 /*
- * Copy rows and results to every text of the batch they belong to. A row that is no unit vector
+ * Copy rows and results to every text of the batch they belong to. A row that is not a unit vector
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);

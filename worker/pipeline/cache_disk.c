@@ -75,7 +75,7 @@ static const char *advice(int rc)
         return "a network file system, where LMDB is not safe: name a folder on a disk of this "
                "machine";
     case MDB_MAP_FULL:
-        return "it has reached cache_size: what is there is used, nothing more is stored; raise "
+        return "it has reached cache_size: what it holds is used, nothing more is stored; raise "
                "cache_size, or remove the folder to begin anew";
     case MDB_MAP_RESIZED:
         return "another worker has a larger cache_size for it: give all the same; until the next "
@@ -84,7 +84,7 @@ static const char *advice(int rc)
     case EFBIG:
     case EDQUOT:
     case EIO: /* LMDB's for a write that was cut short */
-        return "the disk is full or fails: what is there is used, nothing more is stored until "
+        return "the disk is full or fails: what it holds is used, nothing more is stored until "
                "the next start";
     case EACCES:
     case EPERM:

@@ -208,7 +208,7 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
             return -ENOMEM;
         default:
             return bury(entry, DEAD_LETTER(bad_embedding),
-                        "the embedding of text %zu of %zu is no unit vector", i + 1,
+                        "the embedding of text %zu of %zu is not a unit vector", i + 1,
                         entry->request.n_items);
         }
     }

@@ -275,7 +275,7 @@ void serve_on_request(void *ctx, struct http_request *http)
         serve_fail(request, HTTP_BAD_METHOD, NULL, NULL, "this path takes %s", allowed);
     else if (!route)
         serve_fail(request, HTTP_NOT_FOUND, NULL, NULL,
-                   "there is no such path; POST /v1/embeddings embeds texts");
+                   "unknown path; POST /v1/embeddings embeds texts");
     else if (!route->is_open && serve->keys &&
              !serve_keys_allow(serve->keys, http_request_header(http, "Authorization")))
         serve_fail(request, HTTP_UNAUTHORIZED, NULL, "invalid_api_key",

@@ -126,7 +126,7 @@ class RedisConsumer:
 
     def _read(self, count: int, deadline: float, is_new: bool) -> list[Delivery]:
         found = []
-        left = min(BLOCK, max(0.001, deadline - time.monotonic()))  # BLOCK 0 is for ever
+        left = min(BLOCK, max(0.001, deadline - time.monotonic()))  # BLOCK 0 waits without end
         answer = entries_of(self.client.xreadgroup(
             self.group, self.name, self._after, count=count,
             block=int(1000 * left) if is_new else None))
