@@ -48,6 +48,7 @@ def case_vectors():
         both = server.embed(ids).vectors()
         assert both[0] == both[1] != want[0]
         assert server.embed(ids[1]).vectors() == both[:1]
+        assert server.embed([651.0], dimensions=768.0).vectors() == both[:1]
         server.stop()
 
 
@@ -77,7 +78,10 @@ def case_errors():
         ({"input": {"a": "secret"}}, 400, "input", None),
         ({"input": ["a", 1]}, 400, "input", None), ({"input": [1, "a"]}, 400, "input", None),
         ({"input": [[]]}, 400, "input", None), ({"input": [-1]}, 400, "input", None),
-        ({"input": [262144]}, 400, "input", None), ({"input": [[[1]]]}, 400, "input", None),
+        ({"input": [262144]}, 400, "input", None), ({"input": [5.5]}, 400, "input", None),
+        ({"input": [1e300]}, 400, "input", None), (b'{"input": 1e400}', 400, None, "bad_json"),
+        ({"input": "a", "dimensions": 128.5}, 400, "dimensions", None),
+        ({"input": [[[1]]]}, 400, "input", None),
         ({"input": "a", "model": "gpt-5"}, 404, "model", "model_not_found"),
         ({"input": "a", "model": 1}, 400, "model", None),
         ({"input": "a", "dimensions": 100}, 400, "dimensions", None),

@@ -40,7 +40,7 @@ def case_rerank():
         for path in ("/v1/rerank", "/v2/rerank"):
             model = server.ask("/v1/models").json()["data"][0]["id"]
             answer = server.ask(path, {"query": query, "documents": texts, "model": model,
-                                       "top_n": 3, "rank_fields": ["text"]})
+                                       "top_n": 3.0, "rank_fields": ["text"]})
             same(answer.json()["results"], "relevance_score", sigmoid)
             assert len(answer.json()["results"]) == 3 and answer.json()["model"] == model
             assert answer.json()["usage"]["total_tokens"] > 40
@@ -78,6 +78,7 @@ def case_rerank():
                 ("/v1/rerank", {"query": 7, "documents": ["a"]}, 400, "query"),
                 ("/v1/rerank", {"query": query, "documents": ["a"], "top_n": 0}, 400, "top_n"),
                 ("/v1/rerank", {"query": query, "documents": ["a"], "top_n": "1"}, 400, "top_n"),
+                ("/v1/rerank", {"query": query, "documents": ["a"], "top_n": 1.5}, 400, "top_n"),
                 ("/v1/rerank", {"query": query, "documents": ["a"], "model": "x"}, 404, "model")):
             answer = server.ask(path, body)
             assert answer.status == status, (path, body, answer.status, answer.body)

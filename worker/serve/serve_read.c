@@ -8,6 +8,7 @@
 #include "worker/serve/serve_read.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,6 +47,19 @@ static bool is_text(struct bytes bytes, const char *text)
 
 /* 1. Texts and token ids. */
 
+/* A number without a fraction, however it is written: 3.0 is 3, as for JSON Schema. */
+static bool is_whole(const struct walk_value *value, int64_t *out)
+{
+    if (value->type == WALK_INT)
+        *out = value->integer;
+    else if (value->type == WALK_FLOAT && fabs(value->real) < 1e15 &&
+             value->real == floor(value->real))
+        *out = (int64_t)value->real;
+    else
+        return false;
+    return true;
+}
+
 static bool ids_take(struct reading *r, struct walk *walk, uint32_t count, struct serve_text *out)
 {
     int32_t *ids = arena_alloc(&r->request->arena, (count + 2) * sizeof *ids);
@@ -57,17 +71,17 @@ static bool ids_take(struct reading *r, struct walk *walk, uint32_t count, struc
     }
     for (uint32_t i = 0; i < count; i++) {
         msgpack_walk_next(walk, &value);
-        if (value.type != WALK_INT || value.integer < 0 ||
-            (uint64_t)value.integer >= r->rules->info->n_vocab) {
+        int64_t id;
+        if (!is_whole(&value, &id) || id < 0 || (uint64_t)id >= r->rules->info->n_vocab) {
             serve_fail(r->request, bad_status(r->request), r->input, NULL,
                        "`%s`: token %u of a list of tokens is not an id of this model, which are "
                        "0 to %zu; POST /tokenize gives them",
                        r->input, i, r->rules->info->n_vocab - 1);
             return false;
         }
-        if (i == 0 && n_ends && value.integer != r->rules->ends[0])
+        if (i == 0 && n_ends && id != r->rules->ends[0])
             ids[n++] = r->rules->ends[0];
-        ids[n++] = (int32_t)value.integer;
+        ids[n++] = (int32_t)id;
     }
     if (n_ends && ids[n - 1] != r->rules->ends[1])
         ids[n++] = r->rules->ends[1];
@@ -188,20 +202,21 @@ static void dimensions_take(struct reading *r, const struct walk_value *value)
 {
     static const size_t known[] = {128, 256, 512, 768};
     size_t most = r->rules->dim;
-    if (value->type != WALK_INT) {
-        refuse_type(r, "dimensions", "a number", value);
+    int64_t dim;
+    if (!is_whole(value, &dim)) {
+        refuse_type(r, "dimensions", "a whole number", value);
         return;
     }
-    bool is_known = (uint64_t)value->integer == most;
+    bool is_known = (uint64_t)dim == most;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        is_known |= (uint64_t)value->integer == known[i] && known[i] < most;
+        is_known |= (uint64_t)dim == known[i] && known[i] < most;
     if (is_known)
-        r->request->dim = (size_t)value->integer;
+        r->request->dim = (size_t)dim;
     else
         serve_fail(r->request, bad_status(r->request), "dimensions", NULL,
                    "`dimensions` is %lld; this server gives %zu, or 128, 256 or 512 where that is "
                    "fewer",
-                   (long long)value->integer, most);
+                   (long long)dim, most);
 }
 
 /* The names that others have for what a text is for; the rest of them prompt_find knows. */
@@ -304,8 +319,11 @@ static void bool_take(struct reading *r, const char *field, const struct walk_va
 
 static void top_take(struct reading *r, const struct walk_value *value)
 {
-    if (value->type == WALK_UINT || (value->type == WALK_INT && value->integer > 0))
-        r->request->top = value->type == WALK_INT ? (size_t)value->integer : SIZE_MAX;
+    int64_t top;
+    if (value->type == WALK_UINT || (value->type == WALK_FLOAT && value->real >= 1e15))
+        r->request->top = SIZE_MAX; /* more than there can be */
+    else if (is_whole(value, &top) && top > 0)
+        r->request->top = (size_t)top;
     else
         serve_fail(r->request, bad_status(r->request), "top_n", NULL,
                    "`top_n`: expected a number of texts, 1 or more");
