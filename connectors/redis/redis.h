@@ -44,7 +44,8 @@ struct redis_config {
     enum redis_output output;
     char *output_prefix;
     uint64_t maxlen, expire_ms;
-    bool exactly_once; /* output and ack in one script, or not at all */
+    bool exactly_once;     /* output and ack in one script, or not at all */
+    int slot, output_slot; /* of all keys of url and of output_url that are clusters; else -1 */
 };
 
 /* 0; -EINVAL with a sentence that begins with the option's name; -ENOMEM. Nothing to clear on

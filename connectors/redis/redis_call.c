@@ -15,9 +15,16 @@
 #include <sys/socket.h>
 
 #include "connectors/redis/redis_reply.h"
+#include "connectors/redis/redis_slot.h"
+
+#define MOVES_MAX 5 /* in a row: who sends us round in circles is asked no more */
 
 struct redis_call {
     const struct redis_url *url;
+    const struct tls_context *tls_context;
+    struct timeval limit;
+    int slot; /* of all keys, in a cluster */
+    struct redis_node server;
     redisContext *context;
     struct tls *tls; /* NULL: plain */
     char where[160];
@@ -121,8 +128,9 @@ static redisReply *call_ask(struct redis_call *call, size_t n, const char **word
 
 /* ---- commands */
 
-int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,
-                     char *err, size_t err_size)
+/* The reply, or NULL with a sentence in err: the connection failed. */
+static redisReply *exchange(struct redis_call *call, size_t n, const char **words, char *err,
+                            size_t err_size)
 {
     redisReply *reply;
 
@@ -136,9 +144,43 @@ int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const 
             snprintf(err, err_size, "the connection to %s failed: %s", call->where,
                      is_late ? "no answer within redis.timeout" : call->context->errstr);
     }
-    if (!reply)
-        return -EIO;
-    redis_reply_hush(reply);
+    if (reply)
+        redis_reply_hush(reply);
+    return reply;
+}
+
+static int dial(struct redis_call *call, const struct redis_node *to, char *err, size_t err_size);
+
+/* -EAGAIN: we are connected to the node that the error names. -ENOENT: it names none. */
+static int follow(struct redis_call *call, const redisReply *reply, char *err, size_t err_size)
+{
+    struct redis_redirect redirect;
+
+    if (!call->url->is_cluster || reply->type != REDIS_REPLY_ERROR ||
+        !redis_slot_redirect(&redirect, reply->str) || redirect.is_ask)
+        return -ENOENT;
+    if (!redirect.to.host[0])
+        snprintf(redirect.to.host, sizeof(redirect.to.host), "%s", call->server.host);
+    int rc = dial(call, &redirect.to, err, err_size);
+    return rc ? rc : -EAGAIN;
+}
+
+int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,
+                     char *err, size_t err_size)
+{
+    redisReply *reply;
+    int rc = -EAGAIN;
+
+    for (int moves = 0; rc == -EAGAIN && moves <= MOVES_MAX; moves++) {
+        reply = exchange(call, n, words, err, err_size);
+        if (!reply)
+            return -EIO;
+        rc = moves < MOVES_MAX ? follow(call, reply, err, err_size) : -ENOENT;
+        if (rc != -ENOENT)
+            freeReplyObject(reply);
+    }
+    if (rc != -ENOENT)
+        return rc;
     if (reply->type == REDIS_REPLY_ERROR) {
         snprintf(err, err_size, "%s refuses %s: %.200s (%s)", call->where, words[0], reply->str,
                  redis_fault_find(reply->str).advice);
@@ -176,16 +218,11 @@ static int greet(struct redis_call *call, char *err, size_t err_size)
     return rc;
 }
 
-/* ---- sentinels */
-
-struct found {
-    char host[256];
-    int port;
-};
+/* ---- sentinels, nodes of a cluster */
 
 /* 0, -ENOENT: this one is of no use, or what failed. */
-static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url, struct found *out,
-                        char *err, size_t err_size)
+static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url,
+                        struct redis_node *out, char *err, size_t err_size)
 {
     const char *auth[] = {"AUTH", url->user ? url->user : "default", url->password};
     const char *ask[] = {"SENTINEL", "get-master-addr-by-name", url->master};
@@ -208,75 +245,119 @@ static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url
     return rc;
 }
 
-/* err is of the last one when none knows. */
-static int find_master(const struct redis_url *url, const struct tls_context *tls,
-                       uint64_t timeout_ms, struct found *out, char *err, size_t err_size)
+/* The same of a node of a cluster. */
+static int ask_node(struct redis_call *node, int slot, struct redis_node *out, char *err,
+                    size_t err_size)
 {
+    redisReply *reply;
+    int rc = redis_call_words(node, &reply, 2, (const char *[]){"CLUSTER", "SLOTS"}, err, err_size);
+
+    if (rc)
+        return rc;
+    if (!redis_slot_owner(reply, slot, out)) {
+        snprintf(err, err_size, "%s knows no node that serves slot %d (see CLUSTER INFO)",
+                 node->where, slot);
+        rc = -ENOENT;
+    } else if (!out->host[0]) {
+        snprintf(out->host, sizeof(out->host), "%s", node->url->host);
+    }
+    freeReplyObject(reply);
+    return rc;
+}
+
+/* err is of the last one when none knows. */
+static int find_server(const struct redis_call *call, uint64_t timeout_ms, struct redis_node *out,
+                       char *err, size_t err_size)
+{
+    const struct redis_url *url = call->url;
     int rc = -ENOENT;
 
-    for (size_t i = 0; rc && i < url->n_sentinels; i++) {
+    for (size_t i = 0; rc && i < url->n_nodes; i++) {
         struct redis_url at = {
-            .host = url->sentinels[i].host, .port = url->sentinels[i].port, .tls = url->tls};
-        struct redis_call *sentinel;
-        rc = redis_call_open(&sentinel, &at, tls, timeout_ms, err, err_size);
+            .host = url->nodes[i].host, .port = url->nodes[i].port, .tls = url->tls};
+        struct redis_call *asked;
+        if (url->is_cluster) { /* sentinels need not have the password of the servers */
+            at.user = url->user;
+            at.password = url->password;
+        }
+        rc = redis_call_open(&asked, &at, -1, call->tls_context, timeout_ms, err, err_size);
         if (rc)
             continue;
-        rc = ask_sentinel(sentinel, url, out, err, err_size);
-        redis_call_close(sentinel);
+        rc = url->is_cluster ? ask_node(asked, call->slot, out, err, err_size)
+                             : ask_sentinel(asked, url, out, err, err_size);
+        redis_call_close(asked);
     }
     return rc;
 }
 
-int redis_call_open(struct redis_call **out, const struct redis_url *url,
+/* ---- its life */
+
+static void hang_up(struct redis_call *call)
+{
+    tls_close(call->tls);
+    if (call->context)
+        redisFree(call->context);
+    call->tls = NULL;
+    call->context = NULL;
+}
+
+/* Connect and log in there, in place of where we were. */
+static int dial(struct redis_call *call, const struct redis_node *to, char *err, size_t err_size)
+{
+    const struct redis_url *url = call->url;
+
+    hang_up(call);
+    call->server = *to;
+    call->context = url->path ? redisConnectUnixWithTimeout(url->path, call->limit)
+                              : redisConnectWithTimeout(to->host, to->port, call->limit);
+    if (!call->context) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    if (call->context->err || redisSetTimeout(call->context, call->limit) != REDIS_OK) {
+        snprintf(err, err_size, "cannot connect to %s: %s", call->where, call->context->errstr);
+        return -EIO;
+    }
+    int rc = url->tls ? call_encrypt(call, call->tls_context, to->host, err, err_size) : 0;
+    return rc ? rc : greet(call, err, err_size);
+}
+
+int redis_call_open(struct redis_call **out, const struct redis_url *url, int slot,
                     const struct tls_context *tls, uint64_t timeout_ms, char *err, size_t err_size)
 {
-    struct timeval limit = {(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)};
     struct redis_call *call = calloc(1, sizeof(*call));
-    struct found master;
-    const char *host = url->host;
-    int port = url->port, rc = -ENOMEM;
+    struct redis_node server = {.port = url->port};
+    int rc = 0;
 
-    snprintf(err, err_size, "out of memory");
-    if (!call)
-        return rc;
+    if (!call) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
     call->url = url;
+    call->slot = slot;
+    call->tls_context = tls;
+    call->limit =
+        (struct timeval){(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)};
     redis_url_print(url, call->where, sizeof(call->where));
     signal(SIGPIPE, SIG_IGN); /* hiredis writes to sockets that may be closed */
-    if (url->master) {
-        rc = find_master(url, tls, timeout_ms, &master, err, err_size);
-        if (rc)
-            goto fail;
-        host = master.host;
-        port = master.port;
-        rc = -ENOMEM;
-    }
-    call->context = url->path ? redisConnectUnixWithTimeout(url->path, limit)
-                              : redisConnectWithTimeout(host, port, limit);
-    if (!call->context)
-        goto fail;
-    rc = -EIO;
-    if (call->context->err || redisSetTimeout(call->context, limit) != REDIS_OK) {
-        snprintf(err, err_size, "cannot connect to %s: %s", call->where, call->context->errstr);
-        goto fail;
-    }
-    rc = url->tls ? call_encrypt(call, tls, host, err, err_size) : 0;
+    if (url->host)
+        snprintf(server.host, sizeof(server.host), "%s", url->host);
+    else if (!url->path)
+        rc = find_server(call, timeout_ms, &server, err, err_size);
     if (rc == 0)
-        rc = greet(call, err, err_size);
-    if (rc)
-        goto fail;
+        rc = dial(call, &server, err, err_size);
+    if (rc) {
+        redis_call_close(call);
+        return rc;
+    }
     *out = call;
     return 0;
-fail:
-    redis_call_close(call);
-    return rc;
 }
 
 void redis_call_close(struct redis_call *call)
 {
     if (!call)
         return;
-    tls_close(call->tls);
-    if (call->context)
-        redisFree(call->context);
+    hang_up(call);
     free(call);
 }

@@ -2,7 +2,8 @@
  * redis_call.h: a connection to Redis for commands that a person waits for: one at a time,
  * blocking.
  *
- * Owns:    connecting, by sentinels if need be, TLS, AUTH and SELECT, what a failure is called.
+ * Owns:    connecting, by sentinels or to the owner of a cluster's slot if need be, TLS, AUTH and
+ *          SELECT, what a failure is called.
  * Refuses: to reconnect. Workers use redis_link.h.
  * Threads: the calling one.
  */
@@ -18,9 +19,9 @@
 
 struct redis_call;
 
-/* url and tls are borrowed for its life; tls is needed for rediss:// only. 0, or a negative errno
- * with a sentence in err. */
-int redis_call_open(struct redis_call **out, const struct redis_url *url,
+/* url and tls are borrowed for its life; tls is needed for rediss:// only; slot: of all keys in its
+ * commands, in a cluster. 0, or a negative errno with a sentence in err. */
+int redis_call_open(struct redis_call **out, const struct redis_url *url, int slot,
                     const struct tls_context *tls, uint64_t timeout_ms, char *err, size_t err_size);
 void redis_call_close(struct redis_call *call); /* accepts NULL */
 

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "connectors/redis/redis.h"
+#include "connectors/redis/redis_detour.h"
 #include "connectors/redis/redis_fault.h"
 #include "connectors/redis/redis_link.h"
 #include "connectors/redis/redis_reply.h"
@@ -32,6 +33,7 @@ struct visit {
     bool told;               /* that it is gone */
     char why[400];           /* it is gone */
     const char *option;      /* that names this server */
+    int slot;                /* of a cluster; else -1 */
     bool is_source, is_sink; /* what is asked of this server */
     bool wants_tls;          /* files for TLS are named */
     bool from_redis;         /* the input is Redis, here or on another server */
@@ -138,17 +140,28 @@ static void on_failed(void *ctx, int err, const char *why)
     visit->state = GONE;
 }
 
+/* Of a cluster. */
+static int slot_of(const struct visit *visit, const struct redis_url *url)
+{
+    return url == &visit->config.url ? visit->config.slot : visit->config.output_slot;
+}
+
 /* Connects, logs in, selects the database: all that a link does by itself. */
 static bool enter(struct visit *visit, const struct redis_url *url)
 {
     static const struct redis_link_events events = {on_ready, on_lost, on_good, on_failed};
-    struct redis_link_options options = {url, url->tls ? visit->config.tls : NULL,
-                                         "embedmill-doctor", visit->config.timeout_ms};
+    struct redis_link_options options = {url,
+                                         url->tls ? visit->config.tls : NULL,
+                                         "embedmill-doctor",
+                                         visit->config.timeout_ms,
+                                         slot_of(visit, url),
+                                         &redis_detour_ops};
     char where[300];
     redis_url_print(url, where, sizeof where);
     visit->state = CALLING;
     visit->told = false;
     visit->option = url == &visit->config.url ? "redis.url" : "redis.output_url";
+    visit->slot = slot_of(visit, url);
     if (redis_link_open(&visit->link, &visit->loop, &options, &events, visit) != 0) {
         say(visit, FINDING_BAD, "connection", "out of memory");
         return false;
@@ -208,6 +221,36 @@ static void check_keeping(const struct visit *visit, const redisReply *info)
             "CONFIG SET appendonly yes, unless that is accepted");
 }
 
+/* A node of a cluster that fails takes its slots with it, unless a replica has them. */
+static void check_replicas(const struct visit *visit, const redisReply *info)
+{
+    char replicas[20];
+    if (strcmp(info_field(info, "connected_slaves", replicas, sizeof replicas), "0") == 0)
+        say(visit, FINDING_WARN, "replicas",
+            "the node that serves the worker's slot has no replica: when it fails, the worker "
+            "waits until it is back; add one (redis-cli --cluster add-node ... --cluster-slave)");
+}
+
+static void take_cluster(struct visit *visit, const redisReply *reply)
+{
+    char state[40], nodes[20], server[120];
+    if (is_error(reply)) {
+        say(visit, FINDING_WARN, "cluster", "CLUSTER INFO is refused: %s; its state is not known",
+            reply->str);
+        return;
+    }
+    /* The state is the first line, with nothing before it. */
+    bool is_ok = redis_reply_is_text(reply) && strstr(reply->str, "cluster_state:ok");
+    snprintf(state, sizeof state, "%s", is_ok ? "ok" : "fail");
+    info_field(reply, "cluster_known_nodes", nodes, sizeof nodes);
+    redis_link_print_server(visit->link, server, sizeof server);
+    say(visit, is_ok ? FINDING_OK : FINDING_BAD, "cluster",
+        is_ok ? "state %s, %s nodes; %s serves slot %d, where all keys of the worker are"
+              : "state %s, %s nodes, says %s: slots are not served (slot %d is the worker's); see "
+                "CLUSTER INFO and CLUSTER SHARDS",
+        state, nodes, server, visit->slot);
+}
+
 static void take_info(struct visit *visit, const redisReply *reply)
 {
     if (is_error(reply)) {
@@ -217,6 +260,8 @@ static void take_info(struct visit *visit, const redisReply *reply)
     }
     check_version(visit, reply);
     check_keeping(visit, reply);
+    if (visit->slot >= 0)
+        check_replicas(visit, reply);
 }
 
 static void take_time(struct visit *visit, const redisReply *reply)
@@ -416,7 +461,8 @@ static void visit_server(struct visit *visit, const struct redis_url *url)
 {
     const struct redis_config *c = &visit->config;
     if (enter(visit, url) && ask(visit, take_info, "INFO", NULL) &&
-        ask(visit, take_time, "TIME", NULL)) {
+        ask(visit, take_time, "TIME", NULL) &&
+        (visit->slot < 0 || ask(visit, take_cluster, "CLUSTER", "INFO", NULL))) {
         for (size_t i = 0; visit->is_source && i < c->streams.n; i++) {
             check_type(visit, c->streams.items[i].name, true);
             visit->has_group[i] = visit->found;

@@ -2,19 +2,29 @@
  * redis_connector.c: what the worker knows of Redis, and how a URL becomes options.
  */
 #include <stdio.h>
+#include <string.h>
+#include <strings.h>
 
 #include "connectors/queue.h"
 #include "connectors/redis/redis.h"
 
-static const char *const schemes[] = {"redis",          "rediss",          "unix",
-                                      "redis+sentinel", "rediss+sentinel", NULL};
+static const char *const schemes[] = {
+    "redis",           "rediss",        "unix",           "redis+sentinel",
+    "rediss+sentinel", "redis+cluster", "rediss+cluster", NULL};
+
+/* The names of a cluster hold a tag, so that all keys of a worker are in one slot. */
+static bool is_cluster(const char *url)
+{
+    size_t len = strcspn(url, ":");
+    return len > 8 && strncasecmp(url + len - 8, "+cluster", 8) == 0;
+}
 
 /* Workers read `name`; the sink of a push must not take it for its own input. */
 static int redis_push(const char *url, const char *name, const struct queue_setter *to, char *err,
                       size_t err_size)
 {
     char dead_letters[600];
-    const char *stream = name ? name : "texts";
+    const char *stream = name ? name : is_cluster(url) ? "{texts}" : "texts";
     int rc = queue_check_single("redis.stream", stream, err, err_size);
     if (rc != 0)
         return rc;
@@ -34,9 +44,11 @@ static int redis_push(const char *url, const char *name, const struct queue_sett
 static int redis_pull(const char *url, const char *name, const struct queue_setter *to, char *err,
                       size_t err_size)
 {
+    const char *texts = is_cluster(url) ? "{texts}:embeddings" : "texts:embeddings";
+    const char *stream = name ? name : texts;
     const struct queue_option options[] = {
         {"redis.url", url},
-        {"redis.stream", name ? name : "texts:embeddings"},
+        {"redis.stream", stream},
         {"redis.group", "embedmill-pull"},
         {"redis.body", ""},
     };

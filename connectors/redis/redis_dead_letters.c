@@ -16,6 +16,7 @@
 #include "connectors/redis/redis.h"
 #include "connectors/redis/redis_call.h"
 #include "connectors/redis/redis_reply.h"
+#include "connectors/redis/redis_slot.h"
 
 static const char *const options[] = {
     "redis.url",     "redis.output_url",   "redis.body", "redis.stream",
@@ -150,6 +151,16 @@ static int redis_dead_letters_open(struct letters **out, const struct settings *
         rc = -ENOTSUP;
         goto fail;
     }
+    if (to && letters->config.output_slot >= 0 &&
+        redis_slot_of(bytes_of(to)) != letters->config.output_slot) {
+        snprintf(
+            err, err_size,
+            "'%.200s' is in another slot of the cluster than the dead letters, which are moved "
+            "in one step: name a stream with their {tag}",
+            to);
+        rc = -EINVAL;
+        goto fail;
+    }
     if (!to && !redis_url_same(&letters->config.url, &letters->config.output_url)) {
         snprintf(err, err_size,
                  "the letters lie on redis.output_url, another server than redis.url with the "
@@ -157,8 +168,8 @@ static int redis_dead_letters_open(struct letters **out, const struct settings *
         rc = -EINVAL;
         goto fail;
     }
-    rc = redis_call_open(&letters->call, &letters->config.output_url, letters->config.tls,
-                         letters->config.timeout_ms, err, err_size);
+    rc = redis_call_open(&letters->call, &letters->config.output_url, letters->config.output_slot,
+                         letters->config.tls, letters->config.timeout_ms, err, err_size);
     if (rc == 0)
         rc = find_piles(letters, err, err_size);
     if (rc)

@@ -16,6 +16,7 @@
 #define VALUE            "the value is above the server's proto-max-bulk-len"
 #define DATABASE         "the server has no such database; see the number after / in the URL"
 #define ONE_SLOT         "a cluster needs one {tag} in the names of the stream and the outputs"
+#define MOVING           "the cluster is moving these keys to another node"
 #define SERVERS_PASSWORD "the server has no password set; remove it from the URL"
 
 static const struct redis_fault codes[] = {
@@ -26,7 +27,7 @@ static const struct redis_fault codes[] = {
     {REMEDY_RETRY, "OOM", "the server has reached maxmemory; free memory there or raise it"},
     {REMEDY_RETRY, "BUSYGROUP", "the group exists"},
     {REMEDY_RETRY, "BUSY", "the server is running a long script"},
-    {REMEDY_RETRY, "TRYAGAIN", "the server is moving these keys"},
+    {REMEDY_RETRY, "TRYAGAIN", MOVING},
     {REMEDY_RECONNECT, "CLUSTERDOWN", "the cluster is down"},
     {REMEDY_RETRY, "NOREPLICAS", "the server lacks the replicas it needs to accept writes"},
     {REMEDY_SCRIPT, "NOSCRIPT", "the script cache was emptied"},
@@ -39,7 +40,7 @@ static const struct redis_fault codes[] = {
     {REMEDY_FATAL, "WRONGTYPE",
      "a key of that name holds another type; choose another name or delete the key"},
     {REMEDY_FATAL, "MOVED",
-     "this is a cluster and the key lives on another node; the URL must name that node"},
+     "this is a node of a cluster and the key lives on another one: use redis+cluster://"},
     {REMEDY_RETRY, "ASK", "the cluster is moving this key"},
     {REMEDY_FATAL, "CROSSSLOT", ONE_SLOT},
     {REMEDY_FATAL, "NOPROTO", "the server speaks another protocol version"},
@@ -81,9 +82,10 @@ static const struct {
     {"Script attempted to access a slot not served",
      {REMEDY_RECONNECT, "CLUSTERDOWN", "the cluster is down"}},
     {"Script attempted to access keys that do not hash", {REMEDY_FATAL, "CROSSSLOT", ONE_SLOT}},
-    {"Script attempted to access a non local key", {REMEDY_FATAL, "CROSSSLOT", ONE_SLOT}},
-    {"Lua script attempted to access a non local key", {REMEDY_FATAL, "CROSSSLOT", ONE_SLOT}},
-    {"Attempted to access a non local key", {REMEDY_FATAL, "CROSSSLOT", ONE_SLOT}},
+    /* Our scripts name their keys, so keys apart are a CROSSSLOT; this is one that was moved. */
+    {"Script attempted to access a non local key", {REMEDY_RETRY, "TRYAGAIN", MOVING}},
+    {"Lua script attempted to access a non local key", {REMEDY_RETRY, "TRYAGAIN", MOVING}},
+    {"Attempted to access a non local key", {REMEDY_RETRY, "TRYAGAIN", MOVING}},
     {"Script killed by user", {REMEDY_RETRY, "ERR", "somebody ended the script on the server"}},
 };
 

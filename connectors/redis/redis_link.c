@@ -27,21 +27,46 @@ static void on_wait_over(uv_timer_t *timer)
         redis_sentinel_start(link);
         return;
     }
+    if (link->url->is_cluster) {
+        redis_cluster_start(link);
+        return;
+    }
     link->host = link->url->host;
     link->port = link->url->port;
     redis_connect_start(link);
 }
 
-/* The name of the link, and the one server or sentinel behind it that this is about. */
+/* The name of the link, and the one server, sentinel or node behind it that this is about. */
 static void link_where(const struct redis_link *link, char *out, size_t size)
 {
     char address[120];
 
     snprintf(out, size, "%s", link->where);
-    if (!link->url->master || !link->host)
+    if ((!link->url->master && !link->url->is_cluster) || !link->host)
         return;
     redis_address_print(link->host, link->port, address, sizeof(address));
-    snprintf(out, size, "%s: %s %s", link->where, link->asking ? "sentinel" : "master", address);
+    if (link->url->is_cluster)
+        snprintf(out, size, "%s: node %s", link->where, address);
+    else
+        snprintf(out, size, "%s: %s %s", link->where, link->asking ? "sentinel" : "master",
+                 address);
+}
+
+/* Another sentinel or node can be asked in this attempt. */
+static bool ask_next(struct redis_link *link)
+{
+    if (!link->asking)
+        return false;
+    return link->url->is_cluster ? redis_cluster_next(link) : redis_sentinel_next(link);
+}
+
+/* Where the slot has moved is tried at once; should that lead round in circles, after pauses. */
+static uint64_t pause_of(struct redis_link *link)
+{
+    if (!link->is_moving || link->backoff.attempts)
+        return backoff_next(&link->backoff);
+    link->backoff.attempts = 1;
+    return 0;
 }
 
 /* This attempt or connection is over; the next one comes after a pause. */
@@ -52,7 +77,7 @@ static void link_lost(struct redis_link *link, const char *why)
     if (link->phase >= PHASE_FAILED)
         return;
     link_where(link, where, sizeof(where));
-    if (link->asking && redis_sentinel_next(link))
+    if (ask_next(link))
         return;
     snprintf(text, sizeof(text), "redis %s: %.300s" REDIS_LINK_RETRIES, where, why);
     link->flaky = link->phase == PHASE_READY && !link->settled;
@@ -63,9 +88,10 @@ static void link_lost(struct redis_link *link, const char *why)
     link->phase = PHASE_WAIT;
     redis_connect_forget(link);
     redis_connection_detach(link);
+    redis_cluster_lose(link);
     if (link->phase != PHASE_WAIT) /* a callback closed us */
         return;
-    uv_timer_start(&link->timer, on_wait_over, backoff_next(&link->backoff), 0);
+    uv_timer_start(&link->timer, on_wait_over, pause_of(link), 0);
     link->events->on_lost(link->ctx, text);
 }
 
@@ -80,6 +106,7 @@ static void link_refused(struct redis_link *link, const char *why)
     uv_timer_stop(&link->settle_timer);
     redis_connect_forget(link);
     redis_connection_detach(link);
+    redis_cluster_lose(link);
     if (link->phase == PHASE_FAILED)
         link->events->on_failed(link->ctx, -EACCES, text);
 }
@@ -89,6 +116,8 @@ int redis_link_send(struct redis_link *link, const struct bytes *args, size_t n,
 {
     if (link->phase != PHASE_READY)
         return -ENOTCONN;
+    if (link->url->is_cluster)
+        return redis_cluster_send(link, args, n, extra_ms, cb, arg);
     return redis_connection_command(link, args, n, (struct redis_due){cb, arg, 0, extra_ms});
 }
 
@@ -127,10 +156,12 @@ static void on_event(struct redis_link *link, enum link_event event, const char 
 {
     switch (event) {
     case LINK_CONNECTED:
-        if (link->asking)
-            redis_sentinel_ask(link);
-        else
+        if (!link->asking)
             redis_hello_send(link);
+        else if (link->url->is_cluster)
+            redis_cluster_ask(link);
+        else
+            redis_sentinel_ask(link);
         return;
     case LINK_MASTER:
         link->host = link->master;
@@ -167,6 +198,9 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
     link->ctx = ctx;
     link->on_event = on_event;
     link->timeout_ms = options->timeout_ms;
+    link->slot = options->url->is_cluster ? options->slot : -1;
+    link->detours = options->detour;
+    TAILQ_INIT(&link->kept);
     redis_url_print(link->url, link->where, sizeof(link->where));
     /* A client name may hold printable characters without spaces only. */
     for (size_t i = 0; options->name[i] && i < sizeof(link->name) - 1; i++)
@@ -196,12 +230,27 @@ const char *redis_link_run_id(const struct redis_link *link)
     return link->run_id;
 }
 
+bool redis_link_is_moving(const struct redis_link *link)
+{
+    return link->is_moving;
+}
+
+void redis_link_print_server(const struct redis_link *link, char *out, size_t size)
+{
+    if (link->host)
+        redis_address_print(link->host, link->port, out, size);
+    else
+        snprintf(out, size, "%s", link->where);
+}
+
 size_t redis_link_backlog(const struct redis_link *link)
 {
     const struct connection *conn = link->conn;
 
     if (!conn)
         return 0;
+    if (link->url->is_cluster)
+        return link->n_kept_bytes;
     return conn->wire.out.len + (conn->writing ? conn->wire.away.len : 0);
 }
 
@@ -229,6 +278,7 @@ void redis_link_close(struct redis_link *link, void (*closed)(void *ctx), void *
     link->closed_ctx = ctx;
     redis_connect_forget(link);
     redis_connection_detach(link);
+    redis_cluster_lose(link);
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
     uv_close((uv_handle_t *)&link->settle_timer, on_timer_closed);
 }

@@ -2,7 +2,8 @@
  * redis_link.h: one connection to Redis that comes back for as long as it is wanted.
  *
  * Owns:    resolve, connect, AUTH, SELECT, name, a readiness PING, timers against silence,
- *          reconnecting with backoff, pipelined commands and the order of their replies.
+ *          reconnecting with backoff, pipelined commands and the order of their replies. In a
+ *          cluster: which node serves the slot, also when it moves.
  * Refuses: what the commands mean; sending a command twice (the caller knows what is safe).
  * Threads: the loop thread; nothing blocks.
  * Why:     hiredis' async contexts free themselves from inside callbacks, abort on a reply nobody
@@ -41,11 +42,16 @@ struct redis_link_events {
     void (*on_failed)(void *ctx, int err, const char *why);
 };
 
+struct redis_detour_ops; /* redis_detour.h */
+
 struct redis_link_options {
     const struct redis_url *url;   /* borrowed for the life of the link */
     const struct tls_context *tls; /* NULL: plain; borrowed likewise */
     const char *name;              /* CLIENT SETNAME; copied */
     uint64_t timeout_ms;           /* to connect, and for a reply */
+    /* Of a cluster: the slot of all keys that are in its commands, and how it follows ASK. */
+    int slot;
+    const struct redis_detour_ops *detour;
 };
 
 int redis_link_open(struct redis_link **out, uv_loop_t *loop,
@@ -58,12 +64,17 @@ uint64_t redis_link_client_id(const struct redis_link *link);
 /* The run_id of the server this link was last connected to: 40 digits that no other run of a server
  * has. "" when the server does not tell. */
 const char *redis_link_run_id(const struct redis_link *link);
-/* Bytes of commands not yet handed to the kernel. */
+/* The slot has moved to another node of the cluster, and the link goes there. */
+bool redis_link_is_moving(const struct redis_link *link);
+/* "host:port" of the server, while the link is ready. */
+void redis_link_print_server(const struct redis_link *link, char *out, size_t size);
+/* Bytes of commands not yet handed to the kernel; in a cluster of those not yet answered. */
 size_t redis_link_backlog(const struct redis_link *link);
 
 /*
  * Send one command; the bytes are copied. extra_ms: how much longer than the timeout its reply may
- * take (a BLOCK). -ENOTCONN or -ENOMEM: not sent, cb is not called.
+ * take (a BLOCK). -ENOTCONN or -ENOMEM: not sent, cb is not called. Replies come in the order of
+ * the commands, but for those that a cluster sends to another node (ASK).
  */
 int redis_link_send(struct redis_link *link, const struct bytes *args, size_t n, uint64_t extra_ms,
                     redis_reply_cb cb, void *arg);

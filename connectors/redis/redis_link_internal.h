@@ -1,6 +1,6 @@
 /*
  * redis_link_internal.h: the inside of a link, for redis_link.c, redis_connection.c,
- * redis_connect.c, redis_hello.c and redis_sentinel.c only.
+ * redis_connect.c, redis_hello.c, redis_sentinel.c, redis_cluster.c and redis_detour.c only.
  *
  * Owns:    the phases of a link and what a connection keeps.
  * Threads: the loop thread.
@@ -8,12 +8,16 @@
 #ifndef REDIS_LINK_INTERNAL_H
 #define REDIS_LINK_INTERNAL_H
 
+#include <sys/queue.h>
+
 #include "connectors/health.h"
 #include "connectors/redis/redis_link.h"
+#include "connectors/redis/redis_slot.h"
 #include "connectors/redis/redis_wire.h"
 #include "connectors/tls.h"
 
 #define READ_SIZE 65536
+#define NODES_MAX 16 /* of a cluster that are remembered beside those of the URL */
 
 enum link_phase {
     PHASE_WAIT, /* until the backoff has passed */
@@ -50,7 +54,7 @@ struct connection {
 /* How a step of an attempt ends. */
 enum link_event {
     LINK_CONNECTED, /* bytes can be sent, by TLS if that is wanted */
-    LINK_MASTER,    /* a sentinel has told link->master and port */
+    LINK_MASTER,    /* a sentinel or node has told link->master and port */
     LINK_GREETED,   /* commands may be sent */
     LINK_LOST,      /* this attempt or connection is over; why */
     LINK_REFUSED,   /* and so will be any other; why */
@@ -59,6 +63,27 @@ enum link_event {
 struct resolve {
     uv_getaddrinfo_t req;
     struct redis_link *link; /* NULL: given up */
+};
+
+/* A command of a cluster, kept until it is answered: it may have to be sent to another node. */
+struct redis_kept {
+    TAILQ_ENTRY(redis_kept) entry;
+    struct redis_link *link;
+    redis_reply_cb cb;
+    void *arg;
+    uint64_t extra_ms;
+    bool is_detoured, is_sent; /* goes to the node that an ASK named, and was sent there */
+    size_t size, n;
+    struct bytes words[]; /* [n], and their bytes behind them */
+};
+
+/* How ASK is followed: redis_detour.h. */
+struct redis_detour;
+struct redis_detour_ops {
+    /* Takes the command: it is answered by the node `to`, or lost with the link. 0 or -ENOMEM. */
+    int (*ask)(struct redis_link *link, struct redis_kept *kept, const struct redis_node *to);
+    void (*stop)(
+        struct redis_link *link); /* no answer comes any more; accepts that there is none */
 };
 
 struct redis_link {
@@ -82,10 +107,20 @@ struct redis_link {
     const char *host; /* of the server or sentinel of this attempt; NULL: a unix socket */
     int port;
     struct addrinfo *addresses, *next_address;
-    bool asking;      /* this attempt is still at a sentinel */
-    size_t sentinel;  /* the one asked, or to be asked first */
-    size_t n_asked;   /* in vain, in this attempt */
-    char master[256]; /* what a sentinel said; host points here */
+    bool asking;    /* this attempt is still at a sentinel, or a node that need not be the owner */
+    size_t node;    /* the one asked, or to be asked first */
+    size_t n_asked; /* in vain, in this attempt */
+    char master[REDIS_HOST_SIZE]; /* what a sentinel or node said; host points here */
+    /* Of a cluster: */
+    int slot;       /* -1: this is none */
+    bool is_moving; /* the slot went to moved_to, which the next attempt tries */
+    struct redis_node moved_to;
+    struct redis_node nodes[NODES_MAX]; /* seen in the last answer */
+    size_t n_nodes;
+    TAILQ_HEAD(, redis_kept) kept; /* without a reply yet, in the order they were sent */
+    size_t n_kept_bytes;
+    const struct redis_detour_ops *detours;
+    struct redis_detour *detour; /* NULL: none is under way */
     uint64_t client_id;
     char run_id[41]; /* of the server */
     void (*closed)(void *ctx);
@@ -129,5 +164,18 @@ void redis_sentinel_start(struct redis_link *link);
 bool redis_sentinel_next(struct redis_link *link);
 /* The greeting of a sentinel; ends in LINK_MASTER or LINK_LOST. */
 void redis_sentinel_ask(struct redis_link *link);
+
+/* ---- redis_cluster.c: the same three of nodes, which may refuse a login */
+
+void redis_cluster_start(struct redis_link *link);
+bool redis_cluster_next(struct redis_link *link);
+void redis_cluster_ask(struct redis_link *link);
+/* As redis_link_send, of a link that is ready. */
+int redis_cluster_send(struct redis_link *link, const struct bytes *args, size_t n,
+                       uint64_t extra_ms, redis_reply_cb cb, void *arg);
+/* The answer to a command, from whichever node: MOVED and ASK are followed. */
+void redis_cluster_answer(struct redis_kept *kept, const redisReply *reply);
+/* Answer all that is left with NULL, unless the link is closing: then it is dropped. */
+void redis_cluster_lose(struct redis_link *link);
 
 #endif

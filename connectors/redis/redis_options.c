@@ -12,14 +12,17 @@
 
 #include "connectors/redis/redis.h"
 #include "connectors/redis/redis_reply.h"
+#include "connectors/redis/redis_tags.h"
 #include "connectors/worker_name.h"
 
 const struct option redis_options[] = {
     {"redis.url", OPTION_SECRET, "redis://127.0.0.1:6379/0", NULL, 0, 0, "URL",
-     "Server to read from: redis://[user[:password]@]host[:port][/db], unix:///path[?db=N] or "
-     "redis+sentinel://[user[:password]@]host[,host...]/master[/db]; rediss: over TLS"},
+     "Server to read from: redis://[user[:password]@]host[:port][/db], unix:///path[?db=N], "
+     "redis+sentinel://[user[:password]@]host[,host...]/master[/db] or "
+     "redis+cluster://[user[:password]@]host[,host...]; rediss: over TLS"},
     {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY,...",
-     "Streams to read, each with its fair share; all are of this server and database"},
+     "Streams to read, each with its fair share; all are of this server and database. In a cluster "
+     "their names share a tag in braces: {texts}"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
      "Consumer group of each stream; made from its start when missing"},
     {"redis.consumer", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
@@ -146,6 +149,12 @@ const char *redis_config_loop(const struct redis_config *config, const char **st
     return NULL;
 }
 
+static bool is_named(const struct settings *settings, const char *option)
+{
+    const char *text = settings_text(settings, option);
+    return text && *text;
+}
+
 /* A sink alone does not read what it writes. */
 static bool is_read(const struct settings *settings)
 {
@@ -177,10 +186,25 @@ static int check_names(const struct redis_config *config, const struct settings 
     return 0;
 }
 
+static int find_slots(struct redis_config *config, const struct settings *settings,
+                      const char **bad_option, char *err, size_t err_size)
+{
+    bool is_written = !settings_find(settings, "sink") || settings_is(settings, "sink", "redis");
+    const struct redis_tags_use use = {
+        .is_read = is_read(settings) && config->url.is_cluster,
+        .is_written = is_written && config->output_url.is_cluster,
+        .is_same = redis_url_same(&config->url, &config->output_url),
+        .output_is_named = is_named(settings, "redis.output_stream"),
+        .dead_letters_are_named = is_named(settings, "redis.dead_letters"),
+    };
+
+    return redis_tags_check(config, &use, bad_option, err, err_size);
+}
+
 static int config_read(struct redis_config *out, const struct settings *settings,
                        const char **bad_option, char *err, size_t err_size)
 {
-    struct redis_config config = {0};
+    struct redis_config config = {.slot = -1, .output_slot = -1};
     int rc = read_urls(&config, settings, bad_option, err, err_size);
 
     if (rc == 0)
@@ -198,6 +222,8 @@ static int config_read(struct redis_config *out, const struct settings *settings
     config.output = (enum redis_output)settings_choice(settings, "redis.output");
     config.exactly_once = settings_is(settings, "delivery", "exactly-once");
     rc = check_names(&config, settings, bad_option, err, err_size);
+    if (rc == 0)
+        rc = find_slots(&config, settings, bad_option, err, err_size);
     if (rc)
         goto fail;
     *out = config;
@@ -211,7 +237,7 @@ int redis_config_read(struct redis_config *out, const struct settings *settings,
                       size_t err_size)
 {
     const char *bad_option = NULL;
-    char why[300] = "";
+    char why[600] = "";
     int rc = config_read(out, settings, &bad_option, why, sizeof(why));
 
     if (rc == -ENOMEM)

@@ -9,6 +9,8 @@
  *          next read, and what comes is never more than was wanted. When there is less credit than
  *          streams, they take turns.
  */
+#include <string.h>
+
 #include "connectors/redis/redis_source.h"
 
 #define READ_MAX 512 /* entries in one read */
@@ -116,7 +118,10 @@ void redis_read_wake(struct redis_source *source)
 {
     uint64_t id = redis_link_client_id(source->reader);
 
-    if (!id || !redis_link_ready(source->admin))
+    /* Its number means another client on another node of a cluster. */
+    if (!id || !redis_link_ready(source->admin) ||
+        (source->config.url.is_cluster &&
+         strcmp(redis_link_run_id(source->reader), redis_link_run_id(source->admin)) != 0))
         return;
     redis_args_reset(&source->args);
     redis_args_text(&source->args, "CLIENT");

@@ -9,7 +9,8 @@
  * What publish knows of a text: beside its key PREFIX ID, or the keys PREFIX ID # N of its chunks,
  * a card at PREFIX ID # with "CHUNKS:VERSION", where it has chunks or a version. The card counts
  * chunks before they are written and after surplus ones are gone, so that a command that fails in
- * between leaves none that nobody knows of.
+ * between leaves none that nobody knows of. A surplus chunk is no key of the script, so while a
+ * cluster moves the slot it may be elsewhere already: then all is done again later.
  *
  * Why renew is a script: XCLAIM takes a message from whoever has it, so a worker that slept beyond
  * its lease must not renew what another has taken over meanwhile. And XCLAIM forgets what was
@@ -55,7 +56,8 @@ const char redis_script_publish[] =
     "end\n"
     "local function finish()\n"
     "  for k = text.n, text.old - 1 do\n"
-    "    redis.pcall('DEL', text.base .. '#' .. k)\n"
+    "    local gone = redis.pcall('DEL', text.base .. '#' .. k)\n"
+    "    if type(gone) == 'table' and string.find(gone.err, 'local key') then return gone end\n"
     "  end\n"
     "  if text.n > 0 or text.version ~= '' then return put(text.n, text.version) end\n"
     "  if text.had then return redis.pcall('DEL', text.card) end\n"

@@ -15,7 +15,7 @@
 
 static void ask_this(struct redis_link *link)
 {
-    const struct redis_address *sentinel = &link->url->sentinels[link->sentinel];
+    const struct redis_address *sentinel = &link->url->nodes[link->node];
 
     link->asking = true;
     link->host = sentinel->host;
@@ -31,8 +31,8 @@ void redis_sentinel_start(struct redis_link *link)
 
 bool redis_sentinel_next(struct redis_link *link)
 {
-    link->sentinel = (link->sentinel + 1) % link->url->n_sentinels;
-    if (++link->n_asked >= link->url->n_sentinels)
+    link->node = (link->node + 1) % link->url->n_nodes;
+    if (++link->n_asked >= link->url->n_nodes)
         return false;
     redis_connect_forget(link);
     redis_connection_detach(link);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "connectors/endpoint.h"
+#include "connectors/redis/redis_detour.h"
 #include "connectors/redis/redis_link.h"
 #include "connectors/redis/redis_script.h"
 #include "connectors/redis/redis_verdict.h"
@@ -39,7 +40,7 @@ struct redis_sink {
     struct redis_judge judge;
     struct slot_pool pool;
     struct slot_queue again, waiting; /* sent before and to be sent again; never sent */
-    struct slot_queue sent;           /* without a reply yet; replies come in this order */
+    struct slot_queue sent;           /* without a reply yet */
     struct slot_queue aside;          /* refused, and it is not clear yet whose fault it is */
     char sha[41];                     /* of the script; empty: not known yet on this connection */
     bool loading;                     /* SCRIPT LOAD is under way */
@@ -117,13 +118,14 @@ static void sink_resume(void *owner)
 static void on_written(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_sink *sink = ctx;
-    struct redis_slot *slot = (struct redis_slot *)slots_pop(&sink->sent);
+    struct redis_slot *slot = arg;
     struct redis_refused refused;
     struct redis_verdict verdict;
-    (void)arg;
 
+    slots_remove(&sink->sent, &slot->base);
     if (!reply) {
-        redis_verdict_lost(slot, !sink->is_losing, &verdict);
+        bool is_next = !sink->is_losing && !redis_link_is_moving(sink->link);
+        redis_verdict_lost(slot, is_next, &verdict);
         sink->is_losing = true; /* those behind it had no chance */
         slot_settle(sink, slot, &verdict);
         return;
@@ -155,9 +157,11 @@ static bool sink_shares(const struct redis_sink *sink)
     const char *their_run = redis_link_run_id(sink->peer->admin);
 
     /* In a failover one link may be ahead of the other; the script finds what it may do. */
-    if (!*my_run || !*their_run || (mine->master && redis_url_same(mine, theirs)))
+    bool can_fail_over = mine->master || mine->is_cluster;
+    if (!*my_run || !*their_run || (can_fail_over && redis_url_same(mine, theirs)))
         return redis_url_same(mine, theirs);
-    return mine->db == theirs->db && strcmp(my_run, their_run) == 0;
+    return mine->db == theirs->db && strcmp(my_run, their_run) == 0 &&
+           sink->config.output_slot == sink->peer->config.slot;
 }
 
 /* Output and ack are on two servers, and cannot be one script. */
@@ -218,7 +222,7 @@ static bool slot_send(struct redis_sink *sink, struct redis_slot *slot)
     rc = redis_record_build(&form, record, &sink->scratch, &sink->args);
     if (rc == 0) {
         slot->is_script = strncmp(sink->args.items[0].ptr, "EVAL", 4) == 0;
-        rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, NULL);
+        rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, slot);
     }
     if (rc == -ENOMEM)
         endpoint_pause(&sink->end);
@@ -437,9 +441,12 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
         goto fail;
     }
     sink->base.layout = redis_layout(settings);
-    struct redis_link_options options = {
-        &sink->config.output_url, sink->config.output_url.tls ? sink->config.tls : NULL,
-        sink->peer ? sink->peer->consumer : "embedmill", sink->config.timeout_ms};
+    struct redis_link_options options = {&sink->config.output_url,
+                                         sink->config.output_url.tls ? sink->config.tls : NULL,
+                                         sink->peer ? sink->peer->consumer : "embedmill",
+                                         sink->config.timeout_ms,
+                                         sink->config.output_slot,
+                                         &redis_detour_ops};
     rc = redis_link_open(&sink->link, loop, &options, &link_events, sink);
     if (rc) {
         snprintf(err, err_size, "out of memory");

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connectors/redis/redis_detour.h"
+
 #define GIVE_MAX     64  /* messages in one event */
 #define MEAN_AT_OPEN 512 /* bytes of an entry, before one was seen */
 
@@ -204,9 +206,10 @@ static int name_open(struct redis_source *source)
 /* Both connections; at open nothing has been sent yet, so failing needs no waiting. */
 static int links_open(struct redis_source *source, uv_loop_t *loop)
 {
-    struct redis_link_options options = {&source->config.url,
-                                         source->config.url.tls ? source->config.tls : NULL,
-                                         source->consumer, source->config.timeout_ms};
+    struct redis_link_options options = {
+        &source->config.url, source->config.url.tls ? source->config.tls : NULL,
+        source->consumer,    source->config.timeout_ms,
+        source->config.slot, &redis_detour_ops};
     int rc = redis_link_open(&source->admin, loop, &options, &admin_events, source);
 
     if (rc)

@@ -14,10 +14,12 @@
 #include <strings.h>
 
 #define URL_FORM                                                                                   \
-    "expected redis[s]://[user[:password]@]host[:port][/db], unix:///path[?db=N] or "              \
-    "redis[s]+sentinel://[user[:password]@]host[:port][,host...]/master[/db]"
+    "expected redis[s]://[user[:password]@]host[:port][/db], unix:///path[?db=N], "                \
+    "redis[s]+sentinel://[user[:password]@]host[:port][,host...]/master[/db] or "                  \
+    "redis[s]+cluster://[user[:password]@]host[:port][,host...]"
 #define REDIS_PORT    6379
 #define SENTINEL_PORT 26379
+#define NODES_SHOWN   3 /* of a list, in messages */
 
 static int refuse(char *err, size_t err_size, const char *what)
 {
@@ -165,26 +167,49 @@ static int parse_master(struct redis_url *url, const char *rest, char *err, size
     return rc == -EINVAL ? refuse(err, err_size, "the name of the master has a bad %-escape") : rc;
 }
 
-/* [user[:password]@]host[:port][,host[:port]...]/master[/db] */
-static int parse_sentinel(struct redis_url *url, const char *rest, char *err, size_t err_size)
+/* host[:port][,host[:port]...] up to a '/', '?', '#' or the end, which is *tail then. */
+static int parse_nodes(struct redis_url *url, int default_port, const char *rest, const char **tail,
+                       char *err, size_t err_size)
 {
     size_t len = strcspn(rest, "/?#"), n = 1;
     const char *end = rest + len;
     int rc = 0;
 
+    *tail = end;
     for (const char *p = rest; p < end; p++)
         n += *p == ',';
-    url->sentinels = calloc(n, sizeof(*url->sentinels));
-    if (!url->sentinels)
+    url->nodes = calloc(n, sizeof(*url->nodes));
+    if (!url->nodes)
         return -ENOMEM;
-    for (const char *from = rest; rc == 0 && url->n_sentinels < n;) {
+    for (const char *from = rest; rc == 0 && url->n_nodes < n;) {
         const char *comma = memchr(from, ',', (size_t)(end - from));
         const char *to = comma ? comma : end;
-        rc = parse_host(&url->sentinels[url->n_sentinels++], SENTINEL_PORT, from,
-                        (size_t)(to - from), err, err_size);
+        rc = parse_host(&url->nodes[url->n_nodes++], default_port, from, (size_t)(to - from), err,
+                        err_size);
         from = to + 1;
     }
-    return rc ? rc : parse_master(url, *end == '/' ? end + 1 : end, err, err_size);
+    return rc;
+}
+
+/* [user[:password]@]host[:port][,host[:port]...]/master[/db] */
+static int parse_sentinel(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    const char *tail;
+    int rc = parse_nodes(url, SENTINEL_PORT, rest, &tail, err, err_size);
+
+    return rc ? rc : parse_master(url, *tail == '/' ? tail + 1 : tail, err, err_size);
+}
+
+/* [user[:password]@]host[:port][,host[:port]...][/0] */
+static int parse_cluster(struct redis_url *url, const char *rest, char *err, size_t err_size)
+{
+    const char *tail;
+    int rc = parse_nodes(url, REDIS_PORT, rest, &tail, err, err_size);
+
+    url->is_cluster = true;
+    if (rc == 0 && *tail && strcmp(tail, "/") != 0 && strcmp(tail, "/0") != 0)
+        rc = refuse(err, err_size, "a cluster has database 0 only, and nothing follows its nodes");
+    return rc;
 }
 
 /* /path[?db=N] */
@@ -221,6 +246,8 @@ static const struct {
     {"unix://", false, parse_unix},
     {"redis+sentinel://", false, parse_sentinel},
     {"rediss+sentinel://", true, parse_sentinel},
+    {"redis+cluster://", false, parse_cluster},
+    {"rediss+cluster://", true, parse_cluster},
 };
 #define N_SCHEMES (sizeof(schemes) / sizeof(schemes[0]))
 
@@ -269,9 +296,9 @@ void redis_url_clear(struct redis_url *url)
     free(url->host);
     free(url->path);
     free(url->master);
-    for (size_t i = 0; i < url->n_sentinels; i++)
-        free(url->sentinels[i].host);
-    free(url->sentinels);
+    for (size_t i = 0; i < url->n_nodes; i++)
+        free(url->nodes[i].host);
+    free(url->nodes);
     free(url->user);
     free(url->password);
     *url = (struct redis_url){0};
@@ -280,17 +307,17 @@ void redis_url_clear(struct redis_url *url)
 bool redis_url_same(const struct redis_url *a, const struct redis_url *b)
 {
     if (a->db != b->db || !a->host != !b->host || !a->path != !b->path ||
-        a->n_sentinels != b->n_sentinels)
+        a->is_cluster != b->is_cluster || a->n_nodes != b->n_nodes)
         return false;
     if (a->host)
         return a->port == b->port && strcasecmp(a->host, b->host) == 0;
     if (a->path)
         return strcmp(a->path, b->path) == 0;
-    for (size_t i = 0; i < a->n_sentinels; i++)
-        if (a->sentinels[i].port != b->sentinels[i].port ||
-            strcasecmp(a->sentinels[i].host, b->sentinels[i].host) != 0)
+    for (size_t i = 0; i < a->n_nodes; i++)
+        if (a->nodes[i].port != b->nodes[i].port ||
+            strcasecmp(a->nodes[i].host, b->nodes[i].host) != 0)
             return false;
-    return strcmp(a->master, b->master) == 0;
+    return a->is_cluster || strcmp(a->master, b->master) == 0;
 }
 
 void redis_address_print(const char *host, int port, char *out, size_t size)
@@ -312,10 +339,14 @@ void redis_url_print(const struct redis_url *url, char *out, size_t size)
         snprintf(out, size, "%s/%d", address, url->db);
         return;
     }
-    len = snprintf(out, size, "%s/%d by sentinels ", url->master, url->db);
-    for (size_t i = 0; i < url->n_sentinels && len >= 0 && (size_t)len < size; i++) {
-        redis_address_print(url->sentinels[i].host, url->sentinels[i].port, address,
-                            sizeof(address));
+    len = url->is_cluster ? snprintf(out, size, "cluster ")
+                          : snprintf(out, size, "%s/%d by sentinels ", url->master, url->db);
+    for (size_t i = 0; i < url->n_nodes && len >= 0 && (size_t)len < size; i++) {
+        if (i == NODES_SHOWN) {
+            snprintf(out + len, size - (size_t)len, ",...");
+            return;
+        }
+        redis_address_print(url->nodes[i].host, url->nodes[i].port, address, sizeof(address));
         len += snprintf(out + len, size - (size_t)len, "%s%s", i ? "," : "", address);
     }
 }

@@ -52,6 +52,10 @@ static void test_good_urls(void **state)
         {"redis+sentinel://h/m", NULL, NULL, 0, NULL, NULL, 0, "m/0 by sentinels h:26379"},
         {"rediss+sentinel://u:p@h:1,[::1],g/my%20m/2", NULL, NULL, 0, "u", "p", 2,
          "my m/2 by sentinels h:1,[::1]:26379,g:26379"},
+        {"redis+cluster://h", NULL, NULL, 0, NULL, NULL, 0, "cluster h:6379"},
+        {"rediss+cluster://u:p@h:1,[::1],g/", NULL, NULL, 0, "u", "p", 0,
+         "cluster h:1,[::1]:6379,g:6379"},
+        {"redis+cluster://h:7000/0", NULL, NULL, 0, NULL, NULL, 0, "cluster h:7000"},
     };
     (void)state;
 
@@ -111,6 +115,10 @@ static void test_bad_urls(void **state)
         {"redis+sentinel://h/m/x", "database"},
         {"redis+sentinel://h/m?x=1", "options"},
         {"redis+sentinel://h/%0", "escape"},
+        {"redis+cluster://u:SECRET@", "host is missing"},
+        {"redis+cluster://h,", "host is missing"},
+        {"redis+cluster://h/1", "database 0 only"},
+        {"redis+cluster://h?x=1", "database 0 only"},
         {"unix://run/redis.sock", "absolute"},
         {"unix:///", "absolute"},
         {"unix:///a?x=1", "?db=N only"},
@@ -150,6 +158,10 @@ static void test_same_server(void **state)
         {"redis+sentinel://a/m", "redis+sentinel://a/n", false},
         {"redis+sentinel://a/m", "redis://a:26379", false},
         {"redis+sentinel://a/m", "unix:///a", false},
+        {"redis+cluster://a,b", "redis+cluster://A:6379,b/0", true},
+        {"redis+cluster://a,b", "redis+cluster://b,a", false},
+        {"redis+cluster://a", "redis+sentinel://a:6379/m", false},
+        {"redis+cluster://a", "redis://a", false},
     };
     (void)state;
 

@@ -30,6 +30,7 @@ struct fake_client {
     size_t dripped;
     uv_timer_t timer; /* of the drip and of a waiting read */
     int n_handles;
+    bool is_asking; /* ASKING was the command before */
     char in[4096];
 };
 
@@ -309,12 +310,29 @@ static struct fake_rule *rule_for(struct fake_redis *fake, const char *name)
     return NULL;
 }
 
+/* Of a node of a cluster that does not serve the slot: is it not for this client? */
+static bool is_elsewhere(struct fake_client *client, const char *name)
+{
+    struct fake_redis *fake = client->fake;
+    bool is_asking = client->is_asking, is_about_keys = name[0] == 'X' || name[0] == 'E';
+
+    client->is_asking = strcmp(name, "ASKING") == 0;
+    if (!fake->elsewhere || !is_about_keys)
+        return false;
+    fake->n_asked += is_asking;
+    return !is_asking;
+}
+
 static void client_command(struct fake_client *client, const redisReply *command)
 {
     const struct fake_rule *rule = rule_for(client->fake, word(command, 0));
     struct answer out = {0};
 
     client->fake->n_commands++;
+    if (is_elsewhere(client, word(command, 0))) {
+        client_send(client, client->fake->elsewhere, strlen(client->fake->elsewhere));
+        return;
+    }
     if (rule && rule->action == FAKE_SAY) {
         client_send(client, rule->text, strlen(rule->text));
         return;

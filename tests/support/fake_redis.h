@@ -42,7 +42,7 @@ struct fake_redis {
     uv_tcp_t listener;
     int port;
     struct fake_client *clients;
-    struct fake_rule rules[4];
+    struct fake_rule rules[8];
     size_t n_rules;
     bool drip;        /* answers go out byte by byte */
     bool group;       /* the group exists */
@@ -53,6 +53,9 @@ struct fake_redis {
         bool delivered, acked;
         int published;
     } entries[FAKE_ENTRIES];
+    const char
+        *elsewhere; /* what a command about keys is told unless ASKING is before it; or NULL */
+    size_t n_asked; /* such commands that had it */
     size_t n_commands, n_connections;
     int next_client;
 };
