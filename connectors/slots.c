@@ -8,16 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-void slots_push(struct slot_queue *queue, struct slot *slot)
+void slots_insert(struct slot_queue *queue, struct slot *before, struct slot *slot)
 {
-    slot->prev = queue->last;
-    slot->next = NULL;
-    if (queue->last)
-        queue->last->next = slot;
+    slot->prev = before ? before->prev : queue->last;
+    slot->next = before;
+    if (slot->prev)
+        slot->prev->next = slot;
     else
         queue->first = slot;
-    queue->last = slot;
+    if (before)
+        before->prev = slot;
+    else
+        queue->last = slot;
     queue->n++;
+}
+
+void slots_push(struct slot_queue *queue, struct slot *slot)
+{
+    slots_insert(queue, NULL, slot);
 }
 
 void slots_remove(struct slot_queue *queue, struct slot *slot)

@@ -24,6 +24,8 @@ struct slot_queue {
     size_t n;
 };
 
+/* before: one of the queue; NULL: the end. */
+void slots_insert(struct slot_queue *queue, struct slot *before, struct slot *slot);
 void slots_push(struct slot_queue *queue, struct slot *slot);
 void slots_remove(struct slot_queue *queue, struct slot *slot);
 struct slot *slots_pop(struct slot_queue *queue); /* NULL: it is empty */

@@ -32,9 +32,9 @@ static void on_acked(void *ctx, void *arg, natsMsg *answer)
     if (nats_reply_status(answer, NULL) == 503) /* the consumer is gone: nothing is left to ack */
         nats_consumer_doubt(source);
     else
-        health_good(&source->health, PART_ACK);
+        health_good(&source->end.health, PART_ACK);
     forget(source, message);
-    nats_source_pump(source);
+    endpoint_pump(&source->end);
 }
 
 void nats_ack_send(struct nats_source *source)
@@ -82,11 +82,11 @@ void nats_ack_return(struct nats_source *source, struct nats_message *message)
 void nats_ack_tell_rest(struct nats_source *source)
 {
     char why[200];
-    if (!source->done.n || source->quiet)
+    if (!source->done.n)
         return;
     snprintf(why, sizeof why,
              "%zu messages of stream %.60s are done and the server did not confirm their acks in "
              "time: they will be delivered again",
              source->done.n, source->config.stream);
-    source->base.events->on_failed(source->base.ctx, -ETIMEDOUT, why);
+    endpoint_unflushed(&source->end, why);
 }

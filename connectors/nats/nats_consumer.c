@@ -36,7 +36,7 @@ static void wait_for(struct nats_source *source, const struct nats_error *error)
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.200s (%" PRId64 ")%s%s",
                  config->consumer, config->stream, error->text, error->err_code,
                  *nats_reply_advice(error) ? ": " : "", nats_reply_advice(error));
-    nats_source_wait(source, PART_CONSUMER, why);
+    health_wait(&source->end.health, PART_CONSUMER, why);
 }
 
 /* ---- making it */
@@ -44,7 +44,7 @@ static void wait_for(struct nats_source *source, const struct nats_error *error)
 static void look_again(struct nats_source *source, uint64_t pause_ms)
 {
     source->consumer.is_asked = false;
-    source->consumer.asked_ms = uv_now(source->loop);
+    source->consumer.asked_ms = uv_now(source->end.loop);
     source->consumer.pause_ms = pause_ms;
 }
 
@@ -130,7 +130,7 @@ static void read_config(struct nats_source *source, struct bytes body)
 
 static void tell_lag(struct nats_source *source, int64_t lag)
 {
-    if (source->base.events->on_lag && !source->closing)
+    if (source->base.events->on_lag && !source->end.closing)
         source->base.events->on_lag(source->base.ctx, source->config.stream, lag);
 }
 
@@ -159,21 +159,21 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
     if (fault) {
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s %.120s, or correct nats.consumer",
                  source->config.consumer, source->config.stream, fault);
-        nats_source_fail(source, -EINVAL, why);
+        endpoint_fail(&source->end, -EINVAL, why);
         return;
     }
     read_config(source, body);
     nats_skips_look(source, body);
-    health_good(&source->health, PART_CONSUMER);
+    health_good(&source->end.health, PART_CONSUMER);
     tell_lag(source, nats_json_number(body, "num_pending", 0) +
                          nats_json_number(body, "num_ack_pending", 0));
-    nats_source_pump(source);
+    endpoint_pump(&source->end);
 }
 
 void nats_consumer_check(struct nats_source *source)
 {
     char subject[400];
-    if (source->consumer.is_asked || source->failed)
+    if (source->consumer.is_asked || source->end.failed)
         return;
     look_again(source, LOOK_MS);
     snprintf(subject, sizeof subject, "%.150s.CONSUMER.INFO.%.100s.%.100s", source->config.api,
@@ -190,7 +190,7 @@ void nats_consumer_doubt(struct nats_source *source)
 void nats_consumer_tick(struct nats_source *source, uint64_t now)
 {
     struct nats_consumer *consumer = &source->consumer;
-    if (nats_client_is_up(source->client) && !consumer->is_asked && !source->closing &&
+    if (nats_client_is_up(source->client) && !consumer->is_asked && !source->end.closing &&
         now - consumer->asked_ms >= consumer->pause_ms)
         nats_consumer_check(source);
 }

@@ -77,7 +77,7 @@ struct nats_message *nats_message_open(struct nats_source *source, natsMsg *nati
     int len = snprintf(position, size, "%s %" PRIu64, source->config.stream, delivery->sequence);
     message->native = native;
     message->sequence = delivery->sequence;
-    message->renewed_ms = uv_now(source->loop);
+    message->renewed_ms = uv_now(source->end.loop);
     message->base.source = &source->base;
     message->base.value = (struct bytes){data ? data : "", (size_t)natsMsg_GetDataLength(native)};
     message->base.position = (struct bytes){position, (size_t)len};

@@ -42,7 +42,7 @@ static void open_channel(struct nats_source *source)
     pull->listens = true;
 }
 
-static void send_request(struct nats_source *source, size_t want)
+static void send_request(struct nats_source *source, size_t n_wanted)
 {
     const struct nats_consumer *consumer = &source->consumer;
     const struct nats_config *config = &source->config;
@@ -53,7 +53,7 @@ static void send_request(struct nats_source *source, size_t want)
     if (!pull->listens)
         open_channel(source);
     pull->n =
-        pull->is_single ? 1 : at_most(want < BATCH_MAX ? want : BATCH_MAX, consumer->max_batch);
+        pull->is_single ? 1 : at_most(n_wanted < BATCH_MAX ? n_wanted : BATCH_MAX, consumer->max_batch);
     int len = snprintf(text, sizeof text, "{\"batch\":%zu,\"expires\":%" PRIu64, pull->n,
                        expires_ms * 1000000);
     if (!pull->is_single)
@@ -66,15 +66,27 @@ static void send_request(struct nats_source *source, size_t want)
     pull->is_open = true;
     pull->n_got = 0;
     pull->is_single = false;
-    pull->until_ms = uv_now(source->loop) + expires_ms + config->timeout_ms;
+    pull->until_ms = uv_now(source->end.loop) + expires_ms + config->timeout_ms;
+}
+
+/* How many more messages it makes sense to take now. */
+static size_t want(const struct nats_source *source)
+{
+    size_t n = source->credit;
+    size_t by_bytes = source->credit_bytes / (source->mean_bytes ? source->mean_bytes : 1);
+    if (by_bytes == 0 && source->credit_bytes)
+        by_bytes = 1;
+    if (by_bytes < n)
+        n = by_bytes;
+    return n > source->held.n ? n - source->held.n : 0;
 }
 
 void nats_pull_step(struct nats_source *source)
 {
     struct nats_pull *pull = &source->pull;
-    size_t want = source->closing || source->failed ? 0 : nats_source_want(source);
-    if (want && !pull->is_open && source->consumer.is_known && nats_client_is_up(source->client))
-        send_request(source, want);
+    size_t n = source->end.closing || source->end.failed ? 0 : want(source);
+    if (n && !pull->is_open && source->consumer.is_known && nats_client_is_up(source->client))
+        send_request(source, n);
 }
 
 void nats_pull_reset(struct nats_source *source)
@@ -106,7 +118,7 @@ static void on_conflict(struct nats_source *source, const char *text)
                strstr(text, "push based")) {
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.100s", source->config.consumer,
                  source->config.stream, text);
-        nats_source_wait(source, PART_PULL, why);
+        health_wait(&source->end.health, PART_PULL, why);
         nats_consumer_doubt(source);
     }
 }
@@ -122,12 +134,12 @@ static void on_status(struct nats_source *source, natsMsg *native, int status, c
     if (status == 409) {
         on_conflict(source, text);
     } else if (status == 404 || status == 408) {
-        health_good(&source->health, PART_PULL);
+        health_good(&source->end.health, PART_PULL);
     } else {
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.100s (%d)",
                  source->config.consumer, source->config.stream,
                  status == 503 ? "it is not there" : text, status);
-        nats_source_wait(source, PART_PULL, why);
+        health_wait(&source->end.health, PART_PULL, why);
         nats_consumer_doubt(source);
     }
 }
@@ -176,7 +188,7 @@ static void take(struct nats_source *source, natsMsg *native)
     nats_list_add(&source->held, message);
     size_t size = message->base.value.len + 1;
     source->mean_bytes = (7 * source->mean_bytes + size) / 8 + 1;
-    health_good(&source->health, PART_PULL);
+    health_good(&source->end.health, PART_PULL);
 }
 
 void nats_pull_on_message(struct nats_source *source, natsMsg *native)

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/json.h"
 #include "connectors/nats/nats.h"
 #include "connectors/nats/nats_client.h"
@@ -23,185 +23,117 @@
 #include "connectors/nats/nats_record.h"
 #include "connectors/nats/nats_reply.h"
 #include "connectors/nats/nats_source.h"
+#include "connectors/slots.h"
 
 #define LINK  1u
 #define WRITE 2u
 
 #define PASSED_MAX 3 /* so many others pass, and what is refused is refused for its own sake */
 
-struct slot {
-    struct slot *prev, *next;
-    struct nats_sink *sink;
-    struct record *record;
+struct nats_slot {
+    struct slot base; /* first member */
     bool asked, in_doubt;  /* on its way; refused once for a reason not known here */
     uint64_t salt, passed; /* passed: how many had been published when it was refused first */
 };
 
 struct nats_sink {
     struct sink base;
-    uv_loop_t *loop;
+    struct endpoint end;
     struct nats_config config;
     struct nats_client *client;
-    struct health health;
-    struct backoff backoff;
-    struct slot head; /* a ring; head.next is the oldest */
-    size_t n_slots;
+    struct slot_pool pool;
+    struct slot_queue slots; /* in the order given */
     uint64_t n_published;
     bool reads_nats; /* the source is NATS, too */
     bool is_asking;  /* which streams take the outputs, before the first is written */
     bool is_sure;    /* none of them is the input */
-    bool paused, failed, closing, no_memory, is_finished;
-    uv_timer_t pump_timer, pause_timer, close_timer;
-    size_t n_open; /* handles and clients still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
-
-static void pump(struct nats_sink *sink);
 
 static struct nats_sink *self(struct sink *sink)
 {
     return (struct nats_sink *)sink;
 }
 
-/* ---- what is told */
-
-static void on_state_changed(void *ctx, enum link_state state, const char *why)
-{
-    struct nats_sink *sink = ctx;
-    if (!sink->failed && !sink->closing)
-        sink->base.events->on_state(sink->base.ctx, state, why);
-}
-
-static void sink_fail(struct nats_sink *sink, int err, const char *why)
-{
-    bool is_news = !sink->failed && !sink->closing;
-    sink->failed = true;
-    if (is_news)
-        sink->base.events->on_failed(sink->base.ctx, err, why);
-}
-
-static void on_pause_over(uv_timer_t *timer)
-{
-    struct nats_sink *sink = timer->data;
-    sink->paused = false;
-    pump(sink);
-}
-
-static void sink_pause(struct nats_sink *sink)
-{
-    if (sink->paused || sink->is_finished)
-        return;
-    sink->paused = true;
-    uv_timer_start(&sink->pause_timer, on_pause_over, backoff_next(&sink->backoff), 0);
-}
-
 /* ---- slots */
 
-static int slot_add(struct nats_sink *sink, struct record *record)
+static void slot_done(struct nats_sink *sink, struct nats_slot *slot, enum published how)
 {
-    struct slot *slot = calloc(1, sizeof *slot);
-    if (!slot)
-        return -ENOMEM;
-    slot->sink = sink;
-    slot->record = record;
-    slot->prev = sink->head.prev;
-    slot->next = &sink->head;
-    slot->prev->next = slot->next->prev = slot;
-    sink->n_slots++;
-    return 0;
-}
-
-static struct record *slot_take(struct slot *slot)
-{
-    struct record *record = slot->record;
-    slot->prev->next = slot->next;
-    slot->next->prev = slot->prev;
-    slot->sink->n_slots--;
-    free(slot);
-    return record;
-}
-
-static void slot_done(struct slot *slot, enum published how)
-{
-    struct nats_sink *sink = slot->sink;
-    struct record *record = slot_take(slot);
+    struct record *record = slot->base.record;
+    slots_remove(&sink->slots, &slot->base);
+    slots_give(&sink->pool, &slot->base);
     sink->base.events->on_published(sink->base.ctx, record, how);
 }
 
-static void slot_published(struct slot *slot)
+static void slot_published(struct nats_sink *sink, struct nats_slot *slot)
 {
-    struct nats_sink *sink = slot->sink;
     sink->n_published++;
-    sink->backoff.attempts = 0;
-    health_good(&sink->health, WRITE);
-    if (slot->record->dead_code)
-        nats_source_mark_dead(slot->record->origin);
-    slot_done(slot, PUBLISHED);
+    sink->end.backoff.attempts = 0;
+    health_good(&sink->end.health, WRITE);
+    if (slot->base.record->dead_code)
+        nats_source_mark_dead(slot->base.record->origin);
+    slot_done(sink, slot, PUBLISHED);
 }
 
 /* ---- answers */
 
-static void explain(const struct nats_sink *sink, const struct slot *slot,
+static void explain(const struct nats_sink *sink, const struct nats_slot *slot,
                     const struct nats_error *error, char *why, size_t size)
 {
-    const char *subject = nats_record_subject(&sink->config, slot->record);
+    const char *subject = nats_record_subject(&sink->config, slot->base.record);
     const char *advice = nats_reply_advice(error);
     if (error->code == 503 && !error->err_code)
         snprintf(why, size,
                  "no stream takes subject %.100s: create one (nats stream add NAME --subjects "
                  "%.100s), or correct %s",
                  subject, subject,
-                 slot->record->dead_code ? "nats.dead_letter_subject" : "nats.output_subject");
+                 slot->base.record->dead_code ? "nats.dead_letter_subject" : "nats.output_subject");
     else
         snprintf(why, size, "writing to subject %.100s: %.200s (%" PRId64 ")%s%s", subject,
                  error->text, error->err_code, *advice ? ": " : "", advice);
 }
 
-static void refused(struct slot *slot, const struct nats_error *error)
+static void refused(struct nats_sink *sink, struct nats_slot *slot, const struct nats_error *error)
 {
-    struct nats_sink *sink = slot->sink;
     enum nats_refusal refusal = nats_reply_refusal(error);
     char why[500];
     explain(sink, slot, error, why, sizeof why);
     if (refusal == NATS_RECORD_TOO_LARGE) {
-        slot_done(slot, PUBLISH_TOO_LARGE);
+        slot_done(sink, slot, PUBLISH_TOO_LARGE);
         return;
     }
     if (refusal == NATS_RECORD_UNKNOWN && slot->in_doubt &&
         sink->n_published - slot->passed >= PASSED_MAX) {
-        slot->record->refused_code = DEAD_LETTER(output_refused);
-        slot->record->refused_reason = why;
-        slot_done(slot, PUBLISH_REFUSED);
+        slot->base.record->refused_code = DEAD_LETTER(output_refused);
+        slot->base.record->refused_reason = why;
+        slot_done(sink, slot, PUBLISH_REFUSED);
         return;
     }
     if (refusal == NATS_RECORD_UNKNOWN && !slot->in_doubt) {
         slot->in_doubt = true;
         slot->passed = sink->n_published;
     }
-    health_wait(&sink->health, WRITE, why);
-    sink_pause(sink);
+    health_wait(&sink->end.health, WRITE, why);
+    endpoint_pause(&sink->end);
 }
 
 /* Whether the message that was taken for ours is there. Not, or not known: ours is sent again. */
 static void on_first(void *ctx, void *arg, natsMsg *answer)
 {
-    struct slot *slot = arg;
+    struct nats_sink *sink = ctx;
+    struct nats_slot *slot = arg;
     struct nats_error error = {.code = 500};
-    (void)ctx;
     slot->asked = false;
     if (answer)
         nats_reply_error(answer, &error);
     if (answer && !error.code)
-        slot_published(slot);
+        slot_published(sink, slot);
     else
         slot->salt++;
-    pump(ctx);
+    endpoint_pump(&sink->end);
 }
 
-static void find_first(struct slot *slot, struct bytes answer)
+static void find_first(struct nats_sink *sink, struct nats_slot *slot, struct bytes answer)
 {
-    struct nats_sink *sink = slot->sink;
     char subject[400], stream[160], text[64];
     nats_json_text(answer, "stream", stream, sizeof stream);
     snprintf(subject, sizeof subject, "%.150s.STREAM.MSG.GET.%.150s", sink->config.api, stream);
@@ -212,17 +144,17 @@ static void find_first(struct slot *slot, struct bytes answer)
 static void on_answer(void *ctx, void *arg, natsMsg *answer)
 {
     struct nats_sink *sink = ctx;
-    struct slot *slot = arg;
+    struct nats_slot *slot = arg;
     struct nats_error error;
     char why[300];
     slot->asked = false;
     if (!answer) {
-        if (nats_client_is_up(sink->client) && !(sink->health.troubles & WRITE)) {
+        if (nats_client_is_up(sink->client) && !(sink->end.health.troubles & WRITE)) {
             snprintf(why, sizeof why, "subject %.100s: no confirmation came in time; sent again",
-                     nats_record_subject(&sink->config, slot->record));
-            health_wait(&sink->health, WRITE, why);
+                     nats_record_subject(&sink->config, slot->base.record));
+            health_wait(&sink->end.health, WRITE, why);
         }
-        sink_pause(sink);
+        endpoint_pause(&sink->end);
         return;
     }
     nats_reply_error(answer, &error);
@@ -232,12 +164,12 @@ static void on_answer(void *ctx, void *arg, natsMsg *answer)
         snprintf(error.text, sizeof error.text, "another service answers there, not a stream");
     }
     if (error.code)
-        refused(slot, &error);
+        refused(sink, slot, &error);
     else if (nats_json_bool(body, "duplicate"))
-        find_first(slot, body);
+        find_first(sink, slot, body);
     else
-        slot_published(slot);
-    pump(sink);
+        slot_published(sink, slot);
+    endpoint_pump(&sink->end);
 }
 
 /* ---- circles */
@@ -263,9 +195,9 @@ static void on_names(void *ctx, void *arg, natsMsg *answer)
                  "what it writes; choose another nats.output_subject, or name the inputs by "
                  "nats.subject",
                  config->output_subject, config->stream);
-        sink_fail(sink, -EINVAL, why);
+        endpoint_fail(&sink->end, -EINVAL, why);
     }
-    pump(sink);
+    endpoint_pump(&sink->end);
 }
 
 static void find_circle(struct nats_sink *sink)
@@ -284,20 +216,20 @@ static void find_circle(struct nats_sink *sink)
 /* ---- sending */
 
 /* 0; -ENOMEM: not now. The slot may be gone. */
-static int slot_send(struct nats_sink *sink, struct slot *slot)
+static int slot_send(struct nats_sink *sink, struct nats_slot *slot)
 {
     char id[NATS_ID_SIZE], reply[NATS_REPLY_SIZE];
     natsMsg *message = NULL;
     size_t size, most = nats_client_max_payload(sink->client);
     nats_client_reply(sink->client, reply);
-    int rc = nats_record_id(&sink->config, slot->record, slot->salt, id);
+    int rc = nats_record_id(&sink->config, slot->base.record, slot->salt, id);
     if (!rc)
-        rc = nats_record_message(&message, &sink->config, slot->record, id, reply, &size);
+        rc = nats_record_message(&message, &sink->config, slot->base.record, id, reply, &size);
     if (rc)
         return rc;
     if (!message || (most && size > most)) {
         natsMsg_Destroy(message);
-        slot_done(slot, PUBLISH_TOO_LARGE);
+        slot_done(sink, slot, PUBLISH_TOO_LARGE);
         return 0;
     }
     slot->asked = nats_client_ask(sink->client, message, on_answer, slot);
@@ -306,34 +238,30 @@ static int slot_send(struct nats_sink *sink, struct slot *slot)
 
 static void send_all(struct nats_sink *sink)
 {
-    struct slot *slot = sink->head.next, *next;
-    for (; slot != &sink->head && !sink->failed; slot = next) {
-        next = slot->next;
+    struct slot *at = sink->slots.first, *next;
+    for (; at && !sink->end.failed; at = next) {
+        struct nats_slot *slot = (struct nats_slot *)at;
+        next = at->next;
         if (slot->asked)
             continue;
-        if (!slot->record->n_parts) { /* given up */
-            slot_done(slot, PUBLISHED);
+        if (!at->record->n_parts) { /* given up */
+            slot_done(sink, slot, PUBLISHED);
             continue;
         }
-        if (sink->paused || !sink->is_sure || !nats_client_is_up(sink->client))
+        if (sink->end.paused || !sink->is_sure || !nats_client_is_up(sink->client))
             continue;
         if (slot_send(sink, slot) != 0) {
-            sink_pause(sink);
+            endpoint_pause(&sink->end);
             return;
         }
     }
 }
 
-static void finish(struct nats_sink *sink);
-
-static void pump(struct nats_sink *sink)
+static void sink_pump(void *owner)
 {
-    if (sink->is_finished)
-        return;
-    if (sink->no_memory)
-        sink_fail(sink, -ENOMEM, "out of memory");
-    if (sink->closing && (sink->failed || !sink->n_slots)) {
-        finish(sink);
+    struct nats_sink *sink = owner;
+    if (sink->end.closing && (sink->end.failed || !sink->slots.n)) {
+        endpoint_finish(&sink->end);
         return;
     }
     if (!sink->is_sure && !sink->is_asking && nats_client_is_up(sink->client))
@@ -341,18 +269,13 @@ static void pump(struct nats_sink *sink)
     send_all(sink);
 }
 
-static void on_pump(uv_timer_t *timer)
-{
-    pump(timer->data);
-}
-
 /* ---- the connection */
 
 static void on_up(void *ctx)
 {
     struct nats_sink *sink = ctx;
-    health_good(&sink->health, LINK);
-    pump(sink);
+    health_good(&sink->end.health, LINK);
+    endpoint_pump(&sink->end);
 }
 
 static void on_down(void *ctx, const char *why)
@@ -360,13 +283,14 @@ static void on_down(void *ctx, const char *why)
     struct nats_sink *sink = ctx;
     char text[500];
     snprintf(text, sizeof text, "%.400s; reconnecting until it succeeds", why);
-    health_wait(&sink->health, LINK, text);
+    health_wait(&sink->end.health, LINK, text);
 }
 
 static void on_failed(void *ctx, int err, const char *why)
 {
-    sink_fail(ctx, err, why);
-    pump(ctx);
+    struct nats_sink *sink = ctx;
+    endpoint_fail(&sink->end, err, why);
+    endpoint_pump(&sink->end);
 }
 
 static void on_denied(void *ctx, const char *what)
@@ -376,27 +300,30 @@ static void on_denied(void *ctx, const char *what)
     if (strstr(what, ".STREAM.MSG.GET.") || strstr(what, ".STREAM.NAMES"))
         return; /* then doubles are not dropped, and circles not seen */
     snprintf(why, sizeof why, "%.300s: allow this user that; it is tried again", what);
-    health_wait(&sink->health, WRITE, why);
+    health_wait(&sink->end.health, WRITE, why);
 }
 
 static const struct nats_client_events client_events = {on_up, on_down, on_failed, on_denied, NULL};
 
 /* ---- the contract */
 
-static void sink_free(struct nats_sink *sink)
+static void sink_free(void *owner)
 {
-    while (sink->n_slots)
-        slot_take(sink->head.next);
+    struct nats_sink *sink = owner;
+    slots_give_all(&sink->pool, &sink->slots);
+    slots_close(&sink->pool);
     nats_config_clear(&sink->config);
     free(sink);
 }
 
-static void timer_open(struct nats_sink *sink, uv_timer_t *timer)
+static void sink_finish(void *owner, bool is_late)
 {
-    uv_timer_init(sink->loop, timer);
-    timer->data = sink;
-    sink->n_open++;
+    struct nats_sink *sink = owner;
+    (void)is_late;
+    nats_client_close(sink->client, NATS_CLOSE_MS, endpoint_drop, &sink->end);
 }
+
+static const struct endpoint_ops endpoint_ops = {sink_pump, NULL, sink_finish, sink_free};
 
 static int nats_sink_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
                           struct source *peer, const struct sink_events *events, void *ctx,
@@ -410,9 +337,7 @@ static int nats_sink_open(struct sink **out, uv_loop_t *loop, const struct setti
     sink->base = (struct sink){.ops = &nats_sink_ops, .events = events, .ctx = ctx};
     sink->base.layout = SINK_PER_MESSAGE;
     sink->reads_nats = peer && peer->ops == &nats_source_ops;
-    sink->loop = loop;
-    sink->head.prev = sink->head.next = &sink->head;
-    health_open(&sink->health, LINK, on_state_changed, sink);
+    sink->pool.size = sizeof(struct nats_slot);
     int rc = nats_config_read(&sink->config, settings, err, err_size);
     if (!rc)
         rc = nats_client_open(&sink->client, loop, &sink->config, "embedmill sink", &client_events,
@@ -422,10 +347,8 @@ static int nats_sink_open(struct sink **out, uv_loop_t *loop, const struct setti
         return rc;
     }
     sink->is_sure = !sink->reads_nats || sink->config.subject;
-    sink->n_open++;
-    timer_open(sink, &sink->pump_timer);
-    timer_open(sink, &sink->pause_timer);
-    timer_open(sink, &sink->close_timer);
+    endpoint_open_sink(&sink->end, loop, &sink->base, LINK, &endpoint_ops, sink);
+    endpoint_hold(&sink->end); /* the client */
     *out = &sink->base;
     return 0;
 }
@@ -433,61 +356,16 @@ static int nats_sink_open(struct sink **out, uv_loop_t *loop, const struct setti
 static void nats_sink_publish(struct sink *base, struct record **records, size_t n)
 {
     struct nats_sink *sink = self(base);
-    for (size_t i = 0; i < n && !sink->no_memory; i++)
-        if (slot_add(sink, records[i]) != 0) /* those left out come again after the exit */
-            sink->no_memory = true;
-    if (!sink->is_finished && !uv_is_active((uv_handle_t *)&sink->pump_timer))
-        uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
-}
-
-static void sink_freed(struct nats_sink *sink)
-{
-    void (*closed)(void *) = sink->closed;
-    void *ctx = sink->closed_ctx;
-    if (--sink->n_open)
-        return;
-    sink_free(sink);
-    if (closed)
-        closed(ctx);
-}
-
-static void on_client_closed(void *ctx)
-{
-    sink_freed(ctx);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    sink_freed(handle->data);
-}
-
-static void finish(struct nats_sink *sink)
-{
-    if (sink->is_finished)
-        return;
-    sink->is_finished = true;
-    nats_client_close(sink->client, NATS_CLOSE_MS, on_client_closed, sink);
-    uv_close((uv_handle_t *)&sink->pump_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->pause_timer, on_timer_closed);
-    uv_close((uv_handle_t *)&sink->close_timer, on_timer_closed);
-}
-
-static void on_close_deadline(uv_timer_t *timer)
-{
-    finish(timer->data);
+    if (slots_add(&sink->pool, &sink->slots, records, n))
+        endpoint_fail_soon(&sink->end);
+    endpoint_pump_soon(&sink->end);
 }
 
 static void nats_sink_close(struct sink *base, uint64_t deadline_ms, void (*closed)(void *ctx),
                             void *ctx)
 {
-    struct nats_sink *sink = self(base);
-    if (!sink)
-        return;
-    sink->closing = true;
-    sink->closed = closed;
-    sink->closed_ctx = ctx;
-    uv_timer_start(&sink->close_timer, on_close_deadline, deadline_ms, 0);
-    uv_timer_start(&sink->pump_timer, on_pump, 0, 0);
+    if (base)
+        endpoint_close(&self(base)->end, deadline_ms, closed, ctx);
 }
 
 const struct sink_ops nats_sink_ops = {

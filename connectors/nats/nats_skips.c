@@ -20,7 +20,7 @@ static void tell(struct nats_source *source, struct skipped *skipped, const char
 {
     skipped->part = source->config.stream;
     skipped->why = why;
-    if (source->base.events->on_skipped && !source->closing)
+    if (source->base.events->on_skipped && !source->end.closing)
         source->base.events->on_skipped(source->base.ctx, skipped);
 }
 

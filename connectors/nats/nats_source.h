@@ -8,8 +8,7 @@
 #ifndef NATS_SOURCE_H
 #define NATS_SOURCE_H
 
-#include "connectors/connector.h"
-#include "connectors/health.h"
+#include "connectors/endpoint.h"
 #include "connectors/nats/nats.h"
 #include "connectors/nats/nats_client.h"
 #include "connectors/nats/nats_reply.h"
@@ -70,10 +69,9 @@ struct nats_skips {
 
 struct nats_source {
     struct source base;
-    uv_loop_t *loop;
+    struct endpoint end;
     struct nats_config config;
     struct nats_client *client;
-    struct health health;
     struct nats_pull pull;
     struct nats_consumer consumer;
     struct nats_skips skips;
@@ -81,24 +79,15 @@ struct nats_source {
     struct nats_list given;
     struct nats_list done; /* to be acked, until that is confirmed */
     size_t credit, credit_bytes, mean_bytes;
-    bool failed, closing, is_returned, is_finished;
-    bool quiet; /* failed before it was closed: all is said */
-    uv_timer_t pump_timer, tick_timer, close_timer;
-    size_t n_open; /* handles and clients still to be closed */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
+    bool is_returned;
+    uv_timer_t tick_timer;
 };
 
-/* ---- nats_source.c */
+/* ---- nats_source.c, for the sink */
 
-void nats_source_pump(struct nats_source *source);
-void nats_source_fail(struct nats_source *source, int err, const char *why);
-void nats_source_wait(struct nats_source *source, unsigned part, const char *why);
 /* Its dead letter is published: the server is told so in place of an ack, if it is a message of
  * NATS. */
 void nats_source_mark_dead(struct message *message);
-/* How many more messages it makes sense to take now. */
-size_t nats_source_want(const struct nats_source *source);
 
 /* ---- nats_message.c */
 

@@ -58,15 +58,6 @@ struct postgres_link {
 static void connect_next(struct postgres_link *link);
 static void on_socket(uv_poll_t *poll, int status, int events);
 
-void postgres_message(const char *said, char *out, size_t size)
-{
-    const char *colon = strstr(said, ":  ");
-    if (colon && colon - said < 40)
-        said = colon + 3;
-    size_t len = strcspn(said, "\n");
-    snprintf(out, size, "%.*s", (int)len, said);
-}
-
 /* ---- sockets */
 
 static void link_freed(struct postgres_link *link)

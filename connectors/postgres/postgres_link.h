@@ -66,7 +66,4 @@ void postgres_link_renew(struct postgres_link *link, const char *why);
 /* What is under way is dropped. closed fires from the loop. Accepts NULL (closed is not called). */
 void postgres_link_close(struct postgres_link *link, void (*closed)(void *ctx), void *ctx);
 
-/* The first line of what libpq says, without "ERROR:" and the like, nor the newline. */
-void postgres_message(const char *said, char *out, size_t size);
-
 #endif

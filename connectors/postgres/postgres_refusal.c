@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
-#include "connectors/postgres/postgres_link.h"
 
 static const struct row {
     const char *sqlstate; /* five characters, or the two of a class */
@@ -54,6 +53,15 @@ struct postgres_refusal postgres_refusal_find(const char *sqlstate)
     return (struct postgres_refusal){scope, row->remedy, row->advice,
                                      is_large ? DEAD_LETTER(output_too_large)
                                               : DEAD_LETTER(output_refused)};
+}
+
+void postgres_message(const char *said, char *out, size_t size)
+{
+    const char *colon = strstr(said, ":  ");
+    if (colon && colon - said < 40)
+        said = colon + 3;
+    size_t len = strcspn(said, "\n");
+    snprintf(out, size, "%.*s", (int)len, said);
 }
 
 /* The code in "FATAL:  28P01: ...", whatever language the first word is in. */

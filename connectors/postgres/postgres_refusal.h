@@ -36,4 +36,7 @@ struct postgres_refusal postgres_refusal_find(const char *sqlstate);
  * says, and what to do. */
 bool postgres_refusal_of_login(const char *message, char *out, size_t size);
 
+/* The first line of what libpq says, without "ERROR:" and the like, nor the newline. */
+void postgres_message(const char *said, char *out, size_t size);
+
 #endif

@@ -109,27 +109,27 @@ static bool ask_parts(struct postgres_sink *sink)
 
 /* Behind all that came before it in its part: a dead letter takes the place of its output, and what
  * is committed is always a beginning of the part. */
-static void insert(struct postgres_sink *sink, struct postgres_slot *slot)
+static void insert(struct postgres_sink *sink, struct slot *slot)
 {
     const struct message *origin = slot->record->origin;
     struct postgres_part *part = postgres_parts_find(&sink->parts, origin->part);
-    struct postgres_slot *at = &sink->slots;
+    struct slot *at = NULL;
     if (part && origin->order < part->given) {
-        at = sink->slots.next;
-        while (at != &sink->slots && !(at->record->origin->order > origin->order &&
+        at = sink->slots.first;
+        while (at && !(at->record->origin->order > origin->order &&
                                        strcmp(at->record->origin->part, origin->part) == 0))
             at = at->next;
     } else if (part) {
         part->given = origin->order;
     }
-    postgres_slots_insert(sink, at, slot);
+    slots_insert(&sink->slots, at, slot);
 }
 
 /* Whether a record is to be written: its part is ours, and not as far as that yet. */
 static bool is_due(struct postgres_sink *sink, struct postgres_slot *slot,
                    struct postgres_part **part)
 {
-    const struct message *origin = slot->record->origin;
+    const struct message *origin = slot->base.record->origin;
     *part = NULL;
     if (!sink->peer)
         return true;
@@ -148,25 +148,26 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
 {
     char why[400];
     size_t n = 0;
-    size_t n_most = sink->n_slots - sink->n_flying;
+    size_t n_most = sink->slots.n - sink->n_flying;
     if (n_most >= SHARED_FROM && !sink->n_flying) /* the rest follows at once, in the next one */
         n_most = (n_most + 1) / 2;
     n_most = n_most < sink->limit ? n_most : sink->limit;
     postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
     postgres_parts_begin(&sink->parts);
-    struct postgres_slot *slot = sink->slots.next, *next;
-    for (; slot != &sink->slots && n < n_most && !sink->end.failed; slot = next) {
+    struct slot *at = sink->slots.first, *next;
+    for (; at && n < n_most && !sink->end.failed; at = next) {
+        struct postgres_slot *slot = (struct postgres_slot *)at;
         struct postgres_part *part;
-        next = slot->next;
+        next = at->next;
         if (slot->flight || !is_due(sink, slot, &part))
             continue;
-        enum postgres_fits fits = postgres_burst_add(&sink->burst, slot->record, why, sizeof why);
+        enum postgres_fits fits = postgres_burst_add(&sink->burst, at->record, why, sizeof why);
         if (fits == BURST_TAKES) {
             n++;
             slot->flight = flight;
             sink->n_flying++;
             if (part)
-                part->moving = slot->record->origin->order;
+                part->moving = at->record->origin->order;
             continue;
         }
         if (fits == BURST_DIFFERS)
@@ -219,9 +220,10 @@ static void on_committed(struct postgres_sink *sink, const struct postgres_fligh
     sink->n_refused = 0;
     sink->end.backoff.attempts = 0;
     health_good(&sink->end.health, PART_WRITE);
-    struct postgres_slot *slot = sink->slots.next, *next;
-    for (; slot != &sink->slots && !sink->end.failed; slot = next) {
-        next = slot->next;
+    struct slot *at = sink->slots.first, *next;
+    for (; at && !sink->end.failed; at = next) {
+        struct postgres_slot *slot = (struct postgres_slot *)at;
+        next = at->next;
         if (slot->flight == flight->id)
             postgres_slots_done(sink, slot, PUBLISHED);
     }
@@ -312,7 +314,8 @@ static const struct postgres_link_events link_events = {
 static void sink_free(void *owner)
 {
     struct postgres_sink *sink = owner;
-    postgres_slots_close(sink);
+    slots_give_all(&sink->pool, &sink->slots);
+    slots_close(&sink->pool);
     postgres_parts_close(&sink->parts);
     postgres_burst_close(&sink->burst);
     postgres_config_clear(&sink->config);
@@ -332,7 +335,7 @@ static void sink_finish(void *owner, bool is_late)
 static void sink_pump(void *owner)
 {
     struct postgres_sink *sink = owner;
-    if (sink->end.closing && (sink->end.failed || !sink->n_slots)) {
+    if (sink->end.closing && (sink->end.failed || !sink->slots.n)) {
         endpoint_finish(&sink->end);
         return;
     }
@@ -340,11 +343,11 @@ static void sink_pump(void *owner)
         return;
     if (sink->n_flights) { /* the next one goes after it while all is well */
         bool may_follow = sink->flights[0].doing == DOING_BURST && sink->has_table && !sink->peer;
-        if (may_follow && sink->n_slots > sink->n_flying)
+        if (may_follow && sink->slots.n > sink->n_flying)
             send_burst(sink);
     } else if (!sink->has_table) {
         ask_table(sink);
-    } else if (!ask_parts(sink) && sink->n_slots) {
+    } else if (!ask_parts(sink) && sink->slots.n) {
         send_burst(sink);
     }
 }
@@ -380,7 +383,7 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     }
     sink->base =
         (struct sink){.ops = &postgres_sink_ops, .events = events, .ctx = ctx, .layout = SINK_ROWS};
-    postgres_slots_open(sink);
+    sink->pool.size = sizeof(struct postgres_slot);
     sink->limit = LIMIT_FIRST;
     int rc = postgres_config_read(&sink->config, settings, err, err_size);
     if (!rc)
@@ -405,7 +408,7 @@ static void postgres_sink_publish(struct sink *base, struct record **records, si
 {
     struct postgres_sink *sink = self(base);
     for (size_t i = 0; i < n; i++) {
-        struct postgres_slot *slot = postgres_slots_take(sink, records[i]);
+        struct slot *slot = slots_take(&sink->pool, records[i]);
         if (!slot) { /* the records left out stay unacked and come again after the exit */
             endpoint_fail_soon(&sink->end);
             break;

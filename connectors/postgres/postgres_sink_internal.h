@@ -15,6 +15,7 @@
 #include "connectors/postgres/postgres_parts.h"
 #include "connectors/postgres/postgres_refusal.h"
 #include "connectors/postgres/postgres_table.h"
+#include "connectors/slots.h"
 
 /* What can be in trouble, as bits of a health. */
 #define PART_LINK  1u
@@ -22,8 +23,7 @@
 #define PART_WRITE 4u
 
 struct postgres_slot {
-    struct postgres_slot *prev, *next;
-    struct record *record;
+    struct slot base; /* first member */
     unsigned flight; /* the transaction that it is in; 0: none */
 };
 
@@ -53,10 +53,10 @@ struct postgres_sink {
     struct postgres_link *link;
     struct postgres_table table;
     bool has_table; /* it was looked at on this connection, and after the last refusal */
-    struct postgres_slot slots; /* a ring, in the order given */
-    struct postgres_slot *spare;
-    size_t n_slots, n_flying; /* all; of those in a transaction */
-    size_t limit;             /* records in one transaction */
+    struct slot_pool pool;
+    struct slot_queue slots; /* in the order given */
+    size_t n_flying;         /* of those in a transaction */
+    size_t limit;            /* records in one transaction */
     struct postgres_burst burst;
     struct source *peer; /* whose parts are kept; NULL: none are */
     struct keeper keeper;
@@ -71,12 +71,6 @@ struct postgres_sink {
 
 /* ---- postgres_slots.c */
 
-void postgres_slots_open(struct postgres_sink *sink);
-void postgres_slots_close(struct postgres_sink *sink);
-/* One that is on no list yet; NULL: no memory. */
-struct postgres_slot *postgres_slots_take(struct postgres_sink *sink, struct record *record);
-void postgres_slots_insert(struct postgres_sink *sink, struct postgres_slot *before,
-                           struct postgres_slot *slot);
 /* To the end: others have their turn. */
 void postgres_slots_last(struct postgres_sink *sink, struct postgres_slot *slot);
 /* The record leaves the sink. */

@@ -182,11 +182,11 @@ static void watch_time(struct rabbitmq_source *source)
         return;
     if (age_of(source, &source->held) >= limit * RETURN_PERCENT / 100) {
         source->is_stalled = true;
-        rabbitmq_source_return_held(source);
+        rabbitmq_hold_return(source);
     }
     if (age_of(source, &source->given) >= limit * VOID_PERCENT / 100) {
         source->is_stalled = true;
-        rabbitmq_source_return_held(source);
+        rabbitmq_hold_return(source);
         give_back_given(source);
     }
 }
@@ -232,6 +232,16 @@ void rabbitmq_consumer_leave(struct rabbitmq_source *source)
 
 /* ---- answers */
 
+/* Something of the queue was refused: say so and try again after a pause. */
+static void refused(struct rabbitmq_source *source, const char *why)
+{
+    char text[HEALTH_WHY_SIZE];
+    snprintf(text, sizeof text, "rabbitmq %s: queue %.120s: %.400s",
+             rabbitmq_link_where(source->link), source->config.queue, why);
+    health_wait(&source->end.health, PART_CONSUMER, text);
+    endpoint_pause(&source->end);
+}
+
 static const char *advice_on(uint16_t code, const char *text)
 {
     switch (code) {
@@ -262,11 +272,11 @@ static void on_work_closed(struct rabbitmq_source *source, const amqp_channel_cl
     snprintf(why, sizeof why, "%s (%s)", text, advice_on(close->reply_code, text));
     source->consumer = CONSUMER_NONE;
     source->is_syncing = false;
-    rabbitmq_source_void(source);
+    rabbitmq_hold_void(source);
     if (source->end.closing)
         endpoint_pump(&source->end);
     else
-        rabbitmq_source_refused(source, why);
+        refused(source, why);
 }
 
 static void on_probe_closed(struct rabbitmq_source *source)
@@ -312,8 +322,8 @@ static void on_work_method(struct rabbitmq_source *source, uint32_t id, const vo
     case AMQP_BASIC_CANCEL_METHOD: /* the queue was deleted, or its node is gone */
         source->consumer = CONSUMER_IDLE;
         if (!source->end.closing)
-            rabbitmq_source_refused(source, "the server ended our consumer (was the queue "
-                                            "deleted?); the worker waits until it exists");
+            refused(source, "the server ended our consumer (was the queue deleted?); the worker "
+                            "waits until it exists");
         break;
     case AMQP_CHANNEL_CLOSE_OK_METHOD: /* of rabbitmq_consumer_leave */
         on_synced(source);

@@ -3,14 +3,14 @@
  *
  * Owns:    login (PLAIN, or EXTERNAL by certificate), what is agreed on, the vhost, memory alarms,
  *          what the server says as it hangs up and whether it is worth trying again.
- * Refuses: mechanisms that send a password another way.
+ * Refuses: mechanisms that send a password another way; to end a connection: it says in what the
+ *          method ends, and rabbitmq_link.c acts on that.
  * Threads: the loop thread.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <errno.h>
 
 #include "connectors/rabbitmq/rabbitmq_link_internal.h"
 
@@ -31,6 +31,32 @@ static amqp_table_entry_t text_entry(const char *name, const char *text)
     entry.value.value.bytes = rabbitmq_text(text);
     return entry;
 }
+
+static const struct rabbitmq_url *url_of(const struct rabbitmq_link *link)
+{
+    return &link->urls->items[link->url_at];
+}
+
+static int say(struct rabbitmq_link *link, uint32_t id, const void *method)
+{
+    return rabbitmq_put_method(tcp_output(link->tcp), 0, id, method);
+}
+
+static struct rabbitmq_ending lost(const char *why)
+{
+    struct rabbitmq_ending ending = {.in = ENDS_LOST};
+    snprintf(ending.why, sizeof ending.why, "%s", why);
+    return ending;
+}
+
+static struct rabbitmq_ending refused(int err, const char *why)
+{
+    struct rabbitmq_ending ending = {.in = ENDS_REFUSED, .err = err};
+    snprintf(ending.why, sizeof ending.why, "%s", why);
+    return ending;
+}
+
+static const struct rabbitmq_ending nothing = {.in = ENDS_NOT};
 
 /* ---- what the server says of itself */
 
@@ -87,12 +113,13 @@ static bool has_word(amqp_bytes_t list, const char *word)
     return false;
 }
 
-static void answer_start(struct rabbitmq_link *link, const amqp_connection_start_t *start)
+static struct rabbitmq_ending answer_start(struct rabbitmq_link *link,
+                                           const amqp_connection_start_t *start)
 {
     amqp_table_entry_t can[] = {YES("publisher_confirms"), YES("basic.nack"),
                                 YES("consumer_cancel_notify"), YES("connection.blocked"),
                                 YES("authentication_failure_close")};
-    const struct rabbitmq_url *url = rabbitmq_link_url(link);
+    const struct rabbitmq_url *url = url_of(link);
     const char *user = url->user ? url->user : "guest";
     const char *password = url->user ? url->password : "guest";
     amqp_table_entry_t properties[4] = {text_entry("product", "embedmill"),
@@ -106,8 +133,7 @@ static void answer_start(struct rabbitmq_link *link, const amqp_connection_start
     if (!has_word(start->mechanisms, mechanism)) {
         snprintf(why, sizeof why, "the server does not take SASL %s; it offers %.80s", mechanism,
                  start->mechanisms.len < 80 ? (const char *)start->mechanisms.bytes : "others");
-        rabbitmq_link_fail(link, -EACCES, why);
-        return;
+        return refused(-EACCES, why);
     }
     properties[3] = (amqp_table_entry_t){.key = rabbitmq_text("capabilities")};
     properties[3].value.kind = AMQP_FIELD_KIND_TABLE;
@@ -122,33 +148,32 @@ static void answer_start(struct rabbitmq_link *link, const amqp_connection_start
                                      .mechanism = rabbitmq_text(mechanism),
                                      .response = {login.len, login.ptr},
                                      .locale = rabbitmq_text("en_US")};
-    if (login.status || rabbitmq_link_method(link, 0, AMQP_CONNECTION_START_OK_METHOD, &ok) != 0)
-        rabbitmq_link_lost(link, "no memory, or a password of more than 7 KB");
+    int rc = login.status ? login.status : say(link, AMQP_CONNECTION_START_OK_METHOD, &ok);
     if (login.ptr)
         explicit_bzero(login.ptr, login.room);
     buffer_close(&login);
+    return rc ? lost("no memory, or a password of more than 7 KB") : nothing;
 }
 
-static void answer_tune(struct rabbitmq_link *link, const amqp_connection_tune_t *tune)
+static struct rabbitmq_ending answer_tune(struct rabbitmq_link *link,
+                                          const amqp_connection_tune_t *tune)
 {
     amqp_connection_tune_ok_t ok = {.frame_max = RABBITMQ_FRAME_MAX, .heartbeat = HEARTBEAT_S};
-    amqp_connection_open_t open = {.virtual_host = rabbitmq_text(rabbitmq_link_url(link)->vhost)};
+    amqp_connection_open_t open = {.virtual_host = rabbitmq_text(url_of(link)->vhost)};
     ok.channel_max = RABBITMQ_CHANNELS;
     if (tune->frame_max && tune->frame_max < RABBITMQ_FRAME_MAX)
         ok.frame_max = tune->frame_max;
     if (tune->heartbeat && tune->heartbeat < HEARTBEAT_S)
         ok.heartbeat = tune->heartbeat;
-    if (ok.frame_max < 4096 || (tune->channel_max && tune->channel_max < RABBITMQ_CHANNELS)) {
-        rabbitmq_link_fail(link, -EPROTO,
-                           "the server allows fewer than 3 channels (channel_max) or frames below "
-                           "4096 bytes (frame_max); raise them");
-        return;
-    }
+    if (ok.frame_max < 4096 || (tune->channel_max && tune->channel_max < RABBITMQ_CHANNELS))
+        return refused(-EPROTO,
+                       "the server allows fewer than 3 channels (channel_max) or frames below "
+                       "4096 bytes (frame_max); raise them");
     link->frame_max = ok.frame_max;
     link->heartbeat_ms = ok.heartbeat * UINT64_C(1000);
-    if (rabbitmq_link_method(link, 0, AMQP_CONNECTION_TUNE_OK_METHOD, &ok) != 0 ||
-        rabbitmq_link_method(link, 0, AMQP_CONNECTION_OPEN_METHOD, &open) != 0)
-        rabbitmq_link_lost(link, "no memory");
+    bool is_sent = say(link, AMQP_CONNECTION_TUNE_OK_METHOD, &ok) == 0 &&
+                   say(link, AMQP_CONNECTION_OPEN_METHOD, &open) == 0;
+    return is_sent ? nothing : lost("no memory");
 }
 
 /* ---- the end */
@@ -166,7 +191,8 @@ static const char *advice_on(uint16_t code, const char *text)
     return "allow this user the vhost (rabbitmqctl set_permissions)";
 }
 
-static void on_server_close(struct rabbitmq_link *link, const amqp_connection_close_t *close)
+static struct rabbitmq_ending on_server_close(struct rabbitmq_link *link,
+                                              const amqp_connection_close_t *close)
 {
     static const amqp_connection_close_ok_t ok = {0};
     char text[260], why[600];
@@ -175,19 +201,18 @@ static void on_server_close(struct rabbitmq_link *link, const amqp_connection_cl
     snprintf(text, sizeof text, "%.*s",
              (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
              close->reply_text.len ? (const char *)close->reply_text.bytes : "");
-    rabbitmq_link_method(link, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
+    say(link, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
     tcp_flush(link->tcp);
     bool is_refused = close->reply_code == AMQP_ACCESS_REFUSED ||
                       (close->reply_code == AMQP_NOT_ALLOWED && !strstr(text, "limit") &&
                        !strstr(text, "down") && !strstr(text, "deleted"));
     if (is_greeting && is_refused) {
         snprintf(why, sizeof why, "%s (%s)", text, advice_on(close->reply_code, text));
-        rabbitmq_link_fail(link, -EACCES, why);
-        return;
+        return refused(-EACCES, why);
     }
     snprintf(why, sizeof why, "the server closes the connection: %u %s",
              (unsigned)close->reply_code, text);
-    rabbitmq_link_lost(link, why);
+    return lost(why);
 }
 
 static void on_alarm(struct rabbitmq_link *link, const amqp_connection_blocked_t *blocked)
@@ -195,29 +220,31 @@ static void on_alarm(struct rabbitmq_link *link, const amqp_connection_blocked_t
     char why[400];
     snprintf(why, sizeof why,
              "rabbitmq %s takes no messages: %.*s (it frees memory or disk, or raise its limits)",
-             rabbitmq_link_where(link),
+             link->where,
              (int)(blocked->reason.len < 200 ? blocked->reason.len : 200),
              blocked->reason.len ? (const char *)blocked->reason.bytes : "");
     link->events->on_blocked(link->ctx, why);
 }
 
-void rabbitmq_greeting_method(struct rabbitmq_link *link, uint32_t id, const void *decoded)
+struct rabbitmq_ending rabbitmq_greeting_method(struct rabbitmq_link *link, uint32_t id,
+                                                const void *decoded)
 {
     bool is_greeting = link->phase == PHASE_GREETING;
     if (id == AMQP_CONNECTION_CLOSE_OK_METHOD && link->phase == PHASE_CLOSING)
-        rabbitmq_link_end(link);
-    else if (id == AMQP_CONNECTION_CLOSE_METHOD)
-        on_server_close(link, decoded);
-    else if (id == AMQP_CONNECTION_START_METHOD && is_greeting)
-        answer_start(link, decoded);
-    else if (id == AMQP_CONNECTION_TUNE_METHOD && is_greeting)
-        answer_tune(link, decoded);
-    else if (id == AMQP_CONNECTION_OPEN_OK_METHOD && is_greeting && link->heartbeat_ms)
-        rabbitmq_link_serve(link);
-    else if (id == AMQP_CONNECTION_BLOCKED_METHOD && link->phase == PHASE_READY)
+        return (struct rabbitmq_ending){.in = ENDS_CLOSED};
+    if (id == AMQP_CONNECTION_CLOSE_METHOD)
+        return on_server_close(link, decoded);
+    if (id == AMQP_CONNECTION_START_METHOD && is_greeting)
+        return answer_start(link, decoded);
+    if (id == AMQP_CONNECTION_TUNE_METHOD && is_greeting)
+        return answer_tune(link, decoded);
+    if (id == AMQP_CONNECTION_OPEN_OK_METHOD && is_greeting && link->heartbeat_ms)
+        return (struct rabbitmq_ending){.in = ENDS_READY};
+    if (id == AMQP_CONNECTION_BLOCKED_METHOD && link->phase == PHASE_READY)
         on_alarm(link, decoded);
     else if (id == AMQP_CONNECTION_UNBLOCKED_METHOD && link->phase == PHASE_READY)
         link->events->on_blocked(link->ctx, NULL);
     else if (link->phase != PHASE_CLOSING)
-        rabbitmq_link_lost(link, "a method of the connection that was not due");
+        return lost("a method of the connection that was not due");
+    return nothing;
 }

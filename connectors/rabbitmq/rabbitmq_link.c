@@ -57,14 +57,22 @@ static void detach(struct rabbitmq_link *link)
         rabbitmq_assembly_clear(&link->assemblies[i]);
 }
 
+/* Of a closing one: nothing more is sent. */
+static void link_end(struct rabbitmq_link *link)
+{
+    link->phase = PHASE_CLOSED;
+    detach(link);
+    uv_close((uv_handle_t *)&link->timer, on_timer_closed);
+}
+
 static void attempt_start(uv_timer_t *timer);
 
-void rabbitmq_link_lost(struct rabbitmq_link *link, const char *why)
+static void link_lost(struct rabbitmq_link *link, const char *why)
 {
     char text[HEALTH_WHY_SIZE];
     if (link->phase >= PHASE_FAILED) {
         if (link->phase == PHASE_CLOSING)
-            rabbitmq_link_end(link);
+            link_end(link);
         return;
     }
     snprintf(text, sizeof text, "rabbitmq %s: %.400s" RABBITMQ_LINK_RETRIES,
@@ -83,12 +91,12 @@ void rabbitmq_link_lost(struct rabbitmq_link *link, const char *why)
     link->events->on_lost(link->ctx, text);
 }
 
-void rabbitmq_link_fail(struct rabbitmq_link *link, int err, const char *why)
+static void link_fail(struct rabbitmq_link *link, int err, const char *why)
 {
     char text[HEALTH_WHY_SIZE];
     if (link->phase >= PHASE_FAILED) {
         if (link->phase == PHASE_CLOSING)
-            rabbitmq_link_end(link);
+            link_end(link);
         return;
     }
     snprintf(text, sizeof text, "rabbitmq %s: %.500s", rabbitmq_link_where(link), why);
@@ -121,11 +129,11 @@ static void on_tick(uv_timer_t *timer)
         char why[96];
         snprintf(why, sizeof why, "no heartbeat for %llu s",
                  (unsigned long long)((now - link->heard_ms) / 1000));
-        rabbitmq_link_lost(link, why);
+        link_lost(link, why);
     }
 }
 
-void rabbitmq_link_serve(struct rabbitmq_link *link)
+static void link_serve(struct rabbitmq_link *link)
 {
     link->phase = PHASE_READY;
     link->ready_ms = link->heard_ms = link->written_ms = uv_now(link->loop);
@@ -135,6 +143,26 @@ void rabbitmq_link_serve(struct rabbitmq_link *link)
 }
 
 /* ---- frames in */
+
+static void on_connection_method(struct rabbitmq_link *link, uint32_t id, const void *decoded)
+{
+    const struct rabbitmq_ending ending = rabbitmq_greeting_method(link, id, decoded);
+    switch (ending.in) {
+    case ENDS_NOT:
+        break;
+    case ENDS_READY:
+        link_serve(link);
+        break;
+    case ENDS_LOST:
+        link_lost(link, ending.why);
+        break;
+    case ENDS_REFUSED:
+        link_fail(link, ending.err, ending.why);
+        break;
+    case ENDS_CLOSED:
+        link_end(link);
+    }
+}
 
 static void on_channel_method(struct rabbitmq_link *link, uint16_t channel, uint32_t id,
                               const void *decoded)
@@ -156,11 +184,11 @@ static void take_method(struct rabbitmq_link *link, const struct rabbitmq_frame 
     char why[96];
     if (!id || amqp_decode_method(id, &link->pool, encoded, &decoded) != AMQP_STATUS_OK) {
         snprintf(why, sizeof why, "it sent a method 0x%08x that is not AMQP 0-9-1", (unsigned)id);
-        rabbitmq_link_lost(link, why);
+        link_lost(link, why);
         return;
     }
     if (frame->channel == 0)
-        rabbitmq_greeting_method(link, id, decoded);
+        on_connection_method(link, id, decoded);
     else if (rabbitmq_assembly_begins(id))
         rabbitmq_assembly_start(&link->assemblies[frame->channel], id, decoded);
     else
@@ -176,7 +204,7 @@ static bool take_frame(struct rabbitmq_link *link, const struct rabbitmq_frame *
     if (frame->type == AMQP_FRAME_HEARTBEAT)
         return true;
     if (frame->channel > RABBITMQ_CHANNELS) {
-        rabbitmq_link_lost(link, "a frame of a channel that was not opened");
+        link_lost(link, "a frame of a channel that was not opened");
         return false;
     }
     struct rabbitmq_assembly *assembly = &link->assemblies[frame->channel];
@@ -185,7 +213,7 @@ static bool take_frame(struct rabbitmq_link *link, const struct rabbitmq_frame *
     else
         rc = rabbitmq_assembly_add(assembly, frame, &why);
     if (rc < 0)
-        rabbitmq_link_lost(link, why);
+        link_lost(link, why);
     if (rc == 1) {
         struct rabbitmq_content content = assembly->content;
         *assembly = (struct rabbitmq_assembly){0};
@@ -209,7 +237,7 @@ static bool take_frames(struct rabbitmq_link *link, struct bytes bytes, size_t *
         struct bytes rest = {bytes.ptr + *used, bytes.len - *used};
         int rc = rabbitmq_frame_read(rest, link->frame_max, &frame, &n, &why);
         if (rc < 0)
-            rabbitmq_link_lost(link, why);
+            link_lost(link, why);
         if (rc <= 0)
             return rc == 0;
         *used += n;
@@ -232,7 +260,7 @@ static void on_bytes(void *ctx, const char *bytes, size_t len)
         len -= used;
     }
     if (len && buffer_put(&link->in, bytes, len)) {
-        rabbitmq_link_lost(link, "no memory for what it sends");
+        link_lost(link, "no memory for what it sends");
         return;
     }
     if (link->in.len && len) {
@@ -263,12 +291,12 @@ static void on_ended(void *ctx, const char *why)
     if (link->phase == PHASE_GREETING && !tcp_has_heard(link->tcp))
         advice = " without a word (does this port speak TLS, amqps://?)";
     snprintf(text, sizeof text, "%s%s", why, advice);
-    rabbitmq_link_lost(link, text);
+    link_lost(link, text);
 }
 
 static void on_greeting_late(uv_timer_t *timer)
 {
-    rabbitmq_link_lost(timer->data, "no answer to the greeting");
+    link_lost(timer->data, "no answer to the greeting");
 }
 
 static void attempt_start(uv_timer_t *timer)
@@ -282,7 +310,7 @@ static void attempt_start(uv_timer_t *timer)
     link->close_code = 0;
     rabbitmq_url_print(url, link->where, sizeof link->where);
     if (tcp_open(&link->tcp, link->loop, &options, &events, link) != 0) {
-        rabbitmq_link_lost(link, "no memory");
+        link_lost(link, "no memory");
         return;
     }
     link->n_open++;
@@ -405,19 +433,12 @@ void rabbitmq_link_good(struct rabbitmq_link *link)
 void rabbitmq_link_drop(struct rabbitmq_link *link, const char *why)
 {
     if (link->phase > PHASE_WAIT && link->phase < PHASE_FAILED)
-        rabbitmq_link_lost(link, why);
-}
-
-void rabbitmq_link_end(struct rabbitmq_link *link)
-{
-    link->phase = PHASE_CLOSED;
-    detach(link);
-    uv_close((uv_handle_t *)&link->timer, on_timer_closed);
+        link_lost(link, why);
 }
 
 static void on_close_late(uv_timer_t *timer)
 {
-    rabbitmq_link_end(timer->data);
+    link_end(timer->data);
 }
 
 void rabbitmq_link_close(struct rabbitmq_link *link, void (*closed)(void *ctx), void *ctx)
@@ -432,7 +453,7 @@ void rabbitmq_link_close(struct rabbitmq_link *link, void (*closed)(void *ctx), 
     uv_timer_stop(&link->timer);
     if (!was_ready ||
         rabbitmq_put_method(tcp_output(link->tcp), 0, AMQP_CONNECTION_CLOSE_METHOD, &bye) != 0) {
-        rabbitmq_link_end(link);
+        link_end(link);
         return;
     }
     tcp_flush(link->tcp);

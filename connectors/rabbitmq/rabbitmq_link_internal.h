@@ -55,17 +55,24 @@ struct rabbitmq_link {
     void *closed_ctx;
 };
 
-/* ---- rabbitmq_link.c */
-
-void rabbitmq_link_lost(struct rabbitmq_link *link, const char *why);
-void rabbitmq_link_fail(struct rabbitmq_link *link, int err, const char *why);
-void rabbitmq_link_serve(struct rabbitmq_link *link); /* let in: channels may be opened */
-void rabbitmq_link_end(struct rabbitmq_link *link);   /* of a closing one: nothing more is sent */
-
 /* ---- rabbitmq_greeting.c */
 
-/* A method of channel 0: login, limits, vhost, alarms, the end. */
-void rabbitmq_greeting_method(struct rabbitmq_link *link, uint32_t id, const void *decoded);
+/* In what a method of channel 0 ends. */
+struct rabbitmq_ending {
+    enum {
+        ENDS_NOT,     /* it goes on */
+        ENDS_READY,   /* let in: channels may be opened */
+        ENDS_LOST,    /* to be tried again; why */
+        ENDS_REFUSED, /* not to be tried again; err, why */
+        ENDS_CLOSED,  /* our own close is answered */
+    } in;
+    int err;
+    char why[600];
+};
+
+/* Login, limits, vhost, alarms, the end. */
+struct rabbitmq_ending rabbitmq_greeting_method(struct rabbitmq_link *link, uint32_t id,
+                                                const void *decoded);
 
 /* ---- rabbitmq_content.c */
 

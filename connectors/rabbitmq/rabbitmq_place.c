@@ -43,23 +43,18 @@ void rabbitmq_place_init(struct rabbitmq_place *place, struct rabbitmq_sink *sin
 {
     place->sink = sink;
     place->channel = channel;
-    TAILQ_INIT(&place->waiting);
-    TAILQ_INIT(&place->sent);
 }
 
-static void clear(struct rabbitmq_slots *slots)
+void rabbitmq_slot_done(struct rabbitmq_sink *sink, struct slot *slot, enum published how)
 {
-    struct rabbitmq_slot *slot;
-    while ((slot = TAILQ_FIRST(slots))) {
-        TAILQ_REMOVE(slots, slot, entry);
-        free(slot);
-    }
+    struct record *record = slot->record;
+    slots_give(&sink->slots, slot);
+    sink->base.events->on_published(sink->base.ctx, record, how);
 }
 
-void rabbitmq_place_clear(struct rabbitmq_place *place)
+static struct rabbitmq_slot *first_of(const struct slot_queue *queue)
 {
-    clear(&place->waiting);
-    clear(&place->sent);
+    return (struct rabbitmq_slot *)queue->first;
 }
 
 /* ---- trouble */
@@ -100,12 +95,10 @@ static void refused(struct rabbitmq_place *place, const char *why)
 /* What was sent waits again, before what has not been. */
 static void take_back(struct rabbitmq_place *place)
 {
-    struct rabbitmq_slot *slot;
-    while ((slot = TAILQ_LAST(&place->sent, rabbitmq_slots))) {
-        TAILQ_REMOVE(&place->sent, slot, entry);
-        TAILQ_INSERT_HEAD(&place->waiting, slot, entry);
-        slot->is_returned = false;
-    }
+    for (struct slot *slot = place->sent.first; slot; slot = slot->next)
+        ((struct rabbitmq_slot *)slot)->is_returned = false;
+    slots_move(&place->sent, &place->waiting);
+    slots_move(&place->waiting, &place->sent);
 }
 
 void rabbitmq_place_open(struct rabbitmq_place *place)
@@ -124,14 +117,13 @@ static void give_up(struct rabbitmq_place *place, struct rabbitmq_slot *slot, en
                     const char *why)
 {
     char text[HEALTH_WHY_SIZE];
-    struct rabbitmq_slots *list = slot->tag ? &place->sent : &place->waiting;
-    TAILQ_REMOVE(list, slot, entry);
+    slots_remove(slot->tag ? &place->sent : &place->waiting, &slot->base);
     explain(place, why, text, sizeof text);
     if (how == PUBLISH_REFUSED) {
-        slot->record->refused_code = DEAD_LETTER(output_refused);
-        slot->record->refused_reason = text;
+        slot->base.record->refused_code = DEAD_LETTER(output_refused);
+        slot->base.record->refused_reason = text;
     }
-    rabbitmq_sink_done(place->sink, slot, how);
+    rabbitmq_slot_done(place->sink, &slot->base, how);
 }
 
 /* The only one under way was refused, and why says nothing about whose fault that is. */
@@ -145,21 +137,20 @@ static void doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, cons
         give_up(place, slot, PUBLISH_REFUSED, why);
         return;
     }
-    TAILQ_REMOVE(&place->sent, slot, entry);
-    TAILQ_INSERT_TAIL(&place->waiting, slot, entry);
+    slots_remove(&place->sent, &slot->base);
+    slots_push(&place->waiting, &slot->base);
 }
 
 static struct rabbitmq_slot *only_one(const struct rabbitmq_place *place)
 {
-    struct rabbitmq_slot *first = TAILQ_FIRST(&place->sent);
-    return first && !TAILQ_NEXT(first, entry) ? first : NULL;
+    return place->sent.n == 1 ? first_of(&place->sent) : NULL;
 }
 
 void rabbitmq_place_lost(struct rabbitmq_place *place, const char *why)
 {
     struct rabbitmq_slot *only = only_one(place);
     place->phase = PLACE_CLOSED;
-    place->is_in_doubt |= why && !TAILQ_EMPTY(&place->sent);
+    place->is_in_doubt |= why && place->sent.n;
     if (why && only)
         doubt(place, only, why);
     take_back(place);
@@ -174,7 +165,7 @@ static int publish(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
                                     .mandatory = 1};
     amqp_basic_properties_t properties;
     struct bytes body;
-    int rc = rabbitmq_record_build(&sink->config, slot->record, &sink->pool, &properties, &body);
+    int rc = rabbitmq_record_build(&sink->config, slot->base.record, &sink->pool, &properties, &body);
     if (rc == 0 && place->max_size && body.len > place->max_size)
         rc = -EMSGSIZE;
     if (rc == 0)
@@ -188,8 +179,8 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
     struct rabbitmq_sink *sink = place->sink;
     struct rabbitmq_slot *slot;
     while (place->phase == PLACE_OPEN && !place->is_paused && !sink->end.failed &&
-           (slot = TAILQ_FIRST(&place->waiting))) {
-        if (!TAILQ_EMPTY(&place->sent) &&
+           (slot = first_of(&place->waiting))) {
+        if (place->sent.n &&
             (place->is_in_doubt || rabbitmq_link_backlog(sink->link) > BACKLOG_MAX))
             return;
         slot->tag = 0;
@@ -202,8 +193,8 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
             refused(place, "no memory to send it");
             return;
         }
-        TAILQ_REMOVE(&place->waiting, slot, entry);
-        TAILQ_INSERT_TAIL(&place->sent, slot, entry);
+        slots_remove(&place->waiting, &slot->base);
+        slots_push(&place->sent, &slot->base);
         slot->tag = place->next_tag++;
         slot->sent_ms = uv_now(sink->end.loop);
     }
@@ -211,7 +202,7 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
 
 void rabbitmq_place_watch(struct rabbitmq_place *place)
 {
-    const struct rabbitmq_slot *slot = TAILQ_FIRST(&place->sent);
+    const struct rabbitmq_slot *slot = first_of(&place->sent);
     uint64_t limit = place->sink->config.timeout_ms;
     char why[200], text[HEALTH_WHY_SIZE];
     if (!slot || uv_now(place->sink->end.loop) - slot->sent_ms < limit)
@@ -231,11 +222,11 @@ static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
 {
     static const char advice[] = "no queue takes it; declare the queue, or bind it to the exchange";
     char why[300];
-    TAILQ_REMOVE(&place->sent, slot, entry);
+    slots_remove(&place->sent, &slot->base);
     if (slot->is_returned) {
         snprintf(why, sizeof why, "%u NO_ROUTE (%s)", (unsigned)slot->reply_code, advice);
         slot->is_returned = false;
-        TAILQ_INSERT_HEAD(&place->waiting, slot, entry);
+        slots_insert(&place->waiting, place->waiting.first, &slot->base);
         refused(place, why);
         return;
     }
@@ -244,14 +235,14 @@ static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
     place->backoff.attempts = 0;
     rabbitmq_link_good(place->sink->link);
     health_good(&place->sink->end.health, part_of(place));
-    rabbitmq_sink_done(place->sink, slot, PUBLISHED);
+    rabbitmq_slot_done(place->sink, &slot->base, PUBLISHED);
 }
 
 static void rejected(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
 {
-    TAILQ_REMOVE(&place->sent, slot, entry);
+    slots_remove(&place->sent, &slot->base);
     slot->is_returned = false;
-    TAILQ_INSERT_HEAD(&place->waiting, slot, entry);
+    slots_insert(&place->waiting, place->waiting.first, &slot->base);
     refused(place,
             "the queue refuses it (nack): is it full (overflow reject-publish), or a replica "
             "away? make room, or raise its limit");
@@ -261,9 +252,9 @@ static void rejected(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
 static void settle(struct rabbitmq_place *place, uint64_t tag, bool is_multiple,
                    void (*how)(struct rabbitmq_place *, struct rabbitmq_slot *))
 {
-    struct rabbitmq_slot *slot = TAILQ_FIRST(&place->sent), *next;
+    struct rabbitmq_slot *slot = first_of(&place->sent), *next;
     for (; slot && slot->tag <= tag; slot = next) {
-        next = TAILQ_NEXT(slot, entry);
+        next = (struct rabbitmq_slot *)slot->base.next;
         if (is_multiple || slot->tag == tag)
             how(place, slot);
     }
@@ -323,20 +314,20 @@ static void on_channel_closed(struct rabbitmq_place *place, const amqp_channel_c
  * other. */
 static bool is_same(const struct rabbitmq_slot *slot, const struct rabbitmq_content *content)
 {
-    struct bytes value = slot->record->parts[0].value;
+    struct bytes value = slot->base.record->parts[0].value;
     return !slot->is_returned && value.len == content->body_len &&
            (!value.len || memcmp(value.ptr, content->body, value.len) == 0);
 }
 
 void rabbitmq_place_on_return(struct rabbitmq_place *place, const struct rabbitmq_content *content)
 {
-    struct rabbitmq_slot *slot;
-    TAILQ_FOREACH(slot, &place->sent, entry)
-    if (is_same(slot, content)) {
-        slot->is_returned = true;
-        slot->reply_code = content->reply_code;
+    struct rabbitmq_slot *slot = first_of(&place->sent);
+    while (slot && !is_same(slot, content))
+        slot = (struct rabbitmq_slot *)slot->base.next;
+    if (!slot)
         return;
-    }
+    slot->is_returned = true;
+    slot->reply_code = content->reply_code;
 }
 
 void rabbitmq_place_on_method(struct rabbitmq_place *place, uint32_t id, const void *decoded)

@@ -27,38 +27,37 @@ static struct rabbitmq_sink *self(struct sink *sink)
 
 /* ---- records */
 
-void rabbitmq_sink_done(struct rabbitmq_sink *sink, struct rabbitmq_slot *slot, enum published how)
+static size_t n_slots(const struct rabbitmq_sink *sink)
 {
-    struct record *record = slot->record;
-    free(slot);
-    sink->n_slots--;
-    sink->base.events->on_published(sink->base.ctx, record, how);
+    size_t n = sink->fresh.n;
+    for (size_t i = 0; i < RABBITMQ_PLACES; i++)
+        n += sink->places[i].waiting.n + sink->places[i].sent.n;
+    return n;
 }
 
 /* The origin's queue has an exchange for what is rejected. */
-static void reject(struct rabbitmq_sink *sink, struct rabbitmq_slot *slot)
+static void reject(struct rabbitmq_sink *sink, struct slot *slot)
 {
     struct message *origin = slot->record->origin;
-    rabbitmq_sink_done(sink, slot, PUBLISHED_AND_ACKED);
+    rabbitmq_slot_done(sink, slot, PUBLISHED_AND_ACKED);
     rabbitmq_source_reject(origin->source, origin);
 }
 
 /* New ones go where they belong; those that need no server are done. */
 static void sort_new(struct rabbitmq_sink *sink)
 {
-    struct rabbitmq_slot *slot;
-    while ((slot = TAILQ_FIRST(&sink->fresh))) {
+    struct slot *slot;
+    while ((slot = slots_pop(&sink->fresh))) {
         const struct record *record = slot->record;
         const struct message *origin = record->origin;
         bool is_rejected = record->dead_code && sink->config.rejects && origin->source &&
                            origin->source->ops == &rabbitmq_source_ops;
-        TAILQ_REMOVE(&sink->fresh, slot, entry);
         if (!record->n_parts) /* given up */
-            rabbitmq_sink_done(sink, slot, PUBLISHED);
+            rabbitmq_slot_done(sink, slot, PUBLISHED);
         else if (is_rejected)
             reject(sink, slot);
         else
-            TAILQ_INSERT_TAIL(&sink->places[record->dead_code != NULL].waiting, slot, entry);
+            slots_push(&sink->places[record->dead_code != NULL].waiting, slot);
     }
 }
 
@@ -67,7 +66,7 @@ static void sink_pump(void *owner)
     struct rabbitmq_sink *sink = owner;
     if (!sink->end.failed)
         sort_new(sink);
-    if (sink->end.closing && (sink->end.failed || !sink->n_slots)) {
+    if (sink->end.closing && (sink->end.failed || !n_slots(sink))) {
         endpoint_finish(&sink->end);
         return;
     }
@@ -155,13 +154,12 @@ static void on_tick(uv_timer_t *timer)
 static void sink_free(void *owner)
 {
     struct rabbitmq_sink *sink = owner;
-    struct rabbitmq_slot *slot;
-    while ((slot = TAILQ_FIRST(&sink->fresh))) {
-        TAILQ_REMOVE(&sink->fresh, slot, entry);
-        free(slot);
+    slots_give_all(&sink->slots, &sink->fresh);
+    for (size_t i = 0; i < RABBITMQ_PLACES; i++) {
+        slots_give_all(&sink->slots, &sink->places[i].waiting);
+        slots_give_all(&sink->slots, &sink->places[i].sent);
     }
-    for (size_t i = 0; i < RABBITMQ_PLACES; i++)
-        rabbitmq_place_clear(&sink->places[i]);
+    slots_close(&sink->slots);
     empty_amqp_pool(&sink->pool);
     rabbitmq_config_clear(&sink->config);
     free(sink);
@@ -195,7 +193,7 @@ static int rabbitmq_sink_open(struct sink **out, uv_loop_t *loop, const struct s
         return -ENOMEM;
     sink->base = (struct sink){.ops = &rabbitmq_sink_ops, .events = events, .ctx = ctx};
     sink->base.layout = SINK_PER_MESSAGE;
-    TAILQ_INIT(&sink->fresh);
+    sink->slots.size = sizeof(struct rabbitmq_slot);
     init_amqp_pool(&sink->pool, 4096);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
         rabbitmq_place_init(&sink->places[i], sink, (uint16_t)(i + 1));
@@ -227,16 +225,8 @@ static int rabbitmq_sink_open(struct sink **out, uv_loop_t *loop, const struct s
 static void rabbitmq_sink_publish(struct sink *base, struct record **records, size_t n)
 {
     struct rabbitmq_sink *sink = self(base);
-    for (size_t i = 0; i < n; i++) {
-        struct rabbitmq_slot *slot = calloc(1, sizeof *slot);
-        if (!slot) { /* those left out come again after the exit */
-            endpoint_fail_soon(&sink->end);
-            break;
-        }
-        slot->record = records[i];
-        TAILQ_INSERT_TAIL(&sink->fresh, slot, entry);
-        sink->n_slots++;
-    }
+    if (slots_add(&sink->slots, &sink->fresh, records, n))
+        endpoint_fail_soon(&sink->end);
     endpoint_pump_soon(&sink->end);
 }
 

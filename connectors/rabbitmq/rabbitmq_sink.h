@@ -6,11 +6,10 @@
 #ifndef RABBITMQ_SINK_H
 #define RABBITMQ_SINK_H
 
-#include <sys/queue.h>
-
 #include "connectors/endpoint.h"
 #include "connectors/rabbitmq/rabbitmq.h"
 #include "connectors/rabbitmq/rabbitmq_link.h"
+#include "connectors/slots.h"
 
 /* What can be in trouble, as bits of a health; a place has the bit PART_PLACE << its number. */
 #define PART_SERVER 1u
@@ -21,8 +20,7 @@ enum { RABBITMQ_OUTPUTS, RABBITMQ_DEAD_LETTERS, RABBITMQ_PLACES };
 
 /* A record that is not confirmed. */
 struct rabbitmq_slot {
-    TAILQ_ENTRY(rabbitmq_slot) entry;
-    struct record *record;
+    struct slot base; /* first member */
     uint64_t tag; /* of its channel */
     uint64_t sent_ms;
     bool is_returned; /* no queue has taken it; its ack is still to come */
@@ -30,7 +28,6 @@ struct rabbitmq_slot {
     unsigned n_doubts; /* refused alone so often, while others passed, and nobody knows why */
     uint64_t n_passed; /* what had passed the last time */
 };
-TAILQ_HEAD(rabbitmq_slots, rabbitmq_slot);
 
 enum place_phase { PLACE_CLOSED, PLACE_OPENING, PLACE_OPEN };
 
@@ -39,7 +36,7 @@ struct rabbitmq_place {
     struct rabbitmq_sink *sink;
     uint16_t channel;
     enum place_phase phase;
-    struct rabbitmq_slots waiting, sent; /* sent: in the order of their tags */
+    struct slot_queue waiting, sent; /* sent: in the order of their tags */
     uint64_t next_tag, n_passed;         /* n_passed: confirmed so far */
     size_t max_size;  /* the server's max_message_size, once it has refused for it; 0: not known */
     bool is_in_doubt; /* something was refused: one at a time, until one is confirmed */
@@ -54,24 +51,21 @@ struct rabbitmq_sink {
     struct rabbitmq_config config;
     struct rabbitmq_link *link;
     amqp_pool_t pool; /* of the record being published */
-    struct rabbitmq_slots fresh;
+    struct slot_pool slots;
+    struct slot_queue fresh;
     struct rabbitmq_place places[RABBITMQ_PLACES];
-    size_t n_slots;
     bool is_blocked;
     uv_timer_t tick_timer;
 };
 
-/* ---- rabbitmq_sink.c */
-
-/* Frees the slot, which is in no list, and gives its record back. */
-void rabbitmq_sink_done(struct rabbitmq_sink *sink, struct rabbitmq_slot *slot, enum published how);
+/* Frees the slot, which is in no queue, and gives its record back. */
+void rabbitmq_slot_done(struct rabbitmq_sink *sink, struct slot *slot, enum published how);
 
 /* ---- rabbitmq_place.c */
 
 void rabbitmq_place_init(struct rabbitmq_place *place, struct rabbitmq_sink *sink,
                          uint16_t channel);
-void rabbitmq_place_clear(struct rabbitmq_place *place); /* frees its slots */
-void rabbitmq_place_open(struct rabbitmq_place *place);  /* the channel, in confirm mode */
+void rabbitmq_place_open(struct rabbitmq_place *place); /* the channel, in confirm mode */
 /* The channel is gone with its connection: what it had is sent again. why: the server closed it
  * with an error that may be about a message; NULL: it did not. */
 void rabbitmq_place_lost(struct rabbitmq_place *place, const char *why);

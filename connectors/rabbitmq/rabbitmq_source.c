@@ -1,8 +1,9 @@
 /*
  * rabbitmq_source.c: a consumer of one RabbitMQ queue.
  *
- * Owns:    the connection it consumes by, credit, the messages that are with us, their acks.
- * Refuses: channel and consumer: rabbitmq_consumer.c. Publishing: rabbitmq_sink.c, by a connection
+ * Owns:    the connection it consumes by, credit.
+ * Refuses: channel and consumer: rabbitmq_consumer.c. The messages that are with us and their
+ *          acks: rabbitmq_hold.c. Publishing: rabbitmq_sink.c, by a connection
  *          of its own, for the server does not read one that publishes while memory is short, and
  *          acks would not be heard.
  * Threads: the loop thread.
@@ -23,71 +24,6 @@
 static struct rabbitmq_source *self(struct source *source)
 {
     return (struct rabbitmq_source *)source;
-}
-
-/* ---- what is reported */
-
-void rabbitmq_source_refused(struct rabbitmq_source *source, const char *why)
-{
-    char text[HEALTH_WHY_SIZE];
-    snprintf(text, sizeof text, "rabbitmq %s: queue %.120s: %.400s",
-             rabbitmq_link_where(source->link), source->config.queue, why);
-    health_wait(&source->end.health, PART_CONSUMER, text);
-    endpoint_pause(&source->end);
-}
-
-/* ---- messages that are with us */
-
-static void forget_held(struct rabbitmq_source *source, struct rabbitmq_message *message)
-{
-    TAILQ_REMOVE(&source->held, message, entry);
-    source->n_held--;
-    source->held_bytes -= message->size;
-    rabbitmq_message_close(message);
-}
-
-void rabbitmq_source_void(struct rabbitmq_source *source)
-{
-    struct rabbitmq_message *message;
-    while ((message = TAILQ_FIRST(&source->held)))
-        forget_held(source, message);
-    TAILQ_FOREACH(message, &source->given, entry)
-    {
-        source->n_void += message->epoch != 0;
-        message->epoch = 0;
-    }
-    source->epoch++;
-}
-
-static void answer(struct rabbitmq_source *source, struct rabbitmq_message *message, uint32_t id,
-                   const void *method)
-{
-    bool is_sent = message->epoch == source->epoch && source->consumer >= CONSUMER_IDLE &&
-                   !source->is_bye_sent &&
-                   rabbitmq_link_method(source->link, RABBITMQ_WORK, id, method) == 0;
-    bool is_ack = id != AMQP_BASIC_NACK_METHOD;
-    source->n_unconfirmed += is_ack;
-    if (is_ack && !is_sent && source->base.events->on_count)
-        source->base.events->on_count(source->base.ctx, "late_acks", 1);
-}
-
-void rabbitmq_source_return_held(struct rabbitmq_source *source)
-{
-    struct rabbitmq_message *message;
-    while ((message = TAILQ_FIRST(&source->held))) {
-        amqp_basic_nack_t nack = {.delivery_tag = message->tag, .requeue = 1};
-        answer(source, message, AMQP_BASIC_NACK_METHOD, &nack);
-        forget_held(source, message);
-    }
-}
-
-/* Takes one that the pipeline had. */
-static void given_done(struct rabbitmq_source *source, struct rabbitmq_message *message)
-{
-    TAILQ_REMOVE(&source->given, message, entry);
-    source->n_given--;
-    source->n_void -= message->epoch == 0;
-    rabbitmq_message_close(message);
 }
 
 static void give(struct rabbitmq_source *source)
@@ -147,7 +83,7 @@ static void on_lost(void *ctx, const char *why)
     struct rabbitmq_source *source = ctx;
     source->consumer = CONSUMER_NONE;
     source->is_probe_open = source->is_probing = source->is_syncing = false;
-    rabbitmq_source_void(source);
+    rabbitmq_hold_void(source);
     health_wait(&source->end.health, PART_BROKER, why);
     if (source->end.closing)
         endpoint_pump(&source->end);
@@ -157,7 +93,7 @@ static void on_link_failed(void *ctx, int err, const char *why)
 {
     struct rabbitmq_source *source = ctx;
     source->consumer = CONSUMER_NONE;
-    rabbitmq_source_void(source);
+    rabbitmq_hold_void(source);
     endpoint_fail(&source->end, err, why);
 }
 
@@ -208,11 +144,7 @@ static void on_tick(uv_timer_t *timer)
 static void source_free(void *owner)
 {
     struct rabbitmq_source *source = owner;
-    struct rabbitmq_message *message;
-    while ((message = TAILQ_FIRST(&source->held)))
-        forget_held(source, message);
-    while ((message = TAILQ_FIRST(&source->given)))
-        given_done(source, message);
+    rabbitmq_hold_clear(source);
     rabbitmq_config_clear(&source->config);
     free(source);
 }
@@ -288,8 +220,8 @@ static void rabbitmq_source_ack(struct source *base, struct message *message)
     struct rabbitmq_source *source = self(base);
     struct rabbitmq_message *own = (struct rabbitmq_message *)message;
     amqp_basic_ack_t ack = {.delivery_tag = own->tag};
-    answer(source, own, AMQP_BASIC_ACK_METHOD, &ack);
-    given_done(source, own);
+    rabbitmq_hold_answer(source, own, AMQP_BASIC_ACK_METHOD, &ack);
+    rabbitmq_hold_done(source, own);
     endpoint_pump_soon(&source->end);
 }
 
@@ -298,8 +230,8 @@ void rabbitmq_source_reject(struct source *base, struct message *message)
     struct rabbitmq_source *source = self(base);
     struct rabbitmq_message *own = (struct rabbitmq_message *)message;
     amqp_basic_reject_t reject = {.delivery_tag = own->tag, .requeue = 0};
-    answer(source, own, AMQP_BASIC_REJECT_METHOD, &reject);
-    given_done(source, own);
+    rabbitmq_hold_answer(source, own, AMQP_BASIC_REJECT_METHOD, &reject);
+    rabbitmq_hold_done(source, own);
     endpoint_pump_soon(&source->end);
 }
 
@@ -308,8 +240,8 @@ static void rabbitmq_source_release(struct source *base, struct message *message
     struct rabbitmq_source *source = self(base);
     struct rabbitmq_message *own = (struct rabbitmq_message *)message;
     amqp_basic_nack_t nack = {.delivery_tag = own->tag, .requeue = 1};
-    answer(source, own, AMQP_BASIC_NACK_METHOD, &nack);
-    given_done(source, own);
+    rabbitmq_hold_answer(source, own, AMQP_BASIC_NACK_METHOD, &nack);
+    rabbitmq_hold_done(source, own);
     endpoint_pump_soon(&source->end);
 }
 

@@ -58,14 +58,18 @@ struct rabbitmq_source {
  * exchange takes it. Takes the message. */
 void rabbitmq_source_reject(struct source *source, struct message *message);
 
-/* ---- rabbitmq_source.c, for rabbitmq_consumer.c */
+/* ---- rabbitmq_hold.c: the messages that are with us */
 
-/* Something of the queue was refused: say so and try again after a pause. */
-void rabbitmq_source_refused(struct rabbitmq_source *source, const char *why);
 /* Nothing of the channel counts any more. */
-void rabbitmq_source_void(struct rabbitmq_source *source);
+void rabbitmq_hold_void(struct rabbitmq_source *source);
 /* Nack what is held and not given, and forget it. */
-void rabbitmq_source_return_held(struct rabbitmq_source *source);
+void rabbitmq_hold_return(struct rabbitmq_source *source);
+/* Send an ack, nack or reject of a message, if the channel that it came by is still there. */
+void rabbitmq_hold_answer(struct rabbitmq_source *source, struct rabbitmq_message *message,
+                          uint32_t id, const void *method);
+/* Takes one that the pipeline had. */
+void rabbitmq_hold_done(struct rabbitmq_source *source, struct rabbitmq_message *message);
+void rabbitmq_hold_clear(struct rabbitmq_source *source);
 
 /* ---- rabbitmq_consumer.c: the channels, the consumer, how much it may hold */
 

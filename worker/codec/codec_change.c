@@ -2,7 +2,8 @@
  * codec_change.c: messages that say what became of a row: inserted, changed, deleted.
  *
  * Owns:    the envelope of Debezium, whole or flattened (ExtractNewRecordState), with the schema
- *          of Kafka Connect's JSON around it or without; `delete`; versions.
+ *          of Kafka Connect's JSON around it or without; `delete`; versions; ids and their
+ *          precedence.
  * Refuses: what the fields of a row mean: codec_msgpack.c.
  * Threads: no state.
  * Why:     what is in the envelope is a message like any other once it is unpacked, so that nothing
@@ -13,6 +14,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -371,9 +373,31 @@ int codec_version_read(const struct decode *decode, const struct change *change,
     return field_version(decode, change, out);
 }
 
-/* Keys. */
+/* Ids. */
 
-int codec_key_id(const struct decode *decode, struct id *out)
+static int integer_print(const struct decode *decode, const struct walk_value *value,
+                         struct id *out)
+{
+    enum { DIGITS = 24 };
+    char *text = arena_alloc(decode->arena, DIGITS);
+    if (!text)
+        return -ENOMEM;
+    int len = value->type == WALK_UINT ? snprintf(text, DIGITS, "%" PRIu64, value->natural)
+                                       : snprintf(text, DIGITS, "%" PRId64, value->integer);
+    *out = (struct id){{text, (size_t)len}, true};
+    return 0;
+}
+
+int codec_value_id(const struct decode *decode, const struct walk_value *value, struct id *out)
+{
+    if (value->type != WALK_STR)
+        return integer_print(decode, value, out);
+    *out = (struct id){value->bytes, false};
+    return 0;
+}
+
+/* What the key is called: itself, or the only or named field of a JSON object. 0 or -ENOMEM. */
+static int key_id(const struct decode *decode, struct id *out)
 {
     struct bytes key = decode->message->key, map, value;
     struct refusal why;
@@ -399,4 +423,31 @@ int codec_key_id(const struct decode *decode, struct id *out)
     bool is_named = head.type == WALK_INT || head.type == WALK_UINT ||
                     (head.type == WALK_STR && head.bytes.len > 0);
     return is_named ? codec_value_id(decode, &head, out) : 0;
+}
+
+/*
+ * The bound is not for tidiness: `texts` of 65,536 entries under a key of a megabyte would make
+ * 64 GB of derived ids.
+ */
+int codec_message_id(const struct decode *decode, struct id given, struct id *out)
+{
+    const struct message *message = decode->message;
+    const char *from = "field 'id'";
+    if (!given.bytes.ptr) {
+        from = "header 'id'";
+        given = (struct id){codec_header(message, "id"), false};
+    }
+    if (!given.bytes.ptr && message->key.len > 0) {
+        from = "key of the message";
+        if (key_id(decode, &given))
+            return -ENOMEM;
+    }
+    if (given.bytes.len > CODEC_ID_BYTES_MAX)
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                            "the id in the %s has %zu bytes; send one of at most %d", from,
+                            given.bytes.len, CODEC_ID_BYTES_MAX);
+    if (!given.bytes.ptr)
+        given.bytes = message->position.ptr ? message->position : (struct bytes){"", 0};
+    *out = given;
+    return 0;
 }

@@ -1,7 +1,7 @@
 /*
  * codec_checks.c: what every form of input is held to.
  *
- * Owns:    refusals, the precedence of ids, the limits on ids, texts and values.
+ * Owns:    refusals, names of fields, the limits on texts and values.
  * Threads: no state.
  */
 #include "worker/codec/codec_internal.h"
@@ -35,31 +35,14 @@ struct bytes codec_header(const struct message *message, const char *name)
     return (struct bytes){NULL, 0};
 }
 
-/*
- * The bound is not for tidiness: `texts` of 65,536 entries under a key of a megabyte would make
- * 64 GB of derived ids.
- */
-int codec_message_id(const struct decode *decode, struct id given, struct id *out)
+const char *codec_field_name(const struct decode *decode, int field)
 {
-    const struct message *message = decode->message;
-    const char *from = "field 'id'";
-    if (!given.bytes.ptr) {
-        from = "header 'id'";
-        given = (struct id){codec_header(message, "id"), false};
-    }
-    if (!given.bytes.ptr && message->key.len > 0) {
-        from = "key of the message";
-        if (codec_key_id(decode, &given))
-            return -ENOMEM;
-    }
-    if (given.bytes.len > CODEC_ID_BYTES_MAX)
-        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
-                            "the id in the %s has %zu bytes; send one of at most %d", from,
-                            given.bytes.len, CODEC_ID_BYTES_MAX);
-    if (!given.bytes.ptr)
-        given.bytes = message->position.ptr ? message->position : (struct bytes){"", 0};
-    *out = given;
-    return 0;
+    static const char *const names[CODEC_N_FIELDS] = {"text",  "texts",  "id",    "ids",
+                                                      "title", "titles", "prompt"};
+    const char *text = decode->options->text_field, *id = decode->options->id_field;
+    return field == CODEC_FIELD_TEXT && text ? text
+           : field == CODEC_FIELD_ID && id   ? id
+                                             : names[field];
 }
 
 int codec_text_check(const struct decode *decode, struct bytes text, const char *place)

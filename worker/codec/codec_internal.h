@@ -44,8 +44,6 @@ int codec_change_read(const struct decode *decode, struct bytes value, struct ch
 /* The version of the message into out, if there is to be one. 0 or a refusal. */
 int codec_version_read(const struct decode *decode, const struct change *change,
                        struct request *out);
-/* What the key is called: itself, or the only or named field of a JSON object. 0 or -ENOMEM. */
-int codec_key_id(const struct decode *decode, struct id *out);
 
 /* Keys of a message that mean something. */
 enum codec_field {

@@ -17,16 +17,6 @@
 #include "connectors/dead_letter_codes.h"
 #include "worker/codec/msgpack_walk.h"
 
-const char *codec_field_name(const struct decode *decode, int field)
-{
-    static const char *const names[CODEC_N_FIELDS] = {"text",  "texts",  "id",    "ids",
-                                                      "title", "titles", "prompt"};
-    const char *text = decode->options->text_field, *id = decode->options->id_field;
-    return field == CODEC_FIELD_TEXT && text ? text
-           : field == CODEC_FIELD_ID && id   ? id
-                                             : names[field];
-}
-
 /* Where the values of the known keys begin; at NULL: not given, or null. */
 struct fields {
     struct walk at[CODEC_N_FIELDS];
@@ -132,27 +122,6 @@ static int string_read(const struct decode *decode, struct walk *walk, const cha
     if (value.type != WALK_STR)
         return type_refuse(decode, place, "a string", value.type);
     *out = value.bytes;
-    return 0;
-}
-
-static int integer_print(const struct decode *decode, const struct walk_value *value,
-                         struct id *out)
-{
-    enum { DIGITS = 24 };
-    char *text = arena_alloc(decode->arena, DIGITS);
-    if (!text)
-        return -ENOMEM;
-    int len = value->type == WALK_UINT ? snprintf(text, DIGITS, "%" PRIu64, value->natural)
-                                       : snprintf(text, DIGITS, "%" PRId64, value->integer);
-    *out = (struct id){{text, (size_t)len}, true};
-    return 0;
-}
-
-int codec_value_id(const struct decode *decode, const struct walk_value *value, struct id *out)
-{
-    if (value->type != WALK_STR)
-        return integer_print(decode, value, out);
-    *out = (struct id){value->bytes, false};
     return 0;
 }
 

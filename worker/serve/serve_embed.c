@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/codec/prompt.h"
 #include "worker/http/http_server.h"
 #include "worker/pipeline/cache.h"
 #include "worker/pipeline/embedder.h"
@@ -72,11 +71,6 @@ void serve_threads_close(struct serve_threads *threads)
     free(threads->threads);
     threads->threads = NULL;
     threads->n = 0;
-}
-
-size_t serve_render(const struct serve_request *request, size_t text, char *to, size_t size)
-{
-    return prompt_render(request->prompt, request->title, request->texts[text].text, to, size);
 }
 
 /* 1. Reading. */

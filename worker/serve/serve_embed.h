@@ -47,9 +47,6 @@ int serve_threads_open(struct serve_threads *threads, size_t n,
                        void (*bell)(void *ctx), void *ctx);
 void serve_threads_close(struct serve_threads *threads);
 
-/* A text with its prompt, as prompt_render. */
-size_t serve_render(const struct serve_request *request, size_t text, char *to, size_t size);
-
 /* Jobs: of a request, of a taker. */
 void serve_run_read(struct job *job, struct pool_thread *thread);
 void serve_run_slice(struct job *job, struct pool_thread *thread);

@@ -583,3 +583,8 @@ int serve_rules_name(struct serve_rules *rules, const char *names, char *err, si
         rules->name[n++] = rules->info->name;
     return 0;
 }
+
+size_t serve_render(const struct serve_request *request, size_t text, char *to, size_t size)
+{
+    return prompt_render(request->prompt, request->title, request->texts[text].text, to, size);
+}

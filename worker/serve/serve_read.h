@@ -38,4 +38,7 @@ const char *serve_input_name(const struct serve_route *route);
 /* Reads request->body. What is wrong is the request's answer then (serve_fail). */
 void serve_read(struct serve_request *request, const struct serve_rules *rules);
 
+/* A text with its prompt, as prompt_render. */
+size_t serve_render(const struct serve_request *request, size_t text, char *to, size_t size);
+
 #endif
