@@ -113,7 +113,8 @@ void endpoint_finish(struct endpoint *endpoint)
     if (endpoint->finished)
         return;
     endpoint->finished = true;
-    endpoint->ops->finish(endpoint->owner, endpoint->is_late);
+    if (endpoint->ops->finish)
+        endpoint->ops->finish(endpoint->owner, endpoint->is_late);
     endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->pump_timer);
     endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->pause_timer);
     endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->close_timer);

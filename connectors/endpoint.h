@@ -28,7 +28,7 @@ struct endpoint_ops {
     /* A pause is over; pump follows. May be NULL. */
     void (*resume)(void *owner);
     /* No pump follows: drop what is not done and begin to close all that was opened or held.
-     * is_late: the time to flush has passed. */
+     * is_late: the time to flush has passed. NULL: that ends by itself. */
     void (*finish)(void *owner, bool is_late);
     /* Everything is closed: free the owner, and the endpoint with it. */
     void (*free)(void *owner);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/endpoint.h"
 #include "connectors/file/file.h"
 #include "connectors/file/file_output.h"
 
@@ -23,27 +24,14 @@ struct record_list {
 
 struct file_sink {
     struct sink sink; /* first member */
-    uv_loop_t *loop;
-    uv_work_t work;
-    uv_timer_t later; /* events must not fire inside publish */
+    struct endpoint end;
+    uv_work_t work; /* held while it goes on */
     struct file_output *output;
     struct record_list waiting, writing;
-    bool is_writing, closing, failed;
-    bool no_memory; /* met inside publish, told from the loop */
-    int rc;         /* of the last write, as is err */
+    bool is_writing;
+    int rc; /* of the last write, as is err */
     char err[400];
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
-
-static void advance(struct file_sink *file);
-
-static void fail(struct file_sink *file, int rc, const char *why)
-{
-    if (!file->failed && !file->closing)
-        file->sink.events->on_failed(file->sink.ctx, rc, why);
-    file->failed = true;
-}
 
 /* On one of libuv's threads. */
 static void write_work(uv_work_t *work)
@@ -59,51 +47,47 @@ static void on_written(uv_work_t *work, int status)
     (void)status; /* it is never cancelled */
     file->is_writing = false;
     if (file->rc != 0)
-        fail(file, file->rc, file->err);
-    for (size_t i = 0; i < file->writing.n && !file->failed; i++)
+        endpoint_fail(&file->end, file->rc, file->err);
+    for (size_t i = 0; i < file->writing.n && !file->end.failed && !file->end.finished; i++)
         file->sink.events->on_published(file->sink.ctx, file->writing.records[i], PUBLISHED);
-    advance(file);
+    endpoint_pump(&file->end);
+    endpoint_drop(&file->end);
 }
 
-static void finish_close(uv_handle_t *handle)
+static void sink_pump(void *owner)
 {
-    struct file_sink *file = handle->data;
-    void (*closed)(void *ctx) = file->closed;
-    void *ctx = file->closed_ctx;
-    if (!file->failed && file->sink.vector_bytes > 0)
+    struct file_sink *file = owner;
+    if (file->is_writing)
+        return;
+    if (file->waiting.n > 0 && !file->end.failed) {
+        struct record_list spare = file->writing;
+        file->writing = file->waiting;
+        file->waiting = spare;
+        file->waiting.n = 0;
+        int rc = uv_queue_work(file->end.loop, &file->work, write_work, on_written);
+        file->is_writing = rc == 0;
+        if (rc == 0)
+            endpoint_hold(&file->end);
+        else
+            endpoint_fail(&file->end, rc, "no thread can be had to write");
+    }
+    if (file->end.closing && !file->is_writing)
+        endpoint_finish(&file->end);
+}
+
+static void sink_free(void *owner)
+{
+    struct file_sink *file = owner;
+    if (!file->end.failed && file->waiting.n == 0 && file->sink.vector_bytes > 0)
         file_output_close_empty(file->output, file->sink.vector_bytes);
     file_output_close(file->output);
     free(file->waiting.records);
     free(file->writing.records);
     free(file);
-    closed(ctx);
 }
 
-static void advance(struct file_sink *file)
-{
-    if (file->is_writing)
-        return;
-    if (file->waiting.n > 0 && !file->failed) {
-        struct record_list spare = file->writing;
-        file->writing = file->waiting;
-        file->waiting = spare;
-        file->waiting.n = 0;
-        int rc = uv_queue_work(file->loop, &file->work, write_work, on_written);
-        file->is_writing = rc == 0;
-        if (rc != 0)
-            fail(file, rc, "no thread can be had to write");
-    }
-    if (file->closing && !file->is_writing && !uv_is_closing((uv_handle_t *)&file->later))
-        uv_close((uv_handle_t *)&file->later, finish_close);
-}
-
-static void on_later(uv_timer_t *timer)
-{
-    struct file_sink *file = timer->data;
-    if (file->no_memory)
-        fail(file, -ENOMEM, "out of memory");
-    advance(file);
-}
+/* A write to a disk cannot be taken back, and ends by itself. */
+static const struct endpoint_ops endpoint_ops = {.pump = sink_pump, .free = sink_free};
 
 static enum sink_layout sink_layout_of(const struct settings *settings)
 {
@@ -133,10 +117,8 @@ static int sink_open(struct sink **out, uv_loop_t *loop, const struct settings *
     }
     file->sink = (struct sink){.ops = &file_sink, .events = events, .ctx = ctx};
     file->sink.layout = sink_layout_of(settings);
-    file->loop = loop;
     file->work.data = file;
-    uv_timer_init(loop, &file->later);
-    file->later.data = file;
+    endpoint_open_sink(&file->end, loop, &file->sink, 0, &endpoint_ops, file);
     file_source_resume(peer, file_output_place(file->output));
     *out = &file->sink;
     return 0;
@@ -150,7 +132,7 @@ static void sink_publish(struct sink *sink, struct record **records, size_t n)
         size_t room = 2 * (list->n + n);
         struct record **more = realloc(list->records, room * sizeof *more);
         if (!more)
-            file->no_memory = true;
+            endpoint_fail_soon(&file->end);
         list->records = more ? more : list->records;
         list->room = more ? room : list->room;
     }
@@ -158,19 +140,13 @@ static void sink_publish(struct sink *sink, struct record **records, size_t n)
         memcpy(list->records + list->n, records, n * sizeof *records);
         list->n += n;
     }
-    uv_timer_start(&file->later, on_later, 0, 0);
+    endpoint_pump_soon(&file->end);
 }
 
-/* A write to a disk cannot be taken back and ends by itself, so the deadline says nothing here. */
 static void sink_close(struct sink *sink, uint64_t deadline_ms, void (*closed)(void *ctx),
                        void *ctx)
 {
-    (void)deadline_ms;
-    struct file_sink *file = (struct file_sink *)sink;
-    file->closing = true;
-    file->closed = closed;
-    file->closed_ctx = ctx;
-    uv_timer_start(&file->later, on_later, 0, 0);
+    endpoint_close(&((struct file_sink *)sink)->end, deadline_ms, closed, ctx);
 }
 
 const struct sink_ops file_sink = {

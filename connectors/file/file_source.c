@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
+#include "connectors/endpoint.h"
 #include "connectors/file/file.h"
 #include "connectors/file/file_bytes.h"
 #include "connectors/file/file_corpus.h"
@@ -35,10 +36,9 @@ struct file_message {
 
 struct file_source {
     struct source source; /* first member */
-    uv_loop_t *loop;
-    uv_work_t work;
-    uv_timer_t later; /* events must not fire inside a call */
-    bool reading, closing, told_end, told_total, failed;
+    struct endpoint end;
+    uv_work_t work; /* held while it goes on */
+    bool reading, told_end, told_total;
 
     struct file_corpus corpus;
     size_t at; /* of corpus.paths */
@@ -60,12 +60,8 @@ struct file_source {
     size_t credit;
     int64_t credit_bytes;
     struct file_message *messages; /* given and not yet taken */
-    void (*closed)(void *ctx);
-    void *closed_ctx;
     char chunk[CHUNK];
 };
-
-static void advance(struct file_source *file);
 
 /* FNV-1a; a zero byte cannot stand for the end of a record, so the length goes in, too. */
 static uint64_t digest_record(uint64_t digest, struct bytes value)
@@ -292,15 +288,8 @@ static void read_work(uv_work_t *work)
     file->got = file_bytes_read(file->bytes, file->chunk, CHUNK, file->err, sizeof file->err);
 }
 
-static void on_read(uv_work_t *work, int status)
+static void on_bytes(struct file_source *file)
 {
-    struct file_source *file = work->data;
-    (void)status; /* it is never cancelled */
-    file->reading = false;
-    if (file->closing) {
-        advance(file);
-        return;
-    }
     if (file->bytes)
         file->bytes_read = file_bytes_consumed(file->bytes);
     if (file->got > 0) {
@@ -320,21 +309,17 @@ static void on_read(uv_work_t *work, int status)
     } else if (file->got != -EAGAIN) {
         break_off(file, (int)file->got);
     }
-    advance(file);
 }
 
-static void finish_close(uv_handle_t *handle)
+static void on_read(uv_work_t *work, int status)
 {
-    struct file_source *file = handle->data;
-    void (*closed)(void *ctx) = file->closed;
-    void *ctx = file->closed_ctx;
-    while (file->messages)
-        message_close(file, file->messages);
-    file_bytes_close(file->bytes);
-    file_records_close(file->records);
-    file_corpus_close(&file->corpus);
-    free(file);
-    closed(ctx);
+    struct file_source *file = work->data;
+    (void)status; /* it is never cancelled */
+    file->reading = false;
+    if (!file->end.closing)
+        on_bytes(file);
+    endpoint_pump(&file->end);
+    endpoint_drop(&file->end);
 }
 
 /* The file's last record was cut off: go on to the next file, or end. */
@@ -363,28 +348,30 @@ static void read_more(struct file_source *file)
         file->told_total = true;
         count(file, "input_bytes_total", file->corpus.bytes);
     }
-    int rc = uv_queue_work(file->loop, &file->work, read_work, on_read);
+    int rc = uv_queue_work(file->end.loop, &file->work, read_work, on_read);
     file->reading = rc == 0;
-    if (rc != 0)
+    if (rc == 0)
+        endpoint_hold(&file->end);
+    else
         break_off(file, rc);
 }
 
-static void fail_when_taken(struct file_source *file)
+/* The one step of the machine: give, else read, else end. */
+static void file_pump(void *owner)
 {
-    if (file->messages || file->failed)
+    struct file_source *file = owner;
+    if (file->end.closing) {
+        endpoint_finish(&file->end); /* there is nothing to flush, and a read ends by itself */
         return;
-    file->failed = true;
-    file->source.events->on_failed(file->source.ctx, file->err_code,
-                                   file->err[0] ? file->err : "out of memory");
-}
-
-/* The one step of the machine, from the loop only: give, else read, else end. */
-static void advance(struct file_source *file)
-{
-    while (!file->closing && !file->reading && file->err_code == 0 && !file->told_end) {
+    }
+    if (file->bytes_taken > file->bytes_told) {
+        count(file, "input_bytes", file->bytes_taken - file->bytes_told);
+        file->bytes_told = file->bytes_taken;
+    }
+    while (!file->end.closing && !file->reading && file->err_code == 0 && !file->told_end) {
         if (file->credit == 0 || file->credit_bytes <= 0)
             return;
-        if (give(file) || file->credit == 0 || file->credit_bytes <= 0 || file->closing)
+        if (give(file) || file->credit == 0 || file->credit_bytes <= 0 || file->end.closing)
             continue;
         if (file->err_code != 0)
             break;
@@ -393,21 +380,22 @@ static void advance(struct file_source *file)
         else
             read_more(file);
     }
-    if (file->closing && !file->reading && !uv_is_closing((uv_handle_t *)&file->later))
-        uv_close((uv_handle_t *)&file->later, finish_close);
-    else if (!file->closing && file->err_code != 0)
-        fail_when_taken(file);
+    if (file->err_code != 0 && !file->messages && !file->end.failed)
+        endpoint_fail(&file->end, file->err_code, file->err[0] ? file->err : "out of memory");
 }
 
-static void on_later(uv_timer_t *timer)
+static void file_free(void *owner)
 {
-    struct file_source *file = timer->data;
-    if (file->bytes_taken > file->bytes_told && !file->closing) {
-        count(file, "input_bytes", file->bytes_taken - file->bytes_told);
-        file->bytes_told = file->bytes_taken;
-    }
-    advance(file);
+    struct file_source *file = owner;
+    while (file->messages)
+        message_close(file, file->messages);
+    file_bytes_close(file->bytes);
+    file_records_close(file->records);
+    file_corpus_close(&file->corpus);
+    free(file);
 }
+
+static const struct endpoint_ops endpoint_ops = {.pump = file_pump, .free = file_free};
 
 static int read_shard(struct file_source *file, const char *text, char *err, size_t err_size)
 {
@@ -484,7 +472,6 @@ static int file_open(struct source **out, uv_loop_t *loop, const struct settings
         return -ENOMEM;
     }
     file->source = (struct source){.ops = &file_source, .events = events, .ctx = ctx};
-    file->loop = loop;
     file->work.data = file;
     int rc = prepare(file, settings, err, err_size);
     if (rc != 0) {
@@ -492,8 +479,7 @@ static int file_open(struct source **out, uv_loop_t *loop, const struct settings
         free(file);
         return rc;
     }
-    uv_timer_init(loop, &file->later);
-    file->later.data = file;
+    endpoint_open_source(&file->end, loop, &file->source, 0, &endpoint_ops, file);
     *out = &file->source;
     return 0;
 }
@@ -503,8 +489,8 @@ static void file_request(struct source *source, size_t n, size_t n_bytes)
     struct file_source *file = (struct file_source *)source;
     file->credit = n;
     file->credit_bytes = n_bytes > INT64_MAX ? INT64_MAX : (int64_t)n_bytes;
-    if (n > 0 && !file->closing)
-        uv_timer_start(&file->later, on_later, 0, 0);
+    if (n > 0)
+        endpoint_pump_soon(&file->end);
 }
 
 static void file_take(struct source *source, struct message *message)
@@ -514,20 +500,13 @@ static void file_take(struct source *source, struct message *message)
     message_close(file, (struct file_message *)message);
     if (at > file->bytes_taken)
         file->bytes_taken = at;
-    if (!file->closing)
-        uv_timer_start(&file->later, on_later, 0, 0);
+    endpoint_pump_soon(&file->end);
 }
 
 static void file_close(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
                        void *ctx)
 {
-    (void)deadline_ms; /* there is nothing to flush, and a read ends by itself */
-    struct file_source *file = (struct file_source *)source;
-    file->closing = true;
-    file->closed = closed;
-    file->closed_ctx = ctx;
-    if (!file->reading)
-        uv_close((uv_handle_t *)&file->later, finish_close);
+    endpoint_close(&((struct file_source *)source)->end, deadline_ms, closed, ctx);
 }
 
 bool file_message_place(const struct message *message, struct file_place *behind, bool *is_open)

@@ -1,12 +1,12 @@
 /*
- * stdio.h: what the source `stdin` and the sink `stdout` know of each other.
+ * lines.h: what the source `stdin` and the sink `stdout` know of each other.
  *
  * Owns:    the place of a line's output: batches finish in any order, yet the output of line 7
  *          stands before that of line 8.
  * Threads: the loop thread.
  */
-#ifndef STDIO_CONNECTOR_H
-#define STDIO_CONNECTOR_H
+#ifndef LINES_H
+#define LINES_H
 
 #include <stdbool.h>
 #include <stdint.h>

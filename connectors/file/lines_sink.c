@@ -1,12 +1,12 @@
 /*
  * lines_sink.c: the sink `stdout`: records to standard output, dead letters to standard error.
  *
- * Owns:    the order of lines (stdio.h), writing without blocking the loop, telling of dead
- * letters. Refuses: formats: a payload that begins like a JSON object gets a newline behind it, any
- * other (msgpack, which knows its own end) is written as it is. Threads: the loop thread; libuv's
- * threads write files out of the buffer while nothing moves it. Why:     a record is confirmed when
- * its last byte was taken by the kernel, never before, so a reader that is gone costs no more than
- * what it had not read.
+ * Owns:    the order of lines (lines.h), writing without blocking the loop, reporting dead letters.
+ * Refuses: formats: a payload that begins like a JSON object gets a newline behind it, any other
+ *          (msgpack, which knows its own end) is written as it is.
+ * Threads: the loop thread; libuv's threads write files out of the buffer while nothing moves it.
+ * Why:     a record is confirmed when its last byte was taken by the kernel, never before, so a
+ *          reader that is gone costs no more than what it had not read.
  */
 #include <errno.h>
 #include <limits.h>
@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connectors/endpoint.h"
 #include "connectors/file/lines.h"
 
 #define BUFFER   (64 * 1024)
@@ -23,14 +24,10 @@
 
 struct stdout_writer {
     struct sink sink; /* first member */
-    uv_loop_t *loop;
+    struct endpoint end;
     uv_poll_t poll;
-    uv_fs_t write;
-    uv_timer_t later; /* events must not fire inside publish; the deadline of close */
-    uv_timer_t deadline;
-    bool pollable, writing, closing, failed;
-    int deferred; /* error met inside publish, told from the loop */
-    int open_handles;
+    uv_fs_t write; /* held while it goes on */
+    bool pollable, writing;
 
     /* Records by place: the one at next is written next, NULL: not here yet. */
     struct record **slots; /* [room], room a power of two */
@@ -41,26 +38,17 @@ struct stdout_writer {
     size_t len, written;           /* of buffer */
     struct record *done[MAX_DONE]; /* confirmed when the buffer is written */
     size_t n_done;
-    void (*closed)(void *ctx);
-    void *closed_ctx;
     char buffer[BUFFER];
 };
-
-static void advance(struct stdout_writer *writer);
 
 static void fail(struct stdout_writer *writer, int err)
 {
     char why[160];
-    if (writer->failed || writer->closing) {
-        writer->failed = true;
-        return;
-    }
-    writer->failed = true;
     if (err == UV_EPIPE)
         snprintf(why, sizeof why, "standard output was closed by its reader");
     else
         snprintf(why, sizeof why, "writing standard output: %s", uv_strerror(err));
-    writer->sink.events->on_failed(writer->sink.ctx, err, why);
+    endpoint_fail(&writer->end, err, why);
 }
 
 /* One line; the code and the reason hold no text of the message (codec.h). */
@@ -117,7 +105,7 @@ static void fill(struct stdout_writer *writer)
     while (writer->next < writer->behind && writer->n_done < MAX_DONE && writer->len < BUFFER) {
         struct record **slot = &writer->slots[writer->next & (writer->room - 1)];
         struct record *record = *slot;
-        if (!record && !writer->closing)
+        if (!record && !writer->end.closing)
             return; /* an earlier line is still being embedded */
         if (record) {
             if (record->dead_code)
@@ -135,7 +123,7 @@ static void confirm(struct stdout_writer *writer)
 {
     size_t n = writer->n_done;
     writer->n_done = 0;
-    for (size_t i = 0; i < n && !writer->failed; i++)
+    for (size_t i = 0; i < n && !writer->end.failed; i++)
         writer->sink.events->on_published(writer->sink.ctx, writer->done[i], PUBLISHED);
 }
 
@@ -149,7 +137,8 @@ static void on_written(uv_fs_t *request)
         writer->written += (size_t)n;
     else if (n != UV_EAGAIN && n != UV_EINTR)
         fail(writer, (int)n);
-    advance(writer);
+    endpoint_pump(&writer->end);
+    endpoint_drop(&writer->end);
 }
 
 static bool is_writable(void)
@@ -187,7 +176,7 @@ static void on_writable(uv_poll_t *poll, int status, int events)
     int rc = write_some(writer);
     if (rc != 0)
         fail(writer, rc);
-    advance(writer);
+    endpoint_pump(&writer->end);
 }
 
 static void write_more(struct stdout_writer *writer)
@@ -199,7 +188,10 @@ static void write_more(struct stdout_writer *writer)
         uv_buf_t bytes = uv_buf_init(writer->buffer + writer->written,
                                      (unsigned int)(writer->len - writer->written));
         writer->write.data = writer;
-        rc = uv_fs_write(writer->loop, &writer->write, STDOUT_FILENO, &bytes, 1, -1, on_written);
+        rc = uv_fs_write(writer->end.loop, &writer->write, STDOUT_FILENO, &bytes, 1, -1,
+                         on_written);
+        if (rc == 0)
+            endpoint_hold(&writer->end);
     }
     if (rc != 0)
         fail(writer, rc);
@@ -207,52 +199,40 @@ static void write_more(struct stdout_writer *writer)
         writer->writing = true;
 }
 
-static void on_handle_closed(uv_handle_t *handle)
+/* The one step of the machine: confirm what is written, fill, write. */
+static void writer_pump(void *owner)
 {
-    struct stdout_writer *writer = handle->data;
-    if (--writer->open_handles > 0)
-        return;
-    void (*closed)(void *ctx) = writer->closed;
-    void *ctx = writer->closed_ctx;
-    free(writer->slots);
-    free(writer);
-    closed(ctx);
-}
-
-static void close_handles(struct stdout_writer *writer)
-{
-    if (uv_is_closing((uv_handle_t *)&writer->later))
-        return;
-    uv_close((uv_handle_t *)&writer->later, on_handle_closed);
-    uv_close((uv_handle_t *)&writer->deadline, on_handle_closed);
-    if (writer->pollable)
-        uv_close((uv_handle_t *)&writer->poll, on_handle_closed);
-}
-
-/* The one step of the machine, from the loop only: confirm what is written, fill, write. */
-static void advance(struct stdout_writer *writer)
-{
+    struct stdout_writer *writer = owner;
     if (writer->writing)
         return;
-    while (!writer->failed && writer->written == writer->len) {
+    while (!writer->end.failed && writer->written == writer->len) {
         confirm(writer);
         fill(writer);
         if (writer->len == 0 && writer->n_done == 0)
             break;
     }
-    if (!writer->failed && writer->written < writer->len)
+    if (!writer->end.failed && writer->written < writer->len)
         write_more(writer);
-    if (writer->closing && !writer->writing)
-        close_handles(writer);
+    if (writer->end.closing && !writer->writing)
+        endpoint_finish(&writer->end);
 }
 
-static void on_later(uv_timer_t *timer)
+static void writer_finish(void *owner, bool is_late)
 {
-    struct stdout_writer *writer = timer->data;
-    if (writer->deferred != 0)
-        fail(writer, writer->deferred);
-    advance(writer);
+    struct stdout_writer *writer = owner;
+    (void)is_late;
+    if (writer->pollable)
+        endpoint_close_handle(&writer->end, (uv_handle_t *)&writer->poll);
 }
+
+static void writer_free(void *owner)
+{
+    struct stdout_writer *writer = owner;
+    free(writer->slots);
+    free(writer);
+}
+
+static const struct endpoint_ops endpoint_ops = {writer_pump, NULL, writer_finish, writer_free};
 
 static int stdout_open(struct sink **out, uv_loop_t *loop, const struct settings *settings,
                        struct source *peer, const struct sink_events *events, void *ctx, char *err,
@@ -267,17 +247,16 @@ static int stdout_open(struct sink **out, uv_loop_t *loop, const struct settings
     }
     writer->sink =
         (struct sink){.ops = &stdout_sink, .events = events, .ctx = ctx, .layout = SINK_LINES};
-    writer->loop = loop;
     int rc = lines_watch(loop, &writer->poll, STDOUT_FILENO, &writer->pollable);
     if (rc != 0) {
         snprintf(err, err_size, "standard output cannot be written: %s", uv_strerror(rc));
         free(writer);
         return rc;
     }
-    uv_timer_init(loop, &writer->later);
-    uv_timer_init(loop, &writer->deadline);
-    writer->later.data = writer->deadline.data = writer->poll.data = writer;
-    writer->open_handles = writer->pollable ? 3 : 2;
+    writer->poll.data = writer;
+    endpoint_open_sink(&writer->end, loop, &writer->sink, 0, &endpoint_ops, writer);
+    if (writer->pollable)
+        endpoint_hold(&writer->end);
     *out = &writer->sink;
     return 0;
 }
@@ -308,36 +287,20 @@ static void stdout_publish(struct sink *sink, struct record **records, size_t n)
         uint64_t place = writer->behind;
         lines_place(records[i]->origin, &place);
         if (grow(writer, place) != 0) {
-            writer->deferred = -ENOMEM;
+            endpoint_fail_soon(&writer->end);
             break;
         }
         writer->slots[place & (writer->room - 1)] = records[i];
         if (place >= writer->behind)
             writer->behind = place + 1;
     }
-    uv_timer_start(&writer->later, on_later, 0, 0);
-}
-
-static void on_deadline(uv_timer_t *timer)
-{
-    struct stdout_writer *writer = timer->data;
-    writer->failed = true; /* no more events, no more writes */
-    if (writer->pollable) {
-        uv_poll_stop(&writer->poll);
-        writer->writing = false;
-    }
-    advance(writer);
+    endpoint_pump_soon(&writer->end);
 }
 
 static void stdout_close(struct sink *sink, uint64_t deadline_ms, void (*closed)(void *ctx),
                          void *ctx)
 {
-    struct stdout_writer *writer = (struct stdout_writer *)sink;
-    writer->closing = true;
-    writer->closed = closed;
-    writer->closed_ctx = ctx;
-    uv_timer_start(&writer->deadline, on_deadline, deadline_ms, 0);
-    uv_timer_start(&writer->later, on_later, 0, 0);
+    endpoint_close(&((struct stdout_writer *)sink)->end, deadline_ms, closed, ctx);
 }
 
 static enum sink_layout stdout_layout(const struct settings *settings)

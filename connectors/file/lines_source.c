@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "connectors/dead_letter_codes.h"
+#include "connectors/endpoint.h"
 #include "connectors/file/lines.h"
 
 #define CHUNK       (64 * 1024)
@@ -30,15 +31,14 @@ struct stdin_message {
 
 struct stdin_reader {
     struct source source; /* first member */
-    uv_loop_t *loop;
+    struct endpoint end;
     uv_poll_t poll;
-    uv_fs_t read;
-    uv_timer_t later; /* events must not fire inside request */
-    bool pollable, reading, closing, eof, told_end, failed;
-    int open_handles;
+    uv_fs_t read; /* held while it goes on */
+    bool pollable, reading, eof, told_end;
 
     char *buffer;                     /* [room] */
-    size_t start, scanned, end, room; /* unread bytes are [start, end); no \n before scanned */
+    /* Unread bytes are [start, filled); no \n before scanned. */
+    size_t start, scanned, filled, room;
     size_t max_line;
     bool skipping; /* inside a line that was too long */
 
@@ -47,18 +47,13 @@ struct stdin_reader {
     int64_t credit_bytes;
     struct stdin_message *messages; /* given and not yet taken */
     char problem[96];
-    void (*closed)(void *ctx);
-    void *closed_ctx;
 };
-
-static void advance(struct stdin_reader *reader);
 
 static void fail(struct stdin_reader *reader, int err, const char *doing)
 {
     char why[160];
-    reader->failed = true;
     snprintf(why, sizeof why, "%s standard input: %s", doing, uv_strerror(err));
-    reader->source.events->on_failed(reader->source.ctx, err, why);
+    endpoint_fail(&reader->end, err, why);
 }
 
 static struct stdin_message *message_open(struct stdin_reader *reader, const char *bytes,
@@ -115,22 +110,22 @@ static struct stdin_message *message_too_long(struct stdin_reader *reader)
 static int next_line(struct stdin_reader *reader, struct stdin_message **out)
 {
     char *newline = NULL;
-    if (reader->end > reader->scanned)
-        newline = memchr(reader->buffer + reader->scanned, '\n', reader->end - reader->scanned);
+    if (reader->filled > reader->scanned)
+        newline = memchr(reader->buffer + reader->scanned, '\n', reader->filled - reader->scanned);
     *out = NULL;
     if (!newline) {
-        reader->scanned = reader->end;
+        reader->scanned = reader->filled;
         if (reader->skipping ||
-            reader->end - reader->start > reader->max_line + 1) { /* + 1: a \r may come last */
+            reader->filled - reader->start > reader->max_line + 1) { /* + 1: a \r may come last */
             reader->skipping = true;
-            reader->start = reader->scanned = reader->end;
+            reader->start = reader->scanned = reader->filled;
         }
-        if (!reader->eof || (reader->start == reader->end && !reader->skipping))
+        if (!reader->eof || (reader->start == reader->filled && !reader->skipping))
             return 0;
     }
     char *line = reader->buffer + reader->start;
-    size_t len = newline ? (size_t)(newline - line) : reader->end - reader->start;
-    reader->start = reader->scanned = newline ? reader->start + len + 1 : reader->end;
+    size_t len = newline ? (size_t)(newline - line) : reader->filled - reader->start;
+    reader->start = reader->scanned = newline ? reader->start + len + 1 : reader->filled;
     reader->line++;
     if (newline && len > 0 && line[len - 1] == '\r')
         len--;
@@ -165,7 +160,7 @@ static bool give(struct stdin_reader *reader)
     }
     if (n > 0)
         reader->source.events->on_messages(reader->source.ctx, given, n);
-    if (rc < 0 && !reader->closing)
+    if (rc < 0 && !reader->end.closing)
         fail(reader, rc, "reading");
     return rc > 0 && n > 0;
 }
@@ -179,7 +174,7 @@ static void on_bytes(struct stdin_reader *reader, ssize_t n)
     else if (n == 0)
         reader->eof = true;
     else
-        reader->end += (size_t)n;
+        reader->filled += (size_t)n;
 }
 
 static void on_read(uv_fs_t *request)
@@ -188,9 +183,10 @@ static void on_read(uv_fs_t *request)
     ssize_t n = request->result;
     uv_fs_req_cleanup(request);
     reader->reading = false;
-    if (!reader->closing)
+    if (!reader->end.closing)
         on_bytes(reader, n);
-    advance(reader);
+    endpoint_pump(&reader->end);
+    endpoint_drop(&reader->end);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -198,25 +194,25 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     struct stdin_reader *reader = poll->data;
     (void)status; /* read() says it better */
     (void)events;
-    ssize_t n = read(STDIN_FILENO, reader->buffer + reader->end, reader->room - reader->end);
+    ssize_t n = read(STDIN_FILENO, reader->buffer + reader->filled, reader->room - reader->filled);
     uv_poll_stop(poll);
     reader->reading = false;
     on_bytes(reader, n < 0 ? -errno : n);
-    advance(reader);
+    endpoint_pump(&reader->end);
 }
 
 /* Room for another chunk behind the unread bytes. The buffer holds at most a line and a chunk. */
 static int make_room(struct stdin_reader *reader)
 {
     if (reader->start > 0) {
-        size_t unread = reader->end - reader->start;
+        size_t unread = reader->filled - reader->start;
         if (unread > 0)
             memmove(reader->buffer, reader->buffer + reader->start, unread);
         reader->scanned -= reader->start;
-        reader->end = unread;
+        reader->filled = unread;
         reader->start = 0;
     }
-    if (reader->room - reader->end >= CHUNK)
+    if (reader->room - reader->filled >= CHUNK)
         return 0;
     size_t room = reader->room < 2 * CHUNK ? 2 * CHUNK : reader->room * 2;
     char *buffer = realloc(reader->buffer, room);
@@ -234,9 +230,11 @@ static void read_more(struct stdin_reader *reader)
         rc = uv_poll_start(&reader->poll, UV_READABLE, on_readable);
     } else if (rc == 0) {
         uv_buf_t room =
-            uv_buf_init(reader->buffer + reader->end, (unsigned int)(reader->room - reader->end));
+            uv_buf_init(reader->buffer + reader->filled, (unsigned int)(reader->room - reader->filled));
         reader->read.data = reader;
-        rc = uv_fs_read(reader->loop, &reader->read, STDIN_FILENO, &room, 1, -1, on_read);
+        rc = uv_fs_read(reader->end.loop, &reader->read, STDIN_FILENO, &room, 1, -1, on_read);
+        if (rc == 0)
+            endpoint_hold(&reader->end);
     }
     if (rc != 0)
         fail(reader, rc, "reading");
@@ -244,47 +242,20 @@ static void read_more(struct stdin_reader *reader)
         reader->reading = true;
 }
 
-static void finish_close(struct stdin_reader *reader)
+/* The one step of the machine: give, else read, else end. */
+static void reader_pump(void *owner)
 {
-    void (*closed)(void *ctx) = reader->closed;
-    void *ctx = reader->closed_ctx;
-    while (reader->messages)
-        message_close(reader, reader->messages);
-    free(reader->buffer);
-    free(reader);
-    closed(ctx);
-}
-
-static void on_handle_closed(uv_handle_t *handle)
-{
-    struct stdin_reader *reader = handle->data;
-    if (--reader->open_handles == 0)
-        finish_close(reader);
-}
-
-static void close_handles(struct stdin_reader *reader)
-{
-    if (uv_is_closing((uv_handle_t *)&reader->later))
-        return;
-    uv_close((uv_handle_t *)&reader->later, on_handle_closed);
-    if (reader->pollable)
-        uv_close((uv_handle_t *)&reader->poll, on_handle_closed);
-}
-
-/* The one step of the machine, from the loop only: give, else read, else end. */
-static void advance(struct stdin_reader *reader)
-{
-    if (reader->closing) {
-        if (!reader->reading)
-            close_handles(reader);
+    struct stdin_reader *reader = owner;
+    if (reader->end.closing) {
+        endpoint_finish(&reader->end); /* there is nothing to flush */
         return;
     }
-    while (!reader->closing && !reader->failed && give(reader))
+    while (!reader->end.closing && !reader->end.failed && give(reader))
         ;
-    if (reader->closing || reader->failed || reader->reading)
+    if (reader->end.closing || reader->end.failed || reader->reading)
         return;
     if (reader->eof) {
-        bool all_given = reader->start == reader->end && !reader->skipping;
+        bool all_given = reader->start == reader->filled && !reader->skipping;
         if (all_given && !reader->told_end) {
             reader->told_end = true;
             reader->source.events->on_end(reader->source.ctx);
@@ -294,10 +265,24 @@ static void advance(struct stdin_reader *reader)
     }
 }
 
-static void on_later(uv_timer_t *timer)
+static void reader_finish(void *owner, bool is_late)
 {
-    advance(timer->data);
+    struct stdin_reader *reader = owner;
+    (void)is_late;
+    if (reader->pollable)
+        endpoint_close_handle(&reader->end, (uv_handle_t *)&reader->poll);
 }
+
+static void reader_free(void *owner)
+{
+    struct stdin_reader *reader = owner;
+    while (reader->messages)
+        message_close(reader, reader->messages);
+    free(reader->buffer);
+    free(reader);
+}
+
+static const struct endpoint_ops endpoint_ops = {reader_pump, NULL, reader_finish, reader_free};
 
 static int stdin_open(struct source **out, uv_loop_t *loop, const struct settings *settings,
                       const struct source_events *events, void *ctx, char *err, size_t err_size)
@@ -308,7 +293,6 @@ static int stdin_open(struct source **out, uv_loop_t *loop, const struct setting
         return -ENOMEM;
     }
     reader->source = (struct source){.ops = &stdin_source, .events = events, .ctx = ctx};
-    reader->loop = loop;
     reader->max_line = (size_t)settings_number(settings, "stdin.max_line");
     snprintf(reader->problem, sizeof reader->problem, "%s: longer than stdin.max_line, %zu bytes",
              DEAD_LETTER(line_too_long), reader->max_line);
@@ -318,9 +302,10 @@ static int stdin_open(struct source **out, uv_loop_t *loop, const struct setting
         free(reader);
         return rc;
     }
-    uv_timer_init(loop, &reader->later);
-    reader->later.data = reader->poll.data = reader;
-    reader->open_handles = reader->pollable ? 2 : 1;
+    reader->poll.data = reader;
+    endpoint_open_source(&reader->end, loop, &reader->source, 0, &endpoint_ops, reader);
+    if (reader->pollable)
+        endpoint_hold(&reader->end);
     *out = &reader->source;
     return 0;
 }
@@ -330,8 +315,8 @@ static void stdin_request(struct source *source, size_t n, size_t n_bytes)
     struct stdin_reader *reader = (struct stdin_reader *)source;
     reader->credit = n;
     reader->credit_bytes = n_bytes > INT64_MAX ? INT64_MAX : (int64_t)n_bytes;
-    if (n > 0 && !reader->closing)
-        uv_timer_start(&reader->later, on_later, 0, 0);
+    if (n > 0)
+        endpoint_pump_soon(&reader->end);
 }
 
 static void stdin_take(struct source *source, struct message *message)
@@ -342,17 +327,7 @@ static void stdin_take(struct source *source, struct message *message)
 static void stdin_close(struct source *source, uint64_t deadline_ms, void (*closed)(void *ctx),
                         void *ctx)
 {
-    (void)deadline_ms; /* there is nothing to flush */
-    struct stdin_reader *reader = (struct stdin_reader *)source;
-    reader->closing = true;
-    reader->closed = closed;
-    reader->closed_ctx = ctx;
-    if (reader->pollable) {
-        uv_poll_stop(&reader->poll);
-        reader->reading = false;
-    }
-    if (!reader->reading)
-        close_handles(reader);
+    endpoint_close(&((struct stdin_reader *)source)->end, deadline_ms, closed, ctx);
 }
 
 bool lines_place(const struct message *message, uint64_t *place)
