@@ -6,11 +6,11 @@
 #include <string.h>
 
 static const struct architecture table[] = {
-    {"gemma-embedding", gemma_bind, gemma_forward, gemma_prompts},
-    {"gemma-embedding2", gemma2_bind, gemma2_forward, gemma_prompts},
-    {"bert", bert_bind, bert_forward, NULL},
-    {"modern-bert", modernbert_bind, modernbert_forward, NULL},
-    {"qwen3", qwen3_bind, qwen3_forward, qwen3_prompts},
+    {"gemma-embedding", gemma_bind, &gemma_forward, gemma_prompts},
+    {"gemma-embedding2", gemma2_bind, &gemma2_forward, gemma_prompts},
+    {"bert", bert_bind, &bert_forward, NULL},
+    {"modern-bert", modernbert_bind, &modernbert_forward, NULL},
+    {"qwen3", qwen3_bind, &qwen3_forward, qwen3_prompts},
 };
 
 const struct architecture *architecture_find(struct gguf_str name)

@@ -13,7 +13,7 @@
 #include "inference/gguf.h"
 #include "inference/model.h"
 
-struct forward;
+struct pass;
 
 struct architecture {
     const char *name; /* general.architecture */
@@ -22,28 +22,27 @@ struct architecture {
      * m->kernels are there. 0, or negative errno with a sentence in b->err.
      */
     int (*bind)(const struct binder *b, struct model *m);
-    /* The pass of f->pack: f->out [n_texts][n_out], of any length. */
-    void (*forward)(struct forward *f);
+    const struct pass *pass;      /* what its steps are: steps.h */
     const struct prompt *prompts; /* as in struct model_info */
 };
 
 const struct architecture *architecture_find(struct gguf_str name); /* or NULL */
 
 int gemma_bind(const struct binder *b, struct model *m);
-void gemma_forward(struct forward *f);
+extern const struct pass gemma_forward;
 extern const struct prompt gemma_prompts[];
 
 int gemma2_bind(const struct binder *b, struct model *m);
-void gemma2_forward(struct forward *f);
+extern const struct pass gemma2_forward;
 
 int modernbert_bind(const struct binder *b, struct model *m);
-void modernbert_forward(struct forward *f);
+extern const struct pass modernbert_forward;
 
 int qwen3_bind(const struct binder *b, struct model *m);
-void qwen3_forward(struct forward *f);
+extern const struct pass qwen3_forward;
 extern const struct prompt qwen3_prompts[];
 
 int bert_bind(const struct binder *b, struct model *m);
-void bert_forward(struct forward *f);
+extern const struct pass bert_forward;
 
 #endif

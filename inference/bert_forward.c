@@ -1,5 +1,5 @@
 /*
- * bert_forward.c: the pass of BERT in reading order.
+ * bert_forward.c: the steps of a pass of BERT.
  *
  * Every sum with the residual stream is normalised at once, so the stream itself is what the
  * products take. Biases are added where a product's result is read next.
@@ -14,7 +14,7 @@
 #include "inference/architecture.h"
 #include "inference/steps.h"
 
-/* The steps, in the order of bert_forward: each is one part on one thread. */
+/* The steps, in the order of a pass: each is one part on one thread. */
 
 static void step_embed(const struct work *w, size_t part)
 {
@@ -30,14 +30,6 @@ static void step_embed(const struct work *w, size_t part)
         m->kernels->add_layer_norm(x, position, m->token_types + type * m->n_embd,
                                    m->embed_norm.weight, m->embed_norm.bias, m->eps, 1, m->n_embd);
     }
-}
-
-static void step_quantize(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    size_t embd = f->model->n_embd;
-    f->model->kernels->quantize(w->hands->packed, f->x + w->t * embd, embd, w->n, embd,
-                                step_token_span(w, part));
 }
 
 static void step_qkv_bias(const struct work *w, size_t part)
@@ -71,12 +63,6 @@ static void step_attn_norm(const struct work *w, size_t part)
     step_quantize(w, part);
 }
 
-static void step_up(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    step_multiply(w, w->hands->wide, f->model->n_ff, &f->layer->up, part);
-}
-
 static void step_gelu(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
@@ -88,13 +74,6 @@ static void step_output_norm(const struct work *w, size_t part)
 {
     const struct layer *layer = w->f->layer;
     norm_add(w, step_token_span(w, part), layer->down_bias, &layer->output_norm);
-}
-
-static void step_first(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    size_t text = w->t + part, embd = f->model->n_embd;
-    memcpy(f->out + text * embd, f->x + f->pack->starts[text] * embd, embd * sizeof *f->out);
 }
 
 static void step_first_aside(const struct work *w, size_t part)
@@ -130,32 +109,6 @@ static void step_score(const struct work *w, size_t part)
     }
 }
 
-/* Up to attention: queries, keys and values of some tokens. */
-static void tokens_project(const struct work *w)
-{
-    step_run(w, step_quantize, step_token_parts(w));
-    step_run(w, step_qkv, step_qkv_parts(w));
-    step_run(w, step_qkv_bias, step_token_parts(w));
-}
-
-/* After attention: its output and the feed-forward part. */
-static void tokens_finish(const struct work *w)
-{
-    const struct layer *layer = w->f->layer;
-    step_run(w, step_attn_quantize, step_token_parts(w));
-    step_run(w, step_attn_out, step_row_parts(w, &layer->o));
-    step_run(w, step_attn_norm, step_token_parts(w));
-    step_run(w, step_up, step_row_parts(w, &layer->up));
-    step_run(w, step_gelu, step_token_parts(w));
-    step_run(w, step_down, step_row_parts(w, &layer->down));
-    step_run(w, step_output_norm, step_token_parts(w));
-}
-
-static void texts_pool(const struct work *w)
-{
-    step_run(w, w->f->model->pools_first ? step_first : step_mean, w->n);
-}
-
 static void texts_score(const struct work *w)
 {
     step_run(w, step_first_aside, step_token_parts(w));
@@ -163,16 +116,20 @@ static void texts_score(const struct work *w)
     step_run(w, step_score, step_token_parts(w));
 }
 
-void bert_forward(struct forward *f)
+static void texts_pool(const struct work *w)
 {
-    const struct model *m = f->model;
-    const struct work all = step_all_tokens(f);
-    step_run(&all, step_embed, step_token_parts(&all));
-    for (size_t l = 0; l < m->n_layers; l++) {
-        f->layer = &m->layers[l];
-        step_run_chunks(f, tokens_project, f->n_tokens);
-        step_run(&all, step_attention, f->n_queries);
-        step_run_chunks(f, tokens_finish, f->n_tokens);
-    }
-    step_run_chunks(f, m->info.is_reranker ? texts_score : texts_pool, f->pack->n_texts);
+    if (w->f->model->info.is_reranker)
+        texts_score(w);
+    else
+        steps_pool(w);
 }
+
+const struct pass bert_forward = {
+    .embed = step_embed,
+    .attn_norm = step_quantize,
+    .heads = step_qkv_bias,
+    .ffn_norm = step_attn_norm,
+    .activate = step_gelu,
+    .ffn_add = step_output_norm,
+    .texts = texts_pool,
+};

@@ -1,5 +1,6 @@
 /*
- * forward.c: the scratch of a pass, and what is the same in the passes of all architectures.
+ * forward.c: the scratch of a pass, and the order of its steps, which is the same in all
+ * architectures: what differs are some of the steps, in struct pass.
  *
  * Projections, norms and the feed-forward part work on all tokens of the pack alike; attention
  * works per text. Nothing is allocated here once open is done.
@@ -100,6 +101,48 @@ static size_t queries_cut(struct forward *f)
     return n_parts;
 }
 
+/* Up to attention: queries, keys and values of some tokens. */
+static void tokens_project(const struct work *w)
+{
+    const struct pass *pass = w->f->model->architecture->pass;
+    step_run(w, pass->attn_norm, step_token_parts(w));
+    step_run(w, step_qkv, step_qkv_parts(w));
+    step_run(w, pass->heads, step_token_parts(w));
+}
+
+/* After attention: its output and the feed-forward part, each added to the residual stream. */
+static void tokens_finish(const struct work *w)
+{
+    const struct pass *pass = w->f->model->architecture->pass;
+    const struct layer *layer = w->f->layer;
+    step_run(w, step_attn_quantize, step_token_parts(w));
+    step_run(w, step_attn_out, step_row_parts(w, &layer->o));
+    step_run(w, pass->ffn_norm, step_token_parts(w));
+    step_run(w, step_gate_up, step_gate_up_parts(w));
+    step_run(w, pass->activate, step_token_parts(w));
+    step_run(w, step_down, step_row_parts(w, &layer->down));
+    step_run(w, pass->ffn_add, step_token_parts(w));
+    if (pass->layer_rest)
+        pass->layer_rest(w);
+}
+
+static void pass_run(struct forward *f)
+{
+    const struct model *m = f->model;
+    const struct pass *pass = m->architecture->pass;
+    const struct work all = step_all_tokens(f);
+    step_run(&all, pass->embed, step_token_parts(&all));
+    for (size_t l = 0; l < m->n_layers; l++) {
+        f->layer = &m->layers[l];
+        step_run_chunks(f, tokens_project, f->n_tokens);
+        step_run(&all, step_attention, f->n_queries);
+        step_run_chunks(f, tokens_finish, f->n_tokens);
+    }
+    if (pass->final_norm)
+        step_run(&all, pass->final_norm, step_token_parts(&all));
+    step_run_chunks(f, pass->texts, f->pack->n_texts);
+}
+
 void forward_run(struct forward *f, const struct pack *pack, float *out)
 {
     const struct model *m = f->model;
@@ -110,7 +153,7 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
         for (size_t t = pack->starts[text]; t < pack->starts[text + 1]; t++)
             f->positions[t] = (uint32_t)(t - pack->starts[text]);
     f->n_queries = queries_cut(f);
-    m->architecture->forward(f);
+    pass_run(f);
     for (size_t text = 0; text < pack->n_texts && !m->info.is_reranker; text++)
         m->kernels->unit(out + text * m->n_out, m->n_out);
 }

@@ -1,5 +1,5 @@
 /*
- * gemma2_forward.c: the pass of EmbeddingGemma 2 over text, in reading order.
+ * gemma2_forward.c: the steps of a pass of EmbeddingGemma 2 over text.
  *
  * Like that of the first, but for: layers that see the whole text have wider heads; values are
  * normalised, too; after the feed-forward part each layer adds something of the token itself, which
@@ -12,7 +12,7 @@
 #include "inference/architecture.h"
 #include "inference/gemma_steps.h"
 
-/* The steps, in the order of gemma2_forward: each is one part on one thread. */
+/* The steps, in the order of a pass: each is one part on one thread. */
 
 /* Queries and keys are normalised and rotated, values normalised, without weights. */
 static void step_heads(const struct work *w, size_t part)
@@ -26,14 +26,6 @@ static void step_heads(const struct work *w, size_t part)
     for (size_t t = w->t + tokens.first; t < w->t + tokens.last; t++)
         m->kernels->rms_norm(f->qkv + t * a->ld + layer->q.n_out + layer->k.n_out, m->constants,
                              m->eps, a->n_kv_heads, a->head_dim);
-}
-
-static void step_ple_quantize(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    size_t embd = f->model->n_embd;
-    f->model->kernels->quantize(w->hands->packed, f->x + w->t * embd, embd, w->n, embd,
-                                step_token_span(w, part));
 }
 
 /* Gates stand beside what they open: wide [n][2 n_ple]. */
@@ -111,27 +103,11 @@ static void step_project(const struct work *w, size_t part)
     step_multiply_exact(w, f->out + w->t * n_out, n_out, &f->model->projection, part);
 }
 
-/* Up to attention: queries, keys and values of some tokens. */
-static void tokens_project(const struct work *w)
-{
-    step_run(w, gemma_step_attn_norm, step_token_parts(w));
-    step_run(w, step_qkv, step_qkv_parts(w));
-    step_run(w, step_heads, step_token_parts(w));
-}
-
-/* After attention: its output, the feed-forward part and the token's own, each added to the
- * residual stream. */
-static void tokens_finish(const struct work *w)
+/* The token's own is added to the residual stream. */
+static void tokens_add_own(const struct work *w)
 {
     const struct layer *layer = w->f->layer;
-    step_run(w, step_attn_quantize, step_token_parts(w));
-    step_run(w, step_attn_out, step_row_parts(w, &layer->o));
-    step_run(w, gemma_step_attn_add_ffn_norm, step_token_parts(w));
-    step_run(w, step_gate_up, step_gate_up_parts(w));
-    step_run(w, gemma_step_geglu, step_token_parts(w));
-    step_run(w, step_down, step_row_parts(w, &layer->down));
-    step_run(w, gemma_step_ffn_add, step_token_parts(w));
-    step_run(w, step_ple_quantize, step_token_parts(w));
+    step_run(w, step_quantize, step_token_parts(w));
     step_run(w, step_ple_gate, step_row_parts(w, &layer->ple_gate));
     step_run(w, step_ple_embed, step_token_parts(w));
     step_run(w, step_ple_model, step_row_parts(w, &layer->ple_model));
@@ -147,17 +123,14 @@ static void texts_project(const struct work *w)
     step_run(w, step_project, step_row_parts(w, &w->f->model->projection));
 }
 
-void gemma2_forward(struct forward *f)
-{
-    const struct model *m = f->model;
-    const struct work all = step_all_tokens(f);
-    step_run(&all, gemma_step_embed, step_token_parts(&all));
-    for (size_t l = 0; l < m->n_layers; l++) {
-        f->layer = &m->layers[l];
-        step_run_chunks(f, tokens_project, f->n_tokens);
-        step_run(&all, step_attention, f->n_queries);
-        step_run_chunks(f, tokens_finish, f->n_tokens);
-    }
-    step_run(&all, gemma_step_final_norm, step_token_parts(&all));
-    step_run_chunks(f, texts_project, f->pack->n_texts);
-}
+const struct pass gemma2_forward = {
+    .embed = gemma_step_embed,
+    .attn_norm = gemma_step_attn_norm,
+    .heads = step_heads,
+    .ffn_norm = gemma_step_attn_add_ffn_norm,
+    .activate = gemma_step_geglu,
+    .ffn_add = gemma_step_ffn_add,
+    .layer_rest = tokens_add_own,
+    .final_norm = gemma_step_final_norm,
+    .texts = texts_project,
+};

@@ -1,5 +1,5 @@
 /*
- * gemma_forward.c: the pass of EmbeddingGemma in reading order.
+ * gemma_forward.c: the steps of a pass of EmbeddingGemma.
  *
  * Source: Gemma 3 technical report (2025), EmbeddingGemma (Vera et al. 2025), and the model's own
  *         configuration.
@@ -7,7 +7,7 @@
 #include "inference/architecture.h"
 #include "inference/gemma_steps.h"
 
-/* The steps, in the order of gemma_forward: each is one part on one thread. */
+/* The steps, in the order of a pass: each is one part on one thread. */
 
 void gemma_step_embed(const struct work *w, size_t part)
 {
@@ -111,27 +111,6 @@ static void step_dense_3(const struct work *w, size_t part)
     step_multiply_exact(w, f->out + w->t * embd, embd, &f->model->dense_3, part);
 }
 
-/* Up to attention: queries, keys and values of some tokens. */
-static void tokens_project(const struct work *w)
-{
-    step_run(w, gemma_step_attn_norm, step_token_parts(w));
-    step_run(w, step_qkv, step_qkv_parts(w));
-    step_run(w, gemma_step_rope, step_token_parts(w));
-}
-
-/* After attention: its output and the feed-forward part, each added to the residual stream. */
-static void tokens_finish(const struct work *w)
-{
-    const struct layer *layer = w->f->layer;
-    step_run(w, step_attn_quantize, step_token_parts(w));
-    step_run(w, step_attn_out, step_row_parts(w, &layer->o));
-    step_run(w, gemma_step_attn_add_ffn_norm, step_token_parts(w));
-    step_run(w, step_gate_up, step_gate_up_parts(w));
-    step_run(w, gemma_step_geglu, step_token_parts(w));
-    step_run(w, step_down, step_row_parts(w, &layer->down));
-    step_run(w, gemma_step_ffn_add, step_token_parts(w));
-}
-
 /* Mean over each text, the two dense layers. */
 static void texts_project(const struct work *w)
 {
@@ -145,17 +124,13 @@ static void texts_project(const struct work *w)
     }
 }
 
-void gemma_forward(struct forward *f)
-{
-    const struct model *m = f->model;
-    const struct work all = step_all_tokens(f);
-    step_run(&all, gemma_step_embed, step_token_parts(&all));
-    for (size_t l = 0; l < m->n_layers; l++) {
-        f->layer = &m->layers[l];
-        step_run_chunks(f, tokens_project, f->n_tokens);
-        step_run(&all, step_attention, f->n_queries);
-        step_run_chunks(f, tokens_finish, f->n_tokens);
-    }
-    step_run(&all, gemma_step_final_norm, step_token_parts(&all));
-    step_run_chunks(f, texts_project, f->pack->n_texts);
-}
+const struct pass gemma_forward = {
+    .embed = gemma_step_embed,
+    .attn_norm = gemma_step_attn_norm,
+    .heads = gemma_step_rope,
+    .ffn_norm = gemma_step_attn_add_ffn_norm,
+    .activate = gemma_step_geglu,
+    .ffn_add = gemma_step_ffn_add,
+    .final_norm = gemma_step_final_norm,
+    .texts = texts_project,
+};

@@ -1,5 +1,5 @@
 /*
- * modernbert_forward.c: the pass of ModernBERT in reading order.
+ * modernbert_forward.c: the steps of a pass of ModernBERT.
  *
  * The residual stream is added to as it is, and normalised where it is read. Every third layer sees
  * the whole text, the others a window around each token; both rotate queries and keys, by bases of
@@ -19,7 +19,7 @@ static void norm(const struct model *m, float *x, size_t n, const struct layer_n
         m->kernels->add_layer_norm(x, zeros, zeros, norm->weight, norm->bias, m->eps, 1, m->n_embd);
 }
 
-/* The steps, in the order of modernbert_forward: each is one part on one thread. */
+/* The steps, in the order of a pass: each is one part on one thread. */
 
 static void step_embed(const struct work *w, size_t part)
 {
@@ -84,50 +84,13 @@ static void step_final_norm(const struct work *w, size_t part)
          &f->model->final_norm);
 }
 
-static void step_first(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    size_t text = w->t + part, embd = f->model->n_embd;
-    memcpy(f->out + text * embd, f->x + f->pack->starts[text] * embd, embd * sizeof *f->out);
-}
-
-/* Up to attention: queries, keys and values of some tokens. */
-static void tokens_project(const struct work *w)
-{
-    step_run(w, step_attn_norm, step_token_parts(w));
-    step_run(w, step_qkv, step_qkv_parts(w));
-    step_run(w, step_rope, step_token_parts(w));
-}
-
-/* After attention: its output and the feed-forward part, each added to the residual stream. */
-static void tokens_finish(const struct work *w)
-{
-    const struct layer *layer = w->f->layer;
-    step_run(w, step_attn_quantize, step_token_parts(w));
-    step_run(w, step_attn_out, step_row_parts(w, &layer->o));
-    step_run(w, step_ffn_norm, step_token_parts(w));
-    step_run(w, step_gate_up, step_gate_up_parts(w));
-    step_run(w, step_geglu, step_token_parts(w));
-    step_run(w, step_down, step_row_parts(w, &layer->down));
-    step_run(w, step_add, step_token_parts(w));
-}
-
-static void texts_pool(const struct work *w)
-{
-    step_run(w, w->f->model->pools_first ? step_first : step_mean, w->n);
-}
-
-void modernbert_forward(struct forward *f)
-{
-    const struct model *m = f->model;
-    const struct work all = step_all_tokens(f);
-    step_run(&all, step_embed, step_token_parts(&all));
-    for (size_t l = 0; l < m->n_layers; l++) {
-        f->layer = &m->layers[l];
-        step_run_chunks(f, tokens_project, f->n_tokens);
-        step_run(&all, step_attention, f->n_queries);
-        step_run_chunks(f, tokens_finish, f->n_tokens);
-    }
-    step_run(&all, step_final_norm, step_token_parts(&all));
-    step_run_chunks(f, texts_pool, f->pack->n_texts);
-}
+const struct pass modernbert_forward = {
+    .embed = step_embed,
+    .attn_norm = step_attn_norm,
+    .heads = step_rope,
+    .ffn_norm = step_ffn_norm,
+    .activate = step_geglu,
+    .ffn_add = step_add,
+    .final_norm = step_final_norm,
+    .texts = steps_pool,
+};

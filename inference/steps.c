@@ -8,6 +8,8 @@
  */
 #include "inference/steps.h"
 
+#include <string.h>
+
 enum {
     CHUNK = 256,     /* tokens: their activations stay in the L2 cache */
     CHUNK_MIN = 32,  /* where threads take chunks */
@@ -111,21 +113,34 @@ void step_attn_out(const struct work *w, size_t part)
     step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->o, part);
 }
 
-/* Gates stand beside what they open: wide [n][2 n_ff]. */
+static size_t gate_parts(const struct work *w)
+{
+    const struct matrix *gate = &w->f->layer->gate;
+    return gate->data ? step_row_parts(w, gate) : 0;
+}
+
 void step_gate_up(const struct work *w, size_t part)
 {
-    const struct forward *f = w->f;
-    const struct layer *layer = f->layer;
-    size_t n_ff = f->model->n_ff, gate = step_row_parts(w, &layer->gate);
+    const struct layer *layer = w->f->layer;
+    size_t n_ff = w->f->model->n_ff, gate = gate_parts(w), ld = gate ? 2 * n_ff : n_ff;
     if (part < gate)
-        step_multiply(w, w->hands->wide, 2 * n_ff, &layer->gate, part);
+        step_multiply(w, w->hands->wide, ld, &layer->gate, part);
     else
-        step_multiply(w, w->hands->wide + n_ff, 2 * n_ff, &layer->up, part - gate);
+        step_multiply(w, w->hands->wide + (ld - n_ff), ld, &layer->up, part - gate);
 }
 
 size_t step_gate_up_parts(const struct work *w)
 {
-    return step_row_parts(w, &w->f->layer->gate) + step_row_parts(w, &w->f->layer->up);
+    return gate_parts(w) + step_row_parts(w, &w->f->layer->up);
+}
+
+/* The residual stream, as it is. */
+void step_quantize(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    size_t embd = f->model->n_embd;
+    f->model->kernels->quantize(w->hands->packed, f->x + w->t * embd, embd, w->n, embd,
+                                step_token_span(w, part));
 }
 
 /* To the residual stream, as it is. */
@@ -151,6 +166,13 @@ void step_mean(const struct work *w, size_t part)
     size_t text = w->t + part, embd = f->model->n_embd;
     size_t start = f->pack->starts[text], end = f->pack->starts[text + 1];
     f->model->kernels->mean_rows(f->out + text * embd, f->x + start * embd, end - start, embd);
+}
+
+static void step_first(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    size_t text = w->t + part, embd = f->model->n_embd;
+    memcpy(f->out + text * embd, f->x + f->pack->starts[text] * embd, embd * sizeof *f->out);
 }
 
 size_t step_qkv_parts(const struct work *w)
@@ -224,4 +246,9 @@ void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), 
                                   false, span.first, span.last - span.first};
         steps(&work);
     }
+}
+
+void steps_pool(const struct work *w)
+{
+    step_run(w, w->f->model->pools_first ? step_first : step_mean, w->n);
 }

@@ -2,9 +2,9 @@
  * steps.h: what the passes of all architectures are made of, for forward.c and the files named
  * *_forward.c.
  *
- * Owns:    the scratch, the ways to share a pass among threads, and the steps that more than one
- *          architecture has.
- * Refuses: the order of the steps, which is the architecture's.
+ * Owns:    the scratch, the ways to share a pass among threads, the order of the steps, and those
+ *          that more than one architecture has.
+ * Refuses: the steps that make an architecture what it is.
  * Threads: a step runs one of its parts on one thread; step_run and step_run_chunks return when all
  *          are done.
  */
@@ -78,10 +78,27 @@ struct work step_all_tokens(struct forward *f);
 /* n tokens or texts in chunks, each of which goes through all of `steps`. */
 void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), size_t n);
 
-/* Steps that architectures share. */
+/* Steps that architectures share. Gates, where there are any, stand beside what they open: wide
+ * [n][2 n_ff], else [n][n_ff]. */
 step_part step_qkv, step_attention, step_attn_quantize, step_attn_out, step_gate_up, step_down,
-    step_add, step_mean;
+    step_quantize, step_add, step_mean;
 size_t step_gate_up_parts(const struct work *w);
 size_t step_qkv_parts(const struct work *w); /* of step_qkv */
+/* The mean of each text, or its first token, as the model pools. */
+void steps_pool(const struct work *w);
+
+/*
+ * What an architecture puts into the order of steps that all have (forward.c). Of each layer: up to
+ * attention some tokens are read (attn_norm), multiplied, and their queries, keys and values made
+ * ready (heads); after it the product of its output is added (ffn_norm) and the feed-forward part
+ * read, multiplied, activated, multiplied and added (ffn_add). What a product reads is packed by
+ * the step before.
+ */
+struct pass {
+    step_part *embed, *attn_norm, *heads, *ffn_norm, *activate, *ffn_add;
+    void (*layer_rest)(const struct work *tokens); /* more of the layer, or NULL */
+    step_part *final_norm;                         /* or NULL */
+    void (*texts)(const struct work *texts);       /* the streams of tokens to f->out */
+};
 
 #endif
