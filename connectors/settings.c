@@ -24,7 +24,6 @@ struct entry {
     const struct option *option;
     char *text;     /* owned; NULL: none */
     int64_t number; /* BOOL, COUNT, DURATION, SIZE */
-    bool given;
 };
 
 /* A value of a map. */
@@ -374,7 +373,6 @@ int settings_set(struct settings *settings, const char *name, const char *value,
     *text = copy;
     struct entry *entry = entry_find(settings, option->name);
     entry->number = number;
-    entry->given = true;
     return 0;
 }
 
@@ -400,11 +398,6 @@ struct setting settings_pair(const struct settings *settings, const char *map, s
                                     has_part(pair->name, option->choices)};
     }
     return (struct setting){0};
-}
-
-bool settings_given(const struct settings *settings, const char *name)
-{
-    return entry_get(settings, name)->given;
 }
 
 const char *settings_text(const struct settings *settings, const char *name)
@@ -443,4 +436,35 @@ int64_t settings_number(const struct settings *settings, const char *name)
     assert(entry->option->type == OPTION_COUNT || entry->option->type == OPTION_DURATION ||
            entry->option->type == OPTION_SIZE);
     return entry->number;
+}
+
+int settings_copy(const struct settings *settings, const char *name, char **out)
+{
+    const char *text = settings_text(settings, name);
+    *out = text && *text ? strdup(text) : NULL;
+    return !text || !*text || *out ? 0 : -ENOMEM;
+}
+
+int settings_read(settings_reader *read, void *config, const struct settings *settings, char *err,
+                  size_t err_size)
+{
+    const char *bad_option = NULL;
+    char why[600] = "";
+    int rc = read(config, settings, &bad_option, why, sizeof why);
+    if (rc == -ENOMEM)
+        snprintf(err, err_size, "out of memory");
+    else if (rc)
+        snprintf(err, err_size, "%s: %s", bad_option, why);
+    return rc;
+}
+
+const char *settings_blame(const struct settings *settings, const char *otherwise, char *sentence)
+{
+    static char name[128];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(sentence, ": "), sentence);
+    const char *option = settings_find(settings, name) ? name : otherwise;
+    size_t len = strlen(option);
+    if (strncmp(sentence, option, len) == 0 && strncmp(sentence + len, ": ", 2) == 0)
+        memmove(sentence, sentence + len + 2, strlen(sentence + len + 2) + 1);
+    return option;
 }

@@ -55,7 +55,6 @@ int settings_set(struct settings *settings, const char *name, const char *value,
                  size_t err_size);
 
 /* Readers. Naming an option that no table has is our own mistake (assert). */
-bool settings_given(const struct settings *settings, const char *name); /* set, not a default */
 const char *settings_text(const struct settings *settings, const char *name); /* may be NULL */
 /* Of an OPTION_CHOICE that has a value: its index in `choices`. */
 int settings_choice(const struct settings *settings, const char *name);
@@ -64,6 +63,20 @@ bool settings_is(const struct settings *settings, const char *name, const char *
 bool settings_bool(const struct settings *settings, const char *name);
 /* count, ms or bytes; 0 when there is neither a value nor a default */
 int64_t settings_number(const struct settings *settings, const char *name);
+
+/* A copy of a text, to be freed; NULL when it is not set or empty. 0 or -ENOMEM. */
+int settings_copy(const struct settings *settings, const char *name, char **out);
+
+/* How a connector reads its options into a struct of its own. 0; -EINVAL: *bad_option is the one to
+ * be changed, err says how; -ENOMEM. On failure *config is as it was. */
+typedef int settings_reader(void *config, const struct settings *settings, const char **bad_option,
+                            char *err, size_t err_size);
+/* The same, with the option in the sentence: "option: how". */
+int settings_read(settings_reader *read, void *config, const struct settings *settings, char *err,
+                  size_t err_size);
+/* The other way: the option that a sentence begins with, which is taken off it, or else that one.
+ * Good until the next call; the loop thread only. */
+const char *settings_blame(const struct settings *settings, const char *otherwise, char *sentence);
 
 /* One value of a map. */
 struct setting {

@@ -188,8 +188,8 @@ static void write_more(struct stdout_writer *writer)
         uv_buf_t bytes = uv_buf_init(writer->buffer + writer->written,
                                      (unsigned int)(writer->len - writer->written));
         writer->write.data = writer;
-        rc = uv_fs_write(writer->end.loop, &writer->write, STDOUT_FILENO, &bytes, 1, -1,
-                         on_written);
+        rc =
+            uv_fs_write(writer->end.loop, &writer->write, STDOUT_FILENO, &bytes, 1, -1, on_written);
         if (rc == 0)
             endpoint_hold(&writer->end);
     }

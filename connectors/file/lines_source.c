@@ -36,7 +36,7 @@ struct stdin_reader {
     uv_fs_t read; /* held while it goes on */
     bool pollable, reading, eof, told_end;
 
-    char *buffer;                     /* [room] */
+    char *buffer; /* [room] */
     /* Unread bytes are [start, filled); no \n before scanned. */
     size_t start, scanned, filled, room;
     size_t max_line;
@@ -229,8 +229,8 @@ static void read_more(struct stdin_reader *reader)
     if (rc == 0 && reader->pollable) {
         rc = uv_poll_start(&reader->poll, UV_READABLE, on_readable);
     } else if (rc == 0) {
-        uv_buf_t room =
-            uv_buf_init(reader->buffer + reader->filled, (unsigned int)(reader->room - reader->filled));
+        uv_buf_t room = uv_buf_init(reader->buffer + reader->filled,
+                                    (unsigned int)(reader->room - reader->filled));
         reader->read.data = reader;
         rc = uv_fs_read(reader->end.loop, &reader->read, STDIN_FILENO, &room, 1, -1, on_read);
         if (rc == 0)

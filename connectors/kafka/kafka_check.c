@@ -210,14 +210,6 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
     kafka_config_clear(&visit.config);
 }
 
-/* The option or property that a sentence about it begins with; good until the next call. */
-static const char *option_of(const struct settings *settings, const char *sentence)
-{
-    static char name[128];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(sentence, ": "), sentence);
-    return settings_find(settings, name) ? name : "kafka.brokers";
-}
-
 int kafka_check_options(const struct settings *settings, const char **bad_option, char *err,
                         size_t err_size)
 {
@@ -232,12 +224,8 @@ int kafka_check_options(const struct settings *settings, const char **bad_option
         if (rc || i == 1)
             kafka_config_clear(&config);
     }
-    if (rc != -EINVAL)
-        return rc;
-    *bad_option = option_of(settings, err);
-    size_t len = strlen(*bad_option);
-    if (strncmp(err, *bad_option, len) == 0 && strncmp(err + len, ": ", 2) == 0)
-        memmove(err, err + len + 2, strlen(err + len + 2) + 1); /* it will be put before it */
+    if (rc == -EINVAL)
+        *bad_option = settings_blame(settings, "kafka.brokers", err);
     return rc;
 }
 

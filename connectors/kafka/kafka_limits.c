@@ -10,6 +10,11 @@
 
 #define CHANGE "kafka-configs.sh --alter --entity-type topics --entity-name "
 
+struct limits {
+    int64_t message_max; /* max.message.bytes; -1: not told */
+    bool is_compacted;   /* cleanup.policy has compact: no record without a key */
+};
+
 static const char *value_of(const rd_kafka_ConfigResource_t *resource, const char *name)
 {
     size_t n;
@@ -20,7 +25,7 @@ static const char *value_of(const rd_kafka_ConfigResource_t *resource, const cha
     return NULL;
 }
 
-static rd_kafka_resp_err_t read_answer(rd_kafka_event_t *event, struct kafka_limits *out)
+static rd_kafka_resp_err_t read_answer(rd_kafka_event_t *event, struct limits *out)
 {
     size_t n = 0;
     if (rd_kafka_event_error(event))
@@ -33,13 +38,14 @@ static rd_kafka_resp_err_t read_answer(rd_kafka_event_t *event, struct kafka_lim
     rd_kafka_resp_err_t err = rd_kafka_ConfigResource_error(resources[0]);
     const char *max = value_of(resources[0], "max.message.bytes");
     const char *policy = value_of(resources[0], "cleanup.policy");
-    *out = (struct kafka_limits){.message_max = max ? strtoll(max, NULL, 10) : -1,
-                                 .is_compacted = policy && strstr(policy, "compact")};
+    *out = (struct limits){.message_max = max ? strtoll(max, NULL, 10) : -1,
+                           .is_compacted = policy && strstr(policy, "compact")};
     return err;
 }
 
-rd_kafka_resp_err_t kafka_limits_read(rd_kafka_t *rk, const char *topic, int ms,
-                                      struct kafka_limits *out)
+/* The library's own code when the cluster does not answer within ms or does not want to. */
+static rd_kafka_resp_err_t limits_read(rd_kafka_t *rk, const char *topic, int ms,
+                                       struct limits *out)
 {
     rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
@@ -59,8 +65,8 @@ rd_kafka_resp_err_t kafka_limits_read(rd_kafka_t *rk, const char *topic, int ms,
     return err;
 }
 
-static void report_compaction(const struct kafka_config *config, const struct kafka_limits *output,
-                              const struct kafka_limits *dead, finding_cb report, void *ctx)
+static void report_compaction(const struct kafka_config *config, const struct limits *output,
+                              const struct limits *dead, finding_cb report, void *ctx)
 {
     if (output->is_compacted)
         check_say(report, ctx, FINDING_OK, "compaction",
@@ -97,17 +103,17 @@ static void report_limits(const struct kafka_config *config, const char *topic, 
 void kafka_limits_check(rd_kafka_t *rk, const struct kafka_config *config, int64_t message_max,
                         bool is_source, int ms, finding_cb report, void *ctx)
 {
-    struct kafka_limits output, dead, input;
-    rd_kafka_resp_err_t err = kafka_limits_read(rk, config->output_topic, ms, &output);
+    struct limits output, dead, input;
+    rd_kafka_resp_err_t err = limits_read(rk, config->output_topic, ms, &output);
     if (!err)
-        err = kafka_limits_read(rk, config->dead_letter_topic, ms, &dead);
+        err = limits_read(rk, config->dead_letter_topic, ms, &dead);
     if (!err)
         report_compaction(config, &output, &dead, report, ctx);
     for (int i = 0; is_source && !err && i < config->topics->cnt; i++) {
         const char *topic = config->topics->elems[i].topic;
         if (topic[0] == '^')
             continue;
-        err = kafka_limits_read(rk, topic, ms, &input);
+        err = limits_read(rk, topic, ms, &input);
         if (!err && input.message_max >= 0)
             report_limits(config, topic, input.message_max, dead.message_max, message_max, report,
                           ctx);

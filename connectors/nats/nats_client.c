@@ -46,16 +46,6 @@ size_t nats_client_max_payload(const struct nats_client *client)
     return client->max_payload;
 }
 
-size_t nats_client_n_asked(const struct nats_client *client)
-{
-    return client->asks.n_open;
-}
-
-void nats_client_send(struct nats_client *client, natsMsg *message)
-{
-    nats_link_send(client->link, client->generation, message);
-}
-
 void nats_client_reply(const struct nats_client *client, char reply[NATS_REPLY_SIZE])
 {
     snprintf(reply, NATS_REPLY_SIZE, "%s.r.%" PRIu64, client->inbox, client->asks.next);
@@ -70,7 +60,7 @@ bool nats_client_ask(struct nats_client *client, natsMsg *message, nats_answer_c
     }
     if (client->asks.n_open == 1) /* silence counts from the first question on */
         client->heard_ms = now;
-    nats_client_send(client, message);
+    nats_link_send(client->link, client->generation, message);
     return true;
 }
 
@@ -90,7 +80,7 @@ void nats_client_send_text(struct nats_client *client, const char *subject, cons
 {
     natsMsg *message = NULL;
     if (natsMsg_Create(&message, subject, reply, text, (int)strlen(text)) == NATS_OK)
-        nats_client_send(client, message);
+        nats_link_send(client->link, client->generation, message);
 }
 
 void nats_client_inbox(struct nats_client *client, char subject[NATS_REPLY_SIZE])

@@ -40,12 +40,9 @@ int nats_client_open(struct nats_client **out, uv_loop_t *loop, const struct nat
 bool nats_client_is_up(const struct nats_client *client);
 /* Of a message with its headers, as of the last connection. */
 size_t nats_client_max_payload(const struct nats_client *client);
-size_t nats_client_n_asked(const struct nats_client *client);
 
 /* All of these do nothing, or nothing more, while the client is down. */
 
-/* Takes message. */
-void nats_client_send(struct nats_client *client, natsMsg *message);
 /* The subject that the answer to the next question comes on: its message's reply. */
 void nats_client_reply(const struct nats_client *client, char reply[NATS_REPLY_SIZE]);
 /* Takes message, made with that reply. False: cb is not called: without memory, or down. */

@@ -95,48 +95,43 @@ bool nats_subject_matches(const char *pattern, const char *subject)
 
 /* ---- reading */
 
-/* A copy; NULL when it is not set or empty. False without memory. */
-static bool copy_text(char **out, const struct settings *settings, const char *name)
+/* A copy of the option, or of the stream's name and suffix when it was not set. 0 or -ENOMEM. */
+static int copy_derived(const struct settings *settings, const char *name, const char *suffix,
+                        char **out)
 {
-    const char *text = settings_text(settings, name);
-    *out = text && *text ? strdup(text) : NULL;
-    return *out || !text || !*text;
-}
-
-/* A copy of the option, or of the stream's name and suffix when it was not set. */
-static bool copy_derived(char **out, const struct settings *settings, const char *name,
-                         const char *suffix)
-{
-    if (!copy_text(out, settings, name))
-        return false;
-    if (*out)
-        return true;
+    int rc = settings_copy(settings, name, out);
+    if (rc || *out)
+        return rc;
     const char *stream = settings_text(settings, "nats.stream");
     size_t size = strlen(stream) + strlen(suffix) + 1;
     *out = malloc(size);
     if (*out)
         snprintf(*out, size, "%s%s", stream, suffix);
-    return *out;
+    return *out ? 0 : -ENOMEM;
 }
 
 static int read_texts(struct nats_config *config, const struct settings *settings)
 {
-    bool ok =
-        copy_text(&config->stream, settings, "nats.stream") &&
-        copy_text(&config->consumer, settings, "nats.consumer") &&
-        copy_text(&config->subject, settings, "nats.subject") &&
-        copy_derived(&config->output_subject, settings, "nats.output_subject", "-embeddings") &&
-        copy_derived(&config->dead_letter_subject, settings, "nats.dead_letter_subject", "-dlq") &&
-        copy_text(&config->creds, settings, "nats.creds") &&
-        copy_text(&config->user, settings, "nats.user") &&
-        copy_text(&config->password, settings, "nats.password") &&
-        copy_text(&config->token, settings, "nats.token") &&
-        copy_text(&config->tls_ca, settings, "nats.tls_ca") &&
-        copy_text(&config->tls_cert, settings, "nats.tls_cert") &&
-        copy_text(&config->tls_key, settings, "nats.tls_key") &&
-        copy_text(&config->api, settings, "nats.api_prefix") &&
-        copy_text(&config->inbox, settings, "nats.inbox_prefix");
-    return ok ? 0 : -ENOMEM;
+    const struct {
+        const char *name;
+        char **to;
+    } texts[] = {
+        {"nats.stream", &config->stream},     {"nats.consumer", &config->consumer},
+        {"nats.subject", &config->subject},   {"nats.creds", &config->creds},
+        {"nats.user", &config->user},         {"nats.password", &config->password},
+        {"nats.token", &config->token},       {"nats.tls_ca", &config->tls_ca},
+        {"nats.tls_cert", &config->tls_cert}, {"nats.tls_key", &config->tls_key},
+        {"nats.api_prefix", &config->api},    {"nats.inbox_prefix", &config->inbox},
+    };
+    int rc = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0] && !rc; i++)
+        rc = settings_copy(settings, texts[i].name, texts[i].to);
+    if (!rc)
+        rc = copy_derived(settings, "nats.output_subject", "-embeddings", &config->output_subject);
+    if (!rc)
+        rc = copy_derived(settings, "nats.dead_letter_subject", "-dlq",
+                          &config->dead_letter_subject);
+    return rc;
 }
 
 /* host, host:port, or with nats:// or tls:// before it; *is_secure becomes true by the latter. */
@@ -287,14 +282,6 @@ void nats_config_clear(struct nats_config *config)
     *config = (struct nats_config){0};
 }
 
-/* The option that a sentence about it begins with; good until the next call. */
-static const char *option_of(const struct settings *settings, const char *sentence)
-{
-    static char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(sentence, ": "), sentence);
-    return settings_find(settings, name) ? name : "nats.url";
-}
-
 int nats_config_check(const struct settings *settings, const char **bad_option, char *err,
                       size_t err_size)
 {
@@ -306,11 +293,7 @@ int nats_config_check(const struct settings *settings, const char **bad_option, 
         natsOptions_Destroy(options);
         nats_config_clear(&config);
     }
-    if (rc != -EINVAL)
-        return rc;
-    *bad_option = option_of(settings, err);
-    size_t len = strlen(*bad_option);
-    if (strncmp(err, *bad_option, len) == 0 && strncmp(err + len, ": ", 2) == 0)
-        memmove(err, err + len + 2, strlen(err + len + 2) + 1); /* it will be put before it */
+    if (rc == -EINVAL)
+        *bad_option = settings_blame(settings, "nats.url", err);
     return rc;
 }

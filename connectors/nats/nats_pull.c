@@ -52,8 +52,9 @@ static void send_request(struct nats_source *source, size_t n_wanted)
     uint64_t bytes = at_most(source->credit_bytes, consumer->max_bytes);
     if (!pull->listens)
         open_channel(source);
-    pull->n =
-        pull->is_single ? 1 : at_most(n_wanted < BATCH_MAX ? n_wanted : BATCH_MAX, consumer->max_batch);
+    pull->n = pull->is_single
+                  ? 1
+                  : at_most(n_wanted < BATCH_MAX ? n_wanted : BATCH_MAX, consumer->max_batch);
     int len = snprintf(text, sizeof text, "{\"batch\":%zu,\"expires\":%" PRIu64, pull->n,
                        expires_ms * 1000000);
     if (!pull->is_single)

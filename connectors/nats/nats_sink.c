@@ -31,7 +31,7 @@
 #define PASSED_MAX 3 /* so many others pass, and what is refused is refused for its own sake */
 
 struct nats_slot {
-    struct slot base; /* first member */
+    struct slot base;      /* first member */
     bool asked, in_doubt;  /* on its way; refused once for a reason not known here */
     uint64_t salt, passed; /* passed: how many had been published when it was refused first */
 };

@@ -44,23 +44,18 @@ const struct option postgres_options[] = {
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
 
-static bool is_set_to(const struct settings *settings, const char *option, const char *value)
-{
-    return settings_find(settings, option) && strcmp(settings_text(settings, option), value) == 0;
-}
-
 static int read_type(struct postgres_config *config, const struct settings *settings,
                      const char **bad_option, char *err, size_t err_size)
 {
     *bad_option = "dtype";
-    if (is_set_to(settings, "dtype", "i1")) {
+    if (settings_is(settings, "dtype", "i1")) {
         snprintf(err, err_size,
                  "pgvector has no type for int8; expected f4 (vector), f2 (halfvec) or b1 (bit)");
         return -EINVAL;
     }
-    config->type = is_set_to(settings, "dtype", "f2")   ? POSTGRES_HALFVEC
-                   : is_set_to(settings, "dtype", "b1") ? POSTGRES_BIT
-                                                        : POSTGRES_VECTOR;
+    config->type = settings_is(settings, "dtype", "f2")   ? POSTGRES_HALFVEC
+                   : settings_is(settings, "dtype", "b1") ? POSTGRES_BIT
+                                                          : POSTGRES_VECTOR;
     return 0;
 }
 
@@ -105,16 +100,14 @@ static int read_tables(struct postgres_config *config, const struct settings *se
     return 0;
 }
 
-static int config_read(struct postgres_config *out, const struct settings *settings,
-                       const char **bad_option, char *err, size_t err_size)
+static int config_read(void *out, const struct settings *settings, const char **bad_option,
+                       char *err, size_t err_size)
 {
     struct postgres_config config = {0};
     struct postgres_hosts hosts;
-    const char *password = settings_text(settings, "postgres.password");
     *bad_option = "postgres.url";
     config.url = strdup(settings_text(settings, "postgres.url"));
-    config.password = password && *password ? strdup(password) : NULL;
-    int rc = !config.url || (password && *password && !config.password) ? -ENOMEM : 0;
+    int rc = config.url ? settings_copy(settings, "postgres.password", &config.password) : -ENOMEM;
     if (!rc)
         rc = postgres_hosts_open(&hosts, config.url, err, err_size);
     if (!rc)
@@ -129,23 +122,16 @@ static int config_read(struct postgres_config *out, const struct settings *setti
     }
     config.timeout_ms = (uint64_t)settings_number(settings, "postgres.timeout");
     config.lock_ms = (uint64_t)settings_number(settings, "postgres.lock_timeout");
-    config.exactly_once = is_set_to(settings, "delivery", "exactly-once");
-    config.is_chunking = is_set_to(settings, "too_long", "chunk");
-    *out = config;
+    config.exactly_once = settings_is(settings, "delivery", "exactly-once");
+    config.is_chunking = settings_is(settings, "too_long", "chunk");
+    *(struct postgres_config *)out = config;
     return 0;
 }
 
 int postgres_config_read(struct postgres_config *out, const struct settings *settings, char *err,
                          size_t err_size)
 {
-    const char *bad_option = NULL;
-    char why[400] = "";
-    int rc = config_read(out, settings, &bad_option, why, sizeof why);
-    if (rc == -ENOMEM)
-        snprintf(err, err_size, "out of memory");
-    else if (rc)
-        snprintf(err, err_size, "%s: %s", bad_option, why);
-    return rc;
+    return settings_read(config_read, out, settings, err, err_size);
 }
 
 int postgres_config_check(const struct settings *settings, const char **bad_option, char *err,

@@ -117,7 +117,7 @@ static void insert(struct postgres_sink *sink, struct slot *slot)
     if (part && origin->order < part->given) {
         at = sink->slots.first;
         while (at && !(at->record->origin->order > origin->order &&
-                                       strcmp(at->record->origin->part, origin->part) == 0))
+                       strcmp(at->record->origin->part, origin->part) == 0))
             at = at->next;
     } else if (part) {
         part->given = origin->order;

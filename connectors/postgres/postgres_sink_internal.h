@@ -24,7 +24,7 @@
 
 struct postgres_slot {
     struct slot base; /* first member */
-    unsigned flight; /* the transaction that it is in; 0: none */
+    unsigned flight;  /* the transaction that it is in; 0: none */
 };
 
 /* The first statement of a transaction that was refused. */

@@ -220,8 +220,7 @@ static void on_alarm(struct rabbitmq_link *link, const amqp_connection_blocked_t
     char why[400];
     snprintf(why, sizeof why,
              "rabbitmq %s takes no messages: %.*s (it frees memory or disk, or raise its limits)",
-             link->where,
-             (int)(blocked->reason.len < 200 ? blocked->reason.len : 200),
+             link->where, (int)(blocked->reason.len < 200 ? blocked->reason.len : 200),
              blocked->reason.len ? (const char *)blocked->reason.bytes : "");
     link->events->on_blocked(link->ctx, why);
 }

@@ -139,18 +139,12 @@ static int read_names(struct rabbitmq_config *config, const struct settings *set
     return config->output_exchange ? 0 : -ENOMEM;
 }
 
-static bool is_set_to(const struct settings *settings, const char *option, const char *value)
-{
-    const char *text = settings_find(settings, option) ? settings_text(settings, option) : NULL;
-    return text && strcmp(text, value) == 0;
-}
-
 /* Reading what one writes never ends. */
 static int check_loop(const struct rabbitmq_config *config, const struct settings *settings,
                       const char **bad_option, char *err, size_t err_size)
 {
     const char *loop = NULL;
-    if (settings_find(settings, "source") && !is_set_to(settings, "source", "rabbitmq"))
+    if (settings_find(settings, "source") && !settings_is(settings, "source", "rabbitmq"))
         return 0;
     if (!rabbitmq_urls_meet(&config->urls, &config->output_urls))
         return 0;
@@ -171,14 +165,14 @@ static int check_loop(const struct rabbitmq_config *config, const struct setting
 static int check_ends(const struct rabbitmq_config *config, const struct settings *settings,
                       const char **bad_option, char *err, size_t err_size)
 {
-    if (is_set_to(settings, "delivery", "exactly-once")) {
+    if (settings_is(settings, "delivery", "exactly-once")) {
         *bad_option = "delivery";
         snprintf(err, err_size,
                  "RabbitMQ has at-least-once only; doubles carry the same message id");
         return -EINVAL;
     }
     if (config->rejects && settings_find(settings, "source") &&
-        !is_set_to(settings, "source", "rabbitmq")) {
+        !settings_is(settings, "source", "rabbitmq")) {
         *bad_option = "rabbitmq.dead_letters";
         snprintf(err, err_size,
                  "only messages of a RabbitMQ queue can be rejected; expected queue, or "
@@ -188,15 +182,15 @@ static int check_ends(const struct rabbitmq_config *config, const struct setting
     return check_loop(config, settings, bad_option, err, err_size);
 }
 
-static int config_read(struct rabbitmq_config *out, const struct settings *settings,
-                       const char **bad_option, char *err, size_t err_size)
+static int config_read(void *out, const struct settings *settings, const char **bad_option,
+                       char *err, size_t err_size)
 {
     struct rabbitmq_config config = {.prefetch = 1};
     int rc = read_urls(&config, settings, bad_option, err, err_size);
     if (rc == 0)
         rc = read_names(&config, settings, bad_option, err, err_size);
     if (rc == 0) {
-        config.rejects = is_set_to(settings, "rabbitmq.dead_letters", "reject");
+        config.rejects = settings_is(settings, "rabbitmq.dead_letters", "reject");
         config.prefetch = (uint16_t)settings_number(settings, "rabbitmq.prefetch");
         config.consumer_ms = (uint64_t)settings_number(settings, "rabbitmq.consumer_timeout");
         config.timeout_ms = (uint64_t)settings_number(settings, "rabbitmq.timeout");
@@ -205,21 +199,14 @@ static int config_read(struct rabbitmq_config *out, const struct settings *setti
     if (rc)
         rabbitmq_config_clear(&config);
     else
-        *out = config;
+        *(struct rabbitmq_config *)out = config;
     return rc;
 }
 
 int rabbitmq_config_read(struct rabbitmq_config *out, const struct settings *settings, char *err,
                          size_t err_size)
 {
-    const char *bad_option = NULL;
-    char why[300] = "";
-    int rc = config_read(out, settings, &bad_option, why, sizeof why);
-    if (rc == -ENOMEM)
-        snprintf(err, err_size, "out of memory");
-    else if (rc)
-        snprintf(err, err_size, "%s: %s", bad_option, why);
-    return rc;
+    return settings_read(config_read, out, settings, err, err_size);
 }
 
 int rabbitmq_config_check(const struct settings *settings, const char **bad_option, char *err,

@@ -165,7 +165,8 @@ static int publish(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
                                     .mandatory = 1};
     amqp_basic_properties_t properties;
     struct bytes body;
-    int rc = rabbitmq_record_build(&sink->config, slot->base.record, &sink->pool, &properties, &body);
+    int rc =
+        rabbitmq_record_build(&sink->config, slot->base.record, &sink->pool, &properties, &body);
     if (rc == 0 && place->max_size && body.len > place->max_size)
         rc = -EMSGSIZE;
     if (rc == 0)

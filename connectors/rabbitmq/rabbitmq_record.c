@@ -30,7 +30,8 @@ static bool is_text(struct bytes name, const char *text)
     return name.len == strlen(text) && memcmp(name.ptr, text, name.len) == 0;
 }
 
-bool rabbitmq_record_is_ours(struct bytes name)
+/* Whether a header is one that a dead letter adds. */
+static bool is_ours(struct bytes name)
 {
     static const char *const ours[] = {"_code",      "_error",    "_queue",     "_exchange",
                                        "_timestamp", "_position", "_deliveries"};
@@ -180,7 +181,7 @@ int rabbitmq_record_build(const struct rabbitmq_config *config, const struct rec
         if (is_text(header->name, "content-type") && header->value.len <= NAME_BYTES_MAX)
             set_text(properties, &properties->content_type, AMQP_BASIC_CONTENT_TYPE_FLAG,
                      header->value);
-        else if (!(record->dead_code && rabbitmq_record_is_ours(header->name)))
+        else if (!(record->dead_code && is_ours(header->name)))
             add_header(&headers, own, header);
     }
     if (record->dead_code)
@@ -208,7 +209,7 @@ void rabbitmq_record_restore(const amqp_basic_properties_t *from, amqp_table_ent
     to->_flags |= AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_HEADERS_FLAG;
     for (int i = 0; i < from->headers.num_entries; i++) {
         struct bytes name = rabbitmq_bytes_of(from->headers.entries[i].key);
-        if (!rabbitmq_record_is_ours(name) && !is_reserved(name))
+        if (!is_ours(name) && !is_reserved(name))
             headers[n++] = from->headers.entries[i];
     }
     to->headers = (amqp_table_t){n, headers};

@@ -12,9 +12,6 @@
 #include "connectors/rabbitmq/rabbitmq_amqp.h"
 #include "connectors/rabbitmq/rabbitmq.h"
 
-/* Whether a header is one that a dead letter adds. */
-bool rabbitmq_record_is_ours(struct bytes name);
-
 /* Properties and body; what they point into lies in the record, its origin and pool. 0 or -ENOMEM.
  */
 int rabbitmq_record_build(const struct rabbitmq_config *config, const struct record *record,

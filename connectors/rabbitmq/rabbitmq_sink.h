@@ -21,7 +21,7 @@ enum { RABBITMQ_OUTPUTS, RABBITMQ_DEAD_LETTERS, RABBITMQ_PLACES };
 /* A record that is not confirmed. */
 struct rabbitmq_slot {
     struct slot base; /* first member */
-    uint64_t tag; /* of its channel */
+    uint64_t tag;     /* of its channel */
     uint64_t sent_ms;
     bool is_returned; /* no queue has taken it; its ack is still to come */
     uint16_t reply_code;
@@ -37,7 +37,7 @@ struct rabbitmq_place {
     uint16_t channel;
     enum place_phase phase;
     struct slot_queue waiting, sent; /* sent: in the order of their tags */
-    uint64_t next_tag, n_passed;         /* n_passed: confirmed so far */
+    uint64_t next_tag, n_passed;     /* n_passed: confirmed so far */
     size_t max_size;  /* the server's max_message_size, once it has refused for it; 0: not known */
     bool is_in_doubt; /* something was refused: one at a time, until one is confirmed */
     bool is_paused;

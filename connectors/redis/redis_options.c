@@ -119,15 +119,12 @@ static int read_streams(struct redis_config *config, const struct settings *sett
 
 static int read_texts(struct redis_config *config, const struct settings *settings)
 {
-    const char *body = settings_text(settings, "redis.body");
-    const char *consumer = settings_text(settings, "redis.consumer");
     const char *prefix = settings_text(settings, "redis.output_prefix");
 
     config->group = strdup(settings_text(settings, "redis.group"));
     config->output_prefix = strdup(prefix ? prefix : "");
-    if (body && *body && !(config->body = strdup(body)))
-        return -ENOMEM;
-    if (consumer && *consumer && !(config->consumer = strdup(consumer)))
+    if (settings_copy(settings, "redis.body", &config->body) ||
+        settings_copy(settings, "redis.consumer", &config->consumer))
         return -ENOMEM;
     return config->group && config->output_prefix ? 0 : -ENOMEM;
 }
@@ -201,8 +198,8 @@ static int find_slots(struct redis_config *config, const struct settings *settin
     return redis_tags_check(config, &use, bad_option, err, err_size);
 }
 
-static int config_read(struct redis_config *out, const struct settings *settings,
-                       const char **bad_option, char *err, size_t err_size)
+static int config_read(void *out, const struct settings *settings, const char **bad_option,
+                       char *err, size_t err_size)
 {
     struct redis_config config = {.slot = -1, .output_slot = -1};
     int rc = read_urls(&config, settings, bad_option, err, err_size);
@@ -226,7 +223,7 @@ static int config_read(struct redis_config *out, const struct settings *settings
         rc = find_slots(&config, settings, bad_option, err, err_size);
     if (rc)
         goto fail;
-    *out = config;
+    *(struct redis_config *)out = config;
     return 0;
 fail:
     redis_config_clear(&config);
@@ -236,15 +233,7 @@ fail:
 int redis_config_read(struct redis_config *out, const struct settings *settings, char *err,
                       size_t err_size)
 {
-    const char *bad_option = NULL;
-    char why[600] = "";
-    int rc = config_read(out, settings, &bad_option, why, sizeof(why));
-
-    if (rc == -ENOMEM)
-        snprintf(err, err_size, "out of memory");
-    else if (rc)
-        snprintf(err, err_size, "%s: %s", bad_option, why);
-    return rc;
+    return settings_read(config_read, out, settings, err, err_size);
 }
 
 int redis_config_check(const struct settings *settings, const char **bad_option, char *err,

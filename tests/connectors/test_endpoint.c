@@ -249,6 +249,21 @@ static void queues_keep_their_order(void **state)
     assert_int_equal(second.n, 0);
     assert_int_equal(slots_add(&pool, &first, all, 1), 0); /* used again, and as if it were new */
     assert_int_equal(((struct numbered *)first.first)->refusals, 0);
+    struct slot *only = first.first; /* 0 */
+    assert_int_equal(slots_add(&pool, &second, all + 1, 3), 0);
+    struct slot *two = second.first->next;
+    slots_remove(&second, two);
+    slots_insert(&first, only, two); /* at the beginning, the end, between */
+    slots_insert(&first, NULL, slots_pop(&second));
+    slots_insert(&first, only, slots_pop(&second));
+    static const int again[] = {2, 3, 0, 1};
+    const struct slot *at = first.first, *before = NULL;
+    for (size_t i = 0; i < 4; before = at, at = at->next, i++) {
+        assert_ptr_equal(at->record, &records[again[i]]);
+        assert_ptr_equal(at->prev, before);
+    }
+    assert_null(at);
+    assert_ptr_equal(first.last, before);
     slots_give_all(&pool, &first);
     slots_close(&pool);
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "connectors/settings.h"
@@ -80,7 +81,6 @@ static void defaults_are_read_but_not_given(void **state)
     assert_string_equal(settings_text(settings, "redis.stream"), "texts");
     assert_null(settings_text(settings, "redis.url"));
     assert_int_equal(settings_number(settings, "offset"), 0);
-    assert_false(settings_given(settings, "redis.port"));
     assert_string_equal(settings_find(settings, "linger")->help, "linger");
     assert_null(settings_find(settings, "lingers"));
 }
@@ -91,7 +91,6 @@ static void the_last_value_wins(void **state)
     assert_int_equal(settings_set(*state, "redis.stream", "a", err, sizeof err), 0);
     assert_int_equal(settings_set(*state, "redis.stream", "\xc3\xa9", err, sizeof err), 0);
     assert_string_equal(settings_text(*state, "redis.stream"), "\xc3\xa9");
-    assert_true(settings_given(*state, "redis.stream"));
     assert_int_equal(settings_set(*state, "redis.stream", "", err, sizeof err), 0);
     assert_string_equal(settings_text(*state, "redis.stream"), "");
 }
@@ -222,6 +221,62 @@ static void unknown_names(void **state)
     settings_close(NULL);
 }
 
+static int read_port(void *config, const struct settings *settings, const char **bad_option,
+                     char *err, size_t err_size)
+{
+    int64_t port = settings_number(settings, "redis.port");
+    *bad_option = "redis.port";
+    if (port == 1)
+        return -ENOMEM;
+    if (port != 2)
+        return *(int64_t *)config = port, 0;
+    snprintf(err, err_size, "expected another one");
+    return -EINVAL;
+}
+
+static void a_reader_names_the_option_at_fault(void **state)
+{
+    int64_t port = 0;
+    char err[64] = "";
+    assert_int_equal(settings_read(read_port, &port, *state, err, sizeof err), 0);
+    assert_int_equal(port, 6379);
+    assert_string_equal(err, "");
+    assert_int_equal(settings_set(*state, "redis.port", "2", err, sizeof err), 0);
+    assert_int_equal(settings_read(read_port, &port, *state, err, sizeof err), -EINVAL);
+    assert_string_equal(err, "redis.port: expected another one");
+    assert_int_equal(settings_set(*state, "redis.port", "1", err, sizeof err), 0);
+    assert_int_equal(settings_read(read_port, &port, *state, err, sizeof err), -ENOMEM);
+    assert_string_equal(err, "out of memory");
+    assert_int_equal(port, 6379);
+}
+
+static void a_sentence_is_taken_apart(void **state)
+{
+    char named[] = "redis.port: expected another one", bare[] = "certificate expired",
+         other[] = "redis.url: it is no URL", property[] = "redis.port is not to be set";
+    assert_string_equal(settings_blame(*state, "redis.url", named), "redis.port");
+    assert_string_equal(named, "expected another one");
+    assert_string_equal(settings_blame(*state, "redis.url", bare), "redis.url");
+    assert_string_equal(bare, "certificate expired");
+    assert_string_equal(settings_blame(*state, "redis.url", other), "redis.url");
+    assert_string_equal(other, "it is no URL");
+    assert_string_equal(settings_blame(*state, "redis.url", property), "redis.port");
+    assert_string_equal(property, "redis.port is not to be set");
+}
+
+static void copies_of_texts(void **state)
+{
+    char *copy, err[64];
+    assert_int_equal(settings_copy(*state, "redis.stream", &copy), 0);
+    assert_string_equal(copy, "texts");
+    free(copy);
+    assert_int_equal(settings_copy(*state, "redis.url", &copy), 0);
+    assert_null(copy);
+    assert_int_equal(settings_set(*state, "redis.stream", "", err, sizeof err), 0);
+    assert_int_equal(settings_copy(*state, "redis.stream", &copy), 0);
+    assert_null(copy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +291,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(secrets_are_never_echoed, open_all, close_all),
         cmocka_unit_test_setup_teardown(echoes_are_short_and_printable, open_all, close_all),
         cmocka_unit_test_setup_teardown(unknown_names, open_all, close_all),
+        cmocka_unit_test_setup_teardown(a_reader_names_the_option_at_fault, open_all, close_all),
+        cmocka_unit_test_setup_teardown(a_sentence_is_taken_apart, open_all, close_all),
+        cmocka_unit_test_setup_teardown(copies_of_texts, open_all, close_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -296,14 +296,14 @@ static void test_cancel_takes_what_no_thread_began(void **state)
         if (i < 2)
             uv_sem_wait(&begun);
     }
-    assert_int_equal(pool_jobs(pool), 6);
-    pool_cancel(pool);
-    assert_int_equal(pool_jobs(pool), 2);
-    pool_cancel(pool);
+    assert_int_equal(pool_user_jobs(pool_first(pool)), 6);
+    pool_user_cancel(pool_first(pool));
+    assert_int_equal(pool_user_jobs(pool_first(pool)), 2);
+    pool_user_cancel(pool_first(pool));
     uv_sem_post(&go);
     uv_sem_post(&go);
     collect(pool, 2, done);
-    assert_int_equal(pool_jobs(pool), 0);
+    assert_int_equal(pool_user_jobs(pool_first(pool)), 0);
     pool_close(pool);
     assert_int_equal(jobs[0].n_runs + jobs[1].n_runs, 2);
     for (size_t i = 2; i < 6; i++)
@@ -349,7 +349,7 @@ static void test_jobs_follow_jobs(void **state)
     uv_sem_wait(&begun);
     pool_submit(pool, &waiting.job);
     pool_submit(pool, &urgent.job);
-    assert_int_equal(pool_jobs(pool), 3);
+    assert_int_equal(pool_user_jobs(pool_first(pool)), 3);
     uv_sem_post(&go);
     collect(pool, 6, done);
     struct count_job *const wanted[] = {&first.counted, &urgent,    &waiting,
@@ -357,7 +357,7 @@ static void test_jobs_follow_jobs(void **state)
     for (size_t i = 0; i < 6; i++)
         assert_ptr_equal(done[i], wanted[i]);
     assert_int_equal(first.spare, 0);
-    assert_int_equal(pool_jobs(pool), 0);
+    assert_int_equal(pool_user_jobs(pool_first(pool)), 0);
     pool_close(pool);
     uv_sem_destroy(&go);
     uv_sem_destroy(&begun);
@@ -417,11 +417,11 @@ static void test_cancel_ends_what_follows(void **state)
         .counted.job.run = run_first, .others = others, .n_others = 3, .pool = pool};
     pool_submit(pool, &first.counted.job);
     uv_sem_wait(&begun);
-    pool_cancel(pool);
+    pool_user_cancel(pool_first(pool));
     uv_sem_post(&go);
     collect(pool, 1, done);
     uv_sleep(5);
-    assert_int_equal(pool_jobs(pool), 0);
+    assert_int_equal(pool_user_jobs(pool_first(pool)), 0);
     pool_close(pool);
     assert_int_equal(others[0].n_runs, 0);
     assert_int_equal(first.spare, 1);

@@ -87,9 +87,6 @@ struct codec_name {
     size_t number;  /* of keys: counted in the whole value, from 1; of ids: of the text, from 0 */
     const char *at; /* of keys: where it is */
 };
-/* Are two of n names equal? Then which; the order of names may change. */
-bool codec_find_twice(struct codec_name *names, size_t n, struct codec_name *first,
-                      struct codec_name *second);
 /*
  * Has each map of a value, which was checked, each key once? 0; -EEXIST: *second is there again;
  * -EILSEQ: a key has a NUL; -E2BIG: a map has more than codec_values_max; -ENOMEM.

@@ -43,8 +43,9 @@ static bool is_same(const struct codec_name *a, const struct codec_name *b)
            (a->text.len == 0 || memcmp(a->text.ptr, b->text.ptr, a->text.len) == 0);
 }
 
-bool codec_find_twice(struct codec_name *names, size_t n, struct codec_name *first,
-                      struct codec_name *second)
+/* Are two of n names equal? Then which; the order of names may change. */
+static bool find_twice(struct codec_name *names, size_t n, struct codec_name *first,
+                       struct codec_name *second)
 {
     if (n > FEW)
         qsort(names, n, sizeof *names, names_compare);
@@ -99,7 +100,7 @@ static int pairs_check(struct check *check, struct walk *walk, struct codec_name
         if (!err)
             err = value_check(check, walk);
     }
-    return err ? err : codec_find_twice(names, n, &first, check->second) ? -EEXIST : 0;
+    return err ? err : find_twice(names, n, &first, check->second) ? -EEXIST : 0;
 }
 
 static int map_check(struct check *check, struct walk *walk, size_t n)
@@ -211,7 +212,7 @@ int codec_ids_check(const struct decode *decode, const struct item *items, size_
         return -ENOMEM;
     for (size_t i = 0; i < n; i++)
         names[i] = (struct codec_name){.text = items[i].id, .number = i};
-    bool is_twice = codec_find_twice(names, n, &first, &second);
+    bool is_twice = find_twice(names, n, &first, &second);
     if (names != few)
         free(names);
     if (!is_twice)

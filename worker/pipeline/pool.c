@@ -453,11 +453,6 @@ size_t pool_user_jobs(struct pool_user *user)
     return n;
 }
 
-size_t pool_jobs(struct pool *pool)
-{
-    return pool_user_jobs(pool->first);
-}
-
 struct job *pool_user_finished(struct pool_user *user)
 {
     uv_mutex_lock(&user->pool->lock);
@@ -505,11 +500,6 @@ void pool_user_cancel(struct pool_user *user)
     atomic_store(&pool->leave, pool->closing || pool->n_waiting > 0);
     atomic_store(&pool->has_query, pool->lanes[POOL_QUERY].n_waiting > 0);
     uv_mutex_unlock(&pool->lock);
-}
-
-void pool_cancel(struct pool *pool)
-{
-    pool_user_cancel(pool->first);
 }
 
 /* No thread is at its jobs, or at those of anybody else with its sessions. */

@@ -67,16 +67,19 @@ int pool_open(struct pool **out, size_t n, const struct pool_place *places, void
 int pool_join(struct pool_user **out, struct pool *pool, const struct pool_place *places,
               void (*bell)(void *ctx), void *ctx);
 struct pool_user *pool_first(struct pool *pool);
-/* As pool_submit and so on, for one user. */
 void pool_user_submit(struct pool_user *user, struct job *job);
+/* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */
 struct job *pool_user_finished(struct pool_user *user);
+/* Jobs that were submitted, and given back neither as finished nor by pool_user_cancel. */
 size_t pool_user_jobs(struct pool_user *user);
+/* Forget all jobs no thread has begun, and all that running ones would be followed by. */
 void pool_user_cancel(struct pool_user *user);
 /* Waits for its running jobs; those that wait never run. Before pool_close. Accepts NULL. */
 void pool_leave(struct pool_user *user);
 
 /* Of the first user. */
 void pool_submit(struct pool *pool, struct job *job);
+struct job *pool_finished(struct pool *pool);
 /* By run, on its thread: how many threads have no job, this one counted as if it had none. */
 size_t pool_spare(struct pool *pool);
 /*
@@ -97,12 +100,6 @@ struct pool_help {
     uint64_t ended_ns; /* time of all helps that have ended */
 };
 struct pool_help pool_help(struct pool *pool);
-/* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */
-struct job *pool_finished(struct pool *pool);
-/* Jobs that were submitted and that neither pool_finished nor pool_cancel has given back. */
-size_t pool_jobs(struct pool *pool);
-/* Forget all jobs no thread has begun, and all that running ones would be followed by. */
-void pool_cancel(struct pool *pool);
 /* Waits for running jobs; jobs still waiting never run. Accepts NULL. */
 void pool_close(struct pool *pool);
 
