@@ -27,8 +27,7 @@ struct forward; /* scratch for up to model->info.max_tokens tokens */
 /* session: whose scratch it is; options: how it shares a pass. 0 or negative errno. */
 int forward_open(struct forward **out, const struct model *model, struct session *session,
                  const struct session_options *options);
-void forward_close(struct forward *forward);              /* accepts NULL */
-struct forward *session_forward(struct session *session); /* session.c: its scratch */
+void forward_close(struct forward *forward); /* accepts NULL */
 
 /* out [n_texts][n_out]: one unit vector a text, or of a reranker one score. At most max_tokens
  * tokens in the pack, every text at least one token, every id below n_vocab. */

@@ -154,8 +154,3 @@ void model_shorten(const struct model *model, float *row, size_t dim)
 {
     model->kernels->unit(row, dim);
 }
-
-struct forward *session_forward(struct session *s)
-{
-    return s->forward;
-}

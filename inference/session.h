@@ -1,5 +1,6 @@
 /*
- * session.h: what session.c and rerank.c share, and nobody else.
+ * session.h: the inside of a session, for session.c, rerank.c and the step that one thread takes
+ * over from another with the scratch of its own session.
  */
 #ifndef SESSION_H
 #define SESSION_H

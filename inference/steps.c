@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "inference/session.h"
+
 enum {
     CHUNK = 256,     /* tokens: their activations stay in the L2 cache */
     CHUNK_MIN = 32,  /* where threads take chunks */
@@ -200,7 +202,7 @@ static void shared_part(void *arg, size_t part, struct session *mine)
 {
     const struct shared_step *shared = arg;
     struct work work = *shared->work;
-    work.mine = &session_forward(mine)->hands;
+    work.mine = &mine->forward->hands;
     shared->step(&work, part);
 }
 
@@ -228,7 +230,7 @@ struct chunks {
 static void step_chunk(void *arg, size_t part, struct session *mine)
 {
     const struct chunks *chunks = arg;
-    const struct hands *hands = &session_forward(mine)->hands;
+    const struct hands *hands = &mine->forward->hands;
     struct span span = span_of(chunks->n, chunks->n_chunks, part);
     const struct work work = {chunks->f, hands, hands, true, span.first, span.last - span.first};
     chunks->steps(&work);

@@ -217,11 +217,12 @@ static struct rabbitmq_ending on_server_close(struct rabbitmq_link *link,
 
 static void on_alarm(struct rabbitmq_link *link, const amqp_connection_blocked_t *blocked)
 {
-    char why[400];
-    snprintf(why, sizeof why,
-             "rabbitmq %s takes no messages: %.*s (it frees memory or disk, or raise its limits)",
-             link->where, (int)(blocked->reason.len < 200 ? blocked->reason.len : 200),
-             blocked->reason.len ? (const char *)blocked->reason.bytes : "");
+    char why[HEALTH_WHY_SIZE];
+    snprintf(
+        why, sizeof why,
+        "rabbitmq %.400s takes no messages: %.*s (it frees memory or disk, or raise its limits)",
+        link->where, (int)(blocked->reason.len < 200 ? blocked->reason.len : 200),
+        blocked->reason.len ? (const char *)blocked->reason.bytes : "");
     link->events->on_blocked(link->ctx, why);
 }
 
