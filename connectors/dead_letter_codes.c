@@ -39,7 +39,8 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "give each its own, or none"),
     CODE(ids_mismatch, decode, "`ids` or `titles` is not as long as `texts`",
          "send one for each text, or null"),
-    CODE(unknown_prompt, decode, "`prompt` names none there is", "the sentence lists the names"),
+    CODE(unknown_prompt, decode, "`prompt` is not the name of a prompt",
+         "the sentence lists the names"),
     CODE(text_too_long, embed,
          "more tokens than the model takes, `too_long=error`; with `chunk`: title and prompt take "
          "more than half of a chunk",

@@ -162,7 +162,7 @@ int bind_nothing_left(const struct binder *b)
             continue;
         struct gguf_str text = gguf_tensor_at(b->gguf, i)->name;
         snprintf(name, sizeof name, "%.*s", (int)(text.len < 79 ? text.len : 79), text.ptr);
-        return bind_refuse(b, "no part of such a model: tensor", name);
+        return bind_refuse(b, "not part of such a model: tensor", name);
     }
     return 0;
 }

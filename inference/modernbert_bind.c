@@ -81,7 +81,8 @@ static int bind_keys(const struct binder *b, struct model *m, struct keys *keys)
     if (rc)
         return rc;
     if (m->n_embd % (a->n_heads * Q8_BLOCK) || m->n_embd / a->n_heads > 1024)
-        return bind_refuse_key(b, "heads are no multiple of 32 wide: key", "attention.head_count");
+        return bind_refuse_key(b, "heads are not a multiple of 32 wide: key",
+                               "attention.head_count");
     if (m->n_ff % Q8_BLOCK)
         return bind_refuse_key(b, "not a multiple of 32: key", "feed_forward_length");
     if (m->info.max_tokens > KEYS_MAX)

@@ -39,7 +39,7 @@ static int bind_heads(const struct binder *b, struct model *m)
     if (rc)
         return rc;
     if (a->n_heads % a->n_kv_heads)
-        return bind_refuse_key(b, "no part of the heads: key", "attention.head_count_kv");
+        return bind_refuse_key(b, "not a divisor of the heads: key", "attention.head_count_kv");
     if (a->head_dim % Q8_BLOCK || value_length != a->head_dim || a->n_heads * a->head_dim > ROW_MAX)
         return bind_refuse_key(b, "heads that cannot be used: key", "attention.key_length");
     a->ld = (a->n_heads + 2 * a->n_kv_heads) * a->head_dim;
@@ -70,7 +70,8 @@ static int bind_keys(const struct binder *b, struct model *m, double *base)
     if (rc)
         return rc;
     if (pooling != POOLING_LAST)
-        return bind_refuse_key(b, "not last token (3), so no Qwen3-Embedding: key", "pooling_type");
+        return bind_refuse_key(b, "not last token (3), so not a Qwen3-Embedding: key",
+                               "pooling_type");
     if (m->n_embd % Q8_BLOCK || m->n_ff % Q8_BLOCK)
         return bind_refuse_key(b, "not a multiple of 32: key",
                                m->n_embd % Q8_BLOCK ? "embedding_length" : "feed_forward_length");

@@ -150,7 +150,7 @@ static int claim(struct file_output *output, char *err, size_t err_size)
         return rc == 0 ? 0 : fail_file(output, "writing", ".state", rc, err, err_size);
     }
     snprintf(err, err_size,
-             "%s is there and has no %s.state beside it, so it was not made here and is left "
+             "%s exists and has no %s.state beside it, so it was not made here and is left "
              "alone; name another output, or remove it",
              output->path, output->path);
     return rc;

@@ -45,7 +45,7 @@ static const char *topic_advice(rd_kafka_resp_err_t err)
 {
     switch (err) {
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-        return "make it (kafka-topics.sh --create); the worker waits until it exists";
+        return "create it (kafka-topics.sh --create); the worker waits until it exists";
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
         return "allow this user to describe it (kafka-acls.sh)";
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:

@@ -90,7 +90,7 @@ static int commit(struct kafka_dead_letters *letters, char *err, size_t err_size
     if (!code)
         return 0;
     return tell(code,
-                "the last letters were put back and this cannot be noted, so they would be "
+                "the last dead letters were put back and this cannot be noted, so they would be "
                 "put back again the next time; group " GROUP " on",
                 topic, err, err_size);
 }
@@ -409,16 +409,17 @@ static int kafka_dead_letters_replay(struct letters *base, char *err, size_t err
     char topic[250];
     int32_t partition;
     if (!kafka_done_has_room(&pile->done)) {
-        snprintf(err, err_size,
-                 "%s: no room to note one more letter between others that stay; first put back or "
-                 "give up those before it",
-                 letters->position);
+        snprintf(
+            err, err_size,
+            "%s: no room to note one more dead letter between others that stay; first put back or "
+            "give up those before it",
+            letters->position);
         return -ENOSPC;
     }
     choose_target(letters, topic, sizeof topic, &partition);
     rd_kafka_resp_err_t code = deliver(letters, topic, partition);
     if (code)
-        return tell(code, "putting a letter back on", topic, err, err_size);
+        return tell(code, "putting a dead letter back on", topic, err, err_size);
     kafka_done_note(&pile->done);
     pile->is_changed = true;
     rd_kafka_message_destroy(letters->current);

@@ -123,7 +123,7 @@ static void check_consumer(struct visit *visit)
     if (!ask(visit, "consumer", "CONSUMER.INFO.", of, &error))
         return;
     if (error.err_code == NATS_NO_CONSUMER) {
-        say(visit, FINDING_OK, "consumer", "%s is not there yet: the worker makes it",
+        say(visit, FINDING_OK, "consumer", "%s does not exist yet: the worker creates it",
             config->consumer);
         visit->is_circle_open = !config->subject;
         return;
@@ -212,7 +212,7 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
             check_target(&visit, is_source, "dead letters", visit.config.dead_letter_subject,
                          "nats.dead_letter_subject");
             say(&visit, FINDING_OK, "may write",
-                "not known: NATS tells only when something is written");
+                "not known: NATS reports it only when something is written");
         }
     }
     nats_call_close(&visit.call);

@@ -221,10 +221,11 @@ static int nats_dead_letters_replay(struct letters *base, char *err, size_t err_
     char subject[256];
     struct nats_error error;
     if (!letters->may_delete) {
-        snprintf(err, err_size,
-                 "stream %.100s has deny_delete, so a letter that was put back would stay and be "
-                 "put back again: allow it to delete",
-                 letters->stream);
+        snprintf(
+            err, err_size,
+            "stream %.100s has deny_delete, so a dead letter that was put back would stay and be "
+            "put back again: allow it to delete",
+            letters->stream);
         return -EACCES;
     }
     const char *target = choose_target(letters, subject);

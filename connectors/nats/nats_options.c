@@ -18,9 +18,9 @@ const struct option nats_options[] = {
      "Servers, any of which will do: nats://[user[:password]@]host[:port], or tls:// for TLS"},
     {"nats.stream", OPTION_TEXT, "texts", NULL, 0, 0, "NAME", "JetStream stream to read"},
     {"nats.consumer", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
-     "Durable pull consumer that all workers share; made from the stream's start when missing"},
+     "Durable pull consumer that all workers share; created at the stream's start when missing"},
     {"nats.subject", OPTION_TEXT, NULL, NULL, 0, 0, "SUBJECT",
-     "What a consumer made here takes of the stream (default: everything)"},
+     "What a consumer created here takes of the stream (default: everything)"},
     {"nats.output_subject", OPTION_TEXT, NULL, NULL, 0, 0, "SUBJECT",
      "Subject for embeddings, stored by a stream (default: the input stream's name and "
      "-embeddings)"},
@@ -33,15 +33,16 @@ const struct option nats_options[] = {
     {"nats.password", OPTION_SECRET, NULL, NULL, 0, 0, "TEXT", "Password of nats.user"},
     {"nats.token", OPTION_SECRET, NULL, NULL, 0, 0, "TEXT", "Token, for servers that ask for one"},
     {"nats.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "Authority that must have signed the server's certificate, PEM (default: the system's)"},
+     "CA certificates to verify the server with, PEM (default: the system's)"},
     {"nats.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "Own certificate, PEM, for servers that ask for one"},
+     "Client certificate, PEM, for servers that ask for one"},
     {"nats.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
     {"nats.ack_wait", OPTION_DURATION, "30s", NULL, 1000, 24 * 3600 * 1000, "TIME",
-     "Of a consumer made here: after this long without a word about it, a message goes to another "
+     "Of a consumer created here: after this long without a word about it, a message goes to "
+     "another "
      "worker"},
     {"nats.max_ack_pending", OPTION_COUNT, "10000", NULL, 1, 1000000000, "N",
-     "Of a consumer made here: how many messages all workers together may have in hand"},
+     "Of a consumer created here: how many messages all workers together may have in hand"},
     {"nats.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
      "How long to wait for a connection, and for an answer before asking again"},
     {"nats.api_prefix", OPTION_TEXT, "$JS.API", NULL, 0, 0, "SUBJECT",

@@ -34,7 +34,7 @@ static bool ask(struct probe *probe, uint32_t id, const void *method,
     char err[600];
     if (rabbitmq_call_do(probe->call, 1, id, method, answer, err, sizeof err) == 0)
         return true;
-    say(probe, FINDING_BAD, "connection", "lost in the middle of the checks: %s", err);
+    say(probe, FINDING_BAD, "connection", "connection lost during the checks: %s", err);
     return false;
 }
 
@@ -81,7 +81,7 @@ static void check_read(struct probe *probe)
         say(probe, FINDING_OK, "may read", "yes");
     else
         say(probe, FINDING_WARN, "may read", "not known: %s",
-            answer.code ? answer.text : "the server took an argument that is none");
+            answer.code ? answer.text : "the server accepted an invalid argument");
     if (!answer.code)
         (void)ask(probe, AMQP_BASIC_CANCEL_METHOD, &cancel, &answer);
 }
@@ -220,7 +220,8 @@ static void check_keeping(struct probe *probe, const char *what, const char *que
             (long long)facts.message_ttl_ms / 1000);
     if (is_dead_letters && limit >= 0)
         say(probe, FINDING_WARN, what,
-            "%s drops a letter that was looked at %lld times (dlq list gives it back, which may "
+            "%s drops a dead letter that was looked at %lld times (dlq list gives it back, which "
+            "may "
             "count as a failed delivery): make it a classic queue, or set no delivery-limit (-1)",
             queue, (long long)limit);
 }

@@ -144,10 +144,10 @@ static int rabbitmq_dead_letters_open(struct letters **out, const struct setting
         rc = -ENOTSUP;
     }
     if (rc == 0 && !to && !rabbitmq_urls_meet(&config->urls, &config->output_urls)) {
-        snprintf(
-            err, err_size,
-            "the letters lie on rabbitmq.output_url, another server than rabbitmq.url with the "
-            "input: name a queue on the former with --to");
+        snprintf(err, err_size,
+                 "the dead letters lie on rabbitmq.output_url, another server than rabbitmq.url "
+                 "with the "
+                 "input: name a queue on the former with --to");
         rc = -EINVAL;
     }
     if (rc == 0)
@@ -231,7 +231,8 @@ static int rabbitmq_dead_letters_replay(struct letters *base, char *err, size_t 
     if (!headers || choose_target(letters, queue, sizeof queue) != 0) {
         free(headers);
         snprintf(err, err_size,
-                 headers ? "the letter names a queue of more than 255 bytes" : "out of memory");
+                 headers ? "the dead letter names a queue of more than 255 bytes"
+                         : "out of memory");
         return headers ? -EINVAL : -ENOMEM;
     }
     rabbitmq_record_restore(&message->properties, headers, &properties);
@@ -243,7 +244,7 @@ static int rabbitmq_dead_letters_replay(struct letters *base, char *err, size_t 
     if (answer.is_nack)
         snprintf(answer.text, sizeof answer.text, "it is full, or a replica is away");
     if (answer.code || answer.is_nack)
-        return refused(letters, "to put a letter into", queue, &answer, err, err_size);
+        return refused(letters, "to put a dead letter into", queue, &answer, err, err_size);
     rc =
         rabbitmq_call_send(letters->call, CHANNEL_READ, AMQP_BASIC_ACK_METHOD, &ack, err, err_size);
     letters->has_acked = true;

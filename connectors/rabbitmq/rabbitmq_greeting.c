@@ -187,7 +187,7 @@ static const char *advice_on(uint16_t code, const char *text)
     if (code == AMQP_ACCESS_REFUSED)
         return "correct user and password in the URL, or add the user (rabbitmqctl add_user)";
     if (strstr(text, "not found"))
-        return "correct the vhost in the URL, or make it (rabbitmqctl add_vhost)";
+        return "correct the vhost in the URL, or create it (rabbitmqctl add_vhost)";
     return "allow this user the vhost (rabbitmqctl set_permissions)";
 }
 
@@ -245,6 +245,6 @@ struct rabbitmq_ending rabbitmq_greeting_method(struct rabbitmq_link *link, uint
     else if (id == AMQP_CONNECTION_UNBLOCKED_METHOD && link->phase == PHASE_READY)
         link->events->on_blocked(link->ctx, NULL);
     else if (link->phase != PHASE_CLOSING)
-        return lost("a method of the connection that was not due");
+        return lost("an unexpected method of the connection");
     return nothing;
 }

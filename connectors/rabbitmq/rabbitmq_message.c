@@ -216,7 +216,7 @@ static bool read_properties(struct rabbitmq_message *message, size_t len)
     struct bytes raw = {message->raw, len};
     if (!rabbitmq_properties_are_sane(raw)) {
         message->base.problem = "too_deep: the headers of the message are nested more than 16 deep "
-                                "or are no AMQP 0-9-1; they are left out";
+                                "or are not AMQP 0-9-1; they are left out";
         return true;
     }
     if (amqp_decode_properties(AMQP_BASIC_CLASS, &message->pool, (amqp_bytes_t){len, message->raw},

@@ -34,9 +34,9 @@ const struct option rabbitmq_options[] = {
      "Where doctor asks for types and policies of queues (default: the node's port 15672, with TLS "
      "15671): http[s]://[user[:password]@]host[:port]"},
     {"rabbitmq.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "Authority that must have signed the server's certificate, PEM (default: the system's)"},
+     "CA certificates to verify the server with, PEM (default: the system's)"},
     {"rabbitmq.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "Own certificate, PEM, for servers that ask for one"},
+     "Client certificate, PEM, for servers that ask for one"},
     {"rabbitmq.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
     {"rabbitmq.output_url", OPTION_SECRET, NULL, NULL, 0, 0, "URL,...",
      "Nodes to write to (default: rabbitmq.url)"},

@@ -238,7 +238,7 @@ static int ask_sentinel(struct redis_call *sentinel, const struct redis_url *url
                  sentinel->where, url->master);
         rc = -ENOENT;
     } else if (!redis_reply_master(reply, out->host, sizeof(out->host), &out->port)) {
-        snprintf(err, err_size, "%s did not tell the master as a sentinel does", sentinel->where);
+        snprintf(err, err_size, "%s did not name the master as a sentinel does", sentinel->where);
         rc = -ENOENT;
     }
     freeReplyObject(reply);

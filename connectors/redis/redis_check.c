@@ -80,7 +80,7 @@ static bool ask(struct visit *visit, void (*take)(struct visit *visit, const red
     if (visit->state == READY && sent)
         return true;
     if (!visit->told)
-        say(visit, FINDING_BAD, "connection", "lost in the middle of the checks: %s; try again",
+        say(visit, FINDING_BAD, "connection", "connection lost during the checks: %s; try again",
             visit->why);
     visit->told = true;
     return false;
@@ -192,12 +192,13 @@ static void check_version(const struct visit *visit, const redisReply *info)
     else
         snprintf(name, sizeof name, "Redis %s", version);
     if (sscanf(version, "%d.%d", &major, &minor) != 2)
-        say(visit, FINDING_WARN, "version", "INFO does not tell it; Redis 6.2 or newer is needed");
+        say(visit, FINDING_WARN, "version",
+            "INFO does not report it; Redis 6.2 or newer is needed");
     else if (major < 6 || (major == 6 && minor < 2))
         say(visit, FINDING_BAD, "version", "%s; 6.2 or newer is needed: upgrade it", name);
     else if (major < 7)
         say(visit, FINDING_WARN, "version",
-            "%s works, but tells no lag of a group; 7 or newer does", name);
+            "%s works, but reports no lag of a group; 7 or newer does", name);
     else
         say(visit, FINDING_OK, "version", "%s", name);
     if (strcmp(info_field(info, "role", role, sizeof role), "slave") == 0)
@@ -212,7 +213,7 @@ static void check_keeping(const struct visit *visit, const redisReply *info)
     info_field(info, "maxmemory_policy", policy, sizeof policy);
     if (strcmp(limit, "0") != 0 && policy[0] && strcmp(policy, "noeviction") != 0)
         say(visit, FINDING_WARN, "memory policy",
-            "maxmemory-policy is %s: a full server throws streams and embeddings away; set "
+            "maxmemory-policy is %s: a full server evicts streams and embeddings; set "
             "noeviction, with which the worker waits instead",
             policy);
     if (strcmp(info_field(info, "aof_enabled", aof, sizeof aof), "0") == 0)
@@ -314,7 +315,7 @@ static void take_groups(struct visit *visit, const redisReply *reply)
         say(visit, FINDING_WARN, "group", "XINFO is refused: %s; the lag will not be known",
             reply->str);
     } else if (!visit->found)
-        say(visit, FINDING_OK, "group", "%s of %s is not there yet; the worker makes it",
+        say(visit, FINDING_OK, "group", "%s of %s does not exist yet; the worker creates it",
             config->group, visit->key);
 }
 
@@ -335,7 +336,7 @@ static void check_type(struct visit *visit, const char *key, bool is_input)
         say(visit, FINDING_BAD, "stream", "%s is a %s, not a stream: name another key", key,
             visit->type);
     else if (is_input && missing)
-        say(visit, FINDING_OK, "stream", "%s is not there yet; the worker makes it", key);
+        say(visit, FINDING_OK, "stream", "%s does not exist yet; the worker creates it", key);
     else if (is_input)
         ask(visit, take_groups, "XINFO", "GROUPS", key, NULL);
 }

@@ -44,7 +44,7 @@ static const char *connect_fault(const struct redis_link *link, int status, char
     const char *advice = "";
 
     if (!link->host && (status == UV_ENOENT || status == UV_ECONNREFUSED))
-        advice = " (is the server running, with this as its unixsocket?)";
+        advice = " (is the server running, with this unixsocket?)";
     else if (!link->host && (status == UV_EACCES || status == UV_EPERM))
         advice = " (the socket does not let this user in; see unixsocketperm)";
     else if (status == UV_ECONNREFUSED)

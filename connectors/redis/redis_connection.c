@@ -226,7 +226,7 @@ static void link_reply(struct connection *conn, const redisReply *reply)
 
     if (!redis_wire_oldest(&conn->wire)) {
         bool is_error = reply->type == REDIS_REPLY_ERROR;
-        redis_link_event(link, LINK_LOST, is_error ? reply->str : "a reply nobody asked for");
+        redis_link_event(link, LINK_LOST, is_error ? reply->str : "an unrequested reply");
         return;
     }
     struct redis_due due = redis_wire_take(&conn->wire);

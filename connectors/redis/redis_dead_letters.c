@@ -163,7 +163,7 @@ static int redis_dead_letters_open(struct letters **out, const struct settings *
     }
     if (!to && !redis_url_same(&letters->config.url, &letters->config.output_url)) {
         snprintf(err, err_size,
-                 "the letters lie on redis.output_url, another server than redis.url with the "
+                 "the dead letters lie on redis.output_url, another server than redis.url with the "
                  "input: name a stream on the former with --to");
         rc = -EINVAL;
         goto fail;

@@ -24,7 +24,7 @@ const struct option redis_options[] = {
      "Streams to read, each with its fair share; all are of this server and database. In a cluster "
      "their names share a tag in braces: {texts}"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
-     "Consumer group of each stream; made from its start when missing"},
+     "Consumer group of each stream; created at its start when missing"},
     {"redis.consumer", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
      "Name in the group; must be stable over restarts and no two living workers may share it "
      "(default: HOST-N with the lowest N no other worker of this machine has)"},
@@ -35,9 +35,9 @@ const struct option redis_options[] = {
     {"redis.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
      "Give up a connection that takes longer to open or to answer, and make a new one"},
     {"redis.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "Authority that must have signed the server's certificate, PEM (default: the system's)"},
+     "CA certificates to verify the server with, PEM (default: the system's)"},
     {"redis.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
-     "Own certificate, PEM, for servers that ask for one"},
+     "Client certificate, PEM, for servers that ask for one"},
     {"redis.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
     {"redis.output", OPTION_CHOICE, "stream", "stream|key|hash", 0, 0, NULL,
      "Where embeddings go: an entry per message (XADD), a key per text (SET), or a hash per text "

@@ -59,7 +59,7 @@ static void on_master(void *ctx, void *arg, const redisReply *reply)
         snprintf(why, sizeof(why), "%.200s (is this a sentinel, with the password of redis.url?)",
                  reply->str);
     else
-        snprintf(why, sizeof(why), "it did not tell the master as a sentinel does");
+        snprintf(why, sizeof(why), "it did not name the master as a sentinel does");
     redis_link_event(link, LINK_LOST, why);
 }
 

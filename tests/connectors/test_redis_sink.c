@@ -378,7 +378,7 @@ static void test_unix_socket(void **state)
     assert_int_equal(one.n_failed, 0);
     assert_int_equal(one.n_waits, 1);
     assert_non_null(strstr(one.why, "/nonexistent/redis.sock"));
-    assert_non_null(strstr(one.why, "is the server running, with this as its unixsocket?"));
+    assert_non_null(strstr(one.why, "is the server running, with this unixsocket?"));
     station_close(&one, 100);
 }
 

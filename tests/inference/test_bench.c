@@ -251,7 +251,7 @@ static void failures_have_their_codes(void **state)
         {"--corpus /does/not/exist", 65, "no such file"},
         {"--corpus -", 65, "there is no text in it"},
         {"--model /does/not/exist", 66, "/does/not/exist"},
-        {"--prompt nonsense", 64, "no prompt is named 'nonsense'"},
+        {"--prompt nonsense", 64, "unknown prompt 'nonsense'"},
         {"--corpuss -", 64, "did you mean --corpus?"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -173,7 +173,7 @@ def case_streams(bench):
     code, rows = run(bench, "doctor", *streams)
     assert code == 0 and rows["redis", "permissions"][0] == "ok", rows
     assert rows["redis", "group"][1].startswith("embedmill of a: "), rows
-    assert rows["redis", "stream"][1].startswith("b is not there yet"), rows
+    assert rows["redis", "stream"][1].startswith("b does not exist yet"), rows
     assert bench.client.keys() == [b"a"]
     bench.client.execute_command("ACL", "SETUSER", "bob", "on", ">hunter2", "~a*", "+@all")
     code, rows = run(bench, "doctor", *streams, user="bob:hunter2@")

@@ -44,7 +44,7 @@ def case_doctor(bench):
     assert "nats stream add NAME --subjects texts-embeddings" in said, said
     bench.make_streams()
     said = doctor(bench)
-    assert "embedmill is not there yet: the worker makes it" in said, said
+    assert "embedmill does not exist yet: the worker creates it" in said, said
     client = bench.client()
     client.api("CONSUMER.DURABLE.CREATE.texts.embedmill", stream_name="texts",
                config={"durable_name": "embedmill", "ack_policy": "explicit", "max_deliver": 5,

@@ -25,7 +25,7 @@ enum fake_action {
     FAKE_DO_RESET, /* do it, then reset without an answer */
     FAKE_DO_CLOSE, /* do it, then close in good order */
     FAKE_DO_HALF,  /* do it, send half of the answer, reset */
-    FAKE_DO_TWICE, /* do it, answer twice: a reply nobody asked for */
+    FAKE_DO_TWICE, /* do it, answer twice: an unrequested reply */
 };
 
 struct fake_rule {

@@ -103,7 +103,7 @@ static void usage_errors_are_64(void **state)
                  "this CPU or this build has no");
     expect_error("search x y", "EMBEDMILL_KERNELS=" FOREIGN_KERNELS, 78, "EMBEDMILL_KERNELS: ");
     expect_error("search x y", "EMBEDMILL_MODEL=/no/such/file", 66, "scripts/get-model");
-    expect_error("embed --prompt nonsense", NULL, 64, "--prompt: no prompt is named 'nonsense'");
+    expect_error("embed --prompt nonsense", NULL, 64, "--prompt: unknown prompt 'nonsense'");
     expect_error("embed --input-format msgpack", NULL, 64, "--input-format: expected auto, raw or");
 #ifdef __aarch64__
     expect_error("embed --kernels avx2", NULL, 64, "--kernels: this CPU or this build has no");
@@ -134,7 +134,7 @@ static void usage_errors_are_64(void **state)
     expect_error("run extra", NULL, 64, "extra: expected a flag");
     expect_error("version --yaml", NULL, 64, "--yaml: unknown flag");
     expect_error("version --redis-url redis://h", NULL, 64, "--redis-url: unknown flag");
-    expect_error("search index query more", NULL, 64, "more: there is one word too many");
+    expect_error("search index query more", NULL, 64, "more: one argument too many");
     expect_error("dlq", NULL, 64, "expected list, replay or codes");
     expect_error("dlq lost", NULL, 64, "expected one of list, replay, codes");
     expect_error("top --interval 0", NULL, 64, "--interval: expected seconds");
@@ -217,7 +217,7 @@ static void configuration_errors_are_78(void **state)
     expect_error("embed", "EMBEDMILL_PROMT=query", 78, "did you mean EMBEDMILL_PROMPT?");
     expect_error("embed", "EMBEDMILL_DIM=7", 78, "EMBEDMILL_DIM: expected one of");
     expect_error("embed --config /does/not/exist", NULL, 78, "/does/not/exist: cannot be read");
-    expect_error("embed", "EMBEDMILL_PROMPT=nonsense", 78, "EMBEDMILL_PROMPT: no prompt is named");
+    expect_error("embed", "EMBEDMILL_PROMPT=nonsense", 78, "EMBEDMILL_PROMPT: unknown prompt");
     expect_error("embed", "EMBEDMILL_INPUT_FORMAT=msgpack", 78, "EMBEDMILL_INPUT_FORMAT: expected");
     expect_error("embed --output-format qdrant", "EMBEDMILL_DTYPE=b1", 78,
                  "EMBEDMILL_DTYPE: Qdrant");

@@ -145,7 +145,7 @@ static void short_names_and_words(void **state)
     char *const many[] = {"a", "b", "c", NULL};
     read_syntax(&r, &syntax, no_environment, many);
     assert_int_equal(r.rc, -EINVAL);
-    assert_string_equal(r.err, "c: there is one word too many; --help lists all");
+    assert_string_equal(r.err, "c: one argument too many; --help lists all");
     options_close(r.options);
 
     char *const bare[] = {"-o", NULL};

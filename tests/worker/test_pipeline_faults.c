@@ -375,7 +375,7 @@ static void test_open_fails_half_way(void **state)
     assert_not_opened(&rig, -EACCES, "the fake sink does not open");
     rig_open(&rig, 1);
     rig.options.prompt = "haiku";
-    assert_not_opened(&rig, -EINVAL, "no prompt is named 'haiku'");
+    assert_not_opened(&rig, -EINVAL, "unknown prompt 'haiku'");
     rig_open(&rig, 1);
     rig.options.session.dim = RIG_DIM + 1;
     assert_not_opened(&rig, -EINVAL, "dim is 9 and the model gives 8 values: set it to 0");

@@ -47,7 +47,7 @@ static void check_endpoint(struct findings *findings, const struct settings *set
     findings_area(findings, "config", COMMAND_CONFIG);
     if (!listen || !listen[0])
         findings_add(findings, FINDING_WARN, "metrics.listen",
-                     "not set: nobody can see how this worker does; give it 127.0.0.1:9464");
+                     "not set: no metrics, no health checks; give it 127.0.0.1:9464");
 }
 
 /* Options that are sound, and nothing for this model. */

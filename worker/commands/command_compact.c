@@ -23,7 +23,7 @@ static const struct command_ending endings[] = {
 
 static const struct option compact_options[] = {
     {"compact.index", OPTION_TEXT, NULL, NULL, 0, 0, "OUT", "What `embedmill index` has written."},
-    {"compact.output", OPTION_TEXT, NULL, NULL, 0, 0, "NEW", "The copy; it must not be there."},
+    {"compact.output", OPTION_TEXT, NULL, NULL, 0, 0, "NEW", "The copy; it must not exist."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 

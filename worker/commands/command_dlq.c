@@ -219,7 +219,7 @@ static int serve(const struct args *args, const struct settings *settings)
     }
     if (args->is_replay && !args->to && !settings_is(settings, "source", sink)) {
         snprintf(why, sizeof why,
-                 "the letters lie with the sink, %s, and the input is on %s: name a stream or "
+                 "the dead letters lie with the sink, %s, and the input is on %s: name a stream or "
                  "topic on %s with --to",
                  sink, source ? source : "nothing", sink);
         return fail(COMMAND_CONFIG, why);
@@ -241,7 +241,7 @@ static int run(const struct invocation *invocation)
     const char *action = settings_text(settings, "dlq.action");
     size_t limit = (size_t)settings_number(settings, "dlq.limit");
     if (!action)
-        return fail(COMMAND_USAGE, "expected list, replay or codes; --help tells more");
+        return fail(COMMAND_USAGE, "expected list, replay or codes; see --help");
     if (strcmp(action, "codes") == 0)
         return print_codes();
     const struct args args = {

@@ -14,7 +14,7 @@ static const struct command_ending endings[] = {
     {COMMAND_NO_MODEL, NULL},
     {COMMAND_INTERNAL, NULL},
     {COMMAND_IO, "Standard input or output failed or was closed."},
-    {COMMAND_DEADLINE, "Told to stop, and not finished within drain_timeout."},
+    {COMMAND_DEADLINE, "Stopped by a signal, and not finished within drain_timeout."},
     {COMMAND_CONFIG, NULL},
     COMMAND_SIGNALLED,
     COMMAND_END,

@@ -28,7 +28,7 @@ static const struct command_ending endings[] = {
     {COMMAND_NO_MODEL, NULL},
     {COMMAND_INTERNAL, NULL},
     {COMMAND_IO, NULL},
-    {COMMAND_DEADLINE, "Told to stop, and not finished within drain_timeout."},
+    {COMMAND_DEADLINE, "Stopped by a signal, and not finished within drain_timeout."},
     {COMMAND_CONFIG, "Wrong configuration, or OUT was begun with another one."},
     COMMAND_SIGNALLED,
     COMMAND_END,

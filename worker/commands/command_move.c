@@ -64,7 +64,7 @@ static const struct option pull_options[] = {
     {"pull.stream", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
      "The stream, topic or queue there that workers write, where the URL names none."},
     {"pull.idle", OPTION_DURATION, "10s", NULL, 0, 24 * 3600 * 1000, "TIME",
-     "End when nothing has come for so long; 0: go on until told to stop."},
+     "End when nothing has come for so long; 0: go on until a signal stops it."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 

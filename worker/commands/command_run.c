@@ -5,7 +5,7 @@
 #include "worker/commands/command_work.h"
 
 static const struct command_ending endings[] = {
-    {COMMAND_OK, "Stopped when told to; all that was taken is finished."},
+    {COMMAND_OK, "Stopped by a signal; all that was taken is finished."},
     {COMMAND_USAGE, NULL},
     {COMMAND_NO_MODEL, NULL},
     {COMMAND_UNAVAILABLE, "Source or sink refuses, and retrying would not help."},

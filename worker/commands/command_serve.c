@@ -20,7 +20,7 @@
 #include "worker/telemetry/monitor.h"
 
 static const struct command_ending endings[] = {
-    {COMMAND_OK, "Stopped when told to; all requests that were taken are answered."},
+    {COMMAND_OK, "Stopped by a signal; all requests that were taken are answered."},
     {COMMAND_USAGE, NULL},
     {COMMAND_NO_MODEL, NULL},
     {COMMAND_UNAVAILABLE, "The address to listen at cannot be had."},

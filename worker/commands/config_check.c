@@ -40,7 +40,7 @@ static int check_names(const struct settings *settings, const char **bad_option,
     char known[64];
     if (!prompt_is_known((struct bytes){prompt, strlen(prompt)})) {
         *bad_option = "prompt";
-        snprintf(why, size, "no prompt is named '%.60s'; known are %s", prompt, prompt_names());
+        snprintf(why, size, "unknown prompt '%.60s'; valid prompts: %s", prompt, prompt_names());
         return -EINVAL;
     }
     if (strcmp(kernels, "auto") != 0 && !model_kernels(kernels, known, sizeof known)) {

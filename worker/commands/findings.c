@@ -71,9 +71,9 @@ int findings_end(struct findings *findings)
         fprintf(findings->to, "\n], \"warnings\": %zu, \"bad\": %zu, \"exit_code\": %d}\n",
                 findings->n_warn, findings->n_bad, findings->exit_code);
     else if (findings->n_bad)
-        fprintf(findings->to, "%zu bad, %zu to know of: exit code %d\n", findings->n_bad,
+        fprintf(findings->to, "bad: %zu, warnings: %zu; exit code %d\n", findings->n_bad,
                 findings->n_warn, findings->exit_code);
     else
-        fprintf(findings->to, "nothing bad, %zu to know of\n", findings->n_warn);
+        fprintf(findings->to, "nothing bad, warnings: %zu\n", findings->n_warn);
     return findings->exit_code;
 }

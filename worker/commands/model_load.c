@@ -76,7 +76,7 @@ static void log_test(const struct selftest *test)
     log_event(test->cosine < SELFTEST_SIMILAR ? LOG_WARN : LOG_INFO,
               test->cosine < SELFTEST_SIMILAR
                   ? "warmed up, but a known text did not get its known embedding: this is another "
-                    "model, or file or machine are damaged; `embedmill doctor` tells more"
+                    "model, or file or machine are damaged; see `embedmill doctor`"
                   : "warmed up",
               LOG_REAL("cosine", test->cosine), LOG_INTEGER("took_ms", test->took_ms));
 }

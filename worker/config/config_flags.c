@@ -129,7 +129,7 @@ static int refuse_argument(const struct flag_line *line, const char *argument, c
     snprintf(err, err_size, "%.60s: %s; --help lists all", argument,
              argument[0] == '-' ? "unknown flag"
              : none             ? "expected a flag"
-                                : "there is one word too many");
+                                : "one argument too many");
     return -EINVAL;
 }
 
@@ -153,7 +153,7 @@ static int read_word(struct options *options, struct flag_line *line, const char
         return refuse_argument(line, word, err, err_size);
     if (again && (size_t)snprintf(joined, sizeof joined, "%s,%s", settings_text(settings, name),
                                   word) >= sizeof joined) {
-        snprintf(err, err_size, "there are too many words behind the command");
+        snprintf(err, err_size, "too many arguments");
         return -EINVAL;
     }
     const struct option *option = find_by_name(options, name);

@@ -151,7 +151,7 @@ int compact_copy(const char *from, const char *to, struct compacted *out, char *
         return -EINVAL;
     }
     if (access(to, F_OK) == 0) {
-        snprintf(err, err_size, "%s is there: name another output, or remove it", to);
+        snprintf(err, err_size, "%s exists: name another output, or remove it", to);
         return -EEXIST;
     }
     int rc = vectors_open(&vectors, from, err, err_size);

@@ -92,7 +92,7 @@ static const char *advice(int rc)
         return "this user may not write there: change its owner, or name another folder";
     case ENOENT:
     case ENOTDIR:
-        return "expected a folder, or one to make in a folder that there is";
+        return "expected a folder, or a new one in an existing folder";
     case EAGAIN:
         return "a process in another container uses it: a cache is shared by processes of one "
                "host or one container; name another folder";

@@ -73,7 +73,8 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     *stages = (struct stages){.options = o, .info = p->info, .embedder = p->embedder};
     stages->prompt = prompt_find(p->info, (struct bytes){o->prompt, strlen(o->prompt)});
     if (!stages->prompt) {
-        snprintf(err, err_size, "no prompt is named '%s'; known are %s", o->prompt, prompt_names());
+        snprintf(err, err_size, "unknown prompt '%s'; valid prompts: %s", o->prompt,
+                 prompt_names());
         return -EINVAL;
     }
     int status = pipeline_fits(o, p->info, err, err_size);

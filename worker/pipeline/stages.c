@@ -83,7 +83,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
     entry->prompt = request.prompt.ptr ? prompt_find(stages->info, request.prompt) : stages->prompt;
     if (!entry->prompt)
         return bury(entry, DEAD_LETTER(unknown_prompt),
-                    "the message asks for a prompt there is none of; "
+                    "unknown prompt; "
                     "known are %s",
                     prompt_names());
     entry->request = request;

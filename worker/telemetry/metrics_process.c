@@ -51,7 +51,7 @@ static void print_memory(FILE *to)
                 "Resident memory in bytes, the mapped model included.",
                 status_bytes(status, "\nVmRSS:"));
     print_value(to, "embedmill_private_memory_bytes", "gauge",
-                "Resident memory of this process alone, the mapped model left out.",
+                "Resident memory of this process alone, without the mapped model.",
                 status_bytes(status, "\nRssAnon:"));
 }
 

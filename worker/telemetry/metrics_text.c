@@ -202,7 +202,7 @@ void metrics_print(const struct metrics *metrics, FILE *to)
         "ten seconds.",
         metrics->busy_ratio);
     metrics_print_counter(to, "embedmill_series_dropped_total",
-                          "Values not told, because their table of series is full.",
+                          "Values not reported, because their table of series is full.",
                           metrics->lag.n_dropped + metrics->counts.n_dropped +
                               metrics->skipped.n_dropped + metrics->dead_letters.n_dropped +
                               metrics->faults.n_dropped);
