@@ -258,6 +258,10 @@ struct sink {
     void *ctx;
     enum sink_layout layout; /* set by open */
     size_t vector_bytes;     /* of each vector, set before close once all is done; else 0 */
+    /* What its vectors are made with (made_with.h), set before the loop runs on. A sink that stores
+     * texts by id keeps it beside them, and fails before it writes others to them. NULL: it writes
+     * whatever comes. */
+    const char *made_with;
 };
 
 struct sink_ops {

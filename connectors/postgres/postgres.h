@@ -25,6 +25,7 @@ enum postgres_type { POSTGRES_VECTOR, POSTGRES_HALFVEC, POSTGRES_BIT };
 
 struct postgres_config {
     char *url, *password, *table, *dead_letters, *deleted, *offsets;
+    char *made_with; /* the table that says what the vectors of `table` are made with */
     enum postgres_type type;
     uint64_t timeout_ms, lock_ms;
     bool exactly_once; /* the offsets of the input lie in a table, too */

@@ -31,6 +31,7 @@ enum {
 
 enum postgres_step {
     STEP_SETTINGS,
+    STEP_MADE_WITH,
     STEP_OFFSETS,
     STEP_UPSERT,
     STEP_PIECES,

@@ -70,8 +70,9 @@ static bool check_tables(struct visit *visit)
 {
     char why[600];
     const char *names[] = {visit->config.table, visit->config.dead_letters, visit->config.deleted,
-                           visit->config.exactly_once ? visit->config.offsets : NULL};
-    PGresult *answer = ask(visit, "table", postgres_table_question, 4, names);
+                           visit->config.exactly_once ? visit->config.offsets : NULL,
+                           visit->config.made_with};
+    PGresult *answer = ask(visit, "table", postgres_table_question, 5, names);
     if (!answer)
         return false;
     enum postgres_fit fit =
@@ -90,6 +91,11 @@ static bool check_tables(struct visit *visit)
                        sizeof why);
     say(visit, FINDING_OK, "table", "%s, embedding %s; dead letters in %s, deletions in %s",
         visit->table.name, why, visit->table.letters, visit->table.deleted);
+    if (!visit->table.made_with[0])
+        say(visit, FINDING_WARN, "made_with",
+            "there is no table %s, so vectors of two models could get into %s without a word: "
+            "`embedmill schema` prints how to create it",
+            visit->config.made_with, visit->table.name);
     return true;
 }
 
@@ -100,11 +106,13 @@ static void check_rights(struct visit *visit)
         "'INSERT',"
         " 'UPDATE', 'DELETE']) AS r (name) WHERE NOT has_table_privilege(n.name, r.name)"
         " AND (r.name <> 'DELETE' OR n.name = $2)";
-    char names[4 * POSTGRES_NAME_SIZE + 100], *at = names;
+    char names[5 * POSTGRES_NAME_SIZE + 100], *at = names;
     const char *tables[] = {visit->table.name, visit->table.letters, visit->table.deleted,
-                            visit->table.offsets};
+                            visit->table.made_with, visit->table.offsets};
     *at++ = '{';
-    for (size_t i = 0; i < 4 && *tables[i]; i++) { /* "a"."b" inside an array */
+    for (size_t i = 0; i < 5; i++) { /* "a"."b" inside an array */
+        if (!*tables[i])
+            continue;
         at += snprintf(at, 3, "%s", i ? "," : "");
         *at++ = '"';
         for (const char *from = tables[i]; *from; from++) {

@@ -86,7 +86,9 @@ static int read_tables(struct postgres_config *config, const struct settings *se
     config->dead_letters = name_of(settings_text(settings, "postgres.dead_letters"), table, "_dlq");
     config->deleted = name_of(settings_text(settings, "postgres.deleted"), table, "_deleted");
     config->offsets = name_of(settings_text(settings, "postgres.offsets"), table, "_offsets");
-    if (!config->table || !config->dead_letters || !config->deleted || !config->offsets)
+    config->made_with = name_of(NULL, table, "_made_with");
+    if (!config->table || !config->dead_letters || !config->deleted || !config->offsets ||
+        !config->made_with)
         return -ENOMEM;
     const char *others[] = {config->dead_letters, config->deleted};
     static const char *const options[] = {"postgres.dead_letters", "postgres.deleted"};
@@ -151,5 +153,6 @@ void postgres_config_clear(struct postgres_config *config)
     free(config->dead_letters);
     free(config->deleted);
     free(config->offsets);
+    free(config->made_with);
     *config = (struct postgres_config){0};
 }

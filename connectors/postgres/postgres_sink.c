@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
+#include "connectors/made_with.h"
 
 #define LIMIT_FIRST    128  /* records in the first transaction */
 #define SHARED_FROM    128  /* so many are worth two transactions, of which one is on its way */
@@ -48,13 +49,13 @@ static struct postgres_flight *take_off(struct postgres_sink *sink, enum doing d
 static void ask_table(struct postgres_sink *sink)
 {
     const char *values[] = {sink->config.table, sink->config.dead_letters, sink->config.deleted,
-                            sink->peer ? sink->config.offsets : NULL};
+                            sink->peer ? sink->config.offsets : NULL, sink->config.made_with};
     static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT, POSTGRES_OID_TEXT,
-                                POSTGRES_OID_TEXT};
-    int lengths[4];
-    for (size_t i = 0; i < 4; i++)
+                                POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
+    int lengths[5];
+    for (size_t i = 0; i < 5; i++)
         lengths[i] = values[i] ? (int)strlen(values[i]) : 0;
-    const struct postgres_statement question = {postgres_table_question, 4, types, values, lengths};
+    const struct postgres_statement question = {postgres_table_question, 5, types, values, lengths};
     take_off(sink, DOING_TABLE);
     postgres_link_send(sink->link, &question, 1);
 }
@@ -65,6 +66,14 @@ static void read_table(struct postgres_sink *sink, const PGresult *answer)
     switch (postgres_table_read(&sink->table, &sink->config, answer, why, sizeof why)) {
     case POSTGRES_FITS:
         sink->has_table = true;
+        sink->is_compared = !sink->base.made_with || !sink->table.made_with[0];
+        if (sink->base.made_with && sink->is_compared) {
+            snprintf(why, sizeof why,
+                     "there is no table %.100s, so vectors of two models could "
+                     "get into %.200s without a word: `embedmill schema` prints how to create it",
+                     sink->config.made_with, sink->table.name);
+            endpoint_notice(&sink->end, NOTICE_WARN, "made_with", why);
+        }
         return;
     case POSTGRES_LACKS:
         postgres_sink_wait(sink, PART_TABLE, why);
@@ -72,6 +81,34 @@ static void read_table(struct postgres_sink *sink, const PGresult *answer)
     case POSTGRES_DIFFERS:
         endpoint_fail(&sink->end, -EINVAL, why);
     }
+}
+
+/* ---- what its vectors are made with */
+
+static void ask_made_with(struct postgres_sink *sink)
+{
+    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
+    const char *values[] = {sink->base.made_with, sink->table.name};
+    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1])};
+    const struct postgres_statement statements[] = {
+        {sink->table.keep_made_with, 2, types, values, lengths},
+        {sink->table.get_made_with, 0, types, values, lengths}};
+    take_off(sink, DOING_MADE_WITH);
+    postgres_link_send(sink->link, statements, 2);
+}
+
+static void read_made_with(struct postgres_sink *sink, const PGresult *answer)
+{
+    char why[HEALTH_WHY_SIZE], place[240], forget[240];
+    if (PQntuples(answer) != 1)
+        return; /* deleted between the two statements: ask again */
+    sink->is_compared = true;
+    struct bytes there = {PQgetvalue(answer, 0, 0), (size_t)PQgetlength(answer, 0, 0)};
+    snprintf(place, sizeof place, "table %.200s", sink->table.name);
+    snprintf(forget, sizeof forget, "TRUNCATE %.200s", sink->table.made_with);
+    if (!made_with_fits(there, sink->base.made_with, "postgres.table", place, forget, why,
+                        sizeof why))
+        endpoint_fail(&sink->end, -EINVAL, why);
 }
 
 /* ---- parts of the input, where they are kept */
@@ -258,6 +295,8 @@ static void on_result(void *ctx, size_t nth, const PGresult *result)
     case PGRES_TUPLES_OK:
         if (flight->doing == DOING_TABLE)
             read_table(sink, result);
+        else if (flight->doing == DOING_MADE_WITH)
+            read_made_with(sink, result);
         else if (flight->doing == DOING_PARTS)
             postgres_parts_answer(&sink->parts, result, sink->peer);
         return;
@@ -280,7 +319,7 @@ static void on_end(void *ctx)
         postgres_sink_refused(sink, &flight);
     else if (flight.doing == DOING_BURST)
         on_committed(sink, &flight);
-    else if (sink->has_table)
+    else if (sink->has_table && sink->is_compared)
         health_good(&sink->end.health, PART_LINK | PART_TABLE);
     sink->began_ms = uv_now(sink->end.loop);
     endpoint_pump(&sink->end);
@@ -347,6 +386,8 @@ static void sink_pump(void *owner)
             send_burst(sink);
     } else if (!sink->has_table) {
         ask_table(sink);
+    } else if (!sink->is_compared) {
+        ask_made_with(sink);
     } else if (!ask_parts(sink) && sink->slots.n) {
         send_burst(sink);
     }

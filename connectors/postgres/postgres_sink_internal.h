@@ -35,7 +35,7 @@ struct postgres_refused {
     char text[400];
 };
 
-enum doing { DOING_NOTHING, DOING_TABLE, DOING_PARTS, DOING_BURST };
+enum doing { DOING_NOTHING, DOING_TABLE, DOING_MADE_WITH, DOING_PARTS, DOING_BURST };
 
 /* What is under way at the server. */
 struct postgres_flight {
@@ -52,7 +52,8 @@ struct postgres_sink {
     struct postgres_config config;
     struct postgres_link *link;
     struct postgres_table table;
-    bool has_table; /* it was looked at on this connection, and after the last refusal */
+    bool has_table;   /* it was looked at on this connection, and after the last refusal */
+    bool is_compared; /* what its vectors are made with, and ours; likewise */
     struct slot_pool pool;
     struct slot_queue slots; /* in the order given */
     size_t n_flying;         /* of those in a transaction */

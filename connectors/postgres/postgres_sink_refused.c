@@ -18,10 +18,11 @@
 static void explain(const struct postgres_sink *sink, const struct postgres_refused *refused,
                     const struct postgres_refusal *refusal, char *out, size_t size)
 {
-    const char *table = refused->step == STEP_LETTERS   ? sink->table.letters
-                        : refused->step == STEP_OFFSETS ? sink->table.offsets
-                        : refused->step == STEP_DELETED ? sink->table.deleted
-                                                        : sink->table.name;
+    const char *table = refused->step == STEP_LETTERS     ? sink->table.letters
+                        : refused->step == STEP_OFFSETS   ? sink->table.offsets
+                        : refused->step == STEP_DELETED   ? sink->table.deleted
+                        : refused->step == STEP_MADE_WITH ? sink->table.made_with
+                                                          : sink->table.name;
     snprintf(out, size, "writing to table %.200s: %.300s (SQLSTATE %s; %s)",
              *table ? table : sink->config.table, refused->text, refused->sqlstate,
              refusal->advice);
@@ -91,9 +92,10 @@ void postgres_sink_note_refusal(struct postgres_flight *flight, size_t nth, cons
     if (refused->is_set)
         return;
     refused->is_set = true;
-    refused->step = flight->doing == DOING_BURST   ? flight->steps[nth]
-                    : flight->doing == DOING_PARTS ? STEP_OFFSETS
-                                                   : STEP_SETTINGS;
+    refused->step = flight->doing == DOING_BURST       ? flight->steps[nth]
+                    : flight->doing == DOING_PARTS     ? STEP_OFFSETS
+                    : flight->doing == DOING_MADE_WITH ? STEP_MADE_WITH
+                                                       : STEP_SETTINGS;
     snprintf(refused->sqlstate, sizeof refused->sqlstate, "%s", state ? state : "08006");
     snprintf(refused->text, sizeof refused->text, "%s", text ? text : PQresultErrorMessage(result));
 }

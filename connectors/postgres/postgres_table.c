@@ -32,7 +32,7 @@ const char postgres_table_question[] =
     "  AND i.indisvalid AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum),"
     " c.relkind = 'v' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid"
     "  AND i.indkey[0] = a.attnum)"
-    " FROM unnest(ARRAY[$1, $2, $3, $4]) WITH ORDINALITY AS n (name, ord)"
+    " FROM unnest(ARRAY[$1, $2, $3, $4, $5]) WITH ORDINALITY AS n (name, ord)"
     " JOIN pg_class c ON c.oid = to_regclass(n.name) JOIN pg_namespace s ON s.oid = c.relnamespace"
     " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " JOIN pg_type t ON t.oid = a.atttypid ORDER BY n.ord, a.attnum";
@@ -124,6 +124,14 @@ static const char move[] =
     " FROM unnest($2, $3, $4) AS n (part, epoch, done)"
     " WHERE o.consumer_group = $1 AND o.part = n.part AND o.epoch = n.epoch RETURNING 1)"
     " SELECT 1 / (CASE WHEN (SELECT count(*) FROM moved) = cardinality($2) THEN 1 ELSE 0 END)";
+
+/* The first worker says it for all: of two that begin at once, the second waits for the first. What
+ * was said of a table that was dropped since does not count. */
+static const char keep_made_with[] =
+    "INSERT INTO %1$s AS m (single, of_table, made_with) VALUES (true, to_regclass($2), $1)"
+    " ON CONFLICT (single) DO UPDATE SET of_table = excluded.of_table,"
+    " made_with = excluded.made_with WHERE m.of_table <> excluded.of_table";
+static const char get_made_with[] = "SELECT made_with FROM %1$s WHERE single";
 
 static const struct column {
     const char *name, *type; /* NULL: any */
@@ -226,6 +234,9 @@ static bool has_others(struct postgres_table *out, const struct postgres_config 
         !has_other(out->deleted, answer, "3", config->deleted, deleted_columns,
                    sizeof deleted_columns / sizeof *deleted_columns, why, size))
         return false;
+    if (has_table(answer, "5", out->made_with) &&
+        (find(answer, "5", "of_table") < 0 || find(answer, "5", "made_with") < 0))
+        out->made_with[0] = '\0'; /* a table of somebody else */
     return !config->exactly_once ||
            has_other(out->offsets, answer, "4", config->offsets, offset_columns,
                      sizeof offset_columns / sizeof *offset_columns, why, size);
@@ -283,6 +294,8 @@ enum postgres_fit postgres_table_read(struct postgres_table *out,
     snprintf(out->claim, sizeof out->claim, claim, out->offsets);
     snprintf(out->check, sizeof out->check, check, out->offsets);
     snprintf(out->move, sizeof out->move, move, out->offsets);
+    snprintf(out->keep_made_with, sizeof out->keep_made_with, keep_made_with, out->made_with);
+    snprintf(out->get_made_with, sizeof out->get_made_with, get_made_with, out->made_with);
 #pragma GCC diagnostic pop
     return read_embedding(out, config, answer, why, size);
 }
@@ -343,6 +356,13 @@ static void print_tables(const struct postgres_config *config, size_t dim, FILE 
             "    deleted_at    timestamptz NOT NULL DEFAULT now()\n"
             ");\n",
             config->deleted, config->deleted);
+    fprintf(to,
+            "\nCREATE TABLE IF NOT EXISTS %s (\n"
+            "    single    boolean PRIMARY KEY DEFAULT true CHECK (single), -- one row\n"
+            "    of_table  regclass NOT NULL,\n"
+            "    made_with text NOT NULL -- model, dim, prompt ... of the vectors there\n"
+            ");\n",
+            config->made_with);
     if (config->exactly_once)
         fprintf(to,
                 "\nCREATE TABLE IF NOT EXISTS %s (\n"

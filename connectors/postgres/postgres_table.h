@@ -19,19 +19,22 @@
 #define POSTGRES_NAME_SIZE 300 /* "schema"."table", quoted */
 
 struct postgres_table {
-    char name[POSTGRES_NAME_SIZE];    /* as SQL, whatever the search path */
-    char offsets[POSTGRES_NAME_SIZE]; /* "": not wanted */
-    char letters[POSTGRES_NAME_SIZE]; /* of the dead letters; "": it is not there */
-    char deleted[POSTGRES_NAME_SIZE]; /* of what was deleted; the same */
+    char name[POSTGRES_NAME_SIZE];      /* as SQL, whatever the search path */
+    char offsets[POSTGRES_NAME_SIZE];   /* "": not wanted */
+    char letters[POSTGRES_NAME_SIZE];   /* of the dead letters; "": it is not there */
+    char deleted[POSTGRES_NAME_SIZE];   /* of what was deleted; the same */
+    char made_with[POSTGRES_NAME_SIZE]; /* "": it is not there */
     char id_type[64];
     Oid vector, vector_array; /* the type of its embeddings */
     int dim;                  /* -1: any */
     char upsert[3200], delete_pieces[1200], delete_wholes[1200], put_letters[1000];
     char put_deleted[1200], delete_revived[2400];
-    char claim[900], check[600], move[900]; /* of offsets */
+    char claim[900], check[600], move[900];       /* of offsets */
+    char keep_made_with[700], get_made_with[400]; /* $1: what ours are made with, $2: the table */
 };
 
-/* One row for each column of the tables: $1 to $4, names; the last may be null. */
+/* One row for each column of the tables named by $1 to $5: those of embeddings, dead letters,
+ * deletions, offsets (may be null) and of what the vectors are made with. */
 extern const char postgres_table_question[];
 /* Until the end of the transaction, alone or with others that share it: $1, a name. */
 extern const char postgres_table_lock[], postgres_table_share[];

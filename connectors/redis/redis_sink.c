@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "connectors/endpoint.h"
+#include "connectors/made_with.h"
 #include "connectors/redis/redis_detour.h"
 #include "connectors/redis/redis_link.h"
 #include "connectors/redis/redis_script.h"
@@ -44,6 +45,7 @@ struct redis_sink {
     struct slot_queue aside;          /* refused, and it is not clear yet whose fault it is */
     char sha[41];                     /* of the script; empty: not known yet on this connection */
     bool loading;                     /* SCRIPT LOAD is under way */
+    bool is_asking, is_compared;      /* what the vectors there are made with, by this connection */
     bool is_losing; /* the connection has ended, and some that were sent are answered with NULL */
     size_t value_max;
 };
@@ -253,9 +255,92 @@ static bool slot_is_idle(struct redis_sink *sink, struct slot_queue *queue, stru
 
 static bool can_send(const struct redis_sink *sink)
 {
-    return !sink->end.failed && !sink->end.paused && !sink->loading &&
+    return !sink->end.failed && !sink->end.paused && !sink->loading && sink->is_compared &&
            redis_link_ready(sink->link) && sink->sent.n < SENT_MAX &&
            redis_link_backlog(sink->link) < BACKLOG_MAX;
+}
+
+/* ---- what the vectors there are made with */
+
+static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)
+{
+    redis_args_reset(&sink->args);
+    for (; *words; words++)
+        redis_args_text(&sink->args, *words);
+    return !sink->args.failed &&
+           redis_link_send(sink->link, sink->args.items, sink->args.n, 0, cb, NULL) == 0;
+}
+
+/* Before the prefix, for who lists the keys of the prefix wants vectors. */
+#define MADE_WITH_KEY "embedmill:made-with:"
+
+static bool keeps_texts(const struct redis_sink *sink)
+{
+    return sink->config.output != REDIS_OUTPUT_STREAM;
+}
+
+static void on_set_made_with(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_sink *sink = ctx;
+    (void)arg;
+
+    sink->is_asking = reply && reply->type != REDIS_REPLY_ERROR;
+    if (!reply || sink->is_asking)
+        return; /* lost, or the next reply tells */
+    struct redis_fault fault = redis_fault_find(reply->str);
+    char why[HEALTH_WHY_SIZE];
+    snprintf(why, sizeof why, "what the vectors are made with cannot be kept in '%s%.100s': %.300s",
+             MADE_WITH_KEY, sink->config.output_prefix, reply->str);
+    if (fault.remedy == REMEDY_FATAL || fault.remedy == REMEDY_UNKNOWN) {
+        sink->is_compared = true;
+        endpoint_notice(&sink->end, NOTICE_WARN, "made_with", why);
+        return;
+    }
+    health_wait(&sink->end.health, SINK_WRITE, why);
+    endpoint_pause(&sink->end);
+}
+
+static void on_get_made_with(void *ctx, void *arg, const redisReply *reply)
+{
+    struct redis_sink *sink = ctx;
+    char why[HEALTH_WHY_SIZE], place[160], forget[200];
+    (void)arg;
+
+    if (!reply || !sink->is_asking)
+        return;
+    sink->is_asking = false;
+    if (reply->type == REDIS_REPLY_NIL) { /* deleted between the two commands */
+        endpoint_pause(&sink->end);
+        return;
+    }
+    sink->is_compared = true;
+    if (!redis_reply_is_text(reply)) {
+        snprintf(why, sizeof why, "what the vectors are made with cannot be read: %.300s",
+                 reply->type == REDIS_REPLY_ERROR ? reply->str : "not a string");
+        endpoint_notice(&sink->end, NOTICE_WARN, "made_with", why);
+    } else {
+        snprintf(place, sizeof place, "the keys '%.100s*'", sink->config.output_prefix);
+        snprintf(forget, sizeof forget, "DEL '%s%.100s'", MADE_WITH_KEY,
+                 sink->config.output_prefix);
+        if (!made_with_fits((struct bytes){reply->str, reply->len}, sink->base.made_with,
+                            "redis.output_prefix", place, forget, why, sizeof why))
+            endpoint_fail(&sink->end, -EINVAL, why);
+    }
+    health_good(&sink->end.health, SINK_WRITE);
+    sink_pump(sink);
+}
+
+/* SET NX, so that of two workers that begin at once the second finds the first. */
+static void ask_made_with(struct redis_sink *sink)
+{
+    char key[1200];
+    int len = snprintf(key, sizeof key, "%s%s", MADE_WITH_KEY, sink->config.output_prefix);
+    const char *const set[] = {"SET", key, sink->base.made_with, "NX", NULL};
+    const char *const get[] = {"GET", key, NULL};
+
+    sink->is_compared = !sink->base.made_with || !keeps_texts(sink) || len >= (int)sizeof key;
+    sink->is_asking = !sink->is_compared && sink_send_words(sink, on_set_made_with, set) &&
+                      sink_send_words(sink, on_get_made_with, get);
 }
 
 static void sink_pump(void *owner)
@@ -267,6 +352,9 @@ static void sink_pump(void *owner)
         endpoint_finish(&sink->end);
         return;
     }
+    if (!sink->is_compared && !sink->is_asking && !sink->end.failed && !sink->end.paused &&
+        redis_link_ready(sink->link))
+        ask_made_with(sink);
     while (can_send(sink)) {
         struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
         struct redis_slot *slot = (struct redis_slot *)queue->first;
@@ -325,15 +413,6 @@ static void on_query_max(void *ctx, void *arg, const redisReply *reply)
         sink->value_max = limit;
 }
 
-static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)
-{
-    redis_args_reset(&sink->args);
-    for (; *words; words++)
-        redis_args_text(&sink->args, *words);
-    return !sink->args.failed &&
-           redis_link_send(sink->link, sink->args.items, sink->args.n, 0, cb, NULL) == 0;
-}
-
 static void on_ready(void *ctx)
 {
     struct redis_sink *sink = ctx;
@@ -342,10 +421,11 @@ static void on_ready(void *ctx)
     const char *const load[] = {"SCRIPT", "LOAD", redis_script_publish, NULL};
 
     sink->sha[0] = '\0';
-    sink->is_losing = false;
+    sink->is_losing = sink->is_asking = sink->is_compared = false;
     sink->loading = sink_send_words(sink, on_script, load);
     sink_send_words(sink, on_value_max, value);
     sink_send_words(sink, on_query_max, query);
+    ask_made_with(sink);
 }
 
 static void on_lost(void *ctx, const char *why)

@@ -169,7 +169,7 @@ def case_rights(bench):
     """A role whose rights are taken away under it, and given back."""
     bench.start_both()
     bench.pg.sql("CREATE ROLE w LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON embeddings, "
-                 "embeddings_dlq, embeddings_deleted TO w")
+                 "embeddings_dlq, embeddings_deleted, embeddings_made_with TO w")
     worker = bench.start_sink("--batch-texts", "64", url=bench.pg.url("w"))
     add(bench, 0, 200)
     bench.wait_rows(200)
@@ -199,7 +199,8 @@ def case_logins(bench):
         file.write("local all all trust\nhost all w 127.0.0.1/32 scram-sha-256\n"
                    "host all postgres 127.0.0.1/32 trust\n")
     bench.pg.sql("CREATE ROLE w LOGIN PASSWORD 'right'; GRANT ALL ON embeddings, "
-                 "embeddings_dlq, embeddings_deleted TO w; SELECT pg_reload_conf()")
+                 "embeddings_dlq, embeddings_deleted, embeddings_made_with TO w; "
+                 "SELECT pg_reload_conf()")
     add(bench, 0, 10)
     settle(0.5)
     for url, words in ((bench.pg.url("w:hunter2"), "password authentication failed"),

@@ -42,7 +42,8 @@ static const char *const positionals[] = {"file.path", NULL};
 
 static bool is_wanted(const char *name)
 {
-    static const char *const others[] = {"source", "sink", "max_deliveries", "undeliverable"};
+    static const char *const others[] = {"source", "sink", "max_deliveries", "undeliverable",
+                                         "allow_mixed"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (strcmp(name, others[i]) == 0)
             return false;

@@ -66,6 +66,18 @@ static int fail(int code, const char *why)
     return command_line_fail("search", code, why);
 }
 
+static int refuse_model(const struct manifest *card, const char *path, const char *fingerprint,
+                        const struct model_info *info)
+{
+    char err[1000], name[128] = "?";
+    manifest_get(card, "model", name, sizeof name);
+    snprintf(err, sizeof err,
+             "%.300s was made with %s (fingerprint %s), and this is %s (fingerprint %s): name the "
+             "other one by --model, or `embedmill migrate` the index to this one",
+             path, name, fingerprint, info->name, info->fingerprint);
+    return fail(COMMAND_NO_MODEL, err);
+}
+
 static int open_vectors(struct lookup *lookup, const char *path)
 {
     struct manifest card = {.len = 0};
@@ -77,7 +89,7 @@ static int open_vectors(struct lookup *lookup, const char *path)
     if (rc == 0)
         manifest_get(&card, "model_fingerprint", fingerprint, sizeof fingerprint);
     if (fingerprint[0] && strcmp(fingerprint, info->fingerprint) != 0)
-        return fail(COMMAND_NO_MODEL, "the index was made with another model; name it by --model");
+        return refuse_model(&card, path, fingerprint, info);
     if (vectors_open(&lookup->vectors, path, err, sizeof err) != 0)
         return fail(COMMAND_DATA, err);
     size_t dim = vectors_dim(lookup->vectors);

@@ -328,6 +328,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .output_format = (enum output_format)settings_choice(settings, "output_format"),
         .dtype = (enum output_dtype)settings_choice(settings, "dtype"),
         .collection = settings_text(settings, "output_collection"),
+        .allow_mixed = settings_choice(settings, "allow_mixed") == 1,
         .on_link = on_link,
         .on_dead_letter = on_dead_letter,
         .on_undeliverable = on_undeliverable,

@@ -50,6 +50,9 @@ static const struct option core_table[] = {
     {"chunk_overlap", OPTION_COUNT, "32", NULL, 0, 1000000, "N",
      "With too_long=chunk: most tokens of a piece that the next one repeats; never more than "
      "half."},
+    {"allow_mixed", OPTION_CHOICE, "no", "no|yes", 0, 0, "WHAT",
+     "Write to an output whose vectors were made with another model, precision, dim, dtype, prompt "
+     "or chunking, of which no search can compare both."},
     {"bad_utf8", OPTION_CHOICE, "replace", "replace|error", 0, 0, "WHAT",
      "Bytes that are not UTF-8: read as U+FFFD, or dead-letter the message."},
     {"input_format", OPTION_CHOICE, "auto", "auto|raw|json|msgpack", 0, 0, "FORMAT",

@@ -96,8 +96,8 @@ static int compare(const struct manifest *card, const struct manifest *there, co
         if (strcmp(ours, theirs) == 0)
             continue;
         snprintf(err, err_size,
-                 "%s was begun with %s: %s, and this is %s: %s; name another output, or remove "
-                 "this one to begin anew",
+                 "%s was begun with %s: %s, and this is %s: %s; name another output, `embedmill "
+                 "migrate` this one, or remove it to begin anew",
                  output, name, theirs, name, ours);
         return -EEXIST;
     }

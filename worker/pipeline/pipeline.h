@@ -54,6 +54,7 @@ struct pipeline_options {
     enum output_format output_format;
     enum output_dtype dtype;
     const char *collection;          /* OUTPUT_QDRANT only */
+    bool allow_mixed;                /* write to vectors that are made with something else, too */
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     struct cache *cache;             /* borrowed until pipeline_close; NULL: none */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */

@@ -5,6 +5,7 @@
 #ifndef PIPELINE_INTERNAL_H
 #define PIPELINE_INTERNAL_H
 
+#include "connectors/made_with.h"
 #include "worker/pipeline/backlog.h"
 #include "worker/pipeline/batch.h"
 #include "worker/pipeline/cache.h"
@@ -53,6 +54,7 @@ struct pipeline {
     bool source_failed, source_closing;
     uint64_t end_by_ms; /* on the loop's clock; 0 until known */
     char failure[800];
+    char made_with[MADE_WITH_SIZE]; /* the sink's */
     struct pipeline_stats stats;
     void (*on_source_closed)(void *ctx); /* the rest goes, then ended: pipeline_life.c */
     void (*ended)(void *ctx, enum pipeline_end how); /* NULL: never fully opened */

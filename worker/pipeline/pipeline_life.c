@@ -125,6 +125,24 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     return 0;
 }
 
+/* What decides a vector beside its text, for outputs that keep it (made_with.h). A prompt that a
+ * message names itself is its own affair. */
+static void describe(struct pipeline *p)
+{
+    const struct pipeline_options *o = &p->options;
+    char chunks[80] = "none";
+    if (o->chunk.wanted)
+        snprintf(chunks, sizeof chunks, "%zu tokens, %zu repeated%s", o->chunk.max_tokens,
+                 o->chunk.overlap, o->chunk.by_markdown ? ", by headings" : "");
+    snprintf(p->made_with, sizeof p->made_with,
+             "model: %.96s\nmodel_fingerprint: %s\nprecision: %s\ndim: %zu\ndtype: %s\n"
+             "prompt: %.60s\nchunks: %s\n",
+             p->info->name, p->info->fingerprint, p->info->precision ? p->info->precision : "exact",
+             p->stages.encode.dim, codec_dtype_name(o->dtype), o->prompt, chunks);
+    if (!o->allow_mixed)
+        p->sink->made_with = p->made_with;
+}
+
 /* The pool, and the handles of the loop that go with it. 0 or negative errno. */
 static int start_pool(struct pipeline *p, char *err, size_t err_size)
 {
@@ -193,6 +211,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     if (codec_format_is_rows(p->stages.encode.format) && p->sink->layout == SINK_PER_MESSAGE)
         p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
     p->stages.layout = p->sink->layout;
+    describe(p);
     p->ended = ended;
     *out = p;
     pipeline_advance(p);
