@@ -210,8 +210,12 @@ static struct rabbitmq_ending on_server_close(struct rabbitmq_link *link,
         snprintf(why, sizeof why, "%s (%s)", text, advice_on(close->reply_code, text));
         return refused(-EACCES, why);
     }
-    snprintf(why, sizeof why, "the server closes the connection: %u %s",
-             (unsigned)close->reply_code, text);
+    bool is_internal = close->reply_code == AMQP_INTERNAL_ERROR;
+    snprintf(why, sizeof why, "the server closes the connection: %u %s%s",
+             (unsigned)close->reply_code, text,
+             is_internal ? " (its log says why; a quorum queue without a leader answers so: "
+                           "rabbitmq-queues quorum_status)"
+                         : "");
     return lost(why);
 }
 

@@ -43,6 +43,7 @@ class Bench:
          self.tls_port) = range(first, first + 6)
         self.url = f"amqp://127.0.0.1:{self.port}"
         self.processes, self.workers, self.server, self.connection = [], [], None, None
+        self.declared = 0 # when a queue was, last
         self.env = {
             "PATH": os.environ["PATH"], "HOME": self.folder, "LANG": "C.UTF-8",
             "RABBITMQ_NODENAME": f"embedmill{first}@localhost",
@@ -100,6 +101,9 @@ class Bench:
         os.killpg(self.server.pid, number)
 
     def kill_server(self):
+        # Of a quorum queue that was declared less than two seconds before, RabbitMQ loses all
+        # messages, and it is never usable again: findings/rabbitmq-killed-after-declare.sh.
+        time.sleep(max(0, self.declared + 5 - time.monotonic()))
         self.signal_server(signal.SIGKILL)
         self.server.wait()
 
@@ -139,6 +143,7 @@ class Bench:
                 "x-queue-type": kind, **{f"x-{k.replace('_', '-')}": v
                                          for k, v in arguments.items()}})
         channel.close()
+        self.declared = time.monotonic()
 
     def add(self, first, n, queue="texts", **properties):
         channel = self.channel
