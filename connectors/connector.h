@@ -61,6 +61,7 @@ struct header {
 struct message {
     struct source *source;
     struct bytes key;             /* Kafka's record key; absent on Redis */
+    bool key_is_place;            /* nobody gave it: the number of a line */
     struct bytes value;           /* the payload; absent: tombstone, or the body field is missing */
     const struct header *headers; /* [n_headers] what else came with it: headers, other fields */
     size_t n_headers;

@@ -119,6 +119,7 @@ static struct file_message *message_open(struct file_source *file, const struct 
         .source = &file->source,
         .problem = record->problem ? own : NULL,
         .key = message->id.value,
+        .key_is_place = !whole,
         .value = {message->bytes, record->value.len},
         .headers = &message->id,
         .n_headers = 1,

@@ -71,6 +71,7 @@ static struct stdin_message *message_open(struct stdin_reader *reader, const cha
     message->message = (struct message){
         .source = &reader->source,
         .key = {message->key, (size_t)key_len},
+        .key_is_place = true,
         .value = {message->bytes, len},
         .position = {message->position, (size_t)position_len},
         .timestamp_ms = -1,

@@ -43,6 +43,11 @@ static const struct {
     {EVENT("u", ROW("\"one\""), ROW("\"\"")), NULL, DELETED, NULL, "7", true, 24023128, 0},
     {EVENT("u", ROW("\"one\""), "{\"id\":7,\"lang\":\"de\"}"), NULL, DELETED, NULL, "7", true,
      24023128, 0},
+    /* MongoDB's connector sends rows as strings. */
+    {EVENT("c", "null", "\"{\\\"_id\\\":{\\\"$oid\\\":\\\"5f\\\"},\\\"body\\\":\\\"m\\\"}\""),
+     "{\"id\":\"{\\\"$oid\\\":\\\"5f\\\"}\"}", WRITTEN, "m", "{\"$oid\":\"5f\"}", false, 24023128,
+     1},
+    {EVENT("d", "\"{\\\"id\\\":7}\"", "null"), NULL, DELETED, NULL, "7", true, 24023128, 0},
     /* With a schema around. */
     {"{" SCHEMA ",\"payload\":" EVENT("c", "null", ROW("\"first\"")) "}", NULL, WRITTEN, "first",
      "7", true, 24023128, 1},
@@ -63,6 +68,12 @@ static const struct {
      UNCHANGED, NULL, "7", true, 5, 0},
     {"{" SCHEMA ",\"payload\":{\"id\":7,\"body\":\"x\",\"__deleted\":\"true\",\"lsn\":5}}", NULL,
      DELETED, NULL, "7", true, 5, 0},
+    {"{\"id\":7,\"body\":\"x\",\"__deleted\":1,\"lsn\":5}", NULL, DELETED, NULL, "7", true, 5, 0},
+    {"{\"id\":7,\"body\":\"x\",\"__deleted\":0,\"lsn\":5}", NULL, WRITTEN, "x", "7", true, 5, 2},
+    {"{\"id\":7,\"body\":\"x\",\"__deleted\":null,\"lsn\":5}", NULL, WRITTEN, "x", "7", true, 5, 2},
+    /* As ExtractNewRecordState writes them unless it is told to add more. */
+    {"{\"id\":7,\"body\":\"__debezium_unavailable_value\",\"lsn\":5}", NULL, UNCHANGED, NULL, "7",
+     true, 5, 0},
     /* Ours. */
     {"{\"id\":\"a\",\"delete\":true,\"lsn\":5}", NULL, DELETED, NULL, "a", false, 5, 0},
     {"{\"delete\":true,\"lsn\":5}", "key", DELETED, NULL, "key", false, 5, 0},
@@ -165,14 +176,46 @@ static const struct {
 } refusals[] = {
     {EVENT("t", "null", "null"), "table_truncated", "the table was truncated"},
     {EVENT("x", "null", "null"), "bad_field", "field 'op' is not one of c, r, u, d and t"},
-    {EVENT("c", "null", "\"{}\""), "bad_field", "field 'after' of the change is not a map"},
+    {EVENT("c", "null", "\"x\""), "bad_field", "field 'after' of the change is not a map"},
     {EVENT("c", "null", "{\"id\":7,\"body\":5}"), "bad_field", "field 'body' is an integer"},
     {"{" SCHEMA ",\"payload\":[1]}", "bad_field", "field 'payload' of the change is not a map"},
     {"{\"id\":7,\"body\":\"x\"}", "bad_field", "the version in 'lsn' is not there"},
     {"{\"id\":7,\"body\":\"x\",\"lsn\":-1}", "bad_field", "is not a version"},
     {"{\"id\":7,\"body\":\"x\",\"lsn\":1.5}", "bad_field", "is not a version"},
     {"{\"id\":7,\"body\":\"x\",\"lsn\":\"12:3\"}", "bad_field", "is not a version"},
-    {"{\"id\":7,\"delete\":true,\"body\":\"x\"}", "bad_field", "the version in 'lsn' is not there"},
+    {"{\"id\":7,\"delete\":true}", "bad_field", "the version in 'lsn' is not there"},
+    /* What is meant is not sure, and a delete is for good. */
+    {"{\"id\":7,\"delete\":true,\"body\":\"x\",\"lsn\":1}", "bad_field",
+     "both 'delete' and 'body'"},
+    {"{\"id\":7,\"delete\":true,\"texts\":[\"x\"],\"lsn\":1}", "bad_field",
+     "both 'delete' and 'texts'"},
+    {"{\"ids\":[7,8],\"delete\":true,\"lsn\":1}", "bad_field", "both 'delete' and 'ids'"},
+    {"{\"id\":7,\"body\":\"x\",\"__deleted\":\"t\",\"lsn\":1}", "bad_field",
+     "neither true nor false"},
+    {"{\"id\":7,\"body\":\"x\",\"__deleted\":2,\"lsn\":1}", "bad_field", "neither true nor false"},
+    {"{\"id\":7,\"body\":\"x\",\"__deleted\":\"2026-01-01\",\"lsn\":1}", "bad_field",
+     "neither true nor false"},
+    /* A delete of nobody knows what. */
+    {"{\"delete\":true,\"lsn\":1}", "bad_field", "a delete has to name its text"},
+    {"{\"id\":null,\"delete\":true,\"lsn\":1}", "bad_field", "a delete has to name its text"},
+    {EVENT("d", "null", "null"), "bad_field", "a delete has to name its text"},
+    {EVENT("d", "{\"pk\":7}", "null"), "bad_field", "a delete has to name its text"},
+    {"{\"schema\":null,\"payload\":null}", "bad_field", "a delete has to name its text"},
+    {"{\"pk\":7,\"__deleted\":\"true\",\"lsn\":1}", "bad_field", "a delete has to name its text"},
+    /* What the connector did not know. */
+    {EVENT("c", "null", ROW("\"__debezium_unavailable_value\"")), "no_text", "the row is new"},
+    {EVENT("u", "null", "{\"id\":7,\"title\":\"__debezium_unavailable_value\",\"body\":\"x\"}"),
+     "no_text", "column 'title' has __debezium_unavailable_value"},
+    {"{\"id\":7,\"title\":\"__debezium_unavailable_value\",\"body\":\"x\",\"lsn\":1}", "no_text",
+     "column 'title'"},
+    {"{\"id\":\"__debezium_unavailable_value\",\"body\":\"x\",\"lsn\":1}", "no_text",
+     "column 'id'"},
+    {EVENT("u", "null", "null"), "bad_field", "field 'after' of the change is not a map"},
+    {EVENT("c", "null", "\"{\\\"body\\\":\""), "bad_json", "ends too early"},
+    /* Events without a row, of connectors that leave out what is null. */
+    {"{" SOURCE ",\"op\":\"t\",\"ts_ms\":1}", "table_truncated", "the table was truncated"},
+    {"{" SOURCE ",\"op\":\"m\",\"message\":{\"prefix\":\"p\"}}", "bad_field",
+     "field 'op' is none of"},
     /* A column of another name is no text that was taken away: it would delete every row. */
     {EVENT("c", "null", "{\"id\":7,\"content\":\"x\"}"), "no_text", "text_field"},
     {EVENT("u", "{\"id\":7,\"content\":\"x\"}", "{\"id\":7,\"content\":\"y\"}"), "no_text",
@@ -248,6 +291,7 @@ static void keys_test(void **state)
         {"{\"a\":1,\"id\":\"x\"}", "x", false},
         {"{\"uuid\":\"x\"}", "x", false},
         {"{\"schema\":{\"type\":\"struct\"},\"payload\":{\"id\":8}}", "8", true},
+        {"{\"schema\":{\"type\":\"int64\"},\"payload\":8}", "8", true},
         {"{\"a\":1,\"b\":2}", "{\"a\":1,\"b\":2}", false},
         {"{\"id\":1.5}", "{\"id\":1.5}", false},
         {"{\"id\":null}", "{\"id\":null}", false},
@@ -303,9 +347,63 @@ static void orders_test(void **state)
     arena_close(&arena);
 }
 
+/* The column of the id was not in the log of the database: the only other field of the key may be
+ * the name of another text. */
+static void nameless_test(void **state)
+{
+    (void)state;
+    static const char *const events[] = {
+        EVENT("d", "{\"pk\":3,\"id\":null,\"body\":null}", "null"),
+        "{\"pk\":3,\"id\":null,\"__deleted\":\"true\"}",
+    };
+    struct decode_options options = row_options(INPUT_JSON);
+    options.version_by = VERSION_NONE;
+    for (size_t i = 0; i < 2; i++) {
+        struct arena arena = {0};
+        struct request request;
+        struct refusal why;
+        struct message message = message_of((struct bytes){events[i], strlen(events[i])});
+        message.key = BYTES("{\"pk\":3}");
+        expect_refused(&message, &options, "bad_field", "column 'id' of the deleted row is null");
+        message.key = BYTES("{\"pk\":3,\"id\":9}");
+        assert_int_equal(codec_decode(&message, &options, &arena, &request, &why), 0);
+        assert_true(request.is_deleted && request.id.len == 1 && *request.id.ptr == '9');
+        arena_close(&arena);
+    }
+}
+
+/* The number of a line is no name that anybody gave, nor is the position of a message. */
+static void places_test(void **state)
+{
+    (void)state;
+    struct header header = {BYTES("id"), BYTES("4")};
+    struct arena arena = {0};
+    struct request request;
+    struct refusal why;
+    struct message message = message_of(BYTES("{\"delete\":true}"));
+    message.key = BYTES("4");
+    message.key_is_place = true;
+    expect_refused(&message, &test_options[INPUT_JSON], "bad_field", "has to name its text");
+    message.headers = &header;
+    message.n_headers = 1;
+    expect_refused(&message, &test_options[INPUT_JSON], "bad_field", "has to name its text");
+    message.key_is_place = false;
+    message.key = (struct bytes){NULL, 0};
+    assert_int_equal(codec_decode(&message, &test_options[INPUT_JSON], &arena, &request, &why), 0);
+    assert_true(request.is_deleted);
+    message.n_headers = 0;
+    message.key = BYTES("");
+    message.value = (struct bytes){NULL, 0};
+    assert_int_equal(codec_tombstone(&message, &test_options[INPUT_AUTO], &arena, &request, &why),
+                     -EINVAL);
+    assert_string_equal(why.code, "bad_field");
+    arena_close(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nameless_test), cmocka_unit_test(places_test),
         cmocka_unit_test(changes_test),  cmocka_unit_test(unchanged_test),
         cmocka_unit_test(refusals_test), cmocka_unit_test(versions_test),
         cmocka_unit_test(keys_test),     cmocka_unit_test(orders_test),

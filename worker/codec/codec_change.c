@@ -85,11 +85,20 @@ static struct bytes schema_skip(struct bytes value)
     return count_of(value) == 2 && member(value, "schema").ptr && payload.ptr ? payload : value;
 }
 
-static bool is_true(struct bytes value)
+/* What Debezium says of a flattened row: "true", "false", and what casts make of these. Anything
+ * else says nothing sure, and to guess would embed what is gone or delete what is not. */
+static int flag_read(const struct decode *decode, struct bytes value, bool *out)
 {
-    struct walk_value head = value_of(value);
-    return (head.type == WALK_BOOL && head.is_true) ||
-           (head.type == WALK_STR && is_text(head.bytes, "true"));
+    struct walk_value flag = value_of(value);
+    bool is_bit = flag.type == WALK_INT && (flag.integer == 0 || flag.integer == 1);
+    *out = (flag.type == WALK_BOOL && flag.is_true) || (is_bit && flag.integer == 1) ||
+           (flag.type == WALK_STR && is_text(flag.bytes, "true"));
+    if (*out || flag.type == WALK_NIL || flag.type == WALK_BOOL || is_bit ||
+        (flag.type == WALK_STR && is_text(flag.bytes, "false")))
+        return 0;
+    return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                        "field '__deleted' is neither true nor false, so nobody can tell whether "
+                        "the row is gone; send a boolean, or \"true\" or \"false\"");
 }
 
 static const char *text_name(const struct decode *decode)
@@ -110,10 +119,37 @@ static bool is_textless(const struct decode *decode, struct bytes row, struct by
     return text.type == WALK_NIL || (text.type == WALK_STR && text.bytes.len == 0);
 }
 
-static bool is_unavailable(const struct decode *decode, struct bytes row)
+static bool is_unavailable(struct bytes row, const char *name)
 {
-    struct walk_value text = value_of(member(row, text_name(decode)));
-    return text.type == WALK_STR && is_text(text.bytes, UNAVAILABLE);
+    struct walk_value value = value_of(member(row, name));
+    return value.type == WALK_STR && is_text(value.bytes, UNAVAILABLE);
+}
+
+static int unavailable_refuse(const struct decode *decode, const char *name, const char *what)
+{
+    return codec_refuse(decode->why, DEAD_LETTER(no_text),
+                        "column '%.40s' has " UNAVAILABLE " in place of its value, and %s; give "
+                        "the table REPLICA IDENTITY FULL, or have the connector read it again",
+                        name, what);
+}
+
+/*
+ * Where the connector did not know the text the vector is as it was, if there was one: not in a row
+ * that is new. Of a title or prompt it does not know no vector of the new text can be made.
+ */
+static int unavailable_check(const struct decode *decode, bool is_new, struct change *change)
+{
+    const char *const names[] = {"title", "prompt", codec_field_name(decode, CODEC_FIELD_ID)};
+    if (change->is_deleted)
+        return 0;
+    if (is_unavailable(change->row, text_name(decode))) {
+        change->is_unchanged = true;
+        return is_new ? unavailable_refuse(decode, text_name(decode), "the row is new") : 0;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (is_unavailable(change->row, names[i]) && strcmp(names[i], text_name(decode)) != 0)
+            return unavailable_refuse(decode, names[i], "the vector is made of it, too");
+    return 0;
 }
 
 static bool is_same(struct bytes a, struct bytes b)
@@ -125,7 +161,7 @@ static bool is_same(struct bytes a, struct bytes b)
 static bool is_same_text(const struct decode *decode, const struct change *change)
 {
     const char *const names[] = {text_name(decode), "title", "prompt"};
-    if (!is_map(change->before) || !member(change->row, names[0]).ptr)
+    if (!change->before.ptr || !member(change->row, names[0]).ptr)
         return false;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!is_same(member(change->row, names[i]), member(change->before, names[i])))
@@ -137,29 +173,48 @@ static int row_refuse(const struct decode *decode, const char *name)
 {
     return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                         "field '%s' of the change is not a map, and its operation needs the row; "
-                        "have the connector send rows as objects",
+                        "have the connector send rows as objects (of MongoDB whole ones: "
+                        "capture.mode=change_streams_update_full)",
                         name);
+}
+
+/* A row: a map, also as MongoDB's connector sends it, in a string of JSON. Null: absent. */
+static int row_read(const struct decode *decode, const char *name, struct bytes value,
+                    struct bytes *out)
+{
+    struct walk_value head = value_of(value);
+    *out = (struct bytes){NULL, 0};
+    if (head.type == WALK_NIL)
+        return 0;
+    if (head.type == WALK_STR && head.bytes.len > 0 && *head.bytes.ptr == '{')
+        return codec_json_convert(decode, head.bytes, out);
+    if (head.type != WALK_MAP)
+        return row_refuse(decode, name);
+    *out = value;
+    return 0;
 }
 
 static int envelope_read(const struct decode *decode, struct bytes envelope, struct change *out)
 {
     struct walk_value op = value_of(member(envelope, "op"));
     char code = op.bytes.len == 1 ? *op.bytes.ptr : '?';
-    out->row = member(envelope, "after");
-    out->before = member(envelope, "before");
+    int err = row_read(decode, "after", member(envelope, "after"), &out->row);
+    if (!err)
+        err = row_read(decode, "before", member(envelope, "before"), &out->before);
+    if (err)
+        return err;
     switch (code) {
     case 'c':
     case 'r':
     case 'u':
-        if (!is_map(out->row))
+        if (!out->row.ptr)
             return row_refuse(decode, "after");
         out->is_deleted = is_textless(decode, out->row, out->before);
-        out->is_unchanged =
-            is_unavailable(decode, out->row) || (code == 'u' && decode->options->skip_unchanged &&
-                                                 !out->is_deleted && is_same_text(decode, out));
-        return 0;
+        out->is_unchanged = code == 'u' && decode->options->skip_unchanged && !out->is_deleted &&
+                            is_same_text(decode, out);
+        return unavailable_check(decode, code != 'u', out);
     case 'd':
-        out->row = is_map(out->before) ? out->before : (struct bytes){NULL, 0};
+        out->row = out->before;
         out->is_deleted = true;
         return 0;
     case 't':
@@ -176,36 +231,63 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
 /* Another's field of this name says nothing about the row. */
 static bool is_operation(struct walk_value op)
 {
-    return op.type == WALK_STR && op.bytes.len == 1 && strchr("crud", *op.bytes.ptr);
+    return op.type == WALK_STR && op.bytes.len == 1 && memchr("crud", *op.bytes.ptr, 4);
 }
 
-static void flat_read(const struct decode *decode, struct bytes row, struct change *out)
+/* `delete` beside a text, or of several ids: what is meant is not sure, and a delete is for good.
+ */
+static int delete_check(const struct decode *decode, struct bytes row)
+{
+    const char *const names[] = {text_name(decode), "texts", "ids"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (value_of(member(row, names[i])).type != WALK_NIL)
+            return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                                "the value has both 'delete' and '%.40s'; to delete send the id of "
+                                "one text and no text, to write it leave out 'delete'",
+                                names[i]);
+    return 0;
+}
+
+static int flat_read(const struct decode *decode, struct bytes row, struct change *out)
 {
     struct walk_value op = value_of(member(row, "__op"));
     struct bytes deleted = member(row, "__deleted");
     struct walk_value given = value_of(member(row, "delete"));
-    bool is_change = is_operation(op) || deleted.ptr;
+    bool is_change = is_operation(op) || deleted.ptr, is_gone;
+    char code = is_operation(op) ? *op.bytes.ptr : 'u';
+    int err = flag_read(decode, deleted, &is_gone);
     out->row = row;
-    out->is_deleted = (given.type == WALK_BOOL && given.is_true) || is_true(deleted) ||
-                      (op.type == WALK_STR && is_text(op.bytes, "d")) ||
-                      (is_change && is_textless(decode, row, (struct bytes){NULL, 0}));
-    out->is_unchanged = is_change && !out->is_deleted && is_unavailable(decode, row);
+    out->is_deleted =
+        is_gone || code == 'd' || (is_change && is_textless(decode, row, (struct bytes){NULL, 0}));
+    if (!err && !out->is_deleted && given.type == WALK_BOOL && given.is_true) {
+        out->is_deleted = true;
+        err = delete_check(decode, row);
+    }
+    return err ? err : unavailable_check(decode, code != 'u', out);
+}
+
+/* A truncated table and a message of the log have no rows, and some connectors leave the fields for
+ * them out. */
+static bool is_envelope(struct bytes map)
+{
+    struct walk_value op = value_of(member(map, "op"));
+    if (op.type != WALK_STR)
+        return false;
+    return member(map, "before").ptr || member(map, "after").ptr ||
+           (is_map(member(map, "source")) && (is_text(op.bytes, "t") || is_text(op.bytes, "m")));
 }
 
 int codec_change_read(const struct decode *decode, struct bytes value, struct change *out)
 {
     struct bytes inner = schema_skip(value);
     bool has_text = member(inner, text_name(decode)).ptr || member(inner, "texts").ptr;
-    bool has_rows = member(inner, "before").ptr || member(inner, "after").ptr;
     *out = (struct change){.envelope = inner};
     if (!is_map(inner)) { /* a tombstone with a schema around it */
         out->is_deleted = value_of(inner).type == WALK_NIL;
         return out->is_deleted ? 0 : row_refuse(decode, "payload");
     }
-    if (!has_text && has_rows && value_of(member(inner, "op")).type == WALK_STR)
-        return envelope_read(decode, inner, out);
-    flat_read(decode, inner, out);
-    return 0;
+    return !has_text && is_envelope(inner) ? envelope_read(decode, inner, out)
+                                           : flat_read(decode, inner, out);
 }
 
 /* Versions. */
@@ -396,22 +478,33 @@ int codec_value_id(const struct decode *decode, const struct walk_value *value, 
     return 0;
 }
 
+/* A JSON object as it stands in the key, without the schema around it. 0; -ENOENT: it is none;
+ * -ENOMEM. */
+static int key_read(const struct decode *decode, struct bytes *out)
+{
+    struct bytes key = decode->message->key;
+    struct refusal why;
+    struct decode inner = *decode;
+    if (key.len == 0 || *key.ptr != '{')
+        return -ENOENT;
+    inner.why = &why;
+    inner.is_json = true;
+    int err = codec_json_convert(&inner, key, out);
+    if (err)
+        return err == -ENOMEM ? err : -ENOENT;
+    *out = schema_skip(*out);
+    return 0;
+}
+
 /* What the key is called: itself, or the only or named field of a JSON object. 0 or -ENOMEM. */
 static int key_id(const struct decode *decode, struct id *out)
 {
-    struct bytes key = decode->message->key, map, value;
-    struct refusal why;
-    struct decode inner = *decode;
-    *out = (struct id){key, false};
-    if (key.len == 0 || *key.ptr != '{')
-        return 0;
-    inner.why = &why;
-    inner.is_json = true;
-    int err = codec_json_convert(&inner, key, &map);
+    struct bytes map, value;
+    *out = (struct id){decode->message->key, false};
+    int err = key_read(decode, &map);
     if (err)
         return err == -ENOMEM ? err : 0;
-    map = schema_skip(map);
-    value = member(map, codec_field_name(decode, CODEC_FIELD_ID));
+    value = is_map(map) ? member(map, codec_field_name(decode, CODEC_FIELD_ID)) : map;
     if (!value.ptr && count_of(map) == 1) {
         struct walk walk = walk_of(map);
         struct walk_value head;
@@ -450,4 +543,38 @@ int codec_message_id(const struct decode *decode, struct id given, struct id *ou
         given.bytes = message->position.ptr ? message->position : (struct bytes){"", 0};
     *out = given;
     return 0;
+}
+
+/* Does the key have a field of the name of the id? 0, -ENOENT or -ENOMEM. */
+static int key_names_id(const struct decode *decode)
+{
+    struct bytes map;
+    int err = key_read(decode, &map);
+    if (err)
+        return err;
+    return member(map, codec_field_name(decode, CODEC_FIELD_ID)).ptr ? 0 : -ENOENT;
+}
+
+int codec_delete_check(const struct decode *decode, struct bytes row)
+{
+    const struct message *message = decode->message;
+    const char *name = codec_field_name(decode, CODEC_FIELD_ID);
+    struct bytes column = member(row, name);
+    bool has_header = codec_header(message, "id").ptr && !message->key_is_place;
+    if (value_of(column).type != WALK_NIL || has_header)
+        return 0;
+    if (message->key.len == 0 || message->key_is_place)
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                            "a delete has to name its text: there is neither a field '%.40s' nor a "
+                            "header or key with the id; send one, or name the field in id_field",
+                            name);
+    if (!column.ptr)
+        return 0;
+    int err = key_names_id(decode);
+    return err != -ENOENT ? err
+                          : codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                                         "column '%.40s' of the deleted row is null and the key "
+                                         "does not have it, so nobody can tell which text is gone; "
+                                         "give the table REPLICA IDENTITY FULL",
+                                         name);
 }

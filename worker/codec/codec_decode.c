@@ -180,7 +180,9 @@ int codec_tombstone(const struct message *message, const struct decode_options *
     struct change change = {.is_deleted = true};
     struct request request = {.is_deleted = true};
     struct id id = {{NULL, 0}, false};
-    int err = codec_message_id(&decode, id, &id);
+    int err = codec_delete_check(&decode, change.row);
+    if (!err)
+        err = codec_message_id(&decode, id, &id);
     if (!err)
         err = codec_version_read(&decode, &change, &request);
     if (err)

@@ -388,6 +388,8 @@ static int gone_read(const struct decode *decode, const struct change *change, s
     int err = row.ptr
                   ? fields_find(decode, (struct walk){row.ptr, row.ptr + row.len}, &fields, &unused)
                   : 0;
+    if (!err && change->is_deleted)
+        err = codec_delete_check(decode, row);
     if (!err)
         err = message_read(decode, &fields, out, &title);
     out->is_deleted = change->is_deleted;
