@@ -71,9 +71,9 @@ static bool is_inside(const char *output, const char *corpus)
 static void card_make(struct manifest *card, const struct settings *settings,
                       const struct model_info *model, const struct pipeline_options *options)
 {
-    static const char *const kept[] = {"prompt",      "dtype",       "too_long",
-                                       "bad_utf8",    "file.format", "file.id",
-                                       "file.column", "file.shard",  "output_format"};
+    static const char *const kept[] = {"prompt",        "dtype",      "too_long",    "bad_utf8",
+                                       "file.format",   "file.id",    "file.column", "file.shard",
+                                       "output_format", "text_field", "id_field"};
     char number[60];
     card->len = 0;
     size_t dim = options->session.dim ? options->session.dim : model->dim;

@@ -85,12 +85,16 @@ int manifest_write(const struct manifest *card, const char *output, char *err, s
 static int compare(const struct manifest *card, const struct manifest *there, const char *output,
                    char *err, size_t err_size)
 {
+    /* What cards of before there was a choice do not say. */
+    static const char *const older[][2] = {
+        {"precision", "exact"}, {"text_field", "text"}, {"id_field", "id"}};
     const char *line = card->text + strlen(HEAD);
     for (; *line; line += strcspn(line, "\n") + 1) {
         char name[64], ours[512] = "", theirs[512] = "nothing";
         snprintf(name, sizeof name, "%.*s", (int)strcspn(line, ":"), line);
-        if (strcmp(name, "precision") == 0) /* of before there was a choice */
-            strcpy(theirs, "exact");
+        for (size_t i = 0; i < sizeof older / sizeof older[0]; i++)
+            if (strcmp(name, older[i][0]) == 0)
+                strcpy(theirs, older[i][1]);
         manifest_get(card, name, ours, sizeof ours);
         manifest_get(there, name, theirs, sizeof theirs);
         if (strcmp(ours, theirs) == 0)
