@@ -52,19 +52,27 @@ static void fail(struct stdout_writer *writer, int err)
 }
 
 /* One line; the code and the reason hold no text of the message (codec.h). */
-static void tell_dead(const struct record *record)
+static void tell(const struct record *record, const char *code, const char *reason)
 {
     char line[600];
     const struct bytes *position = &record->origin->position;
     /* A status line may stand there. */
     const char *erase = isatty(STDERR_FILENO) ? "\r\x1b[K" : "";
-    int n =
-        snprintf(line, sizeof line - 1, "%s%.*s: %s: %s", erase, (int)position->len, position->ptr,
-                 record->dead_code, record->dead_reason ? record->dead_reason : "");
+    int n = snprintf(line, sizeof line - 1, "%s%.*s: %s: %s", erase, (int)position->len,
+                     position->ptr, code, reason ? reason : "");
     size_t len = n < (int)sizeof line - 1 ? (size_t)n : sizeof line - 2;
     line[len++] = '\n';
     while (write(STDERR_FILENO, line, len) < 0 && errno == EINTR)
         ;
+}
+
+/* Who pairs lines with outputs has to know which have none. */
+static void tell_no_output(const struct record *record)
+{
+    bool is_deleted = record->n_documents && record->documents->is_deleted;
+    tell(record, is_deleted ? "deleted" : "unchanged",
+         is_deleted ? "the line deletes a text, which standard output cannot; nothing is written"
+                    : "the line leaves its text as it was; nothing is written");
 }
 
 static bool wants_newline(const struct bytes *value)
@@ -109,7 +117,9 @@ static void fill(struct stdout_writer *writer)
             return; /* an earlier line is still being embedded */
         if (record) {
             if (record->dead_code)
-                tell_dead(record);
+                tell(record, record->dead_code, record->dead_reason);
+            else if (!record->n_parts || (record->n_documents && record->documents->is_deleted))
+                tell_no_output(record);
             else if (!fill_record(writer, record))
                 return;
             writer->done[writer->n_done++] = record;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/json.h"
 #include "worker/codec/codec.h"
 #include "worker/commands/command.h"
@@ -255,12 +256,16 @@ static int add_line(struct rerank *rerank, const char *line, size_t len)
     if (!value || !key)
         return -ENOMEM;
     const struct message message = {.key = {key, (size_t)number_len},
+                                    .key_is_place = true,
                                     .value = {value, len},
                                     .timestamp_ms = -1,
                                     .deliveries = 1};
     int rc = codec_decode(&message, &options, &rerank->arena, &request, &why);
     if (rc == -EINVAL)
         report(rerank, rerank->line, why.code, why.reason);
+    if (rc == 0 && request.n_items == 0)
+        report(rerank, rerank->line, DEAD_LETTER(no_text),
+               "it says that a text is gone or as it was; there is nothing to score");
     if (rc == 0)
         rc = make_room(rerank, request.n_items);
     if (rc)

@@ -468,10 +468,12 @@ static int tell_end(const struct worker *worker)
     if (worker->work->finish)
         return worker->work->finish(worker->settings, model_info(worker->model), stats,
                                     (double)(uv_now(&worker->loop) - worker->opened_ms) / 1000);
-    if (stats->dead_letters == 0)
+    uint64_t n_without = stats->dead_letters + stats->deleted + stats->unchanged;
+    if (n_without == 0)
         return COMMAND_OK;
     log_event(LOG_WARN, "some lines were not embedded; each is reported above",
-              LOG_INTEGER("lines", stats->dead_letters), LOG_INTEGER("embedded", stats->messages));
+              LOG_INTEGER("lines", n_without),
+              LOG_INTEGER("embedded", stats->messages - stats->deleted - stats->unchanged));
     return COMMAND_DATA;
 }
 
