@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "worker/index/compact.h"
 #include "worker/index/vectors.h"
 
 static char folder[] = "/tmp/embedmill-test-XXXXXX";
@@ -245,15 +246,69 @@ static void live_rows(void **state)
     unlink(deleted);
 }
 
-/* Places are bytes there, and chunks are known by their ids. */
+#define PIECES(parents) ",\"parent\":[" parents "],\"source\":\"c:1\"}\n"
+
+/* Who cuts texts by himself may call them as we call chunks; then each is a text. */
+static void live_own_names(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lines, *wanted;
+    } cases[] = {
+        {"{\"id\":\"p#0\",\"embedding\":[1,0],\"source\":\"c:1\"}\n"
+         "{\"id\":\"p#1\",\"embedding\":[1,0],\"source\":\"c:2\"}\n"
+         "{\"id\":\"p#0\",\"embedding\":[1,0],\"source\":\"c:3\"}\n",
+         "dll"},
+        {"{\"id\":\"p#1\",\"embedding\":[1,0],\"source\":\"c:1\"}\n"
+         "{\"id\":\"p#1\",\"embedding\":[1,0],\"source\":\"c:1\"}\n",
+         "dl"},
+        {"{\"id\":\"m\",\"ids\":[\"p#0\",\"p#1\"],\"embedding\":[[1,0],[1,0]],\"source\":\"c:1\","
+         "\"fields\":{\"parent\":[\"p\",\"p\"]}}\n"
+         "{\"id\":\"p#0\",\"embedding\":[1,0],\"source\":\"c:3\"}\n",
+         "dll"},
+        {"{\"id\":\"m\",\"ids\":[\"p#0\",\"q#0\",\"q#1\"],\"embedding\":[[1,0],[1,0],[1,0]]" PIECES(
+             "null,\"q\",\"q\"") "{\"id\":\"q\",\"embedding\":[1,0],\"source\":\"c:3\"}\n",
+         "lddl"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_file(jsonl, cases[i].lines, strlen(cases[i].lines));
+        expect_live(jsonl, cases[i].wanted);
+    }
+}
+
+/* Of a record with two texts one is deleted: the copy knows that of all of its chunks. */
+static void compact_record(void **state)
+{
+    (void)state;
+    static const char lines[] =
+        "{\"id\":\"m\",\"ids\":[\"a\",\"b#0\",\"b#1\"],\"embedding\":[[1,0],[1,0],[1,0]]" PIECES(
+            "null,\"b\",\"b\"");
+    char deleted[130], line[60], copy[130], copy_deleted[150], err[400];
+    struct compacted compacted;
+    snprintf(deleted, sizeof deleted, "%s.deleted.jsonl", jsonl);
+    snprintf(copy, sizeof copy, "%s/copy.jsonl", folder);
+    snprintf(copy_deleted, sizeof copy_deleted, "%s.deleted.jsonl", copy);
+    write_file(jsonl, lines, sizeof lines - 1);
+    int n = snprintf(line, sizeof line, "{\"id\":\"b\",\"before\":%zu}\n", sizeof lines - 1);
+    write_file(deleted, line, (size_t)n);
+    expect_live(jsonl, "ldd");
+    assert_int_equal(compact_copy(jsonl, copy, &compacted, err, sizeof err), 0);
+    assert_int_equal(compacted.kept, 1);
+    expect_live(copy, "ldd");
+    unlink(deleted);
+    unlink(copy);
+    unlink(copy_deleted);
+}
+
+/* Places are bytes there. */
 static void live_records(void **state)
 {
     (void)state;
     static const char lines[] =
         "{\"id\":7,\"embedding\":[1,0]}\n"
-        "{\"id\":\"b\",\"ids\":[\"b#0\",\"b#1\"],\"embedding\":[[1,0],[1,0]]}\n"
-        "{\"id\":\"7\",\"embedding\":[1,0]}\n"
-        "{\"id\":\"b\",\"ids\":[\"b#0\"],\"embedding\":[[1,0]]}\n";
+        "{\"id\":\"b\",\"ids\":[\"b#0\",\"b#1\"],\"embedding\":[[1,0],[1,0]]" PIECES(
+            "\"b\",\"b\"") "{\"id\":\"7\",\"embedding\":[1,0]}\n"
+                           "{\"id\":\"b\",\"ids\":[\"b#0\"],\"embedding\":[[1,0]]" PIECES("\"b\"");
     char deleted[130], line[60];
     snprintf(deleted, sizeof deleted, "%s.deleted.jsonl", jsonl);
     write_file(jsonl, lines, sizeof lines - 1);
@@ -271,8 +326,10 @@ static void live_records(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_type), cmocka_unit_test(cut_or_wrong), cmocka_unit_test(records),
-        cmocka_unit_test(live_rows),  cmocka_unit_test(live_records),
+        cmocka_unit_test(every_type),     cmocka_unit_test(cut_or_wrong),
+        cmocka_unit_test(records),        cmocka_unit_test(live_rows),
+        cmocka_unit_test(live_records),   cmocka_unit_test(live_own_names),
+        cmocka_unit_test(compact_record),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

@@ -96,10 +96,9 @@ static int copy_jsonl(struct copy *copy, struct bytes file)
         written += len + 1;
         for (size_t row = i; row < end; row++)
             if (!vectors_is_live(vectors, row)) {
-                struct bytes id = vectors->ids[row];
-                const char *quote = id.len > 0 && id.ptr[0] == '"' ? "" : "\"";
-                fprintf(copy->beside, "{\"id\":%s%.*s%s,\"before\":%zu}\n", quote, (int)id.len,
-                        id.ptr, quote, written);
+                struct bytes name = vectors_text_id(vectors, row);
+                fprintf(copy->beside, "{\"id\":\"%.*s\",\"before\":%zu}\n", (int)name.len, name.ptr,
+                        written);
             }
     }
     return ferror(copy->output) || ferror(copy->beside) ? -EIO : 0;

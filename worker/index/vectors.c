@@ -129,6 +129,7 @@ void vectors_close(struct vectors *vectors)
     free(vectors->id_memory);
     free(vectors->dead);
     free(vectors->lines);
+    free(vectors->pieces);
     free(vectors);
 }
 

@@ -20,7 +20,8 @@ struct vectors {
     char *id_memory;
     uint8_t *dead; /* [n] 1: replaced or deleted; NULL: none is */
     size_t n_dead;
-    size_t *lines; /* of a .jsonl: [n] where in the file the row's record begins */
+    size_t *lines;         /* of a .jsonl: [n] where in the file the row's record begins */
+    unsigned char *pieces; /* of a .jsonl: [n] whether the row is a piece of a longer text */
     size_t lines_room;
     size_t ids_room, memory_room, id_memory_len, id_memory_room;
 };
@@ -30,6 +31,8 @@ int vectors_map(struct bytes *out, const char *path, char *err, size_t err_size)
 void vectors_unmap(struct bytes *map);
 /* Room for one id more. 0 or -ENOMEM. */
 int vectors_grow_ids(struct vectors *vectors);
+/* The text that a row is or is a piece of, as it stands in JSON, without quotes. Borrowed. */
+struct bytes vectors_text_id(const struct vectors *vectors, size_t row);
 /* Find out which rows are dead; OUT.deleted.jsonl is read if there is one. 0, or negative errno and
  * a sentence. */
 int vectors_find_dead(struct vectors *vectors, const char *path, char *err, size_t err_size);

@@ -46,9 +46,11 @@ static int add_id(struct vectors *vectors, const char *at)
     memcpy(vectors->id_memory + vectors->id_memory_len, at, len);
     if (vectors->lines_room < vectors->ids_room) {
         size_t *lines = realloc(vectors->lines, vectors->ids_room * sizeof *lines);
-        if (!lines)
+        vectors->lines = lines ? lines : vectors->lines;
+        unsigned char *pieces = realloc(vectors->pieces, vectors->ids_room);
+        vectors->pieces = pieces ? pieces : vectors->pieces;
+        if (!lines || !pieces)
             return -ENOMEM;
-        vectors->lines = lines;
         vectors->lines_room = vectors->ids_room;
     }
     vectors->ids[vectors->n] = (struct bytes){NULL, len}; /* where: known when all are read */
@@ -106,6 +108,10 @@ static int read_line(struct vectors *vectors, const char *line, size_t begins)
     const char *bits = strstr(line, "\"dtype\":\"bits\"");
     if (!row || !id || *row != '[' || (bits && bits < row)) /* behind it are the user's fields */
         return -EBADMSG;
+    /* Of which texts the rows are pieces; null: of none. The user's fields stand behind `source`.
+     */
+    const char *parents = strstr(row, "\"parent\":["), *source = strstr(row, "\"source\":");
+    parents = parents && (!source || parents < source) ? parents + strlen("\"parent\":[") : NULL;
     bool many = row[1] == '[';
     if (many && (!ids || ids > row))
         return -EBADMSG;
@@ -119,7 +125,10 @@ static int read_line(struct vectors *vectors, const char *line, size_t begins)
         row = read_row(vectors, row, vectors->memory + before, room);
         if (!row)
             return -EBADMSG;
+        vectors->pieces[vectors->n] = parents && *parents != 'n';
         vectors->lines[vectors->n++] = begins;
+        parents = parents ? scalar_end(parents) : NULL;
+        parents = parents && *parents == ',' ? parents + 1 : NULL;
         if (!many || *row != ',')
             return 0;
         id = scalar_end(id);

@@ -6,8 +6,9 @@
  * Why:     files of an index are appended to and nothing in them is changed, so that they can be
  * cut to what was confirmed after any death. What became of a text is found on reading.
  *
- * A writing of a text is a whole row, or the rows of its chunks from number 0 on, which a .jsonl
- * tells by their ids alone. 7 and "7" are one id, as in every place where ids become names.
+ * A writing of a text is a whole row, or the rows of its chunks from number 0 on. An id "page#2" is
+ * a chunk only where the record says so: who cuts texts by himself may give such ids to whole ones.
+ * 7 and "7" are one id, as in every place where ids become names.
  */
 #define _GNU_SOURCE /* memmem */
 #include <errno.h>
@@ -75,12 +76,17 @@ static struct name name_of(const struct vectors *vectors, size_t row)
 {
     struct bytes id = vectors->ids[row];
     if (vectors->lines)
-        return name_by_id(unquoted(id));
+        return vectors->pieces[row] ? name_by_id(unquoted(id)) : (struct name){unquoted(id), true};
     if (id.len == 0 || id.ptr[0] != '{')
         return (struct name){unquoted(id), true};
     struct bytes number = value_behind(id, "\"chunk\":");
     return (struct name){unquoted(value_behind(id, "\"parent\":")),
                          number.len == 1 && number.ptr[0] == '0'};
+}
+
+struct bytes vectors_text_id(const struct vectors *vectors, size_t row)
+{
+    return name_of(vectors, row).id;
 }
 
 static uint64_t hash_of(struct bytes bytes)
