@@ -265,13 +265,20 @@ static bool name_message(struct rabbitmq_message *message, const char *queue)
     return true;
 }
 
+static bool is_word(struct bytes bytes, const char *word)
+{
+    return bytes.len == strlen(word) && memcmp(bytes.ptr, word, bytes.len) == 0;
+}
+
 /* An empty message that says `deleted` is what our own sink makes of a tombstone. */
 static bool is_tombstone(const struct message *message)
 {
-    for (size_t i = 0; i < message->n_headers; i++)
-        if (message->headers[i].name.len == strlen("deleted") &&
-            memcmp(message->headers[i].name.ptr, "deleted", strlen("deleted")) == 0)
+    for (size_t i = 0; i < message->n_headers; i++) {
+        const struct header *header = &message->headers[i];
+        if (is_word(header->name, "deleted") &&
+            (is_word(header->value, "1") || is_word(header->value, "true")))
             return message->value.len == 0 && message->key.len;
+    }
     return false;
 }
 

@@ -126,7 +126,7 @@ static void give_up(struct rabbitmq_place *place, struct rabbitmq_slot *slot, en
     rabbitmq_slot_done(place->sink, &slot->base, how);
 }
 
-/* The only one under way was refused, and why says nothing about whose fault that is. */
+/* It alone was refused, and why says nothing about whose fault that is. */
 static void doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, const char *why)
 {
     /* While nothing else passes it may be everything's. */
@@ -219,18 +219,29 @@ void rabbitmq_place_watch(struct rabbitmq_place *place)
 
 /* ---- answers */
 
-static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
+/* No queue took it. An exchange may look at headers, and so have queues for others. */
+static void returned(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
 {
     static const char advice[] = "no queue takes it; declare the queue, or bind it to the exchange";
     char why[300];
-    slots_remove(&place->sent, &slot->base);
-    if (slot->is_returned) {
-        snprintf(why, sizeof why, "%u NO_ROUTE (%s)", (unsigned)slot->reply_code, advice);
-        slot->is_returned = false;
+    snprintf(why, sizeof why, "%u NO_ROUTE (%s)", (unsigned)slot->reply_code, advice);
+    slot->is_returned = false;
+    if (*exchange_of(place)) {
+        doubt(place, slot, why);
+    } else {
+        slots_remove(&place->sent, &slot->base);
         slots_insert(&place->waiting, place->waiting.first, &slot->base);
-        refused(place, why);
+    }
+    refused(place, why);
+}
+
+static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
+{
+    if (slot->is_returned) {
+        returned(place, slot);
         return;
     }
+    slots_remove(&place->sent, &slot->base);
     place->is_in_doubt = false;
     place->n_passed++;
     place->backoff.attempts = 0;
