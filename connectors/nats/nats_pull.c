@@ -194,8 +194,11 @@ static void take(struct nats_source *source, natsMsg *native)
 
 void nats_pull_on_message(struct nats_source *source, natsMsg *native)
 {
-    const char *text;
-    int status = nats_reply_status(native, &text);
+    const char *text, *reply = natsMsg_GetReply(native);
+    struct nats_delivery delivery;
+    /* A message without payload may have a header Status of its own; a status has no reply. */
+    bool is_message = reply && nats_reply_delivery(reply, &delivery);
+    int status = is_message ? 0 : nats_reply_status(native, &text);
     if (status) {
         on_status(source, native, status, text);
         natsMsg_Destroy(native);

@@ -81,7 +81,9 @@ enum nats_refusal nats_reply_refusal(const struct nats_error *error)
     size_t i = find_known(error);
     if (i < sizeof known / sizeof known[0])
         return known[i].refusal;
-    return error->code >= 400 && error->code < 500 ? NATS_RECORD_UNKNOWN : NATS_RECORD_AGAIN;
+    if (error->code >= 400 && error->code < 500)
+        return NATS_RECORD_UNKNOWN;
+    return error->err_code ? NATS_SERVER_UNKNOWN : NATS_RECORD_AGAIN; /* 503 of nobody, timeouts */
 }
 
 const char *nats_reply_advice(const struct nats_error *error)

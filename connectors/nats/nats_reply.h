@@ -38,6 +38,7 @@ enum nats_refusal {
     NATS_RECORD_TOO_LARGE,
     NATS_RECORD_AGAIN,   /* an election, an overload: soon over, or somebody has to mend it */
     NATS_RECORD_UNKNOWN, /* perhaps this record's own fault */
+    NATS_SERVER_UNKNOWN, /* the server says that it is its own, by a code not known here */
 };
 enum nats_refusal nats_reply_refusal(const struct nats_error *error);
 /* What to do about it; "" when the server's words are all there is. */

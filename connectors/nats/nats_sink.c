@@ -28,12 +28,16 @@
 #define LINK  1u
 #define WRITE 2u
 
-#define PASSED_MAX 3 /* so many others pass, and what is refused is refused for its own sake */
+/* So many others pass, and what is refused is refused for its own sake; or so often, where the code
+ * means trouble of the server as a rule. */
+#define PASSED_MAX 3
+#define DOUBTS_MAX 5
 
 struct nats_slot {
     struct slot base;      /* first member */
-    bool asked, in_doubt;  /* on its way; refused once for a reason not known here */
-    uint64_t salt, passed; /* passed: how many had been published when it was refused first */
+    bool asked;            /* on its way */
+    unsigned n_doubts;     /* refused for a reason not known here, while others passed */
+    uint64_t salt, passed; /* passed: how many had been published when that was counted */
 };
 
 struct nats_sink {
@@ -43,10 +47,10 @@ struct nats_sink {
     struct nats_client *client;
     struct slot_pool pool;
     struct slot_queue slots; /* in the order given */
-    uint64_t n_published;
-    bool reads_nats; /* the source is NATS, too */
-    bool is_asking;  /* which streams take the outputs, before the first is written */
-    bool is_sure;    /* none of them is the input */
+    uint64_t n_published[2]; /* outputs, dead letters: they go to different subjects */
+    bool reads_nats;         /* the source is NATS, too */
+    bool is_asking;          /* which streams take the outputs, before the first is written */
+    bool is_sure;            /* none of them is the input */
 };
 
 static struct nats_sink *self(struct sink *sink)
@@ -66,7 +70,7 @@ static void slot_done(struct nats_sink *sink, struct nats_slot *slot, enum publi
 
 static void slot_published(struct nats_sink *sink, struct nats_slot *slot)
 {
-    sink->n_published++;
+    sink->n_published[slot->base.record->dead_code != NULL]++;
     sink->end.backoff.attempts = 0;
     health_good(&sink->end.health, WRITE);
     if (slot->base.record->dead_code)
@@ -92,6 +96,21 @@ static void explain(const struct nats_sink *sink, const struct nats_slot *slot,
                  error->text, error->err_code, *advice ? ": " : "", advice);
 }
 
+/* A refusal of which nobody knows whose fault it is. True: it is this record's, for others to the
+ * same subject pass and it does not. */
+static bool is_its_own(const struct nats_sink *sink, struct nats_slot *slot,
+                       enum nats_refusal refusal)
+{
+    uint64_t n_published = sink->n_published[slot->base.record->dead_code != NULL];
+    unsigned most = refusal == NATS_RECORD_UNKNOWN ? 1 : DOUBTS_MAX;
+    if (refusal == NATS_RECORD_AGAIN)
+        return false;
+    if (slot->n_doubts && n_published - slot->passed < PASSED_MAX)
+        return false;
+    slot->passed = n_published;
+    return slot->n_doubts++ >= most;
+}
+
 static void refused(struct nats_sink *sink, struct nats_slot *slot, const struct nats_error *error)
 {
     enum nats_refusal refusal = nats_reply_refusal(error);
@@ -101,16 +120,11 @@ static void refused(struct nats_sink *sink, struct nats_slot *slot, const struct
         slot_done(sink, slot, PUBLISH_TOO_LARGE);
         return;
     }
-    if (refusal == NATS_RECORD_UNKNOWN && slot->in_doubt &&
-        sink->n_published - slot->passed >= PASSED_MAX) {
+    if (is_its_own(sink, slot, refusal)) {
         slot->base.record->refused_code = DEAD_LETTER(output_refused);
         slot->base.record->refused_reason = why;
         slot_done(sink, slot, PUBLISH_REFUSED);
         return;
-    }
-    if (refusal == NATS_RECORD_UNKNOWN && !slot->in_doubt) {
-        slot->in_doubt = true;
-        slot->passed = sink->n_published;
     }
     health_wait(&sink->end.health, WRITE, why);
     endpoint_pause(&sink->end);

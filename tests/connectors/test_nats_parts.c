@@ -210,8 +210,10 @@ static void test_errors(void **state)
     assert_int_equal(nats_reply_refusal(&error), NATS_RECORD_AGAIN);
     error = (struct nats_error){.code = 503};
     assert_int_equal(nats_reply_refusal(&error), NATS_RECORD_AGAIN);
-    error = (struct nats_error){.code = 500, .err_code = 99999};
+    error = (struct nats_error){.code = 500};
     assert_int_equal(nats_reply_refusal(&error), NATS_RECORD_AGAIN);
+    error = (struct nats_error){.code = 500, .err_code = 99999};
+    assert_int_equal(nats_reply_refusal(&error), NATS_SERVER_UNKNOWN);
     error = (struct nats_error){.code = 400, .err_code = 99999};
     assert_int_equal(nats_reply_refusal(&error), NATS_RECORD_UNKNOWN);
 }
