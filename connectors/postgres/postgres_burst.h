@@ -38,6 +38,7 @@ enum postgres_step {
     STEP_WHOLES,
     STEP_LETTERS,
     STEP_DELETED,
+    STEP_TRIAL
 };
 
 struct postgres_burst {
@@ -82,5 +83,8 @@ enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct
 /* Put the statements together: burst->statements. offsets: to be moved in the same step, borrowed
  * until they are sent; NULL: none. 0 or -ENOMEM. */
 int postgres_burst_end(struct postgres_burst *burst, const struct postgres_statement *offsets);
+/* After postgres_burst_end: all of it is done and then undone, by a statement that always fails
+ * (STEP_TRIAL). */
+void postgres_burst_try(struct postgres_burst *burst);
 
 #endif

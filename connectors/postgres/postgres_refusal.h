@@ -17,6 +17,7 @@
 enum postgres_remedy {
     POSTGRES_DEAD_LETTER, /* the record's own fault, once it is alone */
     POSTGRES_SUSPECT,     /* perhaps; perhaps the table takes nothing at all */
+    POSTGRES_DOUBT,       /* somebody has to mend it, unless others pass and it alone does not */
     POSTGRES_WAIT,        /* somebody has to mend it */
     POSTGRES_SMALLER,     /* it took too long: try fewer rows */
     POSTGRES_AGAIN,       /* met another transaction */

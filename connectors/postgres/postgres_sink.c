@@ -219,21 +219,51 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
     return n;
 }
 
+/* One output that is not the first of all, another each time. 0: there is none. */
+static size_t fill_trial(struct postgres_sink *sink, unsigned flight)
+{
+    char why[400];
+    size_t nth = 0;
+    postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
+    struct postgres_slot *slot = sink->slots.next;
+    for (slot = slot->next; slot != &sink->slots; slot = slot->next) {
+        if (slot->record->dead_code || !slot->record->n_documents || nth++ < sink->n_tried)
+            continue;
+        if (postgres_burst_add(&sink->burst, slot->record, why, sizeof why) != BURST_TAKES)
+            continue;
+        slot->flight = flight;
+        sink->n_flying++;
+        return 1;
+    }
+    sink->n_tried = 0;
+    return 0;
+}
+
 static void send_burst(struct postgres_sink *sink)
 {
     struct postgres_statement move;
     struct postgres_flight *flight = take_off(sink, DOING_BURST);
-    flight->n_records = fill(sink, flight->id);
+    if (sink->wants_trial && sink->n_slots)
+        flight->n_records = fill_trial(sink, flight->id);
+    flight->is_trial = flight->n_records > 0;
+    sink->wants_trial = false;
+    if (!flight->is_trial)
+        flight->n_records = fill(sink, flight->id);
     if (!flight->n_records || sink->end.failed) {
         sink->n_flights--;
         return;
     }
-    bool is_kept = sink->peer && postgres_parts_move(&sink->parts, &sink->table, &move);
+    bool is_kept =
+        sink->peer && !flight->is_trial && postgres_parts_move(&sink->parts, &sink->table, &move);
     if (postgres_burst_end(&sink->burst, is_kept ? &move : NULL) || sink->parts.status) {
         endpoint_fail(&sink->end, -ENOMEM, "out of memory");
         return;
     }
+    if (flight->is_trial)
+        postgres_burst_try(&sink->burst);
     flight->n_rows = sink->burst.n_rows;
+    flight->has_outputs = sink->burst.n_rows > 0;
+    flight->has_letters = sink->burst.n_letters > 0;
     memcpy(flight->steps, sink->burst.steps, sizeof flight->steps);
     postgres_link_send(sink->link, sink->burst.statements, sink->burst.n);
 }
@@ -253,8 +283,10 @@ static void on_committed(struct postgres_sink *sink, const struct postgres_fligh
         sink->limit = sink->limit > 1 ? sink->limit / 2 : 1;
     else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX)
         sink->limit *= 2;
-    sink->has_accepted = true;
-    sink->n_refused = 0;
+    sink->n_passed[0] += flight->has_outputs;
+    sink->n_passed[1] += flight->has_letters;
+    if (flight->has_outputs)
+        sink->n_refused = 0;
     sink->end.backoff.attempts = 0;
     health_good(&sink->end.health, PART_WRITE);
     struct slot *at = sink->slots.first, *next;

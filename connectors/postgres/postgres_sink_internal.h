@@ -25,6 +25,9 @@
 struct postgres_slot {
     struct slot base; /* first member */
     unsigned flight;  /* the transaction that it is in; 0: none */
+    /* Refused alone so often while others passed; how many had passed the last time. */
+    unsigned n_doubts;
+    uint64_t n_passed;
 };
 
 /* The first statement of a transaction that was refused. */
@@ -43,6 +46,8 @@ struct postgres_flight {
     unsigned id; /* never 0 */
     enum postgres_step steps[POSTGRES_STATEMENTS_MAX];
     size_t n_records, n_rows, n_written;
+    bool has_outputs, has_letters;
+    bool is_trial; /* it is never committed */
     struct postgres_refused refused;
 };
 
@@ -65,9 +70,13 @@ struct postgres_sink {
     struct postgres_flight flights[POSTGRES_FLIGHTS]; /* [n_flights], the oldest first */
     size_t n_flights;
     unsigned last_flight;
-    uint64_t began_ms; /* the server has had the oldest one to itself since */
-    bool has_accepted; /* the table has taken something ... */
-    size_t n_refused;  /* ... and since then refused so many in a row that may be its own fault */
+    uint64_t began_ms;    /* the server has had the oldest one to itself since */
+    uint64_t n_passed[2]; /* transactions that were accepted, with outputs, with letters; trials */
+    size_t n_refused; /* since outputs were accepted: so many that may be the table's own fault */
+    /* Where the order counts nothing may go before a record that is refused: the next one is tried,
+     * and taken back, to see whether it is the table that refuses. */
+    bool wants_trial;
+    size_t n_tried; /* that were refused, too */
 };
 
 /* ---- postgres_slots.c */

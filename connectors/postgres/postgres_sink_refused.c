@@ -13,6 +13,7 @@
 #include "connectors/postgres/postgres_sink_internal.h"
 
 #define REFUSED_MAX 16 /* dead letters in a row before the table itself is suspected */
+#define DOUBTS_MAX  3  /* so often others pass, and what is refused is refused for its own sake */
 
 /* Words for people: what was done to which table, what the server said, what to do. */
 static void explain(const struct postgres_sink *sink, const struct postgres_refused *refused,
@@ -28,22 +29,57 @@ static void explain(const struct postgres_sink *sink, const struct postgres_refu
              refusal->advice);
 }
 
+/* Others are to show whether it is the table that refuses. Where the order counts they may not go
+ * before it: one of them is tried, and taken back. */
+static void let_others(struct postgres_sink *sink, struct postgres_slot *slot, const char *why)
+{
+    if (sink->peer)
+        sink->wants_trial = true;
+    else
+        postgres_slots_last(sink, slot);
+    postgres_sink_wait(sink, PART_WRITE, why);
+}
+
 /* The one record that was sent, if its fault it is. */
 static void refuse_record(struct postgres_sink *sink, struct postgres_slot *slot,
                           const struct postgres_refusal *refusal, const char *why)
 {
+    bool is_dead = slot->record->dead_code;
     bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
-    if (is_sure || (sink->has_accepted && sink->n_refused < REFUSED_MAX)) {
-        sink->n_refused += !is_sure;
+    bool has_accepted = sink->n_passed[0] || (is_dead && sink->n_passed[1]);
+    if (is_sure || (has_accepted && sink->n_refused < REFUSED_MAX)) {
+        sink->n_refused += !is_sure && !is_dead;
         postgres_slots_refuse(sink, slot, refusal->code, why);
         return;
     }
-    /* Perhaps the table takes nothing at all: let others try. Where the order counts they cannot.
-     */
-    if (!sink->peer) {
-        postgres_slots_last(sink, slot);
+    let_others(sink, slot, why);
+}
+
+/* The one record that was sent, by a code that means all of them as a rule. It is its own fault
+ * when others to the same table have passed again and again and it has not. */
+static void doubt_record(struct postgres_sink *sink, struct postgres_slot *slot,
+                         const struct postgres_refusal *refusal, const char *why)
+{
+    uint64_t n_passed = sink->n_passed[slot->record->dead_code != NULL];
+    bool counts = !slot->n_doubts || n_passed > slot->n_passed;
+    slot->n_passed = n_passed;
+    slot->n_doubts += counts;
+    if (slot->n_doubts > DOUBTS_MAX)
+        postgres_slots_refuse(sink, slot, refusal->code, why);
+    else
+        let_others(sink, slot, why);
+}
+
+/* What was tried passed but for the statement that undoes it, or is refused itself. */
+static void judge_trial(struct postgres_sink *sink, const struct postgres_flight *flight)
+{
+    if (flight->refused.step != STEP_TRIAL) {
+        sink->n_tried++;
+        return;
     }
-    postgres_sink_wait(sink, PART_WRITE, why);
+    sink->n_tried = 0;
+    sink->n_refused = 0;
+    sink->n_passed[0]++;
 }
 
 void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_flight *flight)
@@ -51,27 +87,40 @@ void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_fli
     struct postgres_refusal refusal = postgres_refusal_find(flight->refused.sqlstate);
     char why[HEALTH_WHY_SIZE];
     struct postgres_slot *slot = postgres_slots_ground(sink, flight->id);
-    size_t n = flight->n_records; /* 0: a question was refused */
+    size_t n = flight->n_records;                                  /* 0: a question was refused */
+    bool is_lock = strcmp(flight->refused.sqlstate, "55P03") == 0; /* which somebody gives back */
     if (flight->refused.step == STEP_OFFSETS && strcmp(flight->refused.sqlstate, "22012") == 0) {
         postgres_parts_fenced(&sink->parts);
         return;
     }
     explain(sink, &flight->refused, &refusal, why, sizeof why);
+    if (flight->is_trial && refusal.remedy != POSTGRES_RECONNECT) {
+        judge_trial(sink, flight);
+        return;
+    }
     if (refusal.remedy != POSTGRES_AGAIN)
         sink->has_table = false; /* it may be another one by now: look before trying again */
     switch (refusal.remedy) {
     case POSTGRES_DEAD_LETTER:
     case POSTGRES_SUSPECT:
-        if (n == 1)
-            refuse_record(sink, slot, &refusal, why);
-        else if (n)
+    case POSTGRES_DOUBT:
+        if (n > 1)
             sink->limit = n / 2;
-        else
+        else if (!n)
             postgres_sink_wait(sink, PART_WRITE, why);
+        else if (refusal.remedy == POSTGRES_DOUBT)
+            doubt_record(sink, slot, &refusal, why);
+        else
+            refuse_record(sink, slot, &refusal, why);
         return;
     case POSTGRES_SMALLER:
         sink->limit = n > 1 ? n / 2 : 1;
-        postgres_sink_wait(sink, PART_WRITE, why);
+        if (n != 1)
+            postgres_sink_wait(sink, PART_WRITE, why);
+        else if (is_lock)
+            let_others(sink, slot, why);
+        else
+            doubt_record(sink, slot, &refusal, why);
         return;
     case POSTGRES_AGAIN:
         endpoint_pause(&sink->end);
