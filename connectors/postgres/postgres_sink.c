@@ -243,10 +243,10 @@ static void send_burst(struct postgres_sink *sink)
 {
     struct postgres_statement move;
     struct postgres_flight *flight = take_off(sink, DOING_BURST);
-    if (sink->wants_trial && sink->n_slots)
+    if (sink->n_trials && sink->n_slots)
         flight->n_records = fill_trial(sink, flight->id);
     flight->is_trial = flight->n_records > 0;
-    sink->wants_trial = false;
+    sink->n_trials = flight->is_trial ? sink->n_trials - 1 : 0;
     if (!flight->is_trial)
         flight->n_records = fill(sink, flight->id);
     if (!flight->n_records || sink->end.failed) {

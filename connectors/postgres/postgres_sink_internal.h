@@ -75,8 +75,8 @@ struct postgres_sink {
     size_t n_refused; /* since outputs were accepted: so many that may be the table's own fault */
     /* Where the order counts nothing may go before a record that is refused: the next one is tried,
      * and taken back, to see whether it is the table that refuses. */
-    bool wants_trial;
-    size_t n_tried; /* that were refused, too */
+    size_t n_trials; /* to be made, one after another */
+    size_t n_tried;  /* that were refused, too */
 };
 
 /* ---- postgres_slots.c */

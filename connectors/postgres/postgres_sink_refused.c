@@ -13,6 +13,7 @@
 #include "connectors/postgres/postgres_sink_internal.h"
 
 #define REFUSED_MAX 16 /* dead letters in a row before the table itself is suspected */
+#define TRIALS_MAX  32 /* of records behind one that is refused, before it is sent again */
 #define DOUBTS_MAX  3  /* so often others pass, and what is refused is refused for its own sake */
 
 /* Words for people: what was done to which table, what the server said, what to do. */
@@ -34,7 +35,7 @@ static void explain(const struct postgres_sink *sink, const struct postgres_refu
 static void let_others(struct postgres_sink *sink, struct postgres_slot *slot, const char *why)
 {
     if (sink->peer)
-        sink->wants_trial = true;
+        sink->n_trials = TRIALS_MAX;
     else
         postgres_slots_last(sink, slot);
     postgres_sink_wait(sink, PART_WRITE, why);
@@ -77,6 +78,7 @@ static void judge_trial(struct postgres_sink *sink, const struct postgres_flight
         sink->n_tried++;
         return;
     }
+    sink->n_trials = 0;
     sink->n_tried = 0;
     sink->n_refused = 0;
     sink->n_passed[0]++;

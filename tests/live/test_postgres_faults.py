@@ -100,6 +100,87 @@ def case_nothing_fits(bench):
     stop(bench, [worker])
 
 
+def case_letters_fit(bench):
+    """Letters that the other table takes are no proof that this one would take rows."""
+    bench.start_both()
+    worker = bench.start_sink("--batch-texts", "64")
+    add(bench, 0, 10)
+    bench.wait_rows(10)
+    bench.pg.sql("ALTER TABLE embeddings ADD CONSTRAINT never CHECK (false) NOT VALID")
+    for i in range(40):
+        add(bench, 10 + i, 1)
+        bench.client.xadd("texts", {"body": b"\x81"})
+    wait_log(bench, "never")
+    settle(8)
+    own = [code for code, _ in letters(bench) if code == "output_refused"]
+    print(f"        {len(own)} of 40 are dead letters", flush=True)
+    assert len(own) <= 16, letters(bench)
+    bench.pg.sql("ALTER TABLE embeddings DROP CONSTRAINT never")
+    bench.wait_acked()
+    assert len(letters(bench)) + bench.rows() == 90, letters(bench)
+    stop(bench, [worker])
+
+
+def case_one_row_only(bench):
+    """What means the whole table as a rule, of one row: a policy, a trigger without its table, an
+    error inside the server, a statement that takes too long. Others pass, and it is a letter."""
+    bench.start_both()
+    bench.pg.sql(
+        "CREATE ROLE w LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON embeddings, embeddings_dlq "
+        "TO w; ALTER TABLE embeddings ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON embeddings "
+        "USING (true) WITH CHECK (metadata->>'tenant' IS DISTINCT FROM 'other'); "
+        "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.id = 'missing' THEN INSERT INTO nowhere VALUES (1); "
+        "ELSIF NEW.id = 'internal' THEN RAISE EXCEPTION 'odd' USING ERRCODE = 'XX000'; "
+        "ELSIF NEW.id = 'slow' THEN PERFORM pg_sleep(20); END IF; RETURN NEW; END $$; "
+        "CREATE TRIGGER t BEFORE INSERT ON embeddings FOR EACH ROW EXECUTE FUNCTION odd()")
+    kinds = {"policy": ("42501", "row-level security"), "missing": ("42P01", "nowhere"),
+             "internal": ("XX000", "odd"), "slow": ("57014", "timeout")}
+    worker = bench.start_sink("--batch-texts", "16", "--postgres-timeout", "600ms",
+                              url=bench.pg.url("w"))
+    n = 0
+    for i, (name, words) in enumerate(kinds.items()):
+        add(bench, n, 50)
+        bench.client.xadd("texts", {"text": "t", "id": name, "tenant": "other"} if name == "policy"
+                          else {"text": "t", "id": name})
+        n += 50
+        while len(letters(bench)) <= i:
+            assert worker.poll() is None and n < 4000, bench.log()
+            add(bench, n, 5)
+            n += 5
+            settle(0.3)
+        code, reason = letters(bench)[i]
+        assert code == "output_refused" and all(word in reason for word in words), reason
+        print(f"        {name}: after {n} others: {reason[:110]}", flush=True)
+    bench.wait_rows(n)
+    assert len(letters(bench)) == len(kinds)
+    stop(bench, [worker])
+
+
+def case_locked_row(bench):
+    """Somebody's transaction holds one row: all others pass, and it does when it is let go."""
+    bench.start_both()
+    worker = bench.start_sink("--postgres-lock-timeout", "200ms", "--batch-texts", "16")
+    add(bench, 0, 20)
+    bench.wait_rows(20)
+    held = subprocess.Popen([bench.pg.bin / "psql", "-q", "-h", bench.pg.host, "-p",
+                             str(bench.pg.port), "-U", "postgres"], stdin=subprocess.PIPE,
+                            text=True)
+    held.stdin.write("BEGIN; SELECT FROM embeddings WHERE id = 'id-7' FOR UPDATE;\n")
+    held.stdin.flush()
+    settle(0.5)
+    bench.client.xadd("texts", {"text": "new", "id": "id-7", "lang": "new"})
+    add(bench, 20, 100)
+    wait_for("the others", lambda: bench.rows() == 120)
+    assert bench.pg.one("SELECT metadata FROM embeddings WHERE id = 'id-7'") != '{"lang": "new"}'
+    held.stdin.close()
+    held.wait()
+    bench.wait_acked()
+    assert bench.pg.one("SELECT metadata->>'lang' FROM embeddings WHERE id = 'id-7'") == "new"
+    assert not letters(bench)
+    stop(bench, [worker])
+
+
 def case_oversize(bench):
     """Metadata and a message that are larger than is taken at once; an id that no index takes."""
     bench.start_both()

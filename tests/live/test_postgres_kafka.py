@@ -177,6 +177,33 @@ def case_without(bench):
     bench.check(n, feeder.n_poison, is_exact=False)
 
 
+def case_poison_first(bench):
+    """Nothing may go before a record that is refused, and nothing was accepted yet: the next ones are
+    tried and taken back, to see whose fault it is. More of them than are buried without that."""
+    bench.make_topics(1)
+    bench.pg.sql("ALTER TABLE embeddings ADD CONSTRAINT fits CHECK (id NOT LIKE 'bad%')")
+    bench.send([{"key": f"bad {i}", "value": "t"} for i in range(20)])
+    worker = bench.start_sink(*EXACTLY)
+    wait_for("it waits", lambda: "fits" in bench.log())
+    settle(2)
+    assert bench.pg.one("SELECT count(*) FROM embeddings_dlq") == "0", "nobody knows whose fault"
+    bench.send_texts(0, 30)
+    bench.wait_lag_0()
+    bench.stop(worker)
+    bench.check(30, 20)
+    bench.pg.sql("ALTER TABLE embeddings DROP CONSTRAINT fits; CREATE FUNCTION odd() RETURNS "
+                 "trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id = 'odd' THEN INSERT INTO nowhere "
+                 "VALUES (1); END IF; RETURN NEW; END $$; CREATE TRIGGER odd BEFORE INSERT ON "
+                 "embeddings FOR EACH ROW EXECUTE FUNCTION odd()")
+    bench.send([{"key": "odd", "value": "t"}])
+    bench.send_texts(30, 30)
+    worker = bench.start_sink(*EXACTLY)
+    bench.wait_lag_0()
+    bench.stop(worker)
+    bench.pg.sql("DROP TRIGGER odd ON embeddings; DROP FUNCTION odd")
+    bench.check(60, 21)
+
+
 def case_deletions(bench):
     """A tombstone deletes a row and all chunks; of one key the last message counts."""
     bench.make_topics(1)
