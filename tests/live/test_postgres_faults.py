@@ -127,8 +127,9 @@ def case_one_row_only(bench):
     bench.start_both()
     bench.pg.sql(
         "CREATE ROLE w LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON embeddings, "
-        "embeddings_dlq, embeddings_deleted TO w; ALTER TABLE embeddings ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON embeddings "
-        "USING (true) WITH CHECK (metadata->>'tenant' IS DISTINCT FROM 'other'); "
+        "embeddings_dlq, embeddings_deleted TO w; "
+        "ALTER TABLE embeddings ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON embeddings USING "
+        "(true) WITH CHECK (metadata->>'tenant' IS DISTINCT FROM 'other'); "
         "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "IF NEW.id = 'missing' THEN INSERT INTO nowhere VALUES (1); "
         "ELSIF NEW.id = 'internal' THEN RAISE EXCEPTION 'odd' USING ERRCODE = 'XX000'; "

@@ -178,8 +178,8 @@ def case_without(bench):
 
 
 def case_poison_first(bench):
-    """Nothing may go before a record that is refused, and nothing was accepted yet: the next ones are
-    tried and taken back, to see whose fault it is. More of them than are buried without that."""
+    """Nothing may go before a record that is refused, and nothing was accepted yet: the next ones
+    are tried and taken back, to see whose fault it is. More than are buried without that."""
     bench.make_topics(1)
     bench.pg.sql("ALTER TABLE embeddings ADD CONSTRAINT fits CHECK (id NOT LIKE 'bad%')")
     bench.send([{"key": f"bad {i}", "value": "t"} for i in range(20)])

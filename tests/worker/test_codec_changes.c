@@ -215,7 +215,7 @@ static const struct {
     /* Events without a row, of connectors that leave out what is null. */
     {"{" SOURCE ",\"op\":\"t\",\"ts_ms\":1}", "table_truncated", "the table was truncated"},
     {"{" SOURCE ",\"op\":\"m\",\"message\":{\"prefix\":\"p\"}}", "bad_field",
-     "field 'op' is none of"},
+     "field 'op' is not one of"},
     /* A column of another name is no text that was taken away: it would delete every row. */
     {EVENT("c", "null", "{\"id\":7,\"content\":\"x\"}"), "no_text", "text_field"},
     {EVENT("u", "{\"id\":7,\"content\":\"x\"}", "{\"id\":7,\"content\":\"y\"}"), "no_text",
