@@ -225,11 +225,12 @@ static size_t fill_trial(struct postgres_sink *sink, unsigned flight)
     char why[400];
     size_t nth = 0;
     postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
-    struct postgres_slot *slot = sink->slots.next;
-    for (slot = slot->next; slot != &sink->slots; slot = slot->next) {
-        if (slot->record->dead_code || !slot->record->n_documents || nth++ < sink->n_tried)
+    for (struct slot *at = sink->slots.first->next; at; at = at->next) {
+        struct postgres_slot *slot = (struct postgres_slot *)at;
+        const struct record *record = at->record;
+        if (record->dead_code || !record->n_documents || nth++ < sink->n_tried)
             continue;
-        if (postgres_burst_add(&sink->burst, slot->record, why, sizeof why) != BURST_TAKES)
+        if (postgres_burst_add(&sink->burst, record, why, sizeof why) != BURST_TAKES)
             continue;
         slot->flight = flight;
         sink->n_flying++;
@@ -243,7 +244,7 @@ static void send_burst(struct postgres_sink *sink)
 {
     struct postgres_statement move;
     struct postgres_flight *flight = take_off(sink, DOING_BURST);
-    if (sink->n_trials && sink->n_slots)
+    if (sink->n_trials && sink->slots.n)
         flight->n_records = fill_trial(sink, flight->id);
     flight->is_trial = flight->n_records > 0;
     sink->n_trials = flight->is_trial ? sink->n_trials - 1 : 0;

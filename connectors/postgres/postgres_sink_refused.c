@@ -45,7 +45,7 @@ static void let_others(struct postgres_sink *sink, struct postgres_slot *slot, c
 static void refuse_record(struct postgres_sink *sink, struct postgres_slot *slot,
                           const struct postgres_refusal *refusal, const char *why)
 {
-    bool is_dead = slot->record->dead_code;
+    bool is_dead = slot->base.record->dead_code;
     bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
     bool has_accepted = sink->n_passed[0] || (is_dead && sink->n_passed[1]);
     if (is_sure || (has_accepted && sink->n_refused < REFUSED_MAX)) {
@@ -61,7 +61,7 @@ static void refuse_record(struct postgres_sink *sink, struct postgres_slot *slot
 static void doubt_record(struct postgres_sink *sink, struct postgres_slot *slot,
                          const struct postgres_refusal *refusal, const char *why)
 {
-    uint64_t n_passed = sink->n_passed[slot->record->dead_code != NULL];
+    uint64_t n_passed = sink->n_passed[slot->base.record->dead_code != NULL];
     bool counts = !slot->n_doubts || n_passed > slot->n_passed;
     slot->n_passed = n_passed;
     slot->n_doubts += counts;
