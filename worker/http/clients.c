@@ -13,6 +13,11 @@ int clients_open(struct clients *clients, const struct client_limits *limits)
 {
     *clients = (struct clients){.limits = *limits};
     clients->all = calloc(limits->room, sizeof *clients->all);
+    TAILQ_INIT(&clients->free);
+    for (size_t i = 0; i < CLIENTS_LISTS; i++)
+        TAILQ_INIT(&clients->lists[i]);
+    for (size_t i = 0; clients->all && i < limits->room; i++)
+        TAILQ_INSERT_TAIL(&clients->free, &clients->all[i], link);
     return clients->all ? 0 : -ENOMEM;
 }
 
@@ -40,8 +45,22 @@ static bool is_there(const struct client *client)
     return client->is_used && !client->is_shut;
 }
 
+static void list_add(struct client *client, unsigned list)
+{
+    client->list = list;
+    TAILQ_INSERT_TAIL(&client->of->lists[list], client, link);
+    client->of->n++;
+}
+
+static void list_remove(struct client *client)
+{
+    TAILQ_REMOVE(&client->of->lists[client->list], client, link);
+    client->of->n--;
+}
+
 static void shut(struct client *client)
 {
+    list_remove(client);
     client->is_shut = true;
     shutdown(client->fd, SHUT_RDWR);
 }
@@ -54,31 +73,48 @@ static unsigned rank(const struct clients *clients, const struct client *client)
     return is_idle ? CLIENT_IDLE : client->state;
 }
 
-/* Whether a goes before b when one must. */
+/* Whether a goes before b when one must; b NULL: there is no other. */
 static bool goes_first(const struct clients *clients, const struct client *a,
                        const struct client *b)
 {
+    if (clients->limits.spares_waiting && a->state >= CLIENT_WAITING)
+        return false;
+    if (!b)
+        return true;
     unsigned a_rank = rank(clients, a), b_rank = rank(clients, b);
     return a_rank != b_rank ? a_rank < b_rank : a->order < b->order;
 }
 
-/* from NULL: of all. */
-static void make_room(struct clients *clients, const struct client *newcomer, const uint8_t *from,
-                      size_t max)
+static void make_room(struct clients *clients, const struct client *newcomer)
+{
+    struct client *first = NULL;
+    for (size_t i = 0; i < CLIENTS_LISTS && clients->n > clients->limits.max; i++) {
+        struct client *head = TAILQ_FIRST(&clients->lists[i]);
+        if (head == newcomer)
+            head = TAILQ_NEXT(head, link);
+        if (head && goes_first(clients, head, first))
+            first = head;
+    }
+    if (first)
+        shut(first);
+}
+
+/* Among those of its address, when these may not be all there are. */
+static void make_room_of_address(struct clients *clients, const struct client *newcomer)
 {
     struct client *first = NULL;
     size_t n = 0;
+    if (clients->limits.of_address >= clients->limits.max)
+        return;
     for (size_t i = 0; i < clients->limits.room; i++) {
         struct client *client = &clients->all[i];
-        if (!is_there(client) || (from && memcmp(client->from, from, 16) != 0))
+        if (!is_there(client) || memcmp(client->from, newcomer->from, sizeof client->from) != 0)
             continue;
         n++;
-        if (clients->limits.spares_waiting && client->state >= CLIENT_WAITING)
-            continue;
-        if (client != newcomer && (!first || goes_first(clients, client, first)))
+        if (client != newcomer && goes_first(clients, client, first))
             first = client;
     }
-    if (n > max && first)
+    if (n > clients->limits.of_address && first)
         shut(first);
 }
 
@@ -100,25 +136,30 @@ static uint64_t due_of(const struct client_limits *limits, enum client_state sta
 struct client *clients_add(struct clients *clients, int fd, const struct sockaddr *from,
                            uint64_t now_ms)
 {
-    struct client *client = clients->all, *end = clients->all + clients->limits.room;
-    while (client < end && client->is_used)
-        client++;
-    if (client == end)
+    struct client *client = TAILQ_FIRST(&clients->free);
+    if (!client)
         return NULL;
-    *client = (struct client){.is_used = true,
+    TAILQ_REMOVE(&clients->free, client, link);
+    *client = (struct client){.of = clients,
+                              .is_used = true,
                               .fd = fd,
                               .order = ++clients->n_changes,
                               .due_ms = now_ms + clients->limits.header_ms};
     address_of(client->from, from);
-    make_room(clients, client, client->from, clients->limits.of_address);
-    make_room(clients, client, NULL, clients->limits.max);
+    list_add(client, CLIENTS_NEW);
+    make_room_of_address(clients, client);
+    make_room(clients, client);
     return client;
 }
 
 void clients_remove(struct client *client)
 {
-    if (client)
-        client->is_used = false;
+    if (!client)
+        return;
+    if (is_there(client))
+        list_remove(client);
+    client->is_used = false;
+    TAILQ_INSERT_HEAD(&client->of->free, client, link);
 }
 
 void clients_change(struct clients *clients, struct client *client, enum client_state state,
@@ -130,23 +171,28 @@ void clients_change(struct clients *clients, struct client *client, enum client_
     client->state = state;
     client->order = ++clients->n_changes;
     client->due_ms = due_of(&clients->limits, state, now_ms);
+    if (client->is_shut)
+        return;
+    list_remove(client);
+    list_add(client, state);
 }
 
 void clients_expire(struct clients *clients, uint64_t now_ms)
 {
-    for (size_t i = 0; i < clients->limits.room; i++)
-        if (is_there(&clients->all[i]) && clients->all[i].due_ms <= now_ms)
-            shut(&clients->all[i]);
+    struct client *head;
+    for (size_t i = 0; i < CLIENTS_LISTS; i++)
+        while ((head = TAILQ_FIRST(&clients->lists[i])) && head->due_ms <= now_ms)
+            shut(head);
 }
 
 uint64_t clients_wait(const struct clients *clients, uint64_t now_ms)
 {
     uint64_t wait_ms = UINT64_MAX;
-    for (size_t i = 0; i < clients->limits.room; i++) {
-        const struct client *client = &clients->all[i];
-        if (!is_there(client) || client->due_ms == UINT64_MAX)
+    for (size_t i = 0; i < CLIENTS_LISTS; i++) {
+        const struct client *head = TAILQ_FIRST(&clients->lists[i]);
+        if (!head || head->due_ms == UINT64_MAX)
             continue;
-        uint64_t left = client->due_ms > now_ms ? client->due_ms - now_ms : 0;
+        uint64_t left = head->due_ms > now_ms ? head->due_ms - now_ms : 0;
         wait_ms = left < wait_ms ? left : wait_ms;
     }
     return wait_ms;

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 
 struct client_limits {
@@ -37,8 +38,18 @@ enum client_state {
     CLIENT_ANSWERING, /* an answer is there and not taken yet */
 };
 
+/* Lists of those that are there and not shut down. In each the first has been there for longest,
+ * and its time is over first. */
+enum {
+    CLIENTS_NEW = CLIENT_ANSWERING + 1, /* of CLIENT_IDLE those without a header yet */
+    CLIENTS_LISTS,
+};
+
 struct client {
+    TAILQ_ENTRY(client) link; /* of its list; or of those that are free, by its next */
+    struct clients *of;
     bool is_used, is_shut;
+    unsigned list;
     enum client_state state;
     int fd;
     uint64_t order;   /* of the last change: who has been so for longest has the smallest */
@@ -46,8 +57,12 @@ struct client {
     uint8_t from[16]; /* address; of IPv6 the network */
 };
 
+TAILQ_HEAD(client_list, client);
+
 struct clients {
     struct client *all; /* [limits.room] */
+    struct client_list lists[CLIENTS_LISTS], free;
+    size_t n; /* in all lists */
     struct client_limits limits;
     uint64_t n_changes; /* a clock is too coarse: many connect in one millisecond */
 };

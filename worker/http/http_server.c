@@ -425,7 +425,10 @@ static void run(struct http_server *server)
         uv_timer_start(&server->timer, on_timer, PACE_MS, 0);
         return;
     }
-    uv_poll_start(&server->poll, UV_READABLE, on_poll);
+    /* To begin anew takes the system a walk over all connections: one set of events is inside
+     * another here, and it looks for circles. */
+    if (!uv_is_active((uv_handle_t *)&server->poll))
+        uv_poll_start(&server->poll, UV_READABLE, on_poll);
     uint64_t wait_ms = turns == TURNS_MAX ? 0 : wait_of(server, now);
     if (wait_ms == UINT64_MAX)
         uv_timer_stop(&server->timer);

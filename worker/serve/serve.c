@@ -24,6 +24,9 @@
 /* A larger body is a list of texts and gives way to those with few. */
 enum { QUERY_BYTES = 4096 };
 
+/* Answers that wait for their clients; who reads none has 30 seconds (serve_life.c). */
+enum { ANSWERS_BYTES_MAX = 256 << 20 };
+
 #define MODEL_PATH "/v1/models/" /* before the name of one */
 
 static const struct serve_route routes[] = {
@@ -129,6 +132,8 @@ void serve_answer(struct serve *serve, struct serve_request *request)
     struct http_answer out = {
         .status = request->status, .type = request->type, .body = request->answer};
     request->answer = (struct buffer){0};
+    request->n_bytes_out = out.body.room;
+    serve->n_bytes_out += request->n_bytes_out;
     size_t n = 0;
     if (request->retry_after_s) {
         snprintf(seconds, sizeof seconds, "%u", request->retry_after_s);
@@ -213,6 +218,12 @@ static bool is_refused(struct serve *serve, struct serve_request *request)
     if (serve->is_draining) {
         request->retry_after_s = 1; /* another one of these servers takes it */
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "draining", "this server is stopping");
+        return true;
+    }
+    if (serve->n_bytes_out > ANSWERS_BYTES_MAX) {
+        request->retry_after_s = 1;
+        serve_fail(request, HTTP_UNAVAILABLE, NULL, "answers_not_taken",
+                   "too many bytes of answers wait for clients to read them; try again later");
         return true;
     }
     if (serve_queue_admit(&request->lane->queue, request, serve->options.queue_tokens,
@@ -330,6 +341,8 @@ void serve_on_done(void *ctx, struct http_request *http)
     if (!request)
         return;
     request->http = NULL;
+    serve->n_bytes_out -= request->n_bytes_out;
+    request->n_bytes_out = 0;
     if (!request->is_finished)
         serve_queue_drop(&request->lane->queue, request);
     serve_request_free(request);

@@ -29,7 +29,8 @@ struct serve {
     uv_timer_t tick; /* deadlines */
     size_t n_handles;
     LIST_HEAD(, serve_request) all;
-    size_t n_open; /* requests with texts, from admission to their end */
+    size_t n_bytes_out; /* of answers that clients have not taken yet */
+    size_t n_open;      /* requests with texts, from admission to their end */
     struct serve_stats stats;
     bool is_draining, is_closing, in_time;
     void (*close)(struct serve *serve, bool in_time); /* all of it, once it is drained */

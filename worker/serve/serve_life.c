@@ -8,14 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "worker/codec/prompt.h"
 #include "worker/pipeline/embedder.h"
 
 enum {
     CONNECTION_BYTES = 32 * 1024,
-    BODIES_TIMES = 8, /* bodies in memory at once, in largest ones */
-    ROOM_TIMES = 2,   /* connections that may be there with those that are being closed */
+    BODIES_TIMES = 8,   /* bodies in memory at once, in largest ones */
+    FILES_BESIDE = 200, /* open files of all else: brokers, pipes, the model */
+    ROOM_TIMES = 2,     /* connections that may be there with those that are being closed */
 };
 
 static void ring(void *ctx)
@@ -59,6 +61,24 @@ static void find_ends(struct serve *serve)
     }
 }
 
+/* All connections that may be there at once take an open file each. */
+static int files_allow(size_t n, char *err, size_t err_size)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= n)
+        return 0;
+    if (limit.rlim_max < n) {
+        snprintf(err, err_size,
+                 "http.connections takes %zu open files and the limit is %llu: lower it, or raise "
+                 "that (ulimit -n, LimitNOFILE)",
+                 n, (unsigned long long)limit.rlim_max);
+        return -EINVAL;
+    }
+    limit.rlim_cur = n;
+    snprintf(err, err_size, "cannot raise the limit of open files to %zu: ulimit -n does", n);
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
+}
+
 static int open_http(struct serve *serve, char *err, size_t err_size)
 {
     const struct serve_options *o = &serve->options;
@@ -80,7 +100,8 @@ static int open_http(struct serve *serve, char *err, size_t err_size)
         .on_gone = serve_on_gone,
         .on_done = serve_on_done,
         .ctx = serve};
-    return http_server_open(&serve->http, serve->loop, &options, err, err_size);
+    int rc = files_allow(options.clients.room + FILES_BESIDE, err, err_size);
+    return rc ? rc : http_server_open(&serve->http, serve->loop, &options, err, err_size);
 }
 
 static int lane_open(struct serve *serve, struct serve_lane *lane, enum pool_lane which)

@@ -64,6 +64,7 @@ struct serve_request {
     const char *allowed; /* methods that its path takes; NULL: there is no such path */
     struct buffer body;
     size_t n_bytes_in;
+    size_t n_bytes_out; /* of an answer that is not taken yet */
     struct arena arena; /* of what was read */
     enum serve_form form;
     enum output_dtype dtype;       /* of FORM_MSGPACK and FORM_OCTETS */
