@@ -16,7 +16,10 @@ struct letter {
     struct bytes position; /* where it lies, printable */
     struct bytes origin;   /* where it was an input, printable */
     struct bytes code, reason, value;
-    bool is_empty; /* there is nothing in it that could be put back */
+    bool is_empty;                /* there is nothing in it that could be put back */
+    struct bytes key;             /* with take only, below: the message as it came */
+    const struct header *headers; /* [n_headers] */
+    size_t n_headers;
 };
 
 /* First member of every connector's own. */
@@ -35,8 +38,11 @@ struct dead_letters_ops {
                 size_t err_size);
     /* 1: *out is the next one, borrowed until the call after; 0: there are no more. */
     int (*next)(struct letters *letters, struct letter *out, char *err, size_t err_size);
-    /* Put the one given last back as it came, then take it off. 1, or 0: it was gone already. */
+    /* Put the one given last back as it came, then take it off. 1, or 0: it was gone already.
+     * NULL: there are no inputs on this system; they go back by another connector, then take. */
     int (*replay)(struct letters *letters, char *err, size_t err_size);
+    /* Take the one given last off. 1, or 0: it was gone already. NULL where replay is. */
+    int (*take)(struct letters *letters, char *err, size_t err_size);
     /* What replay has done is kept only if this succeeds. */
     int (*close)(struct letters *letters, char *err, size_t err_size);
 };

@@ -224,7 +224,7 @@ class Dlq(unittest.TestCase):
         self.assertIn("refused", self.dlq("list", url=nobody, code=69)[1])
         self.assertIn("--limit", self.dlq("list", "--limit", "few", code=64)[1])
         self.assertIn("expected a value", self.dlq("list", "--code", code=64)[1])
-        self.assertIn("no such flag", self.dlq("list", "--jason", code=64)[1])
+        self.assertIn("unknown flag", self.dlq("list", "--jason", code=64)[1])
         self.assertIn("expected one of list, replay, codes", self.dlq("drop", code=64)[1])
         self.assertIn("--to", self.dlq("replay", "--source", "stdin", code=78)[1])
         self.assertIn("another server", self.dlq("replay", "--redis-output-url", nobody,

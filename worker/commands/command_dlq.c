@@ -19,6 +19,8 @@
 #include "connectors/json.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
+#include "worker/commands/dlq_return.h"
+#include "worker/commands/queue_target.h"
 #include "worker/pipeline/records.h"
 
 static const struct command_ending endings[] = {
@@ -39,18 +41,20 @@ static const struct option table[] = {
     {"dlq.code", OPTION_TEXT, NULL, NULL, 0, 0, "CODE", "Only dead letters of this code."},
     {"dlq.limit", OPTION_COUNT, "0", NULL, 0, 0, "N", "At most so many; 0: all."},
     {"dlq.to", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
-     "Another stream or topic than the input, on the same server."},
+     "Another stream or topic than the input, on the same server. Of dead letters in a database: "
+     "the "
+     "URL of the server that the input is on."},
+    {"dlq.stream", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
+     "With a URL: the stream, topic or queue there, where the URL names none."},
     {"dlq.dry_run", OPTION_BOOL, "false", NULL, 0, 0, NULL, "List what replay would put back."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 
-static const struct flag_alias aliases[] = {{"--json", "dlq.json"},
-                                            {"--show", "dlq.show"},
-                                            {"--code", "dlq.code"},
-                                            {"--limit", "dlq.limit"},
-                                            {"--to", "dlq.to"},
-                                            {"--dry-run", "dlq.dry_run"},
-                                            {NULL, NULL}};
+static const struct flag_alias aliases[] = {
+    {"--json", "dlq.json"},       {"--show", "dlq.show"},
+    {"--code", "dlq.code"},       {"--limit", "dlq.limit"},
+    {"--to", "dlq.to"},           {"--stream", "dlq.stream"},
+    {"--dry-run", "dlq.dry_run"}, {NULL, NULL}};
 
 static const char *const positionals[] = {"dlq.action", NULL};
 
@@ -58,6 +62,14 @@ struct args {
     bool is_replay, json, show, dry_run;
     const char *code, *to;
     size_t limit;
+    const struct connector *queue; /* that `to` is a URL of; NULL: it is none */
+};
+
+/* What letters go through. */
+struct way {
+    const struct args *args;
+    struct letters *letters;
+    struct dlq_return *back; /* NULL: they go back by their own connector */
 };
 
 struct counts {
@@ -148,10 +160,11 @@ static bool is_meant(const struct args *args, const struct letter *letter)
 }
 
 /* 0 or a negative errno with a sentence. */
-static int serve_letter(const struct args *args, struct letters *letters,
-                        const struct letter *letter, struct counts *counts, char *err,
-                        size_t err_size)
+static int serve_letter(const struct way *way, const struct letter *letter, struct counts *counts,
+                        char *err, size_t err_size)
 {
+    const struct args *args = way->args;
+    const struct dead_letters_ops *ops = way->letters->ops;
     if (args->is_replay && !can_go_back(letter)) {
         fprintf(stderr, "embedmill dlq: %.*s is left where it is: part of the message is missing\n",
                 (int)letter->position.len, letter->position.ptr);
@@ -163,7 +176,15 @@ static int serve_letter(const struct args *args, struct letters *letters,
         snprintf(err, err_size, "out of memory");
         return print_letter(args, letter);
     }
-    int rc = letters->ops->replay(letters, err, err_size);
+    int rc = way->back ? dlq_return_put(way->back, letter, err, err_size) : 1;
+    if (rc == 0) {
+        fprintf(stderr, "embedmill dlq: %.*s is left where it is: %s\n", (int)letter->position.len,
+                letter->position.ptr, err);
+        counts->n_left++;
+        return 0;
+    }
+    if (rc == 1)
+        rc = (way->back ? ops->take : ops->replay)(way->letters, err, err_size);
     if (rc >= 0)
         *(rc == 1 ? &counts->n : &counts->n_gone) += 1;
     return rc < 0 ? rc : 0;
@@ -181,22 +202,25 @@ static int exit_of(int rc)
 static int go_through(const struct args *args, const struct dead_letters_ops *ops,
                       const struct settings *settings)
 {
-    struct letters *letters;
+    struct way way = {.args = args};
     struct letter letter;
     struct counts counts = {0};
     char err[800], close_err[800];
-    int rc = ops->open(&letters, settings, args->to, err, sizeof err);
+    int rc = ops->open(&way.letters, settings, args->queue ? NULL : args->to, err, sizeof err);
     if (rc != 0)
         return fail(exit_of(rc), err);
+    if (args->queue && args->is_replay && !args->dry_run)
+        rc = dlq_return_open(&way.back, args->queue, settings, err, sizeof err);
     while (rc == 0 && counts.n < args->limit) {
-        rc = ops->next(letters, &letter, err, sizeof err);
+        rc = ops->next(way.letters, &letter, err, sizeof err);
         if (rc <= 0)
             break;
         rc = 0;
         if (is_meant(args, &letter))
-            rc = serve_letter(args, letters, &letter, &counts, err, sizeof err);
+            rc = serve_letter(&way, &letter, &counts, err, sizeof err);
     }
-    int closed = ops->close(letters, close_err, sizeof close_err);
+    dlq_return_close(way.back);
+    int closed = ops->close(way.letters, close_err, sizeof close_err);
     if (args->is_replay && !args->dry_run)
         printf("%zu put back, %zu left, %zu gone\n", counts.n, counts.n_left, counts.n_gone);
     if (rc != 0)
@@ -211,11 +235,25 @@ static int serve(const struct args *args, const struct settings *settings)
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     const struct connector *connector = sink ? connector_find(sink) : NULL;
     const struct dead_letters_ops *ops = connector ? connector->dead_letters : NULL;
-    char why[300];
+    char why[700];
     if (!ops) {
         snprintf(why, sizeof why, "the sink %s keeps no dead letters: name another with --sink",
                  sink ? sink : "is not named and");
         return fail(COMMAND_CONFIG, why);
+    }
+    if (args->is_replay && !ops->replay && !args->queue) {
+        char forms[400];
+        queue_target_forms(forms, sizeof forms);
+        snprintf(why, sizeof why,
+                 "the letters lie in %s and go back to another system: name it with --to, as %s",
+                 sink, forms);
+        return fail(args->to ? COMMAND_USAGE : COMMAND_CONFIG, why);
+    }
+    if (args->queue && !ops->take) {
+        snprintf(why, sizeof why,
+                 "--to: letters on %s are moved on the same server: name a stream or topic there",
+                 sink);
+        return fail(COMMAND_USAGE, why);
     }
     if (args->is_replay && !args->to && !settings_is(settings, "source", sink)) {
         snprintf(why, sizeof why,
@@ -225,6 +263,38 @@ static int serve(const struct args *args, const struct settings *settings)
         return fail(COMMAND_CONFIG, why);
     }
     return go_through(args, ops, settings);
+}
+
+static struct queue_target target_of(const struct settings *settings)
+{
+    return (struct queue_target){settings_text(settings, "dlq.to"),
+                                 settings_text(settings, "dlq.stream"), "--to", false};
+}
+
+/* The connector of a URL; NULL: it is the name of a stream or topic. */
+static const struct connector *queue_of(const struct settings *settings)
+{
+    const struct queue_target target = target_of(settings);
+    char why[700];
+    bool is_url = target.url && strstr(target.url, "://");
+    return is_url ? queue_target_find(&target, why, sizeof why) : NULL;
+}
+
+/* Where a URL points, as options of its connector's sink. */
+static int prepare(const struct invocation *invocation)
+{
+    const struct queue_target target = target_of(invocation->settings);
+    const struct connector *connector = queue_of(invocation->settings);
+    char err[1200] = "out of memory";
+    if (!connector && target.url && strstr(target.url, "://")) {
+        queue_target_find(&target, err, sizeof err);
+        return fail(COMMAND_USAGE, err);
+    }
+    static const struct queue_option more[] = {{"delivery", "at-least-once"}}; /* of workers */
+    int rc = 0;
+    if (connector)
+        rc = queue_target_set(invocation->options, connector, &target, more, 1, err, sizeof err);
+    return rc == 0 ? COMMAND_OK : fail(rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_USAGE, err);
 }
 
 static int print_codes(void)
@@ -252,6 +322,7 @@ static int run(const struct invocation *invocation)
         .code = settings_text(settings, "dlq.code"),
         .to = settings_text(settings, "dlq.to"),
         .limit = limit ? limit : SIZE_MAX,
+        .queue = queue_of(settings),
     };
     return serve(&args, settings);
 }
@@ -260,18 +331,23 @@ const struct command command_dlq = {
     .name = "dlq",
     .summary = "dead letters: list them, put them back on the input",
     .synopsis = "list [--json] [--show] [--code CODE] [--limit N] [OPTION...]\n"
-                "replay [--to NAME] [--code CODE] [--limit N] [--dry-run] [OPTION...]\n"
+                "replay [--to NAME|URL] [--code CODE] [--limit N] [--dry-run] [OPTION...]\n"
                 "codes",
     .text =
         "list prints a line for each dead letter: where it lies, its code, where it was an "
         "input, and the reason, with tabs between. replay puts dead letters back on the input "
         "as they came, and takes them off. Those that arrive meanwhile are left for the next "
         "time. A broker that cannot lock a dead letter (a topic is read by whoever asks) lets two "
-        "replays at once put it back twice. codes prints what each code means and what to do, with "
+        "replays at once put it back twice. Dead letters in a database go back to the system that "
+        "--to names by a URL, as in `embedmill push`, and --stream by the name there; what ends it "
+        "in "
+        "the middle leaves at most one of them in both places. codes prints what each code means "
+        "and what to do, with "
         "tabs between.",
     .endings = endings,
     .own = table,
     .syntax = {.aliases = aliases, .positionals = positionals},
     .wanted = is_wanted,
+    .prepare = prepare,
     .run = run,
 };

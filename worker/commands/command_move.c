@@ -6,20 +6,18 @@
  * Why:     so that a corpus can be spread over workers and gathered again, with the promises of the
  *          connectors: what is killed loses nothing, a full queue holds the reader back.
  */
-#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "worker/codec/codec.h"
 #include "connectors/dead_letter_codes.h"
-#include "connectors/queue.h"
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
+#include "worker/commands/queue_target.h"
 #include "worker/telemetry/log.h"
 #include "worker/config/name.h"
 #include "worker/config/options.h"
@@ -323,94 +321,23 @@ static int run_configured(struct mover *mover)
     return code;
 }
 
-/* The URL's connector and all that it made of the URL: what goes into the options. */
-struct target {
-    struct options *options;
-    const struct connector *connector;
-    const char *flag; /* "--to", by which the values below were given */
-    char *err;
-    size_t err_size;
-};
-
-/* A flag of its own overrides what a URL stands for, but not the environment and the file: these
- * are shared with the workers, and what they say of a worker's ends is not meant for a push. */
-static int set_option(void *ctx, const char *name, const char *value)
-{
-    const struct target *target = ctx;
-    bool is_place = target->connector && strcmp(name, target->connector->queue->place) == 0;
-    if (!is_place && options_origin(target->options, name) == ORIGIN_FLAG)
-        return 0;
-    return options_set(target->options, name, value, ORIGIN_FLAG, target->flag, target->err,
-                       target->err_size);
-}
-
-/* Does url begin with one of them and "://"? */
-static bool has_scheme(const char *url, const char *const *schemes)
-{
-    size_t n = strcspn(url, ":");
-    if (strncmp(url + n, "://", 3) != 0)
-        return false;
-    for (; *schemes; schemes++)
-        if (strlen(*schemes) == n && strncasecmp(url, *schemes, n) == 0)
-            return true;
-    return false;
-}
-
-/* "redis://HOST:PORT/DB or kafka://HOST:PORT/TOPIC", of all connectors that are queues. */
-static void list_forms(char *out, size_t size)
-{
-    size_t n = 0;
-    out[0] = '\0';
-    for (size_t i = 0; all_connectors[i]; i++)
-        if (all_connectors[i]->queue)
-            n += (size_t)snprintf(out + n, n < size ? size - n : 0, "%s%s", n > 0 ? " or " : "",
-                                  all_connectors[i]->queue->form);
-    assert(n < size);
-}
-
-/* The connector of the URL; NULL and a sentence, which does not show what may be a password. */
-static const struct connector *find_queue(const char *url, const char *flag, char *err, size_t size)
-{
-    char forms[400];
-    for (size_t i = 0; url && all_connectors[i]; i++)
-        if (all_connectors[i]->queue && has_scheme(url, all_connectors[i]->queue->schemes))
-            return all_connectors[i];
-    list_forms(forms, sizeof forms);
-    snprintf(err, size, "%s: expected %s", flag, forms);
-    return NULL;
-}
-
 /* The file on one side, and the connector that the URL names on the other. 0; -EINVAL and a
  * sentence; -ENOMEM. */
 static int set_ends(bool is_push, struct options *options, char *err, size_t err_size)
 {
     const struct settings *settings = options_settings(options);
-    const char *url = settings_text(settings, is_push ? "push.to" : "pull.from");
-    const char *name = settings_text(settings, is_push ? "push.stream" : "pull.stream"), *place;
-    struct target target = {options, NULL, is_push ? "--to" : "--from", err, err_size};
-    const struct queue_setter setter = {set_option, &target};
-    char why[700] = "";
-    const struct connector *connector = find_queue(url, target.flag, err, err_size);
+    const struct queue_target target = {
+        settings_text(settings, is_push ? "push.to" : "pull.from"),
+        settings_text(settings, is_push ? "push.stream" : "pull.stream"),
+        is_push ? "--to" : "--from", !is_push};
+    const struct connector *connector = queue_target_find(&target, err, err_size);
     if (!connector)
         return -EINVAL;
-    place = connector->queue->place;
-    if (!name && options_origin(options, place) == ORIGIN_FLAG)
-        name = settings_text(settings, place);
-    char *kept = name ? strdup(name) : NULL; /* the option changes while the name is in use */
-    if (name && !kept)
-        return -ENOMEM;
     const struct queue_option ends[] = {{"source", is_push ? "file" : connector->name},
                                         {"sink", is_push ? connector->name : "file"},
                                         {"delivery", "at-least-once"}};
-    target.connector = connector;
-    int rc = queue_set(&setter, ends, sizeof ends / sizeof ends[0]);
-    if (rc == 0)
-        rc = (is_push ? connector->queue->push : connector->queue->pull)(url, kept, &setter, why,
-                                                                         sizeof why);
-    if (why[0])
-        snprintf(err, err_size, "%s: %s", target.flag, why);
-    free(kept);
-    return rc;
+    return queue_target_set(options, connector, &target, ends, sizeof ends / sizeof ends[0], err,
+                            err_size);
 }
 
 static int prepare(const struct invocation *invocation)
@@ -433,7 +360,7 @@ static int start(const struct invocation *invocation)
 static void print_urls(char *out, size_t size)
 {
     char forms[400];
-    list_forms(forms, sizeof forms);
+    queue_target_forms(forms, sizeof forms);
     snprintf(out, size,
              "URL is %s. Where it names no stream, topic or queue, --stream does; without either "
              "it is the one that workers have by default.",
