@@ -24,8 +24,7 @@ static int set_option(void *ctx, const char *name, const char *value)
     bool is_place = strcmp(name, at->connector->queue->place) == 0;
     if (!is_place && options_origin(at->options, name) == ORIGIN_FLAG)
         return 0;
-    return options_set(at->options, name, value, ORIGIN_FLAG, at->flag, at->err,
-                       at->err_size);
+    return options_set(at->options, name, value, ORIGIN_FLAG, at->flag, at->err, at->err_size);
 }
 
 /* Does url begin with one of them and "://"? */
