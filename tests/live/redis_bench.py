@@ -29,6 +29,13 @@ def wait_for(what, ready, seconds=30):
         time.sleep(0.05)
 
 
+def has_tls():
+    """Was this redis-server built with TLS? Either way it ends: it lacks TLS or a certificate."""
+    tried = subprocess.run(["redis-server", "--port", "0", "--tls-port", str(free_port())],
+                           capture_output=True, text=True, check=False, timeout=30)
+    return "finding TLS support" not in tried.stdout + tried.stderr
+
+
 class Bench:
     """A folder, a redis-server, workers; all gone at the end."""
 

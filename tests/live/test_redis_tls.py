@@ -12,7 +12,7 @@ import sys
 import redis
 
 from ports import free_port
-from redis_bench import Bench, wait_for
+from redis_bench import Bench, has_tls, wait_for
 
 N_TEXTS = 5
 
@@ -156,6 +156,9 @@ def test_bad_files(bench):
 def main():
     tests = (test_texts_go_through, test_doctor, test_refused, test_client_certificate,
              test_no_tls_there, test_bad_files)
+    if not has_tls():
+        print("skipped: this redis-server has no TLS")
+        sys.exit(77)
     with TlsBench(sys.argv[1]) as bench:
         bench.start()
         for test in tests:
