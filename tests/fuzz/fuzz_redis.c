@@ -5,7 +5,8 @@
  * Input: each time the connector has sent something, a byte says how it is answered: 0 as a server
  * of one entry would, else by as many of the bytes that follow. When they are used up, or nobody
  * says anything any more, the connector is closed. What it gave must come back to it, and it must
- * end.
+ * end. An odd last byte: the URL is that of a cluster, of which we are all nodes; then 1 and 2 mean
+ * MOVED and ASK to ourselves.
  */
 #include <errno.h>
 #include <signal.h>
@@ -16,13 +17,22 @@
 #include <uv.h>
 
 #include "connectors/connector.h"
+#include "connectors/redis/redis_slot.h"
+#include "connectors/redis/redis_wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { QUIET_TURNS = 3, TURNS_MAX = 10000, CLIENTS = 64, RECORDS = 64 };
+/* Names of hosts are looked up by another thread, addresses too. */
+enum { CLUSTER_TURNS = 10, CLUSTER_NAP_US = 200 };
 
 struct client {
-    uv_pipe_t pipe;
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_pipe_t pipe;
+        uv_tcp_t tcp;
+    } uv;
     char in[65536];
     bool used;
 };
@@ -36,13 +46,14 @@ struct output {
 static struct {
     uv_loop_t loop;
     uv_pipe_t listener;
-    char path[100], url[120];
+    uv_tcp_t tcp_listener; /* of the cluster */
+    char path[100], url[120], cluster_url[120], slots[200], moved_reply[80], ask_reply[80];
     struct client clients[CLIENTS];
     struct output outputs[RECORDS];
     const uint8_t *at, *end;
     struct source *source;
     struct sink *sink;
-    bool moved, failed, sink_closed, source_closed;
+    bool is_cluster, moved, failed, sink_closed, source_closed;
 } rig;
 
 static void expect(int is_so)
@@ -58,8 +69,8 @@ static void on_client_closed(uv_handle_t *handle)
 
 static void client_close(struct client *client)
 {
-    if (!uv_is_closing((uv_handle_t *)&client->pipe))
-        uv_close((uv_handle_t *)&client->pipe, on_client_closed);
+    if (!uv_is_closing(&client->uv.handle))
+        uv_close(&client->uv.handle, on_client_closed);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t wanted, uv_buf_t *buf)
@@ -84,6 +95,11 @@ static const char *answer_to(const char *command)
         {"EVALSHA", ":1\r\n"},
         {"XACK", ":1\r\n"},
     };
+    if (rig.is_cluster && strcmp(command, "CLUSTER") == 0)
+        return rig.slots;
+    if (rig.is_cluster && strcmp(command, "XREADGROUP") == 0)
+        return "*1\r\n*2\r\n$7\r\n{texts}\r\n*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$4\r\ntext\r\n$"
+               "2\r\nhi\r\n";
     for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++)
         if (strncmp(command, answers[i][0], strlen(answers[i][0])) == 0)
             return answers[i][1];
@@ -93,13 +109,22 @@ static const char *answer_to(const char *command)
 static void say(struct client *client, const char *bytes, size_t len)
 {
     uv_buf_t out = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)len);
-    uv_try_write((uv_stream_t *)&client->pipe, &out, 1);
+    uv_try_write(&client->uv.stream, &out, 1);
+}
+
+/* No errors in a cluster: one could name a host, to which we were to connect then. */
+static void say_raw(struct client *client, const char *bytes, size_t len)
+{
+    char out[256];
+    expect(len <= sizeof out);
+    for (size_t i = 0; i < len; i++)
+        out[i] = rig.is_cluster && bytes[i] == '-' ? '+' : bytes[i];
+    say(client, out, len);
 }
 
 /* Commands begin with "*3\r\n$6\r\n" and their name; "CLIENT ID" alone is answered by a number. */
-static void answer_all(struct client *client, size_t n)
+static void answer_all(struct client *client)
 {
-    client->in[n] = 0;
     for (const char *at = client->in; (at = strchr(at, '*')) != NULL; at++) {
         char name[16] = "";
         if (sscanf(at, "*%*u\r\n$%*u\r\n%15s", name) != 1)
@@ -122,13 +147,19 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         return;
     }
     size_t len = *rig.at++, left = (size_t)(rig.end - rig.at);
-    if (len == 0) {
-        answer_all(client, (size_t)n);
+    client->in[n] = 0;
+    if (len == 0 || (rig.is_cluster && strstr(client->in, "CLUSTER\r\n"))) {
+        answer_all(client);
+        return;
+    }
+    if (rig.is_cluster && len <= 2) {
+        const char *reply = len == 1 ? rig.moved_reply : rig.ask_reply;
+        say(client, reply, strlen(reply));
         return;
     }
     if (len > left)
         len = left;
-    say(client, (const char *)rig.at, len);
+    say_raw(client, (const char *)rig.at, len);
     rig.at += len;
 }
 
@@ -140,10 +171,13 @@ static void on_connection(uv_stream_t *listener, int status)
         if (client->used)
             continue;
         client->used = true;
-        uv_pipe_init(&rig.loop, &client->pipe, 0);
-        client->pipe.data = client;
-        expect(uv_accept(listener, (uv_stream_t *)&client->pipe) == 0);
-        uv_read_start((uv_stream_t *)&client->pipe, on_alloc, on_read);
+        if (listener == (uv_stream_t *)&rig.tcp_listener)
+            uv_tcp_init(&rig.loop, &client->uv.tcp);
+        else
+            uv_pipe_init(&rig.loop, &client->uv.pipe, 0);
+        client->uv.handle.data = client;
+        expect(uv_accept(listener, &client->uv.stream) == 0);
+        uv_read_start(&client->uv.stream, on_alloc, on_read);
         rig.moved = true;
         return;
     }
@@ -223,18 +257,36 @@ static void run_until(const bool *done)
 
 static struct settings *settings_new(void)
 {
-    static const char *const set[][2] = {{"redis.consumer", "fuzz"},
-                                         {"redis.claim_idle", "60s"},
-                                         {"redis.stream", "texts,more"},
-                                         {"redis.dead_letters", "dead"}};
+    const char *const set[][2] = {{"redis.consumer", "fuzz"},
+                                  {"redis.claim_idle", "60s"},
+                                  {"redis.stream", rig.is_cluster ? "{texts}" : "texts,more"},
+                                  {"redis.dead_letters", rig.is_cluster ? "{texts}d" : "dead"}};
     const struct option *tables[] = {connector_find("redis")->options, NULL};
     struct settings *settings;
     char err[400];
     expect(settings_open(&settings, tables) == 0);
-    expect(settings_set(settings, "redis.url", rig.url, err, sizeof err) == 0);
+    const char *url = rig.is_cluster ? rig.cluster_url : rig.url;
+    expect(settings_set(settings, "redis.url", url, err, sizeof err) == 0);
     for (size_t i = 0; i < sizeof set / sizeof set[0]; i++)
         expect(settings_set(settings, set[i][0], set[i][1], err, sizeof err) == 0);
     return settings;
+}
+
+static void listen_as_cluster(void)
+{
+    struct sockaddr_in address;
+    int len = sizeof address;
+    expect(uv_ip4_addr("127.0.0.1", 0, &address) == 0);
+    expect(uv_tcp_init(&rig.loop, &rig.tcp_listener) == 0);
+    expect(uv_tcp_bind(&rig.tcp_listener, (const struct sockaddr *)&address, 0) == 0);
+    expect(uv_listen((uv_stream_t *)&rig.tcp_listener, CLIENTS, on_connection) == 0);
+    expect(uv_tcp_getsockname(&rig.tcp_listener, (struct sockaddr *)&address, &len) == 0);
+    int port = ntohs(address.sin_port), slot = redis_slot_of((struct bytes){"texts", 5});
+    snprintf(rig.cluster_url, sizeof rig.cluster_url, "redis+cluster://127.0.0.1:%d", port);
+    snprintf(rig.slots, sizeof rig.slots,
+             "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:%d\r\n$2\r\nid\r\n", port);
+    snprintf(rig.moved_reply, sizeof rig.moved_reply, "-MOVED %d 127.0.0.1:%d\r\n", slot, port);
+    snprintf(rig.ask_reply, sizeof rig.ask_reply, "-ASK %d 127.0.0.1:%d\r\n", slot, port);
 }
 
 static void listen_once(void)
@@ -249,6 +301,7 @@ static void listen_once(void)
     expect(uv_pipe_init(&rig.loop, &rig.listener, 0) == 0);
     expect(uv_pipe_bind(&rig.listener, rig.path) == 0);
     expect(uv_listen((uv_stream_t *)&rig.listener, CLIENTS, on_connection) == 0);
+    listen_as_cluster();
 }
 
 static void close_all(void)
@@ -265,23 +318,54 @@ static void close_all(void)
         uv_run(&rig.loop, UV_RUN_NOWAIT);
 }
 
+/* The same bytes as an error and as the answer to CLUSTER SLOTS. */
+static void read_slots(const uint8_t *data, size_t size)
+{
+    struct redis_wire wire;
+    struct redis_redirect redirect;
+    struct redis_node node, nodes[4];
+    void *reply = NULL;
+    char *text = malloc(size + 1);
+    expect(text != NULL);
+    memcpy(text, data, size);
+    text[size] = 0;
+    if (redis_slot_redirect(&redirect, text))
+        expect(redirect.slot >= 0 && redirect.slot < REDIS_SLOTS && redirect.to.port > 0);
+    expect(redis_slot_of((struct bytes){text, size}) < REDIS_SLOTS);
+    free(text);
+    expect(redis_wire_open(&wire) == 0);
+    redisReaderFeed(wire.reader, (const char *)data, size);
+    if (redisReaderGetReply(wire.reader, &reply) == REDIS_OK && reply) {
+        if (redis_slot_owner(reply, 99, &node))
+            expect(node.port > 0 && node.port <= 65535);
+        expect(redis_slot_nodes(reply, nodes, 4) <= 4);
+    }
+    redis_wire_close(&wire);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char err[400] = "";
+    if (size)
+        read_slots(data, size);
     listen_once();
     rig.at = data;
     rig.end = data + size;
     rig.failed = rig.sink_closed = rig.source_closed = false;
+    rig.is_cluster = size && data[size - 1] & 1;
+    int turns = rig.is_cluster ? CLUSTER_TURNS : QUIET_TURNS;
     struct settings *settings = settings_new();
     expect(source_find("redis")->open(&rig.source, &rig.loop, settings, &source_events, NULL, err,
                                       sizeof err) == 0);
     expect(sink_find("redis")->open(&rig.sink, &rig.loop, settings, rig.source, &sink_events, NULL,
                                     err, sizeof err) == 0);
     rig.source->ops->request(rig.source, 8, 1 << 20);
-    for (int quiet = 0; quiet < QUIET_TURNS && !rig.failed;) {
+    for (int quiet = 0; quiet < turns && !rig.failed;) {
         rig.moved = false;
         uv_run(&rig.loop, UV_RUN_NOWAIT);
         quiet = rig.moved ? 0 : quiet + 1;
+        if (quiet && rig.is_cluster)
+            usleep(CLUSTER_NAP_US);
     }
     close_all();
     settings_close(settings);
