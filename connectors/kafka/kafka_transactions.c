@@ -26,6 +26,7 @@
 #include "connectors/kafka/kafka_publisher.h"
 #include "connectors/kafka/kafka_slots.h"
 #include "connectors/kafka/kafka_source.h"
+#include "connectors/wakeup.h"
 
 #define BROKERS 1u
 #define WRITE   2u
@@ -45,7 +46,7 @@ struct kafka_transactions {
     bool is_ready;    /* transactions are initialised */
     bool was_refused; /* the last transaction, for a record */
     bool submitted;
-    uv_async_t bell;
+    struct wakeup bell;
 };
 
 static int client_open(struct kafka_transactions *sink, char *err, size_t err_size);
@@ -346,16 +347,11 @@ static void on_wake(void *ctx, bool is_tick)
     sink_pump(ctx);
 }
 
-static void on_bell(uv_async_t *bell)
-{
-    sink_pump(bell->data);
-}
-
 /* On the publisher's thread. */
 static void ring_bell(void *ctx)
 {
     struct kafka_transactions *sink = ctx;
-    uv_async_send(&sink->bell);
+    wakeup_send(&sink->bell);
 }
 
 /* ---- the contract */
@@ -384,6 +380,11 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
     return 0;
 }
 
+static void on_bell_closed(void *ctx)
+{
+    endpoint_drop(&((struct kafka_transactions *)ctx)->end);
+}
+
 static void sink_finish(void *owner, bool is_late)
 {
     struct kafka_transactions *sink = owner;
@@ -403,7 +404,7 @@ static void sink_finish(void *owner, bool is_late)
         kafka_client_close(client, 500, endpoint_drop, &sink->end);
     else if (client)
         kafka_client_abandon(client, endpoint_drop, &sink->end);
-    endpoint_close_handle(&sink->end, (uv_handle_t *)&sink->bell);
+    wakeup_close(&sink->bell, on_bell_closed);
 }
 
 static void sink_free(void *owner)
@@ -458,7 +459,7 @@ static int prepare(struct kafka_transactions *sink, uv_loop_t *loop, struct sour
     sink->source = (struct kafka_source *)peer;
     rc = kafka_transactional_id(&sink->config, sink->settings, &sink->id, &sink->id_lock);
     if (!rc)
-        rc = uv_async_init(loop, &sink->bell, on_bell);
+        rc = wakeup_open(&sink->bell, loop, sink_pump, sink);
     if (rc)
         snprintf(err, err_size, "cannot prepare transactions: %s", uv_strerror(rc));
     return rc;
@@ -485,7 +486,6 @@ int kafka_transactions_open(struct sink **out, uv_loop_t *loop, const struct set
     }
     endpoint_open_sink(&sink->end, loop, &sink->base, BROKERS | WRITE, &endpoint_ops, sink);
     endpoint_hold(&sink->end);
-    sink->bell.data = sink;
     rc = kafka_publisher_open(&sink->publisher, &sink->config, sink->source->rk, ring_bell, sink);
     if (rc)
         snprintf(err, err_size, "cannot start the publisher thread: %s", uv_strerror(rc));

@@ -107,7 +107,7 @@ void redis_connection_flush(struct connection *conn)
 {
     uv_buf_t buf;
 
-    if (conn->writing)
+    if (conn->writing || conn->link->is_corked)
         return;
     bool has_commands = conn->wire.out.len > 0;
     if (has_commands)
@@ -231,35 +231,39 @@ static void link_reply(struct connection *conn, const redisReply *reply)
     }
     struct redis_due due = redis_wire_take(&conn->wire);
     due.cb(link->ctx, due.arg, reply);
-    if (conn->alive && (redis_wire_oldest(&conn->wire) || conn->write_err))
-        watch_silence(link);
-    else if (conn->alive)
-        uv_timer_stop(&link->timer);
 }
 
 /* Plain bytes of the protocol. */
 static void link_feed(struct connection *conn, const char *bytes, size_t len)
 {
+    struct redis_link *link = conn->link;
     void *reply = NULL;
+    size_t n = 0;
     char why[200];
 
     if (redisReaderFeed(conn->wire.reader, bytes, len) != REDIS_OK) {
-        redis_link_event(conn->link, LINK_LOST, "no memory for a reply");
+        redis_link_event(link, LINK_LOST, "no memory for a reply");
         return;
     }
-    while (conn->alive) {
+    for (; conn->alive; n++) {
         if (redisReaderGetReply(conn->wire.reader, &reply) != REDIS_OK) {
             snprintf(why, sizeof(why), "what it sends is not the Redis protocol: %s",
                      conn->wire.reader->errstr);
-            redis_link_event(conn->link, LINK_LOST, why);
+            redis_link_event(link, LINK_LOST, why);
             return;
         }
         if (!reply)
-            return;
+            break;
         redis_reply_hush(reply);
         link_reply(conn, reply);
         redis_wire_release(&conn->wire);
     }
+    if (n == 0 || !conn->alive)
+        return;
+    if (redis_wire_oldest(&conn->wire) || conn->write_err)
+        watch_silence(link);
+    else
+        uv_timer_stop(&link->timer);
 }
 
 static void link_feed_tls(struct connection *conn, const char *bytes, size_t len)

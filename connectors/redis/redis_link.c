@@ -254,6 +254,13 @@ size_t redis_link_backlog(const struct redis_link *link)
     return conn->wire.out.len + (conn->writing ? conn->wire.away.len : 0);
 }
 
+void redis_link_cork(struct redis_link *link, bool is_corked)
+{
+    link->is_corked = is_corked;
+    if (!is_corked && redis_link_ready(link))
+        redis_connection_flush(link->conn);
+}
+
 void redis_link_good(struct redis_link *link)
 {
     link->proven = true;

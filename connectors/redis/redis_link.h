@@ -79,6 +79,9 @@ size_t redis_link_backlog(const struct redis_link *link);
 int redis_link_send(struct redis_link *link, const struct bytes *args, size_t n, uint64_t extra_ms,
                     redis_reply_cb cb, void *arg);
 
+/* While it is corked commands gather, and go at its end in one write. */
+void redis_link_cork(struct redis_link *link, bool is_corked);
+
 /* A command did what it should: should this connection be lost, the next pauses are short. */
 void redis_link_good(struct redis_link *link);
 /* Give this connection up and connect again after a pause. From reply callbacks and timers only:

@@ -103,6 +103,7 @@ struct redis_link {
     bool settled; /* ready for a while, and answering */
     bool flaky;   /* the connection before this one was lost before it had settled */
     struct connection *conn;
+    bool is_corked; /* commands gather; the owner says when they go */
     struct resolve *resolve;
     const char *host; /* of the server or sentinel of this attempt; NULL: a unix socket */
     int port;

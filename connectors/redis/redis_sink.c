@@ -260,6 +260,24 @@ static bool can_send(const struct redis_sink *sink)
            redis_link_backlog(sink->link) < BACKLOG_MAX;
 }
 
+static void send_all(struct redis_sink *sink)
+{
+    while (can_send(sink)) {
+        struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
+        struct redis_slot *slot = (struct redis_slot *)queue->first;
+        if (!slot && sink->aside.n && !sink->sent.n)
+            endpoint_pause(&sink->end); /* there are no others to show whose fault it is */
+        if (!slot)
+            return;
+        if (slot_is_idle(sink, queue, slot))
+            continue;
+        if (!slot_send(sink, slot))
+            return;
+        slots_remove(queue, &slot->base);
+        slots_push(&sink->sent, &slot->base);
+    }
+}
+
 /* ---- what the vectors there are made with */
 
 static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const char *const *words)
@@ -355,20 +373,10 @@ static void sink_pump(void *owner)
     if (!sink->is_compared && !sink->is_asking && !sink->end.failed && !sink->end.paused &&
         redis_link_ready(sink->link))
         ask_made_with(sink);
-    while (can_send(sink)) {
-        struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
-        struct redis_slot *slot = (struct redis_slot *)queue->first;
-        if (!slot && sink->aside.n && !sink->sent.n)
-            endpoint_pause(&sink->end); /* there are no others to show whose fault it is */
-        if (!slot)
-            return;
-        if (slot_is_idle(sink, queue, slot))
-            continue;
-        if (!slot_send(sink, slot))
-            return;
-        slots_remove(queue, &slot->base);
-        slots_push(&sink->sent, &slot->base);
-    }
+    /* Or the first of them has a write, and an answer, of its own. */
+    redis_link_cork(sink->link, true);
+    send_all(sink);
+    redis_link_cork(sink->link, false);
 }
 
 /* ---- the connection */

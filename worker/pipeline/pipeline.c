@@ -174,16 +174,11 @@ static void on_embedded(struct pipeline *p, struct slice *slice)
     slice->job.batch->slices_left--;
 }
 
-/*
- * On a pool thread. libuv before 1.53 wants a full fence before uv_async_send, which may otherwise
- * find the bell still rung although the loop has already answered it. The pool's lock is enough:
- * either the loop looks at the list after our job was put there, or it looked before, had answered
- * the bell before that, and the lock lets us see so.
- */
+/* On a pool thread. */
 void pipeline_ring_bell(void *ctx)
 {
     struct pipeline *p = ctx;
-    uv_async_send(&p->bell);
+    wakeup_send(&p->bell);
 }
 
 static void on_stage(struct pipeline *p, struct stage_job *job)
@@ -205,9 +200,9 @@ static void on_stage(struct pipeline *p, struct stage_job *job)
     }
 }
 
-void pipeline_on_jobs(uv_async_t *bell)
+void pipeline_on_jobs(void *ctx)
 {
-    struct pipeline *p = bell->data;
+    struct pipeline *p = ctx;
     for (struct job *job = pool_user_finished(p->user), *next; job; job = next) {
         next = job->next;
         on_stage(p, (struct stage_job *)job);

@@ -12,15 +12,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void on_handle_closed(uv_handle_t *handle)
+static void on_closed(void *ctx)
 {
-    struct pipeline *p = handle->data;
+    struct pipeline *p = ctx;
     if (--p->n_handles > 0)
         return;
     if (p->ended)
         p->ended(p->ctx, p->how);
     else
         pipeline_close(p);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    on_closed(handle->data);
 }
 
 /* The pool goes before its bell: a thread may be about to ring it. */
@@ -32,7 +37,7 @@ static void close_handles(struct pipeline *p)
         pool_close(p->pool);
     p->pool = NULL;
     p->user = NULL;
-    uv_close((uv_handle_t *)&p->bell, on_handle_closed);
+    wakeup_close(&p->bell, on_closed);
     uv_close((uv_handle_t *)&p->linger, on_handle_closed);
     uv_close((uv_handle_t *)&p->deadline, on_handle_closed);
 }
@@ -148,11 +153,11 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
 {
     size_t n = p->options.n_threads;
     struct pool_place *places = calloc(n, sizeof *places);
-    int status = places ? uv_async_init(p->loop, &p->bell, pipeline_on_jobs) : -ENOMEM;
+    int status = places ? wakeup_open(&p->bell, p->loop, pipeline_on_jobs, p) : -ENOMEM;
     if (!status) {
         uv_timer_init(p->loop, &p->linger);
         uv_timer_init(p->loop, &p->deadline);
-        p->bell.data = p->linger.data = p->deadline.data = p;
+        p->linger.data = p->deadline.data = p;
         p->n_handles = 3;
         for (size_t i = 0; i < n; i++)
             places[i] = (struct pool_place){&p->threads[i], p->threads[i].session};

@@ -347,7 +347,7 @@ void serve_on_done(void *ctx, struct http_request *http)
         serve_queue_drop(&request->lane->queue, request);
     serve_request_free(request);
     if (serve->is_draining && !serve->is_closing)
-        uv_async_send(&serve->bell);
+        wakeup_send(&serve->bell);
 }
 
 /* 3. From the pool. */
@@ -384,9 +384,9 @@ static void lane_collect(struct serve *serve, struct serve_lane *lane)
         on_finished(serve, request);
 }
 
-void serve_on_jobs(uv_async_t *bell)
+void serve_on_jobs(void *ctx)
 {
-    struct serve *serve = bell->data;
+    struct serve *serve = ctx;
     if (serve->is_closing)
         return;
     lane_collect(serve, &serve->queries);
@@ -414,5 +414,5 @@ void serve_on_tick(uv_timer_t *tick)
     if (serve->is_draining && uv_now(serve->loop) >= serve->drained_by_ms)
         serve->close(serve, serve->n_open == 0);
     else
-        serve_on_jobs(&serve->bell);
+        serve_on_jobs(serve);
 }

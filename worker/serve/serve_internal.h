@@ -5,6 +5,7 @@
 #ifndef SERVE_INTERNAL_H
 #define SERVE_INTERNAL_H
 
+#include "connectors/wakeup.h"
 #include "worker/http/http_server.h"
 #include "worker/serve/serve.h"
 #include "worker/serve/serve_embed.h"
@@ -25,7 +26,7 @@ struct serve {
     struct pool *pool; /* its own; NULL: another's */
     struct serve_lane queries, lists;
     const struct model *model;
-    uv_async_t bell;
+    struct wakeup bell;
     uv_timer_t tick; /* deadlines */
     size_t n_handles;
     LIST_HEAD(, serve_request) all;
@@ -44,7 +45,7 @@ void serve_on_request(void *ctx, struct http_request *http); /* as http_server_o
 void serve_on_refused(void *ctx, struct http_request *http, unsigned status, const char *why);
 void serve_on_gone(void *ctx, struct http_request *http);
 void serve_on_done(void *ctx, struct http_request *http);
-void serve_on_jobs(uv_async_t *bell);  /* some have ended */
+void serve_on_jobs(void *ctx);         /* some have ended */
 void serve_on_tick(uv_timer_t *timer); /* every SERVE_TICK_MS: deadlines */
 void serve_answer(struct serve *serve, struct serve_request *request);
 void serve_request_free(struct serve_request *request); /* once everybody has let go of it */

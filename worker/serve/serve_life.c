@@ -22,7 +22,7 @@ enum {
 
 static void ring(void *ctx)
 {
-    uv_async_send(&((struct serve *)ctx)->bell);
+    wakeup_send(&((struct serve *)ctx)->bell);
 }
 
 static int rules_open(struct serve *serve, char *err, size_t err_size)
@@ -134,9 +134,9 @@ static void free_all(struct serve *serve)
     free(serve);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_closed(void *arg)
 {
-    struct serve *serve = handle->data;
+    struct serve *serve = arg;
     if (--serve->n_handles > 0)
         return;
     void (*ended)(void *ctx, bool in_time) = serve->ended;
@@ -147,16 +147,21 @@ static void on_closed(uv_handle_t *handle)
         ended(ctx, in_time);
 }
 
+static void on_tick_closed(uv_handle_t *tick)
+{
+    on_closed(tick->data);
+}
+
 static int open_handles(struct serve *serve)
 {
-    int rc = uv_async_init(serve->loop, &serve->bell, serve_on_jobs);
+    int rc = wakeup_open(&serve->bell, serve->loop, serve_on_jobs, serve);
     if (rc != 0)
         return rc;
     uv_timer_init(serve->loop, &serve->tick);
-    serve->bell.data = serve->tick.data = serve;
+    serve->tick.data = serve;
     serve->n_handles = 2;
     uv_timer_start(&serve->tick, serve_on_tick, SERVE_TICK_MS, SERVE_TICK_MS);
-    uv_unref((uv_handle_t *)&serve->bell);
+    uv_unref((uv_handle_t *)&serve->bell.poll);
     uv_unref((uv_handle_t *)&serve->tick);
     return 0;
 }
@@ -213,8 +218,8 @@ static void close_all(struct serve *serve, bool in_time)
         request->http = NULL;
         serve_request_free(request);
     }
-    uv_close((uv_handle_t *)&serve->bell, on_closed);
-    uv_close((uv_handle_t *)&serve->tick, on_closed);
+    wakeup_close(&serve->bell, on_closed);
+    uv_close((uv_handle_t *)&serve->tick, on_tick_closed);
 }
 
 int serve_open(struct serve **out, uv_loop_t *loop, const struct model *model,
@@ -239,8 +244,8 @@ int serve_open(struct serve **out, uv_loop_t *loop, const struct model *model,
         free_all(serve);
         return rc;
     }
-    uv_close((uv_handle_t *)&serve->bell, on_closed);
-    uv_close((uv_handle_t *)&serve->tick, on_closed);
+    wakeup_close(&serve->bell, on_closed);
+    uv_close((uv_handle_t *)&serve->tick, on_tick_closed);
     return rc;
 }
 
@@ -286,5 +291,5 @@ void serve_drain(struct serve *serve, void (*ended)(void *ctx, bool in_time), vo
     serve->drained_by_ms = uv_now(serve->loop) + serve->options.drain_ms;
     http_server_drain(serve->http);
     uv_ref((uv_handle_t *)&serve->tick);
-    uv_async_send(&serve->bell);
+    wakeup_send(&serve->bell);
 }
