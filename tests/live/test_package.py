@@ -32,7 +32,8 @@ def check_installed(prefix):
     run(prefix / "bin" / "embedmill", "check", "--model", find_model())
     for name in ("lib/systemd/system/embedmill.service", "share/doc/embedmill/README.md",
                  "share/doc/embedmill/copyright", "share/doc/embedmill/monitoring/alerts.yml",
-                 "share/doc/embedmill/kubernetes/embedmill.yaml", "share/man/man1/embedmill.1",
+                 "share/doc/embedmill/kubernetes/embedmill.yaml",
+                 "share/doc/embedmill/kubernetes/serve.yaml", "share/man/man1/embedmill.1",
                  "share/bash-completion/completions/embedmill",
                  "share/zsh/vendor-completions/_embedmill"):
         assert (prefix / name).is_file(), name
@@ -132,6 +133,23 @@ def check_kubernetes():
         assert get["path"] == path and get["port"] in ports, probe
     drain = int(found["ConfigMap", "embedmill"]["data"]["EMBEDMILL_DRAIN_TIMEOUT"].rstrip("s"))
     assert drain < workers["template"]["spec"]["terminationGracePeriodSeconds"]
+    server = found["Deployment", "serve"]["spec"]
+    labels = server["template"]["metadata"]["labels"]
+    container, = server["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    env = {one["name"]: one["value"] for one in container["env"]}
+    assert server["selector"]["matchLabels"] == labels
+    assert found["Service", "serve"]["spec"]["selector"] == labels
+    assert found["Service", "serve"]["spec"]["ports"][0]["targetPort"] in ports
+    assert found["PodDisruptionBudget", "serve"]["spec"]["selector"]["matchLabels"] == labels
+    assert found["HorizontalPodAutoscaler", "serve"]["spec"]["scaleTargetRef"]["name"] == \
+        found["Deployment", "serve"]["metadata"]["name"]
+    assert env["EMBEDMILL_HTTP_LISTEN"] == f":{ports['http']}"
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == "http", probe
+    stops = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert stops + int(env["EMBEDMILL_DRAIN_TIMEOUT"].rstrip("s")) < \
+        server["template"]["spec"]["terminationGracePeriodSeconds"]
     for name in ("keda-redis", "keda-kafka", "keda-nats", "keda-rabbitmq"):
         scaled = found["ScaledObject", name]["spec"]
         assert scaled["scaleTargetRef"] == {"kind": "StatefulSet", "name": "embedmill"}
