@@ -57,6 +57,11 @@ struct header {
     struct bytes name, value;
 };
 
+/* Why something is not read: DEAD_LETTER(...), and a sentence. code NULL: it is. */
+struct problem {
+    const char *code, *reason;
+};
+
 /* One input message. All bytes live until the message is acked or released. */
 struct message {
     struct source *source;
@@ -65,15 +70,15 @@ struct message {
     struct bytes value;           /* the payload; absent: tombstone, or the body field is missing */
     const struct header *headers; /* [n_headers] what else came with it: headers, other fields */
     size_t n_headers;
-    struct bytes position; /* printable, names it for good: "texts 1700000000000-0" */
-    int64_t timestamp_ms;  /* Unix time of the message, -1 when unknown */
-    int64_t order;         /* greater than that of every earlier message with this key or of this
-                              stream, at least 1: an offset, an entry id; 0: it has none */
-    const char *part;      /* where order counts: "topic/3"; NULL: not known, or order is 0 */
-    uint32_t deliveries;   /* 1 the first time; more after a crash or a claim */
-    const char *problem;   /* NULL, or why the source could not even read it, as "code: sentence";
-                              then it can only be dead-lettered, and the value is what was read
-                              of it, if anything */
+    struct bytes position;  /* printable, names it for good: "texts 1700000000000-0" */
+    int64_t timestamp_ms;   /* Unix time of the message, -1 when unknown */
+    int64_t order;          /* greater than that of every earlier message with this key or of this
+                               stream, at least 1: an offset, an entry id; 0: it has none */
+    const char *part;       /* where order counts: "topic/3"; NULL: not known, or order is 0 */
+    uint32_t deliveries;    /* 1 the first time; more after a crash or a claim */
+    struct problem problem; /* why the source could not even read it, if it could not; then it can
+                               only be dead-lettered, and the value is what was read of it, if
+                               anything */
 };
 
 enum link_state {

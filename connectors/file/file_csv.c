@@ -337,7 +337,7 @@ static bool is_header(const struct file_csv *csv)
 }
 
 /* The first cell that is not UTF-8, as a problem. */
-static bool refuse_bad_utf8(struct file_csv *csv, struct file_csv_problem *problem)
+static bool refuse_bad_utf8(struct file_csv *csv, struct problem *problem)
 {
     for (size_t i = 0; i < csv->n_columns; i++) {
         struct bytes cell = csv->fields[i];
@@ -348,7 +348,7 @@ static bool refuse_bad_utf8(struct file_csv *csv, struct file_csv_problem *probl
                  "example: iconv -f WINDOWS-1252 -t UTF-8",
                  (int)(csv->columns[i].name_len < 80 ? csv->columns[i].name_len : 80),
                  csv->columns[i].name);
-        *problem = (struct file_csv_problem){DEAD_LETTER(bad_utf8), csv->sentence};
+        *problem = (struct problem){DEAD_LETTER(bad_utf8), csv->sentence};
         return true;
     }
     return false;
@@ -371,13 +371,13 @@ static int put_object(struct file_csv *csv)
     return csv->json.status;
 }
 
-int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out,
-                 struct file_csv_problem *problem, char *err, size_t err_size)
+int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out, struct problem *problem,
+                 char *err, size_t err_size)
 {
     bool is_first = !csv->past_first;
     csv->past_first = true;
     *out = (struct bytes){NULL, 0};
-    *problem = (struct file_csv_problem){NULL, NULL};
+    *problem = (struct problem){NULL, NULL};
     if (is_first && take_sep(csv, row))
         return 0;
     if (!csv->columns)
@@ -394,7 +394,7 @@ int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out,
         why = csv->sentence;
     }
     if (why)
-        *problem = (struct file_csv_problem){DEAD_LETTER(bad_csv), why};
+        *problem = (struct problem){DEAD_LETTER(bad_csv), why};
     if (why || is_header(csv) || (csv->options.refuse_bad_utf8 && refuse_bad_utf8(csv, problem)))
         return 0;
     rc = put_object(csv);

@@ -21,11 +21,6 @@ struct file_csv_options {
         refuse_bad_utf8; /* cells that are not UTF-8; else they pass as they are, in JSON as well */
 };
 
-/* Why a row is an error: a code of docs/wire-format.md and a sentence. NULL: it is none. */
-struct file_csv_problem {
-    const char *code, *sentence;
-};
-
 /* 0 or -ENOMEM. */
 int file_csv_open(struct file_csv **out, const struct file_csv_options *options);
 void file_csv_close(struct file_csv *csv); /* accepts NULL */
@@ -41,7 +36,7 @@ bool file_csv_delimits(const struct file_csv *csv, char c);
  * 0; -EINVAL: nothing in this file can be read, err says why (no such column, and names those there
  * are); -ENOMEM.
  */
-int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out,
-                 struct file_csv_problem *problem, char *err, size_t err_size);
+int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out, struct problem *problem,
+                 char *err, size_t err_size);
 
 #endif

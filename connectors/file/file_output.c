@@ -292,7 +292,8 @@ static int put_error(struct buffer *to, const struct record *record)
     json_put_text(to, record->dead_code);
     buffer_put_text(to, ",\"reason\":");
     json_put_text(to, reason);
-    if (record->parts[0].value.ptr && (record->parts[0].value.len > 0 || !record->origin->problem))
+    if (record->parts[0].value.ptr &&
+        (record->parts[0].value.len > 0 || !record->origin->problem.code))
         put_member(to, ",", "value", record->parts[0].value);
     return buffer_put_text(to, "}\n");
 }

@@ -246,31 +246,28 @@ static int look(struct file_records *records, char *err, size_t err_size)
 
 static void refuse_too_long(struct file_records *records, struct file_record *out, uint64_t last)
 {
-    int n =
-        snprintf(records->problem, sizeof records->problem, "%s: ", DEAD_LETTER(record_too_long));
-    size_t room = sizeof records->problem - (size_t)n;
-    out->problem = records->problem;
+    int n = 0;
+    out->problem = (struct problem){DEAD_LETTER(record_too_long), records->problem};
     out->value = (struct bytes){"", 0};
     if (last > out->line)
-        n += snprintf(records->problem + n, room,
-                      "lines %" PRIu64 " to %" PRIu64 " are one row (was a quote lost?), ",
-                      out->line, last);
+        n = snprintf(records->problem, sizeof records->problem,
+                     "lines %" PRIu64 " to %" PRIu64 " are one row (was a quote lost?), ",
+                     out->line, last);
     snprintf(records->problem + n, sizeof records->problem - (size_t)n,
              "longer than file.max_record, %zu bytes", records->options.max_record);
 }
 
 /* A row that is none: its lines, for a quote that was lost takes those up to the next with it. */
 static void refuse_row(struct file_records *records, struct file_record *out, uint64_t last,
-                       struct bytes row, const struct file_csv_problem *problem)
+                       struct bytes row, const struct problem *problem)
 {
     char lines[100] = "";
     if (last > out->line)
         snprintf(lines, sizeof lines,
                  "lines %" PRIu64 " to %" PRIu64 " are one row (was a quote lost?): ", out->line,
                  last);
-    snprintf(records->problem, sizeof records->problem, "%s: %s%s", problem->code, lines,
-             problem->sentence);
-    out->problem = records->problem;
+    snprintf(records->problem, sizeof records->problem, "%s%s", lines, problem->reason);
+    out->problem = (struct problem){problem->code, records->problem};
     out->value = row;
 }
 
@@ -298,7 +295,7 @@ int file_records_next(struct file_records *records, struct file_record *out, cha
     out->value = row;
     if (!records->csv)
         return 1;
-    struct file_csv_problem problem;
+    struct problem problem;
     rc = file_csv_row(records->csv, row, &out->value, &problem, err, err_size);
     if (rc == 0 && problem.code)
         refuse_row(records, out, last, row, &problem);

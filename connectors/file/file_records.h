@@ -29,9 +29,9 @@ struct file_records_options {
 /* All good until the next call. */
 struct file_record {
     struct bytes value;
-    uint64_t line;       /* it begins in, from 1 */
-    const char *problem; /* NULL, or "code: sentence"; value then is what was read of it, if any */
-    bool is_open;        /* the file ends in it, without an end of line: more of it may come */
+    uint64_t line;          /* it begins in, from 1 */
+    struct problem problem; /* with one, value is what was read of it, if any */
+    bool is_open;           /* the file ends in it, without an end of line: more of it may come */
 };
 
 struct file_records;

@@ -31,7 +31,7 @@ struct file_message {
     uint64_t input_at;
     bool is_open;
     struct header id;
-    char bytes[]; /* value, key, position, problem */
+    char bytes[]; /* value, key, position, reason */
 };
 
 struct file_source {
@@ -44,9 +44,10 @@ struct file_source {
     size_t at; /* of corpus.paths */
     struct file_bytes *bytes;
     struct file_records *records;
-    bool file_ended;  /* all bytes of the file were fed */
-    char delimiter;   /* of CSV; 0: see file_corpus_delimiter */
-    char fault[1024]; /* not empty: what is wrong with this file, "code: sentence", to be given */
+    bool file_ended;      /* all bytes of the file were fed */
+    char delimiter;       /* of CSV; 0: see file_corpus_delimiter */
+    struct problem fault; /* what is wrong with this file, to be given; reason: fault_reason */
+    char fault_reason[1024];
     /* How far, in bytes of the files as they are: of those before, of this one as far as it was
      * read; and of this one, unpacked, what was read and what of it was cut into records. */
     uint64_t bytes_before, bytes_read, unpacked_read, unpacked_cut;
@@ -85,14 +86,14 @@ static uint64_t input_at(const struct file_source *file)
     return file->bytes_before + (uint64_t)((share < 1 ? share : 1) * (double)file->bytes_read);
 }
 
-/* Value, key, position and problem lie behind the message. A record of line 0 is a whole file. */
+/* Value, key, position and reason lie behind the message. A record of line 0 is a whole file. */
 static struct file_message *message_open(struct file_source *file, const struct file_record *record)
 {
     const struct file_corpus *corpus = &file->corpus;
     const char *path = corpus->paths[file->at], *inner = path + corpus->root_len;
-    const char *problem = record->problem ? record->problem : "";
+    const char *reason = record->problem.code ? record->problem.reason : "";
     bool whole = corpus->format == FILE_TEXT || record->line == 0;
-    size_t names = strlen(path) + strlen(inner) + strlen(problem) + 60;
+    size_t names = strlen(path) + strlen(inner) + strlen(reason) + 60;
     struct file_message *message = malloc(sizeof *message + record->value.len + names);
     if (!message)
         return NULL;
@@ -114,10 +115,10 @@ static struct file_message *message_open(struct file_source *file, const struct 
     message->behind = file->place;
     message->input_at = input_at(file);
     message->is_open = record->is_open;
-    char *own = strcpy(position + position_len + 1, problem);
+    char *own = strcpy(position + position_len + 1, reason);
     message->message = (struct message){
         .source = &file->source,
-        .problem = record->problem ? own : NULL,
+        .problem = {record->problem.code, record->problem.code ? own : NULL},
         .key = message->id.value,
         .key_is_place = !whole,
         .value = {message->bytes, record->value.len},
@@ -175,7 +176,8 @@ static void fail_file(struct file_source *file, int rc, const char *code)
         break_off(file, rc);
         return;
     }
-    snprintf(file->fault, sizeof file->fault, "%s: %s", code, file->err);
+    snprintf(file->fault_reason, sizeof file->fault_reason, "%s", file->err);
+    file->fault = (struct problem){code, file->fault_reason};
     file->err[0] = '\0';
     file_bytes_close(file->bytes);
     file->bytes = NULL;
@@ -213,7 +215,7 @@ static int next_record(struct file_source *file, struct file_record *out)
     } else if (rc < 0) {
         break_off(file, rc);
     }
-    if (rc != 0 || !file->fault[0] || !file->file_ended)
+    if (rc != 0 || !file->fault.code || !file->file_ended)
         return rc;
     *out = (struct file_record){.value = {"", 0}, .problem = file->fault};
     return 1;
@@ -227,7 +229,7 @@ static int next_message(struct file_source *file, struct file_message **out)
         int rc = next_record(file, &record);
         if (rc <= 0)
             return rc;
-        bool is_fault = record.problem == file->fault;
+        bool is_fault = record.problem.reason == file->fault_reason;
         file->unpacked_cut += record.value.len + 1;
         if (!record.value.ptr)
             continue;
@@ -242,7 +244,7 @@ static int next_message(struct file_source *file, struct file_message **out)
             file->bytes_taken = input_at(file);
         }
         if (is_fault)
-            file->fault[0] = '\0';
+            file->fault = (struct problem){NULL, NULL};
         if (wanted)
             return *out ? 1 : -ENOMEM;
     }

@@ -100,7 +100,7 @@ static struct stdin_message *message_too_long(struct stdin_reader *reader)
 {
     struct stdin_message *message = message_open(reader, "", 0);
     if (message)
-        message->message.problem = reader->problem;
+        message->message.problem = (struct problem){DEAD_LETTER(line_too_long), reader->problem};
     return message;
 }
 
@@ -295,8 +295,8 @@ static int stdin_open(struct source **out, uv_loop_t *loop, const struct setting
     }
     reader->source = (struct source){.ops = &stdin_source, .events = events, .ctx = ctx};
     reader->max_line = (size_t)settings_number(settings, "stdin.max_line");
-    snprintf(reader->problem, sizeof reader->problem, "%s: longer than stdin.max_line, %zu bytes",
-             DEAD_LETTER(line_too_long), reader->max_line);
+    snprintf(reader->problem, sizeof reader->problem, "longer than stdin.max_line, %zu bytes",
+             reader->max_line);
     int rc = lines_watch(loop, &reader->poll, STDIN_FILENO, &reader->pollable);
     if (rc != 0) {
         snprintf(err, err_size, "standard input cannot be read: %s", uv_strerror(rc));

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/dead_letter_codes.h"
 #include "connectors/nats/nats_source.h"
 
 static struct bytes bytes_of(const char *text)
@@ -49,17 +50,17 @@ static int read_headers(struct nats_message *message)
 static int judge(struct nats_message *message, int64_t max_deliver)
 {
     static const char format[] =
-        "too_many_deliveries: this is delivery %" PRIu32
+        "this is delivery %" PRIu32
         " and the last one that the consumer makes (its max_deliver is %" PRId64
         "): workers have died or stalled over it";
     if (max_deliver < 2 || message->base.deliveries < max_deliver)
         return 0;
     size_t size = sizeof format + 40;
-    message->problem = malloc(size);
-    if (!message->problem)
+    message->reason = malloc(size);
+    if (!message->reason)
         return -1;
-    snprintf(message->problem, size, format, message->base.deliveries, max_deliver);
-    message->base.problem = message->problem;
+    snprintf(message->reason, size, format, message->base.deliveries, max_deliver);
+    message->base.problem = (struct problem){DEAD_LETTER(too_many_deliveries), message->reason};
     return 0;
 }
 
@@ -95,7 +96,7 @@ void nats_message_close(struct nats_message *message)
 {
     natsMsg_Destroy(message->native);
     free((struct header *)message->base.headers); /* ours: made by read_headers */
-    free(message->problem);
+    free(message->reason);
     free(message->reply);
     free(message);
 }

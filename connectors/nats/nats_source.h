@@ -30,8 +30,8 @@ struct nats_message {
     char *reply; /* of the newest delivery; NULL: native's own */
     uint64_t sequence, renewed_ms;
     bool asked;
-    bool is_dead;  /* its dead letter is published: to be ended, not acked */
-    char *problem; /* base.problem */
+    bool is_dead; /* its dead letter is published: to be ended, not acked */
+    char *reason; /* base.problem.reason */
     /* Behind it in memory: base.position, "STREAM SEQUENCE". */
 };
 

@@ -197,7 +197,7 @@ static int rabbitmq_dead_letters_next(struct letters *base, struct letter *out, 
         .code = header_or_death(message, "_code", "reason"),
         .reason = text_in(&message->properties.headers, "_error"),
         /* Its headers cannot be read, so it would not go back as it came. */
-        .is_empty = message->base.problem != NULL,
+        .is_empty = message->base.problem.code != NULL,
     };
     out->value = message->base.value.ptr ? message->base.value : (struct bytes){"", 0};
     return 1;

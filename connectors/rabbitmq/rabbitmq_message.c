@@ -6,6 +6,8 @@
  */
 #include "connectors/rabbitmq/rabbitmq_message.h"
 
+#include "connectors/dead_letter_codes.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -215,14 +217,16 @@ static bool read_properties(struct rabbitmq_message *message, size_t len)
     void *decoded = NULL;
     struct bytes raw = {message->raw, len};
     if (!rabbitmq_properties_are_sane(raw)) {
-        message->base.problem = "too_deep: the headers of the message are nested more than 16 deep "
-                                "or are not AMQP 0-9-1; they are left out";
+        message->base.problem = (struct problem){
+            DEAD_LETTER(too_deep), "the headers of the message are nested more than 16 deep or are "
+                                   "not AMQP 0-9-1; they are left out"};
         return true;
     }
     if (amqp_decode_properties(AMQP_BASIC_CLASS, &message->pool, (amqp_bytes_t){len, message->raw},
                                &decoded) != AMQP_STATUS_OK) {
-        message->base.problem = "bad_field: the headers of the message are no AMQP 0-9-1; they are "
-                                "left out";
+        message->base.problem =
+            (struct problem){DEAD_LETTER(bad_field),
+                             "the headers of the message are no AMQP 0-9-1; they are left out"};
         return true;
     }
     message->properties = *(amqp_basic_properties_t *)decoded;

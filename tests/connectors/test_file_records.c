@@ -32,11 +32,12 @@ static void take(struct file_records *records, struct found *found)
         if (!record.value.ptr)
             continue;
         const struct bytes *value = &record.value;
-        bool bad = record.problem;
+        bool bad = record.problem.code;
         int n = snprintf(found->text + found->len, sizeof found->text - found->len,
-                         "%llu%s%s%s%.*s%s%s\n", (unsigned long long)record.line, bad ? "!" : "|",
-                         bad ? record.problem : "", bad ? " <" : "", (int)value->len, value->ptr,
-                         bad ? ">" : "", record.is_open ? "~" : "");
+                         "%llu%s%s%s%s%s%.*s%s%s\n", (unsigned long long)record.line,
+                         bad ? "!" : "|", bad ? record.problem.code : "", bad ? ": " : "",
+                         bad ? record.problem.reason : "", bad ? " <" : "", (int)value->len,
+                         value->ptr, bad ? ">" : "", record.is_open ? "~" : "");
         found->len += (size_t)n;
         assert_true(found->len < sizeof found->text);
     }

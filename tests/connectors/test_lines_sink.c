@@ -300,7 +300,7 @@ static void dead_letters_go_to_stderr(void **state)
     batch.records[1].dead_code = "empty_text";
     batch.records[1].dead_reason = "there is nothing to embed";
     batch.records[2].dead_code = "line_too_long";
-    batch.records[2].dead_reason = strchr(rig.messages[2]->problem, ' ') + 1;
+    batch.records[2].dead_reason = rig.messages[2]->problem.reason;
     for (size_t i = 3; i-- > 0;)
         lines_rig_publish(&rig, &batch.records[i]);
     lines_rig_wait_published(&rig, 3);

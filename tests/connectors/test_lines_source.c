@@ -200,16 +200,17 @@ static void long_lines(void **state)
             assert_int_equal(rig.n_messages, n);
             for (size_t i = 0; i < n; i++) {
                 uint64_t place;
-                const char *problem = rig.messages[i]->problem;
+                struct problem problem = rig.messages[i]->problem;
                 assert_true(lines_place(rig.messages[i], &place));
                 assert_int_equal(place, i);
                 bool fits = lengths[i] <= 1024;
                 assert_int_equal(rig.messages[i]->value.len, fits ? lengths[i] : 0);
                 if (fits)
-                    assert_null(problem);
-                else
-                    assert_string_equal(problem, "line_too_long: longer than stdin.max_line, 1024 "
-                                                 "bytes");
+                    assert_null(problem.code);
+                if (fits)
+                    continue;
+                assert_string_equal(problem.code, "line_too_long");
+                assert_string_equal(problem.reason, "longer than stdin.max_line, 1024 bytes");
             }
             lines_rig_close(&rig);
             waitpid(child, NULL, 0);

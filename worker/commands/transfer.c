@@ -91,10 +91,9 @@ static struct record *load(struct transfer *transfer, struct message *message)
                                       .n_parts = 1,
                                       .headers = message->headers,
                                       .n_headers = message->n_headers};
-    if (message->problem) {
-        if (record_problem(message, &carrier->arena, &carrier->record.dead_code,
-                           &carrier->record.dead_reason) != 0)
-            return NULL;
+    if (message->problem.code) {
+        carrier->record.dead_code = message->problem.code;
+        carrier->record.dead_reason = message->problem.reason;
     } else if (message->value.len == 0) {
         bury(&carrier->record, DEAD_LETTER(empty_text), "the message is empty");
     } else if (transfer->options.shape &&

@@ -375,17 +375,3 @@ struct entry *record_entry(struct record *record)
 {
     return (struct entry *)((char *)record - offsetof(struct entry, record));
 }
-
-int record_problem(const struct message *message, struct arena *arena, const char **code,
-                   const char **reason)
-{
-    char *copy = arena_copy(arena, message->problem, strlen(message->problem) + 1);
-    if (!copy)
-        return -ENOMEM;
-    char *colon = strstr(copy, ": ");
-    assert(colon);
-    *colon = '\0';
-    *code = copy;
-    *reason = colon + 2;
-    return 0;
-}

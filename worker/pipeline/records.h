@@ -42,10 +42,6 @@ int record_refused(struct entry *entry, enum published how, bool may_drop, char 
 /* What the reason of a dead letter that was cut has in it. */
 #define RECORD_CUT_MARK "bytes are kept"
 
-/* message->problem, which is not NULL, as code and sentence in the arena. 0 or -ENOMEM. */
-int record_problem(const struct message *message, struct arena *arena, const char **code,
-                   const char **reason);
-
 struct entry *record_entry(struct record *record);
 
 #endif

@@ -64,9 +64,11 @@ static int entry_read(const struct stages *stages, struct entry *entry)
                     "stalled over it",
                     message->deliveries, stages->options->max_deliveries);
     bool is_tombstone = !message->value.ptr && message->key.ptr;
-    if (message->problem && !is_tombstone)
-        return record_problem(message, &entry->batch->arena, &entry->dead_code,
-                              &entry->dead_reason);
+    if (message->problem.code && !is_tombstone) {
+        entry->dead_code = message->problem.code;
+        entry->dead_reason = message->problem.reason;
+        return 0;
+    }
 
     struct request request;
     struct refusal why;
