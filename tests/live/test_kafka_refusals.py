@@ -13,6 +13,7 @@ import time
 
 from kafka_bench import TEXTS, Bench, text_row, wait_for
 from kafka_faults import MODES, Crew
+from kafka_refuser import KafkaRefuser
 from redis_bench import Bench as RedisBench
 
 POISON = 417
@@ -261,6 +262,67 @@ def case_to_redis(bench):
             assert b"embedding:poison" in letters[0][b"_error"], letters
             code = {"type": b"key_wrong_type", "right": b"key_not_allowed"}[kind]
             assert letters[0][b"_code"] == code, letters
+
+
+def case_unknown_code(bench):
+    """A broker, or what stands before it, refuses one output by a code that says nothing: its
+    neighbours come out once, and it becomes a letter; killed workers change nothing of that. In one
+    partition exactly once nothing can be committed before it, and others show it on trial."""
+    port = int(bench.addresses["BOOTSTRAP_PROXIED"].split(":")[1])
+    for code in (1234, -1):
+        for extra in each_mode(bench, begin=f"unknown{code}"):
+            bench.send([text_row(i) for i in range(50)] +
+                       [{"key": "p", "value": json.dumps({"id": "POISON-1", "text": "p"})}] +
+                       [text_row(i) for i in range(50, 100)])
+            with KafkaRefuser(port, bench.port + 5, bench.topic("out").encode(), b"POISON-1",
+                              code) as refuser:
+                begin = ("-X", "compression.type=none", "--batch-texts", "16", *extra)
+                for _ in range(2):
+                    worker = bench.start_worker(*begin,
+                                                addresses=bench.addresses["BOOTSTRAP_PROXIED"])
+                    seen = refuser.refused
+                    wait_for("a refusal", lambda refuser=refuser, seen=seen: refuser.refused > seen)
+                    bench.kill(worker)
+                worker = bench.start_worker(*begin, addresses=bench.addresses["BOOTSTRAP_PROXIED"])
+                n = 100
+                while bench.lag() and n < 400: # others have to pass three times
+                    bench.send_texts(n, 5)
+                    n += 5
+                    time.sleep(0.5)
+                bench.wait_lag_0(90)
+                bench.stop(worker)
+                row = bench.tally(bench.read(), n, bench.reference())
+                letters = bench.read("dlq")
+                print(f"        {code} {' '.join(extra)}: refused {refuser.refused} times, {row}, "
+                      f"{len(letters)} letters", flush=True)
+                assert not row["lost"] and not row["wrong"] and not row["strangers"], row
+                assert extra == () or not row["doubled"], row
+                assert {header(letter, "_code") for letter in letters} == {"output_refused"}
+                assert {letter.key() for letter in letters} == {b"p"}
+                assert extra == () or len(letters) == 1, letters
+
+
+def case_unknown_code_alone(bench):
+    """While nothing else is there to pass it waits and says so; what comes then shows it."""
+    port = int(bench.addresses["BOOTSTRAP_PROXIED"].split(":")[1])
+    for extra in each_mode(bench, begin="unknown-alone"):
+        bench.send([{"key": "p", "value": json.dumps({"id": "POISON-2", "text": "p"})}])
+        with KafkaRefuser(port, bench.port + 5, bench.topic("out").encode(), b"POISON-2",
+                          1234) as refuser:
+            worker = bench.start_worker("-X", "compression.type=none", *extra,
+                                        addresses=bench.addresses["BOOTSTRAP_PROXIED"])
+            wait_for("it is tried again", lambda refuser=refuser: refuser.refused >= 3, 60)
+            assert not bench.read("dlq") and "sink waits" in bench.log(worker.number)
+            n = 0
+            while bench.lag() and n < 200:
+                bench.send_texts(n, 5)
+                n += 5
+                time.sleep(1)
+            bench.wait_lag_0(90)
+            bench.stop(worker)
+            row = bench.tally(bench.read(), n, bench.reference())
+            assert not row["lost"] and not row["doubled"], row
+            assert len(bench.read("dlq")) == 1
 
 
 def main():

@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 
-from nats_rig import NatsError, run_all, wait_for
+import msgpack
+
+from nats_rig import Client, NatsError, run_all, wait_for
 from ports import free_port
 
 
@@ -224,6 +226,94 @@ def case_poison(bench):
     assert letters and all(m.headers["_code"] == "too_many_deliveries" for m in letters)
     dead = {json.loads(m.data)["id"] for m in letters}
     assert "m" in dead and dead | set(bench.ids()) == {"m", *map(str, range(5))}, dead
+    bench.stop(worker)
+
+
+class Answers(threading.Thread):
+    """What a stream would answer on a subject, but for errors that no real one gives at will.
+    errors: {id: error of JetStream}; "*" is for all."""
+
+    def __init__(self, bench, subject, errors):
+        super().__init__(daemon=True)
+        self.client = Client(bench.port, timeout=None)
+        self.client.subscribe(subject)
+        self.errors, self.stored, self.refused = errors, [], 0
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                message = self.client.next()
+            except NatsError:
+                return # the server is gone
+            name = msgpack.unpackb(message.data)["id"]
+            error = self.errors.get(name) or self.errors.get("*")
+            if error:
+                self.refused += 1
+                answer = {"error": {**error, "description": "odd"}}
+            else:
+                self.stored.append(name)
+                answer = {"stream": "other", "seq": len(self.stored)}
+            self.client.publish(message.reply, json.dumps(answer))
+
+
+def case_unknown_codes(bench):
+    """An error that nobody knows, of one output: others pass, and it is a letter, whether the
+    server calls it the sender's fault or its own."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    answers = Answers(bench, "vectors", {"3": {"code": 400, "err_code": 99999},
+                                         "5": {"code": 500, "err_code": 99998}})
+    worker = bench.start_worker("--nats-output-subject", "vectors")
+    n = 0
+    while len(client.messages("texts-dlq")) < 2:
+        assert n < 400 and worker.poll() is None, bench.log()
+        bench.add(n, 10)
+        n += 10
+        time.sleep(0.3)
+    bench.wait_done()
+    letters = client.messages("texts-dlq")
+    assert [m.headers["_code"] for m in letters] == ["output_refused"] * 2
+    assert [word in m.headers["_error"] for m, word in zip(letters, ("99999", "99998"))], letters
+    assert sorted(answers.stored + ["3", "5"], key=int) == [str(i) for i in range(n)]
+    bench.stop(worker)
+
+
+def case_letters_pass(bench):
+    """While every output is refused letters are taken, which is no proof against the outputs."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    answers = Answers(bench, "vectors", {"*": {"code": 400, "err_code": 99999}})
+    # Each output that waits keeps a batch of its own.
+    worker = bench.start_worker("--nats-output-subject", "vectors", "--batches", "40")
+    for i in range(15):
+        bench.add(i, 1)
+        client.add("texts", b"\x81")
+        time.sleep(0.3)
+    wait_for("the letters", lambda: len(client.messages("texts-dlq")) >= 15)
+    time.sleep(3)
+    assert {m.headers["_code"] for m in client.messages("texts-dlq")} == {"bad_msgpack"}
+    assert answers.refused > 15 and "99999" in bench.log()
+    answers.errors.clear()
+    bench.wait_done()
+    assert sorted(answers.stored, key=int) == [str(i) for i in range(15)]
+    bench.stop(worker)
+
+
+def case_status_header(bench):
+    """A message without payload that has a header Status is a message, not a word of the server."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    client.add("texts", b"", {"Status": "404"})
+    bench.add(0, 3)
+    worker = bench.start_worker()
+    bench.wait_done()
+    [letter] = client.messages("texts-dlq")
+    assert letter.headers["_code"] in ("no_body", "empty_text"), letter.headers
+    bench.expect(3)
     bench.stop(worker)
 
 

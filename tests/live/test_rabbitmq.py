@@ -158,6 +158,32 @@ def case_exchange(bench):
     bench.stop(worker)
 
 
+def case_routed_by_headers(bench):
+    """An exchange that looks at headers has a queue for some: the others are letters, and hold
+    nobody up. Nor does an empty message that says it is not deleted delete anything."""
+    bench.declare(*names("by"), "by-blue")
+    bench.channel.exchange_declare("by-x", "headers", durable=True)
+    bench.channel.queue_bind("by-blue", "by-x", "", {"x-match": "all", "color": "blue"})
+    channel = bench.channel
+    channel.basic_publish("", "by", b"nobody's", pika.BasicProperties(
+        message_id="red", headers={"color": "red"}))
+    channel.basic_publish("", "by", b"", pika.BasicProperties(
+        message_id="0", headers={"color": "blue", "deleted": False}))
+    worker = bench.start_worker("--rabbitmq-queue", "by", "--rabbitmq-output-exchange", "by-x",
+                                "--rabbitmq-output-queue", "any", name="by")
+    wait_for("NO_ROUTE", lambda: "NO_ROUTE" in bench.log("by"))
+    n = 0
+    while bench.length("by-dlq") < 2:
+        assert n < 200 and worker.poll() is None
+        bench.add(n, 10, "by")
+        n += 10
+        time.sleep(0.3)
+    wait_for("the others", lambda: bench.length("by-blue") == n)
+    letters = {p.message_id: p.headers["_code"] for _, p, _ in bench.take("by-dlq")}
+    assert letters == {"red": "output_refused", "0": "empty_text"}, letters
+    bench.stop(worker)
+
+
 def case_full(bench):
     """A full output queue refuses; nothing is lost, and it goes on when there is room."""
     bench.declare("full", "full-dlq")
