@@ -75,6 +75,7 @@ class KafkaRefuser:
         return self
 
     def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR) # so that accept() returns and lets go of it
         self.listener.close()
         for each in self.sockets:
             each.close()

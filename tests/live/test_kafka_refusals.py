@@ -330,7 +330,7 @@ def main():
     cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
     passed = failed = 0
     with Bench(binary) as bench:
-        bench.start_kafka()
+        bench.start_kafka("--proxy", str(bench.port + 6))
         for name, case in cases.items():
             if only and name not in only:
                 continue
