@@ -79,7 +79,7 @@ static const struct {
     {"{\"delete\":true,\"lsn\":5}", "key", DELETED, NULL, "key", false, 5, 0},
     {"{\"id\":\"a\",\"body\":\"x\",\"delete\":false,\"lsn\":5}", NULL, WRITTEN, "x", "a", false, 5,
      2},
-    {"{\"id\":\"a\",\"body\":\"x\",\"delete\":\"true\",\"lsn\":5}", NULL, WRITTEN, "x", "a", false,
+    {"{\"id\":\"a\",\"body\":\"x\",\"delete\":\"never\",\"lsn\":5}", NULL, WRITTEN, "x", "a", false,
      5, 2},
     /* What only looks like one. */
     {"{\"id\":7,\"body\":\"x\",\"op\":\"d\",\"before\":{},\"lsn\":5}", NULL, WRITTEN, "x", "7",
@@ -195,6 +195,10 @@ static const struct {
     {"{\"id\":7,\"body\":\"x\",\"__deleted\":2,\"lsn\":1}", "bad_field", "neither true nor false"},
     {"{\"id\":7,\"body\":\"x\",\"__deleted\":\"2026-01-01\",\"lsn\":1}", "bad_field",
      "neither true nor false"},
+    {"{\"id\":7,\"delete\":\"true\",\"body\":\"x\",\"lsn\":1}", "bad_field",
+     "both 'delete' and 'body'"},
+    {"{\"id\":7,\"delete\":\"true\",\"lsn\":1}", "bad_field", "field 'delete' is a string"},
+    {"{\"id\":7,\"delete\":1,\"lsn\":1}", "bad_field", "field 'delete' is an integer"},
     /* A delete of nobody knows what. */
     {"{\"delete\":true,\"lsn\":1}", "bad_field", "a delete has to name its text"},
     {"{\"id\":null,\"delete\":true,\"lsn\":1}", "bad_field", "a delete has to name its text"},

@@ -85,14 +85,20 @@ static struct bytes schema_skip(struct bytes value)
     return count_of(value) == 2 && member(value, "schema").ptr && payload.ptr ? payload : value;
 }
 
+static bool is_yes(struct walk_value value)
+{
+    return (value.type == WALK_BOOL && value.is_true) ||
+           (value.type == WALK_INT && value.integer == 1) ||
+           (value.type == WALK_STR && is_text(value.bytes, "true"));
+}
+
 /* What Debezium says of a flattened row: "true", "false", and what casts make of these. Anything
  * else says nothing sure, and to guess would embed what is gone or delete what is not. */
 static int flag_read(const struct decode *decode, struct bytes value, bool *out)
 {
     struct walk_value flag = value_of(value);
     bool is_bit = flag.type == WALK_INT && (flag.integer == 0 || flag.integer == 1);
-    *out = (flag.type == WALK_BOOL && flag.is_true) || (is_bit && flag.integer == 1) ||
-           (flag.type == WALK_STR && is_text(flag.bytes, "true"));
+    *out = is_yes(flag);
     if (*out || flag.type == WALK_NIL || flag.type == WALK_BOOL || is_bit ||
         (flag.type == WALK_STR && is_text(flag.bytes, "false")))
         return 0;
@@ -234,9 +240,9 @@ static bool is_operation(struct walk_value op)
     return op.type == WALK_STR && op.bytes.len == 1 && memchr("crud", *op.bytes.ptr, 4);
 }
 
-/* `delete` beside a text, or of several ids: what is meant is not sure, and a delete is for good.
- */
-static int delete_check(const struct decode *decode, struct bytes row)
+/* `delete` beside a text, of several ids, or "true", which is all that a row of CSV can say: what
+ * is meant is not sure, and a delete is for good. */
+static int delete_check(const struct decode *decode, struct bytes row, struct walk_value given)
 {
     const char *const names[] = {text_name(decode), "texts", "ids"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -245,7 +251,12 @@ static int delete_check(const struct decode *decode, struct bytes row)
                                 "the value has both 'delete' and '%.40s'; to delete send the id of "
                                 "one text and no text, to write it leave out 'delete'",
                                 names[i]);
-    return 0;
+    return given.type == WALK_BOOL
+               ? 0
+               : codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                              "field 'delete' is %s; send the boolean true to delete a text, or "
+                              "name a field of your own otherwise",
+                              walk_type_name(given.type));
 }
 
 static int flat_read(const struct decode *decode, struct bytes row, struct change *out)
@@ -259,9 +270,9 @@ static int flat_read(const struct decode *decode, struct bytes row, struct chang
     out->row = row;
     out->is_deleted =
         is_gone || code == 'd' || (is_change && is_textless(decode, row, (struct bytes){NULL, 0}));
-    if (!err && !out->is_deleted && given.type == WALK_BOOL && given.is_true) {
+    if (!err && !out->is_deleted && is_yes(given)) {
         out->is_deleted = true;
-        err = delete_check(decode, row);
+        err = delete_check(decode, row, given);
     }
     return err ? err : unavailable_check(decode, code != 'u', out);
 }
