@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "connectors/url.h"
+
 #define NAME_BYTES_MAX 255 /* of a vhost, in the protocol */
 
 /* What a list of URLs may hold. */
@@ -34,61 +36,15 @@ static int refuse(char *err, size_t err_size, const char *what)
     return -EINVAL;
 }
 
-static int hex_digit(char c)
-{
-    const char *digits = "0123456789abcdef";
-    const char *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-/* A percent-decoded copy. 0, -EINVAL or -ENOMEM. */
-static int decode(char **out, const char *from, size_t len)
-{
-    char *text = malloc(len + 1);
-    size_t n = 0;
-    if (!text)
-        return -ENOMEM;
-    for (size_t i = 0; i < len; i++) {
-        char c = from[i];
-        if (c == '%') {
-            int high = i + 2 < len ? hex_digit(from[i + 1]) : -1;
-            int low = high >= 0 ? hex_digit(from[i + 2]) : -1;
-            if (low < 0 || high * 16 + low == 0) {
-                free(text);
-                return -EINVAL;
-            }
-            c = (char)(high * 16 + low);
-            i += 2;
-        }
-        text[n++] = c;
-    }
-    text[n] = '\0';
-    *out = text;
-    return 0;
-}
-
-static int parse_port(const char *from, size_t len)
-{
-    long value = 0;
-    if (len == 0 || len > 5)
-        return -1;
-    for (size_t i = 0; i < len; i++) {
-        if (from[i] < '0' || from[i] > '9')
-            return -1;
-        value = value * 10 + (from[i] - '0');
-    }
-    return value >= 1 && value <= 65535 ? (int)value : -1;
-}
-
 static int parse_user(struct rabbitmq_url *url, const char *from, size_t len, char *err,
                       size_t err_size)
 {
     const char *colon = memchr(from, ':', len);
     size_t user_len = colon ? (size_t)(colon - from) : len;
-    int rc = decode(&url->user, from, user_len);
+    int rc = url_decode(&url->user, from, user_len);
     if (rc == 0)
-        rc = colon ? decode(&url->password, colon + 1, len - user_len - 1)
-                   : decode(&url->password, "", 0);
+        rc = colon ? url_decode(&url->password, colon + 1, len - user_len - 1)
+                   : url_decode(&url->password, "", 0);
     return rc == -EINVAL ? refuse(err, err_size, "the user or password has a bad %-escape") : rc;
 }
 
@@ -114,10 +70,10 @@ static int parse_host(struct rabbitmq_url *url, const char *from, size_t len, ch
     if (!host_len)
         return refuse(err, err_size, "the host is missing");
     if (port)
-        url->port = parse_port(port, (size_t)(end - port));
+        url->port = url_number(port, (size_t)(end - port), 1, 65535);
     if (url->port < 0)
         return refuse(err, err_size, "the port is not a number from 1 to 65535");
-    int rc = decode(&url->host, host, host_len);
+    int rc = url_decode(&url->host, host, host_len);
     if (rc == 0 && strlen(url->host) > 255)
         rc = -EINVAL;
     return rc == -EINVAL ? refuse(err, err_size, "the host is not a name or an address") : rc;
@@ -130,7 +86,7 @@ static int parse_vhost(struct rabbitmq_url *url, const char *tail, size_t len, c
         return refuse(err, err_size, "? and # options are not known here");
     if (len > 1 && memchr(tail + 1, '/', len - 1))
         return refuse(err, err_size, "a / in the name of a vhost is written %2F");
-    int rc = len > 1 ? decode(&url->vhost, tail + 1, len - 1) : decode(&url->vhost, "/", 1);
+    int rc = len > 1 ? url_decode(&url->vhost, tail + 1, len - 1) : url_decode(&url->vhost, "/", 1);
     if (rc == 0 && strlen(url->vhost) > NAME_BYTES_MAX)
         return refuse(err, err_size, "the vhost is longer than 255 bytes");
     return rc == -EINVAL ? refuse(err, err_size, "the vhost has a bad %-escape") : rc;

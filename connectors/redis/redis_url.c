@@ -13,6 +13,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "connectors/url.h"
+
 #define URL_FORM                                                                                   \
     "expected redis[s]://[user[:password]@]host[:port][/db], unix:///path[?db=N], "                \
     "redis[s]+sentinel://[user[:password]@]host[:port][,host...]/master[/db] or "                  \
@@ -27,60 +29,6 @@ static int refuse(char *err, size_t err_size, const char *what)
     return -EINVAL;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-/* A percent-decoded copy of [from, from + len). */
-static int decode(char **out, const char *from, size_t len)
-{
-    char *text = malloc(len + 1);
-    size_t n = 0;
-
-    if (!text)
-        return -ENOMEM;
-    for (size_t i = 0; i < len; i++) {
-        char c = from[i];
-        if (c == '%') {
-            int high = i + 2 < len ? hex_digit(from[i + 1]) : -1;
-            int low = high >= 0 ? hex_digit(from[i + 2]) : -1;
-            c = low >= 0 ? (char)(high * 16 + low) : '\0';
-            if (!c)
-                goto fail;
-            i += 2;
-        }
-        text[n++] = c;
-    }
-    text[n] = '\0';
-    *out = text;
-    return 0;
-fail:
-    free(text);
-    return -EINVAL;
-}
-
-/* A decimal number within [low, high] that fills the text; -1 when it is none. */
-static int number(const char *from, size_t len, int low, int high)
-{
-    long value = 0;
-
-    if (len == 0 || len > 9)
-        return -1;
-    for (size_t i = 0; i < len; i++) {
-        if (from[i] < '0' || from[i] > '9')
-            return -1;
-        value = value * 10 + (from[i] - '0');
-    }
-    return value >= low && value <= high ? (int)value : -1;
-}
-
 /* user:password, :password or user before the '@'. */
 static int parse_userinfo(struct redis_url *url, const char *from, size_t len)
 {
@@ -89,9 +37,9 @@ static int parse_userinfo(struct redis_url *url, const char *from, size_t len)
     int rc = 0;
 
     if (user_len)
-        rc = decode(&url->user, from, user_len);
+        rc = url_decode(&url->user, from, user_len);
     if (rc == 0 && colon && len > user_len + 1)
-        rc = decode(&url->password, colon + 1, len - user_len - 1);
+        rc = url_decode(&url->password, colon + 1, len - user_len - 1);
     return rc;
 }
 
@@ -123,10 +71,10 @@ static int parse_host(struct redis_address *out, int default_port, const char *f
     }
     if (host_len == 0)
         return refuse(err, err_size, "the host is missing");
-    out->port = port ? number(port, (size_t)(from + len - port), 1, 65535) : default_port;
+    out->port = port ? url_number(port, (size_t)(from + len - port), 1, 65535) : default_port;
     if (out->port < 0)
         return refuse(err, err_size, "the port is not a number from 1 to 65535");
-    int rc = decode(&out->host, host, host_len);
+    int rc = url_decode(&out->host, host, host_len);
     return rc == -EINVAL ? refuse(err, err_size, "the host has a bad %-escape") : rc;
 }
 
@@ -140,7 +88,7 @@ static int parse_tcp(struct redis_url *url, const char *rest, char *err, size_t 
         tail++;
     if (strpbrk(tail, "?#"))
         return refuse(err, err_size, "? and # options are not known in a redis:// URL");
-    if (*tail && (url->db = number(tail, strlen(tail), 0, 999999999)) < 0)
+    if (*tail && (url->db = url_number(tail, strlen(tail), 0, 999999999)) < 0)
         return refuse(err, err_size, "the database after / is not a number");
     struct redis_address address = {0};
     int rc = parse_host(&address, REDIS_PORT, rest, len, err, err_size);
@@ -161,9 +109,9 @@ static int parse_master(struct redis_url *url, const char *rest, char *err, size
         tail++;
     if (strpbrk(tail, "?#"))
         return refuse(err, err_size, "? and # options are not known in a sentinel URL");
-    if (*tail && (url->db = number(tail, strlen(tail), 0, 999999999)) < 0)
+    if (*tail && (url->db = url_number(tail, strlen(tail), 0, 999999999)) < 0)
         return refuse(err, err_size, "the database after the name of the master is not a number");
-    int rc = decode(&url->master, rest, len);
+    int rc = url_decode(&url->master, rest, len);
     return rc == -EINVAL ? refuse(err, err_size, "the name of the master has a bad %-escape") : rc;
 }
 
@@ -223,10 +171,10 @@ static int parse_unix(struct redis_url *url, const char *rest, char *err, size_t
     if (*tail) {
         if (strncmp(tail, "?db=", 4) != 0)
             return refuse(err, err_size, "a unix:// URL knows the option ?db=N only");
-        if ((url->db = number(tail + 4, strlen(tail + 4), 0, 999999999)) < 0)
+        if ((url->db = url_number(tail + 4, strlen(tail + 4), 0, 999999999)) < 0)
             return refuse(err, err_size, "the database after ?db= is not a number");
     }
-    int rc = decode(&url->path, rest, len);
+    int rc = url_decode(&url->path, rest, len);
     if (rc == -EINVAL)
         return refuse(err, err_size, "the path has a bad %-escape");
     if (rc == 0 && strlen(url->path) >= 108) /* sizeof(sockaddr_un.sun_path) */

@@ -1,0 +1,56 @@
+/*
+ * url.c: see url.h.
+ */
+#include "connectors/url.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+int url_decode(char **out, const char *from, size_t len)
+{
+    char *text = malloc(len + 1);
+    size_t n = 0;
+    if (!text)
+        return -ENOMEM;
+    for (size_t i = 0; i < len; i++) {
+        char c = from[i];
+        if (c == '%') {
+            int high = i + 2 < len ? hex_digit(from[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(from[i + 2]) : -1;
+            c = low >= 0 ? (char)(high * 16 + low) : '\0';
+            i += 2;
+            if (!c) {
+                free(text);
+                return -EINVAL;
+            }
+        }
+        text[n++] = c;
+    }
+    text[n] = '\0';
+    *out = text;
+    return 0;
+}
+
+int url_number(const char *from, size_t len, int low, int high)
+{
+    long value = 0;
+    if (len == 0 || len > 9)
+        return -1;
+    for (size_t i = 0; i < len; i++) {
+        if (from[i] < '0' || from[i] > '9')
+            return -1;
+        value = value * 10 + (from[i] - '0');
+    }
+    return value >= low && value <= high ? (int)value : -1;
+}
