@@ -106,11 +106,11 @@ def case_versions(bench):
         assert (changed == "t") == (where >= "2000-5"), where
 
 
-def send_at(bench, entry, *extra, sink=(), **fields):
+def send_at(bench, entry, *extra, **fields):
     """One message with the id, and so the version, of an entry; through a worker of its own."""
     bench.client.flushall()
     bench.client.xadd("texts", fields or {"body": json.dumps(extra[0])}, id=entry)
-    worker = bench.start_sink(*sink)
+    worker = bench.start_sink("--too-long", "chunk", "--chunk-tokens", "32")
     bench.wait_acked()
     bench.stop(worker)
 
@@ -120,16 +120,15 @@ def case_deleted(bench):
     chunks; a newer one does. Until its deletion is forgotten."""
     bench.start_both()
     ids = lambda: [row[0] for row in bench.pg.sql("SELECT id FROM embeddings ORDER BY id")]
-    chunks = ("--too-long", "chunk", "--chunk-tokens", "32")
     send_at(bench, "2000-1", id="a", text="t")
-    send_at(bench, "2000-2", {"id": "doc", "text": "word " * 100}, sink=chunks)
+    send_at(bench, "2000-2", {"id": "doc", "text": "word " * 100})
     assert ids()[0] == "a" and len(ids()) > 3, ids()
     send_at(bench, "3000-1", {"id": "a", "delete": True})
     send_at(bench, "3000-2", {"id": "doc", "delete": True})
     send_at(bench, "3000-3", {"id": "never", "delete": True})
     assert ids() == [], ids()
     send_at(bench, "2500-1", id="a", text="t")
-    send_at(bench, "2500-2", {"id": "doc", "text": "word " * 100}, sink=chunks)
+    send_at(bench, "2500-2", {"id": "doc", "text": "word " * 100})
     send_at(bench, "2500-3", id="doc", text="t")
     send_at(bench, "2500-4", id="never", text="t")
     send_at(bench, "2500-5", {"id": "a", "delete": True})
@@ -137,7 +136,7 @@ def case_deleted(bench):
     assert bench.pg.sql("SELECT id, version FROM embeddings_deleted ORDER BY id") == [
         ["a", "3000"], ["doc", "3000"], ["never", "3000"]]
     send_at(bench, "4000-1", id="a", text="t")
-    send_at(bench, "4000-2", {"id": "doc", "text": "word " * 100}, sink=chunks)
+    send_at(bench, "4000-2", {"id": "doc", "text": "word " * 100})
     assert ids()[0] == "a" and len(ids()) > 3, ids()
     send_at(bench, "3500-1", {"id": "a", "delete": True}) # older than what is there
     assert "a" in ids(), ids()
