@@ -18,7 +18,7 @@ import unittest
 import redis
 
 from ports import free_port
-from redis_bench import wait_for
+from redis_bench import has_tls, wait_for
 from test_redis_tls import TlsBench
 
 BINARY = sys.argv.pop(1) if len(sys.argv) > 1 else "embedmill"
@@ -195,6 +195,7 @@ class Dlq(unittest.TestCase):
             self.server.send_signal(signal.SIGCONT)
         self.assertIn("no answer within redis.timeout", err)
 
+    @unittest.skipUnless(has_tls(), "this redis-server has no TLS")
     def test_tls(self):
         """Letters larger than a record of TLS; who cannot prove who they are is told so."""
         with TlsBench(BINARY) as bench:
