@@ -29,7 +29,7 @@ class Node:
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
              "--save", "", "--appendonly", "no", "--requirepass", PASSWORD, "--masterauth",
              PASSWORD, "--cluster-enabled", "yes", "--cluster-port", str(self.bus),
-             "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0", *self.options],
+             "--cluster-node-timeout", "5000", "--repl-diskless-sync-delay", "0", *self.options],
             stdout=subprocess.DEVNULL)
         wait_for(f"node {self.port} answering", self.client.ping)
 
@@ -120,7 +120,7 @@ class ClusterBench(Bench):
             wait_for("a master that is known", lambda n=node, m=master: m in str(
                 n.ask("CLUSTER", "NODES")))
             node.ask("CLUSTER", "REPLICATE", master)
-        wait_for("a cluster that is well", self.is_well)
+        wait_for("a cluster that is well", self.is_well, 60)
         self.cluster = Follower(self.nodes)
 
     def is_well(self):

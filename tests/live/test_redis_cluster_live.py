@@ -163,7 +163,7 @@ def test_planned_failover(bench):
     replica = next(node for node in bench.nodes if node.client.info("replication").get(
         "master_port") == owner.port)
     replica.ask("CLUSTER", "FAILOVER")
-    wait_for("a new master", lambda: bench.owner() is replica, 30)
+    wait_for("a new master", lambda: bench.owner() is replica, 60)
     assert replica.client.xlen(OUTPUT) < n, "all was done before the failover"
     expect_once(bench, n)
     assert "has moved to" in bench.log("p") or "READONLY" in bench.log("p"), bench.log("p")
