@@ -1,12 +1,15 @@
 /*
  * redis_connector.c: what the worker knows of Redis, and how a URL becomes options.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "connectors/queue.h"
 #include "connectors/redis/redis.h"
+#include "connectors/redis/redis_reply.h"
+#include "connectors/redis/redis_slot.h"
 
 static const char *const schemes[] = {
     "redis",           "rediss",        "unix",           "redis+sentinel",
@@ -24,10 +27,18 @@ static int redis_push(const char *url, const char *name, const struct queue_sett
                       size_t err_size)
 {
     char dead_letters[600];
+    struct bytes tag;
     const char *stream = name ? name : is_cluster(url) ? "{texts}" : "texts";
     int rc = queue_check_single("redis.stream", stream, err, err_size);
     if (rc != 0)
         return rc;
+    if (is_cluster(url) && !redis_slot_tag(bytes_of(stream), &tag)) {
+        snprintf(err, err_size,
+                 "redis.stream: workers on a cluster read streams with a tag in braces: name it "
+                 "'{%.200s}'",
+                 stream);
+        return -EINVAL;
+    }
     snprintf(dead_letters, sizeof dead_letters, "%s:dlq", stream);
     const struct queue_option options[] = {
         {"redis.url", url},

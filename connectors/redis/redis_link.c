@@ -189,6 +189,7 @@ int redis_link_open(struct redis_link **out, uv_loop_t *loop,
 {
     struct redis_link *link = calloc(1, sizeof(*link));
 
+    assert(!options->url->is_cluster || (options->slot >= 0 && options->detour));
     if (!link)
         return -ENOMEM;
     link->loop = loop;
