@@ -414,7 +414,7 @@ def case_streams(bench):
     bench.add(first["c"] + sizes["c"], late, "c")
     sizes["c"] += late
     total = sum(sizes.values())
-    wait_for("every text published", lambda: bench.client.xlen("texts:embeddings") >= total, 60)
+    wait_for("every text published", lambda: bench.client.xlen("texts:embeddings") >= total, 240)
     for stream in sizes:
         wait_for("nothing pending",
                  lambda s=stream: bench.client.xpending(s, "embedmill")["pending"] == 0)
