@@ -37,9 +37,9 @@ bool made_with_fits(struct bytes there, const char *ours, const char *option, co
             theirs = (struct bytes){"nothing", 7};
         snprintf(why, size,
                  "%s: the vectors in %.200s are made with %.*s: %.*s, and this worker's with "
-                 "%.*s: %.*s, which a search cannot compare; write to another output and switch "
-                 "to it (`embedmill migrate --help`), or set allow_mixed; if no vectors are left "
-                 "there, %.300s",
+                 "%.*s: %.*s, which a search cannot compare; write to another output and move its "
+                 "readers (docs/operations.md, Changing the model), or set allow_mixed; if no "
+                 "vectors are left there, %.300s",
                  option, place, (int)name_len, line, theirs.len > 64 ? 64 : (int)theirs.len,
                  theirs.ptr, (int)name_len, line, mine.len > 64 ? 64 : (int)mine.len, mine.ptr,
                  forget);

@@ -50,7 +50,7 @@ def case_redis(bench):
                          (("--prompt", "query"), ("prompt: none", "prompt: query")),
                          (("--dtype", "f2"), ("dtype",)),
                          (("--too-long", "chunk", "--chunk-tokens", "64"), ("chunks: none",))):
-        wait_refused(bench, bench.start_worker(*HASH, *flags), "embedmill migrate", *words)
+        wait_refused(bench, bench.start_worker(*HASH, *flags), "allow_mixed", *words)
     assert len(bench.client.keys("embedding:[0-9]*")) == 25
     worker = bench.start_worker(*HASH, "--dim", "256", "--redis-output-prefix", "other:", name="o")
     wait_for("another output", lambda: bench.client.exists("embedmill:made-with:other:"))
@@ -116,7 +116,7 @@ def case_postgres(bench):
     made = bench.pg.one("SELECT made_with FROM embeddings_made_with")
     assert "model_fingerprint: " in made and "prompt: none" in made, made
     add(bench, 20, 5)
-    wait_refused(bench, bench.start_sink("--prompt", "query"), "prompt: none", "embedmill migrate",
+    wait_refused(bench, bench.start_sink("--prompt", "query"), "prompt: none", "allow_mixed",
                  "TRUNCATE")
     assert bench.rows() == 20
     worker = bench.start_sink()

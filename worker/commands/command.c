@@ -14,13 +14,17 @@
 extern char **environ;
 
 static const struct command *const all_commands[] = {
-    &command_run,        &command_serve,  &command_embed,
-    &command_index,      &command_search, &command_compact,
-    &command_rerank,     &command_models, &command_push,
-    &command_pull,       &command_dlq,    &command_check,
-    &command_doctor,     &command_top,    &command_probe,
-    &command_bench,      &command_schema, &command_version,
-    &command_completion, &command_manual, NULL,
+    &command_run,     &command_serve,
+    &command_embed,   &command_index,
+    &command_search,  &command_compact,
+    &command_migrate, &command_rerank,
+    &command_models,  &command_push,
+    &command_pull,    &command_dlq,
+    &command_check,   &command_doctor,
+    &command_top,     &command_probe,
+    &command_bench,   &command_schema,
+    &command_version, &command_completion,
+    &command_manual,  NULL,
 };
 
 const struct command *command_find(const char *name)

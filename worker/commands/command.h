@@ -81,9 +81,9 @@ struct command {
 };
 
 extern const struct command command_run, command_serve, command_embed, command_index,
-    command_search, command_compact, command_rerank, command_models, command_push, command_pull,
-    command_dlq, command_check, command_doctor, command_top, command_probe, command_bench,
-    command_schema, command_version, command_completion, command_manual;
+    command_search, command_compact, command_migrate, command_rerank, command_models, command_push,
+    command_pull, command_dlq, command_check, command_doctor, command_top, command_probe,
+    command_bench, command_schema, command_version, command_completion, command_manual;
 
 /* The list of commands. */
 void command_print_all(FILE *to);

@@ -15,6 +15,7 @@
 
 #include "connectors/file/file.h"
 #include "worker/commands/command.h"
+#include "worker/commands/command_index.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/command_work.h"
 #include "worker/index/manifest.h"
@@ -40,7 +41,7 @@ static const struct flag_alias aliases[] = {
 
 static const char *const positionals[] = {"file.path", NULL};
 
-static bool is_wanted(const char *name)
+bool command_index_wanted(const char *name)
 {
     static const char *const others[] = {"source", "sink", "max_deliveries", "undeliverable",
                                          "allow_mixed"};
@@ -67,9 +68,8 @@ static bool is_inside(const char *output, const char *corpus)
            (real_folder[len] == '/' || real_folder[len] == '\0' || len == 1);
 }
 
-/* What the vectors and the form of OUT depend on. */
-static void card_make(struct manifest *card, const struct settings *settings,
-                      const struct model_info *model, const struct pipeline_options *options)
+void command_index_card(struct manifest *card, const struct settings *settings,
+                        const struct model_info *model, const struct pipeline_options *options)
 {
     static const char *const kept[] = {"prompt",        "dtype",      "too_long",    "bad_utf8",
                                        "file.format",   "file.id",    "file.column", "file.shard",
@@ -96,8 +96,8 @@ static void card_make(struct manifest *card, const struct settings *settings,
     }
 }
 
-static int begin(const struct settings *settings, const struct model_info *model,
-                 struct pipeline_options *options, char *err, size_t err_size)
+int command_index_begin(const struct settings *settings, const struct model_info *model,
+                        struct pipeline_options *options, char *err, size_t err_size)
 {
     const char *path = settings_text(settings, "file.path");
     const char *output = settings_text(settings, "file.output");
@@ -127,20 +127,20 @@ static int begin(const struct settings *settings, const struct model_info *model
         options->decode.format = is_json ? INPUT_JSON : is_pipe ? INPUT_AUTO : INPUT_RAW;
 
     struct manifest card;
-    card_make(&card, settings, model, options);
+    command_index_card(&card, settings, model, options);
     int rc = manifest_compare(&card, output, file_output_begun(output), err, err_size);
     return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
 }
 
 /* OUT is this process's own only now; before, the card beside it was another's. */
-static int opened(const struct settings *settings, const struct model_info *model,
-                  const struct pipeline_options *options, char *err, size_t err_size)
+int command_index_opened(const struct settings *settings, const struct model_info *model,
+                         const struct pipeline_options *options, char *err, size_t err_size)
 {
     const char *output = settings_text(settings, "file.output");
     struct manifest card;
     if (file_output_begun(output)) /* it is the same, or there is none: an output of `run` */
         return COMMAND_OK;
-    card_make(&card, settings, model, options);
+    command_index_card(&card, settings, model, options);
     return manifest_write(&card, output, err, err_size) == 0 ? COMMAND_OK : COMMAND_IO;
 }
 
@@ -172,11 +172,13 @@ static int finish(const struct settings *settings, const struct model_info *mode
     return COMMAND_DATA;
 }
 
-static const struct work index_work = {
-    .command = "index", .wanted = is_wanted, .begin = begin, .opened = opened, .finish = finish};
+static const struct work index_work = {.command = "index",
+                                       .wanted = command_index_wanted,
+                                       .begin = command_index_begin,
+                                       .opened = command_index_opened,
+                                       .finish = finish};
 
-/* Both ends are files, whatever a configuration shared with `run` says. */
-static int set_ends(struct options *options, char *err, size_t err_size)
+int command_index_set_ends(struct options *options, char *err, size_t err_size)
 {
     int rc = 0;
     if (options_origin(options, "source") != ORIGIN_FLAG)
@@ -195,7 +197,7 @@ static int prepare(const struct invocation *invocation)
                          : output && name_ends_with(output, ".csv") ? "pgvector"
                                                                     : "msgpack";
     char err[300];
-    int rc = set_ends(options, err, sizeof err);
+    int rc = command_index_set_ends(options, err, sizeof err);
     if (rc == 0 && options_origin(options, "output_format") == ORIGIN_DEFAULT)
         rc = options_set(options, "output_format", format, ORIGIN_DEFAULT, "the name of OUT", err,
                          sizeof err);
@@ -224,7 +226,7 @@ const struct command command_index = {
             "code is 65.",
     .endings = endings,
     .syntax = {.aliases = aliases, .positionals = positionals},
-    .wanted = is_wanted,
+    .wanted = command_index_wanted,
     .prepare = prepare,
     .run = run,
 };

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "worker/index/handover.h"
+
 #define HEAD "embedmill-index 1\n"
 
 void manifest_add(struct manifest *card, const char *name, const char *value)
@@ -45,6 +47,14 @@ int manifest_read(struct manifest *card, const char *output, char *err, size_t e
 {
     char path[4200];
     int rc = path_of(output, path, sizeof path, err, err_size);
+    card->len = 0;
+    if (rc == 0 && handover_is_open(output)) {
+        snprintf(err, err_size,
+                 "%s is between two indexes, for a migration was interrupted as they changed "
+                 "places: start `embedmill migrate` again",
+                 output);
+        return -EBUSY;
+    }
     FILE *file = rc == 0 ? fopen(path, "re") : NULL;
     if (!file) {
         rc = rc ? rc : -errno;

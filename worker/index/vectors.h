@@ -31,6 +31,9 @@ size_t vectors_count_live(const struct vectors *vectors);
 /* Id of row i as JSON: a string with its quotes, or a number; in an .npy of a piece of a text an
  * object with `id` and what it is a piece of. */
 struct bytes vectors_id(const struct vectors *vectors, size_t i);
+/* Id of the text that row i is of, or of a piece of, as it stands in JSON, without quotes: 7 and
+ * "7" are one. Borrowed. */
+struct bytes vectors_text_id(const struct vectors *vectors, size_t i);
 /* Rows [first, first + n) as float32 [n][dim]: those of the file, or made in scratch [n][dim]. */
 const float *vectors_rows(const struct vectors *vectors, size_t first, size_t n, float *scratch);
 

@@ -31,8 +31,6 @@ int vectors_map(struct bytes *out, const char *path, char *err, size_t err_size)
 void vectors_unmap(struct bytes *map);
 /* Room for one id more. 0 or -ENOMEM. */
 int vectors_grow_ids(struct vectors *vectors);
-/* The text that a row is or is a piece of, as it stands in JSON, without quotes. Borrowed. */
-struct bytes vectors_text_id(const struct vectors *vectors, size_t row);
 /* Find out which rows are dead; OUT.deleted.jsonl is read if there is one. 0, or negative errno and
  * a sentence. */
 int vectors_find_dead(struct vectors *vectors, const char *path, char *err, size_t err_size);

@@ -1,0 +1,190 @@
+/*
+ * handover.c: see handover.h. First the old index gets its second name, by hard links, then each
+ * file of the new one takes the first name, by rename: OUT is never missing.
+ */
+#include "worker/index/handover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const suffixes[] = {
+    "", ".ids.jsonl", ".deleted.jsonl", ".errors.jsonl", ".state", ".index",
+};
+enum { N_SUFFIXES = sizeof suffixes / sizeof *suffixes };
+
+#define LINKED "linked\n" /* what OUT.handover holds once the old index has its second name */
+
+static int join(const char *output, const char *suffix, char out[HANDOVER_PATH])
+{
+    int n = snprintf(out, HANDOVER_PATH, "%s%s", output, suffix);
+    return n < HANDOVER_PATH ? 0 : -ENAMETOOLONG;
+}
+
+int handover_name(const char *output, const char *word, char out[HANDOVER_PATH])
+{
+    const char *slash = strrchr(output, '/'), *dot = strrchr(output, '.');
+    size_t len = dot && dot > output && (!slash || dot > slash + 1) ? (size_t)(dot - output)
+                                                                    : strlen(output);
+    int n = snprintf(out, HANDOVER_PATH, "%.*s.%s%s", (int)len, output, word, output + len);
+    return n < HANDOVER_PATH - 20 ? 0 : -ENAMETOOLONG;
+}
+
+bool handover_is_open(const char *output)
+{
+    char path[HANDOVER_PATH];
+    return join(output, ".handover", path) == 0 && access(path, F_OK) == 0;
+}
+
+static int sync_folder(const char *output)
+{
+    char folder[HANDOVER_PATH];
+    const char *slash = strrchr(output, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - output) + 1 : 1,
+             slash ? output : ".");
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) != 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+static int write_journal(const char *output, const char *text)
+{
+    char path[HANDOVER_PATH], fresh[HANDOVER_PATH];
+    int rc = join(output, ".handover", path);
+    if (rc == 0)
+        rc = join(output, ".handover.new", fresh);
+    FILE *file = rc == 0 ? fopen(fresh, "we") : NULL;
+    if (!file)
+        return rc ? rc : -errno;
+    if (fputs(text, file) < 0 || fflush(file) != 0 || fsync(fileno(file)) != 0)
+        rc = -errno;
+    if (fclose(file) != 0 && rc == 0)
+        rc = -errno;
+    if (rc == 0 && rename(fresh, path) != 0)
+        rc = -errno;
+    return rc ? rc : sync_folder(output);
+}
+
+static bool is_linked(const char *output)
+{
+    char path[HANDOVER_PATH], text[20] = "";
+    FILE *file = join(output, ".handover", path) == 0 ? fopen(path, "re") : NULL;
+    bool linked = file && fgets(text, sizeof text, file) && strcmp(text, LINKED) == 0;
+    if (file)
+        fclose(file);
+    return linked;
+}
+
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat of_a, of_b;
+    return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_ino == of_b.st_ino &&
+           of_a.st_dev == of_b.st_dev;
+}
+
+/* The old index gets its second name. */
+static int link_old(const char *output, const char *old)
+{
+    char from[HANDOVER_PATH], to[HANDOVER_PATH];
+    for (size_t i = 0; i < N_SUFFIXES; i++) {
+        if (join(output, suffixes[i], from) != 0 || join(old, suffixes[i], to) != 0)
+            return -ENAMETOOLONG;
+        if (link(from, to) != 0 && errno != EEXIST && errno != ENOENT)
+            return -errno;
+    }
+    return sync_folder(output);
+}
+
+/* The new one takes the first. What only the old one has beside it goes. */
+static int rename_fresh(const char *output, const char *fresh, const char *old)
+{
+    char from[HANDOVER_PATH], to[HANDOVER_PATH], kept[HANDOVER_PATH];
+    for (size_t i = 0; i < N_SUFFIXES; i++) {
+        if (join(fresh, suffixes[i], from) != 0 || join(output, suffixes[i], to) != 0 ||
+            join(old, suffixes[i], kept) != 0)
+            return -ENAMETOOLONG;
+        if (rename(from, to) == 0)
+            continue;
+        if (errno != ENOENT)
+            return -errno;
+        if (is_same_file(to, kept) && unlink(to) != 0)
+            return -errno;
+    }
+    return sync_folder(output);
+}
+
+/* Both are nobody's else. The descriptors hold that until they are closed. */
+static int lock(const char *output, int *fd, char *err, size_t err_size)
+{
+    *fd = open(output, O_RDWR | O_CLOEXEC);
+    if (*fd < 0) {
+        snprintf(err, err_size, "opening %s: %s", output, strerror(errno));
+        return -errno;
+    }
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    snprintf(err, err_size, "%s is being written by another process: stop it, and start this again",
+             output);
+    return -EBUSY;
+}
+
+static int begin(const char *output, const char *fresh, const char *old, int fds[2], char *err,
+                 size_t err_size)
+{
+    if (access(old, F_OK) == 0) {
+        snprintf(err, err_size,
+                 "%s is there, from an earlier migration: remove it and what lies beside it, or "
+                 "call it something else",
+                 old);
+        return -EEXIST;
+    }
+    int rc = lock(output, &fds[0], err, err_size);
+    if (rc == 0)
+        rc = lock(fresh, &fds[1], err, err_size);
+    if (rc == 0 && (rc = write_journal(output, "begun\n")) != 0)
+        snprintf(err, err_size, "%s.handover cannot be written: %s", output, strerror(-rc));
+    return rc;
+}
+
+int handover_run(const char *output, const char *fresh, const char *old, char *err, size_t err_size)
+{
+    char journal[HANDOVER_PATH];
+    int fds[2] = {-1, -1}, rc = 0;
+    if (!handover_is_open(output))
+        rc = begin(output, fresh, old, fds, err, err_size);
+    if (rc != 0)
+        goto done;
+    if (!is_linked(output)) {
+        rc = link_old(output, old);
+        if (rc == 0)
+            rc = write_journal(output, LINKED);
+    }
+    if (rc == 0)
+        rc = rename_fresh(output, fresh, old);
+    if (rc == 0)
+        rc = join(output, ".handover", journal);
+    if (rc == 0 && unlink(journal) != 0)
+        rc = -errno;
+    if (rc != 0)
+        snprintf(err, err_size, "%s cannot take the name %s: %s; start the migration again", fresh,
+                 output, strerror(-rc));
+done:
+    for (size_t i = 0; i < 2; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    return rc;
+}
+
+void handover_remove(const char *output)
+{
+    char path[HANDOVER_PATH];
+    for (size_t i = 0; i < N_SUFFIXES; i++)
+        if (join(output, suffixes[i], path) == 0)
+            unlink(path);
+}
