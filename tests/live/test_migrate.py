@@ -177,7 +177,7 @@ def case_killed(binary, folder, rng):
                                                    "256", "--batch-texts", "8"),
                                      stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            assert migrating.wait(rng.uniform(0.5, 3) if killed < 20 else 200) == 0
+            assert migrating.wait(rng.uniform(0.5, 3) if killed < 12 else 200) == 0
             break
         except subprocess.TimeoutExpired:
             migrating.kill()
