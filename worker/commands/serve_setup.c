@@ -53,6 +53,7 @@ static struct serve_options options_of(const struct settings *settings)
         .where = settings_text(settings, "http.listen"),
         .key_file = settings_text(settings, "http.key_file"),
         .prompt = prompt[0] ? prompt : settings_text(settings, "prompt"),
+        .has_page = settings_bool(settings, "http.page"),
         .models = settings_text(settings, "http.models"),
         .connections = (size_t)settings_number(settings, "http.connections"),
         .body_bytes = (size_t)settings_number(settings, "http.body_size"),

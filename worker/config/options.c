@@ -143,6 +143,8 @@ static const struct option core_table[] = {
      "A request that is not finished within this time is answered by 503."},
     {"http.access_log", OPTION_BOOL, "false", NULL, 0, 0, NULL,
      "Log a line for each request: route, status, texts, tokens, times; never a text."},
+    {"http.page", OPTION_BOOL, "false", NULL, 0, 0, NULL,
+     "Serve a page at / on which a person types texts and sees tokens and scores."},
     {"http.lane", OPTION_CHOICE, "queue", "queue|bulk", 0, 0, "LANE",
      "With http.listen: how much of the threads messages get while requests want them, too: a "
      "ninth "

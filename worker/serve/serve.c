@@ -29,6 +29,11 @@ enum { ANSWERS_BYTES_MAX = 256 << 20 };
 
 #define MODEL_PATH "/v1/models/" /* before the name of one */
 
+/* The page is one file, asks this server only, and is in nobody's frame. */
+#define PAGE_POLICY                                                                                \
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "                  \
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
 static const struct serve_route routes[] = {
     {"/v1/embeddings", "POST", DIALECT_OPENAI, SERVE_EMBED, false},
     {"/v1/models", "GET", DIALECT_OPENAI, SERVE_MODELS, false},
@@ -43,6 +48,7 @@ static const struct serve_route routes[] = {
     {"/health", "GET", DIALECT_OPENAI, SERVE_HEALTH, true},
     {"/readyz", "GET", DIALECT_OPENAI, SERVE_HEALTH, true},
     {"/openapi.json", "GET", DIALECT_OPENAI, SERVE_OPENAPI, true},
+    {"/", "GET", DIALECT_OPENAI, SERVE_PAGE, true},
     {"/livez", "GET", DIALECT_OPENAI, SERVE_LIVE, true},
 };
 
@@ -145,6 +151,8 @@ void serve_answer(struct serve *serve, struct serve_request *request)
     }
     if (request->status == HTTP_UNAUTHORIZED)
         out.fields[n++] = (struct http_field){"WWW-Authenticate", "Bearer"};
+    if (request->route && request->route->kind == SERVE_PAGE)
+        out.fields[n++] = (struct http_field){"Content-Security-Policy", PAGE_POLICY};
     if (request->status == HTTP_UNSUPPORTED_TYPE) /* RFC 7694 */
         out.fields[n++] = (struct http_field){"Accept-Encoding", "identity"};
     if (request->status == HTTP_BAD_METHOD)
@@ -175,12 +183,13 @@ static bool is_at(const struct serve_route *route, const char *path)
     return strcmp(path, route->path) == 0;
 }
 
-static const struct serve_route *route_find(struct http_request *http, const char **allowed)
+static const struct serve_route *route_find(const struct serve *serve, struct http_request *http,
+                                            const char **allowed)
 {
     const char *path = http_request_path(http), *method = http_request_method(http);
     *allowed = NULL;
     for (size_t i = 0; i < N_ROUTES; i++) {
-        if (!is_at(&routes[i], path))
+        if (!is_at(&routes[i], path) || (routes[i].kind == SERVE_PAGE && !serve->options.has_page))
             continue;
         if (strcmp(method, routes[i].method) == 0 ||
             (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0))
@@ -199,6 +208,8 @@ static void answer_short(struct serve *serve, struct serve_request *request)
                           http_request_path(request->http) + strlen(MODEL_PATH));
     } else if (request->route->kind == SERVE_OPENAPI) {
         serve_write_openapi(request);
+    } else if (request->route->kind == SERVE_PAGE) {
+        serve_write_page(request);
     } else if (request->route->kind == SERVE_INFO) {
         serve_write_info(request, &serve->rules, serve->options.queue_tokens);
     } else if (request->route->kind == SERVE_HEALTH && serve->is_draining) {
@@ -275,7 +286,7 @@ void serve_on_request(void *ctx, struct http_request *http)
 {
     struct serve *serve = ctx;
     const char *allowed;
-    const struct serve_route *route = route_find(http, &allowed);
+    const struct serve_route *route = route_find(serve, http, &allowed);
     struct serve_request *request = request_open(serve, http, route);
     if (!request) {
         http_answer_text(http, HTTP_UNAVAILABLE, "text/plain", "out of memory\n");
@@ -315,7 +326,7 @@ void serve_on_refused(void *ctx, struct http_request *http, unsigned status, con
     struct serve_request *request = http_request_user(http); /* of one that is cut off at the end */
     const char *allowed;
     if (!request)
-        request = request_open(serve, http, route_find(http, &allowed));
+        request = request_open(serve, http, route_find(serve, http, &allowed));
     if (!request) {
         http_answer_text(http, status, "text/plain", why);
         return;

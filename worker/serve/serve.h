@@ -38,6 +38,7 @@ struct serve_seen {
 struct serve_options {
     const char *where;     /* as for http_server_open */
     const char *key_file;  /* NULL or "": whoever connects is served */
+    bool has_page;         /* for browsers, at / */
     const char *prompt;    /* name; where a request names none */
     const char *models;    /* "a,b": names that clients may give; NULL or "": those of the model */
     size_t connections;    /* at once */

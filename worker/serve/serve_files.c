@@ -21,3 +21,12 @@ struct bytes serve_file_openapi(void)
     return (struct bytes){serve_file_openapi_begin,
                           (size_t)(serve_file_openapi_end - serve_file_openapi_begin)};
 }
+
+FILE_BYTES("page", "page.html");
+extern const char serve_file_page_begin[], serve_file_page_end[];
+
+struct bytes serve_file_page(void)
+{
+    return (struct bytes){serve_file_page_begin,
+                          (size_t)(serve_file_page_end - serve_file_page_begin)};
+}

@@ -10,5 +10,7 @@
 
 /* openapi.json: paths, bodies and answers, for generators of clients and for tests. */
 struct bytes serve_file_openapi(void);
+/* page.html: for a person who wants to see what the model makes of texts. */
+struct bytes serve_file_page(void);
 
 #endif

@@ -33,6 +33,7 @@ enum serve_kind {
     SERVE_MODEL, /* one of them, by its name in the path */
     SERVE_INFO,
     SERVE_OPENAPI,
+    SERVE_PAGE,
     SERVE_HEALTH, /* ready for work */
     SERVE_LIVE,
 };

@@ -420,11 +420,20 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
     answer_settle(request, "application/json");
 }
 
+static void write_file(struct serve_request *request, struct bytes file, const char *type)
+{
+    buffer_put(&request->answer, file.ptr, file.len);
+    answer_settle(request, type);
+}
+
 void serve_write_openapi(struct serve_request *request)
 {
-    const struct bytes file = serve_file_openapi();
-    buffer_put(&request->answer, file.ptr, file.len);
-    answer_settle(request, "application/json");
+    write_file(request, serve_file_openapi(), "application/json");
+}
+
+void serve_write_page(struct serve_request *request)
+{
+    write_file(request, serve_file_page(), "text/html; charset=utf-8");
 }
 
 static void put_model(struct buffer *to, const char *name)

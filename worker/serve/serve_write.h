@@ -17,6 +17,8 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
                       size_t max_tokens_waiting);
 /* The description of all paths (openapi.json). */
 void serve_write_openapi(struct serve_request *request);
+/* For a person's browser (page.html). */
+void serve_write_page(struct serve_request *request);
 void serve_write_models(struct serve_request *request, const struct serve_rules *rules);
 /* One of them, by the name in the path. */
 void serve_write_model(struct serve_request *request, const struct serve_rules *rules,
