@@ -270,7 +270,7 @@ static void test_damaged_keys(void **state)
                   "tokenizer.ggml.unknown_token_id is missing");
     check_changed("tiny-gemma2", pattern, sizeof pattern - 1 + 16 + 2, 0, "every sixth layer");
     check_changed("tiny-gemma2", "tokenizer.ggml.merges", 20, '_', "not an array of strings");
-    check_changed("tiny-gemma2", "gemma-embedding2.block_count", 27, '_', "no integer key");
+    check_changed("tiny-gemma2", "gemma-embedding2.block_count", 27, '_', "missing integer key");
 }
 
 static void test_names(void **state)
