@@ -306,6 +306,12 @@ static void test_not_ours_and_already_acked(void **state)
     rig_close(&rig);
 }
 
+static bool one_held(struct rig *rig)
+{
+    (void)rig;
+    return rig_held() == 1;
+}
+
 static bool two_held(struct rig *rig)
 {
     (void)rig;
@@ -331,9 +337,13 @@ static void test_idle_threads_get_what_there_is_and_busy_ones_a_batch(void **sta
     rig.fake.script.burst_max = 1;
     rig.options.linger_ms = 1000; /* what comes before takes a few, on a machine at rest */
     rig_hold(true);
+    rig.fake.n = 1; /* one by one, or the second batch may have what is to linger */
     rig_start(&rig);
+    rig_until(&rig, one_held, "a thread at work");
+    rig.fake.n = 2;
     rig_until(&rig, two_held, "two threads at work");
     assert_int_equal(pipeline_stats(rig.pipeline)->batches[TRIGGER_IDLE], 2);
+    rig.fake.n = 5;
     rig_until(&rig, all_given, "all given");
     assert_int_equal(pipeline_stats(rig.pipeline)->batches[TRIGGER_LINGER], 0);
     rig_until(&rig, lingered, "a batch dispatched by linger");
