@@ -364,6 +364,26 @@ static void embed_tells_of_bad_lines(void **state)
     free_result(&result);
 }
 
+/* Who pairs lines and outputs has to know which have none. */
+static void embed_tells_of_deletes(void **state)
+{
+    (void)state;
+    struct result result;
+    const char input[] = "good\n{\"id\": 7, \"delete\": true}\n{\"delete\": true}\n"
+                         "{\"text\": \"__debezium_unavailable_value\"}\nfine\n";
+    run(&result, "embed", input);
+    expect_code(result, 65);
+    char *ids = ids_of(result.out, TINY_MODEL_DIM);
+    assert_string_equal(ids, "1 5 ");
+    assert_non_null(strstr(result.err, "line 2: deleted: "));
+    assert_non_null(strstr(result.err, "line 3: bad_field: a delete has to name its text"));
+    assert_non_null(strstr(result.err, "line 4: unchanged: "));
+    assert_non_null(strstr(result.err, "\"lines\":3"));
+    assert_non_null(strstr(result.err, "\"embedded\":2"));
+    free(ids);
+    free_result(&result);
+}
+
 static void embed_binary_input_and_output(void **state)
 {
     (void)state;
@@ -454,6 +474,7 @@ int main(void)
         cmocka_unit_test(embed_lines),
         cmocka_unit_test(embed_keeps_the_order),
         cmocka_unit_test(embed_tells_of_bad_lines),
+        cmocka_unit_test(embed_tells_of_deletes),
         cmocka_unit_test(embed_binary_input_and_output),
         cmocka_unit_test(print_config),
         cmocka_unit_test(a_reader_that_leaves),

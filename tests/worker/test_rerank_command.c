@@ -177,6 +177,7 @@ static void what_is_wrong_is_said(void **state)
         {"rerank abc --model /no/such/file", "a\n", 66, "/no/such/file"},
         {"rerank abc --model %s --scores best", "a\n", 64, "--scores: expected"},
         {"rerank abc --model %s", "a\n{\"text\": 3}\n", 65, "line 2: "},
+        {"rerank abc --model %s", "a\n{\"id\":1,\"delete\":true}\n", 65, "line 2: no_text: "},
         {"embed --model %s", "a\n", 66, "is a reranker"},
         {"search x y --model %s", "a\n", 66, "is a reranker"},
         {"bench --model %s", "a\n", 66, "is a reranker"},
