@@ -14,6 +14,7 @@
 
 #define REFUSED_MAX 16 /* dead letters in a row before the table itself is suspected */
 #define TRIALS_MAX  32 /* of records behind one that is refused, before it is sent again */
+#define SLOW_MAX    16 /* as DOUBTS_MAX; a server under load is slow for any record */
 #define DOUBTS_MAX  3  /* so often others pass, and what is refused is refused for its own sake */
 
 /* Words for people: what was done to which table, what the server said, what to do. */
@@ -65,7 +66,7 @@ static void doubt_record(struct postgres_sink *sink, struct postgres_slot *slot,
     bool counts = !slot->n_doubts || n_passed > slot->n_passed;
     slot->n_passed = n_passed;
     slot->n_doubts += counts;
-    if (slot->n_doubts > DOUBTS_MAX)
+    if (slot->n_doubts > (refusal->remedy == POSTGRES_SMALLER ? SLOW_MAX : DOUBTS_MAX))
         postgres_slots_refuse(sink, slot, refusal->code, why);
     else
         let_others(sink, slot, why);

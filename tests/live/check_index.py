@@ -123,6 +123,11 @@ def main():
         bits = index(corpus, "b1.npy", "--dtype", "b1")
         assert np.array_equal(bits, np.packbits(full > 0, axis=1))
         short = index(corpus, "short.npy", "--dim", "128")
+        for field in ("--text-field", "--id-field"): # other texts, or other ids
+            other = subprocess.run([binary, "index", str(corpus), "-o", str(folder / "short.npy"),
+                                    "--model", model, "--dim", "128", field, "other"],
+                                   capture_output=True, text=True, check=False)
+            assert other.returncode == 78 and "was begun with" in other.stderr, other
         assert np.abs(short - unit(full[:, :128])).max() < 1e-6
         run(binary, "index", str(corpus), "-o", str(folder / "records.jsonl"), "--model", model)
         signs = np.where(full > 0, np.float32(1), np.float32(-1))

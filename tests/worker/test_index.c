@@ -459,11 +459,6 @@ static void cards(void **state)
     close(fd);
     expect_run("@cards.jsonl -o @held.npy", 0);
     expect_run("@cards.jsonl -o @held.npy --prompt query", 78);
-    /* Other fields are other texts, or other ids. */
-    expect_run("@cards.jsonl -o @held.npy --text-field title", 78);
-    assert_non_null(strstr(last_err, "text_field: text"));
-    expect_run("@cards.jsonl -o @held.npy --id-field key", 78);
-    expect_run("@cards.jsonl -o @held.npy --text-field text", 0);
 
     expect_run("@cards.jsonl -o @cards.npy --too-long chunk --chunk-tokens 1000000", 78);
     expect_run("@cards.jsonl -o @cards.npy --output-format json", 78);
