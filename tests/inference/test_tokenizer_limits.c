@@ -345,7 +345,7 @@ static void test_hostile_tokens(void **state)
         {LAST, -1, "q", 0, "unknown type"},
         {LAST, 0, "q\xff", 0, "not UTF-8"},
         {LAST, 0, "q\xed\xa0\x80", 0, "not UTF-8"},
-        {LAST, 0, "a", 0, "there twice"},
+        {LAST, 0, "a", 0, "appears twice"},
         {LAST, 0, "q", NAN, "not a number"},
         {LAST, 0, "q", INFINITY, "not a number"},
         {LAST, 0, "q" SP SP, 0, "holds a run of spaces"},
