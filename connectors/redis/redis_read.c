@@ -54,8 +54,13 @@ static void on_read(void *ctx, void *arg, const redisReply *reply)
     (void)arg;
 
     source->read = READ_IDLE;
-    /* Closing: what came now stays pending under our name. */
-    if (!reply || source->end.closing || source->end.failed)
+    if (source->end.closing) { /* what came now is not worked on any more: it is given back */
+        if (reply && reply->type != REDIS_REPLY_ERROR && reply->type != REDIS_REPLY_NIL)
+            take_all(source, reply);
+        endpoint_pump(&source->end);
+        return;
+    }
+    if (!reply || source->end.failed)
         return;
     if (reply->type == REDIS_REPLY_ERROR) {
         redis_consumer_fault(source, source->reader, PART_READ, source->config.streams.list,

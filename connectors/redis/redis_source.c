@@ -47,13 +47,22 @@ static void source_give(struct redis_source *source)
 
 /* ---- what is to be done now */
 
+/* A read that is under way may still bring messages, which nobody would give back. One that cannot
+ * be woken is not waited for: what it brings is claimed later. */
+static bool is_reading(struct redis_source *source)
+{
+    if (source->read == READ_SENT && !source->end.failed)
+        redis_read_wake(source);
+    return source->read == READ_WAKING;
+}
+
 static void pump_closing(struct redis_source *source)
 {
-    bool is_acked = !source->ack_wait.n && !source->ack_sent.n;
+    bool is_done = !source->ack_wait.n && !source->ack_sent.n && !is_reading(source);
 
-    if (is_acked && redis_link_ready(source->admin) && !source->returned && !source->end.failed)
+    if (is_done && redis_link_ready(source->admin) && !source->returned && !source->end.failed)
         redis_return_send(source);
-    if (source->end.failed || (is_acked && !source->n_returns))
+    if (source->end.failed || (is_done && !source->n_returns))
         endpoint_finish(&source->end);
 }
 
