@@ -5,8 +5,8 @@
  * Refuses: what there is to do: the owner finds out.
  * Threads: the loop thread, but for wakeup_send.
  * Why:     libuv's own, uv_async_send, makes the loop wait until the call has returned on the
- * thread that made it (libuv 1.44). Where that thread is interrupted by the very loop that it
- *          wakes, as on a machine whose cores all work, the loop spins for 40 us each time.
+ *          thread that made it (libuv 1.44). Where that thread is interrupted by the very loop that
+ *          it wakes, as on a machine whose cores all work, the loop spins meanwhile.
  */
 #ifndef WAKEUP_H
 #define WAKEUP_H
