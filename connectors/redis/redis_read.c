@@ -16,6 +16,10 @@
 #define READ_MAX 512 /* entries in one read */
 #define TURN_MS  50  /* nothing anywhere: a read of some streams waits this long for them */
 
+/* Of one read. A server that never finds the client (a proxy is in between) is not asked without
+ * end. */
+#define WAKES_MAX 5
+
 /* [stream, [[id, [name, value, ...]], ...]] */
 static bool take_stream(struct redis_source *source, const redisReply *reply)
 {
@@ -110,13 +114,22 @@ void redis_read_send(struct redis_source *source)
         redis_args_text(args, ">");
     if (redis_consumer_send(source, source->reader, block_ms, on_read, NULL))
         source->read = READ_SENT;
+    source->n_wakes = 0;
 }
 
+/* 0: the server had this before the read, which then waits all the same; or the read is over. */
 static void on_woken(void *ctx, void *arg, const redisReply *reply)
 {
-    (void)ctx;
+    struct redis_source *source = ctx;
     (void)arg;
-    (void)reply;
+
+    if (source->read != READ_WAKING ||
+        (reply && reply->type == REDIS_REPLY_INTEGER && reply->integer))
+        return;
+    source->read = READ_SENT;
+    if (reply && reply->type == REDIS_REPLY_ERROR)
+        source->n_wakes = WAKES_MAX;
+    endpoint_pump(&source->end);
 }
 
 void redis_read_wake(struct redis_source *source)
@@ -124,7 +137,7 @@ void redis_read_wake(struct redis_source *source)
     uint64_t id = redis_link_client_id(source->reader);
 
     /* Its number means another client on another node of a cluster. */
-    if (!id || !redis_link_ready(source->admin) ||
+    if (!id || source->n_wakes >= WAKES_MAX || !redis_link_ready(source->admin) ||
         (source->config.url.is_cluster &&
          strcmp(redis_link_run_id(source->reader), redis_link_run_id(source->admin)) != 0))
         return;
@@ -132,6 +145,7 @@ void redis_read_wake(struct redis_source *source)
     redis_args_text(&source->args, "CLIENT");
     redis_args_text(&source->args, "UNBLOCK");
     redis_args_number(&source->args, id);
+    source->n_wakes++;
     if (redis_consumer_send(source, source->admin, 0, on_woken, NULL))
         source->read = READ_WAKING;
 }

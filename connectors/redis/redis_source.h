@@ -93,6 +93,7 @@ struct redis_source {
     bool group_denied;     /* this user may not make any */
     struct redis_turns turns;
     enum redis_read_phase read;
+    unsigned n_wakes;            /* how often the server was asked to end it */
     bool returned;               /* what was unfinished at close has been sent back */
     size_t n_returns;            /* answers to that still out */
     struct redis_watch *watches; /* [config.streams.n] */

@@ -323,7 +323,7 @@ static void cluster_lost_and_back(void **state)
     forget_waits();
     feed(2);
     rd_kafka_mock_broker_set_down(rig.cluster, 1);
-    expect_wait("connecting again");
+    expect_wait("reconnecting");
     rd_kafka_mock_broker_set_up(rig.cluster, 1);
     receive(2);
     kafka_post_publish(&post, kafka_post_take(&post), "d", 1, NULL);

@@ -276,7 +276,8 @@ static int compare_neighbours(const struct model *model, const struct listing *o
 int verify_index(const struct model *model, const char *old, const char *fresh, const char *sample,
                  struct verified *out, char *err, size_t err_size)
 {
-    struct listing listings[3] = {{NULL}, {NULL}, {NULL}};
+    struct listing listings[3];
+    memset(listings, 0, sizeof listings);
     const char *const paths[3] = {old, fresh, sample};
     struct verified verified = {.least_cosine = 1};
     int rc = 0;
