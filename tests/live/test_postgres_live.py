@@ -371,11 +371,12 @@ def case_drained(bench):
     been delivered."""
     bench.start_both()
     n = 0
-    for _ in range(8):
+    for turn in range(8):
         for i in range(n, n + 100):
             bench.client.xadd("texts", {"text": f"text {i % 20}", "id": f"id-{i}"})
         n += 100
         worker = bench.start_sink("--batch-texts", "16")
+        wait_for("started", lambda turn=turn: bench.log().count('"msg":"started"') > turn)
         wait_for("taken", lambda: any(
             (group["entries-read"] or 0) >= n - 60 for group in bench.client.xinfo_groups("texts")))
         bench.stop(worker)
