@@ -162,6 +162,27 @@ int redis_connection_command(struct redis_link *link, const struct bytes *args, 
     return 0;
 }
 
+void redis_connection_ask(struct redis_link *link, redis_reply_cb on_auth, const struct bytes *ask,
+                          size_t n, redis_reply_cb on_answer)
+{
+    const struct redis_url *url = link->url;
+    struct bytes auth[3] = {bytes_of("AUTH")};
+    size_t n_auth = 1;
+    int rc = 0;
+
+    link->phase = PHASE_HELLO;
+    if (url->user)
+        auth[n_auth++] = bytes_of(url->user);
+    if (url->password) {
+        auth[n_auth++] = bytes_of(url->password);
+        rc = redis_connection_command(link, auth, n_auth, (struct redis_due){on_auth, link, 0, 0});
+    }
+    if (rc == 0)
+        rc = redis_connection_command(link, ask, n, (struct redis_due){on_answer, link, 0, 0});
+    if (rc)
+        redis_link_event(link, LINK_LOST, "no memory");
+}
+
 /* ---- silence */
 
 static void on_silence_check(uv_timer_t *timer)

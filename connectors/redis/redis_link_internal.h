@@ -145,6 +145,10 @@ int redis_connection_listen(struct connection *conn); /* start to read; 0 or neg
 void redis_connection_flush(struct connection *conn); /* send what is due, if that can be now */
 int redis_connection_command(struct redis_link *link, const struct bytes *args, size_t n,
                              struct redis_due due);
+/* The first words on a connection to who only knows where the server is: AUTH when the URL has a
+ * password, then ask[n]. */
+void redis_connection_ask(struct redis_link *link, redis_reply_cb on_auth, const struct bytes *ask,
+                          size_t n, redis_reply_cb on_answer);
 
 /* ---- redis_connect.c */
 

@@ -73,22 +73,8 @@ static void on_auth(void *ctx, void *arg, const redisReply *reply)
 
 void redis_sentinel_ask(struct redis_link *link)
 {
-    const struct redis_url *url = link->url;
-    struct bytes auth[3] = {bytes_of("AUTH")};
-    struct bytes ask[] = {bytes_of("SENTINEL"), bytes_of("get-master-addr-by-name"),
-                          bytes_of(url->master)};
-    size_t n = 1;
-    int rc = 0;
+    const struct bytes ask[] = {bytes_of("SENTINEL"), bytes_of("get-master-addr-by-name"),
+                                bytes_of(link->url->master)};
 
-    link->phase = PHASE_HELLO;
-    if (url->user)
-        auth[n++] = bytes_of(url->user);
-    if (url->password) {
-        auth[n++] = bytes_of(url->password);
-        rc = redis_connection_command(link, auth, n, (struct redis_due){on_auth, link, 0, 0});
-    }
-    if (rc == 0)
-        rc = redis_connection_command(link, ask, 3, (struct redis_due){on_master, link, 0, 0});
-    if (rc)
-        redis_link_event(link, LINK_LOST, "no memory");
+    redis_connection_ask(link, on_auth, ask, 3, on_master);
 }

@@ -158,18 +158,24 @@ def case_one_row_only(bench):
     stop(bench, [worker])
 
 
+def hold(bench, statement):
+    """A transaction that has done this and does not end before its input is closed."""
+    held = subprocess.Popen([bench.pg.bin / "psql", "-q", "-h", bench.pg.host, "-p",
+                             str(bench.pg.port), "-U", "postgres"], stdin=subprocess.PIPE,
+                            text=True)
+    held.stdin.write(f"BEGIN; {statement};\n")
+    held.stdin.flush()
+    settle(0.5)
+    return held
+
+
 def case_locked_row(bench):
     """Somebody's transaction holds one row: all others pass, and it does when it is let go."""
     bench.start_both()
     worker = bench.start_sink("--postgres-lock-timeout", "200ms", "--batch-texts", "16")
     add(bench, 0, 20)
     bench.wait_rows(20)
-    held = subprocess.Popen([bench.pg.bin / "psql", "-q", "-h", bench.pg.host, "-p",
-                             str(bench.pg.port), "-U", "postgres"], stdin=subprocess.PIPE,
-                            text=True)
-    held.stdin.write("BEGIN; SELECT FROM embeddings WHERE id = 'id-7' FOR UPDATE;\n")
-    held.stdin.flush()
-    settle(0.5)
+    held = hold(bench, "SELECT FROM embeddings WHERE id = 'id-7' FOR UPDATE")
     bench.client.xadd("texts", {"text": "new", "id": "id-7", "lang": "new"})
     add(bench, 20, 100)
     wait_for("the others", lambda: bench.rows() == 120)
@@ -312,12 +318,7 @@ def case_locks(bench):
     worker = bench.start_sink("--postgres-lock-timeout", "300ms", "--batch-texts", "64")
     add(bench, 0, 100)
     bench.wait_rows(100)
-    held = subprocess.Popen([bench.pg.bin / "psql", "-q", "-h", bench.pg.host, "-p",
-                             str(bench.pg.port), "-U", "postgres"], stdin=subprocess.PIPE,
-                            text=True)
-    held.stdin.write("BEGIN; LOCK TABLE embeddings;\n")
-    held.stdin.flush()
-    settle(0.5)
+    held = hold(bench, "LOCK TABLE embeddings")
     add(bench, 100, 100)
     wait_log(bench, "55P03")
     settle(1)
