@@ -22,6 +22,11 @@ static bool all_given(struct rig *rig)
     return rig->fake.next == rig->fake.n;
 }
 
+static bool three_given(struct rig *rig)
+{
+    return rig->fake.n_given >= 3;
+}
+
 static bool some_acked(struct rig *rig)
 {
     return rig->fake.n_acked > 20;
@@ -203,18 +208,18 @@ static void test_failing_while_draining(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_open(&rig, 20); /* what three batches take: the first grant is small */
+    rig_open(&rig, 20);
     rig_number_texts(&rig);
     rig.fake.script.sink_fails_after = 1;
     rig.fake.script.confirm_max = 1;
     rig_hold(true);
     rig_start(&rig);
-    rig_until(&rig, all_given, "all given");
+    rig_until(&rig, three_given, "three given"); /* one for each batch, however slow */
     pipeline_drain(rig.pipeline);
     rig_hold(false);
     rig_finish(&rig, PIPELINE_FAILED);
     assert_int_equal(rig.fake.n_acked, 1);
-    assert_int_equal(rig.fake.n_released, 19);
+    assert_int_equal(rig.fake.n_released, rig.fake.n_given - 1);
     rig_close(&rig);
 }
 
