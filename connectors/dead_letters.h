@@ -2,7 +2,7 @@
  * dead_letters.h: dead letters as people deal with them: look through them, put one back.
  *
  * Owns:    what a connector must offer for `embedmill dlq`.
- * Refuses: which letters are meant and how they are shown: worker/commands/command_dlq.c.
+ * Refuses: which dead letters are meant and how they are shown: worker/commands/command_dlq.c.
  * Threads: the calling one. These calls block: a command that a person waits for needs no loop.
  */
 #ifndef DEAD_LETTERS_H
@@ -12,7 +12,7 @@
 
 #include "connectors/connector.h"
 
-struct letter {
+struct dead_letter {
     struct bytes position; /* where it lies, printable */
     struct bytes origin;   /* where it was an input, printable */
     struct bytes code, reason, value;
@@ -23,7 +23,7 @@ struct letter {
 };
 
 /* First member of every connector's own. */
-struct letters {
+struct dead_letters {
     const struct dead_letters_ops *ops;
 };
 
@@ -32,19 +32,19 @@ struct dead_letters_ops {
     /* The options that these calls read, ended by NULL: for --help. "kafka." stands for all below.
      */
     const char *const *options;
-    /* The letters there are at this time. to: where replay puts them; NULL: on the input; -ENOTSUP:
-     * not there. */
-    int (*open)(struct letters **out, const struct settings *settings, const char *to, char *err,
-                size_t err_size);
+    /* The dead letters there are at this time. to: where replay puts them; NULL: on the input;
+     * -ENOTSUP: not there. */
+    int (*open)(struct dead_letters **out, const struct settings *settings, const char *to,
+                char *err, size_t err_size);
     /* 1: *out is the next one, borrowed until the call after; 0: there are no more. */
-    int (*next)(struct letters *letters, struct letter *out, char *err, size_t err_size);
+    int (*next)(struct dead_letters *dlq, struct dead_letter *out, char *err, size_t err_size);
     /* Put the one given last back as it came, then take it off. 1, or 0: it was gone already.
      * NULL: there are no inputs on this system; they go back by another connector, then take. */
-    int (*replay)(struct letters *letters, char *err, size_t err_size);
+    int (*replay)(struct dead_letters *dlq, char *err, size_t err_size);
     /* Take the one given last off. 1, or 0: it was gone already. NULL where replay is. */
-    int (*take)(struct letters *letters, char *err, size_t err_size);
+    int (*take)(struct dead_letters *dlq, char *err, size_t err_size);
     /* What replay has done is kept only if this succeeds. */
-    int (*close)(struct letters *letters, char *err, size_t err_size);
+    int (*close)(struct dead_letters *dlq, char *err, size_t err_size);
 };
 
 #endif

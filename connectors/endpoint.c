@@ -32,7 +32,7 @@ void endpoint_fail_soon(struct endpoint *endpoint)
 
 void endpoint_unflushed(struct endpoint *endpoint, const char *why)
 {
-    if (endpoint->closing && !endpoint->is_told)
+    if (endpoint->closing && !endpoint->is_reported)
         endpoint->on_failed(endpoint->ctx, -ETIMEDOUT, why);
 }
 
@@ -100,7 +100,7 @@ void endpoint_close(struct endpoint *endpoint, uint64_t deadline_ms, void (*clos
 {
     assert(!endpoint->closing);
     endpoint->closing = true;
-    endpoint->is_told = endpoint->failed;
+    endpoint->is_reported = endpoint->failed;
     endpoint->closed = closed;
     endpoint->closed_ctx = ctx;
     endpoint->backoff.attempts = 0; /* there may be no time for a long pause */

@@ -43,7 +43,7 @@ struct endpoint {
     struct backoff backoff; /* of refusals: attempts = 0 once something was accepted */
     bool failed, closing, paused, finished;
     bool is_late;         /* the time to flush has passed */
-    bool is_told;         /* it had failed before it was closed: nothing more is reported */
+    bool is_reported;     /* it had failed before it was closed: nothing more is reported */
     const char *deferred; /* failed inside a call: to be reported by the next pump */
     uv_timer_t pump_timer, pause_timer, close_timer;
     size_t n_held;

@@ -17,10 +17,10 @@ void health_open(struct health *state, unsigned parts,
 
 void health_wait(struct health *state, unsigned part, const char *why)
 {
-    bool is_news = !state->told || state->up || strcmp(state->why, why) != 0;
+    bool is_news = !state->reported || state->up || strcmp(state->why, why) != 0;
 
     state->troubles |= part;
-    state->told = true;
+    state->reported = true;
     state->up = false;
     if (!is_news)
         return;
@@ -31,9 +31,9 @@ void health_wait(struct health *state, unsigned part, const char *why)
 void health_good(struct health *state, unsigned part)
 {
     state->troubles &= ~part;
-    if (state->troubles || (state->told && state->up))
+    if (state->troubles || (state->reported && state->up))
         return;
-    state->told = true;
+    state->reported = true;
     state->up = true;
     state->on_state(state->ctx, LINK_UP, "connected");
 }

@@ -20,7 +20,7 @@ struct health {
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void *ctx;
     unsigned troubles; /* a bit for each part that is not well */
-    bool told, up;
+    bool reported, up;
     char why[HEALTH_WHY_SIZE]; /* the last reason told */
 };
 

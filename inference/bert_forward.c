@@ -52,7 +52,7 @@ static void norm_add(const struct work *w, struct span tokens, const float *bias
     const struct model *m = w->f->model;
     size_t embd = m->n_embd;
     m->kernels->add_layer_norm(w->f->x + (w->t + tokens.first) * embd,
-                               w->hands->y + tokens.first * embd, bias, norm->weight, norm->bias,
+                               w->scratch->y + tokens.first * embd, bias, norm->weight, norm->bias,
                                m->eps, tokens.last - tokens.first, embd);
 }
 
@@ -66,7 +66,7 @@ static void step_attn_norm(const struct work *w, size_t part)
 static void step_gelu(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    f->model->kernels->gelu_quantize(w->hands->packed, w->hands->wide, f->layer->up_bias, w->n,
+    f->model->kernels->gelu_quantize(w->scratch->packed, w->scratch->wide, f->layer->up_bias, w->n,
                                      f->model->n_ff, step_token_span(w, part));
 }
 
@@ -82,15 +82,15 @@ static void step_first_aside(const struct work *w, size_t part)
     const struct model *m = f->model;
     struct span texts = step_token_span(w, part);
     for (size_t i = texts.first; i < texts.last; i++)
-        memcpy(w->hands->y + i * m->n_embd, f->x + f->pack->starts[w->t + i] * m->n_embd,
+        memcpy(w->scratch->y + i * m->n_embd, f->x + f->pack->starts[w->t + i] * m->n_embd,
                m->n_embd * sizeof(float));
-    m->exact->quantize(w->hands->packed, w->hands->y, m->n_embd, w->n, m->n_embd, texts);
+    m->exact->quantize(w->scratch->packed, w->scratch->y, m->n_embd, w->n, m->n_embd, texts);
 }
 
 static void step_cls(const struct work *w, size_t part)
 {
     const struct model *m = w->f->model;
-    step_multiply_exact(w, w->hands->wide, m->n_embd, &m->cls, part);
+    step_multiply_exact(w, w->scratch->wide, m->n_embd, &m->cls, part);
 }
 
 static void step_score(const struct work *w, size_t part)
@@ -104,7 +104,7 @@ static void step_score(const struct work *w, size_t part)
         double score = m->cls_out_bias[0];
         for (size_t d = 0; d < m->n_embd; d++)
             score += (double)weight[d] *
-                     tanh((double)w->hands->wide[i * m->n_embd + d] + (double)m->cls_bias[d]);
+                     tanh((double)w->scratch->wide[i * m->n_embd + d] + (double)m->cls_bias[d]);
         f->out[w->t + i] = (float)score;
     }
 }

@@ -47,19 +47,19 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
     f->x = scratch_alloc(max_tokens * m->n_embd * sizeof *f->x);
     f->qkv = scratch_alloc(max_tokens * m->attention.ld * sizeof *f->qkv);
     f->positions = scratch_alloc(max_tokens * sizeof *f->positions);
-    f->hands.wide = scratch_alloc(TOKENS_MAX * m->n_wide * sizeof *f->hands.wide);
-    f->hands.y = scratch_alloc(TOKENS_MAX * m->n_embd * sizeof *f->hands.y);
-    f->hands.packed = scratch_alloc(larger(m->kernels->packed_size(TOKENS_MAX, widest),
-                                           m->exact->packed_size(TOKENS_MAX, widest)));
+    f->scratch.wide = scratch_alloc(TOKENS_MAX * m->n_wide * sizeof *f->scratch.wide);
+    f->scratch.y = scratch_alloc(TOKENS_MAX * m->n_embd * sizeof *f->scratch.y);
+    f->scratch.packed = scratch_alloc(larger(m->kernels->packed_size(TOKENS_MAX, widest),
+                                             m->exact->packed_size(TOKENS_MAX, widest)));
     f->queries = scratch_alloc(max_tokens * sizeof *f->queries);
-    f->hands.panel =
+    f->scratch.panel =
         scratch_alloc(larger(m->kernels->panel_size(widest), m->exact->panel_size(widest)));
-    f->hands.attention = scratch_alloc(m->kernels->attention_size(&m->attention));
-    f->hands.matrix.widened = scratch_alloc(matrix_widened_size(widest));
-    f->hands.matrix.rest = scratch_alloc(TOKENS_MAX * MATRIX_ROWS * sizeof(float));
-    if (!f->x || !f->qkv || !f->positions || !f->queries || !f->hands.wide || !f->hands.y ||
-        !f->hands.packed || !f->hands.panel || !f->hands.attention || !f->hands.matrix.widened ||
-        !f->hands.matrix.rest) {
+    f->scratch.attention = scratch_alloc(m->kernels->attention_size(&m->attention));
+    f->scratch.matrix.widened = scratch_alloc(matrix_widened_size(widest));
+    f->scratch.matrix.rest = scratch_alloc(TOKENS_MAX * MATRIX_ROWS * sizeof(float));
+    if (!f->x || !f->qkv || !f->positions || !f->queries || !f->scratch.wide || !f->scratch.y ||
+        !f->scratch.packed || !f->scratch.panel || !f->scratch.attention ||
+        !f->scratch.matrix.widened || !f->scratch.matrix.rest) {
         forward_close(f);
         return -ENOMEM;
     }
@@ -75,13 +75,13 @@ void forward_close(struct forward *f)
     free(f->qkv);
     free(f->positions);
     free(f->queries);
-    free(f->hands.wide);
-    free(f->hands.y);
-    free(f->hands.packed);
-    free(f->hands.panel);
-    free(f->hands.attention);
-    free(f->hands.matrix.widened);
-    free(f->hands.matrix.rest);
+    free(f->scratch.wide);
+    free(f->scratch.y);
+    free(f->scratch.packed);
+    free(f->scratch.panel);
+    free(f->scratch.attention);
+    free(f->scratch.matrix.widened);
+    free(f->scratch.matrix.rest);
     free(f);
 }
 

@@ -31,7 +31,7 @@ static void step_heads(const struct work *w, size_t part)
 /* Gates stand beside what they open: wide [n][2 n_ple]. */
 static void step_ple_gate(const struct work *w, size_t part)
 {
-    step_multiply(w, w->hands->wide, 2 * w->f->model->n_ple, &w->f->layer->ple_gate, part);
+    step_multiply(w, w->scratch->wide, 2 * w->f->model->n_ple, &w->f->layer->ple_gate, part);
 }
 
 static void step_ple_embed(const struct work *w, size_t part)
@@ -40,15 +40,15 @@ static void step_ple_embed(const struct work *w, size_t part)
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
     for (size_t t = tokens.first; t < tokens.last; t++)
-        m->kernels->embed_row(w->hands->y + t * m->n_embd, &m->embed,
+        m->kernels->embed_row(w->scratch->y + t * m->n_embd, &m->embed,
                               (size_t)f->pack->ids[w->t + t], m->embed_scale);
-    m->kernels->quantize(w->hands->packed, w->hands->y, m->n_embd, w->n, m->n_embd, tokens);
+    m->kernels->quantize(w->scratch->packed, w->scratch->y, m->n_embd, w->n, m->n_embd, tokens);
 }
 
 static void step_ple_model(const struct work *w, size_t part)
 {
     size_t n = w->f->model->n_ple;
-    step_multiply(w, w->hands->wide + n, 2 * n, &w->f->layer->ple_model, part);
+    step_multiply(w, w->scratch->wide + n, 2 * n, &w->f->layer->ple_model, part);
 }
 
 /* The model divides by the root of n_embd before it normalises. What is normalised does not know,
@@ -59,14 +59,14 @@ static void step_ple_mix(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t n = m->n_ple;
     for (size_t t = tokens.first; t < tokens.last; t++)
-        m->kernels->rms_norm(w->hands->wide + (2 * t + 1) * n, m->ple_norm,
+        m->kernels->rms_norm(w->scratch->wide + (2 * t + 1) * n, m->ple_norm,
                              m->eps * (float)m->n_embd, 1, n);
-    m->kernels->geglu_quantize(w->hands->packed, w->hands->wide, w->n, n, tokens);
+    m->kernels->geglu_quantize(w->scratch->packed, w->scratch->wide, w->n, n, tokens);
 }
 
 static void step_ple_out(const struct work *w, size_t part)
 {
-    step_multiply(w, w->hands->y, w->f->model->n_embd, &w->f->layer->ple_out, part);
+    step_multiply(w, w->scratch->y, w->f->model->n_embd, &w->f->layer->ple_out, part);
 }
 
 static void step_ple_add(const struct work *w, size_t part)
@@ -76,8 +76,8 @@ static void step_ple_add(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t embd = m->n_embd, n = tokens.last - tokens.first;
     float *x = f->x + (w->t + tokens.first) * embd; /* [n][embd] */
-    m->kernels->add_rms_norm(x, w->hands->y + tokens.first * embd, f->layer->ple_post_norm, m->eps,
-                             n, embd);
+    m->kernels->add_rms_norm(x, w->scratch->y + tokens.first * embd, f->layer->ple_post_norm,
+                             m->eps, n, embd);
     m->kernels->bias_scale(x, embd, n, m->constants + ROW_MAX, embd, f->layer->scale);
 }
 
@@ -86,13 +86,14 @@ static void step_mean_aside(const struct work *w, size_t part)
     const struct forward *f = w->f;
     size_t text = w->t + part, embd = f->model->n_embd;
     size_t start = f->pack->starts[text], end = f->pack->starts[text + 1];
-    f->model->kernels->mean_rows(w->hands->y + part * embd, f->x + start * embd, end - start, embd);
+    f->model->kernels->mean_rows(w->scratch->y + part * embd, f->x + start * embd, end - start,
+                                 embd);
 }
 
 static void step_mean_quantize(const struct work *w, size_t part)
 {
     const struct model *m = w->f->model;
-    m->exact->quantize(w->hands->packed, w->hands->y, m->n_embd, w->n, m->n_embd,
+    m->exact->quantize(w->scratch->packed, w->scratch->y, m->n_embd, w->n, m->n_embd,
                        step_token_span(w, part));
 }
 

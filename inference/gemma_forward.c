@@ -23,7 +23,7 @@ void gemma_step_attn_norm(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct model *m = f->model;
-    m->kernels->rms_norm_quantize(w->hands->packed, f->x + w->t * m->n_embd, f->layer->attn_norm,
+    m->kernels->rms_norm_quantize(w->scratch->packed, f->x + w->t * m->n_embd, f->layer->attn_norm,
                                   m->eps, w->n, m->n_embd, step_token_span(w, part));
 }
 
@@ -49,16 +49,16 @@ void gemma_step_attn_add_ffn_norm(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t embd = m->n_embd, at = tokens.first * embd;
     float *x = f->x + w->t * embd; /* [n][embd] */
-    m->kernels->add_rms_norm(x + at, w->hands->y + at, f->layer->post_attn_norm, m->eps,
+    m->kernels->add_rms_norm(x + at, w->scratch->y + at, f->layer->post_attn_norm, m->eps,
                              tokens.last - tokens.first, embd);
-    m->kernels->rms_norm_quantize(w->hands->packed, x, f->layer->ffn_norm, m->eps, w->n, embd,
+    m->kernels->rms_norm_quantize(w->scratch->packed, x, f->layer->ffn_norm, m->eps, w->n, embd,
                                   tokens);
 }
 
 void gemma_step_geglu(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    f->model->kernels->geglu_quantize(w->hands->packed, w->hands->wide, w->n, f->model->n_ff,
+    f->model->kernels->geglu_quantize(w->scratch->packed, w->scratch->wide, w->n, f->model->n_ff,
                                       step_token_span(w, part));
 }
 
@@ -68,8 +68,9 @@ void gemma_step_ffn_add(const struct work *w, size_t part)
     const struct model *m = f->model;
     struct span tokens = step_token_span(w, part);
     size_t embd = m->n_embd;
-    m->kernels->add_rms_norm(f->x + (w->t + tokens.first) * embd, w->hands->y + tokens.first * embd,
-                             f->layer->post_ffn_norm, m->eps, tokens.last - tokens.first, embd);
+    m->kernels->add_rms_norm(f->x + (w->t + tokens.first) * embd,
+                             w->scratch->y + tokens.first * embd, f->layer->post_ffn_norm, m->eps,
+                             tokens.last - tokens.first, embd);
 }
 
 void gemma_step_final_norm(const struct work *w, size_t part)
@@ -85,7 +86,7 @@ static void step_dense_quantize(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
-    f->model->exact->quantize(w->hands->packed, f->out + w->t * embd, embd, w->n, embd,
+    f->model->exact->quantize(w->scratch->packed, f->out + w->t * embd, embd, w->n, embd,
                               step_token_span(w, part));
 }
 
@@ -93,14 +94,14 @@ static void step_dense_2(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     const struct matrix *dense = &f->model->dense_2;
-    step_multiply_exact(w, w->hands->wide, dense->n_out, dense, part);
+    step_multiply_exact(w, w->scratch->wide, dense->n_out, dense, part);
 }
 
 static void step_hidden_quantize(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t hidden = f->model->dense_2.n_out;
-    f->model->exact->quantize(w->hands->packed, w->hands->wide, hidden, w->n, hidden,
+    f->model->exact->quantize(w->scratch->packed, w->scratch->wide, hidden, w->n, hidden,
                               step_token_span(w, part));
 }
 

@@ -221,7 +221,7 @@ static int keys_take(struct gguf_directory *directory, struct reader *reader)
         if (rc)
             return rc;
     }
-    /* Sorted, twins stand side by side: a hostile number of keys does not cost its square. */
+    /* Sorted, duplicates stand side by side: a hostile number of keys does not cost its square. */
     qsort(directory->keys, directory->n_keys, sizeof *directory->keys, key_order);
     for (size_t i = 1; i < directory->n_keys; i++) {
         reader->name = directory->keys[i].name;

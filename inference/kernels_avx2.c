@@ -1,7 +1,7 @@
 /*
- * kernels_avx2.c: AVX2 with FMA and F16C: see kernels_avx2_parts.h.
+ * kernels_avx2.c: AVX2 with FMA and F16C: see kernels_avx2_internal.h.
  */
-#include "inference/kernels_avx2_parts.h"
+#include "inference/kernels_avx2_internal.h"
 
 const struct kernels kernels_avx2 = {
     .name = "avx2",

@@ -1,8 +1,8 @@
 /*
- * kernels_avx2_fast.c: kernels_avx2.c in precision fast: see kernels_avx2_parts.h.
+ * kernels_avx2_fast.c: kernels_avx2.c in precision fast: see kernels_avx2_internal.h.
  */
 #define KERNELS_FAST
-#include "inference/kernels_avx2_parts.h"
+#include "inference/kernels_avx2_internal.h"
 
 const struct kernels kernels_avx2_fast = {
     .name = "avx2",

@@ -34,7 +34,7 @@ enum {
 
 #include "inference/kernels_tiles.h"
 
-#include "inference/kernels_avx512_parts.h"
+#include "inference/kernels_avx512_internal.h"
 
 static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale)
 {

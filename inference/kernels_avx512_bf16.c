@@ -90,7 +90,8 @@ INLINE void attention_query(const struct attention_head *h, const struct attenti
         }
 }
 
-/* *sum += the two products of each lane. Order kept by volatile, as in kernels_avx512_parts.h. */
+/* *sum += the two products of each lane. Order kept by volatile, as in kernels_avx512_internal.h.
+ */
 INLINE void dot_pairs(__m512 *sum, __m512i a, __m512i b)
 {
     __asm__ volatile("vdpbf16ps %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));

@@ -31,7 +31,7 @@ enum {
 
 #include "inference/kernels_tiles.h"
 
-#include "inference/kernels_avx512_parts.h"
+#include "inference/kernels_avx512_internal.h"
 
 static void pack_row(void *packed, size_t n, size_t t, const struct fast_row *row, size_t k)
 {

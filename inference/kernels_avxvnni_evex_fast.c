@@ -1,9 +1,9 @@
 /*
  * kernels_avxvnni_evex_fast.c: kernels_avxvnni_evex.c in precision fast: see
- * kernels_avxvnni_parts.h.
+ * kernels_avxvnni_internal.h.
  */
 #define VNNI_FORM "%{evex%}" /* braces mean something to the compiler */
 #define KERNELS_FAST
-#include "inference/kernels_avxvnni_parts.h"
+#include "inference/kernels_avxvnni_internal.h"
 
 const struct kernels kernels_avxvnni_evex_fast = VNNI_TABLE(PRECISION_FAST, NULL);

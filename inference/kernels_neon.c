@@ -35,7 +35,7 @@ enum {
 
 #include "inference/kernels_tiles.h"
 
-#include "inference/kernels_neon_parts.h"
+#include "inference/kernels_neon_internal.h"
 
 /* One block of a part's rows, row_size bytes apart. */
 INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)

@@ -37,11 +37,11 @@ static void norm_quantize(const struct work *w, struct span tokens, const struct
     const struct forward *f = w->f;
     const struct model *m = f->model;
     size_t embd = m->n_embd, n = tokens.last - tokens.first;
-    float *y = w->hands->y + tokens.first * embd;
+    float *y = w->scratch->y + tokens.first * embd;
     memcpy(y, f->x + (w->t + tokens.first) * embd, n * embd * sizeof *y);
     if (by->weight)
         norm(m, y, n, by);
-    m->kernels->quantize(w->hands->packed, w->hands->y, embd, w->n, embd, tokens);
+    m->kernels->quantize(w->scratch->packed, w->scratch->y, embd, w->n, embd, tokens);
 }
 
 static void step_attn_norm(const struct work *w, size_t part)
@@ -72,7 +72,7 @@ static void step_ffn_norm(const struct work *w, size_t part)
 static void step_geglu(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    f->model->kernels->glu_quantize(w->hands->packed, w->hands->wide, w->n, f->model->n_ff,
+    f->model->kernels->glu_quantize(w->scratch->packed, w->scratch->wide, w->n, f->model->n_ff,
                                     GLU_GELU, step_token_span(w, part));
 }
 

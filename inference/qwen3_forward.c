@@ -16,14 +16,14 @@ static void step_ffn_norm(const struct work *w, size_t part)
     const struct forward *f = w->f;
     const struct model *m = f->model;
     step_add(w, part);
-    m->kernels->rms_norm_quantize(w->hands->packed, f->x + w->t * m->n_embd, f->layer->ffn_norm,
+    m->kernels->rms_norm_quantize(w->scratch->packed, f->x + w->t * m->n_embd, f->layer->ffn_norm,
                                   m->eps, w->n, m->n_embd, step_token_span(w, part));
 }
 
 static void step_swiglu(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    f->model->kernels->glu_quantize(w->hands->packed, w->hands->wide, w->n, f->model->n_ff,
+    f->model->kernels->glu_quantize(w->scratch->packed, w->scratch->wide, w->n, f->model->n_ff,
                                     GLU_SILU, step_token_span(w, part));
 }
 

@@ -55,7 +55,7 @@ static void multiply(const struct kernels *kernels, const struct work *w, float 
 {
     size_t size = matrix->n_out / step_row_parts(w, matrix);
     struct span rows = {part * size, (part + 1) * size};
-    matrix_multiply(kernels, out, ld, w->hands->packed, w->n, matrix, rows, w->mine->panel,
+    matrix_multiply(kernels, out, ld, w->scratch->packed, w->n, matrix, rows, w->mine->panel,
                     &w->mine->matrix);
 }
 
@@ -105,14 +105,14 @@ void step_attn_quantize(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t ld = f->layer->shape->ld;
-    f->model->kernels->quantize(w->hands->packed, f->qkv + w->t * ld, ld, w->n, f->layer->o.n_in,
+    f->model->kernels->quantize(w->scratch->packed, f->qkv + w->t * ld, ld, w->n, f->layer->o.n_in,
                                 step_token_span(w, part));
 }
 
 void step_attn_out(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->o, part);
+    step_multiply(w, w->scratch->y, f->model->n_embd, &f->layer->o, part);
 }
 
 static size_t gate_parts(const struct work *w)
@@ -126,9 +126,9 @@ void step_gate_up(const struct work *w, size_t part)
     const struct layer *layer = w->f->layer;
     size_t n_ff = w->f->model->n_ff, gate = gate_parts(w), ld = gate ? 2 * n_ff : n_ff;
     if (part < gate)
-        step_multiply(w, w->hands->wide, ld, &layer->gate, part);
+        step_multiply(w, w->scratch->wide, ld, &layer->gate, part);
     else
-        step_multiply(w, w->hands->wide + (ld - n_ff), ld, &layer->up, part - gate);
+        step_multiply(w, w->scratch->wide + (ld - n_ff), ld, &layer->up, part - gate);
 }
 
 size_t step_gate_up_parts(const struct work *w)
@@ -141,7 +141,7 @@ void step_quantize(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t embd = f->model->n_embd;
-    f->model->kernels->quantize(w->hands->packed, f->x + w->t * embd, embd, w->n, embd,
+    f->model->kernels->quantize(w->scratch->packed, f->x + w->t * embd, embd, w->n, embd,
                                 step_token_span(w, part));
 }
 
@@ -152,14 +152,14 @@ void step_add(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t embd = f->model->n_embd;
     for (size_t t = tokens.first; t < tokens.last; t++)
-        f->model->kernels->bias_scale(f->x + (w->t + t) * embd, embd, 1, w->hands->y + t * embd,
+        f->model->kernels->bias_scale(f->x + (w->t + t) * embd, embd, 1, w->scratch->y + t * embd,
                                       embd, 1);
 }
 
 void step_down(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    step_multiply(w, w->hands->y, f->model->n_embd, &f->layer->down, part);
+    step_multiply(w, w->scratch->y, f->model->n_embd, &f->layer->down, part);
 }
 
 void step_mean(const struct work *w, size_t part)
@@ -202,7 +202,7 @@ static void shared_part(void *arg, size_t part, struct session *mine)
 {
     const struct shared_step *shared = arg;
     struct work work = *shared->work;
-    work.mine = &mine->forward->hands;
+    work.mine = &mine->forward->scratch;
     shared->step(&work, part);
 }
 
@@ -217,7 +217,7 @@ void step_run(const struct work *w, step_part *step, size_t n_parts)
 
 struct work step_all_tokens(struct forward *f)
 {
-    return (struct work){f, &f->hands, &f->hands, false, 0, f->n_tokens};
+    return (struct work){f, &f->scratch, &f->scratch, false, 0, f->n_tokens};
 }
 
 /* n tokens or texts in chunks, each of which goes through all of `steps`. */
@@ -230,9 +230,10 @@ struct chunks {
 static void step_chunk(void *arg, size_t part, struct session *mine)
 {
     const struct chunks *chunks = arg;
-    const struct hands *hands = &mine->forward->hands;
+    const struct scratch *scratch = &mine->forward->scratch;
     struct span span = span_of(chunks->n, chunks->n_chunks, part);
-    const struct work work = {chunks->f, hands, hands, true, span.first, span.last - span.first};
+    const struct work work = {chunks->f, scratch,    scratch,
+                              true,      span.first, span.last - span.first};
     chunks->steps(&work);
 }
 
@@ -244,8 +245,8 @@ void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), 
         return share(f, step_chunk, &chunks, chunks.n_chunks);
     for (size_t c = 0; c < chunks.n_chunks; c++) {
         struct span span = span_of(n, chunks.n_chunks, c);
-        const struct work work = {f,     &f->hands,  &f->hands,
-                                  false, span.first, span.last - span.first};
+        const struct work work = {f,     &f->scratch, &f->scratch,
+                                  false, span.first,  span.last - span.first};
         steps(&work);
     }
 }

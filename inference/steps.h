@@ -15,7 +15,7 @@
 #include "inference/matrix.h"
 
 /* What every thread that takes part in a pass needs for itself. */
-struct hands {
+struct scratch {
     float *wide;     /* [TOKENS_MAX][model->n_wide] */
     float *y;        /* [TOKENS_MAX][n_embd] */
     void *packed;    /* [TOKENS_MAX][widest input] quantised activations */
@@ -36,7 +36,7 @@ struct forward {
     session_parallel *parallel; /* NULL: this thread runs all parts */
     void *parallel_ctx;
     size_t n_threads; /* that could share the last step, and so perhaps the next */
-    struct hands hands;
+    struct scratch scratch;
     float *x;                /* [max_tokens][n_embd] the residual stream */
     float *qkv;              /* [max_tokens][attention.ld] */
     uint32_t *positions;     /* [max_tokens] of each token in its text */
@@ -52,10 +52,10 @@ struct forward {
 /* Tokens on their way through some steps; in texts_project texts. */
 struct work {
     struct forward *f;
-    const struct hands *hands; /* what is between two steps is in their wide, y and packed */
-    const struct hands *mine;  /* of the thread that runs a part, for what it needs in it */
-    bool alone;                /* the steps are this thread's own: hands and mine are the same */
-    size_t t, n;               /* [t, t + n) */
+    const struct scratch *scratch; /* what is between two steps is in their wide, y and packed */
+    const struct scratch *mine;    /* of the thread that runs a part, for what it needs in it */
+    bool alone;  /* the steps are this thread's own: scratch and mine are the same */
+    size_t t, n; /* [t, t + n) */
 };
 
 /* How many parts a step over tokens or over the rows of a matrix has, and what one of them is. */

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "inference/tokenizer.h"
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 static const struct tokenizer_kind *const kinds[] = {
     &tokenizer_spm, &tokenizer_gemma4, &tokenizer_wordpiece, &tokenizer_unigram, &tokenizer_bytes};

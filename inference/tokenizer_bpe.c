@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 #define FIXED_SYMBOLS 4096
 #define NO_SYMBOL     UINT32_MAX

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "inference/tokenizer_nfc.h"
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 #include "inference/tokenizer_words.h"
 
 enum { FIRST_CHARS = 512, KEEP_CHARS = 65536 };

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 enum { FIRST_ROOM = 64, KEEP_ROOM = 4096, MERGE_BYTES = 1024 };
 

@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 /* The ends of a row: wanted unless the file says no, because the published tokenizer adds both. */
 static int read_end(const struct gguf *gguf, const char *add_key, const char *id_key, size_t n,

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 enum {
     FIRST_CHARS = 512,    /* room for a part of a word at first */

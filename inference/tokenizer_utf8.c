@@ -10,7 +10,7 @@
  * Source:  Unicode 15, chapter 3.9, table 3-7 and "U+FFFD substitution of maximal subparts"; the
  *          same as the WHATWG decoder and as Python's errors="replace".
  */
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 struct utf8_char utf8_decode(const uint8_t *at, const uint8_t *end)
 {

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 #define PAIR_BITS 20     /* 1 M bits; the 0.2 M pairs of EmbeddingGemma set a sixth of them */
 #define LEN_LIMIT 0xFFFF /* of one text: piece_merge keeps lengths in 16 bits */

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "inference/tokenizer_fold.h"
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 
 #define MARK "\xe2\x96\x81" /* U+2581 */
 

@@ -38,7 +38,7 @@ struct file_source {
     struct source source; /* first member */
     struct endpoint end;
     uv_work_t work; /* held while it goes on */
-    bool reading, told_end, told_total;
+    bool reading, reported_end, reported_total;
 
     struct file_corpus corpus;
     size_t at; /* of corpus.paths */
@@ -51,7 +51,8 @@ struct file_source {
     /* How far, in bytes of the files as they are: of those before, of this one as far as it was
      * read; and of this one, unpacked, what was read and what of it was cut into records. */
     uint64_t bytes_before, bytes_read, unpacked_read, unpacked_cut;
-    uint64_t bytes_taken, bytes_told; /* behind the last record taken; as far as on_count knows */
+    uint64_t bytes_taken,
+        bytes_reported; /* behind the last record taken; as far as on_count knows */
     ssize_t got;
     char err[900]; /* not empty: what is to be told once all messages given are taken */
     int err_code;
@@ -335,20 +336,20 @@ static void next_file(struct file_source *file)
         file->bytes_read = file->unpacked_read = file->unpacked_cut = 0;
         begin_records(file);
     }
-    if (file->at < file->corpus.n || file->told_end)
+    if (file->at < file->corpus.n || file->reported_end)
         return;
     if (file->place.records < file->resume.records) {
         refuse_corpus(file);
         return;
     }
-    file->told_end = true;
+    file->reported_end = true;
     file->source.events->on_end(file->source.ctx);
 }
 
 static void read_more(struct file_source *file)
 {
-    if (!file->told_total) {
-        file->told_total = true;
+    if (!file->reported_total) {
+        file->reported_total = true;
         count(file, "input_bytes_total", file->corpus.bytes);
     }
     int rc = uv_queue_work(file->end.loop, &file->work, read_work, on_read);
@@ -367,11 +368,11 @@ static void file_pump(void *owner)
         endpoint_finish(&file->end); /* there is nothing to flush, and a read ends by itself */
         return;
     }
-    if (file->bytes_taken > file->bytes_told) {
-        count(file, "input_bytes", file->bytes_taken - file->bytes_told);
-        file->bytes_told = file->bytes_taken;
+    if (file->bytes_taken > file->bytes_reported) {
+        count(file, "input_bytes", file->bytes_taken - file->bytes_reported);
+        file->bytes_reported = file->bytes_taken;
     }
-    while (!file->end.closing && !file->reading && file->err_code == 0 && !file->told_end) {
+    while (!file->end.closing && !file->reading && file->err_code == 0 && !file->reported_end) {
         if (file->credit == 0 || file->credit_bytes <= 0)
             return;
         if (give(file) || file->credit == 0 || file->credit_bytes <= 0 || file->end.closing)

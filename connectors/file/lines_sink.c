@@ -67,7 +67,7 @@ static void tell(const struct record *record, const char *code, const char *reas
 }
 
 /* Who pairs lines with outputs has to know which have none. */
-static void tell_no_output(const struct record *record)
+static void report_no_output(const struct record *record)
 {
     bool is_deleted = record->n_documents && record->documents->is_deleted;
     tell(record, is_deleted ? "deleted" : "unchanged",
@@ -119,7 +119,7 @@ static void fill(struct stdout_writer *writer)
             if (record->dead_code)
                 tell(record, record->dead_code, record->dead_reason);
             else if (!record->n_parts || (record->n_documents && record->documents->is_deleted))
-                tell_no_output(record);
+                report_no_output(record);
             else if (!fill_record(writer, record))
                 return;
             writer->done[writer->n_done++] = record;

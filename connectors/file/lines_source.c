@@ -34,7 +34,7 @@ struct stdin_reader {
     struct endpoint end;
     uv_poll_t poll;
     uv_fs_t read; /* held while it goes on */
-    bool pollable, reading, eof, told_end;
+    bool pollable, reading, eof, reported_end;
 
     char *buffer; /* [room] */
     /* Unread bytes are [start, filled); no \n before scanned. */
@@ -257,8 +257,8 @@ static void reader_pump(void *owner)
         return;
     if (reader->eof) {
         bool all_given = reader->start == reader->filled && !reader->skipping;
-        if (all_given && !reader->told_end) {
-            reader->told_end = true;
+        if (all_given && !reader->reported_end) {
+            reader->reported_end = true;
             reader->source.events->on_end(reader->source.ctx);
         }
     } else if (reader->credit > 0 && reader->credit_bytes > 0) {

@@ -21,7 +21,7 @@
 #define CHECK_MS 5000
 #define RETRY_MS 250
 
-struct visit {
+struct probe {
     struct kafka_config config;
     rd_kafka_t *client;
     finding_cb report;
@@ -29,14 +29,14 @@ struct visit {
     char last_error[300]; /* of the library: why it cannot connect */
 };
 
-#define say(visit, ...) check_say((visit)->report, (visit)->ctx, __VA_ARGS__)
+#define say(probe, ...) check_say((probe)->report, (probe)->ctx, __VA_ARGS__)
 
 static void on_error(rd_kafka_t *client, int err, const char *reason, void *ctx)
 {
-    struct visit *visit = ctx;
+    struct probe *probe = ctx;
     (void)client;
     (void)err;
-    snprintf(visit->last_error, sizeof visit->last_error, "%s", reason);
+    snprintf(probe->last_error, sizeof probe->last_error, "%s", reason);
 }
 
 /* ---- topics */
@@ -56,11 +56,11 @@ static const char *topic_advice(rd_kafka_resp_err_t err)
 }
 
 /* Partitions of the topic; 0 when it cannot be used, and told why. */
-static int check_topic(const struct visit *visit, const char *what, const char *name)
+static int check_topic(const struct probe *probe, const char *what, const char *name)
 {
     const struct rd_kafka_metadata *found = NULL;
-    rd_kafka_topic_t *topic = rd_kafka_topic_new(visit->client, name, NULL);
-    rd_kafka_resp_err_t err = topic ? rd_kafka_metadata(visit->client, 0, topic, &found, CHECK_MS)
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(probe->client, name, NULL);
+    rd_kafka_resp_err_t err = topic ? rd_kafka_metadata(probe->client, 0, topic, &found, CHECK_MS)
                                     : rd_kafka_last_error();
     int n = 0, n_lost = 0;
     if (!err && found->topic_cnt == 1)
@@ -70,12 +70,12 @@ static int check_topic(const struct visit *visit, const char *what, const char *
     for (int i = 0; i < n; i++)
         n_lost += found->topics[0].partitions[i].leader < 0;
     if (err)
-        say(visit, FINDING_BAD, what, "%s: %s: %s", name, rd_kafka_err2str(err), topic_advice(err));
+        say(probe, FINDING_BAD, what, "%s: %s: %s", name, rd_kafka_err2str(err), topic_advice(err));
     else if (n_lost)
-        say(visit, FINDING_BAD, what, "%s: %d of %d partitions have no leader: brokers are down",
+        say(probe, FINDING_BAD, what, "%s: %d of %d partitions have no leader: brokers are down",
             name, n_lost, n);
     else
-        say(visit, FINDING_OK, what, "%s: %d partition%s", name, n, n == 1 ? "" : "s");
+        say(probe, FINDING_OK, what, "%s: %d partition%s", name, n, n == 1 ? "" : "s");
     if (found)
         rd_kafka_metadata_destroy(found);
     if (topic)
@@ -86,12 +86,12 @@ static int check_topic(const struct visit *visit, const char *what, const char *
 /* ---- the group */
 
 /* A group that is new to the cluster has no coordinator for a moment. */
-static rd_kafka_resp_err_t read_offsets(const struct visit *visit,
+static rd_kafka_resp_err_t read_offsets(const struct probe *probe,
                                         rd_kafka_topic_partition_list_t *parts)
 {
     rd_kafka_resp_err_t err;
     for (int tries = 0;; tries++) {
-        err = rd_kafka_committed(visit->client, parts, CHECK_MS);
+        err = rd_kafka_committed(probe->client, parts, CHECK_MS);
         bool soon = err == RD_KAFKA_RESP_ERR_NOT_COORDINATOR ||
                     err == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
                     err == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
@@ -101,80 +101,80 @@ static rd_kafka_resp_err_t read_offsets(const struct visit *visit,
     }
 }
 
-static void check_group(const struct visit *visit, const char *topic, int n_partitions)
+static void check_group(const struct probe *probe, const char *topic, int n_partitions)
 {
     rd_kafka_topic_partition_list_t *parts = rd_kafka_topic_partition_list_new(n_partitions);
     rd_kafka_topic_partition_list_add_range(parts, topic, 0, n_partitions - 1);
-    rd_kafka_resp_err_t err = read_offsets(visit, parts);
+    rd_kafka_resp_err_t err = read_offsets(probe, parts);
     int64_t total = 0;
     int n_committed = 0;
     bool known = true;
     for (int i = 0; !err && i < parts->cnt; i++) {
-        int64_t lag = kafka_lag_of(visit->client, &parts->elems[i], CHECK_MS);
+        int64_t lag = kafka_lag_of(probe->client, &parts->elems[i], CHECK_MS);
         known &= lag >= 0;
         total += lag > 0 ? lag : 0;
         n_committed += parts->elems[i].offset >= 0;
     }
     if (err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
-        say(visit, FINDING_BAD, "group", "%s: %s: allow this user to read it (kafka-acls.sh)",
-            visit->config.group, rd_kafka_err2str(err));
+        say(probe, FINDING_BAD, "group", "%s: %s: allow this user to read it (kafka-acls.sh)",
+            probe->config.group, rd_kafka_err2str(err));
     else if (err)
-        say(visit, FINDING_BAD, "group", "%s: %s", visit->config.group, rd_kafka_err2str(err));
+        say(probe, FINDING_BAD, "group", "%s: %s", probe->config.group, rd_kafka_err2str(err));
     else if (!known)
-        say(visit, FINDING_WARN, "group",
+        say(probe, FINDING_WARN, "group",
             "%s: the offsets of %s cannot be read; may this user "
             "read the topic?",
-            visit->config.group, topic);
+            probe->config.group, topic);
     else
-        say(visit, FINDING_OK, "group", "%s: %d of %d partitions of %s committed, lag %lld",
-            visit->config.group, n_committed, n_partitions, topic, (long long)total);
+        say(probe, FINDING_OK, "group", "%s: %d of %d partitions of %s committed, lag %lld",
+            probe->config.group, n_committed, n_partitions, topic, (long long)total);
     rd_kafka_topic_partition_list_destroy(parts);
 }
 
 /* ---- the contract */
 
-static bool check_connection(struct visit *visit)
+static bool check_connection(struct probe *probe)
 {
     const struct rd_kafka_metadata *found = NULL;
-    rd_kafka_resp_err_t err = rd_kafka_metadata(visit->client, 0, NULL, &found, CHECK_MS);
+    rd_kafka_resp_err_t err = rd_kafka_metadata(probe->client, 0, NULL, &found, CHECK_MS);
     if (err) {
-        rd_kafka_poll(visit->client, 0); /* the errors that came meanwhile */
-        say(visit, FINDING_BAD, "connection",
+        rd_kafka_poll(probe->client, 0); /* the errors that came meanwhile */
+        say(probe, FINDING_BAD, "connection",
             "%s: %s%s%s; are the brokers running, and are "
             "kafka.brokers and the security properties right?",
-            visit->config.brokers, rd_kafka_err2str(err), visit->last_error[0] ? ": " : "",
-            visit->last_error);
+            probe->config.brokers, rd_kafka_err2str(err), probe->last_error[0] ? ": " : "",
+            probe->last_error);
         return false;
     }
-    say(visit, FINDING_OK, "connection", "%s: %d broker%s", visit->config.brokers,
+    say(probe, FINDING_OK, "connection", "%s: %d broker%s", probe->config.brokers,
         found->broker_cnt, found->broker_cnt == 1 ? "" : "s");
     rd_kafka_metadata_destroy(found);
     return true;
 }
 
-static int client_open(struct visit *visit, const struct settings *settings, char *err,
+static int client_open(struct probe *probe, const struct settings *settings, char *err,
                        size_t err_size)
 {
     rd_kafka_conf_t *conf;
-    int rc = kafka_conf_open(&conf, RD_KAFKA_CONSUMER, &visit->config, settings, err, err_size);
+    int rc = kafka_conf_open(&conf, RD_KAFKA_CONSUMER, &probe->config, settings, err, err_size);
     if (rc)
         return rc;
-    rd_kafka_conf_set_opaque(conf, visit);
+    rd_kafka_conf_set_opaque(conf, probe);
     rd_kafka_conf_set_error_cb(conf, on_error);
-    visit->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, err, err_size);
-    if (visit->client)
+    probe->client = rd_kafka_new(RD_KAFKA_CONSUMER, conf, err, err_size);
+    if (probe->client)
         return 0;
     rd_kafka_conf_destroy(conf);
     return -EINVAL;
 }
 
 /* message.max.bytes of the producer, which may differ from this client's. */
-static int64_t producer_max(const struct visit *visit, const struct settings *settings)
+static int64_t producer_max(const struct probe *probe, const struct settings *settings)
 {
     rd_kafka_conf_t *conf;
     char err[300], text[32] = "0";
     size_t size = sizeof text;
-    if (kafka_conf_open(&conf, RD_KAFKA_PRODUCER, &visit->config, settings, err, sizeof err) != 0)
+    if (kafka_conf_open(&conf, RD_KAFKA_PRODUCER, &probe->config, settings, err, sizeof err) != 0)
         return INT64_MAX; /* told of by the check of the options */
     rd_kafka_conf_get(conf, "message.max.bytes", text, &size);
     rd_kafka_conf_destroy(conf);
@@ -184,30 +184,30 @@ static int64_t producer_max(const struct visit *visit, const struct settings *se
 static void check_broker(const struct settings *settings, bool is_source, bool is_sink,
                          finding_cb report, void *ctx)
 {
-    struct visit visit = {.report = report, .ctx = ctx};
+    struct probe probe = {.report = report, .ctx = ctx};
     char err[512];
-    if (kafka_config_read(&visit.config, settings, err, sizeof err) != 0)
+    if (kafka_config_read(&probe.config, settings, err, sizeof err) != 0)
         return; /* told of by the check of the options */
-    if (client_open(&visit, settings, err, sizeof err) != 0) {
-        say(&visit, FINDING_BAD, "properties", "%s", err);
-    } else if (check_connection(&visit)) {
-        for (int i = 0; is_source && i < visit.config.topics->cnt; i++) {
-            const char *topic = visit.config.topics->elems[i].topic;
-            int n = topic[0] == '^' ? 0 : check_topic(&visit, "input", topic);
+    if (client_open(&probe, settings, err, sizeof err) != 0) {
+        say(&probe, FINDING_BAD, "properties", "%s", err);
+    } else if (check_connection(&probe)) {
+        for (int i = 0; is_source && i < probe.config.topics->cnt; i++) {
+            const char *topic = probe.config.topics->elems[i].topic;
+            int n = topic[0] == '^' ? 0 : check_topic(&probe, "input", topic);
             if (n > 0)
-                check_group(&visit, topic, n);
+                check_group(&probe, topic, n);
         }
-        if (is_sink && check_topic(&visit, "output", visit.config.output_topic) > 0)
-            say(&visit, FINDING_OK, "may write",
+        if (is_sink && check_topic(&probe, "output", probe.config.output_topic) > 0)
+            say(&probe, FINDING_OK, "may write",
                 "not known: Kafka tells only when something is "
                 "written");
-        if (is_sink && check_topic(&visit, "dead letters", visit.config.dead_letter_topic) > 0)
-            kafka_limits_check(visit.client, &visit.config, producer_max(&visit, settings),
+        if (is_sink && check_topic(&probe, "dead letters", probe.config.dead_letter_topic) > 0)
+            kafka_limits_check(probe.client, &probe.config, producer_max(&probe, settings),
                                is_source, CHECK_MS, report, ctx);
     }
-    if (visit.client)
-        rd_kafka_destroy(visit.client);
-    kafka_config_clear(&visit.config);
+    if (probe.client)
+        rd_kafka_destroy(probe.client);
+    kafka_config_clear(&probe.config);
 }
 
 int kafka_check_options(const struct settings *settings, const char **bad_option, char *err,

@@ -91,7 +91,7 @@ static int handle_open(struct kafka_burial *burial, rd_kafka_type_t type, rd_kaf
     return -EINVAL;
 }
 
-static void bury(void *arg)
+static void destroy(void *arg)
 {
     struct kafka_burial *burial = arg;
     if (burial->has_helper)
@@ -214,10 +214,10 @@ void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
                         void (*closed)(void *ctx), void *ctx)
 {
     uv_thread_t thread;
-    if (uv_thread_create(&thread, bury, client->burial) == 0)
+    if (uv_thread_create(&thread, destroy, client->burial) == 0)
         pthread_detach(thread);
     else
-        bury(client->burial);
+        destroy(client->burial);
     close_handles(client, deadline_ms, closed, ctx);
 }
 

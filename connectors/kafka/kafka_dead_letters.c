@@ -33,7 +33,7 @@ struct pile {
 };
 
 struct kafka_dead_letters {
-    struct letters base;
+    struct dead_letters base;
     struct kafka_config config;
     rd_kafka_t *consumer, *producer;
     rd_kafka_message_t *current;
@@ -50,9 +50,9 @@ struct delivery {
     rd_kafka_resp_err_t err;
 };
 
-static struct kafka_dead_letters *self(struct letters *letters)
+static struct kafka_dead_letters *self(struct dead_letters *dlq)
 {
-    return (struct kafka_dead_letters *)letters;
+    return (struct kafka_dead_letters *)dlq;
 }
 
 static int tell(rd_kafka_resp_err_t code, const char *what, const char *topic, char *err,
@@ -64,14 +64,14 @@ static int tell(rd_kafka_resp_err_t code, const char *what, const char *topic, c
 
 /* ---- what is done already */
 
-static int commit(struct kafka_dead_letters *letters, char *err, size_t err_size)
+static int commit(struct kafka_dead_letters *dlq, char *err, size_t err_size)
 {
-    const char *topic = letters->config.dead_letter_topic;
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(letters->n_piles);
+    const char *topic = dlq->config.dead_letter_topic;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(dlq->n_piles);
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
     char text[KAFKA_DONE_SIZE];
-    for (int i = 0; i < letters->n_piles; i++) {
-        struct pile *pile = &letters->piles[i];
+    for (int i = 0; i < dlq->n_piles; i++) {
+        struct pile *pile = &dlq->piles[i];
         if (!pile->is_changed)
             continue;
         rd_kafka_topic_partition_t *to = rd_kafka_topic_partition_list_add(list, topic, i);
@@ -84,9 +84,9 @@ static int commit(struct kafka_dead_letters *letters, char *err, size_t err_size
         pile->is_changed = false;
     }
     if (list->cnt > 0 && !code)
-        code = rd_kafka_commit(letters->consumer, list, 0);
+        code = rd_kafka_commit(dlq->consumer, list, 0);
     rd_kafka_topic_partition_list_destroy(list);
-    letters->n_uncommitted = 0;
+    dlq->n_uncommitted = 0;
     if (!code)
         return 0;
     return tell(code,
@@ -106,12 +106,12 @@ static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *message, void
         *delivery = (struct delivery){true, message->err};
 }
 
-static int open_client(rd_kafka_t **out, rd_kafka_type_t type, struct kafka_dead_letters *letters,
+static int open_client(rd_kafka_t **out, rd_kafka_type_t type, struct kafka_dead_letters *dlq,
                        const struct settings *settings, char *err, size_t err_size)
 {
     rd_kafka_conf_t *conf;
     char why[300];
-    int rc = kafka_conf_open(&conf, type, &letters->config, settings, err, err_size);
+    int rc = kafka_conf_open(&conf, type, &dlq->config, settings, err, err_size);
     if (rc)
         return rc;
     if (type == RD_KAFKA_PRODUCER)
@@ -132,84 +132,83 @@ static int open_client(rd_kafka_t **out, rd_kafka_type_t type, struct kafka_dead
 }
 
 /* How many partitions there are; none without a topic: nothing has died yet. */
-static int find_piles(struct kafka_dead_letters *letters, char *err, size_t err_size)
+static int find_piles(struct kafka_dead_letters *dlq, char *err, size_t err_size)
 {
-    const char *topic = letters->config.dead_letter_topic;
+    const char *topic = dlq->config.dead_letter_topic;
     const struct rd_kafka_metadata *metadata;
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(letters->consumer, topic, NULL);
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(dlq->consumer, topic, NULL);
     if (!handle)
         return tell(rd_kafka_last_error(), "topic", topic, err, err_size);
-    rd_kafka_resp_err_t code =
-        rd_kafka_metadata(letters->consumer, 0, handle, &metadata, PATIENCE_MS);
+    rd_kafka_resp_err_t code = rd_kafka_metadata(dlq->consumer, 0, handle, &metadata, PATIENCE_MS);
     rd_kafka_topic_destroy(handle);
     if (code)
-        return tell(code, "no answer from", letters->config.brokers, err, err_size);
+        return tell(code, "no answer from", dlq->config.brokers, err, err_size);
     code = metadata->topics[0].err;
-    letters->n_piles = code ? 0 : metadata->topics[0].partition_cnt;
+    dlq->n_piles = code ? 0 : metadata->topics[0].partition_cnt;
     rd_kafka_metadata_destroy(metadata);
     if (code && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
         return tell(code, "topic", topic, err, err_size);
-    letters->piles = calloc((size_t)letters->n_piles + 1, sizeof *letters->piles);
-    return letters->piles ? 0 : -ENOMEM;
+    dlq->piles = calloc((size_t)dlq->n_piles + 1, sizeof *dlq->piles);
+    return dlq->piles ? 0 : -ENOMEM;
 }
 
 /* Where to begin: behind what is done, or at what is still there. */
-static int find_offsets(struct kafka_dead_letters *letters, rd_kafka_topic_partition_list_t *list,
+static int find_offsets(struct kafka_dead_letters *dlq, rd_kafka_topic_partition_list_t *list,
                         char *err, size_t err_size)
 {
-    const char *topic = letters->config.dead_letter_topic;
-    rd_kafka_resp_err_t code = rd_kafka_committed(letters->consumer, list, PATIENCE_MS);
+    const char *topic = dlq->config.dead_letter_topic;
+    rd_kafka_resp_err_t code = rd_kafka_committed(dlq->consumer, list, PATIENCE_MS);
     for (int i = 0; i < list->cnt && !code; i++) {
-        struct pile *pile = &letters->piles[i];
+        struct pile *pile = &dlq->piles[i];
         rd_kafka_topic_partition_t *from = &list->elems[i];
         int64_t low = 0;
         code = from->err;
         if (!code)
-            code = rd_kafka_query_watermark_offsets(letters->consumer, topic, i, &low, &pile->end,
+            code = rd_kafka_query_watermark_offsets(dlq->consumer, topic, i, &low, &pile->end,
                                                     PATIENCE_MS);
         from->offset = from->offset > low ? from->offset : low;
         kafka_done_open(&pile->done, from->offset, from->metadata ? from->metadata : "",
                         from->metadata_size);
         pile->is_finished = from->offset >= pile->end;
-        letters->n_finished += pile->is_finished;
+        dlq->n_finished += pile->is_finished;
     }
     if (!code)
-        code = rd_kafka_assign(letters->consumer, list);
+        code = rd_kafka_assign(dlq->consumer, list);
     return code ? tell(code, "the offsets of", topic, err, err_size) : 0;
 }
 
-static int begin(struct kafka_dead_letters *letters, char *err, size_t err_size)
+static int begin(struct kafka_dead_letters *dlq, char *err, size_t err_size)
 {
-    int rc = find_piles(letters, err, err_size);
-    if (rc || letters->n_piles == 0)
+    int rc = find_piles(dlq, err, err_size);
+    if (rc || dlq->n_piles == 0)
         return rc;
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(letters->n_piles);
-    rd_kafka_topic_partition_list_add_range(list, letters->config.dead_letter_topic, 0,
-                                            letters->n_piles - 1);
-    rc = find_offsets(letters, list, err, err_size);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(dlq->n_piles);
+    rd_kafka_topic_partition_list_add_range(list, dlq->config.dead_letter_topic, 0,
+                                            dlq->n_piles - 1);
+    rc = find_offsets(dlq, list, err, err_size);
     rd_kafka_topic_partition_list_destroy(list);
     return rc;
 }
 
-static int kafka_dead_letters_close(struct letters *base, char *err, size_t err_size)
+static int kafka_dead_letters_close(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct kafka_dead_letters *letters = self(base);
+    struct kafka_dead_letters *dlq = self(base);
     int rc = 0;
-    if (!letters)
+    if (!dlq)
         return 0;
-    if (letters->current)
-        rd_kafka_message_destroy(letters->current);
-    if (letters->n_uncommitted > 0)
-        rc = commit(letters, err, err_size);
-    if (letters->consumer) {
-        rd_kafka_consumer_close(letters->consumer);
-        rd_kafka_destroy(letters->consumer);
+    if (dlq->current)
+        rd_kafka_message_destroy(dlq->current);
+    if (dlq->n_uncommitted > 0)
+        rc = commit(dlq, err, err_size);
+    if (dlq->consumer) {
+        rd_kafka_consumer_close(dlq->consumer);
+        rd_kafka_destroy(dlq->consumer);
     }
-    if (letters->producer)
-        rd_kafka_destroy(letters->producer);
-    kafka_config_clear(&letters->config);
-    free(letters->piles);
-    free(letters);
+    if (dlq->producer)
+        rd_kafka_destroy(dlq->producer);
+    kafka_config_clear(&dlq->config);
+    free(dlq->piles);
+    free(dlq);
     return rc;
 }
 
@@ -220,35 +219,35 @@ static bool is_written(const struct kafka_config *config, const char *name)
            (config->output_topic && strcmp(config->output_topic, name) == 0);
 }
 
-static int kafka_dead_letters_open(struct letters **out, const struct settings *settings,
+static int kafka_dead_letters_open(struct dead_letters **out, const struct settings *settings,
                                    const char *to, char *err, size_t err_size)
 {
-    struct kafka_dead_letters *letters = calloc(1, sizeof *letters);
+    struct kafka_dead_letters *dlq = calloc(1, sizeof *dlq);
     int rc = -ENOMEM;
     snprintf(err, err_size, "out of memory");
-    if (!letters)
+    if (!dlq)
         return rc;
-    letters->base.ops = &kafka_dead_letters;
-    letters->to = to;
-    rc = kafka_config_read(&letters->config, settings, err, err_size);
-    if (rc == 0 && to && is_written(&letters->config, to)) {
+    dlq->base.ops = &kafka_dead_letters;
+    dlq->to = to;
+    rc = kafka_config_read(&dlq->config, settings, err, err_size);
+    if (rc == 0 && to && is_written(&dlq->config, to)) {
         snprintf(err, err_size,
                  "'%.200s' holds dead letters or outputs: name a topic that is an input", to);
         rc = -ENOTSUP;
     }
     if (rc == 0)
-        rc = open_client(&letters->consumer, RD_KAFKA_CONSUMER, letters, settings, err, err_size);
+        rc = open_client(&dlq->consumer, RD_KAFKA_CONSUMER, dlq, settings, err, err_size);
     if (rc == 0) {
-        rd_kafka_poll_set_consumer(letters->consumer);
-        rc = open_client(&letters->producer, RD_KAFKA_PRODUCER, letters, settings, err, err_size);
+        rd_kafka_poll_set_consumer(dlq->consumer);
+        rc = open_client(&dlq->producer, RD_KAFKA_PRODUCER, dlq, settings, err, err_size);
     }
     if (rc == 0)
-        rc = begin(letters, err, err_size);
+        rc = begin(dlq, err, err_size);
     if (rc) {
-        kafka_dead_letters_close(&letters->base, NULL, 0);
+        kafka_dead_letters_close(&dlq->base, NULL, 0);
         return rc;
     }
-    *out = &letters->base;
+    *out = &dlq->base;
     return 0;
 }
 
@@ -263,53 +262,53 @@ static struct bytes header_of(const rd_kafka_headers_t *headers, const char *nam
     return (struct bytes){value, len};
 }
 
-static void read_letter(struct kafka_dead_letters *letters, struct letter *out)
+static void read_letter(struct kafka_dead_letters *dlq, struct dead_letter *out)
 {
-    const rd_kafka_message_t *message = letters->current;
+    const rd_kafka_message_t *message = dlq->current;
     rd_kafka_headers_t *headers = NULL;
     rd_kafka_message_headers(message, &headers);
     struct bytes topic = header_of(headers, "_topic"), offset = header_of(headers, "_offset");
     struct bytes partition = header_of(headers, "_partition");
-    int len = snprintf(letters->position, sizeof letters->position, "%s/%d/%lld",
-                       letters->config.dead_letter_topic, (int)message->partition,
-                       (long long)message->offset);
-    *out = (struct letter){.position = {letters->position, (size_t)len},
-                           .origin = header_of(headers, "_position"),
-                           .code = header_of(headers, "_code"),
-                           .reason = header_of(headers, "_error"),
-                           .value = {message->payload, message->len},
-                           .is_empty = !message->payload && !message->key};
+    int len =
+        snprintf(dlq->position, sizeof dlq->position, "%s/%d/%lld", dlq->config.dead_letter_topic,
+                 (int)message->partition, (long long)message->offset);
+    *out = (struct dead_letter){.position = {dlq->position, (size_t)len},
+                                .origin = header_of(headers, "_position"),
+                                .code = header_of(headers, "_code"),
+                                .reason = header_of(headers, "_error"),
+                                .value = {message->payload, message->len},
+                                .is_empty = !message->payload && !message->key};
     if (topic.len > 0 && topic.len < 250 && partition.len < 12 && offset.len < 24) {
-        len = snprintf(letters->origin, sizeof letters->origin, "%.*s/%.*s/%.*s", (int)topic.len,
-                       topic.ptr, (int)partition.len, partition.ptr, (int)offset.len, offset.ptr);
-        out->origin = (struct bytes){letters->origin, (size_t)len};
+        len = snprintf(dlq->origin, sizeof dlq->origin, "%.*s/%.*s/%.*s", (int)topic.len, topic.ptr,
+                       (int)partition.len, partition.ptr, (int)offset.len, offset.ptr);
+        out->origin = (struct bytes){dlq->origin, (size_t)len};
     }
 }
 
 /* The letter given last has been passed by. */
-static void leave_current(struct kafka_dead_letters *letters)
+static void leave_current(struct kafka_dead_letters *dlq)
 {
-    if (!letters->current)
+    if (!dlq->current)
         return;
-    kafka_done_pass(&letters->piles[letters->current->partition].done);
-    rd_kafka_message_destroy(letters->current);
-    letters->current = NULL;
+    kafka_done_pass(&dlq->piles[dlq->current->partition].done);
+    rd_kafka_message_destroy(dlq->current);
+    dlq->current = NULL;
 }
 
-static void finish_pile(struct kafka_dead_letters *letters, int number)
+static void finish_pile(struct kafka_dead_letters *dlq, int number)
 {
-    letters->n_finished += !letters->piles[number].is_finished;
-    letters->piles[number].is_finished = true;
+    dlq->n_finished += !dlq->piles[number].is_finished;
+    dlq->piles[number].is_finished = true;
 }
 
 /* True: it is one for the caller. */
-static bool take_message(struct kafka_dead_letters *letters, rd_kafka_message_t *message)
+static bool take_message(struct kafka_dead_letters *dlq, rd_kafka_message_t *message)
 {
-    struct pile *pile = &letters->piles[message->partition];
+    struct pile *pile = &dlq->piles[message->partition];
     if (pile->is_finished)
         return false;
     if (message->offset >= pile->end) {
-        finish_pile(letters, message->partition);
+        finish_pile(dlq, message->partition);
         return false;
     }
     bool was_done = kafka_done_has(&pile->done, message->offset);
@@ -319,26 +318,26 @@ static bool take_message(struct kafka_dead_letters *letters, rd_kafka_message_t 
     return !was_done;
 }
 
-static int kafka_dead_letters_next(struct letters *base, struct letter *out, char *err,
+static int kafka_dead_letters_next(struct dead_letters *base, struct dead_letter *out, char *err,
                                    size_t err_size)
 {
-    struct kafka_dead_letters *letters = self(base);
-    leave_current(letters);
-    while (letters->n_finished < letters->n_piles) {
-        rd_kafka_message_t *message = rd_kafka_consumer_poll(letters->consumer, PATIENCE_MS);
+    struct kafka_dead_letters *dlq = self(base);
+    leave_current(dlq);
+    while (dlq->n_finished < dlq->n_piles) {
+        rd_kafka_message_t *message = rd_kafka_consumer_poll(dlq->consumer, PATIENCE_MS);
         rd_kafka_resp_err_t code = message ? message->err : RD_KAFKA_RESP_ERR__TIMED_OUT;
-        if (!code && take_message(letters, message)) {
-            letters->current = message;
-            read_letter(letters, out);
+        if (!code && take_message(dlq, message)) {
+            dlq->current = message;
+            read_letter(dlq, out);
             return 1;
         }
         if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-            finish_pile(letters, message->partition);
+            finish_pile(dlq, message->partition);
         if (message)
             rd_kafka_message_destroy(message);
         if (code && code != RD_KAFKA_RESP_ERR__PARTITION_EOF &&
             code != RD_KAFKA_RESP_ERR__TRANSPORT)
-            return tell(code, "reading", letters->config.dead_letter_topic, err, err_size);
+            return tell(code, "reading", dlq->config.dead_letter_topic, err, err_size);
     }
     return 0;
 }
@@ -361,19 +360,19 @@ static rd_kafka_headers_t *headers_before(const rd_kafka_message_t *message)
 }
 
 /* Where it came from, down to the partition: there its key has its place. */
-static void choose_target(const struct kafka_dead_letters *letters, char *topic, size_t size,
+static void choose_target(const struct kafka_dead_letters *dlq, char *topic, size_t size,
                           int32_t *partition)
 {
     rd_kafka_headers_t *headers = NULL;
-    rd_kafka_message_headers(letters->current, &headers);
+    rd_kafka_message_headers(dlq->current, &headers);
     struct bytes from = header_of(headers, "_topic"), number = header_of(headers, "_partition");
     char text[12] = "";
-    if (letters->to)
-        snprintf(topic, size, "%s", letters->to);
+    if (dlq->to)
+        snprintf(topic, size, "%s", dlq->to);
     else if (from.len > 0 && from.len < size)
         snprintf(topic, size, "%.*s", (int)from.len, from.ptr);
     else
-        snprintf(topic, size, "%s", letters->config.topics->elems[0].topic);
+        snprintf(topic, size, "%s", dlq->config.topics->elems[0].topic);
     *partition = RD_KAFKA_PARTITION_UA;
     if (number.len > 0 && number.len < sizeof text && from.len == strlen(topic) &&
         memcmp(from.ptr, topic, from.len) == 0) {
@@ -382,15 +381,15 @@ static void choose_target(const struct kafka_dead_letters *letters, char *topic,
     }
 }
 
-static rd_kafka_resp_err_t deliver(struct kafka_dead_letters *letters, const char *topic,
+static rd_kafka_resp_err_t deliver(struct kafka_dead_letters *dlq, const char *topic,
                                    int32_t partition)
 {
-    const rd_kafka_message_t *message = letters->current;
+    const rd_kafka_message_t *message = dlq->current;
     static struct delivery delivery; /* outlives a report that comes late */
     rd_kafka_headers_t *headers = headers_before(message);
     delivery = (struct delivery){false, RD_KAFKA_RESP_ERR_NO_ERROR};
     rd_kafka_resp_err_t code = rd_kafka_producev(
-        letters->producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+        dlq->producer, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
         RD_KAFKA_V_KEY(message->key, message->key_len),
         RD_KAFKA_V_VALUE(message->payload, message->len), RD_KAFKA_V_HEADERS(headers),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE(&delivery), RD_KAFKA_V_END);
@@ -398,14 +397,14 @@ static rd_kafka_resp_err_t deliver(struct kafka_dead_letters *letters, const cha
         rd_kafka_headers_destroy(headers);
         return code;
     }
-    rd_kafka_flush(letters->producer, DELIVERY_MS);
+    rd_kafka_flush(dlq->producer, DELIVERY_MS);
     return delivery.is_known ? delivery.err : RD_KAFKA_RESP_ERR__TIMED_OUT;
 }
 
-static int kafka_dead_letters_replay(struct letters *base, char *err, size_t err_size)
+static int kafka_dead_letters_replay(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct kafka_dead_letters *letters = self(base);
-    struct pile *pile = &letters->piles[letters->current->partition];
+    struct kafka_dead_letters *dlq = self(base);
+    struct pile *pile = &dlq->piles[dlq->current->partition];
     char topic[250];
     int32_t partition;
     if (!kafka_done_has_room(&pile->done)) {
@@ -413,20 +412,20 @@ static int kafka_dead_letters_replay(struct letters *base, char *err, size_t err
             err, err_size,
             "%s: no room to note one more dead letter between others that stay; first put back or "
             "give up those before it",
-            letters->position);
+            dlq->position);
         return -ENOSPC;
     }
-    choose_target(letters, topic, sizeof topic, &partition);
-    rd_kafka_resp_err_t code = deliver(letters, topic, partition);
+    choose_target(dlq, topic, sizeof topic, &partition);
+    rd_kafka_resp_err_t code = deliver(dlq, topic, partition);
     if (code)
         return tell(code, "putting a dead letter back on", topic, err, err_size);
     kafka_done_note(&pile->done);
     pile->is_changed = true;
-    rd_kafka_message_destroy(letters->current);
-    letters->current = NULL;
-    if (++letters->n_uncommitted < COMMIT_EVERY)
+    rd_kafka_message_destroy(dlq->current);
+    dlq->current = NULL;
+    if (++dlq->n_uncommitted < COMMIT_EVERY)
         return 1;
-    int rc = commit(letters, err, err_size);
+    int rc = commit(dlq, err, err_size);
     return rc ? rc : 1;
 }
 

@@ -121,7 +121,7 @@ void kafka_group_store(struct kafka_source *source)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-static void tell_lag(struct kafka_source *source, const struct kafka_part *part, int64_t lag)
+static void report_lag(struct kafka_source *source, const struct kafka_part *part, int64_t lag)
 {
     char name[320];
     if (!source->base.events->on_lag || source->end.closing)
@@ -130,7 +130,7 @@ static void tell_lag(struct kafka_source *source, const struct kafka_part *part,
     source->base.events->on_lag(source->base.ctx, name, lag);
 }
 
-void kafka_group_tell_lag(struct kafka_source *source)
+void kafka_group_report_lag(struct kafka_source *source)
 {
     for (struct kafka_part *part = source->parts; part; part = part->next) {
         int64_t low = -1, high = -1, lowest = kafka_offsets_lowest(&part->offsets);
@@ -140,9 +140,9 @@ void kafka_group_tell_lag(struct kafka_source *source)
         if (low > lowest && lowest >= 0)
             lowest = low; /* what was deleted waits for nobody */
         if (high < 0 || lowest < 0)
-            tell_lag(source, part, -1);
+            report_lag(source, part, -1);
         else
-            tell_lag(source, part, high > lowest ? high - lowest : 0);
+            report_lag(source, part, high > lowest ? high - lowest : 0);
     }
 }
 
@@ -201,7 +201,7 @@ void kafka_group_leave(struct kafka_source *source)
             kafka_part_find(source, list->elems[i].topic, list->elems[i].partition);
         if (!part)
             continue;
-        tell_lag(source, part, -1);
+        report_lag(source, part, -1);
         part_revoke(source, part);
     }
     kafka_claims_answer(source, false, list);

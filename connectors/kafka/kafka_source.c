@@ -235,7 +235,7 @@ static void give(struct kafka_source *source)
     }
 }
 
-static void tell_late(struct kafka_source *source)
+static void report_late(struct kafka_source *source)
 {
     if (source->n_late_acks && source->base.events->on_count)
         source->base.events->on_count(source->base.ctx, "late_acks", source->n_late_acks);
@@ -261,7 +261,7 @@ static void pump(struct kafka_source *source, bool is_tick)
     }
     if (n == POLL_MAX)
         endpoint_pump_soon(&source->end);
-    tell_late(source);
+    report_late(source);
     kafka_group_pause(source, source->held.n >= HELD_MAX && !is_hungry(source));
     kafka_group_store(source);
     kafka_group_advance(source);
@@ -331,7 +331,7 @@ static void on_wake(void *ctx, bool is_tick)
         return;
     if (!source->end.closing) {
         if (is_tick && ++source->n_ticks % LAG_TICKS == 0)
-            kafka_group_tell_lag(source);
+            kafka_group_report_lag(source);
         if (is_tick)
             kafka_lag_tick(source);
         pump(source, is_tick);

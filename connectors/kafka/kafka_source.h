@@ -124,7 +124,7 @@ struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_p
 void kafka_group_pause(struct kafka_source *source, bool pause);
 /* Hand the offsets that may be committed to the library. */
 void kafka_group_store(struct kafka_source *source);
-void kafka_group_tell_lag(struct kafka_source *source);
+void kafka_group_report_lag(struct kafka_source *source);
 void kafka_group_close(struct kafka_source *source);
 
 /* ---- kafka_claims.c */

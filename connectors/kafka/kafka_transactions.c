@@ -46,14 +46,14 @@ struct kafka_transactions {
     bool is_ready;    /* transactions are initialised */
     bool was_refused; /* the last transaction, for a record */
     bool submitted;
-    struct wakeup bell;
+    struct wakeup wakeup;
 };
 
 static int client_open(struct kafka_transactions *sink, char *err, size_t err_size);
 
 /* ---- what is told */
 
-static void tell_news(struct kafka_transactions *sink)
+static void report_news(struct kafka_transactions *sink)
 {
     char trouble[240], why[300];
     if (!kafka_publisher_news(sink->publisher, trouble, sizeof trouble))
@@ -269,25 +269,25 @@ static void tell(struct kafka_transactions *sink, const struct kafka_burst *burs
 
 static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burst)
 {
-    bool is_mended = false, is_told = false;
+    bool is_mended = false, is_reported = false;
     end_offsets(burst, false);
     if (burst->is_trial && burst->items[0].passed) {
         kafka_slots_passed(&sink->slots, burst->items[0].tag);
         return;
     }
-    for (size_t i = 0; i < burst->n && !is_told; i++) {
+    for (size_t i = 0; i < burst->n && !is_reported; i++) {
         enum kafka_verdict verdict = item_refused(sink, &burst->items[i]);
         is_mended |=
             verdict == VERDICT_AGAIN || verdict == VERDICT_TOO_LARGE || verdict == VERDICT_REFUSED;
-        is_told |= verdict == VERDICT_WAIT;
+        is_reported |= verdict == VERDICT_WAIT;
     }
     /* The library has spent sequence numbers on what was refused: the next transaction fails for
      * the gap, and only then does it begin anew. That is no news. */
-    bool is_echo = sink->was_refused && !is_mended && !is_told && !burst->renew;
-    sink->was_refused = is_mended || is_told;
-    if ((is_mended && !is_told) || is_echo)
+    bool is_echo = sink->was_refused && !is_mended && !is_reported && !burst->renew;
+    sink->was_refused = is_mended || is_reported;
+    if ((is_mended && !is_reported) || is_echo)
         return;
-    if (!is_told)
+    if (!is_reported)
         tell(sink, burst, "it is tried again");
     endpoint_pause(&sink->end);
 }
@@ -322,7 +322,7 @@ static void sink_pump(void *owner)
     struct kafka_transactions *sink = owner;
     if (!sink->publisher)
         return;
-    tell_news(sink);
+    report_news(sink);
     if (sink->client)
         kafka_client_read_log(sink->client, on_line, sink);
     watch(sink);
@@ -348,10 +348,10 @@ static void on_wake(void *ctx, bool is_tick)
 }
 
 /* On the publisher's thread. */
-static void ring_bell(void *ctx)
+static void send_wakeup(void *ctx)
 {
     struct kafka_transactions *sink = ctx;
-    wakeup_send(&sink->bell);
+    wakeup_send(&sink->wakeup);
 }
 
 /* ---- the contract */
@@ -380,7 +380,7 @@ static int client_open(struct kafka_transactions *sink, char *err, size_t err_si
     return 0;
 }
 
-static void on_bell_closed(void *ctx)
+static void on_wakeup_closed(void *ctx)
 {
     endpoint_drop(&((struct kafka_transactions *)ctx)->end);
 }
@@ -404,7 +404,7 @@ static void sink_finish(void *owner, bool is_late)
         kafka_client_close(client, 500, endpoint_drop, &sink->end);
     else if (client)
         kafka_client_abandon(client, endpoint_drop, &sink->end);
-    wakeup_close(&sink->bell, on_bell_closed);
+    wakeup_close(&sink->wakeup, on_wakeup_closed);
 }
 
 static void sink_free(void *owner)
@@ -459,7 +459,7 @@ static int prepare(struct kafka_transactions *sink, uv_loop_t *loop, struct sour
     sink->source = (struct kafka_source *)peer;
     rc = kafka_transactional_id(&sink->config, sink->settings, &sink->id, &sink->id_lock);
     if (!rc)
-        rc = wakeup_open(&sink->bell, loop, sink_pump, sink);
+        rc = wakeup_open(&sink->wakeup, loop, sink_pump, sink);
     if (rc)
         snprintf(err, err_size, "cannot prepare transactions: %s", uv_strerror(rc));
     return rc;
@@ -486,7 +486,7 @@ int kafka_transactions_open(struct sink **out, uv_loop_t *loop, const struct set
     }
     endpoint_open_sink(&sink->end, loop, &sink->base, BROKERS | WRITE, &endpoint_ops, sink);
     endpoint_hold(&sink->end);
-    rc = kafka_publisher_open(&sink->publisher, &sink->config, sink->source->rk, ring_bell, sink);
+    rc = kafka_publisher_open(&sink->publisher, &sink->config, sink->source->rk, send_wakeup, sink);
     if (rc)
         snprintf(err, err_size, "cannot start the publisher thread: %s", uv_strerror(rc));
     else

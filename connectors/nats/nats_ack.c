@@ -79,7 +79,7 @@ void nats_ack_return(struct nats_source *source, struct nats_message *message)
     nats_client_send_text(source->client, nats_message_reply(message), NULL, text);
 }
 
-void nats_ack_tell_rest(struct nats_source *source)
+void nats_ack_report_rest(struct nats_source *source)
 {
     char why[200];
     if (!source->done.n)

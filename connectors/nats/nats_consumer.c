@@ -128,7 +128,7 @@ static void read_config(struct nats_source *source, struct bytes body)
     consumer->is_known = true;
 }
 
-static void tell_lag(struct nats_source *source, int64_t lag)
+static void report_lag(struct nats_source *source, int64_t lag)
 {
     if (source->base.events->on_lag && !source->end.closing)
         source->base.events->on_lag(source->base.ctx, source->config.stream, lag);
@@ -147,7 +147,7 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
     if (error.code) {
         source->consumer.is_known = false;
         source->consumer.pause_ms = RETRY_MS;
-        tell_lag(source, -1);
+        report_lag(source, -1);
         if (error.err_code == NATS_NO_CONSUMER)
             make(source);
         else
@@ -165,8 +165,8 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
     read_config(source, body);
     nats_skips_look(source, body);
     health_good(&source->end.health, PART_CONSUMER);
-    tell_lag(source, nats_json_number(body, "num_pending", 0) +
-                         nats_json_number(body, "num_ack_pending", 0));
+    report_lag(source, nats_json_number(body, "num_pending", 0) +
+                           nats_json_number(body, "num_ack_pending", 0));
     endpoint_pump(&source->end);
 }
 

@@ -22,7 +22,7 @@
 static const char *const options[] = {"nats.", NULL};
 
 struct nats_dead_letters {
-    struct letters base;
+    struct dead_letters base;
     struct nats_config config;
     struct nats_call call;
     const char *to; /* named by the user; NULL: on the input */
@@ -34,9 +34,9 @@ struct nats_dead_letters {
     char position[240], origin[240];
 };
 
-static struct nats_dead_letters *self(struct letters *letters)
+static struct nats_dead_letters *self(struct dead_letters *dlq)
 {
-    return (struct nats_dead_letters *)letters;
+    return (struct nats_dead_letters *)dlq;
 }
 
 static struct bytes bytes_of(const char *text)
@@ -46,13 +46,13 @@ static struct bytes bytes_of(const char *text)
 
 /* ---- opening */
 
-static int find_letters(struct nats_dead_letters *letters, char *err, size_t err_size)
+static int find_letters(struct nats_dead_letters *dlq, char *err, size_t err_size)
 {
-    struct nats_call *call = &letters->call;
-    const char *subject = letters->config.dead_letter_subject;
+    struct nats_call *call = &dlq->call;
+    const char *subject = dlq->config.dead_letter_subject;
     struct nats_error error = {0};
-    int rc = nats_call_find_stream(call, subject, letters->stream, err, err_size);
-    if (!rc && !letters->stream[0]) {
+    int rc = nats_call_find_stream(call, subject, dlq->stream, err, err_size);
+    if (!rc && !dlq->stream[0]) {
         snprintf(err, err_size,
                  "no stream stores subject %.100s: correct nats.dead_letter_subject, or create one "
                  "(nats stream add NAME --subjects %.100s)",
@@ -60,45 +60,45 @@ static int find_letters(struct nats_dead_letters *letters, char *err, size_t err
         return -ENOENT;
     }
     if (!rc)
-        rc = nats_call_api(call, "STREAM.INFO.", letters->stream, "", &error, err, err_size);
+        rc = nats_call_api(call, "STREAM.INFO.", dlq->stream, "", &error, err, err_size);
     if (!rc && error.code) {
-        snprintf(err, err_size, "stream %.100s: %.200s (%" PRId64 ")", letters->stream, error.text,
+        snprintf(err, err_size, "stream %.100s: %.200s (%" PRId64 ")", dlq->stream, error.text,
                  error.err_code);
         rc = -EIO;
     }
     if (rc)
         return rc;
-    letters->last = (uint64_t)nats_json_number(call->body, "state.last_seq", 0);
-    letters->may_delete = !nats_json_bool(call->body, "config.deny_delete");
-    nats_json_text(call->body, "created", letters->created, sizeof letters->created);
+    dlq->last = (uint64_t)nats_json_number(call->body, "state.last_seq", 0);
+    dlq->may_delete = !nats_json_bool(call->body, "config.deny_delete");
+    nats_json_text(call->body, "created", dlq->created, sizeof dlq->created);
     return 0;
 }
 
-static int nats_dead_letters_close(struct letters *base, char *err, size_t err_size)
+static int nats_dead_letters_close(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct nats_dead_letters *letters = self(base);
+    struct nats_dead_letters *dlq = self(base);
     (void)err, (void)err_size;
-    if (!letters)
+    if (!dlq)
         return 0;
-    nats_stored_close(&letters->letter);
-    nats_call_close(&letters->call);
-    nats_config_clear(&letters->config);
-    free(letters);
+    nats_stored_close(&dlq->letter);
+    nats_call_close(&dlq->call);
+    nats_config_clear(&dlq->config);
+    free(dlq);
     return 0;
 }
 
-static int nats_dead_letters_open(struct letters **out, const struct settings *settings,
+static int nats_dead_letters_open(struct dead_letters **out, const struct settings *settings,
                                   const char *to, char *err, size_t err_size)
 {
-    struct nats_dead_letters *letters = calloc(1, sizeof *letters);
-    if (!letters) {
+    struct nats_dead_letters *dlq = calloc(1, sizeof *dlq);
+    if (!dlq) {
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    letters->base.ops = &nats_dead_letters;
-    letters->to = to;
-    int rc = nats_config_read(&letters->config, settings, err, err_size);
-    const struct nats_config *config = &letters->config;
+    dlq->base.ops = &nats_dead_letters;
+    dlq->to = to;
+    int rc = nats_config_read(&dlq->config, settings, err, err_size);
+    const struct nats_config *config = &dlq->config;
     if (!rc && to &&
         (!nats_subject_is_literal(to) || strcmp(to, config->output_subject) == 0 ||
          strcmp(to, config->dead_letter_subject) == 0)) {
@@ -110,64 +110,62 @@ static int nats_dead_letters_open(struct letters **out, const struct settings *s
         rc = -ENOTSUP;
     }
     if (!rc)
-        rc = nats_call_open(&letters->call, config, err, err_size);
+        rc = nats_call_open(&dlq->call, config, err, err_size);
     if (!rc)
-        rc = find_letters(letters, err, err_size);
+        rc = find_letters(dlq, err, err_size);
     if (rc) {
-        nats_dead_letters_close(&letters->base, NULL, 0);
+        nats_dead_letters_close(&dlq->base, NULL, 0);
         return rc;
     }
-    *out = &letters->base;
+    *out = &dlq->base;
     return 0;
 }
 
 /* ---- looking through them */
 
-static void read_letter(struct nats_dead_letters *letters, struct letter *out)
+static void read_letter(struct nats_dead_letters *dlq, struct dead_letter *out)
 {
-    const struct nats_stored *stored = &letters->letter;
+    const struct nats_stored *stored = &dlq->letter;
     struct bytes stream = nats_stored_find(stored, "_stream");
     struct bytes sequence = nats_stored_find(stored, "_sequence");
-    snprintf(letters->position, sizeof letters->position, "%s %" PRIu64, letters->stream,
-             stored->sequence);
-    *out =
-        (struct letter){.position = bytes_of(letters->position),
-                        .origin = nats_stored_find(stored, "_position"),
-                        .code = nats_stored_find(stored, "_code"),
-                        .reason = nats_stored_find(stored, "_error"),
-                        .value = {stored->value.ptr ? stored->value.ptr : "", stored->value.len}};
+    snprintf(dlq->position, sizeof dlq->position, "%s %" PRIu64, dlq->stream, stored->sequence);
+    *out = (struct dead_letter){
+        .position = bytes_of(dlq->position),
+        .origin = nats_stored_find(stored, "_position"),
+        .code = nats_stored_find(stored, "_code"),
+        .reason = nats_stored_find(stored, "_error"),
+        .value = {stored->value.ptr ? stored->value.ptr : "", stored->value.len}};
     if (!stream.ptr || !sequence.ptr)
         return;
-    snprintf(letters->origin, sizeof letters->origin, "%.*s %.*s",
-             stream.len < 200 ? (int)stream.len : 200, stream.ptr,
-             sequence.len < 20 ? (int)sequence.len : 20, sequence.ptr);
-    out->origin = bytes_of(letters->origin);
+    snprintf(dlq->origin, sizeof dlq->origin, "%.*s %.*s", stream.len < 200 ? (int)stream.len : 200,
+             stream.ptr, sequence.len < 20 ? (int)sequence.len : 20, sequence.ptr);
+    out->origin = bytes_of(dlq->origin);
 }
 
-static int nats_dead_letters_next(struct letters *base, struct letter *out, char *err,
+static int nats_dead_letters_next(struct dead_letters *base, struct dead_letter *out, char *err,
                                   size_t err_size)
 {
-    struct nats_dead_letters *letters = self(base);
-    struct nats_stored *stored = &letters->letter;
-    if (stored->sequence >= letters->last)
+    struct nats_dead_letters *dlq = self(base);
+    struct nats_stored *stored = &dlq->letter;
+    if (stored->sequence >= dlq->last)
         return 0;
-    int rc = nats_call_next(&letters->call, letters->stream, letters->config.dead_letter_subject,
+    int rc = nats_call_next(&dlq->call, dlq->stream, dlq->config.dead_letter_subject,
                             stored->sequence + 1, stored, err, err_size);
-    if (rc != 1 || stored->sequence > letters->last) /* of later: they died meanwhile */
+    if (rc != 1 || stored->sequence > dlq->last) /* of later: they died meanwhile */
         return rc < 0 ? rc : 0;
-    read_letter(letters, out);
+    read_letter(dlq, out);
     return 1;
 }
 
 /* ---- putting back */
 
-static const char *choose_target(const struct nats_dead_letters *letters, char subject[256])
+static const char *choose_target(const struct nats_dead_letters *dlq, char subject[256])
 {
-    struct bytes from = nats_stored_find(&letters->letter, "_subject");
-    const struct nats_config *config = &letters->config;
+    struct bytes from = nats_stored_find(&dlq->letter, "_subject");
+    const struct nats_config *config = &dlq->config;
     snprintf(subject, 256, "%.*s", from.len < 256 ? (int)from.len : 0, from.ptr ? from.ptr : "");
-    if (letters->to)
-        return letters->to;
+    if (dlq->to)
+        return dlq->to;
     if (nats_subject_is_literal(subject))
         return subject;
     return config->subject && nats_subject_is_literal(config->subject) ? config->subject
@@ -175,9 +173,9 @@ static const char *choose_target(const struct nats_dead_letters *letters, char s
 }
 
 /* As it came, without what the dead letter added. */
-static natsMsg *build(const struct nats_dead_letters *letters, const char *subject)
+static natsMsg *build(const struct nats_dead_letters *dlq, const char *subject)
 {
-    const struct nats_stored *stored = &letters->letter;
+    const struct nats_stored *stored = &dlq->letter;
     natsMsg *message = NULL;
     struct header header;
     char id[300];
@@ -185,7 +183,7 @@ static natsMsg *build(const struct nats_dead_letters *letters, const char *subje
     if (natsMsg_Create(&message, subject, NULL, stored->value.ptr, (int)stored->value.len) !=
         NATS_OK)
         return NULL;
-    snprintf(id, sizeof id, "embedmill-replay %s %s %" PRIu64, letters->stream, letters->created,
+    snprintf(id, sizeof id, "embedmill-replay %s %s %" PRIu64, dlq->stream, dlq->created,
              stored->sequence);
     int rc = natsMsgHeader_Set(message, "Nats-Msg-Id", id) == NATS_OK ? 0 : -ENOMEM;
     for (size_t at = 0; !rc && nats_stored_header(stored, &at, &header);)
@@ -198,55 +196,53 @@ static natsMsg *build(const struct nats_dead_letters *letters, const char *subje
 }
 
 /* 1, or 0: somebody else did. */
-static int take_off(struct nats_dead_letters *letters, char *err, size_t err_size)
+static int take_off(struct nats_dead_letters *dlq, char *err, size_t err_size)
 {
     char text[80];
     struct nats_error error;
-    snprintf(text, sizeof text, "{\"seq\":%" PRIu64 ",\"no_erase\":true}",
-             letters->letter.sequence);
-    int rc = nats_call_api(&letters->call, "STREAM.MSG.DELETE.", letters->stream, text, &error, err,
-                           err_size);
+    snprintf(text, sizeof text, "{\"seq\":%" PRIu64 ",\"no_erase\":true}", dlq->letter.sequence);
+    int rc =
+        nats_call_api(&dlq->call, "STREAM.MSG.DELETE.", dlq->stream, text, &error, err, err_size);
     if (rc || !error.code)
         return rc ? rc : 1;
     if (error.code == 404)
         return 0;
     snprintf(err, err_size, "%s is put back, and cannot be deleted here: %.200s (%" PRId64 ")",
-             letters->position, error.text, error.err_code);
+             dlq->position, error.text, error.err_code);
     return -EIO;
 }
 
-static int nats_dead_letters_replay(struct letters *base, char *err, size_t err_size)
+static int nats_dead_letters_replay(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct nats_dead_letters *letters = self(base);
+    struct nats_dead_letters *dlq = self(base);
     char subject[256];
     struct nats_error error;
-    if (!letters->may_delete) {
+    if (!dlq->may_delete) {
         snprintf(
             err, err_size,
             "stream %.100s has deny_delete, so a dead letter that was put back would stay and be "
             "put back again: allow it to delete",
-            letters->stream);
+            dlq->stream);
         return -EACCES;
     }
-    const char *target = choose_target(letters, subject);
-    natsMsg *message = build(letters, target);
+    const char *target = choose_target(dlq, subject);
+    natsMsg *message = build(dlq, target);
     if (!message) {
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    int rc = nats_call_ask(&letters->call, message, err, err_size);
+    int rc = nats_call_ask(&dlq->call, message, err, err_size);
     if (rc == -ENOTSUP)
         snprintf(err, err_size, "no stream stores subject %.200s: name another with --to", target);
     if (rc)
         return rc == -ENOTSUP ? -EINVAL : rc;
-    nats_reply_error(letters->call.answer, &error);
-    if (error.code || !nats_json_find(letters->call.body, "seq").ptr) {
-        snprintf(err, err_size, "putting %s back on %.100s: %.200s (%" PRId64 ")",
-                 letters->position, target, error.code ? error.text : "no stream answers there",
-                 error.err_code);
+    nats_reply_error(dlq->call.answer, &error);
+    if (error.code || !nats_json_find(dlq->call.body, "seq").ptr) {
+        snprintf(err, err_size, "putting %s back on %.100s: %.200s (%" PRId64 ")", dlq->position,
+                 target, error.code ? error.text : "no stream answers there", error.err_code);
         return -EIO;
     }
-    return take_off(letters, err, err_size);
+    return take_off(dlq, err, err_size);
 }
 
 const struct dead_letters_ops nats_dead_letters = {

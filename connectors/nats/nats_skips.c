@@ -24,7 +24,7 @@ static void tell(struct nats_source *source, struct skipped *skipped, const char
         source->base.events->on_skipped(source->base.ctx, skipped);
 }
 
-static void tell_gap(struct nats_source *source, int64_t from, int64_t to, int64_t n)
+static void report_gap(struct nats_source *source, int64_t from, int64_t to, int64_t n)
 {
     char first[24], next[24];
     snprintf(first, sizeof first, "%" PRId64, from);
@@ -59,7 +59,7 @@ void nats_skips_look(struct nats_source *source, struct bytes info)
     if (skips->is_known && strcmp(created, skips->created) == 0 && !is_filtered) {
         int64_t n = sequence - skips->sequence - (n_given - skips->n_given);
         if (n > 0 && sequence > skips->sequence)
-            tell_gap(source, skips->sequence + 1, sequence, n);
+            report_gap(source, skips->sequence + 1, sequence, n);
     }
     skips->is_known = true;
     skips->sequence = sequence;

@@ -168,7 +168,7 @@ static void source_finish(void *owner, bool is_late)
 {
     struct nats_source *source = owner;
     (void)is_late;
-    nats_ack_tell_rest(source);
+    nats_ack_report_rest(source);
     /* What was given back is flushed before the connection ends. */
     nats_client_close(source->client, NATS_CLOSE_MS, endpoint_drop, &source->end);
     endpoint_close_handle(&source->end, (uv_handle_t *)&source->tick_timer);

@@ -142,6 +142,6 @@ void nats_ack_renew(struct nats_source *source, uint64_t now, bool all);
 /* Give a message back. */
 void nats_ack_return(struct nats_source *source, struct nats_message *message);
 /* At the end: tell on_failed of acks that are not confirmed, if there are any. */
-void nats_ack_tell_rest(struct nats_source *source);
+void nats_ack_report_rest(struct nats_source *source);
 
 #endif

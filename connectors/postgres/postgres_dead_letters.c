@@ -18,7 +18,7 @@
 #define FETCH "FETCH 100 FROM letters"
 
 struct postgres_dead_letters {
-    struct letters base;
+    struct dead_letters base;
     struct postgres_config config;
     PGconn *conn, *taker; /* the cursor's; NULL until something is taken */
     PGresult *rows;
@@ -39,33 +39,33 @@ enum { POSITION, CODE, REASON, VALUE, KEY, HEADERS, DIED_AT };
     "ELSE convert_to(h->>'value', 'UTF8') END, 'hex'), ' ' ORDER BY n) FROM "                      \
     "jsonb_array_elements(headers) WITH ORDINALITY AS e (h, n)), died_at"
 
-static struct postgres_dead_letters *self(struct letters *letters)
+static struct postgres_dead_letters *self(struct dead_letters *dlq)
 {
-    return (struct postgres_dead_letters *)letters;
+    return (struct postgres_dead_letters *)dlq;
 }
 
-static int dead_letters_close(struct letters *base, char *err, size_t err_size)
+static int dead_letters_close(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct postgres_dead_letters *letters = self(base);
+    struct postgres_dead_letters *dlq = self(base);
     (void)err, (void)err_size;
-    PQfreemem(letters->value);
-    PQfreemem(letters->key);
-    buffer_close(&letters->texts);
-    free(letters->headers);
-    PQclear(letters->rows);
-    PQfinish(letters->conn);
-    PQfinish(letters->taker);
-    postgres_config_clear(&letters->config);
-    free(letters);
+    PQfreemem(dlq->value);
+    PQfreemem(dlq->key);
+    buffer_close(&dlq->texts);
+    free(dlq->headers);
+    PQclear(dlq->rows);
+    PQfinish(dlq->conn);
+    PQfinish(dlq->taker);
+    postgres_config_clear(&dlq->config);
+    free(dlq);
     return 0;
 }
 
 /* By the oldest; the name comes from the server, quoted. */
-static int begin(struct postgres_dead_letters *letters, char *err, size_t err_size)
+static int begin(struct postgres_dead_letters *dlq, char *err, size_t err_size)
 {
     char sql[POSTGRES_NAME_SIZE + sizeof COLUMNS + 100];
-    const char *name[] = {letters->config.dead_letters};
-    PGresult *found = postgres_call(letters->conn,
+    const char *name[] = {dlq->config.dead_letters};
+    PGresult *found = postgres_call(dlq->conn,
                                     "SELECT format('%I.%I', s.nspname, c.relname) FROM pg_class c "
                                     "JOIN pg_namespace s ON s.oid = c.relnamespace WHERE c.oid = "
                                     "to_regclass($1)",
@@ -77,55 +77,55 @@ static int begin(struct postgres_dead_letters *letters, char *err, size_t err_si
         PQclear(found);
         return -ENOENT;
     }
-    snprintf(letters->table, sizeof letters->table, "%s", PQgetvalue(found, 0, 0));
+    snprintf(dlq->table, sizeof dlq->table, "%s", PQgetvalue(found, 0, 0));
     PQclear(found);
     snprintf(sql, sizeof sql,
              "DECLARE letters CURSOR FOR SELECT " COLUMNS " FROM %s ORDER BY died_at, position",
-             letters->table);
-    PQclear(PQexec(letters->conn, "BEGIN READ ONLY"));
-    found = postgres_call(letters->conn, sql, 0, NULL, err, err_size);
+             dlq->table);
+    PQclear(PQexec(dlq->conn, "BEGIN READ ONLY"));
+    found = postgres_call(dlq->conn, sql, 0, NULL, err, err_size);
     PQclear(found);
     return found ? 0 : -EIO;
 }
 
-static int dead_letters_open(struct letters **out, const struct settings *settings, const char *to,
-                             char *err, size_t err_size)
+static int dead_letters_open(struct dead_letters **out, const struct settings *settings,
+                             const char *to, char *err, size_t err_size)
 {
-    struct postgres_dead_letters *letters = calloc(1, sizeof *letters);
+    struct postgres_dead_letters *dlq = calloc(1, sizeof *dlq);
     (void)to;
     snprintf(err, err_size, "out of memory");
-    if (!letters)
+    if (!dlq)
         return -ENOMEM;
-    int rc = postgres_config_read(&letters->config, settings, err, err_size);
+    int rc = postgres_config_read(&dlq->config, settings, err, err_size);
     if (!rc)
-        rc = postgres_call_open(&letters->conn, &letters->config, err, err_size);
+        rc = postgres_call_open(&dlq->conn, &dlq->config, err, err_size);
     if (!rc)
-        rc = begin(letters, err, err_size);
+        rc = begin(dlq, err, err_size);
     if (rc) {
-        dead_letters_close(&letters->base, NULL, 0);
+        dead_letters_close(&dlq->base, NULL, 0);
         return rc;
     }
-    letters->base.ops = &postgres_dead_letters;
-    *out = &letters->base;
+    dlq->base.ops = &postgres_dead_letters;
+    *out = &dlq->base;
     return 0;
 }
 
-static struct bytes cell(const struct postgres_dead_letters *letters, int column)
+static struct bytes cell(const struct postgres_dead_letters *dlq, int column)
 {
-    return (struct bytes){PQgetvalue(letters->rows, letters->row, column),
-                          (size_t)PQgetlength(letters->rows, letters->row, column)};
+    return (struct bytes){PQgetvalue(dlq->rows, dlq->row, column),
+                          (size_t)PQgetlength(dlq->rows, dlq->row, column)};
 }
 
 /* 0 or -ENOMEM. *out is NULL where the column is. */
-static int read_bytea(struct postgres_dead_letters *letters, int column, unsigned char **out,
+static int read_bytea(struct postgres_dead_letters *dlq, int column, unsigned char **out,
                       struct bytes *bytes)
 {
     PQfreemem(*out);
     *out = NULL;
     *bytes = (struct bytes){NULL, 0};
-    if (PQgetisnull(letters->rows, letters->row, column))
+    if (PQgetisnull(dlq->rows, dlq->row, column))
         return 0;
-    *out = PQunescapeBytea((const unsigned char *)PQgetvalue(letters->rows, letters->row, column),
+    *out = PQunescapeBytea((const unsigned char *)PQgetvalue(dlq->rows, dlq->row, column),
                            &bytes->len);
     bytes->ptr = (const char *)*out;
     return *out ? 0 : -ENOMEM;
@@ -149,69 +149,68 @@ static struct bytes read_hex(struct buffer *texts, const char **at, char end)
 }
 
 /* 0 or -ENOMEM. */
-static int read_headers(struct postgres_dead_letters *letters)
+static int read_headers(struct postgres_dead_letters *dlq)
 {
-    struct bytes all = cell(letters, HEADERS);
+    struct bytes all = cell(dlq, HEADERS);
     const char *at = all.ptr;
     size_t n = 0;
     for (size_t i = 0; i < all.len; i++)
         n += all.ptr[i] == ':';
-    letters->n_headers = 0;
-    letters->texts.len = 0;
+    dlq->n_headers = 0;
+    dlq->texts.len = 0;
     if (n == 0)
         return 0;
     /* Room for all at once: what was read stays where it is. */
-    struct header *headers = realloc(letters->headers, n * sizeof *headers);
-    if (!headers || !buffer_extend(&letters->texts, all.len))
+    struct header *headers = realloc(dlq->headers, n * sizeof *headers);
+    if (!headers || !buffer_extend(&dlq->texts, all.len))
         return -ENOMEM;
-    letters->headers = headers;
-    letters->texts.len = 0;
-    for (; letters->n_headers < n; letters->n_headers++) {
-        headers[letters->n_headers].name = read_hex(&letters->texts, &at, ':');
-        headers[letters->n_headers].value = read_hex(&letters->texts, &at, ' ');
+    dlq->headers = headers;
+    dlq->texts.len = 0;
+    for (; dlq->n_headers < n; dlq->n_headers++) {
+        headers[dlq->n_headers].name = read_hex(&dlq->texts, &at, ':');
+        headers[dlq->n_headers].value = read_hex(&dlq->texts, &at, ' ');
     }
     return 0;
 }
 
-static int dead_letters_next(struct letters *base, struct letter *out, char *err, size_t err_size)
+static int dead_letters_next(struct dead_letters *base, struct dead_letter *out, char *err,
+                             size_t err_size)
 {
-    struct postgres_dead_letters *letters = self(base);
-    if (!letters->rows || ++letters->row >= PQntuples(letters->rows)) {
-        PQclear(letters->rows);
-        letters->row = 0;
-        letters->rows = postgres_call(letters->conn, FETCH, 0, NULL, err, err_size);
-        if (!letters->rows)
+    struct postgres_dead_letters *dlq = self(base);
+    if (!dlq->rows || ++dlq->row >= PQntuples(dlq->rows)) {
+        PQclear(dlq->rows);
+        dlq->row = 0;
+        dlq->rows = postgres_call(dlq->conn, FETCH, 0, NULL, err, err_size);
+        if (!dlq->rows)
             return -EIO;
-        if (PQntuples(letters->rows) == 0)
+        if (PQntuples(dlq->rows) == 0)
             return 0;
     }
-    *out = (struct letter){.position = cell(letters, POSITION),
-                           .origin = cell(letters, POSITION),
-                           .code = cell(letters, CODE),
-                           .reason = cell(letters, REASON)};
+    *out = (struct dead_letter){.position = cell(dlq, POSITION),
+                                .origin = cell(dlq, POSITION),
+                                .code = cell(dlq, CODE),
+                                .reason = cell(dlq, REASON)};
     snprintf(err, err_size, "out of memory");
-    if (read_bytea(letters, VALUE, &letters->value, &out->value) ||
-        read_bytea(letters, KEY, &letters->key, &out->key) || read_headers(letters))
+    if (read_bytea(dlq, VALUE, &dlq->value, &out->value) ||
+        read_bytea(dlq, KEY, &dlq->key, &out->key) || read_headers(dlq))
         return -ENOMEM;
     out->is_empty = !out->value.ptr;
-    out->headers = letters->headers;
-    out->n_headers = letters->n_headers;
+    out->headers = dlq->headers;
+    out->n_headers = dlq->n_headers;
     return 1;
 }
 
 /* Unless it has died again meanwhile. */
-static int dead_letters_take(struct letters *base, char *err, size_t err_size)
+static int dead_letters_take(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct postgres_dead_letters *letters = self(base);
+    struct postgres_dead_letters *dlq = self(base);
     char sql[POSTGRES_NAME_SIZE + 100];
-    const char *values[] = {cell(letters, POSITION).ptr, cell(letters, DIED_AT).ptr};
-    int rc =
-        letters->taker ? 0 : postgres_call_open(&letters->taker, &letters->config, err, err_size);
+    const char *values[] = {cell(dlq, POSITION).ptr, cell(dlq, DIED_AT).ptr};
+    int rc = dlq->taker ? 0 : postgres_call_open(&dlq->taker, &dlq->config, err, err_size);
     if (rc)
         return rc;
-    snprintf(sql, sizeof sql, "DELETE FROM %s WHERE position = $1 AND died_at = $2",
-             letters->table);
-    PGresult *done = postgres_call(letters->taker, sql, 2, values, err, err_size);
+    snprintf(sql, sizeof sql, "DELETE FROM %s WHERE position = $1 AND died_at = $2", dlq->table);
+    PGresult *done = postgres_call(dlq->taker, sql, 2, values, err, err_size);
     if (!done)
         return -EIO;
     bool is_taken = strcmp(PQcmdTuples(done), "0") != 0;

@@ -21,7 +21,7 @@ struct probe {
     struct rabbitmq_config config;
     struct rabbitmq_call *call;
     long max_deliveries;
-    bool is_told; /* that the connection is gone, or the management API away */
+    bool is_reported; /* that the connection is gone, or the management API away */
     finding_cb report;
     void *ctx;
 };
@@ -130,12 +130,12 @@ static bool find_facts(struct probe *probe, const char *queue, struct rabbitmq_q
                                   rabbitmq_call_loop(probe->call), queue, facts, err,
                                   sizeof err) == 0)
         return true;
-    if (!probe->is_told)
+    if (!probe->is_reported)
         say(probe, FINDING_WARN, "policies",
             "not known: %s; with the management plugin and a user tagged `monitoring` doctor sees "
             "limits by which messages would be dropped",
             err);
-    probe->is_told = true;
+    probe->is_reported = true;
     return false;
 }
 

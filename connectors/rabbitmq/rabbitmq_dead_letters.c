@@ -21,7 +21,7 @@
 enum { CHANNEL_READ = 1, CHANNEL_WRITE = 2 };
 
 struct rabbitmq_dead_letters {
-    struct letters base;
+    struct dead_letters base;
     struct rabbitmq_config config;
     struct rabbitmq_call *call;
     struct rabbitmq_message *current;
@@ -30,9 +30,9 @@ struct rabbitmq_dead_letters {
     bool has_acked;
 };
 
-static struct rabbitmq_dead_letters *self(struct letters *letters)
+static struct rabbitmq_dead_letters *self(struct dead_letters *dlq)
 {
-    return (struct rabbitmq_dead_letters *)letters;
+    return (struct rabbitmq_dead_letters *)dlq;
 }
 
 static const amqp_field_value_t *find(const amqp_table_t *table, const char *name)
@@ -71,71 +71,71 @@ static struct bytes header_or_death(const struct rabbitmq_message *message, cons
 
 /* ---- opening and closing */
 
-static int refused(const struct rabbitmq_dead_letters *letters, const char *what, const char *queue,
+static int refused(const struct rabbitmq_dead_letters *dlq, const char *what, const char *queue,
                    const struct rabbitmq_answer *answer, char *err, size_t err_size)
 {
     snprintf(err, err_size, "rabbitmq %s refuses %s queue %.100s: %s",
-             rabbitmq_link_where(rabbitmq_call_link(letters->call)), what, queue, answer->text);
+             rabbitmq_link_where(rabbitmq_call_link(dlq->call)), what, queue, answer->text);
     return -EACCES;
 }
 
 /* How many there are. A queue that does not exist has none. */
-static int count_letters(struct rabbitmq_dead_letters *letters, char *err, size_t err_size)
+static int count_letters(struct rabbitmq_dead_letters *dlq, char *err, size_t err_size)
 {
-    const char *queue = letters->config.dead_letter_queue;
+    const char *queue = dlq->config.dead_letter_queue;
     amqp_queue_declare_t declare = {.queue = rabbitmq_text(queue), .passive = 1};
     struct rabbitmq_answer answer;
-    int rc = rabbitmq_call_do(letters->call, CHANNEL_READ, AMQP_QUEUE_DECLARE_METHOD, &declare,
-                              &answer, err, err_size);
+    int rc = rabbitmq_call_do(dlq->call, CHANNEL_READ, AMQP_QUEUE_DECLARE_METHOD, &declare, &answer,
+                              err, err_size);
     if (rc)
         return rc;
     if (answer.code && answer.code != AMQP_NOT_FOUND)
-        return refused(letters, "to look at", queue, &answer, err, err_size);
-    letters->n_left = answer.code ? 0 : answer.message_count;
+        return refused(dlq, "to look at", queue, &answer, err, err_size);
+    dlq->n_left = answer.code ? 0 : answer.message_count;
     return 0;
 }
 
 /* What was got and not acked goes back before the channel closes, and its end is confirmed. */
-static int give_back(struct rabbitmq_dead_letters *letters, char *err, size_t err_size)
+static int give_back(struct rabbitmq_dead_letters *dlq, char *err, size_t err_size)
 {
     amqp_basic_nack_t nack = {.delivery_tag = 0, .multiple = 1, .requeue = 1};
     amqp_channel_close_t bye = {.reply_code = 200, .reply_text = rabbitmq_text("done")};
     struct rabbitmq_answer answer;
-    int rc = rabbitmq_call_send(letters->call, CHANNEL_READ, AMQP_BASIC_NACK_METHOD, &nack, err,
-                                err_size);
+    int rc =
+        rabbitmq_call_send(dlq->call, CHANNEL_READ, AMQP_BASIC_NACK_METHOD, &nack, err, err_size);
     if (rc == 0)
-        rc = rabbitmq_call_do(letters->call, CHANNEL_READ, AMQP_CHANNEL_CLOSE_METHOD, &bye, &answer,
+        rc = rabbitmq_call_do(dlq->call, CHANNEL_READ, AMQP_CHANNEL_CLOSE_METHOD, &bye, &answer,
                               err, err_size);
-    return letters->has_acked ? rc : 0;
+    return dlq->has_acked ? rc : 0;
 }
 
-static int rabbitmq_dead_letters_close(struct letters *base, char *err, size_t err_size)
+static int rabbitmq_dead_letters_close(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct rabbitmq_dead_letters *letters = self(base);
+    struct rabbitmq_dead_letters *dlq = self(base);
     char unheard[400];
     int rc = 0;
-    if (!letters)
+    if (!dlq)
         return 0;
-    if (letters->call)
-        rc = give_back(letters, err ? err : unheard, err ? err_size : sizeof unheard);
-    rabbitmq_message_close(letters->current);
-    rabbitmq_call_close(letters->call);
-    rabbitmq_config_clear(&letters->config);
-    free(letters);
+    if (dlq->call)
+        rc = give_back(dlq, err ? err : unheard, err ? err_size : sizeof unheard);
+    rabbitmq_message_close(dlq->current);
+    rabbitmq_call_close(dlq->call);
+    rabbitmq_config_clear(&dlq->config);
+    free(dlq);
     return rc;
 }
 
-static int rabbitmq_dead_letters_open(struct letters **out, const struct settings *settings,
+static int rabbitmq_dead_letters_open(struct dead_letters **out, const struct settings *settings,
                                       const char *to, char *err, size_t err_size)
 {
-    struct rabbitmq_dead_letters *letters = calloc(1, sizeof *letters);
+    struct rabbitmq_dead_letters *dlq = calloc(1, sizeof *dlq);
     snprintf(err, err_size, "out of memory");
-    if (!letters)
+    if (!dlq)
         return -ENOMEM;
-    letters->base.ops = &rabbitmq_dead_letters;
-    letters->to = to;
-    int rc = rabbitmq_config_read(&letters->config, settings, err, err_size);
-    const struct rabbitmq_config *config = &letters->config;
+    dlq->base.ops = &rabbitmq_dead_letters;
+    dlq->to = to;
+    int rc = rabbitmq_config_read(&dlq->config, settings, err, err_size);
+    const struct rabbitmq_config *config = &dlq->config;
     if (rc == 0 && to &&
         (strcmp(to, config->dead_letter_queue) == 0 ||
          (!*config->output_exchange && strcmp(to, config->output_queue) == 0))) {
@@ -145,53 +145,53 @@ static int rabbitmq_dead_letters_open(struct letters **out, const struct setting
     }
     if (rc == 0 && !to && !rabbitmq_urls_meet(&config->urls, &config->output_urls)) {
         snprintf(err, err_size,
-                 "the dead letters lie on rabbitmq.output_url, another server than rabbitmq.url "
+                 "the dead letters are on rabbitmq.output_url, another server than rabbitmq.url "
                  "with the "
                  "input: name a queue on the former with --to");
         rc = -EINVAL;
     }
     if (rc == 0)
-        rc = rabbitmq_call_open(&letters->call, config, &config->output_urls, "dlq", err, err_size);
+        rc = rabbitmq_call_open(&dlq->call, config, &config->output_urls, "dlq", err, err_size);
     if (rc == 0)
-        rc = count_letters(letters, err, err_size);
+        rc = count_letters(dlq, err, err_size);
     if (rc) {
-        rabbitmq_dead_letters_close(&letters->base, NULL, 0);
+        rabbitmq_dead_letters_close(&dlq->base, NULL, 0);
         return rc;
     }
-    *out = &letters->base;
+    *out = &dlq->base;
     return 0;
 }
 
 /* ---- one letter after the other */
 
-static int rabbitmq_dead_letters_next(struct letters *base, struct letter *out, char *err,
+static int rabbitmq_dead_letters_next(struct dead_letters *base, struct dead_letter *out, char *err,
                                       size_t err_size)
 {
-    struct rabbitmq_dead_letters *letters = self(base);
-    const char *queue = letters->config.dead_letter_queue;
+    struct rabbitmq_dead_letters *dlq = self(base);
+    const char *queue = dlq->config.dead_letter_queue;
     amqp_basic_get_t get = {.queue = rabbitmq_text(queue)};
     struct rabbitmq_answer answer;
-    rabbitmq_message_close(letters->current);
-    letters->current = NULL;
-    if (!letters->n_left)
+    rabbitmq_message_close(dlq->current);
+    dlq->current = NULL;
+    if (!dlq->n_left)
         return 0;
-    int rc = rabbitmq_call_do(letters->call, CHANNEL_READ, AMQP_BASIC_GET_METHOD, &get, &answer,
-                              err, err_size);
+    int rc = rabbitmq_call_do(dlq->call, CHANNEL_READ, AMQP_BASIC_GET_METHOD, &get, &answer, err,
+                              err_size);
     if (rc)
         return rc;
     if (answer.code)
-        return refused(letters, "to read", queue, &answer, err, err_size);
-    struct rabbitmq_content *content = rabbitmq_call_content(letters->call);
+        return refused(dlq, "to read", queue, &answer, err, err_size);
+    struct rabbitmq_content *content = rabbitmq_call_content(dlq->call);
     if (!content)
         return 0;
-    letters->n_left--;
-    letters->current = rabbitmq_message_open(NULL, queue, content);
-    if (!letters->current) {
+    dlq->n_left--;
+    dlq->current = rabbitmq_message_open(NULL, queue, content);
+    if (!dlq->current) {
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    const struct rabbitmq_message *message = letters->current;
-    *out = (struct letter){
+    const struct rabbitmq_message *message = dlq->current;
+    *out = (struct dead_letter){
         .position = message->base.position,
         .origin = header_or_death(message, "_position", "queue"),
         .code = header_or_death(message, "_code", "reason"),
@@ -204,23 +204,23 @@ static int rabbitmq_dead_letters_next(struct letters *base, struct letter *out, 
 }
 
 /* Where a letter goes back to: the queue that it was in. */
-static int choose_target(const struct rabbitmq_dead_letters *letters, char *out, size_t size)
+static int choose_target(const struct rabbitmq_dead_letters *dlq, char *out, size_t size)
 {
-    struct bytes queue = header_or_death(letters->current, "_queue", "queue");
-    if (letters->to)
-        queue = (struct bytes){letters->to, strlen(letters->to)};
+    struct bytes queue = header_or_death(dlq->current, "_queue", "queue");
+    if (dlq->to)
+        queue = (struct bytes){dlq->to, strlen(dlq->to)};
     else if (!queue.len)
-        queue = (struct bytes){letters->config.queue, strlen(letters->config.queue)};
+        queue = (struct bytes){dlq->config.queue, strlen(dlq->config.queue)};
     if (queue.len >= size)
         return -EINVAL;
     snprintf(out, size, "%.*s", (int)queue.len, queue.ptr);
     return 0;
 }
 
-static int rabbitmq_dead_letters_replay(struct letters *base, char *err, size_t err_size)
+static int rabbitmq_dead_letters_replay(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct rabbitmq_dead_letters *letters = self(base);
-    const struct rabbitmq_message *message = letters->current;
+    struct rabbitmq_dead_letters *dlq = self(base);
+    const struct rabbitmq_message *message = dlq->current;
     amqp_basic_ack_t ack = {.delivery_tag = message->tag};
     struct rabbitmq_answer answer;
     amqp_basic_properties_t properties;
@@ -228,7 +228,7 @@ static int rabbitmq_dead_letters_replay(struct letters *base, char *err, size_t 
     char queue[256];
     size_t n = (size_t)message->properties.headers.num_entries;
     amqp_table_entry_t *headers = calloc(n + 1, sizeof *headers);
-    if (!headers || choose_target(letters, queue, sizeof queue) != 0) {
+    if (!headers || choose_target(dlq, queue, sizeof queue) != 0) {
         free(headers);
         snprintf(err, err_size,
                  headers ? "the dead letter names a queue of more than 255 bytes"
@@ -236,18 +236,17 @@ static int rabbitmq_dead_letters_replay(struct letters *base, char *err, size_t 
         return headers ? -EINVAL : -ENOMEM;
     }
     rabbitmq_record_restore(&message->properties, headers, &properties);
-    int rc = rabbitmq_call_publish(letters->call, CHANNEL_WRITE, "", queue, &properties, body,
-                                   &answer, err, err_size);
+    int rc = rabbitmq_call_publish(dlq->call, CHANNEL_WRITE, "", queue, &properties, body, &answer,
+                                   err, err_size);
     free(headers);
     if (rc)
         return rc;
     if (answer.is_nack)
         snprintf(answer.text, sizeof answer.text, "it is full, or a replica is away");
     if (answer.code || answer.is_nack)
-        return refused(letters, "to put a dead letter into", queue, &answer, err, err_size);
-    rc =
-        rabbitmq_call_send(letters->call, CHANNEL_READ, AMQP_BASIC_ACK_METHOD, &ack, err, err_size);
-    letters->has_acked = true;
+        return refused(dlq, "to put a dead letter into", queue, &answer, err, err_size);
+    rc = rabbitmq_call_send(dlq->call, CHANNEL_READ, AMQP_BASIC_ACK_METHOD, &ack, err, err_size);
+    dlq->has_acked = true;
     return rc ? rc : 1;
 }
 

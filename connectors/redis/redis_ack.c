@@ -67,7 +67,7 @@ void redis_ack_send(struct redis_source *source)
         acks_again(source);
 }
 
-void redis_ack_tell_rest(struct redis_source *source)
+void redis_ack_report_rest(struct redis_source *source)
 {
     size_t n = source->ack_wait.n + source->ack_sent.n;
     char why[300];

@@ -38,7 +38,7 @@ static void claim_note_deleted(struct redis_claim *claim, struct redis_id id)
     claim->last_deleted = id;
 }
 
-static void claim_tell_deleted(struct redis_source *source)
+static void claim_report_deleted(struct redis_source *source)
 {
     struct redis_claim *claim = &source->claim;
     const struct source_events *events = source->base.events;
@@ -79,7 +79,7 @@ void redis_claim_lost(struct redis_source *source)
 {
     struct redis_claim *claim = &source->claim;
 
-    claim_tell_deleted(source);
+    claim_report_deleted(source);
     claim->busy = false;
     claim->n_checks = 0;
     claim->restart = false;
@@ -91,7 +91,7 @@ static void claim_page_done(struct redis_source *source)
 {
     struct redis_claim *claim = &source->claim;
 
-    claim_tell_deleted(source);
+    claim_report_deleted(source);
     claim->busy = false;
     redis_consumer_good(source, source->admin, PART_CLAIM);
     if (claim->restart) {

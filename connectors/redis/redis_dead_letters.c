@@ -52,7 +52,7 @@ struct pile {
 };
 
 struct redis_dead_letters {
-    struct letters base;
+    struct dead_letters base;
     struct redis_config config;
     struct redis_call *call;
     struct pile *piles; /* [n_piles], one after the other */
@@ -64,18 +64,17 @@ struct redis_dead_letters {
     char id[REDIS_ID_SIZE], position[400], origin[400];
 };
 
-static struct redis_dead_letters *self(struct letters *letters)
+static struct redis_dead_letters *self(struct dead_letters *dlq)
 {
-    return (struct redis_dead_letters *)letters;
+    return (struct redis_dead_letters *)dlq;
 }
 
 /* Letters that die again while we put them back are not met again: they lie behind this one. */
-static int find_last(struct redis_dead_letters *letters, struct pile *pile, char *err,
-                     size_t err_size)
+static int find_last(struct redis_dead_letters *dlq, struct pile *pile, char *err, size_t err_size)
 {
     const char *words[] = {"XREVRANGE", pile->name, "+", "-", "COUNT", "1"};
     redisReply *reply;
-    int rc = redis_call_words(letters->call, &reply, 6, words, err, err_size);
+    int rc = redis_call_words(dlq->call, &reply, 6, words, err, err_size);
 
     if (rc)
         return rc;
@@ -85,37 +84,37 @@ static int find_last(struct redis_dead_letters *letters, struct pile *pile, char
     return 0;
 }
 
-static int find_piles(struct redis_dead_letters *letters, char *err, size_t err_size)
+static int find_piles(struct redis_dead_letters *dlq, char *err, size_t err_size)
 {
-    const struct redis_streams *streams = &letters->config.streams;
+    const struct redis_streams *streams = &dlq->config.streams;
     int rc = 0;
 
-    letters->n_piles = redis_streams_targets(streams, false);
-    letters->piles = calloc(letters->n_piles, sizeof(*letters->piles));
-    if (!letters->piles) {
+    dlq->n_piles = redis_streams_targets(streams, false);
+    dlq->piles = calloc(dlq->n_piles, sizeof(*dlq->piles));
+    if (!dlq->piles) {
         snprintf(err, err_size, "out of memory");
         return -ENOMEM;
     }
-    for (size_t i = 0; rc == 0 && i < letters->n_piles; i++) {
-        letters->piles[i].name = streams->items[i].dead_letters;
-        rc = find_last(letters, &letters->piles[i], err, err_size);
+    for (size_t i = 0; rc == 0 && i < dlq->n_piles; i++) {
+        dlq->piles[i].name = streams->items[i].dead_letters;
+        rc = find_last(dlq, &dlq->piles[i], err, err_size);
     }
     return rc;
 }
 
-static int redis_dead_letters_close(struct letters *base, char *err, size_t err_size)
+static int redis_dead_letters_close(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct redis_dead_letters *letters = self(base);
+    struct redis_dead_letters *dlq = self(base);
     (void)err;
     (void)err_size;
 
-    if (!letters)
+    if (!dlq)
         return 0;
-    freeReplyObject(letters->page);
-    redis_call_close(letters->call);
-    redis_config_clear(&letters->config);
-    free(letters->piles);
-    free(letters);
+    freeReplyObject(dlq->page);
+    redis_call_close(dlq->call);
+    redis_config_clear(&dlq->config);
+    free(dlq->piles);
+    free(dlq);
     return 0;
 }
 
@@ -131,28 +130,28 @@ static bool is_written(const struct redis_config *config, const char *name)
     return false;
 }
 
-static int redis_dead_letters_open(struct letters **out, const struct settings *settings,
+static int redis_dead_letters_open(struct dead_letters **out, const struct settings *settings,
                                    const char *to, char *err, size_t err_size)
 {
-    struct redis_dead_letters *letters = calloc(1, sizeof(*letters));
+    struct redis_dead_letters *dlq = calloc(1, sizeof(*dlq));
     int rc = -ENOMEM;
 
     snprintf(err, err_size, "out of memory");
-    if (!letters)
+    if (!dlq)
         return rc;
-    letters->base.ops = &redis_dead_letters;
-    rc = redis_config_read(&letters->config, settings, err, err_size);
+    dlq->base.ops = &redis_dead_letters;
+    rc = redis_config_read(&dlq->config, settings, err, err_size);
     if (rc)
         goto fail;
-    letters->to = to;
-    if (to && is_written(&letters->config, to)) {
+    dlq->to = to;
+    if (to && is_written(&dlq->config, to)) {
         snprintf(err, err_size,
                  "'%.200s' holds dead letters or outputs: name a stream that is an input", to);
         rc = -ENOTSUP;
         goto fail;
     }
-    if (to && letters->config.output_slot >= 0 &&
-        redis_slot_of(bytes_of(to)) != letters->config.output_slot) {
+    if (to && dlq->config.output_slot >= 0 &&
+        redis_slot_of(bytes_of(to)) != dlq->config.output_slot) {
         snprintf(
             err, err_size,
             "'%.200s' is in another slot of the cluster than the dead letters, which are moved "
@@ -161,38 +160,38 @@ static int redis_dead_letters_open(struct letters **out, const struct settings *
         rc = -EINVAL;
         goto fail;
     }
-    if (!to && !redis_url_same(&letters->config.url, &letters->config.output_url)) {
+    if (!to && !redis_url_same(&dlq->config.url, &dlq->config.output_url)) {
         snprintf(err, err_size,
-                 "the dead letters lie on redis.output_url, another server than redis.url with the "
+                 "the dead letters are on redis.output_url, another server than redis.url with the "
                  "input: name a stream on the former with --to");
         rc = -EINVAL;
         goto fail;
     }
-    rc = redis_call_open(&letters->call, &letters->config.output_url, letters->config.output_slot,
-                         letters->config.tls, letters->config.timeout_ms, err, err_size);
+    rc = redis_call_open(&dlq->call, &dlq->config.output_url, dlq->config.output_slot,
+                         dlq->config.tls, dlq->config.timeout_ms, err, err_size);
     if (rc == 0)
-        rc = find_piles(letters, err, err_size);
+        rc = find_piles(dlq, err, err_size);
     if (rc)
         goto fail;
-    *out = &letters->base;
+    *out = &dlq->base;
     return 0;
 fail:
-    redis_dead_letters_close(&letters->base, NULL, 0);
+    redis_dead_letters_close(&dlq->base, NULL, 0);
     return rc;
 }
 
-static int turn_page(struct redis_dead_letters *letters, const struct pile *pile, char *err,
+static int turn_page(struct redis_dead_letters *dlq, const struct pile *pile, char *err,
                      size_t err_size)
 {
     char first[REDIS_ID_SIZE], last[REDIS_ID_SIZE];
     const char *words[] = {"XRANGE", pile->name, first, last, "COUNT", PAGE};
 
-    freeReplyObject(letters->page);
-    letters->page = NULL;
-    letters->at = 0;
+    freeReplyObject(dlq->page);
+    dlq->page = NULL;
+    dlq->at = 0;
     redis_id_print(pile->start, first);
     redis_id_print(pile->last, last);
-    return redis_call_words(letters->call, &letters->page, 6, words, err, err_size);
+    return redis_call_words(dlq->call, &dlq->page, 6, words, err, err_size);
 }
 
 static struct bytes field_of(const redisReply *fields, const char *name)
@@ -216,61 +215,61 @@ static bool is_ours(const redisReply *name)
 }
 
 /* Where a letter goes back to: a pile of one stream alone is not asked. */
-static const char *find_home(const struct redis_dead_letters *letters, struct bytes stream)
+static const char *find_home(const struct redis_dead_letters *dlq, struct bytes stream)
 {
-    const struct redis_streams *streams = &letters->config.streams;
+    const struct redis_streams *streams = &dlq->config.streams;
 
-    if (letters->n_piles == streams->n)
-        return streams->items[letters->pile].name;
+    if (dlq->n_piles == streams->n)
+        return streams->items[dlq->pile].name;
     const struct redis_stream *found = redis_streams_find(streams, stream);
     return found ? found->name : NULL;
 }
 
-static void read_letter(struct redis_dead_letters *letters, const redisReply *fields,
-                        struct letter *out)
+static void read_letter(struct redis_dead_letters *dlq, const redisReply *fields,
+                        struct dead_letter *out)
 {
-    const char *body = letters->config.body;
+    const char *body = dlq->config.body;
     struct bytes stream = field_of(fields, "_stream"), id = field_of(fields, "_id");
     int len;
 
-    letters->home = find_home(letters, stream);
-    if (letters->n_piles > 1)
-        snprintf(letters->position, sizeof(letters->position), "%.300s %s",
-                 letters->piles[letters->pile].name, letters->id);
+    dlq->home = find_home(dlq, stream);
+    if (dlq->n_piles > 1)
+        snprintf(dlq->position, sizeof(dlq->position), "%.300s %s", dlq->piles[dlq->pile].name,
+                 dlq->id);
     else
-        strcpy(letters->position, letters->id);
-    *out = (struct letter){.position = bytes_of(letters->position),
-                           .origin = field_of(fields, "_position"),
-                           .code = field_of(fields, "_code"),
-                           .reason = field_of(fields, "_error"),
-                           .value = field_of(fields, body ? body : "body"),
-                           .is_empty = true};
+        strcpy(dlq->position, dlq->id);
+    *out = (struct dead_letter){.position = bytes_of(dlq->position),
+                                .origin = field_of(fields, "_position"),
+                                .code = field_of(fields, "_code"),
+                                .reason = field_of(fields, "_error"),
+                                .value = field_of(fields, body ? body : "body"),
+                                .is_empty = true};
     if (!out->value.ptr && !body)
         out->value = field_of(fields, "text");
     if (stream.ptr && id.ptr) {
-        len = snprintf(letters->origin, sizeof(letters->origin), "%.*s %.*s",
+        len = snprintf(dlq->origin, sizeof(dlq->origin), "%.*s %.*s",
                        stream.len < 300 ? (int)stream.len : 300, stream.ptr,
                        id.len < REDIS_ID_SIZE ? (int)id.len : REDIS_ID_SIZE, id.ptr);
-        out->origin = (struct bytes){letters->origin, (size_t)len};
+        out->origin = (struct bytes){dlq->origin, (size_t)len};
     }
     for (size_t i = 0; i < fields->elements; i += 2)
         if (!is_ours(fields->element[i]))
             out->is_empty = false;
 }
 
-static int pile_next(struct redis_dead_letters *letters, struct pile *pile, struct letter *out,
+static int pile_next(struct redis_dead_letters *dlq, struct pile *pile, struct dead_letter *out,
                      char *err, size_t err_size)
 {
     struct redis_id id;
 
     if (pile->is_end)
         return 0;
-    if (!letters->page || letters->at == letters->page->elements) {
-        int rc = turn_page(letters, pile, err, err_size);
+    if (!dlq->page || dlq->at == dlq->page->elements) {
+        int rc = turn_page(dlq, pile, err, err_size);
         if (rc)
             return rc;
     }
-    const redisReply *entry = redis_reply_at(letters->page, letters->at++);
+    const redisReply *entry = redis_reply_at(dlq->page, dlq->at++);
     const redisReply *name = redis_reply_at(entry, 0), *fields = redis_reply_at(entry, 1);
     pile->is_end = !entry;
     if (!entry)
@@ -280,48 +279,48 @@ static int pile_next(struct redis_dead_letters *letters, struct pile *pile, stru
         snprintf(err, err_size, "%s: the server did not answer XRANGE as Redis does", pile->name);
         return -EPROTO;
     }
-    redis_id_print(id, letters->id);
+    redis_id_print(id, dlq->id);
     pile->start = id.seq == UINT64_MAX ? (struct redis_id){id.ms + 1, 0}
                                        : (struct redis_id){id.ms, id.seq + 1};
     if (redis_id_compare(id, pile->last) >= 0)
         pile->is_end = true;
-    read_letter(letters, fields, out);
+    read_letter(dlq, fields, out);
     return 1;
 }
 
-static int redis_dead_letters_next(struct letters *base, struct letter *out, char *err,
+static int redis_dead_letters_next(struct dead_letters *base, struct dead_letter *out, char *err,
                                    size_t err_size)
 {
-    struct redis_dead_letters *letters = self(base);
+    struct redis_dead_letters *dlq = self(base);
 
-    while (letters->pile < letters->n_piles) {
-        int rc = pile_next(letters, &letters->piles[letters->pile], out, err, err_size);
+    while (dlq->pile < dlq->n_piles) {
+        int rc = pile_next(dlq, &dlq->piles[dlq->pile], out, err, err_size);
         if (rc)
             return rc;
-        freeReplyObject(letters->page);
-        letters->page = NULL;
-        letters->pile++;
+        freeReplyObject(dlq->page);
+        dlq->page = NULL;
+        dlq->pile++;
     }
     return 0;
 }
 
-static int redis_dead_letters_replay(struct letters *base, char *err, size_t err_size)
+static int redis_dead_letters_replay(struct dead_letters *base, char *err, size_t err_size)
 {
-    struct redis_dead_letters *letters = self(base);
-    const char *from = letters->piles[letters->pile].name;
-    const char *to = letters->to ? letters->to : letters->home;
-    const char *words[6 + N_OURS] = {"EVAL", script_move, "2", from, to, letters->id};
+    struct redis_dead_letters *dlq = self(base);
+    const char *from = dlq->piles[dlq->pile].name;
+    const char *to = dlq->to ? dlq->to : dlq->home;
+    const char *words[6 + N_OURS] = {"EVAL", script_move, "2", from, to, dlq->id};
     redisReply *reply;
 
     if (!to) {
         snprintf(err, err_size,
                  "%s did not come from one of the streams in redis.stream: add its own there, or "
                  "name one with --to",
-                 letters->position);
+                 dlq->position);
         return -EINVAL;
     }
     memcpy(words + 6, ours, sizeof(ours));
-    int rc = redis_call_words(letters->call, &reply, 6 + N_OURS, words, err, err_size);
+    int rc = redis_call_words(dlq->call, &reply, 6 + N_OURS, words, err, err_size);
     if (rc)
         return rc;
     rc = reply->type == REDIS_REPLY_INTEGER && reply->integer == 1;

@@ -234,7 +234,7 @@ static void source_finish(void *owner, bool is_late)
     struct redis_source *source = owner;
     (void)is_late;
 
-    redis_ack_tell_rest(source);
+    redis_ack_report_rest(source);
     redis_link_close(source->reader, endpoint_drop, &source->end);
     redis_link_close(source->admin, endpoint_drop, &source->end);
     source->reader = source->admin = NULL;

@@ -142,7 +142,7 @@ void redis_read_wake(struct redis_source *source);
 /* Send what waits to be acked in one of the streams; no other XACK may be under way. */
 void redis_ack_send(struct redis_source *source);
 /* At the end: tell on_failed of acks that are not confirmed, if there are any. */
-void redis_ack_tell_rest(struct redis_source *source);
+void redis_ack_report_rest(struct redis_source *source);
 
 /* ---- redis_return.c */
 

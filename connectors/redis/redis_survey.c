@@ -240,7 +240,7 @@ void redis_survey_before_read(struct redis_source *source, size_t first, size_t 
 }
 
 /* What was told last is no longer true. */
-static void tell_unknown(const struct redis_source *source)
+static void report_unknown(const struct redis_source *source)
 {
     const struct redis_streams *streams = &source->config.streams;
 
@@ -257,7 +257,7 @@ static void on_due(uv_timer_t *timer)
     if (redis_link_ready(source->admin) && source->groups_are_there)
         redis_survey_all(source);
     else if (!redis_link_ready(source->admin) && source->base.events->on_lag)
-        tell_unknown(source);
+        report_unknown(source);
 }
 
 void redis_survey_start(struct redis_source *source)

@@ -92,7 +92,7 @@ static int embed(struct peer *peer, size_t n, double *took)
     return rc;
 }
 
-static int time_and_tell(struct peer *peer, size_t n)
+static int time_and_report(struct peer *peer, size_t n)
 {
     double took, cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     unsigned long sum = 0;
@@ -106,7 +106,7 @@ static int time_and_tell(struct peer *peer, size_t n)
     return 0;
 }
 
-static int tell_memory(void)
+static int report_memory(void)
 {
     unsigned long resident = 0, anonymous = 0;
     char line[200];
@@ -178,11 +178,11 @@ static int obey(struct peer *peer, const char *command)
     if (strncmp(command, "ids ", 4) == 0)
         return write_ids(peer, command + 4);
     if (strcmp(command, "batch") == 0)
-        return time_and_tell(peer, peer->n);
+        return time_and_report(peer, peer->n);
     if (strcmp(command, "one") == 0)
-        return time_and_tell(peer, 1);
+        return time_and_report(peer, 1);
     if (strcmp(command, "memory") == 0)
-        return tell_memory();
+        return report_memory();
     if (strncmp(command, "vectors ", 8) == 0)
         return write_vectors(peer, command + 8);
     if (strcmp(command, "tokens") != 0)

@@ -83,8 +83,8 @@ MAX_KERNEL_LINES = 800
 MAX_FUNCTION_LINES = 60
 # Templates: compiled only inside the file of an instruction set, and included nowhere else.
 TEMPLATE = re.compile(
-    r"inference/kernels_(body|fast|attention|transpose|weights|quants|tiles|\w+_parts)\.h$")
-MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|(body|weights|\w+_parts)\.h)$")
+    r"inference/kernels_(body|fast|attention|transpose|weights|quants|tiles|\w+_internal)\.h$")
+MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|(body|weights|\w+_internal)\.h)$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 LEFTOVER = re.compile(r"\b(T" r"ODO|F" r"IXME|X" r"XX)\b")

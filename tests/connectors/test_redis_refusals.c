@@ -291,11 +291,11 @@ static void test_a_value_above_the_limit(void **state)
     (void)state;
     acl("w on >pw ~* +@all -config");
     memset(large, 'x', sizeof(large));
-    for (int is_told = 0; is_told < 2; is_told++)
+    for (int is_reported = 0; is_reported < 2; is_reported++)
         for (int i = 0; i < 2; i++) {
             redis_server_do(&server, "CONFIG SET %s 2097152",
                             i ? "client-query-buffer-limit" : "proto-max-bulk-len");
-            open_way(SAME_SERVER, is_told ? "" : "w:pw@", "key");
+            open_way(SAME_SERVER, is_reported ? "" : "w:pw@", "key");
             add_texts(2);
             request(&one, 2);
             assert_true(station_has(&one, 2, 3000));

@@ -324,37 +324,37 @@ static void test_backoff(void **state)
     assert_between(backoff_next(&backoff), BACKOFF_FIRST_MS / 2, BACKOFF_FIRST_MS);
 }
 
-static int n_told;
+static int n_reported;
 static void count_state(void *ctx, enum link_state state, const char *why)
 {
     (void)ctx;
     (void)state;
     (void)why;
-    n_told++;
+    n_reported++;
 }
 
-static void test_state_is_told_once(void **state)
+static void test_state_is_reported_once(void **state)
 {
     struct health link;
     (void)state;
 
-    n_told = 0;
+    n_reported = 0;
     health_open(&link, 3, count_state, NULL);
     health_good(&link, 1);
-    assert_int_equal(n_told, 0);
+    assert_int_equal(n_reported, 0);
     health_good(&link, 2);
     health_good(&link, 2);
-    assert_int_equal(n_told, 1);
+    assert_int_equal(n_reported, 1);
     health_wait(&link, 1, "away");
     health_wait(&link, 2, "away");
     health_wait(&link, 1, "away");
-    assert_int_equal(n_told, 2);
+    assert_int_equal(n_reported, 2);
     health_wait(&link, 1, "loading");
-    assert_int_equal(n_told, 3);
+    assert_int_equal(n_reported, 3);
     health_good(&link, 1);
-    assert_int_equal(n_told, 3);
+    assert_int_equal(n_reported, 3);
     health_good(&link, 2);
-    assert_int_equal(n_told, 4);
+    assert_int_equal(n_reported, 4);
 }
 
 static void test_consumer_names(void **state)
@@ -432,7 +432,7 @@ int main(void)
         cmocka_unit_test(test_sentinel_answers),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_backoff),
-        cmocka_unit_test(test_state_is_told_once),
+        cmocka_unit_test(test_state_is_reported_once),
         cmocka_unit_test(test_consumer_names),
         cmocka_unit_test(test_config),
     };

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 #include "tests/support/tokenizer_toy.h"
 
 /* The slow tokenizer: merge_rank and merge_id are [N_TOKENS][N_TOKENS], the list of merges. */

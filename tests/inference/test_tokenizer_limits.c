@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "inference/tokenizer_parts.h"
+#include "inference/tokenizer_internal.h"
 #include "tests/support/tokenizer_toy.h"
 
 #define MEGABYTE      1000000

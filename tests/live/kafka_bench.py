@@ -226,7 +226,7 @@ class Bench:
         unpacker.feed(run.stdout)
         return [out["embedding"] for out in unpacker]
 
-    def tally(self, messages, n, vectors):
+    def counts(self, messages, n, vectors):
         """Doubled, lost, strangers, wrong vectors: of ids 0 to n."""
         seen, wrong = {}, 0
         for message in messages:

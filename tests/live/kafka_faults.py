@@ -13,7 +13,7 @@ from kafka_bench import Feeder, wait_for
 MODES = {"at-least-once": (), "exactly-once": ("--delivery", "exactly-once")}
 
 
-class Crew:
+class Team:
     """Workers of one group, each in a slot; who ends without being told to is started again."""
 
     def __init__(self, bench, n, *extra, addresses=None):
@@ -63,76 +63,76 @@ class Crew:
 class Scene:
     """What a fault may lay its hands on."""
 
-    def __init__(self, bench, crew, proxies, seed):
-        self.bench, self.crew, self.proxies = bench, crew, proxies
+    def __init__(self, bench, team, proxies, seed):
+        self.bench, self.team, self.proxies = bench, team, proxies
         self.choose = random.Random(seed)
         self.n_brokers = bench.addresses["BOOTSTRAP"].count(",") + 1
 
     def slot(self):
-        return self.choose.randrange(len(self.crew.slots))
+        return self.choose.randrange(len(self.team.slots))
 
     def broker(self):
         return str(self.choose.randrange(self.n_brokers) + 1)
 
 
 def worker_killed(scene):
-    scene.crew.pause(2)
-    scene.crew.replace(scene.slot(), signal.SIGKILL)
+    scene.team.pause(2)
+    scene.team.replace(scene.slot(), signal.SIGKILL)
 
 
 def worker_frozen(scene):
     """For longer than its session lasts: it comes back to find others in its place."""
-    worker = scene.crew.slots[scene.slot()]
+    worker = scene.team.slots[scene.slot()]
     worker.send_signal(signal.SIGSTOP)
-    scene.crew.pause(scene.choose.uniform(4, 7))
+    scene.team.pause(scene.choose.uniform(4, 7))
     worker.send_signal(signal.SIGCONT)
-    scene.crew.pause(2)
+    scene.team.pause(2)
 
 
 def worker_drained(scene):
-    scene.crew.pause(scene.choose.uniform(0.5, 2))
-    scene.crew.replace(scene.slot(), signal.SIGTERM)
+    scene.team.pause(scene.choose.uniform(0.5, 2))
+    scene.team.replace(scene.slot(), signal.SIGTERM)
 
 
 def rebalance_storm(scene):
     """Between one and four workers; each change makes the group share out its partitions anew."""
-    slots = scene.crew.slots
+    slots = scene.team.slots
     if len(slots) == 1 or (len(slots) < 4 and scene.choose.random() < 0.5):
-        slots.append(scene.crew.start())
+        slots.append(scene.team.start())
     else:
-        scene.crew.end(slots.pop(scene.slot()))
-    scene.crew.pause(scene.choose.uniform(0.3, 1.2))
+        scene.team.end(slots.pop(scene.slot()))
+    scene.team.pause(scene.choose.uniform(0.3, 1.2))
 
 
 def broker_killed(scene):
     broker = scene.broker()
     scene.bench.kafka("signal", broker, "KILL")
-    scene.crew.pause(scene.choose.uniform(0.5, 4))
+    scene.team.pause(scene.choose.uniform(0.5, 4))
     scene.bench.kafka("restart", broker)
-    scene.crew.pause(3)
+    scene.team.pause(3)
 
 
 def broker_frozen(scene):
     broker = scene.broker()
     scene.bench.kafka("signal", broker, "STOP")
-    scene.crew.pause(scene.choose.uniform(3, 9))
+    scene.team.pause(scene.choose.uniform(3, 9))
     scene.bench.kafka("signal", broker, "CONT")
-    scene.crew.pause(3)
+    scene.team.pause(3)
 
 
 def network_silent(scene):
     """Cables pulled between all workers and all brokers: no answer, and no end of connection."""
     for proxy in scene.proxies:
         proxy.hold()
-    scene.crew.pause(scene.choose.uniform(2, 10))
+    scene.team.pause(scene.choose.uniform(2, 10))
     for proxy in scene.proxies:
         proxy.heal()
-    scene.crew.pause(scene.choose.uniform(2, 5))
+    scene.team.pause(scene.choose.uniform(2, 5))
 
 
 def network_resets(scene):
     scene.choose.choice(scene.proxies).reset()
-    scene.crew.pause(scene.choose.uniform(0.2, 1.5))
+    scene.team.pause(scene.choose.uniform(0.2, 1.5))
 
 
 def network_torn(scene):
@@ -140,7 +140,7 @@ def network_torn(scene):
     proxy = scene.choose.choice(scene.proxies)
     proxy.delay(scene.choose.uniform(0, 0.3))
     proxy.cut(scene.choose.randrange(20000))
-    scene.crew.pause(scene.choose.uniform(0.5, 2))
+    scene.team.pause(scene.choose.uniform(0.5, 2))
     proxy.heal()
 
 
@@ -161,8 +161,8 @@ def run_faults(bench, fault, mode, seconds, *, seed=1, rate=100, n_workers=3, pr
     bench.make_topics(partitions, compact, compact)
     vectors = bench.reference()
     addresses = bench.addresses["BOOTSTRAP_PROXIED"] if proxies else None
-    crew = Crew(bench, n_workers, *MODES[mode], addresses=addresses)
-    scene = Scene(bench, crew, proxies, seed)
+    team = Team(bench, n_workers, *MODES[mode], addresses=addresses)
+    scene = Scene(bench, team, proxies, seed)
     feeder = Feeder(bench, rate)
     # Faults hit work that is under way.
     wait_for("the first commit", lambda: bench.committed() > 0, 60)
@@ -174,19 +174,19 @@ def run_faults(bench, fault, mode, seconds, *, seed=1, rate=100, n_workers=3, pr
     n = feeder.end()
 
     def at_rest():
-        crew.tend()
+        team.tend()
         return bench.lag() == 0
     wait_for("lag 0", at_rest, limit)
     seconds_to_0 = time.monotonic() - healed
-    codes = crew.stop()
+    codes = team.stop()
     row = {"fault": fault.__name__, "mode": mode, "faults": n_faults}
-    row |= bench.tally(bench.read(), n, vectors)
+    row |= bench.counts(bench.read(), n, vectors)
     letters = [tuple(value for name, value in letter.headers() if name in ("_partition", "_offset"))
                for letter in bench.read("dlq")]
     row |= {"poison": feeder.n_poison, "dead": len(set(letters)),
-            "dead twice": len(letters) - len(set(letters)), "restarts": crew.restarts,
+            "dead twice": len(letters) - len(set(letters)), "restarts": team.restarts,
             "seconds to lag 0": round(seconds_to_0, 1), "codes": codes,
-            "crashes": crew.crashes}
+            "crashes": team.crashes}
     return row
 
 

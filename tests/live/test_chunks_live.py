@@ -119,11 +119,11 @@ def case_redis(bench, known):
         bench.stop(worker)
     known.check(rows_of(msgpack.unpackb(bench.client.get(key))
                         for key in bench.client.keys("key:*") if not key.endswith(b"#")))
-    cards = {key: bench.client.get(key) for key in bench.client.keys("*:*#")}
-    assert cards and all(card.endswith(b":") for card in cards.values()), cards
+    manifests = {key: bench.client.get(key) for key in bench.client.keys("*:*#")}
+    assert manifests and all(manifest.endswith(b":") for manifest in manifests.values()), manifests
     hashes = []
     for key in bench.client.keys("hash:*"):
-        if key in cards:
+        if key in manifests:
             continue
         fields = {name.decode(): value for name, value in bench.client.hgetall(key).items()}
         assert fields["lang"] == b"en"

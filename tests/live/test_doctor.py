@@ -129,7 +129,7 @@ def case_rights(bench):
     code, rows = run(bench, "doctor", user="bob:hunter2@")
     assert code == 69
     bad = {what for (_, what), (result, _) in rows.items() if result == "bad"}
-    assert bad == {"may ack", "may bury", "may write"}, rows
+    assert bad == {"may ack", "may dead-letter", "may write"}, rows
     assert rows["redis", "server"][0] == "warn"
     assert bench.client.keys() == []
 
@@ -178,7 +178,7 @@ def case_streams(bench):
     bench.client.execute_command("ACL", "SETUSER", "bob", "on", ">hunter2", "~a*", "+@all")
     code, rows = run(bench, "doctor", *streams, user="bob:hunter2@")
     assert code == 69 and rows["redis", "may read"][1].startswith("b: NOPERM"), rows
-    assert rows["redis", "may bury"][1].startswith("b:dlq: NOPERM"), rows
+    assert rows["redis", "may dead-letter"][1].startswith("b:dlq: NOPERM"), rows
     bench.client.set("b", "not a stream")
     code, rows = run(bench, "doctor", *streams)
     assert code == 69 and "b is a string" in rows["redis", "stream"][1], rows

@@ -30,7 +30,7 @@ OLD = 1700000000000
 
 
 def expect_each_once(bench, n, vectors):
-    row = bench.tally(bench.read(), n, vectors)
+    row = bench.counts(bench.read(), n, vectors)
     assert row["in"] == row["out"] and not row["lost"] and not row["wrong"], row
 
 
@@ -46,7 +46,7 @@ def case_plain(bench):
     bench.wait_lag_0()
     bench.stop(worker)
     outs = bench.read()
-    assert not any(bench.tally(outs, 60, vectors)[k] for k in ("doubled", "lost", "wrong"))
+    assert not any(bench.counts(outs, 60, vectors)[k] for k in ("doubled", "lost", "wrong"))
     for out in outs:
         i = msgpack.unpackb(out.value())["id"]
         want = rows[i]["key"] if isinstance(rows[i]["key"], bytes) else rows[i]["key"].encode()
@@ -235,7 +235,7 @@ def case_broker_later(bench):
         proxy.heal()
         bench.wait_lag_0()
         bench.stop(worker)
-    row = bench.tally(bench.read(), 20, vectors)
+    row = bench.counts(bench.read(), 20, vectors)
     assert not row["lost"] and not row["wrong"], row
 
 
@@ -364,7 +364,7 @@ def case_rights(bench):
             assert worker.poll() is None, bench.log()
     for worker in each():
         bench.stop(worker)
-        row = bench.tally(bench.read(), 40, vectors)
+        row = bench.counts(bench.read(), 40, vectors)
         assert not any(row[what] for what in ("lost", "strangers", "wrong")), row
         assert not row["doubled"] or "at-least" in bench.name, row
 

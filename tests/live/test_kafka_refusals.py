@@ -12,7 +12,7 @@ import sys
 import time
 
 from kafka_bench import TEXTS, Bench, text_row, wait_for
-from kafka_faults import MODES, Crew
+from kafka_faults import MODES, Team
 from kafka_refuser import KafkaRefuser
 from redis_bench import Bench as RedisBench
 
@@ -182,14 +182,14 @@ def case_one_in_a_thousand(bench):
                                dlq_config=["cleanup.policy=compact"]):
             vectors = bench.reference()
             began = time.monotonic()
-            crew = Crew(bench, 3, *extra, "--batch-texts", "16")
+            team = Team(bench, 3, *extra, "--batch-texts", "16")
             send_large(bench, poison_rows(kind))
             for slot in range(3):
                 time.sleep(1)
-                crew.replace(slot, 9)
-            wait_for("lag 0", lambda crew=crew: crew.tend() or bench.lag() == 0, 90)
-            codes = crew.stop()
-            row = bench.tally(bench.read(), 1000, vectors)
+                team.replace(slot, 9)
+            wait_for("lag 0", lambda team=team: team.tend() or bench.lag() == 0, 90)
+            codes = team.stop()
+            row = bench.counts(bench.read(), 1000, vectors)
             letters = {(header(letter, "_partition"), header(letter, "_offset"))
                        for letter in bench.read("dlq")}
             print(f"        {kind}: {row}, dead {letters}, {time.monotonic() - began:.1f} s",
@@ -197,7 +197,7 @@ def case_one_in_a_thousand(bench):
             assert not any(row[what] for what in ("lost", "strangers", "wrong")), row
             assert not row["doubled"] or extra[:2] != MODES["exactly-once"], row
             assert letters == {("1", "139")}, letters
-            assert not crew.restarts and codes == [0, 0, 0], (codes, crew.crashes)
+            assert not team.restarts and codes == [0, 0, 0], (codes, team.crashes)
 
 
 def case_from_redis(bench):
@@ -214,18 +214,18 @@ def case_from_redis(bench):
         vectors = bench.reference()
         extra = ("--source", "redis", "--redis-url", f"redis://127.0.0.1:{other.port}",
                  "--redis-claim-idle", "2s", "--batch-texts", "16")
-        crew = Crew(bench, 3, *extra)
+        team = Team(bench, 3, *extra)
         for slot in range(3):
             time.sleep(1)
-            crew.replace(slot, 9)
+            team.replace(slot, 9)
 
         def is_done():
-            crew.tend()
+            team.tend()
             [group] = other.client.xinfo_groups("texts")
             return group["pending"] == 0 and group["lag"] == 0
         wait_for("all acked", is_done, 90)
-        assert crew.stop() == [0, 0, 0] and not crew.restarts, crew.crashes
-        row = bench.tally(bench.read(), 1000, vectors)
+        assert team.stop() == [0, 0, 0] and not team.restarts, team.crashes
+        row = bench.counts(bench.read(), 1000, vectors)
         assert not any(row[what] for what in ("lost", "strangers", "wrong")), row
         codes = {header(letter, "_code") for letter in bench.read("dlq")}
         assert codes == {"bad_msgpack", "output_too_large"}, codes
@@ -248,14 +248,14 @@ def case_to_redis(bench):
                 other.client.execute_command("ACL", "SETUSER", "w", "on", ">pw", "+@all", "~texts*",
                                              "~embedding:id-*")
                 user = "w:pw@"
-            crew = Crew(bench, 3, "--sink", "redis", "--redis-output", "hash", "--redis-url",
+            team = Team(bench, 3, "--sink", "redis", "--redis-output", "hash", "--redis-url",
                         f"redis://{user}127.0.0.1:{other.port}", "--batch-texts", "16")
             bench.send(rows)
             for slot in range(3):
                 time.sleep(1)
-                crew.replace(slot, 9)
-            wait_for("lag 0", lambda crew=crew: crew.tend() or bench.lag() == 0, 90)
-            assert crew.stop() == [0, 0, 0] and not crew.restarts, crew.crashes
+                team.replace(slot, 9)
+            wait_for("lag 0", lambda team=team: team.tend() or bench.lag() == 0, 90)
+            assert team.stop() == [0, 0, 0] and not team.restarts, team.crashes
             assert len(other.client.keys("embedding:id-*")) == 1000
             letters = [fields for _, fields in other.client.xrange("texts:dlq")]
             assert letters and {letter[b"_key"] for letter in letters} == {b"p"}, letters
@@ -291,7 +291,7 @@ def case_unknown_code(bench):
                     time.sleep(0.5)
                 bench.wait_lag_0(90)
                 bench.stop(worker)
-                row = bench.tally(bench.read(), n, bench.reference())
+                row = bench.counts(bench.read(), n, bench.reference())
                 letters = bench.read("dlq")
                 print(f"        {code} {' '.join(extra)}: refused {refuser.refused} times, {row}, "
                       f"{len(letters)} letters", flush=True)
@@ -320,7 +320,7 @@ def case_unknown_code_alone(bench):
                 time.sleep(1)
             bench.wait_lag_0(90)
             bench.stop(worker)
-            row = bench.tally(bench.read(), n, bench.reference())
+            row = bench.counts(bench.read(), n, bench.reference())
             assert not row["lost"] and not row["doubled"], row
             assert len(bench.read("dlq")) == 1
 

@@ -94,7 +94,7 @@ def shuffle_near(rng, events):
 
 
 def read_index(client, prefix):
-    """Keys of vectors and what they hold; cards only count their chunks."""
+    """Keys of vectors and what they hold; those of texts with chunks only count their chunks."""
     index = {}
     for key in client.scan_iter(prefix + "*", count=1000):
         name = key.decode().removeprefix(prefix)

@@ -143,10 +143,10 @@ def case_search(bench):
     common = ("--model", bench.model, "--prompt", "none")
     subprocess.run([bench.binary, "index", corpus, "-o", out, *common], check=True,
                    stdin=subprocess.DEVNULL)
-    card = Path(f"{out}.index")
-    lines = card.read_text().splitlines()
+    manifest = Path(f"{out}.index")
+    lines = manifest.read_text().splitlines()
     ours = next(line for line in lines if line.startswith("model_fingerprint")).split()[1]
-    card.write_text("\n".join("model_fingerprint: " + "0" * 32 if ours in line else line
+    manifest.write_text("\n".join("model_fingerprint: " + "0" * 32 if ours in line else line
                               for line in lines) + "\n")
     for command, code in ((("search", out, "two"), 66), (("index", corpus, "-o", out), 78)):
         done = subprocess.run([bench.binary, *command, *common], stdin=subprocess.DEVNULL,

@@ -30,7 +30,7 @@ def letters(bench):
     return bench.pg.sql("SELECT code, reason FROM embeddings_dlq ORDER BY position")
 
 
-def crew(bench, *extra):
+def team(bench, *extra):
     return [bench.start_sink("--batch-texts", "64", *extra, name=name) for name in ("w", "v")]
 
 
@@ -58,7 +58,7 @@ def case_poison(bench):
         add(bench, 0, 417)
         bench.client.xadd("texts", fields)
         add(bench, 417, 583)
-        workers = crew(bench)
+        workers = team(bench)
         bench.wait_rows(1000)
         stop(bench, workers)
         [[code, reason]] = letters(bench)
@@ -337,7 +337,7 @@ def case_locks(bench):
 def case_deadlocks(bench):
     """Two workers, the same ids in different orders."""
     bench.start_both()
-    workers = crew(bench)
+    workers = team(bench)
     pipe = bench.client.pipeline()
     for i in range(3000):
         pipe.xadd("texts", {"text": f"t {i % 20}", "id": f"id-{(i * 7919) % 50}"})
@@ -454,7 +454,7 @@ def case_pooler(bench):
     bench.processes.append(process)
     settle(1)
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    workers = crew(bench) + [bench.start_sink("--batch-texts", "16", url=url, name=name)
+    workers = team(bench) + [bench.start_sink("--batch-texts", "16", url=url, name=name)
                              for name in ("p", "q")]
     for first in range(0, 1500, 500):
         add(bench, first, 500)

@@ -15,7 +15,7 @@ POISON, N = 417, 1000
 WAYS = ("same server", "another database", "another server")
 
 
-class Crew:
+class Team:
     """Workers on one stream, the killed ones replaced; who ends by himself is noted."""
 
     def __init__(self, bench, *extra):
@@ -64,18 +64,18 @@ def run(bench, other, way, poison, *extra, user="", prepare=None):
         bench.client.xadd("texts", {"text": f"text {i % 20}", "id": f"id-{i}"})
         if i == POISON:
             bench.client.xadd("texts", poison)
-    crew = Crew(bench, "--redis-url", f"redis://{login}127.0.0.1:{bench.port}/0",
+    team = Team(bench, "--redis-url", f"redis://{login}127.0.0.1:{bench.port}/0",
                 "--redis-output-url", f"redis://{login}127.0.0.1:{port}/{db}", *extra)
     for slot in range(3):
         time.sleep(1)
-        crew.kill(slot)
+        team.kill(slot)
 
     def is_done():
-        crew.check()
+        team.check()
         [group] = bench.client.xinfo_groups("texts")
         return group["pending"] == 0 and group["lag"] == 0
     wait_for("all acked", is_done, 120)
-    crew.stop()
+    team.stop()
     letters = [fields for _, fields in out.xrange("texts:dlq")]
     assert letters and (len(letters) == 1 or way != "same server"), letters
     assert len({letter[b"_id"] for letter in letters}) == 1, letters

@@ -152,7 +152,7 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
     struct rig *rig = ctx;
     assert_true(strcmp(side, "input") == 0 || strcmp(side, "output") == 0);
     assert_true(state == LINK_UP || why[0]);
-    rig->n_link_told++;
+    rig->n_link_reported++;
 }
 
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
@@ -161,7 +161,7 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
     struct rig *rig = ctx;
     assert_non_null(message->position.ptr);
     assert_true(code[0] && reason[0]);
-    rig->n_dead_told++;
+    rig->n_dead_reported++;
 }
 
 static void on_undeliverable(void *ctx, const struct message *message, const char *code,
@@ -170,7 +170,7 @@ static void on_undeliverable(void *ctx, const struct message *message, const cha
     struct rig *rig = ctx;
     assert_non_null(message->position.ptr);
     assert_true(code[0] && strstr(reason, "its dead letter is refused"));
-    rig->n_undeliverable_told++;
+    rig->n_undeliverable_reported++;
 }
 
 /* The times of a batch are in the order in which they happened. */
@@ -182,7 +182,7 @@ static void on_embedded(void *ctx, const struct batch *batch)
         assert_true(batch->slices[i].began_ns <= batch->slices[i].ended_ns);
         assert_true(batch->slices[i].ended_ns <= uv_hrtime());
     }
-    rig->n_embedded_told += batch->n_texts;
+    rig->n_embedded_reported += batch->n_texts;
 }
 
 static void on_published(void *ctx, const struct entry *entry)
@@ -190,7 +190,7 @@ static void on_published(void *ctx, const struct entry *entry)
     struct rig *rig = ctx;
     assert_true(entry->batch->taken_ns <= entry->batch->published_ns);
     assert_true(entry->batch->published_ns <= uv_hrtime());
-    rig->n_published_told++;
+    rig->n_published_reported++;
 }
 
 void rig_open(struct rig *rig, size_t n)

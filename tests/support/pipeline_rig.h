@@ -26,8 +26,8 @@ struct rig {
     enum pipeline_end how;
     struct pipeline_stats stats; /* after rig_finish, as is failure */
     char failure[400];
-    size_t n_dead_told, n_undeliverable_told, n_link_told;
-    size_t n_embedded_told, n_published_told; /* texts, messages */
+    size_t n_dead_reported, n_undeliverable_reported, n_link_reported;
+    size_t n_embedded_reported, n_published_reported; /* texts, messages */
 };
 
 /* n messages to be set by the test, sound options: 2 threads, 3 batches of 8 texts. */

@@ -1,6 +1,6 @@
 /*
- * test_batch.c: however texts are spread over messages, each is in exactly one lot or is the twin
- * of one, slices cover the lots, and vectors come back to their places.
+ * test_batch.c: however texts are spread over messages, each is in exactly one unique text or is
+ * the duplicate of one, slices cover the lots, and vectors come back to their places.
  */
 #include <errno.h>
 #include <math.h>
@@ -98,9 +98,9 @@ static void assert_covered(const struct batch *batch)
         assert_true(batch->slices[s].n > 0);
         next += batch->slices[s].n;
     }
-    assert_int_equal(next, batch->n_lots);
-    for (size_t i = 1; i < batch->n_lots; i++)
-        assert_true(batch->lots[i - 1].n_tokens >= batch->lots[i].n_tokens);
+    assert_int_equal(next, batch->n_uniques);
+    for (size_t i = 1; i < batch->n_uniques; i++)
+        assert_true(batch->uniques[i - 1].n_tokens >= batch->uniques[i].n_tokens);
     assert_int_equal(batch->slices_left, batch->n_slices);
 }
 
@@ -117,7 +117,7 @@ static void test_twins_share_a_row(void **state)
     add(&batch, "document", 1, some, NULL);
     assert_int_equal(batch_cut(&batch, 2), 0);
     assert_int_equal(batch.n_texts, 8);
-    assert_int_equal(batch.n_lots, 6);
+    assert_int_equal(batch.n_uniques, 6);
     assert_covered(&batch);
     embed_all(&batch, &scratch);
     assert_rows(&batch);
@@ -136,7 +136,7 @@ static void test_title_and_text_are_told_apart(void **state)
     add(&batch, "document", 1, bc, "a");
     add(&batch, "document", 1, abc, NULL);
     assert_int_equal(batch_cut(&batch, 1), 0);
-    assert_int_equal(batch.n_lots, 3);
+    assert_int_equal(batch.n_uniques, 3);
     batch_close(&batch);
 }
 

@@ -335,7 +335,7 @@ static void embed_keeps_the_order(void **state)
     free_result(&two);
 }
 
-static void embed_tells_of_bad_lines(void **state)
+static void embed_reports_bad_lines(void **state)
 {
     (void)state;
     struct result result;
@@ -365,7 +365,7 @@ static void embed_tells_of_bad_lines(void **state)
 }
 
 /* Who pairs lines and outputs has to know which have none. */
-static void embed_tells_of_deletes(void **state)
+static void embed_reports_deletes(void **state)
 {
     (void)state;
     struct result result;
@@ -473,8 +473,8 @@ int main(void)
         cmocka_unit_test(version),
         cmocka_unit_test(embed_lines),
         cmocka_unit_test(embed_keeps_the_order),
-        cmocka_unit_test(embed_tells_of_bad_lines),
-        cmocka_unit_test(embed_tells_of_deletes),
+        cmocka_unit_test(embed_reports_bad_lines),
+        cmocka_unit_test(embed_reports_deletes),
         cmocka_unit_test(embed_binary_input_and_output),
         cmocka_unit_test(print_config),
         cmocka_unit_test(a_reader_that_leaves),

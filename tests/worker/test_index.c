@@ -445,8 +445,8 @@ static void refusals(void **state)
     expect_run("--model @other.gguf @change.jsonl -o @change.npy", 78);
 }
 
-/* The card beside OUT is that of the process that writes OUT, and of nobody who could not. */
-static void cards(void **state)
+/* The manifest beside OUT is that of the process that writes OUT, and of nobody who could not. */
+static void manifests(void **state)
 {
     (void)state;
     static const char bad[] = "{\"id\":1}\n";
@@ -588,7 +588,7 @@ int main(void)
                                        cmocka_unit_test(plain_lines_and_folders),
                                        cmocka_unit_test(shards),
                                        cmocka_unit_test(refusals),
-                                       cmocka_unit_test(cards),
+                                       cmocka_unit_test(manifests),
                                        cmocka_unit_test(changed_corpus),
                                        cmocka_unit_test(hostile),
                                        cmocka_unit_test(stopped),

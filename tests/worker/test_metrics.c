@@ -4,7 +4,7 @@
  */
 #include "connectors/dead_letter_codes.h"
 #include "worker/telemetry/metrics.h"
-#include "worker/telemetry/metrics_parts.h"
+#include "worker/telemetry/metrics_print.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -222,9 +222,9 @@ static void assert_dead(const char *value, const char *code)
         assert_string_equal(bad->value_out, value);
     assert_string_equal(bad->headers_out, "trace=fake 4\ncontent-type=text/plain\n");
     assert_int_equal(rig.stats.dead_letters, 1);
-    assert_int_equal(rig.n_dead_told, 1);
-    assert_int_equal(rig.n_published_told, 9);
-    assert_true(rig.n_embedded_told >= 8);
+    assert_int_equal(rig.n_dead_reported, 1);
+    assert_int_equal(rig.n_published_reported, 9);
+    assert_true(rig.n_embedded_reported >= 8);
     assert_int_equal(rig.stats.messages, 8);
     assert_int_equal(rig.fake.n_acked, 9);
     rig_close(&rig);
@@ -282,7 +282,7 @@ static void test_too_large_becomes_a_dead_letter(void **state)
     assert_non_null(strstr(second->dead_reason, "the first 3 of 56 payload bytes"));
     assert_int_equal(rig.fake.messages[2].n_outputs, 1);
     assert_int_equal(rig.stats.dead_letters, 2);
-    assert_int_equal(rig.n_dead_told, 2);
+    assert_int_equal(rig.n_dead_reported, 2);
     rig_close(&rig);
 }
 

@@ -306,7 +306,7 @@ static void test_a_dead_letter_that_is_always_refused_is_dropped_if_wanted(void 
         rig_start(&rig);
         rig_finish(&rig, PIPELINE_DRAINED);
         assert_int_equal(rig.stats.undeliverable, 1);
-        assert_int_equal(rig.n_undeliverable_told, 1);
+        assert_int_equal(rig.n_undeliverable_reported, 1);
         assert_int_equal(rig.stats.dead_letters, 0);
         assert_int_equal(rig.stats.messages, 29);
         assert_int_equal(rig.fake.messages[1].n_given_up, 1);

@@ -31,13 +31,13 @@ struct count_job {
     size_t n_runs;
 };
 
-static atomic_size_t n_bells;
+static atomic_size_t n_wakeups;
 static uv_sem_t go, begun;
 
-static void bell(void *ctx)
+static void wakeup(void *ctx)
 {
-    assert_ptr_equal(ctx, &n_bells);
-    atomic_fetch_add(&n_bells, 1);
+    assert_ptr_equal(ctx, &n_wakeups);
+    atomic_fetch_add(&n_wakeups, 1);
 }
 
 static void run_count(struct job *job, struct pool_thread *thread)
@@ -86,7 +86,7 @@ static void collect(struct pool *pool, size_t n, struct count_job **out)
 struct sharing_job {
     struct job job;
     struct pool *pool;
-    size_t n_steps, threads_told;
+    size_t n_steps, threads_reported;
     uv_sem_t met[2];
     atomic_size_t n_parts, n_helped;
     struct session *leader;
@@ -106,7 +106,7 @@ static void run_sharing(struct job *job, struct pool_thread *thread)
 {
     struct sharing_job *sharing = (struct sharing_job *)job;
     for (size_t i = 0; i < sharing->n_steps; i++) {
-        sharing->threads_told = pool_share(sharing->pool, thread->index, part_meet, sharing, 2);
+        sharing->threads_reported = pool_share(sharing->pool, thread->index, part_meet, sharing, 2);
         if (i % 10 == 9)
             uv_sleep(2); /* who helps goes to sleep, and must be woken for the next */
     }
@@ -120,9 +120,9 @@ static struct pool *pool_start(struct pool_thread *counts, size_t n)
         counts[i].index = i;
         places[i] = (struct pool_place){&counts[i], (struct session *)&counts[i]};
     }
-    atomic_store(&n_bells, 0);
+    atomic_store(&n_wakeups, 0);
     struct pool *pool = NULL;
-    assert_int_equal(pool_open(&pool, n, places, bell, &n_bells), 0);
+    assert_int_equal(pool_open(&pool, n, places, wakeup, &n_wakeups), 0);
     return pool;
 }
 
@@ -147,8 +147,8 @@ static void test_each_job_runs_once(void **state)
     assert_int_equal(sum, N_JOBS);
     for (size_t i = 0; i < N_JOBS; i++)
         assert_int_equal(jobs[i].n_runs, 1);
-    assert_true(atomic_load(&n_bells) > 0);
-    assert_true(atomic_load(&n_bells) <= N_JOBS);
+    assert_true(atomic_load(&n_wakeups) > 0);
+    assert_true(atomic_load(&n_wakeups) <= N_JOBS);
     free(jobs);
     free(done);
 }
@@ -177,7 +177,7 @@ static void test_idle_threads_help(void **state)
     pool_submit(pool, &sharing.job);
     collect(pool, 1, &done);
     assert_int_equal(sharing.n_parts, 200);
-    assert_int_equal(sharing.threads_told, 2);
+    assert_int_equal(sharing.threads_reported, 2);
     assert_true(pool_help(pool).ended_ns > 0);
     pool_close(pool);
     sharing_close(&sharing);
@@ -456,7 +456,7 @@ static void test_close_waits_for_the_running_and_drops_the_rest(void **state)
     uv_thread_join(&helper);
     assert_int_equal(jobs[0].n_runs, 1);
     assert_int_equal(jobs[1].n_runs + jobs[2].n_runs, 0);
-    assert_int_equal(atomic_load(&n_bells), 1);
+    assert_int_equal(atomic_load(&n_wakeups), 1);
     uv_sem_destroy(&go);
     uv_sem_destroy(&begun);
     pool_close(NULL);

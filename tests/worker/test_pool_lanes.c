@@ -29,14 +29,14 @@ struct lane_job {
     bool is_inside; /* it began while the outer job ran */
 };
 
-static atomic_size_t n_ended, n_bells;
+static atomic_size_t n_ended, n_wakeups;
 static atomic_bool outer_runs;
 static uv_sem_t go, begun;
 
-static void bell(void *ctx)
+static void wakeup(void *ctx)
 {
     (void)ctx;
-    atomic_fetch_add(&n_bells, 1);
+    atomic_fetch_add(&n_wakeups, 1);
 }
 
 static void note(struct job *job, const struct pool_thread *thread)
@@ -119,7 +119,7 @@ static void test_weights(void **state)
     struct pool_place place = place_of(&thread);
     struct pool *pool;
     (void)state;
-    assert_int_equal(pool_open(&pool, 1, &place, bell, NULL), 0);
+    assert_int_equal(pool_open(&pool, 1, &place, wakeup, NULL), 0);
     gate.job = (struct job){.run = run_gate, .lane = POOL_QUERY};
     pool_submit(pool, &gate.job);
     uv_sem_wait(&begun);
@@ -189,9 +189,9 @@ static void query_inside(bool with_many)
     struct pool_user *user;
     struct pool *pool;
     atomic_store(&n_ended, 0);
-    assert_int_equal(pool_open(&pool, 1, &place, bell, NULL), 0);
+    assert_int_equal(pool_open(&pool, 1, &place, wakeup, NULL), 0);
     mine.pool = theirs.pool = pool;
-    assert_int_equal(pool_join(&user, pool, &other, bell, NULL), 0);
+    assert_int_equal(pool_join(&user, pool, &other, wakeup, NULL), 0);
     outer.noted.job = (struct job){.run = run_outer, .lane = POOL_QUEUE};
     outer.with_many = with_many;
     query.job = (struct job){.run = run_query, .lane = POOL_QUERY};
@@ -239,8 +239,8 @@ static void test_leave(void **state)
     struct pool *pool;
     uv_thread_t helper;
     (void)state;
-    assert_int_equal(pool_open(&pool, 1, &place, bell, NULL), 0);
-    assert_int_equal(pool_join(&user, pool, &other, bell, NULL), 0);
+    assert_int_equal(pool_open(&pool, 1, &place, wakeup, NULL), 0);
+    assert_int_equal(pool_join(&user, pool, &other, wakeup, NULL), 0);
     running.job = (struct job){.run = run_gate};
     waiting.job = (struct job){.run = run_busy};
     others.job = (struct job){.run = run_busy};

@@ -205,15 +205,15 @@ static void check_pool(const struct model *model, const struct text *texts, cons
     struct pool_thread threads[N_THREADS];
     struct pool_place places[N_THREADS];
     struct pool *pool;
-    uv_sem_t bell;
-    uv_sem_init(&bell, 0);
+    uv_sem_t wakeup;
+    uv_sem_init(&wakeup, 0);
     for (size_t i = 0; i < n_threads; i++) {
         const struct session_options options = {.parallel = share, .parallel_ctx = &threads[i]};
         threads[i].index = i;
         assert_int_equal(session_open(&threads[i].session, model, &options), 0);
         places[i] = (struct pool_place){&threads[i], threads[i].session};
     }
-    assert_int_equal(pool_open(&pool, n_threads, places, ring, &bell), 0);
+    assert_int_equal(pool_open(&pool, n_threads, places, ring, &wakeup), 0);
     for (size_t i = 0; i < n_threads; i++)
         threads[i].pool = pool;
     for (size_t turn = 0; turn < N_TURNS; turn++) {
@@ -225,7 +225,7 @@ static void check_pool(const struct model *model, const struct text *texts, cons
             pool_submit(pool, &jobs[j].job);
         }
         for (size_t n_done = 0; n_done < n_jobs;) {
-            uv_sem_wait(&bell);
+            uv_sem_wait(&wakeup);
             for (struct job *job = pool_finished(pool); job; job = job->next)
                 n_done++;
         }
@@ -236,7 +236,7 @@ static void check_pool(const struct model *model, const struct text *texts, cons
     pool_close(pool);
     for (size_t i = 0; i < n_threads; i++)
         session_close(threads[i].session);
-    uv_sem_destroy(&bell);
+    uv_sem_destroy(&wakeup);
 }
 
 /* The same texts by one thread alone and by threads that share. */

@@ -22,7 +22,7 @@ struct bench_rig {
     const struct prompt *prompt;
     struct batch batch;
     struct pool *pool;
-    uv_sem_t bell;
+    uv_sem_t wakeup;
     struct item *items; /* [items_room] */
     size_t items_room;
     size_t n_threads;
@@ -65,7 +65,7 @@ static int open_threads(struct bench_rig *rig, const struct model *model)
         places[i] = (struct pool_place){thread, thread->session};
     }
     if (rc == 0)
-        rc = pool_open(&rig->pool, rig->n_threads, places, ring, &rig->bell);
+        rc = pool_open(&rig->pool, rig->n_threads, places, ring, &rig->wakeup);
     free(places);
     return rc;
 }
@@ -76,7 +76,7 @@ int bench_rig_open(struct bench_rig **out, const struct model *model, size_t n_t
     struct bench_rig *rig = calloc(1, sizeof *rig + n_threads * sizeof rig->threads[0]);
     if (!rig)
         return -ENOMEM;
-    int rc = uv_sem_init(&rig->bell, 0);
+    int rc = uv_sem_init(&rig->wakeup, 0);
     if (rc != 0) {
         free(rig);
         return rc;
@@ -103,7 +103,7 @@ void bench_rig_close(struct bench_rig *rig)
         scratch_close(&rig->threads[i].scratch);
     }
     batch_close(&rig->batch);
-    uv_sem_destroy(&rig->bell);
+    uv_sem_destroy(&rig->wakeup);
     free(rig->items);
     free(rig);
 }
@@ -140,7 +140,7 @@ int bench_rig_embed(struct bench_rig *rig, const struct text *texts, size_t n)
         pool_submit(rig->pool, &batch->slices[i].job.job);
     }
     while (batch->slices_left) {
-        uv_sem_wait(&rig->bell);
+        uv_sem_wait(&rig->wakeup);
         for (struct job *job = pool_finished(rig->pool); job; job = job->next)
             batch->slices_left--;
     }

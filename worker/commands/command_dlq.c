@@ -2,8 +2,8 @@
  * command_dlq.c: `embedmill dlq list|replay`: what became of bad messages, and another try for
  * them.
  *
- * Owns:    which letters are meant, how they are shown, when not to put one back.
- * Refuses: to show a text nobody asked for: letters hold people's data, terminals and logs keep it.
+ * Owns:    which dead letters are meant, how they are shown, when not to put one back.
+ * Refuses: to show a text nobody asked for: they hold people's data, terminals and logs keep it.
  * Threads: the main thread; there is no loop.
  */
 #define _GNU_SOURCE /* memmem */
@@ -65,10 +65,10 @@ struct args {
     const struct connector *queue; /* that `to` is a URL of; NULL: it is none */
 };
 
-/* What letters go through. */
+/* What dead letters go through. */
 struct way {
     const struct args *args;
-    struct letters *letters;
+    struct dead_letters *dlq;
     struct dlq_return *back; /* NULL: they go back by their own connector */
 };
 
@@ -119,7 +119,7 @@ static int print_json(const char *before, struct bytes text)
 }
 
 /* 0 or -ENOMEM. */
-static int print_letter(const struct args *args, const struct letter *letter)
+static int print_letter(const struct args *args, const struct dead_letter *letter)
 {
     int rc = 0;
     if (args->json) {
@@ -145,7 +145,7 @@ static int print_letter(const struct args *args, const struct letter *letter)
 }
 
 /* What is cut or empty would only die again, or worse, pass as the message it is not. */
-static bool can_go_back(const struct letter *letter)
+static bool can_go_back(const struct dead_letter *letter)
 {
     static const char mark[] = RECORD_CUT_MARK;
     return !letter->is_empty &&
@@ -153,18 +153,18 @@ static bool can_go_back(const struct letter *letter)
              memmem(letter->reason.ptr, letter->reason.len, mark, sizeof mark - 1));
 }
 
-static bool is_meant(const struct args *args, const struct letter *letter)
+static bool is_meant(const struct args *args, const struct dead_letter *letter)
 {
     return !args->code || (letter->code.len == strlen(args->code) &&
                            memcmp(letter->code.ptr, args->code, letter->code.len) == 0);
 }
 
 /* 0 or a negative errno with a sentence. */
-static int serve_letter(const struct way *way, const struct letter *letter, struct counts *counts,
-                        char *err, size_t err_size)
+static int serve_letter(const struct way *way, const struct dead_letter *letter,
+                        struct counts *counts, char *err, size_t err_size)
 {
     const struct args *args = way->args;
-    const struct dead_letters_ops *ops = way->letters->ops;
+    const struct dead_letters_ops *ops = way->dlq->ops;
     if (args->is_replay && !can_go_back(letter)) {
         fprintf(stderr, "embedmill dlq: %.*s is left where it is: part of the message is missing\n",
                 (int)letter->position.len, letter->position.ptr);
@@ -184,7 +184,7 @@ static int serve_letter(const struct way *way, const struct letter *letter, stru
         return 0;
     }
     if (rc == 1)
-        rc = (way->back ? ops->take : ops->replay)(way->letters, err, err_size);
+        rc = (way->back ? ops->take : ops->replay)(way->dlq, err, err_size);
     if (rc >= 0)
         *(rc == 1 ? &counts->n : &counts->n_gone) += 1;
     return rc < 0 ? rc : 0;
@@ -203,16 +203,16 @@ static int go_through(const struct args *args, const struct dead_letters_ops *op
                       const struct settings *settings)
 {
     struct way way = {.args = args};
-    struct letter letter;
+    struct dead_letter letter;
     struct counts counts = {0};
     char err[800], close_err[800];
-    int rc = ops->open(&way.letters, settings, args->queue ? NULL : args->to, err, sizeof err);
+    int rc = ops->open(&way.dlq, settings, args->queue ? NULL : args->to, err, sizeof err);
     if (rc != 0)
         return fail(exit_of(rc), err);
     if (args->queue && args->is_replay && !args->dry_run)
         rc = dlq_return_open(&way.back, args->queue, settings, err, sizeof err);
     while (rc == 0 && counts.n < args->limit) {
-        rc = ops->next(way.letters, &letter, err, sizeof err);
+        rc = ops->next(way.dlq, &letter, err, sizeof err);
         if (rc <= 0)
             break;
         rc = 0;
@@ -220,7 +220,7 @@ static int go_through(const struct args *args, const struct dead_letters_ops *op
             rc = serve_letter(&way, &letter, &counts, err, sizeof err);
     }
     dlq_return_close(way.back);
-    int closed = ops->close(way.letters, close_err, sizeof close_err);
+    int closed = ops->close(way.dlq, close_err, sizeof close_err);
     if (args->is_replay && !args->dry_run)
         printf("%zu put back, %zu left, %zu gone\n", counts.n, counts.n_left, counts.n_gone);
     if (rc != 0)
@@ -244,20 +244,22 @@ static int serve(const struct args *args, const struct settings *settings)
     if (args->is_replay && !ops->replay && !args->queue) {
         char forms[400];
         queue_target_forms(forms, sizeof forms);
-        snprintf(why, sizeof why,
-                 "the letters lie in %s and go back to another system: name it with --to, as %s",
-                 sink, forms);
+        snprintf(
+            why, sizeof why,
+            "the dead letters are in %s and go back to another system: name it with --to, as %s",
+            sink, forms);
         return fail(args->to ? COMMAND_USAGE : COMMAND_CONFIG, why);
     }
     if (args->queue && !ops->take) {
-        snprintf(why, sizeof why,
-                 "--to: letters on %s are moved on the same server: name a stream or topic there",
-                 sink);
+        snprintf(
+            why, sizeof why,
+            "--to: dead letters on %s are moved on the same server: name a stream or topic there",
+            sink);
         return fail(COMMAND_USAGE, why);
     }
     if (args->is_replay && !args->to && !settings_is(settings, "source", sink)) {
         snprintf(why, sizeof why,
-                 "the dead letters lie with the sink, %s, and the input is on %s: name a stream or "
+                 "the dead letters are with the sink, %s, and the input is on %s: name a stream or "
                  "topic on %s with --to",
                  sink, source ? source : "nothing", sink);
         return fail(COMMAND_CONFIG, why);

@@ -2,7 +2,7 @@
  * command_index.c: `embedmill index CORPUS -o OUT`: the worker between two files.
  *
  * Owns:    short names for the options of the connector `file`, what OUT's name says of its format,
- *          the card beside OUT, the last word.
+ *          the manifest beside OUT, the last word.
  * Why:     it is `run --source file --sink file` and nothing else, so that everything the worker
  *          can do (batches, dead letters, drain) is the same here.
  */
@@ -68,31 +68,31 @@ static bool is_inside(const char *output, const char *corpus)
            (real_folder[len] == '/' || real_folder[len] == '\0' || len == 1);
 }
 
-void command_index_card(struct manifest *card, const struct settings *settings,
-                        const struct model_info *model, const struct pipeline_options *options)
+void command_index_manifest(struct manifest *manifest, const struct settings *settings,
+                            const struct model_info *model, const struct pipeline_options *options)
 {
     static const char *const kept[] = {"prompt",        "dtype",      "too_long",    "bad_utf8",
                                        "file.format",   "file.id",    "file.column", "file.shard",
                                        "output_format", "text_field", "id_field"};
     char number[60];
-    card->len = 0;
+    manifest->len = 0;
     size_t dim = options->session.dim ? options->session.dim : model->dim;
     snprintf(number, sizeof number, "%zu", dim);
-    manifest_add(card, "model", model->name);
-    manifest_add(card, "model_fingerprint", model->fingerprint);
-    manifest_add(card, "precision", model->precision);
-    manifest_add(card, "dim", number);
+    manifest_add(manifest, "model", model->name);
+    manifest_add(manifest, "model_fingerprint", model->fingerprint);
+    manifest_add(manifest, "precision", model->precision);
+    manifest_add(manifest, "dim", number);
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
         const char *value = settings_text(settings, kept[i]);
-        manifest_add(card, kept[i], value ? value : "");
+        manifest_add(manifest, kept[i], value ? value : "");
     }
     if (options->output_format == OUTPUT_QDRANT)
-        manifest_add(card, "output_collection", options->collection);
+        manifest_add(manifest, "output_collection", options->collection);
     if (options->chunk.wanted) {
         snprintf(number, sizeof number, "%zu, %zu repeated%s",
                  options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
                  options->chunk.overlap, options->chunk.by_markdown ? ", by headings" : "");
-        manifest_add(card, "chunk_tokens", number);
+        manifest_add(manifest, "chunk_tokens", number);
     }
 }
 
@@ -126,22 +126,22 @@ int command_index_begin(const struct settings *settings, const struct model_info
     if (options->decode.format == INPUT_AUTO)
         options->decode.format = is_json ? INPUT_JSON : is_pipe ? INPUT_AUTO : INPUT_RAW;
 
-    struct manifest card;
-    command_index_card(&card, settings, model, options);
-    int rc = manifest_compare(&card, output, file_output_begun(output), err, err_size);
+    struct manifest manifest;
+    command_index_manifest(&manifest, settings, model, options);
+    int rc = manifest_compare(&manifest, output, file_output_begun(output), err, err_size);
     return rc == 0 ? COMMAND_OK : rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO;
 }
 
-/* OUT is this process's own only now; before, the card beside it was another's. */
+/* OUT is this process's own only now; before, the manifest beside it was another's. */
 int command_index_opened(const struct settings *settings, const struct model_info *model,
                          const struct pipeline_options *options, char *err, size_t err_size)
 {
     const char *output = settings_text(settings, "file.output");
-    struct manifest card;
+    struct manifest manifest;
     if (file_output_begun(output)) /* it is the same, or there is none: an output of `run` */
         return COMMAND_OK;
-    command_index_card(&card, settings, model, options);
-    return manifest_write(&card, output, err, err_size) == 0 ? COMMAND_OK : COMMAND_IO;
+    command_index_manifest(&manifest, settings, model, options);
+    return manifest_write(&manifest, output, err, err_size) == 0 ? COMMAND_OK : COMMAND_IO;
 }
 
 /* Products of the model with what was computed; without attention. */

@@ -17,9 +17,9 @@ bool command_index_wanted(const char *name);
 /* Both ends are files, whatever a configuration shared with `run` says. 0, or as options_set. */
 int command_index_set_ends(struct options *options, char *err, size_t err_size);
 /* What the vectors and the form of OUT depend on. */
-void command_index_card(struct manifest *card, const struct settings *settings,
-                        const struct model_info *model, const struct pipeline_options *options);
-/* begin and opened of struct work: the names fit, OUT is not another's and gets its card. */
+void command_index_manifest(struct manifest *manifest, const struct settings *settings,
+                            const struct model_info *model, const struct pipeline_options *options);
+/* begin and opened of struct work: the names fit, OUT is not another's and gets its manifest. */
 int command_index_begin(const struct settings *settings, const struct model_info *model,
                         struct pipeline_options *options, char *err, size_t err_size);
 int command_index_opened(const struct settings *settings, const struct model_info *model,

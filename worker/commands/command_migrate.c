@@ -63,7 +63,7 @@ static bool is_wanted(const char *name)
 static struct migration {
     const char *out;
     char fresh[HANDOVER_PATH], sample[HANDOVER_PATH], old[HANDOVER_PATH];
-    struct manifest card; /* of OUT */
+    struct manifest manifest; /* of OUT */
     struct manifest wanted;
     size_t texts; /* in OUT */
     size_t every; /* record of the corpus is in the sample */
@@ -98,14 +98,14 @@ static int begin(const struct settings *settings, const struct model_info *model
                  struct pipeline_options *options, char *err, size_t err_size)
 {
     char value[64] = "";
-    manifest_get(&migration.card, "model_fingerprint", value, sizeof value);
+    manifest_get(&migration.manifest, "model_fingerprint", value, sizeof value);
     bool is_same_model = strcmp(value, model->fingerprint) == 0;
     if (options->session.dim == 0 && is_same_model && /* not asked to change it */
-        manifest_get(&migration.card, "dim", value, sizeof value) &&
+        manifest_get(&migration.manifest, "dim", value, sizeof value) &&
         strtoul(value, NULL, 10) < model->dim)
         options->session.dim = strtoul(value, NULL, 10);
-    command_index_card(&migration.wanted, settings, model, options);
-    if (is_made_so(&migration.wanted, &migration.card)) {
+    command_index_manifest(&migration.wanted, settings, model, options);
+    if (is_made_so(&migration.wanted, &migration.manifest)) {
         handover_remove(migration.sample);
         log_event(LOG_INFO, "nothing to migrate: the index is made with all of this already",
                   LOG_TEXT("index", migration.out));
@@ -202,11 +202,11 @@ static int read_old(struct migration *m)
 }
 
 /* The new index says of itself what was asked for. */
-static int check_card(const struct migration *m)
+static int check_manifest(const struct migration *m)
 {
-    struct manifest card;
+    struct manifest manifest;
     char err[700];
-    int rc = manifest_read(&card, m->fresh, err, sizeof err);
+    int rc = manifest_read(&manifest, m->fresh, err, sizeof err);
     if (rc == 0)
         rc = manifest_compare(&m->wanted, m->fresh, true, err, sizeof err);
     return rc == 0 ? COMMAND_OK : fail(COMMAND_DATA, err);
@@ -245,7 +245,7 @@ static int verify(const struct migration *m, const struct settings *settings)
     struct model *model = NULL;
     struct verified verified;
     char err[700];
-    int code = check_card(m);
+    int code = check_manifest(m);
     if (code != COMMAND_OK)
         return code;
     code = command_line_open_model(settings, &model, err, sizeof err);
@@ -321,7 +321,7 @@ static int set_chunks(struct options *options, const char *line, char *err, size
     return rc;
 }
 
-static int set_defaults(struct options *options, const struct manifest *card, char *err,
+static int set_defaults(struct options *options, const struct manifest *manifest, char *err,
                         size_t err_size)
 {
     static const char *const kept[] = {"precision",     "prompt",           "dtype",
@@ -331,9 +331,9 @@ static int set_defaults(struct options *options, const struct manifest *card, ch
     char value[512];
     int rc = 0;
     for (size_t i = 0; i < sizeof kept / sizeof kept[0] && rc == 0; i++)
-        if (manifest_get(card, kept[i], value, sizeof value) && value[0])
+        if (manifest_get(manifest, kept[i], value, sizeof value) && value[0])
             rc = set_default(options, kept[i], value, err, err_size);
-    if (rc == 0 && manifest_get(card, "chunk_tokens", value, sizeof value) &&
+    if (rc == 0 && manifest_get(manifest, "chunk_tokens", value, sizeof value) &&
         strcmp(settings_text(options_settings(options), "too_long"), "chunk") == 0)
         rc = set_chunks(options, value, err, err_size);
     return rc;
@@ -362,13 +362,13 @@ static int prepare(const struct invocation *invocation)
         handover_name(out, "sample", migration.sample) != 0 ||
         handover_name(out, "old", migration.old) != 0)
         return command_line_fail("migrate", COMMAND_USAGE, "the name of OUT is too long");
-    if (handover_is_open(out)) /* its card may be either */
+    if (handover_is_open(out)) /* its manifest may be either */
         return COMMAND_OK;
-    if (manifest_read(&migration.card, out, err, sizeof err) != 0)
+    if (manifest_read(&migration.manifest, out, err, sizeof err) != 0)
         return command_line_fail("migrate", COMMAND_DATA, err);
     int rc = command_index_set_ends(options, err, sizeof err);
     if (rc == 0)
-        rc = set_defaults(options, &migration.card, err, sizeof err);
+        rc = set_defaults(options, &migration.manifest, err, sizeof err);
     if (rc == 0)
         rc = options_set(options, "file.output", migration.fresh, ORIGIN_FLAG, "migrate", err,
                          sizeof err);

@@ -68,7 +68,7 @@ static const struct option pull_options[] = {
 
 enum form { FORM_NPY, FORM_JSONL, FORM_CSV, FORM_MSGPACK };
 
-struct mover {
+struct move {
     bool is_push;
     void (*leave)(int code);
     const struct settings *settings;
@@ -82,14 +82,15 @@ struct mover {
     enum pipeline_end how;
 };
 
-static int fail(const struct mover *mover, int code, const char *why)
+static int fail(const struct move *move, int code, const char *why)
 {
-    return command_line_fail(mover->is_push ? "push" : "pull", code, why);
+    return command_line_fail(move->is_push ? "push" : "pull", code, why);
 }
 
 /* Pulled outputs, each in the form of the file. */
 
-static int bury(struct record *record, struct arena *arena, const char *code, const char *reason)
+static int dead_letter(struct record *record, struct arena *arena, const char *code,
+                       const char *reason)
 {
     record->dead_code = code;
     record->dead_reason = arena_copy(arena, reason, strlen(reason) + 1);
@@ -144,23 +145,23 @@ static int shape_text(enum form form, const struct codec_output *output, struct 
 static int shape(void *ctx, const struct message *message, struct record *record,
                  struct arena *arena)
 {
-    const struct mover *mover = ctx;
+    const struct move *move = ctx;
     struct codec_output output;
     struct refusal why;
     bool is_json = message->value.ptr[0] == '{';
-    if (is_json && mover->form == FORM_JSONL)
+    if (is_json && move->form == FORM_JSONL)
         return 0;
     if (codec_output_read(message->value, &output, &why) != 0)
-        return bury(record, arena, why.code,
-                    is_json ? "the output is JSON, which is gathered in a .jsonl only"
-                            : why.reason);
-    if (mover->form == FORM_MSGPACK)
+        return dead_letter(record, arena, why.code,
+                           is_json ? "the output is JSON, which is gathered in a .jsonl only"
+                                   : why.reason);
+    if (move->form == FORM_MSGPACK)
         return 0;
-    if (mover->form == FORM_JSONL || mover->form == FORM_CSV)
-        return shape_text(mover->form, &output, record, arena);
-    if (strcmp(codec_dtype_name(output.dtype), mover->dtype) != 0)
-        return bury(record, arena, DEAD_LETTER(wrong_dtype),
-                    "its numbers are of another type than the option dtype says");
+    if (move->form == FORM_JSONL || move->form == FORM_CSV)
+        return shape_text(move->form, &output, record, arena);
+    if (strcmp(codec_dtype_name(output.dtype), move->dtype) != 0)
+        return dead_letter(record, arena, DEAD_LETTER(wrong_dtype),
+                           "its numbers are of another type than the option dtype says");
     return shape_rows(&output, record, arena);
 }
 
@@ -177,11 +178,11 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
 
 static void on_count(void *ctx, const char *what, uint64_t n)
 {
-    struct mover *mover = ctx;
+    struct move *move = ctx;
     if (strcmp(what, "input_bytes") == 0)
-        mover->input.done += n;
+        move->input.done += n;
     else if (strcmp(what, "input_bytes_total") == 0)
-        mover->input.total += n;
+        move->input.total += n;
 }
 
 static void on_skipped(void *ctx, const struct skipped *skipped)
@@ -199,124 +200,124 @@ static void on_notice(void *ctx, const char *side, enum notice level, const char
 
 static void on_ended(void *ctx, enum pipeline_end how)
 {
-    struct mover *mover = ctx;
-    mover->how = how;
-    progress_log(mover->progress, "stopped");
-    progress_close(mover->progress);
-    stop_signals_close(&mover->stop);
+    struct move *move = ctx;
+    move->how = how;
+    progress_log(move->progress, "stopped");
+    progress_close(move->progress);
+    stop_signals_close(&move->stop);
 }
 
 static void on_stop(void *ctx, const char *name, int number, bool again)
 {
-    struct mover *mover = ctx;
+    struct move *move = ctx;
     if (again) {
         log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
-                  LOG_INTEGER("unfinished", transfer_stats(mover->transfer)->inflight_texts));
+                  LOG_INTEGER("unfinished", transfer_stats(move->transfer)->inflight_texts));
         log_close();
-        mover->leave(128 + number);
+        move->leave(128 + number);
     }
     log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
               LOG_TEXT("signal", name));
-    transfer_drain(mover->transfer);
+    transfer_drain(move->transfer);
 }
 
 /* The command. */
 
 /* Of runs before this one that wrote the same file. */
-static bool has_old_errors(const struct mover *mover)
+static bool has_old_errors(const struct move *move)
 {
     char errors[4200];
-    const char *output = settings_text(mover->settings, "file.output");
-    return !mover->is_push && name_has_errors(output, errors, sizeof errors);
+    const char *output = settings_text(move->settings, "file.output");
+    return !move->is_push && name_has_errors(output, errors, sizeof errors);
 }
 
-static int tell_end(const struct mover *mover)
+static int report_end(const struct move *move)
 {
-    if (mover->how == PIPELINE_FAILED) {
-        const char *why = transfer_failure(mover->transfer);
-        bool is_file = strncmp(why, mover->is_push ? "the input" : "the output", 9) == 0;
+    if (move->how == PIPELINE_FAILED) {
+        const char *why = transfer_failure(move->transfer);
+        bool is_file = strncmp(why, move->is_push ? "the input" : "the output", 9) == 0;
         log_event(LOG_ERROR, "failed", LOG_TEXT("error", why));
         return is_file ? COMMAND_IO : COMMAND_UNAVAILABLE;
     }
-    if (mover->how == PIPELINE_UNFLUSHED)
+    if (move->how == PIPELINE_UNFLUSHED)
         log_event(LOG_WARN, "what was finished last comes again",
-                  LOG_TEXT("why", transfer_failure(mover->transfer)));
-    if (mover->how == PIPELINE_DEADLINE || mover->how == PIPELINE_UNFLUSHED)
+                  LOG_TEXT("why", transfer_failure(move->transfer)));
+    if (move->how == PIPELINE_DEADLINE || move->how == PIPELINE_UNFLUSHED)
         return COMMAND_DEADLINE;
-    if (mover->stop.number != 0)
-        return 128 + mover->stop.number;
-    bool has_errors = transfer_stats(mover->transfer)->dead_letters > 0 || has_old_errors(mover);
+    if (move->stop.number != 0)
+        return 128 + move->stop.number;
+    bool has_errors = transfer_stats(move->transfer)->dead_letters > 0 || has_old_errors(move);
     return has_errors ? COMMAND_DATA : COMMAND_OK;
 }
 
-static void open_progress(struct mover *mover)
+static void open_progress(struct move *move)
 {
-    int when = settings_choice(mover->settings, "progress"); /* auto on off */
+    int when = settings_choice(move->settings, "progress"); /* auto on off */
     struct progress_options options = {
         .status_line = when != 2 && log_is_terminal(),
-        .interval_ms = (uint64_t)settings_number(mover->settings, "progress_interval"),
-        .total_texts = (uint64_t)settings_number(mover->settings, "total"),
-        .input = &mover->input,
+        .interval_ms = (uint64_t)settings_number(move->settings, "progress_interval"),
+        .total_texts = (uint64_t)settings_number(move->settings, "total"),
+        .input = &move->input,
     };
     options.log_lines = !options.status_line && when != 2;
-    if (progress_open(&mover->progress, &mover->loop, transfer_stats(mover->transfer), &options) !=
+    if (progress_open(&move->progress, &move->loop, transfer_stats(move->transfer), &options) !=
         0) {
         log_event(LOG_ERROR, "out of memory");
-        mover->leave(COMMAND_INTERNAL);
+        move->leave(COMMAND_INTERNAL);
     }
 }
 
-static int run(struct mover *mover)
+static int run(struct move *move)
 {
-    const struct settings *settings = mover->settings;
+    const struct settings *settings = move->settings;
     struct transfer_options options = {
         .max_messages = 1024,
         .max_bytes = 16 << 20,
-        .total = mover->is_push ? 0 : (uint64_t)settings_number(settings, "total"),
-        .idle_ms = mover->is_push ? 0 : (uint64_t)settings_number(settings, "pull.idle"),
+        .total = move->is_push ? 0 : (uint64_t)settings_number(settings, "total"),
+        .idle_ms = move->is_push ? 0 : (uint64_t)settings_number(settings, "pull.idle"),
         .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
-        .shape = mover->is_push ? NULL : shape,
-        .shape_ctx = mover,
+        .shape = move->is_push ? NULL : shape,
+        .shape_ctx = move,
         .on_link = on_link,
         .on_count = on_count,
         .on_skipped = on_skipped,
         .on_notice = on_notice,
     };
     char err[600] = "";
-    if (uv_loop_init(&mover->loop) != 0)
-        return fail(mover, COMMAND_INTERNAL, "cannot open an event loop");
-    stop_signals_open(&mover->stop, &mover->loop, on_stop, mover);
-    int rc = transfer_open(&mover->transfer, &mover->loop,
-                           source_find(settings_text(settings, "source")),
-                           sink_find(settings_text(settings, "sink")), settings, &options, on_ended,
-                           mover, err, sizeof err);
+    if (uv_loop_init(&move->loop) != 0)
+        return fail(move, COMMAND_INTERNAL, "cannot open an event loop");
+    stop_signals_open(&move->stop, &move->loop, on_stop, move);
+    int rc =
+        transfer_open(&move->transfer, &move->loop, source_find(settings_text(settings, "source")),
+                      sink_find(settings_text(settings, "sink")), settings, &options, on_ended,
+                      move, err, sizeof err);
     int code = COMMAND_OK;
     if (rc == 0) {
-        open_progress(mover);
+        open_progress(move);
     } else {
         log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
         code = rc == -ENOMEM ? COMMAND_INTERNAL : rc == -EINVAL ? COMMAND_CONFIG : COMMAND_IO;
-        stop_signals_close(&mover->stop);
+        stop_signals_close(&move->stop);
     }
-    uv_run(&mover->loop, UV_RUN_DEFAULT);
+    uv_run(&move->loop, UV_RUN_DEFAULT);
     if (rc == 0)
-        code = tell_end(mover);
-    transfer_close(mover->transfer);
-    uv_loop_close(&mover->loop);
+        code = report_end(move);
+    transfer_close(move->transfer);
+    uv_loop_close(&move->loop);
     return code;
 }
 
-static int run_configured(struct mover *mover)
+static int run_configured(struct move *move)
 {
-    const char *output = settings_text(mover->settings, "file.output");
-    mover->form = output && name_ends_with(output, ".npy")     ? FORM_NPY
-                  : output && name_ends_with(output, ".jsonl") ? FORM_JSONL
-                  : output && name_ends_with(output, ".csv")   ? FORM_CSV
-                                                               : FORM_MSGPACK;
-    mover->dtype = codec_dtype_name((enum output_dtype)settings_choice(mover->settings, "dtype"));
+    const char *output = settings_text(move->settings, "file.output");
+    move->form = output && name_ends_with(output, ".npy")     ? FORM_NPY
+                 : output && name_ends_with(output, ".jsonl") ? FORM_JSONL
+                 : output && name_ends_with(output, ".csv")   ? FORM_CSV
+                                                              : FORM_MSGPACK;
+    move->dtype = codec_dtype_name((enum output_dtype)settings_choice(move->settings, "dtype"));
     signal(SIGPIPE, SIG_IGN);
-    command_line_log(mover->settings);
-    int code = run(mover);
+    command_line_log(move->settings);
+    int code = run(move);
     log_close();
     return code;
 }
@@ -342,19 +343,19 @@ static int set_ends(bool is_push, struct options *options, char *err, size_t err
 
 static int prepare(const struct invocation *invocation)
 {
-    const struct mover mover = {.is_push = invocation->command == &command_push};
+    const struct move move = {.is_push = invocation->command == &command_push};
     char err[1200] = "out of memory";
-    int rc = set_ends(mover.is_push, invocation->options, err, sizeof err);
+    int rc = set_ends(move.is_push, invocation->options, err, sizeof err);
     return rc == 0 ? COMMAND_OK
-                   : fail(&mover, rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_USAGE, err);
+                   : fail(&move, rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_USAGE, err);
 }
 
 static int start(const struct invocation *invocation)
 {
-    struct mover mover = {.is_push = invocation->command == &command_push,
-                          .leave = invocation->leave,
-                          .settings = invocation->settings};
-    return run_configured(&mover);
+    struct move move = {.is_push = invocation->command == &command_push,
+                        .leave = invocation->leave,
+                        .settings = invocation->settings};
+    return run_configured(&move);
 }
 
 static void print_urls(char *out, size_t size)

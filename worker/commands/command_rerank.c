@@ -83,8 +83,8 @@ struct rerank {
     struct model *model;
     bool is_sigmoid;
     size_t n_threads, top;
-    uv_sem_t bell;
-    bool has_bell;
+    uv_sem_t wakeup;
+    bool has_wakeup;
     struct pool *pool;
     struct share *shares; /* [n_threads] */
 
@@ -107,7 +107,7 @@ static int fail(int code, const char *why)
     return command_line_fail("rerank", code, why);
 }
 
-static void ring_bell(void *ctx)
+static void send_wakeup(void *ctx)
 {
     uv_sem_post(ctx);
 }
@@ -134,7 +134,7 @@ static void score_all(struct rerank *rerank)
         pool_submit(rerank->pool, &share->job);
     }
     while (n_running > 0) {
-        uv_sem_wait(&rerank->bell);
+        uv_sem_wait(&rerank->wakeup);
         for (struct job *job = pool_finished(rerank->pool); job; job = job->next)
             n_running--;
     }
@@ -319,10 +319,10 @@ static int open_threads(struct rerank *rerank)
         rc = session_open(&rerank->shares[i].session, rerank->model, &options);
     }
     if (rc == 0)
-        rc = uv_sem_init(&rerank->bell, 0);
-    rerank->has_bell = rc == 0;
+        rc = uv_sem_init(&rerank->wakeup, 0);
+    rerank->has_wakeup = rc == 0;
     if (rc == 0)
-        rc = pool_open(&rerank->pool, rerank->n_threads, places, ring_bell, &rerank->bell);
+        rc = pool_open(&rerank->pool, rerank->n_threads, places, send_wakeup, &rerank->wakeup);
     free(places);
     return rc;
 }
@@ -354,8 +354,8 @@ static void close_all(struct rerank *rerank)
     pool_close(rerank->pool);
     for (size_t i = 0; i < rerank->n_threads && rerank->shares; i++)
         session_close(rerank->shares[i].session);
-    if (rerank->has_bell)
-        uv_sem_destroy(&rerank->bell);
+    if (rerank->has_wakeup)
+        uv_sem_destroy(&rerank->wakeup);
     for (size_t i = 0; i < rerank->n_best; i++)
         buffer_close(&rerank->best[i].json);
     free(rerank->best);

@@ -66,11 +66,11 @@ static int fail(int code, const char *why)
     return command_line_fail("search", code, why);
 }
 
-static int refuse_model(const struct manifest *card, const char *path, const char *fingerprint,
+static int refuse_model(const struct manifest *manifest, const char *path, const char *fingerprint,
                         const struct model_info *info)
 {
     char err[1000], name[128] = "?";
-    manifest_get(card, "model", name, sizeof name);
+    manifest_get(manifest, "model", name, sizeof name);
     snprintf(err, sizeof err,
              "%.300s was made with %s (fingerprint %s), and this is %s (fingerprint %s): name the "
              "other one by --model, or `embedmill migrate` the index to this one",
@@ -80,16 +80,16 @@ static int refuse_model(const struct manifest *card, const char *path, const cha
 
 static int open_vectors(struct lookup *lookup, const char *path)
 {
-    struct manifest card = {.len = 0};
+    struct manifest manifest = {.len = 0};
     char err[600], fingerprint[64] = "";
     const struct model_info *info = model_info(lookup->model);
-    int rc = manifest_read(&card, path, err, sizeof err);
+    int rc = manifest_read(&manifest, path, err, sizeof err);
     if (rc != 0 && rc != -ENOENT) /* what `pull` has made has none */
         return fail(COMMAND_DATA, err);
     if (rc == 0)
-        manifest_get(&card, "model_fingerprint", fingerprint, sizeof fingerprint);
+        manifest_get(&manifest, "model_fingerprint", fingerprint, sizeof fingerprint);
     if (fingerprint[0] && strcmp(fingerprint, info->fingerprint) != 0)
-        return refuse_model(&card, path, fingerprint, info);
+        return refuse_model(&manifest, path, fingerprint, info);
     if (vectors_open(&lookup->vectors, path, err, sizeof err) != 0)
         return fail(COMMAND_DATA, err);
     size_t dim = vectors_dim(lookup->vectors);

@@ -120,7 +120,7 @@ static void on_lag(void *ctx, const char *part, int64_t lag)
               LOG_INTEGER("most", SERIES_MAX), LOG_TEXT("part", part));
 }
 
-static void tell_cache(const struct worker *worker)
+static void report_cache(const struct worker *worker)
 {
     char why[5000];
     if (cache_complaint(worker->cache, why, sizeof why))
@@ -130,7 +130,7 @@ static void tell_cache(const struct worker *worker)
 static void on_embedded(void *ctx, const struct batch *batch)
 {
     const struct worker *worker = ctx;
-    tell_cache(worker);
+    report_cache(worker);
     if (worker->monitor)
         metrics_on_embedded(monitor_metrics(worker->monitor), batch);
 }
@@ -439,7 +439,7 @@ static bool stdout_is_closed(void)
     return poll(&fd, 1, 0) == 1 && (fd.revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 
-static int tell_end(const struct worker *worker)
+static int report_end(const struct worker *worker)
 {
     const struct pipeline_stats *stats = pipeline_stats(worker->pipeline);
     bool is_filter = worker->work->is_filter;
@@ -522,11 +522,11 @@ static int run(const struct work *work, const struct settings *settings)
     }
     uv_run(&worker.loop, UV_RUN_DEFAULT);
     if (opened)
-        code = tell_end(&worker);
+        code = report_end(&worker);
     pipeline_close(worker.pipeline);
     pool_close(worker.pool);
     cache_flush(worker.cache);
-    tell_cache(&worker);
+    report_cache(&worker);
     cache_close(worker.cache);
     uv_loop_close(&worker.loop);
     model_close(worker.model);

@@ -91,7 +91,8 @@ int dlq_return_open(struct dlq_return **out, const struct connector *connector,
     return 0;
 }
 
-int dlq_return_put(struct dlq_return *way, const struct letter *letter, char *err, size_t err_size)
+int dlq_return_put(struct dlq_return *way, const struct dead_letter *letter, char *err,
+                   size_t err_size)
 {
     struct record *record = &way->record;
     way->message = (struct message){.key = letter->key,

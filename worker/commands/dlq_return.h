@@ -20,7 +20,8 @@ int dlq_return_open(struct dlq_return **out, const struct connector *connector,
                     const struct settings *settings, char *err, size_t err_size);
 /* 1: it is stored there; 0: it is refused, err says why; a negative errno and a sentence: it may be
  * stored or not, and no more can be put back. */
-int dlq_return_put(struct dlq_return *way, const struct letter *letter, char *err, size_t err_size);
+int dlq_return_put(struct dlq_return *way, const struct dead_letter *letter, char *err,
+                   size_t err_size);
 void dlq_return_close(struct dlq_return *way); /* accepts NULL */
 
 #endif

@@ -12,9 +12,9 @@
 #include "connectors/dead_letter_codes.h"
 #include "worker/pipeline/records.h"
 
-struct carrier {
-    struct record record; /* first member */
-    struct carrier *next; /* when free */
+struct transfer_item {
+    struct record record;       /* first member */
+    struct transfer_item *next; /* when free */
     struct part part;
     size_t size; /* of the value: the origin may be gone when it is published */
     struct arena arena;
@@ -27,8 +27,8 @@ struct transfer {
     struct sink *sink;
     uv_timer_t idle, deadline;
     size_t n_handles;
-    struct carrier *carriers; /* [max_messages] */
-    struct carrier *spare;
+    struct transfer_item *items; /* [max_messages] */
+    struct transfer_item *spare;
     size_t n_inflight, bytes_inflight, granted, granted_bytes;
     bool draining, ending, source_failed;
     uint64_t end_by_ms;
@@ -74,7 +74,7 @@ static void advance(struct transfer *transfer)
         end(transfer, PIPELINE_DRAINED);
 }
 
-static void bury(struct record *record, const char *code, const char *reason)
+static void dead_letter(struct record *record, const char *code, const char *reason)
 {
     record->dead_code = code;
     record->dead_reason = reason;
@@ -83,28 +83,28 @@ static void bury(struct record *record, const char *code, const char *reason)
 /* NULL: no memory. */
 static struct record *load(struct transfer *transfer, struct message *message)
 {
-    struct carrier *carrier = transfer->spare;
-    transfer->spare = carrier->next;
-    carrier->part = (struct part){.id = message->key, .value = message->value};
-    carrier->record = (struct record){.origin = message,
-                                      .parts = &carrier->part,
-                                      .n_parts = 1,
-                                      .headers = message->headers,
-                                      .n_headers = message->n_headers};
+    struct transfer_item *item = transfer->spare;
+    transfer->spare = item->next;
+    item->part = (struct part){.id = message->key, .value = message->value};
+    item->record = (struct record){.origin = message,
+                                   .parts = &item->part,
+                                   .n_parts = 1,
+                                   .headers = message->headers,
+                                   .n_headers = message->n_headers};
     if (message->problem.code) {
-        carrier->record.dead_code = message->problem.code;
-        carrier->record.dead_reason = message->problem.reason;
+        item->record.dead_code = message->problem.code;
+        item->record.dead_reason = message->problem.reason;
     } else if (message->value.len == 0) {
-        bury(&carrier->record, DEAD_LETTER(empty_text), "the message is empty");
+        dead_letter(&item->record, DEAD_LETTER(empty_text), "the message is empty");
     } else if (transfer->options.shape &&
-               transfer->options.shape(transfer->options.shape_ctx, message, &carrier->record,
-                                       &carrier->arena) != 0) {
+               transfer->options.shape(transfer->options.shape_ctx, message, &item->record,
+                                       &item->arena) != 0) {
         return NULL;
     }
-    carrier->size = message->value.len;
+    item->size = message->value.len;
     transfer->n_inflight++;
-    transfer->bytes_inflight += carrier->size;
-    return &carrier->record;
+    transfer->bytes_inflight += item->size;
+    return &item->record;
 }
 
 static void on_messages(void *ctx, struct message **messages, size_t n)
@@ -135,32 +135,32 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
 /* As a dead letter, that one without its payload, and then with nothing else of the message. */
 static void publish_refused(struct transfer *transfer, struct record *record, enum published how)
 {
-    struct carrier *carrier = (struct carrier *)record;
+    struct transfer_item *item = (struct transfer_item *)record;
     bool was_dead = record->dead_code;
     const struct bytes *position = &record->origin->position;
     char why[300];
-    if (was_dead && carrier->part.value.len == 0 && carrier->part.id.len == 0 &&
-        record->n_headers == 0) {
+    if (was_dead && item->part.value.len == 0 && item->part.id.len == 0 && record->n_headers == 0) {
         snprintf(why, sizeof why, "it refuses even the dead letter of %.*s, which is empty",
                  position->len < 200 ? (int)position->len : 200, position->ptr);
         return fail(transfer, "output", -E2BIG, why);
     }
-    carrier->part = (struct part){.id = record->origin->key, .value = {"", 0}};
-    record->parts = &carrier->part;
+    item->part = (struct part){.id = record->origin->key, .value = {"", 0}};
+    record->parts = &item->part;
     record->n_parts = 1;
     if (was_dead) {
-        carrier->part.id = carrier->part.value;
+        item->part.id = item->part.value;
         record->n_headers = 0;
     } else if (how == PUBLISH_TOO_LARGE) {
-        bury(record, DEAD_LETTER(output_too_large), "the message is larger than the output takes");
+        dead_letter(record, DEAD_LETTER(output_too_large),
+                    "the message is larger than the output takes");
     } else {
         char *reason =
-            arena_copy(&carrier->arena, record->refused_reason, strlen(record->refused_reason) + 1);
+            arena_copy(&item->arena, record->refused_reason, strlen(record->refused_reason) + 1);
         if (!reason)
             return fail(transfer, "output", -ENOMEM, "out of memory");
-        bury(record, record->refused_code, reason);
+        dead_letter(record, record->refused_code, reason);
         if (record->origin->value.ptr)
-            carrier->part.value = record->origin->value;
+            item->part.value = record->origin->value;
     }
     transfer->sink->ops->publish(transfer->sink, &record, 1);
 }
@@ -168,7 +168,7 @@ static void publish_refused(struct transfer *transfer, struct record *record, en
 static void on_published(void *ctx, struct record *record, enum published how)
 {
     struct transfer *transfer = ctx;
-    struct carrier *carrier = (struct carrier *)record;
+    struct transfer_item *item = (struct transfer_item *)record;
     if (how == PUBLISH_TOO_LARGE || how == PUBLISH_REFUSED) {
         if (!transfer->ending)
             publish_refused(transfer, record, how);
@@ -181,15 +181,15 @@ static void on_published(void *ctx, struct record *record, enum published how)
     else
         transfer->stats.texts = transfer->stats.embedded_texts = ++transfer->stats.messages;
     transfer->n_inflight--;
-    transfer->bytes_inflight -= carrier->size;
+    transfer->bytes_inflight -= item->size;
     transfer->stats.inflight_texts = transfer->n_inflight;
     if (how == PUBLISHED && !transfer->source_failed)
         transfer->source->ops->ack(transfer->source, record->origin);
     if (how == PUBLISH_NOT_OURS && !transfer->source_failed)
         transfer->source->ops->release(transfer->source, record->origin);
-    arena_reset(&carrier->arena);
-    carrier->next = transfer->spare;
-    transfer->spare = carrier;
+    arena_reset(&item->arena);
+    item->next = transfer->spare;
+    transfer->spare = item;
     advance(transfer);
 }
 
@@ -345,8 +345,8 @@ int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_op
 {
     struct transfer *transfer = calloc(1, sizeof *transfer);
     if (transfer)
-        transfer->carriers = calloc(options->max_messages, sizeof *transfer->carriers);
-    if (!transfer || !transfer->carriers) {
+        transfer->items = calloc(options->max_messages, sizeof *transfer->items);
+    if (!transfer || !transfer->items) {
         snprintf(err, err_size, "out of memory");
         free(transfer);
         return -ENOMEM;
@@ -355,8 +355,8 @@ int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_op
     transfer->loop = loop;
     transfer->ctx = ctx;
     for (size_t i = options->max_messages; i-- > 0;) {
-        transfer->carriers[i].next = transfer->spare;
-        transfer->spare = &transfer->carriers[i];
+        transfer->items[i].next = transfer->spare;
+        transfer->spare = &transfer->items[i];
     }
     uv_timer_init(loop, &transfer->idle);
     uv_timer_init(loop, &transfer->deadline);
@@ -398,7 +398,7 @@ void transfer_close(struct transfer *transfer)
     if (!transfer)
         return;
     for (size_t i = 0; i < transfer->options.max_messages; i++)
-        arena_close(&transfer->carriers[i].arena);
-    free(transfer->carriers);
+        arena_close(&transfer->items[i].arena);
+    free(transfer->items);
     free(transfer);
 }

@@ -132,11 +132,11 @@ static int copy_all(struct copy *copy, const char *from, char *err, size_t err_s
 /* What the vectors were made with; an index of `pull` has none. */
 static int copy_manifest(const char *from, const char *to, char *err, size_t err_size)
 {
-    struct manifest card = {.len = 0};
-    int rc = manifest_read(&card, from, err, err_size);
+    struct manifest manifest = {.len = 0};
+    int rc = manifest_read(&manifest, from, err, err_size);
     if (rc == -ENOENT)
         return err[0] = '\0', 0;
-    return rc ? rc : manifest_write(&card, to, err, err_size);
+    return rc ? rc : manifest_write(&manifest, to, err, err_size);
 }
 
 int compact_copy(const char *from, const char *to, struct compacted *out, char *err,

@@ -12,21 +12,22 @@
 
 #define HEAD "embedmill-index 1\n"
 
-void manifest_add(struct manifest *card, const char *name, const char *value)
+void manifest_add(struct manifest *manifest, const char *name, const char *value)
 {
-    if (card->len == 0)
-        card->len = (size_t)snprintf(card->text, sizeof card->text, HEAD);
-    int n = snprintf(card->text + card->len, sizeof card->text - card->len, "%s: %.*s\n", name,
-                     (int)strcspn(value, "\n"), value);
-    if (n > 0 && (size_t)n < sizeof card->text - card->len)
-        card->len += (size_t)n;
-    card->text[card->len] = '\0';
+    if (manifest->len == 0)
+        manifest->len = (size_t)snprintf(manifest->text, sizeof manifest->text, HEAD);
+    int n = snprintf(manifest->text + manifest->len, sizeof manifest->text - manifest->len,
+                     "%s: %.*s\n", name, (int)strcspn(value, "\n"), value);
+    if (n > 0 && (size_t)n < sizeof manifest->text - manifest->len)
+        manifest->len += (size_t)n;
+    manifest->text[manifest->len] = '\0';
 }
 
-bool manifest_get(const struct manifest *card, const char *name, char *out, size_t size)
+bool manifest_get(const struct manifest *manifest, const char *name, char *out, size_t size)
 {
     size_t len = strlen(name);
-    for (const char *line = card->text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+    for (const char *line = manifest->text; *line;
+         line += strcspn(line, "\n"), line += *line == '\n')
         if (strncmp(line, name, len) == 0 && strncmp(line + len, ": ", 2) == 0) {
             const char *value = line + len + 2;
             snprintf(out, size, "%.*s", (int)strcspn(value, "\n"), value);
@@ -43,11 +44,11 @@ static int path_of(const char *output, char *path, size_t size, char *err, size_
     return -ENAMETOOLONG;
 }
 
-int manifest_read(struct manifest *card, const char *output, char *err, size_t err_size)
+int manifest_read(struct manifest *manifest, const char *output, char *err, size_t err_size)
 {
     char path[4200];
     int rc = path_of(output, path, sizeof path, err, err_size);
-    card->len = 0;
+    manifest->len = 0;
     if (rc == 0 && handover_is_open(output)) {
         snprintf(err, err_size,
                  "%s is between two indexes, for a migration was interrupted as they changed "
@@ -61,18 +62,19 @@ int manifest_read(struct manifest *card, const char *output, char *err, size_t e
         snprintf(err, err_size, "%s cannot be read: %s", path, strerror(-rc));
         return rc;
     }
-    card->len = fread(card->text, 1, sizeof card->text - 1, file);
-    card->text[card->len] = '\0';
+    manifest->len = fread(manifest->text, 1, sizeof manifest->text - 1, file);
+    manifest->text[manifest->len] = '\0';
     fclose(file);
-    if (strncmp(card->text, HEAD, strlen(HEAD)) == 0)
+    if (strncmp(manifest->text, HEAD, strlen(HEAD)) == 0)
         return 0;
     snprintf(err, err_size, "%s is damaged or of another version", path);
     return -EBADMSG;
 }
 
-/* Under another name first: killed in the middle, a card that is cut would be in the way for good.
+/* Under another name first: killed in the middle, a truncated manifest would be in the way for
+ * good.
  */
-int manifest_write(const struct manifest *card, const char *output, char *err, size_t err_size)
+int manifest_write(const struct manifest *manifest, const char *output, char *err, size_t err_size)
 {
     char path[4200], fresh[4210];
     int rc = path_of(output, path, sizeof path, err, err_size);
@@ -80,8 +82,8 @@ int manifest_write(const struct manifest *card, const char *output, char *err, s
         return rc;
     snprintf(fresh, sizeof fresh, "%s.new", path);
     FILE *file = fopen(fresh, "we");
-    if (!file || fwrite(card->text, 1, card->len, file) != card->len || fflush(file) != 0 ||
-        fsync(fileno(file)) != 0)
+    if (!file || fwrite(manifest->text, 1, manifest->len, file) != manifest->len ||
+        fflush(file) != 0 || fsync(fileno(file)) != 0)
         rc = -errno;
     if (file && fclose(file) != 0 && rc == 0)
         rc = -errno;
@@ -92,20 +94,20 @@ int manifest_write(const struct manifest *card, const char *output, char *err, s
     return rc;
 }
 
-static int compare(const struct manifest *card, const struct manifest *there, const char *output,
-                   char *err, size_t err_size)
+static int compare(const struct manifest *manifest, const struct manifest *there,
+                   const char *output, char *err, size_t err_size)
 {
     /* What cards of before there was a choice do not say. */
     static const char *const older[][2] = {
         {"precision", "exact"}, {"text_field", "text"}, {"id_field", "id"}};
-    const char *line = card->text + strlen(HEAD);
+    const char *line = manifest->text + strlen(HEAD);
     for (; *line; line += strcspn(line, "\n") + 1) {
         char name[64], ours[512] = "", theirs[512] = "nothing";
         snprintf(name, sizeof name, "%.*s", (int)strcspn(line, ":"), line);
         for (size_t i = 0; i < sizeof older / sizeof older[0]; i++)
             if (strcmp(name, older[i][0]) == 0)
                 strcpy(theirs, older[i][1]);
-        manifest_get(card, name, ours, sizeof ours);
+        manifest_get(manifest, name, ours, sizeof ours);
         manifest_get(there, name, theirs, sizeof theirs);
         if (strcmp(ours, theirs) == 0)
             continue;
@@ -118,7 +120,7 @@ static int compare(const struct manifest *card, const struct manifest *there, co
     return 0;
 }
 
-int manifest_compare(const struct manifest *card, const char *output, bool begun, char *err,
+int manifest_compare(const struct manifest *manifest, const char *output, bool begun, char *err,
                      size_t err_size)
 {
     struct manifest there;
@@ -133,5 +135,5 @@ int manifest_compare(const struct manifest *card, const char *output, bool begun
                  output);
         return -EEXIST;
     }
-    return rc || !begun ? rc : compare(card, &there, output, err, err_size);
+    return rc || !begun ? rc : compare(manifest, &there, output, err, err_size);
 }

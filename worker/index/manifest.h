@@ -13,27 +13,28 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { CARD_BYTES = 4096 };
+enum { MANIFEST_BYTES = 4096 };
 
 struct manifest {
-    char text[CARD_BYTES];
+    char text[MANIFEST_BYTES];
     size_t len;
 };
 
 /* Add a line; a value is cut at its first newline. */
-void manifest_add(struct manifest *card, const char *name, const char *value);
+void manifest_add(struct manifest *manifest, const char *name, const char *value);
 /* The value of a name into out; false when there is none. */
-bool manifest_get(const struct manifest *card, const char *name, char *out, size_t size);
+bool manifest_get(const struct manifest *manifest, const char *name, char *out, size_t size);
 
 /* 0; -ENOENT; negative errno and a sentence. output: the name of OUT. */
-int manifest_read(struct manifest *card, const char *output, char *err, size_t err_size);
+int manifest_read(struct manifest *manifest, const char *output, char *err, size_t err_size);
 /*
- * May OUT be made with this card? begun: there is something in it, which the card beside it must be
- * the same for. 0; -EEXIST: another card, and err says in what; negative errno and a sentence.
+ * May OUT be made with this manifest? begun: there is something in it, which the manifest beside it
+ * must be the same for. 0; -EEXIST: another manifest, and err says in what; negative errno and a
+ * sentence.
  */
-int manifest_compare(const struct manifest *card, const char *output, bool begun, char *err,
+int manifest_compare(const struct manifest *manifest, const char *output, bool begun, char *err,
                      size_t err_size);
 /* Put it beside an OUT that is this process's own. 0, or negative errno and a sentence. */
-int manifest_write(const struct manifest *card, const char *output, char *err, size_t err_size);
+int manifest_write(const struct manifest *manifest, const char *output, char *err, size_t err_size);
 
 #endif

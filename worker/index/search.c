@@ -35,8 +35,8 @@ struct search {
     const struct model *model;
     const struct vectors *vectors;
     size_t n_threads, top, dim;
-    uv_sem_t bell;
-    bool has_bell;
+    uv_sem_t wakeup;
+    bool has_wakeup;
     struct pool *pool;
     struct task *tasks; /* [n_threads] */
 
@@ -49,7 +49,7 @@ struct search {
     struct search_times times;
 };
 
-static void ring_bell(void *ctx)
+static void send_wakeup(void *ctx)
 {
     uv_sem_post(ctx);
 }
@@ -68,7 +68,7 @@ static void run_all(struct search *search, size_t n,
         pool_submit(search->pool, &task->job);
     }
     while (n_running > 0) {
-        uv_sem_wait(&search->bell);
+        uv_sem_wait(&search->wakeup);
         for (struct job *job = pool_finished(search->pool); job; job = job->next)
             n_running--;
     }
@@ -198,12 +198,12 @@ static int open_tasks(struct search *search)
 
 static int open_pool(struct search *search)
 {
-    int rc = uv_sem_init(&search->bell, 0);
+    int rc = uv_sem_init(&search->wakeup, 0);
     if (rc != 0)
         return rc;
-    search->has_bell = true;
+    search->has_wakeup = true;
     struct pool_place *places = calloc(search->n_threads, sizeof *places);
-    rc = places ? pool_open(&search->pool, search->n_threads, places, ring_bell, &search->bell)
+    rc = places ? pool_open(&search->pool, search->n_threads, places, send_wakeup, &search->wakeup)
                 : -ENOMEM;
     free(places);
     return rc;
@@ -246,8 +246,8 @@ void search_close(struct search *search)
     if (!search)
         return;
     pool_close(search->pool);
-    if (search->has_bell)
-        uv_sem_destroy(&search->bell);
+    if (search->has_wakeup)
+        uv_sem_destroy(&search->wakeup);
     for (size_t i = 0; search->tasks && i < search->n_threads; i++) {
         session_close(search->tasks[i].session);
         free(search->tasks[i].scratch);

@@ -74,7 +74,7 @@ void batch_reset(struct batch *batch)
     batch->payloads.len = 0;
     batch->n_entries = batch->n_undecoded = batch->n_bytes = 0;
     batch->n_texts = batch->text_bytes = batch->n_tokens = 0;
-    batch->n_lots = batch->n_slices = batch->slices_left = batch->records_left = 0;
+    batch->n_uniques = batch->n_slices = batch->slices_left = batch->records_left = 0;
     batch->is_split = batch->is_encoded = false;
     batch->records = NULL;
 }
@@ -84,8 +84,8 @@ void batch_close(struct batch *batch)
     arena_close(&batch->arena);
     buffer_close(&batch->payloads);
     free(batch->entries);
-    free(batch->cells);
-    free(batch->lots);
+    free(batch->slots);
+    free(batch->uniques);
     free(batch->slices);
     free(batch->table);
     free(batch->vectors);
@@ -145,68 +145,68 @@ static bool bytes_equal(struct bytes a, struct bytes b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
-static bool cell_equal(const struct cell *a, const struct cell *b)
+static bool slot_equal(const struct text_slot *a, const struct text_slot *b)
 {
     return a->hash == b->hash && a->prompt == b->prompt &&
            bytes_equal(a->item->title, b->item->title) && bytes_equal(a->item->text, b->item->text);
 }
 
-/* Find the first cell equal to cells[at] in the table, or put it there itself. */
+/* Find the first slot equal to slots[at] in the table, or put it there itself. */
 static uint32_t table_enter(struct batch *batch, size_t mask, uint32_t at)
 {
-    const struct cell *cell = &batch->cells[at];
-    for (size_t i = cell->hash & mask;; i = (i + 1) & mask) {
-        if (batch->table[i] == NO_CELL)
+    const struct text_slot *slot = &batch->slots[at];
+    for (size_t i = slot->hash & mask;; i = (i + 1) & mask) {
+        if (batch->table[i] == NO_SLOT)
             return batch->table[i] = at;
-        if (cell_equal(&batch->cells[batch->table[i]], cell))
+        if (slot_equal(&batch->slots[batch->table[i]], slot))
             return batch->table[i];
     }
 }
 
-static void cell_place(struct batch *batch, size_t mask, uint32_t at, const struct entry *entry,
+static void slot_place(struct batch *batch, size_t mask, uint32_t at, const struct entry *entry,
                        const struct item *item)
 {
-    struct cell *cell = &batch->cells[at];
-    cell->item = item;
-    cell->prompt = entry->prompt;
-    cell->hash = hash_bytes(hash_bytes(0xcbf29ce484222325u, item->title), item->text);
-    cell->twin = NO_CELL;
+    struct text_slot *slot = &batch->slots[at];
+    slot->item = item;
+    slot->prompt = entry->prompt;
+    slot->hash = hash_bytes(hash_bytes(0xcbf29ce484222325u, item->title), item->text);
+    slot->duplicate = NO_SLOT;
 
-    struct cell *same = &batch->cells[table_enter(batch, mask, at)];
-    if (same == cell) {
-        batch->lots[batch->n_lots++] = (struct lot){item_tokens(batch, item), at};
+    struct text_slot *same = &batch->slots[table_enter(batch, mask, at)];
+    if (same == slot) {
+        batch->uniques[batch->n_uniques++] = (struct unique_text){item_tokens(batch, item), at};
     } else {
-        cell->twin = same->twin;
-        same->twin = at;
+        slot->duplicate = same->duplicate;
+        same->duplicate = at;
     }
 }
 
-static int lot_compare(const void *a, const void *b)
+static int unique_compare(const void *a, const void *b)
 {
-    const struct lot *x = a, *y = b;
+    const struct unique_text *x = a, *y = b;
     if (x->n_tokens != y->n_tokens)
         return x->n_tokens > y->n_tokens ? -1 : 1;
-    return x->cell < y->cell ? -1 : 1;
+    return x->slot < y->slot ? -1 : 1;
 }
 
-/* lots must be sorted; there is room for as many slices as lots. */
+/* uniques must be sorted; there is room for as many slices as uniques. */
 static void slices_cut(struct batch *batch, size_t n_threads)
 {
     size_t n_tokens = 0;
-    for (size_t i = 0; i < batch->n_lots; i++)
-        n_tokens += batch->lots[i].n_tokens;
+    for (size_t i = 0; i < batch->n_uniques; i++)
+        n_tokens += batch->uniques[i].n_tokens;
     size_t target = n_tokens / (n_threads ? n_threads : 1);
     target = target < SLICE_MIN ? SLICE_MIN : target > SLICE_MAX ? SLICE_MAX : target;
 
     struct slice *slice = NULL;
-    for (size_t i = 0, filled = 0; i < batch->n_lots; i++) {
-        if (!slice || filled + batch->lots[i].n_tokens / 2 >= target) {
+    for (size_t i = 0, filled = 0; i < batch->n_uniques; i++) {
+        if (!slice || filled + batch->uniques[i].n_tokens / 2 >= target) {
             slice = &batch->slices[batch->n_slices++];
             *slice = (struct slice){.job = {.batch = batch, .stage = STAGE_EMBED}, .first = i};
             filled = 0;
         }
         slice->n++;
-        filled += batch->lots[i].n_tokens;
+        filled += batch->uniques[i].n_tokens;
     }
 }
 
@@ -216,8 +216,8 @@ int batch_cut(struct batch *batch, size_t n_threads)
     size_t table_size = 16;
     while (table_size < 2 * n)
         table_size *= 2;
-    if (n >= NO_CELL || grow(&batch->cells, &batch->cells_room, n, sizeof *batch->cells) ||
-        grow(&batch->lots, &batch->lots_room, n, sizeof *batch->lots) ||
+    if (n >= NO_SLOT || grow(&batch->slots, &batch->slots_room, n, sizeof *batch->slots) ||
+        grow(&batch->uniques, &batch->uniques_room, n, sizeof *batch->uniques) ||
         grow(&batch->slices, &batch->slices_room, n, sizeof *batch->slices) ||
         grow(&batch->table, &batch->table_room, table_size, sizeof *batch->table) ||
         grow(&batch->results, &batch->results_room, n, sizeof *batch->results) ||
@@ -225,16 +225,16 @@ int batch_cut(struct batch *batch, size_t n_threads)
         return -ENOMEM;
 
     for (size_t i = 0; i < table_size; i++)
-        batch->table[i] = NO_CELL;
+        batch->table[i] = NO_SLOT;
     uint32_t at = 0;
     for (size_t e = 0; e < batch->n_entries; e++) {
         struct entry *entry = &batch->entries[e];
         entry->first_item = at;
         for (size_t i = 0; i < entry->request.n_items; i++)
-            cell_place(batch, table_size - 1, at++, entry, &entry->request.items[i]);
+            slot_place(batch, table_size - 1, at++, entry, &entry->request.items[i]);
     }
-    if (batch->n_lots)
-        qsort(batch->lots, batch->n_lots, sizeof *batch->lots, lot_compare);
+    if (batch->n_uniques)
+        qsort(batch->uniques, batch->n_uniques, sizeof *batch->uniques, unique_compare);
     slices_cut(batch, n_threads);
     batch->slices_left = batch->n_slices;
     atomic_store(&batch->slices_unfinished, batch->n_slices);
@@ -250,17 +250,17 @@ void scratch_close(struct scratch *scratch)
     memset(scratch, 0, sizeof *scratch);
 }
 
-static const struct cell *slice_cell(const struct slice *slice, size_t i)
+static const struct text_slot *slice_slot(const struct slice *slice, size_t i)
 {
-    return &slice->job.batch->cells[slice->job.batch->lots[slice->first + i].cell];
+    return &slice->job.batch->slots[slice->job.batch->uniques[slice->first + i].slot];
 }
 
 int slice_load(const struct slice *slice, struct scratch *scratch)
 {
     size_t n = slice->n, dim = slice->job.batch->dim, n_bytes = 0;
     for (size_t i = 0; i < n; i++) {
-        const struct cell *cell = slice_cell(slice, i);
-        n_bytes += prompt_render(cell->prompt, cell->item->title, cell->item->text, NULL, 0);
+        const struct text_slot *slot = slice_slot(slice, i);
+        n_bytes += prompt_render(slot->prompt, slot->item->title, slot->item->text, NULL, 0);
     }
     if (grow(&scratch->bytes, &scratch->bytes_room, n_bytes, 1) ||
         grow(&scratch->texts, &scratch->texts_room, n, sizeof *scratch->texts) ||
@@ -270,10 +270,10 @@ int slice_load(const struct slice *slice, struct scratch *scratch)
 
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        const struct cell *cell = slice_cell(slice, i);
+        const struct text_slot *slot = slice_slot(slice, i);
         char *to = scratch->bytes + at;
         size_t len =
-            prompt_render(cell->prompt, cell->item->title, cell->item->text, to, n_bytes - at);
+            prompt_render(slot->prompt, slot->item->title, slot->item->text, to, n_bytes - at);
         scratch->texts[i] = (struct text){to, len};
         at += len;
     }
@@ -293,8 +293,8 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
             if (result.status == 0 && !embedder_is_unit(row, dim))
                 result.status = -EDOM;
         }
-        uint32_t at = batch->lots[slice->first + i].cell;
-        for (; at != NO_CELL; at = batch->cells[at].twin) {
+        uint32_t at = batch->uniques[slice->first + i].slot;
+        for (; at != NO_SLOT; at = batch->slots[at].duplicate) {
             batch->results[at] = result;
             if (row)
                 memcpy(batch->vectors + at * dim, row, dim * sizeof *row);
@@ -307,13 +307,13 @@ struct slice_counts slice_count(const struct slice *slice, size_t max_tokens)
     const struct batch *batch = slice->job.batch;
     struct slice_counts counts = {0};
     for (size_t i = 0; i < slice->n; i++) {
-        uint32_t first = batch->lots[slice->first + i].cell;
-        for (uint32_t at = first; at != NO_CELL; at = batch->cells[at].twin) {
+        uint32_t first = batch->uniques[slice->first + i].slot;
+        for (uint32_t at = first; at != NO_SLOT; at = batch->slots[at].duplicate) {
             const struct embed_result *result = &batch->results[at];
             if (result->status)
                 continue;
             size_t n_tokens = result->n_tokens < max_tokens ? result->n_tokens : max_tokens;
-            counts.n_texts += item_begins_text(batch->cells[at].item);
+            counts.n_texts += item_begins_text(batch->slots[at].item);
             counts.n_tokens += n_tokens;
             if (at == first && !result->cached) {
                 counts.computed_texts++;

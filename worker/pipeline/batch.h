@@ -40,13 +40,13 @@ struct entry {
 };
 
 /* A text of the batch, and the next one that is equal to it. */
-struct cell {
+struct text_slot {
     const struct item *item;
     const struct prompt *prompt;
     uint64_t hash;
-    uint32_t twin; /* index of the next equal cell; NO_CELL at the end */
+    uint32_t duplicate; /* index of the next equal slot; NO_SLOT at the end */
 };
-#define NO_CELL UINT32_MAX
+#define NO_SLOT UINT32_MAX
 
 /* Estimated tokens of so many bytes of text in n texts. */
 size_t batch_tokens(size_t n_bytes, size_t n);
@@ -54,9 +54,9 @@ size_t batch_tokens(size_t n_bytes, size_t n);
 enum { BATCH_SLICE_TOKENS = 512 };
 
 /* A text to be embedded, by estimated length. */
-struct lot {
+struct unique_text {
     uint32_t n_tokens; /* estimated */
-    uint32_t cell;
+    uint32_t slot;
 };
 
 /* What is done to a batch at the pool, in this order. */
@@ -79,7 +79,7 @@ struct slice_counts {
 /* What one job of STAGE_EMBED embeds. */
 struct slice {
     struct stage_job job;        /* first member */
-    size_t first, n;             /* of batch->lots */
+    size_t first, n;             /* of batch->uniques */
     uint64_t began_ns, ended_ns; /* uv_hrtime, by the pool thread */
     struct cache_hits hits;      /* of n; all 0 without a cache */
     struct slice_counts counts;
@@ -96,14 +96,14 @@ struct batch {
     size_t n_bytes;     /* payloads of all entries, before any is decoded */
     size_t n_texts, text_bytes, n_tokens; /* in all entries; tokens are estimated */
 
-    struct cell *cells; /* [n_texts] in entry order, from batch_cut on, as are the rest */
-    struct lot *lots;   /* [n_lots] different texts, longest first */
+    struct text_slot *slots;     /* [n_texts] in entry order, from batch_cut on, as are the rest */
+    struct unique_text *uniques; /* [n_lots] different texts, longest first */
     struct slice *slices;
-    uint32_t *table;              /* open addressing over cells; scratch of batch_cut */
+    uint32_t *table;              /* open addressing over slots; scratch of batch_cut */
     float *vectors;               /* [n_texts][dim] */
     struct embed_result *results; /* [n_texts] */
-    size_t n_lots, n_slices;
-    size_t cells_room, lots_room, slices_room, table_room, vectors_room, results_room;
+    size_t n_uniques, n_slices;
+    size_t slots_room, uniques_room, slices_room, table_room, vectors_room, results_room;
     struct stage_job decode, split, encode;
     bool is_split;                   /* long texts are split before the texts are laid out */
     atomic_size_t slices_unfinished; /* whoever ends the last one lets it be encoded */

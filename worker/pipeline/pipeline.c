@@ -146,7 +146,7 @@ static int put_back(struct pipeline *p, const struct batch *batch)
 /* The texts of a batch are what they will be. */
 static void on_laid_out(struct pipeline *p, const struct batch *batch)
 {
-    p->stats.duplicates += batch->n_texts - batch->n_lots;
+    p->stats.duplicates += batch->n_texts - batch->n_uniques;
     p->stats.inflight_texts += batch->n_texts;
     p->inflight_bytes += batch->text_bytes;
     credit_learn(&p->credit, batch);
@@ -175,10 +175,10 @@ static void on_embedded(struct pipeline *p, struct slice *slice)
 }
 
 /* On a pool thread. */
-void pipeline_ring_bell(void *ctx)
+void pipeline_send_wakeup(void *ctx)
 {
     struct pipeline *p = ctx;
-    wakeup_send(&p->bell);
+    wakeup_send(&p->wakeup);
 }
 
 static void on_stage(struct pipeline *p, struct stage_job *job)

@@ -99,8 +99,8 @@ struct pipeline_stats {
     uint64_t chunks;                             /* published pieces of texts that were cut */
     uint64_t deleted;                            /* messages that took a text away */
     uint64_t unchanged;              /* ... that left it as it was: nothing is written */
-    uint64_t duplicates;             /* texts whose twin in the batch was embedded */
-    uint64_t memory_hits, disk_hits; /* of the cache; twins are not looked for */
+    uint64_t duplicates;             /* texts equal to one in the batch that was embedded */
+    uint64_t memory_hits, disk_hits; /* of the cache; duplicates are not looked for */
     uint64_t cache_misses;           /* 0 without a cache */
     uint64_t batches[N_TRIGGERS];    /* dispatched */
     uint64_t inflight_texts;         /* gauge: decoded and not yet confirmed */

@@ -34,7 +34,7 @@ struct pipeline {
     struct pool *pool;
     struct pool_user *user;      /* of the pool */
     struct pool_thread *threads; /* [n_threads] */
-    struct wakeup bell;
+    struct wakeup wakeup;
     uv_timer_t linger, deadline;
     size_t n_handles; /* of those three, open */
 
@@ -66,8 +66,8 @@ struct pipeline {
 extern const struct source_events pipeline_source_events;
 extern const struct sink_events pipeline_sink_events;
 void pipeline_advance(struct pipeline *pipeline); /* do all that has become possible */
-void pipeline_on_jobs(void *ctx);                 /* the bell's event: some have ended */
-void pipeline_ring_bell(void *ctx);               /* by the pool, on its threads */
+void pipeline_on_jobs(void *ctx);                 /* the wakeup's event: some have ended */
+void pipeline_send_wakeup(void *ctx);             /* by the pool, on its threads */
 /* Closes the source once the sink is closed and no job runs; until then does nothing. */
 void pipeline_close_source(struct pipeline *pipeline);
 

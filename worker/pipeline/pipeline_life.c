@@ -1,7 +1,7 @@
 /*
  * pipeline_life.c: how a pipeline comes to be and how it goes. What happens between is pipeline.c.
  *
- * Opened in this order: batches and sessions, the pool and its bell, the source, the sink; closed
+ * Opened in this order: batches and sessions, the pool and its wakeup, the source, the sink; closed
  * sink first (pipeline_end), then the source, then pool and handles here.
  */
 #include "worker/pipeline/pipeline_internal.h"
@@ -28,7 +28,7 @@ static void on_handle_closed(uv_handle_t *handle)
     on_closed(handle->data);
 }
 
-/* The pool goes before its bell: a thread may be about to ring it. */
+/* The pool closes before its wakeup: a thread may be about to send it. */
 static void close_handles(struct pipeline *p)
 {
     if (p->options.pool)
@@ -37,7 +37,7 @@ static void close_handles(struct pipeline *p)
         pool_close(p->pool);
     p->pool = NULL;
     p->user = NULL;
-    wakeup_close(&p->bell, on_closed);
+    wakeup_close(&p->wakeup, on_closed);
     uv_close((uv_handle_t *)&p->linger, on_handle_closed);
     uv_close((uv_handle_t *)&p->deadline, on_handle_closed);
 }
@@ -153,7 +153,7 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
 {
     size_t n = p->options.n_threads;
     struct pool_place *places = calloc(n, sizeof *places);
-    int status = places ? wakeup_open(&p->bell, p->loop, pipeline_on_jobs, p) : -ENOMEM;
+    int status = places ? wakeup_open(&p->wakeup, p->loop, pipeline_on_jobs, p) : -ENOMEM;
     if (!status) {
         uv_timer_init(p->loop, &p->linger);
         uv_timer_init(p->loop, &p->deadline);
@@ -163,9 +163,9 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
             places[i] = (struct pool_place){&p->threads[i], p->threads[i].session};
         p->pool = p->options.pool;
         if (p->pool)
-            status = pool_join(&p->user, p->pool, places, pipeline_ring_bell, p);
+            status = pool_join(&p->user, p->pool, places, pipeline_send_wakeup, p);
         else
-            status = pool_open(&p->pool, n, places, pipeline_ring_bell, p);
+            status = pool_open(&p->pool, n, places, pipeline_send_wakeup, p);
     }
     if (!status && !p->user)
         p->user = pool_first(p->pool);

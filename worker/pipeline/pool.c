@@ -42,7 +42,7 @@ struct pool_user {
     size_t n_untaken; /* jobs submitted that nobody has taken back */
     size_t n_begun;   /* jobs that threads are at */
     bool cancelled;
-    void (*bell)(void *ctx);
+    void (*wakeup)(void *ctx);
     void *ctx;
 };
 
@@ -214,7 +214,7 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
         then = next;
     }
     if (is_first) /* under the lock, so that the user is still there */
-        user->bell(user->ctx);
+        user->wakeup(user->ctx);
     uv_cond_broadcast(&pool->ended);
     uv_mutex_unlock(&pool->lock);
 }
@@ -337,7 +337,7 @@ static void user_free(struct pool_user *user)
 }
 
 static int user_open(struct pool_user **out, struct pool *pool, size_t n,
-                     const struct pool_place *places, void (*bell)(void *ctx), void *ctx)
+                     const struct pool_place *places, void (*wakeup)(void *ctx), void *ctx)
 {
     struct pool_user *user = calloc(1, sizeof *user);
     struct pool_place *copy = calloc(n, sizeof *copy);
@@ -348,7 +348,7 @@ static int user_open(struct pool_user **out, struct pool *pool, size_t n,
     }
     if (places)
         memcpy(copy, places, n * sizeof *copy);
-    *user = (struct pool_user){.pool = pool, .places = copy, .bell = bell, .ctx = ctx};
+    *user = (struct pool_user){.pool = pool, .places = copy, .wakeup = wakeup, .ctx = ctx};
     job_list_clear(&user->finished);
     *out = user;
     return 0;
@@ -370,8 +370,8 @@ static int locks_open(struct pool *pool)
     return err;
 }
 
-int pool_open(struct pool **out, size_t n, const struct pool_place *places, void (*bell)(void *ctx),
-              void *ctx)
+int pool_open(struct pool **out, size_t n, const struct pool_place *places,
+              void (*wakeup)(void *ctx), void *ctx)
 {
     size_t align = _Alignof(struct pool), size = sizeof(struct pool) + n * sizeof(struct member);
     struct pool *pool = aligned_alloc(align, (size + align - 1) / align * align);
@@ -380,7 +380,7 @@ int pool_open(struct pool **out, size_t n, const struct pool_place *places, void
     memset(pool, 0, size);
     for (size_t i = 0; i < POOL_LANES; i++)
         job_list_clear(&pool->lanes[i].waiting);
-    int err = user_open(&pool->first, pool, n, places, bell, ctx);
+    int err = user_open(&pool->first, pool, n, places, wakeup, ctx);
     if (err)
         goto fail;
     err = locks_open(pool);
@@ -410,9 +410,9 @@ fail:
 }
 
 int pool_join(struct pool_user **out, struct pool *pool, const struct pool_place *places,
-              void (*bell)(void *ctx), void *ctx)
+              void (*wakeup)(void *ctx), void *ctx)
 {
-    return user_open(out, pool, pool->n_threads, places, bell, ctx);
+    return user_open(out, pool, pool->n_threads, places, wakeup, ctx);
 }
 
 struct pool_user *pool_first(struct pool *pool)

@@ -52,20 +52,20 @@ struct job {
 struct pool;
 
 /*
- * Start n threads; places[i].thread is handed to every run on thread i. places and bell may be NULL
- * where only others submit jobs, who join. bell(ctx) is called from a
- * pool thread when there are finished jobs again, once until pool_finished has taken them. 0,
- * -ENOMEM, or negative errno of thread creation (nothing is left running).
+ * Start n threads; places[i].thread is handed to every run on thread i. places and wakeup may be
+ * NULL where only others submit jobs, who join. wakeup(ctx) is called from a pool thread when there
+ * are finished jobs again, once until pool_finished has taken them. 0, -ENOMEM, or negative errno
+ * of thread creation (nothing is left running).
  */
-int pool_open(struct pool **out, size_t n, const struct pool_place *places, void (*bell)(void *ctx),
-              void *ctx);
+int pool_open(struct pool **out, size_t n, const struct pool_place *places,
+              void (*wakeup)(void *ctx), void *ctx);
 /*
- * Another user of the same threads, with places, jobs and a bell of its own; whoever opened the
+ * Another user of the same threads, with places, jobs and a wakeup of its own; whoever opened the
  * pool is its first. A user whose jobs are of POOL_QUERY must have sessions that no other has: they
  * run in the midst of others' jobs. 0 or -ENOMEM.
  */
 int pool_join(struct pool_user **out, struct pool *pool, const struct pool_place *places,
-              void (*bell)(void *ctx), void *ctx);
+              void (*wakeup)(void *ctx), void *ctx);
 struct pool_user *pool_first(struct pool *pool);
 void pool_user_submit(struct pool_user *user, struct job *job);
 /* Take all finished jobs, in the order they finished: a list by ->next, NULL when none. */

@@ -233,7 +233,7 @@ int records_build(struct batch *batch, enum sink_layout layout, const struct enc
 }
 
 /* Turn an already built record into a dead letter. */
-static int bury(struct entry *entry, const char *code, const char *reason)
+static int dead_letter(struct entry *entry, const char *code, const char *reason)
 {
     int err = original_part(entry);
     if (err)
@@ -352,11 +352,12 @@ int record_refused(struct entry *entry, enum published how, bool may_drop, char 
     const struct bytes *position = &entry->message->position;
     assert(!entry->dropped);
     if (!entry->dead_code && how == PUBLISH_REFUSED)
-        return bury(entry, record->refused_code, record->refused_reason);
+        return dead_letter(entry, record->refused_code, record->refused_reason);
     if (!entry->dead_code)
-        return bury(entry, DEAD_LETTER(output_too_large),
-                    "the output is larger than the broker takes: put fewer texts in a message, "
-                    "cut them into fewer chunks, or raise the broker's limit");
+        return dead_letter(
+            entry, DEAD_LETTER(output_too_large),
+            "the output is larger than the broker takes: put fewer texts in a message, "
+            "cut them into fewer chunks, or raise the broker's limit");
     int rc = cut(entry, how == PUBLISH_REFUSED);
     if (rc != -E2BIG)
         return rc;

@@ -311,7 +311,7 @@ static int text_split(struct splitter *splitter, struct arena *arena, const stru
     return err;
 }
 
-static int entry_bury(struct entry *entry, int why)
+static int entry_dead_letter(struct entry *entry, int why)
 {
     bool many = why == -EOVERFLOW;
     entry->dead_code = many ? DEAD_LETTER(too_many_texts) : DEAD_LETTER(text_too_long);
@@ -333,7 +333,7 @@ static int entry_split(struct splitter *splitter, struct entry *entry)
         bool is_this_cut;
         int err = text_split(splitter, arena, entry->prompt, &request->items[i], &is_this_cut);
         if (err)
-            return err == -ENOMEM ? err : entry_bury(entry, err);
+            return err == -ENOMEM ? err : entry_dead_letter(entry, err);
         is_cut |= is_this_cut;
     }
     if (!is_cut)

@@ -41,8 +41,8 @@ static struct batch *batch_of(struct job *job)
 /* 1. Decode. */
 
 /* Mark an entry as a dead letter. 0 or -ENOMEM. */
-__attribute__((format(printf, 3, 4))) static int bury(struct entry *entry, const char *code,
-                                                      const char *format, ...)
+__attribute__((format(printf, 3, 4))) static int dead_letter(struct entry *entry, const char *code,
+                                                             const char *format, ...)
 {
     char reason[320];
     va_list args;
@@ -59,10 +59,11 @@ static int entry_read(const struct stages *stages, struct entry *entry)
 {
     const struct message *message = entry->message;
     if (stages->options->max_deliveries && message->deliveries > stages->options->max_deliveries)
-        return bury(entry, DEAD_LETTER(too_many_deliveries),
-                    "this is delivery %u of the message and %u are allowed: workers have died or "
-                    "stalled over it",
-                    message->deliveries, stages->options->max_deliveries);
+        return dead_letter(
+            entry, DEAD_LETTER(too_many_deliveries),
+            "this is delivery %u of the message and %u are allowed: workers have died or "
+            "stalled over it",
+            message->deliveries, stages->options->max_deliveries);
     bool is_tombstone = !message->value.ptr && message->key.ptr;
     if (message->problem.code && !is_tombstone) {
         entry->dead_code = message->problem.code;
@@ -75,7 +76,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
     int err = (is_tombstone ? codec_tombstone : codec_decode)(message, &stages->options->decode,
                                                               &entry->batch->arena, &request, &why);
     if (err == -EINVAL)
-        return bury(entry, why.code, "%s", why.reason);
+        return dead_letter(entry, why.code, "%s", why.reason);
     if (err)
         return err;
     if (request.n_items == 0) { /* gone, or as it was */
@@ -84,10 +85,10 @@ static int entry_read(const struct stages *stages, struct entry *entry)
     }
     entry->prompt = request.prompt.ptr ? prompt_find(stages->info, request.prompt) : stages->prompt;
     if (!entry->prompt)
-        return bury(entry, DEAD_LETTER(unknown_prompt),
-                    "unknown prompt; "
-                    "known are %s",
-                    prompt_names());
+        return dead_letter(entry, DEAD_LETTER(unknown_prompt),
+                           "unknown prompt; "
+                           "known are %s",
+                           prompt_names());
     entry->request = request;
     return 0;
 }
@@ -187,21 +188,22 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
     size_t repeated = record_repeats(entry, stages->layout, &stages->encode);
     /* What is sent once may be written so many times as the message has texts. */
     if (n > 1 && repeated > PIPELINE_REPEATED_MAX / n)
-        return bury(entry, DEAD_LETTER(output_too_large),
-                    "%zu bytes of fields would be written for each of %zu texts, and together they "
-                    "may be %d MiB; send less beside a text, or cut it into fewer chunks",
-                    repeated, n, PIPELINE_REPEATED_MAX >> 20);
+        return dead_letter(
+            entry, DEAD_LETTER(output_too_large),
+            "%zu bytes of fields would be written for each of %zu texts, and together they "
+            "may be %d MiB; send less beside a text, or cut it into fewer chunks",
+            repeated, n, PIPELINE_REPEATED_MAX >> 20);
     for (size_t i = 0; i < entry->request.n_items; i++) {
         const struct embed_result *result = &entry->batch->results[entry->first_item + i];
         switch (result->status) {
         case 0:
             continue;
         case -E2BIG:
-            return bury(entry, DEAD_LETTER(text_too_long),
-                        "text %zu of %zu has %u tokens and the model takes %zu", i + 1,
-                        entry->request.n_items, result->n_tokens, stages->info->max_tokens);
+            return dead_letter(entry, DEAD_LETTER(text_too_long),
+                               "text %zu of %zu has %u tokens and the model takes %zu", i + 1,
+                               entry->request.n_items, result->n_tokens, stages->info->max_tokens);
         case -EILSEQ:
-            return bury(
+            return dead_letter(
                 entry, DEAD_LETTER(bad_utf8),
                 "text %zu of %zu is not UTF-8 (is it Latin-1, or has it half of a surrogate "
                 "pair?); repair it, or set bad_utf8 to replace",
@@ -209,9 +211,9 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
         case -ENOMEM:
             return -ENOMEM;
         default:
-            return bury(entry, DEAD_LETTER(bad_embedding),
-                        "the embedding of text %zu of %zu is not a unit vector", i + 1,
-                        entry->request.n_items);
+            return dead_letter(entry, DEAD_LETTER(bad_embedding),
+                               "the embedding of text %zu of %zu is not a unit vector", i + 1,
+                               entry->request.n_items);
         }
     }
     return 0;

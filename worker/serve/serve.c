@@ -358,7 +358,7 @@ void serve_on_done(void *ctx, struct http_request *http)
         serve_queue_drop(&request->lane->queue, request);
     serve_request_free(request);
     if (serve->is_draining && !serve->is_closing)
-        wakeup_send(&serve->bell);
+        wakeup_send(&serve->wakeup);
 }
 
 /* 3. From the pool. */

@@ -39,7 +39,7 @@ static int thread_open(struct pool_thread *thread, const struct session_options 
 
 int serve_threads_open(struct serve_threads *threads, size_t n,
                        const struct session_options *session, struct cache *cache,
-                       void (*bell)(void *ctx), void *ctx)
+                       void (*wakeup)(void *ctx), void *ctx)
 {
     struct pool_place *places = calloc(n, sizeof *places);
     threads->threads = calloc(n, sizeof *threads->threads);
@@ -51,7 +51,7 @@ int serve_threads_open(struct serve_threads *threads, size_t n,
         places[i] = (struct pool_place){&threads->threads[i], threads->threads[i].session};
     }
     if (rc == 0)
-        rc = pool_join(&threads->user, threads->pool, places, bell, ctx);
+        rc = pool_join(&threads->user, threads->pool, places, wakeup, ctx);
     free(places);
     if (rc != 0)
         serve_threads_close(threads);

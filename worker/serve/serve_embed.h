@@ -44,7 +44,7 @@ struct serve_threads {
 /* What is not about n threads of the pool is set before. 0 or negative errno. */
 int serve_threads_open(struct serve_threads *threads, size_t n,
                        const struct session_options *session, struct cache *cache,
-                       void (*bell)(void *ctx), void *ctx);
+                       void (*wakeup)(void *ctx), void *ctx);
 void serve_threads_close(struct serve_threads *threads);
 
 /* Jobs: of a request, of a taker. */

@@ -26,7 +26,7 @@ struct serve {
     struct pool *pool; /* its own; NULL: another's */
     struct serve_lane queries, lists;
     const struct model *model;
-    struct wakeup bell;
+    struct wakeup wakeup;
     uv_timer_t tick; /* deadlines */
     size_t n_handles;
     LIST_HEAD(, serve_request) all;

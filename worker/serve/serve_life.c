@@ -22,7 +22,7 @@ enum {
 
 static void ring(void *ctx)
 {
-    wakeup_send(&((struct serve *)ctx)->bell);
+    wakeup_send(&((struct serve *)ctx)->wakeup);
 }
 
 static int rules_open(struct serve *serve, char *err, size_t err_size)
@@ -154,14 +154,14 @@ static void on_tick_closed(uv_handle_t *tick)
 
 static int open_handles(struct serve *serve)
 {
-    int rc = wakeup_open(&serve->bell, serve->loop, serve_on_jobs, serve);
+    int rc = wakeup_open(&serve->wakeup, serve->loop, serve_on_jobs, serve);
     if (rc != 0)
         return rc;
     uv_timer_init(serve->loop, &serve->tick);
     serve->tick.data = serve;
     serve->n_handles = 2;
     uv_timer_start(&serve->tick, serve_on_tick, SERVE_TICK_MS, SERVE_TICK_MS);
-    uv_unref((uv_handle_t *)&serve->bell.poll);
+    uv_unref((uv_handle_t *)&serve->wakeup.poll);
     uv_unref((uv_handle_t *)&serve->tick);
     return 0;
 }
@@ -218,7 +218,7 @@ static void close_all(struct serve *serve, bool in_time)
         request->http = NULL;
         serve_request_free(request);
     }
-    wakeup_close(&serve->bell, on_closed);
+    wakeup_close(&serve->wakeup, on_closed);
     uv_close((uv_handle_t *)&serve->tick, on_tick_closed);
 }
 
@@ -244,7 +244,7 @@ int serve_open(struct serve **out, uv_loop_t *loop, const struct model *model,
         free_all(serve);
         return rc;
     }
-    wakeup_close(&serve->bell, on_closed);
+    wakeup_close(&serve->wakeup, on_closed);
     uv_close((uv_handle_t *)&serve->tick, on_tick_closed);
     return rc;
 }
@@ -291,5 +291,5 @@ void serve_drain(struct serve *serve, void (*ended)(void *ctx, bool in_time), vo
     serve->drained_by_ms = uv_now(serve->loop) + serve->options.drain_ms;
     http_server_drain(serve->http);
     uv_ref((uv_handle_t *)&serve->tick);
-    wakeup_send(&serve->bell);
+    wakeup_send(&serve->wakeup);
 }

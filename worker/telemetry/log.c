@@ -196,7 +196,7 @@ static void write_line(enum log_level level, const char *msg, const struct log_f
 }
 
 /* What was held back, as a count, and why the last of it was. */
-static void tell_seen(const struct seen *seen)
+static void report_seen(const struct seen *seen)
 {
     const struct log_field fields[] = {LOG_TEXT("why", seen->why[0] ? seen->why : NULL), {0}};
     write_line(seen->level, seen->key, fields, seen->held_back);
@@ -214,7 +214,7 @@ static struct seen *find_seen(enum log_level level, const char *key)
             oldest = seen;
     }
     if (oldest->held_back)
-        tell_seen(oldest);
+        report_seen(oldest);
     *oldest = (struct seen){.level = level};
     snprintf(oldest->key, sizeof oldest->key, "%s", key);
     return oldest;
@@ -261,14 +261,14 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
     seen->held_back = 0;
 }
 
-static void tell_held_back(uint64_t older_than_ms)
+static void report_held_back(uint64_t older_than_ms)
 {
     uint64_t now = now_ms();
     for (size_t i = 0; i < N_EVENTS; i++) {
         struct seen *seen = &state.seen[i];
         if (!seen->held_back || now - seen->written_ms < older_than_ms)
             continue;
-        tell_seen(seen);
+        report_seen(seen);
         seen->written_ms = now;
         seen->held_back = 0;
     }
@@ -276,7 +276,7 @@ static void tell_held_back(uint64_t older_than_ms)
 
 void log_tick(void)
 {
-    tell_held_back(HOLD_MS);
+    report_held_back(HOLD_MS);
 }
 
 bool log_is_terminal(void)
@@ -303,5 +303,5 @@ void log_status(const char *line)
 void log_close(void)
 {
     log_status(NULL);
-    tell_held_back(0);
+    report_held_back(0);
 }

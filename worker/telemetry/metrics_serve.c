@@ -8,7 +8,7 @@
 
 #include "worker/pipeline/pool.h"
 #include "worker/serve/serve.h"
-#include "worker/telemetry/metrics_parts.h"
+#include "worker/telemetry/metrics_print.h"
 
 static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
                                 0.25,  0.5,    1,     2.5,  5,     10,   30};

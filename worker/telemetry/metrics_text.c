@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "worker/telemetry/metrics.h"
-#include "worker/telemetry/metrics_parts.h"
+#include "worker/telemetry/metrics_print.h"
 #include "connectors/utf8.h"
 
 void metrics_print_label(FILE *to, const char *value)

@@ -1,5 +1,5 @@
 /*
- * kernels_avx2_parts.h: AVX2 with FMA and F16C, in both precisions. All of kernels_avx2.c and
+ * kernels_avx2_internal.h: AVX2 with FMA and F16C, in both precisions. All of kernels_avx2.c and
  * kernels_avx2_fast.c, which sets KERNELS_FAST.
  *
  * vpmaddwd multiplies 16 pairs of int16 and adds each pair, exactly: int8 weights are widened to

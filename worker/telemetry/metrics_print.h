@@ -1,10 +1,10 @@
 /*
- * metrics_parts.h: pieces of the text format of Prometheus that several files write.
+ * metrics_print.h: pieces of the text format of Prometheus that several files write.
  *
  * Threads: the loop thread.
  */
-#ifndef METRICS_PARTS_H
-#define METRICS_PARTS_H
+#ifndef METRICS_PRINT_H
+#define METRICS_PRINT_H
 
 #include <stdint.h>
 #include <stdio.h>

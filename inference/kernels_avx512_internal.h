@@ -1,5 +1,5 @@
 /*
- * kernels_avx512_parts.h: what the AVX-512 tables of both precisions share. A part of
+ * kernels_avx512_internal.h: what the AVX-512 tables of both precisions share. A part of
  * kernels_avx512.c and kernels_avx512_fast.c, after kernels_body.h.
  */
 

@@ -1,5 +1,5 @@
 /*
- * kernels_avxvnni_parts.h: vpdpbusd on 256 bits, as AVX-VNNI has it (client CPUs since 2021), in
+ * kernels_avxvnni_internal.h: vpdpbusd on 256 bits, as AVX-VNNI has it (client CPUs since 2021), in
  * both precisions. All of kernels_avxvnni*.c, which set VNNI_FORM, the encoding of the instruction:
  * "%{vex%}", or "%{evex%}" for CPUs that have it as a part of AVX-512. KERNELS_FAST is set for
  * precision fast.

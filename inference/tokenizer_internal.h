@@ -1,5 +1,5 @@
 /*
- * tokenizer_parts.h: what the files of the tokenizer share with each other and with nobody else.
+ * tokenizer_internal.h: what the files of the tokenizer share with each other and with nobody else.
  *
  * Owns:    the shape of the kinds of tokenizers, of the vocabulary index, of a piece and of the row
  *          of ids being written.
@@ -7,8 +7,8 @@
  * Threads: struct vocab never changes after vocab_open; the others belong to one call.
  * Why:     a piece is the unit of exactness: no token crosses its ends, so it is merged alone.
  */
-#ifndef TOKENIZER_PARTS_H
-#define TOKENIZER_PARTS_H
+#ifndef TOKENIZER_INTERNAL_H
+#define TOKENIZER_INTERNAL_H
 
 #include <stdbool.h>
 #include <stddef.h>

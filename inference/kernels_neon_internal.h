@@ -1,5 +1,5 @@
 /*
- * kernels_neon_parts.h: what the two AArch64 tables share. Their panels are parts of PART_ROWS
+ * kernels_neon_internal.h: what the two AArch64 tables share. Their panels are parts of PART_ROWS
  * rows, and their tokens lie in groups of GROUP inputs, so that one multiplication takes a group.
  *
  * The including file sets, before the include: PART_ROWS, PART_BLOCK (bytes of a block of a part)

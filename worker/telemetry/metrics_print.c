@@ -1,7 +1,7 @@
 /*
- * metrics_parts.c: see metrics_parts.h.
+ * metrics_print.c: see metrics_print.h.
  */
-#include "worker/telemetry/metrics_parts.h"
+#include "worker/telemetry/metrics_print.h"
 
 #include <inttypes.h>
 
