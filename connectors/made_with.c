@@ -22,6 +22,12 @@ static struct bytes find(struct bytes lines, const char *name, size_t name_len)
     return (struct bytes){NULL, 0};
 }
 
+bool made_with_is_held(struct bytes there)
+{
+    size_t len = strlen(MADE_WITH_HELD);
+    return there.len >= len && memcmp(there.ptr, MADE_WITH_HELD, len) == 0;
+}
+
 bool made_with_fits(struct bytes there, const char *ours, const char *option, const char *place,
                     const char *forget, char *why, size_t size)
 {

@@ -17,6 +17,11 @@
 
 enum { MADE_WITH_SIZE = 600 };
 
+/* What stands there while `embedmill migrate` moves the vectors begins with this line: nobody else
+ * writes to them until that is done. Workers of an older release take it for another model. */
+#define MADE_WITH_HELD "migrating: yes\n"
+bool made_with_is_held(struct bytes there);
+
 /*
  * Whether vectors made with `ours` may go to those made with `there`. The line `model` is for
  * people: the fingerprint says whether two models are one. option: that names the output; place:

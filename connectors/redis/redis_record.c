@@ -383,6 +383,11 @@ static void build_parts(const struct redis_record_form *form, const struct recor
 {
     const struct document *text = NULL;
 
+    if (form->guard && form->guard->guard[0]) {
+        size_t at = command_begin(&scratch->command, "=", bytes_of(form->guard->key));
+        redis_args_text(&scratch->command, form->guard->guard);
+        command_end(scratch, at);
+    }
     for (size_t i = 0; i < record->n_parts; i++) {
         const struct part *part = &record->parts[i];
         if (part->document && part->document != text)

@@ -10,6 +10,7 @@
 #define REDIS_RECORD_H
 
 #include "connectors/redis/redis.h"
+#include "connectors/redis/redis_made_with.h"
 #include "connectors/redis/redis_reply.h"
 #include "connectors/redis/redis_source.h"
 
@@ -18,8 +19,9 @@
 
 struct redis_record_form {
     const struct redis_config *config;
-    struct redis_source *peer; /* to be acked in the same step; NULL: none */
-    const char *script_sha;    /* NULL: send the script itself */
+    struct redis_source *peer;           /* to be acked in the same step; NULL: none */
+    const char *script_sha;              /* NULL: send the script itself */
+    const struct redis_made_with *guard; /* vectors are written only while it is so; NULL: always */
 };
 
 /* Growable memory for built names, reused from record to record. Zero-initialise to open. */

@@ -14,13 +14,17 @@
  * nothing was written. Or the number of the command that failed, from 1, and its error: those
  * before it were done (Lua does not roll back), the message is not acked.
  *
+ * The command = (before all others, not counted) is the key of the note what vectors are made with,
+ * and its digest: with another one there nothing is written and nothing acked, and
+ * REDIS_PUBLISH_FOREIGN is returned.
+ *
  * The command @ says that those after it are all there is of a text: its card, its key, how many
  * chunks it has (0: it is whole), its version of 19 digits or "", after how many ms the card goes
- * or
- * "", and how many commands they are. They are left out when the card has a later version, which
+ * or "", and how many commands they are. They are left out when the card has a later version, which
  * adds one to what is returned.
  */
 extern const char redis_script_publish[];
+enum { REDIS_PUBLISH_FOREIGN = -1 };
 
 /*
  * KEYS: the stream. ARGV: group, consumer, ids. Renews the lease of those ids that are still this

@@ -16,9 +16,9 @@
 #include <string.h>
 
 #include "connectors/endpoint.h"
-#include "connectors/made_with.h"
 #include "connectors/redis/redis_detour.h"
 #include "connectors/redis/redis_link.h"
+#include "connectors/redis/redis_made_with.h"
 #include "connectors/redis/redis_script.h"
 #include "connectors/redis/redis_verdict.h"
 
@@ -45,7 +45,7 @@ struct redis_sink {
     struct slot_queue aside;          /* refused, and it is not clear yet whose fault it is */
     char sha[41];                     /* of the script; empty: not known yet on this connection */
     bool loading;                     /* SCRIPT LOAD is under way */
-    bool is_asking, is_compared;      /* what the vectors there are made with, by this connection */
+    struct redis_made_with made_with; /* the vectors there */
     bool is_losing; /* the connection has ended, and some that were sent are answered with NULL */
     size_t value_max;
 };
@@ -132,6 +132,12 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
         slot_settle(sink, slot, &verdict);
         return;
     }
+    if (reply->type == REDIS_REPLY_INTEGER && reply->integer == REDIS_PUBLISH_FOREIGN) {
+        redis_made_with_forget(&sink->made_with); /* nothing was written: ask, then send it again */
+        slots_push(&sink->again, &slot->base);
+        sink_pump(sink);
+        return;
+    }
     if (redis_refusal_read(&refused, reply, slot->is_script)) {
         redis_verdict_refused(&sink->judge, slot, &refused, sink->aside.n, &verdict);
     } else {
@@ -215,6 +221,7 @@ static bool slot_send(struct redis_sink *sink, struct redis_slot *slot)
 {
     const struct record *record = slot->base.record;
     struct redis_record_form form = {.config = &sink->config,
+                                     .guard = &sink->made_with,
                                      .script_sha = slot->whole || !sink->sha[0] ? NULL : sink->sha};
     int rc;
 
@@ -255,7 +262,7 @@ static bool slot_is_idle(struct redis_sink *sink, struct slot_queue *queue, stru
 
 static bool can_send(const struct redis_sink *sink)
 {
-    return !sink->end.failed && !sink->end.paused && !sink->loading && sink->is_compared &&
+    return !sink->end.failed && !sink->end.paused && !sink->loading && sink->made_with.is_known &&
            redis_link_ready(sink->link) && sink->sent.n < SENT_MAX &&
            redis_link_backlog(sink->link) < BACKLOG_MAX;
 }
@@ -289,76 +296,11 @@ static bool sink_send_words(struct redis_sink *sink, redis_reply_cb cb, const ch
            redis_link_send(sink->link, sink->args.items, sink->args.n, 0, cb, NULL) == 0;
 }
 
-/* Before the prefix, for who lists the keys of the prefix wants vectors. */
-#define MADE_WITH_KEY "embedmill:made-with:"
-
-static bool keeps_texts(const struct redis_sink *sink)
-{
-    return sink->config.output != REDIS_OUTPUT_STREAM;
-}
-
-static void on_set_made_with(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_sink *sink = ctx;
-    (void)arg;
-
-    sink->is_asking = reply && reply->type != REDIS_REPLY_ERROR;
-    if (!reply || sink->is_asking)
-        return; /* lost, or the next reply tells */
-    struct redis_fault fault = redis_fault_find(reply->str);
-    char why[HEALTH_WHY_SIZE];
-    snprintf(why, sizeof why, "what the vectors are made with cannot be kept in '%s%.100s': %.300s",
-             MADE_WITH_KEY, sink->config.output_prefix, reply->str);
-    if (fault.remedy == REMEDY_FATAL || fault.remedy == REMEDY_UNKNOWN) {
-        sink->is_compared = true;
-        endpoint_notice(&sink->end, NOTICE_WARN, "made_with", why);
-        return;
-    }
-    health_wait(&sink->end.health, SINK_WRITE, why);
-    endpoint_pause(&sink->end);
-}
-
-static void on_get_made_with(void *ctx, void *arg, const redisReply *reply)
-{
-    struct redis_sink *sink = ctx;
-    char why[HEALTH_WHY_SIZE], place[160], forget[200];
-    (void)arg;
-
-    if (!reply || !sink->is_asking)
-        return;
-    sink->is_asking = false;
-    if (reply->type == REDIS_REPLY_NIL) { /* deleted between the two commands */
-        endpoint_pause(&sink->end);
-        return;
-    }
-    sink->is_compared = true;
-    if (!redis_reply_is_text(reply)) {
-        snprintf(why, sizeof why, "what the vectors are made with cannot be read: %.300s",
-                 reply->type == REDIS_REPLY_ERROR ? reply->str : "not a string");
-        endpoint_notice(&sink->end, NOTICE_WARN, "made_with", why);
-    } else {
-        snprintf(place, sizeof place, "the keys '%.100s*'", sink->config.output_prefix);
-        snprintf(forget, sizeof forget, "DEL '%s%.100s'", MADE_WITH_KEY,
-                 sink->config.output_prefix);
-        if (!made_with_fits((struct bytes){reply->str, reply->len}, sink->base.made_with,
-                            "redis.output_prefix", place, forget, why, sizeof why))
-            endpoint_fail(&sink->end, -EINVAL, why);
-    }
-    health_good(&sink->end.health, SINK_WRITE);
-    sink_pump(sink);
-}
-
-/* SET NX, so that of two workers that begin at once the second finds the first. */
 static void ask_made_with(struct redis_sink *sink)
 {
-    char key[1200];
-    int len = snprintf(key, sizeof key, "%s%s", MADE_WITH_KEY, sink->config.output_prefix);
-    const char *const set[] = {"SET", key, sink->base.made_with, "NX", NULL};
-    const char *const get[] = {"GET", key, NULL};
+    bool keeps_texts = sink->config.output != REDIS_OUTPUT_STREAM;
 
-    sink->is_compared = !sink->base.made_with || !keeps_texts(sink) || len >= (int)sizeof key;
-    sink->is_asking = !sink->is_compared && sink_send_words(sink, on_set_made_with, set) &&
-                      sink_send_words(sink, on_get_made_with, get);
+    redis_made_with_ask(&sink->made_with, keeps_texts ? sink->base.made_with : NULL);
 }
 
 static void sink_pump(void *owner)
@@ -370,8 +312,7 @@ static void sink_pump(void *owner)
         endpoint_finish(&sink->end);
         return;
     }
-    if (!sink->is_compared && !sink->is_asking && !sink->end.failed && !sink->end.paused &&
-        redis_link_ready(sink->link))
+    if (!sink->end.failed && !sink->end.paused && redis_link_ready(sink->link))
         ask_made_with(sink);
     /* Or the first of them has a write, and an answer, of its own. */
     redis_link_cork(sink->link, true);
@@ -429,7 +370,8 @@ static void on_ready(void *ctx)
     const char *const load[] = {"SCRIPT", "LOAD", redis_script_publish, NULL};
 
     sink->sha[0] = '\0';
-    sink->is_losing = sink->is_asking = sink->is_compared = false;
+    sink->is_losing = false;
+    redis_made_with_forget(&sink->made_with);
     sink->loading = sink_send_words(sink, on_script, load);
     sink_send_words(sink, on_value_max, value);
     sink_send_words(sink, on_query_max, query);
@@ -474,6 +416,7 @@ static void sink_free(void *owner)
     slots_close(&sink->pool);
     redis_args_close(&sink->args);
     redis_scratch_close(&sink->scratch);
+    redis_made_with_close(&sink->made_with);
     redis_config_clear(&sink->config);
     free(sink->judge.accepted);
     free(sink);
@@ -542,6 +485,8 @@ static int redis_sink_open(struct sink **out, uv_loop_t *loop, const struct sett
     }
     endpoint_open_sink(&sink->end, loop, &sink->base, SINK_LINK, &endpoint_ops, sink);
     endpoint_hold(&sink->end); /* the link */
+    redis_made_with_open(&sink->made_with, sink->link, &sink->end, SINK_WRITE,
+                         sink->config.output_prefix);
     *out = &sink->base;
     return 0;
 fail:

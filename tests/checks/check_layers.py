@@ -63,7 +63,7 @@ LIBRARIES = [
     (re.compile(r"libpq"), re.compile(r"connectors/postgres/")),
     (re.compile(r"nats/"), re.compile(r"connectors/nats/")),
     (re.compile(r"openssl/"),
-     re.compile(r"connectors/(tls|json|nats/nats_(record|call))\.c$|"
+     re.compile(r"connectors/(tls|json|nats/nats_(record|call)|redis/redis_made_with)\.c$|"
                 r"worker/(pipeline/cache|codec/uuid|serve/serve_keys)\.c$")),
     (re.compile(r"z(lib|std)\.h$"), re.compile(r"connectors/file/")),
     (re.compile(r"msgpack"), re.compile(r"worker/codec/(codec|msgpack)\w*\.[ch]$")),

@@ -75,11 +75,23 @@ static void test_long(void **state)
     assert_true(strlen(why) < sizeof why - 1);
 }
 
+/* Nobody takes a note that is held for his own, an older release neither. */
+static void test_held(void **state)
+{
+    static const char held[] = MADE_WITH_HELD "was model_fingerprint: 12ab\nwas dim: 256\n";
+    (void)state;
+    assert_true(made_with_is_held((struct bytes){held, strlen(held)}));
+    assert_false(made_with_is_held((struct bytes){held, 5}));
+    assert_false(made_with_is_held((struct bytes){OURS, strlen(OURS)}));
+    assert_false(fits_text(held));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same),
         cmocka_unit_test(test_differs),
+        cmocka_unit_test(test_held),
         cmocka_unit_test(test_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

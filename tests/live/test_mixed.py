@@ -96,6 +96,36 @@ def case_both_at_once(bench):
                 bench.stop(worker)
 
 
+def case_changed_under_a_worker(bench):
+    """The note changes while a worker runs: it writes nothing more, and its messages stay."""
+    bench.start_server()
+    worker = bench.start_worker(*HASH)
+    add(bench, 0, 5)
+    wait_for("5 hashes", lambda: len(bench.client.keys("embedding:[0-9]*")) == 5)
+    made = bench.client.get(KEY)
+    bench.client.set(KEY, b"migrating: yes\n")
+    add(bench, 5, 5)
+    wait_for("a worker that waits", lambda: "being migrated" in bench.log())
+    assert len(bench.client.keys("embedding:[0-9]*")) == 5
+    bench.client.set(KEY, made) # given up: nothing was lost
+    wait_for("10 hashes", lambda: len(bench.client.keys("embedding:[0-9]*")) == 10)
+    bench.client.set(KEY, b"migrating: yes\n")
+    add(bench, 10, 5)
+    wait_for("pending ones", lambda: bench.client.xpending("texts", "embedmill")["pending"] == 5)
+    bench.client.set(KEY, made.replace(b"dim: 768", b"dim: 256"))
+    wait_refused(bench, worker, "dim: 256", "dim: 768")
+    assert len(bench.client.keys("embedding:[0-9]*")) == 10
+    assert bench.client.xpending("texts", "embedmill")["pending"] == 5
+    bench.client.set(KEY, made)
+    worker = bench.start_worker(*HASH)
+    wait_for("15 hashes", lambda: len(bench.client.keys("embedding:[0-9]*")) == 15)
+    bench.client.delete(KEY) # forgotten under it: the next write notes it again
+    add(bench, 15, 5)
+    wait_for("20 hashes", lambda: len(bench.client.keys("embedding:[0-9]*")) == 20)
+    assert bench.client.get(KEY) == made and bench.client.xlen("texts:dlq") == 0
+    bench.stop(worker)
+
+
 def case_rights(bench):
     """A user who may not write strings works as before, and is warned."""
     bench.start_server()
@@ -158,7 +188,8 @@ def case_search(bench):
 def main():
     binary = sys.argv[1]
     source = programs()
-    cases = [case_redis, case_model, case_both_at_once, case_rights, case_search]
+    cases = [case_redis, case_model, case_both_at_once, case_changed_under_a_worker,
+             case_rights, case_search]
     if source:
         cases.append(case_postgres)
     else:
