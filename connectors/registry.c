@@ -17,9 +17,9 @@ const struct connector *const all_connectors[] = {EMBEDMILL_CONNECTORS NULL};
 
 const struct option shared_options[] = {
     {"delivery", OPTION_CHOICE, "at-least-once", "at-least-once|exactly-once", 0, 0, "WHAT",
-     "exactly-once publishes an output and acks its input in one step, which takes a source and a "
-     "sink of one kind: Kafka does it in transactions. From Redis to Redis on one server every "
-     "message comes out exactly once anyway."},
+     "exactly-once publishes an output and acknowledges its input in one step: from Kafka to Kafka "
+     "in a transaction, from Kafka to PostgreSQL with the offsets in a table. From Redis to Redis "
+     "on one server every message comes out exactly once anyway."},
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
 

@@ -23,19 +23,19 @@
 
 const struct option kafka_options[] = {
     {"kafka.brokers", OPTION_TEXT, "127.0.0.1:9092", NULL, 0, 0, "HOST:PORT,...",
-     "Some brokers of the cluster to read from and write to; the others are found by them"},
+     "Some brokers of the cluster to read from and write to; they name the others"},
     {"kafka.topic", OPTION_TEXT, "texts", NULL, 0, 0, "NAME,...",
-     "Topics to read; a name that begins with ^ is a pattern"},
+     "Topics to read; a name that begins with ^ is a regular expression"},
     {"kafka.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME", "Consumer group"},
     {"kafka.output_topic", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
-     "Topic for embeddings (default: the input topic and -embeddings)"},
+     "Topic for embeddings (default: the input topic's name with -embeddings)"},
     {"kafka.dead_letter_topic", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
-     "Topic for messages that cannot be embedded (default: the input topic and -dlq)"},
+     "Topic for messages that cannot be embedded (default: the input topic's name with -dlq)"},
     {"kafka.revoke_timeout", OPTION_DURATION, "10s", NULL, 0, 240 * 1000, "TIME",
-     "When a partition goes to another worker, finish what was taken of it within this time"},
+     "When a partition moves to another worker, finish its messages in flight within this time"},
     {"kafka.transaction_deadline", OPTION_DURATION, "90s", NULL, 1000, 3600 * 1000, "TIME",
-     "With exactly-once, end the worker when one step of a transaction takes longer: the library "
-     "can hang there, and a restart is safe"},
+     "With exactly-once, exit when one step of a transaction takes longer: the library can hang "
+     "there, and a restart is safe"},
     {"kafka", OPTION_MAP, NULL, SECRETS, 0, 0, "X",
      "Any property of librdkafka, such as security.protocol=SASL_SSL; in the file below kafka, or "
      "kafka.consumer and kafka.producer for one side only (-X consumer.NAME=VALUE)"},

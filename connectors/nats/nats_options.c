@@ -20,13 +20,13 @@ const struct option nats_options[] = {
     {"nats.consumer", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
      "Durable pull consumer that all workers share; created at the stream's start when missing"},
     {"nats.subject", OPTION_TEXT, NULL, NULL, 0, 0, "SUBJECT",
-     "What a consumer created here takes of the stream (default: everything)"},
+     "Subjects that a consumer created here takes from the stream (default: all)"},
     {"nats.output_subject", OPTION_TEXT, NULL, NULL, 0, 0, "SUBJECT",
-     "Subject for embeddings, stored by a stream (default: the input stream's name and "
+     "Subject for embeddings, stored by a stream (default: the input stream's name with "
      "-embeddings)"},
     {"nats.dead_letter_subject", OPTION_TEXT, NULL, NULL, 0, 0, "SUBJECT",
      "Subject for messages that cannot be embedded, stored by a stream (default: the input "
-     "stream's name and -dlq)"},
+     "stream's name with -dlq)"},
     {"nats.creds", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
      "Credentials file (JWT and seed); it chooses the account"},
     {"nats.user", OPTION_TEXT, NULL, NULL, 0, 0, "NAME", "User, unless nats.url has one"},
@@ -38,17 +38,17 @@ const struct option nats_options[] = {
      "Client certificate, PEM, for servers that ask for one"},
     {"nats.tls_key", OPTION_TEXT, NULL, NULL, 0, 0, "FILE", "Its key, PEM"},
     {"nats.ack_wait", OPTION_DURATION, "30s", NULL, 1000, 24 * 3600 * 1000, "TIME",
-     "Of a consumer created here: after this long without a word about it, a message goes to "
-     "another "
-     "worker"},
+     "For a consumer created here: a message that is neither acknowledged nor extended for this "
+     "long goes to another worker"},
     {"nats.max_ack_pending", OPTION_COUNT, "10000", NULL, 1, 1000000000, "N",
-     "Of a consumer created here: how many messages all workers together may have in hand"},
+     "For a consumer created here: how many unacknowledged messages all workers together may hold"},
     {"nats.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
      "How long to wait for a connection, and for an answer before asking again"},
     {"nats.api_prefix", OPTION_TEXT, "$JS.API", NULL, 0, 0, "SUBJECT",
-     "Where JetStream's API is: $JS.DOMAIN.API for a domain, or what an account imports it as"},
+     "Subject of JetStream's API: $JS.DOMAIN.API for a domain, or the one that an account imports "
+     "it as"},
     {"nats.inbox_prefix", OPTION_TEXT, "_INBOX", NULL, 0, 0, "SUBJECT",
-     "What the subjects of answers begin with, for users that may not subscribe to _INBOX.>"},
+     "Prefix of the subjects of answers, for users that may not subscribe to _INBOX.>"},
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
 

@@ -21,26 +21,24 @@ const struct option postgres_options[] = {
      "from "
      "PGHOST, PGUSER and so on, the password from ~/.pgpass too"},
     {"postgres.password", OPTION_SECRET, NULL, NULL, 0, 0, "TEXT",
-     "Password, where it is not to be in the URL"},
+     "Password, to keep it out of the URL"},
     {"postgres.table", OPTION_TEXT, "embeddings", NULL, 0, 0, "TABLE",
      "Table of the embeddings, a row for each text: [schema.]name; `embedmill schema` prints how "
      "to "
      "create it"},
     {"postgres.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
-     "Table for messages that cannot be embedded (default: the name of the table and _dlq)"},
+     "Table for messages that cannot be embedded (default: the table's name with _dlq)"},
     {"postgres.deleted", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
-     "Table of what was deleted and by which version, so that an older message that comes later "
-     "does "
-     "not bring it back (default: the name of the table and _deleted)"},
+     "Table of deleted ids and their versions, so that a late, older message does not bring one "
+     "back (default: the table's name with _deleted)"},
     {"postgres.offsets", OPTION_TEXT, NULL, NULL, 0, 0, "TABLE",
-     "With delivery exactly-once: table of how far each partition of the input is done (default: "
-     "the "
-     "name of the table and _offsets)"},
+     "With delivery exactly-once: table of the offsets of the input's partitions (default: the "
+     "table's name with _offsets)"},
     {"postgres.timeout", OPTION_DURATION, "30s", NULL, 100, 3600 * 1000, "TIME",
      "Give up a statement that takes longer (statement_timeout), and a server that is silent for "
      "longer"},
     {"postgres.lock_timeout", OPTION_DURATION, "5s", NULL, 10, 3600 * 1000, "TIME",
-     "Give up waiting for a lock that somebody else holds (lock_timeout); it is tried again"},
+     "Give up waiting for a lock after this time (lock_timeout), and retry"},
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
 

@@ -21,15 +21,14 @@ const struct option rabbitmq_options[] = {
     {"rabbitmq.queue", OPTION_TEXT, "texts", NULL, 0, 0, "NAME",
      "Queue to read, quorum or classic; it must exist"},
     {"rabbitmq.prefetch", OPTION_COUNT, "256", NULL, 1, 65535, "N",
-     "Hold at most so many messages that are not acked; the worker takes fewer when it needs "
-     "fewer"},
+     "The most unacknowledged messages to hold; the worker takes fewer when it needs fewer"},
     {"rabbitmq.consumer_timeout", OPTION_DURATION, "30m", NULL, 0, INT64_C(30) * 24 * 3600 * 1000,
      "TIME",
-     "What the server's consumer_timeout is: what cannot be acked in that time is given back "
-     "before; 0 is never"},
+     "The server's consumer_timeout: messages that cannot be acknowledged within it are given back "
+     "before; 0: never"},
     {"rabbitmq.timeout", OPTION_DURATION, "10s", NULL, 100, 3600 * 1000, "TIME",
-     "Give up an attempt to connect that takes longer, and report an output that is not confirmed "
-     "for so long"},
+     "Give up an attempt to connect after this time, and report outputs that are not confirmed "
+     "within it"},
     {"rabbitmq.management_url", OPTION_SECRET, NULL, NULL, 0, 0, "URL",
      "Where doctor asks for types and policies of queues (default: the node's port 15672, with TLS "
      "15671): http[s]://[user[:password]@]host[:port]"},
@@ -41,15 +40,16 @@ const struct option rabbitmq_options[] = {
     {"rabbitmq.output_url", OPTION_SECRET, NULL, NULL, 0, 0, "URL,...",
      "Nodes to write to (default: rabbitmq.url)"},
     {"rabbitmq.output_exchange", OPTION_TEXT, "", NULL, 0, 0, "NAME",
-     "Exchange for embeddings (default: the one that leads to each queue by its name)"},
+     "Exchange for embeddings (default: the default exchange, which routes to a queue by its "
+     "name)"},
     {"rabbitmq.output_queue", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
      "Queue for embeddings, or their routing key when an exchange is named (default: the input "
-     "queue and -embeddings)"},
+     "queue's name with -embeddings)"},
     {"rabbitmq.dead_letters", OPTION_CHOICE, "queue", "queue|reject", 0, 0, NULL,
-     "Where messages go that cannot be embedded: with the reason to a queue, or rejected, so that "
-     "the input queue's own dead-letter exchange has them, without a reason"},
+     "Where messages that cannot be embedded go: to a queue, with the reason; or rejected, so that "
+     "the input queue's own dead-letter exchange gets them, without a reason"},
     {"rabbitmq.dead_letter_queue", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
-     "Queue for dead letters (default: the input queue and -dlq)"},
+     "Queue for dead letters (default: the input queue's name with -dlq)"},
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };
 

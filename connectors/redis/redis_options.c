@@ -21,19 +21,19 @@ const struct option redis_options[] = {
      "redis+sentinel://[user[:password]@]host[,host...]/master[/db] or "
      "redis+cluster://[user[:password]@]host[,host...]; rediss: over TLS"},
     {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY,...",
-     "Streams to read, each with its fair share; all are of this server and database. In a cluster "
-     "their names share a tag in braces: {texts}"},
+     "Streams to read, in fair turns; all on this server and database. In a cluster their names "
+     "share a hash tag: {texts}"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
-     "Consumer group of each stream; created at its start when missing"},
+     "Consumer group of each stream; a missing one is created at the start of its stream"},
     {"redis.consumer", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
      "Name in the group; must be stable over restarts and no two living workers may share it "
      "(default: HOST-N with the lowest N no other worker of this machine has)"},
     {"redis.body", OPTION_TEXT, "", NULL, 0, 0, "FIELD",
      "Field that holds the payload; the others travel along (default: body, else text)"},
     {"redis.claim_idle", OPTION_DURATION, "60s", NULL, 0, INT64_C(7) * 24 * 3600 * 1000, "TIME",
-     "Take over messages whose worker has not been heard of for this long; 0 never takes over"},
+     "Take over the messages of a worker that has been silent for this long; 0: never"},
     {"redis.timeout", OPTION_DURATION, "5s", NULL, 100, 3600 * 1000, "TIME",
-     "Give up a connection that takes longer to open or to answer, and make a new one"},
+     "Drop a connection that takes longer to open or to answer, and reconnect"},
     {"redis.tls_ca", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
      "CA certificates to verify the server with, PEM (default: the system's)"},
     {"redis.tls_cert", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
@@ -46,15 +46,15 @@ const struct option redis_options[] = {
      "Server to write to (default: redis.url); when it is the server and database of the source, "
      "each message comes out exactly once"},
     {"redis.output_stream", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
-     "Stream for output=stream (default: for each input stream its name and :embeddings)"},
+     "Stream for output=stream (default: the name of each input stream with :embeddings)"},
     {"redis.output_prefix", OPTION_TEXT, "embedding:", NULL, 0, 0, "TEXT",
-     "What the keys of output=key and hash begin with; the id of the text follows"},
+     "Prefix of the keys of output=key and hash; the id of the text follows"},
     {"redis.maxlen", OPTION_COUNT, "0", NULL, 0, INT64_C(1) << 53, "N",
      "Trim the output stream to about N entries, read or not; 0 keeps all"},
     {"redis.expire", OPTION_DURATION, "0s", NULL, 0, INT64_C(3650) * 24 * 3600 * 1000, "TIME",
-     "Life of the keys of output=key and hash; 0 keeps them"},
+     "Expiry of the keys of output=key and hash; 0: never"},
     {"redis.dead_letters", OPTION_TEXT, NULL, NULL, 0, 0, "KEY",
-     "Stream for messages that cannot be embedded (default: for each input stream its name and "
+     "Stream for messages that cannot be embedded (default: the name of each input stream with "
      ":dlq)"},
     {NULL, OPTION_TEXT, NULL, NULL, 0, 0, NULL, NULL},
 };

@@ -1,5 +1,6 @@
 /*
- * command_bench.c: `embedmill bench`: how fast this machine embeds, and where the time goes.
+ * command_bench.c: `embedmill bench`: measures how fast this machine embeds, and where the time
+ * goes.
  *
  * Model, kernels, threads and prompt are the worker's own options, so that what is measured is what
  * `run` would do with the same configuration.
@@ -124,7 +125,7 @@ static int prepare(const struct invocation *invocation)
 
 const struct command command_bench = {
     .name = "bench",
-    .summary = "how fast this machine embeds, and where the time goes",
+    .summary = "measures how fast this machine embeds, and where the time goes",
     .synopsis = "[OPTION...]",
     .text = "Measure inference on this machine, without a broker: texts and tokens per second with "
             "1, 2, 4 ... threads, where the time goes, how close that is to what the CPU can "

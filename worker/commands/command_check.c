@@ -22,10 +22,10 @@ static int run(const struct invocation *invocation)
 
 const struct command command_check = {
     .name = "check",
-    .summary = "would `run` start with these options here? No network",
+    .summary = "says whether `run` would start with these options; no network",
     .synopsis = "[--json] [--config FILE] [OPTION...]",
     .text = "Check the options of `run`, the model file, CPU, memory and limits, without using the "
-            "network. It prints one line for each thing it looked at; a line that says `bad` says "
+            "network. It prints one line for each thing it checked; a line that says `bad` says "
             "what to do.",
     .endings = endings,
     .own = checkup_options,

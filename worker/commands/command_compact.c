@@ -63,7 +63,7 @@ static const char *const positionals[] = {"compact.index", NULL};
 
 const struct command command_compact = {
     .name = "compact",
-    .summary = "copies such a file without vectors that were replaced or deleted",
+    .summary = "copies an index without the vectors that were replaced or deleted",
     .synopsis = "OUT -o NEW",
     .text =
         "An index is appended to and nothing in it is changed: of a text that came again or was "

@@ -224,7 +224,7 @@ static const char *const positionals[] = {"shell", NULL};
 
 const struct command command_completion = {
     .name = "completion",
-    .summary = "a script that completes commands and flags in bash or zsh",
+    .summary = "prints a script that completes commands and flags in bash or zsh",
     .synopsis = "bash|zsh",
     .text = "Print a completion script. For bash: source <(embedmill completion bash). For zsh: "
             "embedmill completion zsh >FOLDER/_embedmill, with FOLDER in $fpath.",

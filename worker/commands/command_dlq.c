@@ -331,21 +331,20 @@ static int run(const struct invocation *invocation)
 
 const struct command command_dlq = {
     .name = "dlq",
-    .summary = "dead letters: list them, put them back on the input",
+    .summary = "lists dead letters, and puts them back on the input",
     .synopsis = "list [--json] [--show] [--code CODE] [--limit N] [OPTION...]\n"
                 "replay [--to NAME|URL] [--code CODE] [--limit N] [--dry-run] [OPTION...]\n"
                 "codes",
-    .text =
-        "list prints a line for each dead letter: where it lies, its code, where it was an "
-        "input, and the reason, with tabs between. replay puts dead letters back on the input "
-        "as they came, and takes them off. Those that arrive meanwhile are left for the next "
-        "time. A broker that cannot lock a dead letter (a topic is read by whoever asks) lets two "
-        "replays at once put it back twice. Dead letters in a database go back to the system that "
-        "--to names by a URL, as in `embedmill push`, and --stream by the name there; what ends it "
-        "in "
-        "the middle leaves at most one of them in both places. codes prints what each code means "
-        "and what to do, with "
-        "tabs between.",
+    .text = "list prints a line for each dead letter: its position, its code, its position in the "
+            "input, and the reason, with tabs between. replay puts dead letters back on the input "
+            "as they came, and removes them. Those that arrive meanwhile wait for the next time. "
+            "Where a dead letter cannot be locked (in a topic), two replays at once put it back "
+            "twice. Dead letters in a database go back to the system that "
+            "--to names by a URL, as in `embedmill push`, and --stream by the name there; a replay "
+            "that is killed leaves at most one of them in both places. codes prints what each code "
+            "means "
+            "and what to do, with "
+            "tabs between.",
     .endings = endings,
     .own = table,
     .syntax = {.aliases = aliases, .positionals = positionals},

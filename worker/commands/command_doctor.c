@@ -111,13 +111,13 @@ static int run(const struct invocation *invocation)
 
 const struct command command_doctor = {
     .name = "doctor",
-    .summary = "the same, and brokers, permissions, a test embedding",
+    .summary = "the same, and checks brokers, permissions and a test embedding",
     .synopsis = "[--json] [--config FILE] [OPTION...]",
     .text =
         "Do all that `check` does; then make a test embedding and compare it with a stored one, "
-        "and look at the libraries and the brokers: reachable, streams and groups, permissions, "
+        "and check the libraries and the brokers: reachable, streams and groups, permissions, "
         "output writable, clock. Nothing is written there. It prints one line for each thing it "
-        "looked at; a line that says `bad` says what to do.",
+        "checked; a line that says `bad` says what to do.",
     .endings = endings,
     .own = checkup_options,
     .printed = checkup_is_of_run,

@@ -54,7 +54,7 @@ static int run(const struct invocation *invocation)
 
 const struct command command_embed = {
     .name = "embed",
-    .summary = "texts on standard input, embeddings on standard output; needs no broker",
+    .summary = "embeds the lines of standard input; needs no broker",
     .synopsis = "[OPTION...] <texts >embeddings",
     .text = "Embed the lines of standard input: plain text, or JSON objects with `text`. One JSON "
             "object for each line goes to standard output, in the same order. Its id is the line's "

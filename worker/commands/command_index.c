@@ -215,14 +215,14 @@ static int run(const struct invocation *invocation)
 
 const struct command command_index = {
     .name = "index",
-    .summary = "a file or a folder of texts to a file of embeddings; goes on where it stopped",
+    .summary = "embeds a file or a folder into an index; resumes where it stopped",
     .synopsis = "CORPUS -o OUT [OPTION...]",
     .text = "Embed the records of CORPUS: lines of a .jsonl (objects with `text`) or of any other "
             "text file, rows of a .csv, the files of a folder, or - for standard input; .gz and "
-            ".zst are unpacked. The name of OUT says what it becomes: .npy (vectors alone; the ids "
+            ".zst are unpacked. The name of OUT decides its format: .npy (vectors alone; the ids "
             "go to OUT.ids.jsonl), .jsonl, .csv (rows for pgvector), or msgpack; --output-format "
-            "changes that. Killed or stopped, it goes on where it was when you start it again in "
-            "the same way. Records that cannot be embedded go to OUT.errors.jsonl, and the exit "
+            "overrides it. Killed or stopped, it resumes when you start it again in the same way. "
+            "Records that cannot be embedded go to OUT.errors.jsonl, and the exit "
             "code is 65.",
     .endings = endings,
     .syntax = {.aliases = aliases, .positionals = positionals},

@@ -155,7 +155,7 @@ static const struct command_ending endings[] = {
 
 const struct command command_manual = {
     .name = "manual",
-    .summary = "the manual page: embedmill manual | man -l -",
+    .summary = "prints the manual page: embedmill manual | man -l -",
     .synopsis = ">embedmill.1",
     .text = "Print the manual page in the form that man(1) reads.",
     .endings = endings,

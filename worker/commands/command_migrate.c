@@ -385,22 +385,22 @@ static const char *const positionals[] = {"migrate.index", "file.path", NULL};
 
 const struct command command_migrate = {
     .name = "migrate",
-    .summary = "makes such a file anew with another model, and puts it in its place once proven",
+    .summary = "rebuilds an index with another model, and swaps it in once it is verified",
     .synopsis = "OUT CORPUS [--model NEW] [OPTION...]",
     .text =
-        "Make the index OUT, an .npy or a .jsonl of `embedmill index`, anew from its CORPUS with "
-        "what is different on the command line: model, precision, dim, dtype, prompt, chunks. "
-        "Everything else stays as it was. OUT is searched and goes on as before until the new "
-        "index is whole and proven, and then changes places with it.\n\n"
-        "1. A sample of the corpus is embedded, and it is said how many texts and tokens there "
-        "are and how many hours they will take. With --estimate that is all.\n"
-        "2. The new index grows beside OUT. Killed or stopped, it goes on where it was when you "
-        "start it again in the same way.\n"
-        "3. It is compared: all texts of OUT are in it; those of the sample were embedded twice, "
-        "and their vectors must be equal (cosine at least 0.999); how many of the ten nearest "
-        "texts stayed the same is reported. With --dry-run it ends here.\n"
-        "4. It takes the name OUT, and the old one is called OUT.old (corpus.old.npy) and yours to "
-        "remove.",
+        "Rebuild the index OUT, an .npy or a .jsonl of `embedmill index`, from its CORPUS with "
+        "what the command line changes: model, precision, dim, dtype, prompt, chunks. Everything "
+        "else stays as it was. OUT can be searched and extended until the new index is complete "
+        "and verified and takes its place.\n\n"
+        "1. It embeds a sample of the corpus, and prints how many texts and tokens there are and "
+        "how many hours they will take. With --estimate it ends here.\n\n"
+        "2. It makes the new index beside OUT. Killed or stopped, it resumes when you start it "
+        "again in the same way.\n\n"
+        "3. It compares the two: all texts of OUT must be in the new one; those of the sample were "
+        "embedded twice, and their vectors must be equal (cosine at least 0.999); it reports how "
+        "many of the ten nearest texts stayed the same. With --dry-run it ends here.\n\n"
+        "4. The new index takes the name OUT; the old one becomes OUT.old (corpus.old.npy), yours "
+        "to remove.",
     .endings = endings,
     .own = migrate_options,
     .syntax = {.aliases = aliases, .positionals = positionals},

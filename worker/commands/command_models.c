@@ -1,5 +1,6 @@
 /*
- * command_models.c: `embedmill models`: the models that have a short name, and which are here.
+ * command_models.c: `embedmill models`: lists the models that have a short name, and which are
+ * here.
  */
 #include <stdio.h>
 #include <string.h>
@@ -104,7 +105,7 @@ static const struct flag_alias aliases[] = {{"--json", "models.json"}, {NULL, NU
 
 const struct command command_models = {
     .name = "models",
-    .summary = "the models that have a short name, and which are here",
+    .summary = "lists the models that have a short name, and which are here",
     .synopsis = "[--json]",
     .text =
         "List the models that --model takes by name: values in a vector (0: a reranker), tokens "

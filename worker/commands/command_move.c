@@ -377,14 +377,12 @@ static const char *const push_positionals[] = {"file.path", NULL};
 
 const struct command command_push = {
     .name = "push",
-    .summary = "a file or a folder of texts into a message queue",
+    .summary = "puts a file or a folder of texts into a message queue",
     .synopsis = "CORPUS --to URL [OPTION...]",
-    .text =
-        "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read. What "
-        "the queue has no room for is not read. Pushed twice, it appears twice; ids make that "
-        "harmless further on.\n\n"
-        "Flags alone say where it goes, so that environment and file may be those of the "
-        "workers.",
+    .text = "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read. "
+            "It reads no faster than the queue takes them. Pushed twice, they appear twice; ids "
+            "make that harmless further on.\n\n"
+            "Only flags say where it goes; environment and file may be those of the workers.",
     .details = print_urls,
     .endings = push_endings,
     .own = push_options,
@@ -399,14 +397,13 @@ static const struct flag_alias pull_aliases[] = {
 
 const struct command command_pull = {
     .name = "pull",
-    .summary = "embeddings out of a message queue into a file",
+    .summary = "collects embeddings from a message queue into a file",
     .synopsis = "--from URL -o OUT [OPTION...]",
-    .text = "Gather the outputs of workers into a file. The name of OUT says what it becomes: .npy "
+    .text = "Collect the outputs of workers in a file. The name of OUT decides its format: .npy "
             "(of the --dtype that the workers have), .jsonl, .csv (rows for "
             "pgvector), or msgpack. It ends when nothing has come for --idle, or with --total. An "
-            "output is acked, for the group embedmill-pull, when it is on the disk.\n\n"
-            "Flags alone name stream and group, so that environment and file may be those of the "
-            "workers.",
+            "output is acknowledged, for the group embedmill-pull, once it is on disk.\n\n"
+            "Only flags name stream and group; environment and file may be those of the workers.",
     .details = print_urls,
     .endings = pull_endings,
     .own = pull_options,

@@ -67,7 +67,7 @@ static const char *const positionals[] = {"address", NULL};
 
 const struct command command_probe = {
     .name = "probe",
-    .summary = "is a worker ready? For health checks",
+    .summary = "says whether a worker is ready, for health checks",
     .synopsis = "[--live] [HOST:PORT]",
     .text = "Ask a worker whether it is ready (GET /readyz), or with --live whether it runs "
             "(/livez). For the health checks of containers, whose images have no curl.",

@@ -5,7 +5,7 @@
 #include "worker/commands/command_work.h"
 
 static const struct command_ending endings[] = {
-    {COMMAND_OK, "Stopped by a signal; all that was taken is finished."},
+    {COMMAND_OK, "Stopped by a signal; all messages taken are finished."},
     {COMMAND_USAGE, NULL},
     {COMMAND_NO_MODEL, NULL},
     {COMMAND_UNAVAILABLE, "Source or sink refuses, and retrying would not help."},
@@ -36,7 +36,7 @@ static int prepare(const struct invocation *invocation)
 
 const struct command command_run = {
     .name = "run",
-    .summary = "the worker: texts from a message queue, embeddings to a message queue",
+    .summary = "the worker: embeds texts from a message queue into a queue or a store",
     .synopsis = "[--config FILE] [OPTION...]",
     .text =
         "Read texts from a source, embed them, and write the embeddings to a sink. SIGTERM, "

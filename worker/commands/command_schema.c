@@ -62,11 +62,11 @@ static int run(const struct invocation *invocation)
 
 const struct command command_schema = {
     .name = "schema",
-    .summary = "the SQL that creates the tables of a sink",
+    .summary = "prints the SQL that creates the tables of a sink",
     .synopsis = "--sink SINK [--config FILE] [OPTION...]",
     .text = "Print the statements that create what the sink writes into and is missing, with the "
-            "options of `run`, for the database's own client. Without --dim the model "
-            "says how many values a vector has.",
+            "options of `run`, for the database's own client. Without --dim the number of values "
+            "in a vector is the model's.",
     .endings = endings,
     .prepare = prepare,
     .run = run,

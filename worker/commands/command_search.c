@@ -258,7 +258,7 @@ static const char *const positionals[] = {"search.index", "search.query", NULL};
 
 const struct command command_search = {
     .name = "search",
-    .summary = "the texts of such a file that are nearest to a query",
+    .summary = "finds the texts of an index that are nearest to a query",
     .synopsis = "OUT [QUERY] [OPTION...]",
     .text =
         "Find the records of OUT, an .npy or a .jsonl of `embedmill index`, that are nearest to "

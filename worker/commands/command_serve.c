@@ -200,7 +200,7 @@ static bool is_wanted(const char *name)
 
 const struct command command_serve = {
     .name = "serve",
-    .summary = "embeddings over HTTP, as OpenAI's clients ask for them; needs no broker",
+    .summary = "serves embeddings over HTTP with OpenAI's API; needs no broker",
     .synopsis = "[--config FILE] [OPTION...]",
     .text = "Answer POST /v1/embeddings at --http-listen with the same model, prompts and vectors "
             "as `run`, `embed` and `index`; with a reranker, POST /v1/rerank with the scores of "

@@ -412,9 +412,9 @@ static const char *const positionals[] = {"addresses", NULL};
 
 const struct command command_top = {
     .name = "top",
-    .summary = "what workers do, refreshed on the terminal",
+    .summary = "shows what workers do, live on the terminal",
     .synopsis = "[--interval SECONDS] [--once] [HOST:PORT...]",
-    .text = "Show what workers do, by their metrics. Ctrl-C ends it.\n\n"
+    .text = "Show what workers do, from their metrics. Ctrl-C ends it.\n\n"
             "  TEXTS/S and TOKENS/S   embedded, since the last look\n"
             "  LAG                    messages of the input not yet given or acked\n"
             "  FLIGHT                 texts taken and not yet confirmed\n"

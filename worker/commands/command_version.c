@@ -79,7 +79,7 @@ static const struct option table[] = {
 
 const struct command command_version = {
     .name = "version",
-    .summary = "what this program is and was built with",
+    .summary = "prints what this program is and was built with",
     .synopsis = "[--json]",
     .text = "Print the version, the compiler, the libraries, and the sources and sinks there are.",
     .endings = endings,

@@ -33,76 +33,73 @@ static const struct option core_table[] = {
      "The model: a GGUF file, or a short name that `embedmill models` lists. scripts/get-model "
      "fetches the default."},
     {"prompt", OPTION_TEXT, "document", NULL, 0, 0, "NAME",
-     "What the texts are for, unless a message says so itself: document, query, none or a task of "
-     "the model card."},
+     "What the texts are for, unless a message names its own prompt: document, query, none, or a "
+     "task of the model card."},
     {"dim", OPTION_CHOICE, "0", "0|128|256|512|768", 0, 0, "N",
-     "Values in an embedding: cut to so many and normalised again; 0: all the model gives."},
+     "Values in an embedding: the first N of them, normalised again; 0: all that the model gives."},
     {"too_long", OPTION_CHOICE, "truncate", "truncate|error|chunk", 0, 0, "WHAT",
-     "Texts of more tokens than the model takes: embed their beginning and say so, dead-letter "
-     "them, or cut them into chunks with an embedding each."},
+     "What to do with texts longer than the model takes: embed the beginning and mark the output, "
+     "dead-letter them, or split them into chunks with an embedding each."},
     {"chunk_tokens", OPTION_COUNT, "0", NULL, 0, 1000000, "N",
-     "With too_long=chunk: longer texts are cut into pieces of at most so many tokens, prompt and "
-     "title included; at least 32; 0: as many as the model takes."},
+     "With too_long=chunk: the most tokens in a chunk, prompt and title included; at least 32; 0: "
+     "what the model takes."},
     {"chunk_by", OPTION_CHOICE, "tokens", "tokens|markdown", 0, 0, "WHAT",
-     "With too_long=chunk: where long texts are cut: by length, or at the headings of Markdown "
-     "first. "
-     "Then each piece has the path of its headings as title, and code and tables stay whole."},
+     "With too_long=chunk: split by length, or at Markdown headings first; then the title of a "
+     "chunk is the path of its headings, and code and tables stay whole."},
     {"chunk_overlap", OPTION_COUNT, "32", NULL, 0, 1000000, "N",
-     "With too_long=chunk: most tokens of a piece that the next one repeats; never more than "
+     "With too_long=chunk: the most tokens of a chunk that the next one repeats; never more than "
      "half."},
     {"allow_mixed", OPTION_CHOICE, "no", "no|yes", 0, 0, "WHAT",
-     "Write to an output whose vectors were made with another model, precision, dim, dtype, prompt "
-     "or chunking, of which no search can compare both."},
+     "Write to an output that holds vectors of another model, precision, dim, dtype, prompt or "
+     "chunking, although no search can compare the two kinds."},
     {"bad_utf8", OPTION_CHOICE, "replace", "replace|error", 0, 0, "WHAT",
-     "Bytes that are not UTF-8: read as U+FFFD, or dead-letter the message."},
+     "What to do with bytes that are not UTF-8: read them as U+FFFD, or dead-letter the message."},
     {"input_format", OPTION_CHOICE, "auto", "auto|raw|json|msgpack", 0, 0, "FORMAT",
-     "What messages hold; auto looks at each."},
+     "Format of messages; auto detects it for each."},
     {"text_field", OPTION_TEXT, "text", NULL, 0, 0, "NAME",
-     "The field of JSON and msgpack that holds the text: of a table's rows, their column."},
-    {"id_field", OPTION_TEXT, "id", NULL, 0, 0, "NAME", "... and the one that holds the id."},
+     "Field of JSON and msgpack that holds the text; for rows of a table, the column."},
+    {"id_field", OPTION_TEXT, "id", NULL, 0, 0, "NAME", "Field or column that holds the id."},
     {"order_by", OPTION_TEXT, "none", NULL, 0, 0, "WHAT",
-     "What says which message about a text is the newer one: none (that which comes last), "
-     "position (in its stream or partition), timestamp (of the message) or field:NAME, as "
-     "field:source.lsn. Outputs that keep versions leave a newer vector as it is."},
+     "What decides which of two messages about a text is newer: none (the one that comes last), "
+     "position (in its stream or partition), timestamp (of the message) or field:NAME, such as "
+     "field:source.lsn. Outputs that keep versions never overwrite a newer vector."},
     {"unchanged", OPTION_CHOICE, "write", "write|skip", 0, 0, "WHAT",
-     "A change by Debezium that left text, title and prompt as they were: write its other fields, "
+     "A change by Debezium that leaves text, title and prompt unchanged: write its other fields, "
      "or acknowledge it without embedding."},
     {"output_format", OPTION_CHOICE, "msgpack", "msgpack|json|qdrant|milvus|pgvector", 0, 0,
      "FORMAT",
-     "How embeddings are written; the last three are rows of those stores, one for each text."},
+     "Format of the output; the last three are rows for those stores, one for each text."},
     {"output_collection", OPTION_TEXT, "embeddings", NULL, 0, 0, "NAME",
-     "The collection that rows for Qdrant name."},
+     "Collection named in rows for Qdrant."},
     {"dtype", OPTION_CHOICE, "f4", "f4|f2|i1|b1", 0, 0, "TYPE",
-     "Numbers in an embedding: float32, float16, int8 (the largest of each vector is 127) or the "
-     "signs as bits."},
+     "Type of an embedding's values: float32, float16, int8 (scaled so that the largest of each "
+     "vector is 127), or the signs as bits."},
     {"cache", OPTION_TEXT, "", NULL, 0, 0, "FOLDER",
-     "Keep vectors in this folder and never compute one twice; on a disk of this machine, shared "
-     "by "
-     "its workers. Empty: do not."},
+     "Cache vectors in this folder, on a local disk that the machine's workers share, and never "
+     "compute one twice; empty: no cache on disk."},
     {"cache_size", OPTION_SIZE, "10GiB", NULL, 1 << 20, INT64_C(1) << 46, "SIZE",
-     "The folder grows to this; about 4.2 KB for each text of 768 values."},
+     "Limit of that folder; a text takes about 4.2 KB for 768 values."},
     {"cache_memory", OPTION_SIZE, "32MiB", NULL, 0, 0, "SIZE",
-     "Vectors kept in memory for texts that come again; 0: none."},
+     "Memory for the vectors of texts that may come again; 0: none."},
     {"threads", OPTION_COUNT, "0", NULL, 0, 1024, "N",
-     "Inference threads; 0: as many as this process may use CPUs."},
+     "Inference threads; 0: one for each CPU that this process may use."},
     {"kernels", OPTION_CHOICE, "auto",
      "auto|generic|avx2|avxvnni|avx512|avx512-bf16|neon|neon-i8mm", 0, 0, "NAME",
      "Instruction set for inference; auto takes the best this CPU has."},
     {"precision", OPTION_CHOICE, "exact", "exact|fast", 0, 0, "NAME",
-     "How exactly inference multiplies: exact is as near to the model as its file allows; fast "
-     "takes "
-     "8-bit activations, and about half the time."},
+     "How exactly inference multiplies: exact is as close to the model as its file allows; fast "
+     "uses 8-bit activations and is about 1.6 times as fast on CPUs with VNNI."},
     {"missing_dense", OPTION_CHOICE, "refuse", "refuse|allow", 0, 0, "WHAT",
      "An EmbeddingGemma file without its two dense layers, whose vectors are not comparable with "
      "the model's: refuse it, or use it as it is."},
-    {"batch_texts", OPTION_COUNT, "128", NULL, 1, 4096, "N", "A batch is full at so many texts."},
+    {"batch_texts", OPTION_COUNT, "128", NULL, 1, 4096, "N", "Texts in a full batch."},
     {"batch_bytes", OPTION_SIZE, "128KiB", NULL, 1024, 64 << 20, "SIZE",
-     "... or at so many bytes of text."},
+     "Bytes of text in a full batch."},
     {"linger", OPTION_DURATION, "5ms", NULL, 0, 60000, "TIME",
      "How long a part-filled batch waits for more texts while the threads are busy."},
     {"batches", OPTION_COUNT, "0", NULL, 0, 1024, "N",
      "Batches in memory at once, those being written included; 0: threads + 2."},
-    {"max_texts", OPTION_COUNT, "4096", NULL, 1, 1000000, "N", "Most texts in one message."},
+    {"max_texts", OPTION_COUNT, "4096", NULL, 1, 1000000, "N", "The most texts in one message."},
     {"max_text_size", OPTION_SIZE, "1MiB", NULL, 1024, 1 << 30, "SIZE", "Longest text."},
     {"max_deliveries", OPTION_COUNT, "10", NULL, 0, 1000000, "N",
      "A message delivered more often than this is dead-lettered; 0: never."},
@@ -113,7 +110,7 @@ static const struct option core_table[] = {
      "After SIGTERM or SIGINT, finish what was taken within this time. A second signal exits at "
      "once."},
     {"log_level", OPTION_CHOICE, "info", "debug|info|warn|error", 0, 0, "LEVEL",
-     "Least level that is logged to stderr."},
+     "Lowest level that is logged to stderr."},
     {"log_format", OPTION_CHOICE, "auto", "auto|logfmt|json", 0, 0, "FORMAT",
      "auto: logfmt on a terminal, else JSON."},
     {"progress", OPTION_CHOICE, "auto", "auto|on|off", 0, 0, "WHEN",
@@ -121,34 +118,35 @@ static const struct option core_table[] = {
     {"progress_interval", OPTION_DURATION, "10s", NULL, 1000, 24 * 3600 * 1000, "TIME",
      "Time between the log lines of progress."},
     {"total", OPTION_COUNT, "0", NULL, 0, 0, "N",
-     "Texts to expect, for progress to show a share and the time left; 0: unknown."},
+     "Expected number of texts, so that progress can show a percentage and the time left; 0: "
+     "unknown."},
     {"metrics.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
-     "Serve /metrics, /livez and /readyz there, as 127.0.0.1:9464; empty: do not."},
+     "Serve /metrics, /livez and /readyz at this address, such as 127.0.0.1:9464; empty: not at "
+     "all."},
     {"http.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
-     "Serve embeddings over HTTP there, as 127.0.0.1:8080, or unix:PATH for a Unix socket; empty: "
-     "do not."},
+     "Serve embeddings over HTTP at this address, such as 127.0.0.1:8080, or unix:PATH for a Unix "
+     "socket; empty: not at all."},
     {"http.key_file", OPTION_TEXT, "", NULL, 0, 0, "FILE",
-     "Only clients that send one of the keys in this file, one on each line, are served; empty: "
-     "everybody who can connect is."},
+     "Serve only clients that send one of the keys in this file, one on each line; empty: serve "
+     "everybody who can connect."},
     {"http.prompt", OPTION_TEXT, "", NULL, 0, 0, "NAME",
      "Prompt for requests that name none; empty: as `prompt`."},
     {"http.models", OPTION_TEXT, "", NULL, 0, 0, "NAME,NAME",
-     "Names that requests may give the model; * is any; empty: the model's own."},
+     "Model names that requests may use; *: any; empty: the model's own."},
     {"http.body_size", OPTION_SIZE, "8MiB", NULL, 1024, 64 << 20, "SIZE", "Largest request."},
     {"http.connections", OPTION_COUNT, "1024", NULL, 1, 16384, "N",
-     "Connections at once; above it the longest idle one is closed."},
+     "The most connections at once; above that the longest idle one is closed."},
     {"http.queue_tokens", OPTION_COUNT, "200000", NULL, 1, 100000000, "N",
-     "Tokens that may wait for a thread; requests beyond it are refused by 429."},
+     "Tokens that may wait for a thread; further requests get 429."},
     {"http.timeout", OPTION_DURATION, "60s", NULL, 100, 3600 * 1000, "TIME",
-     "A request that is not finished within this time is answered by 503."},
+     "A request that takes longer gets 503."},
     {"http.access_log", OPTION_BOOL, "false", NULL, 0, 0, NULL,
      "Log a line for each request: route, status, texts, tokens, times; never a text."},
     {"http.page", OPTION_BOOL, "false", NULL, 0, 0, NULL,
      "Serve a page at / on which a person types texts and sees tokens and scores."},
     {"http.lane", OPTION_CHOICE, "queue", "queue|bulk", 0, 0, "LANE",
-     "With http.listen: how much of the threads messages get while requests want them, too: a "
-     "ninth "
-     "beside queries, or bulk, a thirty-third."},
+     "With http.listen: the share of the threads that messages get while requests want them too: a "
+     "ninth (queue) or a thirty-third (bulk)."},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL},
 };
 
