@@ -1,11 +1,14 @@
 /*
  * tokenizer_fold.c: see tokenizer_fold.h.
  *
- * The published tokenizer also puts combining characters in their canonical order. Nearly all of
- * them are accents, which it drops; the few that stay (vowel signs of some scripts, tone marks) are
- * read here in the order of the text, in which they are written by all but the perverse.
+ * Where the published tokenizer takes accents off it also puts combining characters in their
+ * canonical order. Nearly all of them are accents, which it drops; the few that stay (vowel signs
+ * of some scripts, tone marks) are read here in the order of the text, which is nearly always the
+ * same.
  */
 #include "inference/tokenizer_fold.h"
+
+#include <assert.h>
 
 /* The last of n entries, `size` bytes each and led by a code, whose code is not above; or NULL. */
 static const void *entry_find(const void *entries, size_t n, size_t size, uint32_t code)
@@ -42,33 +45,54 @@ static bool hangul_fold(struct folded *out, uint32_t code)
     return true;
 }
 
-static void letters_fold(struct folded *out, uint32_t code)
+struct map {
+    const struct fold_run *runs;
+    const uint32_t (*alone)[1 + FOLD_LONGEST];
+    const size_t *n_runs, *n_alone;
+};
+
+static const struct map strip = {fold_strip_runs, fold_strip_alone, &fold_strip_runs_n,
+                                 &fold_strip_alone_n};
+static const struct map lower = {fold_lower_runs, fold_lower_alone, &fold_lower_runs_n,
+                                 &fold_lower_alone_n};
+
+/* What one character becomes, added to out. */
+static void letter_map(const struct map *map, uint32_t code, struct folded *out)
 {
-    const struct fold_run *run = entry_find(fold_runs, fold_runs_n, sizeof *run, code);
-    out->codes[0] = code;
-    out->n = 1;
-    if (run) {
-        uint32_t offset = code - run->first;
-        if (offset % run->step == 0 && offset / run->step < run->n) {
-            out->codes[0] = run->to + offset * run->slope;
-            return;
+    const struct fold_run *run = entry_find(map->runs, *map->n_runs, sizeof *run, code);
+    const uint32_t *alone = entry_find(map->alone, *map->n_alone, sizeof *map->alone, code);
+    uint32_t offset = run ? code - run->first : 0;
+
+    if (run && offset % run->step == 0 && offset / run->step < run->n)
+        code = run->to + offset * run->slope;
+    else if (alone && alone[0] == code) {
+        for (size_t i = 1; i <= FOLD_LONGEST && alone[i]; i++) {
+            assert(out->n < FOLD_LONGEST);
+            out->codes[out->n++] = alone[i];
         }
+        return;
     }
-    const struct fold_alone *alone = entry_find(fold_alone, fold_alone_n, sizeof *alone, code);
-    if (alone && alone->code == code)
-        for (out->n = 0; out->n < FOLD_LONGEST && alone->to[out->n]; out->n++)
-            out->codes[out->n] = alone->to[out->n];
+    assert(out->n < FOLD_LONGEST);
+    out->codes[out->n++] = code;
 }
 
-struct folded fold_char(uint32_t code)
+struct folded fold_char(uint32_t code, struct fold_steps steps)
 {
-    struct folded out = {.n = 0};
+    struct folded out = {.n = 0}, parts = {.n = 0};
     if (is_within(fold_dropped, fold_dropped_n, code))
         return out;
     out.is_space = is_within(fold_spaces, fold_spaces_n, code);
-    if (out.is_space || hangul_fold(&out, code))
+    if (out.is_space || (steps.strip_accents && is_within(fold_accents, fold_accents_n, code)))
         return out;
-    letters_fold(&out, code);
+    if (!steps.strip_accents)
+        parts.codes[parts.n++] = code;
+    else if (!hangul_fold(&parts, code))
+        letter_map(&strip, code, &parts);
+    for (size_t i = 0; i < parts.n; i++)
+        if (steps.lowercase)
+            letter_map(&lower, parts.codes[i], &out);
+        else
+            out.codes[out.n++] = parts.codes[i];
     /* Punctuation is looked for in what a character has become: U+037E is a semicolon. */
     out.is_apart = is_within(fold_apart, fold_apart_n, code) ||
                    is_within(fold_punctuation, fold_punctuation_n, out.codes[0]);

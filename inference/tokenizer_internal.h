@@ -17,6 +17,7 @@
 #include "inference/embed.h"
 #include "inference/gguf.h"
 #include "inference/tokenizer_charsmap.h"
+#include "inference/tokenizer_fold.h"
 #include "inference/tokenizer_merges.h"
 #include "inference/tokenizer_words.h"
 
@@ -156,6 +157,9 @@ struct tokenizer {
     struct vocab vocab;
     uint32_t bos, eos; /* NO_TOKEN: the model wants none */
     uint32_t unknown;  /* WordPiece and unigram only */
+
+    /* WordPiece */
+    struct fold_steps fold;
 
     /* unigram */
     struct charsmap charsmap; /* in the mapping */

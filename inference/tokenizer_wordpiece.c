@@ -1,9 +1,9 @@
 /*
- * tokenizer_wordpiece.c: WordPiece, the way of BERT's uncased tokenizers.
+ * tokenizer_wordpiece.c: WordPiece, the way of BERT's tokenizers.
  *
  * Owns:    words: where they end, and the longest tokens they are made of, from the left.
- * Refuses: a vocabulary that tells upper from lower case or letters with accents from those
- *          without, whose ids would be only nearly right.
+ * Refuses: in a file that does not say whether case and accents count, a vocabulary that tells
+ * upper from lower case or letters with accents from those without: ids would be only nearly right.
  * Threads: pure; the word in hand is on the stack.
  * Source:  BERT (Devlin et al. 2019); the vocabulary as llama.cpp's converter writes it: a token
  *          that begins a word begins with U+2581, and one that goes on with it has no mark.
@@ -15,7 +15,9 @@
 #include "inference/tokenizer_fold.h"
 #include "inference/tokenizer_internal.h"
 
-#define MARK "\xe2\x96\x81" /* U+2581 */
+#define MARK              "\xe2\x96\x81" /* U+2581 */
+#define LOWERCASE_KEY     "tokenizer.ggml.normalizer.lowercase"
+#define STRIP_ACCENTS_KEY "tokenizer.ggml.normalizer.strip_accents"
 
 enum { MARK_LEN = 3, WORD_MAX = 100 /* characters; a longer word is unknown as a whole */ };
 
@@ -38,12 +40,13 @@ static int special_find(const struct vocab *vocab, const char *name, uint32_t *o
     return 0;
 }
 
-/* Does folding leave the characters of this token as they are? Else no text has it. */
+/* Does an uncased tokenizer leave the characters of this token as they are? Else no text has it. */
 static bool is_reachable(const uint8_t *at, const uint8_t *end)
 {
+    static const struct fold_steps uncased = {.lowercase = true, .strip_accents = true};
     while (at < end) {
         struct utf8_char c = utf8_decode(at, end);
-        struct folded folded = fold_char(c.code);
+        struct folded folded = fold_char(c.code, uncased);
         if (folded.n != 1 || folded.codes[0] != c.code)
             return false;
         at += c.len;
@@ -71,6 +74,42 @@ static bool is_folded(const struct vocab *vocab)
     return n_lost <= vocab->n / 50;
 }
 
+/* What the file does not say is read as of an uncased model, so the vocabulary must be one. */
+static int unsaid_check(const struct vocab *vocab, struct fold_steps steps, bool is_case_said,
+                        char *err, size_t err_size)
+{
+    const char *what = NULL;
+    if (!is_case_said && vocab_find(vocab, (const uint8_t *)MARK "A", MARK_LEN + 1) != NO_TOKEN)
+        what = "tells upper from lower case";
+    else if (!is_case_said && steps.strip_accents && !is_folded(vocab))
+        what = "keeps accents";
+    if (!what)
+        return 0;
+    snprintf(err, err_size,
+             "the vocabulary %s, but the file does not say so (" LOWERCASE_KEY
+             ", " STRIP_ACCENTS_KEY "); make it with scripts/convert-model.py or a newer llama.cpp",
+             what);
+    return -EINVAL;
+}
+
+/* As in the published tokenizers accents are taken off with lower case, unless the file says more.
+ */
+static int steps_read(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
+{
+    int rc = gguf_bool(gguf, LOWERCASE_KEY, &t->fold.lowercase);
+    bool is_case_said = rc == 0;
+    if (rc && rc != -ENOENT)
+        return vocab_refuse(err, err_size, "key %s is not a bool", LOWERCASE_KEY);
+    if (!is_case_said)
+        t->fold.lowercase = true;
+    rc = gguf_bool(gguf, STRIP_ACCENTS_KEY, &t->fold.strip_accents);
+    if (rc && rc != -ENOENT)
+        return vocab_refuse(err, err_size, "key %s is not a bool", STRIP_ACCENTS_KEY);
+    if (rc)
+        t->fold.strip_accents = t->fold.lowercase;
+    return unsaid_check(&t->vocab, t->fold, is_case_said, err, err_size);
+}
+
 static int wordpiece_open(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
 {
     int status = vocab_open(&t->vocab, gguf, VOCAB_WORDPIECE, err, err_size);
@@ -81,17 +120,8 @@ static int wordpiece_open(struct tokenizer *t, const struct gguf *gguf, char *er
         status = special_find(&t->vocab, "[SEP]", &t->eos, err, err_size);
     if (!status)
         status = special_find(&t->vocab, "[UNK]", &t->unknown, err, err_size);
-    if (!status && vocab_find(&t->vocab, (const uint8_t *)MARK "A", MARK_LEN + 1) != NO_TOKEN) {
-        snprintf(err, err_size,
-                 "the vocabulary tells upper from lower case, which this program does not; use a "
-                 "GGUF of an uncased model");
-        status = -EINVAL;
-    } else if (!status && !is_folded(&t->vocab)) {
-        snprintf(err, err_size,
-                 "the vocabulary is one of texts that keep their accents, which this program takes "
-                 "off; use a GGUF of an uncased model without");
-        status = -EINVAL;
-    }
+    if (!status)
+        status = steps_read(t, gguf, err, err_size);
     return status;
 }
 
@@ -147,7 +177,7 @@ static void word_add(struct word *word, uint32_t code)
 
 static void char_add(struct word *word, uint32_t code)
 {
-    struct folded folded = fold_char(code);
+    struct folded folded = fold_char(code, word->t->fold);
 
     if (folded.is_space || folded.is_apart)
         word_end(word);

@@ -8,7 +8,7 @@ published. Which kind of model it is says model_type in its config.json:
   gemma3_text  EmbeddingGemma 300M and what was trained from it, with its two dense layers
   embedding_gemma2
                EmbeddingGemma 2, the text part of it
-  bert         an uncased BERT (all-MiniLM, bge, e5, gte), multilingual-e5-small, ms-marco-MiniLM
+  bert         a BERT (all-MiniLM, bge, e5, gte), multilingual-e5-small, ms-marco-MiniLM
   xlm-roberta  multilingual-e5-base and -large, bge-m3, paraphrase-multilingual-MiniLM, bge-reranker
   modernbert   gte-modernbert-base, Granite Embedding R2 (English), modernbert-embed
   qwen3        Qwen3-Embedding 0.6B

@@ -1,4 +1,4 @@
-"""Uncased models of the BERT family: all-MiniLM, bge, e5, gte, rerankers like ms-marco-MiniLM; and
+"""The BERT family: all-MiniLM, bge, e5, gte, rerankers like ms-marco-MiniLM; and
 multilingual-e5-small, a BERT with the tokenizer of XLM-RoBERTa."""
 
 import gguf
@@ -34,11 +34,6 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def check_options(options):
     """What BertTokenizer may be told and embedmill's WordPiece does not do."""
-    if not options.get("do_lower_case", True):
-        fail("tokenizer_config.json says that case matters: only uncased models can be converted")
-    if options.get("strip_accents") is False:
-        fail("tokenizer_config.json says that accents stay (strip_accents): only models that take "
-             "them off can be converted")
     if not options.get("tokenize_chinese_chars", True):
         fail("tokenizer_config.json says that Chinese characters are not words of their own: such "
              "models cannot be converted")
@@ -46,6 +41,20 @@ def check_options(options):
     if kind not in ("BertTokenizer", "BertTokenizerFast", "TokenizersBackend",
                     "PreTrainedTokenizerFast"):
         fail(f"tokenizer_config.json asks for a {kind}: only BertTokenizer can be converted")
+
+
+def read_steps(options, tokenizer):
+    """Whether texts are read in lower case, and without accents. Without more words accents go with
+    lower case."""
+    normalizer = tokenizer["normalizer"] if tokenizer else {}
+    lower = normalizer.get("lowercase", options.get("do_lower_case", True))
+    strip = normalizer.get("strip_accents", options.get("strip_accents"))
+    strip = lower if strip is None else strip
+    for name, value in (("do_lower_case", lower), ("strip_accents", strip)):
+        if options.get(name, value) not in (None, value):
+            fail(f"tokenizer_config.json has {name} = {options[name]} and tokenizer.json does the "
+                 "opposite: save the folder again, with the one that the model was trained with")
+    return lower, strip
 
 
 def check_added(added, lines):
@@ -70,9 +79,7 @@ def read_tokenizer(tokenizer):
             or (tokenizer.get("pre_tokenizer") or {}).get("type") != "BertPreTokenizer"):
         fail("tokenizer.json is not a BERT's: only WordPiece with BertNormalizer and "
              "BertPreTokenizer can be converted")
-    check_options({"do_lower_case": normalizer.get("lowercase", True),
-                   "strip_accents": normalizer.get("strip_accents"),
-                   "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True)})
+    check_options({"tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True)})
     for key, usual in (("continuing_subword_prefix", "##"), ("max_input_chars_per_word", 100),
                        ("unk_token", "[UNK]")):
         if model.get(key, usual) != usual:
@@ -101,7 +108,8 @@ def read_lines(path):
 
 
 def read_word_pieces(source, n_vocab):
-    """Texts and types. What goes on with a word loses its ##, what begins one gets a U+2581."""
+    """Texts, types, and the steps before. What goes on with a word loses its ##, what begins one
+    gets a U+2581."""
     tokenizer, options, folder = source.tokenizer_json(), source.tokenizer_config(), source.model
     check_options(options)
     if tokenizer:
@@ -125,7 +133,7 @@ def read_word_pieces(source, n_vocab):
         special = text in SPECIAL
         kinds.append(gguf.TokenType.CONTROL if special else gguf.TokenType.NORMAL)
         tokens.append(text if special else text[2:] if text.startswith("##") else "\u2581" + text)
-    return tokens, kinds
+    return tokens, kinds, read_steps(options, tokenizer)
 
 
 def add_sizes(out, source):
@@ -172,9 +180,12 @@ def add_pooling(out, source, known=("mean", "cls")):
 
 def add_tokens(out, source):
     keys = out.keys
-    tokens, kinds = read_word_pieces(source, source.number("vocab_size"))
+    tokens, kinds, (lower, strip) = read_word_pieces(source, source.number("vocab_size"))
     keys.add_tokenizer_model("bert")
     keys.add_tokenizer_pre("default")
+    if not (lower and strip): # what a file that does not say so does
+        keys.add_bool("tokenizer.ggml.normalizer.lowercase", lower)
+        keys.add_bool("tokenizer.ggml.normalizer.strip_accents", strip)
     keys.add_token_list(tokens)
     keys.add_token_types(kinds)
     for text, add in (("[UNK]", keys.add_unk_token_id), ("[SEP]", keys.add_sep_token_id),

@@ -164,6 +164,34 @@ class ConvertBert(unittest.TestCase):
         new = {name: field.contents() for name, field in self.convert("f32").fields.items()}
         self.assertEqual(new, old)
 
+    def test_case_and_accents(self):
+        """In the old form tokenizer_config.json says it, in the new one tokenizer.json; a file that
+        does not say it is one of an uncased model."""
+        for options, wanted in [
+                ({"do_lower_case": True}, (None, None)),
+                ({"do_lower_case": True, "strip_accents": None}, (None, None)),
+                ({"do_lower_case": False}, (False, False)),
+                ({"do_lower_case": False, "strip_accents": None}, (False, False)),
+                ({"do_lower_case": False, "strip_accents": True}, (False, True)),
+                ({"do_lower_case": True, "strip_accents": False}, (True, False))]:
+            for is_new in (False, True):
+                with self.subTest(options=options, is_new=is_new):
+                    (self.folder / "tokenizer.json").unlink(missing_ok=True)
+                    make_bert_folder(self.folder)
+                    if is_new:
+                        renew_bert(self.folder)
+                        path = self.folder / "tokenizer.json"
+                        tokenizer = json.loads(path.read_text())
+                        tokenizer["normalizer"] |= {
+                            "lowercase": options["do_lower_case"],
+                            "strip_accents": options.get("strip_accents")}
+                        path.write_text(json.dumps(tokenizer))
+                    (self.folder / "tokenizer_config.json").write_text(json.dumps(options))
+                    fields = self.convert("q8_0").fields
+                    for name, value in zip(("lowercase", "strip_accents"), wanted):
+                        field = fields.get(f"tokenizer.ggml.normalizer.{name}")
+                        self.assertEqual(field.contents() if field else None, value, name)
+
     def test_prompts(self):
         make_bert_folder(self.folder)
         path = self.folder / "config_sentence_transformers.json"
@@ -179,8 +207,9 @@ class ConvertBert(unittest.TestCase):
 
     def test_refuses_new_form(self):
         for part, change, complaint in [
-                ("normalizer", {"lowercase": False}, "case"),
-                ("normalizer", {"strip_accents": False}, "accents"),
+                ("normalizer", {"lowercase": False}, "do_lower_case = True"),
+                ("normalizer", {"type": "BertNormalizer", "strip_accents": False,
+                                "lowercase": False}, "do_lower_case = True"),
                 ("normalizer", {"handle_chinese_chars": False}, "Chinese"),
                 ("normalizer", {"clean_text": False}, "clean_text"),
                 ("normalizer", {"type": "Lowercase"}, "BertNormalizer"),
@@ -211,8 +240,6 @@ class ConvertBert(unittest.TestCase):
                 ("config.json", json.dumps({**BERT, "vocab_size": 5}), "11 tokens"),
                 ("modules.json", json.dumps(modules_of(OLD, ["Transformer", "Pooling", "Dense"])),
                  "the step Dense"),
-                ("tokenizer_config.json", json.dumps({"do_lower_case": False}), "case"),
-                ("tokenizer_config.json", json.dumps({"strip_accents": False}), "accents"),
                 ("tokenizer_config.json", json.dumps({"tokenize_chinese_chars": False}), "Chinese"),
                 ("tokenizer_config.json", json.dumps({"tokenizer_class": "MPNetTokenizer"}),
                  "MPNetTokenizer"),

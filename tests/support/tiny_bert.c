@@ -214,6 +214,17 @@ static void tensor_declare(struct tiny_bert *bert, const struct tiny_bert_option
     bert->n_tensors++;
 }
 
+static uint64_t step_put(struct gguf_writer *out, const char *key, enum tiny_bert_key value)
+{
+    if (value == TINY_BERT_UNSAID)
+        return 0;
+    if (value == TINY_BERT_NUMBER)
+        gguf_put_key_u32(out, key, 1);
+    else
+        gguf_put_key_bool(out, key, value == TINY_BERT_YES);
+    return 1;
+}
+
 static uint64_t keys_put(struct gguf_writer *out, const struct tiny_bert_options *options)
 {
     gguf_put_key_str(out, "general.architecture", "bert");
@@ -234,7 +245,10 @@ static uint64_t keys_put(struct gguf_writer *out, const struct tiny_bert_options
     gguf_put_key_array(out, "tokenizer.ggml.token_type", GGUF_I32, N_TOKENS);
     for (uint32_t id = 0; id < N_TOKENS; id++)
         gguf_put_u32(out, id < 5 ? 3 : 1); /* control, normal */
-    return options->pooling <= 4 ? 13 : 12;
+    uint64_t n_steps =
+        step_put(out, "tokenizer.ggml.normalizer.lowercase", options->lowercase) +
+        step_put(out, "tokenizer.ggml.normalizer.strip_accents", options->strip_accents);
+    return n_steps + (options->pooling <= 4 ? 13 : 12);
 }
 
 void tiny_bert_make(struct tiny_bert *bert, const struct tiny_bert_options *options)

@@ -32,6 +32,9 @@ struct tiny_bert_tensor {
     size_t entry;   /* where its directory entry is in the file */
 };
 
+/* A key that the file shall have: none, a bool, or one of the wrong type. */
+enum tiny_bert_key { TINY_BERT_UNSAID, TINY_BERT_NO, TINY_BERT_YES, TINY_BERT_NUMBER };
+
 struct tiny_bert_options {
     uint32_t type;    /* of matrices: F32, F16, Q4_0 or Q8_0 */
     uint32_t pooling; /* 4: a reranker, with a head; 5: one that does not say so */
@@ -39,6 +42,7 @@ struct tiny_bert_options {
     const char *leave_out; /* a tensor that the file shall not have, or NULL */
     const char *odd;       /* one that shall have another shape */
     const char *other;     /* one that shall be of another type */
+    enum tiny_bert_key lowercase, strip_accents;
 };
 
 struct tiny_bert {
