@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What README.md, CONTRIBUTING.md and docs/ name, there is: options, variables, keys of the file,
-exit codes and files.
+"""What README.md, CONTRIBUTING.md and docs/ name exists: options, variables, keys of the file, exit
+codes, files, and the pages and headings that links lead to.
 
     check_readme.py EMBEDMILL
 """
@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Of other programs: docker compose, ctest, kafka-consumer-groups.sh, systemctl, numactl,
-# llama.cpp's converter.
+# Of other programs: docker compose, ctest, nats, kafka-topics.sh, kafka-consumer-groups.sh,
+# systemctl, numactl, llama.cpp's converter.
 FOREIGN_FLAGS = {"--build", "--daemonize", "--scale", "--profile", "--test-dir",
                  "--output-on-failure", "--describe", "--group", "--now", "--membind",
-                 "--cpunodebind", "--sentence-transformers-dense-modules"}
+                 "--cpunodebind", "--create", "--defaults", "--sentence-transformers-dense-modules"}
 FOLDERS = "scripts|docs|tests|worker|connectors|inference"
 
 
@@ -45,8 +45,8 @@ def faults(text, truth):
     for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", text)):
         if not (flag[2:] in truth.flags or flag in FOREIGN_FLAGS or
                 re.search(re.escape(flag) + r"(?![\w-])", truth.around)):
-            yield f"there is no flag {flag}"
-    for name in set(re.findall(r"EMBEDMILL_[A-Z_]+\b(?!<)", text)):
+            yield f"no flag {flag}"
+    for name in set(re.findall(r"(?<!-D)EMBEDMILL_[A-Z_]+\b(?!<)", text)):
         # librdkafka's properties are its own business.
         is_property = name.startswith("EMBEDMILL_KAFKA_") and "kafka" in truth.groups
         is_file = name.endswith("_FILE") and name[:-5] in truth.variables # holds the value
@@ -64,6 +64,26 @@ def faults(text, truth):
             yield f"there is no exit code {code}"
 
 
+def anchors(text):
+    """The headings of a page as links name them."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    for title in re.findall(r"^#+ (.*)$", text, re.M):
+        title = re.sub(r"[^\w\- ]", "", title.replace("`", "").lower())
+        yield title.replace(" ", "-")
+
+
+def broken_links(page, text):
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists():
+            yield f"a link leads to {path}, which does not exist"
+        elif anchor and anchor not in anchors(target.read_text()):
+            yield f"a link leads to {link}, and there is no such heading"
+
+
 def table_of_exit_codes(text):
     table = text.split("\n## Stopping, exit codes", 1)[1].split("\n## ", 1)[0]
     return {code for row in re.findall(r"^\| ([\d, ]+) \|", table, re.M)
@@ -76,6 +96,9 @@ def self_test(truth):
     assert len(found) == 5, found
     right = "`--redis-url` `--prompt` EMBEDMILL_DIM `redis.body` scripts/get-model and exits 65"
     assert not list(faults(right, truth)), list(faults(right, truth))
+    page = ROOT / "docs" / "README.md"
+    assert len(list(broken_links(page, "[a](xyzzy.md) [b](http.md#xyzzy)"))) == 2
+    assert not list(broken_links(page, "[a](../README.md#limits) [b](https://example.org/x)"))
 
 
 def main():
@@ -83,14 +106,16 @@ def main():
     self_test(truth)
     found = []
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]:
-        found += [f"{page.relative_to(ROOT)}: {fault}" for fault in faults(page.read_text(), truth)]
-    told = table_of_exit_codes((ROOT / "docs" / "operations.md").read_text())
-    if told != truth.exit_codes:
+        text = page.read_text()
+        found += [f"{page.relative_to(ROOT)}: {fault}"
+                  for fault in [*faults(text, truth), *broken_links(page, text)]]
+    listed = table_of_exit_codes((ROOT / "docs" / "operations.md").read_text())
+    if listed != truth.exit_codes:
         found.append("docs/operations.md and worker/commands/command.h differ in exit codes "
-                     f"{sorted(told ^ truth.exit_codes)}")
+                     f"{sorted(listed ^ truth.exit_codes)}")
     for code in truth.exit_codes:
         if not re.search(rf"\b{code}\b", truth.help.replace("\n", " ")):
-            found.append(f"--help does not tell of exit code {code}")
+            found.append(f"--help does not name exit code {code}")
     print("\n".join(found))
     return bool(found)
 
