@@ -1,4 +1,7 @@
-"""Runs the cases of a test: the functions case_NAME(bench) of its file, or those named in only."""
+"""Runs the cases of a test: the functions case_NAME(bench) of its file, or those named in only.
+
+--few among them: all but those that are marked as slow, which scripts/test-faults runs.
+"""
 import contextlib
 import time
 import traceback
@@ -10,6 +13,12 @@ TAIL = 12 # lines of each log that a failed case shows
 def find_cases(module):
     """{NAME: function} of the globals of a test."""
     return {name[5:]: case for name, case in module.items() if name.startswith("case_")}
+
+
+def slow(case):
+    """Marks a case that takes long and whose fault another one would show in most cases."""
+    case.is_slow = True
+    return case
 
 
 def shared(bench, begin=None, end=None):
@@ -37,6 +46,8 @@ def run_cases(cases, only, enter, where=""):
     """enter(NAME): a context manager, the bench of that case. The exit code: 1 when a case fails or
     none is run."""
     passed = failed = 0
+    if "--few" in only:
+        only = [name for name, case in cases.items() if not hasattr(case, "is_slow")]
     unknown = [name for name in only if name not in cases]
     if unknown:
         print(f"no such case: {' '.join(unknown)}; there are {' '.join(cases)}")

@@ -5,12 +5,10 @@ Every case has topics and a group of its own. Workers and the broker are killed,
 go; in every case nothing may be lost, with exactly-once and clean drains nothing may come out
 twice, and each vector must be the one that `embedmill embed` gives, bit for bit.
 
-Usage: test_kafka_live.py EMBEDMILL [CASE ...]
+Usage: test_kafka_live.py EMBEDMILL [--few] [CASE ...]
 """
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ import msgpack
 import redis
 
 import kafka_faults
+from cases import find_cases, run_cases, shared, slow
 from chaos_proxy import ChaosProxy
 from kafka_bench import TEXTS, Bench, Feeder, text_row, wait_for
 from kafka_faults import MODES, problems_of, run_faults
@@ -57,6 +56,7 @@ def case_plain(bench):
         assert ("content-type", b"application/msgpack") in out.headers(), out.headers()
 
 
+@slow
 def case_doctor(bench):
     """What is missing is told, and what is there; nothing is made or written."""
     code, rows = bench.doctor()
@@ -75,6 +75,7 @@ def case_doctor(bench):
     assert code == 64, (code, rows)
 
 
+@slow
 def case_topics(bench):
     """scripts/kafka-local makes and deletes topics, and says what it cannot."""
     name = bench.topic("in")
@@ -239,6 +240,7 @@ def case_broker_later(bench):
     assert not row["lost"] and not row["wrong"], row
 
 
+@slow
 def case_drains(bench):
     """Five workers one after the other, each told to stop at some moment of its work."""
     bench.make_topics(2)
@@ -264,10 +266,12 @@ def faults(bench, fault, seconds, *, modes=tuple(MODES), **more):
         assert not problems_of(row), problems_of(row)
 
 
+@slow
 def case_workers_killed(bench):
     faults(bench, kafka_faults.worker_killed, 8)
 
 
+@slow
 def case_broker_killed(bench):
     faults(bench, kafka_faults.broker_killed, 1, n_workers=2, modes=["exactly-once"])
 
@@ -317,6 +321,7 @@ GUEST = ("-X", "security.protocol=SASL_PLAINTEXT", "-X", "sasl.mechanism=PLAIN",
          "-X", "sasl.username=guest", "-X", "sasl.password=guest-secret")
 
 
+@slow
 def case_rights(bench):
     """Rights to input, group and output are lost and given back: a worker of each mode says so,
     waits, and goes on without a restart. All by PLAIN, with the broker's own authorizer."""
@@ -450,26 +455,9 @@ def case_redis_to_kafka(bench):
 
 def main():
     binary, only = sys.argv[1], sys.argv[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
     with Bench(binary) as bench:
         bench.start_kafka("--ssl", "--sasl", "--acl", "--proxy", str(bench.port + 6))
-        for name, case in cases.items():
-            if only and name not in only:
-                continue
-            started = time.monotonic()
-            bench.begin(name)
-            try:
-                case(bench)
-                passed += 1
-                print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Exception as error: # every kind of failure is reported and counted
-                failed += 1
-                print(f"FAILED  {name} (seed {SEED}): {error!r}", flush=True)
-                for number in range(1, bench.n_started + 1):
-                    print("".join(bench.log(number).splitlines(True)[-12:]))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+        return run_cases(find_cases(globals()), only, shared(bench, bench.begin))
 
 
 if __name__ == "__main__":

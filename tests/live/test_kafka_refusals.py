@@ -5,12 +5,13 @@ Starts a broker of its own. In each case and both modes the neighbours come out,
 a dead letter that says what was cut of it, and no worker ends; what cannot even become a dead
 letter is up to --undeliverable.
 
-Usage: test_kafka_refusals.py EMBEDMILL [CASE ...]
+Usage: test_kafka_refusals.py EMBEDMILL [--few] [CASE ...]
 """
 import json
 import sys
 import time
 
+from cases import find_cases, run_cases, shared, slow
 from kafka_bench import TEXTS, Bench, text_row, wait_for
 from kafka_faults import MODES, Team
 from kafka_refuser import KafkaRefuser
@@ -77,6 +78,7 @@ def case_near_the_limit(bench):
         assert bench.dlq("replay").startswith("0 put back"), "a letter that was cut went back"
 
 
+@slow
 def case_small_topics(bench):
     """Topics for outputs and dead letters with limits far below the input's."""
     small = ["max.message.bytes=1500"]
@@ -91,6 +93,7 @@ def case_small_topics(bench):
         assert header(letters[3], "_code") == "bad_field" and letters[3].value() == b"k"
 
 
+@slow
 def case_small_broker(bench):
     """The broker's own message.max.bytes is below ours."""
     for extra in each_mode(bench, "-X", "producer.message.max.bytes=4000000",
@@ -106,6 +109,7 @@ def case_small_broker(bench):
         assert len(letters[2].value()) == 900010 // 16
 
 
+@slow
 def case_compacted(bench):
     """Topics that take no record without a key are given the id in its place."""
     compact = ["cleanup.policy=compact"]
@@ -174,6 +178,7 @@ def poison_rows(kind):
     return rows
 
 
+@slow
 def case_one_in_a_thousand(bench):
     """Three workers, one of them killed every second: all come out, one goes aside, nobody ends."""
     for kind in ("large key", "large headers", "output", "no key"):
@@ -231,6 +236,7 @@ def case_from_redis(bench):
         assert codes == {"bad_msgpack", "output_too_large"}, codes
 
 
+@slow
 def case_to_redis(bench):
     """A key of another type among a thousand hashes, and a right that is missing to one."""
     for kind in ("type", "right"):
@@ -264,6 +270,7 @@ def case_to_redis(bench):
             assert letters[0][b"_code"] == code, letters
 
 
+@slow
 def case_unknown_code(bench):
     """A broker, or what stands before it, refuses one output by a code that says nothing: its
     neighbours come out once, and it becomes a letter; killed workers change nothing of that. In one
@@ -327,26 +334,12 @@ def case_unknown_code_alone(bench):
 
 def main():
     binary, only = sys.argv[1], sys.argv[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
     with Bench(binary) as bench:
-        bench.start_kafka("--proxy", str(bench.port + 6))
-        for name, case in cases.items():
-            if only and name not in only:
-                continue
-            started = time.monotonic()
+        def begin(name):
             bench.case = name
             bench.begin(name)
-            try:
-                case(bench)
-            except Exception as error: # whatever it is, the others are tried
-                failed += 1
-                print(f"FAILED  {name}: {error!r}", flush=True)
-                continue
-            passed += 1
-            print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+        bench.start_kafka("--proxy", str(bench.port + 6))
+        return run_cases(find_cases(globals()), only, shared(bench, begin))
 
 
 if __name__ == "__main__":

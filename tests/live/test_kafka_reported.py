@@ -2,7 +2,7 @@
 """What a worker on a real Apache Kafka misses or changes, it reports: a warning with partition,
 from, to and how many, and counters. Every case has topics and a group of its own.
 
-Usage: test_kafka_reported.py EMBEDMILL [CASE ...]    (KAFKA_VERSION=4.4.0: on that one)
+Usage: test_kafka_reported.py EMBEDMILL [--few] [CASE ...]    (KAFKA_VERSION=4.4.0: on that one)
 """
 import json
 import os
@@ -17,10 +17,10 @@ import msgpack
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from cases import find_cases, run_cases, shared, slow
 from kafka_bench import Bench, text_row, wait_for
 from kafka_faults import MODES
 
-SEED = 5
 HOUR = 3600_000
 METRICS = ("--metrics-listen", "127.0.0.1:0")
 
@@ -121,6 +121,7 @@ def ids_of(bench):
     return sorted(msgpack.unpackb(out.value())["id"] for out in bench.read())
 
 
+@slow
 def case_beyond_end(bench):
     """The group's offset is behind the end: the partition is read from its beginning, and that is
     said; with latest what is left out is counted; with error the worker ends and says where."""
@@ -158,6 +159,7 @@ def case_retention(bench):
         assert ids_of(bench) == list(range(to, 20)), ids_of(bench)
 
 
+@slow
 def case_retention_at_work(bench):
     """... and while one is at work, in both modes: twice, and each is counted once."""
     for mode, extra in MODES.items():
@@ -185,6 +187,7 @@ def case_retention_at_work(bench):
         bench.stop(worker)
 
 
+@slow
 def case_no_offset(bench):
     """A new group that begins at the end leaves out what is there, which is said."""
     bench.make_topics(1)
@@ -220,6 +223,7 @@ def remake(bench, pause):
     wait_for("the topic is made again", is_made, 30)
 
 
+@slow
 def case_recreated(bench):
     """A topic is deleted and made again under a worker: all of the new one is read, and what was
     unread of the old one is reported; quickly and slowly, at work and with nothing to do."""
@@ -263,26 +267,9 @@ def case_quiet(bench):
 
 def main():
     binary, only = sys.argv[1], sys.argv[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
     with Bench(binary) as bench:
         bench.start_kafka("--version", os.environ.get("KAFKA_VERSION", "3.9.2"))
-        for name, case in cases.items():
-            if only and name not in only:
-                continue
-            started = time.monotonic()
-            bench.begin(name)
-            try:
-                case(bench)
-                passed += 1
-                print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Exception as error: # every kind of failure is reported and counted
-                failed += 1
-                print(f"FAILED  {name} (seed {SEED}): {error!r}", flush=True)
-                for number in range(1, bench.n_started + 1):
-                    print("".join(bench.log(number).splitlines(True)[-12:]))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+        return run_cases(find_cases(globals()), only, shared(bench, bench.begin))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ real redis-server is killed, restarted, flushed, filled up; a scripted server an
 garbage, half replies and silence. In every case nothing may be lost, nothing may come out twice,
 and the worker may not spin.
 
-Usage: test_redis_live.py EMBEDMILL [CASE ...]
+Usage: test_redis_live.py EMBEDMILL [--few] [CASE ...]
 """
 import json
 import os
@@ -22,6 +22,7 @@ import urllib.request
 import msgpack
 import numpy as np
 
+from cases import find_cases, run_cases, slow
 from ports import free_port
 from redis_bench import Bench, wait_for
 
@@ -169,6 +170,7 @@ def case_replay(bench):
     assert bench.client.xlen("texts:dlq") == 0
 
 
+@slow
 def case_server_killed(bench):
     """kill -9 of the server mid-way, restart on its append-only file."""
     bench.start_server()
@@ -183,6 +185,7 @@ def case_server_killed(bench):
     bench.stop(worker)
 
 
+@slow
 def case_connections_killed(bench):
     bench.start_server()
     bench.add(0, 300)
@@ -255,6 +258,7 @@ def case_large_letters(bench):
     bench.stop(worker)
 
 
+@slow
 def case_wide_hashes(bench):
     """A message whose fields would be repeated beside hundreds of texts goes aside, others pass."""
     bench.start_server()
@@ -488,25 +492,7 @@ def case_quoted_words(bench):
 
 def main():
     binary, only = sys.argv[1], sys.argv[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
-    for name, case in cases.items():
-        if only and name not in only:
-            continue
-        started = time.monotonic()
-        with Bench(binary) as bench:
-            try:
-                case(bench)
-                passed += 1
-                print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Exception as error:  # every kind of failure is reported and counted
-                failed += 1
-                print(f"FAILED  {name}: {error!r}", flush=True)
-                for file in sorted(os.listdir(bench.folder)):
-                    if file.startswith("log-"):
-                        print("".join(bench.log(file[4:]).splitlines(True)[-12:]))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return run_cases(find_cases(globals()), only, lambda name: Bench(binary))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@
 For each kind of refusal and each way out (the same server, another database, another server): three
 workers, one of them killed every second. A thousand outputs, one dead letter, nobody ends.
 
-Usage: test_redis_poison.py EMBEDMILL [CASE ...]
+Usage: test_redis_poison.py EMBEDMILL [--few] [CASE ...]
 """
 import sys
 import time
 
+from cases import find_cases, run_cases, slow
 from redis_bench import Bench, wait_for
 
 POISON, N = 417, 1000
@@ -94,12 +95,14 @@ def each_way(bench, poison, *extra, code, **more):
     return letter
 
 
+@slow
 def case_wrong_type(bench):
     """output=hash, and the key of an id holds something else."""
     each_way(bench, {"text": "t", "id": "poison"}, "--redis-output", "hash", code=b"key_wrong_type",
              prepare=lambda out: out.set("embedding:poison", "of another program"))
 
 
+@slow
 def case_missing_right(bench):
     """A user who may write the keys of all ids but one."""
     for output in ("hash", "key"):
@@ -145,23 +148,7 @@ def case_nothing_allowed(bench):
 
 def main():
     binary, only = sys.argv[1], sys.argv[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
-    for name, case in cases.items():
-        if only and name not in only:
-            continue
-        started = time.monotonic()
-        with Bench(binary) as bench:
-            try:
-                case(bench)
-            except Exception as error: # whatever it is, the others are tried
-                failed += 1
-                print(f"FAILED  {name}: {error!r}", flush=True)
-                continue
-        passed += 1
-        print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return run_cases(find_cases(globals()), only, lambda name: Bench(binary))
 
 
 if __name__ == "__main__":

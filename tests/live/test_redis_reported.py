@@ -3,8 +3,9 @@
 and a counter; and the lag is of what is there. On a real server, REDIS_SERVER names another one
 (redis-server 7.0 by default; 8 and Valkey count differently). Every case has a server of its own.
 
-Usage: test_redis_reported.py EMBEDMILL [CASE ...]
+Usage: test_redis_reported.py EMBEDMILL [--few] [CASE ...]
 """
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import time
 import urllib.request
 
+from cases import find_cases, run_cases, slow
 from redis_bench import Bench, wait_for
 
 METRICS = ("--metrics-listen", "127.0.0.1:0")
@@ -97,6 +99,7 @@ def case_trimmed_before_start(bench):
     bench.stop(worker)
 
 
+@slow
 def case_trimmed_at_work(bench):
     """Frozen while its stream is trimmed, it finds the gap before it reads over it; of two workers
     one reports."""
@@ -129,6 +132,7 @@ def case_trimmed_at_work(bench):
         bench.stop(worker)
 
 
+@slow
 def case_all_trimmed(bench):
     """Nothing is left of what was unread."""
     bench.client.xgroup_create("texts", GROUP, "0", mkstream=True)
@@ -142,6 +146,7 @@ def case_all_trimmed(bench):
     bench.stop(worker)
 
 
+@slow
 def case_group_at_gone_id(bench):
     """How many of the entries that are gone lay behind that id, nobody knows."""
     add(bench, 1, 10)
@@ -152,6 +157,7 @@ def case_group_at_gone_id(bench):
     bench.stop(worker)
 
 
+@slow
 def case_stream_recreated(bench):
     """Deleted under a worker, and made again with its ids from the beginning."""
     worker = bench.start_worker(*METRICS)
@@ -171,6 +177,7 @@ def case_stream_recreated(bench):
     bench.stop(worker)
 
 
+@slow
 def case_group_deleted(bench):
     worker = bench.start_worker(*METRICS)
     add(bench, 1, 5)
@@ -196,6 +203,7 @@ def case_pending_deleted(bench):
     bench.stop(worker)
 
 
+@slow
 def case_deleted_inside(bench):
     """Deleted in the midst of what waits, between entries that stay; then again, after some of the
     rest were read; and read over by another group's reader, of which nothing is to be told."""
@@ -226,6 +234,7 @@ def case_deleted_inside(bench):
     bench.stop(worker)
 
 
+@slow
 def case_deleted_inside_many(bench):
     """Of a backlog that is too long to be counted by reading it, nothing wrong is told."""
     bench.client.xgroup_create("texts", GROUP, "0", mkstream=True)
@@ -285,6 +294,7 @@ def case_quiet(bench):
     bench.stop(worker)
 
 
+@slow
 def case_denied(bench):
     """A user that may not look: the work goes on, and why the lag is unknown is said once."""
     bench.client.execute_command("ACL", "SETUSER", "w", "on", ">w", "~*", "+@all", "-xinfo")
@@ -308,26 +318,13 @@ def case_denied(bench):
 
 def main():
     binary, only = sys.argv[1], sys.argv[2:]
-    cases = {name[5:]: f for name, f in globals().items() if name.startswith("case_")}
-    passed = failed = 0
-    for name, case in cases.items():
-        if only and name not in only:
-            continue
-        started = time.monotonic()
+
+    @contextlib.contextmanager
+    def enter(_):
         with Bench(binary) as bench:
-            try:
-                bench.start_server(program=os.environ.get("REDIS_SERVER", "redis-server"))
-                case(bench)
-                passed += 1
-                print(f"ok      {name} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Exception as error: # every kind of failure is reported and counted
-                failed += 1
-                print(f"FAILED  {name}: {error!r}", flush=True)
-                for file in sorted(os.listdir(bench.folder)):
-                    if file.startswith("log-"):
-                        print("".join(bench.log(file[4:]).splitlines(True)[-8:]))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+            bench.start_server(program=os.environ.get("REDIS_SERVER", "redis-server"))
+            yield bench
+    return run_cases(find_cases(globals()), only, enter)
 
 
 if __name__ == "__main__":
