@@ -290,6 +290,7 @@ struct sink_ops {
 struct connector_check;  /* check.h */
 struct dead_letters_ops; /* dead_letters.h */
 struct queue_ops;        /* queue.h */
+struct migration_ops;    /* migration.h */
 
 /* All that the worker knows of a broker. Any pointer but name may be NULL: it has none. */
 struct connector {
@@ -300,6 +301,7 @@ struct connector {
     const struct connector_check *check;
     const struct dead_letters_ops *dead_letters;
     const struct queue_ops *queue;
+    const struct migration_ops *migration; /* its sink's outputs can be made anew, by `migrate` */
     /* Print the statements that create what the sink writes into, for vectors of dim values. 0, or
      * as open; NULL: it creates what it needs, or a broker's own tools do. */
     int (*schema)(const struct settings *settings, size_t dim, FILE *to, char *err,

@@ -89,11 +89,12 @@ static int call_encrypt(struct redis_call *call, const struct tls_context *tls, 
     return rc;
 }
 
-static int call_send(struct redis_call *call, size_t n, const char **words, char *err,
-                     size_t err_size)
+/* lens: of the words; NULL: they end with a NUL. */
+static int call_send(struct redis_call *call, size_t n, const char **words, const size_t *lens,
+                     char *err, size_t err_size)
 {
     char *command;
-    int len = redisFormatCommandArgv(&command, (int)n, words, NULL);
+    long long len = redisFormatCommandArgv(&command, (int)n, words, lens);
     int rc = len < 0 ? -ENOMEM : tls_write(call->tls, command, (size_t)len);
 
     if (len >= 0)
@@ -102,15 +103,15 @@ static int call_send(struct redis_call *call, size_t n, const char **words, char
 }
 
 /* NULL with a sentence in err: no reply. */
-static redisReply *call_ask(struct redis_call *call, size_t n, const char **words, char *err,
-                            size_t err_size)
+static redisReply *call_ask(struct redis_call *call, size_t n, const char **words,
+                            const size_t *lens, char *err, size_t err_size)
 {
     redisReader *reader = call->context->reader;
     char plain[16384], why[300];
     void *reply = NULL;
     long len;
 
-    if (call_send(call, n, words, err, err_size) != 0)
+    if (call_send(call, n, words, lens, err, err_size) != 0)
         return NULL;
     while (redisReaderGetReply(reader, &reply) == REDIS_OK && !reply) {
         len = tls_read(call->tls, plain, sizeof(plain), why, sizeof(why));
@@ -129,16 +130,16 @@ static redisReply *call_ask(struct redis_call *call, size_t n, const char **word
 /* ---- commands */
 
 /* The reply, or NULL with a sentence in err: the connection failed. */
-static redisReply *exchange(struct redis_call *call, size_t n, const char **words, char *err,
-                            size_t err_size)
+static redisReply *exchange(struct redis_call *call, size_t n, const char **words,
+                            const size_t *lens, char *err, size_t err_size)
 {
     redisReply *reply;
 
     if (call->tls) {
-        reply = call_ask(call, n, words, err, err_size);
+        reply = call_ask(call, n, words, lens, err, err_size);
     } else {
         errno = 0;
-        reply = redisCommandArgv(call->context, (int)n, words, NULL);
+        reply = redisCommandArgv(call->context, (int)n, words, lens);
         bool is_late = errno == EAGAIN || errno == EWOULDBLOCK;
         if (!reply)
             snprintf(err, err_size, "the connection to %s failed: %s", call->where,
@@ -165,14 +166,14 @@ static int follow(struct redis_call *call, const redisReply *reply, char *err, s
     return rc ? rc : -EAGAIN;
 }
 
-int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,
-                     char *err, size_t err_size)
+static int command(struct redis_call *call, redisReply **out, size_t n, const char **words,
+                   const size_t *lens, char *err, size_t err_size)
 {
     redisReply *reply;
     int rc = -EAGAIN;
 
     for (int moves = 0; rc == -EAGAIN && moves <= MOVES_MAX; moves++) {
-        reply = exchange(call, n, words, err, err_size);
+        reply = exchange(call, n, words, lens, err, err_size);
         if (!reply)
             return -EIO;
         rc = moves < MOVES_MAX ? follow(call, reply, err, err_size) : -ENOENT;
@@ -189,6 +190,32 @@ int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const 
     }
     *out = reply;
     return 0;
+}
+
+int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,
+                     char *err, size_t err_size)
+{
+    return command(call, out, n, words, NULL, err, err_size);
+}
+
+int redis_call_args(struct redis_call *call, redisReply **out, const struct redis_args *args,
+                    char *err, size_t err_size)
+{
+    const char **words = malloc((args->n + 1) * sizeof *words);
+    size_t *lens = malloc((args->n + 1) * sizeof *lens);
+    int rc = words && lens && !args->failed ? 0 : -ENOMEM;
+
+    for (size_t i = 0; i < args->n && rc == 0; i++) {
+        words[i] = args->items[i].ptr;
+        lens[i] = args->items[i].len;
+    }
+    if (rc)
+        snprintf(err, err_size, "out of memory");
+    else
+        rc = command(call, out, args->n, words, lens, err, err_size);
+    free(words);
+    free(lens);
+    return rc;
 }
 
 static int do_words(struct redis_call *call, size_t n, const char **words, char *err,

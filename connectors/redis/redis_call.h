@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <hiredis/hiredis.h>
 
+#include "connectors/redis/redis_reply.h"
 #include "connectors/redis/redis_url.h"
 #include "connectors/tls.h"
 
@@ -28,5 +29,8 @@ void redis_call_close(struct redis_call *call); /* accepts NULL */
 /* One command of n words. 0 and *out, to be freed; -EIO: the connection; -EACCES: refused. */
 int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,
                      char *err, size_t err_size);
+/* The same of words that may hold NUL bytes. */
+int redis_call_args(struct redis_call *call, redisReply **out, const struct redis_args *args,
+                    char *err, size_t err_size);
 
 #endif

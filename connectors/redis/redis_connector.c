@@ -8,6 +8,7 @@
 
 #include "connectors/queue.h"
 #include "connectors/redis/redis.h"
+#include "connectors/redis/redis_migration.h"
 #include "connectors/redis/redis_reply.h"
 #include "connectors/redis/redis_slot.h"
 
@@ -84,6 +85,7 @@ const struct connector redis_connector = {
     .check = &redis_check,
     .dead_letters = &redis_dead_letters,
     .queue = &queue,
+    .migration = &redis_migration_ops,
     .keeps_versions = true,
     .exactly_once = true,
 };

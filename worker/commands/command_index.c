@@ -96,12 +96,22 @@ void command_index_manifest(struct manifest *manifest, const struct settings *se
     }
 }
 
+void command_index_set_format(const struct settings *settings, struct pipeline_options *options)
+{
+    const char *path = settings_text(settings, "file.path");
+    const char *format = settings_text(settings, "file.format");
+    bool is_json = file_holds_json(path, format);
+    /* Without a name to go by, lines are taken as `embed` takes them. */
+    bool is_pipe = strcmp(path, "-") == 0 && strcmp(format, "auto") == 0;
+    if (options->decode.format == INPUT_AUTO)
+        options->decode.format = is_json ? INPUT_JSON : is_pipe ? INPUT_AUTO : INPUT_RAW;
+}
+
 int command_index_begin(const struct settings *settings, const struct model_info *model,
                         struct pipeline_options *options, char *err, size_t err_size)
 {
     const char *path = settings_text(settings, "file.path");
     const char *output = settings_text(settings, "file.output");
-    const char *format = settings_text(settings, "file.format");
     if (!path || !*path || !output || !*output) {
         snprintf(err, err_size, "expected a corpus and an output: embedmill index CORPUS -o OUT");
         return COMMAND_USAGE;
@@ -120,11 +130,7 @@ int command_index_begin(const struct settings *settings, const struct model_info
                  output, settings_text(settings, "output_format"));
         return COMMAND_CONFIG;
     }
-    bool is_json = file_holds_json(path, format);
-    /* Without a name to go by, lines are taken as `embed` takes them. */
-    bool is_pipe = strcmp(path, "-") == 0 && strcmp(format, "auto") == 0;
-    if (options->decode.format == INPUT_AUTO)
-        options->decode.format = is_json ? INPUT_JSON : is_pipe ? INPUT_AUTO : INPUT_RAW;
+    command_index_set_format(settings, options);
 
     struct manifest manifest;
     command_index_manifest(&manifest, settings, model, options);

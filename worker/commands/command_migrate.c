@@ -5,7 +5,7 @@
  * Owns:    the order: a sample, the index beside, the comparison, the change of names; what of the
  *          old index's options stays.
  * Refuses: embedding (`index` does it, three times: nothing here knows of batches), comparing
- *          (verify.c), renaming (handover.c).
+ *          (verify.c), renaming (handover.c), stores (migrate_store.c).
  * Why:     the sample is every nth record of the corpus. It comes first and tells how long all will
  *          take; in the end it is the second embedding that the new index is compared with.
  */
@@ -19,14 +19,13 @@
 #include "worker/commands/command_index.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/command_work.h"
+#include "worker/commands/migrate_steps.h"
+#include "worker/commands/migrate_store.h"
 #include "worker/config/name.h"
 #include "worker/index/handover.h"
 #include "worker/index/vectors.h"
 #include "worker/index/verify.h"
 #include "worker/telemetry/log.h"
-
-enum { SAMPLE_TEXTS = 256, SAMPLE_EVERY_MIN = 2 };
-#define LEAST_COSINE 0.999
 
 static const struct command_ending endings[] = {
     {COMMAND_OK, "OUT is what was asked for, or was already."},
@@ -35,6 +34,7 @@ static const struct command_ending endings[] = {
                    "as it was."},
     {COMMAND_NO_MODEL, NULL},
     {COMMAND_INTERNAL, NULL},
+    {COMMAND_UNAVAILABLE, NULL},
     {COMMAND_IO, NULL},
     {COMMAND_DEADLINE, "Told to stop, and not finished within drain_timeout."},
     {COMMAND_CONFIG, "Wrong configuration, or something is in the way of the new index."},
@@ -43,7 +43,11 @@ static const struct command_ending endings[] = {
 };
 
 static const struct option migrate_options[] = {
-    {"migrate.index", OPTION_TEXT, NULL, NULL, 0, 0, "OUT", "What `embedmill index` has written."},
+    {"migrate.index", OPTION_TEXT, NULL, NULL, 0, 0, "OUT",
+     "What `embedmill index` has written, or the URL of a store that workers write to."},
+    {"migrate.work", OPTION_TEXT, "embedmill-migrate", NULL, 0, 0, "FOLDER",
+     "Of a store: where the sample, copies for the comparison and the cache lie (default: in the "
+     "current folder)."},
     {"estimate", OPTION_BOOL, "false", NULL, 0, 0, NULL,
      "Embed a sample, say how long all would take, and end."},
     {"dry_run", OPTION_BOOL, "false", NULL, 0, 0, NULL,
@@ -56,6 +60,8 @@ static bool is_wanted(const char *name)
     for (const struct option *option = migrate_options; option->name; option++)
         if (strcmp(name, option->name) == 0)
             return true;
+    if (migrate_store_wanted(name))
+        return true;
     return command_index_wanted(name) && strcmp(name, "file.output") != 0;
 }
 
@@ -70,12 +76,6 @@ static struct migration {
     bool is_sample;
     void (*leave)(int code);
 } migration;
-
-static int fail(int code, const char *why)
-{
-    log_event(LOG_ERROR, "cannot migrate", LOG_TEXT("error", why));
-    return code;
-}
 
 /* ---- the steps of `index`, with another model */
 
@@ -128,12 +128,7 @@ static int finish(const struct settings *settings, const struct model_info *mode
     (void)settings, (void)model;
     if (!migration.is_sample || stats->computed_texts == 0)
         return COMMAND_OK;
-    double factor = (double)migration.texts / (double)(stats->messages ? stats->messages : 1);
-    log_event(LOG_INFO, "estimate", LOG_INTEGER("texts", migration.texts),
-              LOG_REAL("vectors", (double)stats->texts * factor),
-              LOG_REAL("tokens", (double)stats->tokens * factor),
-              LOG_REAL("tokens_per_second", (double)stats->computed_tokens / seconds),
-              LOG_REAL("hours", seconds * factor / 3600), LOG_INTEGER("sampled", stats->messages));
+    migrate_log_estimate(migration.texts, stats, seconds);
     return COMMAND_OK;
 }
 
@@ -142,14 +137,6 @@ static const struct work work = {.command = "migrate",
                                  .begin = begin,
                                  .opened = command_index_opened,
                                  .finish = finish};
-
-static int set(struct options *options, const char *name, const char *value)
-{
-    char err[300];
-    if (options_set(options, name, value, ORIGIN_FLAG, "migrate", err, sizeof err) == 0)
-        return COMMAND_OK;
-    return fail(COMMAND_INTERNAL, err);
-}
 
 /* Into one of the indexes beside OUT. */
 static int embed(const struct invocation *invocation, bool is_sample)
@@ -162,17 +149,18 @@ static int embed(const struct invocation *invocation, bool is_sample)
     sscanf(whole, "%llu/%llu", &shard, &n_shards);
     snprintf(part, sizeof part, "%llu/%llu", shard, n_shards * migration.every);
     migration.is_sample = is_sample;
-    int code = set(options, "file.output", is_sample ? migration.sample : migration.fresh);
+    int code = migrate_set(options, "file.output", is_sample ? migration.sample : migration.fresh);
     if (code == COMMAND_OK && is_sample)
-        code = set(options, "file.shard", part);
+        code = migrate_set(options, "file.shard", part);
     if (code == COMMAND_OK && is_sample) /* a second embedding, not the first one again */
-        code = set(options, "cache", "");
+        code = migrate_set(options, "cache", "");
     struct work steps = work;
     steps.leave = migration.leave = invocation->leave;
     if (code == COMMAND_OK)
         code = command_work_run(&steps, invocation->settings);
     command_line_log(invocation->settings);
-    if (is_sample && (set(options, "file.shard", whole) || set(options, "cache", cache)))
+    if (is_sample &&
+        (migrate_set(options, "file.shard", whole) || migrate_set(options, "cache", cache)))
         return COMMAND_INTERNAL;
     return code;
 }
@@ -184,7 +172,7 @@ static int read_old(struct migration *m)
     struct vectors *vectors = NULL;
     char err[700];
     if (vectors_open(&vectors, m->out, err, sizeof err) != 0)
-        return fail(COMMAND_DATA, err);
+        return migrate_fail(COMMAND_DATA, err);
     const char *last = NULL;
     struct bytes before = {NULL, 0};
     for (size_t i = 0; i < vectors_count(vectors); i++) {
@@ -196,8 +184,7 @@ static int read_old(struct migration *m)
         last = text.ptr;
     }
     vectors_close(vectors);
-    m->every = m->texts / SAMPLE_TEXTS;
-    m->every = m->every < SAMPLE_EVERY_MIN ? SAMPLE_EVERY_MIN : m->every;
+    m->every = migrate_sample_every(m->texts);
     return COMMAND_OK;
 }
 
@@ -209,35 +196,7 @@ static int check_manifest(const struct migration *m)
     int rc = manifest_read(&manifest, m->fresh, err, sizeof err);
     if (rc == 0)
         rc = manifest_compare(&m->wanted, m->fresh, true, err, sizeof err);
-    return rc == 0 ? COMMAND_OK : fail(COMMAND_DATA, err);
-}
-
-static int judge(const struct migration *m, const struct verified *is)
-{
-    char err[1000];
-    log_event(
-        LOG_INFO, "compared", LOG_INTEGER("texts_before", is->texts_before),
-        LOG_INTEGER("texts_after", is->texts_after), LOG_INTEGER("missing", is->missing),
-        LOG_INTEGER("added", is->added), LOG_INTEGER("vectors", is->vectors),
-        LOG_INTEGER("embedded_twice", is->sampled), LOG_REAL("least_cosine", is->least_cosine),
-        LOG_INTEGER("neighbours_of", is->n_queries), LOG_REAL("neighbours_kept", is->overlap));
-    if (is->missing > 0) {
-        snprintf(err, sizeof err,
-                 "%zu texts of %.100s are not in %.100s, as %.60s: the corpus does not have them "
-                 "any more, or %.60s.errors.jsonl says why not. Complete the corpus, or make an "
-                 "index of its own with `embedmill index`",
-                 is->missing, m->out, m->fresh, is->missing_id, m->fresh);
-        return fail(COMMAND_DATA, err);
-    }
-    if (is->not_found > 0 || is->least_cosine < LEAST_COSINE ||
-        (is->sampled == 0 && is->vectors > 0)) {
-        snprintf(err, sizeof err,
-                 "%.200s does not hold what embedding the corpus gives (a second embedding of %zu "
-                 "texts: least cosine %.6f, %zu not found): remove it, and check memory and disk",
-                 m->fresh, is->sampled, is->least_cosine, is->not_found);
-        return fail(COMMAND_DATA, err);
-    }
-    return COMMAND_OK;
+    return rc == 0 ? COMMAND_OK : migrate_fail(COMMAND_DATA, err);
 }
 
 static int verify(const struct migration *m, const struct settings *settings)
@@ -250,12 +209,14 @@ static int verify(const struct migration *m, const struct settings *settings)
         return code;
     code = command_line_open_model(settings, &model, err, sizeof err);
     if (code != COMMAND_OK)
-        return fail(code, err);
+        return migrate_fail(code, err);
     int rc = verify_index(model, m->out, m->fresh, m->sample, &verified, err, sizeof err);
     model_close(model);
     if (rc != 0)
-        return fail(rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_DATA, err);
-    return judge(m, &verified);
+        return migrate_fail(rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_DATA, err);
+    char errors[HANDOVER_PATH + 20];
+    snprintf(errors, sizeof errors, "%s.errors.jsonl", m->fresh);
+    return migrate_judge(m->out, m->fresh, errors, &verified);
 }
 
 static int take_name(const struct migration *m)
@@ -263,7 +224,7 @@ static int take_name(const struct migration *m)
     char err[700];
     int rc = handover_run(m->out, m->fresh, m->old, err, sizeof err);
     if (rc != 0)
-        return fail(rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO, err);
+        return migrate_fail(rc == -EEXIST ? COMMAND_CONFIG : COMMAND_IO, err);
     handover_remove(m->sample);
     log_event(LOG_INFO, "migrated", LOG_TEXT("index", m->out), LOG_TEXT("old", m->old));
     return COMMAND_OK;
@@ -290,36 +251,14 @@ static int run_steps(const struct invocation *invocation)
 static int run(const struct invocation *invocation)
 {
     command_line_log(invocation->settings);
-    int code = handover_is_open(migration.out) ? take_name(&migration) : run_steps(invocation);
+    int code = migrate_store_is_url(migration.out) ? migrate_store_run(invocation, is_wanted)
+               : handover_is_open(migration.out)   ? take_name(&migration)
+                                                   : run_steps(invocation);
     log_close();
     return code;
 }
 
 /* ---- options: what OUT was made with is the default of what it is to be made with */
-
-static int set_default(struct options *options, const char *name, const char *value, char *err,
-                       size_t err_size)
-{
-    return options_origin(options, name) != ORIGIN_DEFAULT
-               ? 0
-               : options_set(options, name, value, ORIGIN_DEFAULT, migration.out, err, err_size);
-}
-
-static int set_chunks(struct options *options, const char *line, char *err, size_t err_size)
-{
-    size_t n_tokens, overlap;
-    char number[24];
-    if (sscanf(line, "%zu, %zu", &n_tokens, &overlap) != 2)
-        return 0;
-    snprintf(number, sizeof number, "%zu", n_tokens);
-    int rc = set_default(options, "chunk_tokens", number, err, err_size);
-    snprintf(number, sizeof number, "%zu", overlap);
-    if (rc == 0)
-        rc = set_default(options, "chunk_overlap", number, err, err_size);
-    if (rc == 0 && strstr(line, "by headings"))
-        rc = set_default(options, "chunk_by", "markdown", err, err_size);
-    return rc;
-}
 
 static int set_defaults(struct options *options, const struct manifest *manifest, char *err,
                         size_t err_size)
@@ -332,10 +271,10 @@ static int set_defaults(struct options *options, const struct manifest *manifest
     int rc = 0;
     for (size_t i = 0; i < sizeof kept / sizeof kept[0] && rc == 0; i++)
         if (manifest_get(manifest, kept[i], value, sizeof value) && value[0])
-            rc = set_default(options, kept[i], value, err, err_size);
+            rc = migrate_set_default(options, kept[i], value, migration.out, err, err_size);
     if (rc == 0 && manifest_get(manifest, "chunk_tokens", value, sizeof value) &&
         strcmp(settings_text(options_settings(options), "too_long"), "chunk") == 0)
-        rc = set_chunks(options, value, err, err_size);
+        rc = migrate_set_chunks(options, value, migration.out, err, err_size);
     return rc;
 }
 
@@ -350,14 +289,18 @@ static int prepare(const struct invocation *invocation)
         return command_line_fail("migrate", COMMAND_USAGE,
                                  "expected an index and the corpus that it was made of, for an "
                                  "index holds no texts: embedmill migrate OUT CORPUS --model NEW");
-    if (!name_ends_with(out, ".npy") && !name_ends_with(out, ".jsonl"))
+    bool is_url = migrate_store_is_url(out);
+    if (!is_url && !name_ends_with(out, ".npy") && !name_ends_with(out, ".jsonl"))
         return command_line_fail("migrate", COMMAND_USAGE,
-                                 "OUT ends in neither .npy nor .jsonl, and other forms cannot be "
-                                 "read back: make another by `embedmill index` and rename it");
+                                 "OUT ends in neither .npy nor .jsonl and is not the URL of a "
+                                 "store; other forms cannot be read back: make another by "
+                                 "`embedmill index` and rename it");
     if (strcmp(corpus, "-") == 0)
         return command_line_fail("migrate", COMMAND_USAGE,
                                  "the corpus is read more than once, so it cannot be standard "
                                  "input: write it to a file");
+    if (is_url)
+        return migrate_store_prepare(invocation, out);
     if (handover_name(out, "next", migration.fresh) != 0 ||
         handover_name(out, "sample", migration.sample) != 0 ||
         handover_name(out, "old", migration.old) != 0)
@@ -377,9 +320,17 @@ static int prepare(const struct invocation *invocation)
     return command_work_prepare(&work, options);
 }
 
+static void print_stores(char *out, size_t size)
+{
+    char forms[400];
+    migrate_store_forms(forms, sizeof forms);
+    snprintf(out, size, "Stores of this build: %s.", forms[0] ? forms : "none");
+}
+
 static const struct flag_alias aliases[] = {{"--shard", "file.shard"},
                                             {"--column", "file.column"},
                                             {"--format", "output_format"},
+                                            {"--work", "migrate.work"},
                                             {NULL, NULL}};
 static const char *const positionals[] = {"migrate.index", "file.path", NULL};
 
@@ -400,7 +351,11 @@ const struct command command_migrate = {
         "embedded twice, and their vectors must be equal (cosine at least 0.999); it reports how "
         "many of the ten nearest texts stayed the same. With --dry-run it ends here.\n\n"
         "4. The new index takes the name OUT; the old one becomes OUT.old (corpus.old.npy), yours "
-        "to remove.",
+        "to remove.\n\n"
+        "OUT may also be the URL of a store that workers write to; its options say which output is "
+        "meant. Workers may run meanwhile: they wait while the outputs are swapped, and nothing "
+        "that they write is lost (docs/operations.md, Changing the model).",
+    .details = print_stores,
     .endings = endings,
     .own = migrate_options,
     .syntax = {.aliases = aliases, .positionals = positionals},

@@ -13,7 +13,7 @@
 #include "worker/index/manifest.h"
 #include "worker/index/vectors_internal.h"
 
-enum { PATH_ROOM = 4200, NPY_HEADER = 128 };
+enum { PATH_ROOM = 4200 };
 
 struct copy {
     const struct vectors *vectors;
@@ -59,14 +59,9 @@ static int copy_npy(struct copy *copy)
                         : vectors->kind == KIND_I1 ? "|i1"
                                                    : "|u1";
     size_t columns = vectors->kind == KIND_BITS ? vectors->dim / 8 : vectors->dim;
-    char header[NPY_HEADER + 1];
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* version 1.0, 118 bytes follow */
-    int n = snprintf(header + 10, sizeof header - 10,
-                     "{'descr': '%s', 'fortran_order': False, 'shape': (%zu, %zu), }", descr,
-                     vectors->n - vectors->n_dead, columns);
-    memset(header + 10 + n, ' ', NPY_HEADER - 10 - (size_t)n);
-    header[NPY_HEADER - 1] = '\n';
-    fwrite(header, 1, NPY_HEADER, copy->output);
+    char header[VECTORS_NPY_HEADER];
+    vectors_npy_header(header, descr, vectors->n - vectors->n_dead, columns);
+    fwrite(header, 1, sizeof header, copy->output);
     for (size_t i = 0; i < vectors->n; i++) {
         if (!vectors_is_live(vectors, i))
             continue;

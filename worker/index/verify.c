@@ -38,10 +38,24 @@ static int by_text(const void *a, const void *b, void *ctx)
     return order ? order : (x > y) - (x < y);
 }
 
+/* What a row is called, whether the index says more of it (where a piece begins and ends) or not:
+ * the string of JSON behind {"id": without its quotes. */
+static struct bytes name_of(const struct vectors *vectors, size_t row)
+{
+    struct bytes id = vectors_id(vectors, row);
+    if (id.len > 6 && id.ptr[0] == '{')
+        id = (struct bytes){id.ptr + 6, id.len - 6};
+    if (id.len == 0 || id.ptr[0] != '"')
+        return id;
+    size_t len = 1;
+    while (len < id.len && id.ptr[len] != '"')
+        len += id.ptr[len] == '\\' ? 2 : 1;
+    return (struct bytes){id.ptr + 1, (len < id.len ? len : id.len) - 1};
+}
+
 static int by_id(const void *a, const void *b, void *ctx)
 {
-    return compare_bytes(vectors_id(ctx, *(const uint32_t *)a),
-                         vectors_id(ctx, *(const uint32_t *)b));
+    return compare_bytes(name_of(ctx, *(const uint32_t *)a), name_of(ctx, *(const uint32_t *)b));
 }
 
 static int listing_open(struct listing *out, const char *path, char *err, size_t err_size)
@@ -126,7 +140,7 @@ static size_t find_id(const struct listing *listing, struct bytes id)
     size_t low = 0, high = vectors_count(listing->vectors);
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (compare_bytes(vectors_id(listing->vectors, listing->all[middle]), id) < 0)
+        if (compare_bytes(name_of(listing->vectors, listing->all[middle]), id) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -141,11 +155,11 @@ static void compare_samples(const struct listing *fresh, const struct listing *s
     size_t n = vectors_count(fresh->vectors), dim = vectors_dim(fresh->vectors);
     out->least_cosine = 1;
     for (size_t row = 0; row < vectors_count(sample->vectors); row++) {
-        struct bytes id = vectors_id(sample->vectors, row);
+        struct bytes id = name_of(sample->vectors, row);
         const float *again = vectors_rows(sample->vectors, row, 1, sample->scratch);
         double best = -2;
         for (size_t i = find_id(fresh, id);
-             i < n && compare_bytes(vectors_id(fresh->vectors, fresh->all[i]), id) == 0; i++) {
+             i < n && compare_bytes(name_of(fresh->vectors, fresh->all[i]), id) == 0; i++) {
             double is =
                 cosine(again, vectors_rows(fresh->vectors, fresh->all[i], 1, fresh->scratch), dim);
             best = is > best ? is : best;

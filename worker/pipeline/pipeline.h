@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "connectors/connector.h"
+#include "connectors/made_with.h"
 #include "inference/embed.h"
 #include "worker/codec/codec.h"
 #include "worker/pipeline/embedder.h"
@@ -77,6 +78,10 @@ struct pipeline_options {
 /* 0, or -EINVAL and what to do in err: dim or chunk_tokens are more than the model has. */
 int pipeline_fits(const struct pipeline_options *options, const struct model_info *info, char *err,
                   size_t err_size);
+
+/* What decides a vector beside its text, for outputs that keep it (made_with.h). */
+void pipeline_made_with(const struct pipeline_options *options, const struct model_info *info,
+                        char out[MADE_WITH_SIZE]);
 
 /* What made a batch go. */
 enum trigger {

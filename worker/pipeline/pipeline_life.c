@@ -130,22 +130,21 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     return 0;
 }
 
-/* What decides a vector beside its text, for outputs that keep it (made_with.h). A prompt that a
- * message names itself is its own affair. */
-static void describe(struct pipeline *p)
+/* A prompt that a message names itself is its own affair. */
+void pipeline_made_with(const struct pipeline_options *o, const struct model_info *info,
+                        char out[MADE_WITH_SIZE])
 {
-    const struct pipeline_options *o = &p->options;
     char chunks[80] = "none";
     if (o->chunk.wanted)
-        snprintf(chunks, sizeof chunks, "%zu tokens, %zu repeated%s", o->chunk.max_tokens,
-                 o->chunk.overlap, o->chunk.by_markdown ? ", by headings" : "");
-    snprintf(p->made_with, sizeof p->made_with,
+        snprintf(chunks, sizeof chunks, "%zu tokens, %zu repeated%s",
+                 o->chunk.max_tokens ? o->chunk.max_tokens : info->max_tokens, o->chunk.overlap,
+                 o->chunk.by_markdown ? ", by headings" : "");
+    snprintf(out, MADE_WITH_SIZE,
              "model: %.96s\nmodel_fingerprint: %s\nprecision: %s\ndim: %zu\ndtype: %s\n"
              "prompt: %.60s\nchunks: %s\n",
-             p->info->name, p->info->fingerprint, p->info->precision ? p->info->precision : "exact",
-             p->stages.encode.dim, codec_dtype_name(o->dtype), o->prompt, chunks);
-    if (!o->allow_mixed)
-        p->sink->made_with = p->made_with;
+             info->name, info->fingerprint, info->precision ? info->precision : "exact",
+             o->session.dim ? o->session.dim : info->dim, codec_dtype_name(o->dtype), o->prompt,
+             chunks);
 }
 
 /* The pool, and the handles of the loop that go with it. 0 or negative errno. */
@@ -216,7 +215,9 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     if (codec_format_is_rows(p->stages.encode.format) && p->sink->layout == SINK_PER_MESSAGE)
         p->options.decode.max_texts = 1; /* who reads the broker takes a record for a row */
     p->stages.layout = p->sink->layout;
-    describe(p);
+    pipeline_made_with(&p->options, p->info, p->made_with);
+    if (!p->options.allow_mixed)
+        p->sink->made_with = p->made_with;
     p->ended = ended;
     *out = p;
     pipeline_advance(p);
