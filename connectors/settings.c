@@ -417,8 +417,8 @@ int settings_choice(const struct settings *settings, const char *name)
     assert(entry->option->type == OPTION_CHOICE && entry->text);
     const char *at = entry->option->choices;
     int index = 0;
-    for (size_t n; (n = strcspn(at, "|")) != strlen(entry->text) || strncmp(at, entry->text, n);
-         index++)
+    for (size_t n;
+         (n = strcspn(at, "|")) != strlen(entry->text) || strncmp(at, entry->text, n) != 0; index++)
         at += n + 1;
     return index;
 }

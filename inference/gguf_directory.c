@@ -428,7 +428,7 @@ static int magic_check(struct reader *reader)
                       "this is a Git LFS pointer, not the model");
     if (reader->bytes[0] == '<')
         return refuse(reader, "download the file itself", "this is a web page, not the model");
-    if (reader->size < 4 || memcmp(reader->bytes, "GGUF", 4))
+    if (reader->size < 4 || memcmp(reader->bytes, "GGUF", 4) != 0)
         return refuse(reader, "name a .gguf file", "this is not a GGUF file (wrong first bytes)");
     return 0;
 }

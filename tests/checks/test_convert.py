@@ -12,7 +12,6 @@ import tempfile
 import unittest
 from pathlib import Path
 
-import gguf
 import numpy as np
 import sentencepiece
 from gguf import GGUFReader, TokenType
@@ -148,7 +147,7 @@ def split(folder, tensors, as_bfloat16):
     index = {"metadata": {}, "weight_map": {}}
     for i, part in enumerate((names[::2], names[1::2]), 1):
         file = f"model-{i:05}-of-00002.safetensors"
-        index["weight_map"] |= {name: file for name in part}
+        index["weight_map"] |= dict.fromkeys(part, file)
         if as_bfloat16:
             save_bfloat16({name: tensors[name] for name in part}, folder / file)
         else:

@@ -291,7 +291,7 @@ def main():
         if not postgres_bench.programs():
             print("NOT RUN: no PostgreSQL with pgvector can be had (scripts/get-postgres)")
             pairs = {name: pair for name, pair in pairs.items() if Postgres not in pair}
-        return run_cases({name: Crossing.run for name in pairs}, only, enter)
+        return run_cases(dict.fromkeys(pairs, Crossing.run), only, enter)
 
 
 if __name__ == "__main__":

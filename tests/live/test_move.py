@@ -170,9 +170,9 @@ def case_shared_configuration(bench, url):
 
 def case_log(bench, url):
     """As everywhere: log_level and log_format, whoever sets them."""
-    words = [bench.binary, "push", "few.txt", "--to", url, "--stream", "logged"]
-    for words, env, wanted in ((words, {}, '{"ts":'), (words, {"EMBEDMILL_LOG_LEVEL": "error"}, ""),
-                               ([*words, "--log-format", "logfmt"], {}, "ts=")):
+    push = [bench.binary, "push", "few.txt", "--to", url, "--stream", "logged"]
+    for words, env, wanted in ((push, {}, '{"ts":'), (push, {"EMBEDMILL_LOG_LEVEL": "error"}, ""),
+                               ([*push, "--log-format", "logfmt"], {}, "ts=")):
         said = subprocess.run(words, cwd=bench.folder, stdin=subprocess.DEVNULL, check=True,
                               env={**os.environ, **env}, capture_output=True, text=True).stderr
         assert said.startswith(wanted) and bool(said) == bool(wanted), said

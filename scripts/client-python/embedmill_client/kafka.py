@@ -98,7 +98,8 @@ class KafkaConsumer:
 
     def receive(self, timeout: float, count: int = PAGE) -> list[Delivery]:
         """As soon as there are any; none after the timeout. KafkaException for what needs you."""
-        deadline, found = time.monotonic() + timeout, []
+        deadline = time.monotonic() + timeout
+        found: list[Delivery] = []
         while len(found) < count and not self._error:
             left = 0.0 if found else max(0.0, min(SLICE, deadline - time.monotonic()))
             message = self.consumer.poll(left)

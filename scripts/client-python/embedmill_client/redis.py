@@ -101,7 +101,7 @@ class RedisConsumer:
 
     def _begin(self) -> None:
         """What is pending for this name comes first."""
-        self._after: dict[str, Any] = {stream: "0" for stream in self.streams}
+        self._after: dict[str, Any] = dict.fromkeys(self.streams, "0")
         self._claim_at = 0.0
 
     def receive(self, timeout: float, count: int = PAGE) -> list[Delivery]:

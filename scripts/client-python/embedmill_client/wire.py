@@ -94,8 +94,9 @@ def encode(texts: Union[str, Sequence[str]], *, id: Union[int, str, None] = None
            titles: Optional[Sequence[Optional[str]]] = None, prompt: Optional[str] = None,
            fields: Optional[Mapping[str, Any]] = None) -> bytes:
     """One message. A str is a message with one text; `fields` come back with the output."""
-    many = None if isinstance(texts, str) else list(texts)
-    if not (many or texts) or not all(isinstance(t, str) and t for t in many or [texts]):
+    each = [texts] if isinstance(texts, str) else list(texts)
+    many = None if isinstance(texts, str) else each
+    if not each or not all(isinstance(text, str) and text for text in each):
         raise ValueError("a message needs texts: str, and none of them empty")
     for name, values in (("ids", ids), ("titles", titles)):
         if values is not None and (many is None or len(values) != len(many)):
