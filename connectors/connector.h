@@ -253,6 +253,9 @@ struct sink_events {
     void (*on_published)(void *ctx, struct record *record, enum published how);
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void (*on_failed)(void *ctx, int err, const char *why);
+    /* A record is refused, and only others can show whether it is its own fault (refusal_scope): it
+     * is kept, and one more is wanted, at each attempt. May be NULL. */
+    void (*on_doubt)(void *ctx);
     /* As the source's; either may be NULL. on_count: "replaced_timestamps", "outdated". */
     void (*on_count)(void *ctx, const char *what, uint64_t n);
     void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);

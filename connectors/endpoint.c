@@ -43,6 +43,12 @@ void endpoint_notice(const struct endpoint *endpoint, enum notice level, const c
         endpoint->on_notice(endpoint->ctx, level, code, text);
 }
 
+void endpoint_doubt(const struct endpoint *endpoint)
+{
+    if (endpoint->on_doubt && !endpoint->failed && !endpoint->closing)
+        endpoint->on_doubt(endpoint->ctx);
+}
+
 void endpoint_pump(struct endpoint *endpoint)
 {
     const char *deferred = endpoint->deferred;
@@ -189,6 +195,7 @@ void endpoint_open_sink(struct endpoint *endpoint, uv_loop_t *loop, const struct
                                   .owner = owner,
                                   .on_state = sink->events->on_state,
                                   .on_failed = sink->events->on_failed,
+                                  .on_doubt = sink->events->on_doubt,
                                   .on_notice = sink->events->on_notice,
                                   .ctx = sink->ctx};
     open_any(endpoint, parts);

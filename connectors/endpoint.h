@@ -50,6 +50,7 @@ struct endpoint {
     /* Of the source's or sink's events, and the rest of close's arguments. */
     void (*on_state)(void *ctx, enum link_state state, const char *why);
     void (*on_failed)(void *ctx, int err, const char *why);
+    void (*on_doubt)(void *ctx); /* of a sink; NULL: nobody asks */
     void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);
     void *ctx;
     void (*closed)(void *ctx);
@@ -72,6 +73,8 @@ void endpoint_unflushed(struct endpoint *endpoint, const char *why);
 /* What the library says, unless nobody listens or it is about our own end. */
 void endpoint_notice(const struct endpoint *endpoint, enum notice level, const char *code,
                      const char *text);
+/* What is refused may be its own fault or everybody's: others are wanted to show it. */
+void endpoint_doubt(const struct endpoint *endpoint);
 /* Nothing is to be sent until the backoff has passed. */
 void endpoint_pause(struct endpoint *endpoint);
 /* Pump now, in a callback of the loop. */

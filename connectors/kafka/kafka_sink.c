@@ -120,6 +120,8 @@ static void slot_refused(struct kafka_sink *sink, struct kafka_slot *slot, rd_ka
     case VERDICT_NONE:
     case VERDICT_WAIT:
         endpoint_pause(&sink->end);
+        if (slot->aside)
+            endpoint_doubt(&sink->end);
     }
 }
 

@@ -217,6 +217,8 @@ static enum kafka_verdict item_refused(struct kafka_transactions *sink,
         slot->base.record->refused_reason = reported.why;
         slot_done(sink, slot, PUBLISH_REFUSED);
     }
+    if (verdict == VERDICT_WAIT && slot->aside)
+        endpoint_doubt(&sink->end);
     return verdict;
 }
 

@@ -128,6 +128,8 @@ static void refused(struct nats_sink *sink, struct nats_slot *slot, const struct
     }
     health_wait(&sink->end.health, WRITE, why);
     endpoint_pause(&sink->end);
+    if (refusal != NATS_RECORD_AGAIN)
+        endpoint_doubt(&sink->end);
 }
 
 /* Whether the message that was taken for ours is there. Not, or not known: ours is sent again. */

@@ -55,6 +55,8 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
                                            {POSTGRES_OID_JSONB_ARRAY, POSTGRES_OID_JSONB}};
     burst->config = config;
     burst->table = table;
+    burst->timeout_ms = config->timeout_ms;
+    burst->lock_ms = config->lock_ms;
     burst->group = 0;
     begin_group(burst);
     for (size_t i = 0; i < 5; i++) {
@@ -470,9 +472,8 @@ static void add_text(struct postgres_burst *burst, const char *text)
 static void add_settings(struct postgres_burst *burst)
 {
     const char *texts[] = {burst->timeout, burst->lock};
-    snprintf(burst->timeout, sizeof burst->timeout, "%llu",
-             (unsigned long long)burst->config->timeout_ms);
-    snprintf(burst->lock, sizeof burst->lock, "%llu", (unsigned long long)burst->config->lock_ms);
+    snprintf(burst->timeout, sizeof burst->timeout, "%llu", (unsigned long long)burst->timeout_ms);
+    snprintf(burst->lock, sizeof burst->lock, "%llu", (unsigned long long)burst->lock_ms);
     add_statement(burst, STEP_SETTINGS, settings, NULL, 0);
     for (size_t i = 0; i < 2; i++)
         add_text(burst, texts[i]);

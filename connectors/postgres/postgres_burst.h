@@ -61,6 +61,7 @@ struct postgres_burst {
     const char *values[POSTGRES_STATEMENTS_MAX][8];
     int lengths[POSTGRES_STATEMENTS_MAX][8];
     Oid types[POSTGRES_STATEMENTS_MAX][8];
+    uint64_t timeout_ms, lock_ms; /* for each statement; begin sets those of the config */
     char timeout[24], lock[24];
 };
 

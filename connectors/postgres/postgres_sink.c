@@ -25,6 +25,7 @@
 #define SHARED_FROM    128  /* so many are worth two transactions, of which one is on its way */
 #define SLOW_MS        1500 /* a transaction of more than that is made smaller, of less than ... */
 #define QUICK_MS       500  /* ... that larger: so that a drain or another's lock is never far */
+#define HURRY_MS       1000 /* the least that each of those has that were too slow together */
 #define ANSWER_MORE_MS 5000 /* than a statement may take: the server says so itself, first */
 
 static struct postgres_sink *self(struct sink *sink)
@@ -180,6 +181,17 @@ static bool is_due(struct postgres_sink *sink, struct postgres_slot *slot,
 
 /* ---- a transaction */
 
+/* Which of several was too slow is found out in less time; that one has all of it, once more. */
+static void hurry(struct postgres_burst *burst)
+{
+    uint64_t ms = burst->timeout_ms / 10 > HURRY_MS ? burst->timeout_ms / 10 : HURRY_MS;
+    if (ms >= burst->timeout_ms)
+        return;
+    burst->timeout_ms = ms;
+    if (burst->lock_ms > ms / 2)
+        burst->lock_ms = ms / 2;
+}
+
 /* Records from the front, as many as may go together, into a transaction. How many there are. */
 static size_t fill(struct postgres_sink *sink, unsigned flight)
 {
@@ -198,9 +210,13 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
         next = at->next;
         if (slot->flight || !is_due(sink, slot, &part))
             continue;
+        if (slot->is_alone && n)
+            break;
+        n_most = slot->is_alone ? 1 : n_most;
         enum postgres_fits fits = postgres_burst_add(&sink->burst, at->record, why, sizeof why);
         if (fits == BURST_TAKES) {
-            n++;
+            if (!n++ && slot->is_slow)
+                hurry(&sink->burst);
             slot->flight = flight;
             sink->n_flying++;
             if (part)
@@ -282,12 +298,11 @@ static void on_committed(struct postgres_sink *sink, const struct postgres_fligh
     postgres_parts_moved(&sink->parts);
     if (took > SLOW_MS)
         sink->limit = sink->limit > 1 ? sink->limit / 2 : 1;
-    else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX)
+    else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX && !sink->n_slow)
         sink->limit *= 2;
-    sink->n_passed[0] += flight->has_outputs;
     sink->n_passed[1] += flight->has_letters;
     if (flight->has_outputs)
-        sink->n_refused = 0;
+        postgres_sink_passed(sink);
     sink->end.backoff.attempts = 0;
     health_good(&sink->end.health, PART_WRITE);
     struct slot *at = sink->slots.first, *next;
@@ -297,6 +312,7 @@ static void on_committed(struct postgres_sink *sink, const struct postgres_fligh
         if (slot->flight == flight->id)
             postgres_slots_done(sink, slot, PUBLISHED);
     }
+    postgres_slots_again(sink, false);
 }
 
 /* ---- events of the connection */
@@ -387,6 +403,7 @@ static void sink_free(void *owner)
 {
     struct postgres_sink *sink = owner;
     slots_give_all(&sink->pool, &sink->slots);
+    slots_give_all(&sink->pool, &sink->aside);
     slots_close(&sink->pool);
     postgres_parts_close(&sink->parts);
     postgres_burst_close(&sink->burst);
@@ -401,13 +418,14 @@ static void sink_finish(void *owner, bool is_late)
     if (sink->peer)
         sink->peer->keeper = NULL;
     postgres_link_close(sink->link, endpoint_drop, &sink->end);
+    endpoint_close_handle(&sink->end, (uv_handle_t *)&sink->aside_timer);
 }
 
 /* Whatever just happened: do what is possible now. */
 static void sink_pump(void *owner)
 {
     struct postgres_sink *sink = owner;
-    if (sink->end.closing && (sink->end.failed || !sink->slots.n)) {
+    if (sink->end.closing && (sink->end.failed || !(sink->slots.n + sink->aside.n))) {
         endpoint_finish(&sink->end);
         return;
     }
@@ -472,6 +490,7 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     }
     endpoint_open_sink(&sink->end, loop, &sink->base, PART_LINK | PART_TABLE, &endpoint_ops, sink);
     endpoint_hold(&sink->end); /* the link */
+    endpoint_timer(&sink->end, &sink->aside_timer);
     if (sink->peer)
         sink->peer->keeper = &sink->keeper;
     *out = &sink->base;

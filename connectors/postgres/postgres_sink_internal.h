@@ -28,6 +28,9 @@ struct postgres_slot {
     /* Refused alone so often while others passed; how many had passed the last time. */
     unsigned n_doubts;
     uint64_t n_passed;
+    bool is_alone;  /* it has no company in a transaction any more */
+    bool is_slow;   /* one of several that took too long together, and not judged since */
+    bool is_locked; /* the last time somebody else held a lock on its row */
 };
 
 /* The first statement of a transaction that was refused. */
@@ -61,8 +64,13 @@ struct postgres_sink {
     bool is_compared; /* what its vectors are made with, and ours; likewise */
     struct slot_pool pool;
     struct slot_queue slots; /* in the order given */
-    size_t n_flying;         /* of those in a transaction */
-    size_t limit;            /* records in one transaction */
+    struct slot_queue
+        aside; /* refused alone: others show whose fault it is, where they may go first */
+    uv_timer_t aside_timer; /* when these are sent again, whatever others do */
+    struct backoff aside_backoff;
+    size_t n_slow;   /* slots that are */
+    size_t n_flying; /* of those in a transaction */
+    size_t limit;    /* records in one transaction */
     struct postgres_burst burst;
     struct source *peer; /* whose parts are kept; NULL: none are */
     struct keeper keeper;
@@ -72,6 +80,7 @@ struct postgres_sink {
     unsigned last_flight;
     uint64_t began_ms;    /* the server has had the oldest one to itself since */
     uint64_t n_passed[2]; /* transactions that were accepted, with outputs, with letters; trials */
+    uint64_t n_quick;     /* of those with outputs, so quick that the server is not to blame */
     size_t n_refused; /* since outputs were accepted: so many that may be the table's own fault */
     /* Where the order counts nothing may go before a record that is refused: the next one is tried,
      * and taken back, to see whether it is the table that refuses. */
@@ -81,8 +90,13 @@ struct postgres_sink {
 
 /* ---- postgres_slots.c */
 
-/* To the end: others have their turn. */
-void postgres_slots_last(struct postgres_sink *sink, struct postgres_slot *slot);
+/* Others have their turn. */
+void postgres_slots_aside(struct postgres_sink *sink, struct postgres_slot *slot);
+/* What is aside is sent again, behind the others; but for what a lock holds, if not all. */
+void postgres_slots_again(struct postgres_sink *sink, bool all);
+/* All of that transaction took too long together; and one of them was sent alone since. */
+void postgres_slots_suspect(struct postgres_sink *sink, unsigned flight);
+void postgres_slots_judged(struct postgres_sink *sink, struct postgres_slot *slot);
 /* The record leaves the sink. */
 void postgres_slots_done(struct postgres_sink *sink, struct postgres_slot *slot,
                          enum published how);
@@ -97,6 +111,8 @@ void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *w
 
 /* A statement of what is under way was refused; the first one counts. */
 void postgres_sink_note_refusal(struct postgres_flight *flight, size_t nth, const PGresult *result);
+/* Outputs were accepted. */
+void postgres_sink_passed(struct postgres_sink *sink);
 /* All of that transaction is answered now. */
 void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_flight *flight);
 

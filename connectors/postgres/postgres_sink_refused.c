@@ -14,8 +14,9 @@
 
 #define REFUSED_MAX 16 /* dead letters in a row before the table itself is suspected */
 #define TRIALS_MAX  32 /* of records behind one that is refused, before it is sent again */
-#define SLOW_MAX    16 /* as DOUBTS_MAX; a server under load is slow for any record */
 #define DOUBTS_MAX  3  /* so often others pass, and what is refused is refused for its own sake */
+#define SLOW_MAX    1  /* the same of what is too slow, while others are quick */
+#define SUSPECTS    32 /* of what was too slow together, into so many transactions */
 
 /* Words for people: what was done to which table, what the server said, what to do. */
 static void explain(const struct postgres_sink *sink, const struct postgres_refused *refused,
@@ -35,11 +36,16 @@ static void explain(const struct postgres_sink *sink, const struct postgres_refu
  * before it: one of them is tried, and taken back. */
 static void let_others(struct postgres_sink *sink, struct postgres_slot *slot, const char *why)
 {
-    if (sink->peer)
+    health_wait(&sink->end.health, PART_WRITE, why);
+    postgres_slots_judged(sink, slot);
+    slot->is_alone = true;
+    if (sink->peer) {
         sink->n_trials = TRIALS_MAX;
-    else
-        postgres_slots_last(sink, slot);
-    postgres_sink_wait(sink, PART_WRITE, why);
+        endpoint_pause(&sink->end);
+    } else {
+        postgres_slots_aside(sink, slot);
+    }
+    endpoint_doubt(&sink->end);
 }
 
 /* The one record that was sent, if its fault it is. */
@@ -62,11 +68,13 @@ static void refuse_record(struct postgres_sink *sink, struct postgres_slot *slot
 static void doubt_record(struct postgres_sink *sink, struct postgres_slot *slot,
                          const struct postgres_refusal *refusal, const char *why)
 {
-    uint64_t n_passed = sink->n_passed[slot->base.record->dead_code != NULL];
+    bool is_slow = refusal->remedy == POSTGRES_SMALLER;
+    uint64_t n_passed =
+        is_slow ? sink->n_quick : sink->n_passed[slot->base.record->dead_code != NULL];
     bool counts = !slot->n_doubts || n_passed > slot->n_passed;
     slot->n_passed = n_passed;
     slot->n_doubts += counts;
-    if (slot->n_doubts > (refusal->remedy == POSTGRES_SMALLER ? SLOW_MAX : DOUBTS_MAX))
+    if (slot->n_doubts > (is_slow ? SLOW_MAX : DOUBTS_MAX))
         postgres_slots_refuse(sink, slot, refusal->code, why);
     else
         let_others(sink, slot, why);
@@ -81,14 +89,23 @@ static void judge_trial(struct postgres_sink *sink, const struct postgres_flight
     }
     sink->n_trials = 0;
     sink->n_tried = 0;
+    postgres_sink_passed(sink);
+}
+
+void postgres_sink_passed(struct postgres_sink *sink)
+{
+    uint64_t took = uv_now(sink->end.loop) - sink->began_ms;
     sink->n_refused = 0;
     sink->n_passed[0]++;
+    sink->n_quick += took < sink->config.timeout_ms / 8;
 }
 
 void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
     struct postgres_refusal refusal = postgres_refusal_find(flight->refused.sqlstate);
     char why[HEALTH_WHY_SIZE];
+    if (refusal.remedy == POSTGRES_SMALLER && flight->n_records > 1)
+        postgres_slots_suspect(sink, flight->id);
     struct postgres_slot *slot = postgres_slots_ground(sink, flight->id);
     size_t n = flight->n_records;                                  /* 0: a question was refused */
     bool is_lock = strcmp(flight->refused.sqlstate, "55P03") == 0; /* which somebody gives back */
@@ -117,10 +134,10 @@ void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_fli
             refuse_record(sink, slot, &refusal, why);
         return;
     case POSTGRES_SMALLER:
-        sink->limit = n > 1 ? n / 2 : 1;
+        sink->limit = n > SUSPECTS ? n / SUSPECTS : 1;
         if (n != 1)
             postgres_sink_wait(sink, PART_WRITE, why);
-        else if (is_lock)
+        else if ((slot->is_locked = is_lock))
             let_others(sink, slot, why);
         else
             doubt_record(sink, slot, &refusal, why);

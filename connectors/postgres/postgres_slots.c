@@ -7,16 +7,58 @@
  */
 #include "connectors/postgres/postgres_sink_internal.h"
 
-void postgres_slots_last(struct postgres_sink *sink, struct postgres_slot *slot)
+static void on_aside_timer(uv_timer_t *timer)
+{
+    struct postgres_sink *sink = timer->data;
+    postgres_slots_again(sink, true);
+    endpoint_pump(&sink->end);
+}
+
+void postgres_slots_aside(struct postgres_sink *sink, struct postgres_slot *slot)
 {
     slots_remove(&sink->slots, &slot->base);
-    slots_push(&sink->slots, &slot->base);
+    slots_push(&sink->aside, &slot->base);
+    if (!uv_is_active((uv_handle_t *)&sink->aside_timer))
+        uv_timer_start(&sink->aside_timer, on_aside_timer, backoff_next(&sink->aside_backoff), 0);
+}
+
+void postgres_slots_again(struct postgres_sink *sink, bool all)
+{
+    for (struct slot *at = sink->aside.first, *next; at; at = next) {
+        next = at->next;
+        if (!all && ((struct postgres_slot *)at)->is_locked)
+            continue;
+        slots_remove(&sink->aside, at);
+        slots_push(&sink->slots, at);
+    }
+    if (!sink->aside.n)
+        uv_timer_stop(&sink->aside_timer);
+}
+
+void postgres_slots_suspect(struct postgres_sink *sink, unsigned flight)
+{
+    for (struct slot *at = sink->slots.first; at; at = at->next) {
+        struct postgres_slot *slot = (struct postgres_slot *)at;
+        if (slot->flight != flight || slot->is_slow)
+            continue;
+        slot->is_slow = true;
+        sink->n_slow++;
+    }
+}
+
+void postgres_slots_judged(struct postgres_sink *sink, struct postgres_slot *slot)
+{
+    sink->n_slow -= slot->is_slow;
+    slot->is_slow = false;
 }
 
 /* Off the list before the event, in which it may be published anew. */
 void postgres_slots_done(struct postgres_sink *sink, struct postgres_slot *slot, enum published how)
 {
     struct record *record = slot->base.record;
+    postgres_slots_judged(sink, slot);
+    if (slot->is_alone)
+        sink->aside_backoff.attempts = 0;
     slots_remove(&sink->slots, &slot->base);
     sink->n_flying -= slot->flight != 0;
     slots_give(&sink->pool, &slot->base);

@@ -62,7 +62,8 @@ static struct rabbitmq_slot *first_of(const struct slot_queue *queue)
 static void on_pause_over(uv_timer_t *timer)
 {
     struct rabbitmq_place *place = timer->data;
-    place->is_paused = false;
+    place->is_paused = place->is_paused_for_others = false;
+    slots_move(&place->waiting, &place->aside);
     if (place->phase == PLACE_CLOSED && rabbitmq_link_ready(place->sink->link))
         rabbitmq_place_open(place);
     endpoint_pump(&place->sink->end);
@@ -80,16 +81,35 @@ static void explain(const struct rabbitmq_place *place, const char *why, char *o
                  rabbitmq_link_where(place->sink->link), routing_key_of(place), why);
 }
 
-static void refused(struct rabbitmq_place *place, const char *why)
+static void start_pause(struct rabbitmq_place *place)
+{
+    if (place->is_paused)
+        return;
+    place->is_paused = true;
+    uv_timer_start(&place->pause_timer, on_pause_over, backoff_next(&place->backoff), 0);
+}
+
+static void report(struct rabbitmq_place *place, const char *why)
 {
     char text[HEALTH_WHY_SIZE];
     explain(place, why, text, sizeof text);
     health_wait(&place->sink->end.health, part_of(place), text);
     place->is_in_doubt = true;
-    if (place->is_paused)
+}
+
+static void refused(struct rabbitmq_place *place, const char *why)
+{
+    report(place, why);
+    start_pause(place);
+}
+
+/* What is aside waits until another is confirmed, or for a while when no other comes. */
+static void wait_for_others(struct rabbitmq_place *place)
+{
+    if (place->is_paused || place->waiting.n || place->sent.n || !place->aside.n)
         return;
-    place->is_paused = true;
-    uv_timer_start(&place->pause_timer, on_pause_over, backoff_next(&place->backoff), 0);
+    place->is_paused_for_others = true;
+    start_pause(place);
 }
 
 /* What was sent waits again, before what has not been. */
@@ -126,8 +146,8 @@ static void give_up(struct rabbitmq_place *place, struct rabbitmq_slot *slot, en
     rabbitmq_slot_done(place->sink, &slot->base, how);
 }
 
-/* It alone was refused, and why says nothing about whose fault that is. */
-static void doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, const char *why)
+/* It alone was refused, and why says nothing about whose fault that is. False: its own. */
+static bool doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, const char *why)
 {
     /* While nothing else passes it may be everything's. */
     bool counts = !slot->n_doubts || place->n_passed > slot->n_passed;
@@ -135,10 +155,13 @@ static void doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, cons
     slot->n_doubts += counts;
     if (slot->n_doubts > DOUBTS_MAX) {
         give_up(place, slot, PUBLISH_REFUSED, why);
-        return;
+        return false;
     }
     slots_remove(&place->sent, &slot->base);
-    slots_push(&place->waiting, &slot->base);
+    slots_push(&place->aside, &slot->base);
+    report(place, why);
+    endpoint_doubt(&place->sink->end);
+    return true;
 }
 
 static struct rabbitmq_slot *only_one(const struct rabbitmq_place *place)
@@ -179,6 +202,11 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
 {
     struct rabbitmq_sink *sink = place->sink;
     struct rabbitmq_slot *slot;
+    if (place->is_paused_for_others && place->waiting.n) { /* here is one */
+        uv_timer_stop(&place->pause_timer);
+        place->is_paused = place->is_paused_for_others = false;
+        rabbitmq_place_open(place);
+    }
     while (place->phase == PLACE_OPEN && !place->is_paused && !sink->end.failed &&
            (slot = first_of(&place->waiting))) {
         if (place->sent.n &&
@@ -227,11 +255,12 @@ static void returned(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
     snprintf(why, sizeof why, "%u NO_ROUTE (%s)", (unsigned)slot->reply_code, advice);
     slot->is_returned = false;
     if (*exchange_of(place)) {
-        doubt(place, slot, why);
-    } else {
-        slots_remove(&place->sent, &slot->base);
-        slots_insert(&place->waiting, place->waiting.first, &slot->base);
+        if (doubt(place, slot, why))
+            wait_for_others(place);
+        return;
     }
+    slots_remove(&place->sent, &slot->base);
+    slots_insert(&place->waiting, place->waiting.first, &slot->base);
     refused(place, why);
 }
 
@@ -247,6 +276,7 @@ static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
     place->backoff.attempts = 0;
     rabbitmq_link_good(place->sink->link);
     health_good(&place->sink->end.health, part_of(place));
+    slots_move(&place->waiting, &place->aside);
     rabbitmq_slot_done(place->sink, &slot->base, PUBLISHED);
 }
 
@@ -315,11 +345,17 @@ static void on_channel_closed(struct rabbitmq_place *place, const amqp_channel_c
         rabbitmq_place_open(place);
         return;
     }
-    if (!is_its_own && !is_place && only)
-        doubt(place, only, text);
-    take_back(place);
     snprintf(why, sizeof why, "%.200s (%s)", text, advice_on(code));
-    refused(place, why);
+    bool is_doubted = !is_its_own && !is_place && only;
+    if (is_doubted)
+        doubt(place, only, why);
+    take_back(place);
+    if (!is_doubted)
+        refused(place, why);
+    else if (place->aside.n && !place->waiting.n)
+        wait_for_others(place);
+    else
+        rabbitmq_place_open(place);
 }
 
 /* A return does not say whose it is: it is known by what it holds. Equal ones are as good as each
@@ -355,6 +391,7 @@ void rabbitmq_place_on_method(struct rabbitmq_place *place, uint32_t id, const v
     case AMQP_CONFIRM_SELECT_OK_METHOD:
         place->phase = PLACE_OPEN;
         place->next_tag = 1;
+        wait_for_others(place);
         break;
     case AMQP_BASIC_ACK_METHOD:
         settle(place, ack->delivery_tag, ack->multiple, confirmed);

@@ -31,7 +31,7 @@ static size_t n_slots(const struct rabbitmq_sink *sink)
 {
     size_t n = sink->fresh.n;
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
-        n += sink->places[i].waiting.n + sink->places[i].sent.n;
+        n += sink->places[i].waiting.n + sink->places[i].sent.n + sink->places[i].aside.n;
     return n;
 }
 
@@ -157,6 +157,7 @@ static void sink_free(void *owner)
     slots_give_all(&sink->slots, &sink->fresh);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++) {
         slots_give_all(&sink->slots, &sink->places[i].waiting);
+        slots_give_all(&sink->slots, &sink->places[i].aside);
         slots_give_all(&sink->slots, &sink->places[i].sent);
     }
     slots_close(&sink->slots);

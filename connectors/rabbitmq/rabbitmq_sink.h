@@ -37,10 +37,11 @@ struct rabbitmq_place {
     uint16_t channel;
     enum place_phase phase;
     struct slot_queue waiting, sent; /* sent: in the order of their tags */
+    struct slot_queue aside;         /* refused, and only others can show whose fault it is */
     uint64_t next_tag, n_passed;     /* n_passed: confirmed so far */
     size_t max_size;  /* the server's max_message_size, once it has refused for it; 0: not known */
     bool is_in_doubt; /* something was refused: one at a time, until one is confirmed */
-    bool is_paused;
+    bool is_paused, is_paused_for_others; /* the latter: until one comes, if one does */
     uv_timer_t pause_timer;
     struct backoff backoff;
 };

@@ -89,6 +89,7 @@ static void slot_settle(struct redis_sink *sink, struct redis_slot *slot,
         health_wait(&sink->end.health, SINK_WRITE, verdict->why);
         if (sink->aside.n >= REDIS_ASIDE_MAX)
             endpoint_pause(&sink->end);
+        endpoint_doubt(&sink->end);
         return;
     case NEXT_AGAIN:
         slots_push(&sink->again, &slot->base);

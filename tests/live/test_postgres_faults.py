@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ports import free_port
@@ -331,6 +332,38 @@ def case_locks(bench):
     add(bench, 200, 100) # 3 s are allowed, and together they take 10 s
     bench.wait_rows(300)
     assert not letters(bench)
+    stop(bench, [worker])
+
+
+def case_slow_row(bench):
+    """One row of hundreds takes longer than is allowed, whenever it is tried: a letter after twice
+    the timeout and a bit, and the others do not wait for that. Rows that take most of the time
+    allowed are written."""
+    bench.start_both()
+    bench.pg.sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                 "PERFORM pg_sleep(CASE NEW.id WHEN 'slow' THEN 60 WHEN 'slower' THEN 2 ELSE 0 END)"
+                 "; RETURN NEW; END $$; CREATE TRIGGER t BEFORE INSERT ON embeddings "
+                 "FOR EACH ROW EXECUTE FUNCTION slow()")
+    add(bench, 0, 150)
+    bench.client.xadd("texts", {"text": "t", "id": "slow"})
+    bench.client.xadd("texts", {"text": "t", "id": "slower"})
+    add(bench, 150, 250)
+    began = time.monotonic()
+    worker = bench.start_sink("--batch-texts", "64") # 3 s are allowed
+    wait_for("the others", lambda: bench.rows() >= 400, 20)
+    others = time.monotonic() - began
+    for i in range(400, 4000):
+        if letters(bench):
+            break
+        add(bench, i, 1)
+        settle(0.1)
+    took = time.monotonic() - began
+    [[code, reason]] = letters(bench)
+    assert code == "output_refused" and "57014" in reason, reason
+    bench.wait_acked()
+    assert bench.pg.one("SELECT count(*) FROM embeddings WHERE id = 'slower'") == "1"
+    print(f"        the others after {others:.1f} s, the letter after {took:.1f} s", flush=True)
+    assert took < 40, took # 3 + 1 + 3 s on an idle machine
     stop(bench, [worker])
 
 

@@ -305,6 +305,23 @@ def case_doctor(bench):
     assert done.returncode == 64 and "pgvector has no type for int8" in done.stdout, done
 
 
+def case_poison_crowd(bench):
+    """More rows in a row that are refused, one by one, than a worker has batches, before it is
+    known whose fault that is: good ones come all the same and show it."""
+    bench.start_both()
+    bench.pg.sql("ALTER TABLE embeddings ADD CHECK (id NOT LIKE 'bad%')")
+    worker = bench.start_sink("--threads", "1") # 3 batches
+    for i in range(8):
+        bench.client.xadd("texts", {"text": "t", "id": f"bad-{i}"})
+        wait_for("it is taken", lambda n=i: bench.client.xpending("texts", "embedmill")["pending"]
+                 > n)
+    bench.client.xadd("texts", {"text": "t", "id": "good"})
+    bench.wait_rows(1)
+    assert bench.rows("embeddings_dlq") == 8
+    assert worker.poll() is None
+    bench.stop(worker)
+
+
 def case_worker_killed(bench):
     """Three workers, one of them killed again and again: every id once, no row torn."""
     bench.start_both()

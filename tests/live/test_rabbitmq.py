@@ -184,6 +184,29 @@ def case_routed_by_headers(bench):
     bench.stop(worker)
 
 
+def case_nobodys_crowd(bench):
+    """More messages that no queue takes, one by one, than a worker has batches: the others come
+    all the same, and show whose fault it is."""
+    bench.declare(*names("crowd"), "crowd-blue")
+    bench.channel.exchange_declare("crowd-x", "headers", durable=True)
+    bench.channel.queue_bind("crowd-blue", "crowd-x", "", {"x-match": "all", "color": "blue"})
+    worker = bench.start_worker("--rabbitmq-queue", "crowd", "--rabbitmq-output-exchange",
+                                "crowd-x", "--rabbitmq-output-queue", "any", "--threads", "1",
+                                name="crowd") # 3 batches
+    for i in range(8):
+        bench.channel.basic_publish("", "crowd", b"nobody's", pika.BasicProperties(
+            message_id=f"red-{i}", headers={"color": "red"}))
+        wait_for("it is taken", lambda: bench.length("crowd") == 0)
+    n = 0
+    while bench.length("crowd-dlq") < 8:
+        assert n < 200 and worker.poll() is None
+        bench.add(n, 1, "crowd")
+        n += 1
+        time.sleep(0.3)
+    wait_for("the others", lambda: bench.length("crowd-blue") == n)
+    bench.stop(worker)
+
+
 def case_full(bench):
     """A full output queue refuses; nothing is lost, and it goes on when there is room."""
     bench.declare("full", "full-dlq")

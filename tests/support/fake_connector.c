@@ -79,15 +79,14 @@ static void copies_free(struct fake_message *message)
     free(message->id_out);
     free(message->headers_out);
     free(message->documents_out);
-    message->value_out = message->vector_out = message->id_out = message->headers_out = NULL;
-    message->documents_out = NULL;
+    message->value_out = message->vector_out = message->id_out = NULL;
+    message->headers_out = message->documents_out = NULL;
     message->value_out_len = message->vector_out_len = message->id_out_len = 0;
 }
 
 void fake_close(struct fake *fake)
 {
-    assert_false(fake->source_open);
-    assert_false(fake->sink_open);
+    assert_false(fake->source_open || fake->sink_open);
     for (size_t i = 0; i < fake->n; i++)
         copies_free(&fake->messages[i]);
     free(fake->messages);
@@ -264,8 +263,8 @@ static void source_turn(uv_timer_t *timer)
     } else {
         source_give(source);
     }
-    if (source->closing)
-        return; /* it came as an answer; its turn is already set */
+    if (source->closing) /* it came as an answer; its turn is already set */
+        return;
     if (fake->script.finite && fake->next == fake->n && !source->ended) {
         source->ended = true;
         events->on_end(ctx);
@@ -406,8 +405,7 @@ static void record_copy(struct fake_message *message, const struct record *recor
     }
     documents_copy(message, record);
     message->n_headers = record->n_headers;
-    size_t len = 0;
-    for (size_t i = 0; i < record->n_headers; i++) {
+    for (size_t i = 0, len = 0; i < record->n_headers; i++) {
         const struct header *header = &record->headers[i];
         append(&message->headers_out, &len, header->name.ptr, header->name.len);
         append(&message->headers_out, &len, "=", 1);
@@ -422,7 +420,8 @@ static enum published answer(const struct fake_message *message, struct record *
     if (record->n_parts == 0)
         return PUBLISHED;
     size_t len = record->parts[0].value.len;
-    bool is_bare = len == 0 && record->parts[0].id.len == 0 && record->n_headers == 0;
+    bool is_bare =
+        record->dead_code && len == 0 && record->parts[0].id.len == 0 && record->n_headers == 0;
     record->refused_code = "output_refused";
     record->refused_reason = "the fake broker does not like it";
     switch (message->fate) {
@@ -432,6 +431,8 @@ static enum published answer(const struct fake_message *message, struct record *
         return PUBLISH_NOT_OURS;
     case FATE_TOO_LARGE:
         return record->dead_code ? PUBLISHED : PUBLISH_TOO_LARGE;
+    case FATE_NEVER_SMALL:
+        return PUBLISH_TOO_LARGE;
     case FATE_DEAD_TOO_LARGE:
         return record->dead_code && len <= 4 ? PUBLISHED : PUBLISH_TOO_LARGE;
     case FATE_DEAD_OVER_400:
@@ -439,14 +440,12 @@ static enum published answer(const struct fake_message *message, struct record *
         for (size_t i = 0; i < record->n_headers; i++)
             len += record->headers[i].name.len + record->headers[i].value.len;
         return record->dead_code && len <= 400 ? PUBLISHED : PUBLISH_TOO_LARGE;
-    case FATE_NEVER_SMALL:
-        return PUBLISH_TOO_LARGE;
     case FATE_REFUSED:
+    case FATE_DOUBTED:
         return record->dead_code ? PUBLISHED : PUBLISH_REFUSED;
     case FATE_DEAD_REFUSED:
-        return record->dead_code && is_bare ? PUBLISHED : PUBLISH_REFUSED;
     case FATE_NEVER:
-        return PUBLISH_REFUSED;
+        return message->fate != FATE_NEVER && is_bare ? PUBLISHED : PUBLISH_REFUSED;
     default:
         return PUBLISHED;
     }
@@ -465,7 +464,7 @@ static void record_confirm(struct fake_sink *sink, struct record *record)
         else if (record->dead_code)
             message->n_dead++;
         else
-            message->n_outputs++;
+            message->n_outputs++, fake->n_passed++;
     }
     bool is_acked = how == PUBLISHED_AND_ACKED;
     struct message *given = message->given;
@@ -489,6 +488,13 @@ static void sink_closed(uv_handle_t *handle)
     closed(ctx);
 }
 
+static bool is_kept(struct fake *fake, const struct record *record)
+{
+    enum fake_fate fate = ledger(fake, record->origin)->fate;
+    bool is_doubted = !record->dead_code && fake->n_passed < DOUBTED_PASSES;
+    return fate == FATE_UNANSWERED || (fate == FATE_DOUBTED && is_doubted);
+}
+
 /* Take one pending record that may be answered; NULL when there is none. */
 static struct record *pending_take(struct fake_sink *sink)
 {
@@ -497,7 +503,7 @@ static struct record *pending_take(struct fake_sink *sink)
     for (size_t i = 0; i < sink->n_pending; i++) {
         size_t at = (start + i) % sink->n_pending;
         struct record *record = sink->pending[at];
-        if (ledger(fake, record->origin)->fate == FATE_UNANSWERED)
+        if (is_kept(fake, record))
             continue;
         memmove(&sink->pending[at], &sink->pending[at + 1],
                 (sink->n_pending - at - 1) * sizeof sink->pending[0]);
@@ -512,12 +518,13 @@ static void sink_turn(uv_timer_t *timer)
     struct fake_sink *sink = timer->data;
     struct fake *fake = sink->fake;
     size_t most = fake_random(fake, fake->script.confirm_max + 1);
-    if (fake->script.sink_stalls || sink->failed)
-        most = 0;
+    most = fake->script.sink_stalls || sink->failed ? 0 : most;
     if (fake_random(fake, 100) < fake->script.link_waits_percent && !sink->closing)
         sink->base.events->on_state(sink->base.ctx, LINK_WAIT, "the fake broker is tired");
     for (struct record *record; most > 0 && (record = pending_take(sink)) != NULL; most--)
         record_confirm(sink, record);
+    if (fake->script.doubts && !sink->closing)
+        sink->base.events->on_doubt(sink->base.ctx);
     if (fake->script.sink_fails_after && fake->n_confirmed >= fake->script.sink_fails_after &&
         !sink->failed && !sink->closing) {
         sink->failed = true;
@@ -565,8 +572,7 @@ static void sink_publish(struct sink *base, struct record **records, size_t n)
         size_t index = (size_t)(message - fake->messages);
         check(records[i]->n_parts > 0 || records[i]->dead_code || !records[i]->n_documents,
               "an output without parts");
-        if (message->confirmed)
-            check(false, "message %zu published again after it was confirmed", index);
+        check(!message->confirmed, "message %zu published again after it was confirmed", index);
         if (!message->published) {
             message->published = true;
             check(!fake->any_published || index > fake->last_published,

@@ -31,8 +31,11 @@ enum fake_fate {
     FATE_REFUSED,        /* the output is refused for its own sake; its dead letter is not */
     FATE_DEAD_REFUSED,   /* its dead letter is too, while anything of the message is in it */
     FATE_NEVER,          /* and even then */
+    FATE_DOUBTED,        /* refused as FATE_REFUSED once DOUBTED_PASSES others are published */
     FATE_UNANSWERED,     /* neither confirmed nor refused */
 };
+
+enum { DOUBTED_PASSES = 3 };
 
 enum fake_state { FAKE_WAITING, FAKE_GIVEN, FAKE_ACKED, FAKE_RELEASED };
 
@@ -67,6 +70,7 @@ struct fake_script {
     unsigned tick_ms;                   /* between turns: 1 to this many and one */
     bool shuffle;                       /* confirm in any order */
     bool finite;                        /* on_end after the last message */
+    bool doubts;                        /* the sink says in each turn that it wants others */
     bool sink_stalls;                   /* nothing is ever confirmed; may be changed at any time */
     unsigned link_waits_percent;        /* of turns that report LINK_WAIT and LINK_UP */
     size_t source_fails_after;          /* messages given; 0: never */
@@ -85,6 +89,7 @@ struct fake {
     /* Seen by tests. */
     size_t n_given, n_acked, n_released, n_confirmed, n_unfinished, n_link_events;
     size_t max_seen_unfinished;
+    size_t n_passed; /* outputs confirmed */
     size_t credit, credit_bytes;
     size_t n_requests;
     uint64_t sink_close_ms, source_close_ms; /* deadlines given to close */

@@ -11,6 +11,12 @@
 
 #include "tests/support/pipeline_rig.h"
 
+static bool one_held(struct rig *rig)
+{
+    (void)rig;
+    return rig_held() == 1;
+}
+
 static bool two_held(struct rig *rig)
 {
     (void)rig;
@@ -67,8 +73,12 @@ static void test_drain_sends_the_part_filled_batch_at_once(void **state)
     rig.fake.script.burst_max = 1;
     rig.options.linger_ms = 3600 * 1000;
     rig_hold(true);
+    rig.fake.n = 1; /* one by one, lest two are a batch */
     rig_start(&rig);
+    rig_until(&rig, one_held, "a thread at work");
+    rig.fake.n = 2;
     rig_until(&rig, two_held, "two threads at work");
+    rig.fake.n = 5;
     rig_until(&rig, all_given, "all given");
     pipeline_drain(rig.pipeline);
     assert_int_equal(pipeline_stats(rig.pipeline)->batches[TRIGGER_DRAIN], 1);
@@ -278,6 +288,72 @@ static void test_a_key_or_headers_are_cut_before_the_payload(void **state)
     rig_close(&rig);
 }
 
+/* One by one, so that each is a batch; the first n_doubted are doubted. */
+static void doubt(struct rig *rig, size_t n, size_t n_doubted, size_t batch_bytes)
+{
+    rig_open(rig, n);
+    rig_number_texts(rig);
+    rig->options.batch_texts = 1;
+    rig->options.batch_bytes = batch_bytes;
+    rig->fake.script.burst_max = 1;
+    rig->fake.script.doubts = true;
+    rig->fake.script.finite = n_doubted < n;
+    for (size_t i = 0; i < n_doubted; i++)
+        rig->fake.messages[i].fate = FATE_DOUBTED;
+    rig_start(rig);
+    rig->fake.script.max_unfinished = 0;
+}
+
+static void test_more_doubted_ones_than_batches_let_others_pass(void **state)
+{
+    (void)state;
+    struct rig rig;
+    doubt(&rig, 40, 30, 4096);
+    rig_finish(&rig, PIPELINE_DRAINED);
+    assert_int_equal(rig.fake.n_acked, 40);
+    for (size_t i = 0; i < 40; i++) {
+        assert_int_equal(rig.fake.messages[i].n_dead, i < 30);
+        assert_int_equal(rig.fake.messages[i].n_outputs, i >= 30);
+    }
+    rig_close(&rig);
+}
+
+static size_t n_awaited;
+
+static bool so_many_given(struct rig *rig)
+{
+    return rig->fake.n_given >= n_awaited;
+}
+
+/* One by one they come, until so many are kept and no more. */
+static void doubt_until_full(size_t batch_bytes, size_t n_kept)
+{
+    struct rig rig;
+    doubt(&rig, 100, 100, batch_bytes);
+    n_awaited = n_kept;
+    rig_until(&rig, so_many_given, "as many given as may be kept");
+    rig_turn(&rig, 50);
+    assert_int_equal(rig.fake.n_given, n_kept);
+    assert_int_equal(rig.fake.credit, 0);
+    rig.fake.messages[n_kept - 1].fate = FATE_PUBLISHED;
+    n_awaited = n_kept + 1;
+    rig_until(&rig, so_many_given, "another in place of one that is done");
+    rig_turn(&rig, 50);
+    assert_int_equal(rig.fake.n_given, n_kept + 1);
+    rig.fake.n_passed = DOUBTED_PASSES;
+    pipeline_drain(rig.pipeline);
+    rig_finish(&rig, PIPELINE_DRAINED);
+    rig_close(&rig);
+}
+
+/* Beside the batches 64 messages, or as many as one more batch has bytes. */
+static void test_doubted_ones_beside_the_batches_are_few(void **state)
+{
+    (void)state;
+    doubt_until_full(4096, 3 + 64);
+    doubt_until_full(2 * strlen("text 1"), 3 + 2);
+}
+
 static void test_a_dead_letter_that_never_fits_ends_it(void **state)
 {
     (void)state;
@@ -401,6 +477,8 @@ int main(void)
         cmocka_unit_test(test_failing_while_draining),
         cmocka_unit_test(test_refused_becomes_a_dead_letter),
         cmocka_unit_test(test_a_key_or_headers_are_cut_before_the_payload),
+        cmocka_unit_test(test_more_doubted_ones_than_batches_let_others_pass),
+        cmocka_unit_test(test_doubted_ones_beside_the_batches_are_few),
         cmocka_unit_test(test_a_dead_letter_that_never_fits_ends_it),
         cmocka_unit_test(test_a_dead_letter_that_is_always_refused_is_dropped_if_wanted),
         cmocka_unit_test(test_a_dead_letter_that_is_always_refused_ends_it),

@@ -87,6 +87,7 @@ struct slice {
 
 struct batch {
     struct batch *next; /* in the list that holds it */
+    bool is_extra;      /* of one message: beside those that the sink keeps (pipeline.c) */
     size_t dim, max_tokens;
     struct arena arena;
 

@@ -73,12 +73,26 @@ static void on_linger(uv_timer_t *timer)
     pipeline_advance(timer->data);
 }
 
+/*
+ * A batch is kept while one of its records is, and of a record that is refused only others can show
+ * whose fault it is. So when all batches are kept, those others come one by one in extra ones.
+ */
+static bool is_extra_ready(const struct pipeline *p)
+{
+    size_t batch_texts = p->options.batch_texts;
+    size_t most_texts = batch_texts > EXTRAS_MAX ? batch_texts : EXTRAS_MAX;
+    return p->wants_extra && !p->spare.n && !p->at_pool.n && p->extras.n &&
+           p->extra_texts < most_texts && p->extra_bytes < p->options.batch_bytes;
+}
+
 /* The batch that messages go into; NULL when all are busy. */
 static struct batch *take_in_hand(struct pipeline *p)
 {
     if (!p->in_hand) {
-        p->in_hand = batch_list_take(&p->spare);
+        bool is_extra = is_extra_ready(p);
+        p->in_hand = batch_list_take(is_extra ? &p->extras : &p->spare);
         if (p->in_hand) {
+            p->wants_extra = false;
             p->in_hand->taken_ns = uv_hrtime();
             uv_timer_start(&p->linger, on_linger, p->options.linger_ms, 0);
         }
@@ -94,6 +108,8 @@ static size_t load_of(const struct pipeline *p, const struct batch *batch)
 
 static bool is_full(const struct pipeline *p, const struct batch *batch)
 {
+    if (batch->is_extra)
+        return batch->n_entries > 0;
     return load_of(p, batch) >= p->options.batch_texts || batch->n_bytes >= p->options.batch_bytes;
 }
 
@@ -124,6 +140,7 @@ static void dispatch(struct pipeline *p, enum trigger trigger)
     uv_timer_stop(&p->linger);
     p->stats.batches[trigger]++;
     p->decoding = batch;
+    p->extra_bytes += batch->is_extra ? batch->n_bytes : 0;
     p->decoding_tokens = credit_tokens(&p->credit, batch, p->info->max_tokens);
     batch_list_add(&p->at_pool, batch);
     stages_begin(&p->stages, batch);
@@ -149,6 +166,7 @@ static void on_laid_out(struct pipeline *p, const struct batch *batch)
     p->stats.duplicates += batch->n_texts - batch->n_uniques;
     p->stats.inflight_texts += batch->n_texts;
     p->inflight_bytes += batch->text_bytes;
+    p->extra_texts += batch->is_extra ? batch->n_texts : 0;
     credit_learn(&p->credit, batch);
 }
 
@@ -267,6 +285,25 @@ static void count_published(struct pipeline *p, const struct entry *entry)
     }
 }
 
+/* All of its records are confirmed. */
+static void give_back(struct pipeline *p, struct batch *batch)
+{
+    p->stats.inflight_texts -= batch->n_texts;
+    p->inflight_bytes -= batch->text_bytes;
+    if (!batch->is_extra) {
+        batch_reset(batch);
+        batch_list_add(&p->spare, batch);
+        return;
+    }
+    size_t dim = batch->dim, max_tokens = batch->max_tokens;
+    p->extra_texts -= batch->n_texts;
+    p->extra_bytes -= batch->n_bytes;
+    batch_close(batch); /* the memory, too: it is rarely used */
+    batch_open(batch, dim, max_tokens);
+    batch->is_extra = true;
+    batch_list_add(&p->extras, batch);
+}
+
 static void on_published(void *ctx, struct record *record, enum published how)
 {
     struct pipeline *p = ctx;
@@ -290,12 +327,18 @@ static void on_published(void *ctx, struct record *record, enum published how)
         p->source->ops->release(p->source, entry->message);
 
     if (--batch->records_left == 0) {
-        p->stats.inflight_texts -= batch->n_texts;
-        p->inflight_bytes -= batch->text_bytes;
-        batch_reset(batch);
-        batch_list_add(&p->spare, batch);
+        give_back(p, batch);
         pipeline_advance(p);
     }
+}
+
+static void on_doubt(void *ctx)
+{
+    struct pipeline *p = ctx;
+    if (p->phase == ENDING)
+        return;
+    p->wants_extra = true;
+    pipeline_advance(p);
 }
 
 /* 4. What keeps it going. */
@@ -323,11 +366,16 @@ static void grant(struct pipeline *p)
     struct room room = {0};
     bool is_open = p->phase == RUNNING && p->backlog.n == 0;
     if (is_open && p->in_hand && !is_full(p, p->in_hand)) {
+        assert(!p->in_hand->is_extra);
         room.n_texts = o->batch_texts - load_of(p, p->in_hand);
         room.n_bytes = o->batch_bytes - p->in_hand->n_bytes;
     }
     if (is_open && p->spare.n && !(p->in_hand && p->decoding)) {
         room.n_texts = o->batch_texts;
+        room.n_bytes = o->batch_bytes;
+    }
+    if (is_open && !p->in_hand && is_extra_ready(p)) {
+        room.n_texts = 1;
         room.n_bytes = o->batch_bytes;
     }
     size_t n_used = slices_used(p), n_wanted = 2 * o->n_threads;
@@ -366,7 +414,8 @@ void pipeline_advance(struct pipeline *p)
         return;
     p->stats.waiting_messages = p->backlog.n;
     grant(p);
-    if (p->phase == DRAINING && p->backlog.n == 0 && p->spare.n == p->options.n_batches)
+    if (p->phase == DRAINING && p->backlog.n == 0 && p->spare.n == p->options.n_batches &&
+        p->extras.n == EXTRAS_MAX)
         end(p, PIPELINE_DRAINED);
 }
 
@@ -479,6 +528,7 @@ const struct sink_events pipeline_sink_events = {
     .on_published = on_published,
     .on_state = pipeline_on_sink_state,
     .on_failed = on_sink_failed,
+    .on_doubt = on_doubt,
     .on_count = pipeline_on_count,
     .on_notice = pipeline_on_sink_notice,
 };

@@ -20,6 +20,10 @@
  * was not finished. */
 enum { CLOSE_MS = 1000, CLOSE_LEAST_MS = 250 };
 
+/* Batches of one message each, beside the others. Together they hold no more texts and bytes than
+ * one batch does (texts: or so many), but for the last of them. */
+enum { EXTRAS_MAX = 64 };
+
 enum phase { RUNNING, DRAINING, ENDING };
 
 struct pipeline {
@@ -41,8 +45,11 @@ struct pipeline {
     /* Where a message can be: in the backlog, the batch in hand, a batch at the pool, or a batch
      * at the sink (in no list; each of its records knows it). */
     struct backlog backlog;
-    struct batch *batches; /* [n_batches] */
+    struct batch *batches; /* [n_batches], then [EXTRAS_MAX] */
     struct batch_list spare;
+    struct batch_list extras;        /* not in use */
+    size_t extra_texts, extra_bytes; /* in those that are */
+    bool wants_extra;                /* the sink does */
     struct batch *in_hand;
     struct batch_list at_pool; /* in dispatch order */
     struct batch *decoding;    /* the last of them, until its messages are decoded */

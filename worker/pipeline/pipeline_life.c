@@ -96,16 +96,17 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
                                              .dim = dim,
                                              .dtype = o->dtype,
                                              .collection = o->collection};
-    p->batches = calloc(o->n_batches, sizeof *p->batches);
+    p->batches = calloc(o->n_batches + EXTRAS_MAX, sizeof *p->batches);
     p->threads = calloc(o->n_threads, sizeof *p->threads);
     if (!p->batches || !p->threads) {
         snprintf(err, err_size, "out of memory for %zu batches and %zu threads", o->n_batches,
                  o->n_threads);
         return -ENOMEM;
     }
-    for (size_t i = 0; i < o->n_batches; i++) {
+    for (size_t i = 0; i < o->n_batches + EXTRAS_MAX; i++) {
         batch_open(&p->batches[i], dim, p->info->max_tokens);
-        batch_list_add(&p->spare, &p->batches[i]);
+        p->batches[i].is_extra = i >= o->n_batches;
+        batch_list_add(i < o->n_batches ? &p->spare : &p->extras, &p->batches[i]);
     }
     for (size_t i = 0; i < o->n_threads; i++) {
         struct session_options session = o->session;
@@ -268,7 +269,7 @@ void pipeline_close(struct pipeline *p)
         scratch_close(&p->threads[i].scratch);
         splitter_close(&p->threads[i].splitter);
     }
-    for (size_t i = 0; p->batches && i < p->options.n_batches; i++)
+    for (size_t i = 0; p->batches && i < p->options.n_batches + EXTRAS_MAX; i++)
         batch_close(&p->batches[i]);
     backlog_close(&p->backlog);
     free(p->threads);
