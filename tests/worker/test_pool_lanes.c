@@ -1,6 +1,7 @@
 /*
  * test_pool_lanes.c: several users of one pool: shares by weight and none starves; a query runs in
- * the midst of another's job, with its own user's things; who leaves is waited for.
+ * the midst of another's job, with its own user's things, and the other threads help it; who leaves
+ * is waited for.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -222,6 +223,95 @@ static void test_query_between_steps(void **state)
     query_inside(false);
 }
 
+/* Two threads that are at messages, and a query whose two parts need each other. */
+struct meeting {
+    struct pool_thread *theirs; /* [2]: what the query's user has */
+    atomic_size_t n_met;
+    atomic_bool is_over, is_late;
+};
+
+static struct meeting meeting;
+
+static void part_until_over(void *arg, size_t part, struct session *mine)
+{
+    (void)arg;
+    (void)part;
+    (void)mine;
+    if (!atomic_load(&meeting.is_over))
+        uv_sleep(1);
+}
+
+/* Pauses come one after the other until the query is over. */
+static void run_long(struct job *job, struct pool_thread *thread)
+{
+    uv_sem_post(&begun);
+    uv_sem_wait(&go);
+    while (!atomic_load(&meeting.is_over) && !atomic_load(&meeting.is_late))
+        pool_share(thread->pool, thread->index, part_until_over, NULL, 1);
+    note(job, thread);
+}
+
+/* Only two threads at once come out of it. */
+static void part_meet(void *arg, size_t part, struct session *mine)
+{
+    size_t *which = arg;
+    which[part] = (size_t)((const struct pool_thread *)(const void *)mine - meeting.theirs);
+    atomic_fetch_add(&meeting.n_met, 1);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (atomic_load(&meeting.n_met) % 2 && uv_hrtime() < deadline)
+        uv_sleep(0);
+    if (uv_hrtime() >= deadline)
+        atomic_store(&meeting.is_late, true);
+}
+
+static void run_meeting(struct job *job, struct pool_thread *thread)
+{
+    for (size_t i = 0; i < 20 && !atomic_load(&meeting.is_late); i++) {
+        size_t which[2] = {2, 2};
+        assert_int_equal(pool_share(thread->pool, thread->index, part_meet, which, 2), 2);
+        assert_true(which[0] < 2 && which[1] < 2 && which[0] != which[1]);
+    }
+    note(job, thread);
+    atomic_store(&meeting.is_over, true);
+}
+
+/* Either thread turns to the query, and the other one helps it before it goes on with its own. */
+static void test_query_helped(void **state)
+{
+    static struct lane_job busy[2], query;
+    struct pool_thread mine[2] = {{.index = 0, .user = 1}, {.index = 1, .user = 1}};
+    struct pool_thread theirs[2] = {{.index = 0, .user = 2}, {.index = 1, .user = 2}};
+    struct pool_place places[2], others[2];
+    struct pool_user *user;
+    struct pool *pool;
+    (void)state;
+    meeting.theirs = theirs;
+    for (size_t i = 0; i < 2; i++) {
+        places[i] = place_of(&mine[i]);
+        others[i] = place_of(&theirs[i]);
+    }
+    assert_int_equal(pool_open(&pool, 2, places, wakeup, NULL), 0);
+    assert_int_equal(pool_join(&user, pool, others, wakeup, NULL), 0);
+    for (size_t i = 0; i < 2; i++) {
+        mine[i].pool = theirs[i].pool = pool;
+        busy[i].job = (struct job){.run = run_long, .lane = POOL_QUEUE};
+        pool_submit(pool, &busy[i].job);
+    }
+    uv_sem_wait(&begun);
+    uv_sem_wait(&begun);
+    query.job = (struct job){.run = run_meeting, .lane = POOL_QUERY};
+    pool_user_submit(user, &query.job);
+    uv_sem_post(&go);
+    uv_sem_post(&go);
+    wait_for(user, 1);
+    wait_for(pool_first(pool), 2);
+    assert_false(atomic_load(&meeting.is_late));
+    assert_true(query.order == 0 && query.user == 2);
+    assert_true(busy[0].user == 1 && busy[1].user == 1);
+    pool_leave(user);
+    pool_close(pool);
+}
+
 static void leave_later(void *arg)
 {
     (void)arg;
@@ -264,6 +354,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_weights, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_between_parts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_between_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_query_helped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
