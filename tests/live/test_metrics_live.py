@@ -313,47 +313,98 @@ def query(port, expression):
     return [float(row["value"][1]) for row in found["data"]["result"]]
 
 
-def check_monitoring(port, address):
-    """The dashboard and the alerts name only what a worker tells, in words Prometheus knows."""
+MONITORING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts",
+                          "deploy", "monitoring")
+
+
+def read(*words):
+    with open(os.path.join(MONITORING, *words), encoding="utf-8") as f:
+        return f.read()
+
+
+def panel_expressions():
+    """Those of the dashboard, as Grafana would ask them of the last 15 seconds."""
+    found = [t["expr"] for panel in json.loads(read("dashboard.json"))["panels"]
+             for t in panel.get("targets", [])]
+    assert len(found) > 30
+    return [re.sub(r"\$(job|instance)\b", ".*", text).replace("$__rate_interval", "15s")
+            for text in found]
+
+
+def check_names(address):
+    """Dashboard, alerts and the manual name only what a worker tells, and the manual all of it;
+    compose's Prometheus looks at all its services that have metrics."""
     known = set(re.findall(r"^# TYPE (\w+)", get(address, "/metrics")[1], re.M))
     known.add("embedmill_group_lag") # of Kafka's only
-    here = os.path.dirname(os.path.abspath(__file__))
-    folder = os.path.join(here, "..", "..", "scripts", "deploy", "monitoring")
-    with open(os.path.join(folder, "dashboard.json"), encoding="utf-8") as f:
-        panels = json.load(f)["panels"]
-    with open(os.path.join(folder, "..", "..", "..", "docs", "operations.md"),
-              encoding="utf-8") as f:
-        told = set(re.findall(r"`(embedmill_\w+)", f.read()))
+    told = set(re.findall(r"`(embedmill_\w+)", read("..", "..", "..", "docs", "operations.md")))
     unknown = {name for name in told if re.sub("_(bucket|sum|count)$", "", name) not in known}
     assert not unknown and {n for n in known if n.startswith("embedmill_")} <= told, (unknown, told)
-    expressions = [t["expr"] for panel in panels for t in panel.get("targets", [])]
-    assert len(expressions) > 30
-    for expression in expressions:
-        text = re.sub(r"\$(job|instance)\b", ".*", expression)
-        query(port, text.replace("$__rate_interval", "1m")) # or it raises
-    with open(os.path.join(folder, "alerts.yml"), encoding="utf-8") as f:
-        expressions += re.findall(r"expr: (.*)", f.read())
-    for expression in expressions:
+    for expression in panel_expressions() + re.findall(r"expr: (.*)", read("alerts.yml")):
         for name in re.findall(r"\b(?:embedmill|process)_\w+", expression):
             assert re.sub("_(bucket|sum|count)$", "", name) in known, (name, expression)
+    services = set(re.findall(r"^  ([\w-]+):\n    <<: \*worker$",
+                              read("..", "..", "..", "docker-compose.yml"), re.M))
+    names = re.search(r"names: \[(.*?)\]", read("prometheus.yml"), re.S).group(1)
+    services.discard("postgres-schema") # it ends at once
+    assert len(services) > 5 and set(re.split(r",\s*", names)) == services, (names, services)
+
+
+def start_prometheus(bench, addresses):
+    """Its port. It scrapes every second and has the alerts' rules."""
+    with open(os.path.join(bench.folder, "prometheus.yml"), "w", encoding="utf-8") as f:
+        json.dump({"global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                   "rule_files": [os.path.abspath(os.path.join(MONITORING, "alerts.yml"))],
+                   "scrape_configs": [{"job_name": "embedmill",
+                                       "static_configs": [{"targets": addresses}]}]}, f)
+    port = free_port()
+    bench.processes.append(subprocess.Popen(
+        ["prometheus", f"--config.file={bench.folder}/prometheus.yml",
+         f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={bench.folder}/tsdb"],
+        stdout=subprocess.DEVNULL,
+        stderr=open(os.path.join(bench.folder, "prometheus.log"), "wb")))
+    return port
+
+
+def rules(port):
+    """[(name, expression, state, health, last error)]"""
+    found = json.loads(get(f"127.0.0.1:{port}", "/api/v1/rules?type=alert")[1])
+    return [(rule["name"], rule["query"], rule["state"], rule["health"], rule.get("lastError"))
+            for group in found["data"]["groups"] for rule in group["rules"]]
+
+
+def is_active(port, name):
+    return any(rule[0] == name and rule[2] in ("pending", "firing") for rule in rules(port))
+
+
+def make_traffic(bench, address):
+    """Messages, one of which becomes a dead letter, and requests, one of them wrong."""
+    bench.client.xadd("texts", {"body": b"\x81"})
+    bench.add(int(time.time() * 1e6), 3)
+    url = f"http://{address}/v1/embeddings"
+    for body in ({"input": "a ferry"}, {"input": "ferry " * 700}, {"input": 7}):
+        try:
+            with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=60) as answer:
+                answer.read()
+        except urllib.error.HTTPError as error:
+            assert error.code == 400, error.read()
+
+
+def empty_ones(port, expressions):
+    """Those that give no number. What divides by nothing that came gives NaN."""
+    return [text for text in expressions
+            if not [value for value in query(port, text) if value == value]]
 
 
 def case_prometheus(bench):
-    """A real Prometheus scrapes two workers of a group and adds them up."""
+    """A real Prometheus scrapes two workers of a group and adds them up; under traffic every
+    panel of the dashboard shows something, every alert has its series, and those that should
+    react do."""
     bench.start_server()
     # Both serve over HTTP, too, so that there is every metric.
     workers = [start(bench, "--http-listen", "127.0.0.1:0", name=name) for name in ("w", "v")]
-    targets = ", ".join(f"'{address}'" for _, address in workers)
-    config = os.path.join(bench.folder, "prometheus.yml")
-    with open(config, "w", encoding="utf-8") as f:
-        f.write("scrape_configs:\n  - job_name: embedmill\n    scrape_interval: 1s\n"
-                f"    static_configs:\n      - targets: [{targets}]\n")
-    port = free_port()
-    prometheus = subprocess.Popen(
-        ["prometheus", f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}",
-         f"--storage.tsdb.path={bench.folder}/tsdb"], stdout=subprocess.DEVNULL,
-        stderr=open(os.path.join(bench.folder, "prometheus.log"), "wb"))
-    bench.processes.append(prometheus)
+    addresses = [address for _, address in workers]
+    http = re.search(r'"serving embeddings","listen":"([^"]*)"', bench.log("w")).group(1)
+    port = start_prometheus(bench, addresses)
 
     def is_up():
         try:
@@ -366,12 +417,27 @@ def case_prometheus(bench):
     wait_for("50 texts", lambda: query(port, "sum(embedmill_texts_embedded_total)") == [50], 60)
     wait_for("one build", lambda: query(port, "count(count by (fingerprint, kernels) "
                                               "(embedmill_build_info))") == [1])
-    check_monitoring(port, workers[0][1])
+    check_names(addresses[0])
     assert query(port, "max(changes(process_start_time_seconds[1m]))") == [0]
-    wait_for("a quantile", lambda: query(
-        port, "histogram_quantile(0.5, sum by (le) (embedmill_embedding_seconds_bucket)) > 0"))
-    for worker, _ in workers:
-        bench.stop(worker)
+
+    panels, left = panel_expressions(), None
+    # What all alerts look at is there, but for what a broker that is away and overload bring.
+    series = {text for _, expression, _, _, _ in rules(port) for text in
+              re.findall(r"\b(?:embedmill|process|up)\w*(?:\{[^}]*\})?", expression)
+              if "embedmill_" in text and not re.search(r"424|503|unavailable", text)}
+    end = time.monotonic() + 90
+    while left is None or left:
+        assert time.monotonic() < end, f"nothing to show for {left}"
+        make_traffic(bench, http)
+        left = empty_ones(port, panels) + empty_ones(port, series)
+        time.sleep(0.5)
+    wait_for("the alert about dead letters", lambda: is_active(port, "EmbedmillErrorRate"), 60)
+    wait_for("all rules evaluated", lambda: all(rule[3] == "ok" for rule in rules(port)), 60)
+    assert not is_active(port, "EmbedmillDown") and not is_active(port, "EmbedmillUndeliverable")
+    bench.stop(workers[0][0])
+    wait_for("the alert about the worker that is gone", lambda: is_active(port, "EmbedmillDown"),
+             60)
+    bench.stop(workers[1][0])
 
 
 def main():
