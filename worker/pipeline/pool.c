@@ -354,6 +354,31 @@ static int member_start(struct pool *pool)
     return err;
 }
 
+void pool_user_free(struct pool_user *user)
+{
+    if (user)
+        free(user->places);
+    free(user);
+}
+
+int pool_user_open(struct pool_user **out, struct pool *pool, size_t n,
+                   const struct pool_place *places, void (*wakeup)(void *ctx), void *ctx)
+{
+    struct pool_user *user = calloc(1, sizeof *user);
+    struct pool_place *copy = calloc(n, sizeof *copy);
+    if (!user || !copy) {
+        free(user);
+        free(copy);
+        return -ENOMEM;
+    }
+    if (places)
+        memcpy(copy, places, n * sizeof *copy);
+    *user = (struct pool_user){.pool = pool, .places = copy, .wakeup = wakeup, .ctx = ctx};
+    job_list_clear(&user->finished);
+    *out = user;
+    return 0;
+}
+
 static int locks_open(struct pool *pool)
 {
     int err = uv_mutex_init(&pool->lock);

@@ -3,36 +3,8 @@
  * lanes and help. All of it under the pool's lock; who runs what is in pool.c.
  */
 #include <assert.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "worker/pipeline/pool_internal.h"
-
-void pool_user_free(struct pool_user *user)
-{
-    if (user)
-        free(user->places);
-    free(user);
-}
-
-int pool_user_open(struct pool_user **out, struct pool *pool, size_t n,
-                   const struct pool_place *places, void (*wakeup)(void *ctx), void *ctx)
-{
-    struct pool_user *user = calloc(1, sizeof *user);
-    struct pool_place *copy = calloc(n, sizeof *copy);
-    if (!user || !copy) {
-        free(user);
-        free(copy);
-        return -ENOMEM;
-    }
-    if (places)
-        memcpy(copy, places, n * sizeof *copy);
-    *user = (struct pool_user){.pool = pool, .places = copy, .wakeup = wakeup, .ctx = ctx};
-    job_list_clear(&user->finished);
-    *out = user;
-    return 0;
-}
 
 int pool_join(struct pool_user **out, struct pool *pool, const struct pool_place *places,
               void (*wakeup)(void *ctx), void *ctx)
