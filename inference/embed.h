@@ -69,6 +69,12 @@ enum precision { PRECISION_EXACT, PRECISION_FAST };
  */
 int model_open(struct model **out, const char *path, const char *kernels, enum precision precision,
                char *err, size_t err_size);
+/*
+ * Compute once what texts with a prompt of the model begin with, for all sessions to come; none may
+ * be open. For causal models with prompts (Qwen3-Embedding); others have nothing to prepare.
+ * Vectors are the same bits as without. 0 or -ENOMEM.
+ */
+int model_prepare_prompts(struct model *model);
 /* Does this CPU have the kernel table of that name? known: "avx512, avx2, generic", those it has.
  */
 bool model_kernels(const char *name, char *known, size_t known_size);

@@ -7,8 +7,10 @@
  */
 #include "inference/forward.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "inference/architecture.h"
 #include "inference/steps.h"
@@ -45,7 +47,12 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
         larger(larger(m->n_embd, m->n_ff), larger(larger(heads, m->n_ple), m->dense_2.n_out));
     size_t max_tokens = m->info.max_tokens;
     f->x = scratch_alloc(max_tokens * m->n_embd * sizeof *f->x);
-    f->qkv = scratch_alloc(max_tokens * m->attention.ld * sizeof *f->qkv);
+    for (size_t i = 0; i < m->n_prefixes; i++)
+        f->longest_prefix = larger(f->longest_prefix, m->prefixes[i].n);
+    size_t n_rows = f->longest_prefix + max_tokens;
+    f->qkv_rows = scratch_alloc(n_rows * m->attention.ld * sizeof *f->qkv_rows);
+    if (f->longest_prefix)
+        f->whole = scratch_alloc(max_tokens * m->attention.ld * sizeof *f->whole);
     f->positions = scratch_alloc(max_tokens * sizeof *f->positions);
     f->scratch.wide = scratch_alloc(TOKENS_MAX * m->n_wide * sizeof *f->scratch.wide);
     f->scratch.y = scratch_alloc(TOKENS_MAX * m->n_embd * sizeof *f->scratch.y);
@@ -57,12 +64,13 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
     f->scratch.attention = scratch_alloc(m->kernels->attention_size(&m->attention));
     f->scratch.matrix.widened = scratch_alloc(matrix_widened_size(widest));
     f->scratch.matrix.rest = scratch_alloc(TOKENS_MAX * MATRIX_ROWS * sizeof(float));
-    if (!f->x || !f->qkv || !f->positions || !f->queries || !f->scratch.wide || !f->scratch.y ||
-        !f->scratch.packed || !f->scratch.panel || !f->scratch.attention ||
-        !f->scratch.matrix.widened || !f->scratch.matrix.rest) {
+    if (!f->x || !f->qkv_rows || (f->longest_prefix && !f->whole) || !f->positions || !f->queries ||
+        !f->scratch.wide || !f->scratch.y || !f->scratch.packed || !f->scratch.panel ||
+        !f->scratch.attention || !f->scratch.matrix.widened || !f->scratch.matrix.rest) {
         forward_close(f);
         return -ENOMEM;
     }
+    f->qkv = f->qkv_rows + f->longest_prefix * m->attention.ld;
     *out = f;
     return 0;
 }
@@ -72,7 +80,8 @@ void forward_close(struct forward *f)
     if (!f)
         return;
     free(f->x);
-    free(f->qkv);
+    free(f->qkv_rows);
+    free(f->whole);
     free(f->positions);
     free(f->queries);
     free(f->scratch.wide);
@@ -126,6 +135,16 @@ static void tokens_finish(const struct work *w)
         pass->layer_rest(w);
 }
 
+/* What is computed of a prefix, for prefix_rows. */
+static void layer_keep(const struct forward *f, struct prefix *keep, size_t l)
+{
+    size_t ld = f->layer->shape->ld;
+    float *to = prefix_rows(keep, l);
+    assert(keep->n == f->n_tokens && keep->width == f->layer->k.n_out + f->layer->v.n_out);
+    for (size_t t = 0; t < keep->n; t++)
+        memcpy(to + t * keep->width, f->qkv + t * ld + f->layer->q.n_out, keep->width * sizeof *to);
+}
+
 static void pass_run(struct forward *f)
 {
     const struct model *m = f->model;
@@ -135,6 +154,10 @@ static void pass_run(struct forward *f)
     for (size_t l = 0; l < m->n_layers; l++) {
         f->layer = &m->layers[l];
         step_run_chunks(f, tokens_project, f->n_tokens);
+        if (f->pack->keep)
+            layer_keep(f, f->pack->keep, l);
+        if (f->pack->prefixes)
+            step_run(&all, step_gather, f->pack->n_texts);
         step_run(&all, step_attention, f->n_queries);
         step_run_chunks(f, tokens_finish, f->n_tokens);
     }
@@ -149,9 +172,11 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
     f->pack = pack;
     f->out = out;
     f->n_tokens = pack->starts[pack->n_texts];
-    for (size_t text = 0; text < pack->n_texts; text++)
-        for (size_t t = pack->starts[text]; t < pack->starts[text + 1]; t++)
-            f->positions[t] = (uint32_t)(t - pack->starts[text]);
+    for (size_t text = 0; text < pack->n_texts; text++) {
+        uint32_t n_before = pack->prefixes ? pack->prefixes[text].n : 0;
+        for (uint32_t t = pack->starts[text]; t < pack->starts[text + 1]; t++)
+            f->positions[t] = n_before + t - pack->starts[text];
+    }
     f->n_queries = queries_cut(f);
     pass_run(f);
     for (size_t text = 0; text < pack->n_texts && !m->info.is_reranker; text++)

@@ -15,6 +15,7 @@
 #include <xxhash.h>
 
 #include "inference/architecture.h"
+#include "inference/prefix.h"
 
 enum { SAMPLE_BYTES = 4096 /* of each tensor that enter the fingerprint */ };
 
@@ -159,6 +160,9 @@ void model_close(struct model *model)
 {
     if (!model)
         return;
+    for (size_t i = 0; i < model->n_prefixes; i++)
+        prefix_close(&model->prefixes[i]);
+    free(model->prefixes);
     tokenizer_close(model->tokenizer);
     gguf_close(model->gguf);
     free(model->layers);

@@ -95,6 +95,10 @@ struct model {
     struct matrix cls, cls_out; /* n_embd to n_embd, and to 1 */
     const float *cls_bias, *cls_out_bias;
 
+    /* causal models: beginnings of texts that are computed (model_prepare_prompts) */
+    struct prefix *prefixes; /* [n_prefixes], or NULL */
+    size_t n_prefixes;
+
     struct prompt *own_prompts; /* of the file, with the bytes they point to; or NULL */
 
     char name[96], fingerprint[33];

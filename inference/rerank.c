@@ -117,7 +117,8 @@ static size_t pair_write(struct session *s, const struct pair *pair, size_t used
 
 static void pack_score(struct session *s, float *scores)
 {
-    struct pack pack = {s->ids, s->starts, s->pairs->types, s->n_texts};
+    struct pack pack = {
+        .ids = s->ids, .starts = s->starts, .types = s->pairs->types, .n_texts = s->n_texts};
     if (!s->n_texts)
         return;
     forward_run(s->forward, &pack, s->vectors);

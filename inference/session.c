@@ -33,12 +33,15 @@ int session_open(struct session **out, const struct model *model,
     s->starts = malloc((max_tokens + 1) * sizeof *s->starts);
     s->rows = malloc(max_tokens * sizeof *s->rows);
     s->vectors = aligned_alloc(64, max_tokens * model->n_out * sizeof *s->vectors);
+    if (model->n_prefixes)
+        s->prefixes = malloc(max_tokens * sizeof *s->prefixes);
     int rc = tokenizer_scratch_open(&s->tokens, model->tokenizer);
     if (rc == 0)
         rc = forward_open(&s->forward, model, s, options);
     if (rc == 0 && model->info.is_reranker)
         rc = pairs_open(s);
-    if (rc == 0 && (!s->ids || !s->starts || !s->rows || !s->vectors))
+    if (rc == 0 &&
+        (!s->ids || !s->starts || !s->rows || !s->vectors || (model->n_prefixes && !s->prefixes)))
         rc = -ENOMEM;
     if (rc < 0) {
         session_close(s);
@@ -59,6 +62,7 @@ void session_close(struct session *s)
     free(s->starts);
     free(s->rows);
     free(s->vectors);
+    free(s->prefixes);
     free(s);
 }
 
@@ -88,7 +92,8 @@ static void pack_flush(struct session *s, float *out)
     size_t whole = s->model->n_out, dim = s->options.dim;
     if (!s->n_texts)
         return;
-    struct pack pack = {s->ids, s->starts, NULL, s->n_texts};
+    struct pack pack = {
+        .ids = s->ids, .starts = s->starts, .n_texts = s->n_texts, .prefixes = s->prefixes};
     forward_run(s->forward, &pack, s->vectors);
     for (size_t i = 0; i < s->n_texts; i++) {
         float *row = out + s->rows[i] * dim;
@@ -99,28 +104,46 @@ static void pack_flush(struct session *s, float *out)
     s->n_texts = 0;
 }
 
+/* A text of n_ids ids is in the pack, at the end; n_whole: tokens of those before it, with what was
+ * computed before. Leaves out of the pack what is computed of this one. */
+static void pack_add(struct session *s, size_t n_ids, size_t n_whole, size_t row)
+{
+    const struct model *m = s->model;
+    uint32_t start = s->n_texts ? s->starts[s->n_texts] : 0;
+    int32_t *ids = s->ids + start;
+    if (s->prefixes) {
+        struct prefix_use use = prefix_find(m->prefixes, m->n_prefixes, ids, n_ids);
+        n_ids -= use.n;
+        memmove(ids, ids + use.n, n_ids * sizeof *ids);
+        use.row = (uint32_t)n_whole;
+        s->prefixes[s->n_texts] = use;
+    }
+    s->starts[s->n_texts] = start;
+    s->rows[s->n_texts++] = row;
+    s->starts[s->n_texts] = start + (uint32_t)n_ids;
+}
+
 void session_embed(struct session *s, const struct text *texts, size_t n, float *out,
                    struct embed_result *results)
 {
-    size_t max_tokens = s->model->info.max_tokens, used = 0;
+    size_t max_tokens = s->model->info.max_tokens, n_whole = 0;
     size_t pack = max_tokens < PACK_TOKENS ? max_tokens : PACK_TOKENS;
     assert(!s->model->info.is_reranker);
     s->n_texts = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t n_ids, room = !used ? max_tokens : used < pack ? pack - used : 0;
+        size_t n_ids, room = !n_whole ? max_tokens : n_whole < pack ? pack - n_whole : 0;
+        size_t used = s->n_texts ? s->starts[s->n_texts] : 0;
         memset(out + i * s->options.dim, 0, s->options.dim * sizeof *out);
         int rc = session_tokenize(s, texts[i], s->ids + used, room, &n_ids, &results[i]);
-        if (rc == 0 && results[i].n_tokens > room && used) { /* does not fit: start a new pack */
+        if (rc == 0 && results[i].n_tokens > room && n_whole) { /* does not fit: a new pack */
             pack_flush(s, out);
-            used = 0;
+            n_whole = 0;
             rc = session_tokenize(s, texts[i], s->ids, max_tokens, &n_ids, &results[i]);
         }
         if (rc < 0)
             continue;
-        s->starts[s->n_texts] = (uint32_t)used;
-        s->rows[s->n_texts++] = i;
-        used += n_ids;
-        s->starts[s->n_texts] = (uint32_t)used;
+        pack_add(s, n_ids, n_whole, i);
+        n_whole += n_ids;
     }
     pack_flush(s, out);
 }
@@ -142,10 +165,8 @@ int session_embed_ids(struct session *s, const int32_t *ids, size_t n, float *ou
         return result->status = -E2BIG;
     memcpy(s->ids, ids, n_used * sizeof *ids);
     s->ids[n_used - 1] = ids[n - 1]; /* eos is kept */
-    s->starts[0] = 0;
-    s->starts[1] = (uint32_t)n_used;
-    s->rows[0] = 0;
-    s->n_texts = 1;
+    s->n_texts = 0;
+    pack_add(s, n_used, 0, 0);
     pack_flush(s, out);
     return 0;
 }

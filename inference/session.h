@@ -20,12 +20,14 @@ struct session {
     struct session_options options;
     struct tokenizer_scratch *tokens;
     struct forward *forward;
-    int32_t *ids;        /* [max_tokens] of the pack in hand */
-    uint32_t *starts;    /* [max_tokens + 1] */
-    size_t *rows;        /* [max_tokens] which text of the call a text of the pack is */
-    float *vectors;      /* [max_tokens][n_out]: texts are never shorter than a token */
-    size_t n_texts;      /* in the pack in hand */
-    struct pairs *pairs; /* of a reranker, else NULL */
+    int32_t *ids;                /* [max_tokens] of the pack in hand */
+    uint32_t *starts;            /* [max_tokens + 1] */
+    size_t *rows;                /* [max_tokens] which text of the call a text of the pack is */
+    float *vectors;              /* [max_tokens][n_out]: texts are never shorter than a token */
+    struct prefix_use *prefixes; /* [max_tokens] what texts of the pack have before these ids; NULL
+                                    where the model has nothing of the kind */
+    size_t n_texts;              /* in the pack in hand */
+    struct pairs *pairs;         /* of a reranker, else NULL */
 };
 
 int pairs_open(struct session *session); /* 0 or -ENOMEM */

@@ -8,6 +8,7 @@
  */
 #include "inference/steps.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "inference/session.h"
@@ -88,17 +89,44 @@ void step_qkv(const struct work *w, size_t part)
         step_multiply(w, qkv + layer->q.n_out + layer->k.n_out, ld, &layer->v, part - q - k);
 }
 
+/* Keys and values of a text behind those of its prefix. */
+void step_gather(const struct work *w, size_t text)
+{
+    const struct forward *f = w->f;
+    const struct layer *layer = f->layer;
+    const struct prefix_use *use = &f->pack->prefixes[text];
+    const uint32_t *starts = f->pack->starts + text;
+    size_t ld = layer->shape->ld, width = layer->k.n_out + layer->v.n_out;
+    if (!use->n)
+        return;
+    assert(width == use->prefix->width && use->n <= f->longest_prefix);
+    float *to = f->whole + use->row * ld;
+    const float *from = prefix_rows(use->prefix, (size_t)(layer - f->model->layers));
+    for (size_t t = 0; t < use->n; t++, to += ld)
+        memcpy(to, from + t * width, width * sizeof *to);
+    for (size_t t = starts[0]; t < starts[1]; t++, to += ld)
+        memcpy(to, f->qkv + t * ld + layer->q.n_out, width * sizeof *to);
+}
+
 void step_attention(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    const struct model *m = f->model;
     const struct layer *layer = f->layer;
     const struct queries *queries = &f->queries[part];
     const uint32_t *starts = f->pack->starts + queries->text;
     float *q = f->qkv + starts[0] * layer->shape->ld; /* [n][ld]; the result replaces q */
-    const float *k = q + layer->q.n_out, *v = k + layer->k.n_out;
-    m->kernels->attention(q, k, v, starts[1] - starts[0], layer->reach, layer->shape,
-                          (struct span){queries->first, queries->last}, w->mine->attention);
+    const float *k = q + layer->q.n_out;
+    size_t n_before = 0;
+    if (f->pack->prefixes && f->pack->prefixes[queries->text].n) {
+        const struct prefix_use *use = &f->pack->prefixes[queries->text];
+        n_before = use->n;
+        q -=
+            n_before * layer->shape->ld; /* rows of other texts, or those before all: not touched */
+        k = f->whole + use->row * layer->shape->ld;
+    }
+    f->model->kernels->attention(
+        q, k, k + layer->k.n_out, n_before + starts[1] - starts[0], layer->reach, layer->shape,
+        (struct span){n_before + queries->first, n_before + queries->last}, w->mine->attention);
 }
 
 void step_attn_quantize(const struct work *w, size_t part)

@@ -38,7 +38,11 @@ struct forward {
     size_t n_threads; /* that could share the last step, and so perhaps the next */
     struct scratch scratch;
     float *x;                /* [max_tokens][n_embd] the residual stream */
-    float *qkv;              /* [max_tokens][attention.ld] */
+    float *qkv_rows;         /* [longest_prefix + max_tokens][attention.ld] */
+    float *qkv;              /* its rows behind the first longest_prefix, which only lend their
+                                place: attention counts rows from the first token of a text on */
+    float *whole;            /* [max_tokens][attention.ld] keys and values with those of prefixes */
+    size_t longest_prefix;   /* tokens of one */
     uint32_t *positions;     /* [max_tokens] of each token in its text */
     struct queries *queries; /* [max_tokens] parts of attention */
 
@@ -80,8 +84,8 @@ void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), 
 
 /* Steps that architectures share. Gates, where there are any, stand beside what they open: wide
  * [n][2 n_ff], else [n][n_ff]. */
-step_part step_qkv, step_attention, step_attn_quantize, step_attn_out, step_gate_up, step_down,
-    step_quantize, step_add, step_mean;
+step_part step_qkv, step_gather, step_attention, step_attn_quantize, step_attn_out, step_gate_up,
+    step_down, step_quantize, step_add, step_mean;
 size_t step_gate_up_parts(const struct work *w);
 size_t step_qkv_parts(const struct work *w); /* of step_qkv */
 /* The mean of each text, or its first token, as the model pools. */

@@ -3,6 +3,7 @@
  */
 #include "worker/commands/model_load.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "worker/codec/prompt.h"
@@ -33,6 +34,12 @@ static void on_work(uv_work_t *work)
         load->takes_rerankers
             ? command_line_open_any(load->settings, &load->model, load->err, sizeof load->err)
             : command_line_open_model(load->settings, &load->model, load->err, sizeof load->err);
+    if (load->code == COMMAND_OK && model_prepare_prompts(load->model)) {
+        snprintf(load->err, sizeof load->err, "not enough memory for the prompts of the model");
+        load->code = COMMAND_INTERNAL;
+        model_close(load->model);
+        load->model = NULL;
+    }
     load->took_ms = (uv_hrtime() - began) / 1000000;
     if (load->code == COMMAND_OK && load->prove && !model_info(load->model)->is_reranker)
         load->proven = selftest_run(load->model, &load->test) == 0;
