@@ -15,8 +15,8 @@ import tempfile
 import threading
 import time
 
-from serve_rig import (DEADLINE, EMBEDMILL, LONG, SMALL, Server, floats, receive, reference,
-                       run_cases, scrape, send, wait_for)
+from serve_rig import (DEADLINE, EMBEDMILL, LONG, RERANKER, SMALL, Server, floats, receive,
+                       reference, run_cases, scrape, send, wait_for)
 
 
 def case_vectors():
@@ -408,6 +408,20 @@ def case_watched():
                              check=True).stdout
         assert "requests/s" in top and "0 tokens wait" in top, top
         server.stop()
+
+
+def case_doubled():
+    """A text that has the prompt already gets one warning in all, and its vectors none the less."""
+    model = os.path.join(os.path.dirname(RERANKER), "tiny-xlm-roberta.gguf")
+    with Server(model=model) as server:
+        warned = lambda: server.log().count('"code":"doubled_prompt"')
+        assert server.embed("the query: secret", prompt_name="none").status == 200
+        assert server.embed("query", prompt_name="query").status == 200
+        assert server.embed(["a", "the query: secret"], prompt_name="query").status == 200
+        wait_for("a warning", lambda: warned() == 1)
+        assert server.embed("the query: secret", prompt_name="query").status == 200
+        server.stop()
+        assert warned() == 1 and "secret" not in server.log(), server.log()
 
 
 if __name__ == "__main__":

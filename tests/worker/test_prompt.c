@@ -127,6 +127,48 @@ static void test_cut_at_every_size(void **state)
     }
 }
 
+/* A text that has a prompt's words already, of a model with places for titles and of one without.
+ */
+static void test_doubled(void **state)
+{
+    (void)state;
+    static const struct prompt e5_prompts[] = {
+        {"document", "passage: ", NULL}, {"query", "query: ", NULL}, {NULL, NULL, NULL}};
+    static const struct model_info e5 = {.prompts = e5_prompts};
+    static const struct {
+        const struct model_info *info;
+        const char *asked, *text, *had;
+    } cases[] = {
+        {&e5, "query", "query: Mars", "query"},
+        {&e5, "query", "query:Mars", "query"},
+        {&e5, "query", "query:", "query"},
+        {&e5, "query", "passage: Mars", "document"}, /* with the wrong one besides */
+        {&e5, "document", "query: Mars", "query"},
+        {&e5, "none", "query: Mars", NULL}, /* as it should be */
+        {&e5, "query", "query", NULL},
+        {&e5, "query", "query Mars", NULL},
+        {&e5, "query", "what is query: Mars", NULL},
+        {&e5, "query", "", NULL},
+        {&gemma, "query", "task: search result | query: Mars", "query"},
+        {&gemma, "document", "task: search result | query: Mars", "query"},
+        {&gemma, "document", "title: none | text: Mars", "document"},
+        {&gemma, "query", "title: Planets | text: Mars", "document"},
+        {&gemma, "document", "title: Planets", NULL}, /* a title, and no prompt */
+        {&gemma, "document", "title: Planets\ntext: Mars", NULL},
+        {&gemma, "none", "title: none | text: Mars", NULL},
+        {&bare, "query", "query: Mars", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct model_info *info = cases[i].info;
+        const struct prompt *had = prompt_doubled(info, prompt_find(info, bytes_of(cases[i].asked)),
+                                                  bytes_of(cases[i].text));
+        const char *name = had ? had->name : NULL;
+        if (!name != !cases[i].had || (name && strcmp(name, cases[i].had) != 0))
+            fail_msg("'%s' as %s: %s, not %s", cases[i].text, cases[i].asked, name ? name : "none",
+                     cases[i].had ? cases[i].had : "none");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +178,7 @@ int main(void)
         cmocka_unit_test(test_model_without_prompts),
         cmocka_unit_test(test_names_are_complete),
         cmocka_unit_test(test_cut_at_every_size),
+        cmocka_unit_test(test_doubled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

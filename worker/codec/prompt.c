@@ -1,6 +1,9 @@
 /*
  * prompt.c: see prompt.h.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* memmem */
+#endif
 #include "worker/codec/prompt.h"
 
 #include <stdbool.h>
@@ -98,4 +101,35 @@ size_t prompt_render(const struct prompt *prompt, struct bytes title, struct byt
         at = append(out, size, at, prompt->between, strlen(prompt->between));
     }
     return append(out, size, at, text.ptr, text.len);
+}
+
+/* The length of words without the white space at their end, which may be missing in a text. */
+static size_t words_len(const char *words)
+{
+    size_t len = strlen(words);
+    while (len && (words[len - 1] == ' ' || words[len - 1] == '\n'))
+        len--;
+    return len;
+}
+
+static bool has_words(const struct prompt *prompt, struct bytes text)
+{
+    enum { LEAST = 3, TITLE_MAX = 1000 };
+    size_t len = words_len(prompt->lead);
+    if (len < LEAST || text.len < len || memcmp(text.ptr, prompt->lead, len) != 0)
+        return false;
+    size_t rest = text.len - len < TITLE_MAX ? text.len - len : TITLE_MAX;
+    return !prompt->between ||
+           memmem(text.ptr + len, rest, prompt->between, words_len(prompt->between));
+}
+
+const struct prompt *prompt_doubled(const struct model_info *info, const struct prompt *prompt,
+                                    struct bytes text)
+{
+    if (!prompt->lead[0])
+        return NULL;
+    for (const struct prompt *p = info->prompts; p && p->name; p++)
+        if (has_words(p, text))
+            return p;
+    return NULL;
 }

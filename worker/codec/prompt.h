@@ -33,4 +33,12 @@ const char *prompt_names(void);
 size_t prompt_render(const struct prompt *prompt, struct bytes title, struct bytes text, char *out,
                      size_t size);
 
+/*
+ * The prompt of the model whose words a text has already, when `prompt` would put words of its own
+ * before them: whoever sent it did what the worker does. Else NULL. Of a prompt with a place for a
+ * title both parts must be there.
+ */
+const struct prompt *prompt_doubled(const struct model_info *info, const struct prompt *prompt,
+                                    struct bytes text);
+
 #endif

@@ -18,6 +18,7 @@
 #include "worker/config/cpus.h"
 #include "worker/index/manifest.h"
 #include "worker/telemetry/log.h"
+#include "worker/telemetry/reports.h"
 #include "worker/config/options.h"
 #include "worker/codec/prompt.h"
 #include "worker/index/search.h"
@@ -126,6 +127,9 @@ static int open_all(struct lookup *lookup)
 static struct text render(const struct lookup *lookup, const char *query, size_t len)
 {
     struct bytes text = {query, len}, title = {NULL, 0};
+    const struct prompt *had = prompt_doubled(model_info(lookup->model), lookup->prompt, text);
+    if (had)
+        reports_doubled(had, lookup->prompt);
     size_t size = prompt_render(lookup->prompt, title, text, NULL, 0);
     char *ptr = malloc(size + 1);
     if (ptr)

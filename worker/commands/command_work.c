@@ -166,6 +166,12 @@ static void on_notice(void *ctx, const char *side, enum notice level, const char
     reports_notice(side, level, code, text);
 }
 
+static void on_doubled(void *ctx, const struct prompt *had, const struct prompt *given)
+{
+    (void)ctx;
+    reports_doubled(had, given);
+}
+
 static void close_signals(struct worker *worker)
 {
     stop_signals_close(&worker->stop);
@@ -335,6 +341,7 @@ static struct pipeline_options pipeline_options(const struct settings *settings)
         .on_count = on_count,
         .on_skipped = on_skipped,
         .on_notice = on_notice,
+        .on_doubled = on_doubled,
         .on_embedded = on_embedded,
     };
 }

@@ -8,6 +8,7 @@
 #include "worker/commands/command.h"
 #include "worker/telemetry/log.h"
 #include "worker/telemetry/monitor.h"
+#include "worker/telemetry/reports.h"
 
 int serve_setup_fail(const char *option, const char *err, int rc)
 {
@@ -29,6 +30,8 @@ static void on_seen(void *ctx, const struct serve_seen *seen)
     (void)ctx;
     if (watch.monitor)
         metrics_serve_seen(&monitor_metrics(watch.monitor)->served, seen);
+    if (seen->doubled)
+        reports_doubled(seen->doubled, seen->prompt);
     if (watch.logs)
         log_event(
             LOG_INFO, "request", LOG_TEXT("method", seen->method), LOG_TEXT("path", seen->path),

@@ -77,6 +77,7 @@ void batch_reset(struct batch *batch)
     batch->n_uniques = batch->n_slices = batch->slices_left = batch->records_left = 0;
     batch->is_split = batch->is_encoded = false;
     batch->records = NULL;
+    batch->doubled = batch->doubled_by = NULL;
 }
 
 void batch_close(struct batch *batch)

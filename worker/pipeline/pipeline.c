@@ -173,6 +173,8 @@ static void on_laid_out(struct pipeline *p, const struct batch *batch)
 static void on_decoded(struct pipeline *p, struct batch *batch)
 {
     p->decoding = NULL;
+    if (batch->doubled && p->options.on_doubled)
+        p->options.on_doubled(p->ctx, batch->doubled, batch->doubled_by);
     if (batch->n_undecoded && put_back(p, batch))
         return fail_memory(p);
     if (!batch->is_split)

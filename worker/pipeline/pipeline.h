@@ -69,6 +69,8 @@ struct pipeline_options {
     void (*on_skipped)(void *ctx, const struct skipped *skipped);
     void (*on_notice)(void *ctx, const char *side, enum notice level, const char *code,
                       const char *text); /* side: "input" or "output" */
+    /* A text began with the words of a prompt already and got those of one: for each batch. */
+    void (*on_doubled)(void *ctx, const struct prompt *had, const struct prompt *given);
     /* All of a batch is embedded; a record of one is confirmed. Only read them
      * (worker/pipeline/batch.h). */
     void (*on_embedded)(void *ctx, const struct batch *batch);

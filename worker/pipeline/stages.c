@@ -54,6 +54,16 @@ __attribute__((format(printf, 3, 4))) static int dead_letter(struct entry *entry
     return entry->dead_reason ? 0 : -ENOMEM;
 }
 
+/* For a warning; one text of a batch is enough. */
+static void doubled_find(const struct stages *stages, const struct entry *entry)
+{
+    struct batch *batch = entry->batch;
+    for (size_t i = 0; i < entry->request.n_items && !batch->doubled; i++) {
+        batch->doubled = prompt_doubled(stages->info, entry->prompt, entry->request.items[i].text);
+        batch->doubled_by = entry->prompt;
+    }
+}
+
 /* Find out what a message asks for, or why that cannot be done. 0 or -ENOMEM. */
 static int entry_read(const struct stages *stages, struct entry *entry)
 {
@@ -90,6 +100,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
                            "known are %s",
                            prompt_names());
     entry->request = request;
+    doubled_find(stages, entry);
     return 0;
 }
 

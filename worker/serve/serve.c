@@ -19,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "worker/codec/prompt.h"
 #include "worker/serve/serve_write.h"
 
 /* A larger body is a list of texts and gives way to those with few. */
@@ -93,6 +94,19 @@ static double seconds_from(uint64_t from_ns, uint64_t to_ns)
     return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-9 : 0;
 }
 
+/* A text that had the words of a prompt already. */
+static void doubled_find(const struct serve *serve, const struct serve_request *request,
+                         struct serve_seen *seen)
+{
+    if (request->route->kind != SERVE_EMBED)
+        return;
+    for (size_t i = 0; i < request->n_texts && !seen->doubled; i++)
+        if (!request->texts[i].ids)
+            seen->doubled =
+                prompt_doubled(serve->rules.info, request->prompt, request->texts[i].text);
+    seen->prompt = request->prompt;
+}
+
 /* Returns how many of its texts were cut. */
 static size_t report(struct serve *serve, const struct serve_request *request, const char *method,
                      bool is_gone)
@@ -114,6 +128,7 @@ static size_t report(struct serve *serve, const struct serve_request *request, c
             seen.n_tokens += n < max ? n : max;
             seen.n_truncated += request->results[i].truncated;
         }
+        doubled_find(serve, request, &seen);
         seen.n_texts = request->n_texts;
         seen.n_cached = request->n_cached;
         serve->stats.texts += seen.n_texts;

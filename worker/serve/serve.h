@@ -31,6 +31,7 @@ struct serve_seen {
     bool is_gone; /* the client was, before it had its answer */
     size_t n_texts, n_tokens, n_truncated, n_cached;
     size_t n_bytes_in, n_bytes_out;
+    const struct prompt *doubled, *prompt; /* that a text had already, and that it got; or NULL */
     double wait_s; /* from a whole request to the first of its texts at a thread */
     double took_s; /* ... to its answer, the writing of which is not counted */
 };

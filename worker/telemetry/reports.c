@@ -28,3 +28,19 @@ void reports_notice(const char *side, enum notice level, const char *code, const
     log_event(level == NOTICE_WARN ? LOG_WARN : LOG_DEBUG, msg, LOG_TEXT("code", code),
               LOG_TEXT("why", text));
 }
+
+void reports_doubled(const struct prompt *had, const struct prompt *given)
+{
+    static bool is_reported;
+    char why[300];
+    if (is_reported)
+        return;
+    is_reported = true;
+    snprintf(why, sizeof why,
+             "the model sees two prompts and gives another vector; send texts without '%.60s', or "
+             "ask for the prompt none; further such texts are not reported",
+             had->lead);
+    log_event(LOG_WARN, "a text begins with the words of a prompt already",
+              LOG_TEXT("code", "doubled_prompt"), LOG_TEXT("begins_with", had->name),
+              LOG_TEXT("prompt", given->name), LOG_TEXT("why", why));
+}

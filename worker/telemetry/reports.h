@@ -9,10 +9,14 @@
 #define REPORTS_H
 
 #include "connectors/connector.h"
+#include "inference/embed.h"
 
 /* on_skipped of source_events: always a warning, one line for each part of the input. */
 void reports_skipped(const struct skipped *skipped);
 /* on_notice of both; side: "input" or "output". Details are written at the level debug only. */
 void reports_notice(const char *side, enum notice level, const char *code, const char *text);
+/* A text has the words of the prompt `had` already and got those of `given`: a warning, the first
+ * time in a process. */
+void reports_doubled(const struct prompt *had, const struct prompt *given);
 
 #endif
