@@ -33,7 +33,7 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "see the tables above"),
     CODE(table_truncated, decode,
          "a change says that a table was truncated (Debezium's `t`), which names no rows",
-         "remove its vectors by hand, or build the index anew"),
+         "remove its vectors by hand, or rebuild the index"),
     CODE(duplicate_field, decode, "a key appears twice", "send each key once"),
     CODE(duplicate_id, decode, "two texts of a message have the same id",
          "give each its own, or none"),

@@ -92,7 +92,7 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
         return fail_file(output, "opening", file->suffix, rc, err, err_size);
     if ((uint64_t)about.st_size < length) {
         snprintf(err, err_size,
-                 "%s is shorter than %s.state says it was; remove both to begin anew", path,
+                 "%s is shorter than %s.state says it was; remove both to start over", path,
                  output->path);
         return -EIO;
     }

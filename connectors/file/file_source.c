@@ -151,7 +151,7 @@ static void refuse_corpus(struct file_source *file)
 {
     snprintf(file->err, sizeof file->err,
              "the corpus is not what it was: its first %" PRIu64 " records, which the output "
-             "already has, have changed; write to another output, or remove this one to begin anew",
+             "already has, have changed; write to another output, or remove this one to start over",
              file->resume.records);
     break_off(file, -EINVAL);
 }

@@ -39,7 +39,7 @@ int file_state_read(const char *path, struct file_state *out, char *err, size_t 
         sscanf(text + end, "deleted %" SCNu64 "\n%n", &state.deleted, &last);
     if (end == 0 || strcmp(text + end + last, "end\n") != 0) {
         snprintf(err, err_size,
-                 "%s is damaged or of another version; remove it and the output to begin anew",
+                 "%s is damaged or of another version; remove it and the output to start over",
                  path);
         return -EIO;
     }

@@ -199,8 +199,7 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
         }
         if (is_sink && check_topic(&probe, "output", probe.config.output_topic) > 0)
             say(&probe, FINDING_OK, "may write",
-                "not known: Kafka tells only when something is "
-                "written");
+                "not known: Kafka reports it only when something is written");
         if (is_sink && check_topic(&probe, "dead letters", probe.config.dead_letter_topic) > 0)
             kafka_limits_check(probe.client, &probe.config, producer_max(&probe, settings),
                                is_source, CHECK_MS, report, ctx);
@@ -236,7 +235,7 @@ static void check_library(finding_cb report, void *ctx)
     int version = rd_kafka_version();
     snprintf(said, sizeof said, "%s%s", rd_kafka_version_str(),
              version < 0x020601ff
-                 ? ": SCRAM logins can fail at brokers of Kafka 3.8.1 or newer (mended in 2.6.1)"
+                 ? ": SCRAM logins can fail at brokers of Kafka 3.8.1 or newer (fixed in 2.6.1)"
                  : "");
     report(ctx, version < 0x020601ff ? FINDING_WARN : FINDING_OK, "librdkafka", said);
 }

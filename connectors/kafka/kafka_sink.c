@@ -54,7 +54,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
     switch ((rd_kafka_resp_err_t)code) {
     case RD_KAFKA_RESP_ERR__FATAL:
         rd_kafka_fatal_error(rk, fatal, sizeof fatal);
-        snprintf(why, sizeof why, "the producer is made anew: %.240s", fatal);
+        snprintf(why, sizeof why, "the producer is recreated: %.240s", fatal);
         health_wait(&sink->end.health, WRITE, why);
         sink->renew = true;
         return;

@@ -40,7 +40,7 @@ bool kafka_skips_parse(const char *text, char topic[256], int32_t *partition, in
 bool kafka_skips_on_line(struct kafka_source *source, const char *text);
 /* Assigned just now. */
 void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_part *part);
-/* Not ours any more, or about to begin anew. */
+/* Not ours any more, or about to start over. */
 void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_part *part);
 /* What was read is not the log that it was: its offsets went back to this one. */
 void kafka_skips_on_regress(struct kafka_source *source, struct kafka_part *part);

@@ -108,9 +108,9 @@ static void check_limits(struct probe *probe, struct bytes body)
             max_deliver > 1 ? ": the worker makes a dead letter of one that comes for the last time"
                             : ": one that a worker dies over is lost");
     if (max_pending > 0 && max_pending < FEW_PENDING)
-        say(probe, FINDING_WARN, "in hand",
-            "all workers together may have %" PRId64 " messages in hand: raise max_ack_pending of "
-            "the consumer to %d for each worker",
+        say(probe, FINDING_WARN, "unacked",
+            "all workers together may hold %" PRId64
+            " unacknowledged messages: raise max_ack_pending of the consumer to %d for each worker",
             max_pending, FEW_PENDING);
 }
 
@@ -141,8 +141,8 @@ static void check_consumer(struct probe *probe)
         say(probe, FINDING_BAD, "consumer", "%s %s", config->consumer, fault);
     else
         say(probe, FINDING_OK, "consumer",
-            "%s: %" PRId64 " messages wait, %" PRId64 " are in hand, %" PRIu64 " ms until one "
-            "nobody speaks of goes to another worker",
+            "%s: %" PRId64 " messages wait, %" PRId64 " are unacknowledged; after %" PRIu64
+            " ms without an ack a message goes to another worker",
             config->consumer, nats_json_number(body, "num_pending", 0),
             nats_json_number(body, "num_ack_pending", 0), nats_consumer_ack_wait(body));
     if (!fault)

@@ -218,7 +218,7 @@ static void on_tick(uv_timer_t *timer)
     if (client->is_up && client->asks.n_open && now - client->heard_ms > wait + SILENCE_MS) {
         nats_link_leave(client->link);
         client->link = NULL;
-        go_down(client, "the server does not answer and takes nothing; connecting anew");
+        go_down(client, "the server does not answer and takes nothing; reconnecting");
         if (!client->closing && link_open(client, err, sizeof err) != 0) {
             client->events->on_failed(client->ctx, -EAGAIN, err);
             uv_timer_stop(&client->tick);

@@ -42,8 +42,9 @@ void nats_skips_on_made(struct nats_source *source)
     snprintf(last, sizeof last, "%" PRId64, skips->sequence);
     struct skipped skipped = {.reason = "group_deleted", .from = last, .to = "1", .n = 0};
     if (skips->is_known)
-        tell(source, &skipped,
-             "the consumer was deleted and is made anew: all that the stream holds comes again");
+        tell(
+            source, &skipped,
+            "the consumer was deleted and is created again: all that the stream holds comes again");
     skips->is_known = false;
 }
 

@@ -168,7 +168,7 @@ static void give_back_given(struct rabbitmq_source *source)
         n++;
     }
     snprintf(text, sizeof text,
-             "queue %.100s: %zu messages were in hand for nearly rabbitmq.consumer_timeout and are "
+             "queue %.100s: %zu messages were held for nearly rabbitmq.consumer_timeout and are "
              "given back; their outputs may come twice. Is the output's broker away, or is a "
              "message too large for the time?",
              source->config.queue, n);

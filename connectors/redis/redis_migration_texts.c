@@ -401,7 +401,7 @@ static int move_some(struct redis_migration *m, const char *held, const redisRep
             "the new vector of '%.200s' is gone from '%.100s*', where nobody but this command "
             "deletes; '%.100s*' stays held, for it holds vectors of two models: delete the keys of "
             "this text there, SREM its id from '%.200s', start this again, and index the text "
-            "anew",
+            "again",
             reply->str, m->side, m->config.output_prefix, m->journal);
         rc = -EBADMSG;
     } else if (reply->integer != 1) {

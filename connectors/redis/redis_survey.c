@@ -92,7 +92,7 @@ static void report_lost(struct redis_source *source, const struct redis_stream *
                    ? "entries behind the first of these ids and up to the second were deleted "
                      "(XDEL) before the group had read them"
                    : "entries behind the first of these ids were trimmed or deleted before the "
-                     "group had read them: raise MAXLEN of whoever adds to the stream, or start "
+                     "group had read them: raise MAXLEN where entries are added, or start "
                      "more workers",
     };
     if (n > 0 && source->base.events->on_skipped)
@@ -112,7 +112,7 @@ static void report_anew(struct redis_source *source, const struct redis_stream *
         .n = is_stream ? watch->waiting : 0,
         .why = is_stream
                    ? "the stream was deleted, or the server has lost its newest entries: what was "
-                     "unread of it, as of the last look, is gone, and reading begins anew"
+                     "unread of it, as of the last look, is gone, and reading starts over"
                    : "the group was deleted: it is made again at the beginning of the stream, and "
                      "what is there comes once more",
     };

@@ -51,8 +51,8 @@ def case_doctor(bench):
                        "max_ack_pending": 10, "ack_wait": 7000000000})
     bench.add(0, 3)
     said = doctor(bench)
-    assert "3 messages wait, 0 are in hand, 7000 ms" in said, said
-    assert "5 times and then never again" in said and "10 messages in hand" in said, said
+    assert "3 messages wait, 0 are unacknowledged; after 7000 ms" in said, said
+    assert "5 times and then never again" in said and "10 unacknowledged messages" in said, said
     assert client.consumer()["num_pending"] == 3
 
 

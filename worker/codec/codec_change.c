@@ -226,7 +226,7 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
     case 't':
         return codec_refuse(decode->why, DEAD_LETTER(table_truncated),
                             "the table was truncated, which names no rows; remove their vectors "
-                            "by hand, or build the index anew");
+                            "by hand, or rebuild the index");
     default:
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                             "field 'op' is not one of c, r, u, d and t; send a change as Debezium "

@@ -113,7 +113,7 @@ static int compare(const struct manifest *manifest, const struct manifest *there
             continue;
         snprintf(err, err_size,
                  "%s was begun with %s: %s, and this is %s: %s; name another output, `embedmill "
-                 "migrate` this one, or remove it to begin anew",
+                 "migrate` this one, or remove it to start over",
                  output, name, theirs, name, ours);
         return -EEXIST;
     }

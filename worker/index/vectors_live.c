@@ -198,7 +198,7 @@ int vectors_find_dead(struct vectors *vectors, const char *path, char *err, size
         return rc;
     rc = read_deleted(&table, file);
     if (rc == -EBADMSG)
-        snprintf(err, err_size, "%s is damaged; index the corpus anew", name);
+        snprintf(err, err_size, "%s is damaged; index the corpus again", name);
     if (rc == 0)
         rc = find_dead(vectors, &table);
     if (rc == -ENOMEM)

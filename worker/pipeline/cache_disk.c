@@ -76,7 +76,7 @@ static const char *advice(int rc)
                "machine";
     case MDB_MAP_FULL:
         return "it has reached cache_size: what it holds is used, nothing more is stored; raise "
-               "cache_size, or remove the folder to begin anew";
+               "cache_size, or remove the folder to start over";
     case MDB_MAP_RESIZED:
         return "another worker has a larger cache_size for it: give all the same; until the next "
                "start texts are embedded without it";

@@ -141,9 +141,10 @@ static void print_links(const struct metrics *metrics, FILE *to)
     fprintf(to, "embedmill_connected{side=\"input\"} %d\n", metrics->input == SIDE_UP);
     fprintf(to, "embedmill_connected{side=\"output\"} %d\n", metrics->output == SIDE_UP);
     metrics_print_gauge(to, "embedmill_ready", "1: /readyz says yes.", !metrics_not_ready(metrics));
-    print_series(to, "embedmill_source_lag", "gauge",
-                 "Messages of the input waiting to be given or acked, where the broker tells.",
-                 "part", &metrics->lag);
+    print_series(
+        to, "embedmill_source_lag", "gauge",
+        "Messages of the input waiting to be given or acknowledged, where the broker reports them.",
+        "part", &metrics->lag);
     if (metrics->group_lag >= 0)
         metrics_print_gauge(to, "embedmill_group_lag",
                             "Messages of all parts of the input that the group has not acked.",
