@@ -420,6 +420,11 @@ static bool is_twice(const struct postgres_burst *burst, const struct record *re
                              : has_company(burst, record);
 }
 
+bool postgres_burst_meets(const struct postgres_burst *burst, const struct record *record)
+{
+    return burst->n_seen > POSTGRES_SEEN_SIZE / 2 || is_twice(burst, record);
+}
+
 enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct record *record,
                                       char *why, size_t size)
 {

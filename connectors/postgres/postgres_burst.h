@@ -81,6 +81,9 @@ void postgres_burst_close(struct postgres_burst *burst);
 /* Take a record in, if it may be with those that are in already. An empty one takes any. */
 enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct record *record,
                                       char *why, size_t size);
+/* Whether one of the record's documents, or its dead letter, is in the burst, as far as is known:
+ * in two transactions at a time each would wait for the other. */
+bool postgres_burst_meets(const struct postgres_burst *burst, const struct record *record);
 /* Put the statements together: burst->statements. offsets: to be moved in the same step, borrowed
  * until they are sent; NULL: none. 0 or -ENOMEM. */
 int postgres_burst_end(struct postgres_burst *burst, const struct postgres_statement *offsets);

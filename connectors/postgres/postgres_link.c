@@ -42,10 +42,9 @@ struct postgres_link {
     struct watch *watch;
     struct lookup *lookup;
     struct addrinfo *addresses, *next_address;
-    size_t host;      /* that is tried */
-    size_t n_flights; /* transactions under way, the oldest first; ... */
-    size_t n_statements[POSTGRES_FLIGHTS];
-    size_t n_results;           /* ... of which so many statements are answered */
+    size_t host;                /* that is tried */
+    size_t n_statements;        /* of the transaction under way, ... */
+    size_t n_results;           /* ... of which so many are answered */
     size_t n_attempts, n_final; /* of this round; refused for good */
     uv_timer_t timer;           /* of the phase */
     struct backoff backoff;
@@ -202,7 +201,7 @@ static void on_connected(struct postgres_link *link)
     uv_timer_stop(&link->timer);
     drop_lookup(link);
     link->phase = PHASE_IDLE;
-    link->n_flights = link->n_results = 0;
+    link->n_results = 0;
     link->backoff.attempts = 0;
     link->events->on_ready(link->ctx);
 }
@@ -342,7 +341,7 @@ static bool take_result(struct postgres_link *link)
     size_t nth = link->n_results;
     if (!result) {
         link->n_results++;
-        return link->n_results <= link->n_statements[0];
+        return link->n_results <= link->n_statements;
     }
     ExecStatusType status = PQresultStatus(result);
     if (status != PGRES_PIPELINE_SYNC) {
@@ -351,12 +350,9 @@ static bool take_result(struct postgres_link *link)
         return link->phase == PHASE_BUSY;
     }
     PQclear(result);
-    link->n_statements[0] = link->n_statements[1];
     link->n_results = 0;
-    if (--link->n_flights == 0) {
-        uv_timer_stop(&link->timer);
-        link->phase = PHASE_IDLE;
-    }
+    uv_timer_stop(&link->timer);
+    link->phase = PHASE_IDLE;
     link->events->on_end(link->ctx);
     return link->phase == PHASE_BUSY;
 }
@@ -403,8 +399,7 @@ static void on_socket(uv_poll_t *poll, int status, int events)
 
 bool postgres_link_can_send(const struct postgres_link *link)
 {
-    return link->phase == PHASE_IDLE ||
-           (link->phase == PHASE_BUSY && link->n_flights < POSTGRES_FLIGHTS);
+    return link->phase == PHASE_IDLE;
 }
 
 static void on_send_failed(uv_timer_t *timer)
@@ -430,7 +425,7 @@ int postgres_link_send(struct postgres_link *link, const struct postgres_stateme
                                    binary, 0);
     }
     link->phase = PHASE_BUSY;
-    link->n_statements[link->n_flights++] = n;
+    link->n_statements = n;
     if (ok && PQpipelineSync(link->conn) && flush(link) == 0) {
         uv_timer_start(&link->timer, on_silence, link->answer_ms, 0);
         return 0;

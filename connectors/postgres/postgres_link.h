@@ -36,7 +36,7 @@ struct postgres_link_events {
     void (*on_ready)(void *ctx);
     /* Whatever was sent and is not answered may have been done or not. Connecting again goes on. */
     void (*on_lost)(void *ctx, const char *why);
-    /* The result of the nth statement of the oldest transaction under way; borrowed. After one that
+    /* The result of the nth statement of the transaction under way; borrowed. After one that
      * failed, the others come as PGRES_PIPELINE_ABORTED. */
     void (*on_result)(void *ctx, size_t nth, const PGresult *result);
     /* That transaction is over: committed, if none of its statements failed. */
@@ -53,11 +53,9 @@ int postgres_link_open(struct postgres_link **out, uv_loop_t *loop,
                        const struct postgres_link_options *options,
                        const struct postgres_link_events *events, void *ctx, char *err,
                        size_t err_size);
-/* Transactions under way at once: the server works on one while the next is on its way. */
-enum { POSTGRES_FLIGHTS = 2 };
-/* Connected, and so few are under way. */
+/* Connected, and no transaction is under way. */
 bool postgres_link_can_send(const struct postgres_link *link);
-/* Statements of one transaction, if one more can be sent. 0; -EIO: the connection is lost, which
+/* Statements of one transaction, if one can be sent. 0; -EIO: the connection is lost, which
  * on_lost tells later. */
 int postgres_link_send(struct postgres_link *link, const struct postgres_statement *statements,
                        size_t n);

@@ -1,7 +1,7 @@
 /*
  * postgres_sink.c: outputs and dead letters into tables of PostgreSQL.
  *
- * Owns:    the records given until they are committed, in order; two transactions at a time.
+ * Owns:    the records given until they are committed, in order; which go by which connection.
  * Refuses: what a transaction holds: postgres_burst.c. Whose fault a refusal is:
  *          postgres_sink_refused.c.
  * Threads: the loop thread.
@@ -9,107 +9,34 @@
  *          half as many are sent, down to the one at fault, and twice as many again after each
  *          success. What was sent when a connection broke may be committed: it is sent again, and
  *          finds itself there.
+ *
+ * While records wait behind a transaction, others of them go by a second connection, so that the
+ * server has work while it syncs a commit to its disk. Versions make the order of the two
+ * indifferent; only documents that both would write must not be in both at a time, for each
+ * transaction would wait for the other. Where the order counts (exactly once) there is one.
  */
 #include "connectors/postgres/postgres_sink_internal.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
-#include "connectors/made_with.h"
 
-#define LIMIT_FIRST    128  /* records in the first transaction */
-#define SHARED_FROM    128  /* so many are worth two transactions, of which one is on its way */
-#define SLOW_MS        1500 /* a transaction of more than that is made smaller, of less than ... */
-#define QUICK_MS       500  /* ... that larger: so that a drain or another's lock is never far */
-#define HURRY_MS       1000 /* the least that each of those has that were too slow together */
-#define ANSWER_MORE_MS 5000 /* than a statement may take: the server says so itself, first */
+#define LIMIT_FIRST    128   /* records in the first transaction */
+#define SHARED_FROM    128   /* so many are worth two transactions at a time */
+#define SECOND_FROM    32    /* records that wait behind a transaction open a second connection */
+#define SECOND_MS      30000 /* after that failed, before it is tried again */
+#define SLOW_MS        1500  /* a transaction of more than that is made smaller, of less than ... */
+#define QUICK_MS       500   /* ... that larger: so that a drain or another's lock is never far */
+#define HURRY_MS       1000  /* the least that each of those has that were too slow together */
+#define ANSWER_MORE_MS 5000  /* than a statement may take: the server says so itself, first */
 
 static struct postgres_sink *self(struct sink *sink)
 {
     return (struct postgres_sink *)sink;
-}
-
-/* ---- flights */
-
-static struct postgres_flight *take_off(struct postgres_sink *sink, enum doing doing)
-{
-    struct postgres_flight *flight = &sink->flights[sink->n_flights++];
-    sink->last_flight += sink->last_flight == UINT_MAX ? 2 : 1;
-    *flight = (struct postgres_flight){.doing = doing, .id = sink->last_flight};
-    if (sink->n_flights == 1)
-        sink->began_ms = uv_now(sink->end.loop);
-    return flight;
-}
-
-/* ---- the table */
-
-static void ask_table(struct postgres_sink *sink)
-{
-    const char *values[] = {sink->config.table, sink->config.dead_letters, sink->config.deleted,
-                            sink->peer ? sink->config.offsets : NULL, sink->config.made_with};
-    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT, POSTGRES_OID_TEXT,
-                                POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
-    int lengths[5];
-    for (size_t i = 0; i < 5; i++)
-        lengths[i] = values[i] ? (int)strlen(values[i]) : 0;
-    const struct postgres_statement question = {postgres_table_question, 5, types, values, lengths};
-    take_off(sink, DOING_TABLE);
-    postgres_link_send(sink->link, &question, 1);
-}
-
-static void read_table(struct postgres_sink *sink, const PGresult *answer)
-{
-    char why[600];
-    switch (postgres_table_read(&sink->table, &sink->config, answer, why, sizeof why)) {
-    case POSTGRES_FITS:
-        sink->has_table = true;
-        sink->is_compared = !sink->base.made_with || !sink->table.made_with[0];
-        if (sink->base.made_with && sink->is_compared) {
-            snprintf(why, sizeof why,
-                     "there is no table %.100s, so vectors of two models could "
-                     "get into %.200s without a word: `embedmill schema` prints how to create it",
-                     sink->config.made_with, sink->table.name);
-            endpoint_notice(&sink->end, NOTICE_WARN, "made_with", why);
-        }
-        return;
-    case POSTGRES_LACKS:
-        postgres_sink_wait(sink, PART_TABLE, why);
-        return;
-    case POSTGRES_DIFFERS:
-        endpoint_fail(&sink->end, -EINVAL, why);
-    }
-}
-
-/* ---- what its vectors are made with */
-
-static void ask_made_with(struct postgres_sink *sink)
-{
-    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
-    const char *values[] = {sink->base.made_with, sink->table.name};
-    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1])};
-    const struct postgres_statement statements[] = {
-        {sink->table.keep_made_with, 2, types, values, lengths},
-        {sink->table.get_made_with, 0, types, values, lengths}};
-    take_off(sink, DOING_MADE_WITH);
-    postgres_link_send(sink->link, statements, 2);
-}
-
-static void read_made_with(struct postgres_sink *sink, const PGresult *answer)
-{
-    char why[HEALTH_WHY_SIZE], place[240], forget[240];
-    if (PQntuples(answer) != 1)
-        return; /* deleted between the two statements: ask again */
-    sink->is_compared = true;
-    struct bytes there = {PQgetvalue(answer, 0, 0), (size_t)PQgetlength(answer, 0, 0)};
-    snprintf(place, sizeof place, "table %.200s", sink->table.name);
-    snprintf(forget, sizeof forget, "TRUNCATE %.200s", sink->table.made_with);
-    if (!made_with_fits(there, sink->base.made_with, "postgres.table", place, forget, why,
-                        sizeof why))
-        endpoint_fail(&sink->end, -EINVAL, why);
 }
 
 /* ---- parts of the input, where they are kept */
@@ -135,13 +62,14 @@ static void on_rewind(void *ctx, const char *part, int64_t order)
 }
 
 /* False: there is nothing to ask. */
-static bool ask_parts(struct postgres_sink *sink)
+static bool ask_parts(struct postgres_session *session)
 {
+    struct postgres_sink *sink = session->sink;
     struct postgres_statement question;
-    if (!sink->peer || !postgres_parts_ask(&sink->parts, &sink->table, &question))
+    if (!sink->peer || !postgres_parts_ask(&sink->parts, &session->table, &question))
         return false;
-    take_off(sink, DOING_PARTS);
-    postgres_link_send(sink->link, &question, 1);
+    postgres_session_begin(session, DOING_PARTS);
+    postgres_link_send(session->link, &question, 1);
     return true;
 }
 
@@ -192,16 +120,36 @@ static void hurry(struct postgres_burst *burst)
         burst->lock_ms = ms / 2;
 }
 
-/* Records from the front, as many as may go together, into a transaction. How many there are. */
-static size_t fill(struct postgres_sink *sink, unsigned flight)
+/* How many records may go into a transaction of the session now. */
+static size_t share(const struct postgres_session *session)
 {
+    const struct postgres_sink *sink = session->sink;
+    size_t n = sink->slots.n - sink->n_flying;
+    bool has_second = sink->sessions[1].link && sink->sessions[1].is_compared;
+    if (postgres_session_is_first(session) && has_second && !sink->n_flying && n >= SHARED_FROM)
+        n = (n + 1) / 2; /* the second takes the rest */
+    return n < sink->limit ? n : sink->limit;
+}
+
+/* Whether the record must wait for what another session has under way. */
+static bool meets_others(const struct postgres_session *session, const struct record *record)
+{
+    for (size_t i = 0; i < POSTGRES_SESSIONS; i++) {
+        const struct postgres_session *other = &session->sink->sessions[i];
+        if (other != session && other->flight.doing == DOING_BURST &&
+            postgres_burst_meets(&other->burst, record))
+            return true;
+    }
+    return false;
+}
+
+/* Records from the front, as many as may go together, into a transaction. How many there are. */
+static size_t fill(struct postgres_session *session)
+{
+    struct postgres_sink *sink = session->sink;
     char why[400];
-    size_t n = 0;
-    size_t n_most = sink->slots.n - sink->n_flying;
-    if (n_most >= SHARED_FROM && !sink->n_flying) /* the rest follows at once, in the next one */
-        n_most = (n_most + 1) / 2;
-    n_most = n_most < sink->limit ? n_most : sink->limit;
-    postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
+    size_t n = 0, n_most = share(session);
+    postgres_burst_begin(&session->burst, &sink->config, &session->table);
     postgres_parts_begin(&sink->parts);
     struct slot *at = sink->slots.first, *next;
     for (; at && n < n_most && !sink->end.failed; at = next) {
@@ -210,14 +158,16 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
         next = at->next;
         if (slot->flight || !is_due(sink, slot, &part))
             continue;
+        if (meets_others(session, at->record))
+            break; /* nor may what follows overtake it: it may be of the same document */
         if (slot->is_alone && n)
             break;
         n_most = slot->is_alone ? 1 : n_most;
-        enum postgres_fits fits = postgres_burst_add(&sink->burst, at->record, why, sizeof why);
+        enum postgres_fits fits = postgres_burst_add(&session->burst, at->record, why, sizeof why);
         if (fits == BURST_TAKES) {
             if (!n++ && slot->is_slow)
-                hurry(&sink->burst);
-            slot->flight = flight;
+                hurry(&session->burst);
+            slot->flight = session->flight.id;
             sink->n_flying++;
             if (part)
                 part->moving = at->record->origin->order;
@@ -236,19 +186,20 @@ static size_t fill(struct postgres_sink *sink, unsigned flight)
 }
 
 /* One output that is not the first of all, another each time. 0: there is none. */
-static size_t fill_trial(struct postgres_sink *sink, unsigned flight)
+static size_t fill_trial(struct postgres_session *session)
 {
+    struct postgres_sink *sink = session->sink;
     char why[400];
     size_t nth = 0;
-    postgres_burst_begin(&sink->burst, &sink->config, &sink->table);
+    postgres_burst_begin(&session->burst, &sink->config, &session->table);
     for (struct slot *at = sink->slots.first->next; at; at = at->next) {
         struct postgres_slot *slot = (struct postgres_slot *)at;
         const struct record *record = at->record;
         if (record->dead_code || !record->n_documents || nth++ < sink->n_tried)
             continue;
-        if (postgres_burst_add(&sink->burst, record, why, sizeof why) != BURST_TAKES)
+        if (postgres_burst_add(&session->burst, record, why, sizeof why) != BURST_TAKES)
             continue;
-        slot->flight = flight;
+        slot->flight = session->flight.id;
         sink->n_flying++;
         return 1;
     }
@@ -256,33 +207,35 @@ static size_t fill_trial(struct postgres_sink *sink, unsigned flight)
     return 0;
 }
 
-static void send_burst(struct postgres_sink *sink)
+static void send_burst(struct postgres_session *session)
 {
+    struct postgres_sink *sink = session->sink;
+    struct postgres_burst *burst = &session->burst;
     struct postgres_statement move;
-    struct postgres_flight *flight = take_off(sink, DOING_BURST);
+    struct postgres_flight *flight = postgres_session_begin(session, DOING_BURST);
     if (sink->n_trials && sink->slots.n)
-        flight->n_records = fill_trial(sink, flight->id);
+        flight->n_records = fill_trial(session);
     flight->is_trial = flight->n_records > 0;
     sink->n_trials = flight->is_trial ? sink->n_trials - 1 : 0;
     if (!flight->is_trial)
-        flight->n_records = fill(sink, flight->id);
+        flight->n_records = fill(session);
     if (!flight->n_records || sink->end.failed) {
-        sink->n_flights--;
+        flight->doing = DOING_NOTHING;
         return;
     }
-    bool is_kept =
-        sink->peer && !flight->is_trial && postgres_parts_move(&sink->parts, &sink->table, &move);
-    if (postgres_burst_end(&sink->burst, is_kept ? &move : NULL) || sink->parts.status) {
+    bool is_kept = sink->peer && !flight->is_trial &&
+                   postgres_parts_move(&sink->parts, &session->table, &move);
+    if (postgres_burst_end(burst, is_kept ? &move : NULL) || sink->parts.status) {
         endpoint_fail(&sink->end, -ENOMEM, "out of memory");
         return;
     }
     if (flight->is_trial)
-        postgres_burst_try(&sink->burst);
-    flight->n_rows = sink->burst.n_rows;
-    flight->has_outputs = sink->burst.n_rows > 0;
-    flight->has_letters = sink->burst.n_letters > 0;
-    memcpy(flight->steps, sink->burst.steps, sizeof flight->steps);
-    postgres_link_send(sink->link, sink->burst.statements, sink->burst.n);
+        postgres_burst_try(burst);
+    flight->n_rows = burst->n_rows;
+    flight->has_outputs = burst->n_rows > 0;
+    flight->has_letters = burst->n_letters > 0;
+    memcpy(flight->steps, burst->steps, sizeof flight->steps);
+    postgres_link_send(session->link, burst->statements, burst->n);
 }
 
 static void count_outdated(struct postgres_sink *sink, const struct postgres_flight *flight)
@@ -291,18 +244,26 @@ static void count_outdated(struct postgres_sink *sink, const struct postgres_fli
         sink->base.events->on_count(sink->base.ctx, "outdated", flight->n_rows - flight->n_written);
 }
 
+/* What was sent before the limit was last cut says nothing about it: the record that is refused
+ * would be sent among as many as before, again and again. */
+static void adapt_limit(struct postgres_sink *sink, const struct postgres_flight *flight)
+{
+    uint64_t took = uv_now(sink->end.loop) - flight->began_ms;
+    if (took > SLOW_MS)
+        postgres_sink_cut(sink, sink->limit / 2);
+    else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX && !sink->n_slow &&
+             flight->n_cuts == sink->n_cuts)
+        sink->limit *= 2;
+}
+
 static void on_committed(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
-    uint64_t took = uv_now(sink->end.loop) - sink->began_ms;
     count_outdated(sink, flight);
     postgres_parts_moved(&sink->parts);
-    if (took > SLOW_MS)
-        sink->limit = sink->limit > 1 ? sink->limit / 2 : 1;
-    else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX && !sink->n_slow)
-        sink->limit *= 2;
+    adapt_limit(sink, flight);
     sink->n_passed[1] += flight->has_letters;
     if (flight->has_outputs)
-        postgres_sink_passed(sink);
+        postgres_sink_passed(sink, flight);
     sink->end.backoff.attempts = 0;
     health_good(&sink->end.health, PART_WRITE);
     struct slot *at = sink->slots.first, *next;
@@ -319,35 +280,54 @@ static void on_committed(struct postgres_sink *sink, const struct postgres_fligh
 
 static void on_ready(void *ctx)
 {
-    struct postgres_sink *sink = ctx;
-    sink->has_table = false;
-    postgres_parts_doubt(&sink->parts);
-    endpoint_pump(&sink->end);
+    struct postgres_session *session = ctx;
+    session->has_table = session->is_compared = false;
+    if (postgres_session_is_first(session))
+        postgres_parts_doubt(&session->sink->parts);
+    endpoint_pump(&session->sink->end);
+}
+
+/* The first does all that the second does, and says what is wrong. */
+static void close_second(struct postgres_session *session)
+{
+    struct postgres_sink *sink = session->sink;
+    assert(!postgres_session_is_first(session) && session->link);
+    sink->second_ms = uv_now(sink->end.loop) + SECOND_MS;
+    session->has_table = session->is_compared = false;
+    postgres_link_close(session->link, endpoint_drop, &sink->end);
+    session->link = NULL;
 }
 
 static void on_lost(void *ctx, const char *why)
 {
-    struct postgres_sink *sink = ctx;
+    struct postgres_session *session = ctx;
+    struct postgres_sink *sink = session->sink;
     char said[HEALTH_WHY_SIZE];
-    for (; sink->n_flights; sink->n_flights--)
-        postgres_slots_ground(sink, sink->flights[sink->n_flights - 1].id);
-    snprintf(said, sizeof said, "PostgreSQL: %.500s; connecting again", why);
-    health_wait(&sink->end.health, PART_LINK, said);
+    if (session->flight.doing != DOING_NOTHING)
+        postgres_slots_ground(sink, session->flight.id);
+    session->flight.doing = DOING_NOTHING;
+    if (postgres_session_is_first(session)) {
+        snprintf(said, sizeof said, "PostgreSQL: %.500s; connecting again", why);
+        health_wait(&sink->end.health, PART_LINK, said);
+    } else {
+        close_second(session);
+    }
     endpoint_pump(&sink->end);
 }
 
 static void on_result(void *ctx, size_t nth, const PGresult *result)
 {
-    struct postgres_sink *sink = ctx;
-    struct postgres_flight *flight = &sink->flights[0];
+    struct postgres_session *session = ctx;
+    struct postgres_flight *flight = &session->flight;
+    assert(flight->doing != DOING_NOTHING);
     switch (PQresultStatus(result)) {
     case PGRES_TUPLES_OK:
         if (flight->doing == DOING_TABLE)
-            read_table(sink, result);
+            postgres_session_read_table(session, result);
         else if (flight->doing == DOING_MADE_WITH)
-            read_made_with(sink, result);
+            postgres_session_read_made_with(session, result);
         else if (flight->doing == DOING_PARTS)
-            postgres_parts_answer(&sink->parts, result, sink->peer);
+            postgres_parts_answer(&session->sink->parts, result, session->sink->peer);
         return;
     case PGRES_COMMAND_OK:
         if (flight->steps[nth] == STEP_UPSERT)
@@ -360,32 +340,35 @@ static void on_result(void *ctx, size_t nth, const PGresult *result)
 
 static void on_end(void *ctx)
 {
-    struct postgres_sink *sink = ctx;
-    struct postgres_flight flight = sink->flights[0];
-    sink->flights[0] = sink->flights[1];
-    sink->n_flights--;
+    struct postgres_session *session = ctx;
+    struct postgres_sink *sink = session->sink;
+    struct postgres_flight flight = session->flight;
+    session->flight.doing = DOING_NOTHING;
     if (flight.refused.is_set)
-        postgres_sink_refused(sink, &flight);
+        postgres_sink_refused(session, &flight);
     else if (flight.doing == DOING_BURST)
         on_committed(sink, &flight);
-    else if (sink->has_table && sink->is_compared)
-        health_good(&sink->end.health, PART_LINK | PART_TABLE);
-    sink->began_ms = uv_now(sink->end.loop);
+    else if (session->has_table && session->is_compared)
+        health_good(&sink->end.health,
+                    postgres_session_is_first(session) ? PART_LINK | PART_TABLE : PART_TABLE);
     endpoint_pump(&sink->end);
 }
 
 static void on_link_failed(void *ctx, int err, const char *why)
 {
-    struct postgres_sink *sink = ctx;
-    endpoint_fail(&sink->end, err, why);
-    endpoint_pump(&sink->end);
+    struct postgres_session *session = ctx;
+    if (postgres_session_is_first(session))
+        endpoint_fail(&session->sink->end, err, why);
+    else
+        close_second(session);
+    endpoint_pump(&session->sink->end);
 }
 
 static void on_notice(void *ctx, const char *sqlstate, const char *text)
 {
-    struct postgres_sink *sink = ctx;
-    endpoint_notice(&sink->end, strncmp(sqlstate, "01", 2) == 0 ? NOTICE_WARN : NOTICE_DETAIL,
-                    sqlstate, text);
+    struct postgres_session *session = ctx;
+    endpoint_notice(&session->sink->end,
+                    strncmp(sqlstate, "01", 2) == 0 ? NOTICE_WARN : NOTICE_DETAIL, sqlstate, text);
 }
 
 static const struct postgres_link_events link_events = {
@@ -397,6 +380,32 @@ static const struct postgres_link_events link_events = {
     .on_notice = on_notice,
 };
 
+/* 0 or a negative errno; err says why. */
+static int session_open(struct postgres_session *session, uv_loop_t *loop, char *err,
+                        size_t err_size)
+{
+    const struct postgres_config *config = &session->sink->config;
+    const struct postgres_link_options options = {config->url, config->password,
+                                                  config->timeout_ms + ANSWER_MORE_MS};
+    return postgres_link_open(&session->link, loop, &options, &link_events, session, err, err_size);
+}
+
+/* When there is enough that waits behind the first. */
+static void open_second(struct postgres_sink *sink)
+{
+    struct postgres_session *second = &sink->sessions[1];
+    char why[300];
+    bool is_wanted = !sink->peer && sink->slots.n - sink->n_flying >= SECOND_FROM &&
+                     sink->sessions[0].flight.doing == DOING_BURST;
+    if (second->link || !is_wanted || sink->end.closing || sink->end.failed ||
+        uv_now(sink->end.loop) < sink->second_ms)
+        return;
+    if (session_open(second, sink->end.loop, why, sizeof why) == 0)
+        endpoint_hold(&sink->end);
+    else
+        sink->second_ms = uv_now(sink->end.loop) + SECOND_MS;
+}
+
 /* ---- the contract */
 
 static void sink_free(void *owner)
@@ -406,7 +415,8 @@ static void sink_free(void *owner)
     slots_give_all(&sink->pool, &sink->aside);
     slots_close(&sink->pool);
     postgres_parts_close(&sink->parts);
-    postgres_burst_close(&sink->burst);
+    for (size_t i = 0; i < POSTGRES_SESSIONS; i++)
+        postgres_burst_close(&sink->sessions[i].burst);
     postgres_config_clear(&sink->config);
     free(sink);
 }
@@ -417,8 +427,24 @@ static void sink_finish(void *owner, bool is_late)
     (void)is_late;
     if (sink->peer)
         sink->peer->keeper = NULL;
-    postgres_link_close(sink->link, endpoint_drop, &sink->end);
+    for (size_t i = 0; i < POSTGRES_SESSIONS; i++)
+        postgres_link_close(sink->sessions[i].link, endpoint_drop, &sink->end);
     endpoint_close_handle(&sink->end, (uv_handle_t *)&sink->aside_timer);
+}
+
+static void session_pump(struct postgres_session *session)
+{
+    struct postgres_sink *sink = session->sink;
+    if (!session->link || !postgres_link_can_send(session->link))
+        return;
+    if (!session->has_table)
+        postgres_session_ask_table(session);
+    else if (!session->is_compared)
+        postgres_session_ask_made_with(session);
+    else if (!postgres_session_is_first(session) && sink->sessions[0].flight.doing != DOING_BURST)
+        return; /* it goes on beside the first, and says nothing by itself */
+    else if (!ask_parts(session) && sink->slots.n > sink->n_flying)
+        send_burst(session);
 }
 
 /* Whatever just happened: do what is possible now. */
@@ -429,19 +455,10 @@ static void sink_pump(void *owner)
         endpoint_finish(&sink->end);
         return;
     }
-    if (sink->end.failed || sink->end.paused || !postgres_link_can_send(sink->link))
-        return;
-    if (sink->n_flights) { /* the next one goes after it while all is well */
-        bool may_follow = sink->flights[0].doing == DOING_BURST && sink->has_table && !sink->peer;
-        if (may_follow && sink->slots.n > sink->n_flying)
-            send_burst(sink);
-    } else if (!sink->has_table) {
-        ask_table(sink);
-    } else if (!sink->is_compared) {
-        ask_made_with(sink);
-    } else if (!ask_parts(sink) && sink->slots.n) {
-        send_burst(sink);
-    }
+    for (size_t i = 0; i < POSTGRES_SESSIONS; i++)
+        if (!sink->end.failed && !sink->end.paused)
+            session_pump(&sink->sessions[i]);
+    open_second(sink);
 }
 
 static const struct endpoint_ops endpoint_ops = {
@@ -480,10 +497,10 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     int rc = postgres_config_read(&sink->config, settings, err, err_size);
     if (!rc)
         rc = keep(sink, peer, err, err_size);
-    const struct postgres_link_options options = {sink->config.url, sink->config.password,
-                                                  sink->config.timeout_ms + ANSWER_MORE_MS};
+    for (size_t i = 0; i < POSTGRES_SESSIONS; i++)
+        sink->sessions[i].sink = sink;
     if (!rc)
-        rc = postgres_link_open(&sink->link, loop, &options, &link_events, sink, err, err_size);
+        rc = session_open(&sink->sessions[0], loop, err, err_size);
     if (rc) {
         sink_free(sink);
         return rc;

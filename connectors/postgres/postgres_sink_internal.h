@@ -45,8 +45,10 @@ enum doing { DOING_NOTHING, DOING_TABLE, DOING_MADE_WITH, DOING_PARTS, DOING_BUR
 
 /* What is under way at the server. */
 struct postgres_flight {
-    enum doing doing;
-    unsigned id; /* never 0 */
+    enum doing doing; /* DOING_NOTHING: nothing is */
+    unsigned id;      /* never 0 */
+    uint64_t began_ms;
+    unsigned n_cuts; /* the sink's, when it was sent */
     enum postgres_step steps[POSTGRES_STATEMENTS_MAX];
     size_t n_records, n_rows, n_written;
     bool has_outputs, has_letters;
@@ -54,31 +56,40 @@ struct postgres_flight {
     struct postgres_refused refused;
 };
 
+/* A connection, what is known of the server behind it, and its one transaction. */
+struct postgres_session {
+    struct postgres_sink *sink;
+    struct postgres_link *link; /* NULL: not open */
+    struct postgres_table table;
+    bool has_table;   /* it was looked at on this connection, and after the last refusal */
+    bool is_compared; /* what its vectors are made with, and ours; likewise */
+    struct postgres_burst burst; /* of the flight, or of the one before */
+    struct postgres_flight flight;
+};
+
+/* The second is open only where records wait behind the first. */
+enum { POSTGRES_SESSIONS = 2 };
+
 struct postgres_sink {
     struct sink base; /* first member */
     struct endpoint end;
     struct postgres_config config;
-    struct postgres_link *link;
-    struct postgres_table table;
-    bool has_table;   /* it was looked at on this connection, and after the last refusal */
-    bool is_compared; /* what its vectors are made with, and ours; likewise */
+    struct postgres_session sessions[POSTGRES_SESSIONS];
+    uint64_t second_ms; /* the second may be opened from then on */
     struct slot_pool pool;
     struct slot_queue slots; /* in the order given */
     struct slot_queue
         aside; /* refused alone: others show whose fault it is, where they may go first */
     uv_timer_t aside_timer; /* when these are sent again, whatever others do */
     struct backoff aside_backoff;
-    size_t n_slow;   /* slots that are */
-    size_t n_flying; /* of those in a transaction */
-    size_t limit;    /* records in one transaction */
-    struct postgres_burst burst;
+    size_t n_slow;       /* slots that are */
+    size_t n_flying;     /* of those in a transaction */
+    size_t limit;        /* records in one transaction; ... */
+    unsigned n_cuts;     /* ... which was made smaller so often */
     struct source *peer; /* whose parts are kept; NULL: none are */
     struct keeper keeper;
     struct postgres_parts parts;
-    struct postgres_flight flights[POSTGRES_FLIGHTS]; /* [n_flights], the oldest first */
-    size_t n_flights;
     unsigned last_flight;
-    uint64_t began_ms;    /* the server has had the oldest one to itself since */
     uint64_t n_passed[2]; /* transactions that were accepted, with outputs, with letters; trials */
     uint64_t n_quick;     /* of those with outputs, so quick that the server is not to blame */
     size_t n_refused; /* since outputs were accepted: so many that may be the table's own fault */
@@ -104,16 +115,31 @@ void postgres_slots_refuse(struct postgres_sink *sink, struct postgres_slot *slo
                            const char *why);
 /* What was in that transaction is in none any more; the first of it, NULL: there is none. */
 struct postgres_slot *postgres_slots_ground(struct postgres_sink *sink, unsigned flight);
+/* A transaction was too large, or has one in it that is refused: so many records at most. */
+void postgres_sink_cut(struct postgres_sink *sink, size_t limit);
 /* Say what is wrong, and pause. */
 void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why);
+
+/* ---- postgres_session.c */
+
+bool postgres_session_is_first(const struct postgres_session *session);
+/* Something is under way from here on; the flight is the session's. */
+struct postgres_flight *postgres_session_begin(struct postgres_session *session, enum doing doing);
+/* Are the tables there, and as they must be? Answer: has_table, and is_compared if there is nothing
+ * to be compared. */
+void postgres_session_ask_table(struct postgres_session *session);
+void postgres_session_read_table(struct postgres_session *session, const PGresult *answer);
+/* What are the vectors there made with? Answer: is_compared. */
+void postgres_session_ask_made_with(struct postgres_session *session);
+void postgres_session_read_made_with(struct postgres_session *session, const PGresult *answer);
 
 /* ---- postgres_sink_refused.c */
 
 /* A statement of what is under way was refused; the first one counts. */
 void postgres_sink_note_refusal(struct postgres_flight *flight, size_t nth, const PGresult *result);
 /* Outputs were accepted. */
-void postgres_sink_passed(struct postgres_sink *sink);
-/* All of that transaction is answered now. */
-void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_flight *flight);
+void postgres_sink_passed(struct postgres_sink *sink, const struct postgres_flight *flight);
+/* All of that transaction, which was the session's, is answered now. */
+void postgres_sink_refused(struct postgres_session *session, const struct postgres_flight *flight);
 
 #endif

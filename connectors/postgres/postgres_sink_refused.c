@@ -19,16 +19,17 @@
 #define SUSPECTS    32 /* of what was too slow together, into so many transactions */
 
 /* Words for people: what was done to which table, what the server said, what to do. */
-static void explain(const struct postgres_sink *sink, const struct postgres_refused *refused,
+static void explain(const struct postgres_session *session, const struct postgres_refused *refused,
                     const struct postgres_refusal *refusal, char *out, size_t size)
 {
-    const char *table = refused->step == STEP_LETTERS     ? sink->table.letters
-                        : refused->step == STEP_OFFSETS   ? sink->table.offsets
-                        : refused->step == STEP_DELETED   ? sink->table.deleted
-                        : refused->step == STEP_MADE_WITH ? sink->table.made_with
-                                                          : sink->table.name;
+    const struct postgres_table *its = &session->table;
+    const char *table = refused->step == STEP_LETTERS     ? its->letters
+                        : refused->step == STEP_OFFSETS   ? its->offsets
+                        : refused->step == STEP_DELETED   ? its->deleted
+                        : refused->step == STEP_MADE_WITH ? its->made_with
+                                                          : its->name;
     snprintf(out, size, "writing to table %.200s: %.300s (SQLSTATE %s; %s)",
-             *table ? table : sink->config.table, refused->text, refused->sqlstate,
+             *table ? table : session->sink->config.table, refused->text, refused->sqlstate,
              refusal->advice);
 }
 
@@ -89,19 +90,20 @@ static void judge_trial(struct postgres_sink *sink, const struct postgres_flight
     }
     sink->n_trials = 0;
     sink->n_tried = 0;
-    postgres_sink_passed(sink);
+    postgres_sink_passed(sink, flight);
 }
 
-void postgres_sink_passed(struct postgres_sink *sink)
+void postgres_sink_passed(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
-    uint64_t took = uv_now(sink->end.loop) - sink->began_ms;
+    uint64_t took = uv_now(sink->end.loop) - flight->began_ms;
     sink->n_refused = 0;
     sink->n_passed[0]++;
     sink->n_quick += took < sink->config.timeout_ms / 8;
 }
 
-void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_flight *flight)
+void postgres_sink_refused(struct postgres_session *session, const struct postgres_flight *flight)
 {
+    struct postgres_sink *sink = session->sink;
     struct postgres_refusal refusal = postgres_refusal_find(flight->refused.sqlstate);
     char why[HEALTH_WHY_SIZE];
     if (refusal.remedy == POSTGRES_SMALLER && flight->n_records > 1)
@@ -113,19 +115,19 @@ void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_fli
         postgres_parts_fenced(&sink->parts);
         return;
     }
-    explain(sink, &flight->refused, &refusal, why, sizeof why);
+    explain(session, &flight->refused, &refusal, why, sizeof why);
     if (flight->is_trial && refusal.remedy != POSTGRES_RECONNECT) {
         judge_trial(sink, flight);
         return;
     }
     if (refusal.remedy != POSTGRES_AGAIN)
-        sink->has_table = false; /* it may be another one by now: look before trying again */
+        session->has_table = false; /* it may be another one by now: look before trying again */
     switch (refusal.remedy) {
     case POSTGRES_DEAD_LETTER:
     case POSTGRES_SUSPECT:
     case POSTGRES_DOUBT:
         if (n > 1)
-            sink->limit = n / 2;
+            postgres_sink_cut(sink, n / 2);
         else if (!n)
             postgres_sink_wait(sink, PART_WRITE, why);
         else if (refusal.remedy == POSTGRES_DOUBT)
@@ -134,7 +136,7 @@ void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_fli
             refuse_record(sink, slot, &refusal, why);
         return;
     case POSTGRES_SMALLER:
-        sink->limit = n > SUSPECTS ? n / SUSPECTS : 1;
+        postgres_sink_cut(sink, n / SUSPECTS);
         if (n != 1)
             postgres_sink_wait(sink, PART_WRITE, why);
         else if ((slot->is_locked = is_lock))
@@ -149,7 +151,7 @@ void postgres_sink_refused(struct postgres_sink *sink, const struct postgres_fli
         postgres_sink_wait(sink, PART_WRITE, why);
         return;
     case POSTGRES_RECONNECT:
-        postgres_link_renew(sink->link, why);
+        postgres_link_renew(session->link, why);
     }
 }
 

@@ -5,6 +5,8 @@
  * Refuses: which transaction they go into, and when.
  * Threads: the loop thread.
  */
+#include <assert.h>
+
 #include "connectors/postgres/postgres_sink_internal.h"
 
 static void on_aside_timer(uv_timer_t *timer)
@@ -76,6 +78,7 @@ void postgres_slots_refuse(struct postgres_sink *sink, struct postgres_slot *slo
 struct postgres_slot *postgres_slots_ground(struct postgres_sink *sink, unsigned flight)
 {
     struct postgres_slot *first = NULL;
+    assert(flight);
     for (struct slot *at = sink->slots.first; at; at = at->next) {
         struct postgres_slot *slot = (struct postgres_slot *)at;
         if (slot->flight != flight)
@@ -85,6 +88,12 @@ struct postgres_slot *postgres_slots_ground(struct postgres_sink *sink, unsigned
         first = first ? first : slot;
     }
     return first;
+}
+
+void postgres_sink_cut(struct postgres_sink *sink, size_t limit)
+{
+    sink->limit = limit ? limit : 1;
+    sink->n_cuts++;
 }
 
 void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why)

@@ -322,6 +322,72 @@ def case_poison_crowd(bench):
     bench.stop(worker)
 
 
+SLOW_ROWS = """CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_sleep(0.002); RETURN new; END';
+    CREATE TRIGGER dawdle BEFORE INSERT ON embeddings FOR EACH ROW EXECUTE FUNCTION dawdle();"""
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'embedmill'"
+
+
+def add_versions(bench, ids, first, n):
+    pipe = bench.client.pipeline()
+    for i in range(first, first + n):
+        pipe.xadd("texts", {"text": f"text {i % 20}", "id": ids[i], "n": str(i)})
+    pipe.execute()
+
+
+def expect_newest(bench, ids):
+    """Of each id the row is of its last message."""
+    rows = bench.pg.sql("SELECT id, metadata->>'n' FROM embeddings")
+    found = {row[0]: int(row[1]) for row in rows}
+    wanted = {name: i for i, name in enumerate(ids)}
+    assert found == wanted, [(key, found.get(key), wanted[key]) for key in wanted
+                             if found.get(key) != wanted[key]][:5]
+
+
+def case_two_connections(bench):
+    """Records that wait behind a transaction go by a second connection: several versions of each
+    text under way at once, one or the other connection killed, all is right, and nobody waited for
+    a transaction that waited for his."""
+    bench.start_both()
+    bench.pg.sql(SLOW_ROWS)
+    # Some once; others forth and back: two transactions would lock the same rows from both ends.
+    ids = [f"once-{i}" for i in range(400)]
+    ids += [f"again-{i % 20 if i % 40 < 20 else 19 - i % 20}" for i in range(400)]
+    ids += [f"once-{i}" for i in range(400, 800)]
+    worker = bench.start_sink("--batch-texts", "64")
+    add_versions(bench, ids, 0, 800)
+    wait_for("two connections", lambda: len(bench.pg.sql(SESSIONS)) == 2)
+    bench.wait_acked(60)
+    expect_newest(bench, ids[:800])
+    add_versions(bench, ids, 800, 400)
+    wait_for("the next", lambda: bench.rows() > 420)
+    for order in ("ASC", "DESC"): # the first connection, and what is left
+        bench.pg.sql(f"SELECT pg_terminate_backend(pid) FROM ({SESSIONS} ORDER BY backend_start "
+                     f"{order} LIMIT 1) AS one")
+    bench.wait_acked(60)
+    expect_newest(bench, ids)
+    assert "deadlock detected" not in bench.pg.log(), bench.pg.log()[-3000:]
+    assert not bench.rows("embeddings_dlq")
+    assert worker.poll() is None, bench.log()
+    bench.stop(worker)
+
+
+def case_one_connection(bench):
+    """A server that has only one connection for the worker."""
+    bench.start_both()
+    bench.pg.sql(SLOW_ROWS + "CREATE ROLE lonely LOGIN CONNECTION LIMIT 1; GRANT ALL ON ALL TABLES "
+                 "IN SCHEMA public TO lonely;")
+    worker = bench.start_sink("--batch-texts", "64", url=bench.pg.url(user="lonely"))
+    ids = [f"id-{i}" for i in range(1000)]
+    add_versions(bench, ids, 0, 1000)
+    bench.wait_acked(60)
+    expect_newest(bench, ids)
+    assert "too many connections for role" in bench.pg.log(), "the second was not wanted"
+    assert "sink waits" not in bench.log(), bench.log()
+    assert worker.poll() is None, bench.log()
+    bench.stop(worker)
+
+
 def case_worker_killed(bench):
     """Three workers, one of them killed again and again: every id once, no row torn."""
     bench.start_both()

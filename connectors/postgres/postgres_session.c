@@ -1,0 +1,102 @@
+/*
+ * postgres_session.c: what a session of a PostgreSQL sink asks before it writes.
+ *
+ * Owns:    the question about the tables, and the one about what their vectors are made with.
+ * Refuses: what a table must be like: postgres_table.c. When it is asked: postgres_sink.c.
+ * Threads: the loop thread.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/made_with.h"
+#include "connectors/postgres/postgres_sink_internal.h"
+
+bool postgres_session_is_first(const struct postgres_session *session)
+{
+    return session == &session->sink->sessions[0];
+}
+
+struct postgres_flight *postgres_session_begin(struct postgres_session *session, enum doing doing)
+{
+    struct postgres_sink *sink = session->sink;
+    assert(session->flight.doing == DOING_NOTHING);
+    sink->last_flight += sink->last_flight == UINT_MAX ? 2 : 1;
+    session->flight = (struct postgres_flight){.doing = doing,
+                                               .id = sink->last_flight,
+                                               .began_ms = uv_now(sink->end.loop),
+                                               .n_cuts = sink->n_cuts};
+    return &session->flight;
+}
+
+/* ---- the table */
+
+void postgres_session_ask_table(struct postgres_session *session)
+{
+    const struct postgres_sink *sink = session->sink;
+    const char *values[] = {sink->config.table, sink->config.dead_letters, sink->config.deleted,
+                            sink->peer ? sink->config.offsets : NULL, sink->config.made_with};
+    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT, POSTGRES_OID_TEXT,
+                                POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
+    int lengths[5];
+    for (size_t i = 0; i < 5; i++)
+        lengths[i] = values[i] ? (int)strlen(values[i]) : 0;
+    const struct postgres_statement question = {postgres_table_question, 5, types, values, lengths};
+    postgres_session_begin(session, DOING_TABLE);
+    postgres_link_send(session->link, &question, 1);
+}
+
+void postgres_session_read_table(struct postgres_session *session, const PGresult *answer)
+{
+    struct postgres_sink *sink = session->sink;
+    char why[600];
+    switch (postgres_table_read(&session->table, &sink->config, answer, why, sizeof why)) {
+    case POSTGRES_FITS:
+        session->has_table = true;
+        session->is_compared = !sink->base.made_with || !session->table.made_with[0];
+        if (sink->base.made_with && session->is_compared && postgres_session_is_first(session)) {
+            snprintf(why, sizeof why,
+                     "there is no table %.100s, so vectors of two models could "
+                     "get into %.200s without a word: `embedmill schema` prints how to create it",
+                     sink->config.made_with, session->table.name);
+            endpoint_notice(&sink->end, NOTICE_WARN, "made_with", why);
+        }
+        return;
+    case POSTGRES_LACKS:
+        postgres_sink_wait(sink, PART_TABLE, why);
+        return;
+    case POSTGRES_DIFFERS:
+        endpoint_fail(&sink->end, -EINVAL, why);
+    }
+}
+
+/* ---- what its vectors are made with */
+
+void postgres_session_ask_made_with(struct postgres_session *session)
+{
+    static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
+    const char *values[] = {session->sink->base.made_with, session->table.name};
+    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1])};
+    const struct postgres_statement statements[] = {
+        {session->table.keep_made_with, 2, types, values, lengths},
+        {session->table.get_made_with, 0, types, values, lengths}};
+    postgres_session_begin(session, DOING_MADE_WITH);
+    postgres_link_send(session->link, statements, 2);
+}
+
+void postgres_session_read_made_with(struct postgres_session *session, const PGresult *answer)
+{
+    struct postgres_sink *sink = session->sink;
+    char why[HEALTH_WHY_SIZE], place[240], forget[240];
+    if (PQntuples(answer) != 1)
+        return; /* deleted between the two statements: ask again */
+    session->is_compared = true;
+    struct bytes there = {PQgetvalue(answer, 0, 0), (size_t)PQgetlength(answer, 0, 0)};
+    snprintf(place, sizeof place, "table %.200s", session->table.name);
+    snprintf(forget, sizeof forget, "TRUNCATE %.200s", session->table.made_with);
+    if (!made_with_fits(there, sink->base.made_with, "postgres.table", place, forget, why,
+                        sizeof why))
+        endpoint_fail(&sink->end, -EINVAL, why);
+}
