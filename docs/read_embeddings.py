@@ -2,7 +2,8 @@
 """Print id, dim and length of every vector in embedmill's output (docs/wire-format.md).
 
     read_embeddings.py [FILE]                       msgpack maps back to back; standard input
-    read_embeddings.py redis://HOST STREAM [FIELD]  the entries of a Redis stream
+    read_embeddings.py redis://HOST STREAM [FIELD]  the entries of a Redis stream; of a cluster:
+                                                    redis+cluster://HOST
 """
 import sys
 
@@ -17,7 +18,8 @@ def outputs(source="/dev/stdin", stream=None, field="body"):
             yield from msgpack.Unpacker(file, **loose)
         return
     import redis
-    client, last = redis.Redis.from_url(source), "0"
+    kind = redis.RedisCluster if "+cluster:" in source else redis.Redis
+    client, last = kind.from_url(source.replace("+cluster", "", 1)), "0"
     while page := client.xread({stream: last}, count=100):
         for last, entry in page[0][1]:
             yield msgpack.unpackb(entry[field.encode()], **loose)

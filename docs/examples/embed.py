@@ -2,7 +2,7 @@
 """Embed three texts through Redis and a worker, and print how near they are to each other.
 
     pip install 'scripts/client-python[redis]'
-    embed.py [redis://HOST:6379/0] [STREAM]
+    embed.py [redis://HOST:6379/0 | redis+cluster://HOST:6379] [STREAM]
 """
 import sys
 
@@ -14,7 +14,8 @@ from embedmill_client.redis import embed
 DEFAULTS = ["redis://127.0.0.1:6379/0", "texts"]
 
 url, stream = sys.argv[1:] + DEFAULTS[len(sys.argv) - 1:]
-client = redis.Redis.from_url(url)
+kind = redis.RedisCluster if "+cluster:" in url else redis.Redis
+client = kind.from_url(url.replace("+cluster", "", 1))
 texts = ["The ferry leaves at seven.", "When does the boat go?", "Two eggs and some flour."]
 try:
     vectors = embed(client, texts, prompt="sentence_similarity", timeout=30, stream=stream)

@@ -9,8 +9,10 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgpack
 import redis
@@ -21,6 +23,16 @@ from redis_cluster_bench import (DEAD, GROUP, OUTPUT, PASSWORD, STREAM, ClusterB
 from test_redis_tls import make_certificates
 
 LOAD = ("--batch-texts", "8")
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def run_python(*words):
+    package = str(ROOT / "scripts" / "client-python")
+    done = subprocess.run(["/usr/bin/python3", *words], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": package}, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def outputs(client):
@@ -131,6 +143,36 @@ def test_commands(bench):
     bench.run_command("pull", "--from", url, "-o", out, "--idle", "1500ms")
     with open(out, encoding="utf-8") as f:
         assert sorted(json.loads(line)["id"] for line in f) == list("01234")
+
+
+def test_clients(bench):
+    """docs/examples/embed.py, the package, docs/read_embeddings.py by redis-py's own cluster."""
+    worker = bench.worker()
+    url = f"redis+cluster://:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{bench.nodes[0].port}"
+    answers = run_python(DOCS / "examples" / "embed.py", url, STREAM).split()
+    assert len(answers) == 9 and answers[0] == answers[4] == answers[8] == "1.0000", answers
+    assert float(answers[1]) > float(answers[2]), answers
+    run_python("-c", f"""
+import redis
+from embedmill_client.redis import RedisConsumer, RedisProducer, trim
+client = redis.RedisCluster(host="127.0.0.1", port={bench.nodes[0].port}, password="{PASSWORD}")
+producer = RedisProducer(client, "{STREAM}")
+producer.send(["one", "two"], id="m")
+producer.send("three", id="n")
+consumer = RedisConsumer(client, "readers", "r", outputs="{OUTPUT}", dead_letters="{DEAD}")
+ids = []
+while len(ids) < 2:
+    found = consumer.receive(timeout=30)
+    assert found, ids
+    ids += [one.output().id for one in found]
+    consumer.ack(*found)
+assert ids == ["m", "n"], ids
+assert trim(client, "{STREAM}") == 1
+""")
+    bench.stop(worker)
+    rows = [line.split("\t") for line in
+            run_python(DOCS / "read_embeddings.py", url, OUTPUT).splitlines()]
+    assert [row[0] for row in rows] == ["m/0", "m/1", "n"], rows
 
 
 def test_failover(bench):
@@ -299,8 +341,8 @@ def test_tls(bench):
     bench.stop(worker)
 
 
-CASES = (test_names, test_next_node, test_refused, test_commands, test_hashes, test_failover,
-         test_planned_failover, test_asked_for_once, test_move, test_down)
+CASES = (test_names, test_next_node, test_refused, test_commands, test_clients, test_hashes,
+         test_failover, test_planned_failover, test_asked_for_once, test_move, test_down)
 
 
 def run(bench, cases):

@@ -1,8 +1,8 @@
 """Texts to workers and embeddings from them by Redis Streams.
 
-Clients are redis.Redis, made without decode_responses: what comes back is bytes. A call that fails
-by an error of the connection may be made again; what it had sent may then be there twice, with the
-same ids.
+Clients are redis.Redis, or redis.RedisCluster with streams of one slot ("{texts}"), made without
+decode_responses: what comes back is bytes. A call that fails by an error of the connection may be
+made again; what it had sent may then be there twice, with the same ids.
 """
 from __future__ import annotations
 
@@ -269,7 +269,9 @@ def trim(client: Any, stream: str) -> int:
 
 
 def binary(client: Any) -> Any:
-    if client.connection_pool.connection_kwargs.get("decode_responses"):
+    of_cluster = getattr(client, "get_connection_kwargs", None)
+    options = of_cluster() if of_cluster else client.connection_pool.connection_kwargs
+    if options.get("decode_responses"):
         raise ValueError("make the client without decode_responses: vectors are bytes")
     return client
 
