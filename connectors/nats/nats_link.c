@@ -3,6 +3,7 @@
  */
 #include "connectors/nats/nats_link.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -100,22 +101,23 @@ static void link_use(struct nats_link *link)
 static void link_unuse(struct nats_link *link)
 {
     pthread_mutex_lock(&link->lock);
+    assert(link->n_users > 0);
     unsigned n = --link->n_users;
     pthread_mutex_unlock(&link->lock);
     if (!n)
         link_free(link);
 }
 
-/* Takes message. Without memory the event is lost, and what it would have answered is asked again
- * when the time for it is over. */
-static void post(struct nats_link *link, enum nats_event_type type, enum nats_channel channel,
+/* Takes message. False: without memory the event is lost, and what a message would have answered is
+ * asked again when the time for it is over. */
+static bool post(struct nats_link *link, enum nats_event_type type, enum nats_channel channel,
                  natsMsg *message, const char *text)
 {
     size_t size = text ? strlen(text) + 1 : 1;
     struct nats_event *event = malloc(sizeof *event + size);
     if (!event) {
         natsMsg_Destroy(message);
-        return;
+        return false;
     }
     *event = (struct nats_event){.type = type, .channel = channel, .message = message};
     memcpy(event->text, text ? text : "", size);
@@ -129,6 +131,7 @@ static void post(struct nats_link *link, enum nats_event_type type, enum nats_ch
     if (link->async)
         uv_async_send(link->async);
     pthread_mutex_unlock(&link->lock);
+    return true;
 }
 
 /* ---- callbacks, on threads of the library */
@@ -289,8 +292,9 @@ static bool connect_once(struct nats_link *link)
     link->generation++;
     link->backoff.attempts = 0;
     snprintf(subject, sizeof subject, "%s.r.*", link->inbox);
-    if (channel_open(link, NATS_REPLIES, subject, NULL) == NATS_OK)
-        post(link, NATS_UP, NATS_REPLIES, NULL, NULL);
+    if (channel_open(link, NATS_REPLIES, subject, NULL) != NATS_OK ||
+        !post(link, NATS_UP, NATS_REPLIES, NULL, NULL))
+        natsConnection_Close(link->nc); /* of which the loop would never hear: another one */
     return true;
 }
 

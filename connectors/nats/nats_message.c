@@ -4,6 +4,7 @@
  * Why: a message that a consumer gives for the last time (its max_deliver) is a dead letter at
  * once: if a worker died over it, nobody would ever be given it again.
  */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +125,7 @@ void nats_list_add(struct nats_list *list, struct nats_message *message)
 
 void nats_list_remove(struct nats_list *list, struct nats_message *message)
 {
+    assert(list->n > 0 && message->prev->next == message && message->next->prev == message);
     message->prev->next = message->next;
     message->next->prev = message->prev;
     list->n--;

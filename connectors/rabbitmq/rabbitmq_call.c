@@ -59,9 +59,7 @@ static void on_blocked(void *ctx, const char *why)
 static void note_close(struct rabbitmq_answer *answer, const amqp_channel_close_t *close)
 {
     answer->code = close->reply_code;
-    snprintf(answer->text, sizeof answer->text, "%.*s",
-             (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
-             close->reply_text.len ? (const char *)close->reply_text.bytes : "");
+    rabbitmq_text_copy(answer->text, sizeof answer->text, close->reply_text);
 }
 
 static void on_method(void *ctx, uint16_t channel, uint32_t id, const void *decoded)

@@ -10,6 +10,7 @@
  *          worker can have, and what is given back may count as a failed delivery. Channel 1
  *          consumes; on channel 2 the queue's length is asked, where a refusal ends nothing else.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,7 @@ static void sync_acks(struct rabbitmq_source *source)
 
 static void on_synced(struct rabbitmq_source *source)
 {
+    assert(!source->is_syncing || source->n_syncing <= source->n_unconfirmed);
     if (source->is_syncing)
         source->n_unconfirmed -= source->n_syncing;
     source->is_syncing = false;
@@ -266,9 +268,7 @@ static const char *advice_on(uint16_t code, const char *text)
 static void on_work_closed(struct rabbitmq_source *source, const amqp_channel_close_t *close)
 {
     char text[256], why[500];
-    snprintf(text, sizeof text, "%.*s",
-             (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
-             close->reply_text.len ? (const char *)close->reply_text.bytes : "");
+    rabbitmq_text_copy(text, sizeof text, close->reply_text);
     snprintf(why, sizeof why, "%s (%s)", text, advice_on(close->reply_code, text));
     source->consumer = CONSUMER_NONE;
     source->is_syncing = false;

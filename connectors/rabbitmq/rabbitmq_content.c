@@ -11,14 +11,6 @@
 
 #include "connectors/rabbitmq/rabbitmq_link_internal.h"
 
-static void copy_name(char out[256], amqp_bytes_t from)
-{
-    size_t len = from.len < 255 ? from.len : 255;
-    if (len)
-        memcpy(out, from.bytes, len);
-    out[len] = '\0';
-}
-
 bool rabbitmq_assembly_begins(uint32_t id)
 {
     return id == AMQP_BASIC_DELIVER_METHOD || id == AMQP_BASIC_GET_OK_METHOD ||
@@ -35,22 +27,24 @@ void rabbitmq_assembly_start(struct rabbitmq_assembly *assembly, uint32_t id, co
         const amqp_basic_deliver_t *deliver = decoded;
         content->tag = deliver->delivery_tag;
         content->redelivered = deliver->redelivered;
-        copy_name(content->exchange, deliver->exchange);
-        copy_name(content->routing_key, deliver->routing_key);
-        copy_name(content->consumer_tag, deliver->consumer_tag);
+        rabbitmq_text_copy(content->exchange, sizeof content->exchange, deliver->exchange);
+        rabbitmq_text_copy(content->routing_key, sizeof content->routing_key, deliver->routing_key);
+        rabbitmq_text_copy(content->consumer_tag, sizeof content->consumer_tag,
+                           deliver->consumer_tag);
     } else if (id == AMQP_BASIC_GET_OK_METHOD) {
         const amqp_basic_get_ok_t *got = decoded;
         content->tag = got->delivery_tag;
         content->redelivered = got->redelivered;
         content->message_count = got->message_count;
-        copy_name(content->exchange, got->exchange);
-        copy_name(content->routing_key, got->routing_key);
+        rabbitmq_text_copy(content->exchange, sizeof content->exchange, got->exchange);
+        rabbitmq_text_copy(content->routing_key, sizeof content->routing_key, got->routing_key);
     } else {
         const amqp_basic_return_t *returned = decoded;
         content->reply_code = returned->reply_code;
-        copy_name(content->reply_text, returned->reply_text);
-        copy_name(content->exchange, returned->exchange);
-        copy_name(content->routing_key, returned->routing_key);
+        rabbitmq_text_copy(content->reply_text, sizeof content->reply_text, returned->reply_text);
+        rabbitmq_text_copy(content->exchange, sizeof content->exchange, returned->exchange);
+        rabbitmq_text_copy(content->routing_key, sizeof content->routing_key,
+                           returned->routing_key);
     }
 }
 

@@ -246,6 +246,14 @@ amqp_bytes_t rabbitmq_bytes(struct bytes bytes)
     return (amqp_bytes_t){bytes.len, (void *)bytes.ptr};
 }
 
+void rabbitmq_text_copy(char *out, size_t size, amqp_bytes_t text)
+{
+    size_t len = text.len < size ? text.len : size - 1;
+    if (len)
+        memcpy(out, text.bytes, len);
+    out[len] = '\0';
+}
+
 amqp_bytes_t rabbitmq_text(const char *text)
 {
     return (amqp_bytes_t){strlen(text), (void *)text};

@@ -56,5 +56,7 @@ int rabbitmq_put_heartbeat(struct buffer *to);
 amqp_bytes_t rabbitmq_bytes(struct bytes bytes);
 amqp_bytes_t rabbitmq_text(const char *text);
 struct bytes rabbitmq_bytes_of(amqp_bytes_t bytes);
+/* ... as a string of C, of which what does not fit into size is left out. */
+void rabbitmq_text_copy(char *out, size_t size, amqp_bytes_t text);
 
 #endif

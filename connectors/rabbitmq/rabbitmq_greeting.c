@@ -198,9 +198,7 @@ static struct rabbitmq_ending on_server_close(struct rabbitmq_link *link,
     char text[260], why[600];
     bool is_greeting = link->phase == PHASE_GREETING;
     link->close_code = is_greeting ? 0 : close->reply_code;
-    snprintf(text, sizeof text, "%.*s",
-             (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
-             close->reply_text.len ? (const char *)close->reply_text.bytes : "");
+    rabbitmq_text_copy(text, sizeof text, close->reply_text);
     say(link, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
     tcp_flush(link->tcp);
     bool is_refused = close->reply_code == AMQP_ACCESS_REFUSED ||

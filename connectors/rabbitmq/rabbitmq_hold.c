@@ -4,10 +4,13 @@
  * Owns:    what was taken and not given yet, and what the pipeline has; their acks.
  * Threads: the loop thread.
  */
+#include <assert.h>
+
 #include "connectors/rabbitmq/rabbitmq_source.h"
 
 static void forget(struct rabbitmq_source *source, struct rabbitmq_message *message)
 {
+    assert(source->n_held > 0 && source->held_bytes >= message->size);
     TAILQ_REMOVE(&source->held, message, entry);
     source->n_held--;
     source->held_bytes -= message->size;
@@ -51,6 +54,7 @@ void rabbitmq_hold_return(struct rabbitmq_source *source)
 
 void rabbitmq_hold_done(struct rabbitmq_source *source, struct rabbitmq_message *message)
 {
+    assert(source->n_given > 0 && source->n_void <= source->n_given);
     TAILQ_REMOVE(&source->given, message, entry);
     source->n_given--;
     source->n_void -= message->epoch == 0;

@@ -330,9 +330,7 @@ static void on_channel_closed(struct rabbitmq_place *place, const amqp_channel_c
     bool is_its_own = code == AMQP_PRECONDITION_FAILED || code == AMQP_CONTENT_TOO_LARGE;
     bool is_place = code == AMQP_NOT_FOUND || code == AMQP_ACCESS_REFUSED;
     char text[256], why[320];
-    snprintf(text, sizeof text, "%.*s",
-             (int)(close->reply_text.len < 255 ? close->reply_text.len : 255),
-             close->reply_text.len ? (const char *)close->reply_text.bytes : "");
+    rabbitmq_text_copy(text, sizeof text, close->reply_text);
     size_t limit = limit_in(text);
     place->phase = PLACE_CLOSED;
     if (limit || (is_its_own && only && place->is_in_doubt)) {
