@@ -146,6 +146,23 @@ def browse(case, *args, model=SMALL):
         server.stop()
 
 
+def choose(browser, paths, n=3):
+    """Files to search; n vectors are in them."""
+    browser.run("file = []")
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    node = browser.call("DOM.querySelector", nodeId=root, selector="#index")["nodeId"]
+    browser.call("DOM.setFileInputFiles", files=paths, nodeId=node)
+    if n:
+        browser.wait(f"file.length === {n}")
+
+
+def nearest(browser):
+    """[[cosine, id]] as they are shown."""
+    compare(browser, QUERY, TEXTS)
+    return browser.run("[...document.querySelectorAll('#nearest tr')].map("
+                       "(tr) => [...tr.cells].map((td) => td.textContent))")
+
+
 def vectors_case(server, browser):
     browser.wait("document.getElementById('about').textContent.includes('values a vector')")
     rows = compare(browser, QUERY, TEXTS)
@@ -163,15 +180,23 @@ def vectors_case(server, browser):
     path = os.path.join(browser.folder, "vectors.jsonl")
     with open(path, "w", encoding="utf-8") as f:
         f.write(lines)
-    root = browser.call("DOM.getDocument")["root"]["nodeId"]
-    node = browser.call("DOM.querySelector", nodeId=root, selector="#index")["nodeId"]
-    browser.call("DOM.setFileInputFiles", files=[path], nodeId=node)
-    browser.wait("file.length === 3")
-    compare(browser, QUERY, TEXTS)
-    near = browser.run("[...document.querySelectorAll('#nearest tr')].map("
-                       "(tr) => [...tr.cells].map((td) => td.textContent))")
+    choose(browser, [path])
     ids = [str(json.loads(line)["id"]) for line in lines.splitlines()]
-    assert [row[1] for row in near] == [ids[i] for i in best], near
+    assert [row[1] for row in nearest(browser)] == [ids[i] for i in best]
+    # An index of each number that it may hold.
+    for dtype in ("f4", "f2", "i1"):
+        npy = os.path.join(browser.folder, f"texts-{dtype}.npy")
+        subprocess.run([EMBEDMILL, "index", "-", "--model", SMALL, "-o", npy, "--dtype", dtype],
+                       input="".join(json.dumps({"id": f"text {i}", "text": text}) + "\n"
+                                     for i, text in enumerate(TEXTS)),
+                       capture_output=True, text=True, check=True)
+        choose(browser, [npy, npy + ".ids.jsonl"])
+        near = nearest(browser)
+        assert [row[1] for row in near] == [f"text {i}" for i in best], (dtype, near)
+        for row, i in zip(near, best):
+            assert abs(float(row[0]) - cosine(query, vectors[i])) < 0.01, (dtype, row, i)
+    choose(browser, [npy], n=None)
+    browser.wait("document.getElementById('error').textContent.includes('ids.jsonl, too')")
     # What is wrong is said.
     browser.run("document.getElementById('texts').value = '';"
                 "document.getElementById('go').click()")
