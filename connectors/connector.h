@@ -311,8 +311,10 @@ struct connector {
                   size_t err_size);
     bool
         keeps_versions; /* a sink that stores texts one by one leaves newer ones: struct document */
-    bool exactly_once;  /* its sink publishes and acks in one step when the source is its own too */
-    bool is_keeper;     /* ... or when the source has `begin` (struct keeper) */
+    bool gives_order, gives_times; /* its source gives messages that have an order; that have, or
+                                      may have, a timestamp_ms */
+    bool exactly_once; /* its sink publishes and acks in one step when the source is its own too */
+    bool is_keeper;    /* ... or when the source has `begin` (struct keeper) */
 };
 
 /* The registry (registry.c): all connectors of this build in the order of --help, ended by NULL. */

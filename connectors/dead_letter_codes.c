@@ -62,7 +62,7 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "delete the key, or choose another `redis.output_prefix`"),
     CODE(key_reserved, publish,
          "Redis `key` and `hash`: `redis.output_prefix` and the id make the name of a stream that "
-         "the worker reads or puts dead letters in",
+         "the worker reads or puts dead letters in, or the id ends in `#`",
          "send another id, or choose another prefix"),
     CODE(key_not_allowed, publish,
          "Redis `key` and `hash`: this user may write other keys but not this one; the sentence "

@@ -79,5 +79,7 @@ const struct connector kafka_connector = {
     .check = &kafka_check,
     .dead_letters = &kafka_dead_letters,
     .queue = &queue,
+    .gives_order = true,
+    .gives_times = true,
     .exactly_once = true,
 };

@@ -78,4 +78,5 @@ const struct connector nats_connector = {
     .check = &nats_check,
     .dead_letters = &nats_dead_letters,
     .queue = &queue,
+    .gives_times = true,
 };

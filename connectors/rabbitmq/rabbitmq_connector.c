@@ -58,4 +58,5 @@ const struct connector rabbitmq_connector = {
     .check = &rabbitmq_check,
     .dead_letters = &rabbitmq_dead_letters,
     .queue = &queue,
+    .gives_times = true,
 };

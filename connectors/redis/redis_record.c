@@ -127,6 +127,18 @@ const char *redis_record_overwrites(const struct redis_config *config, const str
     return NULL;
 }
 
+bool redis_record_hides_card(const struct redis_config *config, const struct record *record)
+{
+    if (record->dead_code || config->output == REDIS_OUTPUT_STREAM)
+        return false;
+    for (size_t i = 0; i < record->n_documents; i++) {
+        struct bytes id = record->documents[i].id;
+        if (id.len && id.ptr[id.len - 1] == '#')
+            return true;
+    }
+    return false;
+}
+
 static bool is_from_redis(const struct message *origin)
 {
     return origin->source && origin->source->ops == &redis_source_ops;

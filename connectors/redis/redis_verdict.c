@@ -113,10 +113,15 @@ void redis_verdict_refused(struct redis_judge *judge, struct redis_slot *slot,
 
 void redis_verdict_reserved(const char *stream, struct redis_verdict *out)
 {
-    snprintf(out->why, sizeof(out->why),
-             "the key of a text would be the stream %.200s, which this worker uses; send another "
-             "id, or choose another redis.output_prefix",
-             stream);
+    if (stream)
+        snprintf(out->why, sizeof(out->why),
+                 "the key of a text would be the stream %.200s, which this worker uses; send "
+                 "another id, or choose another redis.output_prefix",
+                 stream);
+    else
+        snprintf(out->why, sizeof(out->why),
+                 "the id of a text ends in #, and under such a key the number of chunks of "
+                 "another text is kept; send another id");
     out->code = DEAD_LETTER(key_reserved);
     done(out, PUBLISH_REFUSED);
 }

@@ -210,6 +210,13 @@ static void test_reserved_and_wrong_keys(void **state)
     write_text("texts", 2, NONE);
     assert_int_equal(one.n_refused, 1);
     assert_string_equal(one.refused_code, "key_reserved");
+    write_text("other#", 0, NONE);
+    assert_int_equal(one.n_refused, 2);
+    assert_string_equal(one.refused_code, "key_reserved");
+    assert_non_null(strstr(one.refused_reason, "ends in #"));
+    write_text("other#", 2, NONE);
+    assert_int_equal(one.n_refused, 3);
+    assert_string_equal(keys("other*"), "");
     redis_server_do(&server, "SET other# something");
     write_text("other", 2, NONE);
     assert_string_equal(one.refused_code, "key_wrong_type");

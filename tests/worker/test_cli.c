@@ -131,6 +131,12 @@ static void usage_errors_are_64(void **state)
                  "expected at least 32");
     expect_error("run --too-long chunk --output-format milvus --print-config", NULL, 64,
                  "--too-long: a message of rows is one row");
+    expect_error("run --source file --sink redis --redis-output hash --order-by timestamp "
+                 "--print-config",
+                 NULL, 64, "--order-by: messages of source file have no time; expected field:NAME");
+    expect_error("run --source stdin --sink redis --redis-output key --order-by position "
+                 "--print-config",
+                 NULL, 64, "--order-by: messages of source stdin have no position");
     expect_error("run extra", NULL, 64, "extra: expected a flag");
     expect_error("version --yaml", NULL, 64, "--yaml: unknown flag");
     expect_error("version --redis-url redis://h", NULL, 64, "--redis-url: unknown flag");

@@ -175,6 +175,7 @@ static const struct {
     const char *value, *code, *sentence;
 } refusals[] = {
     {EVENT("t", "null", "null"), "table_truncated", "the table was truncated"},
+    {"{\"__op\":\"t\",\"__deleted\":\"false\"}", "table_truncated", "the table was truncated"},
     {EVENT("x", "null", "null"), "bad_field", "field 'op' is not one of c, r, u, d and t"},
     {EVENT("c", "null", "\"x\""), "bad_field", "field 'after' of the change is not a map"},
     {EVENT("c", "null", "{\"id\":7,\"body\":5}"), "bad_field", "field 'body' is an integer"},

@@ -59,11 +59,45 @@ static void test_changes(void **state)
     rig_close(&rig);
 }
 
+static size_t n_notices;
+
+static void on_notice(void *ctx, const char *side, enum notice level, const char *code,
+                      const char *text)
+{
+    (void)ctx;
+    assert_string_equal(side, "input");
+    assert_int_equal(level, NOTICE_WARN);
+    assert_string_equal(code, "no_version");
+    assert_non_null(strstr(text, "no position"));
+    n_notices++;
+}
+
+/* Messages here have a timestamp and no position. */
+static void test_no_version_is_said_once(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct rig rig;
+        rig_open(&rig, 3);
+        rig_number_texts(&rig);
+        rig.fake.script.finite = true;
+        rig.options.on_notice = on_notice;
+        rig.options.decode.version_by = i == 0 ? VERSION_TIMESTAMP : VERSION_POSITION;
+        n_notices = 0;
+        rig_start(&rig);
+        rig_finish(&rig, PIPELINE_DRAINED);
+        assert_int_equal(n_notices, i);
+        assert_int_equal(rig.stats.messages, 3);
+        rig_close(&rig);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_tombstone_is_passed_on),
         cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_no_version_is_said_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,6 +184,13 @@ static int row_refuse(const struct decode *decode, const char *name)
                         name);
 }
 
+static int truncated_refuse(const struct decode *decode)
+{
+    return codec_refuse(decode->why, DEAD_LETTER(table_truncated),
+                        "the table was truncated, which names no rows; remove their vectors by "
+                        "hand, or rebuild the index");
+}
+
 /* A row: a map, also as MongoDB's connector sends it, in a string of JSON. Null: absent. */
 static int row_read(const struct decode *decode, const char *name, struct bytes value,
                     struct bytes *out)
@@ -224,9 +231,7 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
         out->is_deleted = true;
         return 0;
     case 't':
-        return codec_refuse(decode->why, DEAD_LETTER(table_truncated),
-                            "the table was truncated, which names no rows; remove their vectors "
-                            "by hand, or rebuild the index");
+        return truncated_refuse(decode);
     default:
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                             "field 'op' is not one of c, r, u, d and t; send a change as Debezium "
@@ -267,6 +272,8 @@ static int flat_read(const struct decode *decode, struct bytes row, struct chang
     bool is_change = is_operation(op) || deleted.ptr, is_gone;
     char code = is_operation(op) ? *op.bytes.ptr : 'u';
     int err = flag_read(decode, deleted, &is_gone);
+    if (op.type == WALK_STR && is_text(op.bytes, "t"))
+        return truncated_refuse(decode);
     out->row = row;
     out->is_deleted =
         is_gone || code == 'd' || (is_change && is_textless(decode, row, (struct bytes){NULL, 0}));

@@ -101,6 +101,22 @@ static bool keeps_versions(const struct settings *settings)
            sink->layout(settings) != SINK_PER_MESSAGE;
 }
 
+/* What messages of this source are ordered by. 0 or -EINVAL. */
+static int check_order(const struct settings *settings, const char *order, char *why, size_t size)
+{
+    const char *name = settings_text(settings, "source");
+    const struct connector *source = name ? connector_find(name) : NULL;
+    bool is_position = strcmp(order, "position") == 0;
+    bool is_timestamp = strcmp(order, "timestamp") == 0;
+    if (!source || (is_position && source->gives_order) || (is_timestamp && source->gives_times) ||
+        (!is_position && !is_timestamp))
+        return 0;
+    snprintf(why, size, "messages of source %s have no %s; expected %sfield:NAME or none", name,
+             is_position ? "position that orders them" : "time",
+             source->gives_times ? "timestamp, " : "");
+    return -EINVAL;
+}
+
 /* Names of fields, and what orders messages. */
 static int check_fields(const struct settings *settings, const char **bad_option, char *why,
                         size_t size)
@@ -122,7 +138,7 @@ static int check_fields(const struct settings *settings, const char **bad_option
         return -EINVAL;
     }
     if (keeps_versions(settings))
-        return 0;
+        return check_order(settings, order, why, size);
     snprintf(why, size,
              "this output keeps no versions, so what comes last is written; expected none, or an "
              "output that stores texts one by one in a database");

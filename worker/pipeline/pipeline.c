@@ -273,6 +273,7 @@ static void count_published(struct pipeline *p, const struct entry *entry)
             p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
         return;
     }
+    pipeline_note_version(p, entry);
     stats->messages++;
     stats->deleted += entry->request.is_deleted;
     stats->unchanged += entry->request.is_unchanged;

@@ -60,7 +60,8 @@ struct pipeline {
     enum phase phase;
     enum pipeline_end how;
     bool source_failed, source_closing;
-    uint64_t end_by_ms; /* on the loop's clock; 0 until known */
+    uint64_t end_by_ms;    /* on the loop's clock; 0 until known */
+    bool is_version_noted; /* that a message has none */
     char failure[800];
     char made_with[MADE_WITH_SIZE]; /* the sink's */
     struct pipeline_stats stats;
@@ -85,6 +86,8 @@ void pipeline_on_lag(void *ctx, const char *part, int64_t lag);
 void pipeline_on_count(void *ctx, const char *what, uint64_t n);
 void pipeline_on_skipped(void *ctx, const struct skipped *skipped);
 void pipeline_on_source_notice(void *ctx, enum notice level, const char *code, const char *text);
+/* This message was to have a version and has none: said once. */
+void pipeline_note_version(struct pipeline *p, const struct entry *entry);
 void pipeline_on_sink_notice(void *ctx, enum notice level, const char *code, const char *text);
 
 #endif

@@ -7,6 +7,8 @@
  */
 #include "worker/pipeline/pipeline_internal.h"
 
+#include <stdio.h>
+
 void pipeline_on_source_state(void *ctx, enum link_state state, const char *why)
 {
     struct pipeline *p = ctx;
@@ -54,4 +56,22 @@ void pipeline_on_sink_notice(void *ctx, enum notice level, const char *code, con
     struct pipeline *p = ctx;
     if (p->options.on_notice)
         p->options.on_notice(p->ctx, "output", level, code, text);
+}
+
+void pipeline_note_version(struct pipeline *p, const struct entry *entry)
+{
+    const struct bytes *position = &entry->message->position;
+    enum version_by by = p->options.decode.version_by;
+    char text[320];
+    bool is_wanted = by == VERSION_POSITION || by == VERSION_TIMESTAMP;
+    if (!is_wanted || entry->request.has_version || p->is_version_noted)
+        return;
+    p->is_version_noted = true;
+    snprintf(text, sizeof text,
+             "the message at %.*s has no %s, which order_by takes for its version: it is written "
+             "whatever is there, and so are others like it. Have senders set it, or order by a "
+             "field",
+             (int)(position->len < 120 ? position->len : 120), position->ptr,
+             by == VERSION_TIMESTAMP ? "timestamp" : "position that orders it");
+    pipeline_on_source_notice(p, NOTICE_WARN, "no_version", text);
 }
