@@ -35,6 +35,9 @@ struct postgres_config {
 /* 0; -EINVAL with a sentence that names the option; -ENOMEM. */
 int postgres_config_read(struct postgres_config *out, const struct settings *settings, char *err,
                          size_t err_size);
+/* The name of a table beside another: what was asked for, else that table's name and an ending; to
+ * be freed, NULL without memory. */
+char *postgres_name_of(const char *asked, const char *table, const char *ending);
 /* As check of sink_ops. */
 int postgres_config_check(const struct settings *settings, const char **bad_option, char *err,
                           size_t err_size);

@@ -55,6 +55,7 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
                                            {POSTGRES_OID_JSONB_ARRAY, POSTGRES_OID_JSONB}};
     burst->config = config;
     burst->table = table;
+    burst->made_with = NULL;
     burst->timeout_ms = config->timeout_ms;
     burst->lock_ms = config->lock_ms;
     burst->group = 0;
@@ -514,6 +515,16 @@ static void add_deletions(struct postgres_burst *burst)
         add_statement(burst, STEP_DELETED, table->delete_revived, burst->docs, 1);
 }
 
+/* Behind a lock that a migration has for itself: until the end of the transaction the note stays
+ * what it is found to be. */
+static void add_guard(struct postgres_burst *burst)
+{
+    add_statement(burst, STEP_MADE_WITH, postgres_table_share, NULL, 0);
+    add_text(burst, burst->table->made_with);
+    add_statement(burst, STEP_MADE_WITH, burst->table->guard_made_with, NULL, 0);
+    add_text(burst, burst->made_with);
+}
+
 int postgres_burst_end(struct postgres_burst *burst, const struct postgres_statement *offsets)
 {
     int status = 0;
@@ -527,6 +538,8 @@ int postgres_burst_end(struct postgres_burst *burst, const struct postgres_state
         burst->steps[burst->n] = STEP_OFFSETS;
         burst->statements[burst->n++] = *offsets;
     }
+    if (burst->n_docs && burst->made_with)
+        add_guard(burst);
     if (burst->n_rows)
         add_rows(burst);
     if (burst->n_docs)

@@ -25,7 +25,7 @@
 enum { POSTGRES_GROUP_ROWS = 32, POSTGRES_GROUPS_MAX = 40 };
 enum {
     POSTGRES_ROWS_MAX = 1024,
-    POSTGRES_STATEMENTS_MAX = POSTGRES_GROUPS_MAX + 10,
+    POSTGRES_STATEMENTS_MAX = POSTGRES_GROUPS_MAX + 13,
     POSTGRES_SEEN_SIZE = 4096
 };
 
@@ -48,6 +48,8 @@ struct postgres_burst {
     size_t group;                                       /* that is filled */
     struct postgres_array docs[5], wholes[5], letters[6];
     struct postgres_array deleted[3]; /* documents: id, version, order */
+    const char *made_with; /* its rows are written only while the table's are made with that; NULL:
+                              always. Borrowed until they are sent */
     struct buffer scratch;
     size_t n_rows, n_docs, n_wholes, n_letters, n_deleted, n_bytes;
     /* The documents in it: no statement may write a row twice. */

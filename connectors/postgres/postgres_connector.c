@@ -2,6 +2,7 @@
  * postgres_connector.c: what the worker knows of PostgreSQL.
  */
 #include "connectors/postgres/postgres.h"
+#include "connectors/postgres/postgres_migration.h"
 #include "connectors/postgres/postgres_table.h"
 
 const struct connector postgres_connector = {
@@ -10,6 +11,7 @@ const struct connector postgres_connector = {
     .sink = &postgres_sink_ops,
     .check = &postgres_check,
     .dead_letters = &postgres_dead_letters,
+    .migration = &postgres_migration_ops,
     .is_keeper = true,
     .schema = postgres_table_schema,
     .keeps_versions = true,

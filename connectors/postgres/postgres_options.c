@@ -58,7 +58,7 @@ static int read_type(struct postgres_config *config, const struct settings *sett
 }
 
 /* What was asked for, or by default: "a"."b" becomes "a"."b_dlq". */
-static char *name_of(const char *asked, const char *table, const char *ending)
+char *postgres_name_of(const char *asked, const char *table, const char *ending)
 {
     size_t len = strlen(table), size = len + strlen(ending) + 1;
     bool is_quoted = len > 1 && table[len - 1] == '"';
@@ -81,10 +81,13 @@ static int read_tables(struct postgres_config *config, const struct settings *se
         return -EINVAL;
     }
     config->table = strdup(table);
-    config->dead_letters = name_of(settings_text(settings, "postgres.dead_letters"), table, "_dlq");
-    config->deleted = name_of(settings_text(settings, "postgres.deleted"), table, "_deleted");
-    config->offsets = name_of(settings_text(settings, "postgres.offsets"), table, "_offsets");
-    config->made_with = name_of(NULL, table, "_made_with");
+    config->dead_letters =
+        postgres_name_of(settings_text(settings, "postgres.dead_letters"), table, "_dlq");
+    config->deleted =
+        postgres_name_of(settings_text(settings, "postgres.deleted"), table, "_deleted");
+    config->offsets =
+        postgres_name_of(settings_text(settings, "postgres.offsets"), table, "_offsets");
+    config->made_with = postgres_name_of(NULL, table, "_made_with");
     if (!config->table || !config->dead_letters || !config->deleted || !config->offsets ||
         !config->made_with)
         return -ENOMEM;

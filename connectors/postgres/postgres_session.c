@@ -55,6 +55,7 @@ void postgres_session_read_table(struct postgres_session *session, const PGresul
     switch (postgres_table_read(&session->table, &sink->config, answer, why, sizeof why)) {
     case POSTGRES_FITS:
         session->has_table = true;
+        session->noted[0] = '\0';
         session->is_compared = !sink->base.made_with || !session->table.made_with[0];
         if (sink->base.made_with && session->is_compared && postgres_session_is_first(session)) {
             snprintf(why, sizeof why,
@@ -99,4 +100,6 @@ void postgres_session_read_made_with(struct postgres_session *session, const PGr
     if (!made_with_fits(there, sink->base.made_with, "postgres.table", place, forget, why,
                         sizeof why))
         endpoint_fail(&sink->end, -EINVAL, why);
+    else if (there.len < sizeof session->noted) /* one that is longer is not ours */
+        memcpy(session->noted, there.ptr, there.len + 1);
 }

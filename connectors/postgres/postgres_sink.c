@@ -225,6 +225,7 @@ static void send_burst(struct postgres_session *session)
     }
     bool is_kept = sink->peer && !flight->is_trial &&
                    postgres_parts_move(&sink->parts, &session->table, &move);
+    burst->made_with = session->noted[0] ? session->noted : NULL;
     if (postgres_burst_end(burst, is_kept ? &move : NULL) || sink->parts.status) {
         endpoint_fail(&sink->end, -ENOMEM, "out of memory");
         return;

@@ -9,6 +9,7 @@
 
 #include "connectors/connector.h"
 #include "connectors/endpoint.h"
+#include "connectors/made_with.h"
 #include "connectors/postgres/postgres.h"
 #include "connectors/postgres/postgres_burst.h"
 #include "connectors/postgres/postgres_link.h"
@@ -63,6 +64,8 @@ struct postgres_session {
     struct postgres_table table;
     bool has_table;   /* it was looked at on this connection, and after the last refusal */
     bool is_compared; /* what its vectors are made with, and ours; likewise */
+    /* What was found there; "": nothing, and writes are not guarded. */
+    char noted[2 * MADE_WITH_SIZE];
     struct postgres_burst burst; /* of the flight, or of the one before */
     struct postgres_flight flight;
 };

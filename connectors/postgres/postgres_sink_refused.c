@@ -115,6 +115,11 @@ void postgres_sink_refused(struct postgres_session *session, const struct postgr
         postgres_parts_fenced(&sink->parts);
         return;
     }
+    if (flight->doing == DOING_BURST && flight->refused.step == STEP_MADE_WITH &&
+        strcmp(flight->refused.sqlstate, "22012") == 0) {
+        session->has_table = false; /* the note is another: nothing was written; compare again */
+        return;
+    }
     explain(session, &flight->refused, &refusal, why, sizeof why);
     if (flight->is_trial && refusal.remedy != POSTGRES_RECONNECT) {
         judge_trial(sink, flight);

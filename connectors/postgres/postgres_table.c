@@ -131,6 +131,9 @@ static const char keep_made_with[] =
     "INSERT INTO %1$s AS m (single, of_table, made_with) VALUES (true, to_regclass($2), $1)"
     " ON CONFLICT (single) DO UPDATE SET of_table = excluded.of_table,"
     " made_with = excluded.made_with WHERE m.of_table <> excluded.of_table";
+/* All or nothing, as `move`: the note may have changed since this worker has compared it. */
+static const char guard_made_with[] = "SELECT 1 / (CASE WHEN (SELECT made_with FROM %1$s WHERE "
+                                      "single) = $1 THEN 1 ELSE 0 END)";
 static const char get_made_with[] = "SELECT made_with FROM %1$s WHERE single";
 
 static const struct column {
@@ -295,6 +298,7 @@ enum postgres_fit postgres_table_read(struct postgres_table *out,
     snprintf(out->check, sizeof out->check, check, out->offsets);
     snprintf(out->move, sizeof out->move, move, out->offsets);
     snprintf(out->keep_made_with, sizeof out->keep_made_with, keep_made_with, out->made_with);
+    snprintf(out->guard_made_with, sizeof out->guard_made_with, guard_made_with, out->made_with);
     snprintf(out->get_made_with, sizeof out->get_made_with, get_made_with, out->made_with);
 #pragma GCC diagnostic pop
     return read_embedding(out, config, answer, why, size);
@@ -317,6 +321,39 @@ static void plain_name(const char *table, char *out, size_t size)
     out[n] = '\0';
 }
 
+void postgres_table_print_others(const char *letters, const char *deleted, const char *made_with,
+                                 FILE *to)
+{
+    fprintf(to,
+            "CREATE TABLE IF NOT EXISTS %s (\n"
+            "    position text PRIMARY KEY, -- of the message in the input\n"
+            "    code     text NOT NULL,    -- `embedmill dlq codes` explains them\n"
+            "    reason   text NOT NULL,\n"
+            "    key      bytea,\n"
+            "    value    bytea,            -- the message, byte for byte\n"
+            "    headers  jsonb,\n"
+            "    died_at  timestamptz NOT NULL DEFAULT now()\n"
+            ");\n",
+            letters);
+    fprintf(to,
+            "\n-- What was deleted, and by which version. Now and then:\n"
+            "-- DELETE FROM %s WHERE deleted_at < now() - interval '30 days';\n"
+            "CREATE TABLE IF NOT EXISTS %s (\n"
+            "    id            text PRIMARY KEY,\n"
+            "    version       bigint NOT NULL,\n"
+            "    version_order bigint NOT NULL,\n"
+            "    deleted_at    timestamptz NOT NULL DEFAULT now()\n"
+            ");\n",
+            deleted, deleted);
+    fprintf(to,
+            "\nCREATE TABLE IF NOT EXISTS %s (\n"
+            "    single    boolean PRIMARY KEY DEFAULT true CHECK (single), -- one row\n"
+            "    of_table  regclass NOT NULL,\n"
+            "    made_with text NOT NULL -- model, dim, prompt ... of the vectors there\n"
+            ");\n",
+            made_with);
+}
+
 static void print_tables(const struct postgres_config *config, size_t dim, FILE *to)
 {
     char type[40], name[50];
@@ -335,34 +372,7 @@ static void print_tables(const struct postgres_config *config, size_t dim, FILE 
             ");\n"
             "CREATE INDEX IF NOT EXISTS %s_parent ON %s (parent) WHERE parent IS NOT NULL;\n\n",
             config->table, type, name, config->table);
-    fprintf(to,
-            "CREATE TABLE IF NOT EXISTS %s (\n"
-            "    position text PRIMARY KEY, -- of the message in the input\n"
-            "    code     text NOT NULL,    -- `embedmill dlq codes` explains them\n"
-            "    reason   text NOT NULL,\n"
-            "    key      bytea,\n"
-            "    value    bytea,            -- the message, byte for byte\n"
-            "    headers  jsonb,\n"
-            "    died_at  timestamptz NOT NULL DEFAULT now()\n"
-            ");\n",
-            config->dead_letters);
-    fprintf(to,
-            "\n-- What was deleted, and by which version. Now and then:\n"
-            "-- DELETE FROM %s WHERE deleted_at < now() - interval '30 days';\n"
-            "CREATE TABLE IF NOT EXISTS %s (\n"
-            "    id            text PRIMARY KEY,\n"
-            "    version       bigint NOT NULL,\n"
-            "    version_order bigint NOT NULL,\n"
-            "    deleted_at    timestamptz NOT NULL DEFAULT now()\n"
-            ");\n",
-            config->deleted, config->deleted);
-    fprintf(to,
-            "\nCREATE TABLE IF NOT EXISTS %s (\n"
-            "    single    boolean PRIMARY KEY DEFAULT true CHECK (single), -- one row\n"
-            "    of_table  regclass NOT NULL,\n"
-            "    made_with text NOT NULL -- model, dim, prompt ... of the vectors there\n"
-            ");\n",
-            config->made_with);
+    postgres_table_print_others(config->dead_letters, config->deleted, config->made_with, to);
     if (config->exactly_once)
         fprintf(to,
                 "\nCREATE TABLE IF NOT EXISTS %s (\n"

@@ -31,6 +31,7 @@ struct postgres_table {
     char put_deleted[1200], delete_revived[2400];
     char claim[900], check[600], move[900];       /* of offsets */
     char keep_made_with[700], get_made_with[400]; /* $1: what ours are made with, $2: the table */
+    char guard_made_with[500];                    /* $1: the note as it was read */
 };
 
 /* One row for each column of the tables named by $1 to $5: those of embeddings, dead letters,
@@ -52,6 +53,9 @@ enum postgres_fit postgres_table_read(struct postgres_table *out,
 
 /* How a type is called with its dimension: "halfvec(256)". */
 void postgres_type_name(enum postgres_type type, size_t dim, char *out, size_t size);
+/* The statements that create the tables beside one. */
+void postgres_table_print_others(const char *letters, const char *deleted, const char *made_with,
+                                 FILE *to);
 /* As schema of sink_ops: the statements that create what is missing. */
 int postgres_table_schema(const struct settings *settings, size_t dim, FILE *to, char *err,
                           size_t err_size);
