@@ -142,6 +142,7 @@ def case_dim(bench):
     assert place.rng and place.note()["dtype"] == "<f2" and len(place.read()) == 40
 
 
+@slow
 def case_chunks(bench):
     place = Place(bench)
     del place.texts["7"]
@@ -165,6 +166,7 @@ def case_chunks(bench):
     place.check(256)
 
 
+@slow
 def case_refused(bench):
     place = Place(bench)
     before, text = place.read(), place.texts.pop("8")
