@@ -3,6 +3,7 @@
  */
 #include "connectors/kafka/kafka_client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -181,6 +182,7 @@ void kafka_client_helped(struct kafka_client *client)
 static void on_handle_closed(uv_handle_t *handle)
 {
     struct kafka_client *client = handle->data;
+    assert(client->n_open > 0);
     if (--client->n_open)
         return;
     if (!client

@@ -3,6 +3,7 @@
  */
 #include "connectors/kafka/kafka_log.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,7 @@ struct kafka_line *kafka_log_take(struct kafka_log *log)
     struct kafka_line *line = log->first;
     if (line) {
         log->first = line->next;
+        assert(log->n > 0);
         log->n--;
     }
     if (!log->first)

@@ -4,6 +4,7 @@
  * Owns:    the memory beside the library's own record, whose bytes are pointed at and not copied.
  * Threads: the loop thread.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,7 @@ void kafka_list_remove(struct kafka_list *list, struct kafka_message *message)
 {
     message->prev->next = message->next;
     message->next->prev = message->prev;
+    assert(list->n > 0);
     list->n--;
 }
 

@@ -77,6 +77,7 @@ static void forget(struct kafka_offsets *offsets)
 {
     while (offsets->n && nth(offsets, 0)->done) {
         offsets->first++;
+        assert(offsets->n > 0);
         offsets->n--;
     }
 }

@@ -5,6 +5,7 @@
  * Refuses: how a partition comes and goes: kafka_group.c.
  * Threads: the loop thread.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,7 @@ void kafka_part_free(struct kafka_part *part)
 
 void kafka_part_release(struct kafka_part *part)
 {
+    assert(part->n_messages > 0);
     if (--part->n_messages == 0 && part->revoked)
         kafka_part_free(part);
 }

@@ -51,6 +51,7 @@ bool nats_asks_take(struct nats_asks *asks, uint64_t number, struct nats_ask *ou
         return false;
     *out = *at(asks, number);
     at(asks, number)->cb = NULL;
+    assert(asks->n_open > 0);
     asks->n_open--;
     while (asks->first < asks->next && !at(asks, asks->first)->cb)
         asks->first++;

@@ -3,6 +3,7 @@
  */
 #include "connectors/nats/nats_client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -243,6 +244,7 @@ static void client_freed(uv_handle_t *handle)
     struct nats_client *client = handle->data;
     void (*closed)(void *) = client->closed;
     void *ctx = client->closed_ctx;
+    assert(client->n_open > 0);
     if (--client->n_open)
         return;
     nats_asks_close(&client->asks);

@@ -128,6 +128,7 @@ void nats_list_remove(struct nats_list *list, struct nats_message *message)
     assert(list->n > 0 && message->prev->next == message && message->next->prev == message);
     message->prev->next = message->next;
     message->next->prev = message->prev;
+    assert(list->n > 0);
     list->n--;
 }
 

@@ -23,6 +23,7 @@
 
 static void link_unref(struct rabbitmq_link *link)
 {
+    assert(link->n_open > 0);
     if (--link->n_open)
         return;
     void (*closed)(void *) = link->closed;

@@ -3,6 +3,7 @@
  */
 #include "connectors/rabbitmq/rabbitmq_management.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -190,6 +191,7 @@ static void on_late(uv_timer_t *timer)
 static void on_closed(void *ctx)
 {
     struct get *get = ctx;
+    assert(get->n_open > 0);
     get->n_open--;
 }
 

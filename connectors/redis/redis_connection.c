@@ -8,6 +8,7 @@
  */
 #include "connectors/redis/redis_link_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@ fail:
 
 void redis_connection_unref(struct redis_link *link)
 {
+    assert(link->n_handles > 0);
     if (--link->n_handles)
         return;
     void (*closed)(void *) = link->closed;

@@ -5,6 +5,7 @@
  */
 #include "connectors/redis/redis_entry.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,7 @@ struct redis_entry *redis_queue_pop(struct redis_queue *queue)
     queue->first = entry->next;
     if (!queue->first)
         queue->last = NULL;
+    assert(queue->n > 0);
     queue->n--;
     return entry;
 }
@@ -201,6 +203,7 @@ void redis_table_remove(struct redis_table *table, struct redis_entry *entry)
     while (table->slots[hole] != entry)
         hole = (hole + 1) & mask;
     table->slots[hole] = NULL;
+    assert(table->n > 0);
     table->n--;
     /* Close the gap, so that a search never ends before what it looks for. */
     for (size_t i = (hole + 1) & mask; table->slots[i]; i = (i + 1) & mask) {

@@ -242,6 +242,7 @@ struct redis_due redis_wire_take(struct redis_wire *wire)
     struct redis_due due = wire->due[wire->head];
 
     wire->head = (wire->head + 1) % wire->room;
+    assert(wire->n_due > 0);
     wire->n_due--;
     return due;
 }

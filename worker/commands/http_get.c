@@ -6,6 +6,7 @@
  */
 #include "worker/commands/http_get.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ static void release(struct http_get *request)
 static void on_closed(uv_handle_t *handle)
 {
     struct http_get *request = handle->data;
+    assert(request->n_open > 0);
     request->n_open--;
     release(request);
 }

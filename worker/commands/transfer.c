@@ -3,6 +3,7 @@
  */
 #include "worker/commands/transfer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -180,6 +181,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
         transfer->stats.dead_letters++;
     else
         transfer->stats.texts = transfer->stats.embedded_texts = ++transfer->stats.messages;
+    assert(transfer->n_inflight > 0);
     transfer->n_inflight--;
     transfer->bytes_inflight -= item->size;
     transfer->stats.inflight_texts = transfer->n_inflight;
@@ -286,6 +288,7 @@ static void on_sink_failed(void *ctx, int err, const char *why)
 static void on_handle_closed(uv_handle_t *handle)
 {
     struct transfer *transfer = handle->data;
+    assert(transfer->n_handles > 0);
     if (--transfer->n_handles == 0 && transfer->ended)
         transfer->ended(transfer->ctx, transfer->how);
 }

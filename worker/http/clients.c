@@ -55,6 +55,7 @@ static void list_add(struct client *client, unsigned list)
 static void list_remove(struct client *client)
 {
     TAILQ_REMOVE(&client->of->lists[client->list], client, link);
+    assert(client->of->n > 0);
     client->of->n--;
 }
 

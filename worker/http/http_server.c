@@ -136,6 +136,7 @@ static void on_watch_closed(uv_handle_t *handle)
     struct http_server *server = request->server;
     request->is_closing = false;
     request_free(request);
+    assert(server->n_handles > 0);
     if (--server->n_handles == 0)
         server_free(server);
 }
@@ -503,6 +504,7 @@ void http_server_drain(struct http_server *server)
 static void on_closed(uv_handle_t *handle)
 {
     struct http_server *server = handle->data;
+    assert(server->n_handles > 0);
     if (--server->n_handles == 0)
         server_free(server);
 }

@@ -3,6 +3,7 @@
  */
 #include "worker/pipeline/backlog.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -54,6 +55,7 @@ struct message *backlog_take(struct backlog *backlog)
 {
     if (backlog->n == 0)
         return NULL;
+    assert(backlog->n > 0);
     backlog->n--;
     return backlog->messages[backlog->first++];
 }

@@ -7,6 +7,7 @@
  */
 #include "worker/pipeline/batch.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,7 @@ struct batch *batch_list_take(struct batch_list *list)
     struct batch *batch = list->first;
     if (batch) {
         list->first = batch->next;
+        assert(list->n > 0);
         list->n--;
     }
     return batch;

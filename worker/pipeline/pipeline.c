@@ -191,6 +191,7 @@ static void on_embedded(struct pipeline *p, struct slice *slice)
     p->stats.memory_hits += slice->hits.memory;
     p->stats.disk_hits += slice->hits.disk;
     p->stats.cache_misses += slice->hits.misses;
+    assert(slice->job.batch->slices_left > 0);
     slice->job.batch->slices_left--;
 }
 
@@ -329,6 +330,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
     if (how == PUBLISH_NOT_OURS && !p->source_failed)
         p->source->ops->release(p->source, entry->message);
 
+    assert(batch->records_left > 0);
     if (--batch->records_left == 0) {
         give_back(p, batch);
         pipeline_advance(p);

@@ -15,6 +15,7 @@
 static void on_closed(void *ctx)
 {
     struct pipeline *p = ctx;
+    assert(p->n_handles > 0);
     if (--p->n_handles > 0)
         return;
     if (p->ended)

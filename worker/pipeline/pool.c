@@ -52,6 +52,7 @@ static uint64_t help(const struct member *thread, struct member *leader, const a
     team_help(team, user->places[thread->index].session, leave);
     uint64_t took_ns = uv_hrtime() - began_ns;
     uv_mutex_lock(&pool->lock);
+    assert(user->n_helping > 0);
     user->n_helping--;
     uv_cond_broadcast(&pool->ended);
     return took_ns;
@@ -67,6 +68,7 @@ static void thread_help(struct member *thread, struct member *leader)
         uv_cond_signal(&pool->wake);
     pool->n_helping++;
     pool->help_ns += help(thread, leader, &pool->leave);
+    assert(pool->n_helping > 0);
     pool->n_helping--;
     if (!atomic_load(&pool->leave) && leader->n_invited == invitation)
         leader->invites = false;
@@ -110,8 +112,10 @@ static struct job *job_begin(struct member *thread, struct lane *lane)
 {
     struct pool *pool = thread->pool;
     struct job *job = job_list_take(&lane->waiting);
+    assert(lane->n_waiting > 0);
     lane->n_waiting--;
     lane->n_begun++;
+    assert(pool->n_waiting > 0);
     pool->n_waiting--;
     pool->n_begun++;
     job->user->n_begun++;
@@ -170,10 +174,13 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
     else if (!atomic_exchange(&thread->query_over, true))
         atomic_fetch_sub(&pool->n_open, 1);
     struct job *then = user->cancelled ? NULL : job->then;
+    assert(lane->n_begun > 0);
     lane->n_begun--;
     lane->busy_ns += took_ns;
     lane->had += (double)took_ns / weights[job->lane];
+    assert(pool->n_begun > 0);
     pool->n_begun--;
+    assert(user->n_begun > 0);
     user->n_begun--;
     bool is_first = !user->finished.first; /* else who came before has rung, or is about to */
     job_list_add(&user->finished, job);

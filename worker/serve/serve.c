@@ -388,6 +388,7 @@ static void submit(struct serve_lane *lane, struct job *jobs)
 
 static void on_finished(struct serve *serve, struct serve_request *request)
 {
+    assert(serve->n_open > 0);
     serve->n_open--;
     serve_answer(serve, request);
     serve_request_free(request);

@@ -137,6 +137,7 @@ static void free_all(struct serve *serve)
 static void on_closed(void *arg)
 {
     struct serve *serve = arg;
+    assert(serve->n_handles > 0);
     if (--serve->n_handles > 0)
         return;
     void (*ended)(void *ctx, bool in_time) = serve->ended;

@@ -168,6 +168,7 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
 {
     out->n = out->n_tokens = 0;
     uv_mutex_lock(&queue->lock);
+    assert(queue->n_submitted > 0);
     queue->n_submitted--;
     /* What waits is shared evenly with the threads that have nothing to do. */
     size_t n_free = queue->n_threads > queue->n_working ? queue->n_threads - queue->n_working : 1;
