@@ -82,7 +82,7 @@ enum glu { GLU_GELU, GLU_SILU };
 struct kernels {
     const char *name;
     enum precision precision;
-    const struct kernels *fast; /* an exact one's for precision "fast", or NULL */
+    const struct kernels *fast; /* an exact one's for precision "fast"; of such a table NULL */
 
     /* Bytes of packed activations for n tokens of k values, and of a weight panel for k inputs. */
     size_t (*packed_size)(size_t n, size_t k);
@@ -163,8 +163,8 @@ extern const struct kernels kernels_avxvnni_evex, kernels_avxvnni_evex_fast; /* 
 extern const struct kernels kernels_avx2, kernels_avx2_fast;               /* x86-64 builds only */
 extern const struct kernels kernels_avx512, kernels_avx512_fast;           /* x86-64 builds only */
 extern const struct kernels kernels_avx512_bf16, kernels_avx512_bf16_fast; /* likewise */
-extern const struct kernels kernels_neon;                                  /* AArch64 builds only */
-extern const struct kernels kernels_neon_i8mm;                             /* AArch64 builds only */
+extern const struct kernels kernels_neon, kernels_neon_fast;               /* AArch64 builds only */
+extern const struct kernels kernels_neon_i8mm, kernels_neon_i8mm_fast;     /* AArch64 builds only */
 
 /* The table of that name, or the best for NULL; NULL when this CPU or build lacks it. */
 const struct kernels *kernels_find(const char *name);

@@ -37,55 +37,7 @@ enum {
 
 #include "inference/kernels_neon_internal.h"
 
-/* One block of a part's rows, row_size bytes apart. */
-INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)
-{
-    __fp16 halves[PART_ROWS];
-    for (size_t r = 0; r < PART_ROWS; r++)
-        memcpy(&halves[r], from + r * row_size, 2);
-    for (size_t r = 0; r < PART_ROWS; r += 4) {
-        float32x4_t d = vcvt_f32_f16(vld1_f16(halves + r));
-        uint64x2_t two = vreinterpretq_u64_f32(d);
-        vst1q_u64((uint64_t *)to + r, vdupq_laneq_u64(two, 0));
-        vst1q_u64((uint64_t *)to + r + 2, vdupq_laneq_u64(two, 1));
-    }
-    to += PART_ROWS * 8;
-    for (size_t r = 0; r < PART_ROWS; r += 2)
-        for (size_t i = 0; i < Q8_BLOCK; i += 16, to += 32) {
-            const uint8_t *at = from + r * row_size + 2 + i;
-            uint64x2x2_t octets;
-            octets.val[0] = vreinterpretq_u64_u8(vld1q_u8(at));
-            octets.val[1] = vreinterpretq_u64_u8(vld1q_u8(at + row_size));
-            vst2q_u64((uint64_t *)to, octets);
-        }
-}
-
-/* The inputs of tokens t and t + 1, or of t twice. */
-INLINE int8x16_t pair_load(const int8_t *tokens, size_t t, size_t T)
-{
-    if (t + 1 < T)
-        return vld1q_s8(tokens + t * 8);
-    int64_t octet;
-    memcpy(&octet, tokens + t * 8, sizeof octet);
-    return vreinterpretq_s8_s64(vdupq_n_s64(octet));
-}
-
-/* One pass of a block: sum[p][r] += 32 products for each of 2 tokens and 2 rows. */
-INLINE void block_pass(int32x4_t sum[TILE / 2][PART_ROWS / 2], const int8_t *weights,
-                       const int8_t *tokens, const size_t T)
-{
-    for (size_t i = 0; i < OCTETS; i++) {
-        int8x16_t x[TILE / 2];
-        for (size_t p = 0; p < (T + 1) / 2; p++)
-            x[p] = pair_load(tokens + i * T * 8, 2 * p, T);
-        for (size_t r = 0; r < PART_ROWS / 2; r++) {
-            int8x16_t w = vld1q_s8(weights + (r * OCTETS + i) * 16);
-            for (size_t p = 0; p < (T + 1) / 2; p++)
-                sum[p][r] = vmmlaq_s32(sum[p][r], x[p], w);
-        }
-        __asm__ volatile("" ::: "memory"); /* see FENCE in kernels_neon.c */
-    }
-}
+#include "inference/kernels_neon_smmla_internal.h"
 
 /* out[t][0..7] for a tile of T tokens and a part's 8 rows; T is a constant in each use. */
 INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
@@ -116,12 +68,9 @@ INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     for (size_t t = 0; t < T; t++) {
         float scale;
         memcpy(&scale, tokens + t * sizeof scale, sizeof scale);
-        for (size_t r = 0; r < PART_ROWS / 2; r += 2) {
-            float64x2_t a = vreinterpretq_f64_f32(total[t / 2][r]);
-            float64x2_t b = vreinterpretq_f64_f32(total[t / 2][r + 1]);
-            float64x2_t rows = t % 2 ? vtrn2q_f64(a, b) : vtrn1q_f64(a, b);
-            vst1q_f32(out + t * ld + r * 2, vmulq_n_f32(vreinterpretq_f32_f64(rows), scale));
-        }
+        for (size_t r = 0; r < PART_ROWS / 2; r += 2)
+            vst1q_f32(out + t * ld + r * 2,
+                      vmulq_n_f32(rows_of(total[t / 2][r], total[t / 2][r + 1], t % 2), scale));
     }
 }
 
@@ -129,6 +78,7 @@ PEAK_FUNCTION(vmmlaq_s32, 32)
 
 const struct kernels kernels_neon_i8mm = {
     .name = "neon-i8mm",
+    .fast = &kernels_neon_i8mm_fast,
     .packed_size = packed_size,
     .panel_size = panel_size,
     .matmul = matmul,

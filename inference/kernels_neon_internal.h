@@ -1,5 +1,5 @@
 /*
- * kernels_neon_internal.h: what the two AArch64 tables share. Their panels are parts of PART_ROWS
+ * kernels_neon_internal.h: what the AArch64 tables share. Their panels are parts of PART_ROWS
  * rows, and their tokens lie in groups of GROUP inputs, so that one multiplication takes a group.
  *
  * The including file sets, before the include: PART_ROWS, PART_BLOCK (bytes of a block of a part)
@@ -10,6 +10,34 @@
 INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size);
 INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_t *tokens,
                         size_t n_blocks, const uint8_t *ahead, const size_t T);
+
+#ifdef KERNELS_FAST
+
+static void pack_row(void *packed, size_t n, size_t t, const struct fast_row *row, size_t k)
+{
+    struct place place = place_of(n, t);
+    size_t width = place.width, lane = t - place.first, n_blocks = k / Q8_BLOCK;
+    int8_t *to = (int8_t *)packed + place.first * token_size(k);
+    for (size_t b = 0; b < n_blocks; b++, to += width * TOKEN_BLOCK) {
+        for (size_t i = 0; i < Q8_BLOCK / GROUP; i++)
+            memcpy(to + (i * width + lane) * GROUP, row->digits + b * Q8_BLOCK + i * GROUP, GROUP);
+        memcpy(to + width * Q8_BLOCK + lane * 4, &row->scales[b], 4);
+    }
+    memcpy(to + lane * sizeof row->n_rests, &row->n_rests, sizeof row->n_rests);
+    memcpy(to + width * sizeof row->n_rests + lane * n_blocks * sizeof(struct rest), row->rests,
+           row->n_rests * sizeof(struct rest));
+}
+
+/* The rests of token t of a tile of T. */
+INLINE const uint8_t *rests_of(const int8_t *tokens, size_t n_blocks, size_t T, size_t t,
+                               uint32_t *n_rests)
+{
+    const uint8_t *counts = (const uint8_t *)tokens + T * n_blocks * TOKEN_BLOCK;
+    memcpy(n_rests, counts + t * sizeof *n_rests, sizeof *n_rests);
+    return counts + T * sizeof *n_rests + t * n_blocks * TOKEN_RESTS;
+}
+
+#else
 
 static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_t k, float scale)
 {
@@ -28,6 +56,8 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
     }
     memcpy(to + lane * sizeof scale, &scale, sizeof scale);
 }
+
+#endif
 
 static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
 {
@@ -56,8 +86,8 @@ TILE_FUNCTION(6)
 static tile_function *const tile_functions[TILE + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                         tile_4, tile_5, tile_6};
 
-/* Twelve sums, as a tile has. `products` an instruction; a multiply-add takes two, a high byte's
- * and a low one's. */
+/* Twelve sums, as a tile has. `products`: an instruction's; a multiply-add of 15-bit activations
+ * takes two, a high byte's and a low one's. */
 #define PEAK_FUNCTION(multiply, products)                                                          \
     static uint64_t peak(uint64_t rounds)                                                          \
     {                                                                                              \

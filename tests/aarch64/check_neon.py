@@ -48,9 +48,10 @@ def check_kernels(folder, cpu):
     lacks = set(re.findall(r"no '(neon[\w-]*)' table", said))
     assert lacks == CPUS[cpu][0], f"{cpu} has other kernel tables than expected:\n{said}"
     assert said.count(": ok") >= 8, said
+    emulate(cpu, f"{folder}/test_kernels_fast")
     emulate(cpu, f"{folder}/test_matrix")
     emulate(cpu, f"{folder}/test_models")
-    print(f"{cpu}: test_kernels, test_matrix and test_models passed, "
+    print(f"{cpu}: test_kernels, test_kernels_fast, test_matrix and test_models passed, "
           f"without {', '.join(sorted(lacks)) or 'nothing'}")
 
 
