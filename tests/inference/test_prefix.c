@@ -47,8 +47,8 @@ static const char *const texts[N_TEXTS] = {
     "quick brown dog over a lazy",
     "quick brown fox text:x",
     "a",
-    "quick brown fox text:the the the the the the the the the the the the the the the the the the "
-    "the the the the the the the the the the the the the the the the the the the the the the the",
+    ("quick brown fox text:the the the the the the the the the the the the the the the the the the "
+     "the the the the the the the the the the the the the the the the the the the the the the the"),
     "quick brown dog over the lazy model text:the the the the the the the the the the the the the",
     "words",
 };
