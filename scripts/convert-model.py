@@ -43,6 +43,8 @@ def convert(options):
     if not kind:
         fail(f"config.json has model_type = {source.config.get('model_type')!r}: only "
              f"{', '.join(KINDS)} can be converted")
+    if kind is not bert: # which has a tokenizer that can do it
+        source.refuse_lowering()
     partial = options.out.with_name(f".{options.out.name}.{os.getpid()}.partial")
     out = Output(partial, kind.ARCHITECTURE, options.type)
     try:

@@ -43,18 +43,24 @@ def check_options(options):
         fail(f"tokenizer_config.json asks for a {kind}: only BertTokenizer can be converted")
 
 
-def read_steps(options, tokenizer):
-    """Whether texts are read in lower case, and without accents. Without more words accents go with
-    lower case."""
-    normalizer = tokenizer["normalizer"] if tokenizer else {}
-    lower = normalizer.get("lowercase", options.get("do_lower_case", True))
-    strip = normalizer.get("strip_accents", options.get("strip_accents"))
-    strip = lower if strip is None else strip
-    for name, value in (("do_lower_case", lower), ("strip_accents", strip)):
-        if options.get(name, value) not in (None, value):
-            fail(f"tokenizer_config.json has {name} = {options[name]} and tokenizer.json does the "
-                 "opposite: save the folder again, with the one that the model was trained with")
-    return lower, strip
+def steps_of(options, lower_key):
+    """Lower case, and no accents; without more words accents go with lower case."""
+    lower, strip = options.get(lower_key, True), options.get("strip_accents")
+    return lower, lower if strip is None else strip
+
+
+def read_steps(source, options, tokenizer):
+    """Whether texts are read in lower case, and without accents. BertTokenizer goes by
+    tokenizer_config.json, whatever tokenizer.json says; other classes by tokenizer.json."""
+    lower, strip = said = steps_of(options, "do_lower_case")
+    if tokenizer:
+        lower, strip = steps_of(tokenizer["normalizer"], "lowercase")
+    if options.get("tokenizer_class", "BertTokenizer").startswith("BertTokenizer") and \
+            said != (lower, strip):
+        fail("tokenizer_config.json (do_lower_case, strip_accents; when they are missing, lower "
+             "case without accents) and tokenizer.json disagree about case or accents: make them "
+             "say what the model was trained with")
+    return lower or source.lowers_texts, strip
 
 
 def check_added(added, lines):
@@ -133,7 +139,7 @@ def read_word_pieces(source, n_vocab):
         special = text in SPECIAL
         kinds.append(gguf.TokenType.CONTROL if special else gguf.TokenType.NORMAL)
         tokens.append(text if special else text[2:] if text.startswith("##") else "\u2581" + text)
-    return tokens, kinds, read_steps(options, tokenizer)
+    return tokens, kinds, read_steps(source, options, tokenizer)
 
 
 def add_sizes(out, source):
@@ -217,6 +223,7 @@ def convert(out, source, options):
                    "is_decoder": False})
     add_keys(out, source)
     if unigram_tokens.is_unigram(source.tokenizer_json()): # multilingual-e5-small
+        source.refuse_lowering()
         unigram_tokens.add_tokens(out, source, source.number("vocab_size"))
     else:
         add_tokens(out, source)

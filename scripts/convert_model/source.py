@@ -195,6 +195,17 @@ class Source:
         prompts = read_json(path).get("prompts") if path.exists() else None
         return {name: text for name, text in (prompts or {}).items() if text}
 
+    @property
+    def lowers_texts(self):
+        """sentence-transformers itself does it, before the tokenizer."""
+        path = self.model / "sentence_bert_config.json"
+        return bool(path.exists() and read_json(path).get("do_lower_case"))
+
+    def refuse_lowering(self):
+        if self.lowers_texts:
+            fail("sentence_bert_config.json has do_lower_case: texts in lower case can be "
+                 "converted for WordPiece tokenizers only")
+
     def tokenizer_json(self):
         """tokenizer.json, or None: what sentence-transformers itself runs."""
         path = self.model / "tokenizer.json"

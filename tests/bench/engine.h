@@ -32,7 +32,7 @@ int engine_embed(struct engine *engine, const struct text *texts, size_t n, floa
                  uint32_t *n_tokens);
 
 /* Token ids of one text, bos and eos included: ids [max_ids], *n_ids of them written. 0 or negative
- * errno; -ENOTSUP from an engine that does not tell them. */
+ * errno; -E2BIG: there are more. */
 int engine_ids(struct engine *engine, struct text text, int32_t *ids, size_t max_ids,
                size_t *n_ids);
 

@@ -11,7 +11,7 @@
  *     batch         all texts in one call         "SECONDS TOKENS CPU_SECONDS"
  *     one           the first text alone          the same
  *     tokens        tokens of each text           "12 7 33 ..."
- *     ids FILE      token ids, a line a text      "N"; only of this project's engine
+ *     ids FILE      token ids, a line a text      "N"
  *     vectors FILE  vectors of the last batch     "DIM"
  *     memory        resident and anonymous KiB    "RESIDENT ANONYMOUS"
  *
@@ -162,7 +162,9 @@ static int write_ids(const struct peer *peer, const char *path)
         size_t n_ids = 0;
         rc = engine_ids(peer->engine, peer->texts[i], ids, IDS_MAX, &n_ids);
         for (size_t k = 0; rc == 0 && k < n_ids; k++)
-            fprintf(f, "%d%c", ids[k], k + 1 < n_ids ? ' ' : '\n');
+            fprintf(f, k ? " %d" : "%d", ids[k]);
+        if (rc == 0)
+            fputc('\n', f);
     }
     if (f && fclose(f) != 0 && rc == 0)
         rc = -EIO;

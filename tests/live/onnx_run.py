@@ -3,19 +3,16 @@
 
 Usage: onnx_run.py MODEL.onnx IDS.json OUT.npy
 
-IDS.json: a list of token ids for each text. Prints the seconds it took, the start included. A
-program of its own, so that its memory is its own.
+IDS.json: a list of token ids for each text. A program of its own, so that its memory and time are
+its own.
 """
 
 import json
 import sys
-import time
 from pathlib import Path
 
-BEGAN = time.monotonic()
-
-import numpy as np # pylint: disable=wrong-import-position
-import onnxruntime # pylint: disable=wrong-import-position
+import numpy as np
+import onnxruntime
 
 
 def main():
@@ -26,7 +23,6 @@ def main():
     vectors = [session.run(None, {"ids": np.array([row]), "mask": np.ones((1, len(row)), np.int64)})
                for row in json.loads(Path(ids).read_text(encoding="utf-8"))]
     np.save(out, np.concatenate([vector[0] for vector in vectors]))
-    print(time.monotonic() - BEGAN)
 
 
 if __name__ == "__main__":
