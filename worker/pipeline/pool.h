@@ -11,7 +11,7 @@
  * A lane with more weight goes first, and yet none starves: each has had so much thread time for
  * its weight, and the job that is next is of the lane that has had least. A query does not even
  * wait for the end of the job in hand: a thread that is at another lane's job turns to it between
- * two steps, and back again.
+ * two steps, and back again; and so do a few others to parts of it, until it is over.
  */
 #ifndef POOL_H
 #define POOL_H
@@ -84,7 +84,8 @@ struct job *pool_finished(struct pool *pool);
 size_t pool_spare(struct pool *pool);
 /*
  * By run, on thread number `index`: run all parts of a step, with the help of threads that have no
- * job. They stay as long as step follows step, and leave for a job. Returns how many threads could
+ * job. They stay as long as step follows step, and leave for a job. A query is helped by threads at
+ * jobs of other lanes, too, when they call this. Returns how many threads could
  * share the next step, this one counted (session_parallel of inference/embed.h).
  */
 size_t pool_share(struct pool *pool, size_t index, session_part *step, void *arg, size_t n_parts);
