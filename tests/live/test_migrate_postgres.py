@@ -190,6 +190,8 @@ def case_beside(bench):
     """Workers go on writing: what they write is never lost and never of two models."""
     place = Place(bench, n=60)
     worker = bench.start_sink(name="old")
+    place.send("0")
+    bench.wait_acked() # it has started
     stop = threading.Event()
 
     def change():

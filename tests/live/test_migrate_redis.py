@@ -237,6 +237,8 @@ def case_beside(binary, rng):
         place.send()
         place.build()
         worker = place.start_worker(*place.output(), name="old")
+        place.send("0")
+        place.wait_done() # it has started
         stop = threading.Event()
 
         def change():
