@@ -466,6 +466,7 @@ def case_drained(bench):
         rest = bench.client.xpending_range("texts", "embedmill", "-", "+", 1000)
         assert all(row["times_delivered"] == 0 for row in rest), rest
     worker = bench.start_sink()
+    wait_for("started", lambda: bench.log().count('"msg":"started"') > 8) # or SIGTERM just ends it
     bench.wait_rows(n)
     bench.stop(worker)
 
