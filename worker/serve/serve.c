@@ -369,8 +369,7 @@ void serve_on_done(void *ctx, struct http_request *http)
     request->http = NULL;
     serve->n_bytes_out -= request->n_bytes_out;
     request->n_bytes_out = 0;
-    if (!request->is_finished)
-        serve_queue_drop(&request->lane->queue, request);
+    serve_queue_drop(&request->lane->queue, request);
     serve_request_free(request);
     if (serve->is_draining && !serve->is_closing)
         wakeup_send(&serve->wakeup);
@@ -434,8 +433,7 @@ void serve_on_tick(uv_timer_t *tick)
                    (unsigned long long)serve->options.timeout_ms);
     LIST_FOREACH(request, &serve->all, all)
     {
-        if (request->gone_ns && !request->is_finished &&
-            now_ns - request->gone_ns >= SERVE_TICK_MS * 1000000ull)
+        if (request->gone_ns && now_ns - request->gone_ns >= SERVE_TICK_MS * 1000000ull)
             serve_queue_drop(&request->lane->queue, request);
     }
     if (serve->is_draining && uv_now(serve->loop) >= serve->drained_by_ms)

@@ -200,8 +200,7 @@ static void close_all(struct serve *serve, bool in_time)
     struct serve_request *request, *next;
     LIST_FOREACH(request, &serve->all, all)
     {
-        if (!request->is_finished)
-            serve_queue_drop(&request->lane->queue, request);
+        serve_queue_drop(&request->lane->queue, request);
     }
     serve_threads_close(&serve->queries.threads);
     serve_threads_close(&serve->lists.threads);

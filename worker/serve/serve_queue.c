@@ -250,7 +250,7 @@ static bool drop(struct serve_queue *queue, struct serve_request *request)
 bool serve_queue_drop(struct serve_queue *queue, struct serve_request *request)
 {
     uv_mutex_lock(&queue->lock);
-    bool is_finished = drop(queue, request);
+    bool is_finished = !request->is_finished && drop(queue, request);
     uv_mutex_unlock(&queue->lock);
     return is_finished;
 }
