@@ -141,8 +141,8 @@ int engine_embed(struct engine *e, const struct text *texts, size_t n, float *ou
 int engine_ids(struct engine *e, struct text text, int32_t *ids, size_t max_ids, size_t *n_ids)
 {
     const struct llama_vocab *vocab = llama_model_get_vocab(e->model);
-    int32_t got = llama_tokenize(vocab, text.ptr, (int32_t)text.len, ids, (int32_t)max_ids, true,
-                                 true);
+    int32_t got =
+        llama_tokenize(vocab, text.ptr, (int32_t)text.len, ids, (int32_t)max_ids, true, true);
     if (got < 0)
         return -E2BIG;
     *n_ids = (size_t)got;
