@@ -404,6 +404,7 @@ static void lane_collect(struct serve *serve, struct serve_lane *lane)
         struct serve_request *request =
             (struct serve_request *)(void *)((char *)job - offsetof(struct serve_request, job));
         request->is_read = true;
+        serve_request_free(request); /* answered, and that taken, before its job came back */
     }
     struct serve_request *request;
     while ((request = serve_queue_finished(&lane->queue)))
