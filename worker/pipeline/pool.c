@@ -188,7 +188,7 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
         struct job *next = then->next;
         then->user = user;
         pool_job_add(pool, then);
-        if (n > 0)
+        if (n > 0 || thread->job) /* in the midst of another, to which this thread goes back */
             uv_cond_signal(&pool->wake);
         then = next;
     }
