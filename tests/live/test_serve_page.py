@@ -183,12 +183,12 @@ def vectors_case(server, browser):
     choose(browser, [path])
     ids = [str(json.loads(line)["id"]) for line in lines.splitlines()]
     assert [row[1] for row in nearest(browser)] == [ids[i] for i in best]
-    # An index of each number that it may hold.
+    # An index of each number that it may hold, with a text that was replaced.
     for dtype in ("f4", "f2", "i1"):
         npy = os.path.join(browser.folder, f"texts-{dtype}.npy")
         subprocess.run([EMBEDMILL, "index", "-", "--model", SMALL, "-o", npy, "--dtype", dtype],
                        input="".join(json.dumps({"id": f"text {i}", "text": text}) + "\n"
-                                     for i, text in enumerate(TEXTS)),
+                                     for i, text in [(best[-1], QUERY), *enumerate(TEXTS)]),
                        capture_output=True, text=True, check=True)
         choose(browser, [npy, npy + ".ids.jsonl"])
         near = nearest(browser)
