@@ -189,7 +189,7 @@ def add_tokens(out, source):
     tokens, kinds, (lower, strip) = read_word_pieces(source, source.number("vocab_size"))
     keys.add_tokenizer_model("bert")
     keys.add_tokenizer_pre("default")
-    if not (lower and strip): # what a file that does not say so does
+    if not (lower and strip) or "\u2581A" in tokens: # what a file that does not say does
         keys.add_bool("tokenizer.ggml.normalizer.lowercase", lower)
         keys.add_bool("tokenizer.ggml.normalizer.strip_accents", strip)
     keys.add_token_list(tokens)

@@ -190,6 +190,16 @@ class ConvertBert(unittest.TestCase):
                         field = fields.get(f"tokenizer.ggml.normalizer.{name}")
                         self.assertEqual(field.contents() if field else None, value, name)
 
+    def test_capitals_that_no_text_has(self):
+        """An uncased tokenizer and a vocabulary that is not: the file says which of them counts."""
+        make_bert_folder(self.folder)
+        path = self.folder / "vocab.txt"
+        pieces = path.read_text(encoding="utf-8").replace("\nthe\n", "\nA\n")
+        path.write_text(pieces, encoding="utf-8")
+        fields = self.convert("q8_0").fields
+        for name in ("lowercase", "strip_accents"):
+            self.assertIs(bool(fields[f"tokenizer.ggml.normalizer.{name}"].contents()), True)
+
     def test_whose_word_counts(self):
         """As AutoTokenizer of transformers 4.56 and 5.24 reads them: of BertTokenizer the options
         count, missing ones too, of the plain class tokenizer.json."""
