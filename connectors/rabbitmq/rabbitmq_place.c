@@ -227,6 +227,8 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
         slot->tag = place->next_tag++;
         slot->sent_ms = uv_now(sink->end.loop);
     }
+    if (place->phase == PLACE_OPEN && !sink->end.failed)
+        wait_for_others(place); /* the last of them may have been given up just now */
 }
 
 void rabbitmq_place_watch(struct rabbitmq_place *place)
