@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "connectors/json.h"
 #include "connectors/utf8.h"
@@ -293,22 +292,22 @@ static void put_jsonb(struct postgres_array *to, struct buffer *json)
     memcpy(room + 1, json->ptr, len);
 }
 
-/* Without a version of its own the time of the message is one, and what has no time is of now: a
- * file that somebody indexes is meant to count. */
+/* Without a version of its own the time of the message is one, and what has no time is of the
+ * moment when it was given: a file that somebody indexes is meant to count. That moment is its
+ * order, too, where the source gives none: a record that had to stand aside is no newer for that.
+ */
 static void put_version(struct postgres_array *version, struct postgres_array *order,
-                        const struct document *document, const struct message *message)
+                        const struct document *document, const struct message *message,
+                        int64_t given_us)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     postgres_array_int8(version, document->has_version        ? document->version
                                  : message->timestamp_ms >= 0 ? message->timestamp_ms
-                                                              : now_ms);
-    postgres_array_int8(order, message->order);
+                                                              : given_us / 1000);
+    postgres_array_int8(order, message->order ? message->order : given_us);
 }
 
 static void put_row(struct postgres_burst *burst, const struct record *record,
-                    const struct part *part)
+                    const struct part *part, int64_t given_us)
 {
     if (burst->rows[burst->group][0].n >= POSTGRES_GROUP_ROWS &&
         burst->group + 1 < POSTGRES_GROUPS_MAX) { /* the last one takes all that is left */
@@ -329,32 +328,32 @@ static void put_row(struct postgres_burst *burst, const struct record *record,
     write_metadata(&burst->scratch, record, part->value);
     if (!burst->scratch.status)
         put_jsonb(&rows[4], &burst->scratch);
-    put_version(&rows[5], &rows[6], part->document, record->origin);
+    put_version(&rows[5], &rows[6], part->document, record->origin, given_us);
     burst->n_rows++;
     burst->n_bytes += part->vector.len + burst->scratch.len + part->id.len + 64;
 }
 
 static void put_document(struct postgres_array to[5], const struct document *document,
-                         const struct message *message)
+                         const struct message *message, int64_t given_us)
 {
     postgres_array_bytes(&to[0], document->id);
     postgres_array_int4(&to[1], (int32_t)document->n_chunks);
     postgres_array_bool(&to[2], !document->n_chunks && !document->is_deleted);
-    put_version(&to[3], &to[4], document, message);
+    put_version(&to[3], &to[4], document, message, given_us);
 }
 
 static void add_document(struct postgres_burst *burst, const struct document *document,
-                         const struct message *message)
+                         const struct message *message, int64_t given_us)
 {
-    put_document(burst->docs, document, message);
+    put_document(burst->docs, document, message, given_us);
     burst->n_docs++;
     if (document->n_chunks || document->is_deleted || burst->config->is_chunking) {
-        put_document(burst->wholes, document, message);
+        put_document(burst->wholes, document, message, given_us);
         burst->n_wholes++;
     }
     if (document->is_deleted) {
         postgres_array_bytes(&burst->deleted[0], document->id);
-        put_version(&burst->deleted[1], &burst->deleted[2], document, message);
+        put_version(&burst->deleted[1], &burst->deleted[2], document, message, given_us);
         burst->n_deleted++;
     }
     note_seen(burst, hash_of(document->id));
@@ -427,7 +426,7 @@ bool postgres_burst_meets(const struct postgres_burst *burst, const struct recor
 }
 
 enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct record *record,
-                                      char *why, size_t size)
+                                      int64_t given_us, char *why, size_t size)
 {
     enum postgres_fits fits = judge(burst, record, why, size);
     if (fits != BURST_TAKES)
@@ -445,9 +444,9 @@ enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct
     }
     for (size_t i = 0; i < record->n_parts; i++)
         if (!record->parts[i].document->is_deleted)
-            put_row(burst, record, &record->parts[i]);
+            put_row(burst, record, &record->parts[i], given_us);
     for (size_t i = 0; i < record->n_documents; i++)
-        add_document(burst, &record->documents[i], record->origin);
+        add_document(burst, &record->documents[i], record->origin, given_us);
     return BURST_TAKES;
 }
 

@@ -80,9 +80,10 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
                           const struct postgres_table *table);
 void postgres_burst_close(struct postgres_burst *burst);
 
-/* Take a record in, if it may be with those that are in already. An empty one takes any. */
+/* Take a record in, if it may be with those that are in already. An empty one takes any. given_us:
+ * when the sink was given it, in microseconds since 1970 and later than all that came before it. */
 enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct record *record,
-                                      char *why, size_t size);
+                                      int64_t given_us, char *why, size_t size);
 /* Whether one of the record's documents, or its dead letter, is in the burst, as far as is known:
  * in two transactions at a time each would wait for the other. */
 bool postgres_burst_meets(const struct postgres_burst *burst, const struct record *record);

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "connectors/dead_letter_codes.h"
 
@@ -163,7 +164,8 @@ static size_t fill(struct postgres_session *session)
         if (slot->is_alone && n)
             break;
         n_most = slot->is_alone ? 1 : n_most;
-        enum postgres_fits fits = postgres_burst_add(&session->burst, at->record, why, sizeof why);
+        enum postgres_fits fits =
+            postgres_burst_add(&session->burst, at->record, slot->given_us, why, sizeof why);
         if (fits == BURST_TAKES) {
             if (!n++ && slot->is_slow)
                 hurry(&session->burst);
@@ -197,7 +199,8 @@ static size_t fill_trial(struct postgres_session *session)
         const struct record *record = at->record;
         if (record->dead_code || !record->n_documents || nth++ < sink->n_tried)
             continue;
-        if (postgres_burst_add(&session->burst, record, why, sizeof why) != BURST_TAKES)
+        if (postgres_burst_add(&session->burst, record, slot->given_us, why, sizeof why) !=
+            BURST_TAKES)
             continue;
         slot->flight = session->flight.id;
         sink->n_flying++;
@@ -515,6 +518,16 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     return 0;
 }
 
+/* Of two records the later one has the greater, whatever the clock does. */
+static int64_t next_us(struct postgres_sink *sink)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    sink->last_us = us > sink->last_us ? us : sink->last_us + 1;
+    return sink->last_us;
+}
+
 static void postgres_sink_publish(struct sink *base, struct record **records, size_t n)
 {
     struct postgres_sink *sink = self(base);
@@ -524,6 +537,7 @@ static void postgres_sink_publish(struct sink *base, struct record **records, si
             endpoint_fail_soon(&sink->end);
             break;
         }
+        ((struct postgres_slot *)slot)->given_us = next_us(sink);
         insert(sink, slot);
     }
     endpoint_pump_soon(&sink->end);

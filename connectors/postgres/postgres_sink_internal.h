@@ -26,6 +26,7 @@
 struct postgres_slot {
     struct slot base; /* first member */
     unsigned flight;  /* the transaction that it is in; 0: none */
+    int64_t given_us; /* for postgres_burst_add */
     /* Refused alone so often while others passed; how many had passed the last time. */
     unsigned n_doubts;
     uint64_t n_passed;
@@ -81,6 +82,7 @@ struct postgres_sink {
     uint64_t second_ms; /* the second may be opened from then on */
     struct slot_pool pool;
     struct slot_queue slots; /* in the order given */
+    int64_t last_us;         /* given_us of the slot that was given last */
     struct slot_queue
         aside; /* refused alone: others show whose fault it is, where they may go first */
     uv_timer_t aside_timer; /* when these are sent again, whatever others do */

@@ -259,6 +259,8 @@ static void test_table(void **state)
 
 static const char be_vector[] = "\0\4\0\0\x3f\x80\0\0\xbf\x80\0\0\x3f\0\0\0\x40\0\0\0";
 
+#define GIVEN_US 0x12345678
+
 static struct message origin = {.position = {"s 1-0", 5}, .timestamp_ms = 9, .order = 3};
 
 struct text {
@@ -302,7 +304,7 @@ static void begin(void)
 
 static enum postgres_fits add(struct record *record)
 {
-    return postgres_burst_add(&burst, record, why, sizeof why);
+    return postgres_burst_add(&burst, record, GIVEN_US, why, sizeof why);
 }
 
 static bool has_bytes(const struct postgres_array *array, const char *bytes, size_t len)
@@ -348,6 +350,24 @@ static void test_burst(void **state)
     assert_ptr_equal(burst.statements[3].sql, postgres_table_share); /* nothing is deleted */
     postgres_burst_close(&burst);
     memset(&burst, 0, sizeof burst);
+}
+
+/* What stood aside is sent later, and is no newer for that. */
+static void test_order_where_the_source_has_none(void **state)
+{
+    (void)state;
+    struct message timeless = {.position = {"1", 1}, .timestamp_ms = -1};
+    struct record *record = record_of(&(struct text){.id = "a"});
+    record->origin = &timeless;
+    begin();
+    assert_int_equal(add(record), BURST_TAKES);
+    assert_true(has_bytes(&burst.rows[0][5], "\0\0\0\0\0\4\xa9\x0b", 8));
+    assert_true(has_bytes(&burst.rows[0][6], "\0\0\0\0\x12\x34\x56\x78", 8));
+    timeless.timestamp_ms = 9;
+    begin();
+    assert_int_equal(add(record), BURST_TAKES);
+    assert_true(has_bytes(&burst.rows[0][5], "\0\0\0\0\0\0\0\11", 8));
+    assert_true(has_bytes(&burst.rows[0][6], "\0\0\0\0\x12\x34\x56\x78", 8));
 }
 
 static void test_what_is_refused(void **state)
@@ -407,10 +427,14 @@ static void test_text_is_cleaned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hosts),           cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_logins),          cmocka_unit_test(test_table),
-        cmocka_unit_test(test_burst),           cmocka_unit_test(test_what_is_refused),
+        cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_logins),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_what_is_refused),
         cmocka_unit_test(test_text_is_cleaned),
+        cmocka_unit_test(test_order_where_the_source_has_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
