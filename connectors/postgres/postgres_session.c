@@ -75,16 +75,28 @@ void postgres_session_read_table(struct postgres_session *session, const PGresul
 
 /* ---- what its vectors are made with */
 
+/* Behind the lock that a migration has for itself, and in statements that begin when it is given:
+ * one that began before would put the note of the old table back. The lock goes with the
+ * transaction, at the end of what is sent together. */
 void postgres_session_ask_made_with(struct postgres_session *session)
 {
     static const Oid types[] = {POSTGRES_OID_TEXT, POSTGRES_OID_TEXT};
-    const char *values[] = {session->sink->base.made_with, session->table.name};
-    const int lengths[] = {(int)strlen(values[0]), (int)strlen(values[1])};
+    char lock_ms[24];
+    snprintf(lock_ms, sizeof lock_ms, "%llu", (unsigned long long)session->sink->config.lock_ms);
+    const char *values[] = {lock_ms, session->table.made_with, session->sink->base.made_with,
+                            session->table.name};
+    int lengths[4];
+    for (size_t i = 0; i < 4; i++)
+        lengths[i] = (int)strlen(values[i]);
     const struct postgres_statement statements[] = {
-        {session->table.keep_made_with, 2, types, values, lengths},
+        {"SELECT set_config('lock_timeout', $1, true)", 1, types, values, lengths},
+        {postgres_table_share, 1, types, values + 1, lengths + 1},
+        {session->table.keep_made_with, 2, types, values + 2, lengths + 2},
         {session->table.get_made_with, 0, types, values, lengths}};
+    static_assert(sizeof statements / sizeof *statements == POSTGRES_MADE_WITH_ANSWER + 1,
+                  "the note is what the last one answers");
     postgres_session_begin(session, DOING_MADE_WITH);
-    postgres_link_send(session->link, statements, 2);
+    postgres_link_send(session->link, statements, POSTGRES_MADE_WITH_ANSWER + 1);
 }
 
 void postgres_session_read_made_with(struct postgres_session *session, const PGresult *answer)

@@ -328,7 +328,7 @@ static void on_result(void *ctx, size_t nth, const PGresult *result)
     case PGRES_TUPLES_OK:
         if (flight->doing == DOING_TABLE)
             postgres_session_read_table(session, result);
-        else if (flight->doing == DOING_MADE_WITH)
+        else if (flight->doing == DOING_MADE_WITH && nth == POSTGRES_MADE_WITH_ANSWER)
             postgres_session_read_made_with(session, result);
         else if (flight->doing == DOING_PARTS)
             postgres_parts_answer(&session->sink->parts, result, session->sink->peer);

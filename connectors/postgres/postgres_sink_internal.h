@@ -134,7 +134,8 @@ struct postgres_flight *postgres_session_begin(struct postgres_session *session,
  * to be compared. */
 void postgres_session_ask_table(struct postgres_session *session);
 void postgres_session_read_table(struct postgres_session *session, const PGresult *answer);
-/* What are the vectors there made with? Answer: is_compared. */
+/* What are the vectors there made with? Answer, of that statement: is_compared. */
+enum { POSTGRES_MADE_WITH_ANSWER = 3 };
 void postgres_session_ask_made_with(struct postgres_session *session);
 void postgres_session_read_made_with(struct postgres_session *session, const PGresult *answer);
 

@@ -141,9 +141,10 @@ void postgres_sink_refused(struct postgres_session *session, const struct postgr
             refuse_record(sink, slot, &refusal, why);
         return;
     case POSTGRES_SMALLER:
-        postgres_sink_cut(sink, n / SUSPECTS);
+        if (n)
+            postgres_sink_cut(sink, n / SUSPECTS);
         if (n != 1)
-            postgres_sink_wait(sink, PART_WRITE, why);
+            postgres_sink_wait(sink, n ? PART_WRITE : PART_TABLE, why);
         else if ((slot->is_locked = is_lock))
             let_others(sink, slot, why);
         else

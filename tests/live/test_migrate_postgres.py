@@ -236,6 +236,46 @@ def case_same_length(bench):
     assert place.read() == old
 
 
+def case_last_moment(bench):
+    """A worker that writes, and one that starts, while the note is being changed: both find it."""
+    place, pg = Place(bench, n=20), bench.pg
+    old = bench.start_sink(name="old")
+    place.send("0")
+    bench.wait_acked() # it has compared
+    place.write()
+    before = place.note()
+    holder = subprocess.Popen([pg.bin / "psql", "-q", "-h", pg.host, "-p", str(pg.port), "-U",
+                               "postgres"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                              text=True)
+    bench.processes.append(holder)
+    holder.stdin.write("BEGIN; SELECT FROM embeddings_made_with FOR UPDATE;\n")
+    holder.stdin.flush()
+
+    def wait_waiting(n):
+        wait_for(f"{n} that wait", lambda: pg.one(
+            "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted") == str(n), 100)
+
+    wait_for("the note held", lambda: pg.one(
+        "SELECT count(*) FROM pg_locks WHERE mode = 'RowShareLock'") != "0")
+    migrating = subprocess.Popen(
+        place.command("--dim", str(DIM), "--prompt", "query", "--postgres-lock-timeout", "100s"),
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    bench.processes.append(migrating)
+    wait_waiting(1)
+    place.texts["new"] = "of the old model"
+    place.send("new")
+    wait_waiting(2)
+    late = bench.start_sink(name="late")
+    wait_waiting(3)
+    holder.stdin.write("COMMIT;\n")
+    holder.stdin.close()
+    assert migrating.wait(timeout=60) == 0
+    for worker, name in ((old, "old"), (late, "late")):
+        assert worker.wait(timeout=60) == 69 and "prompt" in bench.log(name), bench.log(name)
+    assert place.note() != before and place.note()["prompt"] != before["prompt"], place.note()
+    assert "new" not in place.read()
+
+
 @slow
 def case_killed(bench):
     place = Place(bench, n=120)
