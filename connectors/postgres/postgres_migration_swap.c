@@ -42,6 +42,14 @@ static int create_indexes(struct postgres_migration *m, char *err, size_t err_si
     return rc ? rc : postgres_migration_run_many(m, indexes, err, err_size);
 }
 
+/* Fields are those of the text, and the model and the places of pieces are those of the side. */
+static const char metadata[] =
+    "(coalesce(t.metadata, '{}') - CASE WHEN t.embedmill_is_piece THEN"
+    " '{parent,chunk,start,end}'::text[] ELSE '{}' END) ||"
+    " (SELECT coalesce(jsonb_object_agg(key, value), '{}') FROM jsonb_each(s.metadata)"
+    " WHERE key = 'embedding-model' OR key IN ('parent', 'chunk', 'start', 'end') AND"
+    " (s.parent IS NOT NULL OR t.embedmill_is_piece))";
+
 /* What the side does not know: versions, fields of the message, columns of others. */
 static int carry_over(struct postgres_migration *m, char *err, size_t err_size)
 {
@@ -49,7 +57,7 @@ static int carry_over(struct postgres_migration *m, char *err, size_t err_size)
         "SELECT string_agg(format('%s', attname, attname), ', ') FROM pg_attribute"
         " WHERE attrelid = to_regclass('%s') AND attnum > 0 AND NOT attisdropped AND"
         " attgenerated = '' AND attidentity = '' AND attname NOT IN"
-        " ('id', 'parent', 'chunk', 'embedding')";
+        " ('id', 'parent', 'chunk', 'embedding', 'metadata')";
     char sql[POSTGRES_MIGRATION_SQL], sets[2000] = "", columns[2000] = "";
     snprintf(sql, sizeof sql, list, "%I = t.%I", m->config.table);
     int rc = postgres_migration_value(m, sets, sizeof sets, sql, err, err_size);
@@ -61,10 +69,11 @@ static int carry_over(struct postgres_migration *m, char *err, size_t err_size)
         return -EINVAL;
     }
     snprintf(sql, sizeof sql,
-             "UPDATE %s s SET %s FROM (SELECT DISTINCT ON (coalesce(parent, id::text))"
-             " coalesce(parent, id::text) AS doc, %s FROM %s ORDER BY coalesce(parent, id::text),"
-             " chunk) t WHERE t.doc = coalesce(s.parent, s.id::text)",
-             m->side, sets, columns, m->config.table);
+             "UPDATE %s s SET %s, metadata = %s FROM (SELECT DISTINCT ON (coalesce(parent,"
+             " id::text)) coalesce(parent, id::text) AS doc, parent IS NOT NULL AS"
+             " embedmill_is_piece, metadata, %s FROM %s ORDER BY coalesce(parent, id::text), chunk)"
+             " t WHERE t.doc = coalesce(s.parent, s.id::text)",
+             m->side, sets, metadata, columns, m->config.table);
     return rc ? rc : postgres_migration_run(m, err, err_size, sql);
 }
 

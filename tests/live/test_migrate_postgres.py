@@ -82,7 +82,7 @@ class Place:
         return [name for name in OTHERS
                 if self.pg.one(f"SELECT to_regclass('embeddings{name}') IS NOT NULL") == "t"]
 
-    def check(self, dim, *options):
+    def check(self, dim, *options, metadata="metadata - 'lang'"):
         """It is what a worker makes from scratch."""
         bench = self.bench
         self.pg.sql("DROP TABLE IF EXISTS scratch")
@@ -99,6 +99,9 @@ class Place:
         got, wanted = self.read(), self.read("scratch")
         assert got == wanted, (sorted(set(got) ^ set(wanted)),
                                [k for k in set(got) & set(wanted) if got[k] != wanted[k]])
+        got, wanted = (self.pg.sql(f"SELECT id, {metadata} FROM {table} ORDER BY id")
+                       for table in ("embeddings", "scratch"))
+        assert got == wanted, [pair for pair in zip(got, wanted) if pair[0] != pair[1]]
         assert self.note()["dim"] == str(dim) and not self.leftovers(), self.leftovers()
 
 
@@ -111,7 +114,10 @@ def case_dim(bench):
                  "CREATE INDEX ON embeddings (color)")
     before = place.read()
     columns = "SELECT id, version, version_order, metadata FROM embeddings ORDER BY 1"
+    place.pg.sql("UPDATE embeddings SET metadata = metadata || '{\"start\": \"noon\"}' "
+                 "WHERE id = '5'")
     versions = place.pg.sql(columns)
+    place.pg.sql("UPDATE embeddings SET metadata = metadata || '{\"embedding-model\": \"old\"}'")
     place.migrate("--dim", "256", "--estimate")
     assert place.events["estimate"]["texts"] == 40 and place.events["estimate"]["hours"] > 0
     place.migrate("--dim", "256", "--dry-run")
@@ -123,7 +129,7 @@ def case_dim(bench):
     place.migrate("--dim", "256")
     assert place.events["stopped"]["cached"] == 40
     assert place.read("embeddings_old") == before
-    place.check(256)
+    place.check(256, metadata="metadata - 'lang' - 'start'")
     assert versions == place.pg.sql(columns)
     assert place.pg.sql("SELECT id FROM embeddings WHERE color <> 'red'") == [["3"]]
     assert place.pg.one("SELECT count(*) FROM embeddings", user="reader") == "40"
@@ -135,7 +141,7 @@ def case_dim(bench):
     assert "embeddings_old" in place.migrate("--dim", "128", code=69).stderr
     place.pg.sql("DROP TABLE embeddings_old")
     place.migrate("--dim", "128")
-    place.check(128)
+    place.check(128, metadata="metadata - 'lang' - 'start'")
     place.pg.sql("DROP TABLE embeddings_old")
     place.migrate("--dtype", "f2") # of another type: its vectors' index is for people to make
     assert place.pg.one("SELECT pg_typeof(embedding) FROM embeddings LIMIT 1") == "halfvec"
