@@ -28,8 +28,8 @@ static int create_indexes(struct postgres_migration *m, char *err, size_t err_si
              " AND b.attrelid = to_regclass('%1$s') AND b.attname = 'embedding'"
              " AND NOT (i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = (SELECT attnum FROM"
              "  pg_attribute WHERE attrelid = i.indrelid AND attname = 'id'))"
-             " AND i.indkey[0] <> (SELECT attnum FROM pg_attribute WHERE attrelid = i.indrelid AND"
-             "  attname = 'parent')"
+             " AND NOT (NOT i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] = (SELECT attnum"
+             "  FROM pg_attribute WHERE attrelid = i.indrelid AND attname = 'parent'))"
              " AND (a.atttypid = b.atttypid OR NOT EXISTS (SELECT FROM pg_depend d WHERE"
              "  d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid ="
              "  i.indrelid AND d.refobjsubid = a.attnum))",

@@ -111,7 +111,8 @@ def case_dim(bench):
                  "UPDATE embeddings SET color = 'blue' WHERE id = '3';"
                  "CREATE ROLE reader LOGIN; GRANT SELECT ON embeddings TO reader;"
                  "CREATE INDEX near ON embeddings USING hnsw (embedding vector_cosine_ops);"
-                 "CREATE INDEX ON embeddings (color)")
+                 "CREATE INDEX ON embeddings (color);"
+                 "CREATE UNIQUE INDEX ON embeddings (parent, chunk)")
     before = place.read()
     columns = "SELECT id, version, version_order, metadata FROM embeddings ORDER BY 1"
     place.pg.sql("UPDATE embeddings SET metadata = metadata || '{\"start\": \"noon\"}' "
@@ -135,7 +136,9 @@ def case_dim(bench):
     assert place.pg.one("SELECT count(*) FROM embeddings", user="reader") == "40"
     assert place.pg.one("SELECT count(*) FROM pg_indexes WHERE tablename = 'embeddings' AND "
                         "indexdef LIKE '%hnsw%'") == "1"
-    assert place.pg.one("SELECT count(*) FROM pg_indexes WHERE tablename = 'embeddings'") == "4"
+    assert place.pg.one("SELECT count(*) FROM pg_indexes WHERE tablename = 'embeddings'") == "5"
+    assert place.pg.one("SELECT indexdef FROM pg_indexes WHERE tablename = 'embeddings' AND "
+                        "indexdef LIKE '%chunk%'").endswith("btree (parent, chunk)")
     place.migrate("--dim", "256") # again: it is done
     assert any("nothing to migrate" in name for name in place.events), place.events
     assert "embeddings_old" in place.migrate("--dim", "128", code=69).stderr
