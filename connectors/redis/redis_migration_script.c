@@ -24,12 +24,19 @@ const char redis_migration_swap[] =
     "redis.call('SET', KEYS[1], ARGV[3])\n"
     "return 1\n";
 
-/* What there is of a text under a prefix. What is no output of ours is as if it were not there. */
+/* What there is of a text under a prefix. What is no output of ours is as if it were not there; but
+ * what a cluster has moved to another node already is there, and ends the script. */
 #define LOOK                                                                                       \
+    "local function ask(...)\n"                                                                    \
+    "  local v = redis.pcall(...)\n"                                                               \
+    "  if type(v) == 'table' and v.err and string.find(v.err, 'local key') then error(v.err) "     \
+    "end\n"                                                                                        \
+    "  return v\n"                                                                                 \
+    "end\n"                                                                                        \
     "local function value(kind, key)\n"                                                            \
     "  local v\n"                                                                                  \
-    "  if kind == 'hash' then v = redis.pcall('HGET', key, 'embedding')\n"                         \
-    "  else v = redis.pcall('GET', key) end\n"                                                     \
+    "  if kind == 'hash' then v = ask('HGET', key, 'embedding')\n"                                 \
+    "  else v = ask('GET', key) end\n"                                                             \
     "  if type(v) ~= 'string' or kind == 'key' and string.find(v, '^%d+:%d*$') then\n"             \
     "    return nil\n"                                                                             \
     "  end\n"                                                                                      \
@@ -92,8 +99,9 @@ const char redis_migration_drop[] =
          "return 1\n";
 
 /* The journal is a set of the ids that are not moved yet. A text that is in it and not, or not
- * whole, on the side was evicted there: nothing of it is moved. The field id of a hash on the side
- * is a place in the corpus, and not to overwrite what others have in theirs. */
+ * whole, on the side was deleted there: nothing of it is moved. One that is in neither place has
+ * expired since they were compared, for both have the same life, and is done with. The field id of
+ * a hash on the side is a place in the corpus, and not to overwrite what others have in theirs. */
 const char redis_migration_move[] = LOOK
     "if string.find(redis.call('GET', KEYS[1]) or '', ARGV[1], 1, true) ~= 1 then return 0 end\n"
     "local kind = ARGV[4]\n"
@@ -104,7 +112,7 @@ const char redis_migration_move[] = LOOK
     "end\n"
     "local ours = {embedding = 1, parent = 1, chunk = 1, start = 1, ['end'] = 1}\n"
     "local function others_of(key)\n"
-    "  local all, others = redis.pcall('HGETALL', key), {}\n"
+    "  local all, others = ask('HGETALL', key), {}\n"
     "  for at = 1, all.err and 0 or #all, 2 do\n"
     "    if not ours[all[at]] then\n"
     "      others[#others + 1] = all[at]\n"
@@ -121,12 +129,20 @@ const char redis_migration_move[] = LOOK
     "  if life > 0 then redis.call('PEXPIRE', to, life) end\n"
     "  redis.call('DEL', from)\n"
     "end\n"
+    "local function is_gone(values)\n"
+    "  for k = 1, #values do if values[k] ~= '' then return false end end\n"
+    "  return true\n"
+    "end\n"
     "for i = 5, #ARGV do\n"
     "  local id = ARGV[i]\n"
     "  local base, side = ARGV[2] .. ARGV[i], ARGV[3] .. ARGV[i]\n"
+    "  local n, version, olds = look(kind, base)\n"
+    "  local side_n, side_version, values = look(kind, side)\n"
+    "  if is_gone(olds) and is_gone(values) then\n"
+    "    redis.call('DEL', side .. '#')\n"
+    "    redis.call('SREM', KEYS[2], id)\n"
+    "  end\n"
     "  if redis.call('SISMEMBER', KEYS[2], id) == 1 then\n"
-    "    local n, version = card_of(base)\n"
-    "    local side_n, side_version, values = look(kind, side)\n"
     "    if #values == 0 then return id end\n"
     "    for k = 1, #values do if values[k] == '' then return id end end\n"
     "    local first = side_n == 0 and side or side .. '#0'\n"

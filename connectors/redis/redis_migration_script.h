@@ -34,8 +34,8 @@ extern const char redis_migration_drop[];
 /*
  * KEYS: note, journal. ARGV: the first lines of the note, prefix, side's prefix, "hash" or "key",
  * ids. What the side has of each that is in the journal goes to the output, replaces what it had,
- * and is taken off the journal; of a hash, fields of others stay. 1; 0: the note is another; or an
- * id: the side has lost it.
+ * and is taken off the journal; of a hash, fields of others stay. What neither
+ * has any more is taken off it, too. 1; 0: the note is another; or an id: the side has lost it.
  */
 extern const char redis_migration_move[];
 /* KEYS: owner. ARGV: token. Nobody migrates any more, unless somebody else does. */

@@ -398,11 +398,10 @@ static int move_some(struct redis_migration *m, const char *held, const redisRep
     if (redis_reply_is_text(reply)) {
         snprintf(
             err, err_size,
-            "the new vector of '%.200s' is gone from '%.100s*', where nobody but this command "
-            "deletes; '%.100s*' stays held, for it holds vectors of two models: delete the keys of "
-            "this text there, SREM its id from '%.200s', start this again, and index the text "
-            "again",
-            reply->str, m->side, m->config.output_prefix, m->journal);
+            "the new vector of '%.200s' is gone from '%.100s*', and the old one is still there; "
+            "'%.100s*' stays held, for it holds vectors of two models: delete the keys of this "
+            "text there, start this again, and index the text again",
+            reply->str, m->side, m->config.output_prefix);
         rc = -EBADMSG;
     } else if (reply->integer != 1) {
         snprintf(err, err_size, "'%.200s' was changed by hand in the middle of a migration",
