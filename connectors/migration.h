@@ -50,7 +50,9 @@ struct migration_found {
 struct migration_compared {
     size_t changed;      /* texts that were written since begin, and that the side is behind of */
     char changed_id[80]; /* one of them */
-    size_t dropped; /* texts that were deleted since begin; the side has them no more, either */
+    size_t dropped;  /* texts that were deleted since begin; the side has them no more, either */
+    size_t left_out; /* texts that the output cannot take, for something of others is there */
+    char left_out_id[80]; /* one of them */
 };
 
 /* Failures are negative errnos with a sentence in err. */

@@ -197,22 +197,25 @@ static int ask_about(struct redis_migration *m, const struct bytes *ids, size_t 
 struct state {
     struct bytes digest, version, side_version;
     long long side_n;
+    bool is_taken; /* something of others is where its vectors go */
 };
 
 static bool read_state(struct state *out, const redisReply *row)
 {
-    const redisReply *cells[4];
+    const redisReply *cells[5];
 
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
+        bool is_number = i == 2 || i == 4;
         cells[i] = redis_reply_at(row, i);
         if (!cells[i] ||
-            (i == 2 ? cells[i]->type != REDIS_REPLY_INTEGER : !redis_reply_is_text(cells[i])))
+            (is_number ? cells[i]->type != REDIS_REPLY_INTEGER : !redis_reply_is_text(cells[i])))
             return false;
     }
     *out = (struct state){{cells[0]->str, cells[0]->len},
                           {cells[1]->str, cells[1]->len},
                           {cells[3]->str, cells[3]->len},
-                          cells[2]->integer};
+                          cells[2]->integer,
+                          cells[4]->integer == 1};
     return out->digest.len == 0 || out->digest.len == 40;
 }
 
@@ -276,13 +279,15 @@ static const char *digest_then(const struct redis_migration *m, struct bytes id)
 
 /* ---- comparing, while nobody writes */
 
-enum fate { FATE_NOTHING, FATE_MOVES, FATE_DROPS, FATE_CHANGED };
+enum fate { FATE_NOTHING, FATE_MOVES, FATE_DROPS, FATE_CHANGED, FATE_STAYS_OUT, FATE_STUCK };
 
 /* What becomes of one text. */
 static enum fate judge(const struct state *is, const char *then)
 {
     bool has_newer = compare_bytes(is->version, is->side_version) > 0;
 
+    if (is->is_taken)
+        return is->digest.len ? FATE_STUCK : FATE_STAYS_OUT;
     if (!is->digest.len && is->side_n) /* deleted since, or only the corpus has it */
         return *then || has_newer ? FATE_DROPS : FATE_MOVES;
     if (!is->digest.len)
@@ -315,6 +320,31 @@ static int tell(struct redis_migration *m, const char *script, const char *first
     return rc;
 }
 
+static void name_text(char out[80], struct bytes id)
+{
+    snprintf(out, 80, "%.*s", (int)(id.len < 79 ? id.len : 79), id.ptr);
+}
+
+/* Whose vectors cannot go where they belong. A worker makes a dead letter of such a text. */
+static int judge_taken(struct redis_migration *m, struct bytes id, enum fate fate,
+                       struct migration_compared *out, char *err, size_t err_size)
+{
+    char name[80];
+
+    if (fate == FATE_STAYS_OUT) {
+        if (out->left_out++ == 0)
+            name_text(out->left_out_id, id);
+        return 0;
+    }
+    name_text(name, id);
+    snprintf(err, err_size,
+             "keys of others are where the new vectors of '%s' go ('%.100s%s', or with # and a "
+             "number behind it), and the old ones cannot stay: rename those keys, and start this "
+             "again",
+             name, m->config.output_prefix, name);
+    return -EBADMSG;
+}
+
 static int judge_some(struct redis_migration *m, const struct bytes *ids, size_t n,
                       struct migration_compared *out, char *err, size_t err_size)
 {
@@ -334,14 +364,15 @@ static int judge_some(struct redis_migration *m, const struct bytes *ids, size_t
         enum fate fate = judge(&state, digest_then(m, ids[i]));
         if (fate == FATE_MOVES)
             moves[n_moves++] = ids[i];
-        else if (fate == FATE_DROPS)
+        else if (fate == FATE_DROPS || fate == FATE_STAYS_OUT)
             drops[n_drops++] = ids[i];
         else if (fate == FATE_CHANGED && out->changed++ == 0)
-            snprintf(out->changed_id, sizeof out->changed_id, "%.*s",
-                     (int)(ids[i].len < 79 ? ids[i].len : 79), ids[i].ptr);
+            name_text(out->changed_id, ids[i]);
+        if (fate == FATE_STAYS_OUT || fate == FATE_STUCK)
+            rc = judge_taken(m, ids[i], fate, out, err, err_size);
+        out->dropped += fate == FATE_DROPS;
     }
     freeReplyObject(reply);
-    out->dropped += n_drops;
     if (rc == 0)
         rc = tell(m, redis_migration_drop, m->side, drops, n_drops, err, err_size);
     return rc ? rc : tell(m, NULL, NULL, moves, n_moves, err, err_size);

@@ -230,6 +230,34 @@ def case_refused(binary, rng):
         assert place.read() == before and place.client.get(NOTE) == note
 
 
+def case_taken(binary, rng):
+    """Keys of others where vectors would go: the text is left out, or nothing is touched."""
+    for form, set_others in (("hash", lambda key, client: client.set(key, "of others")),
+                             ("key", lambda key, client: client.rpush(key, "of others"))):
+        with Place(binary, rng, form, n=20) as place:
+            place.start_server()
+            place.send()
+            place.build()
+            place.texts["strange"] = "only the corpus has it"
+            set_others("doc:strange", place.client)
+            set_others("doc:3#0", place.client)
+            read = place.client.hgetall if form == "hash" else place.client.get
+            before, note = read("doc:3"), place.client.get(NOTE)
+            place.texts["3"] = " ".join(rng.choices(WORDS, k=60))
+            done = place.migrate("--dim", "128", *CHUNKS, code=65)
+            assert "vectors of '3' go" in done.stderr, done.stderr
+            assert place.client.get(NOTE) == note and read("doc:3") == before
+            place.client.delete("doc:3#0")
+            place.migrate("--dim", "128", *CHUNKS)
+            left_out = next(e for name, e in place.events.items() if "are left out" in name)
+            assert left_out["texts"] == 1 and left_out["as"] == "strange", left_out
+            kind = b"string" if form == "hash" else b"list"
+            assert place.client.type("doc:strange") == kind
+            place.client.delete("doc:strange")
+            del place.texts["strange"]
+            place.check("--dim", "128", *CHUNKS)
+
+
 def case_beside(binary, rng):
     """A worker goes on writing: what it writes is never lost and never of two models."""
     with Place(binary, rng, n=60) as place:
@@ -364,7 +392,7 @@ def main():
     args = parser.parse_args()
     print(f"seed {args.seed}")
     kills = (case_killed, case_killed_while_held)
-    others = (case_hash, case_key, case_chunks, case_refused, case_beside, case_held)
+    others = (case_hash, case_key, case_chunks, case_refused, case_taken, case_beside, case_held)
     for case in kills if args.kills else others:
         if args.only and args.only not in case.__name__:
             continue

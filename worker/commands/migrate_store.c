@@ -335,6 +335,9 @@ static int compare(void)
     int rc = ops()->compare(store.migration, store.wanted, &compared, err, sizeof err);
     if (rc != 0)
         return fail(rc, err);
+    if (compared.left_out && compared.changed == 0)
+        log_event(LOG_WARN, "texts are left out: keys of others are where their vectors would go",
+                  LOG_INTEGER("texts", compared.left_out), LOG_TEXT("as", compared.left_out_id));
     if (compared.changed == 0)
         return COMMAND_OK;
     snprintf(err, sizeof err,
