@@ -61,7 +61,8 @@ struct migration_ops {
     const char *form;           /* of its URLs, for people */
     /* Options that make url the output. */
     int (*output)(const char *url, const struct queue_setter *to);
-    /* The output as the settings name it. -EINVAL: they name one that cannot be migrated. */
+    /* The output as the settings name it. -EINVAL: they name one that cannot be migrated; -EBUSY:
+     * another process migrates it. */
     int (*open)(struct migration **out, const struct settings *settings, char *err,
                 size_t err_size);
     /* What is there, to be compared with later. Whoever began before on this output is done with;

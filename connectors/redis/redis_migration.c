@@ -15,7 +15,9 @@
  *   gives it back;
  *   "migrating: yes", "step: switching": workers wait; texts move, one atomic step for a few of
  *   them, and whoever comes goes on. "embedmill:moving:PREFIX" has those that are to be moved.
- * "embedmill:migrating:PREFIX" holds a token of the one who migrates: of two, the second goes on.
+ * "embedmill:migrating:PREFIX" holds a token of the one who migrates. A second is refused as long
+ * as the first is subscribed to the channel "embedmill:migrating:DB:PREFIX", which ends with its
+ * process; should it lose that connection, the second goes on and the first finds its token gone.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -96,6 +98,7 @@ static void migration_close(struct migration *base)
     }
     redis_migration_forget(m);
     redis_call_close(m->call);
+    redis_call_close(m->alone);
     redis_config_clear(&m->config);
     redis_args_close(&m->args);
     free(m->side);
@@ -174,6 +177,55 @@ static int check_eviction(struct redis_migration *m, char *err, size_t err_size)
     return rc;
 }
 
+/* How many are subscribed. */
+static int count_others(struct redis_migration *m, const char *channel, long long *out, char *err,
+                        size_t err_size)
+{
+    const char *words[] = {"PUBSUB", "NUMSUB", channel};
+    redisReply *reply;
+    int rc = redis_call_words(m->call, &reply, 3, words, err, err_size);
+
+    if (rc)
+        return rc;
+    const redisReply *n = redis_reply_at(reply, 1);
+    *out = n && n->type == REDIS_REPLY_INTEGER ? n->integer - 1 : 0;
+    freeReplyObject(reply);
+    return 0;
+}
+
+/* Of two migrations the second ends, for both would write to one side. What the server knows of a
+ * process that was killed is over in moments. */
+static int be_alone(struct redis_migration *m, char *err, size_t err_size)
+{
+    const struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
+    char channel[REDIS_MADE_WITH_KEY_SIZE + 40];
+    long long others = 1;
+    redisReply *reply;
+
+    snprintf(channel, sizeof channel, "embedmill:migrating:%d:%s", m->config.output_url.db,
+             m->config.output_prefix);
+    int rc = redis_call_open(&m->alone, &m->config.output_url, m->config.output_slot, m->config.tls,
+                             m->config.timeout_ms, err, err_size);
+    if (rc == 0)
+        rc = redis_call_words(m->alone, &reply, 2, (const char *[]){"SUBSCRIBE", channel}, err,
+                              err_size);
+    if (rc)
+        return rc;
+    freeReplyObject(reply);
+    for (int i = 0; rc == 0 && others > 0 && i < 20; i++) {
+        if (i)
+            nanosleep(&pause, NULL);
+        rc = count_others(m, channel, &others, err, err_size);
+    }
+    if (rc || others <= 0)
+        return rc;
+    snprintf(err, err_size,
+             "the keys '%.120s*' are being migrated by another process (it is subscribed to "
+             "'%.200s'): wait until it has ended, or stop it",
+             m->config.output_prefix, channel);
+    return -EBUSY;
+}
+
 static int migration_open(struct migration **out, const struct settings *settings, char *err,
                           size_t err_size)
 {
@@ -193,6 +245,8 @@ static int migration_open(struct migration **out, const struct settings *setting
                              m->config.timeout_ms, err, err_size);
     if (rc == 0)
         rc = check_eviction(m, err, err_size);
+    if (rc == 0)
+        rc = be_alone(m, err, err_size);
     if (rc) {
         migration_close(&m->base);
         return rc;

@@ -29,7 +29,7 @@ struct redis_ids {
 struct redis_migration {
     struct migration base;
     struct redis_config config;
-    struct redis_call *call;
+    struct redis_call *call, *alone; /* alone: open as long as this one migrates */
     struct redis_args args;
     char *side, *letters, *stream;            /* prefix; streams of the sink there */
     char *note, *side_note, *owner, *journal; /* keys */

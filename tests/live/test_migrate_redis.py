@@ -8,6 +8,7 @@ Usage: test_migrate_redis.py EMBEDMILL [--seed N] [--kills]
 import argparse
 import json
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -258,6 +259,26 @@ def case_taken(binary, rng):
             place.check("--dim", "128", *CHUNKS)
 
 
+def case_two(binary, rng):
+    """A second migration is refused while the first lives."""
+    with Place(binary, rng, n=100) as place:
+        place.start_server()
+        place.send()
+        place.build()
+        place.write()
+        first = subprocess.Popen(place.command("--dim", "256", "--batch-texts", "4"),
+                                 stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        place.processes.append(first)
+        wait_for("texts on the side", lambda: place.client.exists(SIDE + "1"))
+        first.send_signal(signal.SIGSTOP)
+        for options in (("--dim", "256"), ("--dim", "128")):
+            done = place.migrate(*options, "--work", f"{place.folder}/other", code=78)
+            assert "by another process" in done.stderr, done.stderr
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(timeout=60) == 0
+        place.check("--dim", "256")
+
+
 def case_beside(binary, rng):
     """A worker goes on writing: what it writes is never lost and never of two models."""
     with Place(binary, rng, n=60) as place:
@@ -392,7 +413,8 @@ def main():
     args = parser.parse_args()
     print(f"seed {args.seed}")
     kills = (case_killed, case_killed_while_held)
-    others = (case_hash, case_key, case_chunks, case_refused, case_taken, case_beside, case_held)
+    others = (case_hash, case_key, case_chunks, case_refused, case_taken, case_two, case_beside,
+              case_held)
     for case in kills if args.kills else others:
         if args.only and args.only not in case.__name__:
             continue
