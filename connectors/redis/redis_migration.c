@@ -44,9 +44,8 @@ static struct redis_migration *self(struct migration *migration)
 
 static int redis_output_of(const char *url, const struct queue_setter *to)
 {
-    const struct queue_option options[] = {
-        {"redis.url", url}, {"redis.output_url", ""}, {"redis.expire", "0s"}};
-    return queue_set(to, options, 3);
+    const struct queue_option options[] = {{"redis.url", url}, {"redis.output_url", ""}};
+    return queue_set(to, options, 2);
 }
 
 static int aim(struct migration *base, const struct queue_setter *to)
@@ -54,8 +53,9 @@ static int aim(struct migration *base, const struct queue_setter *to)
     const struct redis_migration *m = self(base);
     const struct queue_option options[] = {{"redis.output_prefix", m->side},
                                            {"redis.dead_letters", m->letters},
-                                           {"redis.stream", m->stream}};
-    return queue_set(to, options, 3);
+                                           {"redis.stream", m->stream},
+                                           {"redis.expire", "0s"}}; /* see compare */
+    return queue_set(to, options, 4);
 }
 
 /* ---- its life */

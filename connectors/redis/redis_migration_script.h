@@ -23,10 +23,11 @@ extern const char redis_migration_swap[];
  */
 extern const char redis_migration_read[];
 /*
- * KEYS: any one of the prefix. ARGV: prefix, side's prefix, "hash" or "key", ids. For each id: the
- * digest of all that the output has of it ("": nothing), its version there, how many vectors the
- * side has, its version there, and 1 where something of others is in the place of a vector. Keys of
- * the side are given what is left of the life of those of the output.
+ * KEYS: any one of the prefix. ARGV: prefix, side's prefix, "hash" or "key", how long texts live
+ * that the output does not have (ms; 0: until they are deleted), ids. For each id: the digest of
+ * all that the output has of it ("": nothing), its version there, how many vectors the side has,
+ * its version there, and 1 where something of others is in the place of a vector. Keys of the side
+ * are given what is left of the life of those of the output.
  */
 extern const char redis_migration_compare[];
 /* KEYS: any one. ARGV: the side's prefix, ids. Nothing is left of them there. */

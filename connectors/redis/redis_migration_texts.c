@@ -226,6 +226,7 @@ static int ask_states(struct redis_migration *m, const struct bytes *ids, size_t
     redis_args_text(&m->args, m->config.output_prefix);
     redis_args_text(&m->args, m->side);
     redis_args_text(&m->args, kind_of(m));
+    redis_args_number(&m->args, m->config.expire_ms);
     return ask_about(m, ids, n, reply, err, err_size);
 }
 

@@ -141,8 +141,11 @@ def case_hash(binary, rng):
         assert compared["texts_after"] == 40 and compared["embedded_twice"] == 20, compared
         assert compared["least_cosine"] > 0.9999 and 0.6 < compared["neighbours_kept"] < 1, compared
         assert place.read() == before and place.note()["dim"] != "256"
-        place.migrate("--dim", "256")
+        place.texts["new"] = "only the corpus has it"
+        place.migrate("--dim", "256", "--redis-expire", "1h")
         assert place.events["stopped"]["cached"] == 40, place.events["stopped"]
+        assert 3000 < place.client.ttl("doc:new") <= 3600
+        place.client.persist("doc:new")
         assert place.note()["dim"] == "256" and place.dims() == {256}
         assert 0 < place.client.ttl("doc:5") <= 3000 and place.client.ttl("doc:6") == -1
         place.client.delete("doc:strange")
