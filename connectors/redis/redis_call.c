@@ -25,6 +25,7 @@ struct redis_call {
     struct timeval limit;
     int slot; /* of all keys, in a cluster */
     struct redis_node server;
+    unsigned n_moves;
     redisContext *context;
     struct tls *tls; /* NULL: plain */
     char where[160];
@@ -162,6 +163,7 @@ static int follow(struct redis_call *call, const redisReply *reply, char *err, s
         return -ENOENT;
     if (!redirect.to.host[0])
         snprintf(redirect.to.host, sizeof(redirect.to.host), "%s", call->server.host);
+    call->n_moves++;
     int rc = dial(call, &redirect.to, err, err_size);
     return rc ? rc : -EAGAIN;
 }
@@ -216,6 +218,11 @@ int redis_call_args(struct redis_call *call, redisReply **out, const struct redi
     free(words);
     free(lens);
     return rc;
+}
+
+unsigned redis_call_moves(const struct redis_call *call)
+{
+    return call->n_moves;
 }
 
 static int do_words(struct redis_call *call, size_t n, const char **words, char *err,

@@ -32,5 +32,7 @@ int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const 
 /* The same of words that may hold NUL bytes. */
 int redis_call_args(struct redis_call *call, redisReply **out, const struct redis_args *args,
                     char *err, size_t err_size);
+/* How often a cluster has sent it to another node. What has no key (SCAN) is never sent on. */
+unsigned redis_call_moves(const struct redis_call *call);
 
 #endif

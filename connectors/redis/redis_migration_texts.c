@@ -175,6 +175,36 @@ static int ids_scan(struct redis_migration *m, const char *prefix, struct redis_
     return rc;
 }
 
+/* ---- slots of a cluster */
+
+/* A slot on its way to another node is in no SCAN as a whole. moves: redis_call_moves before the
+ * first SCAN, which GET, having a key, proves to be the last one. */
+static int check_slot(struct redis_migration *m, unsigned moves, char *err, size_t err_size)
+{
+    char leaving[32], why[400];
+    redisReply *nodes, *note;
+
+    if (!m->config.output_url.is_cluster)
+        return 0;
+    int rc =
+        redis_call_words(m->call, &nodes, 2, (const char *[]){"CLUSTER", "NODES"}, err, err_size);
+    if (rc)
+        return rc;
+    snprintf(leaving, sizeof leaving, "[%d->-", m->config.output_slot);
+    bool is_leaving = !redis_reply_is_text(nodes) || strstr(nodes->str, leaving);
+    freeReplyObject(nodes);
+    rc = redis_call_words(m->call, &note, 2, (const char *[]){"GET", m->note}, why, sizeof why);
+    if (rc == 0)
+        freeReplyObject(note);
+    if (rc == 0 && !is_leaving && redis_call_moves(m->call) == moves)
+        return 0;
+    snprintf(err, err_size,
+             "slot %d, of '%.200s*', moves to another node of the cluster, or has just moved: "
+             "start this again when it has",
+             m->config.output_slot, m->config.output_prefix);
+    return -EAGAIN;
+}
+
 /* ---- some texts at a time */
 
 /* Words of a script about ids are in args but for these. reply: an array of n. */
@@ -241,6 +271,7 @@ void redis_migration_forget(struct redis_migration *m)
 int redis_migration_take_stock(struct redis_migration *m, size_t *texts, char *err, size_t err_size)
 {
     redis_migration_forget(m);
+    unsigned moves = redis_call_moves(m->call);
     int rc = ids_scan(m, m->config.output_prefix, &m->ids, err, err_size);
     if (rc == 0 && !(m->stock = calloc(m->ids.n + 1, sizeof *m->stock)))
         rc = no_memory(err, err_size);
@@ -261,7 +292,7 @@ int redis_migration_take_stock(struct redis_migration *m, size_t *texts, char *e
             freeReplyObject(reply);
     }
     *texts = m->n_stock;
-    return rc;
+    return rc ? rc : check_slot(m, moves, err, err_size);
 }
 
 static int by_id(const void *a, const void *b)
@@ -384,6 +415,7 @@ int redis_migration_judge(struct redis_migration *m, struct migration_compared *
 {
     struct redis_ids ids = {0};
     redisReply *reply;
+    unsigned moves = redis_call_moves(m->call);
     int rc =
         redis_call_words(m->call, &reply, 2, (const char *[]){"DEL", m->journal}, err, err_size);
 
@@ -397,7 +429,7 @@ int redis_migration_judge(struct redis_migration *m, struct migration_compared *
         rc = judge_some(m, ids.items + at, ids.n - at < BATCH ? ids.n - at : BATCH, out, err,
                         err_size);
     ids_clear(&ids);
-    return rc;
+    return rc ? rc : check_slot(m, moves, err, err_size);
 }
 
 /* ---- moving */

@@ -8,6 +8,7 @@ Usage: test_redis_cluster_live.py EMBEDMILL [CASE ...]
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 import msgpack
 import redis
 
+from check_embed import cache_folder
 from ports import free_port, free_ports
 from redis_bench import has_tls, wait_for
 from redis_cluster_bench import (DEAD, GROUP, OUTPUT, PASSWORD, STREAM, ClusterBench, Node)
@@ -294,6 +296,65 @@ def test_hashes(bench):
     assert bench.cluster.exists(made_with), "it is in another slot, or not there"
 
 
+def fill(node, n):
+    """With keys of another slot, so that a SCAN takes its time. Returns them."""
+    for i in range(100):
+        keys = [f"{{other-{i}}}:{k}" for k in range(n)]
+        try:
+            node.client.mset(dict.fromkeys(keys, ""))
+            return keys
+        except redis.exceptions.ResponseError: # a slot of another node
+            continue
+    raise AssertionError("no slot is of that node")
+
+
+def test_migrate_moved(bench):
+    """The slot moves while the keys of an output are looked for, to be compared and replaced."""
+    n, prefix = 400, "{texts}:m:"
+    note = "embedmill:made-with:" + prefix
+    output = ("--redis-output", "hash", "--redis-output-prefix", prefix)
+    corpus = os.path.join(bench.folder, "corpus.jsonl")
+    small, large = cache_folder() / "all-minilm-l6-v2-q8_0.gguf", bench.model
+    bench.model = str(small) if small.exists() else large
+    with open(corpus, "w", encoding="utf-8") as file:
+        for i in range(n):
+            file.write(json.dumps({"id": str(i), "text": f"text number {i}"}) + "\n")
+    add(bench, 0, n)
+    worker = bench.worker(*output, name="m")
+    wait_for("hashes", lambda: bench.cluster.exists(f"{prefix}{n - 1}"), 120)
+    wait_for("nothing pending",
+             lambda: bench.cluster.xpending(STREAM, GROUP)["pending"] == 0, 60)
+    bench.stop(worker)
+    command = [bench.binary, "migrate", bench.url(), corpus, *output, "--redis-stream", STREAM,
+               "--dim", "128", "--model", bench.model, "--prompt", "none", "--work",
+               os.path.join(bench.folder, "work")]
+    bench.model = large
+    source, journal = bench.owner(), "embedmill:moving:" + prefix
+    target = bench.others(source)[0]
+    others = fill(source, 30000)
+    log = open(os.path.join(bench.folder, "log-migrate"), "ab")
+    migrating = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
+    bench.processes.append(migrating)
+    wait_for("the side", lambda: bench.cluster.exists("embedmill:next:" + prefix + "0"))
+    source.client.sadd(journal, "is deleted when the comparison begins")
+    while source.client.exists(journal):
+        assert migrating.poll() is None
+    migrating.send_signal(signal.SIGSTOP)
+    bench.move_slot(target, lambda: None)
+    source.client.delete(*others)
+    migrating.send_signal(signal.SIGCONT)
+    code = migrating.wait(timeout=60)
+    print(f"  the first ended with {code}")
+    lens = [bench.cluster.hstrlen(f"{prefix}{i}", "embedding") for i in range(n)]
+    if not bench.cluster.get(note).startswith(b"migrating"):
+        assert len(set(lens)) == 1, "it is of two models"
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120,
+                          check=False)
+    assert done.returncode == 0, (code, done.stderr)
+    lens = {bench.cluster.hstrlen(f"{prefix}{i}", "embedding") for i in range(n)}
+    assert lens == {4 * 128} and b"dim: 128" in bench.cluster.get(note), (code, lens)
+
+
 def test_down(bench):
     """The majority of masters is gone: the cluster serves nobody; then it does again."""
     owner = bench.owner()
@@ -342,7 +403,8 @@ def test_tls(bench):
 
 
 CASES = (test_names, test_next_node, test_refused, test_commands, test_clients, test_hashes,
-         test_failover, test_planned_failover, test_asked_for_once, test_move, test_down)
+         test_failover, test_planned_failover, test_asked_for_once, test_move,
+         test_migrate_moved, test_down)
 
 
 def run(bench, cases):
