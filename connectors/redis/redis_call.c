@@ -388,6 +388,24 @@ int redis_call_open(struct redis_call **out, const struct redis_url *url, int sl
     return 0;
 }
 
+int redis_call_wake(struct redis_call *call, char *err, size_t err_size)
+{
+    const char *ping[] = {"PING"};
+    redisReply *reply = exchange(call, 1, ping, NULL, err, err_size);
+    struct redis_node server = call->server;
+    uint64_t timeout_ms =
+        (uint64_t)call->limit.tv_sec * 1000 + (uint64_t)call->limit.tv_usec / 1000;
+
+    if (reply) {
+        freeReplyObject(reply);
+        return 0;
+    }
+    int rc = call->url->host || call->url->path
+                 ? 0
+                 : find_server(call, timeout_ms, &server, err, err_size);
+    return rc ? rc : dial(call, &server, err, err_size);
+}
+
 void redis_call_close(struct redis_call *call)
 {
     if (!call)

@@ -4,7 +4,7 @@
  *
  * Owns:    connecting, by sentinels or to the owner of a cluster's slot if need be, TLS, AUTH and
  *          SELECT, what a failure is called.
- * Refuses: to reconnect. Workers use redis_link.h.
+ * Refuses: to reconnect by itself. Workers use redis_link.h.
  * Threads: the calling one.
  */
 #ifndef REDIS_CALL_H
@@ -25,6 +25,9 @@ struct redis_call;
 int redis_call_open(struct redis_call **out, const struct redis_url *url, int slot,
                     const struct tls_context *tls, uint64_t timeout_ms, char *err, size_t err_size);
 void redis_call_close(struct redis_call *call); /* accepts NULL */
+/* After a silence, in which the server may have hung up (its option timeout): connect again if it
+ * has. As redis_call_open. */
+int redis_call_wake(struct redis_call *call, char *err, size_t err_size);
 
 /* One command of n words. 0 and *out, to be freed; -EIO: the connection; -EACCES: refused. */
 int redis_call_words(struct redis_call *call, redisReply **out, size_t n, const char **words,

@@ -334,7 +334,9 @@ static int prepare(struct migration *base, size_t dim, char *err, size_t err_siz
     redisReply *reply;
     (void)dim;
 
-    int rc = redis_call_words(m->call, &reply, 3, keys, err, err_size);
+    int rc = redis_call_wake(m->call, err, err_size);
+    if (rc == 0)
+        rc = redis_call_words(m->call, &reply, 3, keys, err, err_size);
     if (rc)
         return rc;
     freeReplyObject(reply);
@@ -374,7 +376,9 @@ static int compare(struct migration *base, const char *made_with, struct migrati
     char side[MADE_WITH_SIZE], comparing[sizeof m->held] = COMPARING, why[400];
 
     *out = (struct migration_compared){0};
-    int rc = read_side_note(m, side, sizeof side, err, err_size);
+    int rc = redis_call_wake(m->call, err, err_size);
+    if (rc == 0)
+        rc = read_side_note(m, side, sizeof side, err, err_size);
     if (rc)
         return rc;
     if (!made_with_fits((struct bytes){side, strlen(side)}, made_with, "the new vectors",

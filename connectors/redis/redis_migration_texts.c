@@ -537,8 +537,10 @@ int redis_migration_read_all(struct migration *base, bool is_side, migration_rea
     struct redis_migration *m = (struct redis_migration *)base;
     const char *prefix = is_side ? m->side : m->config.output_prefix;
     struct redis_ids ids = {0};
-    int rc = ids_scan(m, prefix, &ids, err, err_size);
+    int rc = redis_call_wake(m->call, err, err_size);
 
+    if (rc == 0)
+        rc = ids_scan(m, prefix, &ids, err, err_size);
     for (size_t at = 0; rc == 0 && at < ids.n; at += BATCH) {
         size_t n = ids.n - at < BATCH ? ids.n - at : BATCH;
         redisReply *reply;

@@ -263,7 +263,7 @@ def case_taken(binary, rng):
 
 
 def case_two(binary, rng):
-    """A second migration is refused while the first lives."""
+    """A second migration is refused while the first lives, and that outlives its connection."""
     with Place(binary, rng, n=100) as place:
         place.start_server()
         place.send()
@@ -273,6 +273,7 @@ def case_two(binary, rng):
                                  stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         place.processes.append(first)
         wait_for("texts on the side", lambda: place.client.exists(SIDE + "1"))
+        place.client.client_kill_filter(_type="normal", skipme=True) # as an idle one
         first.send_signal(signal.SIGSTOP)
         for options in (("--dim", "256"), ("--dim", "128")):
             done = place.migrate(*options, "--work", f"{place.folder}/other", code=78)
