@@ -202,6 +202,13 @@ def test_failover(bench):
     wait_for("the old master back", bench.is_well, 60)
 
 
+def becomes(what, seconds):
+    deadline = time.monotonic() + seconds
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return what()
+
+
 def test_planned_failover(bench):
     """CLUSTER FAILOVER under load: the new master is in step, the old one lets nobody write."""
     n = 150
@@ -211,8 +218,14 @@ def test_planned_failover(bench):
     wait_for("work under way", lambda: owner.client.xlen(OUTPUT) > 10)
     replica = next(node for node in bench.nodes if node.client.info("replication").get(
         "master_port") == owner.port)
-    replica.ask("CLUSTER", "FAILOVER")
-    wait_for("a new master", lambda: bench.owner() is replica, 60)
+    for _ in range(8):  # masters that have just voted for another of its replicas do not vote again
+        if replica.client.info("replication")["role"] != "master":
+            replica.ask("CLUSTER", "FAILOVER")
+        if becomes(lambda: bench.owner() is replica, 8):
+            break
+        add(bench, n, 100)
+        n += 100
+    assert bench.owner() is replica, "no new master"
     assert replica.client.xlen(OUTPUT) < n, "all was done before the failover"
     expect_once(bench, n)
     assert "has moved to" in bench.log("p") or "READONLY" in bench.log("p"), bench.log("p")
