@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from check_embed import cache_folder, find_model
+from logged import run_logged
 
 SMALL = cache_folder() / "all-minilm-l6-v2-q8_0.gguf"
 WORDS = "ferry bread river tower cloud yeast boat flour rain June".split()
@@ -39,14 +40,7 @@ class Place:
         return [self.binary, *map(str, words), "--model", str(self.model), "--log-format", "json"]
 
     def run(self, *words, code=0):
-        done = subprocess.run(self.command(*words), check=False, text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
-        assert done.returncode == code, (words, done.returncode, done.stderr)
-        self.events = {}
-        for line in done.stderr.splitlines():
-            if line.startswith("{"):
-                event = json.loads(line)
-                self.events[event["msg"]] = event
+        done, self.events = run_logged(self.command(*words), code)
         return done
 
     def migrate(self, *words, code=0):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cases import slow
 from check_embed import cache_folder
+from logged import run_logged
 from postgres_bench import DIM, run_all
 from redis_bench import wait_for
 
@@ -56,14 +57,7 @@ class Place:
 
     def migrate(self, *options, code=0):
         self.write()
-        done = subprocess.run(self.command(*options), stdin=subprocess.DEVNULL, text=True,
-                              capture_output=True, timeout=300, check=False)
-        assert done.returncode == code, (options, done.returncode, done.stderr)
-        self.events = {}
-        for line in done.stderr.splitlines():
-            if line.startswith("{"):
-                event = json.loads(line)
-                self.events[event["msg"]] = event
+        done, self.events = run_logged(self.command(*options), code)
         return done
 
     def read(self, table="embeddings"):

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from check_embed import cache_folder
+from logged import run_logged
 from redis_bench import Bench, wait_for
 
 SMALL = cache_folder() / "all-minilm-l6-v2-q8_0.gguf"
@@ -71,14 +72,7 @@ class Place(Bench):
 
     def migrate(self, *options, code=0):
         self.write()
-        done = subprocess.run(self.command(*options), stdin=subprocess.DEVNULL, text=True,
-                              capture_output=True, timeout=300, check=False)
-        assert done.returncode == code, (options, done.returncode, done.stderr)
-        self.events = {}
-        for line in done.stderr.splitlines():
-            if line.startswith("{"):
-                event = json.loads(line)
-                self.events[event["msg"]] = event
+        done, self.events = run_logged(self.command(*options), code)
         return done
 
     def read(self, prefix=PREFIX):
