@@ -184,6 +184,29 @@ static int check_table(struct postgres_migration *m, char *err, size_t err_size)
     return rc;
 }
 
+/* A worker looks at the note behind the lock of the change. At a stricter level of isolation it
+ * would see the note as it was before it had waited, and write on. */
+static const char stricter[] =
+    "SELECT string_agg(DISTINCT level, ', ') FROM ("
+    " SELECT current_setting('default_transaction_isolation')"
+    " UNION ALL SELECT split_part(one, '=', 2) FROM pg_db_role_setting, unnest(setconfig) AS one"
+    "  WHERE one LIKE 'default_transaction_isolation=%'"
+    ") AS x (level) WHERE level <> 'read committed'";
+
+static int check_isolation(struct postgres_migration *m, char *err, size_t err_size)
+{
+    char found[200];
+    int rc = postgres_migration_value(m, found, sizeof found, stricter, err, err_size);
+    if (rc || !found[0])
+        return rc;
+    snprintf(err, err_size,
+             "default_transaction_isolation is '%.100s' here or for some role or database, and a "
+             "worker that writes so could miss the change: set it to 'read committed' until this "
+             "is done (ALTER ROLE or ALTER DATABASE ... RESET default_transaction_isolation)",
+             found);
+    return -EINVAL;
+}
+
 /* ---- what is there */
 
 static int begin(struct migration *base, struct migration_found *out, char *err, size_t err_size)
@@ -192,6 +215,8 @@ static int begin(struct migration *base, struct migration_found *out, char *err,
     char sql[POSTGRES_MIGRATION_SQL], number[32] = "0", made_with[20];
     *out = (struct migration_found){0};
     int rc = check_table(m, err, err_size);
+    if (!rc)
+        rc = check_isolation(m, err, err_size);
     snprintf(sql, sizeof sql, "SELECT to_regclass('%s')", m->config.made_with);
     if (!rc)
         rc = postgres_migration_value(m, made_with, sizeof made_with, sql, err, err_size);

@@ -182,6 +182,11 @@ def case_refused(bench):
         assert name in place.migrate("--dim", "256", code=78).stderr
         place.pg.sql("DROP " + what.split("(")[0].split(" AS ")[0])
     place.migrate("--dim", "256", "--postgres-table", "none", code=78)
+    # A worker at this level would not see that the note has changed.
+    place.pg.sql("CREATE ROLE strict; ALTER ROLE strict SET default_transaction_isolation = "
+                 "'repeatable read'")
+    assert "repeatable read" in place.migrate("--dim", "256", code=78).stderr
+    place.pg.sql("DROP ROLE strict")
     place.pg.sql("CREATE TABLE kept AS SELECT * FROM embeddings_made_with;"
                  "TRUNCATE embeddings_made_with")
     assert "made with" in place.migrate("--dim", "256", code=65).stderr
