@@ -31,9 +31,11 @@ def check_installed(prefix):
     assert run(prefix / "bin" / "embedmill", "version").startswith("embedmill ")
     run(prefix / "bin" / "embedmill", "check", "--model", find_model())
     for name in ("lib/systemd/system/embedmill.service", "share/doc/embedmill/README.md",
-                 "share/doc/embedmill/copyright", "share/doc/embedmill/monitoring/alerts.yml",
+                 "share/doc/embedmill/copyright",
+                 "share/doc/embedmill/changelog.gz", "share/doc/embedmill/CHANGELOG.md.gz",
+                 "share/doc/embedmill/monitoring/alerts.yml",
                  "share/doc/embedmill/kubernetes/embedmill.yaml",
-                 "share/doc/embedmill/kubernetes/serve.yaml", "share/man/man1/embedmill.1",
+                 "share/doc/embedmill/kubernetes/serve.yaml", "share/man/man1/embedmill.1.gz",
                  "share/bash-completion/completions/embedmill",
                  "share/zsh/vendor-completions/_embedmill"):
         assert (prefix / name).is_file(), name
