@@ -30,6 +30,7 @@ int buffer_reserve(struct buffer *buffer, size_t more)
     char *ptr = realloc(buffer->ptr, room);
     if (!ptr)
         return buffer->status = -ENOMEM;
+    assert(room >= buffer->len + more);
     buffer->ptr = ptr;
     buffer->room = room;
     return 0;

@@ -17,6 +17,7 @@ static void on_state_changed(void *ctx, enum link_state state, const char *why)
 void endpoint_fail(struct endpoint *endpoint, int err, const char *why)
 {
     bool is_news = !endpoint->failed && !endpoint->closing;
+    /* Reported once. While closing, a failure only means that nothing needs flushing any more. */
     endpoint->failed = true;
     if (is_news)
         endpoint->on_failed(endpoint->ctx, err, why);
@@ -52,6 +53,7 @@ void endpoint_doubt(const struct endpoint *endpoint)
 void endpoint_pump(struct endpoint *endpoint)
 {
     const char *deferred = endpoint->deferred;
+    /* Failed inside a call of the pipeline, where no event may fire: it fires here. */
     endpoint->deferred = NULL;
     if (deferred)
         endpoint_fail(endpoint, -ENOMEM, deferred);
@@ -120,6 +122,7 @@ void endpoint_finish(struct endpoint *endpoint)
         return;
     endpoint->finished = true;
     if (endpoint->ops->finish)
+        /* The owner closes what is its own; the last endpoint_drop frees it. */
         endpoint->ops->finish(endpoint->owner, endpoint->is_late);
     endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->pump_timer);
     endpoint_close_handle(endpoint, (uv_handle_t *)&endpoint->pause_timer);
@@ -139,6 +142,8 @@ void endpoint_drop(void *arg)
     assert(endpoint->n_held > 0);
     if (--endpoint->n_held > 0)
         return;
+    /* Everything that could still call back is closed: `closed` may even end the program. */
+    assert(endpoint->finished);
     endpoint->ops->free(endpoint->owner);
     if (closed)
         closed(ctx);
@@ -152,6 +157,7 @@ static void on_handle_closed(uv_handle_t *handle)
 void endpoint_close_handle(struct endpoint *endpoint, uv_handle_t *handle)
 {
     handle->data = endpoint; /* nothing but its close callback comes any more */
+    assert(!uv_is_closing(handle));
     uv_close(handle, on_handle_closed);
 }
 

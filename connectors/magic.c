@@ -299,7 +299,7 @@ static bool begins_zlib(const unsigned char *at, size_t len)
     return len >= 2 && at[0] == 0x78 && (at[0] * 256 + at[1]) % 31 == 0;
 }
 
-/* Cut, or short: no NUL and no controls. The second byte is no letter then, and what follows no
+/* Cut, or short: no NUL and no controls. The second byte is not a letter then, and what follows no
  * UTF-8. */
 static bool is_zlib(const unsigned char *at, size_t len)
 {

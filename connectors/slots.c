@@ -10,6 +10,8 @@
 
 void slots_insert(struct slot_queue *queue, struct slot *before, struct slot *slot)
 {
+    /* In front of `before`, or at the end. */
+    assert(!queue->first == !queue->n);
     slot->prev = before ? before->prev : queue->last;
     slot->next = before;
     if (slot->prev)
@@ -61,6 +63,7 @@ void slots_move(struct slot_queue *to, struct slot_queue *from)
         to->first = from->first;
     to->last = from->last;
     to->n += from->n;
+    assert(!to->last->next);
     *from = (struct slot_queue){0};
 }
 

@@ -193,7 +193,7 @@ static int fail(const struct tls *tls, char *err, size_t err_size)
     return -EPROTO;
 }
 
-/* Whether rc of an SSL call is no more than "not now". */
+/* Whether rc of an SSL call only says "not now". */
 static bool is_waiting(const struct tls *tls, int rc)
 {
     int error = SSL_get_error(tls->ssl, rc);

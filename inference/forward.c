@@ -177,6 +177,7 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
         for (uint32_t t = pack->starts[text]; t < pack->starts[text + 1]; t++)
             f->positions[t] = n_before + t - pack->starts[text];
     }
+    assert(f->n_tokens <= m->info.max_tokens);
     f->n_queries = queries_cut(f);
     pass_run(f);
     for (size_t text = 0; text < pack->n_texts && !m->info.is_reranker; text++)

@@ -11,6 +11,7 @@
  */
 #include "inference/gguf_directory.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -81,6 +82,7 @@ __attribute__((format(printf, 3, 4))) static int refuse(const struct reader *rea
 /* The only way forward in the file: n bytes, all of them there, or an error. */
 static int take(struct reader *reader, uint64_t n, const char *what, const uint8_t **out)
 {
+    assert(reader->at <= reader->size);
     size_t left = reader->size - reader->at;
     if (n > left)
         return refuse(reader, DAMAGED, "%s of %llu bytes at byte %zu, where the file has %zu left",
@@ -141,7 +143,7 @@ static int str_compare(struct gguf_str a, struct gguf_str b)
     return order ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-/* Bytes of one value; 0 for strings, arrays and numbers that are no type. */
+/* Bytes of one value; 0 for strings, arrays and numbers that are not a type. */
 static size_t type_size(uint32_t type)
 {
     static const uint8_t sizes[] = {

@@ -127,7 +127,7 @@ INLINE void attention_scores(const struct attention_head *h, size_t first, size_
 /* 2 to the power x <= 0, to 1e-4 of itself, where bfloat16 keeps 4e-3. */
 INLINE __m512 power_of_two(__m512 x)
 {
-    x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x); /* what is no number stays; 2^-200 is 0 */
+    x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x); /* NaN stays; 2^-200 is 0 */
     __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 r = _mm512_sub_ps(x, n), p = _mm512_set1_ps(5.5171669e-2f);
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));

@@ -229,7 +229,7 @@ INLINE float rms_inverse(const float *x, size_t k, float eps)
 #include "inference/kernels_fast.h"
 #else
 /* x [k] to integers of 15 bits and a sign, one scale; then into the table's packed form. The scale
- * is no number when one of x is none: no damage is made into a vector that looks like one. */
+ * is not a number when one of x is not: no damage is made into a vector that looks like one. */
 static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_t k)
 {
     vf top = {0};

@@ -128,7 +128,7 @@ static void block_limit(struct fast_row *row, const float *x, size_t first, floa
         }
 }
 
-/* The scale of a block is no number when one of its values is none: no damage is made into a vector
+/* The scale of a block is NaN when one of its values is: no damage is made into a vector
  * that looks like one. */
 static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_t k)
 {

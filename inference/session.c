@@ -94,6 +94,7 @@ static void pack_flush(struct session *s, float *out)
         return;
     struct pack pack = {
         .ids = s->ids, .starts = s->starts, .n_texts = s->n_texts, .prefixes = s->prefixes};
+    assert(s->starts[0] == 0 && s->starts[s->n_texts] <= s->model->info.max_tokens);
     forward_run(s->forward, &pack, s->vectors);
     for (size_t i = 0; i < s->n_texts; i++) {
         float *row = out + s->rows[i] * dim;
@@ -113,6 +114,7 @@ static void pack_add(struct session *s, size_t n_ids, size_t n_whole, size_t row
     int32_t *ids = s->ids + start;
     if (s->prefixes) {
         struct prefix_use use = prefix_find(m->prefixes, m->n_prefixes, ids, n_ids);
+        assert(use.n <= n_ids);
         n_ids -= use.n;
         memmove(ids, ids + use.n, n_ids * sizeof *ids);
         use.row = (uint32_t)n_whole;
@@ -133,6 +135,7 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
     for (size_t i = 0; i < n; i++) {
         size_t n_ids, room = !n_whole ? max_tokens : n_whole < pack ? pack - n_whole : 0;
         size_t used = s->n_texts ? s->starts[s->n_texts] : 0;
+        /* A text that fails leaves zeros, never what was there before. */
         memset(out + i * s->options.dim, 0, s->options.dim * sizeof *out);
         int rc = session_tokenize(s, texts[i], s->ids + used, room, &n_ids, &results[i]);
         if (rc == 0 && results[i].n_tokens > room && n_whole) { /* does not fit: a new pack */
@@ -164,6 +167,7 @@ int session_embed_ids(struct session *s, const int32_t *ids, size_t n, float *ou
     if (n_used < n && s->options.too_long == TOO_LONG_ERROR)
         return result->status = -E2BIG;
     memcpy(s->ids, ids, n_used * sizeof *ids);
+    assert(n_used > 0);
     s->ids[n_used - 1] = ids[n - 1]; /* eos is kept */
     s->n_texts = 0;
     pack_add(s, n_used, 0, 0);

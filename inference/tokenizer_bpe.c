@@ -2,7 +2,7 @@
  * tokenizer_bpe.c: merges one piece, best pair first.
  *
  * Owns:    the order of merges and the scratch it needs.
- * Refuses: to know where pieces come from; bytes that are no token (they never enter a piece).
+ * Refuses: to know where pieces come from; bytes that are not a token (they never enter a piece).
  * Threads: a piece belongs to one thread; it holds nothing from one merge to the next.
  * Why:     a heap keeps a word of a million letters at n log n; rescanning would be n squared.
  *
@@ -14,6 +14,7 @@
  * "ha"+"haha"+"ha" both neighbours make "hahaha", and the pair with the longer left goes first.
  * Lengths are in bytes here and in characters there: within one token both order alike.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,7 @@ static int piece_grow(struct piece *piece)
     if (!block)
         return -ENOMEM;
     block_divide(piece, block, old.capacity * 2);
+    /* Pairs and heap are not copied: a piece grows only while its characters are collected. */
     memcpy(piece->symbols, old.symbols, old.n * sizeof(*old.symbols));
     memcpy(piece->bytes, old.bytes, old.n_bytes);
     if (old.block != old.fixed)
@@ -157,6 +159,8 @@ int piece_add(struct piece *piece, const uint8_t *bytes, size_t len, uint32_t id
         if (status)
             return status;
     }
+    /* A character has 4 bytes at most, for which the block has room (block_alloc). */
+    assert(piece->n < piece->capacity && len <= 4);
     piece->symbols[i] = (struct symbol){.at = piece->n_bytes,
                                         .len = (uint32_t)len,
                                         .prev = i ? i - 1 : NO_SYMBOL,
@@ -178,6 +182,7 @@ static bool goes_before(const struct chain *a, const struct chain *b)
 static void heap_push(struct piece *piece, struct chain chain)
 {
     struct chain *heap = piece->heap;
+    assert(piece->n_chains < piece->capacity * 2);
     uint32_t i = piece->n_chains++;
 
     while (i > 0) {

@@ -24,7 +24,7 @@ struct charsmap {
     size_t n_texts;
 };
 
-/* False: these bytes are no such map. */
+/* False: these bytes are not such a map. */
 bool charsmap_open(struct charsmap *map, const uint8_t *bytes, size_t size);
 
 /* What stands for the shortest beginning of these bytes that the map has; NULL: nothing does. *len

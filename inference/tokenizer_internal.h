@@ -72,7 +72,7 @@ struct vocab {
         added_first[257]; /* those that begin with byte b: added_first[b] .. added_first[b+1] */
 
     uint32_t runs[SPACE_RUN]; /* token of a run of so many spaces, 2..longest_run */
-    uint32_t longest_run;     /* 1 when runs of spaces are no tokens of their own */
+    uint32_t longest_run;     /* 1 when runs of spaces are not tokens of their own */
 
     uint32_t ascii[128]; /* ordinary tokens of one ASCII character, or NO_TOKEN */
     uint32_t bytes[256]; /* tokens <0x00> .. <0xFF> */

@@ -97,7 +97,7 @@ static uint32_t match_added(const struct vocab *vocab, const uint8_t *at, const 
     return vocab->runs[n];
 }
 
-/* A run of spaces of both kinds up to the next added token; 1 is no token of its own. */
+/* A run of spaces of both kinds up to the next added token; 1 is not a token of its own. */
 static uint32_t match_run(const struct vocab *vocab, const uint8_t *at, const uint8_t *end,
                           size_t *len)
 {

@@ -138,7 +138,7 @@ static uint32_t longest_find(const struct vocab *vocab, const uint8_t *bytes, si
     return NO_TOKEN;
 }
 
-/* All of the word or, where a part of it is no token, [UNK] once. */
+/* All of the word or, where a part of it is not a token, [UNK] once. */
 static void word_end(struct word *word)
 {
     const struct vocab *vocab = &word->t->vocab;
@@ -155,7 +155,7 @@ static void word_end(struct word *word)
             if (at != word->bytes && len > MARK_LEN && memcmp(at, MARK, MARK_LEN) == 0)
                 len = MARK_LEN;
             id = longest_find(vocab, at, &len);
-            /* The mark by itself is no beginning of a word. */
+            /* The mark by itself does not begin a word. */
             if (at == word->bytes && id != NO_TOKEN && len <= MARK_LEN)
                 id = NO_TOKEN;
             if (id != NO_TOKEN)

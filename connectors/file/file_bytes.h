@@ -4,7 +4,7 @@
  *
  * Owns:    the descriptor; what the file is, told by its first bytes and not by its name; the
  *          sentence for what is cut, damaged or no text.
- * Refuses: what the text means. Files of other packers, packed twice, and what is no text.
+ * Refuses: what the text means. Files of other packers, packed twice, and what is not text.
  * Threads: one at a time; reads block, so they belong on libuv's threads.
  */
 #ifndef FILE_BYTES_H
@@ -22,7 +22,7 @@ void file_bytes_close(struct file_bytes *bytes); /* accepts NULL */
 
 /*
  * At most size bytes, size >= 4. 0 at the end; -EAGAIN: a pipe or a terminal has nothing yet (asked
- * for a fifth of a second, so that whoever waits can be told to stop); -EINVAL: the file is no text
+ * for a fifth of a second, so that whoever waits can be told to stop); -EINVAL: the file is not text
  * (nothing of it was given) and -EBADMSG: it is cut or damaged behind what was given, both a fault
  * of this file alone; else negative errno. Each with a sentence.
  */

@@ -2,7 +2,7 @@
  * file_corpus.h: what the option file.path stands for: a file, standard input or a folder.
  *
  * Owns:    the list of files below a folder, in an order that does not depend on the disk.
- * Refuses: to open any of them. Hidden files and what is no file are left out.
+ * Refuses: to open any of them. Hidden files and what is not a file are left out.
  * Threads: one at a time.
  */
 #ifndef FILE_CORPUS_H

@@ -96,6 +96,7 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
                  output->path);
         return -EIO;
     }
+    /* What lies behind was written after the last state, and comes again from the input. */
     if (ftruncate(file->fd, (off_t)length) != 0 || lseek(file->fd, 0, SEEK_END) < 0)
         return fail_file(output, "cutting", file->suffix, -errno, err, err_size);
     file->length = length;
@@ -135,6 +136,7 @@ static int claim(struct file_output *output, char *err, size_t err_size)
     int fd = rc == 0 ? open(output->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
     if (fd < 0)
         return fail_file(output, "opening", "", rc ? rc : -errno, err, err_size);
+    /* Kept open as long as the lock is to be held; a killed process loses it by itself. */
     output->files[OUTPUT].fd = fd;
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         snprintf(err, err_size, "%s is being written by another process", output->path);
@@ -167,6 +169,7 @@ static int write_npy_header(const struct file_output *output)
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* version 1.0, 118 bytes of header follow */
     memset(header + 10 + n, ' ', NPY_HEADER - 10 - (size_t)n);
     header[NPY_HEADER - 1] = '\n';
+    /* 128 bytes whatever the shape is, so that it can be written over when rows are added. */
     ssize_t done = pwrite(output->files[OUTPUT].fd, header, NPY_HEADER, 0);
     return done == NPY_HEADER ? 0 : done < 0 ? -errno : -EIO;
 }

@@ -199,7 +199,7 @@ static int cut(struct file_records *records, struct bytes *value, bool *is_open,
     return 1;
 }
 
-/* The first byte from at on that is no white space, or end. */
+/* The first byte from at on that is not white space, or end. */
 static const char *skip_space(const char *at, const char *end)
 {
     while (at < end && isspace((unsigned char)*at))

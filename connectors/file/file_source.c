@@ -9,6 +9,7 @@
  *          same for packed files and for pipes, and beginning again reads the corpus anew, which
  *          takes seconds where embedding took hours, and proves that it is still the same.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -161,6 +162,8 @@ static bool count_record(struct file_source *file, const struct file_record *rec
 {
     struct file_place *place = &file->place;
     bool is_ours = place->records % file->n_shards == file->shard;
+    /* Every record is counted and digested, also those of other shards: the place is one for
+     * all. */
     bool is_new = place->records >= file->resume.records;
     place->digest = digest_record(place->digest, record->value);
     place->records++;
@@ -178,6 +181,7 @@ static void fail_file(struct file_source *file, int rc, const char *code)
         return;
     }
     snprintf(file->fault_reason, sizeof file->fault_reason, "%s", file->err);
+    assert(file->at < file->corpus.n);
     file->fault = (struct problem){code, file->fault_reason};
     file->err[0] = '\0';
     file_bytes_close(file->bytes);
@@ -231,6 +235,7 @@ static int next_message(struct file_source *file, struct file_message **out)
         if (rc <= 0)
             return rc;
         bool is_fault = record.problem.reason == file->fault_reason;
+        /* And the end of its line; near enough, for it is only shown as progress. */
         file->unpacked_cut += record.value.len + 1;
         if (!record.value.ptr)
             continue;

@@ -3,7 +3,7 @@
  *
  * Owns:    cutting bytes into lines of any length up to stdin.max_line, and their numbers.
  * Refuses: what a line means. NUL bytes are data; "\n" and "\r\n" end a line; a last line needs no
- *          end. Empty lines are no messages but are counted, so that numbers match an editor's.
+ *          end. Empty lines are not messages but are counted, so that numbers match an editor's.
  * Threads: the loop thread; libuv's threads read files into the buffer while nothing else moves it.
  * Why:     a line is read only when there is credit for it, so a pipe holds back its writer.
  */

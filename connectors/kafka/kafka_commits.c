@@ -1,7 +1,7 @@
 /*
  * kafka_commits.c: what became of the offsets that the library commits by itself.
  *
- * Owns:    what is told of refused commits; of a source that closes, the offsets that the group has
+ * Owns:    what is reported of refused commits; of a source that closes, the offsets that the group has
  *          not confirmed.
  * Refuses: which offsets may be committed: kafka_group.c. Commits in transactions.
  * Threads: the loop thread; the library calls kafka_commits_on_result from within a poll.

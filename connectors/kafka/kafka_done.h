@@ -30,7 +30,7 @@ struct kafka_done {
     struct kafka_range before[KAFKA_DONE_MAX], now[KAFKA_DONE_MAX + 1];
 };
 
-/* text: what kafka_done_print wrote, or nothing. What is no such text counts as nothing. */
+/* text: what kafka_done_print wrote, or nothing. What is not such a text counts as nothing. */
 void kafka_done_open(struct kafka_done *done, int64_t base, const char *text, size_t len);
 /* Whether it was done before this run. */
 bool kafka_done_has(const struct kafka_done *done, int64_t offset);

@@ -169,7 +169,7 @@ static enum step undo(struct kafka_publisher *publisher)
  * meanwhile. Less: it was not. No loss of input moves a committed offset: not retention, not
  * the deletion of records, not a new leader that is behind the old one. Only with the topic itself
  * are they deleted; when one of that name is made again under a running worker, what was in doubt
- * may come out twice, of a topic that is no more (docs/reliability.md says so).
+ * may come out twice, of a topic that was deleted (docs/reliability.md says so).
  */
 static enum step look_up(struct kafka_publisher *publisher)
 {

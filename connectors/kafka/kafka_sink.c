@@ -4,7 +4,7 @@
  * Owns:    the producer, the records given until they are confirmed, in order; trying again.
  * Refuses: what a record looks like in Kafka: kafka_record.c. Transactions: kafka_transactions.c.
  * Threads: the loop thread.
- * Why:     the library retries what the network does by itself and for ever. What comes back is
+ * Why:     the library retries what the network does by itself and without end. What comes back is
  *          either confirmed, or refused by a topic (absent, forbidden, too small), and then all
  *          that was given later waits behind it, but for what was already on its way: that passes.
  *          So does everything when nobody knows what the refusal means: kafka_slots.c.

@@ -34,7 +34,7 @@ struct kafka_skips {
 void kafka_skips_open(struct kafka_skips *skips, const rd_kafka_conf_t *conf);
 void kafka_skips_close(struct kafka_source *source);
 /* "[thrd:main]: TOPIC [N]: offset reset (at offset N, ...": a line of the facility OFFSET. from: -1
- * when it is no number. False: it is another line. */
+ * when it is not a number. False: it is another line. */
 bool kafka_skips_parse(const char *text, char topic[256], int32_t *partition, int64_t *from);
 /* Such a line was read. False: it says of no jump. */
 bool kafka_skips_on_line(struct kafka_source *source, const char *text);

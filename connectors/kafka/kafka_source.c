@@ -1,7 +1,7 @@
 /*
  * kafka_source.c: a consumer in a Kafka group.
  *
- * Owns:    polling by credit, the messages that are with us and their acks, what is told of faults.
+ * Owns:    polling by credit, the messages that are with us and their acks, what is reported of faults.
  * Refuses: assignments and offsets: kafka_group.c, kafka_commits.c. Publishing: kafka_sink.c,
  *          kafka_transactions.c.
  * Threads: the loop thread.
@@ -188,12 +188,15 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
     }
     struct kafka_part *part =
         kafka_part_find(source, rd_kafka_topic_name(native->rkt), native->partition);
+    /* Fetched before the partition was taken away: its new owner reads it. */
     if (!part || part->leaving) {
         rd_kafka_message_destroy(native);
         return;
     }
     int rc = kafka_offsets_take(&part->offsets, native->offset);
     if (rc == -EINVAL) {
+        /* An offset before one that was taken: the topic was made anew, or the group's offsets
+         * were set back. */
         part = kafka_group_renew(source, part);
         rc = part ? kafka_offsets_take(&part->offsets, native->offset) : -ENOMEM;
     }
@@ -224,6 +227,7 @@ static void give(struct kafka_source *source)
         size_t n = 0;
         while (n < GIVE_MAX && source->held.n && is_hungry(source)) {
             struct kafka_message *message = kafka_list_first(&source->held);
+            /* One byte more, so that empty messages use up credit, too. */
             size_t size = message->base.value.len + 1;
             source->credit--;
             source->credit_bytes -= size < source->credit_bytes ? size : source->credit_bytes;
@@ -252,6 +256,7 @@ static void pump(struct kafka_source *source, bool is_tick)
     give(source);
     while (n < POLL_MAX && (is_tick || is_hungry(source))) {
         rd_kafka_message_t *native = rd_kafka_consumer_poll(source->rk, 0);
+        /* A tick polls once without credit, which keeps max.poll.interval.ms from running out. */
         is_tick = false;
         if (!native)
             break;
@@ -262,6 +267,7 @@ static void pump(struct kafka_source *source, bool is_tick)
     if (n == POLL_MAX)
         endpoint_pump_soon(&source->end);
     report_late(source);
+    /* Paused, the library stops fetching; polling goes on, as the group demands. */
     kafka_group_pause(source, source->held.n >= HELD_MAX && !is_hungry(source));
     kafka_group_store(source);
     kafka_group_advance(source);
@@ -312,6 +318,7 @@ static void begin_close(struct kafka_source *source)
     kafka_claims_drop(source);
     kafka_group_store(source);
     kafka_commits_expect(source);
+    /* Neither was acked, so the group's offset is before them: they come again. */
     drop_all(&source->held);
     drop_all(&source->given);
     kafka_group_leave(source);

@@ -120,12 +120,16 @@ static void fill(struct kafka_transactions *sink, struct kafka_burst *burst)
     for (; slot && burst->n < KAFKA_BURST_MAX; slot = next) {
         struct kafka_part *part = part_of(slot);
         next = kafka_slots_next(slot);
+        /* Another worker has the partition, and would publish the same again: not ours to write. */
         if (part->revoked) {
             slot_done(sink, slot, PUBLISH_NOT_OURS);
             continue;
         }
+        /* It stands aside, and lets others to its topic go first. */
         if (kafka_slots_lets_pass(&sink->slots, slot))
             continue;
+        /* A suspect goes in a transaction of its own, so that a refusal names it and nothing
+         * else. An offset is committed only when all before it in its partition are. */
         if ((slot->alone && burst->n) ||
             !kafka_offsets_begin(&part->offsets, kafka_source_offset(slot->base.record->origin)))
             continue;
@@ -172,8 +176,11 @@ static void clear(struct kafka_burst *burst)
 static void submit(struct kafka_transactions *sink)
 {
     struct kafka_burst *burst = kafka_publisher_burst(sink->publisher);
+    /* In doubt: nobody knows whether it was committed, so the same burst goes once more, to be
+     * settled by the group's offsets. */
     if (!burst->in_doubt) {
         burst->offsets = rd_kafka_topic_partition_list_new(1);
+        /* A lost assignment: whatever would be written now, the new owner writes too. */
         if (sink->is_ready && !rd_kafka_assignment_lost(sink->source->rk))
             fill(sink, burst);
         if (sink->is_ready && !burst->n)
@@ -195,6 +202,7 @@ static void renew(struct kafka_transactions *sink)
 {
     char err[300];
     rd_kafka_queue_destroy(sink->queue);
+    /* Closed beside the new one; the endpoint waits for both before it is gone. */
     kafka_client_close(sink->client, 5000, endpoint_drop, &sink->end);
     sink->client = NULL;
     sink->is_ready = false;
@@ -284,7 +292,7 @@ static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burs
         is_reported |= verdict == VERDICT_WAIT;
     }
     /* The library has spent sequence numbers on what was refused: the next transaction fails for
-     * the gap, and only then does it begin anew. That is no news. */
+     * the gap, and only then does it begin anew. That is not news. */
     bool is_echo = sink->was_refused && !is_mended && !is_reported && !burst->renew;
     sink->was_refused = is_mended || is_reported;
     if ((is_mended && !is_reported) || is_echo)
@@ -305,6 +313,7 @@ static void take_result(struct kafka_transactions *sink)
     struct kafka_burst *burst = kafka_publisher_burst(sink->publisher);
     enum kafka_outcome outcome = burst->outcome;
     bool must_renew = burst->renew;
+    assert(sink->submitted);
     sink->submitted = false;
     burst->in_doubt = outcome == OUTCOME_UNKNOWN;
     if (outcome == OUTCOME_COMMITTED)
@@ -315,6 +324,7 @@ static void take_result(struct kafka_transactions *sink)
         on_unknown(sink, burst);
     if (!burst->in_doubt)
         clear(burst);
+    /* After the burst is settled: its results are of the old producer. */
     if (must_renew && !sink->end.failed)
         renew(sink);
 }
@@ -328,6 +338,7 @@ static void sink_pump(void *owner)
     if (sink->client)
         kafka_client_read_log(sink->client, on_line, sink);
     watch(sink);
+    /* The burst belongs to the publisher's thread until it is idle. */
     if (!kafka_publisher_is_idle(sink->publisher)) {
         if (sink->end.closing && sink->end.failed)
             endpoint_finish(&sink->end);
@@ -393,6 +404,7 @@ static void sink_finish(void *owner, bool is_late)
     struct kafka_publisher *publisher = sink->publisher;
     struct kafka_client *client = sink->client;
     (void)is_late;
+    /* Nothing below may find them again: the pump can still run. */
     sink->publisher = NULL;
     sink->client = NULL;
     if (publisher && kafka_publisher_is_idle(publisher))

@@ -1,5 +1,5 @@
 /*
- * nats_ack.c: what the server is told of the messages that are with us.
+ * nats_ack.c: what is sent to the server about the messages that are with us.
  *
  * Owns:    acks, until each is confirmed; that a message is still being worked on; giving back.
  * Threads: the loop thread.

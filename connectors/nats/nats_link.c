@@ -128,6 +128,7 @@ static bool post(struct nats_link *link, enum nats_event_type type, enum nats_ch
     pthread_mutex_lock(&link->lock);
     *link->last_event = event;
     link->last_event = &event->next;
+    /* Without async the loop has closed the link: the event is freed with it. */
     if (link->async)
         uv_async_send(link->async);
     pthread_mutex_unlock(&link->lock);
@@ -181,6 +182,7 @@ static natsStatus channel_open(struct nats_link *link, enum nats_channel channel
     if (!ear)
         return NATS_NO_MEMORY;
     *ear = (struct ear){.link = link, .channel = channel};
+    /* Until on_complete, which the library calls when no message of it can come any more. */
     link_use(link);
     natsStatus s =
         group ? natsConnection_QueueSubscribe(&sub, link->nc, subject, group, on_message, ear)
@@ -193,6 +195,7 @@ static natsStatus channel_open(struct nats_link *link, enum nats_channel channel
             on_complete(ear);
         return s;
     }
+    /* No limit: the library would drop what is beyond it. Requests bound what can come. */
     natsSubscription_SetPendingLimits(sub, -1, -1);
     natsSubscription_Destroy(link->subscriptions[channel]);
     link->subscriptions[channel] = sub;
@@ -219,6 +222,7 @@ static struct command *await_command(struct nats_link *link)
     pthread_mutex_lock(&link->lock);
     while (!link->commands && !link->stopped && !link->is_closed)
         pthread_cond_wait(&link->wake, &link->lock);
+    /* On a closed connection they are void; the loop repeats what it still wants. */
     struct command *command = link->is_closed ? NULL : link->commands;
     if (command) {
         link->commands = command->next;
@@ -237,6 +241,7 @@ static void end_connection(struct nats_link *link)
     }
     natsConnection_Close(link->nc);
     pthread_mutex_lock(&link->lock);
+    /* natsConnection_Close returns before its threads are done with the link. */
     while (!link->is_closed)
         pthread_cond_wait(&link->wake, &link->lock);
     pthread_mutex_unlock(&link->lock);
@@ -259,6 +264,7 @@ static void serve(struct nats_link *link)
     char why[300];
     while ((command = await_command(link)))
         carry_out(link, command);
+    /* Stopped by us: what was queued before is flushed. Otherwise the connection is gone. */
     bool stopped = is_stopped(link);
     if (stopped)
         natsConnection_FlushTimeout(link->nc, FLUSH_MS);
@@ -289,6 +295,8 @@ static bool connect_once(struct nats_link *link)
     pthread_mutex_lock(&link->lock);
     clear_commands(link); /* they were for the connection before */
     pthread_mutex_unlock(&link->lock);
+    /* Commands of an older generation are dropped by carry_out: they meant the connection
+     * before. */
     link->generation++;
     link->backoff.attempts = 0;
     snprintf(subject, sizeof subject, "%s.r.*", link->inbox);

@@ -18,7 +18,7 @@ static struct bytes bytes_of(const char *text)
     return (struct bytes){text, strlen(text)};
 }
 
-/* All values of all headers. 0 headers are no failure. */
+/* All values of all headers. 0 headers are not a failure. */
 static int read_headers(struct nats_message *message)
 {
     const char **keys = NULL, **values;

@@ -67,6 +67,7 @@ static void send_request(struct nats_source *source, size_t n_wanted)
     pull->is_open = true;
     pull->n_got = 0;
     pull->is_single = false;
+    /* The server answers a request when it expires; after some more time its answer is lost. */
     pull->until_ms = uv_now(source->end.loop) + expires_ms + config->timeout_ms;
 }
 
@@ -75,6 +76,7 @@ static size_t want(const struct nats_source *source)
 {
     size_t n = source->credit;
     size_t by_bytes = source->credit_bytes / (source->mean_bytes ? source->mean_bytes : 1);
+    /* One at least, or a message of more than the credit would never come. */
     if (by_bytes == 0 && source->credit_bytes)
         by_bytes = 1;
     if (by_bytes < n)
@@ -96,7 +98,7 @@ void nats_pull_reset(struct nats_source *source)
     source->pull.listens = false;
 }
 
-/* Without an answer: it got lost, or a right is missing, which is told of then. In a new channel,
+/* Without an answer: it got lost, or a right is missing, which is reported then. In a new channel,
  * for the old one may be what is not allowed any more. */
 void nats_pull_tick(struct nats_source *source, uint64_t now)
 {
@@ -114,6 +116,8 @@ static void on_conflict(struct nats_source *source, const char *text)
     struct nats_pull *pull = &source->pull;
     char why[300];
     if (strcmp(text, "Message Size Exceeds MaxBytes") == 0) {
+        /* The first message alone is over the bytes that were allowed: asked for without that
+         * limit. */
         pull->is_single = pull->n_got == 0;
     } else if (strcmp(text, "Consumer Deleted") == 0 || strncmp(text, "Exceeded ", 9) == 0 ||
                strstr(text, "push based")) {
@@ -176,6 +180,7 @@ static void take(struct nats_source *source, natsMsg *native)
         natsMsg_Destroy(native); /* not of a consumer: whoever guessed our inbox */
         return;
     }
+    /* More than was asked for: of a request that is over, and as good as any. */
     if (source->pull.n)
         source->pull.n--;
     source->pull.n_got++;
@@ -188,6 +193,7 @@ static void take(struct nats_source *source, natsMsg *native)
         return;
     nats_list_add(&source->held, message);
     size_t size = message->base.value.len + 1;
+    /* A running mean, for the number of messages that fit into the credit of bytes. */
     source->mean_bytes = (7 * source->mean_bytes + size) / 8 + 1;
     health_good(&source->end.health, PART_PULL);
 }

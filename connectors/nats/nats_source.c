@@ -62,6 +62,7 @@ static void close_step(struct nats_source *source)
             endpoint_finish(&source->end);
         return;
     }
+    /* Messages of an open request would still arrive, and nobody would give them back. */
     if (source->pull.is_open) /* for a second at most */
         return;
     if (!source->is_returned) {
@@ -104,6 +105,7 @@ static void on_up(void *ctx)
     nats_pull_reset(source);
     source->consumer.is_asked = false;
     nats_consumer_check(source);
+    /* The server may have counted down while the link was away: all that is held is renewed. */
     nats_ack_renew(source, uv_now(source->end.loop), true);
     endpoint_pump(&source->end);
 }
@@ -228,6 +230,7 @@ static void nats_source_release(struct source *base, struct message *message)
 {
     struct nats_source *source = self(base);
     struct nats_message *own = (struct nats_message *)message;
+    /* Before the close it goes back at once; afterwards the server redelivers it after ack_wait. */
     if (!source->end.finished)
         nats_ack_return(source, own);
     nats_list_remove(&source->given, own);

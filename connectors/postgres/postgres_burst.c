@@ -70,6 +70,7 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
         postgres_array_begin(&burst->deleted[i], POSTGRES_OID_INT8_ARRAY, POSTGRES_OID_INT8);
     burst->n_rows = burst->n_docs = burst->n_wholes = burst->n_letters = burst->n_bytes = 0;
     burst->n_deleted = burst->n = burst->n_seen = 0;
+    /* Empties the table of what was seen: places of an older burst count as free. */
     burst->nth++;
     burst->scratch.len = 0;
     burst->scratch.status = 0;
@@ -98,6 +99,7 @@ static uint64_t hash_of(struct bytes text)
     uint64_t hash = 0xcbf29ce484222325u;
     for (size_t i = 0; i < text.len; i++)
         hash = (hash ^ (unsigned char)text.ptr[i]) * 0x100000001b3u;
+    /* 0 stands for an empty place. */
     return hash ? hash : 1;
 }
 
@@ -115,6 +117,7 @@ static bool has_seen(const struct postgres_burst *burst, uint64_t hash)
 static void note_seen(struct postgres_burst *burst, uint64_t hash)
 {
     size_t i = hash % POSTGRES_SEEN_SIZE;
+    /* Never more than half full, so that looking always finds a free place. */
     if (burst->n_seen++ >= POSTGRES_SEEN_SIZE / 2)
         return;
     while (burst->seen_in[i] == burst->nth)
@@ -279,6 +282,8 @@ static void put_jsonb(struct postgres_array *to, struct buffer *json)
         at += plain;
         if (!escape)
             break;
+        /* An escape is stepped over as a whole: of "\\u0000" the first two bytes are a
+         * backslash. */
         bool is_nul = end - at >= 6 && memcmp(at, "\\u0000", 6) == 0;
         memcpy(out, is_nul ? UTF8_REPLACEMENT : at, is_nul ? 3 : 2);
         out += is_nul ? 3 : 2;
@@ -294,7 +299,7 @@ static void put_jsonb(struct postgres_array *to, struct buffer *json)
 
 /* Without a version of its own the time of the message is one, and what has no time is of the
  * moment when it was given: a file that somebody indexes is meant to count. That moment is its
- * order, too, where the source gives none: a record that had to stand aside is no newer for that.
+ * order, too, where the source gives none: a record that had to stand aside is not newer for that.
  */
 static void put_version(struct postgres_array *version, struct postgres_array *order,
                         const struct document *document, const struct message *message,
@@ -329,6 +334,7 @@ static void put_row(struct postgres_burst *burst, const struct record *record,
     if (!burst->scratch.status)
         put_jsonb(&rows[4], &burst->scratch);
     put_version(&rows[5], &rows[6], part->document, record->origin, given_us);
+    /* Columns are arrays of one length, which unnest turns into rows. */
     burst->n_rows++;
     burst->n_bytes += part->vector.len + burst->scratch.len + part->id.len + 64;
 }

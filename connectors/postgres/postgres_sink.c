@@ -125,6 +125,7 @@ static void hurry(struct postgres_burst *burst)
 static size_t share(const struct postgres_session *session)
 {
     const struct postgres_sink *sink = session->sink;
+    assert(sink->slots.n >= sink->n_flying);
     size_t n = sink->slots.n - sink->n_flying;
     bool has_second = sink->sessions[1].link && sink->sessions[1].is_compared;
     if (postgres_session_is_first(session) && has_second && !sink->n_flying && n >= SHARED_FROM)
@@ -161,6 +162,7 @@ static size_t fill(struct postgres_session *session)
             continue;
         if (meets_others(session, at->record))
             break; /* nor may what follows overtake it: it may be of the same document */
+        /* Suspected of what an earlier transaction failed for: the next one is its own. */
         if (slot->is_alone && n)
             break;
         n_most = slot->is_alone ? 1 : n_most;
@@ -219,6 +221,7 @@ static void send_burst(struct postgres_session *session)
     if (sink->n_trials && sink->slots.n)
         flight->n_records = fill_trial(session);
     flight->is_trial = flight->n_records > 0;
+    /* A trial writes one record and rolls back: does any pass, or is the table at fault? */
     sink->n_trials = flight->is_trial ? sink->n_trials - 1 : 0;
     if (!flight->is_trial)
         flight->n_records = fill(session);
@@ -257,6 +260,8 @@ static void adapt_limit(struct postgres_sink *sink, const struct postgres_flight
         postgres_sink_cut(sink, sink->limit / 2);
     else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX && !sink->n_slow &&
              flight->n_cuts == sink->n_cuts)
+        /* Doubling upwards, halving downwards: some transactions find the size that takes a
+         * second. */
         sink->limit *= 2;
 }
 
@@ -308,6 +313,8 @@ static void on_lost(void *ctx, const char *why)
     struct postgres_sink *sink = session->sink;
     char said[HEALTH_WHY_SIZE];
     if (session->flight.doing != DOING_NOTHING)
+        /* Nobody knows whether it was committed. Upserts and the kept offsets make it safe to
+         * send all of it again. */
         postgres_slots_ground(sink, session->flight.id);
     session->flight.doing = DOING_NOTHING;
     if (postgres_session_is_first(session)) {
@@ -346,6 +353,7 @@ static void on_end(void *ctx)
 {
     struct postgres_session *session = ctx;
     struct postgres_sink *sink = session->sink;
+    /* A copy: what follows may begin the next flight of this session. */
     struct postgres_flight flight = session->flight;
     session->flight.doing = DOING_NOTHING;
     if (flight.refused.is_set)

@@ -52,6 +52,7 @@ static void detach(struct rabbitmq_link *link)
     if (!link->tcp)
         return;
     tcp_close(link->tcp, on_tcp_closed, link);
+    /* Half a frame, half a message: neither means anything on the next connection. */
     link->tcp = NULL;
     link->in.len = 0;
     for (size_t i = 0; i <= RABBITMQ_CHANNELS; i++)
@@ -78,12 +79,15 @@ static void link_lost(struct rabbitmq_link *link, const char *why)
     }
     snprintf(text, sizeof text, "rabbitmq %s: %.400s" RABBITMQ_LINK_RETRIES,
              rabbitmq_link_where(link), why);
+    /* One that lasted starts over with short pauses; one that is refused at once waits longer
+     * each time, even when the greeting succeeds. */
     if (link->phase == PHASE_READY && uv_now(link->loop) - link->ready_ms >= SETTLE_MS)
         link->backoff.attempts = 0;
     else if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
         link->backoff.attempts = PROVEN_ATTEMPTS;
     link->proven = false;
     link->phase = PHASE_WAIT;
+    /* Another node may be up. */
     link->url_at = (link->url_at + 1) % link->urls->n;
     detach(link);
     /* All nodes are tried once before there is a pause that grows. */
@@ -120,6 +124,7 @@ static void on_tick(uv_timer_t *timer)
         tcp_flush(link->tcp);
     }
     if (link->is_paused)
+        /* Reading is paused by us, so silence says nothing about the server. */
         link->heard_ms = now;
     if (now - link->heard_ms < limit) {
         link->is_warned = false;
@@ -171,6 +176,7 @@ static void on_channel_method(struct rabbitmq_link *link, uint16_t channel, uint
     static const amqp_channel_close_ok_t ok = {0};
     if (id == AMQP_CHANNEL_CLOSE_METHOD && link->phase == PHASE_READY) {
         rabbitmq_assembly_clear(&link->assemblies[channel]);
+        /* The server waits for this before the channel may be opened again. */
         rabbitmq_link_method(link, channel, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
     }
     if (link->phase == PHASE_READY)
@@ -224,6 +230,8 @@ static bool take_frame(struct rabbitmq_link *link, const struct rabbitmq_frame *
         free(content.body);
     }
     recycle_amqp_pool(&link->pool);
+    /* An event may have closed the link, or opened another: then the rest of these bytes is
+     * void. */
     return link->tcp == tcp && tcp;
 }
 
@@ -254,6 +262,7 @@ static void on_bytes(void *ctx, const char *bytes, size_t len)
     size_t used;
     link->heard_ms = uv_now(link->loop);
     link->is_warned = false;
+    /* Whole frames are read where they lie; only the end of one that is not complete is kept. */
     if (link->in.len == 0) {
         if (!take_frames(link, (struct bytes){bytes, len}, &used))
             return;
@@ -267,6 +276,7 @@ static void on_bytes(void *ctx, const char *bytes, size_t len)
     if (link->in.len && len) {
         if (!take_frames(link, (struct bytes){link->in.ptr, link->in.len}, &used))
             return;
+        assert(used <= link->in.len);
         link->in.len -= used;
         memmove(link->in.ptr, link->in.ptr + used, link->in.len);
     }
@@ -407,6 +417,7 @@ int rabbitmq_link_publish(struct rabbitmq_link *link, uint16_t channel,
     if (rc == 0)
         rc = rabbitmq_put_content(out, channel, properties, body, link->frame_max);
     if (rc)
+        /* Half a message would end the connection; without it the record is tried again later. */
         out->len = before;
     return rc;
 }

@@ -5,7 +5,7 @@
  *          putting the frames of a message together; closing in good order.
  * Refuses: what is done on channels, which the owner opens, and opens again after a loss.
  * Threads: the loop thread.
- * Why:     librabbitmq's own calls block, for ever in a memory alarm; its encoders do not.
+ * Why:     librabbitmq's own calls block, in a memory alarm without end; its encoders do not.
  */
 #ifndef RABBITMQ_LINK_H
 #define RABBITMQ_LINK_H

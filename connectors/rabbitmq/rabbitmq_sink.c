@@ -54,6 +54,7 @@ static void sort_new(struct rabbitmq_sink *sink)
                            origin->source->ops == &rabbitmq_source_ops;
         if (!record->n_parts) /* given up */
             rabbitmq_slot_done(sink, slot, PUBLISHED);
+        /* The broker moves it to the queue's dead-letter exchange itself; nothing is published. */
         else if (is_rejected)
             reject(sink, slot);
         else
@@ -70,6 +71,7 @@ static void sink_pump(void *owner)
         endpoint_finish(&sink->end);
         return;
     }
+    /* Blocked: the server is short of memory or disk, and reads nothing from publishers. */
     if (sink->end.failed || sink->is_blocked || !rabbitmq_link_ready(sink->link))
         return;
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
@@ -95,6 +97,7 @@ static void on_ready(void *ctx)
 static void on_lost(void *ctx, const char *why)
 {
     struct rabbitmq_sink *sink = ctx;
+    /* If the alarm still lasts, the next connection is blocked, too. */
     sink->is_blocked = false;
     health_good(&sink->end.health, PART_ALARM);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
@@ -121,6 +124,7 @@ static void on_blocked(void *ctx, const char *why)
 
 static struct rabbitmq_place *place_of(struct rabbitmq_sink *sink, uint16_t channel)
 {
+    /* Channel 1: outputs, 2: dead letters. Each has its own numbers of confirms. */
     return channel >= 1 && channel <= RABBITMQ_PLACES ? &sink->places[channel - 1] : NULL;
 }
 

@@ -12,6 +12,7 @@
  */
 #include "connectors/rabbitmq/rabbitmq_source.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ static void give(struct rabbitmq_source *source)
         size_t n = 0;
         while (n < GIVE_MAX && source->n_held && source->credit && source->credit_bytes) {
             struct rabbitmq_message *message = TAILQ_FIRST(&source->held);
+            assert(source->held_bytes >= message->size);
             size_t size = message->size ? message->size : 1;
             TAILQ_REMOVE(&source->held, message, entry);
             source->n_held--;
@@ -46,6 +48,8 @@ static void give(struct rabbitmq_source *source)
         source->base.events->on_messages(source->base.ctx, messages, n);
     }
     if (source->n_held < source->least_held)
+        /* rabbitmq_consumer_tick reads it: what was never used of the prefetch is too much of
+         * it. */
         source->least_held = source->n_held;
 }
 
@@ -62,6 +66,7 @@ static void source_pump(void *owner)
         give(source);
         if (source->end.closing || source->end.failed)
             return;
+        /* The server pushes; not reading the socket is the only way to stop it at once. */
         rabbitmq_link_pause(source->link, source->held_bytes > HELD_BYTES_MAX);
         rabbitmq_consumer_steer(source);
     }
@@ -121,6 +126,7 @@ static void on_content(void *ctx, uint16_t channel, struct rabbitmq_content *con
                       "this protocol; name a quorum or classic queue");
         return;
     }
+    /* Tags count within a channel: an ack with one of an older epoch would ack another message. */
     message->epoch = source->epoch;
     message->taken_ms = uv_now(source->end.loop);
     TAILQ_INSERT_TAIL(&source->held, message, entry);
@@ -158,6 +164,7 @@ static void source_finish(void *owner, bool is_late)
         snprintf(why, sizeof why,
                  "queue %.100s: the server has not confirmed the acks of %zu messages",
                  source->config.queue, source->n_unconfirmed);
+        /* Sent, but maybe not arrived: those messages may come again. */
         endpoint_unflushed(&source->end, why);
     }
     if (source->link)

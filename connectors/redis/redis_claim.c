@@ -11,6 +11,7 @@
  *          are working on, and do not tell how often an entry was delivered, which is how a message
  *          that kills workers is found.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,6 +70,8 @@ void redis_claim_start_own(struct redis_source *source, bool first)
     struct redis_claim *claim = &source->claim;
 
     claim->own_due = true;
+    /* With first, nothing new is read until what this consumer had when it died is with it again.
+     */
     claim->own_first |= first;
     claim->restart = claim->busy; /* answers are awaited that are about the stream it is in */
     if (!claim->busy)
@@ -139,6 +142,8 @@ static void on_ghost_acked(void *ctx, void *arg, const redisReply *reply)
 static void on_check(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_source *source = ctx;
+    /* Still pending and not in the stream: deleted under us, and acked so that it is gone for
+     * good. In the stream: another worker claimed it first. */
     const struct redis_pending *pending = arg;
     struct redis_args *args = &source->args;
     char id[REDIS_ID_SIZE];
@@ -155,6 +160,7 @@ static void on_check(void *ctx, void *arg, const redisReply *reply)
         redis_args_text(args, id);
         redis_consumer_send(source, source->admin, 0, on_ghost_acked, NULL);
     }
+    assert(source->claim.n_checks > 0);
     if (--source->claim.n_checks == 0)
         claim_page_done(source);
 }
@@ -165,6 +171,7 @@ static void claim_check_missing(struct redis_source *source)
     struct redis_args *args = &source->args;
     char id[REDIS_ID_SIZE];
 
+    assert(claim->n_page <= REDIS_CLAIM_PAGE);
     claim->n_checks = 0;
     for (size_t i = 0; i < claim->n_page; i++) {
         if (claim->page[i].returned)
@@ -213,6 +220,7 @@ static void on_claimed(void *ctx, void *arg, const redisReply *reply)
         pending = claim_find(claim, id);
         if (!pending)
             continue;
+        /* XPENDING counted before this XCLAIM, which is one more. */
         uint64_t deliveries = pending->deliveries + 1;
         if (!redis_consumer_take(source, claim_stream(source), id, fields,
                                  deliveries < UINT32_MAX ? (uint32_t)deliveries : UINT32_MAX)) {
@@ -286,11 +294,13 @@ static void on_listed(void *ctx, void *arg, const redisReply *reply)
         if (redis_table_find(&source->table, claim_stream(source), row.id) ||
             claim->n_page == REDIS_CLAIM_PAGE)
             continue;
+        /* Not in the table: with us already, it is being worked on and must not come twice. */
         claim->page[claim->n_page++] = row;
         min_idle = idle < min_idle ? idle : min_idle;
     }
     claim->last_page = seen == reply->elements && reply->elements < REDIS_CLAIM_PAGE;
     if (seen && !claim->restart) {
+        /* "(" is XPENDING's word for "behind this id". */
         claim->cursor[0] = '(';
         redis_id_print(row.id, claim->cursor + 1);
     }

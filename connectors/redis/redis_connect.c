@@ -38,7 +38,7 @@ static void on_connect_timeout(uv_timer_t *timer)
                                : "no answer to connecting");
 }
 
-/* Waiting goes on for ever, so what to look at is said at once. */
+/* It retries indefinitely, so what to look at is said at once. */
 static const char *connect_fault(const struct redis_link *link, int status, char *out, size_t size)
 {
     const char *advice = "";

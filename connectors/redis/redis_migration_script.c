@@ -24,7 +24,7 @@ const char redis_migration_swap[] =
     "redis.call('SET', KEYS[1], ARGV[3])\n"
     "return 1\n";
 
-/* What there is of a text under a prefix. What is no output of ours is as if it were not there; but
+/* What there is of a text under a prefix. What is not an output of ours is as if it were not there; but
  * what a cluster has moved to another node already is there, and ends the script. */
 #define LOOK                                                                                       \
     "local function ask(...)\n"                                                                    \

@@ -9,7 +9,7 @@
  * What publish knows of a text: beside its key PREFIX ID, or the keys PREFIX ID # N of its chunks,
  * a card at PREFIX ID # with "CHUNKS:VERSION", where it has chunks or a version. The card counts
  * chunks before they are written and after surplus ones are gone, so that a command that fails in
- * between leaves none that nobody knows of. A surplus chunk is no key of the script, so while a
+ * between leaves none that nobody knows of. A surplus chunk is not a key of the script, so while a
  * cluster moves the slot it may be elsewhere already: then all is done again later.
  *
  * Why renew is a script: XCLAIM takes a message from whoever has it, so a worker that slept beyond
@@ -87,7 +87,7 @@ const char redis_script_publish[] =
     "if ARGV[1] ~= '' then redis.call('XACK', KEYS[1], ARGV[1], ARGV[3]) end\n"
     "return 1 + outdated\n";
 
-/* Whether an id lies before another one; numbers of 64 bits are no numbers of Lua. */
+/* Whether an id lies before another one; Lua's numbers do not hold 64 bits. */
 #define LESS                                                                                       \
     "local function less(a, b)\n"                                                                  \
     "  local a1, a2 = string.match(a, '(%d+)-(%d+)')\n"                                            \

@@ -84,6 +84,7 @@ static void slot_settle(struct redis_sink *sink, struct redis_slot *slot,
         }
         slot_done(sink, slot, verdict->how);
         return;
+    /* Refused, and maybe others pass: kept out of the way until one has, or a pause is over. */
     case NEXT_ASIDE:
         slots_push(&sink->aside, &slot->base);
         health_wait(&sink->end.health, SINK_WRITE, verdict->why);
@@ -127,6 +128,7 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
 
     slots_remove(&sink->sent, &slot->base);
     if (!reply) {
+        /* Only the oldest can be what ended the connection: it was the one being executed. */
         bool is_next = !sink->is_losing && !redis_link_is_moving(sink->link);
         redis_verdict_lost(slot, is_next, &verdict);
         sink->is_losing = true; /* those behind it had no chance */
@@ -169,6 +171,7 @@ static bool sink_shares(const struct redis_sink *sink)
     bool can_fail_over = mine->master || mine->is_cluster;
     if (!*my_run || !*their_run || (can_fail_over && redis_url_same(mine, theirs)))
         return redis_url_same(mine, theirs);
+    /* A server makes its run id anew at each start: equal ids mean one process. */
     return mine->db == theirs->db && strcmp(my_run, their_run) == 0 &&
            sink->config.output_slot == sink->peer->config.slot;
 }
@@ -273,6 +276,7 @@ static bool can_send(const struct redis_sink *sink)
 static void send_all(struct redis_sink *sink)
 {
     while (can_send(sink)) {
+        /* What was sent before goes first: its order among the others is the older one. */
         struct slot_queue *queue = sink->again.n ? &sink->again : &sink->waiting;
         struct redis_slot *slot = (struct redis_slot *)queue->first;
         if (!slot && sink->aside.n && !sink->sent.n)

@@ -36,6 +36,7 @@ static void source_give(struct redis_source *source)
         size_t n = 0;
         while (n < GIVE_MAX && source->held.n && source->credit && source->credit_bytes) {
             struct redis_entry *entry = redis_queue_pop(&source->held);
+            /* At least a byte, so that empty entries use up credit, too. */
             size_t size = entry->size ? entry->size : 1;
             source->credit--;
             source->credit_bytes -= size < source->credit_bytes ? size : source->credit_bytes;
@@ -60,6 +61,7 @@ static void pump_closing(struct redis_source *source)
 {
     bool is_done = !source->ack_wait.n && !source->ack_sent.n && !is_reading(source);
 
+    /* Acks first: what is given back must not be what was just acked. */
     if (is_done && redis_link_ready(source->admin) && !source->returned && !source->end.failed)
         redis_return_send(source);
     if (source->end.failed || (is_done && !source->n_returns))
@@ -73,7 +75,9 @@ static void pump_in(struct redis_source *source)
         redis_group_make(source);
         return;
     }
+    /* What is pending comes before what is new: it is older, and others may wait for its order. */
     redis_claim_step(source);
+    /* The survey counts what was lost, and a read meanwhile would change what it counts. */
     if (source->survey_due && source->n_surveys)
         return;
     source->survey_due = false;
@@ -87,6 +91,7 @@ static void source_pump(void *owner)
     struct redis_source *source = owner;
     bool can_send = redis_link_ready(source->admin) && !source->end.paused && !source->end.failed;
 
+    /* One call of acks at a time: those that come meanwhile go together in the next. */
     if (can_send && source->ack_wait.n && !source->ack_sent.n)
         redis_ack_send(source);
     if (source->end.closing) {
@@ -129,6 +134,7 @@ static void on_admin_ready(void *ctx)
 {
     struct redis_source *source = ctx;
 
+    /* Another server may be there now, or the same one without its data. */
     source->groups_are_there = false;
     endpoint_pump(&source->end);
 }
@@ -144,6 +150,7 @@ static void on_admin_lost(void *ctx, const char *why)
 {
     struct redis_source *source = ctx;
 
+    /* The answers that the pass was waiting for will not come. */
     redis_claim_lost(source);
     health_wait(&source->end.health, PART_ADMIN, why);
 }

@@ -8,7 +8,7 @@
  * Threads: the loop thread.
  * Why:     entries that are trimmed before the group has read them are gone without a word: reading
  *          goes on behind them. So it is looked just before a read: is there a gap between the
- *          group and the first entry? Redis 7.0 then reports a lag of what is gone for ever, and
+ *          group and the first entry? Redis 7.0 then reports a lag of what is gone for good, and
  *          no lag at all when the newest entry was deleted; so the lag is made of what is there.
  *          Redis before 7 does not count what was added, and tells neither.
  */
@@ -157,7 +157,7 @@ void redis_survey_on_group(struct redis_source *source, const struct redis_strea
                            bool is_made)
 {
     struct redis_watch *watch = watch_of(source, stream);
-    /* What was gone before the group was there is no loss. */
+    /* What was gone before the group was there is not lost. */
     watch->is_fresh |= is_made && !watch->is_known;
     watch->is_remade |= is_made && watch->is_known;
 }

@@ -116,7 +116,7 @@ static void *create_nil(const redisReadTask *task)
 }
 
 #if HIREDIS_MAJOR >= 1
-/* RESP3 is not asked for; what speaks it all the same is no answer that anybody here reads. */
+/* RESP3 is not asked for; an answer in it is one that nobody here reads. */
 static void *create_double(const redisReadTask *task, double value, char *text, size_t len)
 {
     (void)value;

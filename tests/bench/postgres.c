@@ -273,7 +273,7 @@ int main(int argc, char **argv)
     rows_open(&run);
     for (unsigned long i = 0; i < strtoul(argv[4], NULL, 10); i++) {
         double rates[2];
-        for (size_t j = 0; j < 2; j++) { /* by turns who is first */
+        for (size_t j = 0; j < 2; j++) { /* each goes first in turn */
             make_tables(&run, settings);
             bool is_sink = (i + j) % 2;
             rates[is_sink] = is_sink ? sink_all(&run, settings) : copy_all(&run);

@@ -146,7 +146,7 @@ def uses(sources_of_rooms):
     for name, text in sources_of_rooms.items():
         for word in set(WORD.findall(text)):
             homes = defined.get(word, ())
-            if len(homes) == 1 and name not in homes: # static twins have no home
+            if len(homes) == 1 and name not in homes: # static functions of one name have no home
                 found[name][next(iter(homes))] = word
     return found
 

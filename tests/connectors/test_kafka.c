@@ -277,7 +277,7 @@ static bool has_rebalanced(void *ctx)
     return post.n_rebalances > *(size_t *)ctx;
 }
 
-/* A rebalance waits for what is under way, but not for ever; what comes later is too late. */
+/* A rebalance waits for what is under way, but not without end; what comes later is too late. */
 static void revoke(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
 /*
- * test_stdio_sink.c: records to files, pipes and devices, slow readers, and readers that leave.
+ * test_lines_sink.c: records to files, pipes and devices, slow readers, and readers that leave.
  */
 #include <stdarg.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /*
- * test_stdio_source.c: lines of files, pipes, sockets, terminals and devices, with little credit.
+ * test_lines_source.c: lines of files, pipes, sockets, terminals and devices, with little credit.
  */
 #define _GNU_SOURCE /* posix_openpt */
 #include <stdarg.h>

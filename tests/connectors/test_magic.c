@@ -1,5 +1,5 @@
 /*
- * test_magic.c: what is no text, and texts that look like it.
+ * test_magic.c: what is not text, and texts that look like it.
  */
 #include <stdarg.h>
 #include <setjmp.h>

@@ -352,7 +352,7 @@ static void test_burst(void **state)
     memset(&burst, 0, sizeof burst);
 }
 
-/* What stood aside is sent later, and is no newer for that. */
+/* What stood aside is sent later, and is not newer for that. */
 static void test_order_where_the_source_has_none(void **state)
 {
     (void)state;

@@ -142,7 +142,7 @@ static void test_pieces(void **state)
     free(body);
 }
 
-/* Headers beyond one frame are no message of AMQP; nothing of it may be left in the buffer. */
+/* Headers beyond one frame are not a message of AMQP; nothing of it may be left in the buffer. */
 static void test_too_large(void **state)
 {
     struct buffer out = {0};

@@ -234,7 +234,7 @@ static int read_port(void *config, const struct settings *settings, const char *
     return -EINVAL;
 }
 
-static void a_reader_names_the_option_at_fault(void **state)
+static void a_reader_names_the_bad_option(void **state)
 {
     int64_t port = 0;
     char err[64] = "";
@@ -291,7 +291,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(secrets_are_never_echoed, open_all, close_all),
         cmocka_unit_test_setup_teardown(echoes_are_short_and_printable, open_all, close_all),
         cmocka_unit_test_setup_teardown(unknown_names, open_all, close_all),
-        cmocka_unit_test_setup_teardown(a_reader_names_the_option_at_fault, open_all, close_all),
+        cmocka_unit_test_setup_teardown(a_reader_names_the_bad_option, open_all, close_all),
         cmocka_unit_test_setup_teardown(a_sentence_is_taken_apart, open_all, close_all),
         cmocka_unit_test_setup_teardown(copies_of_texts, open_all, close_all),
     };

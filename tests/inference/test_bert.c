@@ -332,7 +332,7 @@ static void check_damaged(const char *name, uint32_t type, const void *value, si
     tiny_bert_free(&bert);
 }
 
-/* One weight that is no number, or too large for Q8_0: never a vector that looks like one. */
+/* One weight that is not a number, or too large for Q8_0: never a vector that looks like one. */
 static void test_damaged_weights(void **state)
 {
     (void)state;

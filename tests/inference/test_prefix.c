@@ -53,7 +53,7 @@ static const char *const texts[N_TEXTS] = {
     "words",
 };
 
-/* All parts of a step, the last first, by turns with the scratch of two sessions. */
+/* All parts of a step, the last first, in turn with the scratch of two sessions. */
 struct turns {
     struct session *mine[2];
 };

@@ -166,7 +166,7 @@ static void test_tokens(void **state)
         {"a\tb\n\nc\xe3\x80\x80"
          "a\xc2\xa0",
          "_a _b _c _a"},
-        {"\xe2\x99\xa5\xe2\x99\xa5", "[UNK]"}, /* a symbol is no punctuation */
+        {"\xe2\x99\xa5\xe2\x99\xa5", "[UNK]"}, /* a symbol is not punctuation */
         {"a\xe2\x96\x81the", "[UNK]"},         /* the mark in a text marks nothing */
         {"\xe2\x96\x81the", "[UNK]"},
         {"a\xff"

@@ -25,7 +25,7 @@ TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [
 TEXTS = ["a", "the quick brown fox jumps over the lazy dog", "weights of every type", "zz zz zz"]
 TYPES = [Type.Q8_0, Type.Q4_0, Type.Q5_0, Type.IQ4_NL, Type.Q4_1, Type.Q5_1, Type.Q4_K, Type.Q5_K,
          Type.Q6_K, Type.F16, Type.BF16]
-# As llama-quantize mixes them, and all of them by turns.
+# As llama-quantize mixes them, and all of them in turn.
 MIXES = {"all by turns": TYPES, "Q4_K_M": [Type.Q4_K, Type.Q6_K, Type.Q5_0, Type.Q8_0],
          "Q4_0 of llama-quantize": [Type.Q4_0, Type.Q6_K],
          "Q5_K_M": [Type.Q5_K, Type.Q6_K, Type.Q5_1, Type.Q8_0]}

@@ -165,13 +165,13 @@ class Dlq(unittest.TestCase):
             self.client.xadd(LETTERS, letter("bad_json", i))
         over = threading.Event()
 
-        def bury():
+        def write_dead_letters():
             while not over.is_set() or self.client.xlen("texts"):
                 for at, _ in self.client.xrange("texts", count=10):
                     self.client.xadd(LETTERS, letter("bad_json", 1))
                     self.client.xdel("texts", at)
 
-        worker = threading.Thread(target=bury)
+        worker = threading.Thread(target=write_dead_letters)
         worker.start()
         out, _ = self.dlq("replay")
         over.set()

@@ -281,7 +281,7 @@ def case_storm(bench):
 
 
 def case_static_member(bench):
-    """group.instance.id: started again it is the same member; a twin ends the first, which says
+    """group.instance.id: started again it is the same member; a second one ends the first, which says
     why, and takes its place."""
     extra = (*MODES["exactly-once"], "-X", "group.instance.id=one")
     bench.make_topics(2)
@@ -292,13 +292,13 @@ def case_static_member(bench):
         bench.wait_lag_0()
         if first == 0:
             bench.stop(worker)
-    twin = bench.start_worker(*extra)
+    second = bench.start_worker(*extra)
     wait_for("the end of the first", lambda: worker.poll() is not None)
     assert worker.returncode == 69, worker.returncode
     assert "another worker has the same group.instance.id" in bench.log(2), bench.log(2)
     bench.send_texts(20, 10)
     bench.wait_lag_0()
-    bench.stop(twin)
+    bench.stop(second)
     expect_each_once(bench, 30, vectors)
 
 

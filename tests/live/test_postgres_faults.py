@@ -102,7 +102,7 @@ def case_nothing_fits(bench):
 
 
 def case_letters_fit(bench):
-    """Letters that the other table takes are no proof that this one would take rows."""
+    """Dead letters that the other table takes do not prove that this one would take rows."""
     bench.start_both()
     worker = bench.start_sink("--batch-texts", "64")
     add(bench, 0, 10)

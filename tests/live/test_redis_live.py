@@ -372,7 +372,7 @@ def case_max_deliveries(bench):
 
 
 def case_stop_within_a_large_message(bench):
-    """Progress shows inside a message; a drain shorter than it is no failed delivery."""
+    """Progress shows inside a message; a drain shorter than it is not a failed delivery."""
     bench.start_server()
     texts = [f"text number {i} of a very large message" for i in range(4000)]
     bench.client.xadd("texts", {"body": json.dumps({"id": "0", "texts": texts})})

@@ -236,7 +236,7 @@ static void source_finish(struct fake_source *source)
 
 static void source_turn(uv_timer_t *timer);
 
-/* Never 0 ms: libuv 1.44 would run a timer that starts itself again for ever. */
+/* Never 0 ms: libuv 1.44 would run a timer that starts itself again without end. */
 static void turn_later(struct fake *fake, uv_timer_t *timer, uv_timer_cb turn)
 {
     uv_timer_start(timer, turn, 1 + fake_random(fake, fake->script.tick_ms + 1), 0);

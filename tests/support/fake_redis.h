@@ -32,7 +32,7 @@ struct fake_rule {
     const char *command; /* "XACK"; "*": any */
     enum fake_action action;
     const char *text;
-    int times; /* left; -1: for ever */
+    int times; /* left; -1: no limit */
 };
 
 struct fake_client;

@@ -5,8 +5,8 @@
  *          fails the test when an event fires inside a call or after a deadline.
  * Threads: one.
  */
-#ifndef STDIO_RIG_H
-#define STDIO_RIG_H
+#ifndef LINES_RIG_H
+#define LINES_RIG_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -46,7 +46,7 @@ void rig_finish(struct rig *rig, enum pipeline_end how);
 
 /* Hold every embed call that begins from now on, or let all go. */
 void rig_hold(bool hold);
-size_t rig_held(void);     /* calls that stand still */
+size_t rig_held(void);     /* calls that are held */
 size_t rig_embedded(void); /* texts, since rig_open */
 
 /* The vector of a text that was asked for with the prompt of that name. */

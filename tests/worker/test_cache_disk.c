@@ -1,7 +1,7 @@
 /*
  * test_cache_disk.c: the vectors on disk. Found again by another process; never a wrong one,
  * whatever became of the file; folders that are not usable are refused with what to do; a full
- * cache or disk is told of once and hurts nobody.
+ * cache or disk is reported once and hurts nobody.
  */
 #define _GNU_SOURCE      /* memmem */
 #undef _FILE_OFFSET_BITS /* set by the flags of hiredis; the worker calls plain statfs */
@@ -150,7 +150,7 @@ static void test_folder_is_made(void **state)
     assert_int_equal(about.st_mode & 0777, 0700);
 }
 
-/* A byte of a row or of what is told of it: the row is gone, and can be written again. */
+/* A byte of a row or of its head: the row is gone, and can be written again. */
 static void test_damaged_rows_are_misses(void **state)
 {
     (void)state;
@@ -343,7 +343,7 @@ static void test_full_disk(void **state)
     (void)state;
     disk_fill(100);
     assert_int_equal(in_child(write_beyond_limit), 0);
-    disk_fill(1000); /* and what was cut short is no harm */
+    disk_fill(1000); /* and what was cut short does no harm */
     struct cache_disk *disk = disk_open(ROOM);
     for (unsigned i = 0; i < 1000; i++)
         assert_int_equal(get(disk, i), 1);

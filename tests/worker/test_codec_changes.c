@@ -38,7 +38,7 @@ static const struct {
     {EVENT("d", "null", "null"), "{\"id\":7}", DELETED, NULL, "7", true, 24023128, 0},
     {EVENT("d", "null", "null"), "{\"schema\":{\"type\":\"struct\"},\"payload\":{\"pk\":\"x\"}}",
      DELETED, NULL, "x", false, 24023128, 0},
-    /* A text that was taken away is no mistake of a producer here. */
+    /* A text that was taken away is not a producer's mistake here. */
     {EVENT("u", ROW("\"one\""), ROW("null")), NULL, DELETED, NULL, "7", true, 24023128, 0},
     {EVENT("u", ROW("\"one\""), ROW("\"\"")), NULL, DELETED, NULL, "7", true, 24023128, 0},
     {EVENT("u", ROW("\"one\""), "{\"id\":7,\"lang\":\"de\"}"), NULL, DELETED, NULL, "7", true,
@@ -221,7 +221,7 @@ static const struct {
     {"{" SOURCE ",\"op\":\"t\",\"ts_ms\":1}", "table_truncated", "the table was truncated"},
     {"{" SOURCE ",\"op\":\"m\",\"message\":{\"prefix\":\"p\"}}", "bad_field",
      "field 'op' is not one of"},
-    /* A column of another name is no text that was taken away: it would delete every row. */
+    /* A column of another name is not a text that was taken away: it would delete every row. */
     {EVENT("c", "null", "{\"id\":7,\"content\":\"x\"}"), "no_text", "text_field"},
     {EVENT("u", "{\"id\":7,\"content\":\"x\"}", "{\"id\":7,\"content\":\"y\"}"), "no_text",
      "text_field"},
@@ -377,7 +377,7 @@ static void nameless_test(void **state)
     }
 }
 
-/* The number of a line is no name that anybody gave, nor is the position of a message. */
+/* The number of a line is not a name that anybody gave, nor is the position of a message. */
 static void places_test(void **state)
 {
     (void)state;

@@ -111,7 +111,7 @@ static const struct {
     {INPUT_AUTO, BYTES("{\"text\":\"sesame\"}{\"text\":\"b\"}"), "bad_json", "followed by more"},
     {INPUT_AUTO, BYTES("{\"text\":\"sesame\"},"), "bad_json", "followed by more"},
     {INPUT_AUTO, BYTES("  \"text\": \"sesame\","), "bad_json", "followed by more"},
-    /* JSON that is no object: lists of texts or objects, and what was encoded twice */
+    /* JSON that is not an object: lists of texts or objects, and what was encoded twice */
     {INPUT_AUTO, BYTES("[{\"text\":\"sesame\"}]"), "bad_json", "is an array, not an object"},
     {INPUT_AUTO, BYTES("[{\"text\":\"sesame\"}"), "bad_json", "ends too early"},
     {INPUT_AUTO, BYTES(" [\"sesame\", \"open\"]"), "bad_json", "is an array, not an object"},

@@ -61,7 +61,7 @@ static void signals_stop_the_filter(void **state)
     }
 }
 
-/* Under nohup a terminal that closes is no reason to end. */
+/* Under nohup a terminal that closes does not end it. */
 static void hangup_may_be_ignored(void **state)
 {
     (void)state;
@@ -141,7 +141,7 @@ static void run_without_a_broker_waits_and_stops(void **state)
                               open("/dev/null", O_WRONLY | O_CLOEXEC), err);
     char log[4096] = "";
     await_line(err, "model is ready", log, sizeof log);
-    kill(pid, SIGUSR1); /* there are no counters yet, and that is no reason to end */
+    kill(pid, SIGUSR1); /* there are no counters yet, and it goes on all the same */
     await_line(err, "source waits", log, sizeof log);
     kill(pid, SIGTERM); /* as a supervisor does for the process and for its group: one request */
     kill(pid, SIGINT);

@@ -106,7 +106,7 @@ struct refusal {
 /*
  * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
  * sizes. INPUT_AUTO: a map in msgpack, a JSON object, also in the frame of a schema registry, else
- * raw UTF-8. What is no text at all (packed, UTF-16, binary) is refused in every format.
+ * raw UTF-8. What is not text at all (packed, UTF-16, binary) is refused in every format.
  * 0; -EINVAL: refused, *why says it; -ENOMEM. *out is set only on 0, *why only on -EINVAL.
  */
 int codec_decode(const struct message *message, const struct decode_options *options,
@@ -158,7 +158,7 @@ struct codec_output {
     struct bytes fields;    /* as in struct request */
     uint32_t n_fields;
 };
-/* 0; -EINVAL: it is no output of this version, *why says it. */
+/* 0; -EINVAL: it is not an output of this version, *why says it. */
 int codec_output_read(struct bytes payload, struct codec_output *out, struct refusal *why);
 /* The id of the vector at `at`, and at set to the next one; number: room for one. */
 struct bytes codec_output_id(const struct codec_output *output, const char **at, char number[32]);
@@ -176,7 +176,7 @@ size_t codec_dtype_bytes(enum output_dtype dtype, size_t dim);
 const char *codec_dtype_name(enum output_dtype dtype);
 void codec_dtype_pack(enum output_dtype dtype, const float *row, size_t dim, void *out);
 
-/* For JSON that is no message, read as messages are. Without what may stand before a value: a byte
+/* For JSON that is not a message, read as messages are. Without what may stand before a value: a byte
  * order mark, white space, a record separator. */
 struct bytes codec_json_lead(struct bytes value);
 /* Has each map of a value of msgpack, valid and at most CODEC_DEPTH_MAX deep, each key once? 0;

@@ -199,7 +199,7 @@ static bool begins_with_control(struct bytes value)
     return (c < 0x20 && c != 0x1a && c != 0x1b && c != 0x1e) || c == 0x7f;
 }
 
-/* A frame that has no NUL need not look binary: its id of 16 bytes is no text. */
+/* A frame that has no NUL need not look binary: its id of 16 bytes is not text. */
 static const struct frame *find_frame(struct bytes value, bool is_binary)
 {
     for (size_t i = 0; i < N_FRAMES; i++) {

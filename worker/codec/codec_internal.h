@@ -34,7 +34,7 @@ struct id {
 
 /* A message unpacked from what is around its row. Values of msgpack, in the message. */
 struct change {
-    struct bytes envelope;    /* a map; absent: the message is no map */
+    struct bytes envelope;    /* a map; absent: the message is not a map */
     struct bytes row, before; /* maps; absent: there is none */
     bool is_deleted;          /* the text is gone */
     bool is_unchanged;        /* the text is what it was, or nobody can say what it is */
@@ -106,7 +106,7 @@ struct bytes codec_frame_skip(struct bytes value);
 int codec_named_check(const struct decode *decode, struct bytes value);
 /* ... and what is mostly not UTF-8, and so perhaps text in another encoding. */
 int codec_encoding_check(const struct decode *decode, struct bytes value);
-/* ... and what is no text whatever it is: NUL bytes, the frame of a schema registry. */
+/* ... and what is not text, whatever else it is: NUL bytes, the frame of a schema registry. */
 int codec_foreign_check(const struct decode *decode, struct bytes value);
 
 /* The value of an IEEE 754 binary16 that is finite. */

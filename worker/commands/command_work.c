@@ -67,7 +67,7 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
 }
 
 /* The W3C trace context of a message, NULL when it has none or it is not of the form: 55 characters
- * of a stranger may be anything, and a log is no place for that. */
+ * of a stranger may be anything, and does not belong into a log. */
 static const char *trace_of(const struct message *message, char out[56])
 {
     out[0] = '\0';
@@ -176,7 +176,7 @@ static void close_signals(struct worker *worker)
 {
     stop_signals_close(&worker->stop);
     uv_close((uv_handle_t *)&worker->counters, NULL);
-    signal(SIGUSR1, SIG_IGN); /* which is no reason to end, now either */
+    signal(SIGUSR1, SIG_IGN); /* which does not end it, now either */
 }
 
 /* Pipeline and server have ended. */

@@ -145,7 +145,7 @@ static int check_fields(const struct settings *settings, const char **bad_option
     return -EINVAL;
 }
 
-/* What asks for chunks is no use without the policy, and easily forgotten. */
+/* What asks for chunks has no effect without the policy, and easily forgotten. */
 static int check_chunks(const struct options *options, const char **bad_option, char *why,
                         size_t size)
 {

@@ -205,7 +205,7 @@ static void on_end(void *ctx)
 static void on_idle(uv_timer_t *timer)
 {
     struct transfer *transfer = timer->data;
-    if (transfer->n_inflight > 0) /* the output is slow, which is no end of the input */
+    if (transfer->n_inflight > 0) /* the output is slow, and the input has not ended */
         uv_timer_start(timer, on_idle, transfer->options.idle_ms, 0);
     else
         on_end(transfer);

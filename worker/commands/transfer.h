@@ -39,7 +39,7 @@ struct transfer_options {
 struct transfer;
 
 /* As pipeline_open; stats have received, inflight_texts, dead_letters, not_ours, and what has come
- * out as messages, texts and embedded_texts alike: progress is told of by the last. */
+ * out as messages, texts and embedded_texts alike: progress counts the last. */
 int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_ops *source,
                   const struct sink_ops *sink, const struct settings *settings,
                   const struct transfer_options *options,

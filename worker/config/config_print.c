@@ -129,7 +129,7 @@ void config_print_help(const struct options *options, bool (*wanted)(const char 
 }
 
 /* UTF-8 that YAML (1.1, chapter 5.1) lets in as an escape only: controls, the byte order mark, what
- * is no character. Its length, 0 for others, and the escape. */
+ * is not a character. Its length, 0 for others, and the escape. */
 static size_t unprintable(const char *text, char escape[8])
 {
     const unsigned char *byte = (const unsigned char *)text;

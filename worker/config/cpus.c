@@ -4,7 +4,7 @@
  * (cgroup v1 without a cgroup namespace), so folders that are not there are passed over.
  *
  * A quota of 2.5 CPUs is counted as 2: a third thread would use it up before the period ends and
- * all threads, the loop with its heartbeats and acks too, would then stand still until the next.
+ * all threads, the loop with its heartbeats and acks too, would then be throttled until the next.
  * The half CPU left over is the loop's.
  */
 #define _GNU_SOURCE /* CPU_ALLOC */

@@ -14,7 +14,7 @@
 /*
  * where: "127.0.0.1:8080", "[::1]:8080", ":8080" for all addresses, "unix:/run/embedmill.sock";
  * port 0 takes a free one. name: what was bound, in the same form. The socket does not block, or
- * negative errno: -EINVAL: `where` is no address; err says what to do.
+ * negative errno: -EINVAL: `where` is not an address; err says what to do.
  */
 int http_listen(const char *where, char *name, size_t name_size, char *err, size_t err_size);
 /* Only the form: 0 or -EINVAL. */

@@ -105,6 +105,8 @@ static struct http_request *request_open(struct http_server *server,
 /* Bytes of the body, as they are now, among those of all. */
 static void body_count(struct http_request *request)
 {
+    /* By room and not by length, which is what a slow client keeps from others. */
+    assert(request->server->bodies >= request->counted);
     request->server->bodies += request->body.room - request->counted;
     request->counted = request->body.room;
 }
@@ -146,6 +148,7 @@ static void watch_stop(struct http_request *request)
     if (!request->is_watched)
         return;
     request->is_watched = false;
+    assert(!request->is_closing);
     request->is_closing = true;
     uv_poll_stop(&request->watch); /* the descriptor is the daemon's again from here on */
     uv_close((uv_handle_t *)&request->watch, on_watch_closed);
@@ -190,6 +193,7 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **at
     watch_stop(request);
     if (request->response)
         MHD_destroy_response(request->response);
+    /* The daemon is done with it; a handle that closes still keeps its memory. */
     LIST_REMOVE(request, link);
     request->is_done = true;
     request_free(request);
@@ -298,6 +302,7 @@ static void body_take(struct http_request *request, const char *piece, size_t le
     const struct http_server_options *options = &request->server->options;
     if (request->refusal || !options->body_bytes)
         return;
+    assert(request->body.len <= options->body_bytes);
     if (len > options->body_bytes - request->body.len) {
         body_refuse(request, HTTP_TOO_LARGE, "the body is larger than this server takes");
         return;

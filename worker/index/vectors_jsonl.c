@@ -100,7 +100,7 @@ static int grow_rows(struct vectors *vectors, size_t at_least)
 
 enum { DIM_MAX = 65536 };
 
-/* 0; -ENOMEM; -EBADMSG: it is no such record. */
+/* 0; -ENOMEM; -EBADMSG: it is not such a record. */
 static int read_line(struct vectors *vectors, const char *line, size_t begins)
 {
     const char *row = value_of(line, "\"embedding\":");

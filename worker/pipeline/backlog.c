@@ -12,6 +12,7 @@
 int backlog_add(struct backlog *backlog, struct message *const *messages, size_t n)
 {
     if (backlog->first && backlog->first + backlog->n + n > backlog->room) {
+        /* What was taken left room at the front. */
         memmove(backlog->messages, backlog->messages + backlog->first,
                 backlog->n * sizeof(struct message *));
         backlog->first = 0;
@@ -26,6 +27,7 @@ int backlog_add(struct backlog *backlog, struct message *const *messages, size_t
         backlog->messages = grown;
         backlog->room = room;
     }
+    assert(backlog->first + backlog->n + n <= backlog->room);
     for (size_t i = 0; i < n; i++)
         backlog->messages[backlog->first + backlog->n++] = messages[i];
     return 0;
@@ -46,6 +48,7 @@ int backlog_put_back(struct backlog *backlog, struct message *message)
         backlog->room += gap;
         backlog->first = gap;
     }
+    assert(backlog->first > 0);
     backlog->messages[--backlog->first] = message;
     backlog->n++;
     return 0;

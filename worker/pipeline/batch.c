@@ -26,6 +26,7 @@ static int grow(void *array, size_t *room, size_t need, size_t size)
     if (need <= *room)
         return 0;
     size_t n = *room ? *room : 16;
+    /* Doubling: a batch is reused, and soon has the room that its texts need. */
     while (n < need) {
         if (n > SIZE_MAX / 2 / size)
             return -ENOMEM;
@@ -157,6 +158,7 @@ static bool slot_equal(const struct text_slot *a, const struct text_slot *b)
 /* Find the first slot equal to slots[at] in the table, or put it there itself. */
 static uint32_t table_enter(struct batch *batch, size_t mask, uint32_t at)
 {
+    /* Open addressing, at most half full (batch_cut): a free place is always found. */
     const struct text_slot *slot = &batch->slots[at];
     for (size_t i = slot->hash & mask;; i = (i + 1) & mask) {
         if (batch->table[i] == NO_SLOT)
@@ -179,6 +181,7 @@ static void slot_place(struct batch *batch, size_t mask, uint32_t at, const stru
     if (same == slot) {
         batch->uniques[batch->n_uniques++] = (struct unique_text){item_tokens(batch, item), at};
     } else {
+        /* Into the list behind the first slot of that text: the order in it does not matter. */
         slot->duplicate = same->duplicate;
         same->duplicate = at;
     }
@@ -189,6 +192,7 @@ static int unique_compare(const void *a, const void *b)
     const struct unique_text *x = a, *y = b;
     if (x->n_tokens != y->n_tokens)
         return x->n_tokens > y->n_tokens ? -1 : 1;
+    /* A total order, so that the same batch is cut the same way every time. */
     return x->slot < y->slot ? -1 : 1;
 }
 
@@ -204,6 +208,7 @@ static void slices_cut(struct batch *batch, size_t n_threads)
     struct slice *slice = NULL;
     for (size_t i = 0, filled = 0; i < batch->n_uniques; i++) {
         if (!slice || filled + batch->uniques[i].n_tokens / 2 >= target) {
+            assert(batch->n_slices < batch->n_uniques);
             slice = &batch->slices[batch->n_slices++];
             *slice = (struct slice){.job = {.batch = batch, .stage = STAGE_EMBED}, .first = i};
             filled = 0;
@@ -239,6 +244,7 @@ int batch_cut(struct batch *batch, size_t n_threads)
     if (batch->n_uniques)
         qsort(batch->uniques, batch->n_uniques, sizeof *batch->uniques, unique_compare);
     slices_cut(batch, n_threads);
+    assert(at == batch->n_texts);
     batch->slices_left = batch->n_slices;
     atomic_store(&batch->slices_unfinished, batch->n_slices);
     return 0;
@@ -278,6 +284,7 @@ int slice_load(const struct slice *slice, struct scratch *scratch)
         size_t len =
             prompt_render(slot->prompt, slot->item->title, slot->item->text, to, n_bytes - at);
         scratch->texts[i] = (struct text){to, len};
+        assert(at + len <= n_bytes);
         at += len;
     }
     return 0;
@@ -293,6 +300,7 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
         if (status == 0) {
             result = scratch->results[i];
             row = scratch->rows + i * dim;
+            /* A vector that is not of length 1 is damage, never a result. */
             if (result.status == 0 && !embedder_is_unit(row, dim))
                 result.status = -EDOM;
         }

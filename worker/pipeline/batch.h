@@ -145,7 +145,7 @@ void batch_count(struct batch *batch, const struct entry *entry);
 void batch_recount(struct batch *batch);
 
 /*
- * Lay out the texts of all entries that are no dead letters and cut them into slices, as many as
+ * Lay out the texts of all entries that are not dead letters and cut them into slices, as many as
  * n_threads that wait for work can share evenly; none is the same as one. Sets n_slices (0 when
  * there is nothing to embed), slices_left and slices_unfinished; job.run is for the caller to set.
  * 0 or -ENOMEM.

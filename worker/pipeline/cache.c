@@ -8,6 +8,7 @@
  */
 #include "worker/pipeline/cache.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -240,10 +241,12 @@ static void look_up(struct cache_lane *lane, size_t n, float *rows, struct embed
             !cache_memory_get(cache->memory, &lane->keys[i], rows + i * cache->dim, &results[i]))
             lane->missing[n_missing++] = (uint32_t)i;
     }
+    assert(n_missing <= n);
     hits->memory = (uint32_t)(n - n_missing);
     if (n_missing && cache->disk) {
         size_t n_left = look_on_disk(lane, n_missing, rows, results);
         hits->disk = (uint32_t)(n_missing - n_left);
+        assert(n_left <= n_missing);
         n_missing = n_left;
     }
     hits->misses = (uint32_t)n_missing;
@@ -269,6 +272,7 @@ static void keep(struct cache_lane *lane, size_t n_missing, const float *rows,
     for (size_t j = 0; j < n_missing; j++) {
         uint32_t i = lane->missing[j];
         const float *row = rows + i * cache->dim;
+        /* Neither a failure nor damage is kept: the next time may be better. */
         if (results[i].status || !embedder_is_unit(row, cache->dim))
             continue;
         if (cache->memory)

@@ -155,6 +155,7 @@ static int check_length(MDB_env *env, const char *folder)
     else if ((uint64_t)about.st_size + SLACK < wanted)
         rc = IS_CUT_SHORT;
     else if ((uint64_t)about.st_size < wanted)
+        /* Never ftruncate: what another process has just written behind it would be lost. */
         rc = posix_fallocate(fd, 0, (off_t)wanted);
     if (fd >= 0)
         close(fd);
@@ -201,6 +202,7 @@ static int read_mark(MDB_env *env, MDB_dbi *dbi, uint64_t *n)
                 memcmp(value.mv_data, mark_form, value.mv_size) != 0))
         rc = IS_OTHER_FORM;
     if (!rc)
+        /* Without the mark itself. */
         *n = stat.ms_entries - 1;
     mdb_txn_abort(txn);
     return rc;
@@ -215,6 +217,7 @@ static int open_env_once(MDB_env **out, const char *folder, uint64_t max_bytes, 
         return rc;
     rc = mdb_env_set_mapsize(env, (size_t)(max_bytes + page - 1) / page * page);
     if (!rc)
+        /* Readers of all processes together: a thread of a worker holds one while it reads. */
         rc = mdb_env_set_maxreaders(env, READERS);
     if (!rc)
         rc = mdb_env_open(env, folder, flags | MDB_NOTLS | MDB_NOMETASYNC, 0600);
@@ -341,6 +344,7 @@ void cache_disk_close(struct cache_disk *disk)
         return;
     if (disk->env) {
         cache_disk_flush(disk);
+        /* MDB_NOMETASYNC leaves the last commit to the kernel; a clean end makes it durable. */
         mdb_env_sync(disk->env, 1);
         mdb_env_close(disk->env);
     }
@@ -358,6 +362,7 @@ uint64_t cache_disk_entries(const struct cache_disk *disk)
 
 static void give_up(struct cache_disk *disk, atomic_bool *what, int rc)
 {
+    /* Only the first trouble is reported; the cache is not used for that any more. */
     if (!atomic_exchange(what, true))
         atomic_store(&disk->trouble, rc);
 }

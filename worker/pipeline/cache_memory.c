@@ -6,6 +6,7 @@
  *          memory grows with what is kept, and never beyond the bound. One lock, because it is held
  *          for the copy of 3 KB once for each text, which took milliseconds to embed.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,7 @@ static void list_add_newest(struct cache_memory *memory, uint32_t at)
 static uint32_t take_oldest(struct cache_memory *memory)
 {
     uint32_t at = memory->oldest;
+    assert(at != NONE);
     uint32_t *link = bucket_of(memory, &memory->slots[at].key);
     while (*link != at)
         link = &memory->slots[*link].chained;
@@ -161,6 +163,8 @@ void cache_memory_put(struct cache_memory *memory, const struct cache_key *key, 
         return;
     }
     at = memory->n_used < memory->n_slots ? (uint32_t)memory->n_used++ : take_oldest(memory);
+    /* Full: the slot of the text that was not asked for the longest is used again. */
+    assert(at < memory->n_slots && memory->n_used <= memory->n_slots);
     uint32_t *bucket = bucket_of(memory, key);
     memory->slots[at] = (struct slot){.key = *key,
                                       .chained = *bucket,

@@ -7,6 +7,7 @@
  */
 #include "worker/pipeline/chunks.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -91,6 +92,8 @@ static size_t char_end(struct bytes text, size_t at)
 static int count_piece(const struct cut *cut, size_t start, size_t end, size_t *n_tokens)
 {
     const struct chunker *chunker = cut->chunker;
+    assert(start <= end && end <= cut->text.len);
+    assert(cut->n_lead + end - start <= chunker->window_room);
     memcpy(chunker->window + cut->n_lead, cut->text.ptr + start, end - start);
     return chunker->count(chunker->ctx, (struct bytes){chunker->window, cut->n_lead + end - start},
                           n_tokens);
@@ -102,6 +105,7 @@ static int window_fit(struct cut *cut, size_t *end)
     const size_t max = cut->chunker->max_tokens, room = max - cut->lead_tokens;
     const size_t most = least(cut->text.len - cut->start, TOKEN_MOST_BYTES * max);
     size_t fits = 0, over = most + 1, size = cut->guess, n = 0;
+    /* fits: the longest known to fit; over: the shortest known not to. The answer is between. */
     for (int i = 0; i < TRIES || fits == 0; i++) {
         size = char_start(cut->text, cut->start + least(size, most)) - cut->start;
         if (size <= fits || size >= over)
@@ -121,6 +125,8 @@ static int window_fit(struct cut *cut, size_t *end)
             if (size == most || n + max / 16 >= max)
                 break;
         }
+        /* By the tokens for each byte seen so far, and a little less, so that most often it
+         * fits. */
         size = size * (room - room / 32) / (n > cut->lead_tokens ? n - cut->lead_tokens : 1);
     }
     *end = cut->start + fits;

@@ -27,7 +27,7 @@ struct embedder {
     /* As session_embed_ids. NULL: token ids cannot be embedded. */
     int (*embed_ids)(struct session *session, const int32_t *ids, size_t n, float *out,
                      struct embed_result *result);
-    /* As session_rerank. NULL: its models are no rerankers. */
+    /* As session_rerank. NULL: its models are not rerankers. */
     void (*rerank)(struct session *session, struct text query, const struct text *texts, size_t n,
                    float *scores, struct embed_result *results);
 };

@@ -3,6 +3,8 @@
  */
 #include "worker/pipeline/job_list.h"
 
+#include <assert.h>
+
 void job_list_clear(struct job_list *list)
 {
     list->first = NULL;
@@ -12,6 +14,7 @@ void job_list_clear(struct job_list *list)
 void job_list_add(struct job_list *list, struct job *job)
 {
     job->next = NULL;
+    assert(!*list->end);
     *list->end = job;
     list->end = &job->next;
 }

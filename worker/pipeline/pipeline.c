@@ -63,6 +63,7 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
         p->stats.redelivered += messages[i]->deliveries > 1;
     credit_given(&p->credit, n);
     p->stats.received += n;
+    /* All go through it, even when a batch has room: their order is kept in one place. */
     if (backlog_add(&p->backlog, messages, n))
         return fail_memory(p);
     pipeline_advance(p);
@@ -91,6 +92,7 @@ static struct batch *take_in_hand(struct pipeline *p)
     if (!p->in_hand) {
         bool is_extra = is_extra_ready(p);
         p->in_hand = batch_list_take(is_extra ? &p->extras : &p->spare);
+        /* The linger counts from the first message of a batch, not from when the batch was free. */
         if (p->in_hand) {
             p->wants_extra = false;
             p->in_hand->taken_ns = uv_hrtime();
@@ -118,6 +120,7 @@ static void fill(struct pipeline *p)
 {
     while (p->phase != ENDING) {
         if (p->in_hand && is_full(p, p->in_hand)) {
+            /* One batch is decoded at a time; this one goes when that one is done. */
             if (p->decoding)
                 return;
             dispatch(p, TRIGGER_FULL);
@@ -136,6 +139,7 @@ static void dispatch(struct pipeline *p, enum trigger trigger)
 {
     struct batch *batch = p->in_hand;
     assert(batch->n_entries > 0 && !p->decoding);
+    /* From here on the batch belongs to the pool, until its last job comes back. */
     p->in_hand = NULL;
     uv_timer_stop(&p->linger);
     p->stats.batches[trigger]++;
@@ -151,6 +155,7 @@ static int put_back(struct pipeline *p, const struct batch *batch)
 {
     int err = 0;
     if (p->in_hand) {
+        /* Backwards, for each goes to the front of the backlog: the order of messages stays. */
         for (size_t i = p->in_hand->n_entries; i-- > 0 && !err;)
             err = backlog_put_back(&p->backlog, p->in_hand->entries[i].message);
         batch_reset(p->in_hand);
@@ -172,11 +177,13 @@ static void on_laid_out(struct pipeline *p, const struct batch *batch)
 
 static void on_decoded(struct pipeline *p, struct batch *batch)
 {
+    assert(p->decoding == batch);
     p->decoding = NULL;
     if (batch->doubled && p->options.on_doubled)
         p->options.on_doubled(p->ctx, batch->doubled, batch->doubled_by);
     if (batch->n_undecoded && put_back(p, batch))
         return fail_memory(p);
+    /* With long texts, only splitting says how many there are; on_laid_out follows then. */
     if (!batch->is_split)
         on_laid_out(p, batch);
 }
@@ -217,6 +224,8 @@ static void on_stage(struct pipeline *p, struct stage_job *job)
     case STAGE_EMBED:
         return on_embedded(p, (struct slice *)job);
     case STAGE_ENCODE:
+        /* Not published here: batches before this one may still be at the pool
+         * (pipeline_advance). */
         batch->is_encoded = true;
     }
 }
@@ -240,6 +249,7 @@ static void publish(struct pipeline *p, struct batch *batch)
 {
     if (p->options.on_embedded)
         p->options.on_embedded(p->ctx, batch);
+    assert(batch->is_encoded && batch->slices_left == 0);
     batch->published_ns = uv_hrtime();
     batch->records_left = batch->n_entries;
     p->sink->ops->publish(p->sink, batch->records, batch->n_entries);
@@ -261,6 +271,7 @@ static void publish_refused(struct pipeline *p, struct entry *entry, enum publis
 static void count_published(struct pipeline *p, const struct entry *entry)
 {
     struct pipeline_stats *stats = &p->stats;
+    /* Exactly one of the three: given up, dead letter, output. */
     if (entry->dropped) {
         stats->undeliverable++;
         if (p->options.on_undeliverable)
@@ -292,7 +303,9 @@ static void count_published(struct pipeline *p, const struct entry *entry)
 /* All of its records are confirmed. */
 static void give_back(struct pipeline *p, struct batch *batch)
 {
+    assert(p->stats.inflight_texts >= batch->n_texts);
     p->stats.inflight_texts -= batch->n_texts;
+    assert(p->inflight_bytes >= batch->text_bytes);
     p->inflight_bytes -= batch->text_bytes;
     if (!batch->is_extra) {
         batch_reset(batch);
@@ -325,6 +338,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
         count_published(p, entry);
     if (how != PUBLISH_NOT_OURS && p->options.on_published)
         p->options.on_published(p->ctx, entry);
+    /* PUBLISHED_AND_ACKED needs neither: the sink has told the source itself. */
     if (how == PUBLISHED && !p->source_failed)
         p->source->ops->ack(p->source, entry->message);
     if (how == PUBLISH_NOT_OURS && !p->source_failed)
@@ -352,6 +366,7 @@ static void on_doubt(void *ctx)
 static size_t slices_used(const struct pipeline *p)
 {
     size_t n_jobs = pool_user_jobs(p->user), n_tokens = 0;
+    /* Its job is decoding, which is no slice of work; what it holds is estimated instead. */
     if (p->decoding) {
         n_jobs--;
         n_tokens += p->decoding_tokens;
@@ -375,14 +390,17 @@ static void grant(struct pipeline *p)
         room.n_texts = o->batch_texts - load_of(p, p->in_hand);
         room.n_bytes = o->batch_bytes - p->in_hand->n_bytes;
     }
+    /* A whole batch more is free to take what comes behind the one in hand. */
     if (is_open && p->spare.n && !(p->in_hand && p->decoding)) {
         room.n_texts = o->batch_texts;
         room.n_bytes = o->batch_bytes;
     }
+    /* All batches are kept, and one more message may show whose fault it is. */
     if (is_open && !p->in_hand && is_extra_ready(p)) {
         room.n_texts = 1;
         room.n_bytes = o->batch_bytes;
     }
+    /* A slice at each thread and one that waits for it: enough that none is ever idle. */
     size_t n_used = slices_used(p), n_wanted = 2 * o->n_threads;
     room.n_slices = n_used < n_wanted ? n_wanted - n_used : 0;
     if (credit_reckon(&p->credit, &room))
@@ -437,6 +455,7 @@ void pipeline_drain(struct pipeline *p)
         return;
     uint64_t drain_ms = p->options.drain_ms;
     uint64_t close_ms = drain_ms / 4 < CLOSE_MS ? drain_ms / 4 : CLOSE_MS;
+    /* The last quarter of the time, or less, is for the sink and the source to close in. */
     p->end_by_ms = uv_now(p->loop) + drain_ms;
     uv_timer_start(&p->deadline, on_deadline, drain_ms - close_ms, 0);
     p->phase = DRAINING;
@@ -457,6 +476,7 @@ static void on_source_failed(void *ctx, int err, const char *why)
     struct pipeline *p = ctx;
     p->source_failed = true;
     (void)err;
+    /* All was published, but the last acks did not arrive: those messages come again. */
     if (p->phase == ENDING && p->how == PIPELINE_DRAINED) {
         p->how = PIPELINE_UNFLUSHED;
         snprintf(p->failure, sizeof p->failure, "%s", why);
@@ -502,6 +522,7 @@ static void end(struct pipeline *p, enum pipeline_end how)
         p->end_by_ms = uv_now(p->loop) + p->options.drain_ms;
     if (!p->source_failed)
         p->source->ops->request(p->source, 0, 0);
+    /* No more is asked for; what the source still gives is dropped by on_messages. */
     pool_user_cancel(p->user);
     if (p->how == PIPELINE_DRAINED)
         p->sink->vector_bytes = codec_dtype_bytes(p->stages.encode.dtype, p->stages.encode.dim);
@@ -513,6 +534,7 @@ void pipeline_close_source(struct pipeline *p)
 {
     if (p->sink || pool_user_jobs(p->user) > 0 || p->source_closing)
         return;
+    assert(p->phase == ENDING);
     p->source_closing = true;
     uint64_t left = time_left(p);
     p->source->ops->close(p->source, left > CLOSE_LEAST_MS ? left : CLOSE_LEAST_MS,

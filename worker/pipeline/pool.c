@@ -49,6 +49,7 @@ static uint64_t help(const struct member *thread, struct member *leader, const a
     user->n_helping++;
     uv_mutex_unlock(&pool->lock);
     uint64_t began_ns = uv_hrtime();
+    /* The user cannot be closed meanwhile: n_helping keeps it. */
     team_help(team, user->places[thread->index].session, leave);
     uint64_t took_ns = uv_hrtime() - began_ns;
     uv_mutex_lock(&pool->lock);
@@ -90,6 +91,7 @@ void pool_job_add(struct pool *pool, struct job *job)
     job->user->n_untaken++;
     lane->n_waiting++;
     pool->n_waiting++;
+    /* Those who help go and look: a job goes before the parts of another's. */
     atomic_store(&pool->leave, true);
     if (job->lane == POOL_QUERY)
         atomic_store(&pool->has_query, true);
@@ -123,6 +125,7 @@ static struct job *job_begin(struct member *thread, struct lane *lane)
         atomic_fetch_add(&pool->n_others, 1);
     thread->running = job;
     thread->team = job->lane == POOL_QUERY ? &thread->inner : &thread->outer;
+    /* The clock of the lanes only goes forward; it is where a lane that wakes starts from. */
     if (lane->had > pool->now)
         pool->now = lane->had;
     atomic_store(&pool->leave, pool->n_waiting > 0);
@@ -173,6 +176,7 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
         atomic_fetch_sub(&pool->n_others, 1);
     else if (!atomic_exchange(&thread->query_over, true))
         atomic_fetch_sub(&pool->n_open, 1);
+    /* What follows a cancelled user's job would work on memory that is about to go. */
     struct job *then = user->cancelled ? NULL : job->then;
     assert(lane->n_begun > 0);
     lane->n_begun--;
@@ -213,6 +217,8 @@ static bool is_turn_of_query(const struct member *thread)
 {
     const struct lane *query = &thread->pool->lanes[POOL_QUERY],
                       *mine = &thread->pool->lanes[thread->job->lane];
+    /* The job in hand has not been charged yet: what it ran so far counts, without the queries
+     * that ran inside it. */
     double ran_ns = (double)(uv_hrtime() - thread->began_ns - thread->nested_ns);
     return query->had <= mine->had + ran_ns / weights[thread->job->lane];
 }
@@ -223,6 +229,7 @@ static struct job *query_take(struct member *thread)
     struct pool *pool = thread->pool;
     struct job *job = NULL;
     uv_mutex_lock(&pool->lock);
+    /* Helpers leave at once when a job is added, and one of them takes it. */
     if (pool->lanes[POOL_QUERY].n_waiting && pool->n_helping == 0 &&
         atomic_load(&pool->n_idle) == 0 && is_turn_of_query(thread))
         job = job_begin(thread, &pool->lanes[POOL_QUERY]);
@@ -273,6 +280,7 @@ static void queries_run(struct member *thread)
     struct pool *pool = thread->pool;
     struct session *session = thread->session;
     struct job *job;
+    /* A query inside a query would only delay both. */
     if (thread->running->lane == POOL_QUERY)
         return;
     while (atomic_load_explicit(&pool->has_query, memory_order_relaxed) &&
@@ -281,6 +289,7 @@ static void queries_run(struct member *thread)
         job_run(thread, job);
         uint64_t took_ns = uv_hrtime() - began_ns;
         thread->nested_ns += took_ns;
+        /* The query ran with its own user's session; the job in hand goes on with this one. */
         thread->session = session;
         job_finish(thread, job, took_ns);
     }
@@ -312,6 +321,7 @@ size_t pool_share(struct pool *pool, size_t index, session_part *step, void *arg
         team_offer(thread->team, step, arg, n_parts);
         if (thread->running->lane == POOL_QUERY && atomic_exchange(&thread->query_over, false))
             atomic_fetch_add(&pool->n_open, 1);
+        /* A signal costs a system call, so it is sent only when somebody may sleep. */
         if (atomic_load(&pool->n_idle))
             invite(thread);
         team_finish(thread->team, thread->session, on_pause, thread);

@@ -57,7 +57,7 @@ struct pool {
     atomic_bool leave;      /* for helpers: a job waits, or the pool closes */
     atomic_bool has_query;  /* one waits */
     atomic_size_t n_open;   /* queries whose parts others may take */
-    atomic_size_t n_others; /* jobs that threads are at and that are no queries */
+    atomic_size_t n_others; /* jobs that threads are at and that are not queries */
     bool closing;
     atomic_size_t n_idle; /* threads waiting for wake; changed under the lock */
     size_t n_helping;

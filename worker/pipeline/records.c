@@ -58,6 +58,7 @@ static int output_headers(struct entry *entry, const struct header own[N_OWN_HEA
         if (!replaced)
             headers[n++] = message->headers[i];
     }
+    assert(n <= message->n_headers);
     memcpy(headers + n, own, N_OWN_HEADERS * sizeof *own);
     entry->record.headers = headers;
     entry->record.n_headers = n + N_OWN_HEADERS;
@@ -90,6 +91,8 @@ static int documents_build(struct entry *entry)
                                                                      : item->id_is_number,
                                                .has_version = request->has_version,
                                                .version = request->version};
+        /* Chunks follow the one that begins their text, so the last document is theirs. */
+        assert(n > 0);
         documents[n - 1].n_chunks += chunk != NULL;
     }
     if (request->is_deleted)
@@ -117,6 +120,7 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
     memset(parts, 0, n * sizeof *parts);
     const struct document *document = entry->record.documents;
     for (size_t i = 0; i < n; i++) {
+        /* The buffer may move while it grows, so pointers into it are set only when it is full. */
         size_t before = batch->payloads.len;
         int err = layout == SINK_VECTORS ? 0 : encode_part(entry, encode, i, texts_each);
         if (err)
@@ -132,10 +136,12 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
             parts[i].vector = (struct bytes){vector, len};
             parts[i].id = request->items[i].id;
             parts[i].chunk = request->items[i].chunk;
+            /* The first item begins the first document; each that begins a text, the next. */
             document += i > 0 && item_begins_text(&request->items[i]);
             parts[i].document = document;
         } else {
             parts[i].id = request->id;
+            /* One record for several texts names none of them. */
             parts[i].document = entry->record.n_documents == 1 ? document : NULL;
         }
     }
@@ -201,6 +207,7 @@ size_t record_repeats(const struct entry *entry, enum sink_layout layout,
     size_t n = 0;
     if (layout != SINK_VECTORS && (encode->per_text || codec_format_is_rows(encode->format)))
         n = entry->request.fields.len;
+    /* Headers are repeated only where each text is a message of its own. */
     if (layout != SINK_VECTORS && layout != SINK_ROWS)
         return n;
     for (size_t i = 0; i < message->n_headers; i++)
@@ -228,6 +235,7 @@ int records_build(struct batch *batch, enum sink_layout layout, const struct enc
             err = output_headers(entry, own);
     }
     if (!err)
+        /* All payloads are there: the buffer does not move any more. */
         payloads_resolve(batch);
     return err;
 }

@@ -3,6 +3,7 @@
  */
 #include "worker/pipeline/split.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,6 +154,8 @@ static int piece_add(struct splitter *splitter, struct arena *arena, struct whol
     struct chunk *chunk = arena_alloc(arena, sizeof *chunk);
     if (!chunk || items_reserve(splitter, 1))
         return -ENOMEM;
+    /* Pieces come in order, so each character of the text is counted once, overlaps aside. */
+    assert(span.start <= span.end && span.end <= item->text.len);
     whole->chars += count_chars(item->text, whole->bytes, span.start);
     whole->bytes = span.start;
     *chunk = (struct chunk){.parent = item->id,
@@ -183,6 +186,7 @@ static int pieces_add(struct splitter *splitter, struct arena *arena, struct who
 
 static size_t rooms_left(const struct splitter *splitter)
 {
+    assert(splitter->n_items <= splitter->max_texts);
     return splitter->max_texts - splitter->n_items;
 }
 
@@ -218,6 +222,7 @@ static void blocks_take(struct splitter *splitter, const struct section *section
     while (splitter->n_blocks_taken < markdown->n_blocks &&
            markdown->blocks[splitter->n_blocks_taken].start < section->body.end) {
         struct span *block = &markdown->blocks[splitter->n_blocks_taken++];
+        /* A block that ends before the section lay in headings, and does not matter here. */
         bool is_inside = block->end > section->body.start;
         size_t start = block->start > section->body.start ? block->start - section->body.start : 0;
         if (is_inside)
@@ -246,6 +251,7 @@ static int section_split(struct splitter *splitter, struct arena *arena, struct 
         chunker->max_spans = rooms_left(splitter);
         err = lead_render(splitter, whole->prompt, around.title, around.before, &lead);
         if (!err)
+            /* -E2BIG: what stands before each piece takes more than half of the room. */
             err = chunks_find(chunker, lead, body);
         if (err != -E2BIG || tries > 0)
             break;
@@ -299,6 +305,7 @@ static int text_split(struct splitter *splitter, struct arena *arena, const stru
     *is_cut = false;
     if (!err && may_be_long(prompt, item, splitter->chunker.max_tokens))
         err = long_split(splitter, arena, &whole, is_cut);
+    /* Bad UTF-8 cannot be cut. The text stays whole, and its own dead letter says why. */
     if (err == -EILSEQ) { /* of which the session tells when it comes to it */
         splitter->n_items -= whole.n_pieces;
         *is_cut = false;

@@ -75,6 +75,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
             "stalled over it",
             message->deliveries, stages->options->max_deliveries);
     bool is_tombstone = !message->value.ptr && message->key.ptr;
+    /* The connector has found it unreadable: it becomes a dead letter, as it is. */
     if (message->problem.code && !is_tombstone) {
         entry->dead_code = message->problem.code;
         entry->dead_reason = message->problem.reason;
@@ -89,6 +90,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
         return dead_letter(entry, why.code, "%s", why.reason);
     if (err)
         return err;
+    /* The prompt is looked up last, because a deleted text needs none. */
     if (request.n_items == 0) { /* gone, or as it was */
         entry->request = request;
         return 0;
@@ -124,6 +126,8 @@ static void decode(struct job *job, struct pool_thread *thread)
         status = entry_read(stages, entry);
         batch_count(batch, entry);
     }
+    /* The first is always decoded, however large, so that every dispatch makes progress. */
+    assert(n <= batch->n_entries);
     batch->n_undecoded = batch->n_entries - n;
     batch->n_entries = n;
     batch->decode.status = status;
@@ -139,6 +143,7 @@ static void decode(struct job *job, struct pool_thread *thread)
 static void split(struct job *job, struct pool_thread *thread)
 {
     struct batch *batch = batch_of(job);
+    assert(batch->is_split);
     batch->split.status = split_batch(&thread->splitter, batch);
     batch_recount(batch);
     if (!batch->split.status)
@@ -156,6 +161,7 @@ static void lay_out(struct stage_job *job, const struct stages *stages)
         struct job *slice = &batch->slices[i].job.job;
         slice->run = embed;
         slice->lane = stages->options->lane;
+        /* A list, which job_finish hands to the threads one by one. */
         slice->next = i + 1 < batch->n_slices ? &batch->slices[i + 1].job.job : NULL;
     }
     job->job.then = batch->n_slices ? &batch->slices[0].job.job : &batch->encode.job;
@@ -177,9 +183,11 @@ static void embed(struct job *job, struct pool_thread *thread)
     else if (!err)
         thread->stages->embedder->embed(thread->session, scratch->texts, slice->n, scratch->rows,
                                         scratch->results);
+    /* Failed or not, each text of the slice gets a result: entry_judge reads all of them. */
     slice_store(slice, scratch, err);
     slice->counts = slice_count(slice, thread->stages->info->max_tokens);
     slice->ended_ns = uv_hrtime();
+    /* Whichever thread ends the last slice adds the encoding; no thread waits for others. */
     if (atomic_fetch_sub(&batch->slices_unfinished, 1) == 1)
         job->then = &batch->encode.job;
 }
@@ -219,6 +227,7 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
                 "text %zu of %zu is not UTF-8 (is it Latin-1, or has it half of a surrogate "
                 "pair?); repair it, or set bad_utf8 to replace",
                 i + 1, entry->request.n_items);
+        /* Not the text's fault: the batch fails, and with it the worker. */
         case -ENOMEM:
             return -ENOMEM;
         default:
@@ -237,6 +246,7 @@ static void encode(struct job *job, struct pool_thread *thread)
     int err = 0;
     for (size_t i = 0; i < batch->n_entries && !err; i++)
         err = entry_judge(stages, &batch->entries[i]);
+    /* err is of this slice; a text's own failure is in its result. */
     if (!err)
         err = records_build(batch, stages->layout, &stages->encode);
     if (!err) {

@@ -85,6 +85,9 @@ static bool parts_run(struct team *t, struct session *mine, const atomic_bool *l
         size_t n_parts = ticket_parts(ticket), part = ticket & 0xffff;
         if (part == n_parts)
             return any;
+        /* The number of the step is in the ticket, so a part of a step that is over is never
+         * claimed. */
+        assert(part < n_parts);
         if (!atomic_compare_exchange_weak(&t->ticket, &ticket, ticket + 1))
             continue;
         t->step(t->arg, part, mine);
@@ -119,6 +122,7 @@ static void wait_done(struct team *t, size_t n_parts)
             cpu_relax();
         }
     uv_mutex_lock(&t->lock);
+    /* Before the last look: who ends the last part sees it, or we see that it is done. */
     atomic_store(&t->leader_asleep, true);
     while (!is_done(t, n_parts))
         uv_cond_wait(&t->done, &t->lock);
@@ -133,6 +137,7 @@ void team_offer(struct team *t, session_part *step, void *arg, size_t n_parts)
     assert(!team_has_parts(t)); /* team_finish was called */
     t->step = step;
     t->arg = arg;
+    /* Nobody claims a part before the ticket below says that there are some. */
     atomic_store_explicit(&t->n_done, 0, memory_order_relaxed);
     atomic_store(&t->ticket, ticket_make((ticket_number(ticket) + 1) & UINT32_MAX, n_parts));
 }

@@ -80,6 +80,8 @@ static struct serve_request *request_open(struct serve *serve, struct http_reque
 /* Once its connection and the pool have let go of it. */
 void serve_request_free(struct serve_request *request)
 {
+    /* Three let go of it, in any order: the connection, the job that reads it, the queue. The last
+     * one frees it. */
     if (request->http || !request->is_finished || !request->is_read)
         return;
     LIST_REMOVE(request, all);
@@ -154,6 +156,7 @@ void serve_answer(struct serve *serve, struct serve_request *request)
         .status = request->status, .type = request->type, .body = request->answer};
     request->answer = (struct buffer){0};
     request->n_bytes_out = out.body.room;
+    /* Until the client has read it (http's on_done): what waits for slow clients is bounded. */
     serve->n_bytes_out += request->n_bytes_out;
     size_t n = 0;
     if (request->retry_after_s) {

@@ -6,6 +6,7 @@
  */
 #include "worker/serve/serve_embed.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -93,6 +94,7 @@ void serve_run_read(struct job *job, struct pool_thread *thread)
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
     if (!request->status && request->route->kind == SERVE_TOKENIZE)
         serve_write_tokens(request, thread);
+    /* From here on other threads may take its texts, and even answer it. */
     job->then = serve_queue_add(all->queue, request);
 }
 
@@ -172,6 +174,7 @@ static ssize_t load(struct pool_thread *thread, const struct serve_slice *slice,
         if (is_refused(thread, &slice->picks[i], text))
             continue;
         which[n] = i;
+        assert(n < SERVE_SLICE_TEXTS && at <= n_bytes);
         thread->texts[n++] = text;
     }
     return n;
@@ -242,6 +245,7 @@ void serve_run_slice(struct job *job, struct pool_thread *thread)
     struct serve_threads *all = thread->all;
     struct serve_request *done[SERVE_SLICE_TEXTS];
     struct serve_slice slice;
+    /* What waits is chosen only now that a thread has time: late, and so fair. */
     serve_queue_take(all->queue, &slice, uv_hrtime(), &job->then);
     if (slice.n == 0)
         return;

@@ -1,7 +1,7 @@
 /*
  * serve_queue.c: see serve_queue.h.
  *
- * Requests are served by turns: one that has had a slice goes behind the others, so that a list of
+ * Requests take turns: one that has had a slice goes behind the others, so that a list of
  * thousands of texts delays nobody by more than one slice of it.
  */
 #include "worker/serve/serve_queue.h"
@@ -83,10 +83,12 @@ static struct job *call_takers(struct serve_queue *queue)
     {
         n_tokens += request->n_tokens_admitted;
         n_wanted = (n_tokens + SLICE_MIN - 1) / SLICE_MIN;
+        /* More jobs than threads would only wait in the pool. */
         if (n_wanted >= queue->n_threads)
             break;
     }
     n_wanted = n_wanted < queue->n_threads ? n_wanted : queue->n_threads;
+    assert(queue->n_submitted <= queue->n_takers);
     while (queue->n_submitted < n_wanted && queue->spare) {
         struct job *job = queue->spare;
         queue->spare = job->next;
@@ -104,6 +106,7 @@ static void stop_waiting(struct serve_queue *queue, struct serve_request *reques
     if (request->is_waiting)
         TAILQ_REMOVE(&queue->waiting, request, link);
     request->is_waiting = false;
+    assert(queue->n_tokens >= request->n_tokens_admitted);
     queue->n_tokens -= request->n_tokens_admitted;
     request->n_tokens_admitted = 0;
 }
@@ -121,6 +124,7 @@ struct job *serve_queue_add(struct serve_queue *queue, struct serve_request *req
     for (size_t i = 0; i < request->n_texts; i++)
         n_tokens += serve_estimate(request, i);
     uv_mutex_lock(&queue->lock);
+    /* Let in by the length of its body; from here on its texts are counted. */
     stop_waiting(queue, request); /* which gives back what it was let in with */
     if (request->status || request->is_dropped) {
         finish(queue, request);
@@ -147,6 +151,7 @@ static bool take_from(struct serve_queue *queue, struct serve_request *request,
             break;
         out->picks[out->n++] = (struct serve_pick){request, request->n_taken++};
         out->n_tokens += n;
+        assert(queue->n_tokens >= n && request->n_tokens_admitted >= n);
         queue->n_tokens -= n;
         request->n_tokens_admitted -= n;
     }
@@ -191,7 +196,7 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
     uv_mutex_unlock(&queue->lock);
 }
 
-/* Under the lock. Several threads finish by turns, so that tokens and times of all of them sum up
+/* Under the lock. Several threads finish in turn, so that tokens and times of all of them sum up
  * to what the queue does in a second. */
 static void learn_rate(struct serve_queue *queue, size_t n_tokens, uint64_t now_ns)
 {
@@ -218,6 +223,7 @@ size_t serve_queue_done(struct serve_queue *queue, const struct serve_slice *sli
         if (request->is_dropped)
             finish(queue, request);
         else
+            /* The thread that ended its last text answers it. */
             done[n++] = request;
     }
     uv_mutex_unlock(&queue->lock);
@@ -238,6 +244,8 @@ static bool drop(struct serve_queue *queue, struct serve_request *request)
     request->is_dropped = true;
     if (!was_waiting)
         return false;
+    /* Texts at threads are finished there; those that wait are not begun. */
+    assert(request->n_left >= request->n_texts - request->n_taken);
     request->n_left -= request->n_texts - request->n_taken;
     request->n_taken = request->n_texts;
     stop_waiting(queue, request);

@@ -2,7 +2,7 @@
  * monitor.c: see monitor.h.
  *
  * systemd is told READY when /readyz would say so for the first time. A broker that is away may
- * delay that for hours, which is no failed start, so until then each tick asks for more time.
+ * delay that for hours, which is not a failed start, so until then each tick asks for more time.
  */
 #include "worker/telemetry/monitor.h"
 

@@ -42,7 +42,7 @@ void notify_open(struct notify *notify)
 
 void notify_send(const struct notify *notify, const char *message)
 {
-    /* A manager that does not listen any more is no reason to fail. */
+    /* A manager that no longer listens is not a reason to fail. */
     if (notify->fd >= 0)
         (void)!send(notify->fd, message, strlen(message), MSG_NOSIGNAL);
 }

@@ -1,5 +1,5 @@
 /*
- * notify.h: what systemd is told of this process: ready, a status line, alive, stopping.
+ * notify.h: what systemd hears of this process: ready, a status line, alive, stopping.
  *
  * Owns:    the datagrams of sd_notify(3). Outside of systemd (no NOTIFY_SOCKET) nothing happens.
  * Threads: the loop thread, which is what makes the watchdog mean something.

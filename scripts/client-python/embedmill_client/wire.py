@@ -19,7 +19,7 @@ INPUT_KEYS = {"text", "texts", "id", "ids", "title", "titles", "prompt"}
 
 
 class WireError(ValueError):
-    """Bytes that are no output of a worker, or one of a version that is not known here."""
+    """Bytes that are not an output of a worker, or one of a version that is not known here."""
 
 
 class DeadLetter(Exception):
