@@ -5,10 +5,10 @@
  * Owns:    the meaning of `struct text` and the life of models and sessions.
  * Refuses: sockets, loops, threads, message formats. Nothing here blocks on anything but the CPU
  *          (and on page faults of the mapped model), and on what session_parallel waits for.
- * Threads: a model never changes after open and may be used by any number of threads at once.
- *          A session belongs to one thread at a time; who wants more threads for one call hands it
- * a way to run parts. Why:     the worker can be read, tested and replaced without knowing what a
- * tensor is.
+ * Threads: a model never changes after open and may be used by any number of threads at once. A
+ *          session belongs to one thread at a time; who wants more threads for one call hands it a
+ *          way to run parts.
+ * Why:     the worker can be read, tested and replaced without knowing what a tensor is.
  */
 #ifndef EMBED_H
 #define EMBED_H

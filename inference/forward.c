@@ -96,7 +96,7 @@ void forward_close(struct forward *f)
 
 /* Cut the queries of each text into parts: an eighth of the pack or less, so that threads can share
  * them, but not so few that tiles of queries are left half empty. Returns how many. */
-static size_t queries_cut(struct forward *f)
+static size_t queries_divide(struct forward *f)
 {
     const struct pack *pack = f->pack;
     size_t most = pack->starts[pack->n_texts] / 8 / QUERY_PART_MIN * QUERY_PART_MIN, n_parts = 0;
@@ -153,17 +153,17 @@ static void pass_run(struct forward *f)
     step_run(&all, pass->embed, step_token_parts(&all));
     for (size_t l = 0; l < m->n_layers; l++) {
         f->layer = &m->layers[l];
-        step_run_chunks(f, tokens_project, f->n_tokens);
+        step_run_blocks(f, tokens_project, f->n_tokens);
         if (f->pack->keep)
             layer_keep(f, f->pack->keep, l);
         if (f->pack->prefixes)
             step_run(&all, step_gather, f->pack->n_texts);
         step_run(&all, step_attention, f->n_queries);
-        step_run_chunks(f, tokens_finish, f->n_tokens);
+        step_run_blocks(f, tokens_finish, f->n_tokens);
     }
     if (pass->final_norm)
         step_run(&all, pass->final_norm, step_token_parts(&all));
-    step_run_chunks(f, pass->texts, f->pack->n_texts);
+    step_run_blocks(f, pass->texts, f->pack->n_texts);
 }
 
 void forward_run(struct forward *f, const struct pack *pack, float *out)
@@ -178,7 +178,7 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
             f->positions[t] = n_before + t - pack->starts[text];
     }
     assert(f->n_tokens <= m->info.max_tokens);
-    f->n_queries = queries_cut(f);
+    f->n_queries = queries_divide(f);
     pass_run(f);
     for (size_t text = 0; text < pack->n_texts && !m->info.is_reranker; text++)
         m->kernels->unit(out + text * m->n_out, m->n_out);

@@ -28,12 +28,12 @@ static struct span span_of(size_t n, size_t n_parts, size_t part)
 }
 
 /* Chunks are equal, never a full one and a few tokens: those would cost all weights once more. */
-static size_t chunks_of(size_t n, size_t n_threads)
+static size_t blocks_of(size_t n, size_t n_threads)
 {
-    size_t n_chunks = n < CHUNK ? 1 : (n + CHUNK / 2 - 1) / CHUNK;
+    size_t n_blocks = n < CHUNK ? 1 : (n + CHUNK / 2 - 1) / CHUNK;
     if (n / n_threads >= CHUNK_MIN) /* as many for each thread */
-        n_chunks = (n_chunks + n_threads - 1) / n_threads * n_threads;
-    return n_chunks;
+        n_blocks = (n_blocks + n_threads - 1) / n_threads * n_threads;
+    return n_blocks;
 }
 
 size_t step_token_parts(const struct work *w)
@@ -249,30 +249,30 @@ struct work step_all_tokens(struct forward *f)
 }
 
 /* n tokens or texts in chunks, each of which goes through all of `steps`. */
-struct chunks {
+struct token_blocks {
     struct forward *f;
-    size_t n, n_chunks;
+    size_t n, n_blocks;
     void (*steps)(const struct work *work);
 };
 
-static void step_chunk(void *arg, size_t part, struct session *mine)
+static void step_block(void *arg, size_t part, struct session *mine)
 {
-    const struct chunks *chunks = arg;
+    const struct token_blocks *token_blocks = arg;
     const struct scratch *scratch = &mine->forward->scratch;
-    struct span span = span_of(chunks->n, chunks->n_chunks, part);
-    const struct work work = {chunks->f, scratch,    scratch,
-                              true,      span.first, span.last - span.first};
-    chunks->steps(&work);
+    struct span span = span_of(token_blocks->n, token_blocks->n_blocks, part);
+    const struct work work = {token_blocks->f,       scratch, scratch, true, span.first,
+                              span.last - span.first};
+    token_blocks->steps(&work);
 }
 
-void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), size_t n)
+void step_run_blocks(struct forward *f, void (*steps)(const struct work *work), size_t n)
 {
     size_t n_threads = f->n_threads;
-    struct chunks chunks = {f, n, chunks_of(n, n_threads), steps};
-    if (chunks.n_chunks >= n_threads)
-        return share(f, step_chunk, &chunks, chunks.n_chunks);
-    for (size_t c = 0; c < chunks.n_chunks; c++) {
-        struct span span = span_of(n, chunks.n_chunks, c);
+    struct token_blocks token_blocks = {f, n, blocks_of(n, n_threads), steps};
+    if (token_blocks.n_blocks >= n_threads)
+        return share(f, step_block, &token_blocks, token_blocks.n_blocks);
+    for (size_t c = 0; c < token_blocks.n_blocks; c++) {
+        struct span span = span_of(n, token_blocks.n_blocks, c);
         const struct work work = {f,     &f->scratch, &f->scratch,
                                   false, span.first,  span.last - span.first};
         steps(&work);

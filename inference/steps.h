@@ -5,7 +5,7 @@
  * Owns:    the scratch, the ways to share a pass among threads, the order of the steps, and those
  *          that more than one architecture has.
  * Refuses: the steps that make an architecture what it is.
- * Threads: a step runs one of its parts on one thread; step_run and step_run_chunks return when all
+ * Threads: a step runs one of its parts on one thread; step_run and step_run_blocks return when all
  *          are done.
  */
 #ifndef STEPS_H
@@ -80,7 +80,7 @@ void step_run(const struct work *w, step_part *step, size_t n_parts);
 /* All tokens of the pack, to be worked on together. */
 struct work step_all_tokens(struct forward *f);
 /* n tokens or texts in chunks, each of which goes through all of `steps`. */
-void step_run_chunks(struct forward *f, void (*steps)(const struct work *work), size_t n);
+void step_run_blocks(struct forward *f, void (*steps)(const struct work *work), size_t n);
 
 /* Steps that architectures share. Gates, where there are any, stand beside what they open: wide
  * [n][2 n_ff], else [n][n_ff]. */

@@ -4,8 +4,8 @@
  * Owns:    the form of a text that byte-level tokenizers see, character by character.
  * Threads: tables are constant; a struct nfc belongs to one thread.
  * Why:     the judge is the published tokenizer, whose parts know one version of Unicode or
- * another, so the tables are made by asking it, and no Unicode library is needed. Source:  Unicode
- * Standard Annex 15; Hangul by arithmetic, chapter 3.12.
+ *          another, so the tables are made by asking it, and no Unicode library is needed.
+ * Source:  Unicode Standard Annex 15; Hangul by arithmetic, chapter 3.12.
  */
 #ifndef TOKENIZER_NFC_H
 #define TOKENIZER_NFC_H

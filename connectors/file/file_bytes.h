@@ -22,9 +22,9 @@ void file_bytes_close(struct file_bytes *bytes); /* accepts NULL */
 
 /*
  * At most size bytes, size >= 4. 0 at the end; -EAGAIN: a pipe or a terminal has nothing yet (asked
- * for a fifth of a second, so that whoever waits can be told to stop); -EINVAL: the file is not text
- * (nothing of it was given) and -EBADMSG: it is cut or damaged behind what was given, both a fault
- * of this file alone; else negative errno. Each with a sentence.
+ * for a fifth of a second, so that whoever waits can be told to stop); -EINVAL: the file is not
+ * text (nothing of it was given) and -EBADMSG: it is cut or damaged behind what was given, both a
+ * fault of this file alone; else negative errno. Each with a sentence.
  */
 ssize_t file_bytes_read(struct file_bytes *bytes, char *to, size_t size, char *err,
                         size_t err_size);

@@ -29,7 +29,7 @@
 #define PATH_ROOM  4200
 
 /* One of the files and what was not yet written of it. */
-struct part_file {
+struct output_file {
     const char *suffix;
     int fd; /* -1: not made yet */
     bool touched;
@@ -42,7 +42,7 @@ enum { OUTPUT, IDS, ERRORS, DELETED, N_FILES };
 struct file_output {
     char *path;
     const char *descr; /* of an .npy; NULL: OUT is none */
-    struct part_file files[N_FILES];
+    struct output_file files[N_FILES];
     struct file_state state;
     uint64_t rows;
     size_t row_bytes; /* 0 until the first row */
@@ -63,7 +63,7 @@ static int fail_file(const struct file_output *output, const char *doing, const 
     return rc;
 }
 
-static int flush(struct file_output *output, struct part_file *file, char *err, size_t err_size)
+static int flush(struct file_output *output, struct output_file *file, char *err, size_t err_size)
 {
     int rc = file_write_all(file->fd, file->buffer.ptr, file->buffer.len);
     if (rc != 0)
@@ -74,8 +74,8 @@ static int flush(struct file_output *output, struct part_file *file, char *err, 
 }
 
 /* Cut to length, to be appended to. */
-static int open_part(struct file_output *output, struct part_file *file, uint64_t length, char *err,
-                     size_t err_size)
+static int open_file(struct file_output *output, struct output_file *file, uint64_t length,
+                     char *err, size_t err_size)
 {
     char path[PATH_ROOM];
     struct stat about;
@@ -104,7 +104,7 @@ static int open_part(struct file_output *output, struct part_file *file, uint64_
 }
 
 /* What was not counted in: errors of a line that may be whole by now, deletes. */
-static void forget_part(const struct file_output *output, const struct part_file *file)
+static void forget_file(const struct file_output *output, const struct output_file *file)
 {
     char path[PATH_ROOM];
     if (name_of(output, file->suffix, path) == 0)
@@ -202,18 +202,18 @@ int file_output_open(struct file_output **out, const char *path, const char *dty
         return -ENOMEM;
     }
     output->descr = descr_of(path, dtype);
-    output->files[OUTPUT] = (struct part_file){.suffix = "", .fd = -1};
-    output->files[IDS] = (struct part_file){.suffix = ".ids.jsonl", .fd = -1};
-    output->files[ERRORS] = (struct part_file){.suffix = ".errors.jsonl", .fd = -1};
-    output->files[DELETED] = (struct part_file){.suffix = ".deleted.jsonl", .fd = -1};
+    output->files[OUTPUT] = (struct output_file){.suffix = "", .fd = -1};
+    output->files[IDS] = (struct output_file){.suffix = ".ids.jsonl", .fd = -1};
+    output->files[ERRORS] = (struct output_file){.suffix = ".errors.jsonl", .fd = -1};
+    output->files[DELETED] = (struct output_file){.suffix = ".deleted.jsonl", .fd = -1};
     int rc = claim(output, err, err_size);
     struct file_state *state = &output->state;
     uint64_t lengths[N_FILES] = {state->output, state->ids, state->errors, state->deleted};
     for (size_t i = 0; i < N_FILES && rc == 0; i++) {
         if (i == OUTPUT || lengths[i] > 0 || (i == IDS && output->descr))
-            rc = open_part(output, &output->files[i], lengths[i], err, err_size);
+            rc = open_file(output, &output->files[i], lengths[i], err, err_size);
         else if (i == ERRORS || i == DELETED)
-            forget_part(output, &output->files[i]);
+            forget_file(output, &output->files[i]);
     }
     output->rows = state->rows;
     output->place = state->place;
@@ -326,7 +326,7 @@ static int put_id(struct buffer *to, const struct part *part)
 static int put_deleted(struct file_output *output, const struct part *part)
 {
     struct buffer *to = &output->files[DELETED].buffer;
-    const struct part_file *file = &output->files[OUTPUT];
+    const struct output_file *file = &output->files[OUTPUT];
     buffer_put_text(to, "{\"id\":");
     json_put_string(to, part->id);
     buffer_put_text(to, ",\"before\":");
@@ -389,7 +389,7 @@ static int put_record(struct file_output *output, const struct record *record)
 static int sync_all(struct file_output *output, char *err, size_t err_size)
 {
     for (size_t i = N_FILES; i-- > 0;) {
-        struct part_file *file = &output->files[i];
+        struct output_file *file = &output->files[i];
         int rc = 0;
         if (!file->touched)
             continue;
@@ -409,10 +409,10 @@ static int flush_all(struct file_output *output, bool to_disk, char *err, size_t
 {
     int rc = 0;
     for (size_t i = 0; i < N_FILES && rc == 0; i++) {
-        struct part_file *file = &output->files[i];
+        struct output_file *file = &output->files[i];
         uint64_t n = file->buffer.len;
         if (n > 0 && file->fd < 0)
-            rc = open_part(output, file, 0, err, err_size);
+            rc = open_file(output, file, 0, err, err_size);
         if (rc == 0 && n > 0)
             rc = flush(output, file, err, err_size);
         if (rc != 0)

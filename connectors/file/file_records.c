@@ -176,7 +176,8 @@ static void trim(const struct file_records *records, struct bytes *value, bool i
  * Cut the next record off. 1: *value is it without its end, *too_long when it is not all there;
  * 0: needs more.
  */
-static int cut(struct file_records *records, struct bytes *value, bool *is_open, bool *too_long)
+static int split_off(struct file_records *records, struct bytes *value, bool *is_open,
+                     bool *too_long)
 {
     size_t end_len = 0;
     char *end = record_end(records, &end_len);
@@ -279,7 +280,7 @@ int file_records_next(struct file_records *records, struct file_record *out, cha
     int rc = look(records, err, err_size);
     if (rc <= 0)
         return rc;
-    if (cut(records, &row, &is_open, &too_long) == 0)
+    if (split_off(records, &row, &is_open, &too_long) == 0)
         return 0;
     *out = (struct file_record){.line = records->line, .is_open = is_open};
     uint64_t last = records->line + records->lines;

@@ -22,7 +22,7 @@
 #include "connectors/file/file_bytes.h"
 #include "connectors/file/file_corpus.h"
 
-#define CHUNK       (64 * 1024)
+#define IO_BLOCK    (64 * 1024)
 #define MAX_AT_ONCE 64
 
 struct file_message {
@@ -51,7 +51,7 @@ struct file_source {
     char fault_reason[1024];
     /* How far, in bytes of the files as they are: of those before, of this one as far as it was
      * read; and of this one, unpacked, what was read and what of it was cut into records. */
-    uint64_t bytes_before, bytes_read, unpacked_read, unpacked_cut;
+    uint64_t bytes_before, bytes_read, unpacked_read, unpacked_split;
     uint64_t bytes_taken,
         bytes_reported; /* behind the last record taken; as far as on_count knows */
     ssize_t got;
@@ -63,7 +63,7 @@ struct file_source {
     size_t credit;
     int64_t credit_bytes;
     struct file_message *messages; /* given and not yet taken */
-    char chunk[CHUNK];
+    char block[IO_BLOCK];
 };
 
 /* FNV-1a; a zero byte cannot stand for the end of a record, so the length goes in, too. */
@@ -84,7 +84,7 @@ static void break_off(struct file_source *file, int err_code)
 static uint64_t input_at(const struct file_source *file)
 {
     double share =
-        file->unpacked_read > 0 ? (double)file->unpacked_cut / (double)file->unpacked_read : 0;
+        file->unpacked_read > 0 ? (double)file->unpacked_split / (double)file->unpacked_read : 0;
     return file->bytes_before + (uint64_t)((share < 1 ? share : 1) * (double)file->bytes_read);
 }
 
@@ -236,7 +236,7 @@ static int next_message(struct file_source *file, struct file_message **out)
             return rc;
         bool is_fault = record.problem.reason == file->fault_reason;
         /* And the end of its line; near enough, for it is only shown as progress. */
-        file->unpacked_cut += record.value.len + 1;
+        file->unpacked_split += record.value.len + 1;
         if (!record.value.ptr)
             continue;
         bool wanted = count_record(file, &record);
@@ -294,7 +294,7 @@ static void read_work(uv_work_t *work)
             return;
         }
     }
-    file->got = file_bytes_read(file->bytes, file->chunk, CHUNK, file->err, sizeof file->err);
+    file->got = file_bytes_read(file->bytes, file->block, IO_BLOCK, file->err, sizeof file->err);
 }
 
 static void on_bytes(struct file_source *file)
@@ -303,7 +303,7 @@ static void on_bytes(struct file_source *file)
         file->bytes_read = file_bytes_consumed(file->bytes);
     if (file->got > 0) {
         file->unpacked_read += (uint64_t)file->got;
-        int rc = file_records_feed(file->records, file->chunk, (size_t)file->got);
+        int rc = file_records_feed(file->records, file->block, (size_t)file->got);
         if (rc != 0)
             break_off(file, rc);
     } else if (file->got == 0) {
@@ -338,7 +338,7 @@ static void next_file(struct file_source *file)
         file->at++;
         file->file_ended = false;
         file->bytes_before += file->bytes_read;
-        file->bytes_read = file->unpacked_read = file->unpacked_cut = 0;
+        file->bytes_read = file->unpacked_read = file->unpacked_split = 0;
         begin_records(file);
     }
     if (file->at < file->corpus.n || file->reported_end)

@@ -18,7 +18,7 @@
 #include "connectors/endpoint.h"
 #include "connectors/file/lines.h"
 
-#define CHUNK       (64 * 1024)
+#define IO_BLOCK    (64 * 1024)
 #define MAX_AT_ONCE 64
 
 struct stdin_message {
@@ -213,9 +213,9 @@ static int make_room(struct stdin_reader *reader)
         reader->filled = unread;
         reader->start = 0;
     }
-    if (reader->room - reader->filled >= CHUNK)
+    if (reader->room - reader->filled >= IO_BLOCK)
         return 0;
-    size_t room = reader->room < 2 * CHUNK ? 2 * CHUNK : reader->room * 2;
+    size_t room = reader->room < 2 * IO_BLOCK ? 2 * IO_BLOCK : reader->room * 2;
     char *buffer = realloc(reader->buffer, room);
     if (!buffer)
         return -ENOMEM;

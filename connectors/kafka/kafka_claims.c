@@ -53,8 +53,8 @@ void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partitio
     }
     source->claimed = rd_kafka_topic_partition_list_copy(list);
     for (int i = 0; i < list->cnt; i++) {
-        struct kafka_part *part =
-            kafka_part_find(source, list->elems[i].topic, list->elems[i].partition);
+        struct kafka_partition *part =
+            kafka_partition_find(source, list->elems[i].topic, list->elems[i].partition);
         assert(part);
         part->unanswered = true;
         keeper->claim(keeper->ctx, source->config.group, part->name);
@@ -63,7 +63,7 @@ void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partitio
 
 static bool is_answered(const struct kafka_source *source)
 {
-    for (const struct kafka_part *part = source->parts; part; part = part->next)
+    for (const struct kafka_partition *part = source->parts; part; part = part->next)
         if (part->unanswered)
             return false;
     return true;
@@ -72,7 +72,7 @@ static bool is_answered(const struct kafka_source *source)
 void kafka_claims_begin(struct source *base, const char *name, int64_t order)
 {
     struct kafka_source *source = (struct kafka_source *)base;
-    struct kafka_part *part = source->parts;
+    struct kafka_partition *part = source->parts;
     while (part && !(part->unanswered && strcmp(part->name, name) == 0))
         part = part->next;
     if (!part || !source->claimed)
@@ -94,7 +94,8 @@ void kafka_claims_begin(struct source *base, const char *name, int64_t order)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-void kafka_claims_on_message(struct kafka_source *source, struct kafka_part *part, int64_t offset)
+void kafka_claims_on_message(struct kafka_source *source, struct kafka_partition *part,
+                             int64_t offset)
 {
     const struct keeper *keeper = source->base.keeper;
     if (keeper && offset < part->begin)
@@ -107,6 +108,6 @@ void kafka_claims_drop(struct kafka_source *source)
     if (source->claimed)
         rd_kafka_topic_partition_list_destroy(source->claimed);
     source->claimed = NULL;
-    for (struct kafka_part *part = source->parts; part; part = part->next)
+    for (struct kafka_partition *part = source->parts; part; part = part->next)
         part->unanswered = false;
 }

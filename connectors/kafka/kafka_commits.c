@@ -1,8 +1,8 @@
 /*
  * kafka_commits.c: what became of the offsets that the library commits by itself.
  *
- * Owns:    what is reported of refused commits; of a source that closes, the offsets that the group has
- *          not confirmed.
+ * Owns:    what is reported of refused commits; of a source that closes, the offsets that the group
+ *          has not confirmed.
  * Refuses: which offsets may be committed: kafka_group.c. Commits in transactions.
  * Threads: the loop thread; the library calls kafka_commits_on_result from within a poll.
  * Why:     the library commits once a second and when partitions are given up. Only the last commit
@@ -17,7 +17,7 @@
 
 static void confirm(struct kafka_source *source, const rd_kafka_topic_partition_t *done)
 {
-    struct kafka_part *part = kafka_part_find(source, done->topic, done->partition);
+    struct kafka_partition *part = kafka_partition_find(source, done->topic, done->partition);
     if (part)
         part->committed = done->offset;
     if (part)
@@ -66,7 +66,7 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
              "committing offsets of group %.60s: %s: allow this user to; it is tried again",
              source->config.group, kafka_error_text(err));
     health_wait(&source->end.health, PART_COMMIT, why);
-    for (struct kafka_part *part = source->parts; part; part = part->next) {
+    for (struct kafka_partition *part = source->parts; part; part = part->next) {
         part->stored = -1;
         part->dirty = true;
     }
@@ -78,7 +78,7 @@ void kafka_commits_expect(struct kafka_source *source)
         return;
     source->commit_err = RD_KAFKA_RESP_ERR_NO_ERROR;
     source->unflushed = rd_kafka_topic_partition_list_new(1);
-    for (const struct kafka_part *part = source->parts; part; part = part->next)
+    for (const struct kafka_partition *part = source->parts; part; part = part->next)
         if (part->stored >= 0 && part->stored != part->committed)
             rd_kafka_topic_partition_list_add(source->unflushed, part->topic, part->partition)
                 ->offset = part->stored;

@@ -16,7 +16,7 @@
 
 /* ---- partitions */
 
-static void drop_held(struct kafka_source *source, const struct kafka_part *part)
+static void drop_held(struct kafka_source *source, const struct kafka_partition *part)
 {
     struct kafka_message *message = source->held.head.next, *next;
     for (; message != &source->held.head; message = next) {
@@ -29,25 +29,25 @@ static void drop_held(struct kafka_source *source, const struct kafka_part *part
 }
 
 /* Off the list; its messages may still be with the pipeline and keep it alive. */
-static void part_revoke(struct kafka_source *source, struct kafka_part *part)
+static void part_revoke(struct kafka_source *source, struct kafka_partition *part)
 {
-    struct kafka_part **at = &source->parts;
+    struct kafka_partition **at = &source->parts;
     while (*at != part)
         at = &(*at)->next;
     *at = part->next;
     kafka_skips_on_revoke(source, part);
-    if (source->base.keeper && !kafka_part_find(source, part->topic, part->partition))
+    if (source->base.keeper && !kafka_partition_find(source, part->topic, part->partition))
         source->base.keeper->leave(source->base.keeper->ctx, part->name);
     drop_held(source, part);
     part->revoked = true;
     if (!part->n_messages)
-        kafka_part_free(part);
+        kafka_partition_free(part);
 }
 
-struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_part *part)
+struct kafka_partition *kafka_group_renew(struct kafka_source *source, struct kafka_partition *part)
 {
     kafka_skips_on_regress(source, part);
-    struct kafka_part *renewed = kafka_part_open(source, part->topic, part->partition);
+    struct kafka_partition *renewed = kafka_partition_open(source, part->topic, part->partition);
     if (renewed) {
         renewed->seen_end = part->seen_end;
         renewed->reset_from = part->reset_from;
@@ -63,7 +63,7 @@ struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_p
 void kafka_group_pause(struct kafka_source *source, bool pause)
 {
     rd_kafka_topic_partition_list_t *list = NULL;
-    for (struct kafka_part *part = source->parts; part; part = part->next) {
+    for (struct kafka_partition *part = source->parts; part; part = part->next) {
         if (part->paused == pause || part->leaving)
             continue;
         if (!list)
@@ -97,7 +97,7 @@ void kafka_group_store(struct kafka_source *source)
     if (source->config.exactly_once) /* they go with the outputs */
         return;
     rd_kafka_topic_partition_list_t *list = NULL, *back = NULL;
-    for (struct kafka_part *part = source->parts; part; part = part->next) {
+    for (struct kafka_partition *part = source->parts; part; part = part->next) {
         int64_t lowest = kafka_offsets_lowest(&part->offsets);
         bool is_news = part->dirty && lowest >= 0 && lowest != part->stored;
         part->dirty = false;
@@ -121,7 +121,7 @@ void kafka_group_store(struct kafka_source *source)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-static void report_lag(struct kafka_source *source, const struct kafka_part *part, int64_t lag)
+static void report_lag(struct kafka_source *source, const struct kafka_partition *part, int64_t lag)
 {
     char name[320];
     if (!source->base.events->on_lag || source->end.closing)
@@ -132,7 +132,7 @@ static void report_lag(struct kafka_source *source, const struct kafka_part *par
 
 void kafka_group_report_lag(struct kafka_source *source)
 {
-    for (struct kafka_part *part = source->parts; part; part = part->next) {
+    for (struct kafka_partition *part = source->parts; part; part = part->next) {
         int64_t low = -1, high = -1, lowest = kafka_offsets_lowest(&part->offsets);
         rd_kafka_get_watermark_offsets(source->rk, part->topic, part->partition, &low, &high);
         if (high >= 0)
@@ -161,10 +161,10 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
     count(source, "rebalances");
     for (int i = 0; i < list->cnt; i++) {
         const rd_kafka_topic_partition_t *given = &list->elems[i];
-        struct kafka_part *old = kafka_part_find(source, given->topic, given->partition);
+        struct kafka_partition *old = kafka_partition_find(source, given->topic, given->partition);
         if (old)
             part_revoke(source, old);
-        struct kafka_part *part = kafka_part_open(source, given->topic, given->partition);
+        struct kafka_partition *part = kafka_partition_open(source, given->topic, given->partition);
         if (!part) {
             endpoint_fail(&source->end, -ENOMEM, "out of memory");
             return;
@@ -183,7 +183,7 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
 
 static bool is_finished(const struct kafka_source *source)
 {
-    for (const struct kafka_part *part = source->parts; part; part = part->next)
+    for (const struct kafka_partition *part = source->parts; part; part = part->next)
         if (part->leaving && part->n_messages)
             return false;
     return true;
@@ -197,8 +197,8 @@ void kafka_group_leave(struct kafka_source *source)
     source->leaving = NULL;
     kafka_group_store(source);
     for (int i = 0; i < list->cnt; i++) {
-        struct kafka_part *part =
-            kafka_part_find(source, list->elems[i].topic, list->elems[i].partition);
+        struct kafka_partition *part =
+            kafka_partition_find(source, list->elems[i].topic, list->elems[i].partition);
         if (!part)
             continue;
         report_lag(source, part, -1);
@@ -220,7 +220,7 @@ static bool is_any_ours(const struct kafka_source *source,
                         const rd_kafka_topic_partition_list_t *list)
 {
     for (int i = 0; i < list->cnt; i++)
-        if (kafka_part_find(source, list->elems[i].topic, list->elems[i].partition))
+        if (kafka_partition_find(source, list->elems[i].topic, list->elems[i].partition))
             return true;
     return false;
 }
@@ -234,8 +234,8 @@ static void on_revoke(struct kafka_source *source, const rd_kafka_topic_partitio
     source->leaving = rd_kafka_topic_partition_list_copy(list);
     source->leave_by_ms = uv_now(source->end.loop) + source->config.revoke_ms;
     for (int i = 0; i < list->cnt; i++) {
-        struct kafka_part *part =
-            kafka_part_find(source, list->elems[i].topic, list->elems[i].partition);
+        struct kafka_partition *part =
+            kafka_partition_find(source, list->elems[i].topic, list->elems[i].partition);
         if (!part)
             continue;
         part->leaving = true;

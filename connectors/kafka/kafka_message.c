@@ -30,7 +30,7 @@ static void read_headers(const rd_kafka_headers_t *from, struct header *to, size
     }
 }
 
-struct kafka_message *kafka_message_open(struct source *source, struct kafka_part *part,
+struct kafka_message *kafka_message_open(struct source *source, struct kafka_partition *part,
                                          rd_kafka_message_t *native)
 {
     rd_kafka_headers_t *native_headers;
@@ -69,10 +69,10 @@ struct kafka_message *kafka_message_open(struct source *source, struct kafka_par
 
 void kafka_message_close(struct kafka_message *message)
 {
-    struct kafka_part *part = message->part;
+    struct kafka_partition *part = message->part;
     rd_kafka_message_destroy(message->native);
     free(message);
-    kafka_part_release(part);
+    kafka_partition_release(part);
 }
 
 void kafka_list_open(struct kafka_list *list)

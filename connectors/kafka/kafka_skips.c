@@ -127,7 +127,7 @@ static void report_recreated(struct kafka_source *source, const struct kafka_que
 }
 
 static void report_reset(struct kafka_source *source, const struct kafka_question *question,
-                         struct kafka_part *part)
+                         struct kafka_partition *part)
 {
     bool is_latest = source->skips.reset == RESET_LATEST;
     int64_t from = question->from, to = is_latest ? question->high : question->low;
@@ -172,7 +172,8 @@ static void report_start(struct kafka_source *source, const struct kafka_questio
 
 static void judge(struct kafka_source *source, const struct kafka_question *question)
 {
-    struct kafka_part *part = kafka_part_find(source, question->topic, question->partition);
+    struct kafka_partition *part =
+        kafka_partition_find(source, question->topic, question->partition);
     if (question->high < 0 && question->kind == KIND_RESET) {
         report(source, question, "offset_beyond_end", question->from, -1, -1,
                "the group's offset was out of range, and the brokers do not say what there is");
@@ -308,7 +309,7 @@ bool kafka_skips_on_line(struct kafka_source *source, const char *text)
     if (!kafka_skips_parse(text, topic, &partition, &from))
         return false;
     bool is_cut = strstr(text, "truncat") != NULL;
-    struct kafka_part *part = kafka_part_find(source, topic, partition);
+    struct kafka_partition *part = kafka_partition_find(source, topic, partition);
     if (part && from >= 0 && from == part->reset_from)
         return true; /* the same, tried again */
     struct kafka_question *question =
@@ -324,7 +325,8 @@ bool kafka_skips_on_line(struct kafka_source *source, const char *text)
     return true;
 }
 
-static struct kafka_memory **memory_of(struct kafka_skips *skips, const struct kafka_part *part)
+static struct kafka_memory **memory_of(struct kafka_skips *skips,
+                                       const struct kafka_partition *part)
 {
     struct kafka_memory **at = &skips->memories;
     while (*at && ((*at)->partition != part->partition || strcmp((*at)->topic, part->topic) != 0))
@@ -332,7 +334,7 @@ static struct kafka_memory **memory_of(struct kafka_skips *skips, const struct k
     return at;
 }
 
-void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_part *part)
+void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_partition *part)
 {
     struct kafka_memory *memory = *memory_of(&source->skips, part);
     if (source->skips.reset != RESET_LATEST && (!memory || memory->committed < 0))
@@ -346,7 +348,7 @@ void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_part 
     question->seen_end = memory ? memory->seen_end : -1;
 }
 
-void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_part *part)
+void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_partition *part)
 {
     struct kafka_memory **at = memory_of(&source->skips, part), *memory = *at;
     if (!part->offsets.next || source->end.closing) /* nothing was read, or nothing comes after */
@@ -367,7 +369,7 @@ void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_part 
     memory->committed = part->committed;
 }
 
-void kafka_skips_on_regress(struct kafka_source *source, struct kafka_part *part)
+void kafka_skips_on_regress(struct kafka_source *source, struct kafka_partition *part)
 {
     if (part->reset_from >= 0) /* the library has said so */
         return;
@@ -379,7 +381,7 @@ void kafka_skips_on_regress(struct kafka_source *source, struct kafka_part *part
     question->seen_end = part->seen_end;
 }
 
-void kafka_skips_on_end(struct kafka_source *source, struct kafka_part *part, int64_t high)
+void kafka_skips_on_end(struct kafka_source *source, struct kafka_partition *part, int64_t high)
 {
     if (high >= part->seen_end)
         part->seen_end = high;

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 struct kafka_source;
-struct kafka_part;
+struct kafka_partition;
 
 /* auto.offset.reset */
 enum kafka_reset { RESET_EARLIEST, RESET_LATEST, RESET_ERROR };
@@ -39,15 +39,15 @@ bool kafka_skips_parse(const char *text, char topic[256], int32_t *partition, in
 /* Such a line was read. False: it says of no jump. */
 bool kafka_skips_on_line(struct kafka_source *source, const char *text);
 /* Assigned just now. */
-void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_part *part);
+void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_partition *part);
 /* Not ours any more, or about to start over. */
-void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_part *part);
+void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_partition *part);
 /* What was read is not the log that it was: its offsets went back to this one. */
-void kafka_skips_on_regress(struct kafka_source *source, struct kafka_part *part);
+void kafka_skips_on_regress(struct kafka_source *source, struct kafka_partition *part);
 /* What the library could not decode. */
 void kafka_skips_on_unreadable(struct kafka_source *source, const rd_kafka_message_t *native);
 /* The end of the partition, as the library has seen it last. */
-void kafka_skips_on_end(struct kafka_source *source, struct kafka_part *part, int64_t high);
+void kafka_skips_on_end(struct kafka_source *source, struct kafka_partition *part, int64_t high);
 /* About once a second: ask what is to be asked, report what was answered. */
 void kafka_skips_tick(struct kafka_source *source);
 

@@ -1,7 +1,8 @@
 /*
  * kafka_source.c: a consumer in a Kafka group.
  *
- * Owns:    polling by credit, the messages that are with us and their acks, what is reported of faults.
+ * Owns:    polling by credit, the messages that are with us and their acks, what is reported of
+ *          faults.
  * Refuses: assignments and offsets: kafka_group.c, kafka_commits.c. Publishing: kafka_sink.c,
  *          kafka_transactions.c.
  * Threads: the loop thread.
@@ -165,8 +166,8 @@ static void on_message_error(struct kafka_source *source, const rd_kafka_message
 static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
 {
     if (native->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-        struct kafka_part *part =
-            kafka_part_find(source, rd_kafka_topic_name(native->rkt), native->partition);
+        struct kafka_partition *part =
+            kafka_partition_find(source, rd_kafka_topic_name(native->rkt), native->partition);
         if (part) {
             kafka_offsets_skip(&part->offsets, native->offset);
             part->dirty = true;
@@ -186,8 +187,8 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
         take_error(source, native);
         return;
     }
-    struct kafka_part *part =
-        kafka_part_find(source, rd_kafka_topic_name(native->rkt), native->partition);
+    struct kafka_partition *part =
+        kafka_partition_find(source, rd_kafka_topic_name(native->rkt), native->partition);
     /* Fetched before the partition was taken away: its new owner reads it. */
     if (!part || part->leaving) {
         rd_kafka_message_destroy(native);
@@ -451,7 +452,7 @@ static void kafka_source_ack(struct source *base, struct message *message)
 {
     struct kafka_source *source = self(base);
     struct kafka_message *acked = (struct kafka_message *)message;
-    struct kafka_part *part = acked->part;
+    struct kafka_partition *part = acked->part;
     if (part->revoked) {
         source->n_late_acks++;
     } else {
@@ -469,7 +470,7 @@ static void kafka_source_release(struct source *base, struct message *message)
     let_go(self(base), (struct kafka_message *)message);
 }
 
-struct kafka_part *kafka_source_part(const struct message *message)
+struct kafka_partition *kafka_source_partition(const struct message *message)
 {
     return ((const struct kafka_message *)message)->part;
 }

@@ -27,8 +27,8 @@
  * One assignment of one partition. When the same partition is assigned again, that is another one:
  * whatever belongs to the first is too late then.
  */
-struct kafka_part {
-    struct kafka_part *next;
+struct kafka_partition {
+    struct kafka_partition *next;
     char *topic;
     int32_t partition;
     char *name; /* "topic/3" */
@@ -51,7 +51,7 @@ struct kafka_part {
 struct kafka_message {
     struct message base;
     rd_kafka_message_t *native;
-    struct kafka_part *part;
+    struct kafka_partition *part;
     struct kafka_message *prev, *next; /* in held or given */
 };
 
@@ -68,8 +68,8 @@ struct kafka_source {
     struct kafka_client *client;
     rd_kafka_t *rk; /* the client's */
     rd_kafka_queue_t *queue, *closing_queue;
-    struct kafka_part *parts; /* assigned */
-    struct kafka_list held;   /* polled and not given yet */
+    struct kafka_partition *parts; /* assigned */
+    struct kafka_list held;        /* polled and not given yet */
     struct kafka_list given;
     size_t credit, credit_bytes;
     rd_kafka_topic_partition_list_t *claimed;   /* to be assigned when the keeper has answered */
@@ -86,23 +86,23 @@ struct kafka_source {
     bool is_cooperative; /* the protocol of the assignments */
 };
 
-/* ---- kafka_part.c */
+/* ---- kafka_partition.c */
 
 /* NULL: not ours. */
-struct kafka_part *kafka_part_find(const struct kafka_source *source, const char *topic,
-                                   int32_t partition);
+struct kafka_partition *kafka_partition_find(const struct kafka_source *source, const char *topic,
+                                             int32_t partition);
 /* On the list, with nothing known of it. NULL: no memory. */
-struct kafka_part *kafka_part_open(struct kafka_source *source, const char *topic,
-                                   int32_t partition);
+struct kafka_partition *kafka_partition_open(struct kafka_source *source, const char *topic,
+                                             int32_t partition);
 /* Off the list already. */
-void kafka_part_free(struct kafka_part *part);
+void kafka_partition_free(struct kafka_partition *part);
 /* A message of a part is gone; the part too when it was the last of one that is not ours. */
-void kafka_part_release(struct kafka_part *part);
+void kafka_partition_release(struct kafka_partition *part);
 
 /* ---- kafka_message.c */
 
 /* Takes native. NULL: no memory, and native is gone. */
-struct kafka_message *kafka_message_open(struct source *source, struct kafka_part *part,
+struct kafka_message *kafka_message_open(struct source *source, struct kafka_partition *part,
                                          rd_kafka_message_t *native);
 void kafka_message_close(struct kafka_message *message);
 void kafka_list_open(struct kafka_list *list);
@@ -119,7 +119,8 @@ void kafka_group_advance(struct kafka_source *source);
 /* At once. */
 void kafka_group_leave(struct kafka_source *source);
 /* The log behind this partition began anew: all that was taken of it is too late. NULL: memory. */
-struct kafka_part *kafka_group_renew(struct kafka_source *source, struct kafka_part *part);
+struct kafka_partition *kafka_group_renew(struct kafka_source *source,
+                                          struct kafka_partition *part);
 /* Take messages no more, or again. */
 void kafka_group_pause(struct kafka_source *source, bool pause);
 /* Hand the offsets that may be committed to the library. */
@@ -137,7 +138,8 @@ void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partitio
 /* begin of source_ops. */
 void kafka_claims_begin(struct source *base, const char *name, int64_t order);
 /* A message was read: has the partition begun anew before where the keeper thinks it is? */
-void kafka_claims_on_message(struct kafka_source *source, struct kafka_part *part, int64_t offset);
+void kafka_claims_on_message(struct kafka_source *source, struct kafka_partition *part,
+                             int64_t offset);
 /* The assignment is over before it was answered. */
 void kafka_claims_drop(struct kafka_source *source);
 
@@ -159,7 +161,7 @@ void kafka_lag_close(struct kafka_source *source);
 
 /* ---- kafka_source.c, for the sink that commits for us */
 
-struct kafka_part *kafka_source_part(const struct message *message);
+struct kafka_partition *kafka_source_partition(const struct message *message);
 int64_t kafka_source_offset(const struct message *message);
 /* Takes: it is done, and that is committed already. */
 void kafka_source_finish(struct message *message);

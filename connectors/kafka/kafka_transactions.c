@@ -97,14 +97,14 @@ static void slot_done(struct kafka_transactions *sink, struct kafka_slot *slot, 
         kafka_source_finish(origin);
 }
 
-static struct kafka_part *part_of(const struct kafka_slot *slot)
+static struct kafka_partition *part_of(const struct kafka_slot *slot)
 {
-    return kafka_source_part(slot->base.record->origin);
+    return kafka_source_partition(slot->base.record->origin);
 }
 
 /* ---- a transaction put together */
 
-static void add_offset(struct kafka_burst *burst, const struct kafka_part *part)
+static void add_offset(struct kafka_burst *burst, const struct kafka_partition *part)
 {
     rd_kafka_topic_partition_t *found =
         rd_kafka_topic_partition_list_find(burst->offsets, part->topic, part->partition);
@@ -118,7 +118,7 @@ static void fill(struct kafka_transactions *sink, struct kafka_burst *burst)
 {
     struct kafka_slot *slot = kafka_slots_first(&sink->slots), *next;
     for (; slot && burst->n < KAFKA_BURST_MAX; slot = next) {
-        struct kafka_part *part = part_of(slot);
+        struct kafka_partition *part = part_of(slot);
         next = kafka_slots_next(slot);
         /* Another worker has the partition, and would publish the same again: not ours to write. */
         if (part->revoked) {
@@ -239,7 +239,7 @@ static bool is_rebalance(rd_kafka_resp_err_t err)
 static void end_offsets(struct kafka_burst *burst, bool committed)
 {
     for (size_t i = 0; i < burst->n; i++) {
-        struct kafka_part *part = part_of(burst->items[i].tag);
+        struct kafka_partition *part = part_of(burst->items[i].tag);
         int64_t offset = kafka_offsets_begun(&part->offsets); /* -1: ended with one before */
         if (committed && offset >= 0)
             part->committed = offset;

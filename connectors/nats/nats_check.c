@@ -4,7 +4,8 @@
  * Owns:    connection and JetStream, the stream and the consumer that are read, the streams that
  *          outputs and dead letters go to, their limits.
  * Refuses: writing, making a consumer. NATS tells nobody what he may write before he does, so that
- * is said to be not known. Threads: the main thread, and the library's own; each wait has a limit.
+ *          is said to be not known.
+ * Threads: the main thread, and the library's own; each wait has a limit.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -14,8 +14,8 @@
 
 #include "connectors/connector.h"
 
-/* The code of a status message (503: nobody listens); 0: it is not such a message. text: may be NULL;
- * what stands behind the code, borrowed. */
+/* The code of a status message (503: nobody listens); 0: it is not such a message. text: may be
+ * NULL; what stands behind the code, borrowed. */
 int nats_reply_status(natsMsg *message, const char **text);
 struct bytes nats_reply_body(natsMsg *message);
 

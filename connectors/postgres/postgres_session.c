@@ -27,7 +27,7 @@ struct postgres_flight *postgres_session_begin(struct postgres_session *session,
     session->flight = (struct postgres_flight){.doing = doing,
                                                .id = sink->last_flight,
                                                .began_ms = uv_now(sink->end.loop),
-                                               .n_cuts = sink->n_cuts};
+                                               .n_shrinks = sink->n_shrinks};
     return &session->flight;
 }
 

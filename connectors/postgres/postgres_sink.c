@@ -257,9 +257,9 @@ static void adapt_limit(struct postgres_sink *sink, const struct postgres_flight
 {
     uint64_t took = uv_now(sink->end.loop) - flight->began_ms;
     if (took > SLOW_MS)
-        postgres_sink_cut(sink, sink->limit / 2);
+        postgres_sink_shrink(sink, sink->limit / 2);
     else if (took < QUICK_MS && sink->limit < POSTGRES_ROWS_MAX && !sink->n_slow &&
-             flight->n_cuts == sink->n_cuts)
+             flight->n_shrinks == sink->n_shrinks)
         /* Doubling upwards, halving downwards: some transactions find the size that takes a
          * second. */
         sink->limit *= 2;

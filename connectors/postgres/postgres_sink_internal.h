@@ -50,7 +50,7 @@ struct postgres_flight {
     enum doing doing; /* DOING_NOTHING: nothing is */
     unsigned id;      /* never 0 */
     uint64_t began_ms;
-    unsigned n_cuts; /* the sink's, when it was sent */
+    unsigned n_shrinks; /* the sink's, when it was sent */
     enum postgres_step steps[POSTGRES_STATEMENTS_MAX];
     size_t n_records, n_rows, n_written;
     bool has_outputs, has_letters;
@@ -90,7 +90,7 @@ struct postgres_sink {
     size_t n_slow;       /* slots that are */
     size_t n_flying;     /* of those in a transaction */
     size_t limit;        /* records in one transaction; ... */
-    unsigned n_cuts;     /* ... which was made smaller so often */
+    unsigned n_shrinks;  /* ... which was made smaller so often */
     struct source *peer; /* whose parts are kept; NULL: none are */
     struct keeper keeper;
     struct postgres_parts parts;
@@ -121,7 +121,7 @@ void postgres_slots_refuse(struct postgres_sink *sink, struct postgres_slot *slo
 /* What was in that transaction is in none any more; the first of it, NULL: there is none. */
 struct postgres_slot *postgres_slots_ground(struct postgres_sink *sink, unsigned flight);
 /* A transaction was too large, or has one in it that is refused: so many records at most. */
-void postgres_sink_cut(struct postgres_sink *sink, size_t limit);
+void postgres_sink_shrink(struct postgres_sink *sink, size_t limit);
 /* Say what is wrong, and pause. */
 void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why);
 

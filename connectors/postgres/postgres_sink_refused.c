@@ -132,7 +132,7 @@ void postgres_sink_refused(struct postgres_session *session, const struct postgr
     case POSTGRES_SUSPECT:
     case POSTGRES_DOUBT:
         if (n > 1)
-            postgres_sink_cut(sink, n / 2);
+            postgres_sink_shrink(sink, n / 2);
         else if (!n)
             postgres_sink_wait(sink, PART_WRITE, why);
         else if (refusal.remedy == POSTGRES_DOUBT)
@@ -142,7 +142,7 @@ void postgres_sink_refused(struct postgres_session *session, const struct postgr
         return;
     case POSTGRES_SMALLER:
         if (n)
-            postgres_sink_cut(sink, n / SUSPECTS);
+            postgres_sink_shrink(sink, n / SUSPECTS);
         if (n != 1)
             postgres_sink_wait(sink, n ? PART_WRITE : PART_TABLE, why);
         else if ((slot->is_locked = is_lock))

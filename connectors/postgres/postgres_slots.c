@@ -90,10 +90,10 @@ struct postgres_slot *postgres_slots_ground(struct postgres_sink *sink, unsigned
     return first;
 }
 
-void postgres_sink_cut(struct postgres_sink *sink, size_t limit)
+void postgres_sink_shrink(struct postgres_sink *sink, size_t limit)
 {
     sink->limit = limit ? limit : 1;
-    sink->n_cuts++;
+    sink->n_shrinks++;
 }
 
 void postgres_sink_wait(struct postgres_sink *sink, unsigned part, const char *why)

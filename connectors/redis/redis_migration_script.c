@@ -24,8 +24,8 @@ const char redis_migration_swap[] =
     "redis.call('SET', KEYS[1], ARGV[3])\n"
     "return 1\n";
 
-/* What there is of a text under a prefix. What is not an output of ours is as if it were not there; but
- * what a cluster has moved to another node already is there, and ends the script. */
+/* What there is of a text under a prefix. What is not an output of ours is as if it were not there;
+ * but what a cluster has moved to another node already is there, and ends the script. */
 #define LOOK                                                                                       \
     "local function ask(...)\n"                                                                    \
     "  local v = redis.pcall(...)\n"                                                               \
@@ -42,17 +42,17 @@ const char redis_migration_swap[] =
     "  end\n"                                                                                      \
     "  return v\n"                                                                                 \
     "end\n"                                                                                        \
-    "local function card_of(base)\n"                                                               \
-    "  local card = redis.pcall('GET', base .. '#')\n"                                             \
-    "  if type(card) ~= 'string' then return 0, '' end\n"                                          \
-    "  local n, version = string.match(card, '^(%d+):(%d*)$')\n"                                   \
+    "local function head_of(base)\n"                                                               \
+    "  local head = redis.pcall('GET', base .. '#')\n"                                             \
+    "  if type(head) ~= 'string' then return 0, '' end\n"                                          \
+    "  local n, version = string.match(head, '^(%d+):(%d*)$')\n"                                   \
     "  if not n then return 0, '' end\n"                                                           \
     "  return tonumber(n), version\n"                                                              \
     "end\n"                                                                                        \
     "local function look(kind, base)\n"                                                            \
     "  local parent, nth = string.match(base, '^(.*)#(%d+)$')\n"                                   \
-    "  if parent and card_of(parent) > tonumber(nth) then return 0, '', {} end\n"                  \
-    "  local n, version = card_of(base)\n"                                                         \
+    "  if parent and head_of(parent) > tonumber(nth) then return 0, '', {} end\n"                  \
+    "  local n, version = head_of(base)\n"                                                         \
     "  local values = {}\n"                                                                        \
     "  if n == 0 then values[1] = value(kind, base)\n"                                             \
     "  else for k = 0, n - 1 do values[k + 1] = value(kind, base .. '#' .. k) or '' end end\n"     \
@@ -73,9 +73,9 @@ const char redis_migration_compare[] =
          "  local is = redis.call('TYPE', key).ok\n"
          "  return is ~= 'none' and is ~= (ARGV[3] == 'hash' and 'hash' or 'string')\n"
          "end\n"
-         "local function is_taken(base, n, has_card)\n"
-         "  local card = has_card and ask('GET', base .. '#')\n"
-         "  if card and (type(card) ~= 'string' or not string.find(card, '^%d+:%d*$')) then\n"
+         "local function is_taken(base, n, has_head)\n"
+         "  local head = has_head and ask('GET', base .. '#')\n"
+         "  if head and (type(head) ~= 'string' or not string.find(head, '^%d+:%d*$')) then\n"
          "    return true\n"
          "  end\n"
          "  for k = 0, n - 1 do\n"
@@ -101,8 +101,8 @@ const char redis_migration_compare[] =
          "    redis.call('PEXPIRE', side .. '#', life)\n"
          "    for k = 0, side_n - 1 do redis.call('PEXPIRE', side .. '#' .. k, life) end\n"
          "  end\n"
-         "  local has_card = side_n > 0 or version ~= '' or side_version ~= ''\n"
-         "  local taken = #side_values > 0 and is_taken(base, side_n, has_card)\n"
+         "  local has_head = side_n > 0 or version ~= '' or side_version ~= ''\n"
+         "  local taken = #side_values > 0 and is_taken(base, side_n, has_head)\n"
          "  out[#out + 1] = {digest, version, #side_values, side_version, taken and 1 or 0}\n"
          "end\n"
          "return out\n";
@@ -110,7 +110,7 @@ const char redis_migration_compare[] =
 const char redis_migration_drop[] =
     LOOK "for i = 2, #ARGV do\n"
          "  local base = ARGV[1] .. ARGV[i]\n"
-         "  for k = 0, card_of(base) - 1 do redis.call('DEL', base .. '#' .. k) end\n"
+         "  for k = 0, head_of(base) - 1 do redis.call('DEL', base .. '#' .. k) end\n"
          "  redis.call('DEL', base, base .. '#')\n"
          "end\n"
          "return 1\n";
@@ -177,11 +177,11 @@ const char redis_migration_move[] = LOOK
     "      for k = 0, side_n - 1 do move(side .. '#' .. k, base .. '#' .. k, others) end\n"
     "    end\n"
     "    for k = side_n, n - 1 do redis.call('DEL', base .. '#' .. k) end\n"
-    "    local card = ask('GET', base .. '#')\n"
-    "    local is_card = type(card) == 'string' and string.find(card, '^%d+:%d*$')\n"
+    "    local head = ask('GET', base .. '#')\n"
+    "    local is_head = type(head) == 'string' and string.find(head, '^%d+:%d*$')\n"
     "    if side_version > version then version = side_version end\n"
     "    if side_n == 0 and version == '' then\n"
-    "      if is_card then redis.call('DEL', base .. '#') end\n"
+    "      if is_head then redis.call('DEL', base .. '#') end\n"
     "    elseif life > 0 then\n"
     "      redis.call('SET', base .. '#', side_n .. ':' .. version, 'PX', life)\n"
     "    else redis.call('SET', base .. '#', side_n .. ':' .. version) end\n"

@@ -106,7 +106,7 @@ static void ids_sort(struct redis_ids *ids)
     ids->n = n;
 }
 
-/* What a key may be of: a text of that id; with "#" or "#7" behind it, another text's card or
+/* What a key may be of: a text of that id; with "#" or "#7" behind it, another text's head or
  * chunk. The server tells which it is. */
 static int add_key(struct redis_ids *ids, struct bytes id)
 {

@@ -127,7 +127,7 @@ const char *redis_record_overwrites(const struct redis_config *config, const str
     return NULL;
 }
 
-bool redis_record_hides_card(const struct redis_config *config, const struct record *record)
+bool redis_record_hides_head(const struct redis_config *config, const struct record *record)
 {
     if (record->dead_code || config->output == REDIS_OUTPUT_STREAM)
         return false;
@@ -305,7 +305,7 @@ static void add_chunk(struct redis_scratch *scratch, const struct chunk *chunk)
     add_pair(list, bytes_of("end"), scratch_number(scratch, chunk->end));
 }
 
-/* As long as the card of a text with a version is kept when the text is deleted: so long a late,
+/* As long as the head of a text with a version is kept when the text is deleted: so long a late,
  * older message about it is known as one. */
 #define GONE_MS (7 * 24 * 3600 * UINT64_C(1000))
 

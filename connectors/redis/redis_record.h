@@ -42,7 +42,7 @@ const char *redis_record_overwrites(const struct redis_config *config, const str
 
 /* Whether a text's own key would be where the count of another text's chunks is kept: its id ends
  * in #. */
-bool redis_record_hides_card(const struct redis_config *config, const struct record *record);
+bool redis_record_hides_head(const struct redis_config *config, const struct record *record);
 
 /* The input stream it came from; what comes from elsewhere goes where the first one's goes. */
 const struct redis_stream *redis_record_stream(const struct redis_config *config,

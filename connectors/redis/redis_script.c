@@ -7,7 +7,7 @@
  * else the output would be there and the message would come again, with each restart.
  *
  * What publish knows of a text: beside its key PREFIX ID, or the keys PREFIX ID # N of its chunks,
- * a card at PREFIX ID # with "CHUNKS:VERSION", where it has chunks or a version. The card counts
+ * a head at PREFIX ID # with "CHUNKS:VERSION", where it has chunks or a version. The head counts
  * chunks before they are written and after surplus ones are gone, so that a command that fails in
  * between leaves none that nobody knows of. A surplus chunk is not a key of the script, so while a
  * cluster moves the slot it may be elsewhere already: then all is done again later.
@@ -35,13 +35,13 @@ const char redis_script_publish[] =
     "end\n"
     "local i, nth, outdated, text = 4, 1, 0, nil\n"
     "local function put(n, version)\n"
-    "  if text.ttl == '' then return redis.pcall('SET', text.card, n .. ':' .. version) end\n"
-    "  return redis.pcall('SET', text.card, n .. ':' .. version, 'PX', text.ttl)\n"
+    "  if text.ttl == '' then return redis.pcall('SET', text.head, n .. ':' .. version) end\n"
+    "  return redis.pcall('SET', text.head, n .. ':' .. version, 'PX', text.ttl)\n"
     "end\n"
     "local function begin(at)\n"
-    "  text = {card = ARGV[at], base = ARGV[at + 1], n = tonumber(ARGV[at + 2]),\n"
+    "  text = {head = ARGV[at], base = ARGV[at + 1], n = tonumber(ARGV[at + 2]),\n"
     "    version = ARGV[at + 3], ttl = ARGV[at + 4], left = tonumber(ARGV[at + 5])}\n"
-    "  local was = redis.pcall('GET', text.card)\n"
+    "  local was = redis.pcall('GET', text.head)\n"
     "  if type(was) == 'table' then return was end\n"
     "  text.old, text.seen = 0, ''\n"
     "  if was then\n"
@@ -60,7 +60,7 @@ const char redis_script_publish[] =
     "    if type(gone) == 'table' and string.find(gone.err, 'local key') then return gone end\n"
     "  end\n"
     "  if text.n > 0 or text.version ~= '' then return put(text.n, text.version) end\n"
-    "  if text.had then return redis.pcall('DEL', text.card) end\n"
+    "  if text.had then return redis.pcall('DEL', text.head) end\n"
     "end\n"
     "while i <= #ARGV do\n"
     "  local n, reply = tonumber(ARGV[i]), nil\n"

@@ -18,9 +18,9 @@
  * and its digest: with another one there nothing is written and nothing acked, and
  * REDIS_PUBLISH_FOREIGN is returned.
  *
- * The command @ says that those after it are all there is of a text: its card, its key, how many
- * chunks it has (0: it is whole), its version of 19 digits or "", after how many ms the card goes
- * or "", and how many commands they are. They are left out when the card has a later version, which
+ * The command @ says that those after it are all there is of a text: its head, its key, how many
+ * chunks it has (0: it is whole), its version of 19 digits or "", after how many ms the head goes
+ * or "", and how many commands they are. They are left out when the head has a later version, which
  * adds one to what is returned.
  */
 extern const char redis_script_publish[];

@@ -257,7 +257,7 @@ static bool slot_is_idle(struct redis_sink *sink, struct slot_queue *queue, stru
         verdict.how = PUBLISH_TOO_LARGE;
     else if (record->n_parts && (stream = redis_record_overwrites(&sink->config, record, is_input)))
         redis_verdict_reserved(stream, &verdict);
-    else if (record->n_parts && redis_record_hides_card(&sink->config, record))
+    else if (record->n_parts && redis_record_hides_head(&sink->config, record))
         redis_verdict_reserved(NULL, &verdict);
     else if (record->n_parts)
         return false;

@@ -38,7 +38,8 @@ struct redis_redirect {
 /* False: the text of the error is none. */
 bool redis_slot_redirect(struct redis_redirect *out, const char *text);
 
-/* Who serves the slot, of an answer to CLUSTER SLOTS. False: nobody, or it is not such an answer. */
+/* Who serves the slot, of an answer to CLUSTER SLOTS. False: nobody, or it is not such an answer.
+ */
 bool redis_slot_owner(const redisReply *reply, int slot, struct redis_node *out);
 /* The masters and replicas in such an answer: the first `room` of them. Returns how many. */
 size_t redis_slot_nodes(const redisReply *reply, struct redis_node *out, size_t room);

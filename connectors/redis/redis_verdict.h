@@ -3,8 +3,10 @@
  *
  * Owns:    whose fault a refusal is when the error alone does not tell.
  * Refuses: what an error says by itself: redis_refusal.c. Doing what the verdict says:
- * redis_sink.c. Threads: the loop thread. Why:     one message must never stop the workers, and a
- * server that refuses everything must not turn all messages into dead letters.
+ *          redis_sink.c.
+ * Threads: the loop thread.
+ * Why:     one message must never stop the workers, and a server that refuses everything must not
+ *          turn all messages into dead letters.
  */
 #ifndef REDIS_VERDICT_H
 #define REDIS_VERDICT_H

@@ -115,7 +115,7 @@ static void test_twins_share_a_row(void **state)
     add(&batch, "query", 2, some, NULL);       /* other prompt: other texts */
     add(&batch, "document", 1, some, "title"); /* other title */
     add(&batch, "document", 1, some, NULL);
-    assert_int_equal(batch_cut(&batch, 2), 0);
+    assert_int_equal(batch_slice(&batch, 2), 0);
     assert_int_equal(batch.n_texts, 8);
     assert_int_equal(batch.n_uniques, 6);
     assert_covered(&batch);
@@ -135,7 +135,7 @@ static void test_title_and_text_are_told_apart(void **state)
     add(&batch, "document", 1, c, "ab");
     add(&batch, "document", 1, bc, "a");
     add(&batch, "document", 1, abc, NULL);
-    assert_int_equal(batch_cut(&batch, 1), 0);
+    assert_int_equal(batch_slice(&batch, 1), 0);
     assert_int_equal(batch.n_uniques, 3);
     batch_close(&batch);
 }
@@ -158,7 +158,7 @@ static void test_many_shapes_and_reuse(void **state)
         for (size_t at = 0, step = round + 1; at < n; at += step)
             add(&batch, at % 2 ? "query" : "document", n - at < step ? n - at : step, pointers + at,
                 NULL);
-        assert_int_equal(batch_cut(&batch, round % 5), 0);
+        assert_int_equal(batch_slice(&batch, round % 5), 0);
         assert_int_equal(batch.n_texts, n);
         assert_covered(&batch);
         embed_all(&batch, &scratch);
@@ -187,7 +187,7 @@ static size_t slices_of(size_t n_texts, size_t text_len, size_t n_threads)
     struct batch batch;
     batch_open(&batch, DIM, MAX_TOKENS);
     add(&batch, "document", n_texts, pointers, NULL);
-    assert_int_equal(batch_cut(&batch, n_threads), 0);
+    assert_int_equal(batch_slice(&batch, n_threads), 0);
     assert_covered(&batch);
     size_t n = batch.n_slices;
     batch_close(&batch);
@@ -217,7 +217,7 @@ static void test_nothing_to_embed(void **state)
     struct entry *entry = batch_add(&batch, &nobody);
     entry->dead_code = "bad_json";
     batch_count(&batch, entry);
-    assert_int_equal(batch_cut(&batch, 4), 0);
+    assert_int_equal(batch_slice(&batch, 4), 0);
     assert_int_equal(batch.n_slices, 0);
     assert_int_equal(batch.slices_left, 0);
     batch_close(&batch);
@@ -232,7 +232,7 @@ static void test_statuses(void **state)
     const char *const some[] = {"aaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "cccccccc",
                                 "aaaaaaaaaaaaaaaaaaaaaaaa"};
     add(&batch, "none", 4, some, NULL);
-    assert_int_equal(batch_cut(&batch, 1), 0);
+    assert_int_equal(batch_slice(&batch, 1), 0);
     assert_int_equal(batch.n_slices, 1);
     assert_int_equal(slice_load(&batch.slices[0], &scratch), 0);
     for (size_t i = 0; i < 3; i++) { /* longest first: a, b, c */

@@ -176,8 +176,8 @@ size_t codec_dtype_bytes(enum output_dtype dtype, size_t dim);
 const char *codec_dtype_name(enum output_dtype dtype);
 void codec_dtype_pack(enum output_dtype dtype, const float *row, size_t dim, void *out);
 
-/* For JSON that is not a message, read as messages are. Without what may stand before a value: a byte
- * order mark, white space, a record separator. */
+/* For JSON that is not a message, read as messages are. Without what may stand before a value: a
+ * byte order mark, white space, a record separator. */
 struct bytes codec_json_lead(struct bytes value);
 /* Has each map of a value of msgpack, valid and at most CODEC_DEPTH_MAX deep, each key once? 0;
  * -EEXIST: *second is the number of a key that is there again, counted from 1 in the whole value;

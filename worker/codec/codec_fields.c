@@ -12,7 +12,7 @@
 
 const char *const codec_chunk_fields[4] = {"parent", "chunk", "start", "end"};
 
-bool codec_is_cut(const struct output *output)
+bool codec_is_truncated(const struct output *output)
 {
     for (size_t i = 0; i < output->n; i++)
         if (output->items[i].chunk)

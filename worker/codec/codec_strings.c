@@ -2,9 +2,11 @@
  * codec_strings.c: names that are there twice, and strings that are not UTF-8.
  *
  * Owns:    when two names are the same: when they would be as keys of JSON. There a number, a bool
- * or bytes become strings, and what is not UTF-8 becomes U+FFFD. Threads: no state. Why:     of two
- * equal keys each reader takes another one, so which of them is meant is not ours to guess; and one
- * str that is not UTF-8 makes the whole output unreadable for many readers.
+ *          or bytes become strings, and what is not UTF-8 becomes U+FFFD.
+ * Threads: no state.
+ * Why:     of two equal keys each reader takes another one, so which of them is meant is not ours
+ *          to guess; and one str that is not UTF-8 makes the whole output unreadable for many
+ *          readers.
  */
 #include "worker/codec/codec_internal.h"
 

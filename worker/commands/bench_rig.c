@@ -126,7 +126,7 @@ static int batch_fill(struct bench_rig *rig, const struct text *texts, size_t n)
     entry->request = (struct request){.items = rig->items, .n_items = n, .many = true};
     entry->prompt = rig->prompt;
     batch_count(&rig->batch, entry);
-    return batch_cut(&rig->batch, rig->n_threads);
+    return batch_slice(&rig->batch, rig->n_threads);
 }
 
 int bench_rig_embed(struct bench_rig *rig, const struct text *texts, size_t n)

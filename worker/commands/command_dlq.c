@@ -147,7 +147,7 @@ static int print_letter(const struct args *args, const struct dead_letter *lette
 /* What is cut or empty would only die again, or worse, pass as the message it is not. */
 static bool can_go_back(const struct dead_letter *letter)
 {
-    static const char mark[] = RECORD_CUT_MARK;
+    static const char mark[] = RECORD_TRUNCATED_MARK;
     return !letter->is_empty &&
            !(letter->reason.ptr &&
              memmem(letter->reason.ptr, letter->reason.len, mark, sizeof mark - 1));

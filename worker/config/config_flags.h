@@ -2,8 +2,9 @@
  * config_flags.h: options from the command line, and the order in which all sources are read.
  *
  * Owns:    --name value, --name=value, --switch and --no-switch, short names ("-o"), words without
- * a flag, the few flags that are not options. Refuses: words that no option takes; abbreviations of
- * flags (they break when options are added). Threads: the main thread.
+ *          a flag, the few flags that are not options.
+ * Refuses: words that no option takes; abbreviations of flags (they break when options are added).
+ * Threads: the main thread.
  */
 #ifndef CONFIG_FLAGS_H
 #define CONFIG_FLAGS_H

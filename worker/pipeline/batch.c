@@ -158,7 +158,7 @@ static bool slot_equal(const struct text_slot *a, const struct text_slot *b)
 /* Find the first slot equal to slots[at] in the table, or put it there itself. */
 static uint32_t table_enter(struct batch *batch, size_t mask, uint32_t at)
 {
-    /* Open addressing, at most half full (batch_cut): a free place is always found. */
+    /* Open addressing, at most half full (batch_slice): a free place is always found. */
     const struct text_slot *slot = &batch->slots[at];
     for (size_t i = slot->hash & mask;; i = (i + 1) & mask) {
         if (batch->table[i] == NO_SLOT)
@@ -197,7 +197,7 @@ static int unique_compare(const void *a, const void *b)
 }
 
 /* uniques must be sorted; there is room for as many slices as uniques. */
-static void slices_cut(struct batch *batch, size_t n_threads)
+static void slices_make(struct batch *batch, size_t n_threads)
 {
     size_t n_tokens = 0;
     for (size_t i = 0; i < batch->n_uniques; i++)
@@ -218,7 +218,7 @@ static void slices_cut(struct batch *batch, size_t n_threads)
     }
 }
 
-int batch_cut(struct batch *batch, size_t n_threads)
+int batch_slice(struct batch *batch, size_t n_threads)
 {
     size_t n = batch->n_texts;
     size_t table_size = 16;
@@ -243,7 +243,7 @@ int batch_cut(struct batch *batch, size_t n_threads)
     }
     if (batch->n_uniques)
         qsort(batch->uniques, batch->n_uniques, sizeof *batch->uniques, unique_compare);
-    slices_cut(batch, n_threads);
+    slices_make(batch, n_threads);
     assert(at == batch->n_texts);
     batch->slices_left = batch->n_slices;
     atomic_store(&batch->slices_unfinished, batch->n_slices);

@@ -97,10 +97,10 @@ struct batch {
     size_t n_bytes;     /* payloads of all entries, before any is decoded */
     size_t n_texts, text_bytes, n_tokens; /* in all entries; tokens are estimated */
 
-    struct text_slot *slots;     /* [n_texts] in entry order, from batch_cut on, as are the rest */
+    struct text_slot *slots; /* [n_texts] in entry order, from batch_slice on, as are the rest */
     struct unique_text *uniques; /* [n_lots] different texts, longest first */
     struct slice *slices;
-    uint32_t *table;              /* open addressing over slots; scratch of batch_cut */
+    uint32_t *table;              /* open addressing over slots; scratch of batch_slice */
     float *vectors;               /* [n_texts][dim] */
     struct embed_result *results; /* [n_texts] */
     size_t n_uniques, n_slices;
@@ -137,7 +137,7 @@ void batch_reset(struct batch *batch);
 void batch_close(struct batch *batch);
 
 /* A new last entry for the message, all else zero; its payload is counted. Pointers to entries are
- * good from batch_cut on. NULL when there is no memory. */
+ * good from batch_slice on. NULL when there is no memory. */
 struct entry *batch_add(struct batch *batch, struct message *message);
 /* Count the texts of an entry, once it has its request. */
 void batch_count(struct batch *batch, const struct entry *entry);
@@ -150,7 +150,7 @@ void batch_recount(struct batch *batch);
  * there is nothing to embed), slices_left and slices_unfinished; job.run is for the caller to set.
  * 0 or -ENOMEM.
  */
-int batch_cut(struct batch *batch, size_t n_threads);
+int batch_slice(struct batch *batch, size_t n_threads);
 
 /* What one thread needs to embed any slice; grows, then stays. Zero-initialise to open. */
 struct scratch {

@@ -25,7 +25,7 @@ enum {
 };
 
 /* The text in hand and what is known of it. */
-struct cut {
+struct chunk_state {
     struct chunker *chunker;
     struct bytes text;
     size_t n_lead;      /* bytes of the lead in chunker->window */
@@ -89,47 +89,47 @@ static size_t char_end(struct bytes text, size_t at)
 }
 
 /* Of the piece [start, end) as it will be embedded. */
-static int count_piece(const struct cut *cut, size_t start, size_t end, size_t *n_tokens)
+static int count_piece(const struct chunk_state *state, size_t start, size_t end, size_t *n_tokens)
 {
-    const struct chunker *chunker = cut->chunker;
-    assert(start <= end && end <= cut->text.len);
-    assert(cut->n_lead + end - start <= chunker->window_room);
-    memcpy(chunker->window + cut->n_lead, cut->text.ptr + start, end - start);
-    return chunker->count(chunker->ctx, (struct bytes){chunker->window, cut->n_lead + end - start},
-                          n_tokens);
+    const struct chunker *chunker = state->chunker;
+    assert(start <= end && end <= state->text.len);
+    assert(state->n_lead + end - start <= chunker->window_room);
+    memcpy(chunker->window + state->n_lead, state->text.ptr + start, end - start);
+    return chunker->count(chunker->ctx,
+                          (struct bytes){chunker->window, state->n_lead + end - start}, n_tokens);
 }
 
-/* The end of a piece from cut->start that fits and is nearly as long as it may be. */
-static int window_fit(struct cut *cut, size_t *end)
+/* The end of a piece from state->start that fits and is nearly as long as it may be. */
+static int window_fit(struct chunk_state *state, size_t *end)
 {
-    const size_t max = cut->chunker->max_tokens, room = max - cut->lead_tokens;
-    const size_t most = least(cut->text.len - cut->start, TOKEN_MOST_BYTES * max);
-    size_t fits = 0, over = most + 1, size = cut->guess, n = 0;
+    const size_t max = state->chunker->max_tokens, room = max - state->lead_tokens;
+    const size_t most = least(state->text.len - state->start, TOKEN_MOST_BYTES * max);
+    size_t fits = 0, over = most + 1, size = state->guess, n = 0;
     /* fits: the longest known to fit; over: the shortest known not to. The answer is between. */
     for (int i = 0; i < TRIES || fits == 0; i++) {
-        size = char_start(cut->text, cut->start + least(size, most)) - cut->start;
+        size = char_start(state->text, state->start + least(size, most)) - state->start;
         if (size <= fits || size >= over)
-            size = char_start(cut->text, cut->start + fits + (over - fits) / 2) - cut->start;
+            size = char_start(state->text, state->start + fits + (over - fits) / 2) - state->start;
         if (size <= fits)
-            size = char_end(cut->text, cut->start + fits) - cut->start;
+            size = char_end(state->text, state->start + fits) - state->start;
         if (size >= over)
             break;
-        int err = count_piece(cut, cut->start, cut->start + size, &n);
+        int err = count_piece(state, state->start, state->start + size, &n);
         if (err)
             return err;
         if (n > max) {
             over = size;
         } else {
             fits = size;
-            cut->tokens = n;
+            state->tokens = n;
             if (size == most || n + max / 16 >= max)
                 break;
         }
         /* By the tokens for each byte seen so far, and a little less, so that most often it
          * fits. */
-        size = size * (room - room / 32) / (n > cut->lead_tokens ? n - cut->lead_tokens : 1);
+        size = size * (room - room / 32) / (n > state->lead_tokens ? n - state->lead_tokens : 1);
     }
-    *end = cut->start + fits;
+    *end = state->start + fits;
     return fits > 0 ? 0 : -E2BIG;
 }
 
@@ -214,16 +214,17 @@ static const struct span *block_around(const struct chunker *chunker, size_t at)
 }
 
 /* The last of the best borders in (from, to]; to, when there is not even a word's. */
-static size_t border_before(const struct cut *cut, size_t from, size_t to, enum rank *rank)
+static size_t border_before(const struct chunk_state *state, size_t from, size_t to,
+                            enum rank *rank)
 {
-    struct bytes text = cut->text;
+    struct bytes text = state->text;
     size_t best = to;
     *rank = INSIDE;
     for (size_t at = to; at > from && *rank < PARAGRAPH; at--) {
         if (char_start(text, at) != at)
             continue;
-        const struct span *block = block_around(cut->chunker, at);
-        if (block && block->start > cut->new_from)
+        const struct span *block = block_around(state->chunker, at);
+        if (block && block->start > state->new_from)
             continue;
         enum rank here = rank_at(text, at);
         if (here > *rank) {
@@ -236,16 +237,16 @@ static size_t border_before(const struct cut *cut, size_t from, size_t to, enum 
 
 /* The next piece ends before the border returned; to: where the window ends, not in white space.
  * A block that the window cuts goes into the next piece as a whole, unless one begins with it. */
-static size_t border_find(const struct cut *cut, size_t to)
+static size_t border_find(const struct chunk_state *state, size_t to)
 {
     enum rank rank;
-    const struct span *block = block_around(cut->chunker, to);
-    if (block && block->start > cut->new_from)
-        return skip_white(cut->text, block->start);
+    const struct span *block = block_around(state->chunker, to);
+    if (block && block->start > state->new_from)
+        return skip_white(state->text, block->start);
     size_t at = to;
     for (size_t part = 4; part > 1; part /= 2) {
-        size_t from = to - (to - cut->start) / part;
-        at = border_before(cut, from > cut->new_from ? from : cut->new_from, to, &rank);
+        size_t from = to - (to - state->start) / part;
+        at = border_before(state, from > state->new_from ? from : state->new_from, to, &rank);
         if (rank > INSIDE)
             break;
     }
@@ -253,33 +254,33 @@ static size_t border_find(const struct cut *cut, size_t to)
 }
 
 /*
- * The piece that begins at cut->start. *next: where the text behind it begins. -EAGAIN: it would
+ * The piece that begins at state->start. *next: where the text behind it begins. -EAGAIN: it would
  * end before anything new, or cut a block that begins with what is new.
  */
-static int piece_find(struct cut *cut, struct span *out, size_t *next)
+static int piece_find(struct chunk_state *state, struct span *out, size_t *next)
 {
     size_t end = 0, counted, n = 0;
-    int err = window_fit(cut, &end);
+    int err = window_fit(state, &end);
     counted = end;
     while (!err) {
-        size_t to = skip_white(cut->text, end);
-        const struct span *block = block_around(cut->chunker, to);
-        bool is_cut = block && block->start <= cut->new_from; /* it may fit without the overlap */
-        if (to <= cut->new_from || (is_cut && cut->start < cut->new_from))
+        size_t to = skip_white(state->text, end);
+        const struct span *block = block_around(state->chunker, to);
+        bool is_cut = block && block->start <= state->new_from; /* it may fit without the overlap */
+        if (to <= state->new_from || (is_cut && state->start < state->new_from))
             return -EAGAIN;
-        *next = to == cut->text.len ? to : border_find(cut, to);
-        *out = (struct span){cut->start, trim_white(cut->text, cut->start, *next)};
+        *next = to == state->text.len ? to : border_find(state, to);
+        *out = (struct span){state->start, trim_white(state->text, state->start, *next)};
         if (out->end == counted)
             return 0;
-        err = count_piece(cut, out->start, out->end, &n);
-        if (!err && n <= cut->chunker->max_tokens) {
-            cut->tokens = n;
+        err = count_piece(state, out->start, out->end, &n);
+        if (!err && n <= state->chunker->max_tokens) {
+            state->tokens = n;
             return 0;
         }
         /* Fewer bytes were more tokens, because a word is cut in another place: rare. */
-        end = char_start(cut->text, out->end - (out->end - out->start) / 16 - 1);
+        end = char_start(state->text, out->end - (out->end - out->start) / 16 - 1);
         counted = 0;
-        if (end <= cut->start)
+        if (end <= state->start)
             return -E2BIG;
     }
     return err;
@@ -303,25 +304,26 @@ static size_t border_behind(struct bytes text, size_t from, size_t to)
 }
 
 /* Where the piece behind `span` begins, so that it repeats as much of it as is allowed. */
-static int overlap_find(const struct cut *cut, struct span span, size_t next, size_t *start)
+static int overlap_find(const struct chunk_state *state, struct span span, size_t next,
+                        size_t *start)
 {
-    const struct chunker *chunker = cut->chunker;
-    size_t n_own = cut->tokens > cut->lead_tokens ? cut->tokens - cut->lead_tokens : 1;
-    size_t most = least(chunker->overlap, (chunker->max_tokens - cut->lead_tokens) / 2);
-    size_t len = next < cut->text.len ? (span.end - span.start) * most / n_own : 0, n = 0;
+    const struct chunker *chunker = state->chunker;
+    size_t n_own = state->tokens > state->lead_tokens ? state->tokens - state->lead_tokens : 1;
+    size_t most = least(chunker->overlap, (chunker->max_tokens - state->lead_tokens) / 2);
+    size_t len = next < state->text.len ? (span.end - span.start) * most / n_own : 0, n = 0;
     *start = next;
     while (len > 0 && len < span.end - span.start) {
-        size_t from = char_start(cut->text, span.end - len);
+        size_t from = char_start(state->text, span.end - len);
         if (from <= span.start)
-            from = char_end(cut->text, span.start);
-        size_t at = border_behind(cut->text, from, span.end);
+            from = char_end(state->text, span.start);
+        size_t at = border_behind(state->text, from, span.end);
         if (at >= span.end || block_around(chunker, at))
             break;
-        struct bytes piece = {cut->text.ptr + at, span.end - at};
+        struct bytes piece = {state->text.ptr + at, span.end - at};
         int err = chunker->count(chunker->ctx, piece, &n);
         if (err)
             return err;
-        if (n <= most + cut->end_tokens) {
+        if (n <= most + state->end_tokens) {
             *start = at;
             break;
         }
@@ -347,10 +349,10 @@ static int span_add(struct chunker *chunker, struct span span)
 }
 
 /* The lead into the window, and room for the largest piece. */
-static int window_open(struct cut *cut, struct bytes lead)
+static int window_open(struct chunk_state *state, struct bytes lead)
 {
-    struct chunker *chunker = cut->chunker;
-    size_t room = lead.len + least(cut->text.len, TOKEN_MOST_BYTES * chunker->max_tokens) + 1;
+    struct chunker *chunker = state->chunker;
+    size_t room = lead.len + least(state->text.len, TOKEN_MOST_BYTES * chunker->max_tokens) + 1;
     if (room > chunker->window_room) {
         char *window = realloc(chunker->window, room);
         if (!window)
@@ -360,56 +362,56 @@ static int window_open(struct cut *cut, struct bytes lead)
     }
     if (lead.len > 0)
         memcpy(chunker->window, lead.ptr, lead.len);
-    cut->n_lead = lead.len;
-    int err =
-        chunker->count(chunker->ctx, (struct bytes){chunker->window, lead.len}, &cut->lead_tokens);
+    state->n_lead = lead.len;
+    int err = chunker->count(chunker->ctx, (struct bytes){chunker->window, lead.len},
+                             &state->lead_tokens);
     if (!err)
-        err = chunker->count(chunker->ctx, (struct bytes){chunker->window, 0}, &cut->end_tokens);
+        err = chunker->count(chunker->ctx, (struct bytes){chunker->window, 0}, &state->end_tokens);
     return err;
 }
 
 /* Of white space alone there is nothing to find a border in: its first character stands for it. */
-static int white_find(struct cut *cut)
+static int white_find(struct chunk_state *state)
 {
-    return cut->text.len == 0 ? 0 : span_add(cut->chunker, (struct span){0, 1});
+    return state->text.len == 0 ? 0 : span_add(state->chunker, (struct span){0, 1});
 }
 
-static int cut_all(struct cut *cut)
+static int chunk_all(struct chunk_state *state)
 {
-    size_t next = skip_white(cut->text, 0);
-    int err = next == cut->text.len ? white_find(cut) : 0;
-    cut->start = next;
-    while (!err && next < cut->text.len) {
+    size_t next = skip_white(state->text, 0);
+    int err = next == state->text.len ? white_find(state) : 0;
+    state->start = next;
+    while (!err && next < state->text.len) {
         struct span span;
-        cut->new_from = next;
-        err = piece_find(cut, &span, &next);
+        state->new_from = next;
+        err = piece_find(state, &span, &next);
         if (err == -EAGAIN) { /* what is repeated takes all the room */
-            cut->start = cut->new_from;
-            err = piece_find(cut, &span, &next);
+            state->start = state->new_from;
+            err = piece_find(state, &span, &next);
         }
         if (!err)
-            err = span_add(cut->chunker, span);
+            err = span_add(state->chunker, span);
         if (err)
             break;
-        cut->guess = span.end - span.start;
-        err = overlap_find(cut, span, next, &cut->start);
+        state->guess = span.end - span.start;
+        err = overlap_find(state, span, next, &state->start);
     }
     return err;
 }
 
 int chunks_find(struct chunker *chunker, struct bytes lead, struct bytes text)
 {
-    struct cut cut = {.chunker = chunker, .text = text};
+    struct chunk_state state = {.chunker = chunker, .text = text};
     size_t n = 0;
     chunker->n = 0;
-    int err = window_open(&cut, lead);
+    int err = window_open(&state, lead);
     if (!err && text.len <= TOKEN_MOST_BYTES * chunker->max_tokens) {
-        err = count_piece(&cut, 0, text.len, &n);
+        err = count_piece(&state, 0, text.len, &n);
         if (!err && n <= chunker->max_tokens)
             return 0;
     }
-    if (!err && cut.lead_tokens > chunker->max_tokens / 2)
+    if (!err && state.lead_tokens > chunker->max_tokens / 2)
         return -E2BIG;
-    cut.guess = TOKEN_BYTES * chunker->max_tokens;
-    return err ? err : cut_all(&cut);
+    state.guess = TOKEN_BYTES * chunker->max_tokens;
+    return err ? err : chunk_all(&state);
 }

@@ -1,6 +1,6 @@
 /*
- * pool_user.c: the users of a pool: what they submit, take back and withdraw, and what is reported of
- * lanes and help. All of it under the pool's lock; who runs what is in pool.c.
+ * pool_user.c: the users of a pool: what they submit, take back and withdraw, and what is reported
+ * of lanes and help. All of it under the pool's lock; who runs what is in pool.c.
  */
 #include <assert.h>
 

@@ -269,7 +269,7 @@ static size_t headers_size(const struct header *headers, size_t n)
 }
 
 /* Those that fit into so many bytes, whole and in their order: half a header misleads. */
-static int cut_headers(struct entry *entry, size_t room)
+static int shorten_headers(struct entry *entry, size_t room)
 {
     struct record *record = &entry->record;
     struct header *kept = arena_alloc(&entry->batch->arena, (record->n_headers + 1) * sizeof *kept);
@@ -290,7 +290,7 @@ static int cut_headers(struct entry *entry, size_t room)
 }
 
 /* The reason, and what is missing of the original. */
-static int note_cut(struct entry *entry)
+static int note_shortened(struct entry *entry)
 {
     const struct message *message = entry->message;
     struct record *record = &entry->record;
@@ -302,14 +302,16 @@ static int note_cut(struct entry *entry)
     n += (size_t)snprintf(reason, size, "%s", entry->dead_reason);
     if (part->value.len < message->value.len)
         n += (size_t)snprintf(reason + n, size - n,
-                              "; the first %zu of %zu payload " RECORD_CUT_MARK, part->value.len,
-                              message->value.len);
+                              "; the first %zu of %zu payload " RECORD_TRUNCATED_MARK,
+                              part->value.len, message->value.len);
     if (part->id.len < message->key.len)
-        n += (size_t)snprintf(reason + n, size - n, "; the first %zu of %zu key " RECORD_CUT_MARK,
-                              part->id.len, message->key.len);
+        n += (size_t)snprintf(reason + n, size - n,
+                              "; the first %zu of %zu key " RECORD_TRUNCATED_MARK, part->id.len,
+                              message->key.len);
     if (record->n_headers < message->n_headers)
         n += (size_t)snprintf(
-            reason + n, size - n, "; %zu of %zu headers, %zu of about %zu header " RECORD_CUT_MARK,
+            reason + n, size - n,
+            "; %zu of %zu headers, %zu of about %zu header " RECORD_TRUNCATED_MARK,
             record->n_headers, message->n_headers, headers_size(record->headers, record->n_headers),
             headers_size(message->headers, message->n_headers));
     assert(n < size);
@@ -318,7 +320,7 @@ static int note_cut(struct entry *entry)
 }
 
 /* 0; -E2BIG: there is nothing left to cut; -ENOMEM. */
-static int cut(struct entry *entry, bool all)
+static int shorten(struct entry *entry, bool all)
 {
     struct record *record = &entry->record;
     struct part *part = (struct part *)record->parts; /* ours: made by original_part */
@@ -329,13 +331,13 @@ static int cut(struct entry *entry, bool all)
     if (all) {
         record->n_headers = part->value.len = part->id.len = 0;
     } else if (headers >= part->value.len && headers >= part->id.len) {
-        err = cut_headers(entry, headers / 16);
+        err = shorten_headers(entry, headers / 16);
     } else if (part->value.len >= part->id.len) {
         part->value.len /= 16;
     } else {
         part->id.len /= 16;
     }
-    return err ? err : note_cut(entry);
+    return err ? err : note_shortened(entry);
 }
 
 /* Nothing is written for it any more; the reason keeps what the broker said of the letter. */
@@ -366,7 +368,7 @@ int record_refused(struct entry *entry, enum published how, bool may_drop, char 
             entry, DEAD_LETTER(output_too_large),
             "the output is larger than the broker takes: put fewer texts in a message, "
             "cut them into fewer chunks, or raise the broker's limit");
-    int rc = cut(entry, how == PUBLISH_REFUSED);
+    int rc = shorten(entry, how == PUBLISH_REFUSED);
     if (rc != -E2BIG)
         return rc;
     const char *said = how == PUBLISH_REFUSED ? record->refused_reason : "it is too large";

@@ -40,7 +40,7 @@ size_t record_repeats(const struct entry *entry, enum sink_layout layout,
 int record_refused(struct entry *entry, enum published how, bool may_drop, char *err,
                    size_t err_size);
 /* What the reason of a dead letter that was cut has in it. */
-#define RECORD_CUT_MARK "bytes are kept"
+#define RECORD_TRUNCATED_MARK "bytes are kept"
 
 struct entry *record_entry(struct record *record);
 

@@ -273,9 +273,9 @@ static int markdown_split(struct splitter *splitter, struct arena *arena, struct
     return err;
 }
 
-/* Pieces of the text behind the items, when it is too long. *is_cut: it was. */
+/* Pieces of the text behind the items, when it is too long. *was_split: it was. */
 static int long_split(struct splitter *splitter, struct arena *arena, struct whole *whole,
-                      bool *is_cut)
+                      bool *was_split)
 {
     struct chunker *chunker = &splitter->chunker;
     const struct around around = {.title = whole->item->title};
@@ -286,7 +286,7 @@ static int long_split(struct splitter *splitter, struct arena *arena, struct who
         err = chunks_find(chunker, lead, whole->item->text);
     if (err || chunker->n == 0)
         return err;
-    *is_cut = true;
+    *was_split = true;
     if (splitter->by_markdown)
         err = markdown_read(&splitter->markdown, whole->item->text);
     if (err)
@@ -298,22 +298,22 @@ static int long_split(struct splitter *splitter, struct arena *arena, struct who
 
 /* One text, whole or in pieces, behind the items. */
 static int text_split(struct splitter *splitter, struct arena *arena, const struct prompt *prompt,
-                      const struct item *item, bool *is_cut)
+                      const struct item *item, bool *was_split)
 {
     struct whole whole = {.prompt = prompt, .item = item};
     int err = splitter->n_items < splitter->max_texts ? 0 : -EOVERFLOW;
-    *is_cut = false;
+    *was_split = false;
     if (!err && may_be_long(prompt, item, splitter->chunker.max_tokens))
-        err = long_split(splitter, arena, &whole, is_cut);
+        err = long_split(splitter, arena, &whole, was_split);
     /* Bad UTF-8 cannot be cut. The text stays whole, and its own dead letter says why. */
     if (err == -EILSEQ) { /* of which the session tells when it comes to it */
         splitter->n_items -= whole.n_pieces;
-        *is_cut = false;
+        *was_split = false;
         err = 0;
     }
-    if (!err && !*is_cut)
+    if (!err && !*was_split)
         err = items_reserve(splitter, 1);
-    if (!err && !*is_cut)
+    if (!err && !*was_split)
         splitter->items[splitter->n_items++] = *item;
     return err;
 }
@@ -334,16 +334,16 @@ static int entry_split(struct splitter *splitter, struct entry *entry)
 {
     struct request *request = &entry->request;
     struct arena *arena = &entry->batch->arena;
-    bool is_cut = false;
+    bool was_split = false;
     splitter->n_items = 0;
     for (size_t i = 0; i < request->n_items; i++) {
-        bool is_this_cut;
-        int err = text_split(splitter, arena, entry->prompt, &request->items[i], &is_this_cut);
+        bool was_this_split;
+        int err = text_split(splitter, arena, entry->prompt, &request->items[i], &was_this_split);
         if (err)
             return err == -ENOMEM ? err : entry_dead_letter(entry, err);
-        is_cut |= is_this_cut;
+        was_split |= was_this_split;
     }
-    if (!is_cut)
+    if (!was_split)
         return 0;
     request->items = arena_copy(arena, splitter->items, splitter->n_items * sizeof(struct item));
     request->n_items = splitter->n_items;

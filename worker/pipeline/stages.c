@@ -154,7 +154,7 @@ static void split(struct job *job, struct pool_thread *thread)
 static void lay_out(struct stage_job *job, const struct stages *stages)
 {
     struct batch *batch = job->batch;
-    job->status = batch_cut(batch, pool_spare(stages->pool));
+    job->status = batch_slice(batch, pool_spare(stages->pool));
     if (job->status)
         return;
     for (size_t i = 0; i < batch->n_slices; i++) {

@@ -2,13 +2,15 @@
  * team.h: the parts of one thread's work that other threads may take over for a while.
  *
  * Owns:    the meeting point of a leader and its helpers: which step is in hand, who does which
- * part of it, who waits for whom. Refuses: to start threads or to wake them (pool.c does), to know
- * what a step computes, to need anyone: a leader whom nobody helps does all parts itself and waits
- * for nothing. Threads: team_offer and team_finish by the leader; team_help by any number of
- * others, at any time between team_open and team_close. Why:     one short text has enough work for
- * all threads only inside its matrix products, which take some tens of microseconds each. Parts are
- * claimed one by one from an atomic counter, so threads that come late, are slow or leave cost
- * nothing but what they do not do.
+ *          part of it, who waits for whom.
+ * Refuses: to start threads or to wake them (pool.c does), to know what a step computes, to need
+ *          anyone: a leader whom nobody helps does all parts itself and waits for nothing.
+ * Threads: team_offer and team_finish by the leader; team_help by any number of others, at any time
+ *          between team_open and team_close.
+ * Why:     one short text has enough work for all threads only inside its matrix products, which
+ *          take some tens of microseconds each. Parts are claimed one by one from an atomic
+ *          counter, so threads that come late, are slow or leave cost nothing but what they do not
+ *          do.
  */
 #ifndef TEAM_H
 #define TEAM_H
