@@ -81,6 +81,7 @@ static int read_with_unit(const char *text, const struct unit *units, int64_t *o
         return rc;
     for (; units->name; units++)
         if (strcmp(end, units->name) == 0)
+            /* "60m" in milliseconds must fit, too. */
             return __builtin_mul_overflow(value, units->factor, out) ? -ERANGE : 0;
     /* Zero is zero in every unit. */
     if (value == 0 && *end == '\0') {
@@ -293,6 +294,7 @@ fail:
 static void free_text(char *text)
 {
     if (text)
+        /* Not memset, which the compiler may leave out before free. */
         explicit_bzero(text, strlen(text));
     free(text);
 }

@@ -180,6 +180,7 @@ static int parts_compare(const struct gguf *gguf, const char *path, char *err, s
 {
     const struct gguf_directory *last = &gguf->parts[gguf->n_parts - 1].directory;
     for (size_t i = 0; i < last->n_tensors; i++)
+        /* Of two tensors with one name nobody knows which is meant. */
         for (size_t p = 0; p + 1 < gguf->n_parts; p++)
             if (gguf_directory_tensor(&gguf->parts[p].directory, last->entries[i].tensor.name))
                 return refuse(path, err, err_size,
@@ -203,11 +204,14 @@ static int parts_open(struct gguf *gguf, char *path, uint64_t n_parts, char *err
     for (uint64_t i = 1; i < n_parts; i++) {
         char digits[8];
         snprintf(digits, sizeof digits, "%05u", (unsigned)i + 1);
+        /* Five digits, as split_number has found: the path keeps its length. */
         memcpy(number, digits, 5);
         struct part *part = &gguf->parts[i];
         int rc = part_open(part, path, err, err_size);
         if (rc)
             return rc;
+        /* Counted before it is checked, so that gguf_close unmaps it when a check fails. */
+        assert(gguf->n_parts < n_parts && n_parts <= PARTS_MAX);
         gguf->n_parts++;
         gguf->n_tensors += part->directory.n_tensors;
         if (part_number(part, "split.no") != i || part_number(part, "split.count") != n_parts)

@@ -15,6 +15,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* qsort_r */
 #endif
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -94,6 +95,8 @@ uint32_t vocab_find(const struct vocab *vocab, const uint8_t *text, size_t len)
         if (slot == 0)
             return NO_TOKEN;
         if ((slot & ~vocab->id_mask) == tag) {
+            /* A slot has an id, plus 1 so that 0 is free, and in the bits above it the end of
+             * the hash: most texts that differ are told apart without a look at the token. */
             uint32_t id = (slot & vocab->id_mask) - 1;
             struct token_text t = text_of(vocab, id);
             if (t.len == len && memcmp(t.ptr, text, len) == 0)
@@ -115,6 +118,7 @@ static bool slot_fill(struct vocab *vocab, uint32_t id, uint64_t hash, struct to
                 return false;
         }
     }
+    assert(id + 1 <= vocab->id_mask);
     vocab->slots[i] = tag | (id + 1);
     return true;
 }
@@ -211,6 +215,8 @@ static int add_normal(struct vocab *vocab, uint32_t id, uint64_t hash, char *err
             return vocab_refuse(err, err_size, "vocabulary: the text of token %u is not UTF-8", id);
         if (at != text.ptr && vocab->pairs) {
             uint32_t bit = pair_bit(left, c.code);
+            /* Characters that stand together in no token never merge: where that is so a text is
+             * cut into pieces (vocab_may_join). */
             vocab->pairs[bit / 64] |= 1ull << (bit % 64);
             if (left == SPACE_CODE && c.code == SPACE_CODE && vocab->longest_run > 1)
                 return vocab_refuse(err, err_size,

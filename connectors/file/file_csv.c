@@ -11,6 +11,7 @@
 #include "connectors/dead_letter_codes.h"
 #include "connectors/file/file_csv.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -109,6 +110,7 @@ static int unquote(struct file_csv *csv, struct bytes row, size_t *at, const cha
         }
         size_t end = (size_t)(quote - row.ptr);
         bool twice = end + 1 < row.len && quote[1] == '"';
+        /* Of a quote written twice one is kept. */
         int rc = buffer_put(&csv->cells, row.ptr + i, end - i + twice);
         if (rc != 0)
             return rc;
@@ -146,6 +148,8 @@ static int split(struct file_csv *csv, struct bytes row, char delimiter, const c
         if (at >= row.len)
             break;
         if (row.ptr[at] != delimiter) {
+            /* Only behind a closing quote: a bare field ends at a delimiter or with the row. */
+            assert(at >= 2);
             bool escaped = row.ptr[at - 2] == '\\';
             *why = escaped ? "text follows a closing quote; a quote inside a quoted cell is "
                              "written twice (\"\"), not behind a backslash"
@@ -154,6 +158,7 @@ static int split(struct file_csv *csv, struct bytes row, char delimiter, const c
         }
     }
     for (size_t i = 0, start = 0; i < csv->n_fields; start += csv->fields[i++].len)
+        /* Only now: the buffer moves while it grows. */
         csv->fields[i].ptr = csv->cells.ptr + start;
     return 0;
 }

@@ -44,6 +44,7 @@ int kafka_offsets_take(struct kafka_offsets *offsets, int64_t offset)
 {
     if (offset < offsets->next)
         return -EINVAL;
+    assert(offsets->n <= offsets->room);
     if (offsets->n == offsets->room && grow(offsets))
         return -ENOMEM;
     offsets->n++;

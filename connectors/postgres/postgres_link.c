@@ -63,6 +63,7 @@ static void link_freed(struct postgres_link *link)
 {
     void (*closed)(void *) = link->closed;
     void *ctx = link->closed_ctx;
+    assert(link->n_open > 0);
     if (--link->n_open)
         return;
     postgres_hosts_close(&link->hosts);
@@ -83,6 +84,7 @@ static void watch_stop(struct postgres_link *link)
     link->watch = NULL;
     if (!watch)
         return;
+    /* libpq may change its socket at any step of connecting, so a watch is never used again. */
     watch->link = NULL;
     uv_poll_stop(&watch->poll);
     uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
@@ -117,6 +119,7 @@ static void drop_lookup(struct postgres_link *link)
         uv_freeaddrinfo(link->addresses);
     link->addresses = link->next_address = NULL;
     if (link->lookup) {
+        /* It cannot be cancelled once it runs: its callback finds that nobody waits. */
         link->lookup->link = NULL;
         uv_cancel((uv_req_t *)&link->lookup->req);
         link->lookup = NULL;
@@ -167,12 +170,15 @@ static void attempt_failed(struct postgres_link *link, const char *why)
     if (why)
         snprintf(said, sizeof said, "%.380s", why);
     else
+        /* Final only if all hosts refuse this user: one that is a replica, or starting, may take
+         * it soon. */
         link->n_final += postgres_refusal_of_login(PQerrorMessage(link->conn), said, sizeof said);
     if (strncmp(said, "connection to", 13) == 0) /* it names the server itself */
         snprintf(link->why, sizeof link->why, "%s", said);
     else
         snprintf(link->why, sizeof link->why, "%.200s: %.400s", name, said);
     drop_conn(link);
+    /* All addresses of a name are tried before the next host. */
     if (!link->next_address)
         link->host++;
     connect_next(link);

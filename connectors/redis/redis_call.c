@@ -120,6 +120,7 @@ static redisReply *call_ask(struct redis_call *call, size_t n, const char **word
             redisReaderFeed(reader, plain, (size_t)len);
         else if (len < 0)
             snprintf(err, err_size, "%s: %s", call->where, why);
+        /* 0: the filter has nothing left to give before more comes from the network. */
         if (len < 0 || (len == 0 && call_receive(call, err, err_size) != 0))
             return NULL;
     }
@@ -163,6 +164,7 @@ static int follow(struct redis_call *call, const redisReply *reply, char *err, s
         return -ENOENT;
     if (!redirect.to.host[0])
         snprintf(redirect.to.host, sizeof(redirect.to.host), "%s", call->server.host);
+    /* The slot has moved: the new node is asked the same, and all that follows. */
     call->n_moves++;
     int rc = dial(call, &redirect.to, err, err_size);
     return rc ? rc : -EAGAIN;
@@ -178,6 +180,8 @@ static int command(struct redis_call *call, redisReply **out, size_t n, const ch
         reply = exchange(call, n, words, lens, err, err_size);
         if (!reply)
             return -EIO;
+        /* Nodes that send each other in a circle: after some moves the redirect itself is the
+         * answer. */
         rc = moves < MOVES_MAX ? follow(call, reply, err, err_size) : -ENOENT;
         if (rc != -ENOENT)
             freeReplyObject(reply);

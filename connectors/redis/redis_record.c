@@ -5,6 +5,7 @@
  */
 #include "connectors/redis/redis_record.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,6 +45,7 @@ static struct bytes scratch_join(struct redis_scratch *scratch, struct bytes a, 
         memcpy(at, a.ptr, a.len);
     if (b.len)
         memcpy(at + a.len, b.ptr, b.len);
+    assert(scratch->len + a.len + b.len <= scratch->room);
     scratch->len += a.len + b.len;
     return (struct bytes){at, a.len + b.len};
 }
@@ -54,6 +56,7 @@ static struct bytes scratch_number(struct redis_scratch *scratch, uint64_t numbe
     char *at = scratch->text + scratch->len;
     size_t len = number_print(number, at);
 
+    assert(scratch->len + len + 1 <= scratch->room);
     scratch->len += len + 1;
     return (struct bytes){at, len};
 }
@@ -133,6 +136,7 @@ bool redis_record_hides_head(const struct redis_config *config, const struct rec
         return false;
     for (size_t i = 0; i < record->n_documents; i++) {
         struct bytes id = record->documents[i].id;
+        /* The head of a text `a` stands where a text `a#` would. */
         if (id.len && id.ptr[id.len - 1] == '#')
             return true;
     }
@@ -167,6 +171,7 @@ static size_t command_begin(struct redis_args *list, const char *verb, struct by
 {
     size_t at = list->n;
 
+    /* The number of words is known when all are there. */
     redis_args_add(list, (struct bytes){NULL, 0});
     redis_args_text(list, verb);
     redis_args_add(list, key);

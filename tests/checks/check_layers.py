@@ -4,7 +4,7 @@
 Usage: check_layers.py [FOLDER]     first tests itself, then checks the sources below FOLDER
 
 Which room may include what, every header compiles alone, sizes of files and functions, who may
-exit. The self-test breaks each rule once and expects to be told of it, so a rule that has stopped
+exit. The self-test breaks each rule once and expects the complaint, so a rule that has stopped
 working fails the check. Needs gcc and pkg-config; exit code 1 when anything is wrong.
 """
 
@@ -89,6 +89,8 @@ MAY_INCLUDE_TEMPLATE = re.compile(r"inference/kernels_(\w+\.c|(body|weights|\w+_
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 LEFTOVER = re.compile(r"\b(T" r"ODO|F" r"IXME|X" r"XX)\b")
 EXITS = re.compile(r"(?<![\w.>])(exit|_exit|_Exit|quick_exit|abort)\s*\(")
+# A formatter that wraps a head as prose joins its fields.
+JOINED = re.compile(r"^ \* .*\S (Owns|Refuses|Threads|Why|Source):  ?\S")
 COMMENT = re.compile(r"/\*.*?\*/", re.S)
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
 
@@ -209,6 +211,11 @@ def check_c(name, text):
     room = name.split("/")[0]
     if not text.startswith("/*"):
         yield 1, "must open with a comment: what it owns and refuses, its threads, why"
+    for number, line in enumerate(lines, 1):
+        if line == " */":
+            break
+        if JOINED.match(line):
+            yield number, "fields of the head stand in one line: begin a line with each"
     yield from check_includes(name, lines)
     code = without_comments(text).splitlines()
     yield from check_functions(name, code)
@@ -299,6 +306,8 @@ SELF_TEST = [
     ("worker/pipeline/ok.c", HEAD + '#include "inference/embed.h"\n#include <uv.h>\n', None),
     ("worker/codec/codec_ok.c", HEAD + "#include <msgpack.h>\n", None),
     ("worker/main.c", HEAD + "int main(void)\n{\n    exit(1);\n}\n", None),
+    ("worker/head.c", "/*\n * Owns:    a\n * Threads: b\n */\n/* Why: c */\n", None),
+    ("worker/joined.c", "/*\n * Owns:    a. Threads: b\n */\n", "fields of the head"),
     ("worker/words.c", HEAD + '/* exit() */\nconst char *s = "abort()";\n', None),
     ("inference/kernels_long.c", HEAD * 800, None),
     ("tests/any.c", HEAD + "#include <hiredis/hiredis.h>\n", None),

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PLACES = {
     "docs/operations.md": r"embedmill_([\d.]+)_amd64\.deb",
     "scripts/deploy/kubernetes/embedmill.yaml": r"embedmill:(\d[\w.]*)",
+    "scripts/client-python/pyproject.toml": r'(?m)^version = "([\d.]+)"',
     "scripts/deploy/kubernetes/serve.yaml": r"embedmill:(\d[\w.]*)",
 }
 

@@ -9,6 +9,7 @@
  */
 #include "worker/codec/codec_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -52,6 +53,7 @@ static int field_note(const struct decode *decode, struct fields *fields, int fi
                       struct walk value, unsigned *seen)
 {
     struct walk_value head;
+    assert(field >= 0 && field < CODEC_N_FIELDS);
     if (*seen & 1u << field)
         return duplicate_refuse(decode, codec_field_name(decode, field));
     *seen |= 1u << field;
@@ -78,6 +80,7 @@ static int others_copy(const struct decode *decode, struct walk walk, size_t len
         msgpack_walk_skip(&walk);
         if (field_find(decode, key.bytes) >= 0)
             continue;
+        assert((size_t)(to - out->fields.ptr) + (size_t)(walk.at - pair) <= len);
         memcpy(to, pair, (size_t)(walk.at - pair));
         to += walk.at - pair;
     }
@@ -98,6 +101,7 @@ static int fields_find(const struct decode *decode, struct walk walk, struct fie
         struct walk value = walk;
         msgpack_walk_skip(&walk);
         int field = field_find(decode, key.bytes);
+        /* A field of the sender's own: its bytes are copied to the output as they are. */
         if (field < 0) {
             out->n_fields++;
             others_len += (size_t)(walk.at - pair);
@@ -230,6 +234,7 @@ static int ids_read(const struct decode *decode, struct walk walk, struct item *
         char place[PLACE_BYTES];
         snprintf(place, sizeof place, "ids[%zu]", i);
         err = id_read(decode, &walk, place, &id);
+        /* An id inside an entry of `texts` counts before one in `ids`. */
         if (!err && !items[i].id.ptr) {
             items[i].id = id.bytes;
             items[i].id_is_number = id.is_number;

@@ -3,6 +3,7 @@
  */
 #include "worker/codec/json_reader.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -48,6 +49,8 @@ static bool begins(const struct reader *r, const char *word)
 static void put(struct reader *r, const void *bytes, size_t len)
 {
     struct json_reading *reading = r->reading;
+    /* Without packed it only counts: the first of two passes, which says how much room is
+     * needed. */
     if (reading->packed && len > 0)
         memcpy(reading->packed + reading->packed_len, bytes, len);
     reading->packed_len += len;
@@ -123,6 +126,7 @@ static void container_close(struct reader *r, size_t start, size_t count, bool i
             memmove(packed + start + n, packed + start + 1, r->reading->packed_len - (start + 1));
         memcpy(packed + start, head, n);
     }
+    assert(n >= 1 && r->reading->packed_len > start);
     r->reading->packed_len += n - 1;
 }
 
@@ -175,6 +179,7 @@ static bool unicode_read(struct reader *r, unsigned *code)
     if (low >= 0xdc00 && low <= 0xdfff)
         *code = 0x10000 + ((*code - 0xd800) << 10) + (low - 0xdc00);
     else
+        /* Two halves that are not a pair: the second is read by itself. */
         r->at = before;
     return true;
 }
@@ -214,6 +219,7 @@ static bool string_scan(struct reader *r, char *to, size_t *len)
         n += plain;
         if (r->at == r->end || (unsigned char)*r->at < 0x20)
             return fail_at(r, JSON_FAULT_CONTROL);
+        /* The control was ruled out: a quote or a backslash. */
         if (*r->at++ == '"')
             break;
         size_t more = escape_read(r, escaped);
@@ -304,6 +310,8 @@ static bool number_read(struct reader *r)
     bool is_zero = *r->at == '0';
     do {
         unsigned digit = (unsigned)(*r->at++ - '0');
+        /* Once it does not fit value wraps, which does not matter: a fraction or exponent makes
+         * it a real, and otherwise it is refused. */
         fits = fits && value <= (UINT64_MAX - digit) / 10;
         value = value * 10 + digit;
     } while (!is_zero && is_digit(r));

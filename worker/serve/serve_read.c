@@ -7,6 +7,7 @@
 #define _GNU_SOURCE /* memrchr */
 #include "worker/serve/serve_read.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -79,10 +80,13 @@ static bool ids_take(struct reading *r, struct walk *walk, uint32_t count, struc
                        r->input, i, r->rules->info->n_vocab - 1);
             return false;
         }
+        /* Clients send ids with and without the tokens at both ends; two of either would change
+         * the vector. */
         if (i == 0 && n_ends && id != r->rules->ends[0])
             ids[n++] = r->rules->ends[0];
         ids[n++] = (int32_t)id;
     }
+    assert(n > 0 && n <= (size_t)count + 1);
     if (n_ends && ids[n - 1] != r->rules->ends[1])
         ids[n++] = r->rules->ends[1];
     *out = (struct serve_text){.ids = ids, .n_ids = n};
@@ -101,6 +105,7 @@ static void document_open(struct walk *walk, struct walk_value *value)
     struct walk_value key, member;
     for (uint32_t i = 0, n = value->count; i < n; i++) {
         msgpack_walk_next(walk, &key);
+        /* Into the value and over it: whatever it is, the next key comes behind all of it. */
         struct walk head = *walk;
         msgpack_walk_next(&head, &member);
         msgpack_walk_skip(walk);
@@ -188,6 +193,7 @@ static void texts_take(struct reading *r)
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
         return;
     }
+    assert(n > 0);
     walk = is_one ? r->texts : inside;
     for (size_t i = 0; i < n; i++)
         if (!text_take(r, &walk, i, &texts[i]))
