@@ -160,7 +160,7 @@ int piece_add(struct piece *piece, const uint8_t *bytes, size_t len, uint32_t id
             return status;
     }
     /* A character has 4 bytes at most, for which the block has room (block_alloc). */
-    assert(piece->n < piece->capacity && len <= 4);
+    assert(piece->n < piece->capacity && piece->n_bytes + len <= piece->capacity * 4);
     piece->symbols[i] = (struct symbol){.at = piece->n_bytes,
                                         .len = (uint32_t)len,
                                         .prev = i ? i - 1 : NO_SYMBOL,

@@ -281,7 +281,7 @@ def case_storm(bench):
 
 
 def case_static_member(bench):
-    """group.instance.id: started again it is the same member; a second one ends the first, which says
+    """group.instance.id: started again it is the same member; a second ends the first, which says
     why, and takes its place."""
     extra = (*MODES["exactly-once"], "-X", "group.instance.id=one")
     bench.make_topics(2)

@@ -281,7 +281,7 @@ def case_unknown_codes(bench):
 
 
 def case_letters_pass(bench):
-    """While every output is refused, dead letters are taken: that proves nothing about the outputs."""
+    """While all outputs are refused dead letters are taken, which proves nothing about outputs."""
     bench.start_server()
     bench.make_streams()
     client = bench.client()

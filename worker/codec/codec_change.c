@@ -150,7 +150,6 @@ static int unavailable_check(const struct decode *decode, bool is_new, struct ch
     if (change->is_deleted)
         return 0;
     if (is_unavailable(change->row, text_name(decode))) {
-        /* The text did not change, or the log of the database would have it. */
         change->is_unchanged = true;
         return is_new ? unavailable_refuse(decode, text_name(decode), "the row is new") : 0;
     }
@@ -201,7 +200,6 @@ static int row_read(const struct decode *decode, const char *name, struct bytes 
     *out = (struct bytes){NULL, 0};
     if (head.type == WALK_NIL)
         return 0;
-    /* MongoDB's connector writes documents as strings. */
     if (head.type == WALK_STR && head.bytes.len > 0 && *head.bytes.ptr == '{')
         return codec_json_convert(decode, head.bytes, out);
     if (head.type != WALK_MAP)
@@ -231,7 +229,6 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
                             is_same_text(decode, out);
         return unavailable_check(decode, code != 'u', out);
     case 'd':
-        /* What is gone is named by the row as it was. */
         out->row = out->before;
         out->is_deleted = true;
         return 0;

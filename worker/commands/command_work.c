@@ -110,7 +110,6 @@ static void on_lag(void *ctx, const char *part, int64_t lag)
     struct worker *worker = ctx;
     if (!worker->monitor)
         return;
-    /* The table of series is bounded: a topic may have thousands of partitions. */
     bool is_shown = metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
     if (is_shown || worker->lag_dropped)
         return;
@@ -183,7 +182,6 @@ static void close_signals(struct worker *worker)
 /* Pipeline and server have ended. */
 static void finish(struct worker *worker)
 {
-    /* The two end in any order; progress, monitor and signals are for both. */
     if (!worker->has_ended || worker->serve)
         return;
     progress_log(worker->progress, "stopped");
@@ -222,7 +220,6 @@ static void on_stop(void *ctx, const char *name, int number, bool again)
     if (!worker->pipeline) { /* the model is loading, and nothing was taken yet */
         log_event(LOG_INFO, "stopped before the model was loaded", LOG_TEXT("signal", name));
         log_close();
-        /* A command that has an end has not reached it; a worker was asked to stop, and has. */
         worker->work->leave(has_end(worker->work) ? 128 + number : COMMAND_OK);
     }
     if (again) {

@@ -18,7 +18,7 @@ PAGE = 100
 class KafkaProducer:
     """Puts messages on the workers' input topic, each once while it lives (idempotence).
 
-    The topic is on a disk and holds what waits, so the lag of the workers does not matter here; that
+    The topic is on a disk and holds what waits, so the workers' lag does not matter here; that
     it stays below the retention of the topic is one for alerts.
     """
 
