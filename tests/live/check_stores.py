@@ -6,7 +6,8 @@ Usage: check_stores.py BINARY
 Every `sh`, `sql` and `python` block is run as it stands in the document, but for the port of Redis,
 in a folder with a corpus. What a store's section prints last must be the hits of an exact search,
 in their order. Beyond that, ids and fields that are awkward must come back from
-PostgreSQL and Qdrant as they were sent.
+PostgreSQL and Qdrant as they were sent, and what the table of traps says of pgvector and
+sqlite-vec is so: the trap, and the way around it.
 
 Needs what scripts/test puts into a virtual environment: PostgreSQL with pgvector, a Redis with the
 search module of Redis Stack, qdrant-client, Milvus Lite, faiss-cpu, sqlite-vec. Exit code 77 when
@@ -18,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ import numpy as np
 import pymilvus
 import qdrant_client
 import redis
+import sqlite_vec
 from redis.commands.search.query import Query
 
 from ports import free_port
@@ -289,6 +292,81 @@ embedmill run --source file --file-path numbers.jsonl --dtype f2 --sink redis \
     print("dtypes and integer ids: FAISS, Redis, PostgreSQL with pgvector, Milvus")
 
 
+def check_pgvector_traps(stores):
+    """Of 1,000 rows: how many a search by an HNSW index finds."""
+    stores.run("sql", """
+CREATE TABLE spots (id int PRIMARY KEY, embedding vector(16)) WITH (autovacuum_enabled = false);
+SELECT setseed(0.5);
+INSERT INTO spots SELECT i, (SELECT array_agg(random() - 0.5 + 0 * i + 0 * j)
+  FROM generate_series(1, 16) j)::vector FROM generate_series(1, 1000) i;
+INSERT INTO spots SELECT 1000 + i, array_fill(0, ARRAY[16])::vector FROM generate_series(1, 9) i;
+CREATE INDEX ON spots USING hnsw (embedding vector_cosine_ops);
+ANALYZE spots;""")
+
+    def found(limit, *settings, where="true"):
+        [n] = pg_numbers(stores, "".join(f"SET {setting};\n" for setting in settings) +
+                         "SET enable_seqscan = off; SET enable_sort = off;\n"
+                         "SELECT count(*) FROM (SELECT id FROM spots WHERE " + where +
+                         " ORDER BY embedding <=> (SELECT embedding FROM spots WHERE id = 1) "
+                         f"LIMIT {limit}) found;")
+        return n
+    tenth, relaxed = "id % 10 = 0", "hnsw.iterative_scan = relaxed_order"
+    counts = {"LIMIT 100": found(100), "one in ten": found(10, where=tenth),
+              "relaxed_order": found(100, relaxed),
+              "and one in ten": found(10, relaxed, where=tenth),
+              "ef_search of 100 / 1": found(100, "hnsw.ef_search = 100"),
+              "ef_search of 10 / 0.1": found(10, "hnsw.ef_search = 100", where=tenth),
+              "all": found(2000, relaxed)}
+    print("pgvector, rows found:", counts)
+    assert counts["LIMIT 100"] == 40 and counts["one in ten"] < 10, counts
+    assert counts["relaxed_order"] == 100 and counts["and one in ten"] == 10, counts
+    assert counts["ef_search of 100 / 1"] >= 100 * 0.99 and counts["all"] <= 1000, counts
+    stores.run("sql", "UPDATE spots SET embedding = embedding WHERE id <= 1000; "
+               "UPDATE spots SET embedding = (embedding::real[])::vector WHERE id <= 1000;")
+    replaced = found(40)
+    stores.run("sql", "VACUUM spots")
+    assert replaced < 40 == found(40), (replaced, found(40))
+
+
+def check_sqlite_traps(stores):
+    """Rows of f4, i1 and b1 of the same texts; see check_dtypes."""
+    vectors = {dtype: np.load(stores.folder / f"{dtype}.npy") for dtype in ("f4", "i1", "b1")}
+    db = sqlite3.connect(":memory:")
+    db.enable_load_extension(True)
+    sqlite_vec.load(db)
+
+    def ask(sql, *values):
+        return [row[0] for row in db.execute(sql, values)]
+    ours = vectors["b1"]
+    [theirs] = zip(*[ask("SELECT vec_quantize_binary(?)", row) for row in vectors["f4"]])
+    theirs = np.array([np.frombuffer(row, np.uint8) for row in theirs])
+    turned = np.packbits(np.unpackbits(ours, axis=1), axis=1, bitorder="little")
+    assert np.array_equal(turned, theirs) and not np.array_equal(ours, theirs)
+    [apart] = ask("SELECT vec_distance_hamming(vec_bit(?), vec_bit(?))", ours[0], theirs[0])
+    assert apart > 200, apart
+    [levels] = ask("SELECT vec_quantize_int8(?, 'unit')", vectors["f4"][0])
+    levels = len(set(np.frombuffer(levels, np.int8)))
+    assert levels < 60 < len(set(vectors["i1"][0])), levels
+
+    db.execute("CREATE VIRTUAL TABLE items USING vec0(bits BIT[768], "
+               "small INT8[768] distance_metric=cosine)")
+    for i, (bits, small) in enumerate(zip(ours, vectors["i1"])):
+        db.execute("INSERT INTO items (rowid, bits, small) VALUES (?, vec_bit(?), vec_int8(?))",
+                   (i, bits, small))
+    unpacked = np.unpackbits(ours, axis=1)
+    wanted = np.sort((unpacked != unpacked[0]).sum(axis=1))[:5].tolist()
+    found = ask("SELECT distance FROM items WHERE bits MATCH vec_bit(?) AND k = 5 "
+                "ORDER BY distance", ours[0])
+    assert found == wanted, found
+    rows = vectors["i1"].astype("f4")
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = ask("SELECT rowid FROM items WHERE small MATCH vec_int8(?) AND k = 5 "
+                "ORDER BY distance", vectors["i1"][0])
+    assert found == np.argsort(-(rows @ rows[0]))[:5].tolist(), found
+    print(f"sqlite-vec: equal vectors {apart:.0f} bits apart, 0 when turned; unit scale {levels} "
+          f"levels, i1 {len(set(vectors['i1'][0]))}")
+
+
 def main():
     if not os.path.exists(find_model()):
         print(f"no model at {find_model()}")
@@ -305,6 +383,8 @@ def main():
             check_sections(stores)
             check_awkward(stores)
             check_dtypes(stores)
+            check_pgvector_traps(stores)
+            check_sqlite_traps(stores)
         finally:
             stores.stop()
 

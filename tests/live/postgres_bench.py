@@ -35,6 +35,9 @@ class Postgres:
         if source.parent.name == "pginstall": # with its libraries in a folder beside it
             shutil.copytree(source.parent.parent.parent, home, symlinks=True)
             self.bin = home / source.parent.parent.name / "pginstall" / "bin"
+        elif (source.parent / "share").is_dir(): # it finds all it needs beside itself
+            shutil.copytree(source.parent, home, symlinks=True)
+            self.bin = home / source.name
         else:
             self.bin = source
         if os.getuid() == 0:

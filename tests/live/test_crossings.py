@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""From one broker into another broker or a store: NATS and Kafka, RabbitMQ and Kafka both ways,
-RabbitMQ and NATS into PostgreSQL. Two workers, one of them killed again and again, bad messages
-among the good. What docs/reliability.md promises between any two: each input comes out at least
-once, and what comes twice has the same message id and the same bytes.
+"""From one broker into another broker or a store: NATS, RabbitMQ, Redis and Kafka into each other
+(Redis and Kafka: test_kafka_live.py, test_kafka_refusals.py), RabbitMQ and NATS into PostgreSQL. Two
+workers, one of them killed again and again, bad messages among the good. What docs/reliability.md
+promises between any two: each input comes out at least once, and what comes twice has the same
+message id and the same bytes.
 
 Usage: test_crossings.py EMBEDMILL [CASE ...]
 """
@@ -20,6 +21,7 @@ import kafka_bench
 import nats_rig
 import postgres_bench
 import rabbitmq_bench
+import redis_bench
 from cases import run_cases
 from redis_bench import wait_for
 
@@ -136,6 +138,44 @@ class Nats:
     def letters(self):
         return [(m.headers["_code"], m.data)
                 for m in self.bench.client().messages(f"{self.case}-dlq")]
+
+
+class Redis:
+    name = "redis"
+
+    def __init__(self, binary):
+        self.bench = redis_bench.Bench(binary)
+
+    def start(self):
+        self.bench.start_server()
+
+    def begin(self, name):
+        self.case = name
+
+    def words(self):
+        return ["--redis-url", f"redis://127.0.0.1:{self.bench.port}", "--redis-stream",
+                f"{self.case}-in", "--redis-output-stream", f"{self.case}-out",
+                "--redis-dead-letters", f"{self.case}-dlq", "--redis-claim-idle", "1s",
+                "--redis-timeout", "1s"]
+
+    def send(self, messages):
+        for _, value in messages:
+            self.bench.client.xadd(f"{self.case}-in", {"body": value})
+
+    def is_done(self):
+        [group] = self.bench.client.xinfo_groups(f"{self.case}-in")
+        return not group["pending"] and group["lag"] == 0
+
+    def entries(self, end):
+        return [fields for _, fields in self.bench.client.xrange(f"{self.case}-{end}")]
+
+    def outputs(self):
+        """An entry has no id of its message; the place of its input stands for one."""
+        outs = [msgpack.unpackb(fields[b"body"]) for fields in self.entries("out")]
+        return [(out["source"], out) for out in outs]
+
+    def letters(self):
+        return [(fields[b"_code"].decode(), fields[b"body"]) for fields in self.entries("dlq")]
 
 
 class Postgres:
@@ -256,8 +296,9 @@ def wait_some(choose):
     postgres_bench.settle(choose.uniform(0.5, 2))
 
 
-PAIRS = [(Nats, Kafka), (Kafka, Nats), (Rabbit, Kafka), (Kafka, Rabbit), (Rabbit, Postgres),
-         (Nats, Postgres)]
+PAIRS = [(Nats, Kafka), (Kafka, Nats), (Rabbit, Kafka), (Kafka, Rabbit), (Rabbit, Nats),
+         (Nats, Rabbit), (Redis, Rabbit), (Rabbit, Redis), (Redis, Nats), (Nats, Redis),
+         (Rabbit, Postgres), (Nats, Postgres)]
 
 
 def main():
