@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """From one broker into another broker or a store: NATS, RabbitMQ, Redis and Kafka into each other
-(Redis and Kafka: test_kafka_live.py, test_kafka_refusals.py), RabbitMQ and NATS into PostgreSQL. Two
-workers, one of them killed again and again, bad messages among the good. What docs/reliability.md
-promises between any two: each input comes out at least once, and what comes twice has the same
-message id and the same bytes.
+(Redis and Kafka: test_kafka_live.py, test_kafka_refusals.py), RabbitMQ and NATS into PostgreSQL.
+Two workers, one of them killed again and again, bad messages among the good. What
+docs/reliability.md promises between any two: each input comes out at least once, and what comes
+twice has the same message id and the same bytes.
 
 Usage: test_crossings.py EMBEDMILL [CASE ...]
 """
