@@ -31,7 +31,7 @@ def say(text):
 
 
 def all_sides(files, is_avx2):
-    found = [sides.Ours("exact", files), sides.Ours("fast", files)]
+    found: list = [sides.Ours("exact", files), sides.Ours("fast", files)]
     precisions = ["f32", "int8-32", "int8-128"] if is_avx2 else ["f32", "bf16", "int8-32",
                                                                  "int8-128"]
     found += [sides.Python("openvino", precision, files) for precision in precisions]

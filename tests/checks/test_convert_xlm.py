@@ -116,17 +116,18 @@ class ConvertXlmRoberta(unittest.TestCase):
 
     def test_refuses(self):
         many = VOCAB + [["c", -5.0]] * 3
-        for changes, complaint in [
-                ({"normalizer": {"type": "NFKC"}}, "Precompiled"),
-                ({"pre_tokenizer": {"type": "Whitespace"}}, "Metaspace"),
-                ({"pre_tokenizer": {"add_prefix_space": False}}, "prefix"),
-                ({"post_processor": {"single": []}}, "between <s> and </s>"),
-                ({"model": {"byte_fallback": True}}, "byte_fallback"),
-                ({"model": {"unk_id": 2}}, "unknown token"),
-                ({"model": {"vocab": many}}, "do not belong together"),
-                ({"added_tokens": [{"id": 5, "content": "b"}]}, "was added"),
-                ({"added_tokens": [{"id": 9, "content": "<new>"}]}, "was added"),
-                ({"model": {"type": "BPE"}}, "unigram vocabulary")]:
+        cases: list = [
+            ({"normalizer": {"type": "NFKC"}}, "Precompiled"),
+            ({"pre_tokenizer": {"type": "Whitespace"}}, "Metaspace"),
+            ({"pre_tokenizer": {"add_prefix_space": False}}, "prefix"),
+            ({"post_processor": {"single": []}}, "between <s> and </s>"),
+            ({"model": {"byte_fallback": True}}, "byte_fallback"),
+            ({"model": {"unk_id": 2}}, "unknown token"),
+            ({"model": {"vocab": many}}, "do not belong together"),
+            ({"added_tokens": [{"id": 5, "content": "b"}]}, "was added"),
+            ({"added_tokens": [{"id": 9, "content": "<new>"}]}, "was added"),
+            ({"model": {"type": "BPE"}}, "unigram vocabulary")]
+        for changes, complaint in cases:
             with self.subTest(complaint=complaint):
                 make_folder(self.folder, **changes)
                 run = convert(self.folder, self.out)
