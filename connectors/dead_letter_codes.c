@@ -20,7 +20,7 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "send fewer, or raise the option"),
     CODE(too_many_values, decode, "too many keys and values in JSON, or keys in a msgpack map",
          "send fewer, or msgpack"),
-    CODE(too_deep, decode, "nested more than 8 deep", "flatten the fields"),
+    CODE(too_deep, decode, "nested more than 16 deep", "flatten the fields"),
     CODE(bad_json, decode, "not a JSON object, cut, encoded twice, NaN, a number out of range",
          "repair the producer, or set `raw`"),
     CODE(bad_msgpack, decode, "cut, damaged, not a map, a key that is not a string, bytes after it",
@@ -85,4 +85,7 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "see [indexing](indexing.md)"),
     CODE(wrong_dtype, decode, "`pull` only: an output of another `dtype`",
          "see [indexing](indexing.md)"),
+    CODE(wrong_model, decode,
+         "`pull` only: an output of another model or precision than those in OUT",
+         "gather it into another OUT"),
 };

@@ -47,6 +47,7 @@ enum dead_letter_id {
     DEAD_LETTER_damaged_file,
     DEAD_LETTER_no_output,
     DEAD_LETTER_wrong_dtype,
+    DEAD_LETTER_wrong_model,
     N_DEAD_LETTER_CODES
 };
 

@@ -176,6 +176,7 @@ static const struct {
 } refusals[] = {
     {EVENT("t", "null", "null"), "table_truncated", "the table was truncated"},
     {"{\"__op\":\"t\",\"__deleted\":\"false\"}", "table_truncated", "the table was truncated"},
+    {EVENT("m", "null", "null"), "bad_field", "a message of pg_logical_emit_message"},
     {EVENT("x", "null", "null"), "bad_field", "field 'op' is not one of c, r, u, d and t"},
     {EVENT("c", "null", "\"x\""), "bad_field", "field 'after' of the change is not a map"},
     {EVENT("c", "null", "{\"id\":7,\"body\":5}"), "bad_field", "field 'body' is an integer"},
@@ -220,7 +221,7 @@ static const struct {
     /* Events without a row, of connectors that leave out what is null. */
     {"{" SOURCE ",\"op\":\"t\",\"ts_ms\":1}", "table_truncated", "the table was truncated"},
     {"{" SOURCE ",\"op\":\"m\",\"message\":{\"prefix\":\"p\"}}", "bad_field",
-     "field 'op' is not one of"},
+     "a message of pg_logical_emit_message"},
     /* A column of another name is not a text that was taken away: it would delete every row. */
     {EVENT("c", "null", "{\"id\":7,\"content\":\"x\"}"), "no_text", "text_field"},
     {EVENT("u", "{\"id\":7,\"content\":\"x\"}", "{\"id\":7,\"content\":\"y\"}"), "no_text",
@@ -326,6 +327,93 @@ static void keys_test(void **state)
     }
 }
 
+/* The schema of Debezium's MongoDB connector where it is deepest. */
+#define MONGODB_SCHEMA                                                                             \
+    "{\"type\":\"struct\",\"fields\":[{\"type\":\"string\",\"optional\":true,\"name\":"            \
+    "\"io.debezium.data.Json\",\"version\":1,\"field\":\"after\"},{\"type\":\"struct\","           \
+    "\"fields\":"                                                                                  \
+    "[{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"field\":\"removedFields\"},"           \
+    "{\"type\":\"array\",\"items\":{\"type\":\"struct\",\"fields\":[{\"type\":\"string\","         \
+    "\"field\":"                                                                                   \
+    "\"field\"},{\"type\":\"int32\",\"field\":\"size\"}]},\"field\":\"truncatedArrays\"}],"        \
+    "\"field\":\"updateDescription\"}],\"name\":\"m.posts.Envelope\"}"
+#define MONGODB(op, after)                                                                         \
+    "{\"schema\":" MONGODB_SCHEMA ",\"payload\":{\"before\":null,\"after\":" after                 \
+    ",\"updateDescription\":null,\"source\":{\"connector\":\"mongodb\",\"ts_ms\":1},\"op\":\"" op  \
+    "\",\"ts_ms\":1,\"transaction\":null}}"
+#define MONGODB_KEY(id)                                                                            \
+    "{\"schema\":{\"type\":\"struct\",\"fields\":[{\"type\":\"string\",\"field\":\"id\"}]},"       \
+    "\"payload\":{\"id\":\"" id "\"}}"
+#define OID "5f0e6a6d2f8fb814b56fa181"
+
+/* Row, delete and tombstone of a document have one id, whatever its type. */
+static void mongodb_test(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *row, *key, *id;
+        bool is_number;
+    } rows[] = {
+        {"{\\\"$oid\\\": \\\"" OID "\\\"}", "{\\\"$oid\\\": \\\"" OID "\\\"}", OID, false},
+        {"{\\\"$numberLong\\\": \\\"1004\\\"}", "1004", "1004", true},
+        {"{\\\"$numberInt\\\": \\\"-4\\\"}", "{\\\"$numberInt\\\": \\\"-4\\\"}", "-4", true},
+        {"1004", "1004", "1004", true},
+        {"\\\"abc\\\"", "\\\"abc\\\"", "abc", false},
+        {"\\\"1004\\\"", "\\\"1004\\\"", "1004", false},
+        {"\\\"no json\\\"", "no json", "no json", false},
+    };
+    struct decode_options options = test_options[INPUT_AUTO];
+    options.text_field = "body";
+    options.id_field = "_id";
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int what = 0; what < 3; what++) {
+            char value[2000], key[300];
+            struct arena arena = {0};
+            struct request request;
+            struct refusal why = {"", ""};
+            snprintf(key, sizeof key, MONGODB_KEY("%s"), rows[i].key);
+            snprintf(value, sizeof value,
+                     what == 0 ? MONGODB("u", "\"{\\\"_id\\\": %s,\\\"body\\\": \\\"m\\\"}\"")
+                               : MONGODB("d", "null"),
+                     rows[i].row);
+            struct message message = message_of((struct bytes){value, strlen(value)});
+            message.key = (struct bytes){key, strlen(key)};
+            int err = what < 2 ? codec_decode(&message, &options, &arena, &request, &why)
+                               : codec_tombstone(&message, &options, &arena, &request, &why);
+            if (err)
+                fail_msg("row %zu, %d: %s: %s", i, what, why.code, why.reason);
+            assert_int_equal(request.is_deleted, what > 0);
+            assert_int_equal(request.id.len, strlen(rows[i].id));
+            assert_memory_equal(request.id.ptr, rows[i].id, request.id.len);
+            assert_int_equal(request.id_is_number, rows[i].is_number);
+            arena_close(&arena);
+        }
+}
+
+/* What is no id stays refused, and no other column is unpacked. */
+static void mongodb_ids_test(void **state)
+{
+    (void)state;
+    struct decode_options options = test_options[INPUT_JSON];
+    options.id_field = "_id";
+    static const char *const bad[] = {
+        "{\"_id\":{\"$oid\":\"\"},\"text\":\"x\"}",
+        "{\"_id\":{\"$oid\":7},\"text\":\"x\"}",
+        "{\"_id\":{\"$numberLong\":\"1e3\"},\"text\":\"x\"}",
+        "{\"_id\":{\"$numberLong\":\"99999999999999999999\"},\"text\":\"x\"}",
+        "{\"_id\":{\"$uuid\":\"x\"},\"text\":\"x\"}",
+        "{\"_id\":{\"$oid\":\"a\",\"b\":1},\"text\":\"x\"}",
+        "{\"_id\":{},\"text\":\"x\"}",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct message message = message_of((struct bytes){bad[i], strlen(bad[i])});
+        expect_refused(&message, &options, "bad_field", "field '_id' is a map");
+    }
+    options.id_field = "id";
+    struct message message = message_of(BYTES("{\"id\":{\"$oid\":\"a\"},\"text\":\"x\"}"));
+    expect_refused(&message, &options, "bad_field", "field 'id' is a map");
+}
+
 /* Where the order is not in the payload. */
 static void orders_test(void **state)
 {
@@ -412,6 +500,7 @@ int main(void)
         cmocka_unit_test(changes_test),  cmocka_unit_test(unchanged_test),
         cmocka_unit_test(refusals_test), cmocka_unit_test(versions_test),
         cmocka_unit_test(keys_test),     cmocka_unit_test(orders_test),
+        cmocka_unit_test(mongodb_test),  cmocka_unit_test(mongodb_ids_test),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

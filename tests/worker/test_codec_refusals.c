@@ -42,7 +42,8 @@ static const struct {
      "'ids' has 2 entries and 'texts' has 1"},
     {"{\"texts\":[\"sesame\"],\"titles\":[]}", "ids_mismatch",
      "'titles' has 0 entries and 'texts' has 1"},
-    {"{\"text\":\"sesame\",\"x\":[[[[[[[[1]]]]]]]]}", "too_deep", "nested more than 8 deep"},
+    {"{\"text\":\"sesame\",\"x\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}", "too_deep",
+     "nested more than 16 deep"},
 };
 
 static void shared_refusals_test(void **state)
@@ -186,7 +187,8 @@ static const struct {
     {INPUT_AUTO, BYTES("{\"a\":{\"text\":\"sesame\"}}"), "no_text", "neither"},
     {INPUT_AUTO, BYTES("{\"body\":\"sesame"), "bad_json", "ends too early"},
     {INPUT_AUTO, BYTES("{\"body\":\"sesame\",\"x\":NaN}"), "bad_json", "NaN or Infinity"},
-    {INPUT_AUTO, BYTES("{\"a\":[[[[[[[[[\"sesame\"]]]]]]]]]}"), "too_deep", "more than 8"},
+    {INPUT_AUTO, BYTES("{\"a\":[[[[[[[[[[[[[[[[\"sesame\"]]]]]]]]]]]]]]]]}"), "too_deep",
+     "more than 16"},
     {INPUT_AUTO, BYTES("{}"), "no_text", "neither"},
     {INPUT_AUTO, BYTES("\x81\xa4text\xa7sesam"), "bad_msgpack", "claims more"},
     {INPUT_AUTO, BYTES("\xde\x00\x02\xa4text\xa6sesame"), "bad_msgpack", "ends too early"},

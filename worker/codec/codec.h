@@ -39,7 +39,7 @@ enum { CODEC_FORMAT_VERSION = 1 }; /* `v` of every output */
 /* Bounds that no option lifts. */
 enum {
     CODEC_TEXTS_MAX = 65536,          /* a larger max_texts is taken as this */
-    CODEC_DEPTH_MAX = 8,              /* maps and arrays inside each other, the outermost is 1 */
+    CODEC_DEPTH_MAX = 16,             /* maps and arrays inside each other, the outermost is 1 */
     CODEC_ID_BYTES_MAX = 1024,        /* ids are repeated per text: see codec_decode.c */
     CODEC_DIM_MAX = 4096,             /* of vectors that are written as text */
     CODEC_VALUE_BYTES_MAX = 64 << 20, /* of a JSON or msgpack value */
@@ -104,7 +104,7 @@ struct refusal {
 };
 
 /*
- * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 8,
+ * Decode message->value. Validated before it is unpacked: counts against bytes left, depth <= 16,
  * sizes. INPUT_AUTO: a map in msgpack, a JSON object, also in the frame of a schema registry, else
  * raw UTF-8. What is not text at all (packed, UTF-16, binary) is refused in every format.
  * 0; -EINVAL: refused, *why says it; -ENOMEM. *out is set only on 0, *why only on -EINVAL.
@@ -148,6 +148,7 @@ int codec_encode(const struct encode_options *options, const struct request *req
 /* An output payload (msgpack) as it is read again, by `pull`. Bytes lie in the payload. */
 struct codec_output {
     struct bytes map; /* the payload itself */
+    struct bytes model, fingerprint, precision; /* absent: not said; precision: exact */
     enum output_dtype dtype;
     size_t dim, n; /* n vectors, one after another */
     const char *vectors;

@@ -13,8 +13,6 @@
 #include "worker/codec/codec_internal.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,6 +232,10 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
         return 0;
     case 't':
         return truncated_refuse(decode);
+    case 'm':
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field),
+                            "field 'op' is m, a message of pg_logical_emit_message, which is about "
+                            "no row; leave its topic out, or have the connector skip it");
     default:
         return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                             "field 'op' is not one of c, r, u, d and t; send a change as Debezium "
@@ -477,27 +479,6 @@ int codec_version_read(const struct decode *decode, const struct change *change,
 
 /* Ids. */
 
-static int integer_print(const struct decode *decode, const struct walk_value *value,
-                         struct id *out)
-{
-    enum { DIGITS = 24 };
-    char *text = arena_alloc(decode->arena, DIGITS);
-    if (!text)
-        return -ENOMEM;
-    int len = value->type == WALK_UINT ? snprintf(text, DIGITS, "%" PRIu64, value->natural)
-                                       : snprintf(text, DIGITS, "%" PRId64, value->integer);
-    *out = (struct id){{text, (size_t)len}, true};
-    return 0;
-}
-
-int codec_value_id(const struct decode *decode, const struct walk_value *value, struct id *out)
-{
-    if (value->type != WALK_STR)
-        return integer_print(decode, value, out);
-    *out = (struct id){value->bytes, false};
-    return 0;
-}
-
 /* A JSON object as it stands in the key, without the schema around it. 0; -ENOENT: it is none;
  * -ENOMEM. */
 static int key_read(const struct decode *decode, struct bytes *out)
@@ -533,6 +514,9 @@ static int key_id(const struct decode *decode, struct id *out)
         value = (struct bytes){walk.at, (size_t)(map.ptr + map.len - walk.at)};
     }
     struct walk_value head = value_of(value);
+    err = codec_key_unpack(decode, &head);
+    if (err)
+        return err;
     bool is_named = head.type == WALK_INT || head.type == WALK_UINT ||
                     (head.type == WALK_STR && head.bytes.len > 0);
     return is_named ? codec_value_id(decode, &head, out) : 0;

@@ -60,6 +60,11 @@ enum codec_field {
     CODEC_N_FIELDS
 };
 const char *codec_field_name(const struct decode *decode, int field);
+/* With id_field=_id, an id as MongoDB's connector writes it. Of a row, {"$oid": ...} or a number in
+ * {"$numberLong": ...}: *value becomes what is in it and the walk goes on behind it; anything else
+ * stays as it is. Of a key, JSON in a string: 0 or -ENOMEM. */
+void codec_row_unpack(const struct decode *decode, struct walk *walk, struct walk_value *value);
+int codec_key_unpack(const struct decode *decode, struct walk_value *value);
 /* A string or an integer as an id. 0 or -ENOMEM. */
 int codec_value_id(const struct decode *decode, const struct walk_value *value, struct id *out);
 

@@ -135,6 +135,7 @@ static int id_read(const struct decode *decode, struct walk *walk, const char *p
 {
     struct walk_value value;
     msgpack_walk_next(walk, &value);
+    codec_row_unpack(decode, walk, &value);
     if (value.type == WALK_NIL)
         return 0;
     bool is_number = value.type == WALK_INT || value.type == WALK_UINT;

@@ -22,7 +22,7 @@ static bool is_word(const struct walk_value *value, const char *word)
 
 /* What was found of the fields that are needed. */
 struct found {
-    struct walk_value v, dim, dtype, embedding;
+    struct walk_value v, dim, dtype, embedding, model, fingerprint, precision;
     const char *id, *ids, *fields;
     uint32_t n_ids, n_fields;
     const char *chunked[4]; /* by codec_chunk_fields, as ids are */
@@ -55,6 +55,12 @@ static void find(struct walk *walk, uint32_t n_pairs, struct found *found)
             found->dtype = value;
         else if (is_word(&key, "embedding"))
             found->embedding = value;
+        else if (is_word(&key, "model"))
+            found->model = value;
+        else if (is_word(&key, "model_fingerprint"))
+            found->fingerprint = value;
+        else if (is_word(&key, "precision"))
+            found->precision = value;
         else if (is_word(&key, "id"))
             found->id = walk->at;
         else if (is_word(&key, "ids") && value.type == WALK_ARRAY) {
@@ -80,6 +86,11 @@ static int dtype_find(const struct walk_value *name, enum output_dtype *out)
     return -EINVAL;
 }
 
+static struct bytes text_of(const struct walk_value *value)
+{
+    return value->type == WALK_STR ? value->bytes : (struct bytes){NULL, 0};
+}
+
 int codec_output_read(struct bytes payload, struct codec_output *out, struct refusal *why)
 {
     struct walk walk = {payload.ptr, payload.ptr + payload.len};
@@ -93,7 +104,12 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
     if (found.v.type != WALK_INT || found.v.integer != CODEC_FORMAT_VERSION)
         return codec_refuse(why, DEAD_LETTER(no_output),
                             "the payload is not an output of version %d", CODEC_FORMAT_VERSION);
-    *out = (struct codec_output){.map = payload, .many = found.ids, .ids = found.id};
+    *out = (struct codec_output){.map = payload,
+                                 .many = found.ids,
+                                 .ids = found.id,
+                                 .model = text_of(&found.model),
+                                 .fingerprint = text_of(&found.fingerprint),
+                                 .precision = text_of(&found.precision)};
     if (found.fields) {
         out->fields = (struct bytes){found.fields, (size_t)(walk.end - found.fields)};
         out->n_fields = found.n_fields;
