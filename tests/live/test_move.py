@@ -142,6 +142,50 @@ def case_pull(bench, url):
     assert json.loads(rows[0][2]) == {"q": 'a"b\ufffd', "n": [1]} and rows[1][2] == "", rows
 
 
+def case_changes(bench, url):
+    """What was written anew or deleted is no longer found; a second model does not get in."""
+    rng = np.random.default_rng(SEED)
+    vectors = rng.standard_normal((6, DIM)).astype("<f4")
+    folder = Path(bench.folder)
+    other = msgpack.unpackb(output(["z"], vectors[5:6]))
+    for name, precision in (("1" * 32, None), ("0" * 32, "fast")):
+        more = {**other, "model_fingerprint": name}
+        if precision:
+            more["precision"] = precision
+        for body in (output(["a"], vectors[:1]), output(["b", "7"], vectors[1:3]),
+                     msgpack.packb(more), output(["a"], vectors[3:4])):
+            bench.client.xadd(f"two-{name}", {"body": body})
+        bench.client.xadd(f"two-{name}", {"deleted": "1", "id": "b"})
+        bench.client.xadd(f"two-{name}", {"color": "blue"}) # says nothing
+        for out, group in (("two.npy", "g1"), ("two.jsonl", "g2"), ("two.npy", "g3")):
+            (folder / out).unlink(missing_ok=True)
+            for rest in folder.glob(out + ".*"):
+                if group != "g3" or rest.suffix != ".index":
+                    rest.unlink()
+            run(bench, "pull", "--from", url, "--stream", f"two-{name}", "--redis-group", group,
+                "-o", out, "--idle", "500ms", code=65)
+            errors = [json.loads(line) for line in (folder / f"{out}.errors.jsonl").open()]
+            assert [e["code"] for e in errors] == ["wrong_model", "empty_text"], errors
+            card = (folder / f"{out}.index").read_text(encoding="utf-8")
+            assert f"model_fingerprint: {'0' * 32}\nprecision: exact\n" in card, card
+            run(bench, "compact", out, "-o", "left-" + out)
+            if out == "two.jsonl":
+                ids = [json.loads(line) for line in (folder / "left-two.jsonl").open()]
+                ids = [i for record in ids for i in record.get("ids", [record["id"]])]
+            else:
+                ids = [json.loads(line) for line in (folder / "left-two.npy.ids.jsonl").open()]
+                assert np.array_equal(np.load(folder / "left-two.npy"), vectors[[2, 3]])
+            assert sorted(ids) == ["7", "a"] or out == "two.jsonl" and set(ids) == {"7", "a", "b"}
+            for rest in folder.glob("left-*"):
+                rest.unlink()
+    # What came to OUT in an earlier run counts, too.
+    bench.client.xadd("later", {"body": msgpack.packb({**other, "model_fingerprint": "1" * 32})})
+    before = (folder / "two.npy").read_bytes()
+    run(bench, "pull", "--from", url, "--stream", "later", "-o", "two.npy", "--idle", "500ms",
+        code=65)
+    assert (folder / "two.npy").read_bytes() == before
+
+
 def case_shared_configuration(bench, url):
     """Environment and file are those of the workers; what the command line says of ends holds."""
     env = {"EMBEDMILL_REDIS_OUTPUT_STREAM": "theirs", "EMBEDMILL_REDIS_OUTPUT": "key",
@@ -184,6 +228,7 @@ def main():
         case_push(bench, url)
         case_pull(bench, url)
         case_shared_configuration(bench, url)
+        case_changes(bench, url)
         case_log(bench, url)
         run(bench, "push", "x", "--to", "gopher://nowhere", code=64)
         run(bench, "pull", "-o", "x", code=64)

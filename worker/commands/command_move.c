@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "worker/codec/codec.h"
@@ -18,6 +19,7 @@
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/queue_target.h"
+#include "worker/index/manifest.h"
 #include "worker/telemetry/log.h"
 #include "worker/config/name.h"
 #include "worker/config/options.h"
@@ -78,7 +80,8 @@ struct move {
     struct progress *progress;
     struct progress_input input;
     enum form form;
-    const char *dtype; /* its name on the wire */
+    const char *dtype;        /* its name on the wire */
+    struct manifest manifest; /* of a pulled OUT: what its vectors are made with; empty: none is */
     enum pipeline_end how;
 };
 
@@ -142,10 +145,103 @@ static int shape_text(enum form form, const struct codec_output *output, struct 
     return kept && part ? 0 : -ENOMEM;
 }
 
+static void manifest_add_bytes(struct manifest *manifest, const char *name, struct bytes value)
+{
+    char text[256];
+    snprintf(text, sizeof text, "%.*s", (int)value.len, value.ptr ? value.ptr : "");
+    manifest_add(manifest, name, text);
+}
+
+static bool is_same(const struct manifest *manifest, const char *name, struct bytes value)
+{
+    char there[256] = "";
+    manifest_get(manifest, name, there, sizeof there);
+    return strlen(there) == value.len && memcmp(there, value.ptr ? value.ptr : "", value.len) == 0;
+}
+
+/*
+ * The first output says of which model OUT is, so that `search` can compare; those of another one
+ * do not get into it. 0, -EXDEV, or negative errno and a sentence in the log.
+ */
+static int check_model(struct move *move, const struct codec_output *output)
+{
+    static const struct bytes exact = {"exact", 5};
+    struct manifest *manifest = &move->manifest;
+    struct bytes precision = output->precision.ptr ? output->precision : exact;
+    const char *path = settings_text(move->settings, "file.output");
+    char err[600];
+    if (manifest->len > 0)
+        return is_same(manifest, "model_fingerprint", output->fingerprint) &&
+                       is_same(manifest, "precision", precision)
+                   ? 0
+                   : -EXDEV;
+    manifest_add_bytes(manifest, "model", output->model);
+    manifest_add_bytes(manifest, "model_fingerprint", output->fingerprint);
+    manifest_add_bytes(manifest, "precision", precision);
+    int rc = path ? manifest_write(manifest, path, err, sizeof err) : 0;
+    if (rc != 0)
+        log_event(LOG_ERROR, "failed", LOG_TEXT("error", err));
+    return rc;
+}
+
+/* What an OUT of before says of itself; one without is of any model. */
+static int read_manifest(struct move *move)
+{
+    const char *path = settings_text(move->settings, "file.output");
+    struct stat about;
+    char err[600];
+    if (move->is_push || !path || stat(path, &about) != 0 || about.st_size == 0)
+        return COMMAND_OK;
+    int rc = manifest_read(&move->manifest, path, err, sizeof err);
+    if (rc == -ENOENT)
+        move->manifest.len = 0;
+    return rc == 0 || rc == -ENOENT ? COMMAND_OK : fail(move, COMMAND_DATA, err);
+}
+
+/* Headers by which sinks without keys say that a text is gone: docs/wire-format.md. */
+static bool is_said_deleted(const struct message *message)
+{
+    for (size_t i = 0; i < message->n_headers; i++) {
+        struct bytes name = message->headers[i].name, value = message->headers[i].value;
+        if (name.len == 7 && memcmp(name.ptr, "deleted", 7) == 0 && value.len == 1 &&
+            *value.ptr == '1')
+            return true;
+    }
+    return false;
+}
+
+/* A text is gone: OUT.deleted.jsonl gets its id. */
+static int shape_delete(const struct move *move, const struct message *message,
+                        struct record *record, struct arena *arena)
+{
+    const struct decode_options options = {.max_texts = 1,
+                                           .id_field = settings_text(move->settings, "id_field")};
+    struct request request;
+    struct refusal why;
+    struct part *part = arena_alloc(arena, sizeof *part);
+    struct document *document = arena_alloc(arena, sizeof *document);
+    if (!part || !document)
+        return -ENOMEM;
+    if (!is_said_deleted(message) && (message->value.ptr || !message->key.ptr))
+        return dead_letter(record, arena, DEAD_LETTER(empty_text), "the message is empty");
+    int rc = codec_tombstone(message, &options, arena, &request, &why);
+    if (rc != 0)
+        return rc == -EINVAL ? dead_letter(record, arena, why.code, why.reason) : rc;
+    *document = (struct document){
+        .id = request.id, .id_is_number = request.id_is_number, .is_deleted = true};
+    *part = (struct part){.id = request.id, .document = document};
+    record->parts = part;
+    record->documents = document;
+    record->n_documents = 1;
+    return 0;
+}
+
 static int shape(void *ctx, const struct message *message, struct record *record,
                  struct arena *arena)
 {
-    const struct move *move = ctx;
+    struct move *move = ctx;
+    if (message->value.len == 0)
+        return shape_delete(move, message, record, arena);
     struct codec_output output;
     struct refusal why;
     bool is_json = message->value.ptr[0] == '{';
@@ -155,13 +251,18 @@ static int shape(void *ctx, const struct message *message, struct record *record
         return dead_letter(record, arena, why.code,
                            is_json ? "the output is JSON, which is gathered in a .jsonl only"
                                    : why.reason);
-    if (move->form == FORM_MSGPACK)
-        return 0;
-    if (move->form == FORM_JSONL || move->form == FORM_CSV)
-        return shape_text(move->form, &output, record, arena);
-    if (strcmp(codec_dtype_name(output.dtype), move->dtype) != 0)
+    if (move->form == FORM_NPY && strcmp(codec_dtype_name(output.dtype), move->dtype) != 0)
         return dead_letter(record, arena, DEAD_LETTER(wrong_dtype),
                            "its numbers are of another type than the option dtype says");
+    int rc = check_model(move, &output);
+    if (rc == -EXDEV)
+        return dead_letter(record, arena, DEAD_LETTER(wrong_model),
+                           "its model_fingerprint or precision is not that of the outputs in OUT, "
+                           "and their vectors do not compare; gather it into another OUT");
+    if (rc != 0 || move->form == FORM_MSGPACK)
+        return rc;
+    if (move->form == FORM_JSONL || move->form == FORM_CSV)
+        return shape_text(move->form, &output, record, arena);
     return shape_rows(&output, record, arena);
 }
 
@@ -278,6 +379,7 @@ static int run(struct move *move)
         .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
         .shape = move->is_push ? NULL : shape,
         .shape_ctx = move,
+        .takes_empty = !move->is_push, /* it may say that a text is gone */
         .on_link = on_link,
         .on_count = on_count,
         .on_skipped = on_skipped,
@@ -317,7 +419,9 @@ static int run_configured(struct move *move)
     move->dtype = codec_dtype_name((enum output_dtype)settings_choice(move->settings, "dtype"));
     signal(SIGPIPE, SIG_IGN);
     command_line_log(move->settings);
-    int code = run(move);
+    int code = read_manifest(move);
+    if (code == COMMAND_OK)
+        code = run(move);
     log_close();
     return code;
 }

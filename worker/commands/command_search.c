@@ -93,6 +93,9 @@ static int open_vectors(struct lookup *lookup, const char *path)
         return refuse_model(&manifest, path, fingerprint, info);
     if (vectors_open(&lookup->vectors, path, err, sizeof err) != 0)
         return fail(COMMAND_DATA, err);
+    const char *model = vectors_model(lookup->vectors);
+    if (model[0] && strcmp(model, info->fingerprint) != 0)
+        return refuse_model(&manifest, path, model, info);
     size_t dim = vectors_dim(lookup->vectors);
     if (vectors_count_live(lookup->vectors) == 0)
         return fail(COMMAND_DATA, "the index is empty");

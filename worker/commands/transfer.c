@@ -95,7 +95,7 @@ static struct record *load(struct transfer *transfer, struct message *message)
     if (message->problem.code) {
         item->record.dead_code = message->problem.code;
         item->record.dead_reason = message->problem.reason;
-    } else if (message->value.len == 0) {
+    } else if (message->value.len == 0 && !transfer->options.takes_empty) {
         dead_letter(&item->record, DEAD_LETTER(empty_text), "the message is empty");
     } else if (transfer->options.shape &&
                transfer->options.shape(transfer->options.shape_ctx, message, &item->record,

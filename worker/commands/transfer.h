@@ -27,8 +27,9 @@ struct transfer_options {
     uint64_t total;                 /* end after so many; 0: all there are */
     uint64_t idle_ms;               /* end when nothing came for so long; 0: never */
     uint64_t drain_ms;
-    transfer_shape *shape; /* NULL: as they are; empty values are dead letters */
+    transfer_shape *shape; /* NULL: as they are */
     void *shape_ctx;
+    bool takes_empty; /* shape judges empty values; else they are dead letters */
     void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
     void (*on_count)(void *ctx, const char *what, uint64_t n);
     void (*on_skipped)(void *ctx, const struct skipped *skipped);

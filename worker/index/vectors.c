@@ -151,6 +151,11 @@ size_t vectors_count(const struct vectors *vectors)
     return vectors->n;
 }
 
+const char *vectors_model(const struct vectors *vectors)
+{
+    return vectors->model;
+}
+
 size_t vectors_dim(const struct vectors *vectors)
 {
     return vectors->dim;

@@ -29,6 +29,8 @@ int vectors_open(struct vectors **out, const char *path, char *err, size_t err_s
 void vectors_close(struct vectors *vectors); /* accepts NULL */
 
 size_t vectors_count(const struct vectors *vectors);
+/* The fingerprint that the records of a .jsonl name; "": they name none, or it is an .npy. */
+const char *vectors_model(const struct vectors *vectors);
 size_t vectors_dim(const struct vectors *vectors);
 /* Is it what the index has of its text? Not when that was written anew behind it, or deleted. */
 bool vectors_is_live(const struct vectors *vectors, size_t i);

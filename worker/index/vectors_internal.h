@@ -22,6 +22,7 @@ struct vectors {
     size_t n_dead;
     size_t *lines;         /* of a .jsonl: [n] where in the file the row's record begins */
     unsigned char *pieces; /* of a .jsonl: [n] whether the row is a piece of a longer text */
+    char model[40];        /* of a .jsonl: the fingerprint that all records have; "": none has */
     size_t lines_room;
     size_t ids_room, memory_room, id_memory_len, id_memory_room;
 };

@@ -100,7 +100,19 @@ static int grow_rows(struct vectors *vectors, size_t at_least)
 
 enum { DIM_MAX = 65536 };
 
-/* 0; -ENOMEM; -EBADMSG: it is not such a record. */
+/* Vectors of two models in one file cannot be searched together. */
+static bool is_same_model(struct vectors *vectors, const char *line, const char *row)
+{
+    char model[sizeof vectors->model] = "";
+    const char *at = value_of(line, "\"model_fingerprint\":\"");
+    if (at && at < row)
+        snprintf(model, sizeof model, "%.*s", (int)strcspn(at, "\""), at);
+    if (vectors->n == 0)
+        memcpy(vectors->model, model, sizeof model);
+    return strcmp(vectors->model, model) == 0;
+}
+
+/* 0; -ENOMEM; -EBADMSG: it is not such a record; -EXDEV: it is one of another model. */
 static int read_line(struct vectors *vectors, const char *line, size_t begins)
 {
     const char *row = value_of(line, "\"embedding\":");
@@ -108,6 +120,8 @@ static int read_line(struct vectors *vectors, const char *line, size_t begins)
     const char *bits = strstr(line, "\"dtype\":\"bits\"");
     if (!row || !id || *row != '[' || (bits && bits < row)) /* behind it are the user's fields */
         return -EBADMSG;
+    if (!is_same_model(vectors, line, row))
+        return -EXDEV;
     /* Of which texts the rows are pieces; null: of none. The user's fields stand behind `source`.
      */
     const char *parents = strstr(row, "\"parent\":["), *source = strstr(row, "\"source\":");
@@ -157,6 +171,11 @@ int vectors_read_jsonl(struct vectors *vectors, const char *path, char *err, siz
                      "%s is neither .npy nor .jsonl, which are what is searched: name the output "
                      "of `embedmill index` OUT.npy or OUT.jsonl",
                      path);
+        else if (rc == -EXDEV)
+            snprintf(err, err_size,
+                     "%s: line %zu is of another model than those before (model_fingerprint), and "
+                     "their vectors do not compare: part the lines by it into a file each",
+                     path, n_lines);
         else if (rc == -EBADMSG)
             snprintf(
                 err, err_size,
