@@ -46,6 +46,18 @@ int utf8_next(const char *ptr, size_t len)
     return follow + 1;
 }
 
+size_t utf8_start(const char *ptr, size_t len, size_t at)
+{
+    for (size_t back = 1; back <= 3 && back <= at && at < len; back++) {
+        if (((unsigned char)ptr[at - back + 1] & 0xc0) != 0x80)
+            break;
+        int step = utf8_next(ptr + at - back, len - (at - back));
+        if ((size_t)abs(step) > back)
+            return at - back;
+    }
+    return at;
+}
+
 bool utf8_is_valid(const char *ptr, size_t len)
 {
     for (size_t i = 0; i < len;) {

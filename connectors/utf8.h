@@ -22,6 +22,10 @@ enum { UTF8_LONGEST = 4 };
  */
 int utf8_next(const char *ptr, size_t len);
 
+/* Where the character begins that the byte at `at` is in; of a maximal bad part, its first byte.
+ * at <= len. */
+size_t utf8_start(const char *ptr, size_t len, size_t at);
+
 bool utf8_is_valid(const char *ptr, size_t len);
 
 /* A copy with U+FFFD for each maximal bad part: how many bytes, at most 3 * len. */

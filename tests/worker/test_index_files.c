@@ -288,6 +288,28 @@ static void standard_input(void **state)
     assert_non_null(strstr(said, "standard input: it is a JSON array"));
 }
 
+/* Cut by other rules, "1#1" would be another part of the text than the one that is there. */
+static void other_rules(void **state)
+{
+    static const char command[] =
+        "@in.txt -o @out.npy --prompt none --too-long chunk --chunk-tokens 32 --chunk-overlap 4";
+    char line[1000] = "";
+    size_t len;
+    (void)state;
+    for (size_t i = 0; i < 20; i++)
+        strcat(line, "All that comes to us is here. ");
+    write_bytes("in.txt", line, strlen(line));
+    expect_run(0, command);
+    char *card = read_all("out.npy.index", &len), *rules = strstr(card, ", sentences by ");
+    assert_non_null(rules);
+    write_bytes("out.npy.index", card, (size_t)(rules - card)); /* as before there were any */
+    free(card);
+    expect_run(78, command);
+    assert_non_null(strstr(said, "chunk_tokens: 32, 4 repeated, and this is chunk_tokens: 32, 4 "
+                                 "repeated, sentences by Unicode"));
+    assert_non_null(strstr(said, "`embedmill migrate` this one"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -296,6 +318,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(grown, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(grown_csv, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(standard_input, open_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(other_rules, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(csv, open_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, program_setup, program_teardown);

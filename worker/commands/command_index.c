@@ -19,6 +19,7 @@
 #include "worker/commands/command_line.h"
 #include "worker/commands/command_work.h"
 #include "worker/index/manifest.h"
+#include "worker/pipeline/chunks.h"
 #include "worker/telemetry/log.h"
 #include "worker/config/name.h"
 
@@ -74,7 +75,7 @@ void command_index_manifest(struct manifest *manifest, const struct settings *se
     static const char *const kept[] = {"prompt",        "dtype",      "too_long",    "bad_utf8",
                                        "file.format",   "file.id",    "file.column", "file.shard",
                                        "output_format", "text_field", "id_field"};
-    char number[60];
+    char number[100];
     manifest->len = 0;
     size_t dim = options->session.dim ? options->session.dim : model->dim;
     snprintf(number, sizeof number, "%zu", dim);
@@ -89,7 +90,7 @@ void command_index_manifest(struct manifest *manifest, const struct settings *se
     if (options->output_format == OUTPUT_QDRANT)
         manifest_add(manifest, "output_collection", options->collection);
     if (options->chunk.wanted) {
-        snprintf(number, sizeof number, "%zu, %zu repeated%s",
+        snprintf(number, sizeof number, "%zu, %zu repeated%s, " CHUNKS_RULES,
                  options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
                  options->chunk.overlap, options->chunk.by_markdown ? ", by headings" : "");
         manifest_add(manifest, "chunk_tokens", number);

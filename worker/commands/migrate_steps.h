@@ -21,7 +21,7 @@ int migrate_set(struct options *options, const char *name, const char *value);
 /* Set what the user has not given. place: where the value comes from. 0, or as options_set. */
 int migrate_set_default(struct options *options, const char *name, const char *value,
                         const char *place, char *err, size_t err_size);
-/* "256, 32 repeated, by headings" or "256 tokens, 32 repeated, by headings". */
+/* "256, 32 repeated, by headings, ..." or "256 tokens, 32 repeated, by headings, ...". */
 int migrate_set_chunks(struct options *options, const char *line, const char *place, char *err,
                        size_t err_size);
 /* How long all takes, by its sample. */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "connectors/utf8.h"
+#include "worker/pipeline/sentences.h"
 
 enum {
     TOKEN_BYTES = 4, /* in the first guess */
@@ -70,17 +71,9 @@ static size_t trim_white(struct bytes text, size_t start, size_t end)
     return end;
 }
 
-/* The beginning of the character that the byte at `at` is in; of a bad one, of its bad part. */
 static size_t char_start(struct bytes text, size_t at)
 {
-    for (size_t back = 1; back <= 3 && back <= at && at < text.len; back++) {
-        if (((unsigned char)text.ptr[at - back + 1] & 0xc0) != 0x80)
-            break;
-        int step = utf8_next(text.ptr + at - back, text.len - (at - back));
-        if ((size_t)abs(step) > back)
-            return at - back;
-    }
-    return at;
+    return utf8_start(text.ptr, text.len, at);
 }
 
 static size_t char_end(struct bytes text, size_t at)
@@ -137,49 +130,6 @@ static int window_fit(struct chunk_state *state, size_t *end)
 
 enum rank { INSIDE, WORD, LINE, SENTENCE, PARAGRAPH };
 
-/* Bytes of the mark of the list that ends where `at` is; 0: none does. */
-static size_t mark_before(struct bytes text, size_t at, const char *const *marks)
-{
-    for (; *marks; marks++) {
-        size_t len = strlen(*marks);
-        if (len <= at && memcmp(text.ptr + at - len, *marks, len) == 0)
-            return len;
-    }
-    return 0;
-}
-
-static const char *const closing[] = {"\"",
-                                      "'",
-                                      ")",
-                                      "]",
-                                      "\xe2\x80\x9d",
-                                      "\xe2\x80\x99",
-                                      "\xc2\xbb",
-                                      "\xe3\x80\x8d",
-                                      "\xe3\x80\x8f",
-                                      "\xef\xbc\x89",
-                                      NULL};
-/* . ! ? ellipsis, Arabic and Urdu, dandas; and those of scripts without spaces. */
-static const char *const ending[] = {
-    ".", "!", "?", "\xe2\x80\xa6", "\xd8\x9f", "\xdb\x94", "\xe0\xa5\xa4", "\xe0\xa5\xa5", NULL};
-static const char *const ending_alone[] = {"\xe3\x80\x82", "\xef\xbc\x81", "\xef\xbc\x9f",
-                                           "\xef\xbd\xa1", NULL};
-
-/* Does a sentence end at `end`, before the white space (perhaps none) that ends at `next`? */
-static bool ends_sentence(struct bytes text, size_t end, size_t next)
-{
-    size_t len;
-    if (end == next && (mark_before(text, char_end(text, next), closing) ||
-                        mark_before(text, char_end(text, next), ending_alone)))
-        return false;
-    while ((len = mark_before(text, end, closing)) > 0)
-        end -= len;
-    if (mark_before(text, end, ending_alone))
-        return true;
-    bool is_abbreviation = text.ptr[next] >= 'a' && text.ptr[next] <= 'z';
-    return is_white(text.ptr[next - 1]) && !is_abbreviation && mark_before(text, end, ending);
-}
-
 /* How good a place to begin a piece: at the first byte of a character, not the first or last of the
  * text. */
 static enum rank rank_at(struct bytes text, size_t at)
@@ -191,9 +141,7 @@ static enum rank rank_at(struct bytes text, size_t at)
         n_lines += text.ptr[end - 1] == '\n';
     if (n_lines > 1)
         return PARAGRAPH;
-    /* Between two letters of ASCII there is nothing to look for. */
-    bool may_end = end < at || (unsigned char)text.ptr[at - 1] >= 0x80;
-    if (may_end && ends_sentence(text, end, at))
+    if (sentence_begins(text, at))
         return SENTENCE;
     return n_lines > 0 ? LINE : end < at ? WORD : INSIDE;
 }

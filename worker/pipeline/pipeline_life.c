@@ -136,9 +136,9 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
 void pipeline_made_with(const struct pipeline_options *o, const struct model_info *info,
                         char out[MADE_WITH_SIZE])
 {
-    char chunks[80] = "none";
+    char chunks[100] = "none";
     if (o->chunk.wanted)
-        snprintf(chunks, sizeof chunks, "%zu tokens, %zu repeated%s",
+        snprintf(chunks, sizeof chunks, "%zu tokens, %zu repeated%s, " CHUNKS_RULES,
                  o->chunk.max_tokens ? o->chunk.max_tokens : info->max_tokens, o->chunk.overlap,
                  o->chunk.by_markdown ? ", by headings" : "");
     snprintf(out, MADE_WITH_SIZE,
