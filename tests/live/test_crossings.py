@@ -27,6 +27,7 @@ from redis_bench import wait_for
 
 N, EVERY = 400, 40 # texts; one bad message after so many
 TEXTS = kafka_bench.TEXTS
+PARENTS = [f"00-{i:032x}-{i + 7:016x}-01" for i in range(1, N + N // EVERY + 1)] # of messages
 BAD = (b"\x81", b'{"id": "bad"', b'{"id": "none"}') # bad_msgpack, bad_json, no_text
 
 
@@ -50,7 +51,8 @@ class Kafka:
                 "--kafka-dead-letter-topic", topic("dlq"), *kafka_bench.QUICK]
 
     def send(self, messages):
-        self.bench.send([{"key": f"key-{i}", "value": value} for i, value in messages])
+        self.bench.send([{"key": f"key-{i}", "value": value,
+                          "headers": [("traceparent", PARENTS[i])]} for i, value in messages])
 
     def is_done(self):
         return self.bench.lag() == 0
@@ -86,7 +88,7 @@ class Rabbit:
         channel.confirm_delivery()
         for i, value in messages:
             channel.basic_publish("", f"{self.case}-in", value, pika.BasicProperties(
-                message_id=f"key-{i}", delivery_mode=2))
+                message_id=f"key-{i}", delivery_mode=2, headers={"traceparent": PARENTS[i]}))
         channel.close()
 
     def is_done(self):
@@ -124,8 +126,8 @@ class Nats:
                 "--nats-timeout", "1s"]
 
     def send(self, messages):
-        for _, value in messages:
-            self.bench.client().add(f"{self.case}-in", value)
+        for i, value in messages:
+            self.bench.client().add(f"{self.case}-in", value, {"traceparent": PARENTS[i]})
 
     def is_done(self):
         found = self.bench.client().consumer(f"{self.case}-in")
@@ -219,12 +221,14 @@ class Crossing:
     def start_worker(self, i):
         path = os.path.join(self.folder, f"log-{self.source.name}-{self.sink.name}-{i}")
         log = open(path, "ab")
+        self.spans = os.path.join(self.folder, f"spans-{self.source.name}-{self.sink.name}")
         env = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
         env["EMBEDMILL_CACHE_MEMORY"] = "0" # texts repeat, and are to be work each time
         worker = subprocess.Popen(
             [self.binary, "run", "--source", self.source.name, "--sink", self.sink.name, "--model",
              self.model, "--prompt", "none", "--threads", "1", "--dim", "128", "--batch-texts",
-             "16", "--max-deliveries", "0", "--log-format", "json", *self.source.words(),
+             "16", "--max-deliveries", "0", "--log-format", "json", "--trace-file", self.spans,
+             *self.source.words(),
              *self.sink.words()], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
         worker.log = path, log.tell()
         log.close()
@@ -270,6 +274,25 @@ class Crossing:
             worker.terminate()
             assert worker.wait(timeout=40) == 0, worker.returncode
         self.check(messages)
+        self.check_spans()
+
+    def check_spans(self):
+        """Each links to the spans of its messages. A batch of a worker that was killed may have
+        none, and a line of it may be cut."""
+        linked, n, ids = set(), 0, set()
+        with open(self.spans, encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    span = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+                except ValueError:
+                    continue
+                n += 1
+                ids.add(span["traceId"])
+                linked |= {(link["traceId"], link["spanId"]) for link in span["links"]}
+        sent = {tuple(parent.split("-")[1:3]) for parent in PARENTS}
+        assert n == len(ids) and linked <= sent, (n, len(ids), sorted(linked - sent)[:3])
+        assert len(linked) > len(sent) // 2, (len(linked), len(sent))
+        print(f"        {n} spans link to {len(linked)} of {len(sent)} messages", flush=True)
 
     def check(self, messages):
         outputs, letters = self.sink.outputs(), self.sink.letters()

@@ -220,6 +220,44 @@ def case_log(bench):
     assert len(letters) < 20 and sum(letter.get("repeated", 0) for letter in letters) > 30, letters
 
 
+def spans_in(path):
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+                for line in lines]
+
+
+def case_spans(bench):
+    """A span for each batch, with links to those that sent its messages; off: none."""
+    bench.start_server()
+    path = os.path.join(bench.folder, "spans.jsonl")
+    parents = [f"00-{i:032x}-{i + 7:016x}-0{i % 2}" for i in range(1, 41)]
+    for i, parent in enumerate([*parents, "no trace", None]):
+        fields = {"body": json.dumps({"id": i, "text": f"text {i}"})}
+        bench.client.xadd("texts", fields | ({"traceparent": parent} if parent else {}))
+    worker, address = start(bench, "--trace-file", path, "--batch-texts", "8")
+    wait_for("42 results", lambda: bench.client.xlen("texts:embeddings") == 42, 120)
+    batches = sum(n for name, n in values(address).items()
+                  if name.startswith("embedmill_batches_total"))
+    bench.stop(worker)
+    spans = spans_in(path)
+    counts = [next(int(pair["value"]["intValue"]) for pair in span["attributes"]
+                   if pair["key"] == "messaging.batch.message_count") for span in spans]
+    assert len(spans) == batches and sum(counts) == 42, (len(spans), batches, counts)
+    links = [link for span in spans for link in span["links"]]
+    got = sorted(f"00-{link['traceId']}-{link['spanId']}-0{link['flags']}" for link in links)
+    assert got == sorted(parents), got
+    for span in spans:
+        assert re.fullmatch("[0-9a-f]{32}", span["traceId"]) and int(span["traceId"], 16), span
+        assert re.fullmatch("[0-9a-f]{16}", span["spanId"]) and int(span["spanId"], 16), span
+        began, ended = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
+        assert 0 < ended - began < 120e9 and abs(ended / 1e9 - time.time()) < 600, span
+    bench.client.xadd("texts", {"body": "one more", "traceparent": parents[0]})
+    worker = bench.start_worker()
+    wait_for("43 results", lambda: bench.client.xlen("texts:embeddings") == 43, 120)
+    bench.stop(worker)
+    assert len(spans_in(path)) == len(spans)
+
+
 def case_top(bench):
     """The table of two workers and one that is not there; the same on a terminal; probes."""
     bench.start_server()

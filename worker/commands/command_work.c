@@ -25,6 +25,7 @@
 #include "worker/pipeline/pipeline.h"
 #include "worker/telemetry/progress.h"
 #include "worker/telemetry/reports.h"
+#include "worker/telemetry/spans.h"
 #include "worker/commands/model_load.h"
 #include "worker/commands/serve_setup.h"
 #include "worker/commands/stop_signals.h"
@@ -43,6 +44,7 @@ struct worker {
     bool has_ended;      /* the pipeline */
     struct progress *progress;
     struct monitor *monitor;     /* NULL for work that has an end */
+    struct spans *spans;         /* NULL: none */
     struct progress_input input; /* of a source that knows its size */
     uint64_t opened_ms;
     enum pipeline_end how;
@@ -66,43 +68,21 @@ static void on_link(void *ctx, const char *side, enum link_state state, const ch
         log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
 }
 
-/* The W3C trace context of a message, NULL when it has none or it is not of the form: 55 characters
- * of a stranger may be anything, and does not belong into a log. */
-static const char *trace_of(const struct message *message, char out[56])
-{
-    out[0] = '\0';
-    for (size_t i = 0; i < message->n_headers; i++) {
-        struct bytes name = message->headers[i].name, value = message->headers[i].value;
-        if (name.len == 11 && memcmp(name.ptr, "traceparent", 11) == 0 && value.len == 55)
-            snprintf(out, 56, "%.55s", value.ptr);
-    }
-    return strspn(out, "0123456789abcdef-") == 55 ? out : NULL;
-}
-
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
                            const char *reason)
 {
     const struct worker *worker = ctx;
-    char position[200], trace[56];
     if (has_end(worker->work))
         return; /* the sink tells of each, in order */
     metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
-    snprintf(position, sizeof position, "%.*s", (int)message->position.len,
-             message->position.ptr ? message->position.ptr : "");
-    log_event(LOG_WARN, "dead letter", LOG_TEXT("code", code), LOG_TEXT("position", position),
-              LOG_TEXT("reason", reason), LOG_TEXT("traceparent", trace_of(message, trace)));
+    reports_dead_letter(message, code, reason, false);
 }
 
 static void on_undeliverable(void *ctx, const struct message *message, const char *code,
                              const char *reason)
 {
-    char position[200], trace[56];
     (void)ctx;
-    snprintf(position, sizeof position, "%.*s", (int)message->position.len,
-             message->position.ptr ? message->position.ptr : "");
-    log_event(LOG_ERROR, "message dropped: its dead letter cannot be written",
-              LOG_TEXT("code", code), LOG_TEXT("position", position), LOG_TEXT("reason", reason),
-              LOG_TEXT("traceparent", trace_of(message, trace)));
+    reports_dead_letter(message, code, reason, true);
 }
 
 static void on_lag(void *ctx, const char *part, int64_t lag)
@@ -133,6 +113,8 @@ static void on_embedded(void *ctx, const struct batch *batch)
     report_cache(worker);
     if (worker->monitor)
         metrics_on_embedded(monitor_metrics(worker->monitor), batch);
+    if (worker->spans)
+        spans_add(worker->spans, batch, uv_hrtime());
 }
 
 static void on_published(void *ctx, const struct entry *entry)
@@ -189,6 +171,8 @@ static void finish(struct worker *worker)
     worker->progress = NULL;
     monitor_close(worker->monitor);
     worker->monitor = NULL;
+    spans_close(worker->spans);
+    worker->spans = NULL;
     close_signals(worker);
 }
 
@@ -255,6 +239,18 @@ static void open_signals(struct worker *worker)
     uv_unref((uv_handle_t *)&worker->counters);
 }
 
+static int open_spans(struct worker *worker)
+{
+    const char *path = settings_text(worker->settings, "trace.file");
+    const struct spans_about about = {.source = settings_text(worker->settings, "source"),
+                                      .model = model_info(worker->model)->name};
+    char err[300];
+    if (!path[0] || spans_open(&worker->spans, &worker->loop, path, &about, err, sizeof err) == 0)
+        return COMMAND_OK;
+    log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "trace.file"), LOG_TEXT("error", err));
+    return COMMAND_CONFIG;
+}
+
 static int open_monitor(struct worker *worker)
 {
     const char *listen = settings_text(worker->settings, "metrics.listen");
@@ -273,7 +269,7 @@ static int open_monitor(struct worker *worker)
     if (monitor_address(worker->monitor)[0])
         log_event(LOG_INFO, "serving metrics",
                   LOG_TEXT("listen", monitor_address(worker->monitor)));
-    return COMMAND_OK;
+    return open_spans(worker);
 }
 
 /* A session never sees a text that is cut; one that cannot be cut is an error. */
@@ -429,6 +425,7 @@ static int open_pipeline(struct worker *worker)
             monitor_watch(worker->monitor, worker->pipeline);
         log_event(LOG_INFO, "started", LOG_TEXT("source", source), LOG_TEXT("sink", sink),
                   LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt));
+        reports_deletes(sink, settings_text(settings, "output_format"), options.output_format);
         return COMMAND_OK;
     }
     log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
@@ -520,6 +517,8 @@ static int run(const struct work *work, const struct settings *settings)
         serve_setup_forget_monitor();
         monitor_close(worker.monitor);
         worker.monitor = NULL; /* the source may still be closing, and has events */
+        spans_close(worker.spans);
+        worker.spans = NULL;
         if (worker.serve)
             serve_drain(worker.serve, on_served, &worker);
         close_signals(&worker);

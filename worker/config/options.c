@@ -123,6 +123,9 @@ static const struct option core_table[] = {
     {"metrics.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
      "Serve /metrics, /livez and /readyz at this address, such as 127.0.0.1:9464; empty: not at "
      "all."},
+    {"trace.file", OPTION_TEXT, "", NULL, 0, 0, "FILE",
+     "Append a span for each batch to this file, as lines of OTLP's JSON, for a collector to read; "
+     "-: standard error; empty: no spans."},
     {"http.listen", OPTION_TEXT, "", NULL, 0, 0, "HOST:PORT",
      "Serve embeddings over HTTP at this address, such as 127.0.0.1:8080, or unix:PATH for a Unix "
      "socket; empty: not at all."},

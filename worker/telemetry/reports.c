@@ -5,8 +5,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "worker/telemetry/log.h"
+#include "worker/telemetry/traceparent.h"
 
 void reports_skipped(const struct skipped *skipped)
 {
@@ -27,6 +29,31 @@ void reports_notice(const char *side, enum notice level, const char *code, const
     snprintf(msg, sizeof msg, "%s: the client library says", side);
     log_event(level == NOTICE_WARN ? LOG_WARN : LOG_DEBUG, msg, LOG_TEXT("code", code),
               LOG_TEXT("why", text));
+}
+
+void reports_dead_letter(const struct message *message, const char *code, const char *reason,
+                         bool is_dropped)
+{
+    char position[200];
+    struct traceparent parent;
+    bool has_trace = traceparent_read(message, &parent);
+    snprintf(position, sizeof position, "%.*s", (int)message->position.len,
+             message->position.ptr ? message->position.ptr : "");
+    log_event(is_dropped ? LOG_ERROR : LOG_WARN,
+              is_dropped ? "message dropped: its dead letter cannot be written" : "dead letter",
+              LOG_TEXT("code", code), LOG_TEXT("position", position), LOG_TEXT("reason", reason),
+              LOG_TEXT("traceparent", has_trace ? parent.text : NULL));
+}
+
+void reports_deletes(const char *sink, const char *name, enum output_format format)
+{
+    bool is_file = strcmp(sink, "file") == 0 || strcmp(sink, "stdout") == 0;
+    if (!codec_format_is_rows(format) || is_file)
+        return;
+    log_event(LOG_INFO, "deletes go out as tombstones, which not every reader of rows applies",
+              LOG_TEXT("sink", sink), LOG_TEXT("output_format", name),
+              LOG_TEXT("why", "the connectors of Qdrant up to 1.3 and of Milvus skip them, and the "
+                              "vector stays: delete it in the store, see docs/vector-stores.md"));
 }
 
 void reports_doubled(const struct prompt *had, const struct prompt *given)

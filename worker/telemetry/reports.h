@@ -10,11 +10,17 @@
 
 #include "connectors/connector.h"
 #include "inference/embed.h"
+#include "worker/codec/codec.h"
 
 /* on_skipped of source_events: always a warning, one line for each part of the input. */
 void reports_skipped(const struct skipped *skipped);
 /* on_notice of both; side: "input" or "output". Details are written at the level debug only. */
 void reports_notice(const char *side, enum notice level, const char *code, const char *text);
+/* A message became a dead letter, or, as not even that can be written, is dropped. */
+void reports_dead_letter(const struct message *message, const char *code, const char *reason,
+                         bool is_dropped);
+/* At the start: rows for a store that go to a queue are deleted only if what reads them can. */
+void reports_deletes(const char *sink, const char *name, enum output_format format);
 /* A text has the words of the prompt `had` already and got those of `given`: a warning, the first
  * time in a process. */
 void reports_doubled(const struct prompt *had, const struct prompt *given);

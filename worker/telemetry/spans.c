@@ -1,0 +1,239 @@
+/*
+ * spans.c: see spans.h. Format: OpenTelemetry's protocol (OTLP) 1, JSON Protobuf Encoding: one
+ * ExportTraceServiceRequest a line. Names of attributes: its semantic conventions for messaging and
+ * generative AI; those it has no name for begin with "embedmill.".
+ */
+#include "worker/telemetry/spans.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "connectors/buffer.h"
+#include "connectors/json.h"
+#include "worker/telemetry/log.h"
+#include "worker/telemetry/traceparent.h"
+
+enum {
+    WAITING_MOST = 4 << 20, /* bytes that wait for a slow disk; more are lost */
+    KIND_CONSUMER = 5,
+};
+
+struct spans {
+    uv_loop_t *loop;
+    uv_fs_t write;
+    struct spans_about about;
+    struct buffer waiting, writing;
+    size_t written; /* of writing */
+    int fd;
+    bool is_writing, is_closing;
+    uint64_t n_waiting, n_writing; /* lines */
+    uint64_t n_lost;
+};
+
+int spans_open(struct spans **out, uv_loop_t *loop, const char *path,
+               const struct spans_about *about, char *err, size_t err_size)
+{
+    struct spans *spans = calloc(1, sizeof *spans);
+    if (!spans) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
+    }
+    spans->loop = loop;
+    spans->about = *about;
+    spans->write.data = spans;
+    /* Not to wait for the reader of a pipe. */
+    spans->fd = strcmp(path, "-") == 0
+                    ? dup(STDERR_FILENO)
+                    : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (spans->fd < 0) {
+        int rc = -errno;
+        snprintf(err, err_size, "%s cannot be written: %s", path, strerror(errno));
+        free(spans);
+        return rc;
+    }
+    *out = spans;
+    return 0;
+}
+
+static void destroy(struct spans *spans)
+{
+    close(spans->fd);
+    buffer_close(&spans->waiting);
+    buffer_close(&spans->writing);
+    free(spans);
+}
+
+/* The log holds back repeats, so the count is of all. */
+static void lose(struct spans *spans, uint64_t n, const char *why)
+{
+    spans->n_lost += n;
+    log_event(LOG_WARN, "spans are lost", LOG_INTEGER("lost", spans->n_lost), LOG_TEXT("why", why));
+}
+
+static void write_next(struct spans *spans);
+
+static void on_written(uv_fs_t *request)
+{
+    struct spans *spans = request->data;
+    ssize_t n = request->result;
+    uv_fs_req_cleanup(request);
+    spans->is_writing = false;
+    if (n <= 0) {
+        lose(spans, spans->n_writing, n < 0 ? uv_strerror((int)n) : "nothing is taken");
+        spans->writing.len = spans->written = 0;
+    } else {
+        spans->written += (size_t)n;
+    }
+    write_next(spans);
+}
+
+/* The rest of what is being written, else what waits. */
+static void write_next(struct spans *spans)
+{
+    if (spans->is_writing)
+        return;
+    if (spans->written >= spans->writing.len) {
+        struct buffer empty = spans->writing;
+        empty.len = 0;
+        spans->writing = spans->waiting;
+        spans->waiting = empty;
+        spans->n_writing = spans->n_waiting;
+        spans->n_waiting = 0;
+        spans->written = 0;
+    }
+    if (spans->writing.len == 0) {
+        if (spans->is_closing)
+            destroy(spans);
+        return;
+    }
+    uv_buf_t rest = uv_buf_init(spans->writing.ptr + spans->written,
+                                (unsigned)(spans->writing.len - spans->written));
+    spans->is_writing = true;
+    int err = uv_fs_write(spans->loop, &spans->write, spans->fd, &rest, 1, -1, on_written);
+    if (err) { /* no memory for a request: as if it had failed */
+        spans->is_writing = false;
+        lose(spans, spans->n_writing, uv_strerror(err));
+        spans->writing.len = spans->written = 0;
+        if (spans->is_closing)
+            destroy(spans);
+    }
+}
+
+/* A random id: 2 * n hex digits, not all zeros. */
+static void put_id(struct buffer *to, size_t n)
+{
+    unsigned char bytes[16] = {0};
+    char text[33];
+    if (getrandom(bytes, n, 0) != (ssize_t)n || (bytes[0] | bytes[n - 1]) == 0)
+        bytes[0] = 1;
+    for (size_t i = 0; i < n; i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    json_put_text(to, text);
+}
+
+static void put_attribute(struct buffer *to, const char *name, const char *text, uint64_t number)
+{
+    if (to->len > 0 && to->ptr[to->len - 1] != '[')
+        buffer_put_text(to, ",");
+    buffer_put_text(to, "{\"key\":\"");
+    buffer_put_text(to, name);
+    buffer_put_text(to, text ? "\",\"value\":{\"stringValue\":" : "\",\"value\":{\"intValue\":\"");
+    if (text)
+        json_put_text(to, text);
+    else
+        json_put_natural(to, number);
+    buffer_put_text(to, text ? "}}" : "\"}}");
+}
+
+static void put_links(struct buffer *to, const struct batch *batch)
+{
+    struct traceparent parent;
+    bool is_first = true;
+    buffer_put_text(to, "\"links\":[");
+    for (size_t i = 0; i < batch->n_entries; i++) {
+        if (!traceparent_read(batch->entries[i].message, &parent))
+            continue;
+        char link[120];
+        snprintf(link, sizeof link, "%s{\"traceId\":\"%s\",\"spanId\":\"%s\",\"flags\":%u}",
+                 is_first ? "" : ",", parent.trace_id, parent.span_id, parent.flags);
+        buffer_put_text(to, link);
+        is_first = false;
+    }
+    buffer_put_text(to, "]");
+}
+
+static void put_attributes(struct buffer *to, const struct spans *spans, const struct batch *batch)
+{
+    size_t n_dead = 0;
+    for (size_t i = 0; i < batch->n_entries; i++)
+        n_dead += batch->entries[i].dead_code != NULL;
+    buffer_put_text(to, "\"attributes\":[");
+    put_attribute(to, "messaging.system", spans->about.source, 0);
+    put_attribute(to, "messaging.operation.type", "process", 0);
+    put_attribute(to, "messaging.batch.message_count", NULL, batch->n_entries);
+    put_attribute(to, "gen_ai.operation.name", "embeddings", 0);
+    put_attribute(to, "gen_ai.request.model", spans->about.model, 0);
+    put_attribute(to, "embedmill.texts", NULL, batch->n_texts);
+    put_attribute(to, "embedmill.dead_letters", NULL, n_dead);
+    buffer_put_text(to, "],");
+}
+
+/* Nanoseconds since 1970 of a time of uv_hrtime. */
+static uint64_t wall_ns(uint64_t hrtime_ns)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t ago = uv_hrtime() - hrtime_ns;
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec - ago;
+}
+
+static void put_span(struct buffer *to, const struct spans *spans, const struct batch *batch,
+                     uint64_t ended_ns)
+{
+    char times[120];
+    buffer_put_text(to, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
+    put_attribute(to, "service.name", "embedmill", 0);
+    put_attribute(to, "service.version", EMBEDMILL_VERSION, 0);
+    put_attribute(to, "process.pid", NULL, (uint64_t)getpid());
+    buffer_put_text(to, "]},\"scopeSpans\":[{\"scope\":{\"name\":\"embedmill\"},\"spans\":[{");
+    buffer_put_text(to, "\"traceId\":");
+    put_id(to, 16);
+    buffer_put_text(to, ",\"spanId\":");
+    put_id(to, 8);
+    uint64_t begin_ns = wall_ns(batch->taken_ns), took_ns = ended_ns - batch->taken_ns;
+    snprintf(times, sizeof times,
+             ",\"name\":\"embed batch\",\"kind\":%d,\"startTimeUnixNano\":\"%" PRIu64
+             "\",\"endTimeUnixNano\":\"%" PRIu64 "\",",
+             KIND_CONSUMER, begin_ns, begin_ns + took_ns);
+    buffer_put_text(to, times);
+    put_attributes(to, spans, batch);
+    put_links(to, batch);
+    buffer_put_text(to, "}]}]}]}\n");
+}
+
+void spans_add(struct spans *spans, const struct batch *batch, uint64_t ended_ns)
+{
+    size_t before = spans->waiting.len;
+    if (before > WAITING_MOST)
+        return lose(spans, 1, "the file is written too slowly");
+    put_span(&spans->waiting, spans, batch, ended_ns);
+    if (buffer_settle(&spans->waiting, before))
+        return lose(spans, 1, "out of memory");
+    spans->n_waiting++;
+    write_next(spans);
+}
+
+void spans_close(struct spans *spans)
+{
+    if (!spans)
+        return;
+    spans->is_closing = true;
+    write_next(spans);
+}
