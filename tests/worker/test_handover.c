@@ -183,12 +183,32 @@ static void test_names(void **state)
     assert_int_equal(handover_name(path, "next", out), -ENAMETOOLONG);
 }
 
+/* Somebody removed the new index of one that was interrupted: OUT stays, and is the old one. */
+static void test_missing(void **state)
+{
+    (void)state;
+    for (size_t n_linked = 0; n_linked <= N; n_linked++) {
+        clear();
+        handover_remove(FRESH);
+        link_some(n_linked);
+        write_text(OUT ".handover", n_linked == N ? "linked\n" : "begun\n");
+        assert_int_equal(run(), -ENOENT);
+        assert_non_null(strstr(err, FRESH ", which was to take the name " OUT ", is missing"));
+        expect(OUT, OLD_HAS, "old");
+        /* What it advises to do. */
+        unlink(OUT ".handover");
+        handover_remove(OLD);
+        make(FRESH, NEW_HAS, "new");
+        assert_int_equal(run(), 0);
+        expect_done();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_interrupted),
-        cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_whole),       cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_interrupted), cmocka_unit_test(test_busy),
         cmocka_unit_test(test_names),
     };
     char folder[] = "/tmp/embedmill-handover-XXXXXX";

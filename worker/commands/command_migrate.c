@@ -266,7 +266,8 @@ static int set_defaults(struct options *options, const struct manifest *manifest
     static const char *const kept[] = {"precision",     "prompt",           "dtype",
                                        "too_long",      "bad_utf8",         "file.format",
                                        "file.id",       "file.column",      "file.shard",
-                                       "output_format", "output_collection"};
+                                       "output_format", "output_collection",
+                                       "text_field",    "id_field"};
     char value[512];
     int rc = 0;
     for (size_t i = 0; i < sizeof kept / sizeof kept[0] && rc == 0; i++)

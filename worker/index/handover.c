@@ -152,12 +152,31 @@ static int begin(const char *output, const char *fresh, const char *old, int fds
     return rc;
 }
 
+/*
+ * Interrupted, and then somebody removed the new index. Its first file is renamed first: as long as
+ * OUT is not that file, all of OUT is the old one, and to go on would leave nothing under its name.
+ */
+static int check_fresh(const char *output, const char *fresh, const char *old, char *err,
+                       size_t err_size)
+{
+    bool is_replaced = access(old, F_OK) == 0 && !is_same_file(output, old);
+    if (access(fresh, F_OK) == 0 || (is_replaced && access(output, F_OK) == 0))
+        return 0;
+    snprintf(err, err_size,
+             "%s, which was to take the name %s, is missing. %s is the old index: remove "
+             "%s.handover and %s with what lies beside it, and start the migration again",
+             fresh, output, access(output, F_OK) == 0 ? output : old, output, old);
+    return -ENOENT;
+}
+
 int handover_run(const char *output, const char *fresh, const char *old, char *err, size_t err_size)
 {
     char journal[HANDOVER_PATH];
     int fds[2] = {-1, -1}, rc = 0;
     if (!handover_is_open(output))
         rc = begin(output, fresh, old, fds, err, err_size);
+    else
+        rc = check_fresh(output, fresh, old, err, err_size);
     if (rc != 0)
         goto done;
     if (!is_linked(output)) {
