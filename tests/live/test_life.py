@@ -2,9 +2,10 @@
 """The life of an index: texts are inserted, changed, cut into fewer chunks and deleted, by messages
 in every form there is for it and out of order, while workers are killed with SIGKILL every two
 seconds. At the end the index is, byte for byte, one that was built from scratch of what is left.
-Then it moves to another model while changes go on.
+Then it moves to another model while changes go on: Redis and PostgreSQL by a second group that
+writes another output from the same stream, a file by `embedmill migrate`.
 
-Usage: test_life.py EMBEDMILL [--docs N] [--seed N] [--kill-every SECONDS]
+Usage: test_life.py EMBEDMILL [--docs N] [--seed N] [--kill-every SECONDS] [--moves FORM,FORM]
 """
 import argparse
 import json
@@ -24,6 +25,7 @@ from redis_bench import wait_for
 
 MINILM = cache_folder() / "all-minilm-l6-v2-q8_0.gguf"
 CHUNKS = ("--too-long", "chunk", "--chunk-tokens", "32", "--chunk-overlap", "0")
+MOVED = 256 # values of a vector of the other model
 READING = ("--text-field", "body", "--order-by", "field:source.lsn", *CHUNKS)
 
 
@@ -133,15 +135,18 @@ def counter(bench, name):
 
 
 def name_of(form, scratch=""):
-    return "scratch" * bool(scratch) + "embeddings" if form == "postgres" else f"{scratch}{form}:"
-
-
-def output_of(bench, form, prefix):
-    """Flags of the output that holds an index."""
     if form == "postgres":
-        return ("--sink", "postgres", "--postgres-url", bench.pg.url(), "--dim", str(DIM),
-                "--postgres-table", prefix)
-    return ("--redis-output", form, "--redis-output-prefix", prefix)
+        return scratch.replace("-", "_") + "embeddings"
+    return f"{scratch}{form}:"
+
+
+def output_of(bench, form, prefix, is_moved=False):
+    """Flags of the output that holds an index. The other model is the same with fewer values."""
+    if form == "postgres":
+        return ("--sink", "postgres", "--postgres-url", bench.pg.url(), "--dim",
+                str(MOVED if is_moved else DIM), "--postgres-table", prefix)
+    return ("--redis-output", form, "--redis-output-prefix", prefix,
+            *(("--dim", str(MOVED)) if is_moved else ()))
 
 
 def live(bench, args, form, rng):
@@ -180,17 +185,19 @@ def live(bench, args, form, rng):
     return left
 
 
-def build(bench, form, left):
+def build(bench, args, form, left, name="scratch-", is_moved=False):
     """The same from scratch, with another prefix."""
-    stream, prefix = f"scratch-{form}", name_of(form, "scratch-")
+    stream, prefix = f"{name}{form}", name_of(form, name)
     for key, text in left.items():
         bench.client.xadd(stream, {"body": json.dumps({"id": key, "text": text})})
     bench.client.xgroup_create(stream, "embedmill", "0")
-    worker = bench.start_worker("--redis-stream", stream, *output_of(bench, form, prefix), *CHUNKS,
-                                name=f"scratch-{form}")
+    worker = bench.start_worker("--redis-stream", stream,
+                                *output_of(bench, form, prefix, is_moved), *CHUNKS,
+                                name=f"{name}{form}")
     wait_for("the index from scratch", lambda: bench.client.xinfo_groups(stream)[0]["lag"] == 0 and
-             bench.client.xinfo_groups(stream)[0]["pending"] == 0, 600)
+             bench.client.xinfo_groups(stream)[0]["pending"] == 0, args.seconds)
     bench.stop(worker)
+    return read(bench, form, name)
 
 
 def read_table(pg, table):
@@ -208,25 +215,19 @@ def read(bench, form, scratch=""):
 
 def grow_old(bench, args, form, rng):
     left = live(bench, args, form, rng)
-    build(bench, form, left)
-    got = read(bench, form)
-    if form == "postgres": # a deleted row takes its version along, and an older message it back
-        back = {name for name in got if int(name.split("#")[0]) not in left}
-        got = {name: got[name] for name in got if name not in back}
-        print(f"postgres: {len(back)} rows of deleted texts are back")
-    good = compare(got, read(bench, form, "scratch-"), form)
-    return good & move(bench, args, left, rng) if form == "hash" else good
+    wanted = build(bench, args, form, left)
+    good = compare(read(bench, form), wanted, form)
+    return good & move(bench, args, form, left, rng) if form in args.moves else good
 
 
-def move(bench, args, left, rng):
-    """The index `hash:` to another model (here: fewer values) while changes go on: both are written
-    from one stream, each by a group of its own, and both are true in the end."""
-    client, stream = bench.client, "changes-hash"
-    common = ("--redis-stream", stream, "--redis-output", "hash", "--batch-texts", "32",
-              "--max-deliveries", "0", *READING)
-    new = (*common, "--redis-group", "v2", "--redis-output-prefix", "v2:", "--dim", "128")
+def move(bench, args, form, left, rng):
+    """An index to another model while changes go on: both are written from one stream, each by a
+    group of its own, and both are true in the end."""
+    client, stream = bench.client, f"changes-{form}"
+    common = ("--redis-stream", stream, "--batch-texts", "32", "--max-deliveries", "0", *READING)
+    new = (*common, "--redis-group", "v2", *output_of(bench, form, name_of(form, "v2-"), True))
     client.xgroup_create(stream, "v2", "0")
-    workers = [bench.start_worker(*common, "--redis-output-prefix", "hash:", name="old"),
+    workers = [bench.start_worker(*common, *output_of(bench, form, name_of(form)), name="old"),
                bench.start_worker(*new, name="new")]
     lsn, killed = 10**9, 0
     for key in rng.sample(range(1, args.docs + 1), args.docs // 2):
@@ -247,21 +248,10 @@ def move(bench, args, left, rng):
                                         for group in client.xinfo_groups(stream)), args.seconds)
     for worker in workers:
         bench.stop(worker)
-    print(f"move: {killed} kills")
-    client.delete("scratch-hash", *client.keys("scratch-hash:*"))
-    build(bench, "hash", left)
-    good = compare(read(bench, "hash"), read(bench, "hash", "scratch-"), "old")
-    for key, text in left.items():
-        client.xadd("scratch-v2", {"body": json.dumps({"id": key, "text": text})})
-    client.xgroup_create("scratch-v2", "embedmill", "0")
-    worker = bench.start_worker("--redis-stream", "scratch-v2", "--redis-output", "hash", "--dim",
-                                "128", "--redis-output-prefix", "scratch-v2:", *CHUNKS,
-                                name="scratch-v2")
-    wait_for("the new index from scratch", lambda: all(
-        group["lag"] == 0 and group["pending"] == 0
-        for group in client.xinfo_groups("scratch-v2")), 600)
-    bench.stop(worker)
-    return good & compare(read_index(client, "v2:"), read_index(client, "scratch-v2:"), "new")
+    print(f"{form}: moved, {killed} kills")
+    good = compare(read(bench, form), build(bench, args, form, left, "again-"), f"{form}, old")
+    wanted = build(bench, args, form, left, "scratch2-", True)
+    return good & compare(read(bench, form, "v2-"), wanted, f"{form}, new")
 
 
 def live_file(bench, args, rng):
@@ -283,7 +273,56 @@ def live_file(bench, args, rng):
             indexing.wait()
             killed += 1
     print(f"file: {len(events)} changes of {args.docs} texts, {len(left)} left; {killed} kills")
-    return out, left
+    return corpus, out, left
+
+
+def move_file(bench, args, corpus, out, left, rng):
+    """The index to another model by `migrate`, killed again and again, while the log of changes
+    grows and `index` goes on with it."""
+    lsn, killed, runs = 10**9, 0, 0
+
+    def go_on(n, *options):
+        nonlocal lsn
+        with open(corpus, "a", encoding="utf-8") as file:
+            for key in rng.sample(range(1, args.docs + 1), n):
+                gone = rng.random() < 0.2
+                text = None if gone else text_of(rng, rng.choice((8, 60, 150)))
+                lsn += 1
+                file.write(message(rng, "d" if gone else "u", key, text, lsn) + "\n")
+                left.pop(key, None)
+                if text:
+                    left[key] = text
+        done = subprocess.run([bench.binary, "index", corpus, "-o", out, "--text-field", "body",
+                               *CHUNKS, *common, *options], stdin=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True)
+        return done.returncode, done.stderr
+
+    common = ("--model", bench.model, "--prompt", "none", "--log-level", "error")
+    command = [bench.binary, "migrate", out, corpus, "--dim", str(MOVED), *common]
+    while True:
+        runs += 1
+        migrating = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        try:
+            code = migrating.wait(rng.uniform(0.5, 2 * args.kill_every) * (1 + killed / 4))
+        except subprocess.TimeoutExpired:
+            migrating.kill()
+            migrating.wait()
+            killed += 1
+            code = None
+        if code == 0:
+            break
+        assert code in (None, 65), code # 65: a text came to OUT that it had not read yet
+        code, why = go_on(max(5, args.docs // 200))
+        assert code == 0 or "between two indexes" in why or "was begun with dim" in why, (code, why)
+    code, why = go_on(args.docs // 20)
+    assert code == 78 and "was begun with dim" in why, (code, why) # the old model is refused
+    code, why = go_on(5, "--dim", str(MOVED))
+    assert code == 0, (code, why)
+    print(f"file: moved by {runs} runs of migrate, {killed} kills")
+    for name in (f"{bench.folder}/scratch", out.replace("life", "compact")):
+        for path in Path(bench.folder).glob(Path(name).stem + ".*"):
+            path.unlink()
+    return check_file(bench, out, left, "--dim", str(MOVED))
 
 
 def rows_of(path):
@@ -300,14 +339,14 @@ def rows_of(path):
     return index
 
 
-def check_file(bench, out, left):
+def check_file(bench, out, left, *options):
     scratch = f"{bench.folder}/scratch"
     with open(scratch + ".jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": str(key), "text": text}) + "\n"
                         for key, text in left.items())
     common = ("--model", bench.model, "--prompt", "none", "--log-level", "warn")
     subprocess.run([bench.binary, "index", scratch + ".jsonl", "-o", scratch + ".npy", *common,
-                    *CHUNKS], check=True, stdin=subprocess.DEVNULL)
+                    *CHUNKS, *options], check=True, stdin=subprocess.DEVNULL)
     compact = out.replace("life", "compact")
     subprocess.run([bench.binary, "compact", out, "-o", compact], check=True)
     good = compare(rows_of(compact), rows_of(scratch + ".npy"), "file, compacted")
@@ -341,6 +380,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kill-every", type=float, default=2)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--moves", default="hash", help="those of hash, postgres, file that move")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     print(f"seed {args.seed}")
@@ -351,14 +391,21 @@ def main():
         forms = ["hash", "key"]
         if source:
             bench.start_both()
-            bench.pg.sql(bench.schema("--postgres-table", name_of("postgres", "scratch-")))
+            for name in ("scratch-", "again-"):
+                bench.pg.sql(bench.schema("--postgres-table", name_of("postgres", name)))
+            for name in ("v2-", "scratch2-"):
+                bench.pg.sql(bench.schema("--postgres-table", name_of("postgres", name), "--dim",
+                                          str(MOVED)))
             forms.append("postgres")
         else:
             bench.start_server()
             print("no PostgreSQL with pgvector to be had: left out")
         results = [grow_old(bench, args, form, rng) for form in forms] # all of them, in any case
         good = all(results)
-        good &= check_file(bench, *live_file(bench, args, rng))
+        corpus, out, left = live_file(bench, args, rng)
+        good &= check_file(bench, out, left)
+        if "file" in args.moves:
+            good &= move_file(bench, args, corpus, out, left, rng)
     if not good:
         sys.exit("the index is not what it would be from scratch")
     print("ok")
