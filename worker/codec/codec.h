@@ -147,7 +147,7 @@ int codec_encode(const struct encode_options *options, const struct request *req
 
 /* An output payload (msgpack) as it is read again, by `pull`. Bytes lie in the payload. */
 struct codec_output {
-    struct bytes map; /* the payload itself */
+    struct bytes map;                           /* the payload itself */
     struct bytes model, fingerprint, precision; /* absent: not said; precision: exact */
     enum output_dtype dtype;
     size_t dim, n; /* n vectors, one after another */

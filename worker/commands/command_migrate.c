@@ -263,11 +263,10 @@ static int run(const struct invocation *invocation)
 static int set_defaults(struct options *options, const struct manifest *manifest, char *err,
                         size_t err_size)
 {
-    static const char *const kept[] = {"precision",     "prompt",           "dtype",
-                                       "too_long",      "bad_utf8",         "file.format",
-                                       "file.id",       "file.column",      "file.shard",
-                                       "output_format", "output_collection",
-                                       "text_field",    "id_field"};
+    static const char *const kept[] = {
+        "precision",         "prompt",     "dtype",       "too_long",   "bad_utf8",
+        "file.format",       "file.id",    "file.column", "file.shard", "output_format",
+        "output_collection", "text_field", "id_field"};
     char value[512];
     int rc = 0;
     for (size_t i = 0; i < sizeof kept / sizeof kept[0] && rc == 0; i++)
