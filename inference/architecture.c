@@ -9,6 +9,8 @@ static const struct architecture table[] = {
     {"gemma-embedding", gemma_bind, &gemma_forward, gemma_prompts},
     {"gemma-embedding2", gemma2_bind, &gemma2_forward, gemma_prompts},
     {"bert", bert_bind, &bert_forward, NULL},
+    {"mpnet", mpnet_bind, &bert_forward, NULL},
+    {"nomic-bert", nomic_bind, &nomic_forward, NULL},
     {"modern-bert", modernbert_bind, &modernbert_forward, NULL},
     {"qwen3", qwen3_bind, &qwen3_forward, qwen3_prompts},
 };

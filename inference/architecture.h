@@ -35,6 +35,11 @@ extern const struct prompt gemma_prompts[];
 int gemma2_bind(const struct binder *b, struct model *m);
 extern const struct pass gemma2_forward;
 
+int mpnet_bind(const struct binder *b, struct model *m);
+
+int nomic_bind(const struct binder *b, struct model *m);
+extern const struct pass nomic_forward;
+
 int modernbert_bind(const struct binder *b, struct model *m);
 extern const struct pass modernbert_forward;
 

@@ -1,6 +1,6 @@
 /*
- * bert_bind.c: a model of the BERT family in a GGUF file, of vectors or a reranker: its keys and
- * its tensors.
+ * bert_bind.c: a model of the BERT family (RoBERTa, XLM-RoBERTa and DistilBERT are of it) in a GGUF
+ * file, of vectors or a reranker: its keys and its tensors.
  *
  * Refuses: another pooling than the mean, the first token or a classification head; a head of more
  *          than one score; causal attention.
@@ -44,9 +44,10 @@ static int bind_pooling(const struct binder *b, struct model *m)
     size_t pooling = POOLING_RANK;
     uint64_t value;
     bool causal = false, has_head = gguf_tensor_find(b->gguf, "cls.output.weight") != NULL;
+    bool is_bert = strcmp(b->architecture, "bert") == 0;
     int rc = 0;
     /* Published rerankers do not all say that they are. */
-    if (!has_head || gguf_uint(b->gguf, "bert.pooling_type", &value) != -ENOENT)
+    if (!has_head || !is_bert || gguf_uint(b->gguf, "bert.pooling_type", &value) != -ENOENT)
         rc = bind_size(b, "pooling_type", 0, SIZE_MAX, &pooling);
     if (rc)
         return rc;
@@ -94,18 +95,28 @@ static int bind_keys(const struct binder *b, struct model *m)
 
 static int bind_outer(const struct binder *b, struct model *m)
 {
-    /* Sentences of a pair are of different types; a text alone is of the first. */
+    /* Sentences of a pair are of different types; a text alone is of the first. A DistilBERT has
+     * no types, and its file does not count more than one. */
     const struct gguf_tensor *types = gguf_tensor_find(b->gguf, "token_types.weight");
+    uint64_t n_said = 0;
+    bool has_types =
+        types || gguf_uint(b->gguf, "tokenizer.ggml.token_type_count", &n_said) || n_said != 1;
     size_t embd = m->n_embd, n_types = types ? (size_t)types->shape[1] : 1;
     m->n_types = n_types;
     const struct bind_tensor tensors[] = {
         {"token_embd.weight", embd, m->info.n_vocab, .matrix = &m->embed},
-        {"token_types.weight", embd, n_types, .floats = &m->token_types},
         {"position_embd.weight", embd, m->info.max_tokens, .matrix = &m->positions},
         {"token_embd_norm.weight", embd, 1, .floats = &m->embed_norm.weight},
         {"token_embd_norm.bias", embd, 1, .floats = &m->embed_norm.bias},
+        {"token_types.weight", embd, n_types, .floats = &m->token_types},
     };
-    return bind_tensors(b, BIND_OUTER, tensors, sizeof tensors / sizeof *tensors);
+    if (!has_types) {
+        m->constants = calloc(2 * ROW_MAX, sizeof *m->constants);
+        if (!m->constants)
+            return bind_no_memory(b);
+        m->token_types = m->constants + ROW_MAX;
+    }
+    return bind_tensors(b, BIND_OUTER, tensors, sizeof tensors / sizeof *tensors - !has_types);
 }
 
 /* llama.cpp's converter leaves the first layer of a BERT's head out. */

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "inference/architecture.h"
-#include "inference/steps.h"
+#include "inference/bert_steps.h"
 
 /* The steps, in the order of a pass: each is one part on one thread. */
 
@@ -56,7 +56,7 @@ static void norm_add(const struct work *w, struct span tokens, const float *bias
                                m->eps, tokens.last - tokens.first, embd);
 }
 
-static void step_attn_norm(const struct work *w, size_t part)
+void bert_step_attn_norm(const struct work *w, size_t part)
 {
     const struct layer *layer = w->f->layer;
     norm_add(w, step_token_span(w, part), layer->o_bias, &layer->attn_output_norm);
@@ -70,7 +70,7 @@ static void step_gelu(const struct work *w, size_t part)
                                      f->model->n_ff, step_token_span(w, part));
 }
 
-static void step_output_norm(const struct work *w, size_t part)
+void bert_step_output_norm(const struct work *w, size_t part)
 {
     const struct layer *layer = w->f->layer;
     norm_add(w, step_token_span(w, part), layer->down_bias, &layer->output_norm);
@@ -128,8 +128,8 @@ const struct pass bert_forward = {
     .embed = step_embed,
     .attn_norm = step_quantize,
     .heads = step_qkv_bias,
-    .ffn_norm = step_attn_norm,
+    .ffn_norm = bert_step_attn_norm,
     .activate = step_gelu,
-    .ffn_add = step_output_norm,
+    .ffn_add = bert_step_output_norm,
     .texts = texts_pool,
 };

@@ -22,7 +22,7 @@ static void step_heads(const struct work *w, size_t part)
     const struct layer *layer = f->layer;
     const struct attention_shape *a = layer->shape;
     struct span tokens = step_token_span(w, part);
-    gemma_step_rope(w, part);
+    step_rope(w, part);
     for (size_t t = w->t + tokens.first; t < w->t + tokens.last; t++)
         m->kernels->rms_norm(f->qkv + t * a->ld + layer->q.n_out + layer->k.n_out, m->constants,
                              m->eps, a->n_kv_heads, a->head_dim);

@@ -27,21 +27,6 @@ void gemma_step_attn_norm(const struct work *w, size_t part)
                                   m->eps, w->n, m->n_embd, step_token_span(w, part));
 }
 
-void gemma_step_rope(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    const struct model *m = f->model;
-    const struct layer *layer = f->layer;
-    const struct attention_shape *a = layer->shape;
-    struct span tokens = step_token_span(w, part);
-    size_t t = w->t + tokens.first, n = tokens.last - tokens.first;
-    float *q = f->qkv + t * a->ld, *k = q + layer->q.n_out; /* [n][ld] */
-    m->kernels->norm_rope(q, a->ld, n, a->n_heads, a->head_dim, layer->q_norm, m->eps,
-                          layer->cos_sin, f->positions + t, m->query_scale);
-    m->kernels->norm_rope(k, a->ld, n, a->n_kv_heads, a->head_dim, layer->k_norm, m->eps,
-                          layer->cos_sin, f->positions + t, 1);
-}
-
 void gemma_step_attn_add_ffn_norm(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
@@ -128,7 +113,7 @@ static void texts_project(const struct work *w)
 const struct pass gemma_forward = {
     .embed = gemma_step_embed,
     .attn_norm = gemma_step_attn_norm,
-    .heads = gemma_step_rope,
+    .heads = step_rope,
     .ffn_norm = gemma_step_attn_add_ffn_norm,
     .activate = gemma_step_geglu,
     .ffn_add = gemma_step_ffn_add,

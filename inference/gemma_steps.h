@@ -6,7 +6,7 @@
 
 #include "inference/steps.h"
 
-step_part gemma_step_embed, gemma_step_attn_norm, gemma_step_rope, gemma_step_attn_add_ffn_norm,
-    gemma_step_geglu, gemma_step_ffn_add, gemma_step_final_norm;
+step_part gemma_step_embed, gemma_step_attn_norm, gemma_step_attn_add_ffn_norm, gemma_step_geglu,
+    gemma_step_ffn_add, gemma_step_final_norm;
 
 #endif

@@ -74,7 +74,13 @@ struct attention_shape {
     size_t n_heads, n_kv_heads, head_dim; /* n_heads a multiple of n_kv_heads */
     size_t ld;                            /* floats from one token's row to the next */
     bool is_causal;                       /* a token sees none behind it in the text */
+    /* Added to the score of query token i and key token j of a head: bias[head * bias_ld + bias_ld
+     * / 2 + i - j]. [n_heads][bias_ld], with room behind for a tile of tokens; NULL: none. Each
+     * head has keys of its own then. */
+    const float *bias;
+    size_t bias_ld;
 };
+enum { BIAS_ROOM = 64 }; /* bias_ld / 2 is at least this and the tokens of a text */
 
 /* What opens a gate: GELU by the error function, or x times its logistic function (SiLU). */
 enum glu { GLU_GELU, GLU_SILU };

@@ -18,6 +18,7 @@ enum {
 struct attention_head {
     const float *k, *v;                /* [n][ld] of one key head */
     size_t ld, head_dim, reach, ahead; /* tokens before and behind a query that it sees */
+    const float *bias;                 /* of score i, j at bias[i - j]; or NULL */
     float *query;                      /* [head_dim][V * VEC] */
     float *scores;                     /* [n + KEY_TILE][V * VEC] */
 };
@@ -53,6 +54,19 @@ INLINE void attention_scores(const struct attention_head *h, size_t first, size_
             for (size_t v = 0; v < V; v++)
                 vec_store(h->scores + ((j + c) * V + v) * VEC, sum[c][v]);
     }
+}
+
+/* scores[j][lane] += bias of the lane's token and j. Lanes are tokens one after another; those
+ * beyond the last row get what nobody reads. */
+INLINE void attention_bias(const struct attention_head *h, const struct attention_tile *tile,
+                           const size_t V)
+{
+    const float *from = h->bias + tile->token[0][0];
+    for (size_t j = tile->first; j < tile->last; j++)
+        for (size_t v = 0; v < V; v++) {
+            float *score = h->scores + (j * V + v) * VEC;
+            vec_store(score, vec_load(score) + vec_load(from - j + v * VEC));
+        }
 }
 
 /* scores of vector v to exp(score - row's maximum), 0 where out of reach; returns 1 / row sums */
@@ -124,6 +138,8 @@ INLINE void attention_run(const struct attention_head *h, const struct attention
     float inverse[LANES_MAX];
     attention_query(h, tile, V);
     attention_scores(h, tile->first, tile->last, V);
+    if (h->bias)
+        attention_bias(h, tile, V);
     for (size_t v = 0; v < V; v++)
         vec_store(inverse + v * VEC, attention_softmax(h, tile, v, V));
     for (size_t i = 0; i < h->head_dim; i += VALUE_COLUMNS * VEC)
@@ -143,6 +159,8 @@ static void attention(float *q, const float *k, const float *v, size_t n, size_t
     for (size_t g = 0; g < shape->n_kv_heads; g++) {
         h.k = k + g * head_dim;
         h.v = v + g * head_dim;
+        if (shape->bias)
+            h.bias = shape->bias + g * shape->bias_ld + shape->bias_ld / 2;
         size_t end = tokens.last * group;
         for (size_t row = tokens.first * group; row < end; row += LANES_MAX) {
             struct attention_tile tile = {.n_rows = end - row < LANES_MAX ? end - row : LANES_MAX};

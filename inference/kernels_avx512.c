@@ -133,7 +133,7 @@ static size_t long_attention_size(const struct attention_shape *shape)
 static void long_attention(float *q, const float *k, const float *v, size_t n, size_t reach,
                            const struct attention_shape *shape, struct span tokens, void *scratch)
 {
-    if (n > LONG_TEXT)
+    if (n > LONG_TEXT && !shape->bias)
         kernels_bf16_attention(q, k, v, n, reach, shape, tokens, scratch);
     else
         attention(q, k, v, n, reach, shape, tokens, scratch);

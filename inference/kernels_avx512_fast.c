@@ -140,6 +140,21 @@ const struct kernels kernels_avx512_fast = {
     KERNELS_ATTENTION,
 };
 
+/* What the bfloat16 one does not do, the other does. */
+static size_t any_attention_size(const struct attention_shape *shape)
+{
+    return shape->bias ? attention_size(shape) : kernels_bf16_attention_size(shape);
+}
+
+static void any_attention(float *q, const float *k, const float *v, size_t n, size_t reach,
+                          const struct attention_shape *shape, struct span tokens, void *scratch)
+{
+    if (shape->bias)
+        attention(q, k, v, n, reach, shape, tokens, scratch);
+    else
+        kernels_bf16_attention(q, k, v, n, reach, shape, tokens, scratch);
+}
+
 const struct kernels kernels_avx512_bf16_fast = {
     .name = "avx512-bf16",
     .precision = PRECISION_FAST,
@@ -148,6 +163,6 @@ const struct kernels kernels_avx512_bf16_fast = {
     .matmul = matmul,
     .peak = peak,
     KERNELS_SHARED,
-    .attention_size = kernels_bf16_attention_size,
-    .attention = kernels_bf16_attention,
+    .attention_size = any_attention_size,
+    .attention = any_attention,
 };

@@ -167,6 +167,7 @@ void model_close(struct model *model)
     free(model->cos_sin_local);
     free(model->cos_sin_full);
     free(model->constants);
+    free(model->attention_bias);
     free(model->own_prompts);
     free(model);
 }

@@ -41,7 +41,7 @@ struct layer {
     const float *ple_post_norm;      /* [n_embd] */
     float scale;                     /* of all that leaves the layer */
 
-    /* bert */
+    /* bert, nomic-bert; biases that the latter has not are zeros */
     struct layer_norm pre_attn_norm, pre_ffn_norm;  /* modern-bert; no weights: no norm */
     const float *q_bias, *k_bias, *v_bias, *o_bias; /* [n_embd] */
     const float *up_bias, *down_bias;               /* [n_ff], [n_embd] */
@@ -65,6 +65,7 @@ struct model {
     struct attention_shape attention; /* the widest; ld: q heads, then k, then v of one token */
     float eps;
     float query_scale; /* 1 / sqrt(head_dim) */
+    enum glu glu;      /* of step_glu */
 
     struct matrix embed;  /* [n_vocab][n_embd] */
     struct layer *layers; /* [n_layers] */
@@ -87,6 +88,7 @@ struct model {
     struct matrix positions;  /* [max_tokens][n_embd] */
     const float *token_types; /* [n_types][n_embd]; all tokens of a text alone are of the first */
     struct layer_norm embed_norm, final_norm; /* the latter modern-bert's */
+    float *attention_bias;                    /* mpnet: what attention.bias points to */
     size_t n_types;                           /* rows of token_types */
     bool pools_first; /* the first token stands for the text, not the mean of all */
 

@@ -36,10 +36,22 @@ static int bind_pooling(const struct binder *b, struct model *m)
     return 0;
 }
 
-/* Files leave these out when the model has what ModernBERT has. */
-static int bind_optional(const struct binder *b, struct keys *keys)
+static int choose_gate(const struct binder *b, struct gguf_str name, enum glu *out)
 {
-    struct gguf_str scaling;
+    static const struct {
+        const char *name;
+        enum glu glu;
+    } known[] = {{"gelu", GLU_GELU}, {"silu", GLU_SILU}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strlen(known[i].name) == name.len && memcmp(known[i].name, name.ptr, name.len) == 0)
+            return *out = known[i].glu, 0;
+    return bind_refuse_key(b, "neither 'gelu' nor 'silu': key", "hidden_activation");
+}
+
+/* Files leave these out when the model has what ModernBERT has. */
+static int bind_optional(const struct binder *b, struct model *m, struct keys *keys)
+{
+    struct gguf_str scaling, gate;
     uint64_t number;
     double base;
     int rc = 0;
@@ -49,6 +61,9 @@ static int bind_optional(const struct binder *b, struct keys *keys)
         rc = bind_size(b, "attention.sliding_window_pattern", 1, LAYERS_MAX, &keys->full_every);
     if (!rc && gguf_float(b->gguf, "modern-bert.rope.freq_base_swa", &base) != -ENOENT)
         rc = bind_float(b, "rope.freq_base_swa", 1, 1e12, &keys->local_base);
+    m->glu = GLU_GELU;
+    if (!rc && gguf_string(b->gguf, "modern-bert.hidden_activation", &gate) == 0)
+        rc = choose_gate(b, gate, &m->glu);
     if (!rc && gguf_string(b->gguf, "modern-bert.rope.scaling.type", &scaling) == 0 &&
         (scaling.len != 4 || memcmp(scaling.ptr, "none", 4) != 0))
         rc = bind_refuse_key(b, "not 'none': key", "rope.scaling.type");
@@ -75,7 +90,7 @@ static int bind_keys(const struct binder *b, struct model *m, struct keys *keys)
     if (!rc)
         rc = bind_float(b, "rope.freq_base", 1, 1e12, &keys->full_base);
     if (!rc)
-        rc = bind_optional(b, keys);
+        rc = bind_optional(b, m, keys);
     if (!rc)
         rc = bind_pooling(b, m);
     if (rc)

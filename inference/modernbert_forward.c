@@ -3,7 +3,8 @@
  *
  * The residual stream is added to as it is, and normalised where it is read. Every third layer sees
  * the whole text, the others a window around each token; both rotate queries and keys, by bases of
- * their own. The feed-forward part is gated, and GELU is that of the error function.
+ * their own. The feed-forward part is gated, by GELU of the error function or, where the file says
+ * so, SiLU.
  * Source: ModernBERT (Warner et al. 2024), as transformers has it.
  */
 #include <string.h>
@@ -49,31 +50,10 @@ static void step_attn_norm(const struct work *w, size_t part)
     norm_quantize(w, step_token_span(w, part), &w->f->layer->pre_attn_norm);
 }
 
-static void step_rope(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    const struct model *m = f->model;
-    const struct attention_shape *a = &m->attention;
-    struct span tokens = step_token_span(w, part);
-    size_t t = w->t + tokens.first, n = tokens.last - tokens.first;
-    float *q = f->qkv + t * a->ld; /* [n][ld] */
-    m->kernels->norm_rope(q, a->ld, n, a->n_heads, a->head_dim, NULL, 0, f->layer->cos_sin,
-                          f->positions + t, m->query_scale);
-    m->kernels->norm_rope(q + m->n_embd, a->ld, n, a->n_heads, a->head_dim, NULL, 0,
-                          f->layer->cos_sin, f->positions + t, 1);
-}
-
 static void step_ffn_norm(const struct work *w, size_t part)
 {
     step_add(w, part);
     norm_quantize(w, step_token_span(w, part), &w->f->layer->pre_ffn_norm);
-}
-
-static void step_geglu(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    f->model->kernels->glu_quantize(w->scratch->packed, w->scratch->wide, w->n, f->model->n_ff,
-                                    GLU_GELU, step_token_span(w, part));
 }
 
 static void step_final_norm(const struct work *w, size_t part)
@@ -89,7 +69,7 @@ const struct pass modernbert_forward = {
     .attn_norm = step_attn_norm,
     .heads = step_rope,
     .ffn_norm = step_ffn_norm,
-    .activate = step_geglu,
+    .activate = step_glu,
     .ffn_add = step_add,
     .final_norm = step_final_norm,
     .texts = steps_pool,

@@ -119,6 +119,7 @@ int qwen3_bind(const struct binder *b, struct model *m)
         return rc;
     m->info.has_dense = true; /* nothing is missing: the model has no such layers */
     m->embed_scale = 1;
+    m->glu = GLU_SILU;
     m->n_out = m->n_embd;
     m->n_wide = 2 * m->n_ff;
     m->layers = calloc(m->n_layers, sizeof *m->layers);

@@ -20,13 +20,6 @@ static void step_ffn_norm(const struct work *w, size_t part)
                                   m->eps, w->n, m->n_embd, step_token_span(w, part));
 }
 
-static void step_swiglu(const struct work *w, size_t part)
-{
-    const struct forward *f = w->f;
-    f->model->kernels->glu_quantize(w->scratch->packed, w->scratch->wide, w->n, f->model->n_ff,
-                                    GLU_SILU, step_token_span(w, part));
-}
-
 static void step_last(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
@@ -45,9 +38,9 @@ static void texts_pool(const struct work *w)
 const struct pass qwen3_forward = {
     .embed = gemma_step_embed,
     .attn_norm = gemma_step_attn_norm,
-    .heads = gemma_step_rope,
+    .heads = step_rope,
     .ffn_norm = step_ffn_norm,
-    .activate = step_swiglu,
+    .activate = step_glu,
     .ffn_add = step_add,
     .texts = texts_pool,
 };

@@ -82,7 +82,7 @@ static int pair_measure(struct session *s, struct text text, size_t n_query, str
     size_t max_tokens = s->model->info.max_tokens;
     *result = (struct embed_result){0};
     pair->n_query = n_query;
-    pair->n_ends = tokenizer_is_unigram(s->model->tokenizer) ? 4 : 3;
+    pair->n_ends = tokenizer_is_wordpiece(s->model->tokenizer) ? 3 : 4;
     int rc = part_encode(s, text, s->pairs->text, &pair->n_text);
     if (rc)
         return rc;
@@ -108,7 +108,7 @@ static size_t pair_write(struct session *s, const struct pair *pair, size_t used
         ids[n++] = end;
     memset(p->types + used, 0, n);
     memcpy(ids + n, p->text + 1, pair->n_text * sizeof *ids);
-    /* Tokenizers of XLM-RoBERTa know one type only. */
+    /* RoBERTa and XLM-RoBERTa know one type only. */
     memset(p->types + used + n, pair->n_ends == 3, pair->n_text + 1);
     n += pair->n_text;
     ids[n++] = end;

@@ -89,6 +89,21 @@ void step_qkv(const struct work *w, size_t part)
         step_multiply(w, qkv + layer->q.n_out + layer->k.n_out, ld, &layer->v, part - q - k);
 }
 
+void step_rope(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    const struct model *m = f->model;
+    const struct layer *layer = f->layer;
+    const struct attention_shape *a = layer->shape;
+    struct span tokens = step_token_span(w, part);
+    size_t t = w->t + tokens.first, n = tokens.last - tokens.first;
+    float *q = f->qkv + t * a->ld, *k = q + layer->q.n_out; /* [n][ld] */
+    m->kernels->norm_rope(q, a->ld, n, a->n_heads, a->head_dim, layer->q_norm, m->eps,
+                          layer->cos_sin, f->positions + t, m->query_scale);
+    m->kernels->norm_rope(k, a->ld, n, a->n_kv_heads, a->head_dim, layer->k_norm, m->eps,
+                          layer->cos_sin, f->positions + t, 1);
+}
+
 /* Keys and values of a text behind those of its prefix. */
 void step_gather(const struct work *w, size_t text)
 {
@@ -157,6 +172,13 @@ void step_gate_up(const struct work *w, size_t part)
         step_multiply(w, w->scratch->wide, ld, &layer->gate, part);
     else
         step_multiply(w, w->scratch->wide + (ld - n_ff), ld, &layer->up, part - gate);
+}
+
+void step_glu(const struct work *w, size_t part)
+{
+    const struct model *m = w->f->model;
+    m->kernels->glu_quantize(w->scratch->packed, w->scratch->wide, w->n, m->n_ff, m->glu,
+                             step_token_span(w, part));
 }
 
 size_t step_gate_up_parts(const struct work *w)

@@ -83,9 +83,10 @@ struct work step_all_tokens(struct forward *f);
 void step_run_blocks(struct forward *f, void (*steps)(const struct work *work), size_t n);
 
 /* Steps that architectures share. Gates, where there are any, stand beside what they open: wide
- * [n][2 n_ff], else [n][n_ff]. */
-step_part step_qkv, step_gather, step_attention, step_attn_quantize, step_attn_out, step_gate_up,
-    step_down, step_quantize, step_add, step_mean;
+ * [n][2 n_ff], else [n][n_ff]. step_rope norms queries and keys first where the layer has norms for
+ * them. */
+step_part step_qkv, step_rope, step_glu, step_gather, step_attention, step_attn_quantize,
+    step_attn_out, step_gate_up, step_down, step_quantize, step_add, step_mean;
 size_t step_gate_up_parts(const struct work *w);
 size_t step_qkv_parts(const struct work *w); /* of step_qkv */
 /* The mean of each text, or its first token, as the model pools. */

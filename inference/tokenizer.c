@@ -81,6 +81,11 @@ bool tokenizer_is_unigram(const struct tokenizer *tokenizer)
     return tokenizer->kind == &tokenizer_unigram;
 }
 
+bool tokenizer_is_wordpiece(const struct tokenizer *tokenizer)
+{
+    return tokenizer->kind == &tokenizer_wordpiece;
+}
+
 int32_t tokenizer_eos(const struct tokenizer *tokenizer)
 {
     return (int32_t)tokenizer->eos;

@@ -39,6 +39,7 @@ int tokenizer_open(struct tokenizer **out, const struct gguf *gguf, char *err, s
 void tokenizer_close(struct tokenizer *tokenizer); /* accepts NULL */
 size_t tokenizer_n_vocab(const struct tokenizer *tokenizer);
 bool tokenizer_is_unigram(const struct tokenizer *tokenizer);
+bool tokenizer_is_wordpiece(const struct tokenizer *tokenizer);
 int32_t tokenizer_eos(const struct tokenizer *tokenizer); /* of one that has such an end */
 
 /*

@@ -1,5 +1,5 @@
 /*
- * tokenizer_bytes.c: byte-level BPE, the way of the tokenizers of ModernBERT and Qwen.
+ * tokenizer_bytes.c: byte-level BPE, the way of the tokenizers of ModernBERT, Qwen and RoBERTa.
  *
  * Owns:    the way through a text: added tokens, canonical composition of what is between them,
  *          words, and the bytes of each word merged by the list of merges.
@@ -139,7 +139,10 @@ static int encode_text(const struct tokenizer *t, struct byte_text *b, struct te
         struct utf8_char c = utf8_decode(at, end);
         if (c.bad && bad_utf8 == BAD_UTF8_ERROR)
             return -EILSEQ;
-        nfc_add(&b->nfc, c.code);
+        if (t->composes)
+            nfc_add(&b->nfc, c.code);
+        else
+            code_put(b, c.code);
         at += c.len;
     }
     text_end(t, b, row);
@@ -165,17 +168,19 @@ static int find_words(struct tokenizer *t, const struct gguf *gguf, char *err, s
     static const struct {
         const char *pre;
         words_end *end;
-    } known[] = {
-        {"modern-bert", words_end_gpt2}, {"gpt-2", words_end_gpt2}, {"qwen2", words_end_qwen2}};
+        bool composes;
+    } known[] = {{"modern-bert", words_end_gpt2, true},
+                 {"gpt-2", words_end_gpt2, true},
+                 {"qwen2", words_end_qwen2, true},
+                 {"roberta-bpe", words_end_gpt2, false}};
     struct gguf_str pre = {"", 0};
     (void)gguf_string(gguf, "tokenizer.ggml.pre", &pre);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strlen(known[i].pre) == pre.len && memcmp(known[i].pre, pre.ptr, pre.len) == 0)
-            return t->words_end = known[i].end, 0;
+            return t->words_end = known[i].end, t->composes = known[i].composes, 0;
     snprintf(err, err_size,
-             "tokenizer.ggml.pre is '%.*s', which is not one of \"modern-bert\" and \"qwen2\"; use "
-             "a GGUF of a "
-             "model that docs/models.md lists",
+             "tokenizer.ggml.pre is '%.*s', which is not one of \"modern-bert\", \"qwen2\" and "
+             "\"roberta-bpe\"; use a GGUF of a model that docs/models.md lists",
              (int)(pre.len < 32 ? pre.len : 32), pre.ptr);
     return -EINVAL;
 }

@@ -168,6 +168,7 @@ struct tokenizer {
     /* byte-level BPE */
     struct merges merges;
     words_end *words_end;
+    bool composes; /* canonically (NFC), before words are cut */
     uint32_t mask; /* which takes white space before it along; NO_TOKEN: there is none */
 };
 

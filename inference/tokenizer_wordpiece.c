@@ -110,14 +110,22 @@ static int steps_read(struct tokenizer *t, const struct gguf *gguf, char *err, s
     return unsaid_check(&t->vocab, t->fold, is_case_said, err, err_size);
 }
 
+/* MPNet's are those of RoBERTa; to it [CLS] and [SEP] are ordinary tokens that no text has. */
+static int ends_find(struct tokenizer *t, char *err, size_t err_size)
+{
+    if (special_find(&t->vocab, "[CLS]", &t->bos, err, err_size) &&
+        special_find(&t->vocab, "<s>", &t->bos, err, err_size) == 0)
+        return special_find(&t->vocab, "</s>", &t->eos, err, err_size);
+    int status = special_find(&t->vocab, "[CLS]", &t->bos, err, err_size);
+    return status ? status : special_find(&t->vocab, "[SEP]", &t->eos, err, err_size);
+}
+
 static int wordpiece_open(struct tokenizer *t, const struct gguf *gguf, char *err, size_t err_size)
 {
     int status = vocab_open(&t->vocab, gguf, VOCAB_WORDPIECE, err, err_size);
 
     if (!status)
-        status = special_find(&t->vocab, "[CLS]", &t->bos, err, err_size);
-    if (!status)
-        status = special_find(&t->vocab, "[SEP]", &t->eos, err, err_size);
+        status = ends_find(t, err, err_size);
     if (!status)
         status = special_find(&t->vocab, "[UNK]", &t->unknown, err, err_size);
     if (!status)

@@ -8,8 +8,13 @@ published. Which kind of model it is says model_type in its config.json:
   gemma3_text  EmbeddingGemma 300M and what was trained from it, with its two dense layers
   embedding_gemma2
                EmbeddingGemma 2, the text part of it
-  bert         a BERT (all-MiniLM, bge, e5, gte), multilingual-e5-small, ms-marco-MiniLM
+  bert         a BERT (all-MiniLM, bge, e5, gte, snowflake-arctic-embed, mxbai-embed),
+               multilingual-e5-small, ms-marco-MiniLM
+  distilbert   multi-qa-distilbert, msmarco-distilbert
+  roberta      all-distilroberta-v1, Granite Embedding R1 (English)
   xlm-roberta  multilingual-e5-base and -large, bge-m3, paraphrase-multilingual-MiniLM, bge-reranker
+  mpnet        all-mpnet-base-v2, multi-qa-mpnet-base
+  nomic_bert   nomic-embed-text v1 and v1.5, snowflake-arctic-embed-m-long
   modernbert   gte-modernbert-base, Granite Embedding R2 (English), modernbert-embed
   qwen3        Qwen3-Embedding 0.6B
 Weights may be float32, float16 or bfloat16, in one file or several. Matrices are stored as Q8_0
@@ -28,13 +33,15 @@ from pathlib import Path
 sys.dont_write_bytecode = True # the folder of scripts may be read-only, or an image's
 
 # pylint: disable=wrong-import-position
-from convert_model import bert, gemma, gemma2, modernbert, qwen3, xlm_roberta
+from convert_model import (bert, distilbert, gemma, gemma2, modernbert, mpnet, nomic, qwen3,
+                           roberta, xlm_roberta)
 from convert_model.output import TYPES, Output
 from convert_model.source import Source, fail
 
 KINDS = { # by model_type
     "gemma3_text": gemma, "embedding_gemma2": gemma2, "embedding_gemma2_text": gemma2,
-    "bert": bert, "xlm-roberta": xlm_roberta, "modernbert": modernbert, "qwen3": qwen3}
+    "bert": bert, "distilbert": distilbert, "roberta": roberta, "xlm-roberta": xlm_roberta,
+    "mpnet": mpnet, "nomic_bert": nomic, "modernbert": modernbert, "qwen3": qwen3}
 
 
 def convert(options):
@@ -43,7 +50,7 @@ def convert(options):
     if not kind:
         fail(f"config.json has model_type = {source.config.get('model_type')!r}: only "
              f"{', '.join(KINDS)} can be converted")
-    if kind is not bert: # which has a tokenizer that can do it
+    if kind not in (bert, distilbert, mpnet, nomic): # which have a tokenizer that can do it
         source.refuse_lowering()
     partial = options.out.with_name(f".{options.out.name}.{os.getpid()}.partial")
     out = Output(partial, kind.ARCHITECTURE, options.type)

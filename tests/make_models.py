@@ -32,7 +32,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers,
                         processors, trainers)
 from tokenizers.implementations import BertWordPieceTokenizer
-from tokenizers.models import BPE
+from tokenizers.models import BPE, WordPiece
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data" / "models"
@@ -123,14 +123,14 @@ def save(folder, model, pooling):
     return folder / "saved"
 
 
-def convert(name, saved):
+def convert(name, saved, title):
     DATA.mkdir(exist_ok=True)
     subprocess.run([sys.executable, ROOT / "scripts" / "convert-model.py", "--type", "f16",
-                    "--name", name, saved, DATA / f"{name}.gguf"], check=True)
+                    "--name", title or name, saved, DATA / f"{name}.gguf"], check=True)
 
 
-def write(name, saved, cases):
-    convert(name, saved)
+def write(name, saved, cases, title=None):
+    convert(name, saved, title)
     with open(DATA / f"{name}.cases", "wb") as file:
         file.write(struct.pack("<II", len(cases), len(cases[0][2])))
         for text, ids, vector in cases:
@@ -234,11 +234,15 @@ def make_gemma2(folder, name="tiny-gemma2"):
                                       lambda states: states.mean(0))))
 
 
+ROBERTA_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
 def byte_tokenizer(folder, name):
-    """A tokenizer.json of byte-level BPE: as ModernBERT's, or as Qwen3's."""
-    is_qwen, rng = name == "qwen3", random.Random(SEED)
+    """A tokenizer.json of byte-level BPE: as ModernBERT's, as Qwen3's, or as RoBERTa's."""
+    is_qwen, is_roberta, rng = name == "qwen3", name == "roberta", random.Random(SEED)
     tokenizer = Tokenizer(BPE())
-    tokenizer.normalizer = normalizers.NFC()
+    if not is_roberta:
+        tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(QWEN2_WORDS), "isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]) if is_qwen else (
@@ -246,7 +250,10 @@ def byte_tokenizer(folder, name):
     tokenizer.decoder = decoders.ByteLevel()
     lines = [" ".join(rng.choice(WORDS) for _ in range(9)) for _ in range(400)]
     tokenizer.train_from_iterator(lines, trainers.BpeTrainer(
-        vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+        vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
+        special_tokens=ROBERTA_TOKENS if is_roberta else []))
+    if is_roberta:
+        return roberta_tokenizer(folder, tokenizer)
     special = ["<|endoftext|>", "<|im_end|>"] if is_qwen else [
         "<|padding|>", "<|endoftext|>", "[UNK]", "[CLS]", "[SEP]", "[PAD]"]
     tokenizer.add_special_tokens([AddedToken(text, special=True) for text in special])
@@ -269,6 +276,18 @@ def byte_tokenizer(folder, name):
     return tokenizer
 
 
+def roberta_tokenizer(folder, tokenizer):
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "RobertaTokenizer", "bos_token": "<s>", "eos_token": "</s>",
+        "unk_token": "<unk>", "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>",
+        "mask_token": "<mask>", "model_max_length": 48}))
+    return tokenizer
+
+
 def byte_texts(rng, longest):
     odd = ["I'm here, it's HE'LL they've'", " \u3000 wide", "tabs\t\tand \n\n  newlines\r\n x",
            "12345 6 \u0967\u00bd", "e\u0301 \u212b \u1100\u1161\u11a8 a\u0323\u0302 \u0958",
@@ -278,12 +297,13 @@ def byte_texts(rng, longest):
     return texts_of(rng, WORDS, longest) + odd
 
 
-def make_modernbert(folder, name="tiny-modernbert"):
+def make_modernbert(folder, name="tiny-modernbert", activation="gelu", n_layers=5):
     """A window of 4 on either side in two of three layers, and texts around it."""
     tokenizer = byte_tokenizer(folder, "modernbert")
     config = transformers.ModernBertConfig(
         vocab_size=tokenizer.get_vocab_size() + 3, hidden_size=64, intermediate_size=96,
-        num_hidden_layers=5, num_attention_heads=2, max_position_embeddings=64, local_attention=8,
+        hidden_activation=activation, num_hidden_layers=n_layers, num_attention_heads=2,
+        max_position_embeddings=64, local_attention=8,
         norm_eps=1e-3, pad_token_id=0, bos_token_id=0, eos_token_id=0, cls_token_id=0,
         sep_token_id=0)
     torch.manual_seed(SEED)
@@ -318,14 +338,96 @@ def make_qwen3(folder, name="tiny-qwen3"):
     write(name, folder, list(cases_of(model, tokenizer, texts, 64, lambda states: states[-1])))
 
 
-def word_tokenizer(folder):
-    """A tokenizer.json as an uncased BERT's."""
+def make_modernbert_silu(folder, name="tiny-modernbert-silu"):
+    make_modernbert(folder, name, "silu", 2)
+
+
+def make_roberta(folder, name="tiny-roberta"):
+    (folder / "plain").mkdir()
+    tokenizer = byte_tokenizer(folder / "plain", "roberta")
+    config = transformers.RobertaConfig(
+        vocab_size=tokenizer.get_vocab_size() + 3, hidden_size=64, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=96, max_position_embeddings=50,
+        type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5)
+    torch.manual_seed(SEED)
+    model = transformers.RobertaModel(config, add_pooling_layer=False)
+    randomize(model)
+    saved = save(folder, model, "mean")
+    tokenizer = Tokenizer.from_file(str(saved / "tokenizer.json"))
+    tokenizer.no_truncation()
+    texts = byte_texts(random.Random(SEED), 40)
+    write(name, saved, list(cases_of(model, tokenizer, texts, 48, lambda states: states.mean(0))))
+
+
+def make_distilbert(folder, name="tiny-distilbert"):
+    (folder / "plain").mkdir()
+    n_vocab = word_tokenizer(folder / "plain")
+    torch.manual_seed(SEED)
+    model = transformers.DistilBertModel(transformers.DistilBertConfig(
+        vocab_size=n_vocab + 2, dim=64, n_layers=2, n_heads=2, hidden_dim=96,
+        max_position_embeddings=48))
+    make_wordpiece(folder, name, model)
+
+
+def make_mpnet(folder, name="tiny-mpnet"):
+    """Texts longer than the distances that have buckets of their own."""
+    (folder / "plain").mkdir()
+    n_vocab = word_tokenizer(folder / "plain", is_mpnet=True)
+    torch.manual_seed(SEED)
+    model = transformers.MPNetModel(transformers.MPNetConfig(
+        vocab_size=n_vocab + 2, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=96, max_position_embeddings=202), add_pooling_layer=False)
+    make_wordpiece(folder, name, model, most=200)
+
+
+def make_nomic(folder, name="tiny-nomic"):
+    (folder / "plain").mkdir()
+    n_vocab = word_tokenizer(folder / "plain")
+    torch.manual_seed(SEED)
+    model = transformers.NomicBertModel(transformers.NomicBertConfig(
+        vocab_size=n_vocab + 2, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=96, max_position_embeddings=48, layer_norm_eps=1e-5))
+    make_wordpiece(folder, name, model, "nomic-embed-text-tiny") # whose name says its prompts
+
+
+def make_wordpiece(folder, name, model, title=None, most=48):
+    randomize(model)
+    saved, rng = save(folder, model, "mean"), random.Random(SEED)
+    tokenizer = Tokenizer.from_file(str(saved / "tokenizer.json"))
+    tokenizer.no_truncation()
+    texts = ["", "the", "The quick, brown fox's [MASK].", "<mask> <s>the [CLS]</s>"] + [
+        " ".join(rng.choice(WORDS) for _ in range(n)) for n in (1, 2, 3, 5, 8, 13, 21, 40, 90)]
+    write(name, saved, list(cases_of(model, tokenizer, texts, most, lambda states: states.mean(0))),
+          title)
+
+
+def word_tokenizer(folder, is_mpnet=False):
+    """A tokenizer.json as an uncased BERT's, or as MPNet's."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz.,'",
               *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"), "the", "quick", "brown", "fox"]
+    if is_mpnet:
+        return mpnet_tokenizer(folder, ["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"])
     wordpiece = BertWordPieceTokenizer({text: i for i, text in enumerate(pieces)}, lowercase=True)
     wordpiece.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({
         "tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 48}))
+    return len(pieces)
+
+
+def mpnet_tokenizer(folder, pieces):
+    """[CLS] and its like are ordinary tokens here, which no text has."""
+    tokenizer = Tokenizer(WordPiece({text: i for i, text in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens([AddedToken(text, special=True, lstrip=text == "<mask>")
+                                  for text in ("<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>")])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({
+        "tokenizer_class": "MPNetTokenizer", "do_lower_case": True, "bos_token": "<s>",
+        "eos_token": "</s>", "unk_token": "[UNK]", "sep_token": "</s>", "cls_token": "<s>",
+        "pad_token": "<pad>", "mask_token": "<mask>", "model_max_length": 200}))
     return len(pieces)
 
 
@@ -346,7 +448,7 @@ def make_reranker(folder, name, model, most):
             score = model(input_ids=torch.tensor([encoded.ids]),
                           token_type_ids=torch.tensor([encoded.type_ids])).logits.item()
         pairs.append((query.encode(), text.encode(), len(encoded.ids), score))
-    convert(name, folder / "saved")
+    convert(name, folder / "saved", None)
     with open(DATA / f"{name}.pairs", "wb") as file:
         file.write(struct.pack("<I", len(pairs)))
         for query, text, n_ids, score in pairs:
@@ -364,6 +466,18 @@ def make_bert_reranker(folder, name="tiny-bert-reranker"):
         intermediate_size=96, max_position_embeddings=48, num_labels=1)), 48)
 
 
+def make_roberta_reranker(folder, name="tiny-roberta-reranker"):
+    (folder / "plain").mkdir()
+    tokenizer = byte_tokenizer(folder / "plain", "roberta")
+    torch.manual_seed(SEED)
+    make_reranker(folder, name, transformers.RobertaForSequenceClassification(
+        transformers.RobertaConfig(
+            vocab_size=tokenizer.get_vocab_size(), hidden_size=64, num_hidden_layers=2,
+            num_attention_heads=2, intermediate_size=96, max_position_embeddings=50,
+            type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5,
+            num_labels=1)), 48)
+
+
 def make_xlm_reranker(folder, name="tiny-xlm-reranker"):
     (folder / "plain").mkdir()
     n_vocab = unigram_tokenizer(folder / "plain")
@@ -376,8 +490,11 @@ def make_xlm_reranker(folder, name="tiny-xlm-reranker"):
 
 
 MODELS = {"xlm-roberta": make_xlm_roberta, "gemma2": make_gemma2, "modernbert": make_modernbert,
-          "qwen3": make_qwen3, "bert-reranker": make_bert_reranker,
-          "xlm-reranker": make_xlm_reranker}
+          "modernbert-silu": make_modernbert_silu, "qwen3": make_qwen3, "nomic": make_nomic,
+          "mpnet": make_mpnet,
+          "distilbert": make_distilbert, "roberta": make_roberta,
+          "bert-reranker": make_bert_reranker, "xlm-reranker": make_xlm_reranker,
+          "roberta-reranker": make_roberta_reranker}
 
 
 def main():

@@ -30,6 +30,8 @@ BLOCK_TENSORS = [
 ]
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_OF_MPNET = ("<pad>", "[UNK]", "<s>", "</s>", "<mask>")
+CLASSES = ("BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer")
 
 
 def check_options(options):
@@ -38,8 +40,7 @@ def check_options(options):
         fail("tokenizer_config.json says that Chinese characters are not words of their own: such "
              "models cannot be converted")
     kind = options.get("tokenizer_class", "BertTokenizer")
-    if kind not in ("BertTokenizer", "BertTokenizerFast", "TokenizersBackend",
-                    "PreTrainedTokenizerFast"):
+    if kind.removesuffix("Fast") not in (*CLASSES, "TokenizersBackend", "PreTrainedTokenizer"):
         fail(f"tokenizer_config.json asks for a {kind}: only BertTokenizer can be converted")
 
 
@@ -55,8 +56,8 @@ def read_steps(source, options, tokenizer):
     lower, strip = said = steps_of(options, "do_lower_case")
     if tokenizer:
         lower, strip = steps_of(tokenizer["normalizer"], "lowercase")
-    if options.get("tokenizer_class", "BertTokenizer").startswith("BertTokenizer") and \
-            said != (lower, strip):
+    kind = options.get("tokenizer_class", "BertTokenizer")
+    if "BertTokenizer" in kind and said != (lower, strip):
         fail("tokenizer_config.json (do_lower_case, strip_accents; when they are missing, lower "
              "case without accents) and tokenizer.json disagree about case or accents: make them "
              "say what the model was trained with")
@@ -73,12 +74,12 @@ def check_added(added, lines):
 def ends_of(tokenizer):
     """The tokens around a text: of either kind of post-processor that BERTs are saved with."""
     post = tokenizer.get("post_processor") or {}
-    if post.get("type") == "BertProcessing":
+    if post.get("type") in ("BertProcessing", "RobertaProcessing"):
         return [post["cls"][0], "A", post["sep"][0]]
     return [list(part.values())[0]["id"] for part in post.get("single", [])]
 
 
-def read_tokenizer(tokenizer):
+def read_tokenizer(tokenizer, special):
     """Texts by id, from tokenizer.json: the tokenizer that sentence-transformers runs."""
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer") or {}
     if (model.get("type", "WordPiece") != "WordPiece" or normalizer.get("type") != "BertNormalizer"
@@ -94,9 +95,9 @@ def read_tokenizer(tokenizer):
     if not normalizer.get("clean_text", True):
         fail("tokenizer.json keeps control characters (clean_text): such models cannot be "
              "converted")
-    if ends_of(tokenizer) != ["[CLS]", "A", "[SEP]"]:
-        fail("tokenizer.json does not put a text between [CLS] and [SEP]: such models cannot be "
-             "converted")
+    if ends_of(tokenizer) != [special[2], "A", special[3]]:
+        fail(f"tokenizer.json does not put a text between {special[2]} and {special[3]}: such "
+             "models cannot be converted")
     lines = [""] * (max(model["vocab"].values(), default=-1) + 1)
     for text, i in model["vocab"].items():
         lines[i] = text
@@ -113,13 +114,13 @@ def read_lines(path):
         fail(f"{path} is not UTF-8 ({e}): fetch the folder again")
 
 
-def read_word_pieces(source, n_vocab):
+def read_word_pieces(source, n_vocab, special):
     """Texts, types, and the steps before. What goes on with a word loses its ##, what begins one
     gets a U+2581."""
     tokenizer, options, folder = source.tokenizer_json(), source.tokenizer_config(), source.model
     check_options(options)
     if tokenizer:
-        lines, added = read_tokenizer(tokenizer)
+        lines, added = read_tokenizer(tokenizer, special)
     else:
         lines = read_lines(folder / "vocab.txt")
         added = {int(i): token["content"]
@@ -130,15 +131,17 @@ def read_word_pieces(source, n_vocab):
         fail(f"the vocabulary has {len(lines)} tokens and the model {n_vocab}: they do not belong "
              "together")
     check_added(added, lines)
+    control = {*special, *(added.values() if special == SPECIAL_OF_MPNET else ())}
     tokens, kinds = [], []
     for i, text in enumerate(lines + [""] * (n_vocab - len(lines))):
         if text in ("", "##"): # of no text
             tokens.append(f"[PAD{i}]")
             kinds.append(gguf.TokenType.UNUSED)
             continue
-        special = text in SPECIAL
-        kinds.append(gguf.TokenType.CONTROL if special else gguf.TokenType.NORMAL)
-        tokens.append(text if special else text[2:] if text.startswith("##") else "\u2581" + text)
+        is_control = text in control
+        kinds.append(gguf.TokenType.CONTROL if is_control else gguf.TokenType.NORMAL)
+        tokens.append(text if is_control else
+                      text[2:] if text.startswith("##") else "\u2581" + text)
     return tokens, kinds, read_steps(source, options, tokenizer)
 
 
@@ -184,19 +187,20 @@ def add_pooling(out, source, known=("mean", "cls")):
         keys.add_array("embedmill.prompt.texts", list(prompts.values()))
 
 
-def add_tokens(out, source):
+def add_tokens(out, source, special=SPECIAL):
     keys = out.keys
-    tokens, kinds, (lower, strip) = read_word_pieces(source, source.number("vocab_size"))
+    tokens, kinds, (lower, strip) = read_word_pieces(source, source.number("vocab_size"), special)
     keys.add_tokenizer_model("bert")
     keys.add_tokenizer_pre("default")
-    if not (lower and strip) or "\u2581A" in tokens: # what a file that does not say does
+    is_usual = lower and strip and special == SPECIAL and "\u2581A" not in tokens
+    if not is_usual: # what a file that does not say does
         keys.add_bool("tokenizer.ggml.normalizer.lowercase", lower)
         keys.add_bool("tokenizer.ggml.normalizer.strip_accents", strip)
     keys.add_token_list(tokens)
     keys.add_token_types(kinds)
-    for text, add in (("[UNK]", keys.add_unk_token_id), ("[SEP]", keys.add_sep_token_id),
-                      ("[PAD]", keys.add_pad_token_id), ("[CLS]", keys.add_bos_token_id),
-                      ("[MASK]", keys.add_mask_token_id)):
+    for text, add in zip(special, (keys.add_pad_token_id, keys.add_unk_token_id,
+                                   keys.add_bos_token_id, keys.add_sep_token_id,
+                                   keys.add_mask_token_id)):
         if text not in tokens:
             fail(f"the vocabulary has no {text}")
         add(tokens.index(text))

@@ -1,5 +1,5 @@
-"""The vocabulary of byte-level BPE, as tokenizer.ggml.model "gpt2" has it: that of ModernBERT and
-of Qwen3. It comes from tokenizer.json, which is what sentence-transformers runs."""
+"""The vocabulary of byte-level BPE, as tokenizer.ggml.model "gpt2" has it: that of ModernBERT, of
+Qwen3 and of RoBERTa. It comes from tokenizer.json, which is what sentence-transformers runs."""
 
 import gguf
 
@@ -17,12 +17,13 @@ def check_bytes(step, use_regex):
              "such models cannot be converted")
 
 
-def words_of(tokenizer):
-    """What tokenizer.ggml.pre calls the pattern of words."""
+def words_of(tokenizer, is_roberta):
+    """What tokenizer.ggml.pre calls the pattern of words and, of RoBERTa's, that texts are not
+    composed first."""
     steps = steps_of(tokenizer.get("pre_tokenizer"), "pretokenizers")
     if len(steps) == 1:
         check_bytes(steps[0], True)
-        return "modern-bert"
+        return "roberta-bpe" if is_roberta else "modern-bert"
     if (len(steps) == 2 and steps[0].get("type") == "Split"
             and steps[0].get("pattern") == {"Regex": QWEN2_WORDS}
             and steps[0].get("behavior") == "Isolated" and not steps[0].get("invert")):
@@ -32,14 +33,15 @@ def words_of(tokenizer):
          "cannot be converted")
 
 
-def check_model(tokenizer):
+def check_model(tokenizer, is_roberta):
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer") or {}
     if model.get("type") != "BPE":
         fail(f"tokenizer.json has a {model.get('type')} vocabulary: for this kind of model only "
              "byte-level BPE can be converted")
-    if normalizer.get("type") != "NFC":
-        fail(f"tokenizer.json has the normalizer {normalizer.get('type')}: only NFC can be "
-             "converted")
+    wanted = None if is_roberta else "NFC"
+    if normalizer.get("type") != wanted:
+        fail(f"tokenizer.json has the normalizer {normalizer.get('type')}: only {wanted} can be "
+             "converted for this kind of model")
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
                 "ignore_merges"):
         if model.get(key):
@@ -49,6 +51,8 @@ def check_model(tokenizer):
 def single_of(tokenizer):
     """The tokens before and behind a text."""
     steps = steps_of(tokenizer.get("post_processor"), "processors")
+    if len(steps) == 1 and steps[0].get("type") == "RobertaProcessing":
+        return steps[0]["cls"][0], steps[0]["sep"][0]
     templates = [step for step in steps if step.get("type") == "TemplateProcessing"]
     others = [step for step in steps if step.get("type") not in ("TemplateProcessing", "ByteLevel")]
     if len(templates) != 1 or others:
@@ -68,13 +72,13 @@ def check_added(token, mask):
              "models cannot be converted")
 
 
-def add_tokens(out, source, n_vocab):
+def add_tokens(out, source, n_vocab, is_roberta=False):
     """Returns the token before a text, or None, and the one behind it."""
     tokenizer, keys = source.tokenizer_json(), out.keys
     if not tokenizer:
         fail("there is no tokenizer.json: save the model again together with its tokenizer")
-    check_model(tokenizer)
-    words, (before, behind) = words_of(tokenizer), single_of(tokenizer)
+    check_model(tokenizer, is_roberta)
+    words, (before, behind) = words_of(tokenizer, is_roberta), single_of(tokenizer)
     added = {token["content"]: token for token in tokenizer.get("added_tokens", [])}
     mask = next((text for text in ("[MASK]", "<mask>") if text in added), None)
     texts = [None] * n_vocab
@@ -105,6 +109,7 @@ def add_tokens(out, source, n_vocab):
         keys.add_sep_token_id(ids[behind])
     if mask:
         keys.add_mask_token_id(ids[mask])
-    if "[PAD]" in ids:
-        keys.add_pad_token_id(ids["[PAD]"])
+    for pad in ("[PAD]", "<pad>"):
+        if pad in ids:
+            keys.add_pad_token_id(ids[pad])
     return before, behind

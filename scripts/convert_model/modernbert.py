@@ -56,13 +56,18 @@ def add_keys(out, source):
     keys.add_rope_freq_base_swa(float(source.rope_base("sliding_attention", "local_rope_theta",
                                                        10000)))
     keys.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    if source.config.get("hidden_activation", "gelu") != "gelu":
+        keys.add_string(f"{ARCHITECTURE}.hidden_activation", source.config["hidden_activation"])
     keys.add_vocab_size(source.number("vocab_size"))
     add_pooling(out, source)
 
 
 def check(source):
     source.check_modules({"Transformer", "Pooling", "Normalize"})
-    source.expect({"hidden_activation": "gelu", "norm_bias": False, "attention_bias": False,
+    if source.config.get("hidden_activation", "gelu") not in ("gelu", "silu"):
+        fail(f"config.json has hidden_activation = {source.config['hidden_activation']!r}: only "
+             "'gelu' and 'silu' can be converted")
+    source.expect({"norm_bias": False, "attention_bias": False,
                    "mlp_bias": False})
 
 

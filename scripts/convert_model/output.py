@@ -12,7 +12,8 @@ TYPES = {
 }
 
 # Rows that are added, not multiplied: they cost nothing as they are.
-ALWAYS_F32 = {"token_types.weight", "position_embd.weight", "cls.output.weight"}
+ALWAYS_F32 = {"token_types.weight", "position_embd.weight", "cls.output.weight",
+              "attn_rel_b.weight"}
 
 POOLING = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS,
            "lasttoken": gguf.PoolingType.LAST}

@@ -165,7 +165,7 @@ class ConvertBytes(unittest.TestCase):
 
     def test_refuses_configs(self):
         for kind, config, complaint in [
-                ("modernbert", {"hidden_activation": "silu"}, "hidden_activation"),
+                ("modernbert", {"hidden_activation": "relu"}, "hidden_activation"),
                 ("modernbert", {"norm_bias": True}, "norm_bias"),
                 ("modernbert", {"layer_types": ["full_attention"] * 2 + ["sliding_attention"] * 2},
                  "layer_types"),

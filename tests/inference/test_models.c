@@ -170,6 +170,41 @@ static void test_modernbert(void **state)
     check_model("tiny-modernbert");
 }
 
+/* The same with SiLU in its gate. */
+static void test_modernbert_silu(void **state)
+{
+    (void)state;
+    check_model("tiny-modernbert-silu");
+}
+
+/* WordPiece, rotations, a gate, no biases but those of norms. */
+static void test_nomic(void **state)
+{
+    (void)state;
+    check_model("tiny-nomic");
+}
+
+/* A bias of attention by distance, near and far. */
+static void test_mpnet(void **state)
+{
+    (void)state;
+    check_model("tiny-mpnet");
+}
+
+/* A BERT without token types. */
+static void test_distilbert(void **state)
+{
+    (void)state;
+    check_model("tiny-distilbert");
+}
+
+/* Byte-level BPE of texts as they are, not composed; positions from 2. */
+static void test_roberta(void **state)
+{
+    (void)state;
+    check_model("tiny-roberta");
+}
+
 /* Causal, grouped heads, the last token. */
 static void test_qwen3(void **state)
 {
@@ -209,6 +244,32 @@ static char *file_read(const char *name, size_t *size)
     return bytes;
 }
 
+/* A file that names no prompts: those of the card, by the name of the model. */
+static void test_card_prompts(void **state)
+{
+    (void)state;
+    static const char key[] = "embedmill.prompt.names";
+    size_t size;
+    struct model *model = NULL;
+    char path[] = "/tmp/embedmill-models-XXXXXX", *bytes = file_read("tiny-nomic", &size);
+    int fd = mkstemp(path);
+    char *place = memmem(bytes, size, key, strlen(key));
+    assert_true(fd >= 0);
+    assert_non_null(place);
+    place[sizeof key - 2] = '_';
+    assert_int_equal(pwrite(fd, bytes, size, 0), size);
+    assert_int_equal(model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err), 0);
+    const struct prompt *prompts = model_info(model)->prompts;
+    assert_non_null(prompts);
+    assert_string_equal(prompts[0].name, "document");
+    assert_string_equal(prompts[0].lead, "search_document: ");
+    assert_string_equal(prompts[1].lead, "search_query: ");
+    model_close(model);
+    free(bytes);
+    close(fd);
+    unlink(path);
+}
+
 /* Each tensor of a file under another name: one is missing, and one is of no use. */
 static void check_names(const char *name)
 {
@@ -222,7 +283,7 @@ static void check_names(const char *name)
         struct model *model = NULL;
         struct gguf_str text = gguf_tensor_at(gguf, i)->name;
         char shown[80], *letter = (char *)(uintptr_t)text.ptr + text.len - 1, before = *letter;
-        snprintf(shown, sizeof shown, "tensor '%.*s'", (int)text.len, text.ptr);
+        snprintf(shown, sizeof shown, "tensor '%.*s", (int)text.len - 1, text.ptr);
         *letter = '_';
         assert_int_equal(pwrite(fd, bytes, size, 0), size);
         int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
@@ -279,16 +340,24 @@ static void test_names(void **state)
     check_names("tiny-gemma2");
     check_names("tiny-xlm-roberta");
     check_names("tiny-modernbert");
+    check_names("tiny-modernbert-silu");
     check_names("tiny-qwen3");
+    check_names("tiny-nomic");
+    check_names("tiny-mpnet");
+    check_names("tiny-distilbert");
+    check_names("tiny-roberta");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),        cmocka_unit_test(test_prompts),
-        cmocka_unit_test(test_damaged_keys), cmocka_unit_test(test_gemma2),
-        cmocka_unit_test(test_xlm_roberta),  cmocka_unit_test(test_modernbert),
-        cmocka_unit_test(test_qwen3),
+        cmocka_unit_test(test_names),           cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_damaged_keys),    cmocka_unit_test(test_gemma2),
+        cmocka_unit_test(test_xlm_roberta),     cmocka_unit_test(test_modernbert),
+        cmocka_unit_test(test_qwen3),           cmocka_unit_test(test_nomic),
+        cmocka_unit_test(test_distilbert),      cmocka_unit_test(test_roberta),
+        cmocka_unit_test(test_modernbert_silu), cmocka_unit_test(test_card_prompts),
+        cmocka_unit_test(test_mpnet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,7 +73,7 @@ static void bench_matmul(const struct kernels *k)
 static void bench_attention(const struct kernels *k)
 {
     static const size_t lengths[] = {16, 64, 512, 2048};
-    struct attention_shape a = {3, 1, 256, 1280, false};
+    struct attention_shape a = {3, 1, 256, 1280, false, NULL, 0};
     float *qkv = malloc(2048 * a.ld * sizeof *qkv);
     void *scratch = aligned_alloc(64, (k->attention_size(&a) + 63) / 64 * 64);
     memory_check(qkv && scratch);
