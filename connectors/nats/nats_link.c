@@ -382,16 +382,16 @@ int nats_link_open(struct nats_link **out, natsOptions *options, const char *inb
 }
 
 /* Takes message. Without memory: as if it had been lost on the way. */
-static void push(struct nats_link *link, struct command command, const char *subject,
+static void push(struct nats_link *link, const struct command *command, const char *subject,
                  const char *group)
 {
     size_t n = subject ? strlen(subject) + 1 : 0, m = group ? strlen(group) + 1 : 0;
     struct command *copy = malloc(sizeof *copy + n + m);
     if (!copy) {
-        natsMsg_Destroy(command.message);
+        natsMsg_Destroy(command->message);
         return;
     }
-    *copy = command;
+    *copy = *command;
     if (subject)
         memcpy(copy->subject, subject, n);
     if (group)
@@ -405,15 +405,15 @@ static void push(struct nats_link *link, struct command command, const char *sub
 
 void nats_link_send(struct nats_link *link, uint64_t generation, natsMsg *message)
 {
-    push(link, (struct command){.type = SEND, .generation = generation, .message = message}, NULL,
-         NULL);
+    const struct command command = {.type = SEND, .generation = generation, .message = message};
+    push(link, &command, NULL, NULL);
 }
 
 void nats_link_listen(struct nats_link *link, uint64_t generation, enum nats_channel channel,
                       const char *subject, const char *group)
 {
-    push(link, (struct command){.type = LISTEN, .generation = generation, .channel = channel},
-         subject, group);
+    const struct command command = {.type = LISTEN, .generation = generation, .channel = channel};
+    push(link, &command, subject, group);
 }
 
 struct nats_event *nats_link_take(struct nats_link *link)
