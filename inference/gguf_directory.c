@@ -260,6 +260,8 @@ static struct block block_of(uint32_t type)
         [28] = {1, 8} /* F64 */,        [29] = {256, 56} /* IQ1_M */,
         [30] = {1, 2} /* BF16 */,       [34] = {256, 54} /* TQ1_0 */,
         [35] = {256, 66} /* TQ2_0 */,   [39] = {32, 17} /* MXFP4 */,
+        [40] = {64, 36} /* NVFP4 */,    [41] = {128, 18} /* Q1_0 */,
+        [42] = {64, 18} /* Q2_0 */,
     };
     return type < sizeof blocks / sizeof *blocks ? blocks[type] : (struct block){0, 0};
 }

@@ -278,7 +278,8 @@ static void test_tensor_sizes(void **state)
                   {13, 256, 176}, {14, 256, 210}, {16, 256, 66},  {17, 256, 74},  {18, 256, 98},
                   {19, 256, 50},  {20, 32, 18},   {21, 256, 110}, {22, 256, 82},  {23, 256, 136},
                   {24, 1, 1},     {25, 1, 2},     {26, 1, 4},     {27, 1, 8},     {28, 1, 8},
-                  {29, 256, 56},  {30, 1, 2},     {34, 256, 54},  {35, 256, 66},  {39, 32, 17}};
+                  {29, 256, 56},  {30, 1, 2},     {34, 256, 54},  {35, 256, 66},  {39, 32, 17},
+                  {40, 64, 36},   {41, 128, 18},  {42, 64, 18}};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         const uint64_t shape[] = {3 * blocks[i].n, 5};
         struct gguf_writer writer = {0};
@@ -289,6 +290,7 @@ static void test_tensor_sizes(void **state)
             gguf_put_u8(&writer, 0);
         struct gguf *gguf = open_written(&writer);
         assert_int_equal(gguf_tensor_find(gguf, "t")->size, 15 * blocks[i].bytes);
+        assert_non_null(gguf_type_name(blocks[i].type));
         gguf_close(gguf);
     }
 }
@@ -338,7 +340,7 @@ static void test_tensors_in_any_order_at_alignment(void **state)
 static void test_unknown_tensor_type(void **state)
 {
     (void)state;
-    static const uint32_t types[] = {4, 5, 9, 31, 33, 36, 40, 999, UINT32_MAX};
+    static const uint32_t types[] = {4, 5, 9, 31, 33, 36, 43, 999, UINT32_MAX};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         const uint64_t shape[] = {7};
         struct gguf_writer writer = {0};
