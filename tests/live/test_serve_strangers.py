@@ -10,6 +10,7 @@ import re
 import resource
 import socket
 import subprocess
+import tempfile
 import time
 
 from serve_rig import DEADLINE, EMBEDMILL, SMALL, Server, receive, run_cases, send, wait_for
@@ -134,6 +135,31 @@ def case_slow_writers():
         assert all(map(closed, bodies)), "half a body for 45 seconds"
         assert resident(server) < before + 16
         server.stop()
+
+
+def case_without_a_key():
+    """Bodies of those who have no key take none of the memory that there is for bodies."""
+    with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+        keys.write("a-key-of-ours\n")
+        keys.flush()
+        with Server("--http-key-file", keys.name, model=SMALL) as server:
+            strangers, n = [], 8 << 20
+            before = resident(server)
+            for i in range(12): # of which eight would fill it
+                strangers.append(server.connect())
+                strangers[-1].sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n%s"
+                                      b"Content-Length: %d\r\n\r\n%s" %
+                                      (b"Authorization: Bearer none\r\n" if i % 2 else b"", n,
+                                       b" " * (n - 1)))
+            time.sleep(1)
+            answer = server.ask("/v1/embeddings", {"input": ["a text of ours"] * 400},
+                                ["Authorization: Bearer a-key-of-ours"])
+            assert answer.status == 200, answer.body
+            assert resident(server) < before + 32, resident(server)
+            for s in strangers:
+                s.sendall(b" ")
+                assert receive(s).status == 401
+            server.stop()
 
 
 def case_slow_readers():

@@ -32,7 +32,8 @@ static void test_keys(void **state)
     struct serve_keys *keys;
     char err[300];
     (void)state;
-    assert_int_equal(keys_from(&keys, "# who\n\nfirst-key\n  second-key\r\n", err, sizeof err), 0);
+    assert_int_equal(
+        keys_from(&keys, "\xef\xbb\xbf# who\n\nfirst-key\n  second-key\r\n", err, sizeof err), 0);
     assert_true(serve_keys_allow(keys, "Bearer first-key"));
     assert_true(serve_keys_allow(keys, "bearer  second-key"));
     static const char *const wrong[] = {NULL,
@@ -51,6 +52,7 @@ static void test_keys(void **state)
     assert_true(keys_from(&keys, "good-enough\nshort\n", err, sizeof err) < 0 &&
                 strstr(err, ":2:"));
     assert_true(serve_keys_open(&keys, "/nonexistent", err, sizeof err) < 0);
+    assert_true(serve_keys_open(&keys, "/tmp", err, sizeof err) < 0 && strstr(err, "directory"));
     serve_keys_close(NULL);
 }
 
@@ -97,6 +99,7 @@ static struct job *enter(size_t which, size_t n)
     request->texts = texts;
     request->n_texts = n;
     request->deadline_ns = UINT64_MAX;
+    request->max_tokens = 2048;
     return serve_queue_add(&queue, request);
 }
 
@@ -233,6 +236,33 @@ static void test_admission(void **state)
     serve_queue_drop(&queue, &requests[2]);
 }
 
+/* What the model does not take of a text keeps nobody waiting. */
+static void test_long_texts(void **state)
+{
+    static const int32_t ids[5000];
+    struct serve_slice slice;
+    struct serve_request *done[SERVE_SLICE_TEXTS];
+    struct job *more;
+    (void)state;
+    texts[0].text = (struct bytes){"", 1000000};
+    texts[1] = (struct serve_text){.ids = ids, .n_ids = 5000};
+    enter(0, 2);
+    assert_int_equal(serve_queue_load(&queue).n_tokens, 2 * 2048);
+    for (size_t i = 0; i < 2; i++) {
+        serve_queue_take(&queue, &slice, 1, &more);
+        assert_true(slice.n == 1 && slice.n_tokens == 2048);
+        assert_int_equal(serve_queue_done(&queue, &slice, 2, done), i);
+    }
+    serve_queue_finish(&queue, done[0]);
+    /* Pairs of a reranker, too. */
+    requests[1] = (struct serve_request){
+        .texts = texts + 2, .n_texts = 3, .query = {"", 1000000}, .max_tokens = 512};
+    requests[1].deadline_ns = UINT64_MAX;
+    serve_queue_add(&queue, &requests[1]);
+    assert_int_equal(serve_queue_load(&queue).n_tokens, 3 * 512);
+    assert_true(serve_queue_drop(&queue, &requests[1]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +272,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_turns, queue_setup, queue_teardown),
         cmocka_unit_test_setup_teardown(test_drop, queue_setup, queue_teardown),
         cmocka_unit_test_setup_teardown(test_admission, queue_setup, queue_teardown),
+        cmocka_unit_test_setup_teardown(test_long_texts, queue_setup, queue_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,7 @@ struct http_request {
     unsigned status;
     uv_poll_t watch;                      /* for the client's end, while suspended */
     bool is_watched, is_closing, is_done; /* closing: the handle; done: by the daemon */
+    bool drops_body;                      /* nobody wants it */
     void *user;
     char method[METHOD_MAX];
     char path[];
@@ -291,6 +292,7 @@ static bool head_check(struct http_request *request)
         body_refuse(request, HTTP_HEADER_TOO_LARGE, "the header is larger than this server takes");
         return false;
     }
+    request->drops_body = options->wants_body && !options->wants_body(options->ctx, request);
     if (!options->body_bytes || n <= options->body_bytes)
         return true;
     body_refuse(request, HTTP_TOO_LARGE, "the body is larger than this server takes");
@@ -300,7 +302,7 @@ static bool head_check(struct http_request *request)
 static void body_take(struct http_request *request, const char *piece, size_t len)
 {
     const struct http_server_options *options = &request->server->options;
-    if (request->refusal || !options->body_bytes)
+    if (request->refusal || !options->body_bytes || request->drops_body)
         return;
     assert(request->body.len <= options->body_bytes);
     if (len > options->body_bytes - request->body.len) {

@@ -44,6 +44,9 @@ struct http_server_options {
     size_t connection_bytes; /* of memory for a connection: its header and what it reads at once */
     size_t body_bytes;       /* more is answered by 413; 0: bodies are read and dropped */
     size_t bodies_bytes;     /* of all requests at once: more is answered by 503; 0: any */
+    /* A header is there: whether the body behind it is kept. False: it is read and dropped, and
+     * on_request has none. NULL: each is. */
+    bool (*wants_body)(void *ctx, struct http_request *request);
     /* A whole request is there: http_answer now, or later. */
     void (*on_request)(void *ctx, struct http_request *request);
     /* An answer of the server's own, because a request was not taken: its status. NULL: they are

@@ -300,6 +300,22 @@ static bool is_compressed(struct http_request *http)
     return encoding && encoding[0] && strcasecmp(encoding, "identity") != 0;
 }
 
+static bool has_key(const struct serve *serve, const struct serve_route *route,
+                    struct http_request *http)
+{
+    return route->is_open || !serve->keys ||
+           serve_keys_allow(serve->keys, http_request_header(http, "Authorization"));
+}
+
+/* What strangers send must not take the memory that there is for all bodies. */
+bool serve_wants_body(void *ctx, struct http_request *http)
+{
+    const struct serve *serve = ctx;
+    const char *allowed;
+    const struct serve_route *route = route_find(serve, http, &allowed);
+    return route && has_texts(route->kind) && has_key(serve, route, http);
+}
+
 void serve_on_request(void *ctx, struct http_request *http)
 {
     struct serve *serve = ctx;
@@ -316,8 +332,7 @@ void serve_on_request(void *ctx, struct http_request *http)
     else if (!route)
         serve_fail(request, HTTP_NOT_FOUND, NULL, NULL,
                    "unknown path; POST /v1/embeddings embeds texts");
-    else if (!route->is_open && serve->keys &&
-             !serve_keys_allow(serve->keys, http_request_header(http, "Authorization")))
+    else if (!has_key(serve, route, http))
         serve_fail(request, HTTP_UNAUTHORIZED, NULL, "invalid_api_key",
                    "send one of this server's keys as `Authorization: Bearer KEY`");
     else if (!has_texts(route->kind))

@@ -41,7 +41,8 @@ struct serve {
 };
 
 /* serve.c */
-void serve_on_request(void *ctx, struct http_request *http); /* as http_server_options */
+bool serve_wants_body(void *ctx, struct http_request *http); /* as http_server_options */
+void serve_on_request(void *ctx, struct http_request *http);
 void serve_on_refused(void *ctx, struct http_request *http, unsigned status, const char *why);
 void serve_on_gone(void *ctx, struct http_request *http);
 void serve_on_done(void *ctx, struct http_request *http);

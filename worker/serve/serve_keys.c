@@ -19,8 +19,11 @@ struct serve_keys {
     unsigned char digests[KEYS_MAX][SHA256_DIGEST_LENGTH];
 };
 
+/* Without blanks and the mark that some editors put before UTF-8. */
 static char *trim(char *line)
 {
+    if (memcmp(line, "\xef\xbb\xbf", 3) == 0)
+        line += 3;
     size_t len = strlen(line);
     while (len > 0 && isspace((unsigned char)line[len - 1]))
         line[--len] = '\0';
@@ -30,7 +33,7 @@ static char *trim(char *line)
 static int read_keys(struct serve_keys *keys, FILE *file, const char *path, char *err,
                      size_t err_size)
 {
-    char line[KEY_MAX + 2];
+    char line[KEY_MAX + 2] = "";
     for (size_t number = 1; fgets(line, sizeof line, file); number++) {
         const char *key = trim(line);
         size_t len = strlen(key);
@@ -49,7 +52,7 @@ static int read_keys(struct serve_keys *keys, FILE *file, const char *path, char
     if (keys->n > 0 && !ferror(file))
         return 0;
     snprintf(err, err_size, "%s: %s", path,
-             keys->n ? strerror(errno) : "the file holds no key; put one on each line");
+             ferror(file) ? strerror(errno) : "the file holds no key; put one on each line");
     return -EINVAL;
 }
 

@@ -95,6 +95,7 @@ static int open_http(struct serve *serve, char *err, size_t err_size)
         .connection_bytes = CONNECTION_BYTES,
         .body_bytes = o->body_bytes,
         .bodies_bytes = BODIES_TIMES * o->body_bytes,
+        .wants_body = serve_wants_body,
         .on_request = serve_on_request,
         .on_refused = serve_on_refused,
         .on_gone = serve_on_gone,

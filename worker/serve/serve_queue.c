@@ -18,7 +18,9 @@ enum { SLICE_MIN = 128, SLICE_MAX = BATCH_SLICE_TOKENS, RATE_SECONDS = 5, RETRY_
 size_t serve_estimate(const struct serve_request *request, size_t text)
 {
     const struct serve_text *of = &request->texts[text];
-    return of->ids ? of->n_ids : batch_tokens(request->query.len + of->text.len, 1);
+    size_t n = of->ids ? of->n_ids : batch_tokens(request->query.len + of->text.len, 1);
+    assert(request->max_tokens > 0);
+    return n < request->max_tokens ? n : request->max_tokens;
 }
 
 int serve_queue_open(struct serve_queue *queue, enum pool_lane lane, size_t n_threads,

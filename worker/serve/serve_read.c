@@ -523,6 +523,7 @@ void serve_read(struct serve_request *request, const struct serve_rules *rules)
                           ? prompt_find(rules->info, (struct bytes){"none", 4})
                           : rules->prompt;
     request->dim = rules->dim;
+    request->max_tokens = rules->info->max_tokens;
     request->refuses_long = rules->refuses_long;
     request->adds_specials = true;
     request->top = SIZE_MAX;

@@ -86,6 +86,7 @@ struct serve_request {
     bool refuses_long;     /* a text that must be cut is an error */
     bool adds_specials;    /* of /tokenize: bos and eos are among the ids */
     size_t dim;
+    size_t max_tokens;        /* of a text: a longer one is cut or refused */
     struct serve_text *texts; /* [n_texts] */
     size_t n_texts;
 
@@ -109,7 +110,8 @@ struct serve_request {
 
 TAILQ_HEAD(serve_requests, serve_request);
 
-/* Tokens of a text before it is tokenised, prompt or query included. */
+/* Tokens of a text before it is tokenised, prompt or query included; at most what the model takes.
+ */
 size_t serve_estimate(const struct serve_request *request, size_t text);
 
 /* Make it an error in the form of its dialect, unless it is one already. param: the field at fault,
