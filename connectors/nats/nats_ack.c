@@ -27,21 +27,40 @@ static void on_acked(void *ctx, void *arg, natsMsg *answer)
     struct nats_source *source = ctx;
     struct nats_message *message = arg;
     message->asked = false;
+    if (message->is_void) {
+        forget(source, message);
+        return;
+    }
     if (!answer)
-        return;                                 /* the next tick or connection asks again */
-    if (nats_reply_status(answer, NULL) == 503) /* the consumer is gone: nothing is left to ack */
-        nats_consumer_doubt(source);
-    else
-        health_good(&source->end.health, PART_ACK);
+        return;                                   /* the next tick or connection asks again */
+    if (nats_reply_status(answer, NULL) == 503) { /* its servers elect a leader, or it is gone */
+        source->consumer.is_known = false;        /* until the next look */
+        source->consumer.pause_ms = NATS_RETRY_MS;
+        return;
+    }
+    health_good(&source->end.health, PART_ACK);
     forget(source, message);
     endpoint_pump(&source->end);
+}
+
+void nats_ack_forget(struct nats_source *source)
+{
+    struct nats_message *message = source->done.head.next, *next;
+    for (; message != &source->done.head; message = next) {
+        next = message->next;
+        message->is_void = true;
+        if (!message->asked)
+            forget(source, message);
+    }
 }
 
 void nats_ack_send(struct nats_source *source)
 {
     struct nats_message *message = source->done.head.next;
+    if (!source->consumer.is_known)
+        return;
     for (; message != &source->done.head; message = message->next)
-        if (!message->asked)
+        if (!message->asked && !message->is_void)
             message->asked =
                 nats_client_ask_text(source->client, nats_message_reply(message),
                                      message->is_dead ? "+TERM" : "+ACK", on_acked, message);

@@ -14,8 +14,7 @@
 #include "connectors/nats/nats_json.h"
 #include "connectors/nats/nats_source.h"
 
-#define LOOK_MS  5000 /* for its lag, and changes of its settings */
-#define RETRY_MS 1000
+#define LOOK_MS 5000 /* for its lag, and changes of its settings */
 
 static void wait_for(struct nats_source *source, const struct nats_error *error)
 {
@@ -53,7 +52,7 @@ static void on_made(void *ctx, void *arg, natsMsg *answer)
     struct nats_source *source = ctx;
     struct nats_error error;
     (void)arg;
-    look_again(source, RETRY_MS);
+    look_again(source, NATS_RETRY_MS);
     if (!answer)
         return;
     nats_reply_error(answer, &error);
@@ -140,15 +139,19 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
     struct nats_error error;
     char why[300];
     (void)arg;
-    look_again(source, answer ? LOOK_MS : RETRY_MS);
+    look_again(source, answer ? LOOK_MS : NATS_RETRY_MS);
     if (!answer)
         return; /* lost, or a right is missing, which was told */
     nats_reply_error(answer, &error);
     if (error.code) {
         source->consumer.is_known = false;
-        source->consumer.pause_ms = RETRY_MS;
+        source->consumer.pause_ms = NATS_RETRY_MS;
         report_lag(source, -1);
-        if (error.err_code == NATS_NO_CONSUMER)
+        if (error.err_code == NATS_NO_CONSUMER || error.err_code == NATS_NO_STREAM)
+            nats_ack_forget(source);
+        if (source->end.closing)
+            endpoint_pump(&source->end);
+        else if (error.err_code == NATS_NO_CONSUMER)
             make(source);
         else
             wait_for(source, &error);
@@ -190,7 +193,8 @@ void nats_consumer_doubt(struct nats_source *source)
 void nats_consumer_tick(struct nats_source *source, uint64_t now)
 {
     struct nats_consumer *consumer = &source->consumer;
-    if (nats_client_is_up(source->client) && !consumer->is_asked && !source->end.closing &&
+    bool is_wanted = source->end.closing ? source->done.n > 0 : true;
+    if (nats_client_is_up(source->client) && !consumer->is_asked && is_wanted &&
         now - consumer->asked_ms >= consumer->pause_ms)
         nats_consumer_check(source);
 }

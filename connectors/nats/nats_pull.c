@@ -18,6 +18,7 @@
 
 #define BATCH_MAX  512
 #define EXPIRES_MS 1000
+#define REFUSED_MS 1000 /* until a refused request is made again */
 
 static void ended(struct nats_source *source)
 {
@@ -88,7 +89,8 @@ void nats_pull_step(struct nats_source *source)
 {
     struct nats_pull *pull = &source->pull;
     size_t n = source->end.closing || source->end.failed ? 0 : want(source);
-    if (n && !pull->is_open && source->consumer.is_known && nats_client_is_up(source->client))
+    if (n && !pull->is_open && source->consumer.is_known && nats_client_is_up(source->client) &&
+        uv_now(source->end.loop) >= pull->not_before_ms)
         send_request(source, n);
 }
 
@@ -110,15 +112,24 @@ void nats_pull_tick(struct nats_source *source, uint64_t now)
 
 /* ---- what comes */
 
+/* A server may refuse at once, and until somebody changes a setting. */
+static void refused(struct nats_source *source)
+{
+    source->pull.not_before_ms = uv_now(source->end.loop) + REFUSED_MS;
+}
+
 /* Why the server ends or refuses the request with 409. */
 static void on_conflict(struct nats_source *source, const char *text)
 {
     struct nats_pull *pull = &source->pull;
     char why[300];
+    if (pull->n_got == 0)
+        refused(source);
     if (strcmp(text, "Message Size Exceeds MaxBytes") == 0) {
         /* The first message alone is over the bytes that were allowed: asked for without that
          * limit. */
         pull->is_single = pull->n_got == 0;
+        pull->not_before_ms = 0; /* it is asked for otherwise */
     } else if (strcmp(text, "Consumer Deleted") == 0 || strncmp(text, "Exceeded ", 9) == 0 ||
                strstr(text, "push based")) {
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.100s", source->config.consumer,
@@ -141,6 +152,7 @@ static void on_status(struct nats_source *source, natsMsg *native, int status, c
     } else if (status == 404 || status == 408) {
         health_good(&source->end.health, PART_PULL);
     } else {
+        refused(source);
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.100s (%d)",
                  source->config.consumer, source->config.stream,
                  status == 503 ? "it is not there" : text, status);

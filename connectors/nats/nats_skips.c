@@ -31,8 +31,8 @@ static void report_gap(struct nats_source *source, int64_t from, int64_t to, int
     snprintf(next, sizeof next, "%" PRId64, to);
     struct skipped skipped = {.reason = "retention", .from = first, .to = next, .n = n};
     tell(source, &skipped,
-         "the stream deleted messages that the consumer had not given: raise its max_age, max_msgs "
-         "or max_bytes, or start more workers");
+         "the stream deleted messages that the consumer had not given: raise its max_age, "
+         "max_msgs, max_msgs_per_subject or max_bytes, or start more workers");
 }
 
 void nats_skips_on_made(struct nats_source *source)
@@ -57,7 +57,10 @@ void nats_skips_look(struct nats_source *source, struct bytes info)
     bool is_filtered = nats_json_find(info, "config.filter_subject").len > 2 ||
                        nats_json_find(info, "config.filter_subjects").ptr;
     nats_json_text(info, "created", created, sizeof created);
-    if (skips->is_known && strcmp(created, skips->created) == 0 && !is_filtered) {
+    bool is_same = strcmp(created, skips->created) == 0;
+    if (skips->is_known && !is_same)
+        nats_ack_forget(source);
+    if (skips->is_known && is_same && !is_filtered) {
         int64_t n = sequence - skips->sequence - (n_given - skips->n_given);
         if (n > 0 && sequence > skips->sequence)
             report_gap(source, skips->sequence + 1, sequence, n);

@@ -20,6 +20,7 @@
 #define PART_ACK      8u
 
 #define NATS_TICK_MS  200
+#define NATS_RETRY_MS 1000
 #define NATS_CLOSE_MS 3000 /* for what was given back, and the connection */
 
 /* One that is with us. `asked`: its ack is on its way; then it lives until that is answered. */
@@ -30,6 +31,7 @@ struct nats_message {
     char *reply; /* of the newest delivery; NULL: native's own */
     uint64_t sequence, renewed_ms;
     bool asked;
+    bool is_void; /* its consumer is gone: whatever the answer, it is forgotten */
     bool is_dead; /* its dead letter is published: to be ended, not acked */
     char *reason; /* base.problem.reason */
     /* Behind it in memory: base.position, "STREAM SEQUENCE". */
@@ -49,6 +51,7 @@ struct nats_pull {
     size_t n;       /* messages still to come */
     size_t n_got;
     uint64_t number, until_ms;
+    uint64_t not_before_ms; /* one was refused: when to ask again */
     char inbox[NATS_REPLY_SIZE];
 };
 
@@ -139,6 +142,8 @@ void nats_pull_on_message(struct nats_source *source, natsMsg *native);
 void nats_ack_send(struct nats_source *source);
 /* Say of what is with us that it is being worked on, each in its time; all: now. */
 void nats_ack_renew(struct nats_source *source, uint64_t now, bool all);
+/* The consumer that gave them is gone: acks of it are owed to nobody. */
+void nats_ack_forget(struct nats_source *source);
 /* Give a message back. */
 void nats_ack_return(struct nats_source *source, struct nats_message *message);
 /* At the end: tell on_failed of acks that are not confirmed, if there are any. */

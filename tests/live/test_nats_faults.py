@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.request
 
 import msgpack
 
@@ -102,7 +103,7 @@ class Silence(threading.Thread):
             while data := one.recv(65536):
                 while self.is_silent:
                     time.sleep(0.05)
-                other.sendall(data)
+                other.sendall(self.change(data))
         except OSError:
             pass
         for end in (one, other):
@@ -110,6 +111,9 @@ class Silence(threading.Thread):
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def change(self, data):
+        return data
 
     def reset(self):
         for client, _ in self.pairs:
@@ -280,6 +284,45 @@ def case_unknown_codes(bench):
     bench.stop(worker)
 
 
+def case_crowd(bench):
+    """More messages at fault than three workers have batches, one by one before the good ones:
+    some by what they are, some by what the server says, which may be anybody's fault. Workers are
+    killed meanwhile. All that is good comes out, the rest are letters, and nobody ends."""
+    bench.start_server()
+    bench.make_streams()
+    client = bench.client()
+    doubted = [f"doubted-{i}" for i in range(24)]
+    bad = [f"bad-{i}" for i in range(24)]
+    answers = Answers(bench, "vectors", {
+        name: {"code": 400 if i % 2 else 500, "err_code": 99999} for i, name in enumerate(doubted)})
+    extra = ("--nats-output-subject", "vectors", "--batch-texts", "16")
+    workers = [bench.start_worker(*extra, name=f"w{i}") for i in range(3)]
+    for name, other in zip(doubted, bad):
+        client.add("texts", json.dumps({"id": name, "text": "a text"}))
+        client.add("texts", json.dumps({"id": other, "text": 5}))
+        wait_for("they are taken", lambda: client.consumer()["num_pending"] == 0)
+    for i in range(1000):
+        client.add("texts", json.dumps({"id": str(i), "text": f"text {i % 12}"}))
+        if i % 250 == 200:
+            assert all(worker.poll() is None for worker in workers)
+            workers[i // 250 % 3].kill()
+            workers[i // 250 % 3] = bench.start_worker(*extra, name=f"again-{i}")
+        time.sleep(0.01)
+    n = 1000
+    while len(client.messages("texts-dlq")) < 48: # others have to pass
+        assert n < 1400 and all(worker.poll() is None for worker in workers)
+        client.add("texts", json.dumps({"id": str(n), "text": f"text {n % 12}"}))
+        n += 1
+        time.sleep(0.1)
+    bench.wait_done()
+    letters = {json.loads(m.data)["id"]: m.headers["_code"] for m in client.messages("texts-dlq")}
+    assert letters == {**dict.fromkeys(doubted, "output_refused"),
+                       **dict.fromkeys(bad, "bad_field")}, letters
+    assert set(answers.stored) == {str(i) for i in range(n)}
+    for worker in workers:
+        bench.stop(worker)
+
+
 def case_letters_pass(bench):
     """While all outputs are refused dead letters are taken, which proves nothing about outputs."""
     bench.start_server()
@@ -447,6 +490,60 @@ def case_skipped(bench):
     delete_consumer(client)
     wait_for("the consumer's", lambda: len(told()) == 2, 15)
     assert told()[1]["code"] == "group_deleted", told()
+    bench.stop(worker)
+
+
+def case_refused_requests(bench):
+    """A consumer that lets one request wait, and that is another's: ours is made again at times,
+    and not as fast as the server refuses it."""
+    monitor = free_port()
+    bench.start_server(f"http: 127.0.0.1:{monitor}")
+    bench.make_streams()
+    client = bench.client()
+    client.api("CONSUMER.DURABLE.CREATE.texts.embedmill", stream_name="texts",
+               config={"durable_name": "embedmill", "ack_policy": "explicit", "max_waiting": 1})
+    client.publish("$JS.API.CONSUMER.MSG.NEXT.texts.embedmill",
+                   b'{"batch": 1, "expires": 12000000000}', f"{client.inbox}.x")
+
+    def n_in():
+        with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/varz", timeout=5) as page:
+            return json.load(page)["in_msgs"]
+    worker = bench.start_worker()
+    wait_for("a refusal", lambda: "Exceeded MaxWaiting" in bench.log())
+    before = n_in()
+    time.sleep(4)
+    assert n_in() - before < 40, f"{n_in() - before} messages to the server in 4 s"
+    other = Client(bench.port)
+    bench.add(0, 5, client=other) # the first of which is the other's
+    wait_for("the others", lambda: len(bench.ids(other)) == 4)
+    bench.stop(worker)
+
+
+class NoLeader(Silence):
+    """While is_led is false, nobody listens where acks go."""
+
+    def __init__(self, to):
+        self.is_led = False
+        super().__init__(to)
+
+    def change(self, data):
+        return data if self.is_led else data.replace(b"PUB $JS.ACK.", b"PUB $NO.ACK.")
+
+
+def case_no_leader(bench):
+    """While a cluster elects the leader of a consumer nobody listens for acks: they are sent again,
+    and nothing is delivered again."""
+    bench.start_server()
+    bench.make_streams()
+    proxy = NoLeader(bench.port)
+    worker = bench.start_worker("--nats-ack-wait", "60s", port=proxy.port)
+    bench.add(0, 20)
+    wait_for("the outputs", lambda: len(bench.ids()) == 20)
+    time.sleep(1)
+    assert bench.client().consumer()["num_ack_pending"] == 20
+    proxy.is_led = True
+    bench.wait_done(20)
+    assert bench.client().consumer()["delivered"]["consumer_seq"] == 20
     bench.stop(worker)
 
 
