@@ -86,6 +86,7 @@ static void detach(struct tcp *tcp)
 {
     if (!tcp->attempt)
         return;
+    /* Callbacks that are on their way find that it is not the current one any more. */
     tcp->attempt->alive = false;
     uv_close((uv_handle_t *)&tcp->attempt->handle, on_attempt_closed);
     tcp->attempt = NULL;
@@ -98,6 +99,7 @@ static void forget_addresses(struct tcp *tcp)
     tcp->addresses = tcp->next_address = NULL;
     if (!tcp->resolve)
         return;
+    /* A lookup that a thread has begun cannot be cancelled: its callback frees it. */
     tcp->resolve->tcp = NULL;
     uv_cancel((uv_req_t *)&tcp->resolve->req);
     tcp->resolve = NULL;
@@ -109,6 +111,7 @@ static void tcp_end(struct tcp *tcp, const char *why)
         return;
     char text[sizeof tcp->why];
     snprintf(text, sizeof text, "%s", why);
+    /* Only once, and nothing after it: the owner may open another connection in the event. */
     tcp->is_ended = true;
     tcp->is_open = false;
     uv_timer_stop(&tcp->timer);
@@ -146,6 +149,7 @@ void tcp_flush(struct tcp *tcp)
 {
     if (tcp->is_writing || !tcp->attempt)
         return;
+    /* What was written before is done (is_writing), so its buffer can be filled again. */
     struct buffer filled = tcp->out;
     tcp->out = tcp->away;
     tcp->out.len = 0;
@@ -154,6 +158,7 @@ void tcp_flush(struct tcp *tcp)
     if (tcp->tls) {
         if (filled.len && tls_write(tcp->tls, filled.ptr, filled.len) != 0)
             return; /* without memory nothing is sent, and the owner's patience ends */
+        /* The filter has taken the bytes; what is sent is what it makes of them. */
         tcp->away.len = 0;
         buf.len = tls_output(tcp->tls, &buf.base);
     }

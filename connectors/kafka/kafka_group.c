@@ -32,6 +32,7 @@ static void drop_held(struct kafka_source *source, const struct kafka_partition 
 static void part_revoke(struct kafka_source *source, struct kafka_partition *part)
 {
     struct kafka_partition **at = &source->parts;
+    /* It is on the list: of one partition there is one assignment at a time. */
     while (*at != part)
         at = &(*at)->next;
     *at = part->next;
@@ -39,6 +40,7 @@ static void part_revoke(struct kafka_source *source, struct kafka_partition *par
     if (source->base.keeper && !kafka_partition_find(source, part->topic, part->partition))
         source->base.keeper->leave(source->base.keeper->ctx, part->name);
     drop_held(source, part);
+    /* Acks that still come for it count as late, and are not stored. */
     part->revoked = true;
     if (!part->n_messages)
         kafka_partition_free(part);
@@ -49,6 +51,8 @@ struct kafka_partition *kafka_group_renew(struct kafka_source *source, struct ka
     kafka_skips_on_regress(source, part);
     struct kafka_partition *renewed = kafka_partition_open(source, part->topic, part->partition);
     if (renewed) {
+        /* The log began anew, the assignment did not: what it means for the group is carried
+         * over. */
         renewed->seen_end = part->seen_end;
         renewed->reset_from = part->reset_from;
         renewed->commit_back = true;
@@ -69,6 +73,7 @@ void kafka_group_pause(struct kafka_source *source, bool pause)
         if (!list)
             list = rd_kafka_topic_partition_list_new(1);
         rd_kafka_topic_partition_list_add(list, part->topic, part->partition);
+        /* Noted here, for the library does not tell which are paused. */
         part->paused = pause;
     }
     if (!list)
@@ -88,6 +93,7 @@ static void commit_back(struct kafka_source *source, rd_kafka_topic_partition_li
 {
     if (!list)
         return;
+    /* Without waiting: the answer comes to kafka_commits_on_result. */
     rd_kafka_commit(source->rk, list, 1);
     rd_kafka_topic_partition_list_destroy(list);
 }
@@ -158,6 +164,7 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
 {
     const char *protocol = rd_kafka_rebalance_protocol(source->rk); /* NULL: closed meanwhile */
     source->is_cooperative = protocol && strcmp(protocol, "COOPERATIVE") == 0;
+    /* Each assignment is one, also one of nothing. */
     count(source, "rebalances");
     for (int i = 0; i < list->cnt; i++) {
         const rd_kafka_topic_partition_t *given = &list->elems[i];
@@ -173,6 +180,8 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
             kafka_skips_on_assign(source, part);
     }
     if (source->base.keeper)
+        /* The sink keeps the offsets: the library is answered when it has said from where to
+         * read. */
         kafka_claims_ask(source, list);
     else
         kafka_claims_answer(source, true, list);

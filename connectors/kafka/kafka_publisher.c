@@ -6,6 +6,7 @@
  */
 #include "connectors/kafka/kafka_publisher.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -44,6 +45,7 @@ enum step { STEP_OK, STEP_AGAIN, STEP_ABORT, STEP_RENEW };
 
 static void enter(struct kafka_publisher *publisher, const char *call)
 {
+    /* The time first: whoever sees the call must not take its age from the one before. */
     atomic_store(&publisher->call_since, uv_hrtime());
     atomic_store(&publisher->call, call);
 }
@@ -52,10 +54,12 @@ static void enter(struct kafka_publisher *publisher, const char *call)
 static enum step leave(struct kafka_publisher *publisher, rd_kafka_error_t *error)
 {
     struct kafka_burst *burst = &publisher->burst;
+    assert(burst->n <= KAFKA_BURST_MAX);
     const char *call = atomic_exchange(&publisher->call, NULL);
     enum step step = STEP_RENEW;
     if (!error)
         return STEP_OK;
+    /* In this order: what is fatal needs a new producer, whatever else is said of it. */
     if (rd_kafka_error_is_fatal(error))
         step = STEP_RENEW;
     else if (rd_kafka_error_txn_requires_abort(error))
@@ -109,10 +113,12 @@ static enum step produce(struct kafka_publisher *publisher)
                  rd_kafka_poll(publisher->producer, 10) >= 0);
         if (item->err == RD_KAFKA_RESP_ERR__FATAL)
             step = end_of_producer(publisher);
+        /* One refused record spoils the transaction: the others would be committed without it. */
         else if (item->err)
             step = STEP_ABORT;
     }
     atomic_store(&publisher->reading, false);
+    /* Whoever waits for `reading` to be false may free the records now. */
     return is_stopped(publisher) ? STEP_ABORT : step;
 }
 
@@ -120,6 +126,7 @@ static enum step produce(struct kafka_publisher *publisher)
 static enum step try_only(struct kafka_publisher *publisher)
 {
     enter(publisher, "trying whether records pass");
+    /* Delivery reports say of each record whether it passed; the abort takes all of them back. */
     rd_kafka_flush(publisher->producer, CALL_MS);
     atomic_store(&publisher->call, NULL);
     return STEP_ABORT;

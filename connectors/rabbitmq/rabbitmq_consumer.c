@@ -85,6 +85,7 @@ static void start(struct rabbitmq_source *source)
     source->consumer = CONSUMER_STARTING;
     source->is_syncing = true; /* as good as sync_acks */
     source->n_syncing = source->n_unconfirmed;
+    /* The prefetch counts for consumers that are started behind it. */
     if (call(source, RABBITMQ_WORK, AMQP_BASIC_QOS_METHOD, &qos) == 0)
         call(source, RABBITMQ_WORK, AMQP_BASIC_CONSUME_METHOD, &consume);
 }
@@ -110,9 +111,11 @@ static void resize(struct rabbitmq_source *source)
     size_t most = source->config.prefetch, n = source->prefetch;
     size_t n_ours = source->n_held + source->n_given - source->n_void;
     if (source->credit && !source->n_held && n_ours >= n && n < most)
+        /* All of the prefetch is in use and the pipeline wants more: it was the limit. */
         n = 2 * n < most ? 2 * n : most;
     else if (now - source->looked_ms >= LOOK_MS && source->least_held != SIZE_MAX &&
              source->least_held > n / 2 && n > 1)
+        /* Half of it was never even given to the pipeline: other consumers could have had that. */
         n /= 2;
     if (now - source->looked_ms >= LOOK_MS)
         look(source);
@@ -165,6 +168,7 @@ static void give_back_given(struct rabbitmq_source *source)
         if (message->epoch != source->epoch)
             continue;
         call(source, RABBITMQ_WORK, AMQP_BASIC_NACK_METHOD, &nack);
+        /* Of no channel any more: its ack, when it comes, is not sent. */
         message->epoch = 0;
         source->n_void++;
         n++;
@@ -202,6 +206,7 @@ static void probe(struct rabbitmq_source *source)
         open_channel(source, RABBITMQ_PROBE);
         return;
     }
+    /* One question at a time, or a slow server would be asked more and more. */
     source->is_probing = true;
     call(source, RABBITMQ_PROBE, AMQP_QUEUE_DECLARE_METHOD, &declare);
 }

@@ -6,6 +6,7 @@
  * Why:     a refusal that closes the channel does not say which message it is about. What follows
  * is sent one at a time until one is confirmed; one that is refused alone is the one.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,7 @@ static struct rabbitmq_slot *first_of(const struct slot_queue *queue)
 static void on_pause_over(uv_timer_t *timer)
 {
     struct rabbitmq_place *place = timer->data;
+    /* Whatever the pause was for, all that stands aside gets another chance. */
     place->is_paused = place->is_paused_for_others = false;
     slots_move(&place->waiting, &place->aside);
     if (place->phase == PLACE_CLOSED && rabbitmq_link_ready(place->sink->link))
@@ -117,6 +119,7 @@ static void take_back(struct rabbitmq_place *place)
 {
     for (struct slot *slot = place->sent.first; slot; slot = slot->next)
         ((struct rabbitmq_slot *)slot)->is_returned = false;
+    /* Behind what was sent, and all of it back: so the older ones go first. */
     slots_move(&place->sent, &place->waiting);
     slots_move(&place->waiting, &place->sent);
 }
@@ -137,6 +140,7 @@ static void give_up(struct rabbitmq_place *place, struct rabbitmq_slot *slot, en
                     const char *why)
 {
     char text[HEALTH_WHY_SIZE];
+    /* A tag says that it was sent and not confirmed. */
     slots_remove(slot->tag ? &place->sent : &place->waiting, &slot->base);
     explain(place, why, text, sizeof text);
     if (how == PUBLISH_REFUSED) {
@@ -152,6 +156,7 @@ static bool doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, cons
     /* While nothing else passes it may be everything's. */
     bool counts = !slot->n_doubts || place->n_passed > slot->n_passed;
     slot->n_passed = place->n_passed;
+    assert(slot->n_passed <= place->n_passed);
     slot->n_doubts += counts;
     if (slot->n_doubts > DOUBTS_MAX) {
         give_up(place, slot, PUBLISH_REFUSED, why);
@@ -166,6 +171,7 @@ static bool doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, cons
 
 static struct rabbitmq_slot *only_one(const struct rabbitmq_place *place)
 {
+    /* With several on the way nobody knows which one the connection was closed for. */
     return place->sent.n == 1 ? first_of(&place->sent) : NULL;
 }
 
@@ -173,6 +179,7 @@ void rabbitmq_place_lost(struct rabbitmq_place *place, const char *why)
 {
     struct rabbitmq_slot *only = only_one(place);
     place->phase = PLACE_CLOSED;
+    /* From here on one record at a time, so that the next such end names the one. */
     place->is_in_doubt |= why && place->sent.n;
     if (why && only)
         doubt(place, only, why);
@@ -212,6 +219,7 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
         if (place->sent.n &&
             (place->is_in_doubt || rabbitmq_link_backlog(sink->link) > BACKLOG_MAX))
             return;
+        /* The number of its confirm is known once it is written. */
         slot->tag = 0;
         int rc = publish(place, slot);
         if (rc == -EMSGSIZE) {

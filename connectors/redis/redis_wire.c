@@ -45,6 +45,7 @@ static void *block_alloc(struct redis_wire *wire, size_t size)
         *block = (struct redis_block){.next = wire->blocks, .room = room};
         wire->blocks = block;
     }
+    assert(block->room - block->used >= size);
     block->used += size;
     return block->bytes + block->used - size;
 }
@@ -70,6 +71,7 @@ static redisReply *create(const redisReadTask *task, int type)
     memset(reply, 0, sizeof(*reply));
     reply->type = type;
     if (task->parent)
+        /* The parent's room was taken when its own header was read. */
         ((redisReply *)task->parent->obj)->element[task->idx] = reply;
     return reply;
 }
@@ -183,6 +185,7 @@ static int due_add(struct redis_wire *wire, struct redis_due due)
         wire->head = 0;
         wire->room = room;
     }
+    assert(wire->n_due < wire->room);
     wire->due[(wire->head + wire->n_due++) % wire->room] = due;
     return 0;
 }
@@ -223,6 +226,7 @@ int redis_wire_command(struct redis_wire *wire, const struct bytes *args, size_t
 
 void redis_wire_turn(struct redis_wire *wire)
 {
+    /* Two buffers in turn: one is written by libuv and may not move, the other fills. */
     struct buffer spare = wire->away;
 
     wire->away = wire->out;
