@@ -3,8 +3,8 @@
  * beside it: a key, a name of a model. What is read is answered, and what is answered as JSON is
  * JSON. Run by scripts/fuzz.
  *
- * The first byte chooses the route, the second the form of the answer and what became of the texts;
- * the rest is the body.
+ * The first byte chooses the route, the second the form of the answer, what became of the texts and
+ * whether there are several models; the rest is the body.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@
 #include "worker/serve/serve_keys.h"
 #include "worker/serve/serve_write.h"
 
-enum { DIM = 64, MAX_TEXTS = 48, MAX_TEXT = 600, N_VOCAB = 300 };
+enum { DIM = 64, MAX_TEXTS = 48, MAX_TEXT = 600, N_VOCAB = 300, N_MODELS = 3 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -40,7 +40,8 @@ static void expect(int is_so)
         abort();
 }
 
-static struct serve_rules *rules_of(bool is_reranker)
+/* Three models; the first gives vectors, the second scores. */
+static struct serve_rules *all_rules(void)
 {
     static const struct prompt prompts[] = {{"query", "query: ", NULL}, {NULL, NULL, NULL}};
     static const struct model_info vectors = {.name = "Model X",
@@ -55,20 +56,25 @@ static struct serve_rules *rules_of(bool is_reranker)
                                              .max_tokens = 40,
                                              .n_vocab = N_VOCAB,
                                              .is_reranker = true};
-    static struct serve_rules both[2];
-    struct serve_rules *rules = &both[is_reranker];
+    static const struct model_info short_vectors = {.name = "Model Z",
+                                                    .fingerprint = "g",
+                                                    .dim = DIM / 2,
+                                                    .max_tokens = 20,
+                                                    .n_vocab = N_VOCAB / 2};
+    static const struct model_info *const infos[N_MODELS] = {&vectors, &scores, &short_vectors};
+    static struct serve_rules all[N_MODELS];
     char err[200];
-    if (rules->info)
-        return rules;
-    *rules = (struct serve_rules){.info = is_reranker ? &scores : &vectors,
-                                  .dim = is_reranker ? 1 : DIM,
-                                  .max_texts = MAX_TEXTS,
-                                  .max_text_bytes = MAX_TEXT,
-                                  .ends = {2, 1},
-                                  .n_ends = 2};
-    rules->prompt = prompt_find(rules->info, (struct bytes){"document", 8});
-    expect(rules->prompt && serve_rules_name(rules, "", err, sizeof err) == 0);
-    return rules;
+    for (size_t i = 0; i < N_MODELS && !all[i].prompt; i++) {
+        all[i] = (struct serve_rules){.info = infos[i],
+                                      .dim = infos[i]->dim,
+                                      .max_texts = MAX_TEXTS,
+                                      .max_text_bytes = MAX_TEXT,
+                                      .ends = {2, 1},
+                                      .n_ends = 2};
+        all[i].prompt = prompt_find(infos[i], (struct bytes){"document", 8});
+        expect(all[i].prompt && serve_rules_name(&all[i], "", err, sizeof err) == 0);
+    }
+    return all;
 }
 
 static void keys_try(const char *header)
@@ -108,7 +114,7 @@ static void model_try(const char *name)
     static const struct serve_route route = {"/v1/models/", "GET", DIALECT_OPENAI, SERVE_MODEL,
                                              false};
     struct serve_request request = {.route = &route};
-    serve_write_model(&request, rules_of(false), name);
+    serve_write_model(&request, all_rules(), N_MODELS, name);
     answer_expect(&request);
     buffer_close(&request.answer);
 }
@@ -118,7 +124,7 @@ static void text_expect(const struct serve_request *request, const struct serve_
     if (text->ids) {
         expect(request->route->kind != SERVE_RERANK && text->n_ids > 0);
         for (size_t i = 0; i < text->n_ids; i++)
-            expect(text->ids[i] >= 0 && text->ids[i] < N_VOCAB);
+            expect(text->ids[i] >= 0 && (size_t)text->ids[i] < request->rules->info->n_vocab);
     } else {
         expect(text->text.ptr && text->text.len > 0 && text->text.len <= MAX_TEXT);
     }
@@ -128,10 +134,14 @@ static void text_expect(const struct serve_request *request, const struct serve_
 static void read_expect(struct serve_request *request, unsigned choice)
 {
     static const int statuses[] = {0, 0, 0, 0, -E2BIG, -EILSEQ, -ENOMEM, -EDOM};
-    const struct serve_rules *rules = rules_of(request->route->kind == SERVE_RERANK);
+    const struct serve_rules *rules = request->rules;
     const struct serve_threads threads = {.rules = rules};
     size_t n = request->n_texts;
     expect(n > 0 && n <= MAX_TEXTS && request->prompt && request->dim == rules->dim);
+    if (request->route->kind != SERVE_TOKENIZE)
+        expect(rules->info->is_reranker == (request->route->kind == SERVE_RERANK));
+    if (request->model.ptr)
+        expect(serve_rules_find(rules, request->model) != NULL);
     for (size_t i = 0; i < n; i++) {
         text_expect(request, &request->texts[i]);
         expect(serve_estimate(request, i) > 0);
@@ -159,10 +169,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2)
         return 0;
     struct serve_request request = {.route = &routes[data[0] % N_ROUTES]};
-    bool is_reranker = request.route->kind == SERVE_RERANK;
+    const struct serve_rules *rules = all_rules();
+    bool has_one = data[1] & 0x80;
     request.form = request.route->kind == SERVE_EMBED ? data[1] % 3 : FORM_JSON;
     expect(buffer_put(&request.body, data + 2, size - 2) == 0);
-    serve_read(&request, rules_of(is_reranker));
+    if (has_one)
+        serve_read(&request, &rules[request.route->kind == SERVE_RERANK], 1);
+    else
+        serve_read(&request, rules, N_MODELS);
     if (request.status) {
         expect(request.status >= 400);
         answer_expect(&request);

@@ -135,6 +135,40 @@ static void test_found_again(void **state)
     cache_disk_close(disk);
 }
 
+/* Two models in one process: one folder, vectors of two lengths. */
+static void test_joined(void **state)
+{
+    (void)state;
+    struct cache_disk *disk = disk_open(ROOM), *guest;
+    struct embed_result result;
+    float row[DIM], wanted[DIM];
+    char said[600];
+    assert_int_equal(cache_disk_join(&guest, disk, DIM / 2), 0);
+    for (unsigned i = 0; i < 600; i++)
+        put(i % 2 ? guest : disk, i); /* written by turns, some of it on closing */
+    cache_disk_close(guest);
+    for (unsigned i = 0; i < 600; i += 2)
+        put(disk, 1000 + i);
+    cache_disk_close(disk);
+    disk = disk_open(ROOM);
+    assert_int_equal(cache_disk_entries(disk), 900);
+    assert_int_equal(cache_disk_join(&guest, disk, DIM / 2), 0);
+    struct MDB_txn *moment = cache_disk_begin(guest), *other = cache_disk_begin(disk);
+    for (unsigned i = 0; i < 600; i++) {
+        const struct cache_key key = key_of(i);
+        assert_true(
+            cache_disk_get(i % 2 ? guest : disk, i % 2 ? moment : other, &key, row, &result));
+        assert_false(cache_disk_get(i % 2 ? disk : guest, moment, &key, row + DIM / 2, &result));
+        row_of(i, wanted);
+        assert_memory_equal(row, wanted, (i % 2 ? DIM / 2 : DIM) * sizeof *row);
+    }
+    cache_disk_end(moment);
+    cache_disk_end(other);
+    assert_false(cache_disk_complaint(guest, said, sizeof said));
+    cache_disk_close(guest);
+    cache_disk_close(disk);
+}
+
 static void test_folder_is_made(void **state)
 {
     (void)state;
@@ -492,6 +526,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_A_FOLDER(test_found_again),
+        IN_A_FOLDER(test_joined),
         IN_A_FOLDER(test_folder_is_made),
         IN_A_FOLDER(test_damaged_rows_are_misses),
         IN_A_FOLDER(test_damaged_files_are_refused),

@@ -51,6 +51,55 @@ static void expect_refused(const char *yaml, const char *message)
     options_close(options);
 }
 
+static void expect_model(const struct options *options, size_t i, const char *name,
+                         const char *path)
+{
+    struct setting pair = settings_pair(options_settings(options), "models", i);
+    assert_string_equal(pair.name, name);
+    assert_string_equal(pair.value, path);
+    assert_null(settings_pair(options_settings(options), "models", i + 1).name);
+}
+
+static int give(struct options *options, const char *name, const char *value, enum origin origin,
+                char err[1024])
+{
+    err[0] = '\0';
+    return options_set(options, name, value, origin, "here", err, 1024);
+}
+
+/* One model, or some with names: what comes from the stronger place counts. */
+static void models_with_names(void **state)
+{
+    static const char *const paths[] = {"/x=y.gguf", "a b=c.gguf", "=c.gguf", "./m=n.gguf"};
+    static const char yaml[] = "models: {b: /x/b=1.gguf}\nmodels.a.2-x: c.gguf\n";
+    struct options *options;
+    char err[1024];
+    (void)state;
+    assert_int_equal(parse(&options, yaml, strlen(yaml), err), 0);
+    expect_model(options, 1, "a.2-x", "c.gguf");
+    assert_int_equal(give(options, "model", "b=d.gguf", ORIGIN_ENVIRONMENT, err), 0);
+    assert_int_equal(give(options, "models.b", "e.gguf", ORIGIN_FILE, err), 0); /* is weaker */
+    assert_int_equal(give(options, "model", "f.gguf", ORIGIN_FILE, err), 0);    /* is weaker */
+    assert_string_equal(settings_pair(options_settings(options), "models", 0).value, "d.gguf");
+    assert_int_equal(give(options, "model", "x.gguf", ORIGIN_ENVIRONMENT, err), -EINVAL);
+    assert_string_equal(err, "here: expected a name for each model (NAME=FILE), or one model "
+                             "without");
+    options_close(options);
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) { /* no names */
+        assert_int_equal(options_open(&options, tables, NULL, environment), 0);
+        assert_int_equal(give(options, "model", paths[i], ORIGIN_FLAG, err), 0);
+        assert_string_equal(settings_text(options_settings(options), "model"), paths[i]);
+        assert_int_equal(give(options, "models.a", "b.gguf", ORIGIN_FILE, err), 0);
+        assert_null(settings_pair(options_settings(options), "models", 0).name);
+        assert_int_equal(give(options, "model", "a=b.gguf", ORIGIN_FLAG, err), -EINVAL);
+        options_close(options);
+    }
+    expect_refused("models: {'a b': x}",
+                   "w.yaml:1:17: a model's name is letters, digits, '.', '_' and '-', at most 63");
+    expect_refused("model: x\nmodels: {a: y}",
+                   "w.yaml:2:13: expected a name for each model (NAME=FILE), or one model without");
+}
+
 static void nested_and_dotted_names(void **state)
 {
     (void)state;
@@ -261,6 +310,7 @@ static void files_too_large_and_folders(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(models_with_names),
         cmocka_unit_test(nested_and_dotted_names),
         cmocka_unit_test(texts_of_all_styles),
         cmocka_unit_test(empty_files_and_groups),

@@ -348,6 +348,37 @@ static void test_leave(void **state)
     pool_close(pool);
 }
 
+static struct lane_job followers[2];
+
+static void run_followed(struct job *job, struct pool_thread *thread)
+{
+    note(job, thread);
+    followers[0].job.next = &followers[1].job;
+    job->then = &followers[0].job;
+}
+
+/* What follows a job may be another user's, and is run with that one's things. */
+static void test_followed_by_another(void **state)
+{
+    struct pool_thread mine = {.user = 1}, theirs = {.user = 2};
+    const struct pool_place place = place_of(&mine), other = place_of(&theirs);
+    struct lane_job first = {.job = {.run = run_followed, .lane = POOL_QUERY}};
+    struct pool *pool;
+    struct pool_user *user;
+    (void)state;
+    assert_int_equal(pool_open(&pool, 1, &place, wakeup, NULL), 0);
+    assert_int_equal(pool_join(&user, pool, &other, wakeup, NULL), 0);
+    followers[0].job = (struct job){.run = run_busy, .lane = POOL_QUERY, .user = user};
+    followers[1].job = (struct job){.run = run_busy, .lane = POOL_LIST};
+    pool_submit(pool, &first.job);
+    wait_for(pool_first(pool), 2);
+    wait_for(user, 1);
+    assert_true(first.user == 1 && followers[0].user == 2 && followers[1].user == 1);
+    assert_int_equal(pool_user_jobs(user) + pool_user_jobs(pool_first(pool)), 0);
+    pool_leave(user);
+    pool_close(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +387,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_query_between_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_helped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
+        cmocka_unit_test(test_followed_by_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

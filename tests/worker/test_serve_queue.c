@@ -2,6 +2,7 @@
  * test_serve_queue.c: the parts of the server without a socket: keys, names of the model, and the
  * queue, which takes turns, gives back what is dropped, and knows how long things take.
  */
+#define _GNU_SOURCE /* memmem */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -83,6 +84,36 @@ static void test_names(void **state)
     assert_string_equal(rules.name[0], "Embeddinggemma 300m");
 }
 
+static void test_which_model(void **state)
+{
+    static const struct model_info infos[3] = {
+        {.name = "One"}, {.name = "Two", .is_reranker = true}, {.name = "Three"}};
+    static const struct serve_route scores = {.kind = SERVE_RERANK, .dialect = DIALECT_TEI};
+    struct serve_rules rules[3] = {{.info = infos}, {.info = infos + 1}, {.info = infos + 2}};
+    struct serve_request request = {.route = &scores};
+    char err[200];
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(serve_rules_name(&rules[i], "", err, sizeof err), 0);
+    assert_ptr_equal(serve_rules_named(&request, rules, 3, (struct bytes){"x/THREE", 7}),
+                     rules + 2);
+    assert_ptr_equal(serve_rules_default(rules, 3, SERVE_EMBED), rules);
+    assert_ptr_equal(serve_rules_default(rules, 3, SERVE_RERANK), rules + 1);
+    assert_ptr_equal(serve_rules_default(rules, 3, SERVE_TOKENIZE), rules);
+    assert_ptr_equal(serve_rules_default(rules, 1, SERVE_RERANK), rules);
+    request.rules = rules + 1;
+    assert_true(serve_rules_can(&request));
+    request.rules = rules;
+    assert_false(serve_rules_can(&request));
+    assert_int_equal(request.status, 424);
+    buffer_close(&request.answer);
+    request = (struct serve_request){.route = &scores};
+    assert_null(serve_rules_named(&request, rules, 3, (struct bytes){"four", 4}));
+    assert_true(request.status == 404 &&
+                memmem(request.answer.ptr, request.answer.len, "`one`, `two`, `three`", 21));
+    buffer_close(&request.answer);
+}
+
 /* 3. The queue. */
 
 enum { N_THREADS = 2, TEXTS_MAX = 200 };
@@ -123,8 +154,9 @@ static int queue_setup(void **state)
 {
     (void)state;
     for (size_t i = 0; i < TEXTS_MAX; i++)
-        texts[i].text = (struct bytes){"a text of forty-eight bytes, as all here are....", 48};
-    return serve_queue_open(&queue, POOL_QUERY, N_THREADS, NULL);
+        texts[i] =
+            (struct serve_text){.text = {"a text of forty-eight bytes, as all here are....", 48}};
+    return serve_queue_open(&queue, NULL, POOL_QUERY, N_THREADS, NULL);
 }
 
 static int queue_teardown(void **state)
@@ -213,7 +245,7 @@ static void test_admission(void **state)
     (void)state;
     memset(requests, 0, sizeof requests);
     for (size_t i = 0; i < 4; i++)
-        asks[i].body.len = 4000;
+        asks[i].n_bytes_in = 4000;
     assert_true(serve_queue_admit(&queue, &asks[0], 100, 1000000000, &after)); /* nobody waits */
     assert_false(serve_queue_admit(&queue, &asks[1], 100, 1000000000, &after));
     assert_true(serve_queue_admit(&queue, &asks[1], 5000, 1000000000, &after));
@@ -263,16 +295,60 @@ static void test_long_texts(void **state)
     assert_true(serve_queue_drop(&queue, &requests[1]));
 }
 
+/* Two models: what waits for one is nothing to the other, and a request that is dropped is found
+ * whichever of them it waits for. */
+static void test_two_models(void **state)
+{
+    struct serve_queue other;
+    struct serve_slice slice;
+    struct serve_request *done[SERVE_SLICE_TEXTS];
+    struct job *more;
+    uint32_t after;
+    (void)state;
+    assert_int_equal(serve_queue_open(&other, &queue, POOL_QUERY, N_THREADS, NULL), 0);
+    enter(0, 100);
+    memset(&requests[1], 0, sizeof requests[1]);
+    requests[1].n_bytes_in = 4000;
+    requests[1].max_tokens = 2048;
+    assert_false(serve_queue_drop(&queue, &requests[1])); /* while it is read */
+    assert_true(requests[1].is_dropped);
+    requests[1].is_dropped = false;
+    assert_false(serve_queue_admit(&queue, &requests[1], 100, UINT64_MAX, &after));
+    assert_true(serve_queue_admit(&other, &requests[1], 100, UINT64_MAX, &after));
+    requests[1].texts = texts;
+    requests[1].n_texts = 2;
+    assert_int_equal(count(serve_queue_add(&other, &requests[1])), 1);
+    serve_queue_take(&other, &slice, 1, &more);
+    assert_true(slice.n == 2 && of(&slice, 1) == 2);
+    assert_int_equal(serve_queue_done(&other, &slice, 2, done), 1);
+    serve_queue_finish(&other, done[0]);
+    assert_ptr_equal(serve_queue_finished(&other), &requests[1]);
+    memset(&requests[2], 0, sizeof requests[2]);
+    requests[2].max_tokens = 2048;
+    requests[2].texts = texts;
+    requests[2].n_texts = 3;
+    serve_queue_add(&other, &requests[2]);
+    assert_true(serve_queue_drop(&queue, &requests[2]));
+    assert_int_equal(serve_queue_load(&other).n_tokens, 0);
+    assert_null(serve_queue_finished(&queue));
+    assert_ptr_equal(serve_queue_finished(&other), &requests[2]);
+    assert_true(serve_queue_drop(&other, &requests[0])); /* any queue of the lane will do */
+    assert_ptr_equal(serve_queue_finished(&queue), &requests[0]);
+    serve_queue_close(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_which_model),
         cmocka_unit_test_setup_teardown(test_together, queue_setup, queue_teardown),
         cmocka_unit_test_setup_teardown(test_turns, queue_setup, queue_teardown),
         cmocka_unit_test_setup_teardown(test_drop, queue_setup, queue_teardown),
         cmocka_unit_test_setup_teardown(test_admission, queue_setup, queue_teardown),
         cmocka_unit_test_setup_teardown(test_long_texts, queue_setup, queue_teardown),
+        cmocka_unit_test_setup_teardown(test_two_models, queue_setup, queue_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,11 +64,15 @@ static void check_fit(struct findings *findings, const struct settings *settings
         findings_add(findings, FINDING_BAD, "model", "%s", err);
 }
 
-static struct model *check_model(struct findings *findings, const struct settings *settings)
+/* One of several may be a reranker. */
+static struct model *check_model(struct findings *findings, const struct settings *settings,
+                                 const struct command_model *which, bool is_one_of_many)
 {
     char err[700];
     struct model *model;
-    int code = command_line_open_model(settings, &model, err, sizeof err);
+    int code = is_one_of_many
+                   ? command_line_open_file(settings, which->path, &model, err, sizeof err)
+                   : command_line_open_model(settings, &model, err, sizeof err);
     bool is_kernels = code == COMMAND_CONFIG;
     findings_area(findings, is_kernels ? "machine" : "model", code ? code : COMMAND_NO_MODEL);
     if (code != COMMAND_OK) {
@@ -76,16 +80,38 @@ static struct model *check_model(struct findings *findings, const struct setting
         return NULL;
     }
     const struct model_info *info = model_info(model);
-    findings_add(findings, FINDING_OK, "file", "%s: %s, fingerprint %s",
-                 settings_text(settings, "model"), info->name, info->fingerprint);
+    findings_add(findings, FINDING_OK, which->name ? which->name : "file", "%s: %s, fingerprint %s",
+                 which->path, info->name, info->fingerprint);
     if (!info->has_dense)
         findings_add(findings, FINDING_WARN, "dense layers",
                      "the file lacks them: its vectors are not comparable with those of a "
                      "complete EmbeddingGemma");
     if (info->warning)
         findings_add(findings, FINDING_WARN, "file", "%s", info->warning);
-    check_fit(findings, settings, info);
+    if (!info->is_reranker)
+        check_fit(findings, settings, info);
     return model;
+}
+
+/* Sets models [COMMAND_MODELS_MAX], those that cannot be used to NULL; returns how many. */
+static size_t check_models(struct findings *findings, const struct settings *settings,
+                           struct model *models[])
+{
+    struct command_model named[COMMAND_MODELS_MAX];
+    char err[300];
+    size_t n = 0;
+    int code = command_line_models(settings, named, &n, err, sizeof err);
+    findings_area(findings, "config", COMMAND_CONFIG);
+    if (code != COMMAND_OK)
+        findings_add(findings, FINDING_BAD, "models", "%s", err);
+    else if (n > 1)
+        findings_add(findings, FINDING_WARN, "models",
+                     "`serve` serves all %zu of them, and so does `run` with http.listen, which "
+                     "embeds messages with the first; without it, `run` takes one",
+                     n);
+    for (size_t i = 0; i < n; i++)
+        models[i] = check_model(findings, settings, &named[i], n > 1);
+    return n;
 }
 
 static void check_threads(struct findings *findings, const struct settings *settings,
@@ -114,8 +140,18 @@ static void check_threads(struct findings *findings, const struct settings *sett
                      model_info(model)->precision);
 }
 
-static uint64_t memory_needed(const struct settings *settings, const struct model_info *info)
+/* What one more model adds to a server, which has two sessions for each thread. */
+static uint64_t model_memory(const struct model *model, uint64_t n_threads)
 {
+    const struct model_info *info = model_info(model);
+    return info->file_bytes + 2 * n_threads * info->session_bytes;
+}
+
+static uint64_t memory_needed(const struct settings *settings, struct model *const *models,
+                              size_t n)
+{
+    const struct model_info *info = model_info(models[0]);
+    uint64_t others = 0;
     uint64_t n_threads = (uint64_t)settings_number(settings, "threads");
     uint64_t n_batches = (uint64_t)settings_number(settings, "batches");
     uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * info->dim * 4;
@@ -123,16 +159,19 @@ static uint64_t memory_needed(const struct settings *settings, const struct mode
     n_batches = n_batches ? n_batches : n_threads + 2;
     /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */
     uint64_t batch = 2 * (uint64_t)settings_number(settings, "batch_bytes") + 3 * vectors;
-    return info->file_bytes + BASE_BYTES + n_threads * (THREAD_BYTES + info->session_bytes) +
-           n_batches * batch + (uint64_t)settings_number(settings, "cache_memory");
+    for (size_t i = 1; i < n; i++)
+        others += models[i] ? model_memory(models[i], n_threads) : 0;
+    return others + info->file_bytes + BASE_BYTES +
+           n_threads * (THREAD_BYTES + info->session_bytes) + n_batches * batch +
+           (uint64_t)settings_number(settings, "cache_memory");
 }
 
 static void check_memory(struct findings *findings, const struct settings *settings,
-                         const struct model *model)
+                         struct model *const *models, size_t n)
 {
-    if (!model)
+    if (n == 0 || !models[0])
         return;
-    uint64_t need = memory_needed(settings, model_info(model)) >> 20;
+    uint64_t need = memory_needed(settings, models, n) >> 20;
     uint64_t limit = memory_limit(""), total = memory_total(""), available = memory_available("");
     bool is_cgroup = limit < total;
     uint64_t most = (is_cgroup ? limit : total) >> 20;
@@ -188,20 +227,22 @@ bool checkup_is_of_run(const char *name)
 
 int checkup_run(const struct options *options,
                 void (*more)(struct findings *findings, const struct settings *settings,
-                             const struct model *model))
+                             struct model *const *models, size_t n))
 {
+    struct model *models[COMMAND_MODELS_MAX];
     const struct settings *settings = options_settings(options);
     struct findings findings;
     findings_begin(&findings, stdout, settings_bool(settings, "json"));
     check_options(&findings, options);
     check_endpoint(&findings, settings);
-    struct model *model = check_model(&findings, settings);
-    check_threads(&findings, settings, model);
-    check_memory(&findings, settings, model);
+    size_t n = check_models(&findings, settings, models);
+    check_threads(&findings, settings, n ? models[0] : NULL);
+    check_memory(&findings, settings, models, n);
     check_files(&findings);
     check_cache(&findings, settings);
     if (more)
-        more(&findings, settings, model);
-    model_close(model);
+        more(&findings, settings, models, n);
+    for (size_t i = 0; i < n; i++)
+        model_close(models[i]);
     return findings_end(&findings);
 }

@@ -18,10 +18,10 @@ extern const struct option checkup_options[];
 bool checkup_is_of_run(const char *name);
 /*
  * The findings on standard output; returns the exit code. more: what is looked at beyond
- * configuration and machine, NULL: nothing; its model may be NULL.
+ * configuration and machine, NULL: nothing; its models [n] may be NULL.
  */
 int checkup_run(const struct options *options,
                 void (*more)(struct findings *findings, const struct settings *settings,
-                             const struct model *model));
+                             struct model *const *models, size_t n));
 
 #endif

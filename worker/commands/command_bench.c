@@ -98,7 +98,7 @@ static int run(const struct invocation *invocation)
     const char *kernels = settings_text(settings, "kernels");
     const char *corpus = settings_text(settings, "corpus");
     struct bench_options options = {
-        .model = settings_text(settings, "model"),
+        .model = command_line_model_path(settings),
         .kernels = strcmp(kernels, "auto") == 0 ? NULL : kernels,
         .precision = (enum precision)settings_choice(settings, "precision"),
         .prompt = settings_text(settings, "prompt"),

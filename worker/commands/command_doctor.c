@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
@@ -26,30 +27,29 @@ static const struct command_ending endings[] = {
     COMMAND_END,
 };
 
-static void check_embedding(struct findings *findings, const struct model *model)
+/* what: "test embedding", or whose it is of several models. */
+static void check_embedding(struct findings *findings, const char *what, const struct model *model)
 {
     struct selftest test;
     findings_area(findings, "model", COMMAND_INTERNAL);
     int rc = selftest_run(model, &test);
     if (rc == -ENOTSUP)
-        findings_add(findings, FINDING_WARN, "test embedding",
-                     "there is nothing to compare this model with");
+        findings_add(findings, FINDING_WARN, what, "there is nothing to compare this model with");
     else if (rc != 0)
-        findings_add(findings, FINDING_BAD, "test embedding", "%s", uv_strerror(rc));
+        findings_add(findings, FINDING_BAD, what, "%s", uv_strerror(rc));
     else if (test.cosine < SELFTEST_SIMILAR)
-        findings_add(findings, FINDING_BAD, "test embedding",
+        findings_add(findings, FINDING_BAD, what,
                      "cosine %.5f to the stored vector: this is another model, or the file or this "
                      "machine is damaged; fetch the model again and try --kernels generic",
                      test.cosine);
     else if (test.cosine < SELFTEST_SAME)
-        findings_add(findings, FINDING_WARN, "test embedding",
+        findings_add(findings, FINDING_WARN, what,
                      "cosine %.5f to the stored vector: another quantisation of the model? Do not "
                      "mix its vectors with those of the usual file",
                      test.cosine);
     else
-        findings_add(findings, FINDING_OK, "test embedding",
-                     "cosine %.5f to the stored vector, %llu ms", test.cosine,
-                     (unsigned long long)test.took_ms);
+        findings_add(findings, FINDING_OK, what, "cosine %.5f to the stored vector, %llu ms",
+                     test.cosine, (unsigned long long)test.took_ms);
 }
 
 static void check_libraries(struct findings *findings, const struct connector *const *ends)
@@ -87,12 +87,17 @@ static const struct connector *find(const struct settings *settings, const char 
 }
 
 static void check_more(struct findings *findings, const struct settings *settings,
-                       const struct model *model)
+                       struct model *const *models, size_t n)
 {
     const struct connector *ends[2] = {find(settings, "source"), find(settings, "sink")};
     signal(SIGPIPE, SIG_IGN);
-    if (model)
-        check_embedding(findings, model);
+    for (size_t i = 0; i < n; i++) {
+        struct setting pair = settings_pair(settings, "models", i);
+        char what[100];
+        snprintf(what, sizeof what, "test embedding%s%s", n > 1 ? " " : "", n > 1 ? pair.name : "");
+        if (models[i] && !model_info(models[i])->is_reranker)
+            check_embedding(findings, what, models[i]);
+    }
     check_libraries(findings, ends);
     check_listen(findings, settings);
     for (size_t i = 0; i < 2; i++) {

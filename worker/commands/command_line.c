@@ -50,10 +50,51 @@ int command_line_model_code(int rc)
     return rc == -ENOMEM ? COMMAND_INTERNAL : rc == -ENOTSUP ? COMMAND_CONFIG : COMMAND_NO_MODEL;
 }
 
+int command_line_models(const struct settings *settings,
+                        struct command_model out[COMMAND_MODELS_MAX], size_t *n, char *err,
+                        size_t err_size)
+{
+    struct setting pair;
+    size_t n_named = 0;
+    for (; (pair = settings_pair(settings, "models", n_named)).name; n_named++)
+        if (n_named < COMMAND_MODELS_MAX)
+            out[n_named] = (struct command_model){pair.name, pair.value};
+    if (n_named > COMMAND_MODELS_MAX) {
+        snprintf(err, err_size, "%zu models are named, and one process takes %d", n_named,
+                 COMMAND_MODELS_MAX);
+        return COMMAND_CONFIG;
+    }
+    if (n_named == 0)
+        out[0] = (struct command_model){NULL, settings_text(settings, "model")};
+    *n = n_named ? n_named : 1;
+    return COMMAND_OK;
+}
+
+const char *command_line_model_path(const struct settings *settings)
+{
+    struct setting first = settings_pair(settings, "models", 0);
+    return first.name ? first.value : settings_text(settings, "model");
+}
+
 int command_line_open_any(const struct settings *settings, struct model **out, char *err,
                           size_t err_size)
 {
-    const char *path = settings_text(settings, "model");
+    struct command_model models[COMMAND_MODELS_MAX];
+    size_t n;
+    int code = command_line_models(settings, models, &n, err, err_size);
+    if (code == COMMAND_OK && n > 1) {
+        snprintf(err, err_size,
+                 "%zu models are named, and this command takes one: say which with --model FILE",
+                 n);
+        code = COMMAND_CONFIG;
+    }
+    return code == COMMAND_OK ? command_line_open_file(settings, models[0].path, out, err, err_size)
+                              : code;
+}
+
+int command_line_open_file(const struct settings *settings, const char *path, struct model **out,
+                           char *err, size_t err_size)
+{
     const char *kernels = settings_text(settings, "kernels");
     if (!path) {
         snprintf(err, err_size,
@@ -97,7 +138,7 @@ static int open_kind(const struct settings *settings, bool is_reranker, struct m
                            "(docs/models.md), or use `embedmill search`"
                          : "%s: this model is a reranker, which gives scores of pairs and no "
                            "vectors; use it with `embedmill rerank`, and another one here",
-             settings_text(settings, "model"));
+             command_line_model_path(settings));
     model_close(*out);
     *out = NULL;
     return COMMAND_NO_MODEL;

@@ -24,8 +24,24 @@ int command_line_check(const char *command, const struct options *options,
                                     char *err, size_t err_size));
 /* Open the log as log_level, log_format and progress say. */
 void command_line_log(const struct settings *settings);
-/* Open the model that `model`, `kernels` and `precision` name: COMMAND_OK, or the exit code and a
- * sentence. Any, one that gives vectors, or a reranker. */
+/* A model that the options name; both strings are theirs. */
+struct command_model {
+    const char *name; /* of NAME=FILE; NULL: it has none */
+    const char *path; /* NULL: none was named, and there is no default place */
+};
+enum { COMMAND_MODELS_MAX = 8 };
+/* All of them, in their order, 1 or more. COMMAND_OK, or the exit code and a sentence. */
+int command_line_models(const struct settings *settings,
+                        struct command_model out[COMMAND_MODELS_MAX], size_t *n, char *err,
+                        size_t err_size);
+/* The file of the only one, or of the first. NULL as path. */
+const char *command_line_model_path(const struct settings *settings);
+/* Open the model of a file, as `kernels` and `precision` say: COMMAND_OK, or the exit code and a
+ * sentence. */
+int command_line_open_file(const struct settings *settings, const char *path, struct model **out,
+                           char *err, size_t err_size);
+/* The same of the model that the options name, who may name only one. Any, one that gives vectors,
+ * or a reranker. */
 int command_line_open_any(const struct settings *settings, struct model **out, char *err,
                           size_t err_size);
 int command_line_open_model(const struct settings *settings, struct model **out, char *err,

@@ -1,7 +1,6 @@
 /*
  * command_serve.c: `embedmill serve`: embeddings over HTTP, without a queue.
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +13,6 @@
 #include "worker/commands/serve_setup.h"
 #include "worker/commands/stop_signals.h"
 #include "worker/config/cpus.h"
-#include "worker/pipeline/cache.h"
-#include "worker/pipeline/embedder.h"
 #include "worker/telemetry/log.h"
 #include "worker/telemetry/monitor.h"
 
@@ -40,8 +37,8 @@ struct server {
     const struct settings *settings;
     uv_loop_t loop;
     struct stop_signals stop;
-    struct model *model;
-    struct cache *cache;
+    struct model_set set;
+    struct cache *caches[COMMAND_MODELS_MAX]; /* NULL: none */
     struct monitor *monitor;
     struct serve *serve; /* NULL: not yet, or gone */
     bool in_time;
@@ -76,30 +73,13 @@ static void on_stop(void *ctx, const char *name, int number, bool again)
     serve_drain(server->serve, on_ended, server);
 }
 
-static int open_cache(struct server *server, const struct session_options *session)
-{
-    const struct settings *settings = server->settings;
-    const struct cache_options wanted = {
-        .memory_bytes = (size_t)settings_number(settings, "cache_memory"),
-        .folder = settings_text(settings, "cache"),
-        .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
-    char err[5000];
-    if (model_info(server->model)->is_reranker && wanted.folder[0])
-        return serve_setup_fail("cache", "a reranker gives no vectors to keep: leave it out",
-                                -EINVAL);
-    if (model_info(server->model)->is_reranker)
-        return COMMAND_OK;
-    int rc = cache_open(&server->cache, &wanted, server->model, &embedder_sessions, session, err,
-                        sizeof err);
-    return rc ? serve_setup_fail(NULL, err, rc) : COMMAND_OK;
-}
-
 static int open_serve(struct server *server)
 {
     const struct settings *settings = server->settings;
     struct serve_setup setup = {
         .settings = settings,
-        .model = server->model,
+        .set = &server->set,
+        .caches = server->caches,
         .n_threads = (size_t)settings_number(settings, "threads"),
         .session = {.bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
                     .too_long = strcmp(settings_text(settings, "too_long"), "truncate") == 0
@@ -109,11 +89,7 @@ static int open_serve(struct server *server)
         .monitor = server->monitor};
     if (setup.n_threads == 0)
         setup.n_threads = cpus_usable("");
-    if (setup.session.dim > model_info(server->model)->dim)
-        return serve_setup_fail(
-            "dim", "the model gives fewer values: set it to 0, which is all of them", -EINVAL);
-    int code = open_cache(server, &setup.session);
-    setup.cache = server->cache;
+    int code = serve_setup_caches(server->caches, settings, &server->set, &setup.session);
     return code == COMMAND_OK ? serve_setup_open(&server->serve, &server->loop, &setup) : code;
 }
 
@@ -122,7 +98,7 @@ static int open_monitor(struct server *server)
     char err[400];
     int rc = monitor_open(&server->monitor, &server->loop,
                           settings_text(server->settings, "metrics.listen"),
-                          model_info(server->model), err, sizeof err);
+                          model_info(server->set.models[0]), err, sizeof err);
     if (rc != 0)
         return serve_setup_fail("metrics.listen", err, rc);
     if (monitor_address(server->monitor)[0])
@@ -142,7 +118,7 @@ static int serve_all(struct server *server)
     uv_timer_t life;
     signal(SIGPIPE, SIG_IGN); /* a client that is gone is an error of write() */
     stop_signals_open(&server->stop, &server->loop, on_stop, server);
-    int code = model_load_any(&server->model, &server->loop, server->settings);
+    int code = model_load_set(&server->set, &server->loop, server->settings);
     if (code == COMMAND_OK)
         code = open_monitor(server);
     if (code == COMMAND_OK)
@@ -171,10 +147,9 @@ static int run(const struct invocation *invocation)
         return command_line_fail("serve", COMMAND_INTERNAL,
                                  "cannot open an event loop: too many open files or watches");
     int code = serve_all(&server);
-    cache_flush(server.cache);
-    cache_close(server.cache);
+    serve_setup_caches_close(server.caches, server.set.n);
     uv_loop_close(&server.loop);
-    model_close(server.model);
+    model_set_close(&server.set);
     log_close();
     return code;
 }
@@ -188,10 +163,10 @@ static int prepare(const struct invocation *invocation)
 static bool is_wanted(const char *name)
 {
     static const char *const wanted[] = {
-        "model",     "prompt",        "dim",           "too_long",      "bad_utf8",
-        "cache",     "cache_size",    "cache_memory",  "threads",       "kernels",
-        "precision", "missing_dense", "max_texts",     "max_text_size", "drain_timeout",
-        "log_level", "log_format",    "metrics.listen"};
+        "model",     "models",        "prompt",        "dim",           "too_long",
+        "bad_utf8",  "cache",         "cache_size",    "cache_memory",  "threads",
+        "kernels",   "precision",     "missing_dense", "max_texts",     "max_text_size",
+        "log_level", "drain_timeout", "log_format",    "metrics.listen"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         if (strcmp(name, wanted[i]) == 0)
             return true;

@@ -29,6 +29,7 @@
 #include "worker/commands/model_load.h"
 #include "worker/commands/serve_setup.h"
 #include "worker/commands/stop_signals.h"
+#include "worker/commands/work_options.h"
 
 struct worker {
     const struct work *work;
@@ -36,8 +37,9 @@ struct worker {
     uv_loop_t loop;
     struct stop_signals stop;
     uv_signal_t counters;
-    struct model *model;
-    struct cache *cache; /* NULL: none */
+    struct model_set set;                     /* more than one only of a worker that serves, too */
+    struct model *model;                      /* the first: that of the pipeline */
+    struct cache *caches[COMMAND_MODELS_MAX]; /* NULL: none */
     struct pipeline *pipeline;
     struct pool *pool;   /* that pipeline and server share; NULL: there is no server */
     struct serve *serve; /* NULL: none, or gone */
@@ -103,8 +105,9 @@ static void on_lag(void *ctx, const char *part, int64_t lag)
 static void report_cache(const struct worker *worker)
 {
     char why[5000];
-    if (cache_complaint(worker->cache, why, sizeof why))
-        log_event(LOG_WARN, "cache", LOG_TEXT("error", why));
+    for (size_t i = 0; i < worker->set.n; i++)
+        if (cache_complaint(worker->caches[i], why, sizeof why))
+            log_event(LOG_WARN, "cache", LOG_TEXT("error", why));
 }
 
 static void on_embedded(void *ctx, const struct batch *batch)
@@ -272,92 +275,43 @@ static int open_monitor(struct worker *worker)
     return open_spans(worker);
 }
 
-/* A session never sees a text that is cut; one that cannot be cut is an error. */
-static void set_too_long(const struct settings *settings, struct pipeline_options *options)
+static void set_events(const struct worker *worker, struct pipeline_options *options)
 {
-    const char *policy = settings_text(settings, "too_long");
-    options->session.too_long =
-        strcmp(policy, "truncate") == 0 ? TOO_LONG_TRUNCATE : TOO_LONG_ERROR;
-    options->chunk = (struct chunk_options){
-        .wanted = strcmp(policy, "chunk") == 0,
-        .max_tokens = (size_t)settings_number(settings, "chunk_tokens"),
-        .by_markdown = strcmp(settings_text(settings, "chunk_by"), "markdown") == 0,
-        .overlap = (size_t)settings_number(settings, "chunk_overlap"),
-    };
+    options->on_link = on_link;
+    options->on_dead_letter = on_dead_letter;
+    options->on_undeliverable = on_undeliverable;
+    options->on_count = on_count;
+    options->on_skipped = on_skipped;
+    options->on_notice = on_notice;
+    options->on_doubled = on_doubled;
+    options->on_embedded = on_embedded;
+    if (worker->monitor) {
+        options->on_lag = on_lag;
+        options->on_published = on_published;
+    }
 }
 
-/* How messages are read: config_check has seen that order_by is one of these. */
-static struct decode_options decode_options(const struct settings *settings)
-{
-    const char *order = settings_text(settings, "order_by");
-    bool is_field = strncmp(order, "field:", 6) == 0;
-    return (struct decode_options){
-        .format = (enum input_format)settings_choice(settings, "input_format"),
-        .max_texts = (size_t)settings_number(settings, "max_texts"),
-        .max_text_bytes = (size_t)settings_number(settings, "max_text_size"),
-        .refuse_bad_utf8 = settings_choice(settings, "bad_utf8") == BAD_UTF8_ERROR,
-        .skip_unchanged = strcmp(settings_text(settings, "unchanged"), "skip") == 0,
-        .text_field = settings_text(settings, "text_field"),
-        .id_field = settings_text(settings, "id_field"),
-        .version_by = is_field                          ? VERSION_FIELD
-                      : strcmp(order, "position") == 0  ? VERSION_POSITION
-                      : strcmp(order, "timestamp") == 0 ? VERSION_TIMESTAMP
-                                                        : VERSION_NONE,
-        .version_field = is_field ? order + 6 : NULL,
-    };
-}
-
-static struct pipeline_options pipeline_options(const struct settings *settings)
-{
-    size_t n_threads = (size_t)settings_number(settings, "threads");
-    if (n_threads == 0)
-        n_threads = cpus_usable("");
-    size_t n_batches = (size_t)settings_number(settings, "batches");
-    return (struct pipeline_options){
-        .n_threads = n_threads,
-        .lane = settings_choice(settings, "http.lane") == 0 ? POOL_QUEUE : POOL_BULK,
-        .n_batches = n_batches ? n_batches : n_threads + 2,
-        .batch_texts = (size_t)settings_number(settings, "batch_texts"),
-        .batch_bytes = (size_t)settings_number(settings, "batch_bytes"),
-        .linger_ms = (uint64_t)settings_number(settings, "linger"),
-        .max_deliveries = (uint32_t)settings_number(settings, "max_deliveries"),
-        .drop_undeliverable = strcmp(settings_text(settings, "undeliverable"), "drop") == 0,
-        .drain_ms = (uint64_t)settings_number(settings, "drain_timeout"),
-        .prompt = settings_text(settings, "prompt"),
-        .session = {.bad_utf8 = (enum bad_utf8)settings_choice(settings, "bad_utf8"),
-                    .dim = strtoul(settings_text(settings, "dim"), NULL, 10)},
-        .decode = decode_options(settings),
-        .output_format = (enum output_format)settings_choice(settings, "output_format"),
-        .dtype = (enum output_dtype)settings_choice(settings, "dtype"),
-        .collection = settings_text(settings, "output_collection"),
-        .allow_mixed = settings_choice(settings, "allow_mixed") == 1,
-        .on_link = on_link,
-        .on_dead_letter = on_dead_letter,
-        .on_undeliverable = on_undeliverable,
-        .on_count = on_count,
-        .on_skipped = on_skipped,
-        .on_notice = on_notice,
-        .on_doubled = on_doubled,
-        .on_embedded = on_embedded,
-    };
-}
-
-static int open_cache(struct worker *worker, struct pipeline_options *options)
+static int open_caches(struct worker *worker, struct pipeline_options *options)
 {
     const struct settings *settings = worker->settings;
+    if (worker->set.n > 1) {
+        int code = serve_setup_caches(worker->caches, settings, &worker->set, &options->session);
+        options->cache = worker->caches[0];
+        return code;
+    }
     const struct cache_options wanted = {
         .memory_bytes = (size_t)settings_number(settings, "cache_memory"),
         .folder = settings_text(settings, "cache"),
         .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
     char err[5000];
-    int rc = cache_open(&worker->cache, &wanted, worker->model, &embedder_sessions,
+    int rc = cache_open(&worker->caches[0], &wanted, worker->model, &embedder_sessions,
                         &options->session, err, sizeof err);
-    options->cache = worker->cache;
+    options->cache = worker->caches[0];
     if (rc)
         log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
     else if (wanted.folder && wanted.folder[0])
         log_event(LOG_INFO, "cache is open", LOG_TEXT("folder", wanted.folder),
-                  LOG_INTEGER("vectors", cache_on_disk(worker->cache)));
+                  LOG_INTEGER("vectors", cache_on_disk(worker->caches[0])));
     return rc == 0 ? COMMAND_OK : rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_CONFIG;
 }
 
@@ -378,10 +332,10 @@ static int open_serve(struct worker *worker, struct pipeline_options *options)
         return serve_setup_fail(NULL, err, rc);
     options->pool = worker->pool;
     const struct serve_setup setup = {.settings = worker->settings,
-                                      .model = worker->model,
+                                      .set = &worker->set,
+                                      .caches = worker->caches,
                                       .n_threads = options->n_threads,
                                       .session = options->session,
-                                      .cache = worker->cache,
                                       .pool = worker->pool,
                                       .monitor = worker->monitor};
     return serve_setup_open(&worker->serve, &worker->loop, &setup);
@@ -390,12 +344,8 @@ static int open_serve(struct worker *worker, struct pipeline_options *options)
 static int open_pipeline(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
-    struct pipeline_options options = pipeline_options(settings);
-    set_too_long(settings, &options);
-    if (worker->monitor) {
-        options.on_lag = on_lag;
-        options.on_published = on_published;
-    }
+    struct pipeline_options options = work_options(settings);
+    set_events(worker, &options);
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     char err[600] = "";
     if (worker->work->begin) {
@@ -404,7 +354,7 @@ static int open_pipeline(struct worker *worker)
         if (code != COMMAND_OK)
             return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
     }
-    int opened = open_cache(worker, &options);
+    int opened = open_caches(worker, &options);
     if (opened == COMMAND_OK)
         opened = open_serve(worker, &options);
     if (opened != COMMAND_OK)
@@ -498,6 +448,30 @@ static int open_progress(struct worker *worker)
                          &options);
 }
 
+/* Beside a queue requests may name other models than the one that messages get. */
+static int load_models(struct worker *worker)
+{
+    const struct settings *settings = worker->settings;
+    struct model_set *set = &worker->set;
+    int code;
+    bool has_several = settings_pair(settings, "models", 1).name != NULL;
+    if (has_several && !has_end(worker->work) && settings_text(settings, "http.listen")[0]) {
+        code = model_load_set(set, &worker->loop, settings);
+    } else {
+        code = model_load(&set->models[0], &worker->loop, settings, !worker->work->is_filter);
+        set->names[0] = settings_pair(settings, "models", 0).name;
+        set->n = code == COMMAND_OK;
+    }
+    if (code == COMMAND_OK && model_info(set->models[0])->is_reranker) {
+        log_event(LOG_ERROR, "no usable model",
+                  LOG_TEXT("error", "the first model is a reranker, which gives messages no "
+                                    "vectors; name another one first"));
+        code = COMMAND_NO_MODEL;
+    }
+    worker->model = code == COMMAND_OK ? set->models[0] : NULL;
+    return code;
+}
+
 /* Everything between the log's opening and its closing. */
 static int run(const struct work *work, const struct settings *settings)
 {
@@ -507,7 +481,7 @@ static int run(const struct work *work, const struct settings *settings)
         return COMMAND_INTERNAL;
     }
     open_signals(&worker);
-    int code = model_load(&worker.model, &worker.loop, settings, !work->is_filter);
+    int code = load_models(&worker);
     if (code == COMMAND_OK)
         code = open_monitor(&worker);
     if (code == COMMAND_OK)
@@ -531,11 +505,12 @@ static int run(const struct work *work, const struct settings *settings)
         code = report_end(&worker);
     pipeline_close(worker.pipeline);
     pool_close(worker.pool);
-    cache_flush(worker.cache);
+    for (size_t i = 0; i < worker.set.n; i++)
+        cache_flush(worker.caches[i]);
     report_cache(&worker);
-    cache_close(worker.cache);
+    serve_setup_caches_close(worker.caches, worker.set.n);
     uv_loop_close(&worker.loop);
-    model_close(worker.model);
+    model_set_close(&worker.set);
     return code;
 }
 

@@ -188,6 +188,11 @@ static int check_http(const struct settings *settings, const char **bad_option, 
         snprintf(why, size, "unknown prompt '%.60s'; valid prompts: %s", prompt, prompt_names());
         return -EINVAL;
     }
+    if (settings_text(settings, "http.models")[0] && settings_pair(settings, "models", 0).name) {
+        *bad_option = "http.models";
+        snprintf(why, size, "models that are NAME=FILE have their names already: leave it out");
+        return -EINVAL;
+    }
     *bad_option = "http.listen";
     return listen[0] ? http_listen_check(listen, why, size) : 0;
 }

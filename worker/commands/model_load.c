@@ -15,7 +15,9 @@
 struct load {
     uv_work_t work;
     const struct settings *settings;
-    bool prove, takes_rerankers;
+    const char *path; /* of one of several ... */
+    bool takes_any;   /* ... or a reranker; else the only one, of vectors */
+    bool prove;
     /* What came of it. */
     struct model *model;
     int code;
@@ -30,10 +32,10 @@ static void on_work(uv_work_t *work)
     struct load *load = work->data;
     uint64_t began = uv_hrtime();
 
-    load->code =
-        load->takes_rerankers
-            ? command_line_open_any(load->settings, &load->model, load->err, sizeof load->err)
-            : command_line_open_model(load->settings, &load->model, load->err, sizeof load->err);
+    load->code = load->takes_any ? command_line_open_file(load->settings, load->path, &load->model,
+                                                          load->err, sizeof load->err)
+                                 : command_line_open_model(load->settings, &load->model, load->err,
+                                                           sizeof load->err);
     if (load->code == COMMAND_OK && model_prepare_prompts(load->model)) {
         snprintf(load->err, sizeof load->err, "not enough memory for the prompts of the model");
         load->code = COMMAND_INTERNAL;
@@ -45,14 +47,16 @@ static void on_work(uv_work_t *work)
         load->proven = selftest_run(load->model, &load->test) == 0;
 }
 
-static void log_model(const struct load *load, const char *path)
+static void log_model(const struct load *load, const char *called)
 {
+    const char *path = load->path;
     const struct model_info *info = model_info(load->model);
 
     log_event(LOG_INFO, "model is ready", LOG_TEXT("name", info->name),
               LOG_TEXT("fingerprint", info->fingerprint), LOG_TEXT("kernels", info->kernels),
               LOG_TEXT("precision", info->precision), LOG_INTEGER("dim", info->dim),
-              LOG_TEXT("file", path), LOG_INTEGER("took_ms", load->took_ms));
+              LOG_TEXT("file", path), LOG_INTEGER("took_ms", load->took_ms),
+              LOG_TEXT("model", called));
     if (!info->has_dense)
         log_event(LOG_WARN,
                   "this model file lacks the two dense layers: its vectors are not comparable "
@@ -95,21 +99,20 @@ static void on_done(uv_work_t *work, int status)
     (void)status;
 }
 
-static int load_run(struct load *load, struct model **out, uv_loop_t *loop)
+/* called: the name that it goes by here, or NULL. */
+static int load_run(struct load *load, const char *called, struct model **out, uv_loop_t *loop)
 {
-    const char *path = settings_text(load->settings, "model");
-
     load->code = COMMAND_INTERNAL;
     load->work.data = load;
     uv_queue_work(loop, &load->work, on_work, on_done);
     uv_run(loop, UV_RUN_DEFAULT);
     if (load->code != COMMAND_OK) {
-        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", path),
+        log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", load->path),
                   LOG_TEXT("error", load->err));
         return load->code;
     }
     *out = load->model;
-    log_model(load, path);
+    log_model(load, called);
     log_prompt(load);
     if (load->proven)
         log_test(&load->test);
@@ -118,12 +121,35 @@ static int load_run(struct load *load, struct model **out, uv_loop_t *loop)
 
 int model_load(struct model **out, uv_loop_t *loop, const struct settings *settings, bool prove)
 {
-    struct load load = {.settings = settings, .prove = prove};
-    return load_run(&load, out, loop);
+    struct load load = {
+        .settings = settings, .path = command_line_model_path(settings), .prove = prove};
+    return load_run(&load, NULL, out, loop);
 }
 
-int model_load_any(struct model **out, uv_loop_t *loop, const struct settings *settings)
+int model_load_set(struct model_set *out, uv_loop_t *loop, const struct settings *settings)
 {
-    struct load load = {.settings = settings, .prove = true, .takes_rerankers = true};
-    return load_run(&load, out, loop);
+    struct command_model models[COMMAND_MODELS_MAX];
+    char err[300];
+    size_t n = 0;
+    *out = (struct model_set){0};
+    int code = command_line_models(settings, models, &n, err, sizeof err);
+    if (code != COMMAND_OK)
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "models"), LOG_TEXT("error", err));
+    for (size_t i = 0; i < n && code == COMMAND_OK; i++) {
+        struct load load = {
+            .settings = settings, .path = models[i].path, .takes_any = true, .prove = true};
+        code = load_run(&load, models[i].name, &out->models[i], loop);
+        if (code != COMMAND_OK)
+            break;
+        out->names[i] = models[i].name;
+        out->n++;
+    }
+    return code;
+}
+
+void model_set_close(struct model_set *set)
+{
+    for (size_t i = 0; i < set->n; i++)
+        model_close(set->models[i]);
+    set->n = 0;
 }

@@ -117,7 +117,8 @@ void config_print_help(const struct options *options, bool (*wanted)(const char 
 {
     const struct option *first, *option;
     for (size_t i = 0; (first = options_at(options, i)); i++) {
-        if ((wanted && !wanted(first->name)) || !is_first(options, wanted, i))
+        bool is_shown = first->type != OPTION_MAP || first->arg;
+        if (!is_shown || (wanted && !wanted(first->name)) || !is_first(options, wanted, i))
             continue;
         size_t len = prefix_length(first);
         print_heading(to, first->name, len);
@@ -217,10 +218,12 @@ void config_print_effective(const struct options *options, bool (*wanted)(const 
                             FILE *to)
 {
     const struct settings *settings = options_settings(options);
+    bool has_models = options_origin(options, "models") != ORIGIN_DEFAULT;
     const struct option *option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
         char shown[4200];
-        if (wanted && !wanted(option->name))
+        if ((wanted && !wanted(option->name)) ||
+            (has_models && strcmp(option->name, "model") == 0)) /* not both */
             continue;
         if (option->type == OPTION_MAP) {
             print_map(options, option->name, to);

@@ -23,6 +23,9 @@
 
 #define MAX_TABLES 32
 
+#define MODELS_PREFIX "models." /* before the name of one */
+enum { MODEL_NAME_MAX = 63 };
+
 /* Redis is what most start with; a build without it has no default. */
 #define DEFAULT_CONNECTOR "redis"
 
@@ -31,7 +34,9 @@ static const struct option core_table[] = {
     {"sink", OPTION_CHOICE, DEFAULT_CONNECTOR, NULL, 0, 0, "NAME", "Where embeddings go."},
     {"model", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
      "The model: a GGUF file, or a short name that `embedmill models` lists. scripts/get-model "
-     "fetches the default."},
+     "fetches the default. `serve` and `run --http-listen` take several, "
+     "each as NAME=FILE; messages get the first."},
+    {"models", OPTION_MAP, NULL, NULL, 0, 0, NULL, ""},
     {"prompt", OPTION_TEXT, "document", NULL, 0, 0, "NAME",
      "What the texts are for, unless a message names its own prompt: document, query, none, or a "
      "task of the model card."},
@@ -406,15 +411,63 @@ static const char *find_short(const struct options *options, const char *value, 
     return path[0] ? path : value;
 }
 
+/* Names stand in labels of metrics, in URLs and as folders of a cache. */
+static size_t model_name_len(const char *text)
+{
+    size_t n = 0;
+    while (isalnum((unsigned char)text[n]) || (n > 0 && strchr("._-", text[n]) && text[n]))
+        n++;
+    return n > MODEL_NAME_MAX ? 0 : n;
+}
+
+/* A value of `model` that is NAME=FILE is FILE for models.NAME, unless there is a file of that
+ * name. Returns the name of the option, in full where it is another. */
+static const char *split_model(const char *name, const char **value, char full[])
+{
+    size_t n = strcmp(name, "model") == 0 ? model_name_len(*value) : 0;
+    if (n == 0 || (*value)[n] != '=' || access(*value, F_OK) == 0)
+        return name;
+    sprintf(full, MODELS_PREFIX "%.*s", (int)n, *value);
+    *value += n + 1;
+    return full;
+}
+
+/* One model, and some with names, exclude each other: what comes from the stronger origin counts.
+ * 0, or -EINVAL and why. */
+static int check_rival(const struct options *options, const char *name, enum origin origin,
+                       bool *is_weaker, char *why, size_t size)
+{
+    bool is_named = strncmp(name, MODELS_PREFIX, strlen(MODELS_PREFIX)) == 0;
+    const char *bare = name + strlen(MODELS_PREFIX);
+    if (!is_named && strcmp(name, "model") != 0)
+        return 0;
+    if (is_named && (bare[0] == '\0' || bare[model_name_len(bare)])) {
+        snprintf(why, size, "a model's name is letters, digits, '.', '_' and '-', at most %d",
+                 MODEL_NAME_MAX);
+        return -EINVAL;
+    }
+    enum origin rival = options_origin(options, is_named ? "model" : "models");
+    if (rival == origin && rival != ORIGIN_DEFAULT) {
+        snprintf(why, size, "expected a name for each model (NAME=FILE), or one model without");
+        return -EINVAL;
+    }
+    *is_weaker |= rival > origin;
+    return 0;
+}
+
 int options_set(struct options *options, const char *name, const char *value, enum origin origin,
                 const char *where, char *err, size_t err_size)
 {
     char why[700] = "", path[sizeof options->model + 100];
-    if (strcmp(name, "model") == 0)
-        value = find_short(options, value, path, sizeof path);
+    char full[sizeof MODELS_PREFIX + MODEL_NAME_MAX];
+    name = split_model(name, &value, full);
     const struct given *given = find_given(options, name);
     bool is_weaker = given && given->origin > origin;
-    int rc = is_weaker ? check_only(options, name, value, why, sizeof why)
+    int rc = check_rival(options, name, origin, &is_weaker, why, sizeof why);
+    if (rc == 0 && strncmp(name, "model", 5) == 0)
+        value = find_short(options, value, path, sizeof path);
+    if (rc == 0)
+        rc = is_weaker ? check_only(options, name, value, why, sizeof why)
                        : settings_set(options->settings, name, value, why, sizeof why);
     if (rc != 0) {
         /* A flag or a variable is the name of the option already; a place in a file is not. */

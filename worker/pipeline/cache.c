@@ -96,7 +96,9 @@ int cache_open(struct cache **out, const struct cache_options *options, const st
         cache->dim = session->dim ? session->dim : embedder->info(model)->dim;
         rc = cache_memory_open(&cache->memory, options->memory_bytes, cache->dim);
     }
-    if (!rc && on_disk)
+    if (!rc && on_disk && options->beside)
+        rc = cache_disk_join(&cache->disk, options->beside->disk, cache->dim);
+    else if (!rc && on_disk)
         rc = cache_disk_open(&cache->disk, options->folder, options->disk_bytes, cache->dim, err,
                              err_size);
     if (!rc) {

@@ -18,15 +18,18 @@
 
 #include "inference/embed.h"
 
+struct cache;
 struct embedder;
 
 struct cache_options {
     size_t memory_bytes; /* at most; 0: none in memory */
     const char *folder;  /* NULL or "": none on disk */
     uint64_t disk_bytes; /* at most */
+    /* That of another model, which has the folder open already and is closed after this one; NULL:
+     * none. LMDB does not allow a process to open it twice. */
+    const struct cache *beside;
 };
 
-struct cache;
 struct cache_lane; /* what one thread needs */
 
 /* Where the vectors of one call of cache_embed came from, in texts. */

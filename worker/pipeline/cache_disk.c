@@ -45,6 +45,7 @@ struct head {
 struct cache_disk {
     MDB_env *env;
     MDB_dbi dbi;
+    bool is_guest; /* env is another's */
     char *folder;
     size_t row_bytes, value_bytes;
 
@@ -262,20 +263,41 @@ static int open_folder(struct cache_disk *disk, uint64_t max_bytes)
     return rc == MDB_NOTFOUND ? write_mark(disk->env, disk->dbi) : rc;
 }
 
-int cache_disk_open(struct cache_disk **out, const char *folder, uint64_t max_bytes, size_t dim,
-                    char *err, size_t err_size)
+/* Without its env; NULL: out of memory. */
+static struct cache_disk *disk_new(const char *folder, size_t dim)
 {
     struct cache_disk *disk = calloc(1, sizeof *disk);
     if (!disk || uv_mutex_init(&disk->lock)) {
         free(disk);
-        snprintf(err, err_size, "out of memory");
-        return -ENOMEM;
+        return NULL;
     }
     disk->row_bytes = dim * sizeof(float);
     disk->value_bytes = sizeof(struct head) + disk->row_bytes;
     disk->folder = strdup(folder);
     disk->pending = malloc(PENDING_ROWS * (sizeof(struct cache_key) + disk->value_bytes));
-    int rc = disk->folder && disk->pending ? open_folder(disk, max_bytes) : -ENOMEM;
+    if (disk->folder && disk->pending)
+        return disk;
+    cache_disk_close(disk);
+    return NULL;
+}
+
+int cache_disk_join(struct cache_disk **out, const struct cache_disk *first, size_t dim)
+{
+    struct cache_disk *disk = disk_new(first->folder, dim);
+    if (!disk)
+        return -ENOMEM;
+    disk->env = first->env;
+    disk->dbi = first->dbi;
+    disk->is_guest = true;
+    *out = disk;
+    return 0;
+}
+
+int cache_disk_open(struct cache_disk **out, const char *folder, uint64_t max_bytes, size_t dim,
+                    char *err, size_t err_size)
+{
+    struct cache_disk *disk = disk_new(folder, dim);
+    int rc = disk ? open_folder(disk, max_bytes) : -ENOMEM;
     if (rc == 0) {
         *out = disk;
         return 0;
@@ -342,8 +364,9 @@ void cache_disk_close(struct cache_disk *disk)
 {
     if (!disk)
         return;
-    if (disk->env) {
+    if (disk->env)
         cache_disk_flush(disk);
+    if (disk->env && !disk->is_guest) {
         /* MDB_NOMETASYNC leaves the last commit to the kernel; a clean end makes it durable. */
         mdb_env_sync(disk->env, 1);
         mdb_env_close(disk->env);

@@ -37,6 +37,9 @@ struct MDB_txn;
 /* max_bytes of the file; vectors of dim. 0, or -EINVAL or -ENOMEM and a sentence. */
 int cache_disk_open(struct cache_disk **out, const char *folder, uint64_t max_bytes, size_t dim,
                     char *err, size_t err_size);
+/* For vectors of another dimension in the folder that first has open, which is closed after it. 0
+ * or -ENOMEM. */
+int cache_disk_join(struct cache_disk **out, const struct cache_disk *first, size_t dim);
 /* What is there, without writing anything. 0 or -EINVAL, and said either way. */
 int cache_disk_look(const char *folder, uint64_t max_bytes, char *said, size_t size);
 uint64_t cache_disk_entries(const struct cache_disk *disk);

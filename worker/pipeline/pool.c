@@ -190,7 +190,8 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
     job_list_add(&user->finished, job);
     for (size_t n = 0; then; n++) {
         struct job *next = then->next;
-        then->user = user;
+        if (!then->user)
+            then->user = user;
         pool_job_add(pool, then);
         if (n > 0 || thread->job) /* in the midst of another, to which this thread goes back */
             uv_cond_signal(&pool->wake);

@@ -44,7 +44,8 @@ struct job {
     enum pool_lane lane;
     bool urgent;      /* goes before all that wait in its lane */
     struct job *then; /* a list by ->next, which run may set: they are submitted as this job
-                         finishes, so that it stands before them in the list of finished jobs */
+                         finishes, so that it stands before them in the list of finished jobs;
+                         of the same user, or one that does not leave before that one */
     struct job *next; /* the pool's */
     struct pool_user *user;
 };

@@ -28,6 +28,9 @@ enum { QUERY_BYTES = 4096 };
 /* Answers that wait for their clients; who reads none has 30 seconds (serve_life.c). */
 enum { ANSWERS_BYTES_MAX = 256 << 20 };
 
+/* Bodies that no thread has read, in largest ones, where their models are not known before. */
+enum { UNREAD_TIMES = 8 };
+
 #define MODEL_PATH "/v1/models/" /* before the name of one */
 
 /* The page is one file, asks this server only, and is in nobody's frame. */
@@ -65,6 +68,8 @@ static struct serve_request *request_open(struct serve *serve, struct http_reque
         return NULL;
     struct buffer *body = http_request_body(http);
     request->lane = body->len > QUERY_BYTES ? &serve->lists : &serve->queries;
+    request->rules =
+        route ? serve_rules_default(serve->rules, serve->n_models, route->kind) : serve->rules;
     request->http = http;
     request->route = route;
     request->body = *body;
@@ -97,16 +102,28 @@ static double seconds_from(uint64_t from_ns, uint64_t to_ns)
 }
 
 /* A text that had the words of a prompt already. */
-static void doubled_find(const struct serve *serve, const struct serve_request *request,
-                         struct serve_seen *seen)
+static void doubled_find(const struct serve_request *request, struct serve_seen *seen)
 {
     if (request->route->kind != SERVE_EMBED)
         return;
     for (size_t i = 0; i < request->n_texts && !seen->doubled; i++)
         if (!request->texts[i].ids)
             seen->doubled =
-                prompt_doubled(serve->rules.info, request->prompt, request->texts[i].text);
+                prompt_doubled(request->rules->info, request->prompt, request->texts[i].text);
     seen->prompt = request->prompt;
+}
+
+static void stats_add(struct serve *serve, const struct serve_seen *seen)
+{
+    struct serve_model_stats *model = &serve->stats.models[seen->model];
+    serve->stats.texts += seen->n_texts;
+    serve->stats.tokens += seen->n_tokens;
+    serve->stats.truncated += seen->n_truncated;
+    model->requests++;
+    model->texts += seen->n_texts;
+    model->tokens += seen->n_tokens;
+    model->truncated += seen->n_truncated;
+    model->cached += seen->n_cached;
 }
 
 /* Returns how many of its texts were cut. */
@@ -117,6 +134,7 @@ static size_t report(struct serve *serve, const struct serve_request *request, c
     struct serve_seen seen = {.method = method,
                               .path = request->route ? request->route->path : "other",
                               .status = request->status,
+                              .model = (size_t)(request->rules - serve->rules),
                               .is_list = request->lane == &serve->lists,
                               .is_gone = is_gone,
                               .n_bytes_in = request->n_bytes_in,
@@ -124,18 +142,18 @@ static size_t report(struct serve *serve, const struct serve_request *request, c
                               .took_s = seconds_from(request->arrived_ns, now_ns)};
     seen.wait_s = request->begun_ns ? seconds_from(request->arrived_ns, request->begun_ns) : 0;
     serve->stats.requests++;
+    if (serve->n_models > 1 && request->results)
+        seen.model_name = request->rules->name[0];
     if (request->status == HTTP_OK && request->results) {
         for (size_t i = 0; i < request->n_texts; i++) {
-            size_t max = serve->rules.info->max_tokens, n = request->results[i].n_tokens;
+            size_t max = request->rules->info->max_tokens, n = request->results[i].n_tokens;
             seen.n_tokens += n < max ? n : max;
             seen.n_truncated += request->results[i].truncated;
         }
-        doubled_find(serve, request, &seen);
+        doubled_find(request, &seen);
         seen.n_texts = request->n_texts;
         seen.n_cached = request->n_cached;
-        serve->stats.texts += seen.n_texts;
-        serve->stats.tokens += seen.n_tokens;
-        serve->stats.truncated += seen.n_truncated;
+        stats_add(serve, &seen);
     }
     if (serve->options.on_seen)
         serve->options.on_seen(serve->options.ctx, &seen);
@@ -220,16 +238,16 @@ static const struct serve_route *route_find(const struct serve *serve, struct ht
 static void answer_short(struct serve *serve, struct serve_request *request)
 {
     if (request->route->kind == SERVE_MODELS) {
-        serve_write_models(request, &serve->rules);
+        serve_write_models(request, serve->rules, serve->n_models);
     } else if (request->route->kind == SERVE_MODEL) {
-        serve_write_model(request, &serve->rules,
+        serve_write_model(request, serve->rules, serve->n_models,
                           http_request_path(request->http) + strlen(MODEL_PATH));
     } else if (request->route->kind == SERVE_OPENAPI) {
         serve_write_openapi(request);
     } else if (request->route->kind == SERVE_PAGE) {
         serve_write_page(request);
     } else if (request->route->kind == SERVE_INFO) {
-        serve_write_info(request, &serve->rules, serve->options.queue_tokens);
+        serve_write_info(request, serve->rules, serve->options.queue_tokens);
     } else if (request->route->kind == SERVE_HEALTH && serve->is_draining) {
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "draining", "this server is stopping");
     } else {
@@ -238,6 +256,20 @@ static void answer_short(struct serve *serve, struct serve_request *request)
         request->type = "application/json";
     }
     answer_now(serve, request);
+}
+
+/* Of several models that which is meant is known only when it is read; until then what counts is
+ * the memory of bodies. */
+static bool admit(struct serve *serve, struct serve_request *request, uint32_t *wait_s)
+{
+    if (serve->n_models == 1)
+        return serve_queue_admit(&request->lane->queues[0], request, serve->options.queue_tokens,
+                                 serve->options.timeout_ms * 1000000, wait_s);
+    *wait_s = 1;
+    if (serve->n_bytes_unread > UNREAD_TIMES * serve->options.body_bytes)
+        return false;
+    serve->n_bytes_unread += request->n_bytes_in;
+    return true;
 }
 
 /* Why texts are not taken now; false: they are. */
@@ -255,29 +287,10 @@ static bool is_refused(struct serve *serve, struct serve_request *request)
                    "too many bytes of answers wait for clients to read them; try again later");
         return true;
     }
-    if (serve_queue_admit(&request->lane->queue, request, serve->options.queue_tokens,
-                          serve->options.timeout_ms * 1000000, &wait_s))
+    if (admit(serve, request, &wait_s))
         return false;
-    request->retry_after_s = wait_s;
-    serve_fail(request, HTTP_TOO_MANY, NULL, "overloaded",
-               "too much is waiting; try again in %u seconds", wait_s);
+    serve_fail_overloaded(request, wait_s);
     return true;
-}
-
-/* Of what the model does not do: codes of other servers in the same place. */
-static bool is_unable(struct serve *serve, struct serve_request *request)
-{
-    bool is_reranker = serve->rules.info->is_reranker;
-    unsigned status = request->route->dialect == DIALECT_TEI ? HTTP_FAILED : HTTP_BAD_REQUEST;
-    if (request->route->kind == SERVE_EMBED && is_reranker)
-        serve_fail(request, status, NULL, "wrong_model",
-                   "this server's model is a reranker: it gives scores of texts for a query (POST "
-                   "/v1/rerank or /rerank) and no embeddings");
-    else if (request->route->kind == SERVE_RERANK && !is_reranker)
-        serve_fail(request, status, NULL, "wrong_model",
-                   "this server's model gives embeddings (POST /v1/embeddings) and no scores; "
-                   "start a server with a reranker for these");
-    return request->status;
 }
 
 static bool has_texts(enum serve_kind kind)
@@ -342,13 +355,13 @@ void serve_on_request(void *ctx, struct http_request *http)
                    "the body is compressed (header Content-Encoding); send it uncompressed");
     if (route && route->kind == SERVE_EMBED)
         request->form = form_of(http_request_header(http, "Accept"));
-    if (request->status || is_unable(serve, request) || is_refused(serve, request))
+    if (request->status || !serve_rules_can(request) || is_refused(serve, request))
         return answer_now(serve, request);
     serve->n_open++;
     request->job.run = serve_run_read;
     request->job.lane = request->lane == &serve->queries ? POOL_QUERY : POOL_LIST;
     request->job.urgent = true;
-    pool_user_submit(request->lane->threads.user, &request->job);
+    pool_user_submit(request->lane->threads[0].user, &request->job);
 }
 
 /* Without a body, which was too large or had no room; or the server stops before it was finished.
@@ -387,7 +400,7 @@ void serve_on_done(void *ctx, struct http_request *http)
     request->http = NULL;
     serve->n_bytes_out -= request->n_bytes_out;
     request->n_bytes_out = 0;
-    serve_queue_drop(&request->lane->queue, request);
+    serve_queue_drop(request->lane->queues, request);
     serve_request_free(request);
     if (serve->is_draining && !serve->is_closing)
         wakeup_send(&serve->wakeup);
@@ -395,11 +408,11 @@ void serve_on_done(void *ctx, struct http_request *http)
 
 /* 3. From the pool. */
 
-static void submit(struct serve_lane *lane, struct job *jobs)
+static void submit(struct pool_user *user, struct job *jobs)
 {
     for (struct job *next; jobs; jobs = next) {
         next = jobs->next;
-        pool_user_submit(lane->threads.user, jobs);
+        pool_user_submit(user, jobs);
     }
 }
 
@@ -411,21 +424,31 @@ static void on_finished(struct serve *serve, struct serve_request *request)
     serve_request_free(request);
 }
 
-static void lane_collect(struct serve *serve, struct serve_lane *lane)
+static void on_read(struct serve *serve, struct serve_request *request)
 {
-    for (struct job *job = pool_user_finished(lane->threads.user), *next; job; job = next) {
+    if (serve->n_models > 1) {
+        assert(serve->n_bytes_unread >= request->n_bytes_in);
+        serve->n_bytes_unread -= request->n_bytes_in;
+    }
+    request->is_read = true;
+    serve_request_free(request); /* answered, and that taken, before its job came back */
+}
+
+/* Of one model. */
+static void lane_collect(struct serve *serve, struct serve_lane *lane, size_t model)
+{
+    struct pool_user *user = lane->threads[model].user;
+    struct serve_queue *queue = &lane->queues[model];
+    for (struct job *job = pool_user_finished(user), *next; job; job = next) {
         next = job->next;
-        if (job->run == serve_run_slice) {
-            submit(lane, serve_queue_return(&lane->queue, job));
-            continue;
-        }
-        struct serve_request *request =
-            (struct serve_request *)(void *)((char *)job - offsetof(struct serve_request, job));
-        request->is_read = true;
-        serve_request_free(request); /* answered, and that taken, before its job came back */
+        if (job->run == serve_run_slice)
+            submit(user, serve_queue_return(queue, job));
+        else
+            on_read(serve, (struct serve_request *)(void *)((char *)job -
+                                                            offsetof(struct serve_request, job)));
     }
     struct serve_request *request;
-    while ((request = serve_queue_finished(&lane->queue)))
+    while ((request = serve_queue_finished(queue)))
         on_finished(serve, request);
 }
 
@@ -434,10 +457,21 @@ void serve_on_jobs(void *ctx)
     struct serve *serve = ctx;
     if (serve->is_closing)
         return;
-    lane_collect(serve, &serve->queries);
-    lane_collect(serve, &serve->lists);
+    for (size_t i = 0; i < serve->n_models; i++) {
+        lane_collect(serve, &serve->queries, i);
+        lane_collect(serve, &serve->lists, i);
+    }
     if (serve->is_draining && LIST_EMPTY(&serve->all)) /* answers are taken, too */
         serve->close(serve, true);
+}
+
+static void queue_expire(struct serve *serve, struct serve_queue *queue, uint64_t now_ns)
+{
+    struct serve_request *request;
+    while ((request = serve_queue_expire(queue, now_ns)))
+        serve_fail(request, HTTP_UNAVAILABLE, NULL, "timeout",
+                   "the request was not finished within %llu ms",
+                   (unsigned long long)serve->options.timeout_ms);
 }
 
 void serve_on_tick(uv_timer_t *tick)
@@ -445,15 +479,14 @@ void serve_on_tick(uv_timer_t *tick)
     struct serve *serve = tick->data;
     struct serve_request *request;
     uint64_t now_ns = uv_hrtime();
-    while ((request = serve_queue_expire(&serve->queries.queue, now_ns)) ||
-           (request = serve_queue_expire(&serve->lists.queue, now_ns)))
-        serve_fail(request, HTTP_UNAVAILABLE, NULL, "timeout",
-                   "the request was not finished within %llu ms",
-                   (unsigned long long)serve->options.timeout_ms);
+    for (size_t i = 0; i < serve->n_models; i++) {
+        queue_expire(serve, &serve->queries.queues[i], now_ns);
+        queue_expire(serve, &serve->lists.queues[i], now_ns);
+    }
     LIST_FOREACH(request, &serve->all, all)
     {
         if (request->gone_ns && now_ns - request->gone_ns >= SERVE_TICK_MS * 1000000ull)
-            serve_queue_drop(&request->lane->queue, request);
+            serve_queue_drop(request->lane->queues, request);
     }
     if (serve->is_draining && uv_now(serve->loop) >= serve->drained_by_ms)
         serve->close(serve, serve->n_open == 0);

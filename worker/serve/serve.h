@@ -26,6 +26,8 @@ struct serve;
 /* One request that has ended, for the access log and metrics. */
 struct serve_seen {
     const char *method, *path; /* path: of a route, "other" where there is none */
+    size_t model;              /* its place, for one with texts; the first's for others */
+    const char *model_name;    /* NULL: there is but one */
     unsigned status;
     bool is_list; /* which of the two lanes */
     bool is_gone; /* the client was, before it had its answer */
@@ -36,24 +38,31 @@ struct serve_seen {
     double took_s; /* ... to its answer, the writing of which is not counted */
 };
 
+/* A model that is served. */
+struct serve_model {
+    const char *name; /* the one that clients give; NULL: those of serve_options.models */
+    const struct model *model;
+    struct cache *cache; /* borrowed until close; NULL: none */
+};
+enum { SERVE_MODELS_MAX = 8 };
+
 struct serve_options {
     const char *where;     /* as for http_server_open */
     const char *key_file;  /* NULL or "": whoever connects is served */
     bool has_page;         /* for browsers, at / */
     const char *prompt;    /* name; where a request names none */
-    const char *models;    /* "a,b": names that clients may give; NULL or "": those of the model */
+    const char *models;    /* "a,b": names for one without; NULL or "": those of the model */
     size_t connections;    /* at once */
     size_t body_bytes;     /* largest request */
     size_t max_texts;      /* in one request */
     size_t max_text_bytes; /* of one text */
-    size_t queue_tokens;   /* that may wait; more is answered by 429 */
+    size_t queue_tokens;   /* that may wait for a model; more is answered by 429 */
     uint64_t timeout_ms;   /* a request that is not finished by then is answered by 503 */
     uint64_t drain_ms;
     size_t n_threads;
     struct pool *pool; /* of n_threads, borrowed until the end; NULL: one of its own */
     struct session_options session;
-    const struct embedder *embedder; /* NULL: the sessions of embed.h */
-    struct cache *cache;             /* borrowed until close; NULL: none */
+    const struct embedder *embedder;                           /* NULL: the sessions of embed.h */
     void (*on_seen)(void *ctx, const struct serve_seen *seen); /* may be NULL */
     void *ctx;
 };
@@ -68,14 +77,21 @@ struct serve_stats {
         double tokens_per_second;     /* lately, while there was work; 0: not known yet */
         uint64_t slices, slice_texts; /* taken by threads since start, and the texts in them */
     } queries, lists;                 /* requests of a few texts, and of many */
+    struct serve_model_stats {
+        const char *name; /* the first that clients may give */
+        const struct model_info *info;
+        uint64_t requests, texts, tokens, truncated, cached; /* that were answered by vectors */
+    } models[SERVE_MODELS_MAX];
+    size_t n_models;
     size_t connections;
     struct pool_lane_stats lanes[POOL_LANES]; /* of the pool, whoever uses it */
 };
 
-/* Does not keep the loop alive while nothing is asked. 0; -EINVAL: an option is wrong; negative
- * errno of the socket; -ENOMEM; err says what to do. */
-int serve_open(struct serve **out, uv_loop_t *loop, const struct model *model,
-               const struct serve_options *options, char *err, size_t err_size);
+/* models [n_models], 1 to SERVE_MODELS_MAX; a request that names none gets the first that does what
+ * it asks for. Does not keep the loop alive while nothing is asked. 0; -EINVAL: an option is wrong;
+ * negative errno of the socket; -ENOMEM; err says what to do. */
+int serve_open(struct serve **out, uv_loop_t *loop, const struct serve_model *models,
+               size_t n_models, const struct serve_options *options, char *err, size_t err_size);
 const char *serve_address(const struct serve *serve);
 struct serve_stats serve_stats(struct serve *serve);
 bool serve_is_draining(const struct serve *serve);

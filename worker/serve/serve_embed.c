@@ -84,18 +84,31 @@ static int make_room(const struct serve_threads *all, struct serve_request *requ
     return request->results && request->vectors ? 0 : -ENOMEM;
 }
 
+/* Its model is known now, and so what waits before it. */
+static void admit(const struct serve_threads *to, struct serve_request *request)
+{
+    uint32_t wait_s;
+    if (!serve_queue_admit(to->queue, request, to->queue_tokens, to->queue_ns, &wait_s))
+        serve_fail_overloaded(request, wait_s);
+}
+
 void serve_run_read(struct job *job, struct pool_thread *thread)
 {
-    const struct serve_threads *all = thread->all;
+    const struct serve_threads *first = thread->all;
     struct serve_request *request =
         (struct serve_request *)(void *)((char *)job - offsetof(struct serve_request, job));
-    serve_read(request, all->rules);
-    if (!request->status && make_room(all, request) != 0)
+    serve_read(request, first->rules, first->n_models);
+    const struct serve_threads *to = first + (request->rules - first->rules);
+    if (!request->status && make_room(to, request) != 0)
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
     if (!request->status && request->route->kind == SERVE_TOKENIZE)
-        serve_write_tokens(request, thread);
+        serve_write_tokens(request, &to->threads[thread->index]);
+    if (!request->status && first->n_models > 1)
+        admit(to, request);
     /* From here on other threads may take its texts, and even answer it. */
-    job->then = serve_queue_add(all->queue, request);
+    job->then = serve_queue_add(to->queue, request);
+    for (struct job *taker = job->then; taker; taker = taker->next)
+        taker->user = to->user;
 }
 
 /* 2. Embedding. */

@@ -29,10 +29,15 @@ struct pool_thread {
     float *rows; /* [SERVE_SLICE_TEXTS][dim] */
 };
 
+/* Those of one model. What reads requests are the first's, behind which those of the others stand,
+ * as their rules do. */
 struct serve_threads {
     const struct model *model;
     const struct embedder *embedder;
     const struct serve_rules *rules;
+    size_t n_models;     /* of the server */
+    size_t queue_tokens; /* where there are several, what whoever reads a request ... */
+    uint64_t queue_ns;   /* ... asks serve_queue_admit for */
     struct serve_queue *queue;
     struct pool *pool;
     struct pool_user *user;      /* of the pool */

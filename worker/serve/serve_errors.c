@@ -107,8 +107,9 @@ void serve_fail(struct serve_request *request, unsigned status, const char *para
     }
 }
 
-void serve_fail_model(struct serve_request *request, const char *known)
+void serve_fail_overloaded(struct serve_request *request, uint32_t wait_s)
 {
-    serve_fail(request, HTTP_NOT_FOUND, "model", "model_not_found",
-               "this server has no such model; it has `%s`", known);
+    request->retry_after_s = wait_s;
+    serve_fail(request, HTTP_TOO_MANY, NULL, "overloaded",
+               "too much is waiting; try again in %u seconds", wait_s);
 }

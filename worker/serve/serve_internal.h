@@ -11,10 +11,10 @@
 #include "worker/serve/serve_embed.h"
 #include "worker/serve/serve_keys.h"
 
-/* Two ways to the same threads. */
+/* One of two ways to the same threads; what waits and who works is apart for each model. */
 struct serve_lane {
-    struct serve_queue queue;
-    struct serve_threads threads;
+    struct serve_queue queues[SERVE_MODELS_MAX];
+    struct serve_threads threads[SERVE_MODELS_MAX];
 };
 
 struct serve {
@@ -22,16 +22,18 @@ struct serve {
     uv_loop_t *loop;
     struct http_server *http;
     struct serve_keys *keys; /* NULL: everybody may ask */
-    struct serve_rules rules;
+    struct serve_model models[SERVE_MODELS_MAX];
+    struct serve_rules rules[SERVE_MODELS_MAX];
+    size_t n_models;
     struct pool *pool; /* its own; NULL: another's */
     struct serve_lane queries, lists;
-    const struct model *model;
     struct wakeup wakeup;
     uv_timer_t tick; /* deadlines */
     size_t n_handles;
     LIST_HEAD(, serve_request) all;
-    size_t n_bytes_out; /* of answers that clients have not taken yet */
-    size_t n_open;      /* requests with texts, from admission to their end */
+    size_t n_bytes_out;    /* of answers that clients have not taken yet */
+    size_t n_bytes_unread; /* of requests that wait in no queue before they are read */
+    size_t n_open;         /* requests with texts, from admission to their end */
     struct serve_stats stats;
     bool is_draining, is_closing, in_time;
     void (*close)(struct serve *serve, bool in_time); /* all of it, once it is drained */

@@ -25,12 +25,24 @@ static void ring(void *ctx)
     wakeup_send(&((struct serve *)ctx)->wakeup);
 }
 
-static int rules_open(struct serve *serve, char *err, size_t err_size)
+/* Of one of the models: scores have no dimension to be cut to. */
+static struct session_options session_of(const struct serve *serve, size_t model)
+{
+    struct session_options session = serve->options.session;
+    if (serve->n_models > 1 &&
+        serve->options.embedder->info(serve->models[model].model)->is_reranker)
+        session.dim = 0;
+    return session;
+}
+
+static int rules_open(struct serve *serve, size_t at, char *err, size_t err_size)
 {
     const struct serve_options *o = &serve->options;
-    struct serve_rules *rules = &serve->rules;
-    rules->info = o->embedder->info(serve->model);
-    rules->dim = o->session.dim ? o->session.dim : rules->info->dim;
+    const struct serve_model *model = &serve->models[at];
+    struct serve_rules *rules = &serve->rules[at];
+    size_t dim = session_of(serve, at).dim;
+    rules->info = o->embedder->info(model->model);
+    rules->dim = dim ? dim : rules->info->dim;
     rules->prompt = prompt_find(rules->info, (struct bytes){o->prompt, strlen(o->prompt)});
     rules->max_texts = o->max_texts;
     rules->max_text_bytes = o->max_text_bytes;
@@ -41,17 +53,38 @@ static int rules_open(struct serve *serve, char *err, size_t err_size)
                  prompt_names());
         return -EINVAL;
     }
-    return serve_rules_name(rules, o->models, err, err_size);
+    return serve_rules_name(rules, model->name ? model->name : o->models, err, err_size);
+}
+
+/* All models have names that tell them apart. */
+static int all_rules_open(struct serve *serve, char *err, size_t err_size)
+{
+    for (size_t i = 0; i < serve->n_models; i++) {
+        const struct serve_rules *rules = &serve->rules[i];
+        int rc = rules_open(serve, i, err, err_size);
+        if (rc != 0)
+            return rc;
+        const struct bytes name = {rules->name[0], strlen(rules->name[0])};
+        for (size_t j = 0; j < i; j++)
+            if (serve_rules_find(&serve->rules[j], name)) {
+                snprintf(err, err_size, "two models have the name '%s'", rules->name[0]);
+                return -EINVAL;
+            }
+        serve->stats.models[i] =
+            (struct serve_model_stats){.name = rules->name[0], .info = rules->info};
+    }
+    serve->stats.n_models = serve->n_models;
+    return 0;
 }
 
 /* What the model puts around the tokens of a text, by those of an empty one. */
-static void find_ends(struct serve *serve)
+static void find_ends(struct serve *serve, size_t model)
 {
-    struct serve_rules *rules = &serve->rules;
+    struct serve_rules *rules = &serve->rules[model];
     struct embed_result result;
     int32_t ids[4];
     size_t n = 0;
-    const struct pool_thread *thread = &serve->queries.threads.threads[0];
+    const struct pool_thread *thread = &serve->queries.threads[model].threads[0];
     if (serve->options.embedder->tokenize &&
         serve->options.embedder->tokenize(thread->session, (struct text){"", 0}, ids, 4, &n,
                                           &result) == 0 &&
@@ -108,28 +141,46 @@ static int open_http(struct serve *serve, char *err, size_t err_size)
 static int lane_open(struct serve *serve, struct serve_lane *lane, enum pool_lane which)
 {
     const struct serve_options *o = &serve->options;
-    lane->threads.pool = o->pool ? o->pool : serve->pool;
-    lane->threads.model = serve->model;
-    lane->threads.embedder = o->embedder;
-    lane->threads.rules = &serve->rules;
-    lane->threads.queue = &lane->queue;
-    int rc = serve_queue_open(&lane->queue, which, o->n_threads, serve_run_slice);
-    return rc ? rc
-              : serve_threads_open(&lane->threads, o->n_threads, &o->session, o->cache, ring,
-                                   serve);
+    int rc = 0;
+    for (size_t i = 0; i < serve->n_models && rc == 0; i++) {
+        struct serve_threads *threads = &lane->threads[i];
+        *threads = (struct serve_threads){.model = serve->models[i].model,
+                                          .embedder = o->embedder,
+                                          .rules = &serve->rules[i],
+                                          .n_models = serve->n_models,
+                                          .queue_tokens = o->queue_tokens,
+                                          .queue_ns = o->timeout_ms * 1000000,
+                                          .queue = &lane->queues[i],
+                                          .pool = o->pool ? o->pool : serve->pool};
+        rc = serve_queue_open(&lane->queues[i], i ? lane->queues : NULL, which, o->n_threads,
+                              serve_run_slice);
+        const struct session_options session = session_of(serve, i);
+        if (rc == 0)
+            rc = serve_threads_open(threads, o->n_threads, &session, serve->models[i].cache, ring,
+                                    serve);
+    }
+    return rc;
 }
 
-static void lane_close(struct serve_lane *lane)
+/* The first model's first: they read requests to all models. */
+static void lane_leave(struct serve *serve, struct serve_lane *lane)
 {
-    serve_threads_close(&lane->threads);
-    serve_queue_close(&lane->queue);
+    for (size_t i = 0; i < serve->n_models; i++)
+        serve_threads_close(&lane->threads[i]);
+}
+
+static void lane_close(struct serve *serve, struct serve_lane *lane)
+{
+    lane_leave(serve, lane);
+    for (size_t i = serve->n_models; i-- > 0;)
+        serve_queue_close(&lane->queues[i]);
 }
 
 static void free_all(struct serve *serve)
 {
     assert(LIST_EMPTY(&serve->all));
-    lane_close(&serve->queries);
-    lane_close(&serve->lists);
+    lane_close(serve, &serve->queries);
+    lane_close(serve, &serve->lists);
     pool_close(serve->pool);
     serve_keys_close(serve->keys);
     free(serve);
@@ -168,11 +219,10 @@ static int open_handles(struct serve *serve)
     return 0;
 }
 
-static int open_parts(struct serve *serve, const struct model *model, char *err, size_t err_size)
+static int open_parts(struct serve *serve, char *err, size_t err_size)
 {
     const struct serve_options *o = &serve->options;
-    serve->model = model;
-    int rc = rules_open(serve, err, err_size);
+    int rc = all_rules_open(serve, err, err_size);
     if (rc == 0 && o->key_file && o->key_file[0])
         rc = serve_keys_open(&serve->keys, o->key_file, err, err_size);
     if (rc != 0)
@@ -185,8 +235,8 @@ static int open_parts(struct serve *serve, const struct model *model, char *err,
         rc = lane_open(serve, &serve->queries, POOL_QUERY);
     if (rc == 0)
         rc = lane_open(serve, &serve->lists, POOL_LIST);
-    if (rc == 0)
-        find_ends(serve);
+    for (size_t i = 0; i < serve->n_models && rc == 0; i++)
+        find_ends(serve, i);
     return rc ? rc : open_http(serve, err, err_size);
 }
 
@@ -201,13 +251,14 @@ static void close_all(struct serve *serve, bool in_time)
     struct serve_request *request, *next;
     LIST_FOREACH(request, &serve->all, all)
     {
-        serve_queue_drop(&request->lane->queue, request);
+        serve_queue_drop(request->lane->queues, request);
     }
-    serve_threads_close(&serve->queries.threads);
-    serve_threads_close(&serve->lists.threads);
-    while ((request = serve_queue_finished(&serve->queries.queue)) ||
-           (request = serve_queue_finished(&serve->lists.queue)))
-        serve_answer(serve, request);
+    lane_leave(serve, &serve->queries);
+    lane_leave(serve, &serve->lists);
+    for (size_t i = 0; i < serve->n_models; i++)
+        while ((request = serve_queue_finished(&serve->queries.queues[i])) ||
+               (request = serve_queue_finished(&serve->lists.queues[i])))
+            serve_answer(serve, request);
     LIST_FOREACH(request, &serve->all, all)
     {
         request->is_read = request->is_finished = true;
@@ -223,20 +274,23 @@ static void close_all(struct serve *serve, bool in_time)
     uv_close((uv_handle_t *)&serve->tick, on_tick_closed);
 }
 
-int serve_open(struct serve **out, uv_loop_t *loop, const struct model *model,
-               const struct serve_options *options, char *err, size_t err_size)
+int serve_open(struct serve **out, uv_loop_t *loop, const struct serve_model *models,
+               size_t n_models, const struct serve_options *options, char *err, size_t err_size)
 {
     struct serve *serve = calloc(1, sizeof *serve);
+    assert(n_models > 0 && n_models <= SERVE_MODELS_MAX);
     snprintf(err, err_size, "out of memory");
     if (!serve)
         return -ENOMEM;
     serve->options = *options;
+    memcpy(serve->models, models, n_models * sizeof *models);
+    serve->n_models = n_models;
     serve->loop = loop;
     serve->close = close_all;
     LIST_INIT(&serve->all);
     if (!serve->options.embedder)
         serve->options.embedder = &embedder_sessions;
-    int rc = open_parts(serve, model, err, err_size);
+    int rc = open_parts(serve, err, err_size);
     if (rc == 0) {
         *out = serve;
         return 0;
@@ -260,14 +314,21 @@ bool serve_is_draining(const struct serve *serve)
     return serve->is_draining;
 }
 
+/* Of all models together. */
 static struct serve_lane_stats lane_stats(struct serve_lane *lane, struct serve_stats *sum)
 {
-    struct serve_load load = serve_queue_load(&lane->queue);
-    sum->memory_hits += atomic_load(&lane->threads.memory_hits);
-    sum->disk_hits += atomic_load(&lane->threads.disk_hits);
-    sum->cache_misses += atomic_load(&lane->threads.misses);
-    return (struct serve_lane_stats){load.n_tokens, load.tokens_per_second, load.n_slices,
-                                     load.n_texts};
+    struct serve_lane_stats stats = {0};
+    for (size_t i = 0; i < sum->n_models; i++) {
+        struct serve_load load = serve_queue_load(&lane->queues[i]);
+        stats.waiting_tokens += load.n_tokens;
+        stats.tokens_per_second += load.tokens_per_second;
+        stats.slices += load.n_slices;
+        stats.slice_texts += load.n_texts;
+        sum->memory_hits += atomic_load(&lane->threads[i].memory_hits);
+        sum->disk_hits += atomic_load(&lane->threads[i].disk_hits);
+        sum->cache_misses += atomic_load(&lane->threads[i].misses);
+    }
+    return stats;
 }
 
 struct serve_stats serve_stats(struct serve *serve)
@@ -278,7 +339,7 @@ struct serve_stats serve_stats(struct serve *serve)
     stats.open_requests = serve->n_open;
     stats.connections = serve->http ? http_server_connections(serve->http) : 0;
     for (size_t i = 0; i < POOL_LANES; i++)
-        stats.lanes[i] = pool_lane_stats(serve->queries.threads.pool, (enum pool_lane)i);
+        stats.lanes[i] = pool_lane_stats(serve->queries.threads[0].pool, (enum pool_lane)i);
     return stats;
 }
 

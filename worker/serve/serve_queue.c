@@ -23,16 +23,17 @@ size_t serve_estimate(const struct serve_request *request, size_t text)
     return n < request->max_tokens ? n : request->max_tokens;
 }
 
-int serve_queue_open(struct serve_queue *queue, enum pool_lane lane, size_t n_threads,
-                     void (*run)(struct job *job, struct pool_thread *thread))
+int serve_queue_open(struct serve_queue *queue, struct serve_queue *first, enum pool_lane lane,
+                     size_t n_threads, void (*run)(struct job *job, struct pool_thread *thread))
 {
     memset(queue, 0, sizeof *queue);
+    queue->lock = first ? first->lock : &queue->own_lock;
     TAILQ_INIT(&queue->waiting);
     TAILQ_INIT(&queue->finished);
     queue->n_threads = n_threads;
     queue->n_takers = 2 * n_threads + 1; /* the loop may be late to give those back that ended */
     queue->takers = calloc(queue->n_takers, sizeof *queue->takers);
-    if (!queue->takers || uv_mutex_init(&queue->lock) != 0) {
+    if (!queue->takers || (!first && uv_mutex_init(&queue->own_lock) != 0)) {
         free(queue->takers);
         queue->takers = NULL;
         return -ENOMEM;
@@ -49,7 +50,8 @@ void serve_queue_close(struct serve_queue *queue)
     if (!queue->takers)
         return;
     assert(TAILQ_EMPTY(&queue->waiting) && TAILQ_EMPTY(&queue->finished));
-    uv_mutex_destroy(&queue->lock);
+    if (queue->lock == &queue->own_lock)
+        uv_mutex_destroy(&queue->own_lock);
     free(queue->takers);
     queue->takers = NULL;
 }
@@ -62,15 +64,15 @@ static double rate_of(const struct serve_queue *queue)
 bool serve_queue_admit(struct serve_queue *queue, struct serve_request *request, size_t max_tokens,
                        uint64_t max_wait_ns, uint32_t *retry_after_s)
 {
-    size_t n = batch_tokens(request->body.len, 1);
-    uv_mutex_lock(&queue->lock);
+    size_t n = batch_tokens(request->n_bytes_in, 1);
+    uv_mutex_lock(queue->lock);
     double rate = rate_of(queue), wait_s = rate > 0 ? (double)queue->n_tokens / rate : 0;
     /* What nobody waits before is let in, however large it is. */
     bool is_let_in = queue->n_tokens == 0 ||
                      (queue->n_tokens + n <= max_tokens && wait_s * 1e9 < (double)max_wait_ns);
     if (is_let_in)
         queue->n_tokens += request->n_tokens_admitted = n;
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
     *retry_after_s = wait_s < 1 ? 1 : wait_s > RETRY_MAX_S ? RETRY_MAX_S : (uint32_t)(wait_s + 1);
     return is_let_in;
 }
@@ -125,7 +127,8 @@ struct job *serve_queue_add(struct serve_queue *queue, struct serve_request *req
     size_t n_tokens = 0;
     for (size_t i = 0; i < request->n_texts; i++)
         n_tokens += serve_estimate(request, i);
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
+    request->queue = queue;
     /* Let in by the length of its body; from here on its texts are counted. */
     stop_waiting(queue, request); /* which gives back what it was let in with */
     if (request->status || request->is_dropped) {
@@ -137,7 +140,7 @@ struct job *serve_queue_add(struct serve_queue *queue, struct serve_request *req
         TAILQ_INSERT_TAIL(&queue->waiting, request, link);
     }
     struct job *jobs = call_takers(queue);
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
     return jobs;
 }
 
@@ -174,7 +177,7 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
                       struct job **more)
 {
     out->n = out->n_tokens = 0;
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
     assert(queue->n_submitted > 0);
     queue->n_submitted--;
     /* What waits is shared evenly with the threads that have nothing to do. */
@@ -195,7 +198,7 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
             queue->busy_since_ns = now_ns;
     }
     *more = call_takers(queue);
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
 }
 
 /* Under the lock. Several threads finish in turn, so that tokens and times of all of them sum up
@@ -213,7 +216,7 @@ size_t serve_queue_done(struct serve_queue *queue, const struct serve_slice *sli
                         struct serve_request *done[SERVE_SLICE_TEXTS])
 {
     size_t n = 0;
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
     assert(queue->n_working > 0);
     queue->n_working--;
     learn_rate(queue, slice->n_tokens, now_ns);
@@ -228,20 +231,21 @@ size_t serve_queue_done(struct serve_queue *queue, const struct serve_slice *sli
             /* The thread that ended its last text answers it. */
             done[n++] = request;
     }
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
     return n;
 }
 
 void serve_queue_finish(struct serve_queue *queue, struct serve_request *request)
 {
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
     finish(queue, request);
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
 }
 
 /* Under the lock. */
-static bool drop(struct serve_queue *queue, struct serve_request *request)
+static bool drop(struct serve_request *request)
 {
+    struct serve_queue *queue = request->queue; /* NULL: it waits in none yet */
     bool was_waiting = request->is_waiting;
     request->is_dropped = true;
     if (!was_waiting)
@@ -257,37 +261,37 @@ static bool drop(struct serve_queue *queue, struct serve_request *request)
     return true;
 }
 
-bool serve_queue_drop(struct serve_queue *queue, struct serve_request *request)
+bool serve_queue_drop(struct serve_queue *any, struct serve_request *request)
 {
-    uv_mutex_lock(&queue->lock);
-    bool is_finished = !request->is_finished && drop(queue, request);
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_lock(any->lock);
+    bool is_finished = !request->is_finished && drop(request);
+    uv_mutex_unlock(any->lock);
     return is_finished;
 }
 
 struct serve_request *serve_queue_finished(struct serve_queue *queue)
 {
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
     struct serve_request *request = TAILQ_FIRST(&queue->finished);
     if (request)
         TAILQ_REMOVE(&queue->finished, request, link);
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
     return request;
 }
 
 struct job *serve_queue_return(struct serve_queue *queue, struct job *taker)
 {
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
     taker->next = queue->spare;
     queue->spare = taker;
     struct job *jobs = call_takers(queue);
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
     return jobs;
 }
 
 struct serve_request *serve_queue_expire(struct serve_queue *queue, uint64_t now_ns)
 {
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
     struct serve_request *request;
     TAILQ_FOREACH(request, &queue->waiting, link)
     {
@@ -295,15 +299,15 @@ struct serve_request *serve_queue_expire(struct serve_queue *queue, uint64_t now
             break;
     }
     if (request)
-        drop(queue, request);
-    uv_mutex_unlock(&queue->lock);
+        drop(request);
+    uv_mutex_unlock(queue->lock);
     return request;
 }
 
 struct serve_load serve_queue_load(struct serve_queue *queue)
 {
-    uv_mutex_lock(&queue->lock);
+    uv_mutex_lock(queue->lock);
     struct serve_load load = {queue->n_tokens, rate_of(queue), queue->n_slices, queue->n_texts};
-    uv_mutex_unlock(&queue->lock);
+    uv_mutex_unlock(queue->lock);
     return load;
 }

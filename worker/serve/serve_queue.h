@@ -36,7 +36,8 @@ struct serve_taker {
 };
 
 struct serve_queue {
-    uv_mutex_t lock;
+    uv_mutex_t *lock; /* its own, or that of the first queue of its lane */
+    uv_mutex_t own_lock;
     struct serve_requests waiting;  /* that have texts to take, in the order they are served */
     struct serve_requests finished; /* for the loop */
     size_t n_tokens;                /* admitted and not taken yet; estimated */
@@ -51,13 +52,16 @@ struct serve_queue {
     uint64_t n_slices, n_texts; /* taken since start, the texts in them */
 };
 
-int serve_queue_open(struct serve_queue *queue, enum pool_lane lane, size_t n_threads,
-                     void (*run)(struct job *job, struct pool_thread *thread));
+/* first: the queue of the lane's first model, for that of another one, which shares its lock; NULL:
+ * it is the first, and is closed last. */
+int serve_queue_open(struct serve_queue *queue, struct serve_queue *first, enum pool_lane lane,
+                     size_t n_threads, void (*run)(struct job *job, struct pool_thread *thread));
 void serve_queue_close(struct serve_queue *queue);
 
 /*
- * Let a request in, before it is read. False: more than max_tokens would wait here, or for longer
- * than it may: then *retry_after_s is how long what waits will take. By the loop.
+ * Let a request in, before serve_queue_add. False: more than max_tokens would wait here, or for
+ * longer than it may: then *retry_after_s is how long what waits will take. By the loop before it
+ * is read, or where its model is known only then, by who has read it.
  */
 bool serve_queue_admit(struct serve_queue *queue, struct serve_request *request, size_t max_tokens,
                        uint64_t max_wait_ns, uint32_t *retry_after_s);
@@ -74,8 +78,9 @@ size_t serve_queue_done(struct serve_queue *queue, const struct serve_slice *sli
                         struct serve_request *done[SERVE_SLICE_TEXTS]);
 /* Its answer is what it will be: for the loop. */
 void serve_queue_finish(struct serve_queue *queue, struct serve_request *request);
-/* The rest of it need not be embedded. True: nothing of it is at a thread, and it is finished. */
-bool serve_queue_drop(struct serve_queue *queue, struct serve_request *request);
+/* The rest of it need not be embedded. True: nothing of it is at a thread, and it is finished.
+ * any: a queue of its lane. */
+bool serve_queue_drop(struct serve_queue *any, struct serve_request *request);
 /* By the loop: the next finished one, NULL when there is none. */
 struct serve_request *serve_queue_finished(struct serve_queue *queue);
 /* By the loop: a taker's job has come back. Returns jobs for the pool, as serve_queue_add. */

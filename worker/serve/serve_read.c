@@ -4,7 +4,6 @@
  * JSON is read as the msgpack value it stands for (worker/codec/json_reader.h), whose bounds are
  * checked by that reading; strings stay where they are, in the arena of the request.
  */
-#define _GNU_SOURCE /* memrchr */
 #include "worker/serve/serve_read.h"
 
 #include <assert.h>
@@ -405,6 +404,41 @@ static void field_take(struct reading *r, struct bytes key, const struct walk_va
         string_take(r, "model", value, &request->model);
 }
 
+/* Before all other fields, which are read by the rules of that model. */
+static void model_take(struct reading *r, struct walk walk, size_t n_models)
+{
+    struct serve_request *request = r->request;
+    struct walk_value map, key, value;
+    msgpack_walk_next(&walk, &map);
+    for (uint32_t i = 0; map.type == WALK_MAP && i < map.count; i++) {
+        msgpack_walk_next(&walk, &key);
+        struct walk head = walk;
+        msgpack_walk_next(&head, &value);
+        msgpack_walk_skip(&walk);
+        if (is_text(key.bytes, "model") && value.type == WALK_STR)
+            request->model = value.bytes;
+    }
+    request->rules = request->model.ptr
+                         ? serve_rules_named(request, r->rules, n_models, request->model)
+                         : serve_rules_default(r->rules, n_models, request->route->kind);
+    if (!request->rules)
+        request->rules = r->rules; /* it is refused */
+    r->rules = request->rules;
+}
+
+static void defaults_take(struct serve_request *request)
+{
+    const struct serve_rules *rules = request->rules;
+    request->prompt = request->route->kind == SERVE_TOKENIZE
+                          ? prompt_find(rules->info, (struct bytes){"none", 4})
+                          : rules->prompt;
+    request->dim = rules->dim;
+    request->max_tokens = rules->info->max_tokens;
+    request->refuses_long = rules->refuses_long;
+    request->adds_specials = true;
+    request->top = SIZE_MAX;
+}
+
 static void fields_take(struct reading *r, struct walk walk)
 {
     struct walk_value map, key, value;
@@ -515,80 +549,24 @@ const char *serve_input_name(const struct serve_route *route)
     return is_tei ? "inputs" : "input";
 }
 
-void serve_read(struct serve_request *request, const struct serve_rules *rules)
+void serve_read(struct serve_request *request, const struct serve_rules *rules, size_t n_models)
 {
     struct reading r = {.request = request, .rules = rules};
     r.input = serve_input_name(request->route);
-    request->prompt = request->route->kind == SERVE_TOKENIZE
-                          ? prompt_find(rules->info, (struct bytes){"none", 4})
-                          : rules->prompt;
-    request->dim = rules->dim;
-    request->max_tokens = rules->info->max_tokens;
-    request->refuses_long = rules->refuses_long;
-    request->adds_specials = true;
-    request->top = SIZE_MAX;
+    request->rules = rules;
     struct bytes packed;
     if (!body_convert(request, rules, &packed))
         return;
-    fields_take(&r, (struct walk){packed.ptr, packed.ptr + packed.len});
+    const struct walk body = {packed.ptr, packed.ptr + packed.len};
+    model_take(&r, body, n_models);
+    defaults_take(request);
+    if (serve_rules_can(request))
+        fields_take(&r, body);
     buffer_close(&request->body); /* the arena has all that is needed */
-    if (request->model.ptr && !serve_rules_find(rules, request->model))
-        serve_fail_model(request, rules->name[0]);
     if (!request->status && is_rerank(&r))
         query_check(&r);
     if (!request->status)
         texts_take(&r);
-}
-
-/* 4. Names of the model. */
-
-static char fold(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-/* "google/EmbeddingGemma-300M" is "embeddinggemma-300m". */
-const char *serve_rules_find(const struct serve_rules *rules, struct bytes name)
-{
-    const char *slash = memrchr(name.ptr, '/', name.len);
-    if (slash)
-        name = (struct bytes){slash + 1, name.len - (size_t)(slash + 1 - name.ptr)};
-    for (size_t i = 0; rules->name[i]; i++) {
-        const char *known = strrchr(rules->name[i], '/');
-        known = known ? known + 1 : rules->name[i];
-        size_t at = 0;
-        while (at < name.len && known[at] && fold(name.ptr[at]) == fold(known[at]))
-            at++;
-        if (at == name.len && !known[at])
-            return rules->name[i];
-    }
-    return rules->any_name ? rules->name[0] : NULL;
-}
-
-int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size)
-{
-    size_t n = 0;
-    if (!names || !names[0]) {
-        snprintf(rules->names, sizeof rules->names, "%s", rules->info->name);
-        for (char *c = rules->names; *c; c++)
-            *c = *c == ' ' ? '-' : fold(*c);
-    } else if (strlen(names) < sizeof rules->names) {
-        strcpy(rules->names, names);
-    } else {
-        snprintf(err, err_size, "names of more than %zu bytes", sizeof rules->names - 1);
-        return -EINVAL;
-    }
-    for (char *save, *name = strtok_r(rules->names, ",", &save); name;
-         name = strtok_r(NULL, ",", &save)) {
-        name += strspn(name, " ");
-        if (strcmp(name, "*") == 0)
-            rules->any_name = true;
-        else if (n < SERVE_NAMES_MAX)
-            rules->name[n++] = name;
-    }
-    if (n == 0)
-        rules->name[n++] = rules->info->name;
-    return 0;
 }
 
 size_t serve_render(const struct serve_request *request, size_t text, char *to, size_t size)

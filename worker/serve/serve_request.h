@@ -22,6 +22,8 @@
 
 struct http_request;
 struct serve_lane;
+struct serve_queue;
+struct serve_rules;
 
 /* Whose fields, errors and answers. */
 enum serve_dialect { DIALECT_OPENAI, DIALECT_TEI, DIALECT_OLLAMA };
@@ -59,7 +61,7 @@ struct serve_request {
     TAILQ_ENTRY(serve_request) link; /* of the list that it waits in, or of those finished */
     LIST_ENTRY(serve_request) all;   /* the loop's */
     struct job job;                  /* reads it */
-    struct serve_lane *lane;         /* where its texts wait */
+    struct serve_lane *lane;         /* whose threads take its texts */
     struct http_request *http;       /* NULL: that has ended */
     const struct serve_route *route;
     const char *allowed; /* methods that its path takes; NULL: there is no such path */
@@ -75,8 +77,9 @@ struct serve_request {
     size_t n_tokens_admitted; /* estimated, as it was let in */
 
     /* Read from the body. */
-    struct bytes model;          /* as the client names it; ptr NULL: not */
-    const struct prompt *prompt; /* the server's unless the client names one */
+    struct bytes model;              /* as the client names it; ptr NULL: not */
+    const struct serve_rules *rules; /* of its model, or of that where the client names none */
+    const struct prompt *prompt;     /* the server's unless the client names one */
     struct bytes title;
     bool wants_base64;
     struct bytes query;    /* of SERVE_RERANK, and ... */
@@ -91,9 +94,10 @@ struct serve_request {
     size_t n_texts;
 
     /* Of its queue, under the lock. */
-    size_t n_taken, n_left; /* texts that are at a thread or further; that are not finished */
-    bool is_waiting;        /* in the list of those that have texts to take */
-    bool is_dropped;        /* nobody needs the rest */
+    struct serve_queue *queue; /* that of its model; NULL: it was not added to one yet */
+    size_t n_taken, n_left;    /* texts that are at a thread or further; that are not finished */
+    bool is_waiting;           /* in the list of those that have texts to take */
+    bool is_dropped;           /* nobody needs the rest */
 
     float *vectors;               /* [n_texts][full dim], as answered [n_texts][dim]; or scores */
     struct embed_result *results; /* [n_texts] */
@@ -119,7 +123,7 @@ size_t serve_estimate(const struct serve_request *request, size_t text);
 __attribute__((format(printf, 5, 6))) void serve_fail(struct serve_request *request,
                                                       unsigned status, const char *param,
                                                       const char *code, const char *format, ...);
-/* The client names a model that is not here. */
-void serve_fail_model(struct serve_request *request, const char *known);
+/* Too much waits before it. */
+void serve_fail_overloaded(struct serve_request *request, uint32_t wait_s);
 
 #endif

@@ -443,26 +443,27 @@ static void put_model(struct buffer *to, const char *name)
     buffer_put_text(to, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"embedmill\"}");
 }
 
-void serve_write_models(struct serve_request *request, const struct serve_rules *rules)
+void serve_write_models(struct serve_request *request, const struct serve_rules *rules,
+                        size_t n_models)
 {
     struct buffer *to = &request->answer;
     buffer_put_text(to, "{\"object\":\"list\",\"data\":[");
-    for (size_t i = 0; rules->name[i]; i++) {
-        buffer_put_text(to, i ? "," : "");
-        put_model(to, rules->name[i]);
-    }
+    for (size_t m = 0; m < n_models; m++)
+        for (size_t i = 0; rules[m].name[i]; i++) {
+            buffer_put_text(to, m + i ? "," : "");
+            put_model(to, rules[m].name[i]);
+        }
     buffer_put_text(to, "]}");
     answer_settle(request, "application/json");
 }
 
 void serve_write_model(struct serve_request *request, const struct serve_rules *rules,
-                       const char *name)
+                       size_t n_models, const char *name)
 {
-    const char *found = serve_rules_find(rules, (struct bytes){name, strlen(name)});
-    if (!found) {
-        serve_fail_model(request, rules->name[0]);
+    const struct bytes asked = {name, strlen(name)};
+    const struct serve_rules *found = serve_rules_named(request, rules, n_models, asked);
+    if (!found)
         return;
-    }
-    put_model(&request->answer, found);
+    put_model(&request->answer, serve_rules_find(found, asked));
     answer_settle(request, "application/json");
 }

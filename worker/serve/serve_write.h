@@ -19,9 +19,11 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
 void serve_write_openapi(struct serve_request *request);
 /* For a person's browser (page.html). */
 void serve_write_page(struct serve_request *request);
-void serve_write_models(struct serve_request *request, const struct serve_rules *rules);
+/* rules [n_models]. */
+void serve_write_models(struct serve_request *request, const struct serve_rules *rules,
+                        size_t n_models);
 /* One of them, by the name in the path. */
 void serve_write_model(struct serve_request *request, const struct serve_rules *rules,
-                       const char *name);
+                       size_t n_models, const char *name);
 
 #endif

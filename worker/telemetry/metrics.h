@@ -94,8 +94,6 @@ const char *metrics_not_ready(const struct metrics *metrics);
 
 /* metrics_text.c: all of it, in the text format of Prometheus. */
 void metrics_print(const struct metrics *metrics, FILE *to);
-/* As the value of a label: quotes, backslashes and line ends escaped, not UTF-8 replaced. */
-void metrics_print_label(FILE *to, const char *value);
 /* metrics_process.c: process_*, from /proc. start: what metrics_process_start said. */
 void metrics_print_process(FILE *to, double start);
 /* Unix time at which this process began; 0: not known. To be asked once: the clock is set and

@@ -5,6 +5,8 @@
 
 #include <inttypes.h>
 
+#include "connectors/utf8.h"
+
 void metrics_print_head(FILE *to, const char *name, const char *type, const char *help)
 {
     fprintf(to, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
@@ -44,4 +46,20 @@ void metrics_print_buckets(FILE *to, const char *name, const char *label,
     fprintf(to, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, label, comma, total);
     fprintf(to, "%s_sum%s%s%s %.15g\n", name, open, label, shut, histogram->sum);
     fprintf(to, "%s_count%s%s%s %" PRIu64 "\n", name, open, label, shut, total);
+}
+
+void metrics_print_label(FILE *to, const char *value)
+{
+    while (*value) {
+        int n = utf8_next(value, UTF8_LONGEST);
+        if (*value == '"' || *value == '\\')
+            fprintf(to, "\\%c", *value);
+        else if (*value == '\n')
+            fputs("\\n", to);
+        else if (n < 0)
+            fputs("\xef\xbf\xbd", to);
+        else
+            fwrite(value, 1, (size_t)n, to);
+        value += n < 0 ? -n : n;
+    }
 }

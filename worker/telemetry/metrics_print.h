@@ -19,5 +19,7 @@ void metrics_print_histogram(FILE *to, const char *name, const char *help,
 /* One of several of a name, whose head is printed already. label: `lane="query"`, or "". */
 void metrics_print_buckets(FILE *to, const char *name, const char *label,
                            const struct histogram *histogram);
+/* As the value of a label: quotes, backslashes and line ends escaped, not UTF-8 replaced. */
+void metrics_print_label(FILE *to, const char *value);
 
 #endif

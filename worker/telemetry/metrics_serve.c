@@ -94,6 +94,42 @@ static void print_lanes(const struct serve_stats *stats, FILE *to)
     fprintf(to, "embedmill_http_waiting_tokens{lane=\"list\"} %zu\n", stats->lists.waiting_tokens);
 }
 
+/* A family with a line for each model, of the counter at `offset` in its stats. */
+static void print_by_model(const char *name, const char *help, size_t offset, FILE *to,
+                           const struct serve_stats *stats)
+{
+    metrics_print_head(to, name, "counter", help);
+    for (size_t i = 0; i < stats->n_models; i++) {
+        uint64_t n;
+        memcpy(&n, (const char *)&stats->models[i] + offset, sizeof n);
+        fprintf(to, "%s{model=\"", name);
+        metrics_print_label(to, stats->models[i].name);
+        fprintf(to, "\"} %" PRIu64 "\n", n);
+    }
+}
+
+#define BY_MODEL(name, help, member)                                                               \
+    print_by_model("embedmill_http_model_" name, help, offsetof(struct serve_model_stats, member), \
+                   to, stats)
+
+static void print_models(const struct serve_stats *stats, FILE *to)
+{
+    metrics_print_head(to, "embedmill_http_model_info", "gauge",
+                       "The models that are served, by the names of requests; always 1.");
+    for (size_t i = 0; i < stats->n_models; i++) {
+        const struct model_info *info = stats->models[i].info;
+        fputs("embedmill_http_model_info{model=\"", to);
+        metrics_print_label(to, stats->models[i].name);
+        fprintf(to, "\",fingerprint=\"%s\",precision=\"%s\",dim=\"%zu\"} 1\n", info->fingerprint,
+                info->precision, info->dim);
+    }
+    BY_MODEL("requests_total", "Requests that were answered, by model.", requests);
+    BY_MODEL("texts_total", "Their texts.", texts);
+    BY_MODEL("tokens_total", "Their tokens, after any cut.", tokens);
+    BY_MODEL("truncated_total", "Texts cut to what the model takes.", truncated);
+    BY_MODEL("cached_total", "Texts whose vector was kept from before.", cached);
+}
+
 void metrics_serve_print(const struct metrics_serve *metrics, struct serve *serve, FILE *to)
 {
     struct serve_stats stats = serve_stats(serve);
@@ -121,6 +157,7 @@ void metrics_serve_print(const struct metrics_serve *metrics, struct serve *serv
                 metrics->wait);
     print_times("embedmill_http_request_seconds",
                 "For each request with texts, from whole to answered; by lane.", to, metrics->took);
+    print_models(&stats, to);
     print_slices(&stats, to);
     print_lanes(&stats, to);
 }

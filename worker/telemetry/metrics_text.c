@@ -10,23 +10,6 @@
 
 #include "worker/telemetry/metrics.h"
 #include "worker/telemetry/metrics_print.h"
-#include "connectors/utf8.h"
-
-void metrics_print_label(FILE *to, const char *value)
-{
-    while (*value) {
-        int n = utf8_next(value, UTF8_LONGEST);
-        if (*value == '"' || *value == '\\')
-            fprintf(to, "\\%c", *value);
-        else if (*value == '\n')
-            fputs("\\n", to);
-        else if (n < 0)
-            fputs("\xef\xbf\xbd", to);
-        else
-            fwrite(value, 1, (size_t)n, to);
-        value += n < 0 ? -n : n;
-    }
-}
 
 static void print_series(FILE *to, const char *name, const char *type, const char *help,
                          const char *label, const struct series_table *table)
