@@ -6,7 +6,7 @@
  * Refuses: the sentence of a single case; whoever refuses a message writes it.
  * Threads: a constant table.
  * Why:     consumers of dead letters branch on these names: a code that is not in the table does
- * not compile.
+ *          not compile.
  */
 #ifndef DEAD_LETTER_CODES_H
 #define DEAD_LETTER_CODES_H

@@ -4,7 +4,7 @@
  * Owns:    the keys and values that the tokens of a prompt have in each layer.
  * Threads: never changes once the model is prepared.
  * Why:     in a causal model a token sees only those before it, so the keys and values of a prompt
- * do not depend on the text behind it. They are the same bits as if computed again.
+ *          do not depend on the text behind it. They are the same bits as if computed again.
  */
 #ifndef PREFIX_H
 #define PREFIX_H

@@ -7,7 +7,8 @@
  *          tokenised once for all of them.
  * Source:  pairs as the tokenizers of the models make them, for BERT [CLS] q [SEP] d [SEP] with
  *          what is behind the first [SEP] of the second type, for XLM-RoBERTa <s> q </s></s> d
- * </s>; cut as the strategy "longest_first", which sentence-transformers' CrossEncoder uses.
+ *          </s>; cut as the strategy "longest_first", which sentence-transformers' CrossEncoder
+ *          uses.
  */
 #include <assert.h>
 #include <errno.h>

@@ -6,8 +6,8 @@
  * Refuses: a pattern of words (tokenizer.ggml.pre) that it does not know.
  * Threads: pure but for the scratch, which belongs to one thread.
  * Why:     the judge is what sentence-transformers runs. Its mask token takes the white space
- * before it along; and for Qwen3-Embedding the end of a text is <|endoftext|>, whatever the file
- *          says that the language model's end is.
+ *          before it along; and for Qwen3-Embedding the end of a text is <|endoftext|>, whatever
+ *          the file says that the language model's end is.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -3,7 +3,8 @@
  *
  * Owns:    words: where they end, and the longest tokens they are made of, from the left.
  * Refuses: in a file that does not say whether case and accents count, a vocabulary that tells
- * upper from lower case or letters with accents from those without: ids would be only nearly right.
+ *          upper from lower case or letters with accents from those without: ids would be only
+ *          nearly right.
  * Threads: pure; the word in hand is on the stack.
  * Source:  BERT (Devlin et al. 2019); the vocabulary as llama.cpp's converter writes it: a token
  *          that begins a word begins with U+2581, and one that goes on with it has no mark.

@@ -5,9 +5,9 @@
  * Owns:    the assignment that waits for the keeper's answers.
  * Refuses: what is kept: see struct keeper.
  * Threads: the loop thread.
- * Why:     the library hears of an assignment only when all its offsets are known, so that
- * nothing is fetched from where the group's own offsets are. It waits without a limit as long as it
- *          is polled, and the keeper may be away.
+ * Why:     the library hears of an assignment only when all its offsets are known, so that nothing
+ *          is fetched from where the group's own offsets are. It waits without a limit as long as
+ *          it is polled, and the keeper may be away.
  */
 #include <assert.h>
 #include <errno.h>

@@ -7,8 +7,8 @@
  * Threads: the loop thread; the questions to the brokers block and are asked on a helper.
  * Why:     librdkafka says in its log, and only there, that an offset was out of range, and not how
  *          much was lost by it: the partition's limits tell. A topic that was deleted and made
- * again is told by nobody: its end lies before what we have seen of it, or what we had committed is
- * gone.
+ *          again is reported by nobody: its end lies before what we have seen of it, or what we had
+ *          committed is gone.
  */
 #ifndef KAFKA_SKIPS_H
 #define KAFKA_SKIPS_H

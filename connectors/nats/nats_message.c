@@ -1,8 +1,8 @@
 /*
  * nats_message.c: messages of a consumer, as the pipeline sees them.
  *
- * Why: a message that a consumer gives for the last time (its max_deliver) is a dead letter at
- * once: if a worker died over it, nobody would ever be given it again.
+ * Why:     a message that a consumer gives for the last time (its max_deliver) is a dead letter at
+ *          once: if a worker died over it, nobody would ever be given it again.
  */
 #include <assert.h>
 #include <inttypes.h>

@@ -4,10 +4,10 @@
  * Owns:    the request under way and what ends it; what comes.
  * Threads: the loop thread.
  * Why:     one request at a time, for what the credit allows, so that the rest stays with the
- * server for workers that are idle. A request cannot be taken back: of a server that is told that
- *          nobody listens any more, messages get lost that it has sent already (2.15; they come
- *          again after ack_wait). So each is for a second at most, and what comes for one that is
- *          not wanted any more is held.
+ *          server for workers that are idle. A request cannot be taken back: of a server that is
+ *          told that nobody listens any more, messages get lost that it has sent already (2.15;
+ *          they come again after ack_wait). So each is for a second at most, and what comes for one
+ *          that is not wanted any more is held.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,8 +1,9 @@
 /*
  * nats_record.c: see nats_record.h.
  *
- * Why: a dead letter keeps the original byte for byte, and what we add are headers whose names
- * begin with an underscore, the same as on Redis and Kafka; those of an earlier death are replaced.
+ * Why:     a dead letter keeps the original byte for byte, and what we add are headers whose names
+ *          begin with an underscore, the same as on Redis and Kafka; those of an earlier death are
+ *          replaced.
  */
 #include "connectors/nats/nats_record.h"
 

@@ -6,7 +6,7 @@
  * Threads: the loop thread.
  * Why:     INSERT ... SELECT FROM unnest(columns) is one parse, plan and round trip for hundreds of
  *          rows, may be repeated as often as need be, and needs no prepared statement, which
- * poolers between us and the server would lose.
+ *          poolers between us and the server would lose.
  */
 #ifndef POSTGRES_BURST_H
 #define POSTGRES_BURST_H

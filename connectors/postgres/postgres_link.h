@@ -6,7 +6,7 @@
  * Refuses: what is sent, and what a refusal of the server means.
  * Threads: the loop thread; names are looked up in libuv's thread pool, because libpq would block.
  * Why:     libpq tries several hosts by itself, but without a limit on each when it is driven from
- * a loop. So each attempt here is of one address.
+ *          a loop. So each attempt here is of one address.
  */
 #ifndef POSTGRES_LINK_H
 #define POSTGRES_LINK_H

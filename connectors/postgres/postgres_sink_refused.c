@@ -5,7 +5,7 @@
  * Refuses: what a code means: postgres_refusal.c.
  * Threads: the loop thread.
  * Why:     a constraint may refuse one row or all rows there will ever be. It is the row's own
- * fault when others are accepted; while none is, nobody is buried for it.
+ *          fault when others are accepted; while none is, nobody is buried for it.
  */
 #include <stdio.h>
 #include <string.h>

@@ -4,7 +4,7 @@
  * Owns:    the channel, in confirm mode; which tag is which record; what a refusal means.
  * Threads: the loop thread.
  * Why:     a refusal that closes the channel does not say which message it is about. What follows
- * is sent one at a time until one is confirmed; one that is refused alone is the one.
+ *          is sent one at a time until one is confirmed; one that is refused alone is the one.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
  * Threads: the loop thread.
  * Why:     a refusal closes its channel, and nothing of what was under way there is known to be
  *          stored; so what goes to different places has channels of its own. Messages are
- * mandatory: one that no queue takes comes back before it is acked, and it was not stored.
+ *          mandatory: one that no queue takes comes back before it is acked, and it was not stored.
  */
 #include "connectors/rabbitmq/rabbitmq_sink.h"
 

@@ -3,7 +3,8 @@
  * server.
  *
  * Owns:    what redis_source.c (connections, what is done next) and the files of its commands
- * share. Those end in a changed state and endpoint_pump; redis_source.c alone decides what follows.
+ *          share. Those end in a changed state and endpoint_pump; redis_source.c alone decides what
+ *          follows.
  * Threads: the loop thread.
  */
 #ifndef REDIS_SOURCE_H

@@ -5,7 +5,7 @@
  * Refuses: lists that cannot be meant: an empty name, the same name twice.
  * Threads: no state.
  * Why:     an entry knows its stream by address, and with it everything that depends on it: where
- * it is acked, where its output and its dead letter go.
+ *          it is acked, where its output and its dead letter go.
  */
 #ifndef REDIS_STREAMS_H
 #define REDIS_STREAMS_H

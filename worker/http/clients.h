@@ -5,7 +5,7 @@
  * Refuses: HTTP; closing descriptors: it shuts sockets down, and whoever owns them sees an end.
  * Threads: the loop thread.
  * Why:     connections that send half a request, or nothing, or a byte now and then, must not keep
- * others from being answered: an orchestrator kills workers whose probes are not.
+ *          others from being answered: an orchestrator kills workers whose probes are not.
  */
 #ifndef CLIENTS_H
 #define CLIENTS_H

@@ -4,7 +4,7 @@
  * Owns:    what is replaced: of the rows of one text all but those of its last writing; what is
  *          deleted: those before the place that OUT.deleted.jsonl tells.
  * Why:     files of an index are appended to and nothing in them is changed, so that they can be
- * cut to what was confirmed after any death. What became of a text is found on reading.
+ *          cut to what was confirmed after any death. What became of a text is found on reading.
  *
  * A writing of a text is a whole row, or the rows of its chunks from number 0 on. An id "page#2" is
  * a chunk only where the record says so: who cuts texts by himself may give such ids to whole ones.

@@ -4,7 +4,7 @@
  * Owns:    digests of the keys; the keys themselves are not kept.
  * Threads: read-only after open.
  * Why:     a comparison that ends at the first wrong byte tells a stranger, by its time, how much
- * of a guess was right; digests of equal length compared to their end tell nothing.
+ *          of a guess was right; digests of equal length compared to their end tell nothing.
  */
 #ifndef SERVE_KEYS_H
 #define SERVE_KEYS_H

@@ -6,7 +6,7 @@
  * Refuses: what a text becomes (serve_embed.c), threads (worker/pipeline/pool.h).
  * Threads: any, under the lock; what is the loop's says so.
  * Why:     a slice is made at the moment when a thread can take it, of whatever waits then: texts
- * of different connections are embedded together, and nobody is held back for company.
+ *          of different connections are embedded together, and nobody is held back for company.
  */
 #ifndef SERVE_QUEUE_H
 #define SERVE_QUEUE_H
