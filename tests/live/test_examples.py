@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The examples of docs/redis.md, rabbitmq.md, nats.md and postgres.md: each block as it stands but
-for ports, in a folder of its own, and what the page says comes of it.
+"""The examples of docs/rabbitmq.md, nats.md and postgres.md: each block as it stands but for ports,
+in a folder of its own, and what the page says comes of it. That of docs/redis.md: test_docs.py.
 
 Usage: test_examples.py EMBEDMILL [PAGE ...]
 
@@ -84,18 +84,6 @@ class Shell:
         wanted = re.split(" {3,}", shown.strip())
         found = [line.split("\t") for line in said.splitlines() if "\tbad_field\t" in line]
         assert len(found) == 1 and found[0][1::2] == wanted[1::2], (said, wanted)
-
-
-def case_redis(given):
-    script, shown = example_of("redis")
-    with Bench(given.binary) as bench:
-        shell = Shell(given.binary, bench.folder)
-        try:
-            said = shell.run(replace(script, "6390", str(bench.port)))
-            shell.check_outputs(said, shown)
-        finally:
-            shell.end()
-            bench.client.shutdown(nosave=True)
 
 
 def case_rabbitmq(given):
