@@ -79,6 +79,8 @@ static const char *const texts[] = {
     "The U.S. Army, at 5 p.m. sharp, left. |So did we.",
     "Version 3.14 of main.c is at http://x.org/?Q=1!Ab. |Load it.",
     "\"Really?\" she said. |\"Yes!\" |He left.",
+    "It is done. |`run` waits. |\"all\" is not said.",
+    "Three:\n- One.\n|- two.\n  |- Three.\n|The end - it seems. - so.",
     "(It was late.) |Nobody came. |[So it goes.] |The end.",
     "He waited... and waited. |Then... |Nothing.",
     "Er wartete\xe2\x80\xa6 und ging. |Dann\xe2\x80\xa6 |Nichts\xe2\x80\xa6Gar nichts.",

@@ -170,6 +170,15 @@ static bool is_inside_word(const struct reading *r, struct ending ending, size_t
     return next == UPPER && (letter == UPPER || letter == LOWER);
 }
 
+/* Does a line begin at `at`, indented or not? */
+static bool is_line_start(struct bytes text, size_t at)
+{
+    size_t end = at > SEARCH_MOST ? at - SEARCH_MOST : 0;
+    while (at > end && (text.ptr[at - 1] == ' ' || text.ptr[at - 1] == '\t'))
+        at--;
+    return at > 0 && text.ptr[at - 1] == '\n';
+}
+
 static bool is_boundary(const struct reading *r, size_t at, struct ending *ending)
 {
     size_t behind, last = utf8_start(r->text.ptr, r->text.len, at - 1);
@@ -183,9 +192,11 @@ static bool is_boundary(const struct reading *r, size_t at, struct ending *endin
     *ending = ending_before(r, at);
     if (ending->kind == OTHER || is_inside_word(r, *ending, at, next)) /* SB998; SB6, SB7 */
         return false;
-    if (ending->kind == ATERM && is_small_ahead(r, at)) /* SB8 */
+    if (r->is_for_cutting ? next == LOWER : ending->kind == ATERM && is_small_ahead(r, at))
+        return false;        /* SB8 */
+    if (is_terminator(next)) /* SB8a */
         return false;
-    if (next == SCONTINUE || is_terminator(next)) /* SB8a */
+    if (next == SCONTINUE && !(r->is_for_cutting && is_line_start(r->text, at))) /* SB8a */
         return false;
     if (next == CLOSE && !ending->has_space) /* SB9 */
         return false;
@@ -236,13 +247,9 @@ bool sentence_begins(struct bytes text, size_t at)
 {
     struct reading r = {text, true};
     struct ending ending;
-    size_t behind;
     /* Between two letters of ASCII, the commonest case, there is nothing to look for. */
     unsigned char before = (unsigned char)text.ptr[at - 1] | 0x20;
     if ((before >= 'a' && before <= 'z') || !is_boundary(&r, at, &ending))
-        return false;
-    enum sentence_class next = class_at(&r, at, &behind);
-    if (next == LOWER)
         return false;
     if (!ending.has_space && (unsigned char)text.ptr[ending.at] < 0x80)
         return false;

@@ -26,7 +26,9 @@ bool sentence_boundary(struct bytes text, size_t at);
  * - "." and "!" and "?" end a sentence only before a space (and so do not in URLs and in "main.c"),
  *   those of scripts without spaces anywhere;
  * - "…" is like "...";
- * - nothing ends before a small letter ("Really?" she said);
+ * - nothing ends before a small letter ("Really?" she said), but before a mark and a small letter
+ *   something may ("It is done. `run` waits.");
+ * - the "-" at the beginning of a line is of a list;
  * - nor behind an abbreviation, an initial or a number of one or two digits ("Dr. Who", "J. Bach",
  *   "am 3. Mai", "1. First").
  */
