@@ -28,6 +28,8 @@
 #include <stdio.h>
 #include <uv.h>
 
+#include "connectors/bytes.h"
+#include "connectors/counters.h"
 #include "connectors/settings.h"
 
 /*
@@ -45,12 +47,6 @@ enum refusal_scope {
     /* Every record, as the worker is configured: no permission, no such database, the output stream
      * holds another type. on_failed: the worker exits and unacked messages are redelivered. */
     REFUSES_EVERYTHING,
-};
-
-/* Borrowed bytes. ptr NULL means absent, which is not the same as empty. */
-struct bytes {
-    const char *ptr;
-    size_t len;
 };
 
 struct header {
@@ -88,8 +84,8 @@ enum link_state {
 
 /* Messages of the input that nobody will be given any more, or a jump in what is read. */
 struct skipped {
-    const char *reason; /* stable, short, static: a label of metrics: "retention", "trimmed" ... */
-    const char *part;   /* "topic/3" or a stream */
+    enum skip_reason reason;
+    const char *part;      /* "topic/3" or a stream */
     const char *from, *to; /* positions: the first one missed, and where reading goes on */
     int64_t n;             /* how many messages are missed; -1: nobody can know */
     bool is_at_most;       /* n is an upper bound */
@@ -116,10 +112,9 @@ struct source_events {
      * wait to be given or acked; -1: not known, or the part is not read here any more. part NULL:
      * all parts of the input, those of other workers too; a source whose parts are shared tells
      * none.
-     * on_count: n more of something only this connector counts: "rebalances", "reclaimed",
-     * "late_acks", "deleted". */
+     * on_count: n more of something only this connector counts. */
     void (*on_lag)(void *ctx, const char *part, int64_t lag);
-    void (*on_count)(void *ctx, const char *what, uint64_t n);
+    void (*on_count)(void *ctx, enum counter what, uint64_t n);
     /* For people and metrics; either may be NULL. skipped and texts: borrowed. code: of the
      * library, short and stable, so that repeats can be held back. */
     void (*on_skipped)(void *ctx, const struct skipped *skipped);
@@ -188,7 +183,7 @@ struct chunk {
  * A whole text, and what the output is to hold of it from now on: all that it held of this id
  * before goes, chunks that the text does not have any more among it, in the same atomic step where
  * the output has one. An output that keeps versions and holds a later one stays as it is, and the
- * record is confirmed all the same (on_count "outdated").
+ * record is confirmed all the same (COUNTER_OUTDATED).
  */
 struct document {
     struct bytes id;   /* numbers as their decimal text ... */
@@ -256,8 +251,8 @@ struct sink_events {
     /* A record is refused, and only others can show whether it is its own fault (refusal_scope): it
      * is kept, and one more is wanted, at each attempt. May be NULL. */
     void (*on_doubt)(void *ctx);
-    /* As the source's; either may be NULL. on_count: "replaced_timestamps", "outdated". */
-    void (*on_count)(void *ctx, const char *what, uint64_t n);
+    /* As the source's; either may be NULL. */
+    void (*on_count)(void *ctx, enum counter what, uint64_t n);
     void (*on_notice)(void *ctx, enum notice level, const char *code, const char *text);
 };
 
@@ -325,5 +320,24 @@ const struct source_ops *source_find(const char *name);
 const struct sink_ops *sink_find(const char *name);
 /* Options that several connectors read, ended by name NULL: delivery. */
 extern const struct option shared_options[];
+
+/* on_count, where somebody listens and n is not 0; on_skipped likewise. */
+static inline void source_count(const struct source *source, enum counter what, uint64_t n)
+{
+    if (source->events->on_count && n > 0)
+        source->events->on_count(source->ctx, what, n);
+}
+
+static inline void sink_count(const struct sink *sink, enum counter what, uint64_t n)
+{
+    if (sink->events->on_count && n > 0)
+        sink->events->on_count(sink->ctx, what, n);
+}
+
+static inline void source_skipped(const struct source *source, const struct skipped *skipped)
+{
+    if (source->events->on_skipped)
+        source->events->on_skipped(source->ctx, skipped);
+}
 
 #endif

@@ -66,7 +66,7 @@ void json_put_bytes(struct buffer *to, struct bytes string)
 
 void json_put_text(struct buffer *to, const char *text)
 {
-    json_put_string(to, (struct bytes){text, strlen(text)});
+    json_put_string(to, bytes_of(text));
 }
 
 void json_put_base64(struct buffer *to, struct bytes bytes)

@@ -36,8 +36,7 @@ bool made_with_fits(struct bytes there, const char *ours, const char *option, co
         size_t name_len = strcspn(line, ":\n");
         struct bytes mine = find(all, line, name_len), theirs = find(there, line, name_len);
         bool is_name = name_len == 5 && memcmp(line, "model", 5) == 0;
-        if (is_name ||
-            (theirs.ptr && theirs.len == mine.len && memcmp(theirs.ptr, mine.ptr, mine.len) == 0))
+        if (is_name || (theirs.ptr && bytes_equal(theirs, mine)))
             continue;
         if (!theirs.ptr)
             theirs = (struct bytes){"nothing", 7};

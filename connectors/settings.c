@@ -407,6 +407,12 @@ const char *settings_text(const struct settings *settings, const char *name)
     return entry_get(settings, name)->text;
 }
 
+bool settings_has(const struct settings *settings, const char *name)
+{
+    const char *text = settings_text(settings, name);
+    return text && *text;
+}
+
 bool settings_is(const struct settings *settings, const char *name, const char *value)
 {
     const char *text = settings_find(settings, name) ? settings_text(settings, name) : NULL;

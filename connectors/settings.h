@@ -58,6 +58,8 @@ int settings_set(struct settings *settings, const char *name, const char *value,
 const char *settings_text(const struct settings *settings, const char *name); /* may be NULL */
 /* Of an OPTION_CHOICE that has a value: its index in `choices`. */
 int settings_choice(const struct settings *settings, const char *name);
+/* Is it set, and not empty? */
+bool settings_has(const struct settings *settings, const char *name);
 /* Has an option of that name this value? False when no table has it. */
 bool settings_is(const struct settings *settings, const char *name, const char *value);
 bool settings_bool(const struct settings *settings, const char *name);

@@ -4,6 +4,7 @@
  * Owns:    queues of them, and their memory, which is used again.
  * Refuses: when to send, and what a refusal means: the sinks.
  * Threads: the loop thread.
+ * Why:     the lists of <sys/queue.h> have no count and make no whole of two; sinks need both.
  */
 #ifndef SLOTS_H
 #define SLOTS_H

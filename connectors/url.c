@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int hex_digit(char c)
 {
@@ -53,4 +54,32 @@ int url_number(const char *from, size_t len, int low, int high)
         value = value * 10 + (from[i] - '0');
     }
     return value >= low && value <= high ? (int)value : -1;
+}
+
+int url_host(const char *from, size_t len, char **host, int *port, const char **why)
+{
+    const char *begin = from, *end = from + len, *stop, *number = NULL;
+    if (len && *from == '[') {
+        begin = from + 1;
+        stop = memchr(from, ']', len);
+        if (!stop)
+            return *why = "an IPv6 address lacks its closing ]", -EINVAL;
+        if (stop + 1 < end && stop[1] != ':')
+            return *why = "only :port may follow the ] of an IPv6 address", -EINVAL;
+        number = stop + 1 < end ? stop + 2 : NULL;
+    } else {
+        const char *colon = memchr(from, ':', len);
+        if (colon && memchr(colon + 1, ':', (size_t)(end - colon - 1)))
+            return *why = "an IPv6 address must stand in [brackets]", -EINVAL;
+        stop = colon ? colon : end;
+        number = colon ? colon + 1 : NULL;
+    }
+    if (stop == begin)
+        return *why = "the host is missing", -EINVAL;
+    if (number)
+        *port = url_number(number, (size_t)(end - number), 1, 65535);
+    if (*port < 0)
+        return *why = "the port is not a number from 1 to 65535", -EINVAL;
+    *why = "the host has a bad %-escape";
+    return url_decode(host, begin, (size_t)(stop - begin));
 }

@@ -5,9 +5,9 @@
  * Owns:    the meaning of `struct text` and the life of models and sessions.
  * Refuses: sockets, loops, threads, message formats. Nothing here blocks on anything but the CPU
  *          (and on page faults of the mapped model), and on what session_parallel waits for.
- * Threads: a model never changes after open and may be used by any number of threads at once. A
- *          session belongs to one thread at a time; who wants more threads for one call hands it a
- *          way to run parts.
+ * Threads: a model never changes after open and may be used by any number of threads at once.
+ *          A session belongs to one thread at a time; who wants more threads for one call hands it
+ *          a way to run parts.
  * Why:     the worker can be read, tested and replaced without knowing what a tensor is.
  */
 #ifndef EMBED_H
@@ -117,12 +117,13 @@ struct embed_result {
 };
 
 /*
- * Embed n texts of any lengths. out is [n][dim], each row a unit vector, rows in the order of the
- * texts; the row of a text whose status is not 0 is all zeros. Rows do not depend on what else is
- * in the call: the same text gives the same bytes on the same kernel table.
- * Never fails as a whole; results[n] says what became of each text.
+ * Embed n texts of any lengths. rows is [n], in the order of the texts: where each has its place of
+ * [dim] values, wherever its owner wants it. Each becomes a unit vector; that of a text whose
+ * status is not 0 is all zeros. Rows do not depend on what else is in the call: the same text gives
+ * the same bytes on the same kernel table. Never fails as a whole; results[n] says what became of
+ * each text.
  */
-void session_embed(struct session *session, const struct text *texts, size_t n, float *out,
+void session_embed(struct session *session, const struct text *texts, size_t n, float *const *rows,
                    struct embed_result *results);
 
 /*

@@ -261,8 +261,8 @@ static struct kernels table_timed(const struct kernels *real)
     return table;
 }
 
-static void profile_run(struct session *session, const struct text *texts, size_t n, float *out,
-                        struct embed_result *results, struct profile *profile)
+static void profile_run(struct session *session, const struct text *texts, size_t n,
+                        float *const *rows, struct embed_result *results, struct profile *profile)
 {
     struct profile_stage *stages = profile->stages;
     double began = seconds();
@@ -271,11 +271,11 @@ static void profile_run(struct session *session, const struct text *texts, size_
         session_tokenize(session, texts[i], NULL, 0, &n_ids, &results[i]);
     }
     double tokenise = seconds() - began;
-    session_embed(session, texts, n < WARM ? n : WARM, out, results);
+    session_embed(session, texts, n < WARM ? n : WARM, rows, results);
 
     memset(stages, 0, sizeof profile->stages);
     began = seconds();
-    session_embed(session, texts, n, out, results);
+    session_embed(session, texts, n, rows, results);
     profile->seconds = seconds() - began;
     stages[STAGE_TOKENISE] = (struct profile_stage){.seconds = tokenise, .calls = n};
     double known = 0;
@@ -305,9 +305,11 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
     struct model timed = *model;
     timed.kernels = &table;
     timed.exact = &exact;
-    float *rows = calloc(n, model->info.dim * sizeof *rows);
+    float *all = calloc(n, model->info.dim * sizeof *all), **rows = calloc(n, sizeof *rows);
     struct embed_result *results = calloc(n, sizeof *results);
-    int rc = rows && results ? session_open(&session, &timed, &options) : -ENOMEM;
+    int rc = all && rows && results ? session_open(&session, &timed, &options) : -ENOMEM;
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rows[i] = all + i * model->info.dim;
     if (rc == 0) {
         memset(out, 0, sizeof *out);
         watch = (struct watch){.model = model, .profile = out};
@@ -315,6 +317,7 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
         watch = (struct watch){0};
     }
     session_close(session);
+    free(all);
     free(rows);
     free(results);
     return rc;

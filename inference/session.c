@@ -87,7 +87,7 @@ int session_tokenize(struct session *s, struct text text, int32_t *ids, size_t m
 }
 
 /* Run the pack in hand and hand its vectors out. */
-static void pack_flush(struct session *s, float *out)
+static void pack_flush(struct session *s, float *const *rows)
 {
     size_t whole = s->model->n_out, dim = s->options.dim;
     if (!s->n_texts)
@@ -97,7 +97,7 @@ static void pack_flush(struct session *s, float *out)
     assert(s->starts[0] == 0 && s->starts[s->n_texts] <= s->model->info.max_tokens);
     forward_run(s->forward, &pack, s->vectors);
     for (size_t i = 0; i < s->n_texts; i++) {
-        float *row = out + s->rows[i] * dim;
+        float *row = rows[s->rows[i]];
         memcpy(row, s->vectors + i * whole, dim * sizeof *row);
         if (dim < whole)
             s->model->kernels->unit(row, dim);
@@ -125,7 +125,7 @@ static void pack_add(struct session *s, size_t n_ids, size_t n_whole, size_t row
     s->starts[s->n_texts] = start + (uint32_t)n_ids;
 }
 
-void session_embed(struct session *s, const struct text *texts, size_t n, float *out,
+void session_embed(struct session *s, const struct text *texts, size_t n, float *const *rows,
                    struct embed_result *results)
 {
     size_t max_tokens = s->model->info.max_tokens, n_whole = 0;
@@ -136,10 +136,10 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
         size_t n_ids, room = !n_whole ? max_tokens : n_whole < pack ? pack - n_whole : 0;
         size_t used = s->n_texts ? s->starts[s->n_texts] : 0;
         /* A text that fails leaves zeros, never what was there before. */
-        memset(out + i * s->options.dim, 0, s->options.dim * sizeof *out);
+        memset(rows[i], 0, s->options.dim * sizeof *rows[i]);
         int rc = session_tokenize(s, texts[i], s->ids + used, room, &n_ids, &results[i]);
         if (rc == 0 && results[i].n_tokens > room && n_whole) { /* does not fit: a new pack */
-            pack_flush(s, out);
+            pack_flush(s, rows);
             n_whole = 0;
             rc = session_tokenize(s, texts[i], s->ids, max_tokens, &n_ids, &results[i]);
         }
@@ -148,7 +148,7 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
         pack_add(s, n_ids, n_whole, i);
         n_whole += n_ids;
     }
-    pack_flush(s, out);
+    pack_flush(s, rows);
 }
 
 int session_embed_ids(struct session *s, const int32_t *ids, size_t n, float *out,
@@ -171,7 +171,7 @@ int session_embed_ids(struct session *s, const int32_t *ids, size_t n, float *ou
     s->ids[n_used - 1] = ids[n - 1]; /* eos is kept */
     s->n_texts = 0;
     pack_add(s, n_used, 0, 0);
-    pack_flush(s, out);
+    pack_flush(s, &out);
     return 0;
 }
 

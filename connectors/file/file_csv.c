@@ -163,11 +163,6 @@ static int split(struct file_csv *csv, struct bytes row, char delimiter, const c
     return 0;
 }
 
-static bool is_named(struct bytes field, const char *name)
-{
-    return field.len == strlen(name) && memcmp(field.ptr, name, field.len) == 0;
-}
-
 /* How many bytes of blank are at one end of a field: white space, and what nobody sees: U+00A0,
  * U+200B and U+FEFF, which come with tables from web pages and with joined files. */
 static size_t blank_at(struct bytes field, bool at_end)
@@ -201,7 +196,7 @@ static size_t find_column(const struct file_csv *csv, const char *name)
     for (int nearly = 0; nearly < 2; nearly++) {
         size_t found = csv->n_fields, n = 0;
         for (size_t i = csv->n_fields; i-- > 0;) {
-            if (nearly ? !is_nearly_named(csv->fields[i], name) : !is_named(csv->fields[i], name))
+            if (nearly ? !is_nearly_named(csv->fields[i], name) : !bytes_are(csv->fields[i], name))
                 continue;
             found = i;
             n++;
@@ -218,11 +213,10 @@ static bool is_field(const struct file_csv *csv, size_t i)
     static const char *const taken[] = {"", "text", "texts", "id", "ids", "titles"};
     struct bytes name = csv->fields[i];
     for (size_t earlier = 0; earlier < i; earlier++)
-        if (csv->fields[earlier].len == name.len &&
-            memcmp(csv->fields[earlier].ptr, name.ptr, name.len) == 0)
+        if (bytes_equal(csv->fields[earlier], name))
             return false;
     for (size_t t = 0; t < sizeof taken / sizeof taken[0]; t++)
-        if (is_named(name, taken[t]))
+        if (bytes_are(name, taken[t]))
             return false;
     return true;
 }

@@ -22,11 +22,11 @@
 #include "connectors/buffer.h"
 #include "connectors/file/file_state.h"
 #include "connectors/json.h"
+#include "connectors/npy.h"
 #include "connectors/utf8.h"
 
-#define WRITE_AT   (1u << 20) /* bytes gathered before they are written */
-#define NPY_HEADER 128
-#define PATH_ROOM  4200
+#define WRITE_AT  (1u << 20) /* bytes gathered before they are written */
+#define PATH_ROOM 4200
 
 /* One of the files and what was not yet written of it. */
 struct output_file {
@@ -160,16 +160,9 @@ static int claim(struct file_output *output, char *err, size_t err_size)
 
 static int write_npy_header(const struct file_output *output)
 {
-    char header[NPY_HEADER + 1];
+    char header[NPY_HEADER];
     size_t size = output->descr[2] - '0' > 0 ? (size_t)(output->descr[2] - '0') : 1;
-    int n = snprintf(header + 10, sizeof header - 10,
-                     "{'descr': '%s', 'fortran_order': False, 'shape': (%" PRIu64 ", %zu), }",
-                     output->descr, output->rows, output->row_bytes / size);
-    assert(n > 0 && 10 + n < NPY_HEADER);
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* version 1.0, 118 bytes of header follow */
-    memset(header + 10 + n, ' ', NPY_HEADER - 10 - (size_t)n);
-    header[NPY_HEADER - 1] = '\n';
-    /* 128 bytes whatever the shape is, so that it can be written over when rows are added. */
+    npy_header(header, output->descr, output->rows, output->row_bytes / size);
     ssize_t done = pwrite(output->files[OUTPUT].fd, header, NPY_HEADER, 0);
     return done == NPY_HEADER ? 0 : done < 0 ? -errno : -EIO;
 }

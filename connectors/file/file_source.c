@@ -18,6 +18,7 @@
 
 #include "connectors/dead_letter_codes.h"
 #include "connectors/endpoint.h"
+#include "connectors/intake.h"
 #include "connectors/file/file.h"
 #include "connectors/file/file_bytes.h"
 #include "connectors/file/file_corpus.h"
@@ -60,13 +61,13 @@ struct file_source {
 
     struct file_place place, resume;
     uint64_t shard, n_shards; /* shard from 0 */
-    size_t credit;
-    int64_t credit_bytes;
+    struct credit_left credit;
     struct file_message *messages; /* given and not yet taken */
     char block[IO_BLOCK];
 };
 
-/* FNV-1a; a zero byte cannot stand for the end of a record, so the length goes in, too. */
+/* FNV-1a, as long as the states of outputs that people have hold it: by another hash they could not
+ * go on. A zero byte cannot stand for the end of a record, so the length goes in, too. */
 static uint64_t digest_record(uint64_t digest, struct bytes value)
 {
     for (size_t i = 0; i < value.len; i++)
@@ -262,24 +263,17 @@ static bool give(struct file_source *file)
     struct message *given[MAX_AT_ONCE];
     size_t n = 0;
     int rc = 1;
-    while (n < MAX_AT_ONCE && file->credit > 0 && file->credit_bytes > 0) {
+    while (n < MAX_AT_ONCE && credit_left_any(&file->credit)) {
         struct file_message *message = NULL;
         rc = next_message(file, &message);
         if (rc <= 0)
             break;
         given[n++] = &message->message;
-        file->credit--;
-        file->credit_bytes -= (int64_t)message->message.value.len;
+        credit_left_spend(&file->credit, message->message.value.len);
     }
     if (n > 0)
         file->source.events->on_messages(file->source.ctx, given, n);
     return rc > 0 && n > 0;
-}
-
-static void count(const struct file_source *file, const char *what, uint64_t n)
-{
-    if (file->source.events->on_count && n > 0)
-        file->source.events->on_count(file->source.ctx, what, n);
 }
 
 /* On one of libuv's threads. */
@@ -355,7 +349,7 @@ static void read_more(struct file_source *file)
 {
     if (!file->reported_total) {
         file->reported_total = true;
-        count(file, "input_bytes_total", file->corpus.bytes);
+        source_count(&file->source, COUNTER_INPUT_SIZE, file->corpus.bytes);
     }
     int rc = uv_queue_work(file->end.loop, &file->work, read_work, on_read);
     file->reading = rc == 0;
@@ -374,13 +368,13 @@ static void file_pump(void *owner)
         return;
     }
     if (file->bytes_taken > file->bytes_reported) {
-        count(file, "input_bytes", file->bytes_taken - file->bytes_reported);
+        source_count(&file->source, COUNTER_INPUT_DONE, file->bytes_taken - file->bytes_reported);
         file->bytes_reported = file->bytes_taken;
     }
     while (!file->end.closing && !file->reading && file->err_code == 0 && !file->reported_end) {
-        if (file->credit == 0 || file->credit_bytes <= 0)
+        if (!credit_left_any(&file->credit))
             return;
-        if (give(file) || file->credit == 0 || file->credit_bytes <= 0 || file->end.closing)
+        if (give(file) || !credit_left_any(&file->credit) || file->end.closing)
             continue;
         if (file->err_code != 0)
             break;
@@ -496,8 +490,7 @@ static int file_open(struct source **out, uv_loop_t *loop, const struct settings
 static void file_request(struct source *source, size_t n, size_t n_bytes)
 {
     struct file_source *file = (struct file_source *)source;
-    file->credit = n;
-    file->credit_bytes = n_bytes > INT64_MAX ? INT64_MAX : (int64_t)n_bytes;
+    file->credit = (struct credit_left){n, n_bytes};
     if (n > 0)
         endpoint_pump_soon(&file->end);
 }

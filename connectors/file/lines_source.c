@@ -16,6 +16,7 @@
 
 #include "connectors/dead_letter_codes.h"
 #include "connectors/endpoint.h"
+#include "connectors/intake.h"
 #include "connectors/file/lines.h"
 
 #define IO_BLOCK    (64 * 1024)
@@ -43,8 +44,7 @@ struct stdin_reader {
     bool skipping; /* inside a line that was too long */
 
     uint64_t line, place;
-    size_t credit;
-    int64_t credit_bytes;
+    struct credit_left credit;
     struct stdin_message *messages; /* given and not yet taken */
     char problem[96];
 };
@@ -148,7 +148,7 @@ static bool give(struct stdin_reader *reader)
     struct message *given[MAX_AT_ONCE];
     size_t n = 0;
     int rc = 1;
-    while (n < MAX_AT_ONCE && reader->credit > 0 && reader->credit_bytes > 0) {
+    while (n < MAX_AT_ONCE && credit_left_any(&reader->credit)) {
         struct stdin_message *message;
         rc = next_line(reader, &message);
         if (rc <= 0)
@@ -156,8 +156,7 @@ static bool give(struct stdin_reader *reader)
         if (!message)
             continue;
         given[n++] = &message->message;
-        reader->credit--;
-        reader->credit_bytes -= (int64_t)message->message.value.len;
+        credit_left_spend(&reader->credit, message->message.value.len);
     }
     if (n > 0)
         reader->source.events->on_messages(reader->source.ctx, given, n);
@@ -261,7 +260,7 @@ static void reader_pump(void *owner)
             reader->reported_end = true;
             reader->source.events->on_end(reader->source.ctx);
         }
-    } else if (reader->credit > 0 && reader->credit_bytes > 0) {
+    } else if (credit_left_any(&reader->credit)) {
         read_more(reader);
     }
 }
@@ -314,8 +313,7 @@ static int stdin_open(struct source **out, uv_loop_t *loop, const struct setting
 static void stdin_request(struct source *source, size_t n, size_t n_bytes)
 {
     struct stdin_reader *reader = (struct stdin_reader *)source;
-    reader->credit = n;
-    reader->credit_bytes = n_bytes > INT64_MAX ? INT64_MAX : (int64_t)n_bytes;
+    reader->credit = (struct credit_left){n, n_bytes};
     if (n > 0)
         endpoint_pump_soon(&reader->end);
 }

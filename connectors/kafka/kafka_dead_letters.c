@@ -353,9 +353,8 @@ static rd_kafka_headers_t *headers_before(const rd_kafka_message_t *message)
     size_t len;
     rd_kafka_message_headers(message, &from);
     for (size_t i = 0; from && !rd_kafka_header_get_all(from, i, &name, &value, &len); i++)
-        if (!kafka_record_is_ours((struct bytes){name, strlen(name)}))
-            (void)kafka_record_add_header(to, (struct bytes){name, strlen(name)},
-                                          (struct bytes){value, len});
+        if (!kafka_record_is_ours(bytes_of(name)))
+            (void)kafka_record_add_header(to, bytes_of(name), (struct bytes){value, len});
     return to;
 }
 
@@ -374,8 +373,7 @@ static void choose_target(const struct kafka_dead_letters *dlq, char *topic, siz
     else
         snprintf(topic, size, "%s", dlq->config.topics->elems[0].topic);
     *partition = RD_KAFKA_PARTITION_UA;
-    if (number.len > 0 && number.len < sizeof text && from.len == strlen(topic) &&
-        memcmp(from.ptr, topic, from.len) == 0) {
+    if (number.len > 0 && number.len < sizeof text && bytes_are(from, topic)) {
         memcpy(text, number.ptr, number.len);
         *partition = (int32_t)strtol(text, NULL, 10);
     }

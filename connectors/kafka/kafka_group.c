@@ -18,12 +18,13 @@
 
 static void drop_held(struct kafka_source *source, const struct kafka_partition *part)
 {
-    struct kafka_message *message = source->held.head.next, *next;
-    for (; message != &source->held.head; message = next) {
-        next = message->next;
+    struct taken_list *held = &source->intake.held;
+    for (struct taken *taken = held->first, *next; taken; taken = next) {
+        struct kafka_message *message = (struct kafka_message *)taken;
+        next = taken->next;
         if (message->part != part)
             continue;
-        kafka_list_remove(&source->held, message);
+        taken_remove(held, taken);
         kafka_message_close(message);
     }
 }
@@ -152,12 +153,6 @@ void kafka_group_report_lag(struct kafka_source *source)
     }
 }
 
-static void count(struct kafka_source *source, const char *what)
-{
-    if (source->base.events->on_count)
-        source->base.events->on_count(source->base.ctx, what, 1);
-}
-
 /* ---- assignments */
 
 static void on_assign(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
@@ -165,7 +160,7 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
     const char *protocol = rd_kafka_rebalance_protocol(source->rk); /* NULL: closed meanwhile */
     source->is_cooperative = protocol && strcmp(protocol, "COOPERATIVE") == 0;
     /* Each assignment is one, also one of nothing. */
-    count(source, "rebalances");
+    source_count(&source->base, COUNTER_REBALANCES, 1);
     for (int i = 0; i < list->cnt; i++) {
         const rd_kafka_topic_partition_t *given = &list->elems[i];
         struct kafka_partition *old = kafka_partition_find(source, given->topic, given->partition);

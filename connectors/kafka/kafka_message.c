@@ -4,7 +4,6 @@
  * Owns:    the memory beside the library's own record, whose bytes are pointed at and not copied.
  * Threads: the loop thread.
  */
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +48,8 @@ struct kafka_message *kafka_message_open(struct source *source, struct kafka_par
     rd_kafka_timestamp_type_t type;
     int64_t timestamp = rd_kafka_message_timestamp(native, &type);
     read_headers(native_headers, headers, n_headers);
-    message->base = (struct message){
+    message->taken.size = native->len + 1;
+    message->taken.message = (struct message){
         .source = source,
         .key = {native->key, native->key_len},
         .value = {native->payload, native->len},
@@ -73,31 +73,4 @@ void kafka_message_close(struct kafka_message *message)
     rd_kafka_message_destroy(message->native);
     free(message);
     kafka_partition_release(part);
-}
-
-void kafka_list_open(struct kafka_list *list)
-{
-    list->head.prev = list->head.next = &list->head;
-    list->n = 0;
-}
-
-void kafka_list_add(struct kafka_list *list, struct kafka_message *message)
-{
-    message->prev = list->head.prev;
-    message->next = &list->head;
-    message->prev->next = message->next->prev = message;
-    list->n++;
-}
-
-void kafka_list_remove(struct kafka_list *list, struct kafka_message *message)
-{
-    message->prev->next = message->next;
-    message->next->prev = message->prev;
-    assert(list->n > 0);
-    list->n--;
-}
-
-struct kafka_message *kafka_list_first(const struct kafka_list *list)
-{
-    return list->n ? list->head.next : NULL;
 }

@@ -55,10 +55,7 @@ bool kafka_record_is_ours(struct bytes name)
 {
     static const char *const ours[] = {"_code",   "_error",    "_topic",     "_partition",
                                        "_offset", "_position", "_timestamp", "_deliveries"};
-    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
-        if (strlen(ours[i]) == name.len && memcmp(ours[i], name.ptr, name.len) == 0)
-            return true;
-    return false;
+    return bytes_in(name, ours, sizeof ours / sizeof ours[0]);
 }
 
 int kafka_record_add_header(rd_kafka_headers_t *headers, struct bytes name, struct bytes value)

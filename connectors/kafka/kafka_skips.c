@@ -102,17 +102,15 @@ static void run(void *arg)
 /* ---- reports */
 
 static void report(struct kafka_source *source, const struct kafka_question *question,
-                   const char *reason, int64_t from, int64_t to, int64_t n, const char *why)
+                   enum skip_reason reason, int64_t from, int64_t to, int64_t n, const char *why)
 {
     char part[320], from_text[24], to_text[24];
     const struct skipped skipped = {
         .reason = reason, .part = part, .from = from_text, .to = to_text, .n = n, .why = why};
-    if (!source->base.events->on_skipped)
-        return;
     snprintf(part, sizeof part, "%s/%d", question->topic, (int)question->partition);
     snprintf(from_text, sizeof from_text, from < 0 ? "unknown" : "%" PRId64, from);
     snprintf(to_text, sizeof to_text, to < 0 ? "unknown" : "%" PRId64, to);
-    source->base.events->on_skipped(source->base.ctx, &skipped);
+    source_skipped(&source->base, &skipped);
 }
 
 /* The end of the partition has been seen further off: this is another log, or it was cut. */
@@ -121,7 +119,8 @@ static void report_recreated(struct kafka_source *source, const struct kafka_que
 {
     int64_t unread = question->seen_end > question->from ? question->seen_end - question->from : 0;
     report(
-        source, question, "topic_recreated", question->from, to, question->from < 0 ? -1 : unread,
+        source, question, SKIPPED_TOPIC_RECREATED, question->from, to,
+        question->from < 0 ? -1 : unread,
         "the topic was deleted and made again, or its end was lost: what was unread of it, as of "
         "the last look, is gone; stop the workers before a topic is deleted");
 }
@@ -135,7 +134,7 @@ static void report_reset(struct kafka_source *source, const struct kafka_questio
         from = part->accounted;
     if (question->from >= 0 && question->from < question->low) {
         if (to > from)
-            report(source, question, "retention", from, to, to - from,
+            report(source, question, SKIPPED_RETENTION, from, to, to - from,
                    is_latest ? "these records were deleted before the group had read them, and "
                                "auto.offset.reset=latest leaves out the rest, too: raise the "
                                "topic's retention, or start more workers"
@@ -146,7 +145,7 @@ static void report_reset(struct kafka_source *source, const struct kafka_questio
     } else if (question->seen_end >= question->from && question->from >= 0) {
         report_recreated(source, question, to);
     } else {
-        report(source, question, "offset_beyond_end", from, to,
+        report(source, question, SKIPPED_OFFSET_BEYOND_END, from, to,
                is_latest ? question->high - question->low : -1,
                is_latest ? "the group's offset lies behind the end of the partition, and "
                            "auto.offset.reset=latest skips everything already there: set the "
@@ -165,7 +164,7 @@ static void report_start(struct kafka_source *source, const struct kafka_questio
     if (question->committed < question->was_committed)
         report_recreated(source, question, is_latest ? question->high : question->low);
     else if (question->committed < 0 && is_latest && n > 0)
-        report(source, question, "no_offset", question->low, question->high, n,
+        report(source, question, SKIPPED_NO_OFFSET, question->low, question->high, n,
                "the group has no offset here, and auto.offset.reset=latest leaves out what is "
                "there: set auto.offset.reset=earliest to read it");
 }
@@ -175,7 +174,7 @@ static void judge(struct kafka_source *source, const struct kafka_question *ques
     struct kafka_partition *part =
         kafka_partition_find(source, question->topic, question->partition);
     if (question->high < 0 && question->kind == KIND_RESET) {
-        report(source, question, "offset_beyond_end", question->from, -1, -1,
+        report(source, question, SKIPPED_OFFSET_BEYOND_END, question->from, -1, -1,
                "the group's offset was out of range, and the brokers do not say what there is");
         return;
     }
@@ -184,7 +183,7 @@ static void judge(struct kafka_source *source, const struct kafka_question *ques
     if (question->kind == KIND_RESET)
         report_reset(source, question, part);
     else if (question->kind == KIND_TRUNCATED)
-        report(source, question, "truncated", question->from, -1, -1,
+        report(source, question, SKIPPED_TRUNCATED, question->from, -1, -1,
                "a broker that lacks records of this partition became its leader (unclean leader "
                "election); where reading goes on, auto.offset.reset says");
     else if (question->kind == KIND_START)
@@ -396,7 +395,7 @@ void kafka_skips_on_unreadable(struct kafka_source *source, const rd_kafka_messa
     char why[300];
     snprintf(why, sizeof why, "records cannot be decoded and are left out: %.200s",
              rd_kafka_message_errstr(native));
-    report(source, &about, "unreadable", native->offset, -1, -1, why);
+    report(source, &about, SKIPPED_UNREADABLE, native->offset, -1, -1, why);
 }
 
 void kafka_skips_open(struct kafka_skips *skips, const rd_kafka_conf_t *conf)

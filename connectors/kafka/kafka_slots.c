@@ -102,8 +102,7 @@ void kafka_slot_confirmed(const struct kafka_slot *slot, const struct kafka_conf
     char text[400];
     if (!slot->form.plain_time)
         return;
-    if (sink->events->on_count)
-        sink->events->on_count(sink->ctx, "replaced_timestamps", 1);
+    sink_count(sink, COUNTER_REPLACED_TIMESTAMPS, 1);
     if (!sink->events->on_notice)
         return;
     snprintf(text, sizeof text,

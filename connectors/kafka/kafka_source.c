@@ -20,7 +20,6 @@
 
 #include "connectors/kafka/kafka_errors.h"
 
-#define GIVE_MAX  64  /* messages in one event */
 #define POLL_MAX  512 /* polled before the loop has its turn */
 #define HELD_MAX  16  /* then partitions are paused */
 #define LAG_TICKS 3
@@ -212,38 +211,18 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
         endpoint_fail(&source->end, -ENOMEM, "out of memory");
         return;
     }
-    kafka_list_add(&source->held, message);
+    taken_push(&source->intake.held, &message->taken);
     health_good(&source->end.health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
 }
 
 static bool is_hungry(const struct kafka_source *source)
 {
-    return source->credit && source->credit_bytes && !source->end.closing && !source->end.failed;
-}
-
-static void give(struct kafka_source *source)
-{
-    struct message *messages[GIVE_MAX];
-    while (source->held.n && is_hungry(source)) {
-        size_t n = 0;
-        while (n < GIVE_MAX && source->held.n && is_hungry(source)) {
-            struct kafka_message *message = kafka_list_first(&source->held);
-            /* One byte more, so that empty messages use up credit, too. */
-            size_t size = message->base.value.len + 1;
-            source->credit--;
-            source->credit_bytes -= size < source->credit_bytes ? size : source->credit_bytes;
-            kafka_list_remove(&source->held, message);
-            kafka_list_add(&source->given, message);
-            messages[n++] = &message->base;
-        }
-        source->base.events->on_messages(source->base.ctx, messages, n);
-    }
+    return credit_left_any(&source->intake.credit) && !source->end.closing && !source->end.failed;
 }
 
 static void report_late(struct kafka_source *source)
 {
-    if (source->n_late_acks && source->base.events->on_count)
-        source->base.events->on_count(source->base.ctx, "late_acks", source->n_late_acks);
+    source_count(&source->base, COUNTER_LATE_ACKS, source->n_late_acks);
     source->n_late_acks = 0;
 }
 
@@ -254,7 +233,7 @@ static void pump(struct kafka_source *source, bool is_tick)
         return;
     kafka_client_read_log(source->client, on_line, source);
     kafka_skips_tick(source);
-    give(source);
+    intake_give(&source->intake, &source->base, &source->end);
     while (n < POLL_MAX && (is_tick || is_hungry(source))) {
         rd_kafka_message_t *native = rd_kafka_consumer_poll(source->rk, 0);
         /* A tick polls once without credit, which keeps max.poll.interval.ms from running out. */
@@ -262,27 +241,25 @@ static void pump(struct kafka_source *source, bool is_tick)
         if (!native)
             break;
         take(source, native);
-        give(source);
+        intake_give(&source->intake, &source->base, &source->end);
         n++;
     }
     if (n == POLL_MAX)
         endpoint_pump_soon(&source->end);
     report_late(source);
     /* Paused, the library stops fetching; polling goes on, as the group demands. */
-    kafka_group_pause(source, source->held.n >= HELD_MAX && !is_hungry(source));
+    kafka_group_pause(source, source->intake.held.n >= HELD_MAX && !is_hungry(source));
     kafka_group_store(source);
     kafka_group_advance(source);
 }
 
 /* ---- the end */
 
-static void drop_all(struct kafka_list *list)
+static void drop_all(struct kafka_source *source)
 {
-    struct kafka_message *message;
-    while ((message = kafka_list_first(list))) {
-        kafka_list_remove(list, message);
-        kafka_message_close(message);
-    }
+    struct taken *taken;
+    while ((taken = taken_pop(&source->intake.held)) || (taken = taken_pop(&source->intake.given)))
+        kafka_message_close((struct kafka_message *)taken);
 }
 
 /* The group is left, or there is no time for it. */
@@ -290,8 +267,7 @@ static void source_finish(void *owner, bool is_late)
 {
     struct kafka_source *source = owner;
     kafka_commits_settle(source);
-    drop_all(&source->held);
-    drop_all(&source->given);
+    drop_all(source);
     kafka_group_close(source);
     kafka_lag_close(source);
     kafka_skips_close(source);
@@ -320,8 +296,7 @@ static void begin_close(struct kafka_source *source)
     kafka_group_store(source);
     kafka_commits_expect(source);
     /* Neither was acked, so the group's offset is before them: they come again. */
-    drop_all(&source->held);
-    drop_all(&source->given);
+    drop_all(source);
     kafka_group_leave(source);
     source->closing_queue = rd_kafka_queue_new(source->rk);
     kafka_client_watch(source->client, source->closing_queue);
@@ -411,8 +386,6 @@ static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct 
         return -ENOMEM;
     }
     source->base = (struct source){.ops = &kafka_source_ops, .events = events, .ctx = ctx};
-    kafka_list_open(&source->held);
-    kafka_list_open(&source->given);
     int rc = kafka_config_read(&source->config, settings, err, err_size);
     if (!rc)
         rc = client_open(source, loop, settings, err, err_size);
@@ -435,14 +408,13 @@ static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct 
 static void kafka_source_request(struct source *base, size_t n, size_t n_bytes)
 {
     struct kafka_source *source = self(base);
-    source->credit = n;
-    source->credit_bytes = n ? n_bytes : 0;
+    source->intake.credit = (struct credit_left){n, n_bytes};
     endpoint_pump_soon(&source->end);
 }
 
 static void let_go(struct kafka_source *source, struct kafka_message *message)
 {
-    kafka_list_remove(&source->given, message);
+    taken_remove(&source->intake.given, &message->taken);
     kafka_message_close(message);
     if (source->leaving && !source->end.closing)
         endpoint_pump_soon(&source->end);

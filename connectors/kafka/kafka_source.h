@@ -11,6 +11,7 @@
 
 #include "connectors/connector.h"
 #include "connectors/endpoint.h"
+#include "connectors/intake.h"
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_client.h"
 #include "connectors/kafka/kafka_offsets.h"
@@ -49,16 +50,9 @@ struct kafka_partition {
 };
 
 struct kafka_message {
-    struct message base;
+    struct taken taken; /* first member */
     rd_kafka_message_t *native;
     struct kafka_partition *part;
-    struct kafka_message *prev, *next; /* in held or given */
-};
-
-/* A ring with a head of its own. */
-struct kafka_list {
-    struct kafka_message head;
-    size_t n;
 };
 
 struct kafka_source {
@@ -69,9 +63,7 @@ struct kafka_source {
     rd_kafka_t *rk; /* the client's */
     rd_kafka_queue_t *queue, *closing_queue;
     struct kafka_partition *parts; /* assigned */
-    struct kafka_list held;        /* polled and not given yet */
-    struct kafka_list given;
-    size_t credit, credit_bytes;
+    struct intake intake;
     rd_kafka_topic_partition_list_t *claimed;   /* to be assigned when the keeper has answered */
     rd_kafka_topic_partition_list_t *leaving;   /* to be unassigned; NULL: no revoke under way */
     rd_kafka_topic_partition_list_t *unflushed; /* closing: stored and not confirmed; or NULL */
@@ -105,10 +97,6 @@ void kafka_partition_release(struct kafka_partition *part);
 struct kafka_message *kafka_message_open(struct source *source, struct kafka_partition *part,
                                          rd_kafka_message_t *native);
 void kafka_message_close(struct kafka_message *message);
-void kafka_list_open(struct kafka_list *list);
-void kafka_list_add(struct kafka_list *list, struct kafka_message *message);
-void kafka_list_remove(struct kafka_list *list, struct kafka_message *message);
-struct kafka_message *kafka_list_first(const struct kafka_list *list); /* NULL: empty */
 
 /* ---- kafka_group.c */
 

@@ -18,7 +18,7 @@
 
 static void forget(struct nats_source *source, struct nats_message *message)
 {
-    nats_list_remove(&source->done, message);
+    taken_remove(&source->done, &message->taken);
     nats_message_close(message);
 }
 
@@ -45,9 +45,9 @@ static void on_acked(void *ctx, void *arg, natsMsg *answer)
 
 void nats_ack_forget(struct nats_source *source)
 {
-    struct nats_message *message = source->done.head.next, *next;
-    for (; message != &source->done.head; message = next) {
-        next = message->next;
+    for (struct taken *taken = source->done.first, *next; taken; taken = next) {
+        struct nats_message *message = (struct nats_message *)taken;
+        next = taken->next;
         message->is_void = true;
         if (!message->asked)
             forget(source, message);
@@ -56,24 +56,27 @@ void nats_ack_forget(struct nats_source *source)
 
 void nats_ack_send(struct nats_source *source)
 {
-    struct nats_message *message = source->done.head.next;
     if (!source->consumer.is_known)
         return;
-    for (; message != &source->done.head; message = message->next)
+    for (struct taken *taken = source->done.first; taken; taken = taken->next) {
+        struct nats_message *message = (struct nats_message *)taken;
         if (!message->asked && !message->is_void)
             message->asked =
                 nats_client_ask_text(source->client, nats_message_reply(message),
                                      message->is_dead ? "+TERM" : "+ACK", on_acked, message);
+    }
 }
 
-static void renew_list(struct nats_source *source, struct nats_list *list, uint64_t before,
+static void renew_list(struct nats_source *source, const struct taken_list *list, uint64_t before,
                        uint64_t now)
 {
-    for (struct nats_message *m = list->head.next; m != &list->head; m = m->next)
+    for (struct taken *taken = list->first; taken; taken = taken->next) {
+        struct nats_message *m = (struct nats_message *)taken;
         if (m->renewed_ms <= before) {
             m->renewed_ms = now;
             nats_client_send_text(source->client, nats_message_reply(m), NULL, "+WPI");
         }
+    }
 }
 
 void nats_ack_renew(struct nats_source *source, uint64_t now, bool all)
@@ -82,8 +85,8 @@ void nats_ack_renew(struct nats_source *source, uint64_t now, bool all)
     uint64_t before = all ? now : now > third ? now - third : 0;
     if (!nats_client_is_up(source->client) || !third)
         return;
-    renew_list(source, &source->held, before, now);
-    renew_list(source, &source->given, before, now);
+    renew_list(source, &source->intake.held, before, now);
+    renew_list(source, &source->intake.given, before, now);
 }
 
 /* At once the first time, for the worker that stops is not at fault. One that comes back again and
@@ -91,7 +94,7 @@ void nats_ack_renew(struct nats_source *source, uint64_t now, bool all)
 void nats_ack_return(struct nats_source *source, struct nats_message *message)
 {
     char text[64] = "-NAK";
-    uint32_t times = message->base.deliveries - 1;
+    uint32_t times = message->taken.message.deliveries - 1;
     uint64_t seconds = times < 6 ? UINT64_C(1) << times : RETURN_MAX_S;
     if (times)
         snprintf(text, sizeof text, "-NAK {\"delay\":%" PRIu64 "}", seconds * 1000000000);

@@ -39,11 +39,6 @@ static struct nats_dead_letters *self(struct dead_letters *dlq)
     return (struct nats_dead_letters *)dlq;
 }
 
-static struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){text, strlen(text)};
-}
-
 /* ---- opening */
 
 static int find_letters(struct nats_dead_letters *dlq, char *err, size_t err_size)
@@ -187,7 +182,7 @@ static natsMsg *build(const struct nats_dead_letters *dlq, const char *subject)
              stored->sequence);
     int rc = natsMsgHeader_Set(message, "Nats-Msg-Id", id) == NATS_OK ? 0 : -ENOMEM;
     for (size_t at = 0; !rc && nats_stored_header(stored, &at, &header);)
-        if (!nats_record_is_ours(header.name.ptr, header.name.len))
+        if (!nats_record_is_ours(header.name))
             rc = nats_record_add_header(message, header.name, header.value, &size);
     if (!rc)
         return message;

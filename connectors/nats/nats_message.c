@@ -13,11 +13,6 @@
 #include "connectors/dead_letter_codes.h"
 #include "connectors/nats/nats_source.h"
 
-static struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){text, strlen(text)};
-}
-
 /* All values of all headers. 0 headers are not a failure. */
 static int read_headers(struct nats_message *message)
 {
@@ -43,8 +38,8 @@ static int read_headers(struct nats_message *message)
         free(values);
     }
     free(keys);
-    message->base.headers = headers;
-    message->base.n_headers = n;
+    message->taken.message.headers = headers;
+    message->taken.message.n_headers = n;
     return 0;
 }
 
@@ -54,14 +49,15 @@ static int judge(struct nats_message *message, int64_t max_deliver)
         "this is delivery %" PRIu32
         " and the last one that the consumer makes (its max_deliver is %" PRId64
         "): workers have died or stalled over it";
-    if (max_deliver < 2 || message->base.deliveries < max_deliver)
+    if (max_deliver < 2 || message->taken.message.deliveries < max_deliver)
         return 0;
     size_t size = sizeof format + 40;
     message->reason = malloc(size);
     if (!message->reason)
         return -1;
-    snprintf(message->reason, size, format, message->base.deliveries, max_deliver);
-    message->base.problem = (struct problem){DEAD_LETTER(too_many_deliveries), message->reason};
+    snprintf(message->reason, size, format, message->taken.message.deliveries, max_deliver);
+    message->taken.message.problem =
+        (struct problem){DEAD_LETTER(too_many_deliveries), message->reason};
     return 0;
 }
 
@@ -80,11 +76,12 @@ struct nats_message *nats_message_open(struct nats_source *source, natsMsg *nati
     message->native = native;
     message->sequence = delivery->sequence;
     message->renewed_ms = uv_now(source->end.loop);
-    message->base.source = &source->base;
-    message->base.value = (struct bytes){data ? data : "", (size_t)natsMsg_GetDataLength(native)};
-    message->base.position = (struct bytes){position, (size_t)len};
-    message->base.timestamp_ms = delivery->timestamp_ns / 1000000;
-    message->base.deliveries =
+    message->taken.message.source = &source->base;
+    message->taken.message.value =
+        (struct bytes){data ? data : "", (size_t)natsMsg_GetDataLength(native)};
+    message->taken.message.position = (struct bytes){position, (size_t)len};
+    message->taken.message.timestamp_ms = delivery->timestamp_ns / 1000000;
+    message->taken.message.deliveries =
         delivery->deliveries > UINT32_MAX ? UINT32_MAX : (uint32_t)delivery->deliveries;
     if (read_headers(message) != 0 || judge(message, source->consumer.max_deliver) != 0) {
         nats_message_close(message);
@@ -96,7 +93,7 @@ struct nats_message *nats_message_open(struct nats_source *source, natsMsg *nati
 void nats_message_close(struct nats_message *message)
 {
     natsMsg_Destroy(message->native);
-    free((struct header *)message->base.headers); /* ours: made by read_headers */
+    free((struct header *)message->taken.message.headers); /* ours: made by read_headers */
     free(message->reason);
     free(message->reply);
     free(message);
@@ -105,51 +102,4 @@ void nats_message_close(struct nats_message *message)
 const char *nats_message_reply(const struct nats_message *message)
 {
     return message->reply ? message->reply : natsMsg_GetReply(message->native);
-}
-
-/* ---- lists */
-
-void nats_list_open(struct nats_list *list)
-{
-    list->head.prev = list->head.next = &list->head;
-    list->n = 0;
-}
-
-void nats_list_add(struct nats_list *list, struct nats_message *message)
-{
-    message->prev = list->head.prev;
-    message->next = &list->head;
-    message->prev->next = message->next->prev = message;
-    list->n++;
-}
-
-void nats_list_remove(struct nats_list *list, struct nats_message *message)
-{
-    assert(list->n > 0 && message->prev->next == message && message->next->prev == message);
-    message->prev->next = message->next;
-    message->next->prev = message->prev;
-    assert(list->n > 0);
-    list->n--;
-}
-
-struct nats_message *nats_list_first(const struct nats_list *list)
-{
-    return list->n ? list->head.next : NULL;
-}
-
-void nats_list_clear(struct nats_list *list)
-{
-    struct nats_message *message;
-    while ((message = nats_list_first(list))) {
-        nats_list_remove(list, message);
-        nats_message_close(message);
-    }
-}
-
-struct nats_message *nats_list_find(const struct nats_list *list, uint64_t sequence)
-{
-    for (struct nats_message *m = list->head.next; m != &list->head; m = m->next)
-        if (m->sequence == sequence)
-            return m;
-    return NULL;
 }

@@ -50,7 +50,7 @@ static void send_request(struct nats_source *source, size_t n_wanted)
     struct nats_pull *pull = &source->pull;
     char subject[400], reply[NATS_REPLY_SIZE + 24], text[160];
     uint64_t expires_ms = at_most(EXPIRES_MS, consumer->max_expires_ms);
-    uint64_t bytes = at_most(source->credit_bytes, consumer->max_bytes);
+    uint64_t bytes = at_most(source->intake.credit.n_bytes, consumer->max_bytes);
     if (!pull->listens)
         open_channel(source);
     pull->n = pull->is_single
@@ -75,14 +75,14 @@ static void send_request(struct nats_source *source, size_t n_wanted)
 /* How many more messages it makes sense to take now. */
 static size_t want(const struct nats_source *source)
 {
-    size_t n = source->credit;
-    size_t by_bytes = source->credit_bytes / (source->mean_bytes ? source->mean_bytes : 1);
+    size_t n = source->intake.credit.n, bytes = source->intake.credit.n_bytes;
+    size_t by_bytes = bytes / (source->mean_bytes ? source->mean_bytes : 1);
     /* One at least, or a message of more than the credit would never come. */
-    if (by_bytes == 0 && source->credit_bytes)
+    if (by_bytes == 0 && bytes)
         by_bytes = 1;
     if (by_bytes < n)
         n = by_bytes;
-    return n > source->held.n ? n - source->held.n : 0;
+    return n > source->intake.held.n ? n - source->intake.held.n : 0;
 }
 
 void nats_pull_step(struct nats_source *source)
@@ -161,16 +161,24 @@ static void on_status(struct nats_source *source, natsMsg *native, int status, c
     }
 }
 
+static struct nats_message *find(const struct taken_list *list, uint64_t sequence)
+{
+    for (struct taken *taken = list->first; taken; taken = taken->next)
+        if (((struct nats_message *)taken)->sequence == sequence)
+            return (struct nats_message *)taken;
+    return NULL;
+}
+
 /* It is with us already, and was given to us or to others once more: acked by its newest delivery.
  */
 static bool is_again(struct nats_source *source, natsMsg *native,
                      const struct nats_delivery *delivery)
 {
-    struct nats_list *lists[] = {&source->held, &source->given, &source->done};
+    const struct taken_list *lists[] = {&source->intake.held, &source->intake.given, &source->done};
     if (delivery->deliveries < 2)
         return false;
     for (size_t i = 0; i < 3; i++) {
-        struct nats_message *message = nats_list_find(lists[i], delivery->sequence);
+        struct nats_message *message = find(lists[i], delivery->sequence);
         char *reply = message ? strdup(natsMsg_GetReply(native)) : NULL;
         if (!message)
             continue;
@@ -203,10 +211,10 @@ static void take(struct nats_source *source, natsMsg *native)
     struct nats_message *message = nats_message_open(source, native, &delivery);
     if (!message) /* it comes again */
         return;
-    nats_list_add(&source->held, message);
-    size_t size = message->base.value.len + 1;
+    message->taken.size = message->taken.message.value.len + 1;
+    taken_push(&source->intake.held, &message->taken);
     /* A running mean, for the number of messages that fit into the credit of bytes. */
-    source->mean_bytes = (7 * source->mean_bytes + size) / 8 + 1;
+    source->mean_bytes = (7 * source->mean_bytes + message->taken.size) / 8 + 1;
     health_good(&source->end.health, PART_PULL);
 }
 

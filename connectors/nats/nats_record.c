@@ -18,26 +18,17 @@
 
 #include "connectors/nats/nats_source.h"
 
-static struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){text, strlen(text)};
-}
-
 static bool is_nats(const struct message *origin)
 {
     return origin->source && origin->source->ops == &nats_source_ops;
 }
 
-bool nats_record_is_ours(const char *name, size_t len)
+bool nats_record_is_ours(struct bytes name)
 {
     static const char *const ours[] = {"_code", "_error",    "_stream",    "_sequence",  "_subject",
                                        "_key",  "_position", "_timestamp", "_deliveries"};
-    if (len >= 5 && strncasecmp(name, "Nats-", 5) == 0)
-        return true;
-    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
-        if (strlen(ours[i]) == len && memcmp(ours[i], name, len) == 0)
-            return true;
-    return false;
+    return (name.len >= 5 && strncasecmp(name.ptr, "Nats-", 5) == 0) ||
+           bytes_in(name, ours, sizeof ours / sizeof ours[0]);
 }
 
 const char *nats_record_subject(const struct nats_config *config, const struct record *record)
@@ -162,7 +153,7 @@ int nats_record_message(natsMsg **out, const struct nats_config *config,
         rc = nats_record_add_header(message, bytes_of("id"), record->parts[0].id, size);
     for (size_t i = 0; i < record->n_headers && !rc; i++) {
         const struct header *header = &record->headers[i];
-        if (!nats_record_is_ours(header->name.ptr, header->name.len))
+        if (!nats_record_is_ours(header->name))
             rc = nats_record_add_header(message, header->name, header->value, size);
     }
     if (!rc && record->dead_code)

@@ -18,7 +18,7 @@
 
 /* Whether a header is one that a dead letter adds, or one that tells the server what to do
  * (Nats-...): those of an input are not passed on. */
-bool nats_record_is_ours(const char *name, size_t len);
+bool nats_record_is_ours(struct bytes name);
 const char *nats_record_subject(const struct nats_config *config, const struct record *record);
 /*
  * The same for the same output of the same input, and for nothing else. salt: 0, or what makes it

@@ -20,8 +20,8 @@ static void tell(struct nats_source *source, struct skipped *skipped, const char
 {
     skipped->part = source->config.stream;
     skipped->why = why;
-    if (source->base.events->on_skipped && !source->end.closing)
-        source->base.events->on_skipped(source->base.ctx, skipped);
+    if (!source->end.closing)
+        source_skipped(&source->base, skipped);
 }
 
 static void report_gap(struct nats_source *source, int64_t from, int64_t to, int64_t n)
@@ -29,7 +29,7 @@ static void report_gap(struct nats_source *source, int64_t from, int64_t to, int
     char first[24], next[24];
     snprintf(first, sizeof first, "%" PRId64, from);
     snprintf(next, sizeof next, "%" PRId64, to);
-    struct skipped skipped = {.reason = "retention", .from = first, .to = next, .n = n};
+    struct skipped skipped = {.reason = SKIPPED_RETENTION, .from = first, .to = next, .n = n};
     tell(source, &skipped,
          "the stream deleted messages that the consumer had not given: raise its max_age, "
          "max_msgs, max_msgs_per_subject or max_bytes, or start more workers");
@@ -40,7 +40,7 @@ void nats_skips_on_made(struct nats_source *source)
     struct nats_skips *skips = &source->skips;
     char last[24];
     snprintf(last, sizeof last, "%" PRId64, skips->sequence);
-    struct skipped skipped = {.reason = "group_deleted", .from = last, .to = "1", .n = 0};
+    struct skipped skipped = {.reason = SKIPPED_GROUP_DELETED, .from = last, .to = "1", .n = 0};
     if (skips->is_known)
         tell(
             source, &skipped,

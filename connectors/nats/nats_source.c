@@ -15,7 +15,6 @@
 
 #include "connectors/nats/nats_source.h"
 
-#define GIVE_MAX     64  /* messages in one event */
 #define MEAN_AT_OPEN 512 /* bytes of a message, before one was seen */
 
 static struct nats_source *self(struct source *source)
@@ -23,32 +22,15 @@ static struct nats_source *self(struct source *source)
     return (struct nats_source *)source;
 }
 
-static void give(struct nats_source *source)
-{
-    struct message *messages[GIVE_MAX];
-    while (source->held.n && source->credit && source->credit_bytes && !source->end.closing) {
-        size_t n = 0;
-        while (n < GIVE_MAX && source->held.n && source->credit && source->credit_bytes) {
-            struct nats_message *message = nats_list_first(&source->held);
-            size_t size = message->base.value.len + 1;
-            source->credit--;
-            source->credit_bytes -= size < source->credit_bytes ? size : source->credit_bytes;
-            nats_list_remove(&source->held, message);
-            nats_list_add(&source->given, message);
-            messages[n++] = &message->base;
-        }
-        source->base.events->on_messages(source->base.ctx, messages, n);
-    }
-}
-
 /* ---- what is to be done now */
 
-static void return_all(struct nats_source *source, struct nats_list *list)
+static void return_all(struct nats_source *source)
 {
-    struct nats_message *message;
-    while ((message = nats_list_first(list))) {
+    struct taken *taken;
+    while ((taken = taken_pop(&source->intake.held)) ||
+           (taken = taken_pop(&source->intake.given))) {
+        struct nats_message *message = (struct nats_message *)taken;
         nats_ack_return(source, message);
-        nats_list_remove(list, message);
         nats_message_close(message);
     }
 }
@@ -66,8 +48,7 @@ static void close_step(struct nats_source *source)
     if (source->pull.is_open) /* for a second at most */
         return;
     if (!source->is_returned) {
-        return_all(source, &source->held);
-        return_all(source, &source->given);
+        return_all(source);
         source->is_returned = true;
     }
     if (!source->done.n)
@@ -80,7 +61,7 @@ static void source_pump(void *owner)
     if (nats_client_is_up(source->client) && !source->end.failed)
         nats_ack_send(source);
     if (!source->end.failed)
-        give(source);
+        intake_give(&source->intake, &source->base, &source->end);
     nats_pull_step(source);
     if (source->end.closing)
         close_step(source);
@@ -159,9 +140,10 @@ static const struct nats_client_events client_events = {on_up, on_down, on_faile
 static void source_free(void *owner)
 {
     struct nats_source *source = owner;
-    nats_list_clear(&source->held);
-    nats_list_clear(&source->given);
-    nats_list_clear(&source->done);
+    struct taken *taken;
+    while ((taken = taken_pop(&source->intake.held)) ||
+           (taken = taken_pop(&source->intake.given)) || (taken = taken_pop(&source->done)))
+        nats_message_close((struct nats_message *)taken);
     nats_config_clear(&source->config);
     free(source);
 }
@@ -189,9 +171,6 @@ static int nats_source_open(struct source **out, uv_loop_t *loop, const struct s
     }
     source->mean_bytes = MEAN_AT_OPEN;
     source->base = (struct source){.ops = &nats_source_ops, .events = events, .ctx = ctx};
-    nats_list_open(&source->held);
-    nats_list_open(&source->given);
-    nats_list_open(&source->done);
     int rc = nats_config_read(&source->config, settings, err, err_size);
     if (!rc)
         rc = nats_client_open(&source->client, loop, &source->config, "embedmill source",
@@ -212,17 +191,16 @@ static int nats_source_open(struct source **out, uv_loop_t *loop, const struct s
 static void nats_source_request(struct source *base, size_t n, size_t n_bytes)
 {
     struct nats_source *source = self(base);
-    source->credit = n;
-    source->credit_bytes = n ? n_bytes : 0;
+    source->intake.credit = (struct credit_left){n, n_bytes};
     endpoint_pump_soon(&source->end);
 }
 
 static void nats_source_ack(struct source *base, struct message *message)
 {
     struct nats_source *source = self(base);
-    struct nats_message *own = (struct nats_message *)message;
-    nats_list_remove(&source->given, own);
-    nats_list_add(&source->done, own);
+    struct taken *taken = (struct taken *)message;
+    taken_remove(&source->intake.given, taken);
+    taken_push(&source->done, taken);
     endpoint_pump_soon(&source->end);
 }
 
@@ -233,7 +211,7 @@ static void nats_source_release(struct source *base, struct message *message)
     /* Before the close it goes back at once; afterwards the server redelivers it after ack_wait. */
     if (!source->end.finished)
         nats_ack_return(source, own);
-    nats_list_remove(&source->given, own);
+    taken_remove(&source->intake.given, &own->taken);
     nats_message_close(own);
 }
 

@@ -9,6 +9,7 @@
 #define NATS_SOURCE_H
 
 #include "connectors/endpoint.h"
+#include "connectors/intake.h"
 #include "connectors/nats/nats.h"
 #include "connectors/nats/nats_client.h"
 #include "connectors/nats/nats_reply.h"
@@ -25,22 +26,15 @@
 
 /* One that is with us. `asked`: its ack is on its way; then it lives until that is answered. */
 struct nats_message {
-    struct message base;
-    struct nats_message *prev, *next;
+    struct taken taken; /* first member */
     natsMsg *native;
     char *reply; /* of the newest delivery; NULL: native's own */
     uint64_t sequence, renewed_ms;
     bool asked;
     bool is_void; /* its consumer is gone: whatever the answer, it is forgotten */
     bool is_dead; /* its dead letter is published: to be ended, not acked */
-    char *reason; /* base.problem.reason */
-    /* Behind it in memory: base.position, "STREAM SEQUENCE". */
-};
-
-/* A ring with a head of its own. */
-struct nats_list {
-    struct nats_message head;
-    size_t n;
+    char *reason; /* its problem.reason */
+    /* Behind it in memory: its position, "STREAM SEQUENCE". */
 };
 
 /* The request under way. */
@@ -78,10 +72,9 @@ struct nats_source {
     struct nats_pull pull;
     struct nats_consumer consumer;
     struct nats_skips skips;
-    struct nats_list held; /* taken and not given yet */
-    struct nats_list given;
-    struct nats_list done; /* to be acked, until that is confirmed */
-    size_t credit, credit_bytes, mean_bytes;
+    struct intake intake;
+    struct taken_list done; /* to be acked, until that is confirmed */
+    size_t mean_bytes;
     bool is_returned;
     uv_timer_t tick_timer;
 };
@@ -100,12 +93,6 @@ struct nats_message *nats_message_open(struct nats_source *source, natsMsg *nati
                                        const struct nats_delivery *delivery);
 void nats_message_close(struct nats_message *message);
 const char *nats_message_reply(const struct nats_message *message);
-void nats_list_open(struct nats_list *list);
-void nats_list_add(struct nats_list *list, struct nats_message *message);
-void nats_list_remove(struct nats_list *list, struct nats_message *message);
-struct nats_message *nats_list_first(const struct nats_list *list); /* NULL: empty */
-void nats_list_clear(struct nats_list *list);
-struct nats_message *nats_list_find(const struct nats_list *list, uint64_t sequence);
 
 /* ---- nats_consumer.c */
 

@@ -71,7 +71,7 @@ void postgres_array_bytes(struct postgres_array *array, struct bytes bytes)
 
 void postgres_array_text(struct postgres_array *array, const char *text)
 {
-    postgres_array_bytes(array, (struct bytes){text, strlen(text)});
+    postgres_array_bytes(array, bytes_of(text));
 }
 
 void postgres_array_int4(struct postgres_array *array, int32_t value)

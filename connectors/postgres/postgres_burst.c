@@ -233,19 +233,11 @@ static void put_vector(struct postgres_burst *burst, struct bytes vector)
     }
 }
 
-static bool is_named(struct bytes name, const char *text)
-{
-    return name.len == strlen(text) && memcmp(name.ptr, text, name.len) == 0;
-}
-
 /* What the columns say already. */
 static bool is_ours(const struct header *header)
 {
     static const char *const names[] = {"id", "content-type", "embedding-dim", "embedding-dtype"};
-    for (size_t i = 0; i < 4; i++)
-        if (is_named(header->name, names[i]))
-            return true;
-    return false;
+    return bytes_in(header->name, names, 4);
 }
 
 /* Headers first: of two members of one name jsonb keeps the last, and fields are the message's. */
@@ -406,7 +398,7 @@ static void add_letter(struct postgres_burst *burst, const struct record *record
     struct postgres_array *letters = burst->letters;
     put_clean(&letters[0], &burst->scratch, record->origin->position);
     for (size_t i = 0; i < 2; i++)
-        put_clean(&letters[1 + i], &burst->scratch, (struct bytes){texts[i], strlen(texts[i])});
+        put_clean(&letters[1 + i], &burst->scratch, bytes_of(texts[i]));
     postgres_array_bytes(&letters[3], part->id);
     postgres_array_bytes(&letters[4], part->value);
     burst->scratch.len = 0;

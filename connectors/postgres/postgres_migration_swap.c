@@ -179,8 +179,8 @@ static int check_note(struct postgres_migration *m, const char *made_with, char 
              "SELECT made_with FROM %s WHERE single AND of_table = to_regclass('%s')",
              m->side_made_with, m->side);
     int rc = postgres_migration_value(m, note, sizeof note, sql, err, err_size);
-    if (!rc && !made_with_fits((struct bytes){note, strlen(note)}, made_with, "the new vectors",
-                               m->base.side, "start this again", err, err_size))
+    if (!rc && !made_with_fits(bytes_of(note), made_with, "the new vectors", m->base.side,
+                               "start this again", err, err_size))
         rc = -EBUSY;
     return rc;
 }

@@ -247,8 +247,8 @@ static void send_burst(struct postgres_session *session)
 
 static void count_outdated(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
-    if (flight->n_rows > flight->n_written && sink->base.events->on_count)
-        sink->base.events->on_count(sink->base.ctx, "outdated", flight->n_rows - flight->n_written);
+    if (flight->n_rows > flight->n_written)
+        sink_count(&sink->base, COUNTER_OUTDATED, flight->n_rows - flight->n_written);
 }
 
 /* What was sent before the limit was last cut says nothing about it: the record that is refused

@@ -98,6 +98,11 @@ static void end(struct rabbitmq_source *source)
 }
 
 /* Begin a look at how the prefetch fits. */
+static size_t n_here(const struct rabbitmq_source *source)
+{
+    return source->intake.held.n + source->intake.given.n - source->n_void;
+}
+
 static void look(struct rabbitmq_source *source)
 {
     source->looked_ms = uv_now(source->end.loop);
@@ -109,8 +114,8 @@ static void resize(struct rabbitmq_source *source)
 {
     uint64_t now = uv_now(source->end.loop);
     size_t most = source->config.prefetch, n = source->prefetch;
-    size_t n_ours = source->n_held + source->n_given - source->n_void;
-    if (source->credit && !source->n_held && n_ours >= n && n < most)
+    size_t n_ours = n_here(source);
+    if (source->intake.credit.n && !source->intake.held.n && n_ours >= n && n < most)
         /* All of the prefetch is in use and the pipeline wants more: it was the limit. */
         n = 2 * n < most ? 2 * n : most;
     else if (now - source->looked_ms >= LOOK_MS && source->least_held != SIZE_MAX &&
@@ -147,23 +152,22 @@ void rabbitmq_consumer_steer(struct rabbitmq_source *source)
 /* ---- time */
 
 /* The oldest of each: both lists are in the order of coming, but for what is void. */
-static uint64_t age_of(const struct rabbitmq_source *source,
-                       const struct rabbitmq_messages *messages)
+static uint64_t age_of(const struct rabbitmq_source *source, const struct taken_list *list)
 {
-    const struct rabbitmq_message *message;
-    TAILQ_FOREACH(message, messages, entry)
-    if (message->epoch == source->epoch)
-        return uv_now(source->end.loop) - message->taken_ms;
+    for (const struct taken *taken = list->first; taken; taken = taken->next) {
+        const struct rabbitmq_message *message = (const struct rabbitmq_message *)taken;
+        if (message->epoch == source->epoch)
+            return uv_now(source->end.loop) - message->taken_ms;
+    }
     return 0;
 }
 
 static void give_back_given(struct rabbitmq_source *source)
 {
-    struct rabbitmq_message *message;
     char text[300];
     size_t n = 0;
-    TAILQ_FOREACH(message, &source->given, entry)
-    {
+    for (struct taken *taken = source->intake.given.first; taken; taken = taken->next) {
+        struct rabbitmq_message *message = (struct rabbitmq_message *)taken;
         amqp_basic_nack_t nack = {.delivery_tag = message->tag, .requeue = 1};
         if (message->epoch != source->epoch)
             continue;
@@ -186,11 +190,11 @@ static void watch_time(struct rabbitmq_source *source)
     uint64_t limit = source->config.consumer_ms;
     if (!limit || source->consumer < CONSUMER_IDLE)
         return;
-    if (age_of(source, &source->held) >= limit * RETURN_PERCENT / 100) {
+    if (age_of(source, &source->intake.held) >= limit * RETURN_PERCENT / 100) {
         source->is_stalled = true;
         rabbitmq_hold_return(source);
     }
-    if (age_of(source, &source->given) >= limit * VOID_PERCENT / 100) {
+    if (age_of(source, &source->intake.given) >= limit * VOID_PERCENT / 100) {
         source->is_stalled = true;
         rabbitmq_hold_return(source);
         give_back_given(source);
@@ -292,7 +296,7 @@ static void on_probe_closed(struct rabbitmq_source *source)
 
 static void on_length(struct rabbitmq_source *source, const amqp_queue_declare_ok_t *found)
 {
-    size_t n_ours = source->n_held + source->n_given - source->n_void;
+    size_t n_ours = n_here(source);
     source->is_probing = false;
     source->base.events->on_lag(source->base.ctx, source->config.queue,
                                 (int64_t)found->message_count + (int64_t)n_ours);

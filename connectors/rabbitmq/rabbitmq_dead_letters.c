@@ -35,18 +35,9 @@ static struct rabbitmq_dead_letters *self(struct dead_letters *dlq)
     return (struct rabbitmq_dead_letters *)dlq;
 }
 
-static const amqp_field_value_t *find(const amqp_table_t *table, const char *name)
-{
-    for (int i = 0; i < table->num_entries; i++)
-        if (table->entries[i].key.len == strlen(name) &&
-            memcmp(table->entries[i].key.bytes, name, strlen(name)) == 0)
-            return &table->entries[i].value;
-    return NULL;
-}
-
 static struct bytes text_in(const amqp_table_t *table, const char *name)
 {
-    const amqp_field_value_t *value = find(table, name);
+    const amqp_field_value_t *value = rabbitmq_table_find(table, name);
     bool is_text = value && value->kind == AMQP_FIELD_KIND_UTF8;
     return is_text ? rabbitmq_bytes_of(value->value.bytes) : (struct bytes){NULL, 0};
 }
@@ -54,7 +45,7 @@ static struct bytes text_in(const amqp_table_t *table, const char *name)
 /* What the broker noted when it dead-lettered the message itself, the last time. */
 static struct bytes death_of(const struct rabbitmq_message *message, const char *name)
 {
-    const amqp_field_value_t *deaths = find(&message->properties.headers, "x-death");
+    const amqp_field_value_t *deaths = rabbitmq_table_find(&message->properties.headers, "x-death");
     bool is_list = deaths && deaths->kind == AMQP_FIELD_KIND_ARRAY &&
                    deaths->value.array.num_entries > 0 &&
                    deaths->value.array.entries[0].kind == AMQP_FIELD_KIND_TABLE;
@@ -192,14 +183,15 @@ static int rabbitmq_dead_letters_next(struct dead_letters *base, struct dead_let
     }
     const struct rabbitmq_message *message = dlq->current;
     *out = (struct dead_letter){
-        .position = message->base.position,
+        .position = message->taken.message.position,
         .origin = header_or_death(message, "_position", "queue"),
         .code = header_or_death(message, "_code", "reason"),
         .reason = text_in(&message->properties.headers, "_error"),
         /* Its headers cannot be read, so it would not go back as it came. */
-        .is_empty = message->base.problem.code != NULL,
+        .is_empty = message->taken.message.problem.code != NULL,
     };
-    out->value = message->base.value.ptr ? message->base.value : (struct bytes){"", 0};
+    out->value =
+        message->taken.message.value.ptr ? message->taken.message.value : (struct bytes){"", 0};
     return 1;
 }
 
@@ -208,9 +200,9 @@ static int choose_target(const struct rabbitmq_dead_letters *dlq, char *out, siz
 {
     struct bytes queue = header_or_death(dlq->current, "_queue", "queue");
     if (dlq->to)
-        queue = (struct bytes){dlq->to, strlen(dlq->to)};
+        queue = bytes_of(dlq->to);
     else if (!queue.len)
-        queue = (struct bytes){dlq->config.queue, strlen(dlq->config.queue)};
+        queue = bytes_of(dlq->config.queue);
     if (queue.len >= size)
         return -EINVAL;
     snprintf(out, size, "%.*s", (int)queue.len, queue.ptr);
@@ -224,7 +216,8 @@ static int rabbitmq_dead_letters_replay(struct dead_letters *base, char *err, si
     amqp_basic_ack_t ack = {.delivery_tag = message->tag};
     struct rabbitmq_answer answer;
     amqp_basic_properties_t properties;
-    struct bytes body = message->base.value.ptr ? message->base.value : (struct bytes){"", 0};
+    struct bytes body =
+        message->taken.message.value.ptr ? message->taken.message.value : (struct bytes){"", 0};
     char queue[256];
     size_t n = (size_t)message->properties.headers.num_entries;
     amqp_table_entry_t *headers = calloc(n + 1, sizeof *headers);

@@ -263,3 +263,11 @@ struct bytes rabbitmq_bytes_of(amqp_bytes_t bytes)
 {
     return (struct bytes){bytes.bytes ? bytes.bytes : "", bytes.len};
 }
+
+const amqp_field_value_t *rabbitmq_table_find(const amqp_table_t *table, const char *name)
+{
+    for (int i = 0; i < table->num_entries; i++)
+        if (bytes_are(rabbitmq_bytes_of(table->entries[i].key), name))
+            return &table->entries[i].value;
+    return NULL;
+}

@@ -56,6 +56,8 @@ int rabbitmq_put_heartbeat(struct buffer *to);
 amqp_bytes_t rabbitmq_bytes(struct bytes bytes);
 amqp_bytes_t rabbitmq_text(const char *text);
 struct bytes rabbitmq_bytes_of(amqp_bytes_t bytes);
+/* NULL: it has none of that name. */
+const amqp_field_value_t *rabbitmq_table_find(const amqp_table_t *table, const char *name);
 /* ... as a string of C, of which what does not fit into size is left out. */
 void rabbitmq_text_copy(char *out, size_t size, amqp_bytes_t text);
 

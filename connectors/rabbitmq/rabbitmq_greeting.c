@@ -60,20 +60,11 @@ static const struct rabbitmq_ending nothing = {.in = ENDS_NOT};
 
 /* ---- what the server says of itself */
 
-static const amqp_field_value_t *find(const amqp_table_t *table, const char *name)
-{
-    for (int i = 0; i < table->num_entries; i++)
-        if (table->entries[i].key.len == strlen(name) &&
-            memcmp(table->entries[i].key.bytes, name, strlen(name)) == 0)
-            return &table->entries[i].value;
-    return NULL;
-}
-
 /* Without memory they stay unknown. */
 static void note_server(struct rabbitmq_link *link, const amqp_table_t *server)
 {
-    const amqp_field_value_t *version = find(server, "version");
-    const amqp_field_value_t *can = find(server, "capabilities");
+    const amqp_field_value_t *version = rabbitmq_table_find(server, "version");
+    const amqp_field_value_t *can = rabbitmq_table_find(server, "capabilities");
     struct buffer words = {0};
     free(link->version);
     free(link->capabilities);
@@ -106,7 +97,7 @@ static bool has_word(amqp_bytes_t list, const char *word)
     while (at < end) {
         const char *space = memchr(at, ' ', (size_t)(end - at));
         size_t len = (size_t)((space ? space : end) - at);
-        if (len == strlen(word) && memcmp(at, word, len) == 0)
+        if (bytes_are((struct bytes){at, len}, word))
             return true;
         at += len + 1;
     }

@@ -8,22 +8,19 @@
 
 #include "connectors/rabbitmq/rabbitmq_source.h"
 
-static void forget(struct rabbitmq_source *source, struct rabbitmq_message *message)
+/* NULL: there is none. */
+static struct rabbitmq_message *pop_held(struct rabbitmq_source *source)
 {
-    assert(source->n_held > 0 && source->held_bytes >= message->size);
-    TAILQ_REMOVE(&source->held, message, entry);
-    source->n_held--;
-    source->held_bytes -= message->size;
-    rabbitmq_message_close(message);
+    return (struct rabbitmq_message *)taken_pop(&source->intake.held);
 }
 
 void rabbitmq_hold_void(struct rabbitmq_source *source)
 {
     struct rabbitmq_message *message;
-    while ((message = TAILQ_FIRST(&source->held)))
-        forget(source, message);
-    TAILQ_FOREACH(message, &source->given, entry)
-    {
+    while ((message = pop_held(source)))
+        rabbitmq_message_close(message);
+    for (struct taken *taken = source->intake.given.first; taken; taken = taken->next) {
+        message = (struct rabbitmq_message *)taken;
         source->n_void += message->epoch != 0;
         message->epoch = 0;
     }
@@ -38,25 +35,23 @@ void rabbitmq_hold_answer(struct rabbitmq_source *source, struct rabbitmq_messag
                    rabbitmq_link_method(source->link, RABBITMQ_WORK, id, method) == 0;
     bool is_ack = id != AMQP_BASIC_NACK_METHOD;
     source->n_unconfirmed += is_ack;
-    if (is_ack && !is_sent && source->base.events->on_count)
-        source->base.events->on_count(source->base.ctx, "late_acks", 1);
+    source_count(&source->base, COUNTER_LATE_ACKS, is_ack && !is_sent);
 }
 
 void rabbitmq_hold_return(struct rabbitmq_source *source)
 {
     struct rabbitmq_message *message;
-    while ((message = TAILQ_FIRST(&source->held))) {
+    while ((message = pop_held(source))) {
         amqp_basic_nack_t nack = {.delivery_tag = message->tag, .requeue = 1};
         rabbitmq_hold_answer(source, message, AMQP_BASIC_NACK_METHOD, &nack);
-        forget(source, message);
+        rabbitmq_message_close(message);
     }
 }
 
 void rabbitmq_hold_done(struct rabbitmq_source *source, struct rabbitmq_message *message)
 {
-    assert(source->n_given > 0 && source->n_void <= source->n_given);
-    TAILQ_REMOVE(&source->given, message, entry);
-    source->n_given--;
+    assert(source->n_void <= source->intake.given.n);
+    taken_remove(&source->intake.given, &message->taken);
     source->n_void -= message->epoch == 0;
     rabbitmq_message_close(message);
 }
@@ -64,8 +59,8 @@ void rabbitmq_hold_done(struct rabbitmq_source *source, struct rabbitmq_message 
 void rabbitmq_hold_clear(struct rabbitmq_source *source)
 {
     struct rabbitmq_message *message;
-    while ((message = TAILQ_FIRST(&source->held)))
-        forget(source, message);
-    while ((message = TAILQ_FIRST(&source->given)))
-        rabbitmq_hold_done(source, message);
+    while ((message = pop_held(source)))
+        rabbitmq_message_close(message);
+    while (source->intake.given.first)
+        rabbitmq_hold_done(source, (struct rabbitmq_message *)source->intake.given.first);
 }

@@ -24,9 +24,8 @@ bool rabbitmq_header_is_brokers(struct bytes name)
     static const char *const names[] = {"x-death", "x-delivery-count", "x-acquired-count",
                                         "x-stream-offset"};
     static const char *const beginnings[] = {"x-first-death-", "x-last-death-"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (name.len == strlen(names[i]) && memcmp(name.ptr, names[i], name.len) == 0)
-            return true;
+    if (bytes_in(name, names, sizeof names / sizeof names[0]))
+        return true;
     for (size_t i = 0; i < 2; i++)
         if (name.len > strlen(beginnings[i]) &&
             memcmp(name.ptr, beginnings[i], strlen(beginnings[i])) == 0)
@@ -160,24 +159,19 @@ static int64_t integer_of(const amqp_field_value_t *value)
     }
 }
 
-static bool is_named(amqp_bytes_t key, const char *name)
-{
-    return key.len == strlen(name) && memcmp(key.bytes, name, key.len) == 0;
-}
-
 /* A quorum queue counts the deliveries that failed; of a first one the header is its publisher's.
  */
 static void note_brokers(struct rabbitmq_message *message, bool redelivered)
 {
     const amqp_table_t *table = &message->properties.headers;
-    message->base.deliveries = redelivered ? 2 : 1;
+    message->taken.message.deliveries = redelivered ? 2 : 1;
     for (int i = 0; i < table->num_entries; i++) {
         const amqp_table_entry_t *entry = &table->entries[i];
         int64_t n = integer_of(&entry->value);
-        if (is_named(entry->key, "x-stream-offset"))
+        if (bytes_are(rabbitmq_bytes_of(entry->key), "x-stream-offset"))
             message->is_of_stream = true;
-        if (redelivered && is_named(entry->key, "x-delivery-count") && n > 0)
-            message->base.deliveries = n < 1000000 ? (uint32_t)n + 1 : 1000001;
+        if (redelivered && bytes_are(rabbitmq_bytes_of(entry->key), "x-delivery-count") && n > 0)
+            message->taken.message.deliveries = n < 1000000 ? (uint32_t)n + 1 : 1000001;
     }
 }
 
@@ -205,8 +199,8 @@ static bool read_headers(struct rabbitmq_message *message)
                                      rabbitmq_bytes_of(properties->content_type)};
         entries[n++] = -1;
     }
-    message->base.headers = headers;
-    message->base.n_headers = n;
+    message->taken.message.headers = headers;
+    message->taken.message.n_headers = n;
     message->table = entries;
     return true;
 }
@@ -217,14 +211,14 @@ static bool read_properties(struct rabbitmq_message *message, size_t len)
     void *decoded = NULL;
     struct bytes raw = {message->raw, len};
     if (!rabbitmq_properties_are_sane(raw)) {
-        message->base.problem = (struct problem){
+        message->taken.message.problem = (struct problem){
             DEAD_LETTER(too_deep), "the headers of the message are nested more than 16 deep or are "
                                    "not AMQP 0-9-1; they are left out"};
         return true;
     }
     if (amqp_decode_properties(AMQP_BASIC_CLASS, &message->pool, (amqp_bytes_t){len, message->raw},
                                &decoded) != AMQP_STATUS_OK) {
-        message->base.problem =
+        message->taken.message.problem =
             (struct problem){DEAD_LETTER(bad_field),
                              "the headers of the message are no AMQP 0-9-1; they are left out"};
         return true;
@@ -239,7 +233,7 @@ static bool read_properties(struct rabbitmq_message *message, size_t len)
 
 static bool name_message(struct rabbitmq_message *message, const char *queue)
 {
-    struct message *base = &message->base;
+    struct message *base = &message->taken.message;
     char hash[33];
     struct bytes id = base->key;
     if (!id.len) {
@@ -269,18 +263,13 @@ static bool name_message(struct rabbitmq_message *message, const char *queue)
     return true;
 }
 
-static bool is_word(struct bytes bytes, const char *word)
-{
-    return bytes.len == strlen(word) && memcmp(bytes.ptr, word, bytes.len) == 0;
-}
-
 /* An empty message that says `deleted` is what our own sink makes of a tombstone. */
 static bool is_tombstone(const struct message *message)
 {
     for (size_t i = 0; i < message->n_headers; i++) {
         const struct header *header = &message->headers[i];
-        if (is_word(header->name, "deleted") &&
-            (is_word(header->value, "1") || is_word(header->value, "true")))
+        if (bytes_are(header->name, "deleted") &&
+            (bytes_are(header->value, "1") || bytes_are(header->value, "true")))
             return message->value.len == 0 && message->key.len;
     }
     return false;
@@ -297,10 +286,10 @@ struct rabbitmq_message *rabbitmq_message_open(struct source *source, const char
     message->body = content->body;
     content->properties = content->body = NULL;
     message->tag = content->tag;
-    message->size = content->body_len + content->properties_len;
+    message->taken.size = content->body_len + content->properties_len;
     memcpy(message->exchange, content->exchange, sizeof message->exchange);
     memcpy(message->routing_key, content->routing_key, sizeof message->routing_key);
-    struct message *base = &message->base;
+    struct message *base = &message->taken.message;
     base->source = source;
     base->value = (struct bytes){message->body, content->body_len};
     if (!read_properties(message, content->properties_len) || !read_headers(message))

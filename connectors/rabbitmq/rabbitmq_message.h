@@ -7,25 +7,20 @@
 #ifndef RABBITMQ_MESSAGE_H
 #define RABBITMQ_MESSAGE_H
 
-#include <sys/queue.h>
-
 #include "connectors/connector.h"
+#include "connectors/intake.h"
 #include "connectors/rabbitmq/rabbitmq_link.h"
 
 struct rabbitmq_message {
-    struct message base; /* first: a message of this source is one of these */
-    TAILQ_ENTRY(rabbitmq_message) entry;
+    struct taken taken; /* first: a message of this source is one of these */
     amqp_pool_t pool;
     amqp_basic_properties_t properties;
     char *raw, *body; /* what properties and value point into */
     const int *table; /* [n_headers] which entry of the headers' table each is; -1: none */
     uint64_t tag, epoch, taken_ms;
-    size_t size; /* bytes, for credit */
     bool is_of_stream;
     char exchange[256], routing_key[256];
 };
-
-TAILQ_HEAD(rabbitmq_messages, rabbitmq_message);
 
 /* Takes properties and body out of content. NULL: no memory. queue: outlives it. */
 struct rabbitmq_message *rabbitmq_message_open(struct source *source, const char *queue,

@@ -25,26 +25,18 @@ static const struct rabbitmq_message *own_origin(const struct record *record)
     return is_own ? (const struct rabbitmq_message *)origin : NULL;
 }
 
-static bool is_text(struct bytes name, const char *text)
-{
-    return name.len == strlen(text) && memcmp(name.ptr, text, name.len) == 0;
-}
-
 /* Whether a header is one that a dead letter adds. */
 static bool is_ours(struct bytes name)
 {
     static const char *const ours[] = {"_code",      "_error",    "_queue",     "_exchange",
                                        "_timestamp", "_position", "_deliveries"};
-    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
-        if (is_text(name, ours[i]))
-            return true;
-    return false;
+    return bytes_in(name, ours, sizeof ours / sizeof ours[0]);
 }
 
 /* A name that the server gives a meaning of its own. */
 static bool is_reserved(struct bytes name)
 {
-    return is_text(name, "CC") || is_text(name, "BCC") || rabbitmq_header_is_brokers(name);
+    return bytes_are(name, "CC") || bytes_are(name, "BCC") || rabbitmq_header_is_brokers(name);
 }
 
 /* ---- headers */
@@ -87,10 +79,10 @@ static void add_number(struct headers *headers, const char *name, int64_t number
 static const amqp_field_value_t *typed_value(const struct rabbitmq_message *own,
                                              const struct header *header)
 {
-    for (size_t i = 0; own && i < own->base.n_headers; i++)
-        if (own->base.headers[i].value.ptr == header->value.ptr &&
-            own->base.headers[i].value.len == header->value.len &&
-            own->base.headers[i].name.ptr == header->name.ptr && own->table[i] >= 0)
+    for (size_t i = 0; own && i < own->taken.message.n_headers; i++)
+        if (own->taken.message.headers[i].value.ptr == header->value.ptr &&
+            own->taken.message.headers[i].value.len == header->value.len &&
+            own->taken.message.headers[i].name.ptr == header->name.ptr && own->table[i] >= 0)
             return &own->properties.headers.entries[own->table[i]].value;
     return NULL;
 }
@@ -178,7 +170,7 @@ int rabbitmq_record_build(const struct rabbitmq_config *config, const struct rec
         properties->_flags &= ~(amqp_flags_t)AMQP_BASIC_CONTENT_ENCODING_FLAG;
     for (size_t i = 0; i < record->n_headers; i++) {
         const struct header *header = &record->headers[i];
-        if (is_text(header->name, "content-type") && header->value.len <= NAME_BYTES_MAX)
+        if (bytes_are(header->name, "content-type") && header->value.len <= NAME_BYTES_MAX)
             set_text(properties, &properties->content_type, AMQP_BASIC_CONTENT_TYPE_FLAG,
                      header->value);
         else if (!(record->dead_code && is_ours(header->name)))

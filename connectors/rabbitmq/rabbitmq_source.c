@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GIVE_MAX       64                 /* messages in one event */
 #define HELD_BYTES_MAX ((size_t)32 << 20) /* beyond, what comes is not read */
 #define TICK_MS        1000
 
@@ -29,28 +28,10 @@ static struct rabbitmq_source *self(struct source *source)
 
 static void give(struct rabbitmq_source *source)
 {
-    struct message *messages[GIVE_MAX];
-    while (source->n_held && source->credit && source->credit_bytes && !source->end.closing) {
-        size_t n = 0;
-        while (n < GIVE_MAX && source->n_held && source->credit && source->credit_bytes) {
-            struct rabbitmq_message *message = TAILQ_FIRST(&source->held);
-            assert(source->held_bytes >= message->size);
-            size_t size = message->size ? message->size : 1;
-            TAILQ_REMOVE(&source->held, message, entry);
-            source->n_held--;
-            source->held_bytes -= message->size;
-            TAILQ_INSERT_TAIL(&source->given, message, entry);
-            source->n_given++;
-            source->credit--;
-            source->credit_bytes -= size < source->credit_bytes ? size : source->credit_bytes;
-            messages[n++] = &message->base;
-        }
-        source->base.events->on_messages(source->base.ctx, messages, n);
-    }
-    if (source->n_held < source->least_held)
-        /* rabbitmq_consumer_tick reads it: what was never used of the prefetch is too much of
-         * it. */
-        source->least_held = source->n_held;
+    intake_give(&source->intake, &source->base, &source->end);
+    /* rabbitmq_consumer_tick reads it: what was never used of the prefetch is too much of it. */
+    if (source->intake.held.n < source->least_held)
+        source->least_held = source->intake.held.n;
 }
 
 static void source_pump(void *owner)
@@ -67,7 +48,7 @@ static void source_pump(void *owner)
         if (source->end.closing || source->end.failed)
             return;
         /* The server pushes; not reading the socket is the only way to stop it at once. */
-        rabbitmq_link_pause(source->link, source->held_bytes > HELD_BYTES_MAX);
+        rabbitmq_link_pause(source->link, source->intake.held.bytes > HELD_BYTES_MAX);
         rabbitmq_consumer_steer(source);
     }
     if (source->link)
@@ -129,9 +110,7 @@ static void on_content(void *ctx, uint16_t channel, struct rabbitmq_content *con
     /* Tags count within a channel: an ack with one of an older epoch would ack another message. */
     message->epoch = source->epoch;
     message->taken_ms = uv_now(source->end.loop);
-    TAILQ_INSERT_TAIL(&source->held, message, entry);
-    source->n_held++;
-    source->held_bytes += message->size;
+    taken_push(&source->intake.held, &message->taken);
     rabbitmq_link_good(source->link);
     endpoint_pump_soon(&source->end);
 }
@@ -188,8 +167,6 @@ static int rabbitmq_source_open(struct source **out, uv_loop_t *loop,
         return -ENOMEM;
     source->base = (struct source){.ops = &rabbitmq_source_ops, .events = events, .ctx = ctx};
     source->epoch = 1;
-    TAILQ_INIT(&source->held);
-    TAILQ_INIT(&source->given);
     int rc = rabbitmq_config_read(&source->config, settings, err, err_size);
     if (rc) {
         source_free(source);
@@ -217,8 +194,7 @@ static int rabbitmq_source_open(struct source **out, uv_loop_t *loop,
 static void rabbitmq_source_request(struct source *base, size_t n, size_t n_bytes)
 {
     struct rabbitmq_source *source = self(base);
-    source->credit = n;
-    source->credit_bytes = n ? n_bytes : 0;
+    source->intake.credit = (struct credit_left){n, n_bytes};
     endpoint_pump_soon(&source->end);
 }
 

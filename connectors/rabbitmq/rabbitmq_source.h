@@ -7,6 +7,7 @@
 #define RABBITMQ_SOURCE_H
 
 #include "connectors/endpoint.h"
+#include "connectors/intake.h"
 #include "connectors/rabbitmq/rabbitmq.h"
 #include "connectors/rabbitmq/rabbitmq_link.h"
 #include "connectors/rabbitmq/rabbitmq_message.h"
@@ -37,13 +38,11 @@ struct rabbitmq_source {
     uint64_t n_consumers;
     /* Of this channel: what has another epoch can be acked no more. 0: never. */
     uint64_t epoch;
-    struct rabbitmq_messages held, given;
-    size_t n_held, held_bytes, n_given;
+    struct intake intake;
     size_t n_void;        /* of the given: given back, or of a channel that is gone */
     size_t n_unconfirmed; /* acks that the server may not have seen */
-    size_t credit, credit_bytes;
-    uint16_t prefetch; /* of the consumer there is, or the next one */
-    size_t least_held; /* since `looked_ms`: a prefetch that is too large shows in it */
+    uint16_t prefetch;    /* of the consumer there is, or the next one */
+    size_t least_held;    /* since `looked_ms`: a prefetch that is too large shows in it */
     uint64_t looked_ms;
     bool is_short;                  /* credit was left while all of the prefetch was taken */
     bool is_syncing;                /* a qos is under way: its answer confirms the acks before it */

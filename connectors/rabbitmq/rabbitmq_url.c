@@ -51,32 +51,11 @@ static int parse_user(struct rabbitmq_url *url, const char *from, size_t len, ch
 static int parse_host(struct rabbitmq_url *url, const char *from, size_t len, char *err,
                       size_t err_size)
 {
-    const char *host = from, *port = NULL, *end = from + len;
-    size_t host_len = len;
-    if (len && *from == '[') {
-        const char *close = memchr(from, ']', len);
-        if (!close || (close + 1 < end && close[1] != ':'))
-            return refuse(err, err_size, "an IPv6 address stands in [brackets], then :port");
-        host = from + 1;
-        host_len = (size_t)(close - host);
-        port = close + 1 < end ? close + 2 : NULL;
-    } else {
-        const char *colon = memchr(from, ':', len);
-        if (colon && memchr(colon + 1, ':', (size_t)(end - colon - 1)))
-            return refuse(err, err_size, "an IPv6 address must stand in [brackets]");
-        host_len = colon ? (size_t)(colon - from) : len;
-        port = colon ? colon + 1 : NULL;
-    }
-    if (!host_len)
-        return refuse(err, err_size, "the host is missing");
-    if (port)
-        url->port = url_number(port, (size_t)(end - port), 1, 65535);
-    if (url->port < 0)
-        return refuse(err, err_size, "the port is not a number from 1 to 65535");
-    int rc = url_decode(&url->host, host, host_len);
+    const char *why;
+    int rc = url_host(from, len, &url->host, &url->port, &why);
     if (rc == 0 && strlen(url->host) > 255)
-        rc = -EINVAL;
-    return rc == -EINVAL ? refuse(err, err_size, "the host is not a name or an address") : rc;
+        return refuse(err, err_size, "the host is not a name or an address");
+    return rc == -EINVAL ? refuse(err, err_size, why) : rc;
 }
 
 static int parse_vhost(struct rabbitmq_url *url, const char *tail, size_t len, char *err,

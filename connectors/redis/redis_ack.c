@@ -14,40 +14,45 @@
 
 #define ACK_MAX 512 /* ids in one XACK */
 
+static const struct redis_entry *first_of(const struct taken_list *list)
+{
+    return (const struct redis_entry *)list->first;
+}
+
 /* The connection or the command failed: what was sent is to be sent again, first. */
 static void acks_again(struct redis_source *source)
 {
-    struct redis_queue rest = source->ack_wait;
-    struct redis_entry *entry;
+    struct taken_list rest = source->ack_wait;
+    struct taken *taken;
 
     source->ack_wait = source->ack_sent;
-    source->ack_sent = (struct redis_queue){0};
-    while ((entry = redis_queue_pop(&rest)))
-        redis_queue_push(&source->ack_wait, entry);
+    source->ack_sent = (struct taken_list){0};
+    while ((taken = taken_pop(&rest)))
+        taken_push(&source->ack_wait, taken);
 }
 
 static void on_acked(void *ctx, void *arg, const redisReply *reply)
 {
     struct redis_source *source = ctx;
-    struct redis_entry *entry;
+    struct taken *taken;
     (void)arg;
 
     if (!reply || reply->type == REDIS_REPLY_ERROR) {
-        const char *stream = source->ack_sent.first->stream->name;
+        const char *stream = first_of(&source->ack_sent)->stream->name;
         acks_again(source);
         if (reply)
             redis_consumer_fault(source, source->admin, PART_ACK, stream, reply->str);
         return;
     }
-    while ((entry = redis_queue_pop(&source->ack_sent)))
-        redis_consumer_forget(source, entry);
+    while ((taken = taken_pop(&source->ack_sent)))
+        redis_consumer_forget(source, (struct redis_entry *)taken);
     redis_consumer_good(source, source->admin, PART_ACK);
     endpoint_pump(&source->end);
 }
 
 void redis_ack_send(struct redis_source *source)
 {
-    const struct redis_stream *stream = source->ack_wait.first->stream;
+    const struct redis_stream *stream = first_of(&source->ack_wait)->stream;
     struct redis_args *args = &source->args;
 
     redis_args_reset(args);
@@ -55,12 +60,11 @@ void redis_ack_send(struct redis_source *source)
     redis_args_text(args, stream->name);
     redis_args_text(args, source->config.group);
     for (size_t n = source->ack_wait.n; n && source->ack_sent.n < ACK_MAX; n--) {
-        struct redis_entry *entry = redis_queue_pop(&source->ack_wait);
-        if (entry->stream != stream) {
-            redis_queue_push(&source->ack_wait, entry);
+        struct taken *taken = taken_pop(&source->ack_wait);
+        const struct redis_entry *entry = (const struct redis_entry *)taken;
+        taken_push(entry->stream == stream ? &source->ack_sent : &source->ack_wait, taken);
+        if (entry->stream != stream)
             continue;
-        }
-        redis_queue_push(&source->ack_sent, entry);
         redis_args_add(args, entry->id_text);
     }
     if (!redis_consumer_send(source, source->admin, 0, on_acked, NULL))

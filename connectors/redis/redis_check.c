@@ -480,12 +480,6 @@ static void probe_server(struct probe *probe, const struct redis_url *url)
     uv_run(&probe->loop, UV_RUN_DEFAULT);
 }
 
-static bool is_named(const struct settings *settings, const char *option)
-{
-    const char *text = settings_text(settings, option);
-    return text && *text;
-}
-
 static void check_broker(const struct settings *settings, bool is_source, bool is_sink,
                          finding_cb report, void *ctx)
 {
@@ -494,7 +488,8 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
     if (redis_config_read(&probe.config, settings, err, sizeof err) != 0)
         return; /* told of by the check of the options */
     probe.from_redis = is_source;
-    probe.wants_tls = is_named(settings, "redis.tls_ca") || is_named(settings, "redis.tls_cert");
+    probe.wants_tls =
+        settings_has(settings, "redis.tls_ca") || settings_has(settings, "redis.tls_cert");
     probe.has_group = calloc(probe.config.streams.n, sizeof *probe.has_group);
     if (!probe.has_group || uv_loop_init(&probe.loop) != 0) {
         free(probe.has_group);

@@ -42,10 +42,9 @@ static void claim_note_deleted(struct redis_claim *claim, struct redis_id id)
 static void claim_report_deleted(struct redis_source *source)
 {
     struct redis_claim *claim = &source->claim;
-    const struct source_events *events = source->base.events;
     char from[REDIS_ID_SIZE], to[REDIS_ID_SIZE];
     const struct skipped skipped = {
-        .reason = "deleted",
+        .reason = SKIPPED_DELETED,
         .part = claim_stream(source)->name,
         .from = from,
         .to = to,
@@ -58,10 +57,8 @@ static void claim_report_deleted(struct redis_source *source)
         return;
     redis_id_print(claim->first_deleted, from);
     redis_id_print(claim->last_deleted, to);
-    if (events->on_count)
-        events->on_count(source->base.ctx, "deleted", claim->n_deleted);
-    if (events->on_skipped)
-        events->on_skipped(source->base.ctx, &skipped);
+    source_count(&source->base, COUNTER_DELETED, claim->n_deleted);
+    source_skipped(&source->base, &skipped);
     claim->n_deleted = 0;
 }
 
@@ -231,8 +228,7 @@ static void on_claimed(void *ctx, void *arg, const redisReply *reply)
         pending->returned = true;
         n_reclaimed += !claim->own;
     }
-    if (n_reclaimed && source->base.events->on_count)
-        source->base.events->on_count(source->base.ctx, "reclaimed", n_reclaimed);
+    source_count(&source->base, COUNTER_RECLAIMED, n_reclaimed);
     claim_check_missing(source);
 }
 

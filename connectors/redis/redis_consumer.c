@@ -68,9 +68,10 @@ bool redis_consumer_send(struct redis_source *source, struct redis_link *link, u
 
 size_t redis_consumer_want(const struct redis_source *source)
 {
-    size_t want = source->credit > source->held.n ? source->credit - source->held.n : 0;
-    size_t held_bytes = source->held.n * source->mean_bytes;
-    size_t bytes = source->credit_bytes > held_bytes ? source->credit_bytes - held_bytes : 0;
+    const struct credit_left *credit = &source->intake.credit;
+    size_t n_held = source->intake.held.n, held_bytes = n_held * source->mean_bytes;
+    size_t want = credit->n > n_held ? credit->n - n_held : 0;
+    size_t bytes = credit->n_bytes > held_bytes ? credit->n_bytes - held_bytes : 0;
 
     if (!want || !bytes)
         return 0;
@@ -92,8 +93,8 @@ bool redis_consumer_take(struct redis_source *source, const struct redis_stream 
         redis_entry_close(entry);
         return false;
     }
-    source->mean_bytes = (7 * source->mean_bytes + entry->size) / 8 + 1;
-    redis_queue_push(&source->held, entry);
+    source->mean_bytes = (7 * source->mean_bytes + entry->taken.size) / 8 + 1;
+    taken_push(&source->intake.held, &entry->taken);
     return true;
 }
 

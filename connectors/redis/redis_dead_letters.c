@@ -208,10 +208,7 @@ static struct bytes field_of(const redisReply *fields, const char *name)
 
 static bool is_ours(const redisReply *name)
 {
-    for (size_t i = 0; i < N_OURS; i++)
-        if (name->len == strlen(ours[i]) && memcmp(name->str, ours[i], name->len) == 0)
-            return true;
-    return false;
+    return bytes_in((struct bytes){name->str, name->len}, ours, N_OURS);
 }
 
 /* Where a letter goes back to: a pile of one stream alone is not asked. */

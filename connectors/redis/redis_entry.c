@@ -88,20 +88,20 @@ struct redis_entry *redis_entry_open(struct source *source, const struct redis_s
     char *id_copy = put(&at, id_text, id_len);
 
     *entry = (struct redis_entry){
-        .message = {.source = source,
-                    .value = payload < n ? copies[2 * payload + 1] : (struct bytes){NULL, 0},
-                    .headers = headers,
-                    .n_headers = n_headers,
-                    .position = {position, stream_len + 1 + id_len},
-                    .timestamp_ms = id.ms <= INT64_MAX ? (int64_t)id.ms : -1,
-                    .order = order_of(id),
-                    .deliveries = deliveries},
+        .taken.message = {.source = source,
+                          .value = payload < n ? copies[2 * payload + 1] : (struct bytes){NULL, 0},
+                          .headers = headers,
+                          .n_headers = n_headers,
+                          .position = {position, stream_len + 1 + id_len},
+                          .timestamp_ms = id.ms <= INT64_MAX ? (int64_t)id.ms : -1,
+                          .order = order_of(id),
+                          .deliveries = deliveries},
         .stream = stream,
         .id = id,
         .id_text = {id_copy, id_len},
         .fields = copies,
         .n_fields = n,
-        .size = size,
+        .taken.size = size,
     };
     return entry;
 }
@@ -109,31 +109,6 @@ struct redis_entry *redis_entry_open(struct source *source, const struct redis_s
 void redis_entry_close(struct redis_entry *entry)
 {
     free(entry);
-}
-
-void redis_queue_push(struct redis_queue *queue, struct redis_entry *entry)
-{
-    entry->next = NULL;
-    if (queue->last)
-        queue->last->next = entry;
-    else
-        queue->first = entry;
-    queue->last = entry;
-    queue->n++;
-}
-
-struct redis_entry *redis_queue_pop(struct redis_queue *queue)
-{
-    struct redis_entry *entry = queue->first;
-
-    if (!entry)
-        return NULL;
-    queue->first = entry->next;
-    if (!queue->first)
-        queue->last = NULL;
-    assert(queue->n > 0);
-    queue->n--;
-    return entry;
 }
 
 static size_t table_place(const struct redis_table *table, const struct redis_stream *stream,

@@ -11,17 +11,17 @@
 #define REDIS_ENTRY_H
 
 #include "connectors/connector.h"
+#include "connectors/intake.h"
 #include "connectors/redis/redis_reply.h"
 #include "connectors/redis/redis_streams.h"
 
 struct redis_entry {
-    struct message message; /* first: a message of this source is its entry */
-    struct redis_entry *next;
+    struct taken taken;                /* first: a message of this source is its entry */
     const struct redis_stream *stream; /* it is in; of the source's list */
     struct redis_id id;
     struct bytes id_text;       /* the tail of message.position, NUL-terminated */
     const struct bytes *fields; /* [2 * n_fields] names and values as they stand in the stream */
-    size_t n_fields, size;      /* size: bytes of the fields, for credit */
+    size_t n_fields;
 };
 
 /*
@@ -33,15 +33,8 @@ struct redis_entry *redis_entry_open(struct source *source, const struct redis_s
                                      uint32_t deliveries);
 void redis_entry_close(struct redis_entry *entry); /* accepts NULL */
 
-/* First in, first out, by entry->next. Zero-initialise to open. */
-struct redis_queue {
-    struct redis_entry *first, *last;
-    size_t n;
-};
-void redis_queue_push(struct redis_queue *queue, struct redis_entry *entry);
-struct redis_entry *redis_queue_pop(struct redis_queue *queue); /* NULL: empty */
-
-/* Streams and ids to entries, open addressing. Zero-initialise to open. */
+/* Streams and ids to entries, open addressing, a pointer an entry (uthash: 56 bytes, and it ends
+ * the program for want of memory). Zero-initialise to open. */
 struct redis_table {
     struct redis_entry **slots; /* [n_slots], a power of two; NULL: free */
     size_t n_slots, n;

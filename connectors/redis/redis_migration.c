@@ -381,8 +381,8 @@ static int compare(struct migration *base, const char *made_with, struct migrati
         rc = read_side_note(m, side, sizeof side, err, err_size);
     if (rc)
         return rc;
-    if (!made_with_fits((struct bytes){side, strlen(side)}, made_with, "the new vectors",
-                        m->base.side, "start this again", err, err_size))
+    if (!made_with_fits(bytes_of(side), made_with, "the new vectors", m->base.side,
+                        "start this again", err, err_size))
         return -EBUSY;
     snprintf(m->held, sizeof m->held, "%s", SWITCHING);
     add_lines(comparing, sizeof comparing, "was", m->was);

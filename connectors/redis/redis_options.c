@@ -146,12 +146,6 @@ const char *redis_config_loop(const struct redis_config *config, const char **st
     return NULL;
 }
 
-static bool is_named(const struct settings *settings, const char *option)
-{
-    const char *text = settings_text(settings, option);
-    return text && *text;
-}
-
 /* A sink alone does not read what it writes. */
 static bool is_read(const struct settings *settings)
 {
@@ -191,8 +185,8 @@ static int find_slots(struct redis_config *config, const struct settings *settin
         .is_read = is_read(settings) && config->url.is_cluster,
         .is_written = is_written && config->output_url.is_cluster,
         .is_same = redis_url_same(&config->url, &config->output_url),
-        .output_is_named = is_named(settings, "redis.output_stream"),
-        .dead_letters_are_named = is_named(settings, "redis.dead_letters"),
+        .output_is_named = settings_has(settings, "redis.output_stream"),
+        .dead_letters_are_named = settings_has(settings, "redis.dead_letters"),
     };
 
     return redis_tags_check(config, &use, bad_option, err, err_size);

@@ -155,11 +155,6 @@ const struct redis_stream *redis_record_stream(const struct redis_config *config
                                          : &config->streams.items[0];
 }
 
-static bool is_name(struct bytes name, const char *text)
-{
-    return name.len == strlen(text) && memcmp(name.ptr, text, name.len) == 0;
-}
-
 static void add_pair(struct redis_args *args, struct bytes name, struct bytes value)
 {
     redis_args_add(args, name);
@@ -194,7 +189,7 @@ static void add_headers(struct redis_scratch *scratch, const struct record *reco
 
     for (size_t i = 0; i < n; i++) {
         struct bytes name = record->headers[i].name;
-        if (is_name(name, ours))
+        if (bytes_are(name, ours))
             name = scratch_join(scratch, bytes_of("_"), name);
         add_pair(&scratch->command, name, record->headers[i].value);
     }
@@ -230,10 +225,7 @@ static bool is_dead_field(struct bytes name)
     static const char *const ours[] = {"_code",       "_error",    "_stream", "_id",
                                        "_deliveries", "_position", "_key"};
 
-    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-        if (is_name(name, ours[i]))
-            return true;
-    return false;
+    return bytes_in(name, ours, sizeof(ours) / sizeof(ours[0]));
 }
 
 /* The fields as they stand in the stream, in their order. What the record was cut by is missing:
@@ -245,7 +237,7 @@ static void add_fields(struct redis_args *list, const struct record *record,
 
     for (size_t i = 0; i < entry->n_fields && i < REDIS_FIELDS_MAX; i++) {
         struct bytes name = entry->fields[2 * i], value = entry->fields[2 * i + 1];
-        bool is_body = value.ptr == entry->message.value.ptr;
+        bool is_body = value.ptr == entry->taken.message.value.ptr;
         bool is_kept = next < record->n_headers && record->headers[next].name.ptr == name.ptr;
         next += is_kept;
         if (is_body)
@@ -267,7 +259,7 @@ static void add_origin(struct redis_args *list, const struct record *record, boo
     if (record->parts[0].value.ptr)
         add_pair(list, bytes_of("body"), record->parts[0].value);
     for (size_t i = 0; i < record->n_headers && i < REDIS_FIELDS_MAX; i++)
-        if (!is_dead_field(record->headers[i].name) && !is_name(record->headers[i].name, "body"))
+        if (!is_dead_field(record->headers[i].name) && !bytes_are(record->headers[i].name, "body"))
             add_pair(list, record->headers[i].name, record->headers[i].value);
     if (origin->key.ptr)
         add_pair(list, bytes_of("_key"), record->parts[0].id);
@@ -353,7 +345,7 @@ static void build_text(const struct redis_record_form *form, const struct record
         redis_args_text(list, "embedding");
         for (size_t i = 0; i < record->n_headers && i < REDIS_FIELDS_MAX; i++) {
             struct bytes name = record->headers[i].name;
-            redis_args_add(list, is_name(name, "embedding") ? bytes_of("_embedding") : name);
+            redis_args_add(list, bytes_are(name, "embedding") ? bytes_of("_embedding") : name);
         }
     }
     command_end(scratch, at);

@@ -57,9 +57,4 @@ void redis_args_add(struct redis_args *args, struct bytes item);
 void redis_args_text(struct redis_args *args, const char *text); /* must outlive the send */
 void redis_args_number(struct redis_args *args, uint64_t number);
 
-static inline struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){text, __builtin_strlen(text)};
-}
-
 #endif

@@ -148,9 +148,8 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
         health_good(&sink->end.health, SINK_WRITE);
         sink->end.backoff.attempts = 0;
         redis_link_good(sink->link);
-        if (slot->is_script && reply->type == REDIS_REPLY_INTEGER && reply->integer > 1 &&
-            sink->base.events->on_count)
-            sink->base.events->on_count(sink->base.ctx, "outdated", (uint64_t)reply->integer - 1);
+        if (slot->is_script && reply->type == REDIS_REPLY_INTEGER && reply->integer > 1)
+            sink_count(&sink->base, COUNTER_OUTDATED, (uint64_t)reply->integer - 1);
         if (verdict.how != PUBLISH_NOT_OURS) /* now it will be seen whose fault it is */
             slots_move(&sink->again, &sink->aside);
     }

@@ -20,30 +20,11 @@
 
 #include "connectors/redis/redis_detour.h"
 
-#define GIVE_MAX     64  /* messages in one event */
 #define MEAN_AT_OPEN 512 /* bytes of an entry, before one was seen */
 
 static struct redis_source *self(struct source *source)
 {
     return (struct redis_source *)source;
-}
-
-static void source_give(struct redis_source *source)
-{
-    struct message *messages[GIVE_MAX];
-
-    while (source->held.n && source->credit && source->credit_bytes && !source->end.closing) {
-        size_t n = 0;
-        while (n < GIVE_MAX && source->held.n && source->credit && source->credit_bytes) {
-            struct redis_entry *entry = redis_queue_pop(&source->held);
-            /* At least a byte, so that empty entries use up credit, too. */
-            size_t size = entry->size ? entry->size : 1;
-            source->credit--;
-            source->credit_bytes -= size < source->credit_bytes ? size : source->credit_bytes;
-            messages[n++] = &entry->message;
-        }
-        source->base.events->on_messages(source->base.ctx, messages, n);
-    }
 }
 
 /* ---- what is to be done now */
@@ -100,10 +81,10 @@ static void source_pump(void *owner)
     }
     if (source->end.failed)
         return;
-    source_give(source);
+    intake_give(&source->intake, &source->base, &source->end);
     if (source->end.closing)
         return;
-    if (!source->credit && source->read == READ_SENT)
+    if (!source->intake.credit.n && source->read == READ_SENT)
         redis_read_wake(source);         /* or it takes what another worker could have */
     if (can_send && !source->end.paused) /* an ack that could not be sent pauses */
         pump_in(source);
@@ -297,23 +278,26 @@ static void redis_source_request(struct source *base, size_t n, size_t n_bytes)
 {
     struct redis_source *source = self(base);
 
-    source->credit = n;
-    source->credit_bytes = n ? n_bytes : 0;
+    source->intake.credit = (struct credit_left){n, n_bytes};
     endpoint_pump_soon(&source->end);
 }
 
 static void redis_source_ack(struct source *base, struct message *message)
 {
     struct redis_source *source = self(base);
-    struct redis_entry *entry = (struct redis_entry *)message;
+    struct taken *taken = (struct taken *)message;
 
-    redis_queue_push(&source->ack_wait, entry);
+    taken_remove(&source->intake.given, taken);
+    taken_push(&source->ack_wait, taken);
     endpoint_pump_soon(&source->end);
 }
 
 static void redis_source_release(struct source *base, struct message *message)
 {
-    redis_consumer_forget(self(base), (struct redis_entry *)message);
+    struct redis_source *source = self(base);
+
+    taken_remove(&source->intake.given, (struct taken *)message);
+    redis_consumer_forget(source, (struct redis_entry *)message);
 }
 
 static void redis_source_close(struct source *base, uint64_t deadline_ms, void (*closed)(void *ctx),

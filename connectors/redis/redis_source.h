@@ -12,6 +12,7 @@
 
 #include "connectors/connector.h"
 #include "connectors/endpoint.h"
+#include "connectors/intake.h"
 #include "connectors/redis/redis.h"
 #include "connectors/redis/redis_entry.h"
 #include "connectors/redis/redis_link.h"
@@ -85,9 +86,10 @@ struct redis_source {
     struct redis_link *reader, *admin;
     struct redis_args args;
     struct redis_table table; /* every entry with us: held, given, acked but not confirmed */
-    struct redis_queue held, ack_wait, ack_sent;
+    struct intake intake;
+    struct taken_list ack_wait, ack_sent;
     struct redis_claim claim;
-    size_t credit, credit_bytes, mean_bytes;
+    size_t mean_bytes;
     size_t n_groups_asked; /* answers still out */
     bool groups_refused;   /* one of them, or it could not be asked for */
     bool groups_are_there; /* all of them, since the connection was made */

@@ -80,7 +80,7 @@ static void report_lost(struct redis_source *source, const struct redis_stream *
         watch->unnoted = survey->added;
     bool is_inside = survey->deleted[0];
     const struct skipped skipped = {
-        .reason = is_inside ? "deleted" : "trimmed",
+        .reason = is_inside ? SKIPPED_DELETED : SKIPPED_TRIMMED,
         .part = stream->name,
         .from = survey->read,
         .to = is_inside          ? survey->deleted
@@ -95,8 +95,8 @@ static void report_lost(struct redis_source *source, const struct redis_stream *
                      "group had read them: raise MAXLEN where entries are added, or start "
                      "more workers",
     };
-    if (n > 0 && source->base.events->on_skipped)
-        source->base.events->on_skipped(source->base.ctx, &skipped);
+    if (n > 0)
+        source_skipped(&source->base, &skipped);
 }
 
 /* The group was made anew, or the stream is another one than at the last look. */
@@ -105,7 +105,7 @@ static void report_anew(struct redis_source *source, const struct redis_stream *
 {
     const struct redis_watch *watch = watch_of(source, stream);
     const struct skipped skipped = {
-        .reason = is_stream ? "stream_deleted" : "group_deleted",
+        .reason = is_stream ? SKIPPED_STREAM_DELETED : SKIPPED_GROUP_DELETED,
         .part = stream->name,
         .from = watch->read,
         .to = "0-0",
@@ -116,8 +116,7 @@ static void report_anew(struct redis_source *source, const struct redis_stream *
                    : "the group was deleted: it is made again at the beginning of the stream, and "
                      "what is there comes once more",
     };
-    if (source->base.events->on_skipped)
-        source->base.events->on_skipped(source->base.ctx, &skipped);
+    source_skipped(&source->base, &skipped);
 }
 
 /* Entries are counted on for as long as a stream exists, and its ids only grow. */

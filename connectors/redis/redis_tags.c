@@ -85,8 +85,7 @@ static size_t advise(char *out, size_t size, const char *option, struct bytes ta
     bool is_tag = strlen(name) == tag.len && memcmp(name, tag.ptr, tag.len) == 0;
     int len;
 
-    if (redis_slot_tag(bytes_of(name), &own) && own.len == tag.len &&
-        memcmp(own.ptr, tag.ptr, tag.len) == 0)
+    if (redis_slot_tag(bytes_of(name), &own) && bytes_equal(own, tag))
         len = snprintf(out, size, ", %s '%.*s'", option, SHOWN, name);
     else if (is_tag)
         len = snprintf(out, size, ", %s '{%.*s}'", option, SHOWN, name);

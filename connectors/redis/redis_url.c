@@ -46,36 +46,11 @@ static int parse_userinfo(struct redis_url *url, const char *from, size_t len)
 static int parse_host(struct redis_address *out, int default_port, const char *from, size_t len,
                       char *err, size_t err_size)
 {
-    const char *port = NULL, *host = from;
-    size_t host_len = len;
+    const char *why;
 
-    if (len && from[0] == '[') {
-        const char *end = memchr(from, ']', len);
-        if (!end)
-            return refuse(err, err_size, "an IPv6 address lacks its closing ]");
-        host = from + 1;
-        host_len = (size_t)(end - host);
-        if (end + 1 < from + len) {
-            if (end[1] != ':')
-                return refuse(err, err_size, "only :port may follow the ] of an IPv6 address");
-            port = end + 2;
-        }
-    } else {
-        const char *colon = memchr(from, ':', len);
-        if (colon && memchr(colon + 1, ':', (size_t)(from + len - colon - 1)))
-            return refuse(err, err_size, "an IPv6 address must stand in [brackets]");
-        if (colon) {
-            host_len = (size_t)(colon - from);
-            port = colon + 1;
-        }
-    }
-    if (host_len == 0)
-        return refuse(err, err_size, "the host is missing");
-    out->port = port ? url_number(port, (size_t)(from + len - port), 1, 65535) : default_port;
-    if (out->port < 0)
-        return refuse(err, err_size, "the port is not a number from 1 to 65535");
-    int rc = url_decode(&out->host, host, host_len);
-    return rc == -EINVAL ? refuse(err, err_size, "the host has a bad %-escape") : rc;
+    out->port = default_port;
+    int rc = url_host(from, len, &out->host, &out->port, &why);
+    return rc == -EINVAL ? refuse(err, err_size, why) : rc;
 }
 
 /* [user[:password]@]host[:port][/db] */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "inference/embed.h"
+#include "tests/support/embed_rows.h"
 
 enum { TEXTS_MAX = 256 };
 
@@ -59,11 +60,11 @@ static void vectors_write(struct session *session, const struct text *texts, siz
     struct embed_result results[TEXTS_MAX];
     if (!all || !alone)
         give_up("out of memory");
-    session_embed(session, texts, n, all, results);
+    embed_rows(session, texts, n, dim, all, results);
     for (size_t i = 0; i < n; i++) {
         if (results[i].status < 0)
             give_up("a text was refused");
-        session_embed(session, &texts[i], 1, alone, results + i);
+        session_embed(session, &texts[i], 1, (float *[]){alone}, results + i);
         if (memcmp(alone, all + i * dim, dim * sizeof *alone) != 0)
             give_up("a text alone has another vector than among others");
     }

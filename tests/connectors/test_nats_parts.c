@@ -18,11 +18,6 @@
 #include "connectors/nats/nats_record.h"
 #include "connectors/nats/nats_reply.h"
 
-static struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){text, strlen(text)};
-}
-
 /* ---- options */
 
 /* A sentence that begins with the option's name, or "" when it is accepted. */

@@ -207,10 +207,10 @@ static void test_deliveries(void **state)
     struct rabbitmq_message *first = deliver("a", "text", false, entries, 1);
     struct rabbitmq_message *again = deliver("a", "text", true, entries, 1);
     struct rabbitmq_message *classic = deliver("a", "text", true, NULL, 0);
-    assert_int_equal(first->base.deliveries, 1);
-    assert_int_equal(again->base.deliveries, 42);
-    assert_int_equal(classic->base.deliveries, 2);
-    assert_int_equal(again->base.n_headers, 0);
+    assert_int_equal(first->taken.message.deliveries, 1);
+    assert_int_equal(again->taken.message.deliveries, 42);
+    assert_int_equal(classic->taken.message.deliveries, 2);
+    assert_int_equal(again->taken.message.n_headers, 0);
     rabbitmq_message_close(first);
     rabbitmq_message_close(again);
     rabbitmq_message_close(classic);
@@ -218,7 +218,7 @@ static void test_deliveries(void **state)
 
 static bool has_position(const struct rabbitmq_message *message, const char *position)
 {
-    struct bytes is = message->base.position;
+    struct bytes is = message->taken.message.position;
     return is.len == strlen(position) && memcmp(is.ptr, position, is.len) == 0;
 }
 
@@ -232,10 +232,11 @@ static void test_names(void **state)
     struct rabbitmq_message *again = deliver(NULL, "text", true, &count, 1);
     struct rabbitmq_message *other = deliver(NULL, "texts", false, NULL, 0);
     assert_true(has_position(named, "texts/a"));
-    assert_int_equal(first->base.position.len, 6 + 32);
-    assert_memory_equal(first->base.position.ptr, again->base.position.ptr, 38);
-    assert_memory_not_equal(first->base.position.ptr, other->base.position.ptr, 38);
-    assert_null(first->base.key.ptr);
+    assert_int_equal(first->taken.message.position.len, 6 + 32);
+    assert_memory_equal(first->taken.message.position.ptr, again->taken.message.position.ptr, 38);
+    assert_memory_not_equal(first->taken.message.position.ptr, other->taken.message.position.ptr,
+                            38);
+    assert_null(first->taken.message.key.ptr);
     rabbitmq_message_close(named);
     rabbitmq_message_close(first);
     rabbitmq_message_close(again);
@@ -261,18 +262,18 @@ static void test_record(void **state)
     struct rabbitmq_config config = {.queue = "texts"};
     struct rabbitmq_message *message = deliver("a", "text", false, entries, 3);
     struct source source = {.ops = &rabbitmq_source_ops};
-    struct part part = {.id = text("a"), .value = message->base.value};
-    struct record record = {.origin = &message->base,
+    struct part part = {.id = text("a"), .value = message->taken.message.value};
+    struct record record = {.origin = &message->taken.message,
                             .parts = &part,
                             .n_parts = 1,
-                            .headers = message->base.headers,
-                            .n_headers = message->base.n_headers,
+                            .headers = message->taken.message.headers,
+                            .n_headers = message->taken.message.n_headers,
                             .dead_code = "bad_json"};
     amqp_basic_properties_t properties;
     amqp_pool_t pool;
     struct bytes body;
     (void)state;
-    message->base.source = &source;
+    message->taken.message.source = &source;
     init_amqp_pool(&pool, 4096);
     assert_int_equal(rabbitmq_record_build(&config, &record, &pool, &properties, &body), 0);
     assert_int_equal(body.len, 4);
@@ -294,10 +295,10 @@ static void test_tombstone(void **state)
     amqp_table_entry_t deleted = entry_of("deleted", AMQP_FIELD_KIND_UTF8, 0, "1");
     (void)state;
     struct rabbitmq_message *message = deliver("a", "", false, &deleted, 1);
-    assert_null(message->base.value.ptr);
+    assert_null(message->taken.message.value.ptr);
     rabbitmq_message_close(message);
     message = deliver("a", "", false, NULL, 0);
-    assert_non_null(message->base.value.ptr);
+    assert_non_null(message->taken.message.value.ptr);
     rabbitmq_message_close(message);
 }
 
@@ -310,8 +311,8 @@ static void test_bad_headers(void **state)
     content.body_len = 4;
     struct rabbitmq_message *message = rabbitmq_message_open(NULL, "texts", &content);
     assert_non_null(message);
-    assert_string_equal(message->base.problem.code, "too_deep");
-    assert_int_equal(message->base.value.len, 4);
+    assert_string_equal(message->taken.message.problem.code, "too_deep");
+    assert_int_equal(message->taken.message.value.len, 4);
     rabbitmq_message_close(message);
 }
 

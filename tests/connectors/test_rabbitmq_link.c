@@ -59,10 +59,10 @@ static void on_failed(void *ctx, int err, const char *why)
     snprintf(rig->why, sizeof rig->why, "%s", why);
 }
 
-static void on_count(void *ctx, const char *what, uint64_t n)
+static void on_count(void *ctx, enum counter what, uint64_t n)
 {
     struct rig *rig = ctx;
-    if (strcmp(what, "late_acks") == 0)
+    if (what == COUNTER_LATE_ACKS)
         rig->n_late += n;
 }
 

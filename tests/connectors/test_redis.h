@@ -83,11 +83,6 @@ static inline void open_two(const char *claim_idle)
     station_open(&two, &rig, true, set);
 }
 
-static inline bool bytes_are(struct bytes bytes, const char *text)
-{
-    return bytes.ptr && bytes.len == strlen(text) && memcmp(bytes.ptr, text, bytes.len) == 0;
-}
-
 static inline bool has_group(void *ctx)
 {
     (void)ctx;

@@ -7,11 +7,11 @@
 enum { GONE = -1, NONE = -1 };
 
 static size_t n_outdated;
-static void (*station_on_count)(void *ctx, const char *what, uint64_t n);
+static void (*station_on_count)(void *ctx, enum counter what, uint64_t n);
 
-static void on_count(void *ctx, const char *what, uint64_t n)
+static void on_count(void *ctx, enum counter what, uint64_t n)
 {
-    if (strcmp(what, "outdated") == 0)
+    if (what == COUNTER_OUTDATED)
         n_outdated += n;
     else if (station_on_count)
         station_on_count(ctx, what, n);

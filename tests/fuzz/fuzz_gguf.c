@@ -83,7 +83,7 @@ static void embed(const struct model *model)
     struct session *session;
     if (model_info(model)->dim > DIM_MAX || session_open(&session, model, &options) != 0)
         return;
-    session_embed(session, &text, 1, row, &result);
+    session_embed(session, &text, 1, (float *[]){row}, &result);
     session_close(session);
 }
 

@@ -136,9 +136,9 @@ static void profile_changes_nothing(void **state)
     struct session *session;
     struct model *model = open_model(NULL);
     assert_int_equal(session_open(&session, model, &options), 0);
-    session_embed(session, &one, 1, rows[0], &result);
+    session_embed(session, &one, 1, (float *[]){rows[0]}, &result);
     assert_int_equal(model_profile(model, &one, 1, &p), 0);
-    session_embed(session, &one, 1, rows[1], &result);
+    session_embed(session, &one, 1, (float *[]){rows[1]}, &result);
     assert_memory_equal(rows[0], rows[1], sizeof rows[0]);
     session_close(session);
     model_close(model);

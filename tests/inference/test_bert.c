@@ -20,6 +20,7 @@
 #include "inference/embed.h"
 #include "inference/gguf.h"
 #include "tests/support/tiny_bert.h"
+#include "tests/support/embed_rows.h"
 
 enum { SEED = 20261124, DIM = TINY_BERT_DIM, N_TEXTS = 9 };
 
@@ -87,7 +88,7 @@ static void check_definition(const struct tiny_bert *bert, const struct model *m
         double expected[DIM], dot = 0, length = 0;
         assert_int_equal(session_tokenize(session, text, ids, TINY_BERT_CONTEXT, &n_ids, &result),
                          0);
-        session_embed(session, &text, 1, row, &result);
+        session_embed(session, &text, 1, (float *[]){row}, &result);
         assert_int_equal(result.status, 0);
         tiny_bert_embed(bert, ids, n_ids, expected);
         for (size_t d = 0; d < DIM; d++) {
@@ -135,14 +136,14 @@ static void test_same_bytes(void **state)
         struct model *model = model_of(&bert, NULL);
         struct session *session = session_of(model);
         for (size_t i = 0; i < N_TEXTS; i++)
-            session_embed(session, &(struct text){texts[i], strlen(texts[i])}, 1, alone[i],
-                          results);
+            session_embed(session, &(struct text){texts[i], strlen(texts[i])}, 1,
+                          (float *[]){alone[i]}, results);
         for (size_t turn = 0; turn < N_TEXTS; turn++) {
             for (size_t i = 0; i < N_TEXTS; i++) {
                 const char *text = texts[(i + turn) % N_TEXTS];
                 mixed[i] = (struct text){text, strlen(text)};
             }
-            session_embed(session, mixed, N_TEXTS, together[0], results);
+            embed_rows(session, mixed, N_TEXTS, DIM, together[0], results);
             for (size_t i = 0; i < N_TEXTS; i++)
                 assert_memory_equal(together[i], alone[(i + turn) % N_TEXTS], sizeof alone[0]);
         }
@@ -307,7 +308,7 @@ static bool gives_numbers(const struct tiny_bert *bert, const char *kernels)
     if (!model)
         return false;
     struct session *session = session_of(model);
-    session_embed(session, &text, 1, row, &result);
+    session_embed(session, &text, 1, (float *[]){row}, &result);
     assert_int_equal(result.status, 0);
     session_close(session);
     model_close(model);

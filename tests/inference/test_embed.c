@@ -28,6 +28,7 @@
 
 #include "inference/embed.h"
 #include "tests/support/tokenizer_toy.h"
+#include "tests/support/embed_rows.h"
 
 enum { TEXTS = 83, DIM = 768, QUICK = 76 /* texts before the long ones */ };
 
@@ -114,7 +115,7 @@ static void judge(const struct model *model, size_t n)
     struct session_options options = {0};
     struct session *session;
     assert_int_equal(session_open(&session, model, &options), 0);
-    session_embed(session, texts, n, out, results);
+    embed_rows(session, texts, n, DIM, out, results);
     double least_q8 = 1, least = 1, mean = 0;
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(results[i].status, 0);
@@ -177,11 +178,11 @@ static void test_same_bytes(void **state)
         struct text mixed[N];
         assert_int_equal(session_open(&session, model, &options), 0);
         for (size_t i = 0; i < N; i++)
-            session_embed(session, &texts[picked[i]], 1, alone + i * DIM, results);
+            session_embed(session, &texts[picked[i]], 1, (float *[]){alone + i * DIM}, results);
         for (size_t turn = 0; turn < 3; turn++) {
             for (size_t i = 0; i < N; i++)
                 mixed[i] = texts[picked[(i * 7 + turn * 3) % N]];
-            session_embed(session, mixed, N, together, results);
+            embed_rows(session, mixed, N, DIM, together, results);
             for (size_t i = 0; i < N; i++)
                 assert_memory_equal(together + i * DIM, alone + (i * 7 + turn * 3) % N * DIM,
                                     DIM * sizeof(float));
@@ -203,7 +204,7 @@ static void *embed_some(void *arg)
     struct session_options options = {0};
     struct embed_result results[8];
     if (session_open(&session, t->model, &options) == 0) {
-        session_embed(session, texts, 8, t->out, results);
+        embed_rows(session, texts, 8, DIM, t->out, results);
         session_close(session);
     }
     return NULL;
@@ -239,7 +240,7 @@ static void test_policies(void **state)
     struct embed_result results[4];
     static float out[4 * 256], again[4 * 256], zero[256];
     assert_int_equal(session_open(&session, model, &strict), 0);
-    session_embed(session, some, 4, out, results);
+    embed_rows(session, some, 4, 256, out, results);
     assert_int_equal(results[0].status, -E2BIG);
     assert_int_equal(results[0].n_tokens, 3512);
     assert_int_equal(results[1].status, -EILSEQ);
@@ -248,7 +249,7 @@ static void test_policies(void **state)
     assert_memory_equal(out + 256, zero, sizeof zero);
     session_close(session);
     assert_int_equal(session_open(&session, model, &cut), 0);
-    session_embed(session, some + 1, 3, again, results);
+    embed_rows(session, some + 1, 3, 256, again, results);
     assert_memory_equal(again + 256, out + 2 * 256, 256 * sizeof(float));
     assert_memory_equal(again, again + 2 * 256, 256 * sizeof(float));
     double length = 0;

@@ -55,7 +55,7 @@ static void embed(const struct model *model, float out[TINY_MODEL_DIM])
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = "xyzzyqkjwv"[i * 7 % 10];
     assert_int_equal(session_open(&session, model, &options), 0);
-    session_embed(session, &(struct text){text, sizeof text}, 1, out, &result);
+    session_embed(session, &(struct text){text, sizeof text}, 1, (float *[]){out}, &result);
     assert_int_equal(result.status, 0);
     assert_true(result.n_tokens > 600); /* beyond both sides of any of these windows */
     session_close(session);

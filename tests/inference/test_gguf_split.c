@@ -127,7 +127,7 @@ static void embed(const char *path, float out[TINY_MODEL_DIM], char fingerprint[
     if (rc)
         fail_msg("%d %s", rc, err);
     assert_int_equal(session_open(&session, model, &options), 0);
-    session_embed(session, &(struct text){"the heat", 8}, 1, out, &result);
+    session_embed(session, &(struct text){"the heat", 8}, 1, (float *[]){out}, &result);
     assert_int_equal(result.status, 0);
     snprintf(fingerprint, 33, "%s", model_info(model)->fingerprint);
     assert_true(model_info(model)->file_bytes >= whole.len); /* all parts */

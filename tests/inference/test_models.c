@@ -109,7 +109,7 @@ static void check_case(struct session *session, const struct expected *e, size_t
     if (n_ids != e->n_ids || memcmp(ids, e->ids, n_ids * sizeof *ids) != 0)
         fail_msg("%s: other ids for '%.*s' (%zu, not %u)", what, (int)e->text.len, e->text.ptr,
                  n_ids, e->n_ids);
-    session_embed(session, &e->text, 1, row, &result);
+    session_embed(session, &e->text, 1, (float *[]){row}, &result);
     assert_int_equal(result.status, 0);
     for (uint32_t i = 0; i < dim; i++) {
         dot += (double)row[i] * (double)e->vector[i];

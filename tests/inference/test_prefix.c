@@ -16,6 +16,7 @@
 #include "inference/embed.h"
 #include "inference/model.h"
 #include "inference/prefix.h"
+#include "tests/support/embed_rows.h"
 
 #define MODEL TESTS_DIR "/data/models/tiny-qwen3.gguf"
 
@@ -95,9 +96,9 @@ static void embed(const struct model *model, bool alone, bool shared, size_t n, 
         all[i] = (struct text){texts[i], strlen(texts[i])};
     if (alone)
         for (size_t i = 0; i < n; i++)
-            session_embed(session, &all[i], 1, out + i * DIM, &results[i]);
+            session_embed(session, &all[i], 1, (float *[]){out + i * DIM}, &results[i]);
     else
-        session_embed(session, all, n, out, results);
+        embed_rows(session, all, n, DIM, out, results);
     for (size_t i = 0; i < n; i++)
         assert_int_equal(results[i].status, 0);
     session_close(session);
@@ -206,7 +207,7 @@ static void test_limits(void **state)
         const struct text text = {lead, strlen(lead)};
         struct embed_result result;
         assert_int_equal(session_open(&session, model, &options), 0);
-        session_embed(session, &text, 1, rows[turn], &result);
+        session_embed(session, &text, 1, (float *[]){rows[turn]}, &result);
         assert_int_equal(result.status, 0);
         assert_true(result.truncated);
         session_close(session);

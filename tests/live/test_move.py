@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -186,6 +187,27 @@ def case_changes(bench, url):
     assert (folder / "two.npy").read_bytes() == before
 
 
+def case_full_disk(bench, url):
+    """pull ends when its disk is full (here: files may grow to 40 KB), and goes on later."""
+    vectors = np.random.default_rng(SEED).standard_normal((N, DIM)).astype("<f4")
+    pipe = bench.client.pipeline()
+    for i in range(N):
+        pipe.xadd("filling", {"body": output([f"t{i}"], vectors[i:i + 1])})
+    pipe.execute()
+    words = ("pull", "--from", url, "--stream", "filling", "-o", "filled.npy", "--idle", "1500ms")
+    full = subprocess.run(
+        [bench.binary, *words], cwd=bench.folder, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, check=False, restore_signals=False, # SIGXFSZ stays ignored
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)))
+    assert full.returncode == 74, (full.returncode, full.stderr)
+    assert "filled.npy" in full.stderr and "too large" in full.stderr, full.stderr
+    run(bench, *words)
+    ids = (Path(bench.folder) / "filled.npy.ids.jsonl").read_text(encoding="utf-8").splitlines()
+    pulled = np.load(Path(bench.folder) / "filled.npy")
+    assert {json.loads(line) for line in ids} == {f"t{i}" for i in range(N)}, len(ids)
+    assert np.array_equal(pulled, vectors[[int(json.loads(line)[1:]) for line in ids]])
+
+
 def case_shared_configuration(bench, url):
     """Environment and file are those of the workers; what the command line says of ends holds."""
     env = {"EMBEDMILL_REDIS_OUTPUT_STREAM": "theirs", "EMBEDMILL_REDIS_OUTPUT": "key",
@@ -227,6 +249,7 @@ def main():
         url = f"redis://127.0.0.1:{bench.port}/0"
         case_push(bench, url)
         case_pull(bench, url)
+        case_full_disk(bench, url)
         case_shared_configuration(bench, url)
         case_changes(bench, url)
         case_log(bench, url)

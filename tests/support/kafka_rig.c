@@ -224,12 +224,12 @@ static void on_lag(void *ctx, const char *part, int64_t lag)
         post->lag = lag;
 }
 
-static void on_count(void *ctx, const char *what, uint64_t n)
+static void on_count(void *ctx, enum counter what, uint64_t n)
 {
     struct kafka_post *post = ctx;
-    if (strcmp(what, "rebalances") == 0)
+    if (what == COUNTER_REBALANCES)
         post->n_rebalances += n;
-    if (strcmp(what, "late_acks") == 0)
+    if (what == COUNTER_LATE_ACKS)
         post->n_late += n;
 }
 

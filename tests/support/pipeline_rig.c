@@ -121,13 +121,13 @@ static bool says(const struct text *text, const char *word)
     return memmem(text->ptr, text->len, word, strlen(word)) != NULL;
 }
 
-static void fake_embed(struct session *session, const struct text *texts, size_t n, float *out,
-                       struct embed_result *results)
+static void fake_embed(struct session *session, const struct text *texts, size_t n,
+                       float *const *rows, struct embed_result *results)
 {
     gate_pass(n);
     for (size_t i = 0; i < n; i++) {
         memset(session->scratch, (int)texts[i].len, sizeof session->scratch);
-        float *row = out + i * RIG_DIM;
+        float *row = rows[i];
         vector_of(texts[i].ptr, texts[i].len, row);
         results[i] = (struct embed_result){.n_tokens = (uint32_t)texts[i].len};
         results[i].truncated = texts[i].len > RIG_MAX_TOKENS;
@@ -147,10 +147,10 @@ static void fake_embed(struct session *session, const struct text *texts, size_t
 static const struct embedder fake_embedder = {
     .info = fake_info, .open = fake_session_open, .embed = fake_embed, .close = fake_session_close};
 
-static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
+static void on_link(void *ctx, enum side side, enum link_state state, const char *why)
 {
     struct rig *rig = ctx;
-    assert_true(strcmp(side, "input") == 0 || strcmp(side, "output") == 0);
+    assert_in_range(side, 0, N_SIDES - 1);
     assert_true(state == LINK_UP || why[0]);
     rig->n_link_reported++;
 }
@@ -211,7 +211,7 @@ void rig_open(struct rig *rig, size_t n)
         .prompt = "document",
         .decode = {.format = INPUT_AUTO, .max_texts = 1000, .max_text_bytes = 100000},
         .embedder = &fake_embedder,
-        .on_link = on_link,
+        .observer = {.on_link = on_link},
         .on_dead_letter = on_dead_letter,
         .on_undeliverable = on_undeliverable,
         .on_embedded = on_embedded,

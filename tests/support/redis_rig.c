@@ -242,10 +242,10 @@ static void on_end(void *ctx)
     fail_msg("a stream has no end");
 }
 
-static void on_count(void *ctx, const char *what, uint64_t n)
+static void on_count(void *ctx, enum counter what, uint64_t n)
 {
     struct station *station = ctx;
-    station->n_deleted += strcmp(what, "deleted") == 0 ? n : 0;
+    station->n_deleted += what == COUNTER_DELETED ? n : 0;
 }
 
 static const struct source_events source_events = {.on_messages = on_messages,

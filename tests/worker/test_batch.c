@@ -18,7 +18,7 @@ enum { DIM = 4, MAX_TOKENS = 2048 };
 
 static struct message nobody;
 
-static struct bytes bytes_of(const char *text)
+static struct bytes bytes_or_none(const char *text)
 {
     return (struct bytes){text, text ? strlen(text) : 0};
 }
@@ -26,7 +26,7 @@ static struct bytes bytes_of(const char *text)
 static const struct prompt *prompt_named(const char *name)
 {
     static const struct model_info info = {.prompts = gemma_prompts};
-    return prompt_find(&info, bytes_of(name));
+    return prompt_find(&info, bytes_or_none(name));
 }
 
 /* A message of n texts, all of which live longer than the batch. */
@@ -41,7 +41,7 @@ static struct entry *add(struct batch *batch, const char *prompt, size_t n,
     assert_non_null(entry->request.items);
     for (size_t i = 0; i < n; i++)
         entry->request.items[i] =
-            (struct item){.title = bytes_of(title), .text = bytes_of(texts[i])};
+            (struct item){.title = bytes_or_none(title), .text = bytes_or_none(texts[i])};
     batch_count(batch, entry);
     return entry;
 }
@@ -62,7 +62,7 @@ static void embed_all(struct batch *batch, struct scratch *scratch)
         struct slice *slice = &batch->slices[s];
         assert_int_equal(slice_load(slice, scratch), 0);
         for (size_t i = 0; i < slice->n; i++) {
-            row_of(&scratch->texts[i], scratch->rows + i * DIM);
+            row_of(&scratch->texts[i], scratch->rows[i]);
             scratch->results[i] =
                 (struct embed_result){.n_tokens = (uint32_t)scratch->texts[i].len};
         }
@@ -236,13 +236,13 @@ static void test_statuses(void **state)
     assert_int_equal(batch.n_slices, 1);
     assert_int_equal(slice_load(&batch.slices[0], &scratch), 0);
     for (size_t i = 0; i < 3; i++) { /* longest first: a, b, c */
-        row_of(&scratch.texts[i], scratch.rows + i * DIM);
+        row_of(&scratch.texts[i], scratch.rows[i]);
         scratch.results[i] = (struct embed_result){.n_tokens = 9};
     }
     scratch.results[0].status = -E2BIG;
-    scratch.rows[1 * DIM] = NAN;
-    scratch.rows[2 * DIM] *= 1.1f; /* too long by 10 % */
-    scratch.rows[2 * DIM + 1] *= 1.1f;
+    scratch.rows[1][0] = NAN;
+    scratch.rows[2][0] *= 1.1f; /* too long by 10 % */
+    scratch.rows[2][1] *= 1.1f;
     slice_store(&batch.slices[0], &scratch, 0);
     assert_int_equal(batch.results[0].status, -E2BIG);
     assert_int_equal(batch.results[0].n_tokens, 9);

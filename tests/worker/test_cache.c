@@ -15,6 +15,7 @@
 #include "tests/support/pipeline_rig.h"
 #include "tests/support/tiny_model.h"
 #include "worker/pipeline/cache.h"
+#include "tests/support/embed_rows.h"
 
 enum { N = 40, N_CTX = 64 };
 
@@ -74,7 +75,11 @@ static void ask(struct cache *cache, const struct model *model, const struct emb
     memset(out, 0x55, sizeof *out);
     assert_int_equal(embedder->open(&session, model, options), 0);
     assert_int_equal(cache_lane_open(&lane, cache, embedder, session), 0);
-    cache_embed(lane, texts + first, n, out->rows, out->results, &out->hits);
+    size_t dim = options->dim ? options->dim : TINY_MODEL_DIM;
+    float *rows[N];
+    for (size_t i = 0; i < n; i++)
+        rows[i] = out->rows + i * dim;
+    cache_embed(lane, texts + first, n, rows, out->results, &out->hits);
     cache_lane_close(lane);
     embedder->close(session);
     assert_int_equal(out->hits.memory + out->hits.disk + out->hits.misses, n);
@@ -87,7 +92,7 @@ static void assert_as_without(const struct model *model, const struct session_op
     struct session *session;
     size_t dim = options->dim ? options->dim : TINY_MODEL_DIM, n_cut = 0;
     assert_int_equal(session_open(&session, model, options), 0);
-    session_embed(session, texts + first, n, wanted.rows, wanted.results);
+    embed_rows(session, texts + first, n, dim, wanted.rows, wanted.results);
     session_close(session);
     assert_memory_equal(got->rows, wanted.rows, n * dim * sizeof(float));
     for (size_t i = 0; i < n; i++) {
@@ -151,12 +156,13 @@ static void test_disk(void **state)
 }
 
 /* An engine of another version: the same names, other numbers. */
-static void embed_otherwise(struct session *session, const struct text *some, size_t n, float *out,
-                            struct embed_result *results)
+static void embed_otherwise(struct session *session, const struct text *some, size_t n,
+                            float *const *rows, struct embed_result *results)
 {
-    session_embed(session, some, n, out, results);
-    for (size_t i = 0; i < n * TINY_MODEL_DIM; i++)
-        out[i] = -out[i];
+    session_embed(session, some, n, rows, results);
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < TINY_MODEL_DIM; d++)
+            rows[i][d] = -rows[i][d];
 }
 
 static void test_what_decides_a_vector_is_in_its_key(void **state)

@@ -121,7 +121,7 @@ static void test_text(void **state)
     metrics_on_dead_letter(metrics, "bad_json");
     metrics_on_dead_letter(metrics, "text_too_long");
     metrics_on_dead_letter(metrics, "bad_json");
-    metrics_on_count(metrics, "reclaimed", 4);
+    metrics_on_count(metrics, COUNTER_RECLAIMED, 4);
     metrics_on_lag(metrics, "topic\"\xff/3", 12);
     metrics_on_lag(metrics, "gone", 5);
     assert_int_equal(metrics_lag(metrics).own, 17);
@@ -129,13 +129,13 @@ static void test_text(void **state)
     metrics_on_lag(metrics, NULL, 34);
     assert_int_equal(metrics_lag(metrics).own, 12);
     assert_int_equal(metrics_lag(metrics).group, 34);
-    metrics_on_link(metrics, "input", LINK_WAIT);
-    metrics_on_link(metrics, "output", LINK_UP);
-    metrics_on_link(metrics, "output", LINK_WAIT);
-    metrics_on_link(metrics, "output", LINK_WAIT); /* the same outage, for another reason */
-    metrics_on_link(metrics, "output", LINK_UP);
-    metrics_on_link(metrics, "output", LINK_WAIT);
-    metrics_on_link(metrics, "output", LINK_UP);
+    metrics_on_link(metrics, SIDE_INPUT, LINK_WAIT);
+    metrics_on_link(metrics, SIDE_OUTPUT, LINK_UP);
+    metrics_on_link(metrics, SIDE_OUTPUT, LINK_WAIT);
+    metrics_on_link(metrics, SIDE_OUTPUT, LINK_WAIT); /* the same outage, for another reason */
+    metrics_on_link(metrics, SIDE_OUTPUT, LINK_UP);
+    metrics_on_link(metrics, SIDE_OUTPUT, LINK_WAIT);
+    metrics_on_link(metrics, SIDE_OUTPUT, LINK_UP);
     char *text = print_all(metrics);
     static const char *const wanted[] = {
         "model=\"a \\\"quoted\\\" \\\\ name\\nof two lines\",fingerprint=\"0123\"",
@@ -201,6 +201,53 @@ static void test_codes_are_documented(void **state)
     } while (fgets(line, sizeof line, from) && line[0] == '|');
     assert_int_equal(i, N_DEAD_LETTER_CODES);
     fclose(from);
+}
+
+static char *read_page(const char *path)
+{
+    FILE *from = fopen(path, "r");
+    assert_non_null(from);
+    char *text = calloc(1, 1 << 20);
+    assert_non_null(text);
+    assert_in_range(fread(text, 1, (1 << 20) - 1, from), 1, (1 << 20) - 2);
+    fclose(from);
+    return text;
+}
+
+/* Each series is in the table of the documentation, by name and type, and so is each reason. */
+static void test_series_are_documented(void **state)
+{
+    struct metrics *metrics = metrics_make();
+    char *text = print_all(metrics), *place = text, name[100], type[20], wanted[200];
+    char *page = read_page(TESTS_DIR "/../docs/operations.md");
+    size_t n = 0;
+    (void)state;
+    for (; (place = strstr(place, "# TYPE ")); place++, n++) {
+        assert_int_equal(sscanf(place, "# TYPE %99s %19s", name, type), 2);
+        if (strncmp(name, "process_", 8) == 0)
+            continue;
+        snprintf(wanted, sizeof wanted, "`%s", name);
+        const char *row = strstr(page, wanted);
+        for (; row && row[strlen(wanted)] != '`' && row[strlen(wanted)] != '{';)
+            row = strstr(row + 1, wanted);
+        if (!row)
+            fail_msg("not documented: %s", name);
+        snprintf(wanted, sizeof wanted, "| %s |", type);
+        const char *end = strchr(row, '\n'), *kind = strstr(row, wanted);
+        if (!kind || kind > end)
+            fail_msg("documented, but not as %s: %s", type, name);
+    }
+    assert_true(n > N_COUNTERS);
+    free(page);
+    page = read_page(TESTS_DIR "/../docs/reliability.md");
+    for (size_t i = 0; i < N_SKIP_REASONS; i++) {
+        snprintf(wanted, sizeof wanted, "`%s`", skip_reasons[i]);
+        if (!strstr(page, wanted))
+            fail_msg("not documented: %s", wanted);
+    }
+    free(page);
+    free(text);
+    free(metrics);
 }
 
 static void test_batch(void **state)
@@ -351,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_every_code_is_there_from_the_start),
         cmocka_unit_test(test_codes_are_documented),
+        cmocka_unit_test(test_series_are_documented),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_not_ready_before_the_pipeline),
         cmocka_unit_test(test_address),

@@ -61,11 +61,11 @@ static void test_changes(void **state)
 
 static size_t n_notices;
 
-static void on_notice(void *ctx, const char *side, enum notice level, const char *code,
+static void on_notice(void *ctx, enum side side, enum notice level, const char *code,
                       const char *text)
 {
     (void)ctx;
-    assert_string_equal(side, "input");
+    assert_int_equal(side, SIDE_INPUT);
     assert_int_equal(level, NOTICE_WARN);
     assert_string_equal(code, "no_version");
     assert_non_null(strstr(text, "no position"));
@@ -81,7 +81,7 @@ static void test_no_version_is_said_once(void **state)
         rig_open(&rig, 3);
         rig_number_texts(&rig);
         rig.fake.script.finite = true;
-        rig.options.on_notice = on_notice;
+        rig.options.observer.on_notice = on_notice;
         rig.options.decode.version_by = i == 0 ? VERSION_TIMESTAMP : VERSION_POSITION;
         n_notices = 0;
         rig_start(&rig);

@@ -75,7 +75,7 @@ static void expect_vector(struct session *session, const char *title, const char
         prompt_render(document, title_bytes, (struct bytes){text, len}, prompted, sizeof prompted);
     float row[TINY_MODEL_DIM];
     struct embed_result result;
-    session_embed(session, &(struct text){prompted, len}, 1, row, &result);
+    session_embed(session, &(struct text){prompted, len}, 1, (float *[]){row}, &result);
     assert_int_equal(result.status, 0);
     assert_true(result.n_tokens <= MAX_TOKENS);
     assert_memory_equal(vector, row, sizeof row);
@@ -294,13 +294,13 @@ static void test_many_batches(void **state)
 
 static const char bad_piece[] = "\xe2\x98\x83 in"; /* in some of long_text and no other */
 
-static void embed_badly(struct session *session, const struct text *texts, size_t n, float *out,
-                        struct embed_result *results)
+static void embed_badly(struct session *session, const struct text *texts, size_t n,
+                        float *const *rows, struct embed_result *results)
 {
-    session_embed(session, texts, n, out, results);
+    session_embed(session, texts, n, rows, results);
     for (size_t i = 0; i < n; i++)
         if (memmem(texts[i].ptr, texts[i].len, bad_piece, sizeof bad_piece - 1))
-            out[i * TINY_MODEL_DIM] = NAN;
+            rows[i][0] = NAN;
 }
 
 /* A message is a dead letter as a whole: nobody gets some of its pieces. */

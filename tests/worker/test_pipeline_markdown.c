@@ -50,7 +50,7 @@ static void expect_vector(struct session *session, const struct prompt *prompt, 
                                sizeof prompted);
     float row[TINY_MODEL_DIM];
     struct embed_result result;
-    session_embed(session, &(struct text){prompted, len}, 1, row, &result);
+    session_embed(session, &(struct text){prompted, len}, 1, (float *[]){row}, &result);
     assert_int_equal(result.status, 0);
     assert_memory_equal(vector, row, sizeof row);
 }

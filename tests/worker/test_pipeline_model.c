@@ -43,7 +43,7 @@ static void assert_embedded_alone(struct session *session, const struct prompt *
                                prompted, sizeof prompted);
     float row[TINY_MODEL_DIM];
     struct embed_result result;
-    session_embed(session, &(struct text){prompted, len}, 1, row, &result);
+    session_embed(session, &(struct text){prompted, len}, 1, (float *[]){row}, &result);
     assert_int_equal(result.status, 0);
     if (memcmp(vector, row, dim * sizeof *row) != 0)
         fail_msg("the vector of '%s' is not what a session alone gives", text);

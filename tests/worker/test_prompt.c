@@ -13,22 +13,23 @@
 
 static const struct model_info gemma = {.prompts = gemma_prompts}, bare = {.prompts = NULL};
 
-static struct bytes bytes_of(const char *text)
+static struct bytes bytes_or_none(const char *text)
 {
     return (struct bytes){text, text ? strlen(text) : 0};
 }
 
 static void assert_rendered(const char *name, const char *title, const char *expected)
 {
-    const struct prompt *prompt = prompt_find(&gemma, bytes_of(name));
+    const struct prompt *prompt = prompt_find(&gemma, bytes_or_none(name));
     if (!prompt)
         fail_msg("no prompt '%s'", name);
     char out[200];
     memset(out, '#', sizeof out);
     size_t len = strlen(expected);
-    assert_int_equal(prompt_render(prompt, bytes_of(title), bytes_of("Mars"), NULL, 0), len);
-    assert_int_equal(prompt_render(prompt, bytes_of(title), bytes_of("Mars"), out, sizeof out),
+    assert_int_equal(prompt_render(prompt, bytes_or_none(title), bytes_or_none("Mars"), NULL, 0),
                      len);
+    assert_int_equal(
+        prompt_render(prompt, bytes_or_none(title), bytes_or_none("Mars"), out, sizeof out), len);
     assert_memory_equal(out, expected, len);
     assert_int_equal(out[len], '#'); /* no NUL, nothing beyond */
 }
@@ -71,14 +72,14 @@ static void test_names_of_sentence_transformers(void **state)
 static void test_spellings(void **state)
 {
     (void)state;
-    assert_ptr_equal(prompt_find(&gemma, bytes_of("code-retrieval")),
-                     prompt_find(&gemma, bytes_of("code_retrieval")));
-    assert_ptr_equal(prompt_find(&gemma, bytes_of("QUERY")),
-                     prompt_find(&gemma, bytes_of("query")));
-    assert_null(prompt_find(&gemma, bytes_of("")));
-    assert_null(prompt_find(&gemma, bytes_of(NULL)));
-    assert_null(prompt_find(&gemma, bytes_of("quer")));
-    assert_null(prompt_find(&gemma, bytes_of("query ")));
+    assert_ptr_equal(prompt_find(&gemma, bytes_or_none("code-retrieval")),
+                     prompt_find(&gemma, bytes_or_none("code_retrieval")));
+    assert_ptr_equal(prompt_find(&gemma, bytes_or_none("QUERY")),
+                     prompt_find(&gemma, bytes_or_none("query")));
+    assert_null(prompt_find(&gemma, bytes_or_none("")));
+    assert_null(prompt_find(&gemma, bytes_or_none(NULL)));
+    assert_null(prompt_find(&gemma, bytes_or_none("quer")));
+    assert_null(prompt_find(&gemma, bytes_or_none("query ")));
     assert_null(prompt_find(&gemma, (struct bytes){"query\0", 6}));
 }
 
@@ -87,13 +88,14 @@ static void test_model_without_prompts(void **state)
 {
     (void)state;
     for (size_t i = 0; gemma_prompts[i].name; i++) {
-        const struct prompt *prompt = prompt_find(&bare, bytes_of(gemma_prompts[i].name));
+        const struct prompt *prompt = prompt_find(&bare, bytes_or_none(gemma_prompts[i].name));
         assert_non_null(prompt);
         assert_string_equal(prompt->name, "none");
-        assert_int_equal(prompt_render(prompt, bytes_of("T"), bytes_of("Mars"), NULL, 0), 4);
+        assert_int_equal(prompt_render(prompt, bytes_or_none("T"), bytes_or_none("Mars"), NULL, 0),
+                         4);
     }
-    assert_null(prompt_find(&bare, bytes_of("quer")));
-    assert_true(prompt_is_known(bytes_of("STS")) && !prompt_is_known(bytes_of("quer")));
+    assert_null(prompt_find(&bare, bytes_or_none("quer")));
+    assert_true(prompt_is_known(bytes_or_none("STS")) && !prompt_is_known(bytes_or_none("quer")));
 }
 
 /* Every name that help shows is one that works, under that same name. */
@@ -104,7 +106,7 @@ static void test_names_are_complete(void **state)
     snprintf(names, sizeof names, "%s", prompt_names());
     size_t n = 0;
     for (char *name = strtok(names, ", "); name; name = strtok(NULL, ", "), n++) {
-        const struct prompt *prompt = prompt_find(&gemma, bytes_of(name));
+        const struct prompt *prompt = prompt_find(&gemma, bytes_or_none(name));
         assert_non_null(prompt);
         assert_string_equal(prompt->name, name);
     }
@@ -115,12 +117,13 @@ static void test_cut_at_every_size(void **state)
 {
     (void)state;
     const char whole[] = "title: Planets | text: Mars";
-    const struct prompt *prompt = prompt_find(&gemma, bytes_of("document"));
+    const struct prompt *prompt = prompt_find(&gemma, bytes_or_none("document"));
     for (size_t size = 0; size <= sizeof whole; size++) {
         char out[64];
         memset(out, '#', sizeof out);
-        assert_int_equal(prompt_render(prompt, bytes_of("Planets"), bytes_of("Mars"), out, size),
-                         sizeof whole - 1);
+        assert_int_equal(
+            prompt_render(prompt, bytes_or_none("Planets"), bytes_or_none("Mars"), out, size),
+            sizeof whole - 1);
         size_t written = size < sizeof whole - 1 ? size : sizeof whole - 1;
         assert_memory_equal(out, whole, written);
         assert_int_equal(out[written], '#');
@@ -160,8 +163,8 @@ static void test_doubled(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct model_info *info = cases[i].info;
-        const struct prompt *had = prompt_doubled(info, prompt_find(info, bytes_of(cases[i].asked)),
-                                                  bytes_of(cases[i].text));
+        const struct prompt *had = prompt_doubled(
+            info, prompt_find(info, bytes_or_none(cases[i].asked)), bytes_or_none(cases[i].text));
         const char *name = had ? had->name : NULL;
         if (!name != !cases[i].had || (name && strcmp(name, cases[i].had) != 0))
             fail_msg("'%s' as %s: %s, not %s", cases[i].text, cases[i].asked, name ? name : "none",

@@ -25,6 +25,7 @@
 #include "tests/support/tiny_model.h"
 #include "worker/pipeline/pool.h"
 #include "worker/pipeline/team.h"
+#include "tests/support/embed_rows.h"
 
 enum { SEED = 4711, HELPERS = 3, STEPS = 3000, PARTS = 64 };
 
@@ -177,7 +178,7 @@ static size_t share(void *ctx, session_part *step, void *arg, size_t n_parts)
 static void run_embed(struct job *job, struct pool_thread *thread)
 {
     struct embed_job *mine = (struct embed_job *)job;
-    session_embed(thread->session, mine->texts, mine->n, mine->rows, mine->results);
+    embed_rows(thread->session, mine->texts, mine->n, TINY_MODEL_DIM, mine->rows, mine->results);
 }
 
 static void ring(void *ctx)
@@ -250,7 +251,7 @@ static void test_sessions(void **state)
     struct embed_result results[N_TEXTS];
     make_texts(texts);
     assert_int_equal(session_open(&session, model, &options), 0);
-    session_embed(session, texts, N_TEXTS, alone, results);
+    embed_rows(session, texts, N_TEXTS, TINY_MODEL_DIM, alone, results);
     session_close(session);
     for (size_t n_threads = 1; n_threads <= N_THREADS; n_threads++)
         for (size_t n_jobs = 1; n_jobs <= n_threads; n_jobs++)

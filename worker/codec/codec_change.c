@@ -22,11 +22,6 @@
  * the log of the database. */
 #define UNAVAILABLE "__debezium_unavailable_value"
 
-static bool is_text(struct bytes bytes, const char *text)
-{
-    return bytes.len == strlen(text) && memcmp(bytes.ptr, text, bytes.len) == 0;
-}
-
 static struct walk walk_of(struct bytes bytes)
 {
     return (struct walk){bytes.ptr, bytes.ptr ? bytes.ptr + bytes.len : NULL};
@@ -44,8 +39,7 @@ static struct bytes map_get(struct bytes map, const char *name, size_t name_len)
         /* The map was checked as a whole before, so no step of the walk can fail. */
         const char *at = walk.at;
         msgpack_walk_skip(&walk);
-        if (key.type == WALK_STR && key.bytes.len == name_len &&
-            memcmp(key.bytes.ptr, name, name_len) == 0)
+        if (key.type == WALK_STR && bytes_equal(key.bytes, (struct bytes){name, name_len}))
             return (struct bytes){at, (size_t)(walk.at - at)};
     }
     return (struct bytes){NULL, 0};
@@ -88,7 +82,7 @@ static bool is_yes(struct walk_value value)
 {
     return (value.type == WALK_BOOL && value.is_true) ||
            (value.type == WALK_INT && value.integer == 1) ||
-           (value.type == WALK_STR && is_text(value.bytes, "true"));
+           (value.type == WALK_STR && bytes_are(value.bytes, "true"));
 }
 
 /* What Debezium says of a flattened row: "true", "false", and what casts make of these. Anything
@@ -99,7 +93,7 @@ static int flag_read(const struct decode *decode, struct bytes value, bool *out)
     bool is_bit = flag.type == WALK_INT && (flag.integer == 0 || flag.integer == 1);
     *out = is_yes(flag);
     if (*out || flag.type == WALK_NIL || flag.type == WALK_BOOL || is_bit ||
-        (flag.type == WALK_STR && is_text(flag.bytes, "false")))
+        (flag.type == WALK_STR && bytes_are(flag.bytes, "false")))
         return 0;
     return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                         "field '__deleted' is neither true nor false, so nobody can tell whether "
@@ -127,7 +121,7 @@ static bool is_textless(const struct decode *decode, struct bytes row, struct by
 static bool is_unavailable(struct bytes row, const char *name)
 {
     struct walk_value value = value_of(member(row, name));
-    return value.type == WALK_STR && is_text(value.bytes, UNAVAILABLE);
+    return value.type == WALK_STR && bytes_are(value.bytes, UNAVAILABLE);
 }
 
 static int unavailable_refuse(const struct decode *decode, const char *name, const char *what)
@@ -157,11 +151,6 @@ static int unavailable_check(const struct decode *decode, bool is_new, struct ch
     return 0;
 }
 
-static bool is_same(struct bytes a, struct bytes b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
-}
-
 /* Is all that decides the vector as it was before the change? */
 static bool is_same_text(const struct decode *decode, const struct change *change)
 {
@@ -169,7 +158,7 @@ static bool is_same_text(const struct decode *decode, const struct change *chang
     if (!change->before.ptr || !member(change->row, names[0]).ptr)
         return false;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (!is_same(member(change->row, names[i]), member(change->before, names[i])))
+        if (!bytes_equal(member(change->row, names[i]), member(change->before, names[i])))
             return false;
     return true;
 }
@@ -276,7 +265,7 @@ static int flat_read(const struct decode *decode, struct bytes row, struct chang
     bool is_change = is_operation(op) || deleted.ptr, is_gone;
     char code = is_operation(op) ? *op.bytes.ptr : 'u';
     int err = flag_read(decode, deleted, &is_gone);
-    if (op.type == WALK_STR && is_text(op.bytes, "t"))
+    if (op.type == WALK_STR && bytes_are(op.bytes, "t"))
         return truncated_refuse(decode);
     out->row = row;
     out->is_deleted =
@@ -296,7 +285,8 @@ static bool is_envelope(struct bytes map)
     if (op.type != WALK_STR)
         return false;
     return member(map, "before").ptr || member(map, "after").ptr ||
-           (is_map(member(map, "source")) && (is_text(op.bytes, "t") || is_text(op.bytes, "m")));
+           (is_map(member(map, "source")) &&
+            (bytes_are(op.bytes, "t") || bytes_are(op.bytes, "m")));
 }
 
 int codec_change_read(const struct decode *decode, struct bytes value, struct change *out)

@@ -16,8 +16,7 @@
 
 static bool is_word(const struct walk_value *value, const char *word)
 {
-    return value->type == WALK_STR && value->bytes.len == strlen(word) &&
-           memcmp(value->bytes.ptr, word, value->bytes.len) == 0;
+    return value->type == WALK_STR && bytes_are(value->bytes, word);
 }
 
 /* What was found of the fields that are needed. */

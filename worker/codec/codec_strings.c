@@ -41,8 +41,7 @@ static int names_compare(const void *left, const void *right)
 
 static bool is_same(const struct codec_name *a, const struct codec_name *b)
 {
-    return a->text.len == b->text.len &&
-           (a->text.len == 0 || memcmp(a->text.ptr, b->text.ptr, a->text.len) == 0);
+    return bytes_equal(a->text, b->text);
 }
 
 /* Are two of n names equal? Then which; the order of names may change. */

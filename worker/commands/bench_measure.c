@@ -60,7 +60,7 @@ static double percentile(double *values, size_t n, double share)
 static const struct prompt *prompt_of(const struct model *model,
                                       const struct bench_options *options)
 {
-    return prompt_find(model_info(model), (struct bytes){options->prompt, strlen(options->prompt)});
+    return prompt_find(model_info(model), bytes_of(options->prompt));
 }
 
 /* The rig takes prompts and threads as the worker does. */

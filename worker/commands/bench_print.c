@@ -77,7 +77,7 @@ void bench_print(const struct bench_report *r)
 
 static void json_string(const char *text)
 {
-    (void)json_print((struct bytes){text, strlen(text)}, stdout);
+    (void)json_print(bytes_of(text), stdout);
 }
 
 static void json_head(const struct bench_report *r)

@@ -8,7 +8,7 @@
 #include <uv.h>
 
 #include "worker/pipeline/batch.h"
-#include "worker/pipeline/pool.h"
+#include "worker/pipeline/shares.h"
 
 /* What a pool thread has for itself. */
 struct pool_thread {
@@ -21,18 +21,12 @@ struct pool_thread {
 struct bench_rig {
     const struct prompt *prompt;
     struct batch batch;
-    struct pool *pool;
-    uv_sem_t wakeup;
+    struct shares shares;
     struct item *items; /* [items_room] */
     size_t items_room;
     size_t n_threads;
     struct pool_thread threads[]; /* [n_threads] */
 };
-
-static void ring(void *ctx)
-{
-    uv_sem_post(ctx);
-}
 
 /* On a pool thread. */
 static void embed_slice(struct job *job, struct pool_thread *thread)
@@ -49,7 +43,7 @@ static void embed_slice(struct job *job, struct pool_thread *thread)
 static size_t share(void *arg, session_part *step, void *step_arg, size_t n_parts)
 {
     const struct pool_thread *thread = arg;
-    return pool_share(thread->rig->pool, thread->index, step, step_arg, n_parts);
+    return pool_share(thread->rig->shares.pool, thread->index, step, step_arg, n_parts);
 }
 
 static int open_threads(struct bench_rig *rig, const struct model *model)
@@ -65,7 +59,7 @@ static int open_threads(struct bench_rig *rig, const struct model *model)
         places[i] = (struct pool_place){thread, thread->session};
     }
     if (rc == 0)
-        rc = pool_open(&rig->pool, rig->n_threads, places, ring, &rig->wakeup);
+        rc = shares_open(&rig->shares, rig->n_threads, places);
     free(places);
     return rc;
 }
@@ -76,15 +70,10 @@ int bench_rig_open(struct bench_rig **out, const struct model *model, size_t n_t
     struct bench_rig *rig = calloc(1, sizeof *rig + n_threads * sizeof rig->threads[0]);
     if (!rig)
         return -ENOMEM;
-    int rc = uv_sem_init(&rig->wakeup, 0);
-    if (rc != 0) {
-        free(rig);
-        return rc;
-    }
     rig->prompt = prompt;
     rig->n_threads = n_threads;
     batch_open(&rig->batch, model_info(model)->dim, model_info(model)->max_tokens);
-    rc = open_threads(rig, model);
+    int rc = open_threads(rig, model);
     if (rc != 0) {
         bench_rig_close(rig);
         return rc;
@@ -97,13 +86,12 @@ void bench_rig_close(struct bench_rig *rig)
 {
     if (!rig)
         return;
-    pool_close(rig->pool);
+    shares_close(&rig->shares);
     for (size_t i = 0; i < rig->n_threads; i++) {
         session_close(rig->threads[i].session);
         scratch_close(&rig->threads[i].scratch);
     }
     batch_close(&rig->batch);
-    uv_sem_destroy(&rig->wakeup);
     free(rig->items);
     free(rig);
 }
@@ -137,13 +125,9 @@ int bench_rig_embed(struct bench_rig *rig, const struct text *texts, size_t n)
         return rc;
     for (size_t i = 0; i < batch->n_slices; i++) {
         batch->slices[i].job.job.run = embed_slice;
-        pool_submit(rig->pool, &batch->slices[i].job.job);
+        pool_submit(rig->shares.pool, &batch->slices[i].job.job);
     }
-    while (batch->slices_left) {
-        uv_sem_wait(&rig->wakeup);
-        for (struct job *job = pool_finished(rig->pool); job; job = job->next)
-            batch->slices_left--;
-    }
+    shares_wait(&rig->shares, batch->n_slices);
     for (size_t i = 0; i < n; i++)
         if (batch->results[i].status != 0)
             return batch->results[i].status;

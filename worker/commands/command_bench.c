@@ -16,6 +16,7 @@
 #include "worker/commands/command_line.h"
 #include "worker/commands/config_check.h"
 #include "worker/config/cpus.h"
+#include "worker/config/name.h"
 
 static const struct command_ending endings[] = {
     {COMMAND_OK, "Measured."},
@@ -40,10 +41,7 @@ static bool is_wanted(const char *name)
 {
     static const char *const ours[] = {"model",  "kernels", "precision", "threads",
                                        "prompt", "corpus",  "time",      "json"};
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (strcmp(name, ours[i]) == 0)
-            return true;
-    return false;
+    return name_in(name, ours, sizeof ours / sizeof *ours);
 }
 
 static int fail(int code, const char *what)

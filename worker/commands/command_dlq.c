@@ -155,8 +155,7 @@ static bool can_go_back(const struct dead_letter *letter)
 
 static bool is_meant(const struct args *args, const struct dead_letter *letter)
 {
-    return !args->code || (letter->code.len == strlen(args->code) &&
-                           memcmp(letter->code.ptr, args->code, letter->code.len) == 0);
+    return !args->code || bytes_are(letter->code, args->code);
 }
 
 /* 0 or a negative errno with a sentence. */

@@ -6,6 +6,7 @@
 
 #include "worker/commands/command.h"
 #include "worker/commands/command_work.h"
+#include "worker/config/name.h"
 
 static const struct command_ending endings[] = {
     {COMMAND_OK, "All lines are embedded."},
@@ -32,10 +33,8 @@ static bool is_wanted(const char *name)
 {
     static const char *const others[] = {"source", "sink", "max_deliveries", "undeliverable",
                                          "allow_mixed"};
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (strcmp(name, others[i]) == 0)
-            return false;
-    return !strchr(name, '.') || strncmp(name, "stdin.", 6) == 0;
+    return !name_in(name, others, sizeof others / sizeof others[0]) &&
+           (!strchr(name, '.') || strncmp(name, "stdin.", 6) == 0);
 }
 
 static const struct work embed = {.command = "embed", .wanted = is_wanted, .is_filter = true};

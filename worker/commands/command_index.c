@@ -46,10 +46,8 @@ bool command_index_wanted(const char *name)
 {
     static const char *const others[] = {"source", "sink", "max_deliveries", "undeliverable",
                                          "allow_mixed"};
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (strcmp(name, others[i]) == 0)
-            return false;
-    return !strchr(name, '.') || strncmp(name, "file.", 5) == 0;
+    return !name_in(name, others, sizeof others / sizeof others[0]) &&
+           (!strchr(name, '.') || strncmp(name, "file.", 5) == 0);
 }
 
 /* A file that is written into the folder that is read would be found in it the next time. */

@@ -268,22 +268,16 @@ static int shape(void *ctx, const struct message *message, struct record *record
 
 /* Events. */
 
-static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
+static void on_link(void *ctx, enum side side, enum link_state state, const char *why)
 {
     (void)ctx;
-    log_event(state == LINK_UP ? LOG_INFO : LOG_WARN,
-              strcmp(side, "input") == 0 ? (state == LINK_UP ? "source is up" : "source waits")
-                                         : (state == LINK_UP ? "sink is up" : "sink waits"),
-              LOG_TEXT("why", why ? why : ""));
+    reports_link(side, state, why);
 }
 
-static void on_count(void *ctx, const char *what, uint64_t n)
+static void on_count(void *ctx, enum counter what, uint64_t n)
 {
     struct move *move = ctx;
-    if (strcmp(what, "input_bytes") == 0)
-        move->input.done += n;
-    else if (strcmp(what, "input_bytes_total") == 0)
-        move->input.total += n;
+    progress_input_count(&move->input, what, n);
 }
 
 static void on_skipped(void *ctx, const struct skipped *skipped)
@@ -292,7 +286,7 @@ static void on_skipped(void *ctx, const struct skipped *skipped)
     reports_skipped(skipped);
 }
 
-static void on_notice(void *ctx, const char *side, enum notice level, const char *code,
+static void on_notice(void *ctx, enum side side, enum notice level, const char *code,
                       const char *text)
 {
     (void)ctx;
@@ -311,14 +305,8 @@ static void on_ended(void *ctx, enum pipeline_end how)
 static void on_stop(void *ctx, const char *name, int number, bool again)
 {
     struct move *move = ctx;
-    if (again) {
-        log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
-                  LOG_INTEGER("unfinished", transfer_stats(move->transfer)->inflight_texts));
-        log_close();
-        move->leave(128 + number);
-    }
-    log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
-              LOG_TEXT("signal", name));
+    stop_signals_log(name, number, again, transfer_stats(move->transfer)->inflight_texts,
+                     move->leave);
     transfer_drain(move->transfer);
 }
 
@@ -335,9 +323,9 @@ static bool has_old_errors(const struct move *move)
 static int report_end(const struct move *move)
 {
     if (move->how == PIPELINE_FAILED) {
-        const char *why = transfer_failure(move->transfer);
-        bool is_file = strncmp(why, move->is_push ? "the input" : "the output", 9) == 0;
-        log_event(LOG_ERROR, "failed", LOG_TEXT("error", why));
+        enum side file = move->is_push ? SIDE_INPUT : SIDE_OUTPUT;
+        bool is_file = transfer_failed_side(move->transfer) == file;
+        log_event(LOG_ERROR, "failed", LOG_TEXT("error", transfer_failure(move->transfer)));
         return is_file ? COMMAND_IO : COMMAND_UNAVAILABLE;
     }
     if (move->how == PIPELINE_UNFLUSHED)
@@ -380,10 +368,10 @@ static int run(struct move *move)
         .shape = move->is_push ? NULL : shape,
         .shape_ctx = move,
         .takes_empty = !move->is_push, /* it may say that a text is gone */
-        .on_link = on_link,
-        .on_count = on_count,
-        .on_skipped = on_skipped,
-        .on_notice = on_notice,
+        .observer = {.on_link = on_link,
+                     .on_count = on_count,
+                     .on_skipped = on_skipped,
+                     .on_notice = on_notice},
     };
     char err[600] = "";
     if (uv_loop_init(&move->loop) != 0)

@@ -20,8 +20,9 @@
 #include "worker/commands/command_line.h"
 #include "worker/commands/config_check.h"
 #include "worker/config/cpus.h"
-#include "worker/pipeline/pool.h"
+#include "worker/pipeline/shares.h"
 #include "worker/telemetry/log.h"
+#include "worker/config/name.h"
 
 enum { BATCH_TEXTS = 128, TEXT_BYTES_MAX = 4 << 20, TOP_MAX = 1000 };
 
@@ -52,10 +53,7 @@ static bool is_wanted(const char *name)
     static const char *const wanted[] = {"model",        "threads",    "kernels",
                                          "precision",    "log_level",  "log_format",
                                          "rerank.query", "rerank.top", "rerank.scores"};
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
-        if (strcmp(name, wanted[i]) == 0)
-            return true;
-    return false;
+    return name_in(name, wanted, sizeof wanted / sizeof wanted[0]);
 }
 
 /* A text of the input. Its bytes lie in the arena. */
@@ -70,11 +68,10 @@ struct hit {
     float score;
 };
 
-struct share {
-    struct job job; /* first member */
+struct task {
+    struct share share; /* first member */
     struct rerank *rerank;
     struct session *session;
-    size_t first, n;
 };
 
 struct rerank {
@@ -83,10 +80,8 @@ struct rerank {
     struct model *model;
     bool is_sigmoid;
     size_t n_threads, top;
-    uv_sem_t wakeup;
-    bool has_wakeup;
-    struct pool *pool;
-    struct share *shares; /* [n_threads] */
+    struct shares shares;
+    struct task *tasks; /* [n_threads] */
 
     /* The batch in hand. */
     struct arena arena;
@@ -107,37 +102,15 @@ static int fail(int code, const char *why)
     return command_line_fail("rerank", code, why);
 }
 
-static void send_wakeup(void *ctx)
-{
-    uv_sem_post(ctx);
-}
-
 /* On a pool thread. */
 static void score_some(struct job *job, struct pool_thread *thread)
 {
-    struct share *share = (struct share *)job;
-    struct rerank *rerank = share->rerank;
+    struct task *task = (struct task *)job;
+    struct rerank *rerank = task->rerank;
+    size_t first = task->share.first;
     (void)thread;
-    session_rerank(share->session, rerank->query, rerank->texts + share->first, share->n,
-                   rerank->scores + share->first, rerank->results + share->first);
-}
-
-static void score_all(struct rerank *rerank)
-{
-    size_t each = (rerank->n + rerank->n_threads - 1) / rerank->n_threads, n_running = 0;
-    for (size_t i = 0, first = 0; first < rerank->n; i++, first += each) {
-        struct share *share = &rerank->shares[i];
-        share->first = first;
-        share->n = rerank->n - first < each ? rerank->n - first : each;
-        share->job.run = score_some;
-        n_running++;
-        pool_submit(rerank->pool, &share->job);
-    }
-    while (n_running > 0) {
-        uv_sem_wait(&rerank->wakeup);
-        for (struct job *job = pool_finished(rerank->pool); job; job = job->next)
-            n_running--;
-    }
+    session_rerank(task->session, rerank->query, rerank->texts + first, task->share.n,
+                   rerank->scores + first, rerank->results + first);
 }
 
 static void report(struct rerank *rerank, uint64_t line, const char *code, const char *reason)
@@ -208,7 +181,7 @@ static int flush(struct rerank *rerank)
 {
     int rc = 0;
     if (rerank->n > 0)
-        score_all(rerank);
+        shares_run(&rerank->shares, rerank->tasks, sizeof *rerank->tasks, rerank->n, score_some);
     for (size_t i = 0; i < rerank->n && rc == 0; i++)
         rc = take_score(rerank, i);
     rerank->n = 0;
@@ -308,23 +281,14 @@ static int score_input(struct rerank *rerank)
 static int open_threads(struct rerank *rerank)
 {
     const struct session_options options = {.too_long = TOO_LONG_TRUNCATE};
-    struct pool_place *places = calloc(rerank->n_threads, sizeof *places);
-    int rc = 0;
-    rerank->shares = calloc(rerank->n_threads, sizeof *rerank->shares);
+    rerank->tasks = calloc(rerank->n_threads, sizeof *rerank->tasks);
     rerank->best = calloc(rerank->top + 1, sizeof *rerank->best);
-    if (!places || !rerank->shares || !rerank->best)
-        rc = -ENOMEM;
+    int rc = rerank->tasks && rerank->best ? 0 : -ENOMEM;
     for (size_t i = 0; i < rerank->n_threads && rc == 0; i++) {
-        rerank->shares[i].rerank = rerank;
-        rc = session_open(&rerank->shares[i].session, rerank->model, &options);
+        rerank->tasks[i].rerank = rerank;
+        rc = session_open(&rerank->tasks[i].session, rerank->model, &options);
     }
-    if (rc == 0)
-        rc = uv_sem_init(&rerank->wakeup, 0);
-    rerank->has_wakeup = rc == 0;
-    if (rc == 0)
-        rc = pool_open(&rerank->pool, rerank->n_threads, places, send_wakeup, &rerank->wakeup);
-    free(places);
-    return rc;
+    return rc ? rc : shares_open(&rerank->shares, rerank->n_threads, NULL);
 }
 
 static int open_all(struct rerank *rerank)
@@ -351,15 +315,13 @@ static int open_all(struct rerank *rerank)
 
 static void close_all(struct rerank *rerank)
 {
-    pool_close(rerank->pool);
-    for (size_t i = 0; i < rerank->n_threads && rerank->shares; i++)
-        session_close(rerank->shares[i].session);
-    if (rerank->has_wakeup)
-        uv_sem_destroy(&rerank->wakeup);
+    shares_close(&rerank->shares);
+    for (size_t i = 0; i < rerank->n_threads && rerank->tasks; i++)
+        session_close(rerank->tasks[i].session);
     for (size_t i = 0; i < rerank->n_best; i++)
         buffer_close(&rerank->best[i].json);
     free(rerank->best);
-    free(rerank->shares);
+    free(rerank->tasks);
     free(rerank->entries);
     free(rerank->texts);
     free(rerank->scores);

@@ -22,6 +22,7 @@
 #include "worker/config/options.h"
 #include "worker/codec/prompt.h"
 #include "worker/index/search.h"
+#include "worker/config/name.h"
 
 static const struct command_ending endings[] = {
     {COMMAND_OK, NULL},
@@ -47,10 +48,7 @@ static bool is_wanted(const char *name)
     static const char *const wanted[] = {"model",        "prompt",        "threads",   "kernels",
                                          "precision",    "missing_dense", "log_level", "log_format",
                                          "search.index", "search.query",  "search.top"};
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
-        if (strcmp(name, wanted[i]) == 0)
-            return true;
-    return false;
+    return name_in(name, wanted, sizeof wanted / sizeof wanted[0]);
 }
 
 struct lookup {
@@ -115,7 +113,7 @@ static int open_all(struct lookup *lookup)
     int code = command_line_open_model(settings, &lookup->model, err, sizeof err);
     if (code != COMMAND_OK)
         return command_line_fail("search", code, err);
-    lookup->prompt = prompt_find(model_info(lookup->model), (struct bytes){name, strlen(name)});
+    lookup->prompt = prompt_find(model_info(lookup->model), bytes_of(name));
     code = open_vectors(lookup, path);
     size_t n_threads = (size_t)settings_number(settings, "threads");
     if (code == COMMAND_OK &&

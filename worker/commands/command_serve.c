@@ -15,6 +15,7 @@
 #include "worker/config/cpus.h"
 #include "worker/telemetry/log.h"
 #include "worker/telemetry/monitor.h"
+#include "worker/config/name.h"
 
 static const struct command_ending endings[] = {
     {COMMAND_OK, "Stopped by a signal; all requests that were taken are answered."},
@@ -167,10 +168,8 @@ static bool is_wanted(const char *name)
         "bad_utf8",  "cache",         "cache_size",    "cache_memory",  "threads",
         "kernels",   "precision",     "missing_dense", "max_texts",     "max_text_size",
         "log_level", "drain_timeout", "log_format",    "metrics.listen"};
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
-        if (strcmp(name, wanted[i]) == 0)
-            return true;
-    return strncmp(name, "http.", 5) == 0;
+    return name_in(name, wanted, sizeof wanted / sizeof wanted[0]) ||
+           strncmp(name, "http.", 5) == 0;
 }
 
 const struct command command_serve = {

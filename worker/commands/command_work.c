@@ -58,16 +58,12 @@ static bool has_end(const struct work *work)
     return work->is_filter || work->finish;
 }
 
-static void on_link(void *ctx, const char *side, enum link_state state, const char *why)
+static void on_link(void *ctx, enum side side, enum link_state state, const char *why)
 {
     const struct worker *worker = ctx;
     if (worker->monitor)
         metrics_on_link(monitor_metrics(worker->monitor), side, state);
-    bool is_input = strcmp(side, "input") == 0;
-    if (state == LINK_UP)
-        log_event(LOG_INFO, is_input ? "source is up" : "sink is up", LOG_TEXT("why", why));
-    else
-        log_event(LOG_WARN, is_input ? "source waits" : "sink waits", LOG_TEXT("why", why));
+    reports_link(side, state, why);
 }
 
 static void on_dead_letter(void *ctx, const struct message *message, const char *code,
@@ -125,14 +121,10 @@ static void on_published(void *ctx, const struct entry *entry)
     metrics_on_published(monitor_metrics(((const struct worker *)ctx)->monitor), entry);
 }
 
-static void on_count(void *ctx, const char *what, uint64_t n)
+static void on_count(void *ctx, enum counter what, uint64_t n)
 {
     struct worker *worker = ctx;
-    if (strcmp(what, "input_bytes") == 0)
-        worker->input.done += n;
-    else if (strcmp(what, "input_bytes_total") == 0)
-        worker->input.total += n;
-    else if (worker->monitor)
+    if (!progress_input_count(&worker->input, what, n) && worker->monitor)
         metrics_on_count(monitor_metrics(worker->monitor), what, n);
 }
 
@@ -144,7 +136,7 @@ static void on_skipped(void *ctx, const struct skipped *skipped)
         metrics_on_skipped(monitor_metrics(worker->monitor), skipped);
 }
 
-static void on_notice(void *ctx, const char *side, enum notice level, const char *code,
+static void on_notice(void *ctx, enum side side, enum notice level, const char *code,
                       const char *text)
 {
     (void)ctx;
@@ -209,14 +201,8 @@ static void on_stop(void *ctx, const char *name, int number, bool again)
         log_close();
         worker->work->leave(has_end(worker->work) ? 128 + number : COMMAND_OK);
     }
-    if (again) {
-        log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
-                  LOG_INTEGER("unfinished", pipeline_stats(worker->pipeline)->inflight_texts));
-        log_close();
-        worker->work->leave(128 + number);
-    }
-    log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
-              LOG_TEXT("signal", name));
+    stop_signals_log(name, number, again, pipeline_stats(worker->pipeline)->inflight_texts,
+                     worker->work->leave);
     if (worker->monitor)
         monitor_stopping(worker->monitor);
     if (worker->serve)
@@ -277,18 +263,17 @@ static int open_monitor(struct worker *worker)
 
 static void set_events(const struct worker *worker, struct pipeline_options *options)
 {
-    options->on_link = on_link;
+    options->observer = (struct observer_ops){.on_link = on_link,
+                                              .on_lag = on_lag,
+                                              .on_count = on_count,
+                                              .on_skipped = on_skipped,
+                                              .on_notice = on_notice};
     options->on_dead_letter = on_dead_letter;
     options->on_undeliverable = on_undeliverable;
-    options->on_count = on_count;
-    options->on_skipped = on_skipped;
-    options->on_notice = on_notice;
     options->on_doubled = on_doubled;
     options->on_embedded = on_embedded;
-    if (worker->monitor) {
-        options->on_lag = on_lag;
+    if (worker->monitor)
         options->on_published = on_published;
-    }
 }
 
 static int open_caches(struct worker *worker, struct pipeline_options *options)

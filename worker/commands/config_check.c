@@ -38,7 +38,7 @@ static int check_names(const struct settings *settings, const char **bad_option,
     const char *prompt = settings_text(settings, "prompt");
     const char *kernels = settings_text(settings, "kernels");
     char known[64];
-    if (!prompt_is_known((struct bytes){prompt, strlen(prompt)})) {
+    if (!prompt_is_known(bytes_of(prompt))) {
         *bad_option = "prompt";
         snprintf(why, size, "unknown prompt '%.60s'; valid prompts: %s", prompt, prompt_names());
         return -EINVAL;
@@ -183,7 +183,7 @@ static int check_http(const struct settings *settings, const char **bad_option, 
 {
     const char *listen = settings_text(settings, "http.listen");
     const char *prompt = settings_text(settings, "http.prompt");
-    if (prompt[0] && !prompt_is_known((struct bytes){prompt, strlen(prompt)})) {
+    if (prompt[0] && !prompt_is_known(bytes_of(prompt))) {
         *bad_option = "http.prompt";
         snprintf(why, size, "unknown prompt '%.60s'; valid prompts: %s", prompt, prompt_names());
         return -EINVAL;

@@ -15,7 +15,7 @@ static const char *const names[] = {"ok", "warn", "bad"};
 
 static void put_json(FILE *to, const char *text)
 {
-    (void)json_print((struct bytes){text, strlen(text)}, to);
+    (void)json_print(bytes_of(text), to);
 }
 
 void findings_begin(struct findings *findings, FILE *to, bool json)

@@ -4,6 +4,7 @@
  * Owns:    the connection and the answer, until done was called.
  * Refuses: TLS, redirects, chunked answers (HTTP/1.0 is spoken), answers over HTTP_GET_MAX bytes.
  * Threads: the loop thread.
+ * Why:     `top` asks many workers at once, of which some do not answer.
  */
 #ifndef HTTP_GET_H
 #define HTTP_GET_H

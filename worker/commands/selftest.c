@@ -66,7 +66,7 @@ int selftest_run(const struct model *model, struct selftest *out)
     struct session_options options = {.dim = 0};
     struct session *session;
     struct embed_result result;
-    float row[DIM];
+    float row[DIM], *rows[] = {row};
     double dot = 0, norm = 0;
     if (strcmp(info->architecture, "gemma-embedding") != 0 || info->dim != DIM || !info->has_dense)
         return -ENOTSUP;
@@ -74,7 +74,7 @@ int selftest_run(const struct model *model, struct selftest *out)
     int rc = session_open(&session, model, &options);
     if (rc != 0)
         return rc;
-    session_embed(session, &(struct text){text, strlen(text)}, 1, row, &result);
+    session_embed(session, &(struct text){text, strlen(text)}, 1, rows, &result);
     session_close(session);
     if (result.status != 0)
         return result.status;

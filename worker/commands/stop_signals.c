@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "worker/telemetry/log.h"
+
 /* A supervisor may signal the process and then its whole group, which is one request. */
 enum { SAME_REQUEST_MS = 100 };
 
@@ -85,4 +87,18 @@ void stop_signals_close(struct stop_signals *signals)
         if (!is_ignored(watched[i].number))
             sigaction(watched[i].number, &late, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void stop_signals_log(const char *name, int number, bool again, uint64_t n_unfinished,
+                      void (*leave)(int code))
+{
+    if (!again) {
+        log_event(LOG_INFO, "stopping: finishing what was taken; a second signal exits at once",
+                  LOG_TEXT("signal", name));
+        return;
+    }
+    log_event(LOG_WARN, "second signal: exiting at once", LOG_TEXT("signal", name),
+              LOG_INTEGER("unfinished", n_unfinished));
+    log_close();
+    leave(128 + number);
 }

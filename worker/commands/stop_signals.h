@@ -10,6 +10,7 @@
 #define STOP_SIGNALS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <uv.h>
 
 /* again: a second request, to exit at once. */
@@ -29,5 +30,10 @@ void stop_signals_open(struct stop_signals *signals, uv_loop_t *loop, stop_signa
 /* After a request the process may take its time to end: a repetition of the same request does not
  * end it, a second one does, by the signal. */
 void stop_signals_close(struct stop_signals *signals);
+
+/* Log a request of whatever finishes what was taken; one that comes again is the end by leave,
+ * which does not return. */
+void stop_signals_log(const char *name, int number, bool again, uint64_t n_unfinished,
+                      void (*leave)(int code));
 
 #endif

@@ -22,6 +22,7 @@ struct transfer_item {
 };
 
 struct transfer {
+    struct observer observer; /* first member */
     struct transfer_options options;
     uv_loop_t *loop;
     struct source *source; /* NULL when closed, as is sink */
@@ -34,6 +35,7 @@ struct transfer {
     bool draining, ending, source_failed;
     uint64_t end_by_ms;
     enum pipeline_end how;
+    enum side failed_side;
     char failure[400];
     struct pipeline_stats stats;
     void (*ended)(void *ctx, enum pipeline_end how);
@@ -43,11 +45,13 @@ struct transfer {
 static void end(struct transfer *transfer, enum pipeline_end how);
 static void on_idle(uv_timer_t *timer);
 
-static void fail(struct transfer *transfer, const char *side, int err, const char *why)
+static void fail(struct transfer *transfer, enum side side, int err, const char *why)
 {
-    if (!transfer->ending)
+    if (!transfer->ending) {
+        transfer->failed_side = side;
         snprintf(transfer->failure, sizeof transfer->failure, "the %s is gone for good: %s (%s)",
-                 side, why, uv_strerror(err));
+                 observer_sides[side], why, uv_strerror(err));
+    }
     end(transfer, PIPELINE_FAILED);
 }
 
@@ -121,7 +125,7 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     for (size_t i = 0, filled = 0; i < n; i++) {
         struct record *record = load(transfer, messages[i]);
         if (!record)
-            return fail(transfer, "input", -ENOMEM, "out of memory");
+            return fail(transfer, SIDE_INPUT, -ENOMEM, "out of memory");
         records[filled++] = record;
         if (filled == 64 || i + 1 == n) {
             transfer->sink->ops->publish(transfer->sink, records, filled);
@@ -143,7 +147,7 @@ static void publish_refused(struct transfer *transfer, struct record *record, en
     if (was_dead && item->part.value.len == 0 && item->part.id.len == 0 && record->n_headers == 0) {
         snprintf(why, sizeof why, "it refuses even the dead letter of %.*s, which is empty",
                  position->len < 200 ? (int)position->len : 200, position->ptr);
-        return fail(transfer, "output", -E2BIG, why);
+        return fail(transfer, SIDE_OUTPUT, -E2BIG, why);
     }
     item->part = (struct part){.id = record->origin->key, .value = {"", 0}};
     record->parts = &item->part;
@@ -158,7 +162,7 @@ static void publish_refused(struct transfer *transfer, struct record *record, en
         char *reason =
             arena_copy(&item->arena, record->refused_reason, strlen(record->refused_reason) + 1);
         if (!reason)
-            return fail(transfer, "output", -ENOMEM, "out of memory");
+            return fail(transfer, SIDE_OUTPUT, -ENOMEM, "out of memory");
         dead_letter(record, record->refused_code, reason);
         if (record->origin->value.ptr)
             item->part.value = record->origin->value;
@@ -225,48 +229,6 @@ void transfer_drain(struct transfer *transfer)
     on_end(transfer);
 }
 
-static void on_source_state(void *ctx, enum link_state state, const char *why)
-{
-    struct transfer *transfer = ctx;
-    if (transfer->options.on_link)
-        transfer->options.on_link(transfer->ctx, "input", state, why);
-}
-
-static void on_sink_state(void *ctx, enum link_state state, const char *why)
-{
-    struct transfer *transfer = ctx;
-    if (transfer->options.on_link)
-        transfer->options.on_link(transfer->ctx, "output", state, why);
-}
-
-static void on_count(void *ctx, const char *what, uint64_t n)
-{
-    struct transfer *transfer = ctx;
-    if (transfer->options.on_count)
-        transfer->options.on_count(transfer->ctx, what, n);
-}
-
-static void on_skipped(void *ctx, const struct skipped *skipped)
-{
-    struct transfer *transfer = ctx;
-    if (transfer->options.on_skipped)
-        transfer->options.on_skipped(transfer->ctx, skipped);
-}
-
-static void on_source_notice(void *ctx, enum notice level, const char *code, const char *text)
-{
-    struct transfer *transfer = ctx;
-    if (transfer->options.on_notice)
-        transfer->options.on_notice(transfer->ctx, "input", level, code, text);
-}
-
-static void on_sink_notice(void *ctx, enum notice level, const char *code, const char *text)
-{
-    struct transfer *transfer = ctx;
-    if (transfer->options.on_notice)
-        transfer->options.on_notice(transfer->ctx, "output", level, code, text);
-}
-
 static void on_source_failed(void *ctx, int err, const char *why)
 {
     struct transfer *transfer = ctx;
@@ -275,12 +237,12 @@ static void on_source_failed(void *ctx, int err, const char *why)
         transfer->how = PIPELINE_UNFLUSHED;
         snprintf(transfer->failure, sizeof transfer->failure, "%s", why);
     }
-    fail(transfer, "input", err, why);
+    fail(transfer, SIDE_INPUT, err, why);
 }
 
 static void on_sink_failed(void *ctx, int err, const char *why)
 {
-    fail(ctx, "output", err, why);
+    fail(ctx, SIDE_OUTPUT, err, why);
 }
 
 /* The end: sink, source, timers, each when the one before is closed. */
@@ -325,19 +287,19 @@ static void end(struct transfer *transfer, enum pipeline_end how)
 
 static const struct source_events source_events = {
     .on_messages = on_messages,
-    .on_state = on_source_state,
+    .on_state = observer_on_source_state,
     .on_end = on_end,
     .on_failed = on_source_failed,
-    .on_count = on_count,
-    .on_skipped = on_skipped,
-    .on_notice = on_source_notice,
+    .on_count = observer_on_count,
+    .on_skipped = observer_on_skipped,
+    .on_notice = observer_on_source_notice,
 };
 static const struct sink_events sink_events = {
     .on_published = on_published,
-    .on_state = on_sink_state,
+    .on_state = observer_on_sink_state,
     .on_failed = on_sink_failed,
-    .on_count = on_count,
-    .on_notice = on_sink_notice,
+    .on_count = observer_on_count,
+    .on_notice = observer_on_sink_notice,
 };
 
 int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_ops *source,
@@ -357,6 +319,7 @@ int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_op
     transfer->options = *options;
     transfer->loop = loop;
     transfer->ctx = ctx;
+    transfer->observer = (struct observer){options->observer, ctx};
     for (size_t i = options->max_messages; i-- > 0;) {
         transfer->items[i].next = transfer->spare;
         transfer->spare = &transfer->items[i];
@@ -389,6 +352,11 @@ int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_op
 const char *transfer_failure(const struct transfer *transfer)
 {
     return transfer->failure;
+}
+
+enum side transfer_failed_side(const struct transfer *transfer)
+{
+    return transfer->failed_side;
 }
 
 const struct pipeline_stats *transfer_stats(const struct transfer *transfer)

@@ -15,6 +15,7 @@
 
 #include "connectors/connector.h"
 #include "worker/codec/arena.h"
+#include "worker/pipeline/observer.h"
 #include "worker/pipeline/pipeline.h"
 
 /* Make the record of a message: parts, or dead_code and dead_reason; origin and headers are set
@@ -30,11 +31,7 @@ struct transfer_options {
     transfer_shape *shape; /* NULL: as they are */
     void *shape_ctx;
     bool takes_empty; /* shape judges empty values; else they are dead letters */
-    void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
-    void (*on_count)(void *ctx, const char *what, uint64_t n);
-    void (*on_skipped)(void *ctx, const struct skipped *skipped);
-    void (*on_notice)(void *ctx, const char *side, enum notice level, const char *code,
-                      const char *text);
+    struct observer_ops observer;
 };
 
 struct transfer;
@@ -48,6 +45,7 @@ int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_op
                   size_t err_size);
 void transfer_drain(struct transfer *transfer);
 const char *transfer_failure(const struct transfer *transfer);
+enum side transfer_failed_side(const struct transfer *transfer); /* of PIPELINE_FAILED */
 const struct pipeline_stats *transfer_stats(const struct transfer *transfer);
 void transfer_close(
     struct transfer *transfer); /* after ended, or after a failed open; accepts NULL */

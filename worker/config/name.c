@@ -19,3 +19,11 @@ bool name_has_errors(const char *output, char *out, size_t size)
     snprintf(out, size, "%s.errors.jsonl", output);
     return stat(out, &about) == 0 && about.st_size > 0;
 }
+
+bool name_in(const char *name, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}

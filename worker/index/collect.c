@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connectors/npy.h"
 #include "connectors/json.h"
 #include "worker/index/vectors.h"
 
@@ -59,7 +60,7 @@ void collect_close(struct collect *collect)
 static int begin(struct collect *collect, bool is_json, size_t row_bytes, char *err,
                  size_t err_size)
 {
-    char zeros[VECTORS_NPY_HEADER] = {0};
+    char zeros[NPY_HEADER] = {0};
     size_t len = strlen(collect->path);
     snprintf(collect->path + len, sizeof collect->path - len, "%s", is_json ? ".jsonl" : ".npy");
     snprintf(collect->ids_path, sizeof collect->ids_path, "%s.ids.jsonl", collect->path);
@@ -148,9 +149,9 @@ static int write_header(struct collect *collect)
 {
     static const char *const descr[] = {"<f4", "<f2", "|i1", "|u1"};
     static const size_t bytes[] = {4, 2, 1, 1};
-    char header[VECTORS_NPY_HEADER];
-    vectors_npy_header(header, descr[collect->dtype], collect->n,
-                       collect->row_bytes / bytes[collect->dtype]);
+    char header[NPY_HEADER];
+    npy_header(header, descr[collect->dtype], collect->n,
+               collect->row_bytes / bytes[collect->dtype]);
     rewind(collect->rows);
     return fwrite(header, 1, sizeof header, collect->rows) == sizeof header ? 0 : -EIO;
 }

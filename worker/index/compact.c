@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connectors/npy.h"
 #include "worker/index/manifest.h"
 #include "worker/index/vectors_internal.h"
 
@@ -59,8 +60,8 @@ static int copy_npy(struct copy *copy)
                         : vectors->kind == KIND_I1 ? "|i1"
                                                    : "|u1";
     size_t columns = vectors->kind == KIND_BITS ? vectors->dim / 8 : vectors->dim;
-    char header[VECTORS_NPY_HEADER];
-    vectors_npy_header(header, descr, vectors->n - vectors->n_dead, columns);
+    char header[NPY_HEADER];
+    npy_header(header, descr, vectors->n - vectors->n_dead, columns);
     fwrite(header, 1, sizeof header, copy->output);
     for (size_t i = 0; i < vectors->n; i++) {
         if (!vectors_is_live(vectors, i))

@@ -14,17 +14,16 @@
 #include <string.h>
 #include <uv.h>
 
-#include "worker/pipeline/pool.h"
+#include "worker/pipeline/shares.h"
 
 enum { BLOCK_ROWS = 48 }; /* a multiple of every kernel's tile; of 768 values, 147 kB */
 enum { N_PACKS = SEARCH_QUERIES / DOTS_QUERIES };
 
 /* What one pool thread works on: first some queries to embed, then some rows to compare. */
 struct task {
-    struct job job; /* first member */
+    struct share share; /* first member */
     struct search *search;
     struct session *session;
-    size_t first, n;
     float *scratch;          /* [BLOCK_ROWS][dim] */
     struct search_hit *best; /* [SEARCH_QUERIES][top], best first, n_best of each */
     size_t n_best[SEARCH_QUERIES];
@@ -35,9 +34,7 @@ struct search {
     const struct model *model;
     const struct vectors *vectors;
     size_t n_threads, top, dim;
-    uv_sem_t wakeup;
-    bool has_wakeup;
-    struct pool *pool;
+    struct shares shares;
     struct task *tasks; /* [n_threads] */
 
     const struct text *queries; /* [n_queries] of this run */
@@ -49,39 +46,17 @@ struct search {
     struct search_times times;
 };
 
-static void send_wakeup(void *ctx)
-{
-    uv_sem_post(ctx);
-}
-
-/* Cut [0, n) into parts for the threads and wait until run has done them. */
-static void run_all(struct search *search, size_t n,
-                    void (*run)(struct job *job, struct pool_thread *thread))
-{
-    size_t each = (n + search->n_threads - 1) / search->n_threads, n_running = 0;
-    for (size_t i = 0, first = 0; first < n; i++, first += each) {
-        struct task *task = &search->tasks[i];
-        task->first = first;
-        task->n = n - first < each ? n - first : each;
-        task->job.run = run;
-        n_running++;
-        pool_submit(search->pool, &task->job);
-    }
-    while (n_running > 0) {
-        uv_sem_wait(&search->wakeup);
-        for (struct job *job = pool_finished(search->pool); job; job = job->next)
-            n_running--;
-    }
-}
-
 /* On a pool thread. */
 static void embed_some(struct job *job, struct pool_thread *thread)
 {
     struct task *task = (struct task *)job;
     struct search *search = task->search;
     (void)thread;
-    session_embed(task->session, search->queries + task->first, task->n,
-                  search->rows + task->first * search->dim, search->results + task->first);
+    float *rows[SEARCH_QUERIES];
+    for (size_t i = 0; i < task->share.n; i++)
+        rows[i] = search->rows + (task->share.first + i) * search->dim;
+    session_embed(task->session, search->queries + task->share.first, task->share.n, rows,
+                  search->results + task->share.first);
 }
 
 /* Keep a hit if it is among the best; of equal scores the earlier row stands first. */
@@ -110,7 +85,7 @@ static void compare_some(struct job *job, struct pool_thread *thread)
     const struct search *search = task->search;
     (void)thread;
     memset(task->n_best, 0, sizeof task->n_best);
-    for (size_t at = task->first, end = at + task->n; at < end; at += BLOCK_ROWS) {
+    for (size_t at = task->share.first, end = at + task->share.n; at < end; at += BLOCK_ROWS) {
         size_t n = end - at < BLOCK_ROWS ? end - at : BLOCK_ROWS;
         const float *rows = vectors_rows(search->vectors, at, n, task->scratch);
         for (size_t pack = 0; pack * DOTS_QUERIES < search->n_queries; pack++) {
@@ -156,14 +131,14 @@ void search_run(struct search *search, const struct text *queries, size_t n,
     search->queries = queries;
     search->n_queries = n;
     search->results = results;
-    run_all(search, n, embed_some);
+    shares_run(&search->shares, search->tasks, sizeof *search->tasks, n, embed_some);
     uint64_t embedded = uv_hrtime();
     for (size_t first = 0; first < n; first += DOTS_QUERIES)
         model_pack_queries(search->packs + first * dim, search->rows + first * dim,
                            n - first < DOTS_QUERIES ? n - first : DOTS_QUERIES, dim);
     for (size_t t = 0; t < search->n_threads; t++)
         memset(search->tasks[t].n_best, 0, sizeof search->tasks[t].n_best);
-    run_all(search, count, compare_some);
+    shares_run(&search->shares, search->tasks, sizeof *search->tasks, count, compare_some);
     size_t n_live = vectors_count_live(search->vectors);
     *n_hits = n_live < search->top ? n_live : search->top;
     memset(search->hits, 0, SEARCH_QUERIES * search->top * sizeof *search->hits);
@@ -196,19 +171,6 @@ static int open_tasks(struct search *search)
     return 0;
 }
 
-static int open_pool(struct search *search)
-{
-    int rc = uv_sem_init(&search->wakeup, 0);
-    if (rc != 0)
-        return rc;
-    search->has_wakeup = true;
-    struct pool_place *places = calloc(search->n_threads, sizeof *places);
-    rc = places ? pool_open(&search->pool, search->n_threads, places, send_wakeup, &search->wakeup)
-                : -ENOMEM;
-    free(places);
-    return rc;
-}
-
 int search_open(struct search **out, const struct model *model, const struct vectors *vectors,
                 size_t n_threads, size_t top, char *err, size_t err_size)
 {
@@ -229,7 +191,7 @@ int search_open(struct search **out, const struct model *model, const struct vec
         goto fail;
     rc = open_tasks(search);
     if (rc == 0)
-        rc = open_pool(search);
+        rc = shares_open(&search->shares, n_threads, NULL);
     if (rc != 0)
         goto fail;
     *out = search;
@@ -245,9 +207,7 @@ void search_close(struct search *search)
 {
     if (!search)
         return;
-    pool_close(search->pool);
-    if (search->has_wakeup)
-        uv_sem_destroy(&search->wakeup);
+    shares_close(&search->shares);
     for (size_t i = 0; search->tasks && i < search->n_threads; i++) {
         session_close(search->tasks[i].session);
         free(search->tasks[i].scratch);

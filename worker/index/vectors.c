@@ -69,19 +69,6 @@ static int read_npy_header(struct vectors *vectors, const char *path, char *err,
     return 0;
 }
 
-void vectors_npy_header(char out[VECTORS_NPY_HEADER], const char *descr, size_t rows,
-                        size_t columns)
-{
-    char text[VECTORS_NPY_HEADER];
-    int n = snprintf(text, sizeof text,
-                     "{'descr': '%s', 'fortran_order': False, 'shape': (%zu, %zu), }", descr, rows,
-                     columns);
-    memset(out, ' ', VECTORS_NPY_HEADER);
-    memcpy(out, "\x93NUMPY\x01\x00\x76\x00", 10); /* version 1.0, 118 bytes follow */
-    memcpy(out + 10, text, (size_t)n);
-    out[VECTORS_NPY_HEADER - 1] = '\n';
-}
-
 static int read_ids(struct vectors *vectors, const char *path, char *err, size_t err_size)
 {
     char name[4200];

@@ -16,11 +16,6 @@
 
 struct vectors;
 
-/* The header of an .npy of rows of columns numbers: "<f4" and the like. */
-enum { VECTORS_NPY_HEADER = 128 };
-void vectors_npy_header(char out[VECTORS_NPY_HEADER], const char *descr, size_t rows,
-                        size_t columns);
-
 /*
  * path: an .npy with its .ids.jsonl beside it, or a .jsonl of records. The |u1 of an .npy are bits
  * (dtype b1). 0, or negative errno and a sentence.

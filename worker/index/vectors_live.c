@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include <unistd.h>
 
 #include "worker/index/vectors_internal.h"
@@ -91,10 +92,7 @@ struct bytes vectors_text_id(const struct vectors *vectors, size_t row)
 
 static uint64_t hash_of(struct bytes bytes)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < bytes.len; i++)
-        hash = (hash ^ (unsigned char)bytes.ptr[i]) * 0x100000001b3u; /* FNV-1a */
-    return hash ^ hash >> 29;
+    return XXH3_64bits(bytes.ptr, bytes.len);
 }
 
 static int table_grow(struct table *table)
@@ -127,7 +125,7 @@ static struct entry *table_find(struct table *table, struct bytes id)
     size_t at = hash_of(id) & (table->n_slots - 1);
     for (; table->slots[at]; at = (at + 1) & (table->n_slots - 1)) {
         struct entry *entry = &table->entries[table->slots[at] - 1];
-        if (entry->id.len == id.len && memcmp(entry->id.ptr, id.ptr, id.len) == 0)
+        if (bytes_equal(entry->id, id))
             return entry;
     }
     table->slots[at] = (uint32_t)table->n + 1;

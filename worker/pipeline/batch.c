@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "worker/pipeline/embedder.h"
 
@@ -137,18 +138,6 @@ void batch_recount(struct batch *batch)
         batch_count(batch, &batch->entries[i]);
 }
 
-static uint64_t hash_bytes(uint64_t hash, struct bytes bytes)
-{
-    for (size_t i = 0; i < bytes.len; i++)
-        hash = (hash ^ (unsigned char)bytes.ptr[i]) * 0x100000001b3u; /* FNV-1a */
-    return (hash ^ bytes.len) * 0x100000001b3u;
-}
-
-static bool bytes_equal(struct bytes a, struct bytes b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
-}
-
 static bool slot_equal(const struct text_slot *a, const struct text_slot *b)
 {
     return a->hash == b->hash && a->prompt == b->prompt &&
@@ -174,7 +163,8 @@ static void slot_place(struct batch *batch, size_t mask, uint32_t at, const stru
     struct text_slot *slot = &batch->slots[at];
     slot->item = item;
     slot->prompt = entry->prompt;
-    slot->hash = hash_bytes(hash_bytes(0xcbf29ce484222325u, item->title), item->text);
+    slot->hash = XXH3_64bits_withSeed(item->text.ptr, item->text.len,
+                                      XXH3_64bits(item->title.ptr, item->title.len));
     slot->duplicate = NO_SLOT;
 
     struct text_slot *same = &batch->slots[table_enter(batch, mask, at)];
@@ -266,7 +256,8 @@ static const struct text_slot *slice_slot(const struct slice *slice, size_t i)
 
 int slice_load(const struct slice *slice, struct scratch *scratch)
 {
-    size_t n = slice->n, dim = slice->job.batch->dim, n_bytes = 0;
+    const struct batch *batch = slice->job.batch;
+    size_t n = slice->n, n_bytes = 0;
     for (size_t i = 0; i < n; i++) {
         const struct text_slot *slot = slice_slot(slice, i);
         n_bytes += prompt_render(slot->prompt, slot->item->title, slot->item->text, NULL, 0);
@@ -274,7 +265,7 @@ int slice_load(const struct slice *slice, struct scratch *scratch)
     if (grow(&scratch->bytes, &scratch->bytes_room, n_bytes, 1) ||
         grow(&scratch->texts, &scratch->texts_room, n, sizeof *scratch->texts) ||
         grow(&scratch->results, &scratch->results_room, n, sizeof *scratch->results) ||
-        grow(&scratch->rows, &scratch->rows_room, n, dim * sizeof *scratch->rows))
+        grow(&scratch->rows, &scratch->rows_room, n, sizeof *scratch->rows))
         return -ENOMEM;
 
     size_t at = 0;
@@ -285,6 +276,7 @@ int slice_load(const struct slice *slice, struct scratch *scratch)
             prompt_render(slot->prompt, slot->item->title, slot->item->text, to, n_bytes - at);
         scratch->texts[i] = (struct text){to, len};
         assert(at + len <= n_bytes);
+        scratch->rows[i] = batch->vectors + batch->uniques[slice->first + i].slot * batch->dim;
         at += len;
     }
     return 0;
@@ -299,15 +291,14 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
         const float *row = NULL;
         if (status == 0) {
             result = scratch->results[i];
-            row = scratch->rows + i * dim;
-            /* A vector that is not of length 1 is damage, never a result. */
+            row = scratch->rows[i];
             if (result.status == 0 && !embedder_is_unit(row, dim))
                 result.status = -EDOM;
         }
         uint32_t at = batch->uniques[slice->first + i].slot;
         for (; at != NO_SLOT; at = batch->slots[at].duplicate) {
             batch->results[at] = result;
-            if (row)
+            if (row && row != batch->vectors + at * dim)
                 memcpy(batch->vectors + at * dim, row, dim * sizeof *row);
         }
     }

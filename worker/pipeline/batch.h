@@ -156,16 +156,17 @@ int batch_slice(struct batch *batch, size_t n_threads);
 struct scratch {
     char *bytes;                  /* prompted texts, one after another */
     struct text *texts;           /* [n] */
-    float *rows;                  /* [n][dim] */
+    float **rows;                 /* [n] the place of each in the batch */
     struct embed_result *results; /* [n] */
     size_t bytes_room, texts_room, rows_room, results_room;
 };
 void scratch_close(struct scratch *scratch);
 
-/* Prompt the texts of the slice into scratch->texts and make room for the rows. 0 or -ENOMEM. */
+/* Prompt the texts of the slice into scratch->texts; scratch->rows is where their vectors go: into
+ * the batch, each to the first of its equals. 0 or -ENOMEM. */
 int slice_load(const struct slice *slice, struct scratch *scratch);
 /*
- * Copy rows and results to every text of the batch they belong to. A row that is not a unit vector
+ * Copy results and rows to every text of the batch they belong to. A row that is not a unit vector
  * gets status -EDOM. status not 0: nothing was embedded, every text gets this status instead.
  */
 void slice_store(const struct slice *slice, const struct scratch *scratch, int status);

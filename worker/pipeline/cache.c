@@ -34,9 +34,10 @@ struct cache_lane {
     size_t room;            /* of each array, in texts */
     struct cache_key *keys; /* of all texts of a call */
     uint32_t *missing;      /* those of them that are in neither place ... */
-    struct text *texts;     /* ... as the session is given them, and what it gives */
+    struct text
+        *texts; /* ... as the session is given them, and what it gives, where the caller wants it */
     struct embed_result *results;
-    float *rows; /* [room][dim] */
+    float **rows;
 };
 
 /*
@@ -54,7 +55,7 @@ static int probe(const struct model *model, const struct embedder *embedder,
     int rc = embedder->open(&session, model, options);
     if (rc)
         return rc;
-    embedder->embed(session, &text, 1, row, &result);
+    embedder->embed(session, &text, 1, &row, &result);
     embedder->close(session);
     return result.status;
 }
@@ -189,7 +190,7 @@ static bool make_room(struct cache_lane *lane, size_t n)
     lane->missing = malloc(n * sizeof *lane->missing);
     lane->texts = malloc(n * sizeof *lane->texts);
     lane->results = malloc(n * sizeof *lane->results);
-    lane->rows = malloc(n * lane->cache->dim * sizeof *lane->rows);
+    lane->rows = malloc(n * sizeof *lane->rows);
     bool has_all = lane->keys && lane->missing && lane->texts && lane->results && lane->rows;
     if (!has_all)
         lane->room = 0;
@@ -212,7 +213,7 @@ static bool find_keys(struct cache_lane *lane, const struct text *texts, size_t 
 }
 
 /* Takes those that are on disk out of lane->missing [n]; returns how many are left. */
-static size_t look_on_disk(struct cache_lane *lane, size_t n, float *rows,
+static size_t look_on_disk(struct cache_lane *lane, size_t n, float *const *rows,
                            struct embed_result *results)
 {
     struct cache *cache = lane->cache;
@@ -222,7 +223,7 @@ static size_t look_on_disk(struct cache_lane *lane, size_t n, float *rows,
     size_t n_left = 0;
     for (size_t j = 0; j < n; j++) {
         uint32_t i = lane->missing[j];
-        float *row = rows + i * cache->dim;
+        float *row = rows[i];
         if (!cache_disk_get(cache->disk, moment, &lane->keys[i], row, &results[i]))
             lane->missing[n_left++] = i;
         else if (cache->memory)
@@ -233,14 +234,14 @@ static size_t look_on_disk(struct cache_lane *lane, size_t n, float *rows,
 }
 
 /* Sets rows and results of what is known, lane->missing and hits. */
-static void look_up(struct cache_lane *lane, size_t n, float *rows, struct embed_result *results,
-                    struct cache_hits *hits)
+static void look_up(struct cache_lane *lane, size_t n, float *const *rows,
+                    struct embed_result *results, struct cache_hits *hits)
 {
     struct cache *cache = lane->cache;
     size_t n_missing = 0;
     for (size_t i = 0; i < n; i++) {
         if (!cache->memory ||
-            !cache_memory_get(cache->memory, &lane->keys[i], rows + i * cache->dim, &results[i]))
+            !cache_memory_get(cache->memory, &lane->keys[i], rows[i], &results[i]))
             lane->missing[n_missing++] = (uint32_t)i;
     }
     assert(n_missing <= n);
@@ -255,25 +256,24 @@ static void look_up(struct cache_lane *lane, size_t n, float *rows, struct embed
 }
 
 static void embed_missing(struct cache_lane *lane, const struct text *texts, size_t n_missing,
-                          float *rows, struct embed_result *results)
+                          float *const *rows, struct embed_result *results)
 {
-    size_t dim = lane->cache->dim;
-    for (size_t j = 0; j < n_missing; j++)
-        lane->texts[j] = texts[lane->missing[j]];
-    lane->embedder->embed(lane->session, lane->texts, n_missing, lane->rows, lane->results);
     for (size_t j = 0; j < n_missing; j++) {
-        memcpy(rows + lane->missing[j] * dim, lane->rows + j * dim, dim * sizeof *rows);
-        results[lane->missing[j]] = lane->results[j];
+        lane->texts[j] = texts[lane->missing[j]];
+        lane->rows[j] = rows[lane->missing[j]];
     }
+    lane->embedder->embed(lane->session, lane->texts, n_missing, lane->rows, lane->results);
+    for (size_t j = 0; j < n_missing; j++)
+        results[lane->missing[j]] = lane->results[j];
 }
 
-static void keep(struct cache_lane *lane, size_t n_missing, const float *rows,
+static void keep(struct cache_lane *lane, size_t n_missing, float *const *rows,
                  const struct embed_result *results)
 {
     struct cache *cache = lane->cache;
     for (size_t j = 0; j < n_missing; j++) {
         uint32_t i = lane->missing[j];
-        const float *row = rows + i * cache->dim;
+        const float *row = rows[i];
         /* Neither a failure nor damage is kept: the next time may be better. */
         if (results[i].status || !embedder_is_unit(row, cache->dim))
             continue;
@@ -284,7 +284,7 @@ static void keep(struct cache_lane *lane, size_t n_missing, const float *rows,
     }
 }
 
-void cache_embed(struct cache_lane *lane, const struct text *texts, size_t n, float *rows,
+void cache_embed(struct cache_lane *lane, const struct text *texts, size_t n, float *const *rows,
                  struct embed_result *results, struct cache_hits *hits)
 {
     *hits = (struct cache_hits){.misses = (uint32_t)n};

@@ -60,8 +60,8 @@ int cache_lane_open(struct cache_lane **out, struct cache *cache, const struct e
                     struct session *session);
 void cache_lane_close(struct cache_lane *lane); /* accepts NULL */
 
-/* As embedder->embed: rows [n][dim] and results [n] are the same bytes. */
-void cache_embed(struct cache_lane *lane, const struct text *texts, size_t n, float *rows,
+/* As embedder->embed: rows [n] and results [n] are the same bytes. */
+void cache_embed(struct cache_lane *lane, const struct text *texts, size_t n, float *const *rows,
                  struct embed_result *results, struct cache_hits *hits);
 
 #endif

@@ -18,7 +18,7 @@ struct embedder {
     const struct model_info *(*info)(const struct model *model);
     int (*open)(struct session **out, const struct model *model,
                 const struct session_options *options);
-    void (*embed)(struct session *session, const struct text *texts, size_t n, float *out,
+    void (*embed)(struct session *session, const struct text *texts, size_t n, float *const *rows,
                   struct embed_result *results);
     void (*close)(struct session *session);
     /* As session_tokenize. NULL: texts cannot be cut into chunks. */

@@ -268,6 +268,25 @@ static void publish_refused(struct pipeline *p, struct entry *entry, enum publis
     p->sink->ops->publish(p->sink, &record, 1);
 }
 
+/* This message was to have a version and has none: said once. */
+static void note_version(struct pipeline *p, const struct entry *entry)
+{
+    const struct bytes *position = &entry->message->position;
+    enum version_by by = p->options.decode.version_by;
+    char text[320];
+    bool is_wanted = by == VERSION_POSITION || by == VERSION_TIMESTAMP;
+    if (!is_wanted || entry->request.has_version || p->is_version_noted)
+        return;
+    p->is_version_noted = true;
+    snprintf(text, sizeof text,
+             "the message at %.*s has no %s, which order_by takes for its version: it is written "
+             "whatever is there, and so are others like it. Have senders set it, or order by a "
+             "field",
+             (int)(position->len < 120 ? position->len : 120), position->ptr,
+             by == VERSION_TIMESTAMP ? "timestamp" : "position that orders it");
+    observer_on_source_notice(p, NOTICE_WARN, "no_version", text);
+}
+
 static void count_published(struct pipeline *p, const struct entry *entry)
 {
     struct pipeline_stats *stats = &p->stats;
@@ -285,7 +304,7 @@ static void count_published(struct pipeline *p, const struct entry *entry)
             p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
         return;
     }
-    pipeline_note_version(p, entry);
+    note_version(p, entry);
     stats->messages++;
     stats->deleted += entry->request.is_deleted;
     stats->unchanged += entry->request.is_unchanged;
@@ -543,19 +562,19 @@ void pipeline_close_source(struct pipeline *p)
 
 const struct source_events pipeline_source_events = {
     .on_messages = on_messages,
-    .on_state = pipeline_on_source_state,
+    .on_state = observer_on_source_state,
     .on_end = on_end,
     .on_failed = on_source_failed,
-    .on_lag = pipeline_on_lag,
-    .on_count = pipeline_on_count,
-    .on_skipped = pipeline_on_skipped,
-    .on_notice = pipeline_on_source_notice,
+    .on_lag = observer_on_lag,
+    .on_count = observer_on_count,
+    .on_skipped = observer_on_skipped,
+    .on_notice = observer_on_source_notice,
 };
 const struct sink_events pipeline_sink_events = {
     .on_published = on_published,
-    .on_state = pipeline_on_sink_state,
+    .on_state = observer_on_sink_state,
     .on_failed = on_sink_failed,
     .on_doubt = on_doubt,
-    .on_count = pipeline_on_count,
-    .on_notice = pipeline_on_sink_notice,
+    .on_count = observer_on_count,
+    .on_notice = observer_on_sink_notice,
 };

@@ -18,6 +18,7 @@
 #include "inference/embed.h"
 #include "worker/codec/codec.h"
 #include "worker/pipeline/embedder.h"
+#include "worker/pipeline/observer.h"
 #include "worker/pipeline/pool.h"
 
 struct batch;
@@ -59,16 +60,11 @@ struct pipeline_options {
     const struct embedder *embedder; /* NULL: the sessions of embed.h */
     struct cache *cache;             /* borrowed until pipeline_close; NULL: none */
     /* For the log and metrics, as it happens; ctx is the one of ended. Each may be NULL. */
-    void (*on_link)(void *ctx, const char *side, enum link_state state, const char *why);
+    struct observer_ops observer;
     void (*on_dead_letter)(void *ctx, const struct message *message, const char *code,
                            const char *reason);
     void (*on_undeliverable)(void *ctx, const struct message *message, const char *code,
-                             const char *reason);             /* given up */
-    void (*on_lag)(void *ctx, const char *part, int64_t lag); /* source_events of connector.h */
-    void (*on_count)(void *ctx, const char *what, uint64_t n);
-    void (*on_skipped)(void *ctx, const struct skipped *skipped);
-    void (*on_notice)(void *ctx, const char *side, enum notice level, const char *code,
-                      const char *text); /* side: "input" or "output" */
+                             const char *reason); /* given up */
     /* A text began with the words of a prompt already and got those of one: for each batch. */
     void (*on_doubled)(void *ctx, const struct prompt *had, const struct prompt *given);
     /* All of a batch is embedded; a record of one is confirmed. Only read them

@@ -11,6 +11,7 @@
 #include "worker/pipeline/batch.h"
 #include "worker/pipeline/cache.h"
 #include "worker/pipeline/credit.h"
+#include "worker/pipeline/observer.h"
 #include "worker/pipeline/pipeline.h"
 #include "worker/pipeline/pool.h"
 #include "worker/pipeline/stages.h"
@@ -27,6 +28,7 @@ enum { EXTRAS_MAX = 64 };
 enum phase { RUNNING, DRAINING, ENDING };
 
 struct pipeline {
+    struct observer observer; /* first member */
     struct pipeline_options options;
     const struct model_info *info;
     const struct embedder *embedder;
@@ -78,16 +80,5 @@ void pipeline_on_jobs(void *ctx);                 /* the wakeup's event: some ha
 void pipeline_send_wakeup(void *ctx);             /* by the pool, on its threads */
 /* Closes the source once the sink is closed and no job runs; until then does nothing. */
 void pipeline_close_source(struct pipeline *pipeline);
-
-/* pipeline_reports.c: events for people and metrics. */
-void pipeline_on_source_state(void *ctx, enum link_state state, const char *why);
-void pipeline_on_sink_state(void *ctx, enum link_state state, const char *why);
-void pipeline_on_lag(void *ctx, const char *part, int64_t lag);
-void pipeline_on_count(void *ctx, const char *what, uint64_t n);
-void pipeline_on_skipped(void *ctx, const struct skipped *skipped);
-void pipeline_on_source_notice(void *ctx, enum notice level, const char *code, const char *text);
-/* This message was to have a version and has none: said once. */
-void pipeline_note_version(struct pipeline *p, const struct entry *entry);
-void pipeline_on_sink_notice(void *ctx, enum notice level, const char *code, const char *text);
 
 #endif

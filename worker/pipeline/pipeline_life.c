@@ -77,7 +77,7 @@ static int prepare(struct pipeline *p, const struct model *model, char *err, siz
     const struct pipeline_options *o = &p->options;
     struct stages *stages = &p->stages;
     *stages = (struct stages){.options = o, .info = p->info, .embedder = p->embedder};
-    stages->prompt = prompt_find(p->info, (struct bytes){o->prompt, strlen(o->prompt)});
+    stages->prompt = prompt_find(p->info, bytes_of(o->prompt));
     if (!stages->prompt) {
         snprintf(err, err_size, "unknown prompt '%s'; valid prompts: %s", o->prompt,
                  prompt_names());
@@ -198,6 +198,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     p->on_source_closed = on_source_closed;
     credit_open(&p->credit);
     p->ctx = ctx;
+    p->observer = (struct observer){options->observer, ctx};
 
     int status = prepare(p, model, err, err_size);
     if (!status)

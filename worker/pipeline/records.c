@@ -16,14 +16,9 @@
 
 enum { N_OWN_HEADERS = 4 };
 
-static struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){text, strlen(text)};
-}
-
 static bool is_named(const struct header *a, const struct header *b)
 {
-    return a->name.len == b->name.len && memcmp(a->name.ptr, b->name.ptr, a->name.len) == 0;
+    return bytes_equal(a->name, b->name);
 }
 
 static int own_headers(struct arena *arena, const struct encode_options *encode,

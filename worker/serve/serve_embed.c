@@ -34,8 +34,11 @@ static int thread_open(struct pool_thread *thread, const struct session_options 
     int rc = all->embedder->open(&thread->session, all->model, &options);
     if (rc == 0 && cache)
         rc = cache_lane_open(&thread->cache, cache, all->embedder, thread->session);
-    thread->rows = calloc(SERVE_SLICE_TEXTS * all->rules->dim, sizeof *thread->rows);
-    return rc ? rc : thread->rows ? 0 : -ENOMEM;
+    size_t dim = all->rules->dim;
+    thread->vectors = calloc(SERVE_SLICE_TEXTS * dim, sizeof *thread->vectors);
+    for (size_t i = 0; thread->vectors && i < SERVE_SLICE_TEXTS; i++)
+        thread->rows[i] = thread->vectors + i * dim;
+    return rc ? rc : thread->vectors ? 0 : -ENOMEM;
 }
 
 int serve_threads_open(struct serve_threads *threads, size_t n,
@@ -67,7 +70,7 @@ void serve_threads_close(struct serve_threads *threads)
         cache_lane_close(threads->threads[i].cache);
         threads->embedder->close(threads->threads[i].session);
         free(threads->threads[i].bytes);
-        free(threads->threads[i].rows);
+        free(threads->threads[i].vectors);
     }
     free(threads->threads);
     threads->threads = NULL;
@@ -215,7 +218,7 @@ static void embed_texts(struct pool_thread *thread, const struct serve_slice *sl
                              thread->results);
     }
     for (ssize_t i = 0; i < n; i++)
-        store(&slice->picks[which[i]], thread->rows + (size_t)i * dim, &thread->results[i], dim);
+        store(&slice->picks[which[i]], thread->rows[i], &thread->results[i], dim);
 }
 
 /* Token ids are nobody's text: no prompt, no cache. */
@@ -229,9 +232,9 @@ static void embed_ids(const struct pool_thread *thread, const struct serve_slice
         if (!text->ids)
             continue;
         if (!pick->request->refuses_long || text->n_ids <= all->rules->info->max_tokens)
-            all->embedder->embed_ids(thread->session, text->ids, text->n_ids, thread->rows,
+            all->embedder->embed_ids(thread->session, text->ids, text->n_ids, thread->vectors,
                                      &result);
-        store(pick, thread->rows, &result, all->rules->dim);
+        store(pick, thread->vectors, &result, all->rules->dim);
     }
 }
 
@@ -246,10 +249,10 @@ static void rerank_texts(struct pool_thread *thread, const struct serve_slice *s
             thread->texts[n] = (struct text){text.ptr, text.len};
         }
         const struct text query = {request->query.ptr, request->query.len};
-        thread->all->embedder->rerank(thread->session, query, thread->texts, n, thread->rows,
+        thread->all->embedder->rerank(thread->session, query, thread->texts, n, thread->vectors,
                                       thread->results);
         for (size_t k = 0; k < n; k++)
-            store(&slice->picks[i + k], thread->rows + k, &thread->results[k], 1);
+            store(&slice->picks[i + k], thread->vectors + k, &thread->results[k], 1);
     }
 }
 

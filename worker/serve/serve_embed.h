@@ -26,7 +26,8 @@ struct pool_thread {
     size_t bytes_room;
     struct text texts[SERVE_SLICE_TEXTS];
     struct embed_result results[SERVE_SLICE_TEXTS];
-    float *rows; /* [SERVE_SLICE_TEXTS][dim] */
+    float *vectors;                 /* [SERVE_SLICE_TEXTS][dim] ... */
+    float *rows[SERVE_SLICE_TEXTS]; /* ... and each of them */
 };
 
 /* Those of one model. What reads requests are the first's, behind which those of the others stand,

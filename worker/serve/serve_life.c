@@ -43,7 +43,7 @@ static int rules_open(struct serve *serve, size_t at, char *err, size_t err_size
     size_t dim = session_of(serve, at).dim;
     rules->info = o->embedder->info(model->model);
     rules->dim = dim ? dim : rules->info->dim;
-    rules->prompt = prompt_find(rules->info, (struct bytes){o->prompt, strlen(o->prompt)});
+    rules->prompt = prompt_find(rules->info, bytes_of(o->prompt));
     rules->max_texts = o->max_texts;
     rules->max_text_bytes = o->max_text_bytes;
     rules->refuses_long = o->session.too_long == TOO_LONG_ERROR;

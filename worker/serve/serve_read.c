@@ -40,11 +40,6 @@ static void refuse_type(struct reading *r, const char *field, const char *expect
                walk_type_name(found->type), expected);
 }
 
-static bool is_text(struct bytes bytes, const char *text)
-{
-    return bytes.len == strlen(text) && memcmp(bytes.ptr, text, bytes.len) == 0;
-}
-
 /* 1. Texts and token ids. */
 
 /* A number without a fraction, however it is written: 3.0 is 3, as for JSON Schema. */
@@ -108,7 +103,7 @@ static void document_open(struct walk *walk, struct walk_value *value)
         struct walk head = *walk;
         msgpack_walk_next(&head, &member);
         msgpack_walk_skip(walk);
-        if (is_text(key.bytes, "text"))
+        if (bytes_are(key.bytes, "text"))
             *value = member;
     }
 }
@@ -233,8 +228,8 @@ static struct bytes prompt_alias(struct bytes name)
                                              {"retrieval.passage", "document"},
                                              {"text-matching", "sentence_similarity"}};
     for (size_t i = 0; i < sizeof aliases / sizeof aliases[0]; i++)
-        if (is_text(name, aliases[i][0]))
-            return (struct bytes){aliases[i][1], strlen(aliases[i][1])};
+        if (bytes_are(name, aliases[i][0]))
+            return bytes_of(aliases[i][1]);
     return name;
 }
 
@@ -254,9 +249,9 @@ static void prompt_take(struct reading *r, const char *field, const struct walk_
 
 static void format_take(struct reading *r, const struct walk_value *value)
 {
-    if (value->type == WALK_STR && is_text(value->bytes, "base64"))
+    if (value->type == WALK_STR && bytes_are(value->bytes, "base64"))
         r->request->wants_base64 = true;
-    else if (value->type != WALK_STR || !is_text(value->bytes, "float"))
+    else if (value->type != WALK_STR || !bytes_are(value->bytes, "float"))
         serve_fail(r->request, bad_status(r->request), "encoding_format", NULL,
                    "`encoding_format`: expected \"float\" or \"base64\"");
 }
@@ -265,7 +260,7 @@ static void dtype_take(struct reading *r, const struct walk_value *value)
 {
     static const char *const names[] = {"f4", "f2", "i1", "b1"};
     for (size_t i = 0; value->type == WALK_STR && i < sizeof names / sizeof names[0]; i++)
-        if (is_text(value->bytes, names[i])) {
+        if (bytes_are(value->bytes, names[i])) {
             r->request->dtype = (enum output_dtype)i;
             return;
         }
@@ -275,10 +270,10 @@ static void dtype_take(struct reading *r, const struct walk_value *value)
 
 static void truncate_take(struct reading *r, const struct walk_value *value)
 {
-    bool is_end =
-        value->type == WALK_STR && (is_text(value->bytes, "END") || is_text(value->bytes, "end"));
-    bool is_none =
-        value->type == WALK_STR && (is_text(value->bytes, "NONE") || is_text(value->bytes, "none"));
+    bool is_end = value->type == WALK_STR &&
+                  (bytes_are(value->bytes, "END") || bytes_are(value->bytes, "end"));
+    bool is_none = value->type == WALK_STR &&
+                   (bytes_are(value->bytes, "NONE") || bytes_are(value->bytes, "none"));
     if (value->type == WALK_BOOL)
         r->request->refuses_long = !value->is_true;
     else if (is_end || is_none)
@@ -300,7 +295,7 @@ static void direction_check(struct reading *r, const struct walk_value *value)
 {
     option_check(r, "truncation_direction",
                  value->type == WALK_STR &&
-                     (is_text(value->bytes, "Right") || is_text(value->bytes, "right")),
+                     (bytes_are(value->bytes, "Right") || bytes_are(value->bytes, "right")),
                  "\"Right\": a text is cut at its end");
 }
 
@@ -340,21 +335,21 @@ static void rerank_field_take(struct reading *r, struct bytes key, const struct 
     bool is_tei = request->route->dialect == DIALECT_TEI;
     if (value->type == WALK_NIL)
         return;
-    if (is_text(key, "query"))
+    if (bytes_are(key, "query"))
         string_take(r, "query", value, &request->query);
-    else if (is_text(key, "model"))
+    else if (bytes_are(key, "model"))
         string_take(r, "model", value, &request->model);
-    else if (is_text(key, "truncate"))
+    else if (bytes_are(key, "truncate"))
         truncate_take(r, value);
-    else if (is_tei && is_text(key, "truncation_direction"))
+    else if (is_tei && bytes_are(key, "truncation_direction"))
         direction_check(r, value);
-    else if (is_tei && is_text(key, "raw_scores"))
+    else if (is_tei && bytes_are(key, "raw_scores"))
         bool_take(r, "raw_scores", value, &request->wants_raw_scores);
-    else if (is_tei && is_text(key, "return_text"))
+    else if (is_tei && bytes_are(key, "return_text"))
         bool_take(r, "return_text", value, &request->wants_texts);
-    else if (!is_tei && is_text(key, "return_documents"))
+    else if (!is_tei && bytes_are(key, "return_documents"))
         bool_take(r, "return_documents", value, &request->wants_texts);
-    else if (!is_tei && is_text(key, "top_n"))
+    else if (!is_tei && bytes_are(key, "top_n"))
         top_take(r, value);
 }
 
@@ -377,30 +372,30 @@ static void field_take(struct reading *r, struct bytes key, const struct walk_va
     struct serve_request *request = r->request;
     if (value->type == WALK_NIL)
         return;
-    if (is_text(key, "dimensions"))
+    if (bytes_are(key, "dimensions"))
         dimensions_take(r, value);
-    else if (is_text(key, "encoding_format"))
+    else if (bytes_are(key, "encoding_format"))
         format_take(r, value);
-    else if (is_text(key, "prompt_name"))
+    else if (bytes_are(key, "prompt_name"))
         prompt_take(r, "prompt_name", value);
-    else if (is_text(key, "input_type"))
+    else if (bytes_are(key, "input_type"))
         prompt_take(r, "input_type", value);
-    else if (is_text(key, "task"))
+    else if (bytes_are(key, "task"))
         prompt_take(r, "task", value);
-    else if (is_text(key, "truncate"))
+    else if (bytes_are(key, "truncate"))
         truncate_take(r, value);
-    else if (is_text(key, "normalize"))
+    else if (bytes_are(key, "normalize"))
         option_check(r, "normalize", value->type == WALK_BOOL && value->is_true,
                      "true: vectors always have length 1");
-    else if (is_text(key, "truncation_direction"))
+    else if (bytes_are(key, "truncation_direction"))
         direction_check(r, value);
-    else if (is_text(key, "add_special_tokens"))
+    else if (bytes_are(key, "add_special_tokens"))
         bool_take(r, "add_special_tokens", value, &request->adds_specials);
-    else if (is_text(key, "dtype"))
+    else if (bytes_are(key, "dtype"))
         dtype_take(r, value);
-    else if (is_text(key, "title"))
+    else if (bytes_are(key, "title"))
         string_take(r, "title", value, &request->title);
-    else if (is_text(key, "model"))
+    else if (bytes_are(key, "model"))
         string_take(r, "model", value, &request->model);
 }
 
@@ -453,7 +448,7 @@ static void fields_take(struct reading *r, struct walk walk)
         struct walk whole = walk, head = walk;
         msgpack_walk_next(&head, &value);
         msgpack_walk_skip(&walk);
-        if (is_text(key.bytes, r->input)) {
+        if (bytes_are(key.bytes, r->input)) {
             whole.end = walk.at;
             r->texts = value.type == WALK_NIL ? (struct walk){NULL, NULL} : whole;
         } else if (is_rerank(r)) {

@@ -460,7 +460,7 @@ void serve_write_models(struct serve_request *request, const struct serve_rules 
 void serve_write_model(struct serve_request *request, const struct serve_rules *rules,
                        size_t n_models, const char *name)
 {
-    const struct bytes asked = {name, strlen(name)};
+    const struct bytes asked = bytes_of(name);
     const struct serve_rules *found = serve_rules_named(request, rules, n_models, asked);
     if (!found)
         return;

@@ -3,6 +3,7 @@
  */
 #include "worker/telemetry/metrics.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
@@ -52,12 +53,6 @@ void series_drop(struct series_table *table, const char *name)
         }
 }
 
-/* Why messages of the input were given to nobody; docs/reliability.md explains. */
-static const char *const skip_reasons[] = {
-    "retention",  "offset_beyond_end", "truncated", "no_offset",      "topic_recreated",
-    "unreadable", "trimmed",           "deleted",   "stream_deleted", "group_deleted",
-};
-
 const char *metrics_stage_of(const char *code)
 {
     for (size_t i = 0; i < N_DEAD_LETTER_CODES; i++)
@@ -82,39 +77,23 @@ void metrics_open(struct metrics *metrics, const struct model_info *model)
     metrics->publish = BOUNDS(wait_bounds);
     metrics->end_to_end = BOUNDS(age_bounds);
     /* There from the start, so that a rate over their first change is seen. */
-    series_find(&metrics->counts, "rebalances");
-    series_find(&metrics->counts, "reclaimed");
-    series_find(&metrics->counts, "late_acks");
-    series_find(&metrics->counts, "deleted");
-    series_find(&metrics->counts, "replaced_timestamps");
-    series_find(&metrics->counts, "outdated");
-    for (size_t i = 0; i < sizeof skip_reasons / sizeof skip_reasons[0]; i++)
-        series_find(&metrics->skipped, skip_reasons[i]);
-    series_find(&metrics->faults, "input");
-    series_find(&metrics->faults, "output");
     for (size_t i = 0; i < N_DEAD_LETTER_CODES; i++)
         series_find(&metrics->dead_letters, dead_letter_codes[i].name);
 }
 
-static void add(struct series_table *table, const char *name, uint64_t n)
+void metrics_on_link(struct metrics *metrics, enum side side, enum link_state state)
 {
-    struct series *row = series_find(table, name);
-    if (row)
-        row->value += (int64_t)n;
-}
-
-void metrics_on_link(struct metrics *metrics, const char *side, enum link_state state)
-{
-    enum side *is = strcmp(side, "input") == 0 ? &metrics->input : &metrics->output;
-    enum side was = *is;
-    *is = state == LINK_UP ? SIDE_UP : SIDE_DOWN;
-    if (*is == SIDE_DOWN && was != SIDE_DOWN) /* told again whenever the reason changes */
-        add(&metrics->faults, side, 1);
+    enum link_seen was = metrics->links[side];
+    metrics->links[side] = state == LINK_UP ? LINK_SEEN_UP : LINK_SEEN_DOWN;
+    if (state != LINK_UP && was != LINK_SEEN_DOWN) /* reported again whenever the reason changes */
+        metrics->faults[side]++;
 }
 
 void metrics_on_dead_letter(struct metrics *metrics, const char *code)
 {
-    add(&metrics->dead_letters, code, 1);
+    struct series *row = series_find(&metrics->dead_letters, code);
+    if (row)
+        row->value++;
 }
 
 bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag)
@@ -141,14 +120,16 @@ struct lag metrics_lag(const struct metrics *metrics)
     return (struct lag){metrics->lag.n ? sum : -1, metrics->group_lag};
 }
 
-void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n)
+void metrics_on_count(struct metrics *metrics, enum counter what, uint64_t n)
 {
-    add(&metrics->counts, what, n);
+    assert(what < N_COUNTERS);
+    metrics->counts[what] += n;
 }
 
 void metrics_on_skipped(struct metrics *metrics, const struct skipped *skipped)
 {
-    add(&metrics->skipped, skipped->reason, skipped->n < 0 ? 1 : (uint64_t)skipped->n);
+    assert(skipped->reason < N_SKIP_REASONS);
+    metrics->skipped[skipped->reason] += skipped->n < 0 ? 1 : (uint64_t)skipped->n;
 }
 
 static double seconds_between(uint64_t from_ns, uint64_t to_ns)
@@ -234,10 +215,12 @@ const char *metrics_not_ready(const struct metrics *metrics)
         return "draining";
     /* Files and pipes tell of no link: there, work done is the proof. */
     const struct pipeline_stats *stats = pipeline_stats(metrics->pipeline);
-    if (metrics->input != SIDE_UP && (metrics->input == SIDE_DOWN || !stats->received))
+    const enum link_seen *links = metrics->links;
+    if (links[SIDE_INPUT] != LINK_SEEN_UP &&
+        (links[SIDE_INPUT] == LINK_SEEN_DOWN || !stats->received))
         return "the input is not joined";
-    if (metrics->output != SIDE_UP &&
-        (metrics->output == SIDE_DOWN || stats->messages + stats->dead_letters == 0))
+    if (links[SIDE_OUTPUT] != LINK_SEEN_UP &&
+        (links[SIDE_OUTPUT] == LINK_SEEN_DOWN || stats->messages + stats->dead_letters == 0))
         return "the output is not joined";
     return NULL;
 }

@@ -41,7 +41,7 @@ struct series_table {
 struct series *series_find(struct series_table *table, const char *name);
 void series_drop(struct series_table *table, const char *name);
 
-enum side { SIDE_UNKNOWN, SIDE_DOWN, SIDE_UP };
+enum link_seen { LINK_SEEN_UNKNOWN, LINK_SEEN_DOWN, LINK_SEEN_UP };
 
 /* Messages that wait; -1: not known. */
 struct lag {
@@ -55,12 +55,12 @@ struct metrics {
     uint64_t busy_ns; /* of all pool threads, in finished slices of their own */
     double busy_ratio;
     struct series_table dead_letters; /* by code */
-    struct series_table faults;       /* "input" and "output": times a link went away */
     struct series_table lag;          /* by part of the input */
     int64_t group_lag;                /* as lag.group */
-    struct series_table counts;       /* by what a connector counts: "rebalances" and others */
-    struct series_table skipped;      /* messages nobody was given, by reason */
-    enum side input, output;
+    uint64_t counts[N_COUNTERS];
+    uint64_t skipped[N_SKIP_REASONS]; /* messages nobody was given */
+    enum link_seen links[N_SIDES];
+    uint64_t faults[N_SIDES]; /* times that it went away */
     const struct model_info *model;
     const struct pipeline *pipeline; /* NULL: not there yet, or none */
     struct serve *serve;             /* the same of a server */
@@ -74,11 +74,11 @@ struct metrics {
 void metrics_open(struct metrics *metrics, const struct model_info *model);
 
 /* The events of pipeline_options. */
-void metrics_on_link(struct metrics *metrics, const char *side, enum link_state state);
+void metrics_on_link(struct metrics *metrics, enum side side, enum link_state state);
 void metrics_on_dead_letter(struct metrics *metrics, const char *code);
 /* False when there is no room for another part: its lag will not be shown. */
 bool metrics_on_lag(struct metrics *metrics, const char *part, int64_t lag);
-void metrics_on_count(struct metrics *metrics, const char *what, uint64_t n);
+void metrics_on_count(struct metrics *metrics, enum counter what, uint64_t n);
 /* What nobody can count counts 1. */
 void metrics_on_skipped(struct metrics *metrics, const struct skipped *skipped);
 void metrics_on_embedded(struct metrics *metrics, const struct batch *batch);

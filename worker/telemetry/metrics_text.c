@@ -106,9 +106,9 @@ static void print_errors(const struct metrics *metrics, FILE *to)
         metrics_print_label(to, row->name);
         fprintf(to, "\"} %" PRId64 "\n", row->value);
     }
-    for (size_t i = 0; i < metrics->faults.n; i++)
-        fprintf(to, "embedmill_errors_total{stage=\"%s\",code=\"unavailable\"} %" PRId64 "\n",
-                metrics->faults.rows[i].name, metrics->faults.rows[i].value);
+    for (size_t i = 0; i < N_SIDES; i++)
+        fprintf(to, "embedmill_errors_total{stage=\"%s\",code=\"unavailable\"} %" PRIu64 "\n",
+                observer_sides[i], metrics->faults[i]);
     print_series(to, "embedmill_dead_letters_total", "counter",
                  "Messages put aside because they cannot be embedded.", "code",
                  &metrics->dead_letters);
@@ -116,13 +116,16 @@ static void print_errors(const struct metrics *metrics, FILE *to)
 
 static void print_links(const struct metrics *metrics, FILE *to)
 {
-    print_series(to, "embedmill_messages_skipped_total", "counter",
-                 "Messages of the input that were removed before the group had read them.",
-                 "reason", &metrics->skipped);
+    metrics_print_head(to, "embedmill_messages_skipped_total", "counter",
+                       "Messages of the input that were removed before the group had read them.");
+    for (size_t i = 0; i < N_SKIP_REASONS; i++)
+        fprintf(to, "embedmill_messages_skipped_total{reason=\"%s\"} %" PRIu64 "\n",
+                skip_reasons[i], metrics->skipped[i]);
     metrics_print_head(to, "embedmill_connected", "gauge",
                        "1: this side is connected and serving.");
-    fprintf(to, "embedmill_connected{side=\"input\"} %d\n", metrics->input == SIDE_UP);
-    fprintf(to, "embedmill_connected{side=\"output\"} %d\n", metrics->output == SIDE_UP);
+    for (size_t i = 0; i < N_SIDES; i++)
+        fprintf(to, "embedmill_connected{side=\"%s\"} %d\n", observer_sides[i],
+                metrics->links[i] == LINK_SEEN_UP);
     metrics_print_gauge(to, "embedmill_ready", "1: /readyz says yes.", !metrics_not_ready(metrics));
     print_series(
         to, "embedmill_source_lag", "gauge",
@@ -132,11 +135,10 @@ static void print_links(const struct metrics *metrics, FILE *to)
         metrics_print_gauge(to, "embedmill_group_lag",
                             "Messages of all parts of the input that the group has not acked.",
                             (double)metrics->group_lag);
-    for (size_t i = 0; i < metrics->counts.n; i++) {
-        char name[sizeof metrics->counts.rows[i].name + 32];
-        snprintf(name, sizeof name, "embedmill_%s_total", metrics->counts.rows[i].name);
-        metrics_print_counter(to, name, "As counted by a connector.",
-                              (uint64_t)metrics->counts.rows[i].value);
+    for (size_t i = 0; i < N_COUNTERS; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "embedmill_%s_total", counters[i].name);
+        metrics_print_counter(to, name, counters[i].help, metrics->counts[i]);
     }
 }
 
@@ -187,9 +189,7 @@ void metrics_print(const struct metrics *metrics, FILE *to)
         metrics->busy_ratio);
     metrics_print_counter(to, "embedmill_series_dropped_total",
                           "Values not reported, because their table of series is full.",
-                          metrics->lag.n_dropped + metrics->counts.n_dropped +
-                              metrics->skipped.n_dropped + metrics->dead_letters.n_dropped +
-                              metrics->faults.n_dropped);
+                          metrics->lag.n_dropped + metrics->dead_letters.n_dropped);
     print_errors(metrics, to);
     print_links(metrics, to);
     print_histograms(metrics, to);

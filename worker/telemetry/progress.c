@@ -15,6 +15,17 @@
 
 #include "worker/telemetry/log.h"
 
+bool progress_input_count(struct progress_input *input, enum counter what, uint64_t n)
+{
+    if (what == COUNTER_INPUT_SIZE)
+        input->total += n;
+    else if (what == COUNTER_INPUT_DONE)
+        input->done += n;
+    else
+        return false;
+    return true;
+}
+
 #define TICK_MS   1000
 #define N_SAMPLES 11 /* ten seconds between the newest and the oldest */
 

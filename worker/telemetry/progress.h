@@ -23,6 +23,9 @@ struct progress_input {
     uint64_t done, total;
 };
 
+/* Take in what a source counts of its size; false: it is something else. */
+bool progress_input_count(struct progress_input *input, enum counter what, uint64_t n);
+
 struct progress_options {
     bool status_line;                   /* on the terminal of the log */
     bool log_lines;                     /* one per interval in which anything happened */

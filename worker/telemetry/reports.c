@@ -18,15 +18,25 @@ void reports_skipped(const struct skipped *skipped)
     /* Of a line that is held back, because there was one in the last seconds, only this is told. */
     snprintf(why, sizeof why, "%.60s to %.60s, %s messages: %s", skipped->from, skipped->to, n,
              skipped->why);
-    log_event(LOG_WARN, "messages skipped", LOG_TEXT("code", skipped->reason),
+    log_event(LOG_WARN, "messages skipped", LOG_TEXT("code", skip_reasons[skipped->reason]),
               LOG_TEXT("part", skipped->part), LOG_TEXT("from", skipped->from),
               LOG_TEXT("to", skipped->to), LOG_TEXT("skipped", n), LOG_TEXT("why", why));
 }
 
-void reports_notice(const char *side, enum notice level, const char *code, const char *text)
+void reports_link(enum side side, enum link_state state, const char *why)
+{
+    static const char *const up[N_SIDES] = {"source is up", "sink is up"};
+    static const char *const waits[N_SIDES] = {"source waits", "sink waits"};
+    if (state == LINK_UP)
+        log_event(LOG_INFO, up[side], LOG_TEXT("why", why));
+    else
+        log_event(LOG_WARN, waits[side], LOG_TEXT("why", why));
+}
+
+void reports_notice(enum side side, enum notice level, const char *code, const char *text)
 {
     char msg[64];
-    snprintf(msg, sizeof msg, "%s: the client library says", side);
+    snprintf(msg, sizeof msg, "%s: the client library says", observer_sides[side]);
     log_event(level == NOTICE_WARN ? LOG_WARN : LOG_DEBUG, msg, LOG_TEXT("code", code),
               LOG_TEXT("why", text));
 }

@@ -11,11 +11,14 @@
 #include "connectors/connector.h"
 #include "inference/embed.h"
 #include "worker/codec/codec.h"
+#include "worker/pipeline/observer.h"
 
 /* on_skipped of source_events: always a warning, one line for each part of the input. */
 void reports_skipped(const struct skipped *skipped);
-/* on_notice of both; side: "input" or "output". Details are written at the level debug only. */
-void reports_notice(const char *side, enum notice level, const char *code, const char *text);
+/* on_link of an observer, whether it is up or waits. */
+void reports_link(enum side side, enum link_state state, const char *why);
+/* on_notice of an observer. Details are written at the level debug only. */
+void reports_notice(enum side side, enum notice level, const char *code, const char *text);
 /* A message became a dead letter, or, as not even that can be written, is dropped. */
 void reports_dead_letter(const struct message *message, const char *code, const char *reason,
                          bool is_dropped);
