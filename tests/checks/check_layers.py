@@ -65,17 +65,26 @@ LIBRARIES = [
     (re.compile(r"openssl/"),
      re.compile(r"connectors/(tls|json|nats/nats_(record|call)|redis/redis_made_with)\.c$|"
                 r"worker/(pipeline/cache|codec/uuid|serve/serve_keys)\.c$")),
-    (re.compile(r"z(lib|std)\.h$"), re.compile(r"connectors/file/")),
+    (re.compile(r"z(lib|std(_errors)?)\.h$"), re.compile(r"connectors/file/")),
     (re.compile(r"msgpack"), re.compile(r"worker/codec/(codec|msgpack)\w*\.[ch]$")),
     (re.compile(r"jansson\.h$"), re.compile(r"tests/")),
     (re.compile(r"microhttpd\.h$"), re.compile(r"worker/http/http_server\.c$")),
     (re.compile(r"lmdb\.h$"), re.compile(r"worker/pipeline/cache_disk\.c$")),
     (re.compile(r"yaml\.h$"), re.compile(r"worker/config/config\w*\.[ch]$")),
-    (re.compile(r"xxhash\.h$"), re.compile(r"inference/|connectors/rabbitmq/rabbitmq_message\.c$|"
-                                         r"worker/pipeline/cache_disk\.c$")),
+    (re.compile(r"xxhash\.h$"),
+     re.compile(r"inference/|connectors/rabbitmq/rabbitmq_message\.c$|"
+                r"worker/(pipeline/(batch|cache_disk)|index/vectors_live)\.c$")),
     (re.compile(r"\w*intrin\.h$|arm_neon\.h$|cpuid\.h$"), re.compile(r"inference/")),
     (re.compile(r"cmocka\.h$"), re.compile(r"tests/")),
 ]
+
+# Everything else between <> is of C, POSIX or Linux.
+SYSTEM = re.compile(
+    r"(arpa/inet|assert|ctype|dirent|errno|fcntl|inttypes|limits|math|netdb|netinet/(in|tcp)|poll|"
+    r"pthread|regex|sched|signal|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|strings?|"
+    r"sys/(auxv|eventfd|file|ioctl|mman|queue|random|resource|socket|stat|time|types|un|vfs)|time|"
+    r"unistd)"
+    r"\.h$")
 
 MAX_COLUMNS = 100
 MAX_LINES = 600
@@ -119,9 +128,11 @@ def check_includes(name, lines):
             yield number, f"{target} is for kernel files only"
         if quote == '"' and whole in ROOMS and target.split("/")[0] not in ROOMS:
             yield number, f"{target}: own headers are included as room/name.h"
-        for library, may in LIBRARIES:
-            if library.match(target) and whole != "tests" and not may.match(name):
-                yield number, f"{name} must not include {target}"
+        known = [may for library, may in LIBRARIES if library.match(target)]
+        if whole != "tests" and not all(may.match(name) for may in known):
+            yield number, f"{name} must not include {target}"
+        if quote == "<" and whole in ROOMS and not known and not SYSTEM.match(target):
+            yield number, f"{target} is of no library that LIBRARIES has"
 
 
 def check_brokers(name, text):
@@ -168,8 +179,22 @@ def circles(edges):
     return sorted(sorted(group) for group in groups)
 
 
-def check_circles(sources_of_rooms):
-    edges = uses(sources_of_rooms)
+def check_calls(sources_of_rooms, headers_of_rooms, edges):
+    """What is in no header that a room may include it must not use by a prototype of its own."""
+    declared = {}
+    for header, text in headers_of_rooms.items():
+        for word in set(WORD.findall(text)):
+            declared.setdefault(word, set()).update({header, header.rpartition("/")[0]})
+    for name, used in sorted(edges.items()):
+        room = name.rpartition("/")[0]
+        may = MAY_INCLUDE.get(room, set()) | {room}
+        for home, word in sorted(used.items()):
+            is_own = re.search(rf"^static [^;{{}}=]*\b{word}\(", sources_of_rooms[name], re.M)
+            if not is_own and not (declared.get(word, set()) | {home.rpartition("/")[0]}) & may:
+                yield f"{name}:1: {room}/ must not use {word} of {home}"
+
+
+def check_circles(edges):
     for group in circles(edges):
         steps = [f"{a} -> {b} ({edges[a][b]})" for a in group for b in group if b in edges[a]]
         yield f"{group[0]}:1: a circle of {len(group)} files: {', '.join(steps)}"
@@ -267,29 +292,57 @@ def check_readme(room, text):
         yield f"{room}/README.md: 'May include:' must name {sorted(MAY_INCLUDE[room])}"
 
 
+def names_of(text):
+    """What a room's table says that it has, as one pattern; NAME and * stand for any word."""
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    words = [word for cell in cells for word in re.findall(r"`([\w*.]+)`", cell)]
+    return [re.sub(r"\\\*|NAME", r"\\w*", re.escape(re.sub(r"\.[ch]$", "", w))) for w in words]
+
+
+def check_files_of_room(room, text, files):
+    """A room's page names all its files, and none that there is not."""
+    stems = {Path(f).stem for f in files if f.endswith((".c", ".h"))}
+    others = {Path(f).name for f in files if not f.endswith((".c", ".h"))}
+    named = names_of(text)
+    own = {stem for stem in stems if not stem.endswith("_internal") and stem != Path(room).name}
+    for stem in sorted(own):
+        if not any(re.fullmatch(name, stem) for name in named):
+            yield f"{room}/README.md: the table has no row with {stem}"
+    for name in named:
+        if not any(re.fullmatch(name, stem) for stem in stems | others):
+            yield f"{room}/README.md: there is no {name} here"
+
+
 def check_readmes(folder):
     for room in MAY_INCLUDE:
         page = folder / room / "README.md"
         if page.is_file():
-            yield from check_readme(room, page.read_text(encoding="utf-8"))
+            text = page.read_text(encoding="utf-8")
+            yield from check_readme(room, text)
+            yield from check_files_of_room(
+                room, text, [path.name for path in sorted((folder / room).iterdir())])
         elif room != "worker": # main.c alone
             yield f"{room}/ has no README.md: a page on what it owns and its control flow"
 
 
 def check(folder):
     """All problems as "name:line: sentence", and how many files were looked at."""
-    problems, headers, n_files, of_rooms = [], [], 0, {}
+    problems, headers, n_files, of_rooms, headers_of_rooms = [], [], 0, {}, {}
     for name, text in sources(folder):
         n_files += 1
         if name.endswith(".c") and name.split("/")[0] in ROOMS:
-            of_rooms[name] = without_comments(text)
+            of_rooms[name] = re.sub(r"^ *# *include.*", "", without_comments(text), flags=re.M)
+        if name.endswith(".h") and name.split("/")[0] in ROOMS:
+            headers_of_rooms[name] = without_comments(text)
         found = list(check_lines(name, text.splitlines()))
         if name.endswith((".c", ".h")):
             found += check_c(name, text)
         if name.endswith(".h") and not TEMPLATE.match(name):
             headers.append(name)
         problems += [f"{name}:{number}: {what}" for number, what in found]
-    problems += check_circles(of_rooms)
+    edges = uses(of_rooms)
+    problems += check_circles(edges)
+    problems += check_calls(of_rooms, headers_of_rooms, edges)
     flags = pkg_config_flags()
     with ThreadPoolExecutor(4) as pool:
         results = pool.map(lambda name: list(compile_header(folder, name, flags)), headers)
@@ -318,6 +371,9 @@ SELF_TEST = [
      "worker/codec/ must not include worker/pipeline/batch.h"),
     ("worker/pipeline/up.c", HEAD + '#include "worker/telemetry/metrics.h"\n',
      "worker/pipeline/ must not include worker/telemetry/metrics.h"),
+    ("worker/codec/prototype.c", HEAD + "void round_top_caller(void)\n{\n    metrics_sum(1);\n}\n",
+     "worker/codec/ must not use metrics_sum of worker/telemetry/sum.c"),
+    ("worker/telemetry/sum.c", HEAD + "int metrics_sum(int x)\n{\n    return x;\n}\n", None),
     ("worker/http/address.c", HEAD + '#include "worker/config/address.h"\n', None),
     ("worker/http/up.c", HEAD + '#include "worker/telemetry/log.h"\n',
      "worker/http/ must not include worker/telemetry/log.h"),
@@ -361,6 +417,7 @@ SELF_TEST = [
     ("worker/e.c", HEAD + "#include <yaml.h>\n", "must not include yaml.h"),
     ("worker/r.c", HEAD + "#include <lmdb.h>\n", "must not include lmdb.h"),
     ("worker/f.c", HEAD + "#include <immintrin.h>\n", "must not include immintrin.h"),
+    ("worker/d.c", HEAD + "#include <curl/curl.h>\n", "curl/curl.h is of no library"),
     ("worker/g.c", HEAD + '#include "g.h"\n', "included as room/name.h"),
     ("worker/h.c", HEAD + "void h(void)\n{\n    exit(1);\n}\n", "only worker/main.c may exit"),
     ("worker/i.c", HEAD + "void i(int x,\n       int y)\n{\n" + BODY * 61 + "}\n",
@@ -394,6 +451,13 @@ def self_test():
         failures.append("a true README.md is refused")
     if not list(check_readme("connectors/kafka", page)) or not list(check_readme("inference", "")):
         failures.append("a README.md that is wrong passes")
+    table = "| files | own |\n|---|---|\n| `a_*`, `NAME_b`, `c.h`, `page.html` | x |\n"
+    here = ["a_x.c", "y_b.c", "c.h", "page.html", "codec.h", "a_internal.h", "README.md"]
+    if list(check_files_of_room("worker/codec", table, here)):
+        failures.append("a room whose page names all its files is refused")
+    if len(list(check_files_of_room("worker/codec", table, here[1:] + ["d.c"]))) != 1 or \
+            len(list(check_files_of_room("worker/codec", table, here[:2] + here[3:]))) != 1:
+        failures.append("a room whose page names other files passes")
     for name, _, wanted in SELF_TEST:
         of_file = [p for p in problems if p.startswith(name + ":")]
         if wanted is None and of_file:

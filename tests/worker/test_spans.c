@@ -21,11 +21,6 @@
 #define SPAN   "00f067aa0ba902b7"
 #define PARENT "00-" TRACE "-" SPAN "-01"
 
-static struct bytes bytes_of(const char *text)
-{
-    return (struct bytes){text, strlen(text)};
-}
-
 static bool reads(const char *value, struct traceparent *out)
 {
     const struct header headers[] = {{bytes_of("lang"), bytes_of("de")},

@@ -410,7 +410,7 @@ static void model_take(struct reading *r, struct walk walk, size_t n_models)
         struct walk head = walk;
         msgpack_walk_next(&head, &value);
         msgpack_walk_skip(&walk);
-        if (is_text(key.bytes, "model") && value.type == WALK_STR)
+        if (bytes_are(key.bytes, "model") && value.type == WALK_STR)
             request->model = value.bytes;
     }
     request->rules = request->model.ptr
