@@ -177,16 +177,17 @@ class ConvertKin(unittest.TestCase):
                 "nomic-bert.feed_forward_length": FFN, "nomic-bert.pooling_type": 1})
 
     def test_refuses(self):
-        for kind, change, complaint in [
-                ("distilbert", {"activation": "relu"}, "activation = 'relu'"),
-                ("distilbert", {"architectures": ["DistilBertForSequenceClassification"]},
-                 "classification head"),
-                ("roberta", {"hidden_act": "relu"}, "hidden_act = 'relu'"),
-                ("nomic_bert", {"moe_every_n_layers": 2}, "mixture of experts"),
-                ("nomic_bert", {"qkv_proj_bias": True}, "qkv_proj_bias"),
-                ("nomic_bert", {"rotary_emb_interleaved": True}, "rotary_emb_interleaved"),
-                ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets"),
-                ("nomic_bert", {"model_type": "deberta-v2"}, "model_type = 'deberta-v2': only")]:
+        refused: list[tuple[str, dict, str]] = [
+            ("distilbert", {"activation": "relu"}, "activation = 'relu'"),
+            ("distilbert", {"architectures": ["DistilBertForSequenceClassification"]},
+             "classification head"),
+            ("roberta", {"hidden_act": "relu"}, "hidden_act = 'relu'"),
+            ("nomic_bert", {"moe_every_n_layers": 2}, "mixture of experts"),
+            ("nomic_bert", {"qkv_proj_bias": True}, "qkv_proj_bias"),
+            ("nomic_bert", {"rotary_emb_interleaved": True}, "rotary_emb_interleaved"),
+            ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets"),
+            ("nomic_bert", {"model_type": "deberta-v2"}, "model_type = 'deberta-v2': only")]
+        for kind, change, complaint in refused:
             with self.subTest(complaint=complaint):
                 self.make(kind, **change)
                 run = convert(self.folder, self.out)

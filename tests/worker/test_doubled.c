@@ -1,11 +1,12 @@
 /*
- * test_doubled.c: `embedmill embed` of texts that have the prompt of the model already: one
- * warning, whatever the number of such texts and messages.
+ * test_doubled.c: `embedmill embed` of texts that have the prompt of the model already, and of
+ * messages that ask for one it does not have: one warning, whatever the number of them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdbool.h>
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,8 +26,8 @@ static size_t count(const char *text, const char *part)
     return n;
 }
 
-/* How many warnings there are; every line of the input must have its record. */
-static size_t warnings(const char *prompt, const char *input)
+/* How many warnings of this code there are; every line of the input must have its record. */
+static size_t warnings_of(const char *code, const char *prompt, const char *input)
 {
     char line[400];
     int in = program_scratch(), out = program_scratch(), err = program_scratch();
@@ -39,14 +40,36 @@ static size_t warnings(const char *prompt, const char *input)
     assert_int_equal(program_wait(program_start(line, NULL, in, dup(out), err)), 0);
     char *records = program_said(out, NULL), *said = program_said(err, NULL);
     assert_int_equal(count(records, "\n"), count(input, "\n"));
-    size_t n = count(said, "\"code\":\"doubled_prompt\"");
-    if (n && !strstr(said, "\"begins_with\":\"query\""))
-        fail_msg("%s", said);
-    if (n && !strstr(said, "'the query: '"))
+    snprintf(line, sizeof line, "\"code\":\"%s\"", code);
+    size_t n = count(said, line);
+    bool is_doubled = n && strcmp(code, "doubled_prompt") == 0;
+    if (is_doubled &&
+        (!strstr(said, "\"begins_with\":\"query\"") || !strstr(said, "'the query: '")))
         fail_msg("%s", said);
     free(records);
     free(said);
     return n;
+}
+
+static size_t warnings(const char *prompt, const char *input)
+{
+    return warnings_of("doubled_prompt", prompt, input);
+}
+
+static void test_missing(void **state)
+{
+    (void)state;
+    static const char code[] = "missing_prompt";
+    char many[4000] = "";
+    for (int i = 0; i < 20; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many),
+                 "{\"text\": \"fox %d\", \"prompt\": \"fact_checking\"}\n", i);
+    assert_int_equal(warnings_of(code, "query", many), 1);
+    assert_int_equal(warnings_of(code, "query",
+                                 "fox\n{\"text\": \"a\", \"prompt\": \"query\"}\n"
+                                 "{\"text\": \"b\", \"prompt\": \"none\"}\n"
+                                 "{\"text\": \"c\", \"prompt\": \"document\"}\n"),
+                     0);
 }
 
 static void test_once(void **state)
@@ -74,6 +97,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_once),
         cmocka_unit_test(test_never),
+        cmocka_unit_test(test_missing),
     };
     return cmocka_run_group_tests_name("doubled prompts", tests, program_setup, program_teardown);
 }

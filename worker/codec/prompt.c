@@ -77,6 +77,15 @@ const struct prompt *prompt_find(const struct model_info *info, struct bytes nam
     return &none;
 }
 
+const char *prompt_missing(const struct model_info *info, struct bytes name)
+{
+    const char *means = meaning(name);
+    if (!means || prompt_find(info, name) != &none || strcmp(means, "none") == 0 ||
+        strcmp(means, "document") == 0)
+        return NULL;
+    return means;
+}
+
 const char *prompt_names(void)
 {
     return "document, query, question_answering, fact_checking, classification, clustering, "

@@ -23,6 +23,9 @@
  */
 const struct prompt *prompt_find(const struct model_info *info, struct bytes name);
 bool prompt_is_known(struct bytes name); /* whatever the model */
+/* What is asked for by that name, when it is a known prompt and the model has no words for it; NULL
+ * otherwise, and for "none" and "document", which is the default. */
+const char *prompt_missing(const struct model_info *info, struct bytes name);
 /* "document, query, ...": for help and errors. */
 const char *prompt_names(void);
 

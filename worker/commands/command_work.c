@@ -271,6 +271,7 @@ static void set_events(const struct worker *worker, struct pipeline_options *opt
     options->on_dead_letter = on_dead_letter;
     options->on_undeliverable = on_undeliverable;
     options->on_doubled = on_doubled;
+    options->on_missing_prompt = reports_missing_prompt;
     options->on_embedded = on_embedded;
     if (worker->monitor)
         options->on_published = on_published;

@@ -82,6 +82,7 @@ void batch_reset(struct batch *batch)
     batch->is_split = batch->is_encoded = false;
     batch->records = NULL;
     batch->doubled = batch->doubled_by = NULL;
+    batch->missing_prompt = NULL;
 }
 
 void batch_close(struct batch *batch)

@@ -107,6 +107,7 @@ struct batch {
     size_t slots_room, uniques_room, slices_room, table_room, vectors_room, results_room;
     const struct prompt *doubled, *doubled_by; /* of a text that had a prompt's words already, and
                                                   that of its message; NULL: none had */
+    const char *missing_prompt; /* one that a message asked for and the model has not, or NULL */
     struct stage_job decode, split, encode;
     bool is_split;                   /* long texts are split before the texts are laid out */
     atomic_size_t slices_unfinished; /* whoever ends the last one lets it be encoded */

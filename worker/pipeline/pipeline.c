@@ -181,6 +181,8 @@ static void on_decoded(struct pipeline *p, struct batch *batch)
     p->decoding = NULL;
     if (batch->doubled && p->options.on_doubled)
         p->options.on_doubled(p->ctx, batch->doubled, batch->doubled_by);
+    if (batch->missing_prompt && p->options.on_missing_prompt)
+        p->options.on_missing_prompt(p->ctx, batch->missing_prompt);
     if (batch->n_undecoded && put_back(p, batch))
         return fail_memory(p);
     /* With long texts, only splitting says how many there are; on_laid_out follows then. */

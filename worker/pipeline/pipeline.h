@@ -67,6 +67,8 @@ struct pipeline_options {
                              const char *reason); /* given up */
     /* A text began with the words of a prompt already and got those of one: for each batch. */
     void (*on_doubled)(void *ctx, const struct prompt *had, const struct prompt *given);
+    /* A message asked for a prompt that the model has no words for: for each batch. */
+    void (*on_missing_prompt)(void *ctx, const char *name);
     /* All of a batch is embedded; a record of one is confirmed. Only read them
      * (worker/pipeline/batch.h). */
     void (*on_embedded)(void *ctx, const struct batch *batch);

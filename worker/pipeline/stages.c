@@ -102,6 +102,8 @@ static int entry_read(const struct stages *stages, struct entry *entry)
                            "known are %s",
                            prompt_names());
     entry->request = request;
+    if (request.prompt.ptr && !entry->batch->missing_prompt)
+        entry->batch->missing_prompt = prompt_missing(stages->info, request.prompt);
     doubled_find(stages, entry);
     return 0;
 }

@@ -66,6 +66,20 @@ void reports_deletes(const char *sink, const char *name, enum output_format form
                               "vector stays: delete it in the store, see docs/vector-stores.md"));
 }
 
+void reports_missing_prompt(void *ctx, const char *name)
+{
+    static bool is_reported;
+    (void)ctx;
+    if (is_reported)
+        return;
+    is_reported = true;
+    log_event(LOG_WARN, "a message asks for a prompt that the model does not have",
+              LOG_TEXT("code", "missing_prompt"), LOG_TEXT("prompt", name),
+              LOG_TEXT("why", "its texts are embedded as they are, and their records say prompt "
+                              "none; put what the model wants before a text into the text; "
+                              "further such messages are not reported"));
+}
+
 void reports_doubled(const struct prompt *had, const struct prompt *given)
 {
     static bool is_reported;

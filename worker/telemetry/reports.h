@@ -26,6 +26,9 @@ void reports_dead_letter(const struct message *message, const char *code, const 
 void reports_deletes(const char *sink, const char *name, enum output_format format);
 /* A text has the words of the prompt `had` already and got those of `given`: a warning, the first
  * time in a process. */
+/* Once: a message asked for a prompt that the model has no words for. As the pipeline calls it; ctx
+ * is not read. */
+void reports_missing_prompt(void *ctx, const char *name);
 void reports_doubled(const struct prompt *had, const struct prompt *given);
 
 #endif
