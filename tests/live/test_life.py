@@ -296,7 +296,7 @@ def move_file(bench, args, corpus, out, left, rng):
                     left[key] = text
         done = subprocess.run([bench.binary, "index", corpus, "-o", out, "--text-field", "body",
                                *CHUNKS, *common, *options], stdin=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, text=True)
+                              stderr=subprocess.PIPE, text=True, check=False)
         return done.returncode, done.stderr
 
     common = ("--model", bench.model, "--prompt", "none", "--log-level", "error")
