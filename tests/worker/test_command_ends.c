@@ -86,10 +86,12 @@ static pid_t start_busy(size_t i, int input, int err)
     return pid;
 }
 
-/* All commands at once, so that those which wait for their deadline wait together. */
-static void stop_all(const int *signals, size_t n_signals)
+/* All commands at once, so that those which wait for their deadline wait together. False: one of
+ * them took what was sent twice for two requests. */
+static bool stop_all(const int *signals, size_t n_signals)
 {
     int input[2], errs[N_COMMANDS];
+    bool was_one = true;
     pid_t pids[N_COMMANDS];
     assert_int_equal(pipe2(input, O_CLOEXEC), 0);
     for (size_t i = 0; i < N_COMMANDS; i++)
@@ -101,13 +103,16 @@ static void stop_all(const int *signals, size_t n_signals)
         int code = program_wait(pids[i]);
         char *said = program_said(errs[i], NULL);
         int wanted = commands[i].drained == NO_DRAIN ? 128 + signals[0] : commands[i].drained;
-        if (code != wanted || !strstr(said, "\"stopping: finishing what was taken") ||
-            !strstr(said, "\"stopped\"") || strstr(said, "second signal: exiting"))
+        bool was_two = n_signals > 1 && strstr(said, "second signal: exiting");
+        was_one &= !was_two;
+        if (!was_two && (code != wanted || !strstr(said, "\"stopping: finishing what was taken") ||
+                         !strstr(said, "\"stopped\"") || strstr(said, "second signal: exiting")))
             fail_msg("%s: exit code %d and not %d: %s", commands[i].line, code, wanted, said);
         free(said);
     }
     close(input[0]);
     close(input[1]);
+    return was_one;
 }
 
 static void signals_are_one_request(void **state)
@@ -115,9 +120,13 @@ static void signals_are_one_request(void **state)
     (void)state;
     signal(SIGHUP, SIG_DFL); /* the tests may run under nohup */
     stop_all((const int[]){SIGTERM}, 1);
-    stop_all((const int[]){SIGTERM, SIGTERM}, 2);
     stop_all((const int[]){SIGINT}, 1);
     stop_all((const int[]){SIGHUP}, 1);
+    /* Two that a busy machine keeps apart are two requests: tried again. */
+    size_t n_tries = 0;
+    while (n_tries < 5 && !stop_all((const int[]){SIGTERM, SIGTERM}, 2))
+        n_tries++;
+    assert_in_range(n_tries, 0, 4);
 }
 
 /* Files may grow to so many bytes, as on a disk that is full then. */
