@@ -20,12 +20,12 @@ static void use(struct rabbitmq_content *content)
     struct rabbitmq_message *message = rabbitmq_message_open(&source, "texts", content);
     if (!message)
         abort();
-    struct part part = {.id = message->base.key, .value = message->base.value};
-    struct record record = {.origin = &message->base,
+    struct part part = {.id = message->taken.message.key, .value = message->taken.message.value};
+    struct record record = {.origin = &message->taken.message,
                             .parts = &part,
                             .n_parts = 1,
-                            .headers = message->base.headers,
-                            .n_headers = message->base.n_headers,
+                            .headers = message->taken.message.headers,
+                            .n_headers = message->taken.message.n_headers,
                             .dead_code = "bad_json"};
     amqp_basic_properties_t properties;
     struct buffer out = {0};
