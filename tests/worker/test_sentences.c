@@ -52,8 +52,11 @@ static void unicode_test(void **state)
     bool is_boundary[400];
     size_t n_lines = 0;
     FILE *file = fopen(UNICODE_TEST, "re");
-    if (!file) {
-        print_message("skipped: no " UNICODE_TEST " (package unicode-data)\n");
+    /* Another Unicode has other classes: Debian 13's is newer than the tables. */
+    if (!file || !fgets(line, sizeof line, file) || !strstr(line, "Test-15.0.")) {
+        print_message("skipped: no " UNICODE_TEST " of Unicode 15.0 (package unicode-data)\n");
+        if (file)
+            fclose(file);
         skip();
     }
     while (fgets(line, sizeof line, file)) {
