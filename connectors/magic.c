@@ -105,6 +105,7 @@ static const struct entry entries[] = {
     BINARY("a film (Matroska)", "\x1a\x45\xdf\xa3"),
     TOOL("a PDF document", "pdftotext", "%PDF-1."),
     TOOL("a PDF document", "pdftotext", "%PDF-2."),
+    TOOL("a PostScript document", "ps2ascii", "%!PS-Adobe-"),
     BINARY("a Microsoft Office document", "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
     BINARY("an RTF document", "{\\rtf1"),
     TOOL("a pointer of Git LFS, in place of the file", "git lfs pull --include",

@@ -75,6 +75,7 @@ static void binary(void **state)
     EXPECT("\x89PNG\r\n\x1a\n", MAGIC_BINARY, "a PNG image");
     EXPECT("\xff\xd8\xff\xe0", MAGIC_BINARY, "a JPEG image");
     EXPECT("%PDF-1.7\n%\xe2\xe3", MAGIC_BINARY, "a PDF document");
+    EXPECT("%!PS-Adobe-3.0 EPSF-3.0\n", MAGIC_BINARY, "a PostScript document");
     EXPECT("\x7f"
            "ELF\2\1\1",
            MAGIC_BINARY, "a program (ELF)");
@@ -161,6 +162,7 @@ static void texts(void **state)
         "LZIP",
         "II*",
         "%PDF",
+        "%!PS",
         "{\\rtf",
         "OggS",
         "fLaC",
