@@ -98,7 +98,11 @@ static int batch_flush(struct engine *e, float *out)
 {
     if (!e->n_sequences)
         return 0;
-    if (llama_encode(e->context, e->batch) != 0)
+    /* A causal model keeps keys and values, and llama_encode without them would crash. */
+    llama_memory_t memory = llama_get_memory(e->context);
+    if (memory)
+        llama_memory_clear(memory, true);
+    if ((memory ? llama_decode : llama_encode)(e->context, e->batch) != 0)
         return -EIO;
     for (size_t s = 0; s < e->n_sequences; s++) {
         const float *from = llama_get_embeddings_seq(e->context, (llama_seq_id)s);

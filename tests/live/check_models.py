@@ -111,7 +111,7 @@ def row(model, weights, judge, embedded, wanted, other_ids, least, engine="embed
 
 class LlamaCpp:
     """What llama.cpp makes of a GGUF file, in the form of Embedded, and its ids. Raises
-    CalledProcessError for a file that it does not read."""
+    CalledProcessError for a file that it does not read, and when it crashes."""
 
     def __init__(self, program, model, texts, id_texts, work):
         lines, id_lines = work / "lines", work / "id-lines"
@@ -147,7 +147,9 @@ def llamacpp_row(program, model, weights, judge, file, tokenizer_json, texts, wa
     id_texts = [text for text in tried_texts() if is_line(text.decode())] if tokenizer else [b"a"]
     try:
         peer = LlamaCpp(program, file, [texts[i] for i in fits], id_texts, work)
-    except subprocess.CalledProcessError:
+    except subprocess.CalledProcessError as error:
+        if error.returncode > 128: # a signal
+            raise
         print_row(model, weights, "llama.cpp", judge, *["does not read it"] + [""] * 5)
         return
     differ = sum(tokenizer.encode(text.decode()).ids != ids
