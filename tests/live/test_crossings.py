@@ -161,8 +161,8 @@ class Redis:
                 "--redis-timeout", "1s"]
 
     def send(self, messages):
-        for _, value in messages:
-            self.bench.client.xadd(f"{self.case}-in", {"body": value})
+        for i, value in messages:
+            self.bench.client.xadd(f"{self.case}-in", {"body": value, "traceparent": PARENTS[i]})
 
     def is_done(self):
         [group] = self.bench.client.xinfo_groups(f"{self.case}-in")
