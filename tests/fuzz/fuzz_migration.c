@@ -103,7 +103,8 @@ static void expect_files(const char *name, unsigned has, const char *text)
 }
 
 /* As handover.c does it, up to a death: some files of the old index have their second name; all
- * have, and some of the new one have taken the first. */
+ * have, and some that only it has are gone; all are, and some of the new one have taken the first.
+ */
 static void die_after(unsigned n_steps, unsigned old_has, unsigned new_has)
 {
     write_bytes(JOURNAL, "begun\n", 6);
@@ -114,18 +115,18 @@ static void die_after(unsigned n_steps, unsigned old_has, unsigned new_has)
         return;
     write_bytes(JOURNAL, "linked\n", 7);
     n_steps--;
-    for (size_t i = 0; i < N && n_steps > 0; i++, n_steps--) {
+    for (size_t i = 0; i < N && n_steps > 0; i++, n_steps--)
+        if (old_has & ~new_has & 1u << i)
+            expect(unlink(path_of(OUT, i)) == 0);
+    for (size_t i = 0; i < N && n_steps > 0; i++, n_steps--)
         if (new_has >> i & 1)
             expect(rename(path_of(FRESH, i), path_of(OUT, i)) == 0);
-        else if (old_has >> i & 1)
-            expect(unlink(path_of(OUT, i)) == 0);
-    }
 }
 
 static void finish_try(const uint8_t *data)
 {
     char err[700] = "";
-    unsigned old_has = data[1] | 1u, new_has = data[2] | 1u, n_steps = data[4] % (2 * N + 3);
+    unsigned old_has = data[1] | 1u, new_has = data[2] | 1u, n_steps = data[4] % (3 * N + 3);
     make(OUT, old_has, "old");
     make(FRESH, new_has, "new");
     if (n_steps > 0)

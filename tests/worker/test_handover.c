@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -204,12 +205,155 @@ static void test_missing(void **state)
     }
 }
 
+/* As handover.c does it, up to a death: n of the new files are renamed. */
+static void die_renaming(size_t n, bool has_inode)
+{
+    char from[200], to[200], text[60];
+    struct stat fresh;
+    clear();
+    link_some(N);
+    assert_int_equal(stat(FRESH, &fresh), 0);
+    snprintf(text, sizeof text, "linked\n%ju\n", (uintmax_t)fresh.st_ino);
+    write_text(OUT ".handover", has_inode ? text : "linked\n");
+    for (size_t i = 0; i < N; i++) {
+        path_of(OUT, i, to);
+        if (!(NEW_HAS >> i & 1))
+            unlink(to);
+    }
+    for (size_t i = 0; i < n; i++) {
+        path_of(FRESH, i, from);
+        path_of(OUT, i, to);
+        if (NEW_HAS >> i & 1)
+            assert_int_equal(rename(from, to), 0);
+    }
+}
+
+static void rename_all(const char *a, const char *b)
+{
+    char from[200], to[200];
+    for (size_t i = 0; i < N; i++) {
+        path_of(a, i, from);
+        path_of(b, i, to);
+        if (rename(from, to) == 0)
+            unlink(from); /* both were one file: as `mv` does */
+    }
+}
+
+/* Somebody removed OUT, of which OLD is the last copy: that is not to be removed, too. */
+static void test_output_missing(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= N; n++) { /* OUT was the new one */
+        die_renaming(n, n % 2);
+        unlink(OUT);
+        assert_int_equal(run(), -ENOENT);
+        assert_non_null(strstr(err, OUT " and " FRESH " are missing. " OLD " is the old index: "
+                                        "remove " OUT ".handover and what else lies beside " OUT
+                                        " and " FRESH ", rename " OLD));
+        expect(OLD, OLD_HAS, "old");
+        handover_remove(OUT);
+        handover_remove(FRESH);
+        unlink(OUT ".handover");
+        rename_all(OLD, OUT);
+        make(FRESH, NEW_HAS, "new");
+        assert_int_equal(run(), 0);
+        expect_done();
+    }
+    for (size_t n = 1; n <= N; n++) { /* OUT was the old one, not all of which has a second name */
+        clear();
+        link_some(n);
+        write_text(OUT ".handover", "begun\n");
+        unlink(OUT);
+        unlink(FRESH);
+        assert_int_equal(run(), -ENOENT);
+        assert_non_null(strstr(err,
+                               OLD " is the old index: rename it and what lies beside it to " OUT
+                                   ", remove " OUT ".handover"));
+        rename_all(OLD, OUT);
+        unlink(OUT ".handover");
+        handover_remove(FRESH);
+        expect(OUT, OLD_HAS, "old");
+        make(FRESH, NEW_HAS, "new");
+        assert_int_equal(run(), 0);
+        expect_done();
+    }
+    die_renaming(1, true);
+    unlink(OUT);
+    unlink(OLD);
+    assert_int_equal(run(), -ENOENT);
+    assert_non_null(strstr(err, "no index is left"));
+}
+
+/* Somebody removed OLD: OUT is the new one if the journal says so, else nobody knows. */
+static void test_old_missing(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n <= N; n++) {
+        die_renaming(n, true);
+        handover_remove(OLD);
+        assert_int_equal(run(), 0);
+        expect(OUT, NEW_HAS, "new");
+        expect(FRESH, 0, "");
+        assert_false(handover_is_open(OUT));
+    }
+    die_renaming(N, false);
+    handover_remove(OLD);
+    assert_int_equal(run(), -ENOENT);
+    assert_non_null(strstr(err, OUT " may be the new index or the old one: " OUT ".index says"));
+    expect(OUT, NEW_HAS, "new");
+    die_renaming(0, true);
+    handover_remove(OLD);
+    handover_remove(FRESH);
+    assert_int_equal(run(), -ENOENT);
+    assert_non_null(strstr(err, OUT " may be the new index or the old one"));
+}
+
+/* The journal of a real run says which file is the new one: it cannot go on where it renames. */
+static void test_journal(void **state)
+{
+    char text[60] = "", line[60];
+    struct stat fresh;
+    (void)state;
+    clear();
+    assert_int_equal(stat(FRESH, &fresh), 0);
+    unlink(OUT ".state");
+    assert_int_equal(mkdir(OUT ".state", 0700), 0); /* a file cannot take the name of a folder */
+    write_text(OUT ".handover", "begun\n");
+    write_text(OLD ".state", "old");
+    assert_int_not_equal(run(), 0);
+    FILE *file = fopen(OUT ".handover", "r");
+    assert_non_null(file);
+    assert_non_null(fgets(text, sizeof text, file));
+    assert_non_null(fgets(text, sizeof text, file));
+    fclose(file);
+    snprintf(line, sizeof line, "%ju\n", (uintmax_t)fresh.st_ino);
+    assert_string_equal(text, line);
+    assert_int_equal(rmdir(OUT ".state"), 0);
+    handover_remove(OLD); /* too early, and yet it ends well */
+    assert_int_equal(run(), 0);
+    expect(OUT, NEW_HAS, "new");
+    expect(FRESH, 0, "");
+}
+
+/* Somebody removed the new index when OUT had lost already what only the old one has beside it. */
+static void test_missing_late(void **state)
+{
+    (void)state;
+    die_renaming(0, true);
+    handover_remove(FRESH);
+    assert_int_equal(run(), -ENOENT);
+    assert_non_null(strstr(err, OUT " is the old index: remove " OUT ".handover"));
+    expect(OUT, OLD_HAS, "old");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),       cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_interrupted), cmocka_unit_test(test_busy),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_whole),        cmocka_unit_test(test_missing),
+        cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_names),        cmocka_unit_test(test_output_missing),
+        cmocka_unit_test(test_old_missing),  cmocka_unit_test(test_journal),
+        cmocka_unit_test(test_missing_late),
     };
     char folder[] = "/tmp/embedmill-handover-XXXXXX";
     if (!mkdtemp(folder) || chdir(folder) != 0)
@@ -218,6 +362,7 @@ int main(void)
     handover_remove(OUT);
     handover_remove(FRESH);
     handover_remove(OLD);
+    unlink(OUT ".handover");
     if (chdir("/") != 0 || rmdir(folder) != 0)
         return failed ? failed : 1;
     return failed;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,7 +18,8 @@ static const char *const suffixes[] = {
 };
 enum { N_SUFFIXES = sizeof suffixes / sizeof *suffixes };
 
-#define LINKED "linked\n" /* what OUT.handover holds once the old index has its second name */
+/* What OUT.handover holds once the old index has its second name; then the inode of the new one. */
+#define LINKED "linked\n"
 
 static int join(const char *output, const char *suffix, char out[HANDOVER_PATH])
 {
@@ -71,14 +73,43 @@ static int write_journal(const char *output, const char *text)
     return rc ? rc : sync_folder(output);
 }
 
-static bool is_linked(const char *output)
+/* inode: of the new index, or 0 where the journal does not say. */
+static bool read_linked(const char *output, uintmax_t *inode)
 {
     char path[HANDOVER_PATH], text[20] = "";
     FILE *file = join(output, ".handover", path) == 0 ? fopen(path, "re") : NULL;
     bool linked = file && fgets(text, sizeof text, file) && strcmp(text, LINKED) == 0;
+    *inode = 0;
+    if (linked && fgets(text, sizeof text, file))
+        *inode = strtoumax(text, NULL, 10);
     if (file)
         fclose(file);
     return linked;
+}
+
+static bool is_linked(const char *output)
+{
+    uintmax_t inode;
+    return read_linked(output, &inode);
+}
+
+/* The file of the new index was renamed, as the journal has it. */
+static bool is_renamed(const char *output)
+{
+    struct stat is;
+    uintmax_t inode;
+    return read_linked(output, &inode) && inode != 0 && stat(output, &is) == 0 &&
+           is.st_ino == inode;
+}
+
+static int write_linked(const char *output, const char *fresh)
+{
+    struct stat is = {0};
+    char text[40];
+    if (stat(fresh, &is) != 0) /* its name is taken already */
+        return write_journal(output, LINKED);
+    snprintf(text, sizeof text, LINKED "%ju\n", (uintmax_t)is.st_ino);
+    return write_journal(output, text);
 }
 
 static bool is_same_file(const char *a, const char *b)
@@ -88,7 +119,7 @@ static bool is_same_file(const char *a, const char *b)
            of_a.st_dev == of_b.st_dev;
 }
 
-/* The old index gets its second name. */
+/* The old index gets its second name; or what it lost of the first. */
 static int link_old(const char *output, const char *old)
 {
     char from[HANDOVER_PATH], to[HANDOVER_PATH];
@@ -101,19 +132,29 @@ static int link_old(const char *output, const char *old)
     return sync_folder(output);
 }
 
-/* The new one takes the first. What only the old one has beside it goes. */
-static int rename_fresh(const char *output, const char *fresh, const char *old)
+/* What only the old one has beside it goes: before anything of the new one is renamed, for later
+ * only OLD would tell whose it is. */
+static int unlink_rest(const char *output, const char *fresh, const char *old)
 {
     char from[HANDOVER_PATH], to[HANDOVER_PATH], kept[HANDOVER_PATH];
-    for (size_t i = 0; i < N_SUFFIXES; i++) {
+    for (size_t i = 1; i < N_SUFFIXES; i++) {
         if (join(fresh, suffixes[i], from) != 0 || join(output, suffixes[i], to) != 0 ||
             join(old, suffixes[i], kept) != 0)
             return -ENAMETOOLONG;
-        if (rename(from, to) == 0)
-            continue;
-        if (errno != ENOENT)
+        if (access(from, F_OK) != 0 && is_same_file(to, kept) && unlink(to) != 0)
             return -errno;
-        if (is_same_file(to, kept) && unlink(to) != 0)
+    }
+    return sync_folder(output);
+}
+
+/* The new one takes the first. */
+static int rename_fresh(const char *output, const char *fresh)
+{
+    char from[HANDOVER_PATH], to[HANDOVER_PATH];
+    for (size_t i = 0; i < N_SUFFIXES; i++) {
+        if (join(fresh, suffixes[i], from) != 0 || join(output, suffixes[i], to) != 0)
+            return -ENAMETOOLONG;
+        if (rename(from, to) != 0 && errno != ENOENT)
             return -errno;
     }
     return sync_folder(output);
@@ -152,20 +193,60 @@ static int begin(const char *output, const char *fresh, const char *old, int fds
     return rc;
 }
 
+/* Neither is there. What is left of the old index must not go, too. */
+static void say_gone(const char *output, const char *fresh, const char *old, char *err,
+                     size_t err_size)
+{
+    if (access(old, F_OK) != 0)
+        snprintf(err, err_size,
+                 "%s, %s and %s are missing: no index is left. Remove %s.handover and what else "
+                 "lies beside them, and make the index again",
+                 output, fresh, old, output);
+    else if (is_linked(output)) /* beside OUT there may be files of the new one */
+        snprintf(err, err_size,
+                 "%s and %s are missing. %s is the old index: remove %s.handover and what else "
+                 "lies beside %s and %s, rename %s and what lies beside it to %s, and start the "
+                 "migration again",
+                 output, fresh, old, output, output, fresh, old, output);
+    else /* beside OUT there may be the only files of the old one */
+        snprintf(err, err_size,
+                 "%s and %s are missing. %s is the old index: rename it and what lies beside it to "
+                 "%s, remove %s.handover and what lies beside %s, and start the migration again",
+                 output, fresh, old, output, output, fresh);
+}
+
 /*
- * Interrupted, and then somebody removed the new index. Its first file is renamed first: as long as
- * OUT is not that file, all of OUT is the old one, and to go on would leave nothing under its name.
+ * Interrupted, and then somebody removed an index. The first file of the new one is renamed first:
+ * as long as OUT is not that file, all of OUT is the old one, and to go on would leave nothing
+ * under its name.
  */
 static int check_fresh(const char *output, const char *fresh, const char *old, char *err,
                        size_t err_size)
 {
-    bool is_replaced = access(old, F_OK) == 0 && !is_same_file(output, old);
-    if (access(fresh, F_OK) == 0 || (is_replaced && access(output, F_OK) == 0))
+    bool is_there = access(output, F_OK) == 0, has_old = access(old, F_OK) == 0;
+    if (access(fresh, F_OK) == 0 || is_renamed(output) ||
+        (is_there && has_old && !is_same_file(output, old)))
         return 0;
-    snprintf(err, err_size,
-             "%s, which was to take the name %s, is missing. %s is the old index: remove "
-             "%s.handover and %s with what lies beside it, and start the migration again",
-             fresh, output, access(output, F_OK) == 0 ? output : old, output, old);
+    /* What unlink_rest took from OUT is beside OLD. */
+    int rc = is_there && has_old && is_linked(output) ? link_old(old, output) : 0;
+    if (rc != 0)
+        snprintf(err, err_size,
+                 "%s is missing, and %s cannot get back what lies beside %s: %s; start the "
+                 "migration again",
+                 fresh, output, old, strerror(-rc));
+    else if (!is_there)
+        say_gone(output, fresh, old, err, err_size);
+    else if (has_old || !is_linked(output))
+        snprintf(err, err_size,
+                 "%s, which was to take the name %s, is missing. %s is the old index: remove "
+                 "%s.handover and %s with what lies beside it, and start the migration again",
+                 fresh, output, output, output, old);
+    else /* either was removed after OUT was replaced, or both before */
+        snprintf(err, err_size,
+                 "%s and %s are missing, so %s may be the new index or the old one: %s.index says "
+                 "which model it is of. Remove %s.handover; if it is the old one, start the "
+                 "migration again",
+                 fresh, old, output, output, output);
     return -ENOENT;
 }
 
@@ -182,10 +263,12 @@ int handover_run(const char *output, const char *fresh, const char *old, char *e
     if (!is_linked(output)) {
         rc = link_old(output, old);
         if (rc == 0)
-            rc = write_journal(output, LINKED);
+            rc = write_linked(output, fresh);
     }
     if (rc == 0)
-        rc = rename_fresh(output, fresh, old);
+        rc = unlink_rest(output, fresh, old);
+    if (rc == 0)
+        rc = rename_fresh(output, fresh);
     if (rc == 0)
         rc = join(output, ".handover", journal);
     if (rc == 0 && unlink(journal) != 0)
