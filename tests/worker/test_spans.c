@@ -141,9 +141,13 @@ static void add_batch(struct spans *spans, size_t n)
                               {.message = &messages[1], .dead_code = "bad_json"},
                               {.message = &messages[2]},
                               {.message = &messages[3]}};
-    struct batch batch = {.entries = entries, .n_entries = n, .n_texts = 3};
-    batch.taken_ns = uv_hrtime() - 2000000;
-    spans_add(spans, &batch, batch.taken_ns + 1500000);
+    struct slice slices[3] = {{.n = 1}, {.n = 1}, {.n = 1}};
+    struct batch batch = {
+        .entries = entries, .n_entries = n, .n_texts = 3, .slices = slices, .n_slices = 3};
+    batch.taken_ns = uv_hrtime() - 2000000; /* it has waited since for the batch before it */
+    for (size_t i = 0; i < 3; i++)
+        slices[i].ended_ns = batch.taken_ns + (i == 1 ? 1500000 : 700000);
+    spans_add(spans, &batch);
 }
 
 static void spans_test(void **state)

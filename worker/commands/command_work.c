@@ -113,7 +113,7 @@ static void on_embedded(void *ctx, const struct batch *batch)
     if (worker->monitor)
         metrics_on_embedded(monitor_metrics(worker->monitor), batch);
     if (worker->spans)
-        spans_add(worker->spans, batch, uv_hrtime());
+        spans_add(worker->spans, batch);
 }
 
 static void on_published(void *ctx, const struct entry *entry)

@@ -194,8 +194,17 @@ static uint64_t wall_ns(uint64_t hrtime_ns)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec - ago;
 }
 
-static void put_span(struct buffer *to, const struct spans *spans, const struct batch *batch,
-                     uint64_t ended_ns)
+/* Not now: a batch waits for those before it, to be published in order. */
+static uint64_t embedded_ns(const struct batch *batch)
+{
+    uint64_t last_ns = batch->n_slices > 0 ? 0 : uv_hrtime();
+    for (size_t i = 0; i < batch->n_slices; i++)
+        if (batch->slices[i].ended_ns > last_ns)
+            last_ns = batch->slices[i].ended_ns;
+    return last_ns;
+}
+
+static void put_span(struct buffer *to, const struct spans *spans, const struct batch *batch)
 {
     char times[120];
     buffer_put_text(to, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[");
@@ -207,7 +216,7 @@ static void put_span(struct buffer *to, const struct spans *spans, const struct 
     put_id(to, 16);
     buffer_put_text(to, ",\"spanId\":");
     put_id(to, 8);
-    uint64_t begin_ns = wall_ns(batch->taken_ns), took_ns = ended_ns - batch->taken_ns;
+    uint64_t begin_ns = wall_ns(batch->taken_ns), took_ns = embedded_ns(batch) - batch->taken_ns;
     snprintf(times, sizeof times,
              ",\"name\":\"embed batch\",\"kind\":%d,\"startTimeUnixNano\":\"%" PRIu64
              "\",\"endTimeUnixNano\":\"%" PRIu64 "\",",
@@ -218,12 +227,12 @@ static void put_span(struct buffer *to, const struct spans *spans, const struct 
     buffer_put_text(to, "}]}]}]}\n");
 }
 
-void spans_add(struct spans *spans, const struct batch *batch, uint64_t ended_ns)
+void spans_add(struct spans *spans, const struct batch *batch)
 {
     size_t before = spans->waiting.len;
     if (before > WAITING_MOST)
         return lose(spans, 1, "the file is written too slowly");
-    put_span(&spans->waiting, spans, batch, ended_ns);
+    put_span(&spans->waiting, spans, batch);
     if (buffer_settle(&spans->waiting, before))
         return lose(spans, 1, "out of memory");
     spans->n_waiting++;

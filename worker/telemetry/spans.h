@@ -29,8 +29,9 @@ struct spans_about {
  * sentence. */
 int spans_open(struct spans **out, uv_loop_t *loop, const char *path,
                const struct spans_about *about, char *err, size_t err_size);
-/* A batch whose texts are embedded, at ended_ns of uv_hrtime. */
-void spans_add(struct spans *spans, const struct batch *batch, uint64_t ended_ns);
+/* A batch whose texts are embedded: its span ends when the last of its slices did, or now if there
+ * was nothing to embed. */
+void spans_add(struct spans *spans, const struct batch *batch);
 /* Writes what is left; the loop has to run until it has nothing to do. Accepts NULL. */
 void spans_close(struct spans *spans);
 
