@@ -1,12 +1,15 @@
 /*
  * test_spans.c: what is a trace context, and what the span of a batch says.
  */
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -154,22 +157,22 @@ static void spans_test(void **state)
 {
     (void)state;
     enum { LINES = 50 };
-    uv_loop_t loop;
+    uv_loop_t here;
     struct spans *spans = NULL;
     const struct spans_about about = {.source = "kafka", .model = "a \"model\""};
     char err[200], line[4000], seen[LINES][33];
-    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(uv_loop_init(&here), 0);
     for (int run = 0; run < 2; run++) { /* the second one appends */
-        assert_int_equal(spans_open(&spans, &loop, path, &about, err, sizeof err), 0);
+        assert_int_equal(spans_open(&spans, &here, path, &about, err, sizeof err), 0);
         for (size_t i = 0; i < LINES / 2; i++) {
             add_batch(spans, run == 0 ? 4 : 3);
             if (i % 5 == 0)
-                uv_run(&loop, UV_RUN_NOWAIT);
+                uv_run(&here, UV_RUN_NOWAIT);
         }
         spans_close(spans);
-        assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+        assert_int_equal(uv_run(&here, UV_RUN_DEFAULT), 0);
     }
-    assert_int_equal(uv_loop_close(&loop), 0);
+    assert_int_equal(uv_loop_close(&here), 0);
     FILE *file = fopen(path, "re");
     assert_non_null(file);
     size_t n = 0;
@@ -198,36 +201,158 @@ static void spans_test(void **state)
     fclose(file);
 }
 
-/* A disk that is full: the worker goes on, and says how many are lost. */
-static void full_test(void **state)
+static uv_loop_t loop;
+static char log_path[220];
+static FILE *log_file;
+
+static struct spans *open_to(const char *to)
 {
-    (void)state;
-    uv_loop_t loop;
     struct spans *spans = NULL;
-    const struct spans_about about = {.source = "kafka", .model = "m"};
-    char err[200], log_path[220], line[1000] = "";
+    const struct spans_about about = {.source = "kafka", .model = "a \"model\""};
+    char err[200];
     assert_int_equal(uv_loop_init(&loop), 0);
     snprintf(log_path, sizeof log_path, "%s.log", path);
-    FILE *log = fopen(log_path, "we");
-    assert_non_null(log);
-    log_open(LOG_WARN, LOG_JSON, fileno(log));
-    assert_int_equal(spans_open(&spans, &loop, "/dev/full", &about, err, sizeof err), 0);
-    add_batch(spans, 4);
-    uv_run(&loop, UV_RUN_DEFAULT);
+    log_file = fopen(log_path, "w+e");
+    assert_non_null(log_file);
+    log_open(LOG_WARN, LOG_JSON, fileno(log_file));
+    assert_int_equal(spans_open(&spans, &loop, to, &about, err, sizeof err), 0);
+    return spans;
+}
+
+/* n_lost: what the log says; 0: nothing. */
+static void close_all(struct spans *spans, unsigned n_lost)
+{
+    char line[1000] = "", lost[40];
     spans_close(spans);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
     log_close();
-    fclose(log);
-    log = fopen(log_path, "re");
-    assert_non_null(log);
-    assert_non_null(fgets(line, sizeof line, log));
-    assert_non_null(strstr(line, "spans are lost"));
-    assert_non_null(strstr(line, "\"lost\":1"));
-    fclose(log);
+    rewind(log_file);
+    snprintf(lost, sizeof lost, "\"lost\":%u,", n_lost);
+    if (n_lost == 0) {
+        assert_null(fgets(line, sizeof line, log_file));
+    } else {
+        assert_non_null(fgets(line, sizeof line, log_file));
+        assert_non_null(strstr(line, "spans are lost"));
+        if (!strstr(line, lost))
+            fail_msg("not %s: %s", lost, line);
+    }
+    fclose(log_file);
     unlink(log_path);
-    assert_true(spans_open(&spans, &loop, "/nonexistent/x", &about, err, sizeof err) < 0);
+}
+
+/* A disk that is full: the worker goes on, and says how many are lost. */
+static void full_test(void **state)
+{
+    (void)state;
+    struct spans *spans = open_to("/dev/full"), *none;
+    const struct spans_about about = {.source = "kafka", .model = "m"};
+    char err[200];
+    add_batch(spans, 4);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    close_all(spans, 1);
+    assert_true(spans_open(&none, &loop, "/nonexistent/x", &about, err, sizeof err) < 0);
     assert_non_null(strstr(err, "/nonexistent/x cannot be written"));
+}
+
+/* wanted: for each line, is it whole? */
+static void lines_check(const char *wanted)
+{
+    char line[4000];
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    for (; fgets(line, sizeof line, file); wanted++) {
+        json_t *root = json_loads(line, 0, NULL);
+        if (*wanted != (root ? 'y' : 'n'))
+            fail_msg("%.1s wanted: %s", wanted, line);
+        if (root)
+            span_of(root);
+        json_decref(root);
+    }
+    assert_string_equal(wanted, "");
+    fclose(file);
+}
+
+static void limit_file(rlim_t size)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size == RLIM_INFINITY ? limit.rlim_max : size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Cut in the middle of the fourth line: only it and the fifth are lost. A limit cuts as a full disk
+ * does. */
+static void torn_test(void **state)
+{
+    (void)state;
+    struct stat first;
+    unlink(path);
+    signal(SIGXFSZ, SIG_IGN);
+    struct spans *spans = open_to(path);
+    add_batch(spans, 4);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(stat(path, &first), 0);
+    limit_file((rlim_t)first.st_size * 7 / 2);
+    for (size_t i = 0; i < 4; i++) /* the first is written, the others then at once */
+        add_batch(spans, 4);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    limit_file(RLIM_INFINITY);
+    add_batch(spans, 4);
+    add_batch(spans, 4);
+    close_all(spans, 2);
+    lines_check("yyynyy");
+    /* And by a worker that has ended since. */
+    assert_int_equal(truncate(path, first.st_size * 3 / 2), 0);
+    spans = open_to(path);
+    add_batch(spans, 4);
+    add_batch(spans, 4);
+    close_all(spans, 0);
+    lines_check("ynyy");
+}
+
+/* A pipe that holds less than one write: what its reader has not taken yet waits. */
+static void pipe_test(void **state)
+{
+    (void)state;
+    enum { LINES = 500 }; /* of more than 500 bytes; a pipe holds 64 KiB */
+    char bytes[1000];
+    size_t n_lines = 0;
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(reader >= 0);
+    struct spans *spans = open_to(path);
+    for (size_t i = 0; i < LINES; i++)
+        add_batch(spans, 4);
+    for (size_t i = 0; i < 5; i++) /* it is full */
+        uv_run(&loop, UV_RUN_ONCE);
+    for (uint64_t began = uv_hrtime(); n_lines < LINES && uv_hrtime() - began < 20000000000u;) {
+        ssize_t n = read(reader, bytes, sizeof bytes);
+        for (ssize_t i = 0; i < n; i++)
+            n_lines += bytes[i] == '\n';
+        if (n < (ssize_t)sizeof bytes)
+            uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(n_lines, LINES);
+    close_all(spans, 0);
+    /* A reader that takes nothing does not keep a worker from ending. */
+    spans = open_to(path);
+    for (size_t i = 0; i < LINES; i++)
+        add_batch(spans, 4);
+    int n_taken = 0;
+    uint64_t began = uv_hrtime();
+    spans_close(spans);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_true(uv_hrtime() - began < 20000000000u);
+    for (ssize_t n; (n = read(reader, bytes, sizeof bytes)) > 0; n_taken += (int)n)
+        ;
+    assert_in_range(n_taken, 1, 500 * LINES);
+    log_close();
+    fclose(log_file);
+    unlink(log_path);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    close(reader);
 }
 
 static int begin(void **state)
@@ -250,9 +375,9 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(traceparent_test),
-        cmocka_unit_test(spans_test),
-        cmocka_unit_test(full_test),
+        cmocka_unit_test(traceparent_test), cmocka_unit_test(spans_test),
+        cmocka_unit_test(full_test),        cmocka_unit_test(torn_test),
+        cmocka_unit_test(pipe_test),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

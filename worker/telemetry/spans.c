@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@
 enum {
     WAITING_MOST = 4 << 20, /* bytes that wait for a slow disk; more are lost */
     KIND_CONSUMER = 5,
+    RETRY_MS = 20,        /* a pipe that is full is tried again */
+    CLOSING_RETRIES = 50, /* in a row, and the worker ends without it */
 };
 
 struct spans {
@@ -33,9 +36,27 @@ struct spans {
     size_t written; /* of writing */
     int fd;
     bool is_writing, is_closing;
+    bool is_torn; /* what was written last is the beginning of a line */
+    uv_timer_t retry;
+    unsigned n_retries;            /* since something was written */
     uint64_t n_waiting, n_writing; /* lines */
     uint64_t n_lost;
 };
+
+/* Does the file end in the middle of a line, as a full disk or a death leaves it? */
+static bool ends_torn(const char *path)
+{
+    struct stat is;
+    char last = '\n';
+    int fd = stat(path, &is) == 0 && S_ISREG(is.st_mode) && is.st_size > 0
+                 ? open(path, O_RDONLY | O_CLOEXEC)
+                 : -1;
+    if (fd < 0)
+        return false;
+    bool torn = pread(fd, &last, 1, is.st_size - 1) == 1 && last != '\n';
+    close(fd);
+    return torn;
+}
 
 int spans_open(struct spans **out, uv_loop_t *loop, const char *path,
                const struct spans_about *about, char *err, size_t err_size)
@@ -58,16 +79,25 @@ int spans_open(struct spans **out, uv_loop_t *loop, const char *path,
         free(spans);
         return rc;
     }
+    spans->is_torn = strcmp(path, "-") != 0 && ends_torn(path);
+    uv_timer_init(loop, &spans->retry);
+    spans->retry.data = spans;
     *out = spans;
     return 0;
 }
 
-static void destroy(struct spans *spans)
+static void on_closed(uv_handle_t *retry)
 {
+    struct spans *spans = retry->data;
     close(spans->fd);
     buffer_close(&spans->waiting);
     buffer_close(&spans->writing);
     free(spans);
+}
+
+static void destroy(struct spans *spans)
+{
+    uv_close((uv_handle_t *)&spans->retry, on_closed);
 }
 
 /* The log holds back repeats, so the count is of all. */
@@ -77,19 +107,44 @@ static void lose(struct spans *spans, uint64_t n, const char *why)
     log_event(LOG_WARN, "spans are lost", LOG_INTEGER("lost", spans->n_lost), LOG_TEXT("why", why));
 }
 
+/* What is being written is given up: the lines that are not there as a whole are lost. */
+static void drop_rest(struct spans *spans, const char *why)
+{
+    uint64_t n_whole = 0;
+    for (size_t i = 0; i < spans->written; i++)
+        n_whole += spans->writing.ptr[i] == '\n';
+    if (spans->written > 0)
+        spans->is_torn = spans->writing.ptr[spans->written - 1] != '\n';
+    lose(spans, spans->n_writing - n_whole, why);
+    spans->writing.len = spans->written = 0;
+}
+
 static void write_next(struct spans *spans);
+
+static void on_retry(uv_timer_t *retry)
+{
+    struct spans *spans = retry->data;
+    spans->is_writing = false;
+    write_next(spans);
+}
 
 static void on_written(uv_fs_t *request)
 {
     struct spans *spans = request->data;
     ssize_t n = request->result;
     uv_fs_req_cleanup(request);
+    if (n == UV_EAGAIN && !(spans->is_closing && spans->n_retries >= CLOSING_RETRIES)) {
+        spans->n_retries++;
+        uv_timer_start(&spans->retry, on_retry, RETRY_MS, 0);
+        return;
+    }
     spans->is_writing = false;
     if (n <= 0) {
-        lose(spans, spans->n_writing, n < 0 ? uv_strerror((int)n) : "nothing is taken");
-        spans->writing.len = spans->written = 0;
+        drop_rest(spans, n < 0 ? uv_strerror((int)n) : "nothing is taken");
     } else {
-        spans->written += (size_t)n;
+        spans->written += (size_t)n - spans->is_torn; /* its newline came first */
+        spans->is_torn = false;
+        spans->n_retries = 0;
     }
     write_next(spans);
 }
@@ -113,14 +168,17 @@ static void write_next(struct spans *spans)
             destroy(spans);
         return;
     }
-    uv_buf_t rest = uv_buf_init(spans->writing.ptr + spans->written,
-                                (unsigned)(spans->writing.len - spans->written));
+    static char newline[] = "\n"; /* libuv reads it later */
+    uv_buf_t parts[] = {uv_buf_init(newline, 1),
+                        uv_buf_init(spans->writing.ptr + spans->written,
+                                    (unsigned)(spans->writing.len - spans->written))};
+    size_t first = spans->is_torn ? 0 : 1;
     spans->is_writing = true;
-    int err = uv_fs_write(spans->loop, &spans->write, spans->fd, &rest, 1, -1, on_written);
+    int err = uv_fs_write(spans->loop, &spans->write, spans->fd, parts + first,
+                          (unsigned)(2 - first), -1, on_written);
     if (err) { /* no memory for a request: as if it had failed */
         spans->is_writing = false;
-        lose(spans, spans->n_writing, uv_strerror(err));
-        spans->writing.len = spans->written = 0;
+        drop_rest(spans, uv_strerror(err));
         if (spans->is_closing)
             destroy(spans);
     }
