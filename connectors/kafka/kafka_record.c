@@ -111,6 +111,12 @@ static void add_death(rd_kafka_headers_t *headers, const struct record *record)
     add_number(headers, "_deliveries", origin->deliveries);
 }
 
+/* A text is gone. Its key need not be its id: a key of the input stays as it is. */
+static bool is_tombstone(const struct record *record)
+{
+    return !record->dead_code && !record->parts[0].value.ptr;
+}
+
 /* NULL without memory. */
 static rd_kafka_headers_t *headers_of(const struct record *record)
 {
@@ -121,6 +127,8 @@ static rd_kafka_headers_t *headers_of(const struct record *record)
         if (!(record->dead_code && kafka_record_is_ours(header->name)))
             err = kafka_record_add_header(headers, header->name, header->value);
     }
+    if (is_tombstone(record) && !err) /* the last: of equal names that is the one that counts */
+        err = kafka_record_add_header(headers, bytes_of("id"), record->parts[0].id);
     if (err) {
         rd_kafka_headers_destroy(headers);
         return NULL;
@@ -135,6 +143,8 @@ static rd_kafka_headers_t *headers_of(const struct record *record)
 static size_t size_of(struct bytes key, struct bytes value, const struct record *record)
 {
     size_t size = key.len + value.len;
+    if (is_tombstone(record))
+        size += sizeof "id" - 1 + record->parts[0].id.len;
     for (size_t i = 0; i < record->n_headers; i++)
         size += record->headers[i].name.len + record->headers[i].value.len;
     return size;

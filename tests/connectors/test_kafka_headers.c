@@ -71,10 +71,33 @@ static void names_of_headers(void **state)
 #undef R
 }
 
+/* The key is that of the input and need not be the id; of equal headers readers take the last. */
+static void tombstones_name_the_text(void **state)
+{
+    (void)state;
+    struct header headers[] = {{{"a", 1}, {"1", 1}}, {{"id", 2}, {"other", 5}}};
+    struct kafka_found found[3];
+    size_t n = kafka_rig_read(&rig, "out", found, 1, 3); /* of the test before */
+    kafka_rig_feed(&rig, "in", "user-1", "text");
+    post.source->ops->request(post.source, 1, 1 << 20);
+    assert_true(kafka_post_has(&post, 1, WAIT_MS));
+    struct message *message = kafka_post_take(&post);
+    message->headers = headers;
+    message->n_headers = 2;
+    message->value = (struct bytes){NULL, 0};
+    kafka_post_publish(&post, message, NULL, 0, NULL);
+    assert_true(kafka_post_quiet(&post, WAIT_MS));
+    assert_int_equal(kafka_rig_read(&rig, "out", found, n + 1, 3), n + 1);
+    assert_true(found[n].is_tombstone);
+    assert_string_equal(found[n].key, "user-1");
+    assert_string_equal(found[n].headers, "a=1;id=other;id=user-1;");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_headers),
+        cmocka_unit_test(tombstones_name_the_text),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -8,6 +8,7 @@ twice, and each vector must be the one that `embedmill embed` gives, bit for bit
 Usage: test_kafka_live.py EMBEDMILL [--few] [CASE ...]
 """
 import json
+import os
 import re
 import subprocess
 import sys
@@ -119,7 +120,11 @@ def case_tombstones(bench):
     change = {"before": {"id": 5}, "after": None, "op": "d", "source": {}}
     deletes = [{"key": '{"id":5}', "value": json.dumps(change)},
                {"key": "flat", "value": json.dumps({"id": 6, "__deleted": "true"})},
-               {"key": None, "value": json.dumps({"id": "no key", "delete": True})}]
+               {"key": None, "value": json.dumps({"id": "no key", "delete": True})},
+               {"key": "user-1", "value": json.dumps({"id": 7, "delete": True}),
+                "headers": [("id", b"9")]}]
+    ids = {b"gone": b"gone", b'{"id":5}': b"5", b"flat": b"6", b"no key": b"no key",
+           b"user-1": b"7"}
     for mode, extra in MODES.items():
         bench.begin("tombstones-" + mode)
         bench.make_topics(1)
@@ -129,11 +134,34 @@ def case_tombstones(bench):
         bench.wait_lag_0()
         bench.stop(worker)
         outs = {out.key(): out for out in bench.read()}
-        gone = {b"gone", b'{"id":5}', b"flat", b"no key"}
-        assert set(outs) == {b"key-0", b"key-1"} | gone, outs
-        assert all(outs[key].value() is None for key in gone), outs
+        assert set(outs) == {b"key-0", b"key-1", *ids}, outs
+        for key, text in ids.items(): # which text is gone: the key need not be its id
+            said = [value for name, value in outs[key].headers() if name == "id"]
+            assert outs[key].value() is None and said == [text], (key, outs[key].headers())
         assert outs[b"gone"].value() is None and outs[b"key-1"].value()
         assert ("h", b"1") in outs[b"gone"].headers(), outs[b"gone"].headers()
+
+
+def case_pull_deletes(bench):
+    """Deletes reach what `pull` gathers also where keys are not the ids of texts."""
+    bench.make_topics(1)
+    row = {"_id": {"$oid": "5f"}, "text": "from MongoDB"}
+    mongo = [{"op": "c", "after": json.dumps(row), "source": {"connector": "mongodb"}},
+             {"op": "d", "before": None, "after": None, "source": {"connector": "mongodb"}}]
+    bench.send([{"key": "user-1", "value": json.dumps({"_id": 7, "text": "x"})},
+                {"key": "user-2", "value": json.dumps({"_id": 8, "text": "y"})},
+                {"key": '{"id":"{\\"$oid\\":\\"5f\\"}"}', "value": json.dumps(mongo[0])},
+                {"key": "user-1", "value": json.dumps({"_id": 7, "delete": True})},
+                {"key": '{"id":"{\\"$oid\\":\\"5f\\"}"}', "value": json.dumps(mongo[1])}])
+    worker = bench.start_worker("--id-field", "_id")
+    bench.wait_lag_0()
+    bench.stop(worker)
+    out = os.path.join(bench.folder, "pulled.jsonl")
+    for words in (("pull", "--from", f"kafka://{bench.addresses['BOOTSTRAP']}/{bench.topic('out')}",
+                   "-o", out, "--total", "5"), ("compact", out, "-o", out + "-left.jsonl")):
+        subprocess.run([bench.binary, *words], check=True, timeout=60, stdin=subprocess.DEVNULL)
+    with open(out + "-left.jsonl", encoding="utf-8") as left:
+        assert [json.loads(line)["id"] for line in left] == [8]
 
 
 BAD = {

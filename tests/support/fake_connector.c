@@ -140,7 +140,8 @@ static struct message *message_make(struct fake_source *source, size_t index)
     message->position = (struct bytes){at, (size_t)len};
     block->headers[0] = (struct header){{"trace", 5}, message->position};
     const char *header = ledger_entry->header ? ledger_entry->header : "text/plain"; /* kept */
-    block->headers[1] = (struct header){{"content-type", 12}, {header, strlen(header)}};
+    const char *name = ledger_entry->header_name ? ledger_entry->header_name : "content-type";
+    block->headers[1] = (struct header){bytes_of(name), bytes_of(header)};
     message->headers = block->headers;
     message->n_headers = 2;
     message->source = &source->base;

@@ -44,6 +44,7 @@ struct fake_message {
     const char *value, *key; /* C strings; NULL: absent */
     size_t len;              /* of value; 0: strlen */
     const char *header;      /* a C string: value of its second header; NULL: text/plain */
+    const char *header_name; /* ... and its name; NULL: content-type */
     uint32_t deliveries;     /* before this one */
     enum fake_fate fate;
 

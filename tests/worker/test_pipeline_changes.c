@@ -28,6 +28,28 @@ static void test_a_tombstone_is_passed_on(void **state)
     rig_close(&rig);
 }
 
+/* Sinks say by headers `id` and `deleted` what is gone: the message's would say another text. */
+static void test_headers_of_a_delete(void **state)
+{
+    static const char *const names[] = {"id", "deleted", "mine"};
+    (void)state;
+    struct rig rig;
+    rig_open(&rig, 3);
+    for (size_t i = 0; i < 3; i++) {
+        rig.fake.messages[i].value = "{\"id\":7,\"delete\":true}";
+        rig.fake.messages[i].header_name = names[i];
+        rig.fake.messages[i].header = "9";
+    }
+    rig.fake.script.finite = true;
+    rig_start(&rig);
+    rig_finish(&rig, PIPELINE_DRAINED);
+    assert_string_equal(rig.fake.messages[0].id_out, "7");
+    assert_string_equal(rig.fake.messages[0].headers_out, "trace=fake 0\n");
+    assert_string_equal(rig.fake.messages[1].headers_out, "trace=fake 1\n");
+    assert_string_equal(rig.fake.messages[2].headers_out, "trace=fake 2\nmine=9\n");
+    rig_close(&rig);
+}
+
 /* Changes of rows: one is embedded, one deleted, one needs nothing. All are acked. */
 static void test_changes(void **state)
 {
@@ -96,6 +118,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_tombstone_is_passed_on),
+        cmocka_unit_test(test_headers_of_a_delete),
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_no_version_is_said_once),
     };

@@ -145,17 +145,26 @@ static int output_parts(struct entry *entry, enum sink_layout layout,
     return 0;
 }
 
-/* The text is gone: a part without a value. */
+/* The text is gone: a part without a value. By `id` and `deleted` sinks say which one, and the
+ * message's would say something else. */
 static int tombstone_part(struct entry *entry)
 {
+    static const char *const replaced[] = {"id", "deleted"};
+    const struct message *message = entry->message;
     struct part *part = arena_alloc(&entry->batch->arena, sizeof *part);
-    if (!part)
+    struct header *headers =
+        arena_alloc(&entry->batch->arena, (message->n_headers + 1) * sizeof *headers);
+    size_t n = 0;
+    if (!part || !headers)
         return -ENOMEM;
+    for (size_t i = 0; i < message->n_headers; i++)
+        if (!bytes_in(message->headers[i].name, replaced, 2))
+            headers[n++] = message->headers[i];
     *part = (struct part){.id = entry->request.id, .document = entry->record.documents};
     entry->record.parts = part;
     entry->record.n_parts = 1;
-    entry->record.headers = entry->message->headers;
-    entry->record.n_headers = entry->message->n_headers;
+    entry->record.headers = headers;
+    entry->record.n_headers = n;
     return 0;
 }
 
