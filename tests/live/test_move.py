@@ -187,6 +187,48 @@ def case_changes(bench, url):
     assert (folder / "two.npy").read_bytes() == before
 
 
+def output_json(text, vector, **more):
+    """The same in JSON; the fields that say of which model it is may be others."""
+    record = {**msgpack.unpackb(output([text], vector[None])), "embedding": vector.tolist()}
+    head = {key: record.pop(key) for key in ("v", "id", "model", "model_fingerprint")}
+    return json.dumps({**head, **more, **record}, separators=(",", ":"))
+
+
+def case_json(bench, url):
+    """Outputs in JSON are compared, too; an OUT.index without a precision is of exact vectors."""
+    vectors = np.random.default_rng(SEED).standard_normal((4, DIM)).astype("<f4")
+    folder = Path(bench.folder)
+    for body in (output_json('"model_fingerprint":"', vectors[0]),
+                 output_json("b", vectors[1], model_fingerprint="1" * 32),
+                 output_json("c", vectors[2], precision="fast"), output(["d"], vectors[3:])):
+        bench.client.xadd("in-json", {"body": body})
+    card = folder / "json.jsonl.index"
+    for turn in (1, 2): # the second with a card as older ones are
+        run(bench, "pull", "--from", url, "--stream", "in-json", "--redis-group", f"j{turn}",
+            "-o", "json.jsonl", "--idle", "500ms", code=65)
+        errors = [json.loads(line) for line in (folder / "json.jsonl.errors.jsonl").open()]
+        assert [e["code"] for e in errors] == ["wrong_model"] * 2 * turn, errors
+        ids = [json.loads(line)["id"] for line in (folder / "json.jsonl").open()]
+        assert ids == ['"model_fingerprint":"', "d"] * turn, ids
+        text = card.read_text(encoding="utf-8")
+        assert f"model: m\nmodel_fingerprint: {'0' * 32}\n" in text, text
+        card.write_text(text.replace("precision: exact\n", ""), encoding="utf-8")
+
+
+def case_no_index(bench, url):
+    """An OUT.index that cannot be written ends pull: it is the output, and nothing is acked."""
+    bench.client.xadd("no-index", {"body": output(["a"], np.ones((1, DIM)))})
+    (Path(bench.folder) / "no-index.npy.index.new").mkdir()
+    words = ("pull", "--from", url, "--stream", "no-index", "-o", "no-index.npy", "--idle", "1s")
+    got = subprocess.run([bench.binary, *words], cwd=bench.folder, stdin=subprocess.DEVNULL,
+                         capture_output=True, text=True, timeout=60, check=False)
+    assert got.returncode == 74, (got.returncode, got.stderr)
+    assert "no-index.npy.index cannot be written" in got.stderr, got.stderr
+    assert "input is gone" not in got.stderr, got.stderr
+    (Path(bench.folder) / "no-index.npy.index.new").rmdir()
+    run(bench, *words, "--redis-claim-idle", "1s", "--total", "1")
+
+
 def case_full_disk(bench, url):
     """pull ends when its disk is full (here: files may grow to 40 KB), and goes on later."""
     vectors = np.random.default_rng(SEED).standard_normal((N, DIM)).astype("<f4")
@@ -252,6 +294,8 @@ def main():
         case_full_disk(bench, url)
         case_shared_configuration(bench, url)
         case_changes(bench, url)
+        case_json(bench, url)
+        case_no_index(bench, url)
         case_log(bench, url)
         run(bench, "push", "x", "--to", "gopher://nowhere", code=64)
         run(bench, "pull", "-o", "x", code=64)

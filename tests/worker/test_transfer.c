@@ -50,9 +50,11 @@ static void on_drain(uv_timer_t *timer)
 
 /* Values of digits are doubled; those with an x cannot be shaped. */
 static int shape(void *ctx, const struct message *message, struct record *record,
-                 struct arena *arena)
+                 struct arena *arena, char *err, size_t err_size)
 {
     (void)ctx;
+    (void)err;
+    (void)err_size;
     struct part *part = arena_alloc(arena, sizeof *part);
     char *twice = arena_alloc(arena, 2 * message->value.len);
     assert_non_null(part);
@@ -222,12 +224,44 @@ static void opens_that_fail(void **state)
     fake_close(&fake);
 }
 
+static int shape_failing(void *ctx, const struct message *message, struct record *record,
+                         struct arena *arena, char *err, size_t err_size)
+{
+    (void)ctx;
+    (void)message;
+    (void)record;
+    (void)arena;
+    snprintf(err, err_size, "its manifest cannot be written");
+    return UV_ENOSPC;
+}
+
+/* What the user of the transfer cannot write is a failure of the output, with its sentence. */
+static void shape_that_fails(void **state)
+{
+    (void)state;
+    char failure[400];
+    struct fake fake = {.script.seed = 6};
+    struct transfer_options options = defaults;
+    options.shape = shape_failing;
+    fake_open(&fake, 2);
+    fake.messages[0].value = fake.messages[1].value = "1";
+    fake.script.burst_max = 2;
+    fake.script.confirm_max = fake.script.tick_ms = 1;
+    fake_use(&fake);
+    run(options, 0, failure);
+    assert_int_equal(how, PIPELINE_FAILED);
+    assert_non_null(strstr(failure, "the output is gone for good: its manifest cannot be"));
+    assert_int_equal(fake_count(&fake, FAKE_ACKED), 0);
+    fake_close(&fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_rounds),
         cmocka_unit_test(ends),
         cmocka_unit_test(opens_that_fail),
+        cmocka_unit_test(shape_that_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

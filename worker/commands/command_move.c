@@ -6,6 +6,7 @@
  * Why:     so that a corpus can be spread over workers and gathered again, with the promises of the
  *          connectors: what is killed loses nothing, a full queue holds the reader back.
  */
+#define _GNU_SOURCE /* memmem */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -152,24 +153,27 @@ static void manifest_add_bytes(struct manifest *manifest, const char *name, stru
     manifest_add(manifest, name, text);
 }
 
+static const struct bytes exact = {"exact", 5};
+
+/* A manifest without a precision is from before there was another one. */
 static bool is_same(const struct manifest *manifest, const char *name, struct bytes value)
 {
     char there[256] = "";
-    manifest_get(manifest, name, there, sizeof there);
-    return strlen(there) == value.len && memcmp(there, value.ptr ? value.ptr : "", value.len) == 0;
+    if (!manifest_get(manifest, name, there, sizeof there) && strcmp(name, "precision") == 0)
+        return bytes_equal(value, exact);
+    return bytes_are(value, there);
 }
 
 /*
  * The first output says of which model OUT is, so that `search` can compare; those of another one
- * do not get into it. 0, -EXDEV, or negative errno and a sentence in the log.
+ * do not get into it. 0, -EXDEV, or another negative errno and a sentence.
  */
-static int check_model(struct move *move, const struct codec_output *output)
+static int check_model(struct move *move, const struct codec_output *output, char *err,
+                       size_t err_size)
 {
-    static const struct bytes exact = {"exact", 5};
     struct manifest *manifest = &move->manifest;
     struct bytes precision = output->precision.ptr ? output->precision : exact;
     const char *path = settings_text(move->settings, "file.output");
-    char err[600];
     if (manifest->len > 0)
         return is_same(manifest, "model_fingerprint", output->fingerprint) &&
                        is_same(manifest, "precision", precision)
@@ -178,10 +182,35 @@ static int check_model(struct move *move, const struct codec_output *output)
     manifest_add_bytes(manifest, "model", output->model);
     manifest_add_bytes(manifest, "model_fingerprint", output->fingerprint);
     manifest_add_bytes(manifest, "precision", precision);
-    int rc = path ? manifest_write(manifest, path, err, sizeof err) : 0;
-    if (rc != 0)
-        log_event(LOG_ERROR, "failed", LOG_TEXT("error", err));
-    return rc;
+    return path ? manifest_write(manifest, path, err, err_size) : 0;
+}
+
+/* The string behind `"name":"` in the head of an output in JSON, as it is escaped there. An id may
+ * hold anything, but no quotes without a backslash before them. */
+static struct bytes json_word(struct bytes head, const char *name)
+{
+    const char *at = memmem(head.ptr, head.len, name, strlen(name)), *end = head.ptr + head.len;
+    if (!at)
+        return (struct bytes){NULL, 0};
+    at += strlen(name);
+    size_t n = 0;
+    while (at + n < end && at[n] != '"')
+        n += at[n] == '\\' && at + n + 1 < end ? 2 : 1;
+    return (struct bytes){at, n};
+}
+
+/* Of an output in JSON, what check_model looks at. False: it does not say of which model it is. */
+static bool read_json_model(struct bytes json, struct codec_output *output)
+{
+    static const char vectors[] = "\"embedding\":";
+    const char *end = memmem(json.ptr, json.len, vectors, sizeof vectors - 1);
+    struct bytes head = {json.ptr, end ? (size_t)(end - json.ptr) : 0};
+    *output = (struct codec_output){
+        .model = json_word(head, "\"model\":\""),
+        .fingerprint = json_word(head, "\"model_fingerprint\":\""),
+        .precision = json_word(head, "\"precision\":\""),
+    };
+    return output->fingerprint.ptr;
 }
 
 /* What an OUT of before says of itself; one without is of any model. */
@@ -236,17 +265,29 @@ static int shape_delete(const struct move *move, const struct message *message,
     return 0;
 }
 
-static int shape(void *ctx, const struct message *message, struct record *record,
-                 struct arena *arena)
+/* One that check_model has not taken. */
+static int other_model(int rc, struct record *record, struct arena *arena)
 {
-    struct move *move = ctx;
-    if (message->value.len == 0)
-        return shape_delete(move, message, record, arena);
+    return rc != -EXDEV
+               ? rc
+               : dead_letter(record, arena, DEAD_LETTER(wrong_model),
+                             "its model_fingerprint or precision is not that of the outputs in "
+                             "OUT, and their vectors do not compare; gather it into another OUT");
+}
+
+/* 0; -ENOMEM; or another negative errno and a sentence. */
+static int shape_output(struct move *move, const struct message *message, struct record *record,
+                        struct arena *arena, char *err, size_t err_size)
+{
     struct codec_output output;
     struct refusal why;
+    int rc = 0;
     bool is_json = message->value.ptr[0] == '{';
-    if (is_json && move->form == FORM_JSONL)
-        return 0;
+    if (is_json && move->form == FORM_JSONL) {
+        if (read_json_model(message->value, &output))
+            rc = check_model(move, &output, err, err_size);
+        return other_model(rc, record, arena);
+    }
     if (codec_output_read(message->value, &output, &why) != 0)
         return dead_letter(record, arena, why.code,
                            is_json ? "the output is JSON, which is gathered in a .jsonl only"
@@ -254,16 +295,21 @@ static int shape(void *ctx, const struct message *message, struct record *record
     if (move->form == FORM_NPY && strcmp(codec_dtype_name(output.dtype), move->dtype) != 0)
         return dead_letter(record, arena, DEAD_LETTER(wrong_dtype),
                            "its numbers are of another type than the option dtype says");
-    int rc = check_model(move, &output);
-    if (rc == -EXDEV)
-        return dead_letter(record, arena, DEAD_LETTER(wrong_model),
-                           "its model_fingerprint or precision is not that of the outputs in OUT, "
-                           "and their vectors do not compare; gather it into another OUT");
+    rc = check_model(move, &output, err, err_size);
     if (rc != 0 || move->form == FORM_MSGPACK)
-        return rc;
+        return other_model(rc, record, arena);
     if (move->form == FORM_JSONL || move->form == FORM_CSV)
         return shape_text(move->form, &output, record, arena);
     return shape_rows(&output, record, arena);
+}
+
+static int shape(void *ctx, const struct message *message, struct record *record,
+                 struct arena *arena, char *err, size_t err_size)
+{
+    struct move *move = ctx;
+    snprintf(err, err_size, "out of memory");
+    return message->value.len == 0 ? shape_delete(move, message, record, arena)
+                                   : shape_output(move, message, record, arena, err, err_size);
 }
 
 /* Events. */

@@ -85,9 +85,11 @@ static void dead_letter(struct record *record, const char *code, const char *rea
     record->dead_reason = reason;
 }
 
-/* NULL: no memory. */
+/* NULL: the output has failed. */
 static struct record *load(struct transfer *transfer, struct message *message)
 {
+    const struct transfer_options *options = &transfer->options;
+    char err[300] = "";
     struct transfer_item *item = transfer->spare;
     transfer->spare = item->next;
     item->part = (struct part){.id = message->key, .value = message->value};
@@ -99,12 +101,15 @@ static struct record *load(struct transfer *transfer, struct message *message)
     if (message->problem.code) {
         item->record.dead_code = message->problem.code;
         item->record.dead_reason = message->problem.reason;
-    } else if (message->value.len == 0 && !transfer->options.takes_empty) {
+    } else if (message->value.len == 0 && !options->takes_empty) {
         dead_letter(&item->record, DEAD_LETTER(empty_text), "the message is empty");
-    } else if (transfer->options.shape &&
-               transfer->options.shape(transfer->options.shape_ctx, message, &item->record,
-                                       &item->arena) != 0) {
-        return NULL;
+    } else if (options->shape) {
+        int rc = options->shape(options->shape_ctx, message, &item->record, &item->arena, err,
+                                sizeof err);
+        if (rc != 0) {
+            fail(transfer, SIDE_OUTPUT, rc, err);
+            return NULL;
+        }
     }
     item->size = message->value.len;
     transfer->n_inflight++;
@@ -125,7 +130,7 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     for (size_t i = 0, filled = 0; i < n; i++) {
         struct record *record = load(transfer, messages[i]);
         if (!record)
-            return fail(transfer, SIDE_INPUT, -ENOMEM, "out of memory");
+            return;
         records[filled++] = record;
         if (filled == 64 || i + 1 == n) {
             transfer->sink->ops->publish(transfer->sink, records, filled);

@@ -19,9 +19,10 @@
 #include "worker/pipeline/pipeline.h"
 
 /* Make the record of a message: parts, or dead_code and dead_reason; origin and headers are set
- * and parts is its value as it is. Bytes may lie in the arena. 0 or -ENOMEM. */
+ * and parts is its value as it is. Bytes may lie in the arena. 0; or negative errno and a sentence:
+ * the output has failed, and the transfer ends. */
 typedef int transfer_shape(void *ctx, const struct message *message, struct record *record,
-                           struct arena *arena);
+                           struct arena *arena, char *err, size_t err_size);
 
 struct transfer_options {
     size_t max_messages, max_bytes; /* on their way at once */
