@@ -102,10 +102,15 @@ static void test_which_model(void **state)
     assert_ptr_equal(serve_rules_default(rules, 3, SERVE_TOKENIZE), rules);
     assert_ptr_equal(serve_rules_default(rules, 1, SERVE_RERANK), rules);
     request.rules = rules + 1;
-    assert_true(serve_rules_can(&request));
+    assert_true(serve_rules_can(&request, rules, 3));
     request.rules = rules;
-    assert_false(serve_rules_can(&request));
+    assert_false(serve_rules_can(&request, rules, 3));
     assert_int_equal(request.status, 424);
+    assert_non_null(memmem(request.answer.ptr, request.answer.len, "like `two`", 10));
+    buffer_close(&request.answer);
+    request = (struct serve_request){.route = &scores, .rules = rules};
+    assert_false(serve_rules_can(&request, rules, 1));
+    assert_non_null(memmem(request.answer.ptr, request.answer.len, "start a server", 14));
     buffer_close(&request.answer);
     request = (struct serve_request){.route = &scores};
     assert_null(serve_rules_named(&request, rules, 3, (struct bytes){"four", 4}));

@@ -355,7 +355,8 @@ void serve_on_request(void *ctx, struct http_request *http)
                    "the body is compressed (header Content-Encoding); send it uncompressed");
     if (route && route->kind == SERVE_EMBED)
         request->form = form_of(http_request_header(http, "Accept"));
-    if (request->status || !serve_rules_can(request) || is_refused(serve, request))
+    if (request->status || !serve_rules_can(request, serve->rules, serve->n_models) ||
+        is_refused(serve, request))
         return answer_now(serve, request);
     serve->n_open++;
     request->job.run = serve_run_read;

@@ -555,7 +555,7 @@ void serve_read(struct serve_request *request, const struct serve_rules *rules, 
     const struct walk body = {packed.ptr, packed.ptr + packed.len};
     model_take(&r, body, n_models);
     defaults_take(request);
-    if (serve_rules_can(request))
+    if (serve_rules_can(request, rules, n_models))
         fields_take(&r, body);
     buffer_close(&request->body); /* the arena has all that is needed */
     if (!request->status && is_rerank(&r))

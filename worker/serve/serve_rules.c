@@ -67,17 +67,30 @@ const struct serve_rules *serve_rules_default(const struct serve_rules *rules, s
 }
 
 /* Codes are those of other servers in the same place. */
-bool serve_rules_can(struct serve_request *request)
+bool serve_rules_can(struct serve_request *request, const struct serve_rules *rules,
+                     size_t n_models)
 {
     unsigned status = request->route->dialect == DIALECT_TEI ? HTTP_FAILED : HTTP_BAD_REQUEST;
-    if (!is_for(request->rules, request->route->kind))
+    enum serve_kind kind = request->route->kind;
+    bool is_reranker = request->rules->info->is_reranker;
+    const struct serve_rules *other = serve_rules_default(rules, n_models, kind);
+    if (is_for(request->rules, kind))
+        return !request->status;
+    if (is_for(other, kind))
+        serve_fail(request, status, "model", "wrong_model",
+                   is_reranker ? "this model is a reranker and gives no embeddings; name one that "
+                                 "does, like `%s`"
+                               : "this model gives embeddings and no scores; name a reranker, "
+                                 "like `%s`",
+                   other->name[0]);
+    else
         serve_fail(request, status, NULL, "wrong_model",
-                   request->rules->info->is_reranker
+                   is_reranker
                        ? "this server's model is a reranker: it gives scores of texts for a query "
                          "(POST /v1/rerank or /rerank) and no embeddings"
                        : "this server's model gives embeddings (POST /v1/embeddings) and no "
                          "scores; start a server with a reranker for these");
-    return !request->status;
+    return false;
 }
 
 int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size)

@@ -38,7 +38,8 @@ const struct serve_rules *serve_rules_named(struct serve_request *request,
 /* The one where a request of this kind names none. */
 const struct serve_rules *serve_rules_default(const struct serve_rules *rules, size_t n_models,
                                               enum serve_kind kind);
-/* False: it is not what request->rules is for, and that is its answer. */
-bool serve_rules_can(struct serve_request *request);
+/* False: it is not what request->rules, one of rules [n_models], is for, and that is its answer. */
+bool serve_rules_can(struct serve_request *request, const struct serve_rules *rules,
+                     size_t n_models);
 
 #endif
