@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "worker/config/config_environment.h"
 #include "worker/config/config_file.h"
 #include "worker/config/options.h"
 
@@ -98,6 +99,29 @@ static void models_with_names(void **state)
                    "w.yaml:1:17: a model's name is letters, digits, '.', '_' and '-', at most 63");
     expect_refused("model: x\nmodels: {a: y}",
                    "w.yaml:2:13: expected a name for each model (NAME=FILE), or one model without");
+}
+
+/* The order of an environment is by chance; the first model is the one for messages. */
+static void models_of_the_environment(void **state)
+{
+    static const char *const orders[2][4] = {
+        {"EMBEDMILL_MODELS_NEW=n", "EMBEDMILL_MODELS_A_Z=a", "EMBEDMILL_MODELS_AB=b", NULL},
+        {"EMBEDMILL_MODELS_AB=b", "EMBEDMILL_MODELS_NEW=n", "EMBEDMILL_MODELS_A_Z=a", NULL}};
+    static const char *const names[] = {"a.z", "ab", "new"}, *const paths[] = {"a", "b", "n"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct options *options;
+        char err[1024] = "";
+        assert_int_equal(options_open(&options, tables, NULL, environment), 0);
+        assert_int_equal(
+            config_environment_read(options, (char *const *)orders[i], err, sizeof err), 0);
+        for (size_t j = 0; j < 3; j++) {
+            struct setting pair = settings_pair(options_settings(options), "models", j);
+            assert_string_equal(pair.name, names[j]);
+            assert_string_equal(pair.value, paths[j]);
+        }
+        options_close(options);
+    }
 }
 
 static void nested_and_dotted_names(void **state)
@@ -311,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models_with_names),
+        cmocka_unit_test(models_of_the_environment),
         cmocka_unit_test(nested_and_dotted_names),
         cmocka_unit_test(texts_of_all_styles),
         cmocka_unit_test(empty_files_and_groups),

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -148,21 +149,51 @@ static int read_variable(struct options *options, char *const *environment, cons
     return refuse_unknown(options, name, err, err_size);
 }
 
+static bool is_ours(const char *variable)
+{
+    return strncmp(variable, PREFIX, PREFIX_LEN) == 0 &&
+           strncmp(variable + PREFIX_LEN, "TEST_", 5) != 0 && strchr(variable, '=');
+}
+
+/* As names below a map are read; the end of a name is before all else. */
+static int name_char(char c)
+{
+    return c == '=' ? '\0' : c == '_' ? '.' : tolower((unsigned char)c);
+}
+
+static int compare(const void *left, const void *right)
+{
+    char *const *a = *(char *const *const *)left, *const *b = *(char *const *const *)right;
+    size_t i = 0;
+    while (name_char((*a)[i]) == name_char((*b)[i]) && (*a)[i] != '=')
+        i++;
+    int order = name_char((*a)[i]) - name_char((*b)[i]);
+    return order ? order : (a > b) - (a < b); /* of one name the last counts */
+}
+
+/* By name: the order of variables is by chance, and that of models means something. */
 int config_environment_read(struct options *options, char *const *environment, char *err,
                             size_t err_size)
 {
-    for (char *const *at = environment; at && *at; at++) {
-        if (strncmp(*at, PREFIX, PREFIX_LEN) != 0 || strncmp(*at + PREFIX_LEN, "TEST_", 5) == 0)
-            continue;
-        const char *name = *at + PREFIX_LEN;
-        char cut[128];
-        size_t n = strcspn(name, "=");
-        if (!name[n])
-            continue;
-        snprintf(cut, sizeof cut, "%.*s", (int)n, name);
-        int rc = read_variable(options, environment, cut, name + n + 1, err, err_size);
-        if (rc != 0)
-            return rc;
+    size_t n = 0, n_ours = 0;
+    int rc = 0;
+    while (environment && environment[n])
+        n++;
+    char *const **ours = malloc((n + 1) * sizeof *ours);
+    if (!ours) {
+        snprintf(err, err_size, "out of memory");
+        return -ENOMEM;
     }
-    return 0;
+    for (size_t i = 0; i < n; i++)
+        if (is_ours(environment[i]))
+            ours[n_ours++] = &environment[i];
+    qsort(ours, n_ours, sizeof *ours, compare);
+    for (size_t i = 0; i < n_ours && rc == 0; i++) {
+        const char *name = *ours[i] + PREFIX_LEN, *value = strchr(name, '=') + 1;
+        char cut[128];
+        snprintf(cut, sizeof cut, "%.*s", (int)(value - 1 - name), name);
+        rc = read_variable(options, environment, cut, value, err, err_size);
+    }
+    free(ours);
+    return rc;
 }
