@@ -309,6 +309,45 @@ def case_unknown_code(bench):
                 assert extra == () or len(letters) == 1, letters
 
 
+@slow
+def case_unknown_crowd(bench):
+    """More records at fault than three workers have batches, before a thousand good ones: some by
+    what they are, some by a code that says nothing. Workers are killed meanwhile."""
+    port = int(bench.addresses["BOOTSTRAP_PROXIED"].split(":")[1])
+    for extra in each_mode(bench, begin="crowd", partitions=3):
+        doubted = [{"key": f"doubted-{i}", "partition": i % 3,
+                    "value": json.dumps({"id": f"POISON-{i}", "text": "p"})} for i in range(24)]
+        bad = [{"key": f"bad-{i}", "value": b"\x81"} for i in range(24)]
+        with KafkaRefuser(port, bench.port + 5, bench.topic("out").encode(), b"POISON-",
+                          1234) as refuser:
+            team = Team(bench, 3, "-X", "compression.type=none", "--batch-texts", "16", *extra,
+                        addresses=bench.addresses["BOOTSTRAP_PROXIED"])
+            for pair in zip(doubted, bad): # one by one, so that each keeps a batch
+                bench.send(pair)
+                team.pause(0.2)
+            wait_for("a refusal", lambda refuser=refuser: refuser.refused > 0)
+            n = 0
+            for slot in range(3):
+                bench.send_texts(n, 300)
+                n += 300
+                team.pause(2)
+                team.replace(slot, 9)
+            while bench.lag() and n < 2000: # others have to pass
+                bench.send_texts(n, 10)
+                n += 10
+                team.pause(0.5)
+            wait_for("lag 0", lambda team=team: team.tend() or bench.lag() == 0, 120)
+            assert team.stop() == [0, 0, 0] and not team.restarts, team.crashes
+        row = bench.counts(bench.read(), n, bench.reference())
+        letters = bench.read("dlq")
+        codes = {letter.key().decode(): header(letter, "_code") for letter in letters}
+        print(f"        {' '.join(extra)}: {row}, {len(letters)} letters", flush=True)
+        assert not any(row[what] for what in ("lost", "strangers", "wrong")), row
+        assert codes == {**{row["key"]: "output_refused" for row in doubted},
+                         **{row["key"]: "bad_msgpack" for row in bad}}, codes
+        assert extra == () or (not row["doubled"] and len(letters) == 48), (row, len(letters))
+
+
 def case_unknown_code_alone(bench):
     """While nothing else is there to pass it waits and says so; what comes then shows it."""
     port = int(bench.addresses["BOOTSTRAP_PROXIED"].split(":")[1])
