@@ -6,6 +6,9 @@
 #include <assert.h>
 #include <errno.h>
 
+/* Of a doubt: pauses of at most 1.6 s. */
+#define DOUBT_ATTEMPTS 4
+
 /* After failing and while closing nobody wants to hear of it. */
 static void on_state_changed(void *ctx, enum link_state state, const char *why)
 {
@@ -44,8 +47,12 @@ void endpoint_notice(const struct endpoint *endpoint, enum notice level, const c
         endpoint->on_notice(endpoint->ctx, level, code, text);
 }
 
-void endpoint_doubt(const struct endpoint *endpoint)
+void endpoint_doubt(struct endpoint *endpoint)
 {
+    /* What comes beside it shows whose fault it is, one message for each doubt: a long pause each
+     * time would hold a crowd of them up for minutes. */
+    if (endpoint->backoff.attempts > DOUBT_ATTEMPTS)
+        endpoint->backoff.attempts = DOUBT_ATTEMPTS;
     if (endpoint->on_doubt && !endpoint->failed && !endpoint->closing)
         endpoint->on_doubt(endpoint->ctx);
 }

@@ -73,8 +73,9 @@ void endpoint_unflushed(struct endpoint *endpoint, const char *why);
 /* What the library says, unless nobody listens or it is about our own end. */
 void endpoint_notice(const struct endpoint *endpoint, enum notice level, const char *code,
                      const char *text);
-/* What is refused may be its own fault or everybody's: others are wanted to show it. */
-void endpoint_doubt(const struct endpoint *endpoint);
+/* What is refused may be its own fault or everybody's: others are wanted to show it, and soon: the
+ * next pauses are short. */
+void endpoint_doubt(struct endpoint *endpoint);
 /* Nothing is to be sent until the backoff has passed. */
 void endpoint_pause(struct endpoint *endpoint);
 /* Pump now, in a callback of the loop. */

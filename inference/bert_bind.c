@@ -45,6 +45,7 @@ static int bind_pooling(const struct binder *b, struct model *m)
     uint64_t value;
     bool causal = false, has_head = gguf_tensor_find(b->gguf, "cls.output.weight") != NULL;
     bool is_bert = strcmp(b->architecture, "bert") == 0;
+    char key[80];
     int rc = 0;
     /* Published rerankers do not all say that they are. */
     if (!has_head || !is_bert || gguf_uint(b->gguf, "bert.pooling_type", &value) != -ENOENT)
@@ -55,7 +56,8 @@ static int bind_pooling(const struct binder *b, struct model *m)
         return bind_refuse_key(b, "neither mean (1) nor first token (2) nor rank (4): key",
                                "pooling_type");
     m->info.is_reranker = pooling == POOLING_RANK || has_head;
-    if (gguf_bool(b->gguf, "bert.attention.causal", &causal) == -EINVAL || causal)
+    snprintf(key, sizeof key, "%s.attention.causal", b->architecture);
+    if (gguf_bool(b->gguf, key, &causal) == -EINVAL || causal)
         return bind_refuse_key(b, "not false: key", "attention.causal");
     m->pools_first = pooling == POOLING_CLS;
     return 0;
@@ -183,6 +185,12 @@ int bert_bind(const struct binder *b, struct model *m)
     m->info.has_dense = true; /* nothing is missing: the family has no such layers */
     m->n_wide = m->n_ff > m->n_embd ? m->n_ff : m->n_embd;
     m->n_out = m->info.is_reranker ? 1 : m->n_embd;
+    /* The two texts of a pair are told apart by them: rerank.c takes them off and writes its own.
+     */
+    if (m->info.is_reranker && !tokenizer_has_ends(m->tokenizer))
+        return bind_refuse(b,
+                           "a reranker whose tokenizer puts no token before and behind a text: key",
+                           "tokenizer.ggml.model");
     rc = m->info.is_reranker ? bind_head(b, m) : bind_prompts(b, &m->own_prompts);
     if (rc)
         return rc;

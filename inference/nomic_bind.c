@@ -13,6 +13,7 @@
 #endif
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -152,5 +153,9 @@ int nomic_bind(const struct binder *b, struct model *m)
     m->info.prompts = m->own_prompts                            ? m->own_prompts
                       : strcasestr(m->name, "nomic-embed-text") ? card_prompts
                                                                 : NULL;
+    if (!rc && !m->info.prompts)
+        snprintf(m->warning, sizeof m->warning,
+                 "models of this kind were trained with prompts, and the file names none: put them "
+                 "into the texts, or convert it again with --name nomic-embed-text-v1.5");
     return rc;
 }

@@ -91,6 +91,11 @@ int32_t tokenizer_eos(const struct tokenizer *tokenizer)
     return (int32_t)tokenizer->eos;
 }
 
+bool tokenizer_has_ends(const struct tokenizer *tokenizer)
+{
+    return tokenizer->bos != NO_TOKEN && tokenizer->eos != NO_TOKEN;
+}
+
 int tokenizer_scratch_open(struct tokenizer_scratch **out, const struct tokenizer *tokenizer)
 {
     struct tokenizer_scratch *scratch = calloc(1, sizeof(*scratch));

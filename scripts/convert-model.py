@@ -20,7 +20,7 @@ published. Which kind of model it is says model_type in its config.json:
 Weights may be float32, float16 or bfloat16, in one file or several. Matrices are stored as Q8_0
 (blocks of 32 values with one half precision scale) or what --type says, norms, biases and positions
 as float32. Names, keys, types and vocabulary are those of llama.cpp's own conversion, so the file
-also runs there.
+also runs there, but for MPNet and EmbeddingGemma 2, which llama.cpp does not read.
 
 The file appears under its name only when it is complete.
 """

@@ -282,6 +282,7 @@ static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burs
     bool is_mended = false, is_reported = false;
     end_offsets(burst, false);
     if (burst->is_trial && burst->items[0].passed) {
+        sink->end.backoff.attempts = 0;
         kafka_slots_passed(&sink->slots, burst->items[0].tag);
         return;
     }

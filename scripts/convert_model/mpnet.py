@@ -2,7 +2,7 @@
 it has learned for the distance of the two tokens. llama.cpp does not know it; names are as for the
 others."""
 
-from . import bert
+from . import bert, rerank
 from .source import Tensors, fail
 
 ARCHITECTURE = "mpnet"
@@ -33,6 +33,9 @@ N_SKIPPED = 2 # rows of positions that no token has
 def convert(out, source, options):
     del options
     source.check_modules({"Transformer", "Pooling", "Normalize"})
+    if rerank.is_reranker(source):
+        fail("config.json names an MPNet with a classification head: such models cannot be "
+             "converted")
     source.expect({"hidden_act": "gelu", "relative_attention_num_buckets": BUCKETS})
     if not source.tokenizer_json():
         fail("there is no tokenizer.json: save the model again together with its tokenizer")

@@ -35,6 +35,10 @@ def activation_of(source):
 
 def check_pair(source):
     post = (source.tokenizer_json() or {}).get("post_processor") or {}
+    kind = source.config.get("model_type")
+    if post.get("type") == "RobertaProcessing" and kind == "bert":
+        fail("tokenizer.json puts query and text together as RoBERTa does: such a BERT cannot be "
+             "converted")
     if post.get("type") != "TemplateProcessing":
         return # BertProcessing and RobertaProcessing know no other pairs
     pair = [(part["id"], part["type_id"]) for step in post.get("pair", [])
@@ -42,7 +46,10 @@ def check_pair(source):
     types = source.config.get("type_vocab_size", 1)
     if types == 1:
         pair = [(name, 0) for name, _ in pair]
-    if pair not in (*PAIRS, [(name, 0) for name, _ in PAIRS[0]] if types == 1 else None):
+    known = list(PAIRS[1:]) if kind == "roberta" else [*PAIRS]
+    if types == 1 and kind != "roberta":
+        known.append([(name, 0) for name, _ in PAIRS[0]])
+    if pair not in known:
         fail("tokenizer.json puts query and text together in another way than BERT's and "
              "XLM-RoBERTa's: such models cannot be converted")
 
