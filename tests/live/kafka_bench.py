@@ -134,7 +134,8 @@ class Bench:
         topic = self.topic("in")
         parts = reader.list_topics(topic, timeout=30).topics[topic].partitions
         found = []
-        for part in reader.committed([TopicPartition(topic, i) for i in parts], timeout=10):
+        # The transaction of a worker that was killed hides them until it is over.
+        for part in reader.committed([TopicPartition(topic, i) for i in parts], timeout=90):
             low, high = reader.get_watermark_offsets(part, timeout=10)
             found.append((max(part.offset, low), high))
         reader.close()
