@@ -40,7 +40,7 @@ void tokenizer_close(struct tokenizer *tokenizer); /* accepts NULL */
 size_t tokenizer_n_vocab(const struct tokenizer *tokenizer);
 bool tokenizer_is_unigram(const struct tokenizer *tokenizer);
 bool tokenizer_is_wordpiece(const struct tokenizer *tokenizer);
-int32_t tokenizer_eos(const struct tokenizer *tokenizer); /* of one that has such an end */
+int32_t tokenizer_eos(const struct tokenizer *tokenizer);   /* of one that has such an end */
 bool tokenizer_has_ends(const struct tokenizer *tokenizer); /* a token before and one behind */
 
 /*

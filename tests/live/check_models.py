@@ -331,8 +331,8 @@ def pooled(states, token):
 
 def calm(model):
     """Each branch adds little to what is there. Random ones that add as much as there is amplify
-    rounding from layer to layer: in EmbeddingGemma 2, when each weight moves by a hundred-thousandth,
-    transformers' own vectors then have a cosine of 0.9990 to what they were."""
+    rounding from layer to layer: in EmbeddingGemma 2, when each weight moves by one part in a
+    hundred thousand, transformers' own vectors then have a cosine of 0.9990 to what they were."""
     with torch.no_grad():
         for name, values in model.named_parameters():
             if "post_" in name and "norm" in name:
