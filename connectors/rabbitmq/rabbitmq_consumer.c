@@ -31,6 +31,8 @@ static amqp_bytes_t consumer_tag(struct rabbitmq_source *source)
     return rabbitmq_text(source->consumer_tag);
 }
 
+/* Not 0: nothing more can be sent. The connection was dropped, with all that follows from that, and
+ * while closing it may be freed: what the caller knew of link and messages is over. */
 static int call(struct rabbitmq_source *source, uint16_t channel, uint32_t id, const void *method)
 {
     int rc = rabbitmq_link_method(source->link, channel, id, method);
@@ -171,7 +173,8 @@ static void give_back_given(struct rabbitmq_source *source)
         amqp_basic_nack_t nack = {.delivery_tag = message->tag, .requeue = 1};
         if (message->epoch != source->epoch)
             continue;
-        call(source, RABBITMQ_WORK, AMQP_BASIC_NACK_METHOD, &nack);
+        if (call(source, RABBITMQ_WORK, AMQP_BASIC_NACK_METHOD, &nack) != 0)
+            return; /* the connection was dropped for it: this message and the rest are void */
         /* Of no channel any more: its ack, when it comes, is not sent. */
         message->epoch = 0;
         source->n_void++;
@@ -235,10 +238,11 @@ void rabbitmq_consumer_leave(struct rabbitmq_source *source)
     source->is_syncing = true;
     source->n_syncing = source->n_unconfirmed;
     /* In this order, and all at once: what is under way to us is given back as well. */
-    if (source->consumer == CONSUMER_ON || source->consumer == CONSUMER_STARTING)
-        call(source, RABBITMQ_WORK, AMQP_BASIC_CANCEL_METHOD, &cancel);
-    call(source, RABBITMQ_WORK, AMQP_BASIC_NACK_METHOD, &nack);
-    call(source, RABBITMQ_WORK, AMQP_CHANNEL_CLOSE_METHOD, &bye);
+    if ((source->consumer == CONSUMER_ON || source->consumer == CONSUMER_STARTING) &&
+        call(source, RABBITMQ_WORK, AMQP_BASIC_CANCEL_METHOD, &cancel) != 0)
+        return;
+    if (call(source, RABBITMQ_WORK, AMQP_BASIC_NACK_METHOD, &nack) == 0)
+        call(source, RABBITMQ_WORK, AMQP_CHANNEL_CLOSE_METHOD, &bye);
 }
 
 /* ---- answers */

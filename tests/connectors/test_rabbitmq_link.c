@@ -2,6 +2,7 @@
  * test_rabbitmq_link.c: source and sink against canned answers of RabbitMQ 4 and of a server in
  * trouble: what is sent, in which order, and what is sent again.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +12,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "connectors/rabbitmq/rabbitmq.h"
+#include "connectors/rabbitmq/rabbitmq_link_internal.h"
+#include "connectors/rabbitmq/rabbitmq_source.h"
 #include "tests/support/rabbitmq_fake.h"
 
 enum { GIVEN_MAX = 64, RECORDS_MAX = 32 };
@@ -307,6 +309,43 @@ static void test_timed_out(void **state)
     assert_int_equal(rig.n_failed, 0);
 }
 
+/* For the next thing to be sent. */
+static void starve(struct rig *rig)
+{
+    const struct rabbitmq_source *source = (struct rabbitmq_source *)rig->source;
+    tcp_output(source->link->tcp)->status = -ENOMEM;
+}
+
+/* No memory for giving back: the connection is dropped, once, and each message is void once; nor
+ * for leaving: that is the end, too. */
+static void test_no_memory(void **state)
+{
+    struct rig rig;
+    char err[300];
+    (void)state;
+    rig_open(&rig);
+    assert_int_equal(settings_set(rig.settings, "rabbitmq.consumer_timeout", "1s", err, sizeof err),
+                     0);
+    open_source(&rig);
+    for (uint64_t tag = 1; tag <= 3; tag++)
+        rabbitmq_fake_deliver(newest(&rig), tag, "embedmill-1", "id", "text");
+    RUN_UNTIL(&rig, rig.n_given == 3);
+    starve(&rig);
+    RUN_UNTIL(&rig, !rig.is_up);
+    assert_non_null(strstr(rig.why, "no memory"));
+    for (size_t i = 0; i < 3; i++)
+        rig.source->ops->ack(rig.source, rig.given[i]);
+    assert_int_equal(rig.n_late, 3);
+    RUN_UNTIL(&rig, rig.is_up);
+    assert_int_equal(rig.fake.n_connections, 2);
+    assert_int_equal(rabbitmq_fake_count(&rig.fake, AMQP_BASIC_NACK_METHOD), 0);
+    RUN_UNTIL(&rig, rabbitmq_fake_count(&rig.fake, AMQP_BASIC_CONSUME_METHOD) == 2);
+    rabbitmq_fake_deliver(newest(&rig), 1, "embedmill-2", "id", "text");
+    RUN_UNTIL(&rig, rig.n_given == 4);
+    starve(&rig);
+    rig_close(&rig);
+}
+
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
     struct rig *rig = ctx;
@@ -542,6 +581,7 @@ int main(void)
         cmocka_unit_test(test_sent_again),    cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_refused_alone), cmocka_unit_test(test_deadly),
         cmocka_unit_test(test_blocked),       cmocka_unit_test(test_not_let_in),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
