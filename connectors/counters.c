@@ -6,7 +6,8 @@
 const struct counter_text counters[N_COUNTERS] = {
     [COUNTER_REBALANCES] = {"rebalances", "Changes of the partitions assigned."},
     [COUNTER_RECLAIMED] = {"reclaimed", "Messages taken over from a silent worker."},
-    [COUNTER_LATE_ACKS] = {"late_acks", "Messages done after their partition or channel was lost."},
+    [COUNTER_LATE_ACKS] = {"late_acks",
+                           "Messages done after their partition, channel or consumer was lost."},
     [COUNTER_DELETED] = {"deleted", "Messages deleted after they were given to a worker."},
     [COUNTER_REPLACED_TIMESTAMPS] = {"replaced_timestamps",
                                      "Outputs with the time of writing in place of the input's."},

@@ -43,8 +43,16 @@ static void on_acked(void *ctx, void *arg, natsMsg *answer)
     endpoint_pump(&source->end);
 }
 
+static void make_void(const struct taken_list *list)
+{
+    for (struct taken *taken = list->first; taken; taken = taken->next)
+        ((struct nats_message *)taken)->is_void = true;
+}
+
 void nats_ack_forget(struct nats_source *source)
 {
+    make_void(&source->intake.held);
+    make_void(&source->intake.given);
     for (struct taken *taken = source->done.first, *next; taken; taken = next) {
         struct nats_message *message = (struct nats_message *)taken;
         next = taken->next;
@@ -72,7 +80,7 @@ static void renew_list(struct nats_source *source, const struct taken_list *list
 {
     for (struct taken *taken = list->first; taken; taken = taken->next) {
         struct nats_message *m = (struct nats_message *)taken;
-        if (m->renewed_ms <= before) {
+        if (!m->is_void && m->renewed_ms <= before) {
             m->renewed_ms = now;
             nats_client_send_text(source->client, nats_message_reply(m), NULL, "+WPI");
         }
@@ -96,6 +104,8 @@ void nats_ack_return(struct nats_source *source, struct nats_message *message)
     char text[64] = "-NAK";
     uint32_t times = message->taken.message.deliveries - 1;
     uint64_t seconds = times < 6 ? UINT64_C(1) << times : RETURN_MAX_S;
+    if (message->is_void)
+        return;
     if (times)
         snprintf(text, sizeof text, "-NAK {\"delay\":%" PRIu64 "}", seconds * 1000000000);
     nats_client_send_text(source->client, nats_message_reply(message), NULL, text);

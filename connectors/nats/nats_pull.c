@@ -161,11 +161,17 @@ static void on_status(struct nats_source *source, natsMsg *native, int status, c
     }
 }
 
-static struct nats_message *find(const struct taken_list *list, uint64_t sequence)
+/* A stream that was made again counts from 1: the same sequence with another time is another
+ * message. */
+static struct nats_message *find(const struct taken_list *list,
+                                 const struct nats_delivery *delivery)
 {
-    for (struct taken *taken = list->first; taken; taken = taken->next)
-        if (((struct nats_message *)taken)->sequence == sequence)
-            return (struct nats_message *)taken;
+    for (struct taken *taken = list->first; taken; taken = taken->next) {
+        struct nats_message *message = (struct nats_message *)taken;
+        if (!message->is_void && message->sequence == delivery->sequence &&
+            message->taken.message.timestamp_ms == delivery->timestamp_ns / 1000000)
+            return message;
+    }
     return NULL;
 }
 
@@ -178,7 +184,7 @@ static bool is_again(struct nats_source *source, natsMsg *native,
     if (delivery->deliveries < 2)
         return false;
     for (size_t i = 0; i < 3; i++) {
-        struct nats_message *message = find(lists[i], delivery->sequence);
+        struct nats_message *message = find(lists[i], delivery);
         char *reply = message ? strdup(natsMsg_GetReply(native)) : NULL;
         if (!message)
             continue;

@@ -198,9 +198,15 @@ static void nats_source_request(struct source *base, size_t n, size_t n_bytes)
 static void nats_source_ack(struct source *base, struct message *message)
 {
     struct nats_source *source = self(base);
-    struct taken *taken = (struct taken *)message;
+    struct nats_message *own = (struct nats_message *)message;
+    struct taken *taken = &own->taken;
     taken_remove(&source->intake.given, taken);
-    taken_push(&source->done, taken);
+    if (own->is_void) {
+        source_count(&source->base, COUNTER_LATE_ACKS, 1);
+        nats_message_close(own);
+    } else {
+        taken_push(&source->done, taken);
+    }
     endpoint_pump_soon(&source->end);
 }
 

@@ -31,7 +31,10 @@ struct nats_message {
     char *reply; /* of the newest delivery; NULL: native's own */
     uint64_t sequence, renewed_ms;
     bool asked;
-    bool is_void; /* its consumer is gone: whatever the answer, it is forgotten */
+    /* Its consumer is gone: nothing is said of it any more, and whatever the answer to what was
+     * said, it is forgotten. The server goes by sequences alone: of a stream that was made again
+     * another message may have this one's. */
+    bool is_void;
     bool is_dead; /* its dead letter is published: to be ended, not acked */
     char *reason; /* its problem.reason */
     /* Behind it in memory: its position, "STREAM SEQUENCE". */
@@ -129,9 +132,9 @@ void nats_pull_on_message(struct nats_source *source, natsMsg *native);
 void nats_ack_send(struct nats_source *source);
 /* Say of what is with us that it is being worked on, each in its time; all: now. */
 void nats_ack_renew(struct nats_source *source, uint64_t now, bool all);
-/* The consumer that gave them is gone: acks of it are owed to nobody. */
+/* The consumer that gave what is with us is gone: acks are owed to nobody. */
 void nats_ack_forget(struct nats_source *source);
-/* Give a message back. */
+/* Give a message back, unless its consumer is gone. */
 void nats_ack_return(struct nats_source *source, struct nats_message *message);
 /* At the end: tell on_failed of acks that are not confirmed, if there are any. */
 void nats_ack_report_rest(struct nats_source *source);

@@ -5,6 +5,8 @@ Each case starts what it needs on a free port with its data in a temporary folde
 
 Usage: test_nats_live.py EMBEDMILL [--server NATS-SERVER] [CASE ...]
 """
+import json
+import signal
 import sys
 import time
 
@@ -131,6 +133,37 @@ def case_server_killed(bench):
         bench.start_server()
     bench.expect(600, 120)
     bench.stop(worker)
+
+
+def case_stream_made_again(bench):
+    """The stream is deleted and made again while the worker has messages of the old one, whose
+    outputs cannot be stored yet. The new ones have the same sequences: what is done with an old one
+    is not said of a new one, which another client was given first and let go."""
+    bench.start_server()
+    client = bench.client()
+    client.make_stream("texts")
+    client.make_stream("texts-dlq")
+    bench.add(0, 20)
+    worker = bench.start_worker("--batches", "8")
+    wait_for("all with the worker", lambda: client.consumer()["num_ack_pending"] == 20)
+    wait_for("the output's", lambda: "--subjects texts-embeddings" in bench.log())
+    client.api("STREAM.DELETE.texts")
+    wait_for("the stream in the log", lambda: "nats stream add texts " in bench.log())
+    client.make_stream("texts")
+    wait_for("the consumer again", lambda: client.api("CONSUMER.NAMES.texts")["consumers"])
+    worker.send_signal(signal.SIGSTOP)
+    time.sleep(2) # for its last request to be over
+    bench.add(20, 10)
+    client.publish("$JS.API.CONSUMER.MSG.NEXT.texts.embedmill", b"10", f"{client.inbox}.x")
+    for _ in range(10):
+        assert json.loads(client.next().data)["text"]
+    worker.send_signal(signal.SIGCONT)
+    time.sleep(4) # their ack_wait is 2 s: the worker is given them, too
+    client.make_stream("texts-embeddings")
+    bench.expect(30)
+    began = time.monotonic()
+    bench.stop(worker)
+    assert time.monotonic() - began < 10 and "delivered again" not in bench.log()
 
 
 if __name__ == "__main__":
