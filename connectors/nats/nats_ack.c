@@ -15,11 +15,32 @@
 #include "connectors/nats/nats_source.h"
 
 #define RETURN_MAX_S 60
+#define ELECTION_MS  5000 /* acks that nobody takes for longer are reported */
 
 static void forget(struct nats_source *source, struct nats_message *message)
 {
     taken_remove(&source->done, &message->taken);
     nats_message_close(message);
+}
+
+/* Its servers elect a leader, it is gone, or acks do not get there at all. The next look at it
+ * tells the second; an election is over soon, and not worth a word. */
+static void on_refused(struct nats_source *source)
+{
+    uint64_t now = uv_now(source->end.loop);
+    char why[500];
+    source->consumer.is_known = false; /* until the next look */
+    source->consumer.pause_ms = NATS_RETRY_MS;
+    if (!source->refused_ms)
+        source->refused_ms = now;
+    if (now - source->refused_ms < ELECTION_MS)
+        return;
+    snprintf(why, sizeof why,
+             "nobody takes acks for consumer %.60s of stream %.60s: it has no leader, or this "
+             "account does not import $JS.ACK.%.60s.%.60s.>; they are sent again",
+             source->config.consumer, source->config.stream, source->config.stream,
+             source->config.consumer);
+    health_wait(&source->end.health, PART_ACK, why);
 }
 
 static void on_acked(void *ctx, void *arg, natsMsg *answer)
@@ -32,12 +53,12 @@ static void on_acked(void *ctx, void *arg, natsMsg *answer)
         return;
     }
     if (!answer)
-        return;                                   /* the next tick or connection asks again */
-    if (nats_reply_status(answer, NULL) == 503) { /* its servers elect a leader, or it is gone */
-        source->consumer.is_known = false;        /* until the next look */
-        source->consumer.pause_ms = NATS_RETRY_MS;
+        return; /* the next tick or connection asks again */
+    if (nats_reply_status(answer, NULL) == 503) {
+        on_refused(source);
         return;
     }
+    source->refused_ms = 0;
     health_good(&source->end.health, PART_ACK);
     forget(source, message);
     endpoint_pump(&source->end);
@@ -53,6 +74,7 @@ void nats_ack_forget(struct nats_source *source)
 {
     make_void(&source->intake.held);
     make_void(&source->intake.given);
+    source->refused_ms = 0;
     for (struct taken *taken = source->done.first, *next; taken; taken = next) {
         struct nats_message *message = (struct nats_message *)taken;
         next = taken->next;

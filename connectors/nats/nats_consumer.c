@@ -167,7 +167,8 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
     }
     read_config(source, body);
     nats_skips_look(source, body);
-    health_good(&source->end.health, PART_CONSUMER);
+    /* Acks that were owed to one that is gone are in no trouble any more. */
+    health_good(&source->end.health, source->done.n ? PART_CONSUMER : PART_CONSUMER | PART_ACK);
     report_lag(source, nats_json_number(body, "num_pending", 0) +
                            nats_json_number(body, "num_ack_pending", 0));
     endpoint_pump(&source->end);

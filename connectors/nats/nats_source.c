@@ -85,6 +85,7 @@ static void on_up(void *ctx)
     health_good(&source->end.health, PART_LINK);
     nats_pull_reset(source);
     source->consumer.is_asked = false;
+    source->refused_ms = 0;
     nats_consumer_check(source);
     /* The server may have counted down while the link was away: all that is held is renewed. */
     nats_ack_renew(source, uv_now(source->end.loop), true);

@@ -77,6 +77,7 @@ struct nats_source {
     struct nats_skips skips;
     struct intake intake;
     struct taken_list done; /* to be acked, until that is confirmed */
+    uint64_t refused_ms;    /* since when nobody has taken acks; 0: they were taken */
     size_t mean_bytes;
     bool is_returned;
     uv_timer_t tick_timer;

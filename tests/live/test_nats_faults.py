@@ -532,7 +532,7 @@ class NoLeader(Silence):
 
 def case_no_leader(bench):
     """While a cluster elects the leader of a consumer nobody listens for acks: they are sent again,
-    and nothing is delivered again."""
+    and nothing is delivered again. When that lasts it is reported, until they are taken."""
     bench.start_server()
     bench.make_streams()
     proxy = NoLeader(bench.port)
@@ -541,9 +541,13 @@ def case_no_leader(bench):
     wait_for("the outputs", lambda: len(bench.ids()) == 20)
     time.sleep(1)
     assert bench.client().consumer()["num_ack_pending"] == 20
+    assert "nobody takes acks" not in bench.log()
+    wait_for("a word", lambda: "nobody takes acks for consumer embedmill" in bench.log(), 15)
+    n_up = bench.log().count("source is up")
     proxy.is_led = True
     bench.wait_done(20)
     assert bench.client().consumer()["delivered"]["consumer_seq"] == 20
+    assert bench.log().count("source is up") == n_up + 1 and bench.log().count("nobody takes") == 1
     bench.stop(worker)
 
 
