@@ -117,7 +117,8 @@ def test_files(shell):
 def test_redis(shell):
     example, said = blocks("docs/redis.md", "An example")
     printed = shell.run("set -e\n" + example + "redis-cli -p 6390 shutdown nosave\n")
-    check_letter(said, printed)
+    # Redis 8 begins its log before it has read that it shall be quiet.
+    check_letter(said, re.sub(r"(?m)^\d+:[A-Z] .*\n", "", printed))
     assert len((shell.folder / "out.jsonl").read_text("utf-8").splitlines()) == 2
 
 
