@@ -4,7 +4,7 @@
         refuser.refused    # how many batches it has refused so far
 
 A batch for the topic that has the mark in its bytes (so send it unpacked) is not passed on; the
-proxy answers for the broker. All else goes through as it is. Produce of version 3 to 8 is known.
+proxy answers for the broker. All else goes through as it is. Produce of version 3 to 10 is known.
 """
 import socket
 import struct
@@ -30,6 +30,26 @@ class Reader:
         self.at += max(n, 0)
         return self.data[self.at - n:self.at] if n >= 0 else None
 
+    def compact(self):
+        """A length or a count as newer versions write it, seven bits a byte; -1 of what is null."""
+        value = shift = 0
+        while True:
+            byte = self.number("B")
+            value |= (byte & 0x7f) << shift
+            shift += 7
+            if byte < 0x80:
+                return value - 1
+
+    def bytes(self, n):
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def no_tags(self):
+        assert self.number("B") == 0, "a tagged field that is not known here"
+
+
+FLEXIBLE = 9 # the first version with compact lengths and tagged fields
+
 
 def places_of(frame):
     """Correlation id, version, and [(topic, partition, batch)] of a request, if it is Produce."""
@@ -37,8 +57,10 @@ def places_of(frame):
     key, version, correlation = reader.number("h"), reader.number("h"), reader.number("i")
     if key != PRODUCE:
         return correlation, version, []
-    assert 3 <= version <= 8, f"Produce of version {version} is not known here"
+    assert 3 <= version <= 10, f"Produce of version {version} is not known here"
     reader.text() # client id
+    if version >= FLEXIBLE:
+        return correlation, version, flexible_places(reader)
     reader.text() # transactional id
     reader.number("h"), reader.number("i") # acks, timeout
     places = []
@@ -46,21 +68,49 @@ def places_of(frame):
         topic = reader.text()
         for _ in range(reader.number("i")):
             partition, size = reader.number("i"), reader.number("i")
-            places.append((topic, partition, frame[reader.at:reader.at + size]))
-            reader.at += size
+            places.append((topic, partition, reader.bytes(size)))
     return correlation, version, places
 
 
+def flexible_places(reader):
+    places = []
+    reader.no_tags()
+    reader.bytes(max(reader.compact(), 0)) # transactional id
+    reader.number("h"), reader.number("i") # acks, timeout
+    for _ in range(reader.compact()):
+        topic = reader.bytes(reader.compact())
+        for _ in range(reader.compact()):
+            partition = reader.number("i")
+            places.append((topic, partition, reader.bytes(reader.compact())))
+            reader.no_tags()
+        reader.no_tags()
+    return places
+
+
+def compact(n):
+    out, n = b"", n + 1
+    while n >= 0x80:
+        out, n = out + bytes([n & 0x7f | 0x80]), n >> 7
+    return out + bytes([n])
+
+
 def refusal(correlation, version, places, code):
-    out = struct.pack(">ii", correlation, len(places))
+    is_flexible, tags = version >= FLEXIBLE, b"\0"
+    out = struct.pack(">i", correlation)
+    out += tags + compact(len(places)) if is_flexible else struct.pack(">i", len(places))
     for topic, partition, _ in places:
-        out += struct.pack(">h", len(topic)) + topic + struct.pack(">i", 1)
+        if is_flexible:
+            out += compact(len(topic)) + topic + compact(1)
+        else:
+            out += struct.pack(">h", len(topic)) + topic + struct.pack(">i", 1)
         out += struct.pack(">ihqq", partition, code, -1, -1)
         if version >= 5:
             out += struct.pack(">q", -1) # where the log begins
-        if version >= 8:
-            out += struct.pack(">ih", 0, -1) # no records named, no sentence
-    out += struct.pack(">i", 0) # throttled for so long
+        if is_flexible:
+            out += compact(0) + compact(-1) + tags + tags # no records named, no sentence
+        elif version >= 8:
+            out += struct.pack(">ih", 0, -1)
+    out += struct.pack(">i", 0) + (tags if is_flexible else b"") # throttled for so long
     return struct.pack(">i", len(out)) + out
 
 
