@@ -196,7 +196,7 @@ def case_slow_readers():
 
 def case_pipeline():
     """Many requests at once on one connection are answered in their order, wrong ones, too, and
-    also when the client has closed its side; half a request is not embedded."""
+    also when the client has closed its side; of half a request nothing is answered."""
     with Server(model=SMALL) as server:
         want = [server.embed(f"text {i}").vectors() for i in range(60)]
         for end in (False, True):
@@ -206,7 +206,8 @@ def case_pipeline():
                     send(s, "/nowhere")
                     send(s, "/v1/embeddings", b"{")
                 if end:
-                    s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
+                    s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
+                              b"Content-Length: 9\r\n\r\n{")
                     s.shutdown(socket.SHUT_WR)
                 rest = b""
                 for i in range(60):
@@ -216,11 +217,8 @@ def case_pipeline():
                         rest = answers[-1].rest
                     assert [a.status for a in answers] == [200, 404, 400], (end, i)
                     assert answers[0].vectors() == want[i]
-                if end: # libmicrohttpd 1.0 says what was wrong, 0.9 nothing
-                    while more := s.recv(1 << 16):
-                        rest += more
-                    assert rest == b"" or (rest.startswith(b"HTTP/1.1 400 ") and
-                                           rest.count(b"HTTP/1.1 ") == 1), rest
+                if end:
+                    assert rest == b"" and s.recv(1) == b""
         before = resident(server)
         for _ in range(300): # asked, and gone before the answer, in either way
             with server.connect() as s:
