@@ -71,17 +71,20 @@ class Follower(DataAccessCommands):
             try:
                 return self.node.client.execute_command(*words, **options)
             except redis.exceptions.ResponseError as why:
-                error, last = str(why).split(), why
+                # redis-py 6 leaves the first word to the name of the error.
+                said, last = str(why).split(), why
+                kind = {"MovedError": "MOVED", "AskError": "ASK",
+                        "TryAgainError": "TRYAGAIN"}.get(type(why).__name__, said[0])
             except redis.exceptions.ConnectionError as why: # nothing was sent to what is not there
-                error, last = [""], why
+                kind, said, last = "", [""], why
             try:
-                if error[0] == "ASK":
-                    return self.ask_once(error[2], words, options)
+                if kind == "ASK":
+                    return self.ask_once(said[-1], words, options)
             except redis.exceptions.RedisError as why:
                 last = why
-            if error[0] == "MOVED":
-                self.node = self.node_at(error[2])
-            elif error[0] not in ("ASK", "TRYAGAIN"):
+            if kind == "MOVED":
+                self.node = self.node_at(said[-1])
+            elif kind not in ("ASK", "TRYAGAIN"):
                 alive = [node for node in self.nodes if node.is_alive()]
                 self.node = alive[(alive.index(self.node) + 1) % len(alive)
                                   if self.node in alive else 0]
