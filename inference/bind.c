@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inference/model.h"
+
 /* For people. */
 #define ARCHITECTURE_NAMES                                                                         \
-    "EmbeddingGemma 1 and 2, of the BERT, XLM-RoBERTa, "                                           \
+    "EmbeddingGemma 1 and 2, of the BERT, XLM-RoBERTa, MPNet, "                                    \
     "ModernBERT and nomic-embed-text families, and of Qwen3-Embedding"
 #define TYPE_NAMES "F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_0, Q5_1, Q4_K, Q4_0, Q4_1, IQ4_NL"
 
@@ -54,6 +56,18 @@ int bind_size(const struct binder *b, const char *key, size_t low, size_t high, 
     }
     *out = (size_t)value;
     return 0;
+}
+
+int bind_dims(const struct binder *b, struct model *m, size_t layers_max)
+{
+    int rc = bind_size(b, "block_count", 1, layers_max, &m->n_layers);
+    if (!rc)
+        rc = bind_size(b, "context_length", 4, 1 << 24, &m->info.max_tokens);
+    if (!rc)
+        rc = bind_size(b, "embedding_length", Q8_BLOCK, ROW_MAX, &m->n_embd);
+    if (!rc)
+        rc = bind_size(b, "feed_forward_length", Q8_BLOCK, ROW_MAX, &m->n_ff);
+    return rc ? rc : bind_size(b, "attention.head_count", 1, 128, &m->attention.n_heads);
 }
 
 int bind_float(const struct binder *b, const char *key, double low, double high, double *out)

@@ -31,6 +31,8 @@ int bind_no_memory(const struct binder *b); /* -ENOMEM */
 
 /* The key "ARCHITECTURE.key". 0 or -EINVAL. */
 int bind_size(const struct binder *b, const char *key, size_t low, size_t high, size_t *out);
+/* What every family says: layers, context, width, feed-forward width and heads, into m. */
+int bind_dims(const struct binder *b, struct model *m, size_t layers_max);
 int bind_float(const struct binder *b, const char *key, double low, double high, double *out);
 /* -EINVAL that complains of such a key. */
 int bind_refuse_key(const struct binder *b, const char *what, const char *key);

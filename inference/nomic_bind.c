@@ -51,15 +51,7 @@ static int bind_keys(const struct binder *b, struct model *m, double *base)
     struct attention_shape *a = &m->attention;
     struct gguf_str scaling;
     double eps;
-    int rc = bind_size(b, "block_count", 1, LAYERS_MAX, &m->n_layers);
-    if (!rc)
-        rc = bind_size(b, "context_length", 4, 1 << 24, &m->info.max_tokens);
-    if (!rc)
-        rc = bind_size(b, "embedding_length", Q8_BLOCK, ROW_MAX, &m->n_embd);
-    if (!rc)
-        rc = bind_size(b, "feed_forward_length", Q8_BLOCK, ROW_MAX, &m->n_ff);
-    if (!rc)
-        rc = bind_size(b, "attention.head_count", 1, 128, &a->n_heads);
+    int rc = bind_dims(b, m, LAYERS_MAX);
     if (!rc)
         rc = bind_float(b, "attention.layer_norm_epsilon", 0, 1, &eps);
     if (!rc)
