@@ -10,7 +10,8 @@ static const struct architecture table[] = {
     {"gemma-embedding2", gemma2_bind, &gemma2_forward, gemma_prompts},
     {"bert", bert_bind, &bert_forward, NULL},
     {"mpnet", mpnet_bind, &bert_forward, NULL},
-    {"nomic-bert", nomic_bind, &nomic_forward, NULL},
+    {"nomic-bert", rotary_bind_nomic, &rotary_forward, NULL},
+    {"gte", rotary_bind_gte, &rotary_forward, NULL},
     {"modern-bert", modernbert_bind, &modernbert_forward, NULL},
     {"qwen3", qwen3_bind, &qwen3_forward, qwen3_prompts},
 };

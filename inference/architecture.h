@@ -37,8 +37,9 @@ extern const struct pass gemma2_forward;
 
 int mpnet_bind(const struct binder *b, struct model *m);
 
-int nomic_bind(const struct binder *b, struct model *m);
-extern const struct pass nomic_forward;
+int rotary_bind_nomic(const struct binder *b, struct model *m);
+int rotary_bind_gte(const struct binder *b, struct model *m);
+extern const struct pass rotary_forward;
 
 int modernbert_bind(const struct binder *b, struct model *m);
 extern const struct pass modernbert_forward;

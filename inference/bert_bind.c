@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "inference/architecture.h"
+#include "inference/bert_bind.h"
 
 enum { LAYERS_MAX = 512, POOLING_MEAN = 1, POOLING_CLS = 2, POOLING_RANK = 4 };
 
@@ -63,7 +64,7 @@ static int bind_pooling(const struct binder *b, struct model *m)
     return 0;
 }
 
-static int bind_keys(const struct binder *b, struct model *m)
+int bert_bind_keys(const struct binder *b, struct model *m)
 {
     struct attention_shape *a = &m->attention;
     double eps;
@@ -165,17 +166,11 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
     return bind_tensors(b, (int)i, tensors, sizeof tensors / sizeof *tensors);
 }
 
-int bert_bind(const struct binder *b, struct model *m)
+int bert_bind_output(const struct binder *b, struct model *m)
 {
-    int rc = bind_keys(b, m);
-    if (!rc)
-        rc = bind_outer(b, m);
-    if (rc)
-        return rc;
     if (m->info.max_tokens > KEYS_MAX)
         m->info.max_tokens = KEYS_MAX;
     m->info.has_dense = true; /* nothing is missing: the family has no such layers */
-    m->n_wide = m->n_ff > m->n_embd ? m->n_ff : m->n_embd;
     m->n_out = m->info.is_reranker ? 1 : m->n_embd;
     /* The two texts of a pair are told apart by them: rerank.c takes them off and writes its own.
      */
@@ -183,9 +178,19 @@ int bert_bind(const struct binder *b, struct model *m)
         return bind_refuse(b,
                            "a reranker whose tokenizer puts no token before and behind a text: key",
                            "tokenizer.ggml.model");
-    rc = m->info.is_reranker ? bind_head(b, m) : bind_prompts(b, &m->own_prompts);
+    return m->info.is_reranker ? bind_head(b, m) : bind_prompts(b, &m->own_prompts);
+}
+
+int bert_bind(const struct binder *b, struct model *m)
+{
+    int rc = bert_bind_keys(b, m);
+    if (!rc)
+        rc = bind_outer(b, m);
+    if (!rc)
+        rc = bert_bind_output(b, m);
     if (rc)
         return rc;
+    m->n_wide = m->n_ff > m->n_embd ? m->n_ff : m->n_embd;
     m->info.prompts = m->own_prompts                     ? m->own_prompts
                       : is_e5(m) && !m->info.is_reranker ? e5_prompts
                                                          : NULL;

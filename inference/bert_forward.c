@@ -116,7 +116,7 @@ static void texts_score(const struct work *w)
     step_run(w, step_score, step_token_parts(w));
 }
 
-static void texts_pool(const struct work *w)
+void bert_steps_texts(const struct work *w)
 {
     if (w->f->model->info.is_reranker)
         texts_score(w);
@@ -131,5 +131,5 @@ const struct pass bert_forward = {
     .ffn_norm = bert_step_attn_norm,
     .activate = step_gelu,
     .ffn_add = bert_step_output_norm,
-    .texts = texts_pool,
+    .texts = bert_steps_texts,
 };

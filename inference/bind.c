@@ -15,7 +15,7 @@
 /* For people. */
 #define ARCHITECTURE_NAMES                                                                         \
     "EmbeddingGemma 1 and 2, of the BERT, XLM-RoBERTa, MPNet, "                                    \
-    "ModernBERT and nomic-embed-text families, and of Qwen3-Embedding"
+    "ModernBERT, GTE and nomic-embed-text families, and of Qwen3-Embedding"
 #define TYPE_NAMES "F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q5_0, Q5_1, Q4_K, Q4_0, Q4_1, IQ4_NL"
 
 int bind_refuse(const struct binder *b, const char *what, const char *name)

@@ -198,8 +198,8 @@ static int bind_layers(const struct binder *b, struct model *m, size_t window,
                        const double bases[2])
 {
     m->layers = calloc(m->n_layers, sizeof *m->layers);
-    m->cos_sin_local = rope_table(m->info.max_tokens, m->sliding.head_dim, bases[0]);
-    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, bases[1]);
+    m->cos_sin_local = rope_table(m->info.max_tokens, m->sliding.head_dim, bases[0], 1);
+    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, bases[1], 1);
     m->constants = calloc(2 * ROW_MAX, sizeof *m->constants);
     if (!m->layers || !m->cos_sin_local || !m->cos_sin_full || !m->constants)
         return bind_no_memory(b);

@@ -144,8 +144,8 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
 static int bind_layers(const struct binder *b, struct model *m, const struct numbers *numbers)
 {
     m->layers = calloc(m->n_layers, sizeof *m->layers);
-    m->cos_sin_local = rope_table(m->info.max_tokens, m->attention.head_dim, numbers->bases[0]);
-    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, numbers->bases[1]);
+    m->cos_sin_local = rope_table(m->info.max_tokens, m->attention.head_dim, numbers->bases[0], 1);
+    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, numbers->bases[1], 1);
     if (!m->layers || !m->cos_sin_local || !m->cos_sin_full)
         return bind_no_memory(b);
     for (size_t i = 0; i < m->n_layers; i++) {

@@ -41,7 +41,7 @@ struct layer {
     const float *ple_post_norm;      /* [n_embd] */
     float scale;                     /* of all that leaves the layer */
 
-    /* bert, nomic-bert; biases that the latter has not are zeros */
+    /* bert, nomic-bert, gte; of biases that nomic-bert has not the last two are zeros */
     struct layer_norm pre_attn_norm, pre_ffn_norm;  /* modern-bert; no weights: no norm */
     const float *q_bias, *k_bias, *v_bias, *o_bias; /* [n_embd] */
     const float *up_bias, *down_bias;               /* [n_ff], [n_embd] */

@@ -150,8 +150,8 @@ int modernbert_bind(const struct binder *b, struct model *m)
     m->n_wide = 2 * m->n_ff;
     m->layers = calloc(m->n_layers, sizeof *m->layers);
     m->constants = calloc(2 * ROW_MAX, sizeof *m->constants);
-    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, keys.full_base);
-    m->cos_sin_local = rope_table(m->info.max_tokens, m->attention.head_dim, keys.local_base);
+    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, keys.full_base, 1);
+    m->cos_sin_local = rope_table(m->info.max_tokens, m->attention.head_dim, keys.local_base, 1);
     if (!m->layers || !m->constants || !m->cos_sin_full || !m->cos_sin_local)
         return bind_no_memory(b);
     rc = bind_outer(b, m);

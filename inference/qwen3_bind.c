@@ -123,7 +123,7 @@ int qwen3_bind(const struct binder *b, struct model *m)
     m->n_out = m->n_embd;
     m->n_wide = 2 * m->n_ff;
     m->layers = calloc(m->n_layers, sizeof *m->layers);
-    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, base);
+    m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, base, 1);
     if (!m->layers || !m->cos_sin_full)
         return bind_no_memory(b);
     rc = bind_outer(b, m);

@@ -15,12 +15,14 @@ published. Which kind of model it is says model_type in its config.json:
   xlm-roberta  multilingual-e5-base and -large, bge-m3, paraphrase-multilingual-MiniLM, bge-reranker
   mpnet        all-mpnet-base-v2, multi-qa-mpnet-base
   nomic_bert   nomic-embed-text v1 and v1.5, snowflake-arctic-embed-m-long
+  gte, new     gte-multilingual-base, gte-base-en-v1.5, gte-large-en-v1.5,
+               snowflake-arctic-embed-m-v2.0, gte-multilingual-reranker-base
   modernbert   gte-modernbert-base, Granite Embedding R2 (English), modernbert-embed
   qwen3        Qwen3-Embedding 0.6B
 Weights may be float32, float16 or bfloat16, in one file or several. Matrices are stored as Q8_0
 (blocks of 32 values with one half precision scale) or what --type says, norms, biases and positions
 as float32. Names, keys, types and vocabulary are those of llama.cpp's own conversion, so the file
-also runs there, but for MPNet and EmbeddingGemma 2, which llama.cpp does not read.
+also runs there, but for MPNet, GTE and EmbeddingGemma 2, which llama.cpp does not read.
 
 The file appears under its name only when it is complete.
 """
@@ -33,7 +35,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True # the folder of scripts may be read-only, or an image's
 
 # pylint: disable=wrong-import-position
-from convert_model import (bert, distilbert, gemma, gemma2, modernbert, mpnet, nomic, qwen3,
+from convert_model import (bert, distilbert, gemma, gemma2, gte, modernbert, mpnet, nomic, qwen3,
                            roberta, xlm_roberta)
 from convert_model.output import TYPES, Output
 from convert_model.source import Source, fail
@@ -41,7 +43,8 @@ from convert_model.source import Source, fail
 KINDS = { # by model_type
     "gemma3_text": gemma, "embedding_gemma2": gemma2, "embedding_gemma2_text": gemma2,
     "bert": bert, "distilbert": distilbert, "roberta": roberta, "xlm-roberta": xlm_roberta,
-    "mpnet": mpnet, "nomic_bert": nomic, "modernbert": modernbert, "qwen3": qwen3}
+    "mpnet": mpnet, "nomic_bert": nomic, "gte": gte, "new": gte, "modernbert": modernbert,
+    "qwen3": qwen3}
 
 
 def convert(options):
@@ -50,7 +53,7 @@ def convert(options):
     if not kind:
         fail(f"config.json has model_type = {source.config.get('model_type')!r}: only "
              f"{', '.join(KINDS)} can be converted")
-    if kind not in (bert, distilbert, mpnet, nomic): # which have a tokenizer that can do it
+    if kind not in (bert, distilbert, mpnet, nomic, gte): # which have a tokenizer that can do it
         source.refuse_lowering()
     partial = options.out.with_name(f".{options.out.name}.{os.getpid()}.partial")
     out = Output(partial, kind.ARCHITECTURE, options.type)

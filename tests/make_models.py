@@ -390,6 +390,33 @@ def make_nomic(folder, name="tiny-nomic"):
     make_wordpiece(folder, name, model, "nomic-embed-text-tiny") # whose name says its prompts
 
 
+GTE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
+
+
+def make_gte(folder, name="tiny-gte"):
+    """As gte-multilingual-base: rotations of another base and slower."""
+    (folder / "plain").mkdir()
+    n_vocab = unigram_tokenizer(folder / "plain")
+    model = transformers.GteModel(transformers.GteConfig(
+        vocab_size=n_vocab + 3, max_position_embeddings=48, **GTE, rope_parameters={
+            "rope_type": "linear", "rope_theta": 1600.0, "factor": 8 ** (2 / 32)}))
+    randomize(model)
+    saved = save(folder, model, "cls")
+    tokenizer = Tokenizer.from_file(str(saved / "tokenizer.json"))
+    tokenizer.no_truncation()
+    texts = texts_of(random.Random(SEED), WORDS, 40)
+    write(name, saved, list(cases_of(model, tokenizer, texts, 48, lambda states: states[0])))
+
+
+def make_gte_english(folder, name="tiny-gte-english"):
+    """As gte-base-en-v1.5: WordPiece, no types of tokens."""
+    (folder / "plain").mkdir()
+    n_vocab = word_tokenizer(folder / "plain")
+    make_wordpiece(folder, name, transformers.GteModel(transformers.GteConfig(
+        vocab_size=n_vocab + 2, max_position_embeddings=48, type_vocab_size=0, **GTE,
+        rope_parameters={"rope_type": "default", "rope_theta": 5000.0})))
+
+
 def make_wordpiece(folder, name, model, title=None, most=48):
     randomize(model)
     saved, rng = save(folder, model, "mean"), random.Random(SEED)
@@ -478,6 +505,16 @@ def make_roberta_reranker(folder, name="tiny-roberta-reranker"):
             num_labels=1)), 48)
 
 
+def make_gte_reranker(folder, name="tiny-gte-reranker"):
+    """As gte-large-en-v1.5, which has types of tokens, with a head."""
+    (folder / "plain").mkdir()
+    n_vocab = word_tokenizer(folder / "plain")
+    torch.manual_seed(SEED)
+    make_reranker(folder, name, transformers.GteForSequenceClassification(transformers.GteConfig(
+        vocab_size=n_vocab, max_position_embeddings=48, type_vocab_size=2, num_labels=1, **GTE)),
+                  48)
+
+
 def make_xlm_reranker(folder, name="tiny-xlm-reranker"):
     (folder / "plain").mkdir()
     n_vocab = unigram_tokenizer(folder / "plain")
@@ -491,7 +528,8 @@ def make_xlm_reranker(folder, name="tiny-xlm-reranker"):
 
 MODELS = {"xlm-roberta": make_xlm_roberta, "gemma2": make_gemma2, "modernbert": make_modernbert,
           "modernbert-silu": make_modernbert_silu, "qwen3": make_qwen3, "nomic": make_nomic,
-          "mpnet": make_mpnet,
+          "mpnet": make_mpnet, "gte": make_gte, "gte-english": make_gte_english,
+          "gte-reranker": make_gte_reranker,
           "distilbert": make_distilbert, "roberta": make_roberta,
           "bert-reranker": make_bert_reranker, "xlm-reranker": make_xlm_reranker,
           "roberta-reranker": make_roberta_reranker}

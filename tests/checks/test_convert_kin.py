@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """scripts/convert-model.py on small kin of BERT made here (DistilBERT, RoBERTa, MPNet,
-nomic-embed-text): keys and tensors, and what is refused.
+nomic-embed-text, GTE): keys and tensors, and what is refused.
 
 Needs gguf, safetensors, sentencepiece and numpy; scripts/test makes a virtual environment for it.
 """
@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGUFReader
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from test_convert import FFN, HEADS, HIDDEN, LAYERS, SEED, convert
 from test_convert_bert import PIECES
 from test_convert_bytes import tokenizer_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "scripts"))
-from convert_model import bert, distilbert, mpnet, nomic # pylint: disable=wrong-import-position
+# pylint: disable-next=wrong-import-position
+from convert_model import bert, distilbert, gte, mpnet, nomic
 
 N_VOCAB, N_POSITIONS = 12, 40
 SIZES = {"n_embd": HIDDEN, "n_inner": FFN, "n_head": HEADS, "n_layer": LAYERS}
@@ -44,6 +45,15 @@ NOMIC_NEW = {"hidden_size": HIDDEN, "intermediate_size": FFN, "num_attention_hea
              "num_hidden_layers": LAYERS, "max_position_embeddings": 2048, "layer_norm_eps": 1e-12,
              "type_vocab_size": 2, "hidden_act": "silu",
              "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}}
+# As the publisher names it, and as transformers 5.24 saves it.
+GTE = {"hidden_size": HIDDEN, "intermediate_size": FFN, "num_attention_heads": HEADS,
+       "num_hidden_layers": LAYERS, "max_position_embeddings": N_POSITIONS,
+       "layer_norm_eps": 1e-12, "type_vocab_size": 1}
+CONFIGS["new"] = {**GTE, "rope_theta": 20000, "rope_scaling": {"factor": 8.0, "type": "ntk"},
+                  "pack_qkv": True, "position_embedding_type": "rope", "hidden_act": "gelu",
+                  "layer_norm_type": "layer_norm", "logn_attention_scale": False}
+CONFIGS["gte"] = {**GTE, "rope_parameters": {
+    "rope_theta": 160000.0, "rope_type": "linear", "factor": 8 ** (2 * HEADS / HIDDEN)}}
 ROWS = {"token_embd.weight": N_VOCAB, "position_embd.weight": N_POSITIONS,
         "attn_qkv.weight": 3 * HIDDEN, "ffn_up.weight": FFN, "ffn_gate.weight": FFN,
         "ffn_up.bias": FFN}
@@ -59,7 +69,33 @@ TENSORS = { # outer, of a layer, path of a layer
     "roberta": (bert.OUTER_TENSORS, parts(bert.BLOCK_TENSORS), "encoder.layer"),
     "mpnet": (mpnet.OUTER_TENSORS, parts(mpnet.BLOCK_TENSORS), "encoder.layer"),
     "nomic_bert": (nomic.OUTER_TENSORS, nomic.BLOCK_TENSORS, "encoder.layers"),
+    "gte": ([*gte.OUTER_TENSORS, gte.TOKEN_TYPES],
+            [(name, new) for name, new, _ in gte.BLOCK_TENSORS] +
+            parts([(f"attn_{letter}", f"self_attn.{letter}_proj") for letter in "qkv"]) +
+            [(f"ffn_{name}.weight", f"mlp.{name}_proj.weight") for name in ("gate", "up")],
+            "layers"),
 }
+TENSORS["new"] = TENSORS["gte"]
+
+
+def as_published(tensors, with_packed_qkv):
+    """Tensors of a GTE by the names of the publisher's code."""
+    names = {new: published for _, new, published in gte.BLOCK_TENSORS}
+    out = {name: values for name, values in tensors.items() if not name.startswith("layers.")}
+    for i in range(LAYERS):
+        old, path = f"layers.{i}.", f"encoder.layer.{i}."
+        for new, published in names.items():
+            out[path + published] = tensors[old + new]
+        for part in ("weight", "bias"):
+            thirds = [tensors[f"{old}self_attn.{letter}_proj.{part}"] for letter in "qkv"]
+            if with_packed_qkv:
+                out[f"{path}attention.qkv_proj.{part}"] = np.concatenate(thirds)
+            else:
+                out |= {f"{path}attention.{letter}_proj.{part}": third
+                        for letter, third in zip("qkv", thirds)}
+        out[f"{path}mlp.up_gate_proj.weight"] = np.concatenate(
+            [tensors[f"{old}mlp.{name}_proj.weight"] for name in ("up", "gate")])
+    return out
 
 
 def shape_of(name, kind):
@@ -111,7 +147,7 @@ class ConvertKin(unittest.TestCase):
         self.folder = Path(self.temporary.name)
         self.out = self.folder / "out.gguf"
 
-    def make(self, kind, config=None, **changes):
+    def make(self, kind, config=None, with_packed_qkv=True, **changes):
         """Returns the values by their names in the file."""
         rng, wanted, tensors = np.random.default_rng(SEED), {}, {}
         outer, layer_names, path = TENSORS[kind]
@@ -120,6 +156,8 @@ class ConvertKin(unittest.TestCase):
         for name, source in names:
             values = rng.standard_normal(shape_of(name, kind)).astype(np.float32)
             wanted[name] = tensors[source] = values
+        if kind == "new":
+            tensors = as_published(tensors, with_packed_qkv)
         save_file(tensors, self.folder / "model.safetensors")
         (self.folder / "1_Pooling").mkdir(exist_ok=True)
         (self.folder / "1_Pooling/config.json").write_text('{"pooling_mode": "mean"}')
@@ -176,6 +214,24 @@ class ConvertKin(unittest.TestCase):
                 "nomic-bert.rope.freq_base": 1000.0, "nomic-bert.attention.head_count": HEADS,
                 "nomic-bert.feed_forward_length": FFN, "nomic-bert.pooling_type": 1})
 
+    def test_gte(self):
+        keys = {"general.architecture": "gte", "gte.context_length": N_POSITIONS,
+                "gte.rope.freq_base": 160000.0, "gte.rope.scaling.type": "linear",
+                "gte.rope.scaling.factor": np.float32(8 ** (2 * HEADS / HIDDEN)),
+                "gte.attention.head_count": HEADS, "gte.feed_forward_length": FFN,
+                "gte.pooling_type": 1}
+        self.check(self.make("gte"), keys)
+        for with_packed_qkv in (True, False):
+            self.check(self.make("new", with_packed_qkv=with_packed_qkv), keys)
+
+    def test_gte_without_types(self):
+        wanted = self.make("new", type_vocab_size=0, rope_scaling=None)
+        tensors = load_file(self.folder / "model.safetensors")
+        del wanted["token_types.weight"], tensors[gte.TOKEN_TYPES[1]]
+        save_file(tensors, self.folder / "model.safetensors")
+        self.check(wanted, {"gte.rope.freq_base": 20000.0})
+        self.assertNotIn("gte.rope.scaling.type", GGUFReader(self.out).fields)
+
     def test_refuses(self):
         refused: list[tuple[str, dict, str]] = [
             ("distilbert", {"activation": "relu"}, "activation = 'relu'"),
@@ -186,6 +242,12 @@ class ConvertKin(unittest.TestCase):
             ("nomic_bert", {"qkv_proj_bias": True}, "qkv_proj_bias"),
             ("nomic_bert", {"rotary_emb_interleaved": True}, "rotary_emb_interleaved"),
             ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets"),
+            ("new", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_scaling"),
+            ("new", {"rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": 0.6}}, "mixed_b"),
+            ("new", {"position_embedding_type": "absolute"}, "position_embedding_type"),
+            ("new", {"logn_attention_scale": True}, "logn_attention_scale"),
+            ("gte", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+             "rope_type 'dynamic'"),
             ("nomic_bert", {"model_type": "deberta-v2"}, "model_type = 'deberta-v2': only")]
         for kind, change, complaint in refused:
             with self.subTest(complaint=complaint):

@@ -184,6 +184,20 @@ static void test_nomic(void **state)
     check_model("tiny-nomic");
 }
 
+/* Rotations that are stretched, a gate of GELU, biases; unigram tokens. */
+static void test_gte(void **state)
+{
+    (void)state;
+    check_model("tiny-gte");
+}
+
+/* The same with WordPiece, and without types of tokens. */
+static void test_gte_english(void **state)
+{
+    (void)state;
+    check_model("tiny-gte-english");
+}
+
 /* A bias of attention by distance, near and far. */
 static void test_mpnet(void **state)
 {
@@ -343,6 +357,7 @@ static void test_names(void **state)
     check_names("tiny-modernbert-silu");
     check_names("tiny-qwen3");
     check_names("tiny-nomic");
+    check_names("tiny-gte-english");
     check_names("tiny-mpnet");
     check_names("tiny-distilbert");
     check_names("tiny-roberta");
@@ -357,7 +372,8 @@ int main(void)
         cmocka_unit_test(test_qwen3),           cmocka_unit_test(test_nomic),
         cmocka_unit_test(test_distilbert),      cmocka_unit_test(test_roberta),
         cmocka_unit_test(test_modernbert_silu), cmocka_unit_test(test_card_prompts),
-        cmocka_unit_test(test_mpnet),
+        cmocka_unit_test(test_mpnet),           cmocka_unit_test(test_gte),
+        cmocka_unit_test(test_gte_english),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -320,6 +320,7 @@ static void test_judged(void **state)
     for (size_t k = 0; k < sizeof tables / sizeof *tables; k++) {
         check_judged("tiny-bert-reranker", tables[k]);
         check_judged("tiny-xlm-reranker", tables[k]);
+        check_judged("tiny-gte-reranker", tables[k]);
         check_judged("tiny-roberta-reranker", tables[k]);
     }
 }

@@ -227,6 +227,7 @@ def check_e5(given, work):
 
 def make_tokenizers(folder):
     makers = {"bert": make_models.word_tokenizer, "distilbert": make_models.word_tokenizer,
+              "nomic": make_models.word_tokenizer, "gte": make_models.unigram_tokenizer,
               "xlm-roberta": make_models.unigram_tokenizer, "gemma": make_models.gemma_tokenizer}
     makers["mpnet"] = lambda target: make_models.word_tokenizer(target, is_mpnet=True)
     makers |= {kind: lambda target, kind=kind: make_models.byte_tokenizer(target, kind)
@@ -245,11 +246,13 @@ def make_tokenizers(folder):
 
 def check_saved(given, work):
     """A small model of each kind, made and saved by the last old libraries, and loaded and saved
-    again by the present ones. The judge is the libraries' own encode."""
+    again by the present ones; those that the old ones do not have by the present ones alone. The
+    judge is the libraries' own encode."""
     texts, ok = [text for text in texts_of_tests() if len(text) < 60][:20], True
     make_tokenizers(work / "plain")
     (work / "texts.json").write_text(json.dumps(texts))
-    for version, command, source in (("old", "make", "plain"), ("new", "save", "old")):
+    for version, command, source in (("old", "make", "plain"), ("new", "save", "old"),
+                                     ("new", "make", "plain")):
         environment = os.environ | ({"PYTHONPATH": str(given.old_packages)}
                                     if version == "old" else {})
         subprocess.run([sys.executable, SAVE_MODELS, command, work / source, work / version,
@@ -314,6 +317,14 @@ def nomic_embed(folder):
     return tokenizer, transformers.NomicBertModel(transformers.NomicBertConfig()), "mean", None
 
 
+def gte_base_en(folder):
+    """The sizes of gte-base-en-v1.5, and rotations as its publisher's code makes them."""
+    tokenizer = wordpiece_of_bge(folder)
+    return tokenizer, transformers.GteModel(transformers.GteConfig(
+        vocab_size=30528, type_vocab_size=0, rope_parameters={
+            "rope_type": "linear", "rope_theta": 500000.0 * 2, "factor": 2 ** (2 / 64)})), "cls", 0
+
+
 def embeddinggemma_2(folder):
     """The published sizes, and the vocabulary of the first; see `calm`."""
     gemma_tokenizer.write(cache_folder() / "embeddinggemma-300m-q8_0.gguf",
@@ -337,6 +348,36 @@ def calm(model):
         for name, values in model.named_parameters():
             if "post_" in name and "norm" in name:
                 values.mul_(0.05)
+
+
+PAIRS, SLOWER_MOST = 5, 1.4
+
+
+def cpu_us(binary, model):
+    """Of CPU time, for a token of bench's texts, in one thread."""
+    out = subprocess.run([binary, "bench", "--json", "--threads", "1", "--time", "3s", "--model",
+                          model], check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(out)["threads"][0]["cpu_us_per_token"]
+
+
+def check_speed(given, work):
+    """The CPU time of EmbeddingGemma 2 for a token beside that of the first, in turns. It does not
+    depend on weights, so random ones do."""
+    first = cache_folder() / "embeddinggemma-300m-q8_0.gguf"
+    folder, second, ratios = work / "speed", work / "speed.gguf", []
+    make_random(folder, embeddinggemma_2, [])
+    convert(folder, second, "q8_0")
+    shutil.rmtree(folder)
+    for _ in range(PAIRS):
+        times = cpu_us(given.binary, first), cpu_us(given.binary, second)
+        ratios.append(times[1] / times[0])
+        print(f"EmbeddingGemma 2: {times[1]:.1f} us of CPU a token, the first {times[0]:.1f}: "
+              f"{ratios[-1]:.3f} times", flush=True)
+    ratios.sort()
+    print(f"median of {PAIRS} pairs {ratios[PAIRS // 2]:.3f}, {ratios[0]:.3f} to {ratios[-1]:.3f}; "
+          f"at most {SLOWER_MOST} is wanted")
+    second.unlink()
+    return ratios[PAIRS // 2] <= SLOWER_MOST
 
 
 def make_random(folder, make, texts):
@@ -424,8 +465,10 @@ PARTS = {
         given, "modernbert-base", modernbert_base, work),
     "qwen3": lambda given, work: check_random(
         given, "qwen3-embedding, 6 layers", qwen3_embedding, work),
+    "gte": lambda given, work: check_random(given, "gte-base-en", gte_base_en, work),
     "saved": check_saved,
     "tokenizers": check_tokenizers,
+    "speed": check_speed,
 }
 
 

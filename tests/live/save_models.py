@@ -5,9 +5,10 @@ for check_models.py.
 Usage: save_models.py make SOURCE TARGET TEXTS
        save_models.py save SOURCE TARGET TEXTS
 
-make: SOURCE/KIND holds a tokenizer; a model of that kind is made and saved as TARGET/KIND. save:
-every model in SOURCE is loaded and saved again. TEXTS is a JSON array. TARGET/KIND/vectors.npy are
-the vectors that the version gives for them.
+make: SOURCE/KIND holds a tokenizer; a model of that kind is made and saved as TARGET/KIND, unless
+it is there or this version has no such model. save: every model in SOURCE is loaded and saved
+again. TEXTS is a JSON array. TARGET/KIND/vectors.npy are the vectors that the version gives for
+them.
 """
 
 import json
@@ -38,6 +39,9 @@ KINDS = {
                                           "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
                                           "cls_token_id": 0, "sep_token_id": 0}, "cls"),
     "qwen3": ("Qwen3", SIZES | HEADS | {"max_position_embeddings": 256}, "lasttoken"),
+    "nomic": ("NomicBert", SIZES | {"max_position_embeddings": 256}, "mean"),
+    "gte": ("Gte", SIZES | {"max_position_embeddings": 256, "rope_parameters": {
+        "rope_type": "linear", "rope_theta": 1600.0, "factor": 1.2}}, "cls"),
     "gemma": ("Gemma3Text", SIZES | HEADS | {
         "num_hidden_layers": 6, "max_position_embeddings": 256, "use_bidirectional_attention": True,
         "query_pre_attn_scalar": 32, "sliding_window": 512, "rope_local_base_freq": 10000.0},
@@ -69,6 +73,9 @@ def main():
     command, source, target, texts = sys.argv[1], *map(Path, sys.argv[2:])
     texts = json.loads(texts.read_text())
     for folder in sorted(source.iterdir()):
+        if command == "make" and ((target / folder.name).exists() or not hasattr(
+                transformers, f"{KINDS[folder.name][0]}Model")):
+            continue
         whole = (make(folder, folder.name) if command == "make"
                  else SentenceTransformer(str(folder), device="cpu"))
         whole.save(str(target / folder.name))
