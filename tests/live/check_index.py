@@ -61,6 +61,21 @@ def check_search(binary, model, index, vectors):
     assert one.split()[1] == f'"t{scores[0].argmax()}"', one
 
 
+def check_nan(binary, model, folder):
+    """A row of NaN, as NumPy makes of zeros, is the last, with one thread and with several."""
+    rows = np.load(folder / "f4.npy")
+    rows[0] = np.nan
+    np.save(folder / "nan.npy", rows)
+    (folder / "nan.npy.ids.jsonl").write_bytes((folder / "f4.npy.ids.jsonl").read_bytes())
+    for threads in "1", "2":
+        found = run(binary, "search", str(folder / "nan.npy"), "--model", model, "--threads", threads,
+                    "--top", str(len(rows)), text="boats\n")
+        hits = json.loads(found)["hits"]
+        scores = [hit["score"] for hit in hits]
+        assert len(hits) == len(rows) and scores == sorted(scores, reverse=True), scores
+        assert hits[-1] == {"id": "t0", "score": -1}, hits[-1]
+
+
 def check_cache(binary, model, corpus, folder, full):
     """The second time nothing is embedded, and the vectors are the same."""
     cache = folder / "vectors"
@@ -139,6 +154,7 @@ def main():
         check_search(binary, model, folder / "records.jsonl", full)
         (folder / "b1.npy.index").unlink()  # as `pull` leaves it
         check_search(binary, model, folder / "b1.npy", signs)
+        check_nan(binary, model, folder)
         said = subprocess.run([binary, "search", str(folder / "f4.npy"), "--model", model],
                               input=b'\xff "\x7f\n', capture_output=True, check=True).stdout
         assert json.loads(said.decode())["query"] == '\ufffd "\x7f', said

@@ -7,7 +7,9 @@
  */
 #include "worker/index/search.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +73,10 @@ static void keep(struct task *task, size_t query, float score, size_t row)
     }
     if (!vectors_is_live(task->search->vectors, row))
         return;
+    /* A row of NaN, as NumPy makes of zeros, is the farthest: among others it would upset the
+     * order. */
+    if (isnan(score))
+        score = -1;
     size_t at = n;
     for (; at > 0 && best[at - 1].score < score; at--)
         best[at] = best[at - 1];
@@ -103,7 +109,9 @@ static void compare_some(struct job *job, struct pool_thread *thread)
 /* The lists of the threads into one; their rows are in the order of the threads. */
 static void merge(struct search *search, size_t n_tasks, size_t query, size_t n_hits)
 {
+    /* Where each list is read next; `threads` allows no more of them. */
     size_t at[1024] = {0};
+    assert(n_tasks <= sizeof at / sizeof *at);
     struct search_hit *hits = search->hits + query * n_hits;
     for (size_t i = 0; i < n_hits; i++) {
         const struct search_hit *next = NULL;
@@ -116,8 +124,7 @@ static void merge(struct search *search, size_t n_tasks, size_t query, size_t n_
                 from = t;
             }
         }
-        if (!next) /* scores that are not numbers are never kept */
-            break;
+        assert(next); /* each list holds `top` rows, or all that count of its share */
         hits[i] = *next;
         at[from]++;
     }

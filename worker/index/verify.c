@@ -115,6 +115,7 @@ static void compare_texts(const struct listing *old, const struct listing *fresh
             snprintf(out->missing_id, sizeof out->missing_id, "%.*s",
                      (int)(text_at(old, a).len < 79 ? text_at(old, a).len : 79),
                      text_at(old, a).ptr);
+        /* A text that both have counts on both sides. */
         out->added += order > 0;
         out->texts_before += order <= 0;
         out->texts_after += order >= 0;
@@ -157,6 +158,7 @@ static void compare_samples(const struct listing *fresh, const struct listing *s
     for (size_t row = 0; row < vectors_count(sample->vectors); row++) {
         struct bytes id = name_of(sample->vectors, row);
         const float *again = vectors_rows(sample->vectors, row, 1, sample->scratch);
+        /* Below any cosine: not found. */
         double best = -2;
         for (size_t i = find_id(fresh, id);
              i < n && compare_bytes(name_of(fresh->vectors, fresh->all[i]), id) == 0; i++) {
@@ -182,8 +184,11 @@ struct nearest {
 static void keep(struct nearest *nearest, struct bytes text, float score)
 {
     size_t n = nearest->n, at;
+    score = isnan(score) ? -1 : score; /* it would upset the order of the others */
+    /* The cheap test first: nearly every row of the index ends here. */
     if (n == VERIFY_NEIGHBOURS && !(score > nearest->scores[n - 1]))
         return;
+    /* A text is its own nearest, and says nothing about the two models. */
     if (compare_bytes(text, nearest->text) == 0)
         return;
     for (at = 0; at < n && compare_bytes(nearest->texts[at], text) != 0;)
@@ -194,6 +199,7 @@ static void keep(struct nearest *nearest, struct bytes text, float score)
         nearest->n++;
     else if (at == n)
         at--;
+    /* From its old place, from the end, or over the farthest, up to where it belongs. */
     for (; at > 0 && nearest->scores[at - 1] < score; at--) {
         nearest->texts[at] = nearest->texts[at - 1];
         nearest->scores[at] = nearest->scores[at - 1];
@@ -270,6 +276,8 @@ static int compare_neighbours(const struct model *model, const struct listing *o
         i = next_text(sample, i);
         if (find_text(old, text) < old->n_live && find_text(fresh, text) < fresh->n_live)
             before[n++] = (struct nearest){.text = text};
+        /* The product takes DOTS_QUERIES queries at once: gather as many, or what is left at the
+         * end. */
         if (n < DOTS_QUERIES && i < sample->n_live)
             continue;
         memcpy(after, before, sizeof after);
@@ -278,6 +286,7 @@ static int compare_neighbours(const struct model *model, const struct listing *o
             rc = find_nearest(model, fresh, after, n);
         for (size_t q = 0; q < n; q++) {
             n_common += count_common(&before[q], &after[q]);
+            /* Small indexes have fewer neighbours than are asked for. */
             n_wanted += before[q].n < after[q].n ? before[q].n : after[q].n;
         }
         out->n_queries += n;
