@@ -37,6 +37,7 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
     struct forward *f = scratch_alloc(sizeof *f);
     if (!f)
         return -ENOMEM;
+    /* Aligned, because what threads write into their forward must not share cache lines. */
     *f = (struct forward){.model = m,
                           .session = session,
                           .parallel = options->parallel,
@@ -56,6 +57,7 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
     f->positions = scratch_alloc(max_tokens * sizeof *f->positions);
     f->scratch.wide = scratch_alloc(TOKENS_MAX * m->n_wide * sizeof *f->scratch.wide);
     f->scratch.y = scratch_alloc(TOKENS_MAX * m->n_embd * sizeof *f->scratch.y);
+    /* The fast table and the exact one, which some steps use always, take turns in one buffer. */
     f->scratch.packed = scratch_alloc(larger(m->kernels->packed_size(TOKENS_MAX, widest),
                                              m->exact->packed_size(TOKENS_MAX, widest)));
     f->queries = scratch_alloc(max_tokens * sizeof *f->queries);
@@ -99,6 +101,7 @@ void forward_close(struct forward *f)
 static size_t queries_divide(struct forward *f)
 {
     const struct pack *pack = f->pack;
+    /* At most as many parts as tokens, so `queries` has room for them. */
     size_t most = pack->starts[pack->n_texts] / 8 / QUERY_PART_MIN * QUERY_PART_MIN, n_parts = 0;
     most = most < QUERY_PART_MIN ? QUERY_PART_MIN : most > QUERY_PART ? QUERY_PART : most;
     for (size_t text = 0; text < pack->n_texts; text++) {
@@ -173,6 +176,7 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
     f->out = out;
     f->n_tokens = pack->starts[pack->n_texts];
     for (size_t text = 0; text < pack->n_texts; text++) {
+        /* A text behind a kept prefix has the positions that it would have had after it. */
         uint32_t n_before = pack->prefixes ? pack->prefixes[text].n : 0;
         for (uint32_t t = pack->starts[text]; t < pack->starts[text + 1]; t++)
             f->positions[t] = n_before + t - pack->starts[text];

@@ -134,6 +134,8 @@ static int part_open(struct part *part, const char *path, char *err, size_t err_
         close(fd);
         return part_read(part, "", 0, false, path, err, err_size);
     }
+    /* Private of a file that is only read: the pages are those of the page cache, for all
+     * processes. */
     void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     int rc = map == MAP_FAILED ? -errno : 0;
     close(fd);
@@ -320,6 +322,7 @@ int gguf_uint(const struct gguf *gguf, const char *name, uint64_t *out)
     const struct gguf_array *value = &key->value;
     if (is_signed && (value->data[value->size - 1] & 0x80)) /* the sign, little-endian */
         return -EINVAL;
+    /* The file is little-endian, as are all machines that embedmill is built for. */
     uint64_t number = 0;
     memcpy(&number, value->data, value->size);
     *out = number;
@@ -415,6 +418,7 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, size_t i)
 {
     const struct part *part = gguf->parts;
     assert(i < gguf->n_tensors);
+    /* Parts without tensors are passed over: the first often has keys alone. */
     for (; i >= part->directory.n_tensors; part++)
         i -= part->directory.n_tensors;
     return &part->directory.entries[i].tensor;

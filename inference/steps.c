@@ -22,6 +22,7 @@ enum {
 /* Part `part` of n things in n_parts parts as equal as can be. */
 static struct span span_of(size_t n, size_t n_parts, size_t part)
 {
+    /* The first n_large parts have one more. */
     size_t small = n / n_parts, n_large = n % n_parts;
     size_t first = part * small + (part < n_large ? part : n_large);
     return (struct span){first, first + small + (part < n_large)};
@@ -54,6 +55,7 @@ size_t step_row_parts(const struct work *w, const struct matrix *matrix)
 static void multiply(const struct kernels *kernels, const struct work *w, float *out, size_t ld,
                      const struct matrix *matrix, size_t part)
 {
+    /* Without a rest: n_out of every matrix is a multiple of MATRIX_ROWS. */
     size_t size = matrix->n_out / step_row_parts(w, matrix);
     struct span rows = {part * size, (part + 1) * size};
     matrix_multiply(kernels, out, ld, w->scratch->packed, w->n, matrix, rows, w->mine->panel,
@@ -237,6 +239,7 @@ size_t step_qkv_parts(const struct work *w)
 static void share(struct forward *f, session_part *part, void *arg, size_t n_parts)
 {
     if (f->parallel)
+        /* For the next step: it decides how work is cut, never what comes out. */
         f->n_threads = f->parallel(f->parallel_ctx, part, arg, n_parts);
     for (size_t i = 0; !f->parallel && i < n_parts; i++)
         part(arg, i, f->session);
@@ -252,6 +255,7 @@ static void shared_part(void *arg, size_t part, struct session *mine)
 {
     const struct shared_step *shared = arg;
     struct work work = *shared->work;
+    /* Shared is what the step reads and where it writes; panels are of the thread that runs it. */
     work.mine = &mine->forward->scratch;
     shared->step(&work, part);
 }

@@ -84,6 +84,7 @@ static void break_off(struct file_source *file, int err_code)
 /* Where in the input the last record cut ends, were the file packed evenly. */
 static uint64_t input_at(const struct file_source *file)
 {
+    /* An estimate for the progress bar: packed bytes and unpacked ones do not correspond. */
     double share =
         file->unpacked_read > 0 ? (double)file->unpacked_split / (double)file->unpacked_read : 0;
     return file->bytes_before + (uint64_t)((share < 1 ? share : 1) * (double)file->bytes_read);
@@ -97,6 +98,7 @@ static struct file_message *message_open(struct file_source *file, const struct 
     const char *reason = record->problem.code ? record->problem.reason : "";
     bool whole = corpus->format == FILE_TEXT || record->line == 0;
     size_t names = strlen(path) + strlen(inner) + strlen(reason) + 60;
+    /* 60: three NULs, and twice a colon and a number of up to 20 digits. */
     struct file_message *message = malloc(sizeof *message + record->value.len + names);
     if (!message)
         return NULL;
@@ -168,6 +170,7 @@ static bool count_record(struct file_source *file, const struct file_record *rec
     bool is_new = place->records >= file->resume.records;
     place->digest = digest_record(place->digest, record->value);
     place->records++;
+    /* Compared once, at the place itself: the digest is of all records up to there. */
     if (place->records == file->resume.records && place->digest != file->resume.digest)
         refuse_corpus(file);
     return is_new && is_ours;
@@ -247,6 +250,7 @@ static int next_message(struct file_source *file, struct file_message **out)
             *out = message_open(file, &record);
             if (!*out)
                 break_off(file, -ENOMEM);
+            /* Nothing is out that will report it when it is taken. */
         } else if (!file->messages) {
             file->bytes_taken = input_at(file);
         }
@@ -337,6 +341,7 @@ static void next_file(struct file_source *file)
     }
     if (file->at < file->corpus.n || file->reported_end)
         return;
+    /* The corpus has become shorter than what the output has of it. */
     if (file->place.records < file->resume.records) {
         refuse_corpus(file);
         return;
@@ -374,6 +379,7 @@ static void file_pump(void *owner)
     while (!file->end.closing && !file->reading && file->err_code == 0 && !file->reported_end) {
         if (!credit_left_any(&file->credit))
             return;
+        /* Giving may have closed us: the pipeline ends within its events. */
         if (give(file) || !credit_left_any(&file->credit) || file->end.closing)
             continue;
         if (file->err_code != 0)
@@ -383,6 +389,7 @@ static void file_pump(void *owner)
         else
             read_more(file);
     }
+    /* Only when all that was given is done: what was read before the fault is not lost to it. */
     if (file->err_code != 0 && !file->messages && !file->end.failed)
         endpoint_fail(&file->end, file->err_code, file->err[0] ? file->err : "out of memory");
 }

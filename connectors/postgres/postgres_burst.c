@@ -208,6 +208,7 @@ static void put_vector(struct postgres_burst *burst, struct bytes vector)
     bool is_bit = burst->config->type == POSTGRES_BIT;
     size_t width = burst->config->type == POSTGRES_VECTOR ? 4 : 2;
     size_t n = dim_of(burst, vector.len);
+    /* The bytes are padded to eight bits; the column says how many of the last count. */
     if (is_bit && burst->table->dim > 0)
         n = (size_t)burst->table->dim;
     char *at = postgres_array_room(to, 4 + vector.len);
@@ -433,9 +434,11 @@ enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct
     bool has_room = burst->n_rows + record->n_parts <= POSTGRES_ROWS_MAX &&
                     burst->n_bytes < BYTES_MAX &&
                     burst->n_seen + record->n_documents < POSTGRES_SEEN_SIZE / 2;
+    /* Into an empty one a record goes however large it is: it can be cut no further. */
     if (!is_empty && (!has_room || is_twice(burst, record)))
         return BURST_FULL;
     if (record->dead_code && record->n_parts) {
+        /* The complement, so that a position never meets an id of the same text. */
         note_seen(burst, ~hash_of(record->origin->position));
         add_letter(burst, record);
         return BURST_TAKES;
@@ -494,6 +497,7 @@ static int status_of(const struct postgres_array *arrays, size_t n)
 static void add_rows(struct postgres_burst *burst)
 {
     add_statement(burst, STEP_UPSERT, burst->table->upsert, burst->rows[0], 7);
+    /* Without values: parsed here, and bound by the statements below, which have no text. */
     burst->statements[burst->n - 1].values = NULL;
     for (size_t i = 0; i <= burst->group; i++)
         add_statement(burst, STEP_UPSERT, NULL, burst->rows[i], 7);
@@ -553,5 +557,6 @@ int postgres_burst_end(struct postgres_burst *burst, const struct postgres_state
 void postgres_burst_try(struct postgres_burst *burst)
 {
     add_statement(burst, STEP_UPSERT, "SET CONSTRAINTS ALL IMMEDIATE", NULL, 0);
+    /* Fails on purpose, so that all of it is rolled back; what failed before it is the answer. */
     add_statement(burst, STEP_TRIAL, "SELECT 1/0", NULL, 0);
 }

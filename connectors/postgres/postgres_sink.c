@@ -81,6 +81,7 @@ static void insert(struct postgres_sink *sink, struct slot *slot)
     const struct message *origin = slot->record->origin;
     struct postgres_part *part = postgres_parts_find(&sink->parts, origin->part);
     struct slot *at = NULL;
+    /* Given behind younger ones: a dead letter is made later than the outputs after it. */
     if (part && origin->order < part->given) {
         at = sink->slots.first;
         while (at && !(at->record->origin->order > origin->order &&
@@ -114,6 +115,7 @@ static bool is_due(struct postgres_sink *sink, struct postgres_slot *slot,
 static void hurry(struct postgres_burst *burst)
 {
     uint64_t ms = burst->timeout_ms / 10 > HURRY_MS ? burst->timeout_ms / 10 : HURRY_MS;
+    /* The configured time is that short already. */
     if (ms >= burst->timeout_ms)
         return;
     burst->timeout_ms = ms;
@@ -199,6 +201,7 @@ static size_t fill_trial(struct postgres_session *session)
     for (struct slot *at = sink->slots.first->next; at; at = at->next) {
         struct postgres_slot *slot = (struct postgres_slot *)at;
         const struct record *record = at->record;
+        /* A dead letter goes to another table, and says nothing about this one. */
         if (record->dead_code || !record->n_documents || nth++ < sink->n_tried)
             continue;
         if (postgres_burst_add(&session->burst, record, slot->given_us, why, sizeof why) !=
@@ -238,6 +241,7 @@ static void send_burst(struct postgres_session *session)
     }
     if (flight->is_trial)
         postgres_burst_try(burst);
+    /* Copied: the burst is filled anew before the answers to this one are all counted. */
     flight->n_rows = burst->n_rows;
     flight->has_outputs = burst->n_rows > 0;
     flight->has_letters = burst->n_letters > 0;

@@ -33,6 +33,7 @@ int rabbitmq_frame_read(struct bytes bytes, size_t max, struct rabbitmq_frame *o
 {
     if (bytes.len < HEADER_SIZE)
         return 0;
+    /* A broker that refuses our version answers with the header of its own, and hangs up. */
     if (memcmp(bytes.ptr, "AMQP", 4) == 0) {
         *why = "it speaks another version of AMQP than 0-9-1";
         return -EPROTO;
@@ -48,6 +49,7 @@ int rabbitmq_frame_read(struct bytes bytes, size_t max, struct rabbitmq_frame *o
         *why = "what it sends is not AMQP 0-9-1";
         return -EPROTO;
     }
+    /* Before anything is read into memory: the length is the server's word. */
     if (len > max - RABBITMQ_FRAME_EXTRA) {
         *why = "a frame is larger than was agreed";
         return -EPROTO;
@@ -203,6 +205,7 @@ int rabbitmq_put_method(struct buffer *to, uint16_t channel, uint32_t id, const 
     if (len < 0)
         return -EMSGSIZE;
     write_number(at, 4, id);
+    /* The encoder writes arguments alone; the four bytes before them are the method. */
     frame_close(to, to->len, AMQP_FRAME_METHOD, channel, (size_t)len + 4);
     return 0;
 }
@@ -211,6 +214,7 @@ int rabbitmq_put_content(struct buffer *to, uint16_t channel,
                          const amqp_basic_properties_t *properties, struct bytes body,
                          size_t frame_max)
 {
+    /* The limit is of a whole frame, with its header and its end. */
     size_t piece = frame_max - RABBITMQ_FRAME_EXTRA;
     size_t n_pieces = (body.len + piece - 1) / piece;
     assert(frame_max > 2 * RABBITMQ_FRAME_EXTRA);

@@ -74,12 +74,15 @@ static void link_lost(struct redis_link *link, const char *why)
 {
     char text[HEALTH_WHY_SIZE], where[360];
 
+    /* The end of a connection is reported by more than one part of it. */
     if (link->phase >= PHASE_FAILED)
         return;
     link_where(link, where, sizeof(where));
     if (ask_next(link))
         return;
     snprintf(text, sizeof(text), "redis %s: %.300s" REDIS_LINK_RETRIES, where, why);
+    /* A server that takes connections and drops them is not reported as good before one has
+     * lasted. */
     link->flaky = link->phase == PHASE_READY && !link->settled;
     if (link->proven && link->backoff.attempts > PROVEN_ATTEMPTS)
         link->backoff.attempts = PROVEN_ATTEMPTS;

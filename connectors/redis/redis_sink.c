@@ -148,6 +148,8 @@ static void on_written(void *ctx, void *arg, const redisReply *reply)
         health_good(&sink->end.health, SINK_WRITE);
         sink->end.backoff.attempts = 0;
         redis_link_good(sink->link);
+        /* The script answers 1, and one more for each text that it left alone because of a later
+         * version. */
         if (slot->is_script && reply->type == REDIS_REPLY_INTEGER && reply->integer > 1)
             sink_count(&sink->base, COUNTER_OUTDATED, (uint64_t)reply->integer - 1);
         if (verdict.how != PUBLISH_NOT_OURS) /* now it will be seen whose fault it is */
@@ -236,6 +238,7 @@ static bool slot_send(struct redis_sink *sink, struct redis_slot *slot)
         slot->is_script = strncmp(sink->args.items[0].ptr, "EVAL", 4) == 0;
         rc = redis_link_send(sink->link, sink->args.items, sink->args.n, 0, on_written, slot);
     }
+    /* Memory may come back; a link that is not ready says so itself. */
     if (rc == -ENOMEM)
         endpoint_pause(&sink->end);
     return rc == 0;

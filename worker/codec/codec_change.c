@@ -216,6 +216,8 @@ static int envelope_read(const struct decode *decode, struct bytes envelope, str
                             is_same_text(decode, out);
         return unavailable_check(decode, code != 'u', out);
     case 'd':
+        /* Of a deleted row only the key counts, and with REPLICA IDENTITY FULL `before` has it,
+         * too. */
         out->row = out->before;
         out->is_deleted = true;
         return 0;
@@ -298,6 +300,8 @@ int codec_change_read(const struct decode *decode, struct bytes value, struct ch
         out->is_deleted = value_of(inner).type == WALK_NIL;
         return out->is_deleted ? 0 : row_refuse(decode, "payload");
     }
+    /* A message of one's own may have fields named op, before and after: with a text it is no
+     * change. */
     return !has_text && is_envelope(inner) ? envelope_read(decode, inner, out)
                                            : flat_read(decode, inner, out);
 }
@@ -315,6 +319,7 @@ static bool digits_read(struct bytes text, unsigned base, uint64_t *out)
                          : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
                          : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
                                                 : 99;
+        /* Versions are kept as signed 64 bits by the stores, so more is no number here. */
         if (digit >= base || n > ((uint64_t)INT64_MAX - digit) / base)
             return false;
         n = n * base + digit;
@@ -349,6 +354,8 @@ static uint64_t days_of(uint64_t year, uint64_t month, uint64_t day)
     static const unsigned before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
     uint64_t last = year - 1;
     bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    /* Leap years before this one, without those before 1970; this one's own day counts from
+     * March. */
     uint64_t leaps = last / 4 - last / 100 + last / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
     return (year - 1970) * 365 + leaps + before[month - 1] + (is_leap && month > 2) + day - 1;
 }

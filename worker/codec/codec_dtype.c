@@ -43,6 +43,8 @@ static uint16_t half_of(float value)
     if (magnitude < 0x1p-14f) /* subnormal: a multiple of 2^-24 */
         return sign | (uint16_t)lrintf(magnitude * 0x1p24f);
     bits &= 0x7fffffff;
+    /* Half of what is cut off, and one more where the last bit that stays is odd: ties go to even.
+     * A carry into the exponent is the right next number. */
     bits += 0xfff + (bits >> 13 & 1);
     return sign | (uint16_t)((bits >> 13) - ((127 - 15) << 10));
 }
@@ -60,6 +62,8 @@ static void pack_i1(const float *row, size_t dim, int8_t *out)
     float top = 0;
     for (size_t i = 0; i < dim; i++)
         top = fmaxf(top, fabsf(row[i]));
+    /* Never -128: with it the range would not be symmetric and a vector and its negative not
+     * opposite. */
     float scale = top > 0 ? 127.0f / top : 0;
     for (size_t i = 0; i < dim; i++)
         out[i] = (int8_t)lrintf(row[i] * scale);

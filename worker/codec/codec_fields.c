@@ -12,7 +12,7 @@
 
 const char *const codec_chunk_fields[4] = {"parent", "chunk", "start", "end"};
 
-bool codec_is_truncated(const struct output *output)
+bool codec_has_chunks(const struct output *output)
 {
     for (size_t i = 0; i < output->n; i++)
         if (output->items[i].chunk)
@@ -40,6 +40,7 @@ void codec_json_put_vector(struct buffer *to, enum output_dtype dtype, size_t di
             buffer_put_text(to, ",");
         if (dtype == DTYPE_F4) {
             memcpy(&value, packed + 4 * i, sizeof value);
+            /* Nine digits bring every float32 back, five every float16. */
             json_put_real(to, value, 9);
         } else if (dtype == DTYPE_F2) {
             memcpy(&half, packed + 2 * i, sizeof half);

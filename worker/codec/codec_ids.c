@@ -91,6 +91,7 @@ int codec_key_unpack(const struct decode *decode, struct walk_value *value)
     struct bytes map;
     struct refusal why;
     struct decode inner = *decode;
+    /* A scalar alone is not what the reader of JSON takes, so it gets an object around it. */
     if (!is_mongodb(decode) || value->type != WALK_STR || value->bytes.len == 0)
         return 0;
     size_t len = sizeof head - 1 + value->bytes.len + 1;
@@ -102,6 +103,7 @@ int codec_key_unpack(const struct decode *decode, struct walk_value *value)
     object[len - 1] = '}';
     inner.why = &why;
     inner.is_json = true;
+    /* With its own `why`: that a key is not JSON is no fault of the message. */
     int err = codec_json_convert(&inner, (struct bytes){object, len}, &map);
     if (err)
         return err == -ENOMEM ? err : 0; /* a string that is no JSON: the id itself */

@@ -132,7 +132,7 @@ struct output {
 /* What an output says of pieces, in this order. */
 extern const char *const codec_chunk_fields[4];
 /* Is one of its texts a piece of a longer one? */
-bool codec_is_truncated(const struct output *output);
+bool codec_has_chunks(const struct output *output);
 /* All append one output; a failure is in to->status. */
 void codec_msgpack_write(const struct output *output, struct buffer *to);
 void codec_json_write(const struct output *output, struct buffer *to);

@@ -54,6 +54,7 @@ static bool names_text(const char *at, const char *end)
     while ((at = memmem(at, (size_t)(end - at), "text", 4))) {
         const char *name = at;
         at += 4;
+        /* "text" inside a longer name, or a word of the prose. */
         if (name == begun || !is_quote(name[-1]))
             continue;
         const char *next = at + (at < end && *at == 's');
@@ -90,6 +91,8 @@ static bool is_unquoted(struct bytes value)
     const char *at = space_skip(value.ptr + 1, end);
     if (end - at < 6 || memcmp(at, "text", 4) != 0)
         return false;
+    /* In bounds: six bytes at least are left, and the last is the brace that ends every search
+     * here. */
     at += 4 + (at[4] == 's');
     return *space_skip(at, end) == ':';
 }
@@ -174,6 +177,8 @@ int codec_json_detect(const struct decode *decode, struct bytes value, bool *is_
         *is_json = (opens && names_text(value.ptr, end)) || is_member(value);
         if (*is_json || value.len > CODEC_VALUE_BYTES_MAX)
             return 0;
+        /* Without room to pack into it only looks: nothing is copied until the value is known to be
+         * JSON. */
         struct json_reading reading = reading_of(decode);
         enum json_fault fault = json_reader_run(value, &reading);
         if (first != '"') {
@@ -270,6 +275,8 @@ static int twice_refuse(const struct decode *decode, struct bytes value, size_t 
 {
     struct json_reading reading = reading_of(decode);
     char place[PLACE_SIZE];
+    /* Read again, now to find where it stands: messages that are refused pay for this, no
+     * others. */
     reading.wanted_key = key;
     json_reader_run(value, &reading);
     return codec_refuse(decode->why, DEAD_LETTER(duplicate_field),

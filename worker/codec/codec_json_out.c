@@ -106,7 +106,7 @@ void codec_json_write(const struct output *output, struct buffer *to)
     buffer_put_text(to, ",\"embedding\":");
     vectors_put(to, output);
     counts_put(to, output);
-    if (codec_is_truncated(output))
+    if (codec_has_chunks(output))
         chunks_put(to, output);
     buffer_put_text(to, ",\"source\":");
     json_put_string(to, output->message->position);

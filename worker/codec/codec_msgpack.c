@@ -56,6 +56,8 @@ static int field_note(const struct decode *decode, struct fields *fields, int fi
     assert(field >= 0 && field < CODEC_N_FIELDS);
     if (*seen & 1u << field)
         return duplicate_refuse(decode, codec_field_name(decode, field));
+    /* Noted even when it is null: {"text": null, "text": "a"} names the field twice all the
+     * same. */
     *seen |= 1u << field;
     fields->at[field] = value;
     msgpack_walk_next(&value, &head);
@@ -69,6 +71,7 @@ static int others_copy(const struct decode *decode, struct walk walk, size_t len
                        struct request *out)
 {
     struct walk_value map, key;
+    /* A second pass over the same pairs: only the first could say how much room they need. */
     char *to = arena_alloc(decode->arena, len);
     if (!to)
         return -ENOMEM;
@@ -98,6 +101,7 @@ static int fields_find(const struct decode *decode, struct walk walk, struct fie
     for (uint32_t i = 0; i < map.count; i++) {
         const char *pair = walk.at;
         msgpack_walk_next(&walk, &key);
+        /* A walk is two pointers: a copy of it is a place to come back to. */
         struct walk value = walk;
         msgpack_walk_skip(&walk);
         int field = field_find(decode, key.bytes);
@@ -308,6 +312,7 @@ static int many_read(const struct decode *decode, const struct fields *fields, s
         err = ids_read(decode, fields->at[CODEC_FIELD_IDS], out->items, out->n_items);
     if (!err && fields->at[CODEC_FIELD_TITLES].at)
         err = titles_read(decode, fields->at[CODEC_FIELD_TITLES], out->items, out->n_items);
+    /* Also of a single entry: what came as a list goes out as one. */
     out->many = true;
     if (!err)
         err = ids_derive(decode, out);
@@ -316,6 +321,7 @@ static int many_read(const struct decode *decode, const struct fields *fields, s
 
 static int one_read(const struct decode *decode, const struct fields *fields, struct request *out)
 {
+    /* The two plurals, whose singular is the name without its last letter. */
     for (int i = CODEC_FIELD_IDS; i <= CODEC_FIELD_TITLES;
          i += CODEC_FIELD_TITLES - CODEC_FIELD_IDS)
         if (fields->at[i].at)
@@ -394,6 +400,7 @@ static int gone_read(const struct decode *decode, const struct change *change, s
     int err = row.ptr
                   ? fields_find(decode, (struct walk){row.ptr, row.ptr + row.len}, &fields, &unused)
                   : 0;
+    /* A delete that names no text would delete nothing, and nobody would see it. */
     if (!err && change->is_deleted)
         err = codec_delete_check(decode, row);
     if (!err)

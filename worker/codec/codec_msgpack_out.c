@@ -135,10 +135,10 @@ static void vectors_pack(msgpack_packer *packer, const struct output *output)
 void codec_msgpack_write(const struct output *output, struct buffer *to)
 {
     const struct request *request = output->request;
-    bool dated = output->message->timestamp_ms >= 0, is_truncated = codec_is_truncated(output);
+    bool dated = output->message->timestamp_ms >= 0, has_chunks = codec_has_chunks(output);
     msgpack_packer packer;
     msgpack_packer_init(&packer, to, packer_write);
-    msgpack_pack_map(&packer, 11u + output->many + 4 * is_truncated + dated +
+    msgpack_pack_map(&packer, 11u + output->many + 4 * has_chunks + dated +
                                   (request->n_fields > 0) + (output->options->precision != NULL));
     word_pack(&packer, "v");
     msgpack_pack_int(&packer, CODEC_FORMAT_VERSION);
@@ -155,7 +155,7 @@ void codec_msgpack_write(const struct output *output, struct buffer *to)
     word_pack(&packer, output->prompt);
     vectors_pack(&packer, output);
     counts_pack(&packer, output);
-    if (is_truncated)
+    if (has_chunks)
         chunks_pack(&packer, output);
     word_pack(&packer, "source");
     name_pack(&packer, output->message->position);

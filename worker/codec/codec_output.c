@@ -44,6 +44,7 @@ static void find(struct walk *walk, uint32_t n_pairs, struct found *found)
     for (uint32_t i = 0; i < n_pairs; i++) {
         struct walk_value key, value;
         msgpack_walk_next(walk, &key);
+        /* `walk` stays at the value, which is skipped whole below, whatever is in it. */
         struct walk behind = *walk;
         msgpack_walk_next(&behind, &value);
         if (is_word(&key, "v"))
@@ -95,6 +96,7 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
     struct walk walk = {payload.ptr, payload.ptr + payload.len};
     struct walk_value head;
     struct found found = {.id = NULL};
+    /* Deeper by two than a message: its fields stand inside `fields` of the output. */
     if (payload.len == 0 || msgpack_walk_check(payload, CODEC_DEPTH_MAX + 2) != WALK_OK ||
         msgpack_walk_next(&walk, &head) != WALK_OK || head.type != WALK_MAP)
         return codec_refuse(why, DEAD_LETTER(no_output),
@@ -123,6 +125,7 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
     out->vectors = found.embedding.bytes.ptr;
     if (found.ids)
         out->ids = found.ids;
+    /* Divided: n comes from the file, and n * row may overflow. */
     if (found.embedding.bytes.len / row != out->n || found.embedding.bytes.len % row != 0)
         return codec_refuse(why, DEAD_LETTER(no_output),
                             "the embedding is not as long as dim and ids say");

@@ -166,6 +166,7 @@ static void csv_put_fields(struct buffer *to, const struct row *row)
     if (buffer_reserve(to, 2 * len + 2)) /* so that nothing moves while it is read */
         return;
     csv_put(to, (struct bytes){to->ptr + start, len}, true);
+    /* The JSON before it goes, and what it was made into moves to its place. */
     to->len -= len;
     memmove(to->ptr + start, to->ptr + start + len, to->len - start);
 }
@@ -231,6 +232,7 @@ int codec_output_csv(const struct codec_output *output, struct buffer *out)
         char number[32], parent[32];
         struct chunk chunk;
         struct item item = {.id = codec_output_id(output, &at, number)};
+        /* A number was printed into the buffer; a string is borrowed from the payload. */
         item.id_is_number = item.id.ptr == number;
         item.chunk = codec_output_chunk(output, at_chunk, parent, &chunk) ? &chunk : NULL;
         pgvector_put(out, &(struct row){&item, &request, output->dtype, output->dim,

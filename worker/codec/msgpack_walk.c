@@ -89,6 +89,7 @@ static enum walk_fault signed_take(struct walk *walk, unsigned width, struct wal
     uint64_t value;
     if (big_endian_read(walk, width, &value))
         return WALK_CUT;
+    /* Up to the sign bit and down again; gcc and clang shift signed numbers arithmetically. */
     unsigned shift = 64 - 8 * width;
     out->type = WALK_INT;
     out->integer = (int64_t)(value << shift) >> shift;
@@ -184,6 +185,8 @@ static uint64_t value_children(const struct walk_value *value)
 enum walk_fault msgpack_walk_skip(struct walk *walk)
 {
     struct walk_value value;
+    /* A count and no stack: it does not matter on which level a value stands, only how many are to
+     * come. Counts were bounded by the bytes that are left, so the sum cannot overflow. */
     for (uint64_t left = 1; left > 0; left--) {
         enum walk_fault fault = msgpack_walk_next(walk, &value);
         if (fault)
@@ -205,6 +208,7 @@ enum walk_fault msgpack_walk_check(struct bytes bytes, unsigned max_depth)
         enum walk_fault fault = msgpack_walk_next(&walk, &value);
         if (fault)
             return fault;
+        /* An even number left of the outermost map: a key comes next. */
         if (depth == 1 && is_map && left[0] % 2 == 0 && value.type != WALK_STR)
             return WALK_KEY;
         if (depth > 0)
@@ -215,6 +219,7 @@ enum walk_fault msgpack_walk_check(struct bytes bytes, unsigned max_depth)
             is_map = depth == 0 ? value.type == WALK_MAP : is_map;
             left[depth++] = value_children(&value);
         }
+        /* An empty map ends at once, and may end those around it. */
         while (depth > 0 && left[depth - 1] == 0)
             depth--;
     } while (depth > 0);

@@ -104,6 +104,7 @@ size_t prompt_render(const struct prompt *prompt, struct bytes title, struct byt
 {
     size_t at = append(out, size, 0, prompt->lead, strlen(prompt->lead));
     if (prompt->between) {
+        /* As the model card has it for texts without a title. */
         if (title.len == 0)
             title = (struct bytes){"none", 4};
         at = append(out, size, at, title.ptr, title.len);
@@ -127,6 +128,8 @@ static bool has_words(const struct prompt *prompt, struct bytes text)
     size_t len = words_len(prompt->lead);
     if (len < LEAST || text.len < len || memcmp(text.ptr, prompt->lead, len) != 0)
         return false;
+    /* A title stands between the two halves; in a whole book the second might be found by
+     * chance. */
     size_t rest = text.len - len < TITLE_MAX ? text.len - len : TITLE_MAX;
     return !prompt->between ||
            memmem(text.ptr + len, rest, prompt->between, words_len(prompt->between));

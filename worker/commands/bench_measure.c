@@ -144,6 +144,8 @@ static int run_passes(const struct bench *b, const struct bench_texts *texts, si
     int rc = bench_rig_open(&rig, b->model, n_threads, prompt_of(b->model, b->options));
     if (rc != 0)
         return rc;
+    /* A text for each thread: caches, pages of the model and scratch memory are warm before the
+     * clock starts. */
     rc = bench_rig_embed(rig, texts->texts, n_warm);
     double cpu_began = cpu_seconds();
     for (double began = seconds(); rc == 0 && out->n < PASSES_MAX;) {
@@ -208,6 +210,8 @@ static int measure_speed(const struct bench *b, struct bench_speed *speed)
     speed->texts_per_s = (double)b->texts->n / passes.median;
     speed->tokens_per_s = (double)passes.n_tokens / passes.median;
     speed->cpu_us_per_token = passes.cpu_seconds * 1e6 / (double)passes.n_tokens;
+    /* The profile is of one pass over the same texts, so its multiplications are those of a pass
+     * here. */
     speed->macs_per_s = (double)b->report->profile.product_macs / passes.median;
     speed->peak_macs_per_s = measure_peak(b, speed->n_threads);
     return 0;
@@ -247,6 +251,7 @@ static int measure_length(const struct bench *b, size_t n_tokens, size_t n_threa
     struct bench_report *report = b->report;
     struct bench_texts texts;
     struct passes passes;
+    /* As many tokens in each call, whatever the length: only the length differs. */
     size_t n = CALL_TOKENS * n_threads / n_tokens;
     int rc = bench_texts_make(&texts, n > n_threads ? n : n_threads, n_tokens);
     if (rc != 0)

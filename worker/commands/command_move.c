@@ -112,6 +112,8 @@ static int shape_rows(const struct codec_output *output, struct record *record, 
     if (!parts || (output->has_chunks && !chunks))
         return -ENOMEM;
     for (size_t i = 0; i < output->n; i++) {
+        /* Digits of a number are in here, and ids are needed until the record is written:
+         * copied. */
         char number[32];
         struct bytes id = codec_output_id(output, &at, number);
         char *kept = arena_copy(arena, id.ptr, id.len);
@@ -174,6 +176,7 @@ static int check_model(struct move *move, const struct codec_output *output, cha
     struct manifest *manifest = &move->manifest;
     struct bytes precision = output->precision.ptr ? output->precision : exact;
     const char *path = settings_text(move->settings, "file.output");
+    /* Compared by what decides the vectors: a model's name may differ, its fingerprint may not. */
     if (manifest->len > 0)
         return is_same(manifest, "model_fingerprint", output->fingerprint) &&
                        is_same(manifest, "precision", precision)
@@ -282,6 +285,7 @@ static int shape_output(struct move *move, const struct message *message, struct
     struct codec_output output;
     struct refusal why;
     int rc = 0;
+    /* Of a msgpack map the first byte is 0x80 or more. */
     bool is_json = message->value.ptr[0] == '{';
     if (is_json && move->form == FORM_JSONL) {
         if (read_json_model(message->value, &output))
@@ -406,6 +410,7 @@ static int run(struct move *move)
 {
     const struct settings *settings = move->settings;
     struct transfer_options options = {
+        /* Some batches of every sink; 16 MiB bound what is held when messages are large. */
         .max_messages = 1024,
         .max_bytes = 16 << 20,
         .total = move->is_push ? 0 : (uint64_t)settings_number(settings, "total"),
@@ -451,6 +456,7 @@ static int run_configured(struct move *move)
                  : output && name_ends_with(output, ".csv")   ? FORM_CSV
                                                               : FORM_MSGPACK;
     move->dtype = codec_dtype_name((enum output_dtype)settings_choice(move->settings, "dtype"));
+    /* A broker that closes its socket is an error of the connector, not the end of the process. */
     signal(SIGPIPE, SIG_IGN);
     command_line_log(move->settings);
     int code = read_manifest(move);

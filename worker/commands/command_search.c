@@ -94,6 +94,7 @@ static int open_vectors(struct lookup *lookup, const char *path)
     const char *model = vectors_model(lookup->vectors);
     if (model[0] && strcmp(model, info->fingerprint) != 0)
         return refuse_model(&manifest, path, model, info);
+    /* Fewer values than the model gives are a shorter --dim: the query is cut to match. */
     size_t dim = vectors_dim(lookup->vectors);
     if (vectors_count_live(lookup->vectors) == 0)
         return fail(COMMAND_DATA, "the index is empty");
@@ -206,6 +207,7 @@ static int search_input(struct lookup *lookup)
             len--;
         if (len > 0)
             lens[n++] = (size_t)len;
+        /* On a terminal a person waits for the answer to each line. */
         bool full = n == SEARCH_QUERIES || (n > 0 && isatty(STDIN_FILENO));
         if (n > 0 && (full || !more)) {
             code = search_lines(lookup, lines, lens, n, false);

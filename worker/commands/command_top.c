@@ -135,7 +135,7 @@ static struct row row_of(const struct node *node)
     row.state = node->status == -ECONNREFUSED ? "refused"
                 : node->status == -ETIMEDOUT  ? "silent"
                 : node->status < 0            ? "away"
-                : !is_up(node)                ? "no mill"
+                : !is_up(node)                ? "no data"
                 : now->ready                  ? "ready"
                                               : "waiting";
     if (!is_up(node))
@@ -171,6 +171,8 @@ static void quantiles_of_all(const struct top *top, struct row *all)
         any_before |= is_up(&top->nodes[i]) && top->nodes[i].before_ms;
     for (size_t i = 0; i < top->n_nodes; i++) {
         const struct node *node = &top->nodes[i];
+        /* A worker met for the first time has counted since its start: it would outweigh the
+         * interval. */
         if (!is_up(node) || (any_before && !node->before_ms))
             continue;
         scrape_add(&now[0], &node->now.embedding);
@@ -185,7 +187,6 @@ static void quantiles_of_all(const struct top *top, struct row *all)
     all->e2e = scrape_quantile(&now[1], &before[1], 0.95);
 }
 
-/* Sums. */
 /* Below the row of a worker that serves over HTTP, too. */
 static void print_served(const struct node *node, int width, const char *end)
 {
@@ -206,6 +207,7 @@ static void print_served(const struct node *node, int width, const char *end)
     printf("%.*s%s", width, line, end);
 }
 
+/* Sums, and the mean of the shares. */
 static struct row row_of_all(const struct top *top, const struct scrape **scrapes)
 {
     struct row all = nothing;
@@ -240,6 +242,7 @@ static void draw(struct top *top)
     int width = 200, height = 1000;
     const char *end = terminal ? "\x1b[K\r\n" : "\n";
     const struct scrape **scrapes = calloc(top->n_nodes, sizeof *scrapes);
+    /* Asked each time: windows change their size. */
     if (terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1) {
         width = window.ws_col;
         height = window.ws_row;
@@ -295,6 +298,7 @@ static void on_answer(void *ctx, int status, const char *body)
     node->status = status;
     if (status == 200) {
         node->before = node->now;
+        /* After an outage there is no interval to take a rate over. */
         node->before_ms = was_up ? node->now_ms : 0;
         scrape_read(&node->now, body);
         node->now_ms = uv_now(&top->loop);
@@ -317,6 +321,7 @@ static void on_round(uv_timer_t *timer)
     top->n_rounds++;
     top->all_answered = true;
     top->n_pending = top->n_nodes;
+    /* The slowest worker may hold up the picture by one interval, never longer. */
     uint64_t patience_ms = top->interval_ms < PATIENCE_MS ? top->interval_ms : PATIENCE_MS;
     for (size_t i = 0; i < top->n_nodes; i++) {
         struct node *node = &top->nodes[i];

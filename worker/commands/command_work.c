@@ -177,6 +177,7 @@ static void on_served(void *ctx, bool in_time)
     if (!in_time)
         log_event(LOG_WARN, "drain_timeout passed: some requests were answered by 503");
     worker->serve = NULL;
+    /* A scrape reads the server's counters, and the server is about to be freed. */
     if (worker->monitor)
         monitor_serves(worker->monitor, NULL);
     finish(worker);
@@ -345,6 +346,7 @@ static int open_pipeline(struct worker *worker)
         opened = open_serve(worker, &options);
     if (opened != COMMAND_OK)
         return opened;
+    /* Rates of a command that ends are of the time from here, without the loading of the model. */
     worker->opened_ms = uv_now(&worker->loop);
     int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
                            sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
@@ -420,6 +422,7 @@ static int report_end(const struct worker *worker)
 static int open_progress(struct worker *worker)
 {
     int when = settings_choice(worker->settings, "progress"); /* auto on off */
+    /* A status line would be drawn between the lines of output on the same terminal. */
     bool mixes = worker->work->is_filter && isatty(STDOUT_FILENO);
     struct progress_options options = {
         .status_line = when != 2 && log_is_terminal() && !mixes,
@@ -448,6 +451,7 @@ static int load_models(struct worker *worker)
         set->names[0] = settings_pair(settings, "models", 0).name;
         set->n = code == COMMAND_OK;
     }
+    /* Others of a set may well be rerankers: HTTP has a route for them. */
     if (code == COMMAND_OK && model_info(set->models[0])->is_reranker) {
         log_event(LOG_ERROR, "no usable model",
                   LOG_TEXT("error", "the first model is a reranker, which gives messages no "
@@ -482,6 +486,8 @@ static int run(const struct work *work, const struct settings *settings)
         if (worker.serve)
             serve_drain(worker.serve, on_served, &worker);
         close_signals(&worker);
+        /* Threads are running and messages taken: an orderly end would need the memory that is
+         * missing. */
     } else if (open_progress(&worker) != 0) {
         log_event(LOG_ERROR, "out of memory");
         work->leave(COMMAND_INTERNAL);
@@ -491,6 +497,7 @@ static int run(const struct work *work, const struct settings *settings)
         code = report_end(&worker);
     pipeline_close(worker.pipeline);
     pool_close(worker.pool);
+    /* After the pool: its threads add vectors until they have ended. */
     for (size_t i = 0; i < worker.set.n; i++)
         cache_flush(worker.caches[i]);
     report_cache(&worker);

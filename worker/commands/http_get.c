@@ -33,6 +33,7 @@ struct http_get {
 
 static void release(struct http_get *request)
 {
+    /* libuv still holds handles or the request in its thread pool: the last of them frees it. */
     if (request->n_open > 0 || request->resolving)
         return;
     uv_freeaddrinfo(request->found);
@@ -62,10 +63,12 @@ static void finish(struct http_get *request, int err)
     request->finished = true;
     const char *answer = request->answer ? request->answer : "";
     const char *body = strstr(answer, "\r\n\r\n");
+    /* HTTP/1.0 and no keep-alive: the end of the connection is the end of the answer. */
     int status = err ? err : body ? status_of(answer) : -EPROTO;
     request->done(request->ctx, status, body ? body + 4 : "");
     if (request->resolving)
         uv_cancel((uv_req_t *)&request->resolve);
+    /* Else it is closing already, and on_retry goes on to on_closed. */
     if (!request->retrying)
         uv_close((uv_handle_t *)&request->tcp, on_closed);
     uv_close((uv_handle_t *)&request->timer, on_closed);

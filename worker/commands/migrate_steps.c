@@ -59,6 +59,7 @@ int migrate_set_chunks(struct options *options, const char *line, const char *pl
 
 void migrate_log_estimate(size_t texts, const struct pipeline_stats *stats, double seconds)
 {
+    /* The sample stands for all: the same mix of lengths is assumed. */
     double factor = (double)texts / (double)(stats->messages ? stats->messages : 1);
     log_event(LOG_INFO, "estimate", LOG_INTEGER("texts", texts),
               LOG_REAL("vectors", (double)stats->texts * factor),

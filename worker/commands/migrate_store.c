@@ -163,6 +163,7 @@ static int begin(const struct settings *settings, const struct model_info *model
         options->session.dim = dim;
     pipeline_made_with(options, model, store.wanted);
     struct bytes there = {store.found.made_with, strlen(store.found.made_with)};
+    /* Known only now: fingerprint and number of values come from the model. */
     if (made_with_fits(there, store.wanted, "", "", "", why, sizeof why)) {
         log_event(LOG_INFO, "nothing to migrate: the vectors are made with all of this already",
                   LOG_TEXT("output", store.migration->output));
@@ -246,6 +247,7 @@ static int embed_sample(const struct invocation *invocation, bool (*wanted)(cons
     int code = swap_options(changes, n, false);
     if (code == COMMAND_OK)
         code = embed(invocation, wanted);
+    /* Also after a failure: the next step reads the same options. */
     int back = swap_options(changes, n, true);
     store.is_sample = false;
     return code == COMMAND_OK ? back : code;
@@ -256,6 +258,8 @@ static int embed_all(const struct invocation *invocation, bool (*wanted)(const c
     const struct queue_setter setter = {set_option, NULL};
     const char *cache = settings_text(invocation->settings, "cache");
     int code = ops()->aim(store.migration, &setter) == 0 ? COMMAND_OK : COMMAND_CONFIG;
+    /* Not one the user gave, which may be shared; but one there must be, or a death costs
+     * everything. */
     if (code == COMMAND_OK && (!cache || !*cache))
         code = migrate_set(store.options, "cache", store.cache);
     return code == COMMAND_OK ? embed(invocation, wanted) : code;
@@ -310,6 +314,7 @@ static int verify(const struct settings *settings)
                        : migrate_judge(store.migration->output, store.migration->side,
                                        store.migration->errors, &verified);
     }
+    /* Copies: gigabytes, and of no use after the comparison. */
     handover_remove(old);
     handover_remove(fresh);
     return code;

@@ -18,6 +18,8 @@ static bool label(const char *labels, const char *key, char *out, size_t size)
         at = strstr(at, key);
         if (!at)
             return false;
+        /* at[-1] is there: labels begin with the brace. A key inside another ("le" in "role") is
+         * passed over. */
         if ((at[-1] == '{' || at[-1] == ',') && at[len] == '=' && at[len + 1] == '"')
             break;
     }
@@ -38,6 +40,7 @@ static void read_bucket(struct scrape_histogram *histogram, const char *labels, 
     if (!label(labels, "le", bound, sizeof bound))
         return;
     double upper = strcmp(bound, "+Inf") == 0 ? INFINITY : strtod(bound, NULL);
+    /* Bounds come in rising order, for each set of labels anew. */
     while (i < histogram->n && histogram->bounds[i] < upper)
         i++;
     if (i < histogram->n) { /* over all labels */
@@ -115,6 +118,8 @@ void scrape_read(struct scrape *out, const char *text)
 double scrape_quantile(const struct scrape_histogram *now, const struct scrape_histogram *before,
                        double q)
 {
+    /* Between two bounds values are taken as evenly spread, as histogram_quantile() of Prometheus
+     * does. */
     double counts[SCRAPE_BUCKETS], below = 0, lower = 0;
     size_t n = now->n;
     bool has_before = before && before->n == n;

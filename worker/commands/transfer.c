@@ -68,8 +68,11 @@ static void advance(struct transfer *transfer)
         n_bytes = o->max_bytes - transfer->bytes_inflight;
     if (o->total > 0 && n > o->total - transfer->stats.received)
         n = (size_t)(o->total - transfer->stats.received);
+    /* Bytes without messages, or messages without bytes, would let through one message all the
+     * same. */
     if (transfer->draining || n == 0 || n_bytes == 0)
         n = n_bytes = 0;
+    /* Credit is absolute, not added: asked for again only when it has changed. */
     if (n != transfer->granted || n_bytes != transfer->granted_bytes) {
         transfer->granted = n;
         transfer->granted_bytes = n_bytes;
@@ -91,6 +94,8 @@ static struct record *load(struct transfer *transfer, struct message *message)
     const struct transfer_options *options = &transfer->options;
     char err[300] = "";
     struct transfer_item *item = transfer->spare;
+    /* There is one: no more was asked for than there are free items. */
+    assert(item);
     transfer->spare = item->next;
     item->part = (struct part){.id = message->key, .value = message->value};
     item->record = (struct record){.origin = message,
@@ -127,6 +132,7 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     transfer->granted -= n < transfer->granted ? n : transfer->granted;
     if (transfer->options.idle_ms > 0)
         uv_timer_start(&transfer->idle, on_idle, transfer->options.idle_ms, 0);
+    /* Handed over by 64s: the array is on the stack, and a sink writes what it gets in one go. */
     for (size_t i = 0, filled = 0; i < n; i++) {
         struct record *record = load(transfer, messages[i]);
         if (!record)
@@ -157,6 +163,7 @@ static void publish_refused(struct transfer *transfer, struct record *record, en
     item->part = (struct part){.id = record->origin->key, .value = {"", 0}};
     record->parts = &item->part;
     record->n_parts = 1;
+    /* Second refusal: the reason alone is left. It may be a header that is too long. */
     if (was_dead) {
         item->part.id = item->part.value;
         record->n_headers = 0;
@@ -169,6 +176,7 @@ static void publish_refused(struct transfer *transfer, struct record *record, en
         if (!reason)
             return fail(transfer, SIDE_OUTPUT, -ENOMEM, "out of memory");
         dead_letter(record, record->refused_code, reason);
+        /* The sink refused for another reason than size, so the original bytes fit. */
         if (record->origin->value.ptr)
             item->part.value = record->origin->value;
     }
@@ -194,6 +202,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
     transfer->n_inflight--;
     transfer->bytes_inflight -= item->size;
     transfer->stats.inflight_texts = transfer->n_inflight;
+    /* A source that has failed is closing: it takes no ack, and what was written comes again. */
     if (how == PUBLISHED && !transfer->source_failed)
         transfer->source->ops->ack(transfer->source, record->origin);
     if (how == PUBLISH_NOT_OURS && !transfer->source_failed)
@@ -238,6 +247,7 @@ static void on_source_failed(void *ctx, int err, const char *why)
 {
     struct transfer *transfer = ctx;
     transfer->source_failed = true;
+    /* All was done, but the last acks went down with the source. */
     if (transfer->ending && transfer->how == PIPELINE_DRAINED) {
         transfer->how = PIPELINE_UNFLUSHED;
         snprintf(transfer->failure, sizeof transfer->failure, "%s", why);

@@ -24,6 +24,7 @@ int address_split(const char *text, char *host, size_t host_size, char *port, si
         colon = NULL; /* an IPv6 address without brackets: where does the port begin? */
     }
     long number = colon && colon[1] >= '0' && colon[1] <= '9' ? strtol(colon + 1, &end, 10) : -1;
+    /* `end` is set by then: without digits number is -1, and the first test has ended this. */
     if (number < 0 || number > 65535 || *end || len >= host_size ||
         strlen(colon + 1) >= port_size) {
         snprintf(err, err_size,

@@ -66,6 +66,7 @@ static int read_secret(const char *where, const char *path, char *out, size_t si
                        size_t err_size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* One read: secrets are small files, and a pipe gives what was written at once. */
     ssize_t n = fd < 0 ? -1 : read(fd, out, size);
     int error = errno;
     if (fd >= 0)
@@ -74,6 +75,7 @@ static int read_secret(const char *where, const char *path, char *out, size_t si
         snprintf(err, err_size, "%s: cannot read %.200s: %s", where, path, strerror(error));
         return -EBADMSG;
     }
+    /* Full: it may have been longer. A NUL: the file is a key in binary, or not a secret at all. */
     if ((size_t)n == size || memchr(out, '\0', (size_t)n)) {
         snprintf(err, err_size, "%s: %.200s does not hold a secret: expected one line of text",
                  where, path);
@@ -128,9 +130,12 @@ static int read_variable(struct options *options, char *const *environment, cons
 {
     char where[160], base[128], full[128];
     const struct option *option = find(options, name, full);
+    /* Only an unknown name is refused when empty: a template leaves known ones empty on purpose. */
     if (is_kubernetes(name, value) || (option && value[0] == '\0'))
         return 0;
     snprintf(where, sizeof where, PREFIX "%.120s", name);
+    /* KAFKA_SASL_PASSWORD_FILE is the file of a secret below the map, and not its key
+     * password.file. */
     if (option && !(option->type == OPTION_MAP && name_ends_with(name, "_FILE")))
         return options_set(options, full, value, ORIGIN_ENVIRONMENT, where, err, err_size);
     if (name_ends_with(name, "_FILE")) {

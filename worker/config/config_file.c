@@ -7,6 +7,7 @@
  */
 #include "worker/config/config_file.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -119,6 +120,7 @@ static int on_key(struct walk *walk, const yaml_event_t *event)
     size_t dot = outside ? 1 : 0;
     if (event->data.scalar.anchor || event->data.scalar.tag)
         return refuse(walk, event->start_mark, "anchors and tags are not read here");
+    /* A NUL in a key would end it early and hide what follows. */
     if (event->data.scalar.length != strlen(key) || event->data.scalar.length == 0 ||
         outside + dot + event->data.scalar.length > MAX_NAME)
         return refuse(walk, event->start_mark, "expected the name of an option");
@@ -136,6 +138,7 @@ static int expand_one(struct walk *walk, yaml_mark_t mark, const char **at, stru
     size_t n = 0;
     while (isalnum((unsigned char)name[n]) || name[n] == '_')
         n++;
+    /* The first brace: a default cannot hold one. */
     const char *end = strchr(name + n, '}');
     bool has_default = strncmp(name + n, ":-", 2) == 0;
     if (n == 0 || isdigit((unsigned char)name[0]) || !end || (!has_default && name[n] != '}'))
@@ -230,6 +233,7 @@ static int on_map(struct walk *walk, const yaml_event_t *event)
     if (walk->depth > 0 && !is_group(walk->options, walk->name))
         return refuse(walk, event->start_mark, "%s: expected a single value, got a map",
                       walk->name);
+    /* `ends` has room for no more. */
     if (walk->depth == MAX_DEPTH)
         return refuse(walk, event->start_mark, "maps are nested too deeply");
     walk->ends[walk->depth++] = strlen(walk->name);
@@ -248,6 +252,8 @@ static int on_event(struct walk *walk, const yaml_event_t *event)
     case YAML_MAPPING_START_EVENT:
         return on_map(walk, event);
     case YAML_MAPPING_END_EVENT:
+        /* libyaml balances starts and ends, or reports an error before this. */
+        assert(walk->depth > 0);
         walk->name[walk->ends[--walk->depth]] = '\0';
         walk->expect_key = true;
         return 0;

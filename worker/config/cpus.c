@@ -96,6 +96,7 @@ static double quota_line(const char *root, char *line)
     controllers++;
     *path++ = '\0';
     if (*controllers == '\0') {
+        /* Version 2 is mounted at the root, or beside version 1 under "unified". */
         double quota = quota_above(root, "", path, true);
         double hybrid = quota_above(root, "/unified", path, true);
         return quota > 0 ? quota : hybrid;
@@ -105,6 +106,7 @@ static double quota_line(const char *root, char *line)
     char mount[256];
     if (snprintf(mount, sizeof mount, "/%s", controllers) >= (int)sizeof mount)
         return 0;
+    /* The mount has the name of all its controllers, "cpu,cpuacct"; "cpu" is often a link to it. */
     double quota = quota_above(root, mount, path, false);
     return quota > 0 ? quota : quota_above(root, "/cpu", path, false);
 }

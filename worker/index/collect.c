@@ -92,6 +92,7 @@ static int put_row(struct collect *collect, const struct migration_vector *vecto
     if (vector->chunk < 0) {
         json_put_string(line, vector->text);
     } else {
+        /* json_put_string() closes the string, and the number of the chunk belongs inside it. */
         size_t start;
         buffer_put_text(line, "{\"id\":");
         start = line->len;
@@ -121,6 +122,7 @@ int collect_add(void *ctx, const struct migration_vector *vector, char *err, siz
     struct refusal why;
     if (!vector->payload.ptr)
         return put_row(collect, vector, vector->raw, err, err_size);
+    /* A record of JSON is a line of a .jsonl as it stands; msgpack is unpacked into rows. */
     if (vector->payload.len && vector->payload.ptr[0] == '{') {
         if (!collect->rows && begin(collect, true, 0, err, err_size) != 0)
             return -EIO;
@@ -140,6 +142,7 @@ int collect_add(void *ctx, const struct migration_vector *vector, char *err, siz
                  (int)(vector->text.len < 100 ? vector->text.len : 100), vector->text.ptr);
         return -EBADMSG;
     }
+    /* The header, written last, goes by what the outputs say and not by the options. */
     collect->dtype = output.dtype;
     struct bytes row = {output.vectors, codec_dtype_bytes(output.dtype, output.dim)};
     return put_row(collect, vector, row, err, err_size);
@@ -159,6 +162,7 @@ static int write_header(struct collect *collect)
 int collect_end(struct collect *collect, char *path, size_t size, char *err, size_t err_size)
 {
     int rc = 0;
+    /* ferror() sets none: what fail() reports must not be left over from elsewhere. */
     errno = 0;
     if (!collect->rows) {
         collect_close(collect);

@@ -90,6 +90,7 @@ static int copy_jsonl(struct copy *copy, struct bytes file)
         fwrite(line, 1, len, copy->output);
         fputc('\n', copy->output);
         written += len + 1;
+        /* The record is copied as it is, so what no longer counts in it is deleted up to here. */
         for (size_t row = i; row < end; row++)
             if (!vectors_is_live(vectors, row)) {
                 struct bytes name = vectors_text_id(vectors, row);
@@ -119,6 +120,8 @@ static int copy_all(struct copy *copy, const char *from, char *err, size_t err_s
     for (size_t i = 0; i < 2 && rc == 0; i++)
         rc = ended[i];
     if (rc == 0)
+        /* First what lies beside it: the output's own name appears last, and then it is
+         * complete. */
         rc = rename_new(copy->to, suffix);
     if (rc != 0)
         snprintf(err, err_size, "%s cannot be written: %s", copy->to, strerror(-rc));

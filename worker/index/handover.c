@@ -126,6 +126,8 @@ static int link_old(const char *output, const char *old)
     for (size_t i = 0; i < N_SUFFIXES; i++) {
         if (join(output, suffixes[i], from) != 0 || join(old, suffixes[i], to) != 0)
             return -ENAMETOOLONG;
+        /* There already: an earlier attempt was interrupted. Missing: not every index has every
+         * file. */
         if (link(from, to) != 0 && errno != EEXIST && errno != ENOENT)
             return -errno;
     }
@@ -141,6 +143,8 @@ static int unlink_rest(const char *output, const char *fresh, const char *old)
         if (join(fresh, suffixes[i], from) != 0 || join(output, suffixes[i], to) != 0 ||
             join(old, suffixes[i], kept) != 0)
             return -ENAMETOOLONG;
+        /* Only while it is still the old one's file: a second attempt meets those of the new one
+         * here. */
         if (access(from, F_OK) != 0 && is_same_file(to, kept) && unlink(to) != 0)
             return -errno;
     }
@@ -154,6 +158,7 @@ static int rename_fresh(const char *output, const char *fresh)
     for (size_t i = 0; i < N_SUFFIXES; i++) {
         if (join(fresh, suffixes[i], from) != 0 || join(output, suffixes[i], to) != 0)
             return -ENAMETOOLONG;
+        /* Missing: renamed by an attempt that was interrupted behind it, or never made. */
         if (rename(from, to) != 0 && errno != ENOENT)
             return -errno;
     }
@@ -260,6 +265,8 @@ int handover_run(const char *output, const char *fresh, const char *old, char *e
         rc = check_fresh(output, fresh, old, err, err_size);
     if (rc != 0)
         goto done;
+    /* Not twice: once the journal says so, OUT may have files of the new index, which would be
+     * linked to the name of the old one. All steps below may be done again. */
     if (!is_linked(output)) {
         rc = link_old(output, old);
         if (rc == 0)

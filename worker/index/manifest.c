@@ -18,6 +18,7 @@ void manifest_add(struct manifest *manifest, const char *name, const char *value
         manifest->len = (size_t)snprintf(manifest->text, sizeof manifest->text, HEAD);
     int n = snprintf(manifest->text + manifest->len, sizeof manifest->text - manifest->len,
                      "%s: %.*s\n", name, (int)strcspn(value, "\n"), value);
+    /* A line that does not fit is left out whole: half a value would never compare equal. */
     if (n > 0 && (size_t)n < sizeof manifest->text - manifest->len)
         manifest->len += (size_t)n;
     manifest->text[manifest->len] = '\0';
@@ -49,6 +50,8 @@ int manifest_read(struct manifest *manifest, const char *output, char *err, size
     char path[4200];
     int rc = path_of(output, path, sizeof path, err, err_size);
     manifest->len = 0;
+    /* Before the manifest is looked at: which of the two indexes it describes is not certain
+     * then. */
     if (rc == 0 && handover_is_open(output)) {
         snprintf(err, err_size,
                  "%s is between two indexes, for a migration was interrupted as they changed "
@@ -97,7 +100,7 @@ int manifest_write(const struct manifest *manifest, const char *output, char *er
 static int compare(const struct manifest *manifest, const struct manifest *there,
                    const char *output, char *err, size_t err_size)
 {
-    /* What cards of before there was a choice do not say. */
+    /* What manifests do not say that were written before there was a choice. */
     static const char *const older[][2] = {
         {"precision", "exact"}, {"text_field", "text"}, {"id_field", "id"}};
     const char *line = manifest->text + strlen(HEAD);
@@ -109,6 +112,7 @@ static int compare(const struct manifest *manifest, const struct manifest *there
                 strcpy(theirs, older[i][1]);
         manifest_get(manifest, name, ours, sizeof ours);
         manifest_get(there, name, theirs, sizeof theirs);
+        /* Only what this run names is compared: a manifest of a later release may say more. */
         if (strcmp(ours, theirs) == 0)
             continue;
         snprintf(err, err_size,
@@ -128,7 +132,7 @@ int manifest_compare(const struct manifest *manifest, const char *output, bool b
     if (rc == -ENOENT)
         return 0; /* the sink refuses what was not made here, and continues what `run` made */
     if (rc == -EBADMSG && !begun && there.len == 0)
-        return 0; /* killed before cards were written under another name first */
+        return 0; /* killed, by a release that wrote it in place */
     if (rc == -EBADMSG && !begun) {
         snprintf(err, err_size,
                  "%s.index exists and is not the manifest of an index: name another output",

@@ -42,11 +42,13 @@ static int read_npy_header(struct vectors *vectors, const char *path, char *err,
     size_t n = map[8] | (size_t)map[9] << 8;
     n |= is_first ? 0 : (size_t)map[10] << 16 | (size_t)map[11] << 24;
     start = is_first ? 10 : 12;
+    /* That of a plain array takes some 120 bytes; a long one describes fields. */
     if (n >= sizeof header || start + n > len)
         return refuse(path, "has a header that is cut", err, err_size);
     memcpy(header, map + start, n);
     header[n] = '\0';
     start += n;
+    /* As this program writes them. Other bytes would be read as numbers, and be nonsense. */
     if (strstr(header, "'<f4'"))
         vectors->kind = KIND_F4, size = 4;
     else if (strstr(header, "'<f2'"))
@@ -57,6 +59,7 @@ static int read_npy_header(struct vectors *vectors, const char *path, char *err,
         vectors->kind = KIND_BITS, size = 1;
     else
         return refuse(path, "holds numbers other than <f4, <f2, |i1 or |u1 (bits)", err, err_size);
+    /* The bound on columns keeps every sum below in range: see from_i1(). */
     const char *behind = number_behind(header, "'shape': (", &vectors->n);
     if (!behind || !number_behind(behind, ",", &columns) || columns == 0 || columns > 65536 ||
         strstr(header, "'fortran_order': True"))
@@ -64,6 +67,9 @@ static int read_npy_header(struct vectors *vectors, const char *path, char *err,
     vectors->dim = vectors->kind == KIND_BITS ? columns * 8 : columns;
     vectors->row_bytes = columns * size;
     vectors->rows = vectors->map.ptr + start;
+    /* Aligned, because rows of f4 are read where they lie in the map. Divided, not multiplied: the
+     * number of rows is the file's word and their product may overflow. Rows behind it are no
+     * error: they were written and not yet confirmed when the writer died. */
     if (start % 4 != 0 || (len - start) / vectors->row_bytes < vectors->n)
         return refuse(path, "is shorter than its header says", err, err_size);
     return 0;
@@ -76,6 +82,8 @@ static int read_ids(struct vectors *vectors, const char *path, char *err, size_t
     int rc = vectors_map(&vectors->id_map, name, err, err_size);
     if (rc != 0)
         return rc;
+    /* n counts what has been read, so that a failure half way leaves a count that is true. Ids
+     * behind the last row are passed over: see read_npy_header(). */
     size_t wanted = vectors->n;
     const char *at = vectors->id_map.ptr, *end = at + vectors->id_map.len;
     for (vectors->n = 0; vectors->n < wanted; vectors->n++) {

@@ -26,6 +26,7 @@ static const char *scalar_end(const char *at)
     if (*at != '"')
         return at + strcspn(at, ",]}");
     for (at++; *at && *at != '"'; at++)
+        /* An escaped quote does not end it; a backslash before the NUL must not step over that. */
         at += *at == '\\' && at[1];
     return *at ? at + 1 : at;
 }
@@ -62,6 +63,7 @@ static int add_id(struct vectors *vectors, const char *at)
 static const char *read_row(struct vectors *vectors, const char *at, float *row, size_t room)
 {
     size_t n = 0;
+    /* In double: a sum of 65,536 squares in float would lose the last digits of the norm. */
     double sum = 0;
     if (*at++ != '[')
         return NULL;
@@ -133,6 +135,8 @@ static int read_line(struct vectors *vectors, const char *line, size_t begins)
     id = many ? ids : id;
     for (;; row++) {
         size_t before = vectors->n * vectors->dim;
+        /* The first row says how long all are; until then there is room for the longest that is
+         * taken. */
         size_t room = vectors->n ? vectors->dim : DIM_MAX;
         if (grow_rows(vectors, before + room) != 0 || add_id(vectors, id) != 0)
             return -ENOMEM;
@@ -163,6 +167,7 @@ int vectors_read_jsonl(struct vectors *vectors, const char *path, char *err, siz
         size_t begins = at_byte;
         n_lines++;
         at_byte += (size_t)len;
+        /* An empty line is what an editor leaves at the end, and counts as a line all the same. */
         if (len == 1)
             continue;
         rc = read_line(vectors, line, begins);

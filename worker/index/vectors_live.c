@@ -57,6 +57,7 @@ static struct bytes value_behind(struct bytes line, const char *key)
     if (at < end && *at == '"')
         for (at++; at < end && *at != '"'; at++)
             at += *at == '\\';
+    /* Behind the string: in a value without quotes this is its end. */
     while (at < end && *at != ',' && *at != '}')
         at++;
     return at <= end ? (struct bytes){from, (size_t)(at - from)} : (struct bytes){NULL, 0};
@@ -68,6 +69,8 @@ static struct name name_by_id(struct bytes id)
     size_t at = id.len;
     while (at > 0 && id.ptr[at - 1] >= '0' && id.ptr[at - 1] <= '9')
         at--;
+    /* No digits, nothing before the '#', or no '#': a whole text whose id merely looks like
+     * that. */
     if (at == id.len || at < 2 || id.ptr[at - 1] != '#')
         return (struct name){id, true};
     return (struct name){{id.ptr, at - 1}, id.len == at + 1 && id.ptr[at] == '0'};
@@ -80,6 +83,7 @@ static struct name name_of(const struct vectors *vectors, size_t row)
         return vectors->pieces[row] ? name_by_id(unquoted(id)) : (struct name){unquoted(id), true};
     if (id.len == 0 || id.ptr[0] != '{')
         return (struct name){unquoted(id), true};
+    /* An .npy: the id of a piece is an object, that of a whole text a plain value. */
     struct bytes number = value_behind(id, "\"chunk\":");
     return (struct name){unquoted(value_behind(id, "\"parent\":")),
                          number.len == 1 && number.ptr[0] == '0'};
@@ -101,6 +105,7 @@ static int table_grow(struct table *table)
     struct entry *entries = realloc(table->entries, n_slots / 2 * sizeof *entries);
     if (entries)
         table->entries = entries;
+    /* Entries that have moved are kept even if the slots fail: the old ones name them by number. */
     uint32_t *slots = entries && n_slots <= UINT32_MAX ? calloc(n_slots, sizeof *slots) : NULL;
     if (!slots)
         return -ENOMEM;
@@ -120,6 +125,7 @@ static int table_grow(struct table *table)
 /* The entry of an id, made when there is none; NULL without memory. */
 static struct entry *table_find(struct table *table, struct bytes id)
 {
+    /* At most half of the slots are taken, so the probe below always meets an empty one. */
     if (table->n == table->room && table_grow(table) != 0)
         return NULL;
     size_t at = hash_of(id) & (table->n_slots - 1);
@@ -177,9 +183,12 @@ static int find_dead(struct vectors *vectors, struct table *table)
         struct entry *entry = table_find(table, name.id);
         if (!entry)
             return -ENOMEM;
+        /* Deletes count rows of an .npy, and bytes of a .jsonl, whose records may hold several
+         * rows. */
         size_t place = vectors->lines ? vectors->lines[row] : row;
         if (entry->is_closed || place < entry->deleted)
             rc = mark(vectors, row);
+        /* Chunks come in order, so chunk 0 is the last of its writing to be met on the way back. */
         entry->is_closed |= name.begins;
     }
     return rc;

@@ -17,6 +17,7 @@ int vectors_map(struct bytes *out, const char *path, char *err, size_t err_size)
     struct stat about;
     int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
     *out = (struct bytes){NULL, 0};
+    /* An empty file cannot be mapped: it is absent bytes, as the header says. */
     if (fd < 0 || fstat(fd, &about) != 0) {
         rc = -errno;
     } else if (about.st_size > 0) {
@@ -26,6 +27,7 @@ int vectors_map(struct bytes *out, const char *path, char *err, size_t err_size)
         else
             *out = (struct bytes){map, (size_t)about.st_size};
     }
+    /* The map holds the file by itself. */
     if (fd >= 0)
         close(fd);
     if (rc != 0)

@@ -67,6 +67,7 @@ static struct serve_request *request_open(struct serve *serve, struct http_reque
     if (!request)
         return NULL;
     struct buffer *body = http_request_body(http);
+    /* By size alone, before anything is parsed: the loop must not read a body of megabytes. */
     request->lane = body->len > QUERY_BYTES ? &serve->lists : &serve->queries;
     request->rules =
         route ? serve_rules_default(serve->rules, serve->n_models, route->kind) : serve->rules;
@@ -74,6 +75,7 @@ static struct serve_request *request_open(struct serve *serve, struct http_reque
     request->route = route;
     request->body = *body;
     request->n_bytes_in = body->len;
+    /* The request's from here on: the connection may be gone before a thread has read it. */
     *body = (struct buffer){0};
     request->arrived_ns = uv_hrtime();
     request->deadline_ns = request->arrived_ns + serve->options.timeout_ms * 1000000;
@@ -361,6 +363,7 @@ void serve_on_request(void *ctx, struct http_request *http)
     serve->n_open++;
     request->job.run = serve_run_read;
     request->job.lane = request->lane == &serve->queries ? POOL_QUERY : POOL_LIST;
+    /* Reading is short, and until it is done nobody knows how much there is to embed. */
     request->job.urgent = true;
     pool_user_submit(request->lane->threads[0].user, &request->job);
 }
@@ -398,6 +401,7 @@ void serve_on_done(void *ctx, struct http_request *http)
     struct serve_request *request = http_request_user(http);
     if (!request)
         return;
+    /* Before it is dropped: what is answered from now on has nobody to go to. */
     request->http = NULL;
     serve->n_bytes_out -= request->n_bytes_out;
     request->n_bytes_out = 0;

@@ -179,6 +179,7 @@ static ssize_t load(struct pool_thread *thread, const struct serve_slice *slice,
         if (!bytes)
             return -ENOMEM;
         thread->bytes = bytes;
+        /* It stays as large as the largest slice was; texts in it are bounded by max_text_size. */
         thread->bytes_room = n_bytes;
     }
     for (size_t i = 0; i < slice->n; i++) {

@@ -85,6 +85,7 @@ static void find_ends(struct serve *serve, size_t model)
     int32_t ids[4];
     size_t n = 0;
     const struct pool_thread *thread = &serve->queries.threads[model].threads[0];
+    /* Two ids: one before and one behind, as most models have it; else nothing is said. */
     if (serve->options.embedder->tokenize &&
         serve->options.embedder->tokenize(thread->session, (struct text){"", 0}, ids, 4, &n,
                                           &result) == 0 &&
@@ -107,6 +108,7 @@ static int files_allow(size_t n, char *err, size_t err_size)
                  n, (unsigned long long)limit.rlim_max);
         return -EINVAL;
     }
+    /* The soft limit is often 1,024 for the sake of select(), which is not used here. */
     limit.rlim_cur = n;
     snprintf(err, err_size, "cannot raise the limit of open files to %zu: ulimit -n does", n);
     return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
@@ -295,6 +297,7 @@ int serve_open(struct serve **out, uv_loop_t *loop, const struct serve_model *mo
         *out = serve;
         return 0;
     }
+    /* Nothing is on the loop yet. Else its handles are closed first, and on_closed frees all. */
     if (serve->n_handles == 0) {
         free_all(serve);
         return rc;
@@ -352,6 +355,7 @@ void serve_drain(struct serve *serve, void (*ended)(void *ctx, bool in_time), vo
     serve->ended_ctx = ctx;
     serve->drained_by_ms = uv_now(serve->loop) + serve->options.drain_ms;
     http_server_drain(serve->http);
+    /* Now the loop has to stay until the deadline; before, only connections kept it. */
     uv_ref((uv_handle_t *)&serve->tick);
     wakeup_send(&serve->wakeup);
 }

@@ -18,6 +18,7 @@ enum { SLICE_MIN = 128, SLICE_MAX = BATCH_SLICE_TOKENS, RATE_SECONDS = 5, RETRY_
 size_t serve_estimate(const struct serve_request *request, size_t text)
 {
     const struct serve_text *of = &request->texts[text];
+    /* By its bytes: counting its tokens would cost what is to be shared out. */
     size_t n = of->ids ? of->n_ids : batch_tokens(request->query.len + of->text.len, 1);
     assert(request->max_tokens > 0);
     return n < request->max_tokens ? n : request->max_tokens;
@@ -27,6 +28,8 @@ int serve_queue_open(struct serve_queue *queue, struct serve_queue *first, enum 
                      size_t n_threads, void (*run)(struct job *job, struct pool_thread *thread))
 {
     memset(queue, 0, sizeof *queue);
+    /* One lock for a lane: a request whose model is not known yet is dropped through any of its
+     * queues. */
     queue->lock = first ? first->lock : &queue->own_lock;
     TAILQ_INIT(&queue->waiting);
     TAILQ_INIT(&queue->finished);
@@ -73,6 +76,7 @@ bool serve_queue_admit(struct serve_queue *queue, struct serve_request *request,
     if (is_let_in)
         queue->n_tokens += request->n_tokens_admitted = n;
     uv_mutex_unlock(queue->lock);
+    /* Also of one that is let in, which does not look at it. */
     *retry_after_s = wait_s < 1 ? 1 : wait_s > RETRY_MAX_S ? RETRY_MAX_S : (uint32_t)(wait_s + 1);
     return is_let_in;
 }
@@ -152,6 +156,8 @@ static bool take_from(struct serve_queue *queue, struct serve_request *request,
     size_t before = out->n;
     while (request->n_taken < request->n_texts && out->n < SERVE_SLICE_TEXTS) {
         size_t n = serve_estimate(request, request->n_taken);
+        /* Half of it would be over the target: it goes with the next slice. The first is taken
+         * however long it is. */
         if (out->n && out->n_tokens + n / 2 >= target)
             break;
         out->picks[out->n++] = (struct serve_pick){request, request->n_taken++};
@@ -206,6 +212,7 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
 static void learn_rate(struct serve_queue *queue, size_t n_tokens, uint64_t now_ns)
 {
     double seconds = (double)(now_ns - queue->busy_since_ns) * 1e-9;
+    /* A mean that forgets: what is RATE_SECONDS old counts a third or so. */
     double kept = seconds < RATE_SECONDS ? 1 - seconds / RATE_SECONDS : 0;
     queue->done_tokens = queue->done_tokens * kept + (double)n_tokens;
     queue->done_seconds = queue->done_seconds * kept + seconds;
@@ -295,6 +302,7 @@ struct serve_request *serve_queue_expire(struct serve_queue *queue, uint64_t now
     struct serve_request *request;
     TAILQ_FOREACH(request, &queue->waiting, link)
     {
+        /* Not sorted: a request that has had a turn stands behind younger ones. */
         if (request->deadline_ns <= now_ns)
             break;
     }

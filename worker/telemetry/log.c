@@ -7,6 +7,7 @@
  */
 #include "worker/telemetry/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -56,6 +57,8 @@ static uint64_t now_ms(void)
 /* Room is kept for a closing quote, brace and newline. */
 static void put(struct line *line, const char *bytes, size_t len)
 {
+    /* At most 3 of the 8 are ever used: the closing quote, the brace and the newline. */
+    assert(line->len <= sizeof line->bytes - 8);
     size_t room = sizeof line->bytes - 8 - line->len;
     memcpy(line->bytes + line->len, bytes, len < room ? len : room);
     line->len += len < room ? len : room;
@@ -75,6 +78,7 @@ static void put_quoted(struct line *line, const char *text)
         int n = utf8_next(text, UTF8_LONGEST);
         unsigned char byte = (unsigned char)*text;
         char escape[8];
+        /* utf8_next: the length of a character, or minus that of bytes that are none. */
         if (n < 0)
             put(line, replacement, 3);
         else if (byte == '"' || byte == '\\')
@@ -213,6 +217,7 @@ static struct seen *find_seen(enum log_level level, const char *key)
         if (seen->written_ms < oldest->written_ms)
             oldest = seen;
     }
+    /* Its place is needed: what it counted is written now, or would never be. */
     if (oldest->held_back)
         report_seen(oldest);
     *oldest = (struct seen){.level = level};
@@ -251,6 +256,7 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
              part ? " " : "", part ? part : "");
     struct seen *seen = find_seen(level, key);
     uint64_t now = now_ms();
+    /* Ten seconds from the last line that was written, so a storm costs one line in ten seconds. */
     if (seen->written_ms && now - seen->written_ms < HOLD_MS) {
         seen->held_back++;
         snprintf(seen->why, sizeof seen->why, "%s", why ? why : "");

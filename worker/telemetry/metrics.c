@@ -48,6 +48,7 @@ void series_drop(struct series_table *table, const char *name)
 {
     for (size_t i = 0; i < table->n; i++)
         if (strncmp(table->rows[i].name, name, sizeof table->rows[i].name - 1) == 0) {
+            /* The last takes its place: series have no order. */
             table->rows[i] = table->rows[--table->n];
             return;
         }
@@ -145,6 +146,7 @@ static void observe_tokens(struct metrics *metrics, const struct batch *batch)
         for (size_t j = 0; !entry->dead_code && j < entry->request.n_items; j++) {
             const struct embed_result *result = &batch->results[entry->first_item + j];
             histogram_observe(&metrics->text_tokens, result->n_tokens, 1);
+            /* n_tokens of a result is before the cut; batches are measured by what was computed. */
             n_tokens += result->truncated ? metrics->model->max_tokens : result->n_tokens;
         }
     }
@@ -198,6 +200,7 @@ void metrics_tick(struct metrics *metrics)
     metrics->busy_samples[metrics->n_busy_samples++ % room] =
         (double)gauges.busy_threads / (double)gauges.n_threads;
     size_t n = metrics->n_busy_samples < room ? metrics->n_busy_samples : room;
+    /* Summed anew from ten samples: a running sum would drift. */
     metrics->busy_ratio = 0;
     for (size_t i = 0; i < n; i++)
         metrics->busy_ratio += metrics->busy_samples[i] / (double)n;

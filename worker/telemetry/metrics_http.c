@@ -29,6 +29,8 @@ static void answer_metrics(struct http_request *request, const struct metrics *m
 {
     char *text = NULL;
     size_t len = 0;
+    /* In memory first: an answer has its length in its head, and a slow client may not hold up a
+     * half. */
     FILE *to = open_memstream(&text, &len);
     if (!to) {
         http_answer_text(request, HTTP_INTERNAL, plain, "out of memory\n");

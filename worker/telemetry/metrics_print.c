@@ -36,6 +36,7 @@ void metrics_print_buckets(FILE *to, const char *name, const char *label,
 {
     const char *comma = label[0] ? "," : "", *open = label[0] ? "{" : "",
                *shut = label[0] ? "}" : "";
+    /* Prometheus' buckets are cumulative, ours are not. */
     uint64_t total = 0;
     for (size_t i = 0; i < histogram->n; i++) {
         total += histogram->counts[i];

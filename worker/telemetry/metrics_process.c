@@ -80,6 +80,7 @@ double metrics_process_start(void)
     if (!read_file("/proc/self/stat", stat, sizeof stat))
         return 0;
     const char *at = strrchr(stat, ')'); /* the name before it may hold anything */
+    /* Field 22 of proc(5): ticks from the machine's start to the process's. */
     for (int field = 2; at && field < 22; field++)
         at = strchr(at + 1, ' ');
     if (!at || sscanf(at, " %" SCNu64, &ticks) != 1)

@@ -42,6 +42,7 @@ void metrics_serve_seen(struct metrics_serve *metrics, const struct serve_seen *
         route->n++;
     metrics->n_gone += seen->is_gone;
     metrics->n_cached += seen->n_cached;
+    /* Health, models and refusals would drown the times of embeddings. */
     if (seen->n_texts == 0)
         return;
     histogram_observe(&metrics->wait[seen->is_list], seen->wait_s, 1);

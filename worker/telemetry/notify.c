@@ -27,6 +27,7 @@ void notify_open(struct notify *notify)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t len = path ? strlen(path) : 0;
     *notify = (struct notify){.fd = -1};
+    /* Started by hand, or under another supervisor: there is nobody to notify. */
     if (len < 2 || len >= sizeof address.sun_path || (path[0] != '/' && path[0] != '@'))
         return;
     memcpy(address.sun_path, path, len);
@@ -49,6 +50,7 @@ void notify_send(const struct notify *notify, const char *message)
 
 void notify_tick(struct notify *notify, uint64_t now_ms)
 {
+    /* A third and not a half: one tick may come late, or one datagram be lost. */
     if (!notify->watchdog_ms || now_ms - notify->last_ms < notify->watchdog_ms / 3)
         return;
     notify->last_ms = now_ms;

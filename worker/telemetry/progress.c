@@ -199,6 +199,8 @@ static void on_tick(uv_timer_t *timer)
     double texts, tokens;
     add_sample(progress, now);
     rates(progress, &texts, &tokens);
+    /* Here, because the log has no timer: warnings that were held back come out once a second at
+     * best. */
     log_tick();
     if (progress->options.status_line) {
         char line[500];
@@ -214,6 +216,7 @@ static void on_tick(uv_timer_t *timer)
                                metrics_lag(progress->options.metrics));
         log_status(line);
     }
+    /* An idle worker writes no lines; one whose batch takes minutes does. */
     bool changed = stats->embedded_texts != progress->logged_texts ||
                    stats->dead_letters != progress->logged_dead || stats->inflight_texts > 0;
     if (progress->options.log_lines && changed &&
@@ -238,6 +241,7 @@ int progress_open(struct progress **out, uv_loop_t *loop, const struct pipeline_
     progress->opened_ms = progress->logged_ms = uv_now(loop);
     add_sample(progress, progress->opened_ms);
     uv_timer_start(&progress->timer, on_tick, TICK_MS, TICK_MS);
+    /* A worker with nothing left to do ends; it does not stay to draw a line a second. */
     uv_unref((uv_handle_t *)&progress->timer);
     *out = progress;
     return 0;

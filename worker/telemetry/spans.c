@@ -53,6 +53,7 @@ static bool ends_torn(const char *path)
                  : -1;
     if (fd < 0)
         return false;
+    /* A reader takes lines: what is appended to half of one would be lost with it. */
     bool torn = pread(fd, &last, 1, is.st_size - 1) == 1 && last != '\n';
     close(fd);
     return torn;
@@ -133,6 +134,7 @@ static void on_written(uv_fs_t *request)
     struct spans *spans = request->data;
     ssize_t n = request->result;
     uv_fs_req_cleanup(request);
+    /* A full pipe: wait for its reader, but let no reader keep the worker from ending. */
     if (n == UV_EAGAIN && !(spans->is_closing && spans->n_retries >= CLOSING_RETRIES)) {
         spans->n_retries++;
         uv_timer_start(&spans->retry, on_retry, RETRY_MS, 0);
@@ -155,6 +157,8 @@ static void write_next(struct spans *spans)
     if (spans->is_writing)
         return;
     if (spans->written >= spans->writing.len) {
+        /* Both buffers keep their memory: they change places, and spans are added while one is
+         * written. */
         struct buffer empty = spans->writing;
         empty.len = 0;
         spans->writing = spans->waiting;
@@ -248,6 +252,8 @@ static uint64_t wall_ns(uint64_t hrtime_ns)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
+    /* The two clocks are read one after the other, so a span may be a microsecond off; its length
+     * is exact. */
     uint64_t ago = uv_hrtime() - hrtime_ns;
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec - ago;
 }
@@ -288,6 +294,8 @@ static void put_span(struct buffer *to, const struct spans *spans, const struct 
 void spans_add(struct spans *spans, const struct batch *batch)
 {
     size_t before = spans->waiting.len;
+    /* The worker's memory is bounded and the trace is not its work: it loses spans rather than
+     * wait. */
     if (before > WAITING_MOST)
         return lose(spans, 1, "the file is written too slowly");
     put_span(&spans->waiting, spans, batch);

@@ -22,6 +22,8 @@ static bool is_hex(const char *text, size_t len, bool may_be_zero)
 
 static bool parse(struct bytes value, struct traceparent *out)
 {
+    /* Lengths of W3C's Trace Context: version 2, trace 32, parent 16, flags 2 hex digits, in lower
+     * case. */
     const char *text = value.ptr;
     if (value.len < LEN || text[2] != '-' || text[35] != '-' || text[52] != '-' ||
         !is_hex(text, 2, true) || memcmp(text, "ff", 2) == 0 || !is_hex(text + 3, 32, false) ||
