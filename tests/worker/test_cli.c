@@ -268,11 +268,18 @@ static void version(void **state)
     assert_non_null(object);
     assert_non_null(json_string_value(json_object_get(object, "version")));
     assert_true(json_array_size(json_object_get(object, "sources")) >= 2);
+    const json_t *libraries = json_object_get(object, "libraries");
+    assert_non_null(json_string_value(json_object_get(libraries, "hiredis")));
+    const char *kafka = json_string_value(json_object_get(libraries, "librdkafka"));
+    assert_non_null(kafka);
+    assert_null(strchr(kafka, ' ')); /* the version alone */
     json_decref(object);
     free_result(&result);
     run(&result, "--version", "");
     expect_code(result, 0);
     assert_memory_equal(result.out, "embedmill ", 10);
+    assert_non_null(strstr(result.out, "\nlibraries: libuv "));
+    assert_non_null(strstr(result.out, ", librdkafka "));
     free_result(&result);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "connectors/check.h"
 #include "connectors/connector.h"
 #include "worker/commands/command.h"
 
@@ -37,11 +38,29 @@ static void print_names(bool json, bool is_source)
     }
 }
 
+/* A finding_cb. What is known against a library follows its version, and is for `doctor`. */
+static void print_library(void *ctx, enum finding how, const char *what, const char *said)
+{
+    const bool *json = ctx;
+    (void)how;
+    printf(*json ? ", \"%s\": \"%.*s\"" : ", %s %.*s", what, (int)strcspn(said, ":"), said);
+}
+
+static void print_libraries(bool json)
+{
+    printf(json ? "\"libuv\": \"%s\"" : "libuv %s", uv_version_string());
+    for (size_t i = 0; all_connectors[i]; i++)
+        if (all_connectors[i]->check && all_connectors[i]->check->library)
+            all_connectors[i]->check->library(print_library, &json);
+}
+
 static void print_json(void)
 {
     printf("{\"version\": \"%s\", \"architecture\": \"%s\", \"compiler\": \"%s\", "
-           "\"sanitizer\": \"%s\", \"libuv\": \"%s\", \"sources\": [",
+           "\"sanitizer\": \"%s\", \"libuv\": \"%s\", \"libraries\": {",
            EMBEDMILL_VERSION, ARCHITECTURE, __VERSION__, SANITIZER, uv_version_string());
+    print_libraries(true);
+    printf("}, \"sources\": [");
     print_names(true, true);
     printf("], \"sinks\": [");
     print_names(true, false);
@@ -52,8 +71,9 @@ static void print_lines(void)
 {
     printf("embedmill %s\n", EMBEDMILL_VERSION);
     printf("built for %s with compiler %s, sanitizer: %s\n", ARCHITECTURE, __VERSION__, SANITIZER);
-    printf("libuv %s\n", uv_version_string());
-    printf("sources: ");
+    printf("libraries: ");
+    print_libraries(false);
+    printf("\nsources: ");
     print_names(false, true);
     printf("\nsinks: ");
     print_names(false, false);
