@@ -68,8 +68,8 @@ def check_nan(binary, model, folder):
     np.save(folder / "nan.npy", rows)
     (folder / "nan.npy.ids.jsonl").write_bytes((folder / "f4.npy.ids.jsonl").read_bytes())
     for threads in "1", "2":
-        found = run(binary, "search", str(folder / "nan.npy"), "--model", model, "--threads", threads,
-                    "--top", str(len(rows)), text="boats\n")
+        found = run(binary, "search", str(folder / "nan.npy"), "--model", model, "--threads",
+                    threads, "--top", str(len(rows)), text="boats\n")
         hits = json.loads(found)["hits"]
         scores = [hit["score"] for hit in hits]
         assert len(hits) == len(rows) and scores == sorted(scores, reverse=True), scores

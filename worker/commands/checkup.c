@@ -1,7 +1,7 @@
 /*
  * checkup.c: see checkup.h. Nothing here opens a socket.
  *
- * Why:     what `run` would only find when it is too late (a prompt that is none, more threads than
+ * Why:     what `run` would only find when it is too late (an unknown prompt, more threads than
  *          CPUs, too little memory) is found before a deployment.
  */
 #include "worker/commands/checkup.h"
@@ -73,6 +73,7 @@ static struct model *check_model(struct findings *findings, const struct setting
     int code = is_one_of_many
                    ? command_line_open_file(settings, which->path, &model, err, sizeof err)
                    : command_line_open_model(settings, &model, err, sizeof err);
+    /* The file was sound and this CPU is not: said of the machine. */
     bool is_kernels = code == COMMAND_CONFIG;
     findings_area(findings, is_kernels ? "machine" : "model", code ? code : COMMAND_NO_MODEL);
     if (code != COMMAND_OK) {
@@ -131,7 +132,7 @@ static void check_threads(struct findings *findings, const struct settings *sett
         return;
     const char *kernels = model_info(model)->kernels;
     if (strcmp(kernels, "generic") == 0)
-        findings_add(findings, FINDING_WARN, "kernels", "generic: right but slow; %s",
+        findings_add(findings, FINDING_WARN, "kernels", "generic: correct but slow; %s",
                      strcmp(settings_text(settings, "kernels"), "generic") == 0
                          ? "that is asked for; `auto` takes the best"
                          : "this CPU has no instruction set that has kernels here");
@@ -173,6 +174,7 @@ static void check_memory(struct findings *findings, const struct settings *setti
         return;
     uint64_t need = memory_needed(settings, models, n) >> 20;
     uint64_t limit = memory_limit(""), total = memory_total(""), available = memory_available("");
+    /* A container's limit, which free memory of the machine does not help against. */
     bool is_cgroup = limit < total;
     uint64_t most = (is_cgroup ? limit : total) >> 20;
     if (most && need > most)
@@ -181,6 +183,8 @@ static void check_memory(struct findings *findings, const struct settings *setti
                      "or lower threads, batches or batch_texts",
                      (unsigned long long)need, is_cgroup ? "the cgroup" : "the machine",
                      (unsigned long long)most);
+    /* A warning: a mapped model that does not fit is read again, page by page, but nothing
+     * fails. */
     else if (available && need > available >> 20)
         findings_add(findings, FINDING_WARN, "memory",
                      "about %llu MiB are needed and %llu MiB are free now: the model will be read "

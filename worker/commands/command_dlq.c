@@ -164,6 +164,7 @@ static int serve_letter(const struct way *way, const struct dead_letter *letter,
 {
     const struct args *args = way->args;
     const struct dead_letters_ops *ops = way->dlq->ops;
+    /* Also when --dry-run asks: it says what a replay would do. */
     if (args->is_replay && !can_go_back(letter)) {
         fprintf(stderr, "embedmill dlq: %.*s is left where it is: part of the message is missing\n",
                 (int)letter->position.len, letter->position.ptr);
@@ -175,6 +176,7 @@ static int serve_letter(const struct way *way, const struct dead_letter *letter,
         snprintf(err, err_size, "out of memory");
         return print_letter(args, letter);
     }
+    /* 1: put back, or nothing to be put by us; 0: refused there, and it stays. */
     int rc = way->back ? dlq_return_put(way->back, letter, err, err_size) : 1;
     if (rc == 0) {
         fprintf(stderr, "embedmill dlq: %.*s is left where it is: %s\n", (int)letter->position.len,
@@ -182,6 +184,7 @@ static int serve_letter(const struct way *way, const struct dead_letter *letter,
         counts->n_left++;
         return 0;
     }
+    /* Put back first and removed then: killed in between it is in both places, never in none. */
     if (rc == 1)
         rc = (way->back ? ops->take : ops->replay)(way->dlq, err, err_size);
     if (rc >= 0)
@@ -219,6 +222,7 @@ static int go_through(const struct args *args, const struct dead_letters_ops *op
             rc = serve_letter(&way, &letter, &counts, err, sizeof err);
     }
     dlq_return_close(way.back);
+    /* Only this says whether what was taken is gone for good: some acknowledge at the end. */
     int closed = ops->close(way.dlq, close_err, sizeof close_err);
     if (args->is_replay && !args->dry_run)
         printf("%zu put back, %zu left, %zu gone\n", counts.n, counts.n_left, counts.n_gone);

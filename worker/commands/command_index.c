@@ -60,8 +60,10 @@ static bool is_inside(const char *output, const char *corpus)
         return false;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - output) + 1 : 1,
              slash ? output : ".");
+    /* One that does not exist yet cannot hold the other. */
     if (!realpath(folder, real_folder) || !realpath(corpus, real_corpus))
         return false;
+    /* `len == 1` is the root of the file system. */
     size_t len = strlen(real_corpus);
     return strncmp(real_folder, real_corpus, len) == 0 &&
            (real_folder[len] == '/' || real_folder[len] == '\0' || len == 1);
@@ -99,6 +101,8 @@ void command_index_set_format(const struct settings *settings, struct pipeline_o
 {
     const char *path = settings_text(settings, "file.path");
     const char *format = settings_text(settings, "file.format");
+    /* Said once for all records: a broken line of a .jsonl is an error then, and no text of its
+     * own. */
     bool is_json = file_holds_json(path, format);
     /* Without a name to go by, lines are taken as `embed` takes them. */
     bool is_pipe = strcmp(path, "-") == 0 && strcmp(format, "auto") == 0;

@@ -147,6 +147,7 @@ static int embed(const struct invocation *invocation, bool is_sample)
     snprintf(whole, sizeof whole, "%s", settings_text(invocation->settings, "file.shard"));
     snprintf(cache, sizeof cache, "%s", settings_text(invocation->settings, "cache"));
     sscanf(whole, "%llu/%llu", &shard, &n_shards);
+    /* Every so many of this index's own records: I-th of N, and of those each `every`th. */
     snprintf(part, sizeof part, "%llu/%llu", shard, n_shards * migration.every);
     migration.is_sample = is_sample;
     int code = migrate_set(options, "file.output", is_sample ? migration.sample : migration.fresh);
@@ -179,6 +180,7 @@ static int read_old(struct migration *m)
         struct bytes text = vectors_text_id(vectors, i);
         bool is_next_piece =
             last && text.len == before.len && memcmp(text.ptr, before.ptr, text.len) == 0;
+        /* Pieces of one text stand together, so the one before tells. */
         m->texts += vectors_is_live(vectors, i) && !is_next_piece;
         before = text;
         last = text.ptr;

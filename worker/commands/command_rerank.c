@@ -143,6 +143,7 @@ static int keep(struct rerank *rerank, const struct entry *entry, float score,
     if (at == rerank->top) {
         if (!(score > rerank->best[at - 1].score))
             return 0;
+        /* The last of the best goes, and its memory is used again. */
         json = rerank->best[--at].json;
         json.len = 0;
     } else {
@@ -201,6 +202,7 @@ static int make_room(struct rerank *rerank, size_t more)
     size_t room = rerank->n + more;
     if (room <= rerank->room)
         return 0;
+    /* Each is kept as it comes: what could be made larger stays valid when the next cannot. */
     void *entries = realloc(rerank->entries, room * sizeof *rerank->entries);
     rerank->entries = entries ? entries : rerank->entries;
     void *texts = realloc(rerank->texts, room * sizeof *rerank->texts);
@@ -224,6 +226,8 @@ static int add_line(struct rerank *rerank, const char *line, size_t len)
     struct request request;
     char number[24];
     int number_len = snprintf(number, sizeof number, "%" PRIu64, rerank->line);
+    /* getline() uses its buffer again, and texts and ids point into the line until the batch is
+     * scored. */
     const char *value = arena_copy(&rerank->arena, line, len);
     const char *key = arena_copy(&rerank->arena, number, (size_t)number_len);
     if (!value || !key)
@@ -265,6 +269,7 @@ static int score_input(struct rerank *rerank)
             len--;
         if (len > 0 && add_line(rerank, line, (size_t)len))
             code = fail(COMMAND_INTERNAL, "out of memory");
+        /* On a terminal a person waits for the score of each line. */
         else if (rerank->n >= BATCH_TEXTS || is_terminal || !more)
             code = flush(rerank);
     }

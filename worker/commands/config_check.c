@@ -24,6 +24,7 @@ static int check_ends(const struct settings *settings, const char **bad_option, 
         snprintf(why, size, "expected a name; --help lists them");
         return -EINVAL;
     }
+    /* Both exist: the table of options takes no other name. */
     const struct source_ops *source = source_find(source_name);
     const struct sink_ops *sink = sink_find(sink_name);
     int rc = source->check ? source->check(settings, bad_option, why, size) : 0;
@@ -153,6 +154,7 @@ static int check_chunks(const struct options *options, const char **bad_option, 
     const struct settings *settings = options_settings(options);
     long long tokens = settings_number(settings, "chunk_tokens");
     bool wanted = strcmp(settings_text(settings, "too_long"), "chunk") == 0;
+    /* Only flags: a file shared by several commands may well set them for the others. */
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !wanted; i++)
         if (options_origin(options, names[i]) == ORIGIN_FLAG) {
             *bad_option = names[i];
