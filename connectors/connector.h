@@ -92,10 +92,11 @@ struct skipped {
     const char *why;       /* what happened and what to do */
 };
 
-/* What a client library says for people, beside what it does. */
+/* What a client library, or a connector, says for people, beside what it does. */
 enum notice {
     NOTICE_DETAIL, /* an event or a state says the same, or nobody need do anything */
     NOTICE_WARN,
+    NOTICE_OWN, /* a warning of the connector itself and not of a library */
 };
 
 struct source_events {

@@ -62,7 +62,8 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "delete the key, or choose another `redis.output_prefix`"),
     CODE(key_reserved, publish,
          "Redis `key` and `hash`: `redis.output_prefix` and the id make the name of a stream that "
-         "the worker reads or puts dead letters in, or the id ends in `#`",
+         "the worker reads or puts dead letters in, or of a key of embedmill's own "
+         "(`embedmill:made-with:` and others), or the id ends in `#`",
          "send another id, or choose another prefix"),
     CODE(key_not_allowed, publish,
          "Redis `key` and `hash`: this user may write other keys but not this one; the sentence "
@@ -81,6 +82,10 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
     CODE(damaged_file, receive,
          "a file in a folder that is cut or damaged: from there on it was not read",
          "fetch or pack it again"),
+    CODE(unreadable_file, receive,
+         "a file or folder in a folder that this user may not read, or that is gone since the "
+         "folder was listed",
+         "allow it, or put it back"),
     CODE(no_output, decode, "`pull` only: not an output of a worker",
          "see [indexing](indexing.md)"),
     CODE(wrong_dtype, decode, "`pull` only: an output of another `dtype`",

@@ -45,6 +45,7 @@ enum dead_letter_id {
     DEAD_LETTER_record_too_long,
     DEAD_LETTER_bad_csv,
     DEAD_LETTER_damaged_file,
+    DEAD_LETTER_unreadable_file,
     DEAD_LETTER_no_output,
     DEAD_LETTER_wrong_dtype,
     DEAD_LETTER_wrong_model,

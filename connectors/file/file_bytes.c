@@ -62,7 +62,8 @@ int file_bytes_open(struct file_bytes **out, const char *path, char *err, size_t
         return -ENOMEM;
     }
     bytes->path = is_stdin ? NULL : path;
-    bytes->fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    /* A pipe of the file system that nobody writes to yet is waited for below, not in here. */
+    bytes->fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (bytes->fd < 0 || fstat(bytes->fd, &about) != 0) {
         int rc = -errno;
         snprintf(err, err_size, "%s cannot be read: %s", name_of(bytes), strerror(errno));

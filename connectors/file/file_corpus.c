@@ -13,7 +13,15 @@
 
 #include "connectors/file/file.h"
 
-#define MAX_DEPTH 64 /* folders in folders; links can make circles */
+#define MAX_DEPTH 64 /* folders in folders */
+
+/* A folder that is being walked, in the one above it. */
+struct level {
+    const struct level *above; /* NULL: the corpus itself */
+    dev_t device;
+    ino_t inode;
+    int depth;
+};
 
 static bool ends_with(const char *name, size_t len, const char *end)
 {
@@ -21,16 +29,36 @@ static bool ends_with(const char *name, size_t len, const char *end)
     return len >= n && strncasecmp(name + len - n, end, n) == 0;
 }
 
-/* Of a name without .gz and .zst. */
+static bool ends_with_any(const char *name, size_t len, const char *const *ends)
+{
+    while (*ends && !ends_with(name, len, *ends))
+        ends++;
+    return *ends != NULL;
+}
+
+/* Of a name without .gz and .zst, and what else their tools put there. */
 static size_t name_len(const char *path)
 {
+    static const char *const packed[] = {".gz", ".zst", ".gzip", ".zstd", ".bgz", NULL};
     size_t len = strlen(path);
-    return ends_with(path, len, ".gz") ? len - 3 : ends_with(path, len, ".zst") ? len - 4 : len;
+    return ends_with_any(path, len, packed) ? (size_t)(strrchr(path, '.') - path) : len;
 }
 
 char file_corpus_delimiter(const char *path)
 {
-    return ends_with(path, name_len(path), ".tsv") ? '\t' : '\0';
+    size_t len = name_len(path);
+    return ends_with(path, len, ".tsv") || ends_with(path, len, ".tab") ? '\t' : '\0';
+}
+
+static enum file_format format_of_name(const char *path)
+{
+    static const char *const jsonl[] = {".jsonl", ".ndjson", ".json",     ".jsonlines",
+                                        ".jl",    ".ldjson", ".geojsonl", NULL};
+    static const char *const csv[] = {".csv", ".tsv", ".tab", NULL};
+    size_t len = name_len(path);
+    return ends_with_any(path, len, jsonl) ? FILE_JSONL
+           : ends_with_any(path, len, csv) ? FILE_CSV
+                                           : FILE_LINES;
 }
 
 static enum file_format format_of(const char *path, const char *format, bool is_folder)
@@ -41,12 +69,7 @@ static enum file_format format_of(const char *path, const char *format, bool is_
             return (enum file_format)i;
     if (is_folder)
         return FILE_TEXT;
-    size_t len = name_len(path);
-    if (ends_with(path, len, ".jsonl") || ends_with(path, len, ".ndjson") ||
-        ends_with(path, len, ".json"))
-        return FILE_JSONL;
-    bool is_csv = ends_with(path, len, ".csv") || ends_with(path, len, ".tsv");
-    return is_csv ? FILE_CSV : FILE_LINES;
+    return format_of_name(path);
 }
 
 static int add(struct file_corpus *corpus, const char *path)
@@ -63,40 +86,55 @@ static int add(struct file_corpus *corpus, const char *path)
     return corpus->paths[corpus->n++] ? 0 : -ENOMEM;
 }
 
-static int walk(struct file_corpus *corpus, const char *folder, int depth, char *err,
-                size_t err_size);
+static int walk(struct file_corpus *corpus, const char *folder, const struct level *level,
+                char *err, size_t err_size);
 
-static int visit(struct file_corpus *corpus, const char *path, int depth, char *err,
-                 size_t err_size)
+static int add_or_say(struct file_corpus *corpus, const char *path, char *err, size_t err_size)
 {
-    struct stat about;
-    if (stat(path, &about) != 0) {
-        if (errno == ENOENT) /* a link to nowhere */
-            return 0;
-        int rc = -errno;
-        snprintf(err, err_size, "%s cannot be read: %s", path, strerror(errno));
-        return rc;
-    }
-    if (S_ISDIR(about.st_mode))
-        return walk(corpus, path, depth + 1, err, err_size);
-    if (!S_ISREG(about.st_mode))
-        return 0;
-    corpus->bytes += (uint64_t)about.st_size;
     int rc = add(corpus, path);
     if (rc != 0)
         snprintf(err, err_size, "out of memory for the names of %zu files", corpus->n);
     return rc;
 }
 
-static int walk(struct file_corpus *corpus, const char *folder, int depth, char *err,
-                size_t err_size)
+/* Is it the folder that is walked, or one above it? Then a link has led back there. */
+static bool is_circle(const struct level *level, const struct stat *about)
 {
-    DIR *dir = depth < MAX_DEPTH ? opendir(folder) : NULL;
-    if (!dir) {
-        int rc = depth < MAX_DEPTH ? -errno : -ELOOP;
-        snprintf(err, err_size, "%s cannot be read: %s", folder, strerror(-rc));
+    for (; level; level = level->above)
+        if (level->device == about->st_dev && level->inode == about->st_ino)
+            return true;
+    return false;
+}
+
+static int visit(struct file_corpus *corpus, const char *path, const struct level *level, char *err,
+                 size_t err_size)
+{
+    struct stat about;
+    if (stat(path, &about) != 0) {
+        if (errno == ENOENT || errno == ELOOP) /* a link to nowhere, or to itself */
+            return 0;
+        if (file_is_unreadable(-errno)) /* it is an error of its own when its turn comes */
+            return add_or_say(corpus, path, err, err_size);
+        int rc = -errno;
+        snprintf(err, err_size, "%s cannot be read: %s", path, strerror(errno));
         return rc;
     }
+    if (S_ISDIR(about.st_mode)) {
+        struct level below = {level, about.st_dev, about.st_ino, level->depth + 1};
+        return is_circle(level, &about) ? 0 : walk(corpus, path, &below, err, err_size);
+    }
+    if (!S_ISREG(about.st_mode))
+        return 0;
+    corpus->bytes += (uint64_t)about.st_size;
+    int rc = add_or_say(corpus, path, err, err_size);
+    corpus->n_of_records += rc == 0 && format_of_name(path) != FILE_LINES;
+    return rc;
+}
+
+/* What is in a folder that is open. */
+static int walk_entries(struct file_corpus *corpus, const char *folder, DIR *dir,
+                        const struct level *level, char *err, size_t err_size)
+{
     int rc = 0;
     size_t slash = strlen(folder);
     bool has_slash = slash > 0 && folder[slash - 1] == '/';
@@ -107,15 +145,40 @@ static int walk(struct file_corpus *corpus, const char *folder, int depth, char 
         char *path = malloc(size);
         if (!path) {
             snprintf(err, err_size, "out of memory");
-            rc = -ENOMEM;
-            break;
+            return -ENOMEM;
         }
         snprintf(path, size, "%s%s%s", folder, has_slash ? "" : "/", entry->d_name);
-        rc = visit(corpus, path, depth, err, err_size);
+        rc = visit(corpus, path, level, err, err_size);
         free(path);
     }
+    return rc;
+}
+
+static int walk(struct file_corpus *corpus, const char *folder, const struct level *level,
+                char *err, size_t err_size)
+{
+    if (level->depth >= MAX_DEPTH) {
+        snprintf(err, err_size, "%s cannot be read: folders in folders, %d deep", folder,
+                 MAX_DEPTH);
+        return -ELOOP;
+    }
+    DIR *dir = opendir(folder);
+    if (!dir && level->above && file_is_unreadable(-errno))
+        return add_or_say(corpus, folder, err, err_size);
+    if (!dir) {
+        int rc = -errno;
+        snprintf(err, err_size, "%s cannot be read: %s", folder, strerror(-rc));
+        return rc;
+    }
+    int rc = walk_entries(corpus, folder, dir, level, err, err_size);
     closedir(dir);
     return rc;
+}
+
+bool file_is_unreadable(int rc)
+{
+    return rc == -EACCES || rc == -EPERM || rc == -ENOENT || rc == -ENOTDIR || rc == -ELOOP ||
+           rc == -ENAMETOOLONG;
 }
 
 static int compare(const void *a, const void *b)
@@ -137,10 +200,12 @@ int file_corpus_open(struct file_corpus *out, const char *path, const char *form
     }
     bool is_folder = !is_stdin && S_ISDIR(about.st_mode);
     corpus.format = format_of(path, format, is_folder);
+    corpus.is_guessed = strcmp(format, "auto") == 0;
     if (is_folder) {
         size_t len = strlen(path);
         corpus.root_len = len + (path[len - 1] != '/');
-        rc = walk(&corpus, path, 0, err, err_size);
+        struct level top = {NULL, about.st_dev, about.st_ino, 0};
+        rc = walk(&corpus, path, &top, err, err_size);
         if (rc == 0 && corpus.n == 0) {
             snprintf(err, err_size, "%s holds no files", path);
             rc = -ENOENT;

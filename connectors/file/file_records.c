@@ -14,6 +14,10 @@
 #include <string.h>
 
 #include "connectors/dead_letter_codes.h"
+#include "connectors/file/file_guess.h"
+#include "connectors/file/file_lines.h"
+
+#define GUESS_BYTES ((size_t)64 * 1024) /* of a first line, at most */
 
 /* Where in a row of CSV the search is. */
 enum quoting { FIELD_START, BARE, QUOTED, CLOSED };
@@ -23,9 +27,11 @@ struct file_records {
     struct file_csv *csv;             /* NULL: not CSV */
     char *buffer;                     /* [room] */
     size_t start, scanned, end, room; /* unread are [start, end); no end of record before scanned */
+    enum line_ends ends;              /* not of CSV, where both do */
     enum quoting quoting;             /* at scanned */
     bool after_cr;                    /* at scanned, inside quotes */
     bool looked;                      /* at the first bytes of the file, of JSONL */
+    bool guessed;                     /* from its first line, of LINES */
     bool skipping;                    /* inside a record that was too long */
     bool ended;
     uint64_t line;  /* of start, from 1 */
@@ -62,8 +68,9 @@ void file_records_close(struct file_records *records)
 void file_records_begin(struct file_records *records, char delimiter)
 {
     records->start = records->scanned = records->end = 0;
+    records->ends = ENDS_UNKNOWN;
     records->quoting = FIELD_START;
-    records->after_cr = records->looked = false;
+    records->after_cr = records->looked = records->guessed = false;
     records->skipping = records->ended = false;
     records->line = 1;
     records->lines = 0;
@@ -142,18 +149,31 @@ static char *row_end(struct file_records *records, size_t *len)
     return found;
 }
 
+/* The end of a line; NULL as of row_end. */
+static char *line_end(struct file_records *records, size_t *len)
+{
+    const char *at = records->buffer + records->scanned, *end = records->buffer + records->end;
+    if (records->ends == ENDS_UNKNOWN) /* nothing was cut off yet */
+        records->ends =
+            file_lines_ends(records->buffer + records->start, records->end - records->start,
+                            records->options.max_record, records->ended);
+    if (records->ends == ENDS_UNKNOWN)
+        return NULL;
+    const char *found = file_lines_next(records->ends, &at, end, records->ended, len);
+    records->scanned = (size_t)(at - records->buffer);
+    return found ? records->buffer + records->scanned : NULL;
+}
+
 static char *record_end(struct file_records *records, size_t *len)
 {
     if (records->scanned == records->end)
         return NULL;
     if (records->options.format == FILE_CSV)
         return row_end(records, len);
-    char *found = NULL;
     if (records->options.format != FILE_TEXT)
-        found = memchr(records->buffer + records->scanned, '\n', records->end - records->scanned);
-    records->scanned = found ? (size_t)(found - records->buffer) : records->end;
-    *len = 1;
-    return found;
+        return line_end(records, len);
+    records->scanned = records->end;
+    return NULL;
 }
 
 /* What stands before or behind a record and is not part of it. */
@@ -228,7 +248,7 @@ static int look(struct file_records *records, char *err, size_t err_size)
         at = skip_space(at + 1, end);
     char first = at < end ? *at++ : '\0';
     bool is_array = first == '[' && is_jsonl;
-    while (first == '{' && at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+    while (first == '{' && at < end && (*at == ' ' || *at == '\t'))
         at++;
     if (first == '[' && !is_jsonl)
         at = skip_space(at, end);
@@ -236,12 +256,42 @@ static int look(struct file_records *records, char *err, size_t err_size)
         return 0;
     records->looked = true;
     is_array |= first == '[' && at < end && *at == '{';
-    if (!is_array && !(first == '{' && at < end && *at == '\n'))
+    if (!is_array && !(first == '{' && at < end && (*at == '\n' || *at == '\r')))
         return 1;
     snprintf(err, err_size,
              "%s, and what is read is an object in each line; make lines of it: jq -c %s FILE",
              is_array ? "it is a JSON array" : "it is pretty-printed JSON",
              is_array ? "'.[]'" : ".");
+    return -EINVAL;
+}
+
+/*
+ * Do lines that nobody called lines look like something else? 1; 0: needs more; -EINVAL. It is
+ * asked before anything was cut off.
+ */
+static int guess(struct file_records *records, char *err, size_t err_size)
+{
+    const struct file_records_options *options = &records->options;
+    const char *at = records->buffer + records->start, *end = records->buffer + records->end;
+    if (records->guessed || !options->is_guessed || options->format != FILE_LINES)
+        return 1;
+    while (end - at >= 3 && memcmp(at, mark, 3) == 0)
+        at += 3;
+    at = skip_space(at, end);
+    size_t len = 0, there = (size_t)(end - at);
+    while (len < there && at[len] != '\n' && at[len] != '\r')
+        len++;
+    if (len == there && there < GUESS_BYTES && !records->ended)
+        return 0;
+    records->guessed = true;
+    const char *format =
+        file_guess_format((struct bytes){at, len}, options->text_field, options->csv.column);
+    if (!format || (options->maybe_json && strcmp(format, "jsonl") == 0))
+        return 1;
+    snprintf(err, err_size,
+             "its first line looks like %s, and it would be embedded as lines of text; add "
+             "--file-format %s, or --file-format lines if that is what you want",
+             strcmp(format, "csv") == 0 ? "the header of a CSV" : "a record in JSON", format);
     return -EINVAL;
 }
 
@@ -278,6 +328,8 @@ int file_records_next(struct file_records *records, struct file_record *out, cha
     struct bytes row;
     bool is_open, too_long;
     int rc = look(records, err, err_size);
+    if (rc > 0)
+        rc = guess(records, err, err_size);
     if (rc <= 0)
         return rc;
     if (split_off(records, &row, &is_open, &too_long) == 0)

@@ -24,6 +24,8 @@ struct file_records_options {
     size_t max_record;           /* bytes */
     struct file_csv_options csv; /* of FILE_CSV */
     bool maybe_json;             /* of FILE_LINES: a line may be an object */
+    bool is_guessed;             /* of FILE_LINES: nobody said that they are */
+    const char *text_field;      /* of is_guessed: of objects */
 };
 
 /* All good until the next call. */

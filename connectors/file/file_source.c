@@ -313,6 +313,8 @@ static void on_bytes(struct file_source *file)
         fail_file(file, -EINVAL, DEAD_LETTER(not_text));
     } else if (file->got == -EBADMSG) {
         fail_file(file, -EBADMSG, DEAD_LETTER(damaged_file));
+    } else if (!file->bytes && file_is_unreadable((int)file->got)) {
+        fail_file(file, (int)file->got, DEAD_LETTER(unreadable_file));
     } else if (file->got != -EAGAIN) {
         break_off(file, (int)file->got);
     }
@@ -350,11 +352,27 @@ static void next_file(struct file_source *file)
     file->source.events->on_end(file->source.ctx);
 }
 
+/* Of a folder: who has lines or rows in it rarely wants a vector for a whole file. */
+static void warn_of_whole_files(struct file_source *file)
+{
+    const struct file_corpus *corpus = &file->corpus;
+    char text[200];
+    if (!corpus->is_guessed || corpus->n_of_records == 0)
+        return;
+    snprintf(
+        text, sizeof text,
+        "%zu files of this folder have lines or rows by their names (.jsonl, .csv), and each is "
+        "embedded as one text; --file-format jsonl or csv reads what is in them",
+        corpus->n_of_records);
+    endpoint_notice(&file->end, NOTICE_OWN, "whole_files", text);
+}
+
 static void read_more(struct file_source *file)
 {
     if (!file->reported_total) {
         file->reported_total = true;
         source_count(&file->source, COUNTER_INPUT_SIZE, file->corpus.bytes);
+        warn_of_whole_files(file);
     }
     int rc = uv_queue_work(file->end.loop, &file->work, read_work, on_read);
     file->reading = rc == 0;
@@ -458,8 +476,11 @@ static int prepare(struct file_source *file, const struct settings *settings, ch
     struct file_records_options options = {
         .format = file->corpus.format,
         .max_record = (size_t)settings_number(settings, "file.max_record"),
-        .maybe_json = strcmp(path, "-") == 0 && file->corpus.format == FILE_LINES &&
-                      strcmp(settings_text(settings, "file.format"), "auto") == 0,
+        .maybe_json =
+            strcmp(path, "-") == 0 && file->corpus.format == FILE_LINES && file->corpus.is_guessed,
+        .is_guessed = file->corpus.is_guessed,
+        .text_field =
+            settings_find(settings, "text_field") ? settings_text(settings, "text_field") : "text",
         .csv.column = settings_text(settings, "file.column"),
         .csv.id = settings_text(settings, "file.id"),
         .csv.refuse_bad_utf8 = settings_find(settings, "bad_utf8") &&

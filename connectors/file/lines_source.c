@@ -2,8 +2,8 @@
  * lines_source.c: the source `stdin`: one message per line of standard input.
  *
  * Owns:    cutting bytes into lines of any length up to stdin.max_line, and their numbers.
- * Refuses: what a line means. NUL bytes are data; "\n" and "\r\n" end a line; a last line needs no
- *          end. Empty lines are not messages but are counted, so that numbers match an editor's.
+ * Refuses: what a line means. NUL bytes are data; where lines end: file_lines.h; a last line needs
+ *          no end. Empty lines are not messages but are counted, so that numbers match an editor's.
  * Threads: the loop thread; libuv's threads read files into the buffer while nothing else moves it.
  * Why:     a line is read only when there is credit for it, so a pipe holds back its writer.
  */
@@ -17,6 +17,7 @@
 #include "connectors/dead_letter_codes.h"
 #include "connectors/endpoint.h"
 #include "connectors/intake.h"
+#include "connectors/file/file_lines.h"
 #include "connectors/file/lines.h"
 
 #define IO_BLOCK    (64 * 1024)
@@ -38,8 +39,9 @@ struct stdin_reader {
     bool pollable, reading, eof, reported_end;
 
     char *buffer; /* [room] */
-    /* Unread bytes are [start, filled); no \n before scanned. */
+    /* Unread bytes are [start, filled); no end of a line before scanned. */
     size_t start, scanned, filled, room;
+    enum line_ends ends;
     size_t max_line;
     bool skipping; /* inside a line that was too long */
 
@@ -104,29 +106,42 @@ static struct stdin_message *message_too_long(struct stdin_reader *reader)
     return message;
 }
 
+/* Where the line at start ends, and in *len how long that end is. NULL: not in the buffer. */
+static const char *find_end(struct stdin_reader *reader, size_t *len)
+{
+    const char *at = reader->buffer + reader->scanned, *end = reader->buffer + reader->filled;
+    if (reader->ends == ENDS_UNKNOWN && reader->filled > reader->start)
+        reader->ends =
+            file_lines_ends(reader->buffer + reader->start, reader->filled - reader->start,
+                            reader->max_line, reader->eof);
+    if (reader->ends == ENDS_UNKNOWN || at == end)
+        return NULL;
+    const char *found = file_lines_next(reader->ends, &at, end, reader->eof, len);
+    reader->scanned = (size_t)(at - reader->buffer);
+    return found;
+}
+
 /*
  * Take the next line out of the buffer. 1: *out is a message, or NULL for a line that is none;
  * 0: no whole line there; -ENOMEM.
  */
 static int next_line(struct stdin_reader *reader, struct stdin_message **out)
 {
-    char *newline = NULL;
-    if (reader->filled > reader->scanned)
-        newline = memchr(reader->buffer + reader->scanned, '\n', reader->filled - reader->scanned);
+    size_t end_len = 0;
+    const char *newline = find_end(reader, &end_len);
     *out = NULL;
     if (!newline) {
-        reader->scanned = reader->filled;
         if (reader->skipping ||
             reader->filled - reader->start > reader->max_line + 1) { /* + 1: a \r may come last */
             reader->skipping = true;
-            reader->start = reader->scanned = reader->filled;
+            reader->start = reader->scanned;
         }
         if (!reader->eof || (reader->start == reader->filled && !reader->skipping))
             return 0;
     }
     char *line = reader->buffer + reader->start;
     size_t len = newline ? (size_t)(newline - line) : reader->filled - reader->start;
-    reader->start = reader->scanned = newline ? reader->start + len + 1 : reader->filled;
+    reader->start = reader->scanned = newline ? reader->start + len + end_len : reader->filled;
     reader->line++;
     if (newline && len > 0 && line[len - 1] == '\r')
         len--;

@@ -45,14 +45,15 @@ static void take(struct file_records *records, struct found *found)
         found->rc = rc;
 }
 
-static bool refuse_bad_utf8, maybe_json;
+static bool refuse_bad_utf8, maybe_json, is_guessed;
 static char delimiter; /* 0: the file tells */
 
 /* Feed it in two pieces, cut at `at`, each from memory of exactly its size. */
 static void read_cut(enum file_format format, const char *bytes, size_t len, size_t at,
                      struct found *found)
 {
-    struct file_records_options options = {format, 60, {"text", "id", refuse_bad_utf8}, maybe_json};
+    struct file_records_options options = {format,     60,         {"text", "id", refuse_bad_utf8},
+                                           maybe_json, is_guessed, "body"};
     struct file_records *records;
     assert_int_equal(file_records_open(&records, &options), 0);
     file_records_begin(records, delimiter);
@@ -99,6 +100,24 @@ static void lines(void **state)
            "1|short\n2!record_too_long: longer than file.max_record, 60 bytes <>\n3|next\n");
     EXPECT(FILE_LINES, "123456789012345678901234567890123456789012345678901234567890\r\nnext",
            "1|123456789012345678901234567890123456789012345678901234567890\n2|next~\n");
+}
+
+/* CR alone ends lines where nothing else does; elsewhere it is a part of them. */
+static void carriage_returns(void **state)
+{
+    (void)state;
+    EXPECT(FILE_LINES, "one\rtwo\r\rfour", "1|one\n2|two\n4|four~\n");
+    EXPECT(FILE_LINES, "one\rtwo\r", "1|one\n2|two\n");
+    EXPECT(FILE_LINES, "one\r", "1|one\r~\n");
+    EXPECT(FILE_LINES, "10 %\r20 %\r\ntwo\rtwo\r\n", "1|10 %\r20 %\n2|two\rtwo\n");
+    EXPECT(FILE_LINES, "one\r\r\ntwo\r\r\n", "1|one\r\n2|two\r\n");
+    EXPECT(FILE_JSONL, "{\"text\":\"a\"}\r{\"text\":\"b\"}\r",
+           "1|{\"text\":\"a\"}\n2|{\"text\":\"b\"}\n");
+    /* Whatever comes behind the longest record: what ends the lines is known by then. */
+    EXPECT(FILE_LINES,
+           "123456789012345678901234567890\r123456789012345678901234567890\rb\r\nc\rd\ne",
+           "1|123456789012345678901234567890\n2|123456789012345678901234567890\n3|b\n4|c\n5|d\n"
+           "6|e~\n");
 }
 
 static void whole_files(void **state)
@@ -263,6 +282,50 @@ static void json(void **state)
     EXPECT(FILE_LINES, "[\n{\n", "1|[\n2|{\n");
 }
 
+/* Lines that nobody called lines are refused when the first looks like a record of something else.
+ */
+static void other_formats(void **state)
+{
+    (void)state;
+    static const char *const refused[][2] = {
+        {"{\"id\": 1, \"text\" : \"a\"}\nb\n", "--file-format jsonl"},
+        {"\xef\xbb\xbf\n {\"body\":\"a\"},\r\nb", "--file-format jsonl"},
+        {"{\"texts\":[\"a\"]}", "--file-format jsonl"},
+        {"id,text\n1,a\n", "--file-format csv"},
+        {"\xef\xbb\xbf"
+         "\"Text\"|\"no\"\r",
+         "--file-format csv"},
+        {"id;text;lang", "--file-format csv"},
+        {"gr\xc3\xb6\xc3\x9f"
+         "e\ttext\n",
+         "--file-format csv"},
+    };
+    is_guessed = true;
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
+        for (size_t at = 0; at <= strlen(refused[i][0]); at++) {
+            struct found found;
+            read_cut(FILE_LINES, refused[i][0], strlen(refused[i][0]), at, &found);
+            assert_int_equal(found.rc, -EINVAL);
+            assert_string_equal(found.text, "");
+            assert_non_null(strstr(found.err, refused[i][1]));
+        }
+    EXPECT(FILE_LINES, "", "");
+    EXPECT(FILE_LINES, "\n \n", "2| \n");
+    EXPECT(FILE_LINES, "text\nid,text\n", "1|text\n2|id,text\n");
+    EXPECT(FILE_LINES, "Text, images, sound\nb\n", "1|Text, images, sound\n2|b\n");
+    EXPECT(FILE_LINES, "text,text\n", "1|text,text\n");
+    EXPECT(FILE_LINES, "{\"name\":\"text\"}\n", "1|{\"name\":\"text\"}\n");
+    EXPECT(FILE_LINES, "{ \"text\": is a key\n", "1|{ \"text\": is a key\n");
+    EXPECT(FILE_JSONL, "{\"text\":\"a\"}\n", "1|{\"text\":\"a\"}\n");
+    maybe_json = true; /* standard input takes both, and no CSV */
+    EXPECT(FILE_LINES, "{\"text\":\"a\"}\n", "1|{\"text\":\"a\"}\n");
+    struct found found;
+    read_cut(FILE_LINES, "id,text\n", 8, 3, &found);
+    assert_int_equal(found.rc, -EINVAL);
+    maybe_json = is_guessed = false;
+    EXPECT(FILE_LINES, "id,text\n", "1|id,text\n");
+}
+
 /* Whatever the bytes, the same records however they are cut when they are read. */
 static void any_bytes(void **state)
 {
@@ -338,6 +401,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines),
+        cmocka_unit_test(carriage_returns),
+        cmocka_unit_test(carriage_returns),
         cmocka_unit_test(whole_files),
         cmocka_unit_test(rows),
         cmocka_unit_test(no_such_column),
@@ -348,6 +413,7 @@ int main(void)
         cmocka_unit_test(other_encodings),
         cmocka_unit_test(json),
         cmocka_unit_test(several_columns),
+        cmocka_unit_test(other_formats),
         cmocka_unit_test(any_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,26 @@ static void lines_of_pipes_and_sockets_byte_by_byte(void **state)
         }
 }
 
+static void carriage_returns(void **state)
+{
+    (void)state;
+    static const char bytes[] = "one\rtwo\r\rfour";
+    for (size_t chunk = 1; chunk < sizeof bytes; chunk++) {
+        struct lines_rig rig;
+        pid_t child;
+        lines_rig_open(&rig, NULL);
+        lines_rig_redirect(open_writer(bytes, sizeof bytes - 1, chunk, false, &child), 0);
+        lines_rig_open_source(&rig);
+        lines_rig_turn(&rig, &rig.ended);
+        assert_int_equal(rig.n_messages, 3);
+        expect_line(&rig, 0, "1", "one", 3);
+        expect_line(&rig, 1, "2", "two", 3);
+        expect_line(&rig, 2, "4", "four", 4);
+        lines_rig_close(&rig);
+        waitpid(child, NULL, 0);
+    }
+}
+
 static void nothing_at_all(void **state)
 {
     (void)state;
@@ -334,6 +354,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_of_a_file),
         cmocka_unit_test(lines_of_pipes_and_sockets_byte_by_byte),
+        cmocka_unit_test(carriage_returns),
         cmocka_unit_test(nothing_at_all),
         cmocka_unit_test(a_terminal),
         cmocka_unit_test(a_folder_cannot_be_read),

@@ -72,7 +72,9 @@ static void plain_lines_and_folders(void **state)
     (void)state;
     static const char lines[] = "{\"text\": \"is no JSON here\"}\n\nsecond\n";
     index_write_file("lines.txt", lines, sizeof lines - 1, "w");
-    index_expect_run("@lines.txt -o @lines.npy", 0);
+    index_expect_run("@lines.txt -o @lines.npy", 74); /* until somebody says that they are lines */
+    assert_non_null(strstr(index_last_err, "--file-format lines"));
+    index_expect_run("@lines.txt -o @lines.npy --file-format lines", 0);
     char *ids = index_read_file("lines.npy.ids.jsonl", NULL);
     assert_string_equal(ids, "\"1\"\n\"3\"\n");
     free(ids);

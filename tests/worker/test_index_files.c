@@ -168,6 +168,60 @@ static void folder_of_all_sorts(void **state)
     assert_non_null(strstr(said, "out.npy.errors.jsonl"));
 }
 
+/* Folders so deep that no call takes their path: nobody, not even root, can open what is in them.
+ */
+static void make_too_deep(const char *folder)
+{
+    char name[251], here[500];
+    assert_non_null(getcwd(here, sizeof here));
+    memset(name, 'd', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    assert_int_equal(chdir(folder), 0);
+    for (int i = 0; i < 18; i++) {
+        assert_int_equal(mkdir(name, 0700), 0);
+        assert_int_equal(chdir(name), 0);
+    }
+    assert_int_equal(chdir(here), 0);
+}
+
+/* Links in circles and pipes are left out; what cannot be opened is an error of its own. */
+static void folder_of_odd_files(void **state)
+{
+    (void)state;
+    mkdir(path_of("in"), 0700);
+    mkdir(path_of("in/inner"), 0700);
+    WRITE("in/inner/a.txt", "a ferry");
+    assert_int_equal(symlink(".", path_of("in/here")), 0);
+    assert_int_equal(symlink("..", path_of("in/inner/up")), 0);
+    assert_int_equal(symlink("itself", path_of("in/itself")), 0);
+    assert_int_equal(symlink("nowhere", path_of("in/nowhere")), 0);
+    assert_int_equal(symlink("inner", path_of("in/other")), 0);
+    assert_int_equal(mkfifo(path_of("in/pipe.txt"), 0600), 0);
+    assert_int_equal(symlink("/dev/zero", path_of("in/zero")), 0);
+    WRITE("in/z.txt", "a harbour");
+    expect_run(0, "@in -o @out.npy");
+    expect_content("out.npy.ids.jsonl", "\"inner/a.txt\"\n\"other/a.txt\"\n\"z.txt\"\n");
+    make_too_deep(path_of("in/inner"));
+    for (int round = 0; round < 2; round++) {
+        expect_run(DATA, "@in -o @deep.npy");
+        expect_content("deep.npy.ids.jsonl", "\"inner/a.txt\"\n\"other/a.txt\"\n\"z.txt\"\n");
+        expect_errors("deep.npy.errors.jsonl", 2, "\"code\":\"unreadable_file\"", NULL);
+    }
+}
+
+/* A pipe of the file system to which nobody writes yet is waited for. */
+static void pipe_without_a_writer(void **state)
+{
+    (void)state;
+    assert_int_equal(mkfifo(path_of("in.jsonl"), 0600), 0);
+    char command[500];
+    snprintf(command, sizeof command, "(sleep 0.5; echo '{\"id\":1,\"text\":\"a ferry\"}') >%s &",
+             path_of("in.jsonl"));
+    assert_int_equal(system(command), 0);
+    expect_run(0, "@in.jsonl -o @out.npy");
+    expect_content("out.npy.ids.jsonl", "\"1\"\n");
+}
+
 /* Alone it ends the reading, with its name and without an output. */
 static void not_text(void **state)
 {
@@ -314,6 +368,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(folder_of_all_sorts, open_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(folder_of_odd_files, open_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(pipe_without_a_writer, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(not_text, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(grown, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(grown_csv, open_folder, remove_folder),

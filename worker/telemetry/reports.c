@@ -36,8 +36,9 @@ void reports_link(enum side side, enum link_state state, const char *why)
 void reports_notice(enum side side, enum notice level, const char *code, const char *text)
 {
     char msg[64];
-    snprintf(msg, sizeof msg, "%s: the client library says", observer_sides[side]);
-    log_event(level == NOTICE_WARN ? LOG_WARN : LOG_DEBUG, msg, LOG_TEXT("code", code),
+    snprintf(msg, sizeof msg, "%s: %s", observer_sides[side],
+             level == NOTICE_OWN ? "is this what you want?" : "the client library says");
+    log_event(level == NOTICE_DETAIL ? LOG_DEBUG : LOG_WARN, msg, LOG_TEXT("code", code),
               LOG_TEXT("why", text));
 }
 
