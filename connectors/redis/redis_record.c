@@ -143,6 +143,47 @@ bool redis_record_hides_head(const struct redis_config *config, const struct rec
     return false;
 }
 
+/* Behind "embedmill:" in the name of a key that workers and `migrate` keep notes in. */
+static const char *const notes[] = {
+    "made-with:", "next:", "next-dlq:", "next-none:", "moving:", "migrating:"};
+
+/* Does the key that prefix and id make begin with start? Some of it comes from the id. */
+static bool key_begins(struct bytes prefix, struct bytes id, const char *start)
+{
+    size_t len = strlen(start), of_prefix = prefix.len < len ? prefix.len : len;
+
+    return prefix.len + id.len >= len && memcmp(prefix.ptr, start, of_prefix) == 0 &&
+           memcmp(id.ptr, start + of_prefix, len - of_prefix) == 0;
+}
+
+static bool is_note(struct bytes prefix, struct bytes id)
+{
+    char name[32];
+
+    for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++) {
+        int len = snprintf(name, sizeof(name), "embedmill:%s", notes[i]);
+        /* A prefix that has all of it is the choice of a user, or of `migrate`. */
+        if (prefix.len < (size_t)len && key_begins(prefix, id, name))
+            return true;
+    }
+    return false;
+}
+
+bool redis_record_hides_note(const struct redis_config *config, const struct record *record)
+{
+    struct bytes prefix = bytes_of(config->output_prefix);
+
+    if (record->dead_code || config->output == REDIS_OUTPUT_STREAM)
+        return false;
+    for (size_t i = 0; i < record->n_parts; i++)
+        if (is_note(prefix, part_id(record, &record->parts[i])))
+            return true;
+    for (size_t i = 0; i < record->n_documents; i++)
+        if (is_note(prefix, record->documents[i].id))
+            return true;
+    return false;
+}
+
 static bool is_from_redis(const struct message *origin)
 {
     return origin->source && origin->source->ops == &redis_source_ops;

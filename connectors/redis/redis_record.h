@@ -44,6 +44,10 @@ const char *redis_record_overwrites(const struct redis_config *config, const str
  * in #. */
 bool redis_record_hides_head(const struct redis_config *config, const struct record *record);
 
+/* Whether an output would overwrite what workers and `migrate` keep in keys of their own: a text
+ * there would end every worker, for its note says what the vectors are made with. */
+bool redis_record_hides_note(const struct redis_config *config, const struct record *record);
+
 /* The input stream it came from; what comes from elsewhere goes where the first one's goes. */
 const struct redis_stream *redis_record_stream(const struct redis_config *config,
                                                const struct record *record);

@@ -258,9 +258,11 @@ static bool slot_is_idle(struct redis_sink *sink, struct slot_queue *queue, stru
     if (record->n_parts && redis_record_largest(record) > sink->value_max)
         verdict.how = PUBLISH_TOO_LARGE;
     else if (record->n_parts && (stream = redis_record_overwrites(&sink->config, record, is_input)))
-        redis_verdict_reserved(stream, &verdict);
+        redis_verdict_reserved(RESERVED_STREAM, stream, &verdict);
+    else if (record->n_parts && redis_record_hides_note(&sink->config, record))
+        redis_verdict_reserved(RESERVED_NOTE, NULL, &verdict);
     else if (record->n_parts && redis_record_hides_head(&sink->config, record))
-        redis_verdict_reserved(NULL, &verdict);
+        redis_verdict_reserved(RESERVED_HEAD, NULL, &verdict);
     else if (record->n_parts)
         return false;
     slots_remove(queue, &slot->base);

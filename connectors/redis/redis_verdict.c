@@ -111,13 +111,18 @@ void redis_verdict_refused(struct redis_judge *judge, struct redis_slot *slot,
         out->next = remedy == REMEDY_RECONNECT ? NEXT_RECONNECT : NEXT_PAUSE;
 }
 
-void redis_verdict_reserved(const char *stream, struct redis_verdict *out)
+void redis_verdict_reserved(enum redis_reserved kind, const char *stream, struct redis_verdict *out)
 {
-    if (stream)
+    if (kind == RESERVED_STREAM)
         snprintf(out->why, sizeof(out->why),
                  "the key of a text would be the stream %.200s, which this worker uses; send "
                  "another id, or choose another redis.output_prefix",
                  stream);
+    else if (kind == RESERVED_NOTE)
+        snprintf(out->why, sizeof(out->why),
+                 "the key of a text would be one in which embedmill keeps notes of its own "
+                 "(embedmill:made-with: and others); send another id, or choose another "
+                 "redis.output_prefix");
     else
         snprintf(out->why, sizeof(out->why),
                  "the id of a text ends in #, and under such a key the number of chunks of "

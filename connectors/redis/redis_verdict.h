@@ -64,7 +64,9 @@ void redis_verdict_refused(struct redis_judge *judge, struct redis_slot *slot,
                            struct redis_verdict *out);
 /* The connection ended before the answer; is_next: to this one, and not to one before it. */
 void redis_verdict_lost(struct redis_slot *slot, bool is_next, struct redis_verdict *out);
-/* It is not sent, because its key is a stream of ours; NULL: because its id ends in #. */
-void redis_verdict_reserved(const char *stream, struct redis_verdict *out);
+/* It is not sent, because its key is a stream of ours, or a note, or its id ends in #. */
+enum redis_reserved { RESERVED_STREAM, RESERVED_NOTE, RESERVED_HEAD };
+void redis_verdict_reserved(enum redis_reserved kind, const char *stream,
+                            struct redis_verdict *out);
 
 #endif
