@@ -30,13 +30,14 @@
 static const struct command_ending endings[] = {
     {COMMAND_OK, "OUT is what was asked for, or was already."},
     {COMMAND_USAGE, NULL},
-    {COMMAND_DATA, "The new index is not the old one's texts, or OUT is missing or damaged. OUT is "
-                   "as it was."},
+    {COMMAND_DATA,
+     "The new index lacks texts of the old one, or OUT is missing or damaged. OUT is as "
+     "it was."},
     {COMMAND_NO_MODEL, NULL},
     {COMMAND_INTERNAL, NULL},
     {COMMAND_UNAVAILABLE, NULL},
     {COMMAND_IO, NULL},
-    {COMMAND_DEADLINE, "Told to stop, and not finished within drain_timeout."},
+    {COMMAND_DEADLINE, "Stopped by a signal, and not finished within drain_timeout."},
     {COMMAND_CONFIG, "Wrong configuration, or something is in the way of the new index."},
     COMMAND_SIGNALLED,
     COMMAND_END,

@@ -21,7 +21,7 @@ static const struct command_ending endings[] = {
     {COMMAND_OK, "Stopped by a signal; all requests that were taken are answered."},
     {COMMAND_USAGE, NULL},
     {COMMAND_NO_MODEL, NULL},
-    {COMMAND_UNAVAILABLE, "The address to listen at cannot be had."},
+    {COMMAND_UNAVAILABLE, "Cannot listen at the address: it is taken, or not this machine's."},
     {COMMAND_INTERNAL, NULL},
     {COMMAND_DEADLINE, "The drain deadline passed; some requests were answered by 503."},
     {COMMAND_CONFIG, NULL},
