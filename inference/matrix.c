@@ -53,6 +53,7 @@ void matrix_multiply(const struct kernels *k, float *out, size_t ld, const void 
         k->matmul(out, ld, packed, n, &whole, rows, panel);
         return;
     }
+    /* Weights of more than 8 bits are a sum of two rows of 8 bits: one product each, added up. */
     uint8_t *second = scratch->widened + matrix_widened_size(w->n_in) / 2;
     const struct q8_matrix high = {scratch->widened, w->n_in, MATRIX_ROWS};
     const struct q8_matrix low = {second, w->n_in, MATRIX_ROWS};

@@ -99,6 +99,7 @@ static void pack_flush(struct session *s, float *const *rows)
     for (size_t i = 0; i < s->n_texts; i++) {
         float *row = rows[s->rows[i]];
         memcpy(row, s->vectors + i * whole, dim * sizeof *row);
+        /* The first dim of a unit vector have a length below 1. */
         if (dim < whole)
             s->model->kernels->unit(row, dim);
     }
@@ -116,6 +117,7 @@ static void pack_add(struct session *s, size_t n_ids, size_t n_whole, size_t row
         struct prefix_use use = prefix_find(m->prefixes, m->n_prefixes, ids, n_ids);
         assert(use.n <= n_ids);
         n_ids -= use.n;
+        /* Its keys and values are kept with the model: only what follows is computed. */
         memmove(ids, ids + use.n, n_ids * sizeof *ids);
         use.row = (uint32_t)n_whole;
         s->prefixes[s->n_texts] = use;
@@ -133,6 +135,7 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
     assert(!s->model->info.is_reranker);
     s->n_texts = 0;
     for (size_t i = 0; i < n; i++) {
+        /* Into an empty pack goes a text of any length; behind others only what fits whole. */
         size_t n_ids, room = !n_whole ? max_tokens : n_whole < pack ? pack - n_whole : 0;
         size_t used = s->n_texts ? s->starts[s->n_texts] : 0;
         /* A text that fails leaves zeros, never what was there before. */
@@ -155,6 +158,7 @@ int session_embed_ids(struct session *s, const int32_t *ids, size_t n, float *ou
                       struct embed_result *result)
 {
     const struct model_info *info = &s->model->info;
+    /* Client's ids: every one is looked up in a table by number, so each is checked. */
     size_t n_used = n < info->max_tokens ? n : info->max_tokens;
     memset(out, 0, s->options.dim * sizeof *out);
     *result = (struct embed_result){.n_tokens = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n,

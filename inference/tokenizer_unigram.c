@@ -118,6 +118,7 @@ static void ways_extend(const struct tokenizer *t, struct unigram *u, uint32_t f
     bool has_single = false;
     for (uint32_t to = from + 1; to <= u->n; to++) {
         size_t len = u->offsets[to] - u->offsets[from];
+        /* No longer token can fit, either: they are tried by rising length. */
         if (len > vocab->longest ||
             (to > from + 1 && !vocab_may_join(vocab, u->codes[to - 2], u->codes[to - 1])))
             break;
@@ -137,6 +138,7 @@ static void part_end(struct encoding *e)
     struct unigram *u = e->u;
     if (u->n == 0)
         return;
+    /* From the score of the parts before: sums in another order would round to another way. */
     u->ways[0] = (struct way){u->score, 0, NO_TOKEN};
     for (uint32_t i = 1; i <= u->n; i++)
         u->ways[i].from = NO_TOKEN;
@@ -335,6 +337,7 @@ static int unigram_open_kind(struct tokenizer *t, const struct gguf *gguf, char 
                             "missing or damaged");
     if (gguf_bool(gguf, "tokenizer.ggml.add_space_prefix", &adds_space) == -EINVAL || !adds_space)
         return vocab_refuse(err, err_size, "tokenizer.ggml.add_space_prefix is not true");
+    /* As SentencePiece has it, kUnkPenalty. */
     t->unknown_score = (double)t->vocab.lowest - UNKNOWN_PENALTY;
     return 0;
 }

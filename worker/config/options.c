@@ -226,6 +226,7 @@ static void find_model(char *out, size_t size, char *const *environment)
 static void fill_core(struct options *options, const struct preset *presets,
                       char *const *environment)
 {
+    /* A copy: choices and defaults depend on the build, the user's home and the command. */
     memcpy(options->core, core_table, sizeof core_table);
     find_model(options->model, sizeof options->model, environment);
     for (struct option *option = options->core; option->name; option++) {
@@ -338,6 +339,7 @@ enum origin options_origin(const struct options *options, const char *name)
     size_t len = strlen(name);
     for (size_t i = 0; i < options->n_given; i++) {
         const struct given *given = &options->given[i];
+        /* A map was given when anything below it was. */
         bool is_it = strncmp(given->name, name, len) == 0 &&
                      (given->name[len] == '\0' || given->name[len] == '.');
         if (is_it && given->origin > origin)
@@ -462,6 +464,7 @@ int options_set(struct options *options, const char *name, const char *value, en
     char full[sizeof MODELS_PREFIX + MODEL_NAME_MAX];
     name = split_model(name, &value, full);
     const struct given *given = find_given(options, name);
+    /* Flags are read first, because they name the file, and the file last. */
     bool is_weaker = given && given->origin > origin;
     int rc = check_rival(options, name, origin, &is_weaker, why, sizeof why);
     if (rc == 0 && strncmp(name, "model", 5) == 0)
@@ -507,6 +510,7 @@ static size_t distance(const char *a, const char *b)
     for (size_t j = 0; j <= m; j++)
         rows[0][j] = j;
     for (size_t i = 1; i <= n; i++) {
+        /* Three rows are enough: a transposition looks two back. */
         size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *above2 = rows[(i + 1) % 3];
         row[0] = i;
         for (size_t j = 1; j <= m; j++) {
@@ -538,6 +542,7 @@ const char *options_nearest(const struct options *options, const char *name)
     char wanted[128], folded[128];
     fold(name, wanted, sizeof wanted);
     const char *nearest = NULL, *by_last = NULL;
+    /* A short name is near to too many others. */
     size_t least = strlen(wanted) < 5 ? 1 : strlen(wanted) < 9 ? 2 : 3;
     const struct option *option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
@@ -549,6 +554,7 @@ const char *options_nearest(const struct options *options, const char *name)
             least = far;
             nearest = option->name;
         }
+        /* Whoever leaves the group out means the option of that last name. */
         const char *last = strrchr(option->name, '.');
         if (last && strcmp(folded + (last + 1 - option->name), wanted) == 0 && !by_last)
             by_last = option->name;
