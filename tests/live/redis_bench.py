@@ -72,12 +72,12 @@ class Bench:
         with socket.socket() as s:
             return s.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def start_worker(self, *extra, name="w", port=None):
+    def start_worker(self, *extra, name="w", port=None, model=None):
         env = {k: v for k, v in os.environ.items() if not k.startswith("EMBEDMILL_")}
         env["EMBEDMILL_CACHE_MEMORY"] = "0"  # texts repeat, and are to be work each time
         log = open(os.path.join(self.folder, f"log-{name}"), "ab")
         worker = subprocess.Popen(
-            [self.binary, "run", "--model", self.model, "--prompt", "none", "--threads", "1",
+            [self.binary, "run", "--model", model or self.model, "--prompt", "none", "--threads", "1",
              "--redis-url", f"redis://127.0.0.1:{port or self.port}", "--redis-consumer", name,
              "--redis-claim-idle", "1s", "--redis-timeout", "1s", "--log-format", "json", *extra],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)

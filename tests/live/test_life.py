@@ -25,8 +25,9 @@ from postgres_bench import DIM, Bench, programs
 from redis_bench import wait_for
 
 MINILM = cache_folder() / "all-minilm-l6-v2-q8_0.gguf"
+OTHER = cache_folder() / "all-minilm-l6-v2-q4_0.gguf" # scripts/get-minilm q4_0
 CHUNKS = ("--too-long", "chunk", "--chunk-tokens", "32", "--chunk-overlap", "0")
-MOVED = 256 # values of a vector of the other model
+MOVED = 256 # values of a vector of the other model, which is the same where OTHER is not there
 READING = ("--text-field", "body", "--order-by", "field:source.lsn", *CHUNKS)
 
 
@@ -142,7 +143,7 @@ def name_of(form, scratch=""):
 
 
 def output_of(bench, form, prefix, is_moved=False):
-    """Flags of the output that holds an index. The other model is the same with fewer values."""
+    """Flags of the output that holds an index."""
     if form == "postgres":
         return ("--sink", "postgres", "--postgres-url", bench.pg.url(), "--dim",
                 str(MOVED if is_moved else DIM), "--postgres-table", prefix)
@@ -194,7 +195,7 @@ def build(bench, args, form, left, name="scratch-", is_moved=False):
     bench.client.xgroup_create(stream, "embedmill", "0")
     worker = bench.start_worker("--redis-stream", stream,
                                 *output_of(bench, form, prefix, is_moved), *CHUNKS,
-                                name=f"{name}{form}")
+                                name=f"{name}{form}", model=bench.other if is_moved else None)
     wait_for("the index from scratch", lambda: bench.client.xinfo_groups(stream)[0]["lag"] == 0 and
              bench.client.xinfo_groups(stream)[0]["pending"] == 0, args.seconds)
     bench.stop(worker)
@@ -229,7 +230,7 @@ def move(bench, args, form, left, rng):
     new = (*common, "--redis-group", "v2", *output_of(bench, form, name_of(form, "v2-"), True))
     client.xgroup_create(stream, "v2", "0")
     workers = [bench.start_worker(*common, *output_of(bench, form, name_of(form)), name="old"),
-               bench.start_worker(*new, name="new")]
+               bench.start_worker(*new, name="new", model=bench.other)]
     lsn, killed, last = 10**9, 0, time.monotonic()
     for key in rng.sample(range(1, args.docs + 1), args.docs // 2):
         gone = rng.random() < 0.2
@@ -243,7 +244,7 @@ def move(bench, args, form, left, rng):
             last = time.monotonic()
             workers[1].kill()
             workers[1].wait()
-            workers[1] = bench.start_worker(*new, name="new")
+            workers[1] = bench.start_worker(*new, name="new", model=bench.other)
             killed += 1
         time.sleep(min(0.05, 60 / args.docs))
     wait_for("both groups", lambda: all(group["lag"] == 0 and group["pending"] == 0
@@ -282,6 +283,8 @@ def move_file(bench, args, corpus, out, left, rng):
     """The index to another model by `migrate`, killed again and again, while the log of changes
     grows and `index` goes on with it."""
     lsn, killed, runs = 10**9, 0, 0
+    common = ("--prompt", "none", "--log-level", "error")
+    old, new = ("--model", bench.model), ("--model", bench.other, "--dim", str(MOVED))
 
     def go_on(n, *options):
         nonlocal lsn
@@ -299,8 +302,7 @@ def move_file(bench, args, corpus, out, left, rng):
                               stderr=subprocess.PIPE, text=True, check=False)
         return done.returncode, done.stderr
 
-    common = ("--model", bench.model, "--prompt", "none", "--log-level", "error")
-    command = [bench.binary, "migrate", out, corpus, "--dim", str(MOVED), *common]
+    command = [bench.binary, "migrate", out, corpus, *new, *common]
     while True:
         runs += 1
         migrating = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -314,17 +316,17 @@ def move_file(bench, args, corpus, out, left, rng):
         if code == 0:
             break
         assert code in (None, 65), code # 65: a text came to OUT that it had not read yet
-        code, why = go_on(max(5, args.docs // 200))
-        assert code == 0 or "between two indexes" in why or "was begun with dim" in why, (code, why)
-    code, why = go_on(args.docs // 20)
-    assert code == 78 and "was begun with dim" in why, (code, why) # the old model is refused
-    code, why = go_on(5, "--dim", str(MOVED))
+        code, why = go_on(max(5, args.docs // 200), *old)
+        assert code == 0 or "between two indexes" in why or "was begun with" in why, (code, why)
+    code, why = go_on(args.docs // 20, *old)
+    assert code == 78 and "was begun with" in why, (code, why) # the old model is refused
+    code, why = go_on(5, *new)
     assert code == 0, (code, why)
     print(f"file: moved by {runs} runs of migrate, {killed} kills")
     for name in (f"{bench.folder}/scratch", out.replace("life", "compact")):
         for path in Path(bench.folder).glob(Path(name).stem + ".*"):
             path.unlink()
-    return check_file(bench, out, left, "--dim", str(MOVED))
+    return check_file(bench, out, left, *new)
 
 
 def rows_of(path):
@@ -346,9 +348,9 @@ def check_file(bench, out, left, *options):
     with open(scratch + ".jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"id": str(key), "text": text}) + "\n"
                         for key, text in left.items())
-    common = ("--model", bench.model, "--prompt", "none", "--log-level", "warn")
+    common = (*options, "--prompt", "none", "--log-level", "warn")
     subprocess.run([bench.binary, "index", scratch + ".jsonl", "-o", scratch + ".npy", *common,
-                    *CHUNKS, *options], check=True, stdin=subprocess.DEVNULL)
+                    *CHUNKS], check=True, stdin=subprocess.DEVNULL)
     compact = out.replace("life", "compact")
     subprocess.run([bench.binary, "compact", out, "-o", compact], check=True)
     good = compare(rows_of(compact), rows_of(scratch + ".npy"), "file, compacted")
@@ -391,6 +393,7 @@ def main():
     with Bench(args.binary, source or Path("/nonexistent")) as bench:
         if MINILM.exists():
             bench.model = str(MINILM)
+        bench.other = str(OTHER) if OTHER.exists() and MINILM.exists() else bench.model
         forms = [form for form in ("hash", "key") if form in args.forms]
         if source:
             bench.start_both()
@@ -407,7 +410,7 @@ def main():
         good = all(results)
         if "file" in args.forms:
             corpus, out, left = live_file(bench, args, rng)
-            good &= check_file(bench, out, left)
+            good &= check_file(bench, out, left, "--model", bench.model)
             if "file" in args.moves:
                 good &= move_file(bench, args, corpus, out, left, rng)
     if not good:
