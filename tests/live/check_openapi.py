@@ -4,7 +4,8 @@
 Usage: check_openapi.py EMBEDMILL [SEED]
 
 Requests are made from the description that the server gives, right ones and wrong ones, to a server
-with a model of vectors and to one with a reranker. Every answer must have a status, a type and a
+with a model of vectors, to one with a reranker, and to one with two models and a reranker, of which
+they name one. Every answer must have a status, a type and a
 body that are described; right requests are answered, wrong ones refused, none by 5xx. Needs the
 Python package schemathesis beside the interpreter that runs this.
 """
@@ -17,6 +18,8 @@ import tempfile
 import urllib.request
 
 from serve_rig import RERANKER, SMALL, Server
+
+TINY = os.path.join(os.path.dirname(RERANKER), "tiny-distilbert.gguf")
 
 SEED = sys.argv[2] if len(sys.argv) > 2 else "1"
 EXAMPLES = 60
@@ -47,15 +50,17 @@ def filter_body(context, body):
 """
 
 
-def description(address, folder):
-    """The server's own, with what depends on its model."""
+def description(address, folder, vocabulary, dim_max, names):
+    """The server's own, with what depends on its models. names: those that requests may give."""
     with urllib.request.urlopen(f"http://{address}/openapi.json", timeout=60) as answer:
         assert answer.headers["Content-Type"] == "application/json"
         found = json.load(answer)
     schemas = found["components"]["schemas"]
-    schemas["TokenId"]["maximum"] = 30521 # of the vocabulary of the models here
+    schemas["TokenId"]["maximum"] = vocabulary - 1
     dims = schemas["Dimensions"]["enum"]
-    schemas["Dimensions"]["enum"] = [dim for dim in dims if not dim or dim <= 384]
+    schemas["Dimensions"]["enum"] = [dim for dim in dims if not dim or dim <= dim_max]
+    if names:
+        schemas["ModelName"] = {"enum": [*names, None]}
     path = os.path.join(folder, "openapi.json")
     with open(path, "w", encoding="utf-8") as f:
         json.dump(found, f)
@@ -76,14 +81,15 @@ def check_routes(address):
     assert served == described and len(served) > 10, served ^ described
 
 
-def check(address, folder, *choice):
+def check(address, folder, *choice, vocabulary=30522, dim_max=384, names=()):
     config = os.path.join(folder, "schemathesis.toml")
     with open(config, "w", encoding="utf-8") as f:
         f.write(CONFIG)
     with open(os.path.join(folder, "hooks.py"), "w", encoding="utf-8") as f:
         f.write(HOOKS)
     command = [os.path.join(os.path.dirname(sys.executable), "schemathesis"),
-               "--config-file", config, "run", description(address, folder),
+               "--config-file", config, "run",
+               description(address, folder, vocabulary, dim_max, names),
                "--url", f"http://{address}", "--checks", "all", "--mode", "all",
                "--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES),
                "--seed", SEED, "--workers", "1", "--generation-database",
@@ -95,6 +101,19 @@ def check(address, folder, *choice):
         lines = [line[:600] for line in done.stdout.splitlines()]
         sys.exit("\n".join([f"check_openapi: seed {SEED}:", *lines[-300:]]))
     print(done.stdout.strip().splitlines()[-1], flush=True)
+
+
+def check_several(folder):
+    """Requests name one of several models, by its name or fingerprint, or none."""
+    others = ("--model", f"small={SMALL}", "--model", f"ranks={RERANKER}")
+    with Server(*others, model=f"tiny={TINY}") as server:
+        with urllib.request.urlopen(f"http://{server.address}/v1/models", timeout=60) as answer:
+            marks = {m["id"]: m["fingerprint"] for m in json.load(answer)["data"]}
+        ranks = ("ranks", marks.pop("ranks"))
+        check(server.address, folder, "--exclude-path-regex", "rerank$", vocabulary=66, dim_max=0,
+              names=(*marks, *marks.values()))
+        check(server.address, folder, "--include-path-regex", "rerank$", names=ranks)
+        server.stop()
 
 
 def main():
@@ -109,6 +128,7 @@ def main():
         with Server(model=RERANKER) as server:
             check(server.address, folder, "--include-path-regex", "rerank$|/tokenize$|/info$")
             server.stop()
+        check_several(folder)
 
 
 if __name__ == "__main__":

@@ -80,9 +80,24 @@ def case_chosen():
         assert marks["small"].encode() in packed["small"]
         assert marks["Big-1"].encode() in packed["Big-1"]
         assert len(set(marks.values())) == 3
+        # By the fingerprint that records carry, so that who reads an index needs no list of names.
+        assert {m["id"]: m["fingerprint"] for m in ask("/v1/models").json()["data"]} == marks
+        record = subprocess.run([EMBEDMILL, "embed", "--model", SMALL, "--format", "json"],
+                                input="x\n", capture_output=True, text=True, check=True).stdout
+        mark = json.loads(record)["model_fingerprint"]
+        for name in (mark, mark.upper()):
+            answer = server.embed(texts, model=name)
+            assert answer.vectors() == small and answer.json()["model"] == "small", name
+            assert ask(f"/v1/models/{name}").json()["id"] == "small"
+        assert ask("/embed", {"inputs": texts, "model": marks["Big-1"]}).json() == big
+        for path, status in (("/v1/rerank", 400), ("/v1/embeddings", 404)):
+            name = mark if path == "/v1/rerank" else mark[:-1]
+            answer = ask(path, {"query": "a", "documents": ["b"], "input": "a", "model": name})
+            assert answer.status == status, (path, answer.body)
         # Scores by the reranker, whoever is asked for none.
         body = {"query": "when", "documents": ["a", "b"]}
         scores = ask("/v1/rerank", body).json()
+        assert ask("/v1/rerank", {**body, "model": marks["ranks"]}).json() == scores
         assert scores["model"] == "ranks" and len(scores["results"]) == 2
         assert ask("/v1/rerank", {**body, "model": "ranks"}).json()["results"] == scores["results"]
         for path, model, status in (("/v1/rerank", "small", 400), ("/v1/embeddings", "ranks", 400),

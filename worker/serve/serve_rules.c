@@ -15,6 +15,14 @@ static char fold(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
+static bool is_same(struct bytes name, const char *known)
+{
+    size_t at = 0;
+    while (at < name.len && known[at] && fold(name.ptr[at]) == fold(known[at]))
+        at++;
+    return at == name.len && !known[at];
+}
+
 /* "google/EmbeddingGemma-300M" is "embeddinggemma-300m". */
 const char *serve_rules_find(const struct serve_rules *rules, struct bytes name)
 {
@@ -23,13 +31,11 @@ const char *serve_rules_find(const struct serve_rules *rules, struct bytes name)
         name = (struct bytes){slash + 1, name.len - (size_t)(slash + 1 - name.ptr)};
     for (size_t i = 0; rules->name[i]; i++) {
         const char *known = strrchr(rules->name[i], '/');
-        known = known ? known + 1 : rules->name[i];
-        size_t at = 0;
-        while (at < name.len && known[at] && fold(name.ptr[at]) == fold(known[at]))
-            at++;
-        if (at == name.len && !known[at])
+        if (is_same(name, known ? known + 1 : rules->name[i]))
             return rules->name[i];
     }
+    if (is_same(name, rules->info->fingerprint))
+        return rules->name[0];
     return rules->any_name ? rules->name[0] : NULL;
 }
 

@@ -29,7 +29,7 @@ struct serve_rules {
 /* names: "a,b" or "": of the model itself. file: its path, or NULL. 0 or -EINVAL and a sentence. */
 int serve_rules_name(struct serve_rules *rules, const char *names, char *err, size_t err_size);
 /* Which of the model's names a client has given: letter case and what comes before the last slash
- * do not count. NULL: none of them. */
+ * do not count; the fingerprint is its first name. NULL: none of them. */
 const char *serve_rules_find(const struct serve_rules *rules, struct bytes name);
 /* The model that has a name; NULL: there is none, and that is the request's answer. */
 const struct serve_rules *serve_rules_named(struct serve_request *request,

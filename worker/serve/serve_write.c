@@ -436,11 +436,14 @@ void serve_write_page(struct serve_request *request)
     write_file(request, serve_file_page(), "text/html; charset=utf-8");
 }
 
-static void put_model(struct buffer *to, const char *name)
+static void put_model(struct buffer *to, const struct serve_rules *rules, const char *name)
 {
     buffer_put_text(to, "{\"id\":");
     json_put_text(to, name);
-    buffer_put_text(to, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"embedmill\"}");
+    buffer_put_text(to, ",\"object\":\"model\",\"created\":0,\"owned_by\":\"embedmill\","
+                        "\"fingerprint\":");
+    json_put_text(to, rules->info->fingerprint);
+    buffer_put_text(to, "}");
 }
 
 void serve_write_models(struct serve_request *request, const struct serve_rules *rules,
@@ -451,7 +454,7 @@ void serve_write_models(struct serve_request *request, const struct serve_rules 
     for (size_t m = 0; m < n_models; m++)
         for (size_t i = 0; rules[m].name[i]; i++) {
             buffer_put_text(to, m + i ? "," : "");
-            put_model(to, rules[m].name[i]);
+            put_model(to, &rules[m], rules[m].name[i]);
         }
     buffer_put_text(to, "]}");
     answer_settle(request, "application/json");
@@ -464,6 +467,6 @@ void serve_write_model(struct serve_request *request, const struct serve_rules *
     const struct serve_rules *found = serve_rules_named(request, rules, n_models, asked);
     if (!found)
         return;
-    put_model(&request->answer, serve_rules_find(found, asked));
+    put_model(&request->answer, found, serve_rules_find(found, asked));
     answer_settle(request, "application/json");
 }
