@@ -77,8 +77,9 @@ class Bench:
         env["EMBEDMILL_CACHE_MEMORY"] = "0"  # texts repeat, and are to be work each time
         log = open(os.path.join(self.folder, f"log-{name}"), "ab")
         worker = subprocess.Popen(
-            [self.binary, "run", "--model", model or self.model, "--prompt", "none", "--threads", "1",
-             "--redis-url", f"redis://127.0.0.1:{port or self.port}", "--redis-consumer", name,
+            [self.binary, "run", "--model", model or self.model, "--prompt", "none",
+             "--threads", "1", "--redis-url", f"redis://127.0.0.1:{port or self.port}",
+             "--redis-consumer", name,
              "--redis-claim-idle", "1s", "--redis-timeout", "1s", "--log-format", "json", *extra],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
         self.processes.append(worker)
