@@ -91,6 +91,8 @@ typedef void session_part(void *arg, size_t part, struct session *mine);
  * Run parts 0 .. n_parts - 1 of a step, at most 65535, on any threads, and return when all are
  * done; what they have written can then be read by all parts of the next step. Returns how many
  * threads could share the next step, at least 1: it decides how work is cut, never what comes out.
+ * With n_parts 0 there is nothing to do (step is NULL): the thread is between two steps of a part,
+ * which it may leave for a while; its session must not be used meanwhile.
  */
 typedef size_t session_parallel(void *ctx, session_part *step, void *arg, size_t n_parts);
 

@@ -260,18 +260,28 @@ static void shared_part(void *arg, size_t part, struct session *mine)
     shared->step(&work, part);
 }
 
+/* A chunk's way through many steps takes up to ten milliseconds, and there may be more urgent work.
+ * The thread that leads may turn to it; whoever helps leaves after the chunk. */
+static void give_way(const struct work *w)
+{
+    if (w->leads && w->f->parallel)
+        w->f->parallel(w->f->parallel_ctx, NULL, NULL, 0);
+}
+
 void step_run(const struct work *w, step_part *step, size_t n_parts)
 {
     struct shared_step shared = {w, step};
     if (!w->alone)
         share(w->f, shared_part, &shared, n_parts);
-    for (size_t part = 0; w->alone && part < n_parts; part++)
+    for (size_t part = 0; w->alone && part < n_parts; part++) {
         step(w, part);
+        give_way(w);
+    }
 }
 
 struct work step_all_tokens(struct forward *f)
 {
-    return (struct work){f, &f->scratch, &f->scratch, false, 0, f->n_tokens};
+    return (struct work){.f = f, .scratch = &f->scratch, .mine = &f->scratch, .n = f->n_tokens};
 }
 
 /* n tokens or texts in chunks, each of which goes through all of `steps`. */
@@ -286,8 +296,13 @@ static void step_block(void *arg, size_t part, struct session *mine)
     const struct token_blocks *token_blocks = arg;
     const struct scratch *scratch = &mine->forward->scratch;
     struct span span = span_of(token_blocks->n, token_blocks->n_blocks, part);
-    const struct work work = {token_blocks->f,       scratch, scratch, true, span.first,
-                              span.last - span.first};
+    const struct work work = {.f = token_blocks->f,
+                              .scratch = scratch,
+                              .mine = scratch,
+                              .alone = true,
+                              .leads = mine == token_blocks->f->session,
+                              .t = span.first,
+                              .n = span.last - span.first};
     token_blocks->steps(&work);
 }
 
@@ -299,8 +314,11 @@ void step_run_blocks(struct forward *f, void (*steps)(const struct work *work), 
         return share(f, step_block, &token_blocks, token_blocks.n_blocks);
     for (size_t c = 0; c < token_blocks.n_blocks; c++) {
         struct span span = span_of(n, token_blocks.n_blocks, c);
-        const struct work work = {f,     &f->scratch, &f->scratch,
-                                  false, span.first,  span.last - span.first};
+        const struct work work = {.f = f,
+                                  .scratch = &f->scratch,
+                                  .mine = &f->scratch,
+                                  .t = span.first,
+                                  .n = span.last - span.first};
         steps(&work);
     }
 }

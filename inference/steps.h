@@ -59,6 +59,7 @@ struct work {
     const struct scratch *scratch; /* what is between two steps is in their wide, y and packed */
     const struct scratch *mine;    /* of the thread that runs a part, for what it needs in it */
     bool alone;  /* the steps are this thread's own: scratch and mine are the same */
+    bool leads;  /* ... and the thread is that of f, not one that helps it */
     size_t t, n; /* [t, t + n) */
 };
 

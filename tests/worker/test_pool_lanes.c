@@ -142,27 +142,38 @@ static void test_weights(void **state)
     pool_close(pool);
 }
 
+/* Where the message in hand gives way. */
+enum gives_way { BETWEEN_PARTS, BETWEEN_STEPS, IN_A_PART };
+
 struct outer_job {
     struct lane_job noted; /* first member */
-    bool with_many;        /* parts: else one */
-    size_t n_inner_steps;
+    struct pool_thread *thread;
+    enum gives_way gives_way;
 };
 
 static void part_gate(void *arg, size_t part, struct session *mine)
 {
-    (void)arg;
+    const struct outer_job *outer = arg;
+    const struct pool_thread *thread = outer->thread;
     (void)mine;
     if (part == 0) {
         uv_sem_post(&begun);
         uv_sem_wait(&go);
+        assert_int_equal(atomic_load(&n_ended), 0);
+    }
+    if (part == 0 && outer->gives_way == IN_A_PART) {
+        assert_int_equal(pool_share(thread->pool, thread->index, NULL, NULL, 0), 1);
+        assert_int_equal(atomic_load(&n_ended), 1);
     }
 }
 
 static void run_outer(struct job *job, struct pool_thread *thread)
 {
     struct outer_job *outer = (struct outer_job *)job;
+    outer->thread = thread;
     atomic_store(&outer_runs, true);
-    pool_share(thread->pool, thread->index, part_gate, outer, outer->with_many ? 4 : 1);
+    pool_share(thread->pool, thread->index, part_gate, outer,
+               outer->gives_way == BETWEEN_STEPS ? 1 : 4);
     atomic_store(&outer_runs, false);
     note(job, thread);
 }
@@ -181,7 +192,7 @@ static void run_query(struct job *job, struct pool_thread *thread)
 }
 
 /* One thread, busy with a message: the query is done before it, by its own user's thread. */
-static void query_inside(bool with_many)
+static void query_inside(enum gives_way gives_way)
 {
     static struct outer_job outer;
     static struct lane_job query, list;
@@ -194,7 +205,7 @@ static void query_inside(bool with_many)
     mine.pool = theirs.pool = pool;
     assert_int_equal(pool_join(&user, pool, &other, wakeup, NULL), 0);
     outer.noted.job = (struct job){.run = run_outer, .lane = POOL_QUEUE};
-    outer.with_many = with_many;
+    outer.gives_way = gives_way;
     query.job = (struct job){.run = run_query, .lane = POOL_QUERY};
     list.job = (struct job){.run = run_query, .lane = POOL_LIST};
     pool_submit(pool, &outer.noted.job);
@@ -214,13 +225,19 @@ static void query_inside(bool with_many)
 static void test_query_between_parts(void **state)
 {
     (void)state;
-    query_inside(true);
+    query_inside(BETWEEN_PARTS);
 }
 
 static void test_query_between_steps(void **state)
 {
     (void)state;
-    query_inside(false);
+    query_inside(BETWEEN_STEPS);
+}
+
+static void test_query_in_a_part(void **state)
+{
+    (void)state;
+    query_inside(IN_A_PART);
 }
 
 /* Two threads that are at messages, and a query whose two parts need each other. */
@@ -385,6 +402,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_weights, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_between_parts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_between_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_query_in_a_part, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_helped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
         cmocka_unit_test(test_followed_by_another),

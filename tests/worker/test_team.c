@@ -147,7 +147,7 @@ static void test_helpers_do_work(void **state)
     team_close(&team);
 }
 
-enum { N_THREADS = 3, N_TURNS = 12, N_TEXTS = 40, LONGEST = 200 };
+enum { N_THREADS = 3, N_TURNS = 12, N_TEXTS = 40, LONGEST = 200, N_LAYERS = 7 };
 
 /* A thread of a pool with its session, and jobs that embed by it. */
 struct pool_thread {
@@ -259,10 +259,54 @@ static void test_sessions(void **state)
     assert_int_equal(atomic_load(&most_threads), N_THREADS);
 }
 
+/* A thread that leaves its texts between two steps, and embeds another with another session. */
+struct midst {
+    struct session *mine, *other;
+    const struct text *text;
+    const float *alone; /* [TINY_MODEL_DIM] of it */
+    size_t n_left;
+};
+
+static size_t leave(void *ctx, session_part *step, void *arg, size_t n_parts)
+{
+    struct midst *midst = ctx;
+    for (size_t part = 0; part < n_parts; part++)
+        step(arg, part, midst->mine);
+    if (n_parts == 0) {
+        float row[TINY_MODEL_DIM];
+        struct embed_result result;
+        assert_null(step);
+        embed_rows(midst->other, midst->text, 1, TINY_MODEL_DIM, row, &result);
+        assert_memory_equal(row, midst->alone, sizeof row);
+        midst->n_left++;
+    }
+    return 1;
+}
+
+static void test_left_in_the_midst(void **state)
+{
+    const struct model *model = *state;
+    struct text texts[N_TEXTS];
+    static float alone[N_TEXTS * TINY_MODEL_DIM], rows[N_TEXTS * TINY_MODEL_DIM];
+    struct embed_result results[N_TEXTS];
+    struct midst midst = {.text = texts + 5, .alone = alone + 5 * TINY_MODEL_DIM};
+    const struct session_options other = {0}, mine = {.parallel = leave, .parallel_ctx = &midst};
+    make_texts(texts);
+    assert_int_equal(session_open(&midst.other, model, &other), 0);
+    assert_int_equal(session_open(&midst.mine, model, &mine), 0);
+    embed_rows(midst.other, texts, N_TEXTS, TINY_MODEL_DIM, alone, results);
+    embed_rows(midst.mine, texts, N_TEXTS, TINY_MODEL_DIM, rows, results);
+    assert_memory_equal(rows, alone, sizeof rows);
+    /* Between the products of each layer, at least. */
+    assert_true(midst.n_left > 7 * N_LAYERS);
+    session_close(midst.mine);
+    session_close(midst.other);
+}
+
 static int model_make(void **state)
 {
     struct tiny_model_options options = TINY_MODEL_DEFAULTS;
-    options.n_layers = 7;
+    options.n_layers = N_LAYERS;
     options.n_ctx = 512;
     return tiny_model_open((struct model **)state, &options);
 }
@@ -280,6 +324,7 @@ int main(void)
         cmocka_unit_test(test_assisted),
         cmocka_unit_test(test_helpers_do_work),
         cmocka_unit_test_setup_teardown(test_sessions, model_make, model_end),
+        cmocka_unit_test_setup_teardown(test_left_in_the_midst, model_make, model_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

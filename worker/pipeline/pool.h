@@ -86,8 +86,9 @@ size_t pool_spare(struct pool *pool);
 /*
  * By run, on thread number `index`: run all parts of a step, with the help of threads that have no
  * job. They stay as long as step follows step, and leave for a job. A query is helped by threads at
- * jobs of other lanes, too, when they call this. Returns how many threads could
- * share the next step, this one counted (session_parallel of inference/embed.h).
+ * jobs of other lanes, too, when they call this. With n_parts 0 the thread only looks for queries:
+ * between two steps of a part. Returns how many threads could share the next step, this one counted
+ * (session_parallel of inference/embed.h).
  */
 size_t pool_share(struct pool *pool, size_t index, session_part *step, void *arg, size_t n_parts);
 /* Jobs that wait in a lane, and thread time that it has had. */
