@@ -115,6 +115,14 @@ static const struct entry entries[] = {
     BINARY("encrypted data (age)", "age-encryption.org/v"),
     BINARY("encrypted data (git-crypt)", "\0GITCRYPT\0"),
     BINARY("encrypted data (Ansible Vault)", "$ANSIBLE_VAULT;"),
+    TOOL("encrypted data (PGP)", "gpg --decrypt", "-----BEGIN PGP MESSAGE-----"),
+    TOOL("encrypted data (age)", "age --decrypt", "-----BEGIN AGE ENCRYPTED FILE-----"),
+    TOOL("encrypted data (CMS)", "openssl cms -decrypt -inform PEM -in", "-----BEGIN CMS-----"),
+    TOOL("encrypted data (PKCS #7)", "openssl smime -decrypt -inform PEM -in",
+         "-----BEGIN PKCS7-----"),
+    TOOL("uuencoded data", "uudecode -o /dev/stdout", "begin 644 "),
+    TOOL("uuencoded data", "uudecode -o /dev/stdout", "begin-base64 "),
+    BINARY("yEnc data", "=ybegin line="),
 };
 
 static const struct magic zstd_skippable = {MAGIC_ZSTD, "Zstandard data", "zstd -dc"};
@@ -244,17 +252,34 @@ static const struct magic *controls(const char *ptr, size_t len)
  * Text of the west of Europe in Latin-1 is nearly all ASCII, and what is lost with U+FFFD is a
  * letter here and there. Where a third of the bytes is lost, a vector of the rest says nothing.
  */
-enum { BAD_LEAST = 6, BAD_PART = 3 };
+enum { BAD_LEAST = 6, BAD_PART = 3, FEW_LEAST = 2, FEW_MOST = 16 };
+
+/* The same of a word or two, of which more than half must be lost; only the last character may be
+ * cut. */
+static size_t count_lost(const char *ptr, size_t len)
+{
+    size_t lost = 0;
+    for (size_t at = 0; at < len;) {
+        int step = utf8_next(ptr + at, len - at);
+        size_t bytes = (size_t)(step < 0 ? -step : step);
+        lost += step < 0 && at + bytes < len ? bytes : 0;
+        at += bytes;
+    }
+    return lost;
+}
 
 static bool is_foreign(const char *ptr, size_t len)
 {
     size_t n = 0;
     for (size_t i = 0; i < len; i++)
         n += (unsigned char)ptr[i] >= 0x80;
-    if (n < BAD_LEAST || n * BAD_PART < len)
+    if (n < FEW_LEAST || n * BAD_PART < len)
         return false;
-    n = count_bad(ptr, len);
-    return n >= BAD_LEAST && n * BAD_PART >= len;
+    size_t bad = count_bad(ptr, len);
+    if (bad >= BAD_LEAST)
+        return bad * BAD_PART >= len;
+    bad = n < FEW_MOST ? count_lost(ptr, len) : 0;
+    return bad >= FEW_LEAST && bad * 2 > len;
 }
 
 /* Escapes that choose a set of two bytes a character; those of terminals are others. */

@@ -134,6 +134,10 @@ static void other_encodings(void **state)
     EXPECT("\xb6\xc9\xc2\xd6\xc6\xdf\xb5\xe3\xb3\xf6\xb7\xa2", MAGIC_FOREIGN, mostly); /* GBK */
     EXPECT("\x85\x99\x99\xa8@\x93\x85\x81\xa5\x85\xa2@\x81\xa3@\xa2\x85", MAGIC_FOREIGN,
            mostly); /* EBCDIC */
+    /* A word of which hardly a letter is left. */
+    EXPECT("\xc6\xe5\xf0\xf0\xe8", MAGIC_FOREIGN, mostly); /* KOI8-R */
+    EXPECT("\xc4\xe3\xba\xc3", MAGIC_FOREIGN, mostly);     /* GBK */
+    EXPECT("\xcf\xe0\xf0\xee\xec\n", MAGIC_FOREIGN, mostly);
     EXPECT("\x84\x31\x95\x33\xb6\xc9", MAGIC_WIDE, "GB 18030 text");
     EXPECT("+/v8-Ferry", MAGIC_WIDE, "UTF-7 text");
     EXPECT("\x1b$B%U%'%j!<\x1b(B", MAGIC_WIDE, "ISO-2022-JP text");
@@ -172,10 +176,15 @@ static void texts(void **state)
         "wOFF",
         "070701 and 070707",
         "Fahrplan der F\xe4hren: der letzte F\xe4hrmann f\xe4hrt um zehn", /* Latin-1 */
-        "\xc6\xe5\xf0\xf0\xe8", /* KOI8-R, and too short to be sure */
+        "caf\xe9",
+        "n\xe9"
+        "e",
+        "Z\xfcrich", /* Latin-1, of which something is left */
         "H4sI is how gzip begins in base64",
         "+/v8 is a valve",
         "version https://git",
+        "-----BEGIN PGP",
+        "begin 644",
         "\x1b(B\x1b[m a terminal",
         "\xef\xbb\xbfwith a mark",
         "\xef\xbb\xbf",
