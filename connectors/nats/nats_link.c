@@ -102,6 +102,7 @@ static void link_unuse(struct nats_link *link)
 {
     pthread_mutex_lock(&link->lock);
     assert(link->n_users > 0);
+    /* Read under the lock: whoever takes it to zero frees, and nobody else looks again. */
     unsigned n = --link->n_users;
     pthread_mutex_unlock(&link->lock);
     if (!n)
@@ -282,6 +283,7 @@ static void serve(struct nats_link *link)
 static bool connect_once(struct nats_link *link)
 {
     char why[400], subject[160];
+    /* No lock: no connection of the library has this link yet, and the loop does not look at it. */
     link->is_closed = false;
     link_use(link); /* by on_closed */
     natsStatus s = natsConnection_Connect(&link->nc, link->options);
@@ -316,6 +318,7 @@ static void take_pause(struct nats_link *link)
     until.tv_sec += (time_t)(ns / 1000000000);
     until.tv_nsec = (long)(ns % 1000000000);
     pthread_mutex_lock(&link->lock);
+    /* Woken by commands, too, which are for no connection and wait. */
     while (!link->stopped && pthread_cond_timedwait(&link->wake, &link->lock, &until) == 0)
         ;
     pthread_mutex_unlock(&link->lock);

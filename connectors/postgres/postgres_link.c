@@ -150,6 +150,7 @@ static void pause_then_connect(struct postgres_link *link)
 /* All that could be tried was. */
 static void round_failed(struct postgres_link *link)
 {
+    /* One host that did not answer may be the one that lets this user in. */
     bool is_final = link->n_attempts && link->n_final == link->n_attempts;
     if (is_final) {
         link->phase = PHASE_CLOSED;
@@ -197,6 +198,7 @@ static void on_connect_timeout(uv_timer_t *timer)
 
 static void on_connected(struct postgres_link *link)
 {
+    /* From here on libpq keeps its socket, and one watch is enough. */
     int rc = PQenterPipelineMode(link->conn) && PQsetnonblocking(link->conn, 1) == 0
                  ? watch_start(link, UV_READABLE)
                  : -EIO;
@@ -344,9 +346,11 @@ static void lost_by_libpq(struct postgres_link *link)
 static bool take_result(struct postgres_link *link)
 {
     PGresult *result = PQgetResult(link->conn);
+    /* Results are counted by the NULL that ends each statement; one may have several before it. */
     size_t nth = link->n_results;
     if (!result) {
         link->n_results++;
+        /* The last NULL is that of the sync, which comes as a result of its own. */
         return link->n_results <= link->n_statements;
     }
     ExecStatusType status = PQresultStatus(result);
@@ -374,6 +378,7 @@ static void read_results(struct postgres_link *link)
     while (link->phase == PHASE_BUSY && !PQisBusy(link->conn))
         if (!take_result(link))
             break;
+    /* An event above may have closed the link, and then there is no connection to ask. */
     if (link->conn && PQstatus(link->conn) == CONNECTION_BAD)
         lost_by_libpq(link);
 }
@@ -430,6 +435,7 @@ int postgres_link_send(struct postgres_link *link, const struct postgres_stateme
             ok = PQsendQueryParams(link->conn, s->sql, s->n, s->types, s->values, s->lengths,
                                    binary, 0);
     }
+    /* Also of one that failed: nothing else is sent before its loss was reported. */
     link->phase = PHASE_BUSY;
     link->n_statements = n;
     if (ok && PQpipelineSync(link->conn) && flush(link) == 0) {

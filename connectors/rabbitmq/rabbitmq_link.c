@@ -117,6 +117,7 @@ static void link_fail(struct rabbitmq_link *link, int err, const char *why)
 static void on_tick(uv_timer_t *timer)
 {
     struct rabbitmq_link *link = timer->data;
+    /* Two intervals, as the specification has it; we send at least twice in one. */
     uint64_t now = uv_now(link->loop), limit = 2 * link->heartbeat_ms;
     if (now - link->written_ms >= link->heartbeat_ms / 2) {
         rabbitmq_put_heartbeat(tcp_output(link->tcp));
@@ -223,6 +224,7 @@ static bool take_frame(struct rabbitmq_link *link, const struct rabbitmq_frame *
         link_lost(link, why);
     if (rc == 1) {
         struct rabbitmq_content content = assembly->content;
+        /* Before the event: what it does may begin the next message of this channel. */
         *assembly = (struct rabbitmq_assembly){0};
         if (link->phase == PHASE_READY)
             link->events->on_content(link->ctx, frame->channel, &content);
@@ -318,6 +320,7 @@ static void attempt_start(uv_timer_t *timer)
     struct tcp_options options = {url->host, url->port, url->tls ? link->tls : NULL,
                                   link->timeout_ms};
     link->frame_max = RABBITMQ_FRAME_MAX;
+    /* What ended the connection before says nothing about this one. */
     link->close_code = 0;
     rabbitmq_url_print(url, link->where, sizeof link->where);
     if (tcp_open(&link->tcp, link->loop, &options, &events, link) != 0) {
@@ -458,6 +461,7 @@ void rabbitmq_link_close(struct rabbitmq_link *link, void (*closed)(void *ctx), 
     amqp_connection_close_t bye = {.reply_code = 200, .reply_text = rabbitmq_text("done")};
     bool was_ready = link->phase == PHASE_READY;
     assert(link->phase != PHASE_CLOSING && link->phase != PHASE_CLOSED);
+    /* Else the server's goodbye would never be read. */
     rabbitmq_link_pause(link, false);
     link->phase = PHASE_CLOSING;
     link->closed = closed;

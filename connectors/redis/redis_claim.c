@@ -280,6 +280,7 @@ static void on_listed(void *ctx, void *arg, const redisReply *reply)
 
     if (!claim_reply_ok(source, reply))
         return;
+    /* A page holds what is to be claimed; entries of the table are with us and are passed over. */
     claim->n_page = 0;
     for (; seen < reply->elements && claim->n_page < want; seen++) {
         if (!pending_read(reply->element[seen], &row, &idle)) {

@@ -41,11 +41,11 @@ static struct bytes scratch_join(struct redis_scratch *scratch, struct bytes a, 
 {
     char *at = scratch->text + scratch->len;
 
+    assert(scratch->len + a.len + b.len <= scratch->room);
     if (a.len)
         memcpy(at, a.ptr, a.len);
     if (b.len)
         memcpy(at + a.len, b.ptr, b.len);
-    assert(scratch->len + a.len + b.len <= scratch->room);
     scratch->len += a.len + b.len;
     return (struct bytes){at, a.len + b.len};
 }
@@ -67,6 +67,7 @@ static struct bytes scratch_version(struct redis_scratch *scratch, int64_t versi
     char *at = scratch->text + scratch->len;
     int len = snprintf(at, NUMBER_SIZE, "%019" PRId64, version);
 
+    assert(len < NUMBER_SIZE && scratch->len + (size_t)len + 1 <= scratch->room);
     scratch->len += (size_t)len + 1;
     return (struct bytes){at, (size_t)len};
 }
@@ -440,6 +441,7 @@ static void build_parts(const struct redis_record_form *form, const struct recor
     }
     for (size_t i = 0; i < record->n_parts; i++) {
         const struct part *part = &record->parts[i];
+        /* Parts of one text stand together; what is said of the text goes before the first. */
         if (part->document && part->document != text)
             build_text(form, record, part->document, scratch);
         text = part->document;
@@ -453,6 +455,7 @@ static size_t scratch_need(const struct redis_record_form *form, const struct re
     size_t prefix = strlen(form->config->output_prefix), need = 256;
 
     for (size_t i = 0; i < record->n_parts; i++)
+        /* A part has at most three keys: its own, its text's, and that with the '#'. */
         need += 3 * (prefix + record->parts[i].id.len + record->origin->position.len) +
                 12 * NUMBER_SIZE + record->n_headers * sizeof("_embedding");
     return need;
@@ -470,6 +473,7 @@ static void build_script(const struct redis_record_form *form, const struct reco
         n_keys++;
     redis_args_text(args, form->script_sha ? "EVALSHA" : "EVAL");
     redis_args_text(args, form->script_sha ? form->script_sha : redis_script_publish);
+    /* Every key is named, so that a cluster can refuse a script whose keys are in two slots. */
     redis_args_number(args, n_keys);
     if (form->peer)
         redis_args_text(args, entry->stream->name);
@@ -499,6 +503,7 @@ int redis_record_build(const struct redis_record_form *form, const struct record
         build_parts(form, record, scratch);
     if (list->failed)
         return -ENOMEM;
+    /* One command and nothing to ack: it is sent as it is, and needs no script. */
     size_t first = (size_t)strtoul(list->items[0].ptr, NULL, 10);
     if (form->peer || first + 1 != list->n)
         build_script(form, record, scratch, args);
