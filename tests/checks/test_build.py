@@ -12,7 +12,8 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TOOLS = ("bash", "awk", "sed", "dpkg", "env", "sort", "tr", "cat", "dirname")
+TOOLS = ("bash", "awk", "sed", "dpkg", "env", "sort", "tr", "cat", "dirname", "mktemp",
+         "rm")
 
 
 class Folder(unittest.TestCase):
@@ -112,6 +113,17 @@ class Packages(Folder):
         self.assertEqual(log[0], "update -qq")
         self.assertIn(" libmsgpack-dev ", log[1])
         self.assertNotIn("|", log[1])
+
+    def test_apt_is_heard_when_it_fails(self):
+        self.release({"libc6": "2", **self.all_of("build")})
+        for code in 0, 100:
+            with self.subTest(code=code):
+                self.command("apt-get", f'case "$*" in update*) exit 0 ;; esac\n'
+                             f'echo "Unpacking a lot"; echo "E: no room" >&2; exit {code}')
+                run, _ = self.install("build")
+                self.assertEqual(run.returncode != 0, code != 0)
+                for line in "Unpacking a lot", "E: no room":
+                    self.assertEqual(line in run.stdout + run.stderr, code != 0, run.stderr)
 
     def test_old_librdkafka_is_refused_before_anything_is_installed(self):
         for version in ("1.8.0-1build1", "1.6.0-1"):
