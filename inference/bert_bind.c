@@ -75,6 +75,7 @@ int bert_bind_keys(const struct binder *b, struct model *m)
         rc = bind_pooling(b, m);
     if (rc)
         return rc;
+    /* Rows of a head are quantised in blocks of 32, none of which may hold two heads. */
     if (m->n_embd % (a->n_heads * Q8_BLOCK))
         return bind_refuse_key(b, "heads are not a multiple of 32 wide: key",
                                "attention.head_count");
@@ -105,6 +106,7 @@ static int bind_outer(const struct binder *b, struct model *m)
         {"token_embd_norm.bias", embd, 1, .floats = &m->embed_norm.bias},
         {"token_types.weight", embd, n_types, .floats = &m->token_types},
     };
+    /* Zeros in their place, so that the forward pass needs no case of its own. */
     if (!has_types) {
         m->constants = calloc(2 * ROW_MAX, sizeof *m->constants);
         if (!m->constants)
@@ -168,6 +170,7 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
 
 int bert_bind_output(const struct binder *b, struct model *m)
 {
+    /* What the attention kernels have scratch for. */
     if (m->info.max_tokens > KEYS_MAX)
         m->info.max_tokens = KEYS_MAX;
     m->info.has_dense = true; /* nothing is missing: the family has no such layers */

@@ -159,9 +159,11 @@ static int values_take(struct reader *reader, uint32_t type, uint64_t n, struct 
 {
     const uint8_t *data = reader->bytes + reader->at, *p;
     size_t left = reader->size - reader->at, start = reader->at;
+    /* A string has at least its length, so a count can be judged before the strings are walked. */
     size_t least = type == GGUF_STR ? sizeof(uint64_t) : type_size(type);
     if (least == 0)
         return refuse(reader, DAMAGED, "value type %u is not one of GGUF's", (unsigned)type);
+    /* Divided: the count is the file's word, and its product may overflow. */
     if (n > left / least)
         return refuse(reader, DAMAGED,
                       "%llu values of at least %zu bytes, where the file has %zu left",
@@ -178,6 +180,7 @@ static int values_take(struct reader *reader, uint32_t type, uint64_t n, struct 
     if (type == GGUF_BOOL)
         for (uint64_t i = 0; i < n; i++)
             if (data[i] > 1)
+                /* C's bool holds nothing else, and to read one from other bytes is undefined. */
                 return refuse(reader, DAMAGED, "a bool is %u, neither 0 nor 1", data[i]);
     *out = (struct gguf_array){
         .type = (enum gguf_type)type, .n = n, .data = data, .size = reader->at - start};
@@ -345,6 +348,7 @@ static int entry_place(const struct gguf_directory *directory, struct reader *re
     if (entry->offset % alignment)
         return refuse(reader, DAMAGED, "offset %llu is not a multiple of the alignment %llu",
                       (unsigned long long)entry->offset, (unsigned long long)alignment);
+    /* At the end itself, too: of a type whose size is not known there must be at least a byte. */
     if (entry->offset > data_size || tensor->size > data_size - entry->offset ||
         entry->offset == data_size)
         return refuse(reader, DAMAGED, "%zu bytes at offset %llu, where the file has %zu of data",

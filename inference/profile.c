@@ -102,6 +102,7 @@ static uint64_t attention_macs(size_t n, size_t reach, const struct attention_sh
     uint64_t pairs = 0;
     size_t ahead = shape->is_causal ? 0 : reach;
     for (size_t i = tokens.first; i < tokens.last; i++) {
+        /* Written so that nothing overflows where reach is SIZE_MAX, for attention to all. */
         size_t first = i > reach ? i - reach : 0, last = n - 1 - i > ahead ? i + ahead : n - 1;
         pairs += last - first + 1;
     }
@@ -159,10 +160,13 @@ static void gelu_quantize(void *packed, const float *x, const float *bias, size_
 static void matmul(float *out, size_t ld, const void *packed, size_t n, const struct q8_matrix *w,
                    struct span rows, void *panel)
 {
+    /* Rows that were widened lie in scratch, and no address says of which matrix they are. */
     bool is_high = w->blocks == watch.high, is_low = w->blocks == watch.low;
     enum stage stage = is_high || is_low ? watch.stage : stage_of(w->blocks);
     double began = seconds();
     table_of(stage)->matmul(out, ld, packed, n, w, rows, panel);
+    /* The second digit is part of the first one's products, and takes time but does no more of
+     * them. */
     uint64_t macs = is_low ? 0 : n * w->n_in * (rows.last - rows.first);
     count(stage, began, macs);
 }

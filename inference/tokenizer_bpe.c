@@ -186,6 +186,7 @@ static void heap_push(struct piece *piece, struct chain chain)
     uint32_t i = piece->n_chains++;
 
     while (i > 0) {
+        /* Four children a node: half the levels, and they lie in one line of the cache. */
         uint32_t parent = (i - 1) / 4;
         if (!goes_before(&chain, &heap[parent]))
             break;
@@ -231,6 +232,7 @@ static void pair_push(struct piece *piece, uint64_t order, uint32_t left, uint32
     else
         i = piece->n_pairs++;
     piece->pairs[i] = (struct pair){.left = left, .id = id, .next = NO_PAIR};
+    /* Only to the right of its end: a chain is sorted by place without ever being sorted. */
     if (tail->pair != NO_PAIR && tail->order == order && piece->pairs[tail->pair].left < left)
         piece->pairs[tail->pair].next = i;
     else
@@ -250,6 +252,7 @@ static struct pair pair_pop(struct piece *piece, uint64_t *order)
                                            .left = piece->pairs[pair.next].left,
                                            .first = pair.next});
     } else {
+        /* The chain is gone, and nothing may be appended to it. */
         if (tail->pair == top.first)
             tail->pair = NO_PAIR;
         if (--piece->n_chains > 0)
@@ -308,6 +311,8 @@ void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *
         struct pair pair = pair_pop(piece, &order);
         struct symbol *l = &piece->symbols[pair.left], *r;
 
+        /* One of the two was merged with another meanwhile. To look is cheaper than to find and
+         * remove it then. */
         if (!pair_still_stands(piece, pair.left, order))
             continue;
         r = &piece->symbols[l->next];
@@ -317,6 +322,7 @@ void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *
         r->len = 0;
         if (l->next != NO_SYMBOL)
             piece->symbols[l->next].prev = pair.left;
+        /* What is new are the pairs on both sides of the merged symbol. */
         pair_offer(piece, vocab, l->prev);
         pair_offer(piece, vocab, pair.left);
     }

@@ -90,6 +90,7 @@ uint32_t vocab_find(const struct vocab *vocab, const uint8_t *text, size_t len)
     uint64_t hash = XXH3_64bits(text, len);
     uint32_t tag = (uint32_t)(hash >> 32) & ~vocab->id_mask;
 
+    /* It ends: half of the slots are free (vocab_alloc). */
     for (uint32_t i = (uint32_t)hash & vocab->slot_mask;; i = (i + 1) & vocab->slot_mask) {
         uint32_t slot = vocab->slots[i];
         if (slot == 0)
@@ -193,6 +194,8 @@ static int sort_added(struct vocab *vocab, char *err, size_t err_size)
     for (uint32_t byte = 0; byte < 256; byte++) {
         while (i < vocab->n_added && text_of(vocab, vocab->added[i]).ptr[0] < byte)
             i++;
+        /* Where a text may begin is the first byte of nearly every search, and of nearly all bytes
+         * none begins. */
         vocab->added_first[byte] = i;
     }
     vocab->added_first[256] = vocab->n_added;
@@ -254,6 +257,7 @@ static int read_normals(struct vocab *vocab, const uint8_t *kinds, char *err, si
         if (status)
             return status;
     }
+    /* Most characters of most texts: looked up once, here. */
     for (uint8_t c = 0; c < 128; c++)
         vocab->ascii[c] = vocab_find(vocab, &c, 1);
     return 0;
@@ -324,6 +328,8 @@ static int read_texts(struct vocab *vocab, const struct gguf_array *texts, char 
     }
     if (id != vocab->n)
         return vocab_refuse(err, err_size, "vocabulary: %u of %u texts are present", id, vocab->n);
+    /* As if another text followed: text_of() takes the 8 bytes of a length off the next one's
+     * place. */
     vocab->offsets[vocab->n] = (uint32_t)texts->size + 8;
     return 0;
 }
@@ -402,6 +408,7 @@ static int read_merges(struct vocab *vocab, const struct gguf *gguf, char *err, 
         if (!merge_read(vocab, text, &id, &left))
             continue;
         bool is_new = id != last;
+        /* A token that comes a second time, or splits in a rising order. */
         if (is_new ? vocab->own_scores[id] != 0 : left >= last_left)
             return vocab_refuse(err, err_size,
                                 "tokenizer.ggml.merges is not in the order that scores would give");
@@ -493,6 +500,7 @@ int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kin
         status = read_merges(vocab, gguf, err, err_size);
     if (status)
         goto fail;
+    /* Smaller: most tokens are not added ones. A failure changes nothing. */
     added = realloc(vocab->added, (vocab->n_added + 1) * sizeof(*added));
     if (added)
         vocab->added = added;
