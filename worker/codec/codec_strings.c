@@ -93,6 +93,7 @@ static int pairs_check(struct check *check, struct walk *walk, struct codec_name
 {
     struct codec_name first;
     int err = 0;
+    /* The walk is moved behind the key and, by value_check, behind the value. */
     for (size_t i = 0; i < n && !err; i++) {
         names[i].number = ++check->n_keys;
         names[i].at = walk->at;
@@ -191,6 +192,8 @@ int codec_strings_repair(const struct decode *decode, struct bytes *values)
         msgpack_walk_next(&walk, &value);
         size_t len = (size_t)(walk.at - begun);
         if (value.type == WALK_STR && !utf8_is_valid(value.bytes.ptr, value.bytes.len)) {
+            /* Behind room for the longest head: how long it is, is known when the body is
+             * written. */
             char *body = to + n + 5;
             size_t body_len = utf8_repair(value.bytes.ptr, value.bytes.len, body);
             len = head_write(to + n, body_len);

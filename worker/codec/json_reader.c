@@ -122,6 +122,7 @@ static void container_close(struct reader *r, size_t start, size_t count, bool i
                : count <= UINT16_MAX ? head_write(head, is_map ? 0xde : 0xdc, count, 2)
                                      : head_write(head, is_map ? 0xdf : 0xdd, count, 4);
     if (packed) {
+        /* Most containers are small, and then nothing moves. */
         if (n > 1)
             memmove(packed + start + n, packed + start + 1, r->reading->packed_len - (start + 1));
         memcpy(packed + start, head, n);
@@ -239,6 +240,7 @@ static bool string_read(struct reader *r, bool is_key)
     struct json_reading *reading = r->reading;
     const char *begun = ++r->at;
     size_t len;
+    /* Twice: msgpack has the length before the bytes, and escapes make it shorter than it looks. */
     if (!string_scan(r, NULL, &len))
         return false;
     put_string_head(r, len);
@@ -307,6 +309,7 @@ static bool number_read(struct reader *r)
         return fail(r, JSON_FAULT_NAN);
     if (!is_digit(r))
         return fail_at(r, JSON_FAULT_SYNTAX);
+    /* Of 007 the first zero ends the number, and what follows is a fault. */
     bool is_zero = *r->at == '0';
     do {
         unsigned digit = (unsigned)(*r->at++ - '0');

@@ -66,10 +66,9 @@ const struct command command_compact = {
     .summary = "copies an index without the vectors that were replaced or deleted",
     .synopsis = "OUT -o NEW",
     .text =
-        "An index is appended to and nothing in it is changed: of a text that came again or was "
-        "deleted the old vectors stay in OUT, and `search` passes them over. This copies OUT, an "
-        ".npy or a .jsonl, to NEW without them, for programs that read the file by themselves. OUT "
-        "stays as it is and goes on with its corpus.",
+        "An index only grows: when a text comes again or is deleted, its old vectors stay in OUT, "
+        "and `search` skips them. This copies OUT, an .npy or a .jsonl, to NEW without them, for "
+        "programs that read the file themselves. OUT stays as it is, and `index` continues it.",
     .endings = endings,
     .own = compact_options,
     .syntax = {.aliases = aliases, .positionals = positionals},

@@ -36,6 +36,7 @@ static void each_name(const struct option *option, const struct flag_alias *alia
 /* 0 or -ENOMEM. */
 static int each_flag(const struct command *command, on_flag *call)
 {
+    /* What it prints must not depend on who runs it: it is installed with the package. */
     char *const no_environment[] = {NULL};
     struct options *options;
     const struct option *option;

@@ -90,7 +90,7 @@ void command_help_print(const struct command *command, const struct options *opt
     }
     fputc('\n', to);
     config_print_help(options, command->wanted, command->syntax.aliases, to);
-    fputs("\nOf every command:\n", to);
+    fputs("\nCommon to all commands:\n", to);
     for (const struct common_flag *flag = common_flags; flag->flag; flag++)
         if (!flag->of_files || !command->syntax.flags_only)
             fprintf(to, "  %-*s%s\n", COLUMN - 2, flag->flag, flag->help);

@@ -523,10 +523,12 @@ const struct command command_push = {
     .name = "push",
     .summary = "puts a file or a folder of texts into a message queue",
     .synopsis = "CORPUS --to URL [OPTION...]",
-    .text = "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read. "
-            "It reads no faster than the queue takes them. Pushed twice, they appear twice; ids "
-            "make that harmless further on.\n\n"
-            "Only flags say where it goes; environment and file may be those of the workers.",
+    .text =
+        "Put the records of CORPUS (as in `embedmill index`) into a queue that workers read. "
+        "It reads no faster than the queue takes them. Records that are pushed twice are in the "
+        "queue twice; with ids that does no harm in a store.\n\n"
+        "Only flags say where the records go, so environment and file may be those of the "
+        "workers.",
     .details = print_urls,
     .endings = push_endings,
     .own = push_options,
@@ -544,10 +546,11 @@ const struct command command_pull = {
     .summary = "collects embeddings from a message queue into a file",
     .synopsis = "--from URL -o OUT [OPTION...]",
     .text = "Collect the outputs of workers in a file. The name of OUT decides its format: .npy "
-            "(of the --dtype that the workers have), .jsonl, .csv (rows for "
-            "pgvector), or msgpack. It ends when nothing has come for --idle, or with --total. An "
-            "output is acknowledged, for the group embedmill-pull, once it is on disk.\n\n"
-            "Only flags name stream and group; environment and file may be those of the workers.",
+            "(of the --dtype that the workers have), .jsonl, .csv (rows for pgvector), or msgpack. "
+            "It ends when nothing has come for --idle, or after --total outputs. An output is "
+            "acknowledged, for the group embedmill-pull, once it is on disk.\n\n"
+            "Only flags say where they come from, so environment and file may be those of the "
+            "workers.",
     .details = print_urls,
     .endings = pull_endings,
     .own = pull_options,

@@ -362,7 +362,7 @@ static const char *const positionals[] = {"rerank.query", NULL};
 
 const struct command command_rerank = {
     .name = "rerank",
-    .summary = "scores the lines of standard input for a query, by a cross-encoder",
+    .summary = "scores the lines of standard input for a query, with a cross-encoder",
     .synopsis = "QUERY --model FILE [OPTION...] <texts >scores",
     .text =
         "Score how well each text answers QUERY. FILE is a reranker (docs/models.md), not a model "

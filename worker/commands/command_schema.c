@@ -64,9 +64,10 @@ const struct command command_schema = {
     .name = "schema",
     .summary = "prints the SQL that creates the tables of a sink",
     .synopsis = "--sink SINK [--config FILE] [OPTION...]",
-    .text = "Print the statements that create what the sink writes into and is missing, with the "
-            "options of `run`, for the database's own client. Without --dim the number of values "
-            "in a vector is the model's.",
+    .text =
+        "Print the SQL that creates the tables that the sink writes into, where they are missing: "
+        "pipe it into the database's own client. Options are those of `run`. Without --dim a "
+        "vector has as many values as the model gives.",
     .endings = endings,
     .prepare = prepare,
     .run = run,

@@ -30,6 +30,7 @@ struct dlq_return {
 static void on_published(void *ctx, struct record *record, enum published how)
 {
     struct dlq_return *way = ctx;
+    /* Late: it was given up, and is in both places if it was stored after all. */
     if (way->state != RETURN_ON_WAY)
         return;
     way->state = how == PUBLISHED ? RETURN_STORED : RETURN_REFUSED;
@@ -108,6 +109,7 @@ int dlq_return_put(struct dlq_return *way, const struct dead_letter *letter, cha
                                   .n_parts = 1,
                                   .headers = letter->headers,
                                   .n_headers = letter->n_headers};
+    /* One at a time, each awaited: only what is stored there is removed here. */
     way->state = RETURN_ON_WAY;
     uv_timer_start(&way->timer, on_late, PATIENCE_MS, 0);
     way->sink->ops->publish(way->sink, &record, 1);
@@ -131,6 +133,7 @@ void dlq_return_close(struct dlq_return *way)
     way->is_closed = !way->sink;
     if (way->sink)
         way->sink->ops->close(way->sink, CLOSE_MS, on_closed, way);
+    /* The sink's handles belong to this loop, which must not be closed before they are. */
     while (!way->is_closed)
         uv_run(&way->loop, UV_RUN_ONCE);
     uv_close((uv_handle_t *)&way->timer, NULL);

@@ -36,6 +36,7 @@ static void on_work(uv_work_t *work)
                                                           load->err, sizeof load->err)
                                  : command_line_open_model(load->settings, &load->model, load->err,
                                                            sizeof load->err);
+    /* On a thread of libuv's: the loop stays free to hear a signal while a cold file is read. */
     if (load->code == COMMAND_OK && model_prepare_prompts(load->model)) {
         snprintf(load->err, sizeof load->err, "not enough memory for the prompts of the model");
         load->code = COMMAND_INTERNAL;
@@ -105,6 +106,7 @@ static int load_run(struct load *load, const char *called, struct model **out, u
     load->code = COMMAND_INTERNAL;
     load->work.data = load;
     uv_queue_work(loop, &load->work, on_work, on_done);
+    /* Returns when the work is done: the signals that are watched do not keep the loop running. */
     uv_run(loop, UV_RUN_DEFAULT);
     if (load->code != COMMAND_OK) {
         log_event(LOG_ERROR, "no usable model", LOG_TEXT("model", load->path),

@@ -82,6 +82,7 @@ int selftest_run(const struct model *model, struct selftest *out)
         dot += (double)row[i] * expected[i];
         norm += (double)expected[i] * expected[i];
     }
+    /* The row is a unit vector; the stored one has whole numbers. */
     *out = (struct selftest){.cosine = dot / sqrt(norm), .took_ms = now_ms() - began};
     return 0;
 }

@@ -90,6 +90,7 @@ int serve_setup_caches(struct cache *out[], const struct settings *settings,
         return serve_setup_fail("cache", "a reranker gives no vectors to keep: leave it out",
                                 -EINVAL);
     struct cache_options wanted = {
+        /* Shared evenly by the models that keep vectors. */
         .memory_bytes = (size_t)settings_number(settings, "cache_memory") / (n ? n : 1),
         .folder = settings_text(settings, "cache"),
         .disk_bytes = (uint64_t)settings_number(settings, "cache_size")};
@@ -101,6 +102,7 @@ int serve_setup_caches(struct cache *out[], const struct settings *settings,
         if (rc != 0)
             return serve_setup_fail(NULL, err, rc);
         if (!wanted.beside)
+            /* One folder and one limit for all: the first one's. */
             wanted.beside = out[i];
     }
     return COMMAND_OK;

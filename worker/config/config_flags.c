@@ -97,6 +97,7 @@ static int set(struct options *options, struct flag_line *line, const struct opt
                const char *where, const char *value, char *err, size_t err_size)
 {
     if (option->type == OPTION_BOOL && !value)
+        /* A switch: "--json", but also "--json=false". */
         value = "true";
     if (take_value(line, where, option->arg, &value, err, err_size) != 0)
         return -EINVAL;
@@ -111,6 +112,7 @@ static int read_option(struct options *options, struct flag_line *line, const ch
     snprintf(where, sizeof where, "--%s", flag);
     if (option)
         return set(options, line, option, where, value, err, err_size);
+    /* Second: an option may begin with "no-" itself. */
     if (strncmp(flag, "no-", 3) == 0)
         option = find(options, line->syntax, flag + 3);
     if (!option || option->type != OPTION_BOOL)
@@ -142,6 +144,7 @@ static int read_word(struct options *options, struct flag_line *line, const char
     bool again = false;
     const char *name = line->positional ? *line->positional : NULL;
     if (name) {
+        /* The last of them takes all further words where the command says so. */
         line->positional++;
         if (!*line->positional && line->syntax->repeats)
             line->repeated = name;
