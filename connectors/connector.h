@@ -192,6 +192,9 @@ struct document {
     bool is_deleted;   /* nothing of it is to stay */
     bool has_version;  /* false: whichever comes last counts ... */
     int64_t version;   /* ... else the greatest, at least 0; of equal ones the last */
+    /* Of a delete whose message has no version where others have one: all that is there goes, and
+     * its version is kept. */
+    bool lacks_version;
     uint32_t n_chunks; /* it is cut into so many, ids "ID#0", "ID#1" ...; 0: it is one part */
 };
 

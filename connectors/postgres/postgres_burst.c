@@ -298,9 +298,12 @@ static void put_version(struct postgres_array *version, struct postgres_array *o
                         const struct document *document, const struct message *message,
                         int64_t given_us)
 {
-    postgres_array_int8(version, document->has_version        ? document->version
-                                 : message->timestamp_ms >= 0 ? message->timestamp_ms
-                                                              : given_us / 1000);
+    if (document->lacks_version)
+        postgres_array_null(version); /* a time is nothing to compare the others with */
+    else
+        postgres_array_int8(version, document->has_version        ? document->version
+                                     : message->timestamp_ms >= 0 ? message->timestamp_ms
+                                                                  : given_us / 1000);
     postgres_array_int8(order, message->order ? message->order : given_us);
 }
 

@@ -62,13 +62,14 @@ static const char upsert[] =
                                " version = excluded.version, version_order = excluded.version_order"
                                " WHERE NOT " NEWER("t", "excluded");
 
-/* Pieces of a document that this version has no more, and those of older versions. */
+/* Pieces of a document that this version has no more, and those of older versions. A delete that
+ * has no version is newer than whatever is there: then the comparison is null. */
 static const char delete_pieces[] =
     "DELETE FROM %1$s t USING unnest($1, $2, $3, $4, $5) AS d (doc, first, whole, version,"
     " version_order) WHERE t.parent IS NOT NULL AND t.parent = d.doc"
-    " AND ((t.chunk >= d.first AND NOT " NEWER(
+    " AND ((t.chunk >= d.first AND (" NEWER(
         "t",
-        "d") ")"
+        "d") ") IS NOT TRUE)"
              " OR EXISTS (SELECT FROM %1$s o WHERE o.parent IS NOT NULL AND o.parent = t.parent"
              "  AND " NEWER("o", "t") "))";
 
@@ -76,18 +77,23 @@ static const char delete_pieces[] =
 static const char delete_wholes[] =
     "DELETE FROM %1$s t USING unnest($1, $2, $3, $4, $5) AS d (doc, first, whole, version,"
     " version_order) WHERE t.id = d.doc::%2$s AND t.parent IS NULL"
-    " AND ((NOT d.whole AND NOT " NEWER(
-        "t", "d") ")"
+    " AND ((NOT d.whole AND (" NEWER(
+        "t", "d") ") IS NOT TRUE)"
                   " OR EXISTS (SELECT FROM %1$s o WHERE o.parent IS NOT NULL AND o.parent = d.doc"
                   "  AND " NEWER("o", "t") "))";
 
-/* An id as the column writes it: '7' and '007' of a bigint are one. */
-static const char put_deleted[] = "INSERT INTO %1$s AS d (id, version, version_order)"
-                                  " SELECT (u.id::%2$s)::text, u.version, u.version_order"
-                                  " FROM unnest($1, $2, $3) AS u (id, version, version_order)"
-                                  " ON CONFLICT (id) DO UPDATE SET version = excluded.version,"
-                                  " version_order = excluded.version_order, deleted_at = now()"
-                                  " WHERE " NEWER("excluded", "d");
+/* An id as the column writes it: '7' and '007' of a bigint are one. A delete without a version gets
+ * that of what it deletes, and leaves no trace where there is nothing. */
+static const char put_deleted[] =
+    "INSERT INTO %1$s AS d (id, version, version_order)"
+    " SELECT n.id, n.version, n.version_order FROM (SELECT (u.id::%2$s)::text, coalesce(u.version,"
+    " greatest((SELECT max(t.version) FROM %3$s t WHERE t.id = u.id::%2$s AND t.parent IS NULL),"
+    "  (SELECT max(t.version) FROM %3$s t WHERE t.parent IS NOT NULL AND t.parent = u.id))),"
+    " u.version_order FROM unnest($1, $2, $3) AS u (id, version, version_order))"
+    " AS n (id, version, version_order) WHERE n.version IS NOT NULL"
+    " ON CONFLICT (id) DO UPDATE SET version = excluded.version,"
+    " version_order = excluded.version_order, deleted_at = now()"
+    " WHERE " NEWER("excluded", "d");
 
 /* Rows that were written while somebody else deleted them. */
 static const char delete_revived[] =
@@ -290,7 +296,8 @@ enum postgres_fit postgres_table_read(struct postgres_table *out,
     snprintf(out->upsert, sizeof out->upsert, upsert, out->name, out->id_type, out->deleted);
     snprintf(out->delete_pieces, sizeof out->delete_pieces, delete_pieces, out->name);
     snprintf(out->delete_wholes, sizeof out->delete_wholes, delete_wholes, out->name, out->id_type);
-    snprintf(out->put_deleted, sizeof out->put_deleted, put_deleted, out->deleted, out->id_type);
+    snprintf(out->put_deleted, sizeof out->put_deleted, put_deleted, out->deleted, out->id_type,
+             out->name);
     snprintf(out->delete_revived, sizeof out->delete_revived, delete_revived, out->name,
              out->id_type, out->deleted);
     snprintf(out->put_letters, sizeof out->put_letters, put_letters, out->letters);

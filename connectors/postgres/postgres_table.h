@@ -28,7 +28,7 @@ struct postgres_table {
     Oid vector, vector_array; /* the type of its embeddings */
     int dim;                  /* -1: any */
     char upsert[3200], delete_pieces[1200], delete_wholes[1200], put_letters[1000];
-    char put_deleted[1200], delete_revived[2400];
+    char put_deleted[2800], delete_revived[2400];
     char claim[900], check[600], move[900];       /* of offsets */
     char keep_made_with[700], get_made_with[400]; /* $1: what ours are made with, $2: the table */
     char guard_made_with[500];                    /* $1: the note as it was read */

@@ -315,6 +315,23 @@ static bool has_bytes(const struct postgres_array *array, const char *bytes, siz
     return false;
 }
 
+/* Where others have versions and a delete has none it is newer than whatever is there. */
+static void test_versionless(void **state)
+{
+    (void)state;
+    begin();
+    struct record *record = record_of(&(struct text){"c", 0, true});
+    struct document document = record->documents[0];
+    document.lacks_version = true;
+    record->documents = &document;
+    assert_int_equal(add(record), BURST_TAKES);
+    assert_int_equal(postgres_burst_end(&burst, NULL), 0);
+    assert_int_equal(burst.n_deleted, 1);
+    assert_true(has_bytes(&burst.deleted[1], "\xff\xff\xff\xff", 4)); /* null */
+    assert_true(has_bytes(&burst.docs[3], "\xff\xff\xff\xff", 4));
+    assert_true(has_bytes(&burst.deleted[2], "\0\0\0\0\0\0\0\3", 8));
+}
+
 static void test_burst(void **state)
 {
     static const char head[] = "\0\0\0\1\0\0\0\1\0\0\0\x19\0\0\0\2\0\0\0\1\0\0\0\1"
@@ -432,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_logins),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_versionless),
         cmocka_unit_test(test_what_is_refused),
         cmocka_unit_test(test_text_is_cleaned),
         cmocka_unit_test(test_order_where_the_source_has_none),

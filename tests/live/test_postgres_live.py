@@ -148,6 +148,50 @@ def case_deleted(bench):
     assert ids() == ["a"], ids()
 
 
+def case_tombstones(bench):
+    """Where a field gives the order a tombstone has none: what is there goes, older messages stay
+    out, and a text that is written anew comes back, whatever the clock says."""
+    bench.start_both()
+    ids = lambda: [row[0] for row in bench.pg.sql("SELECT id FROM embeddings ORDER BY id")]
+    tombstone = json.dumps({"schema": None, "payload": None})
+
+    def send(key, text, lsn):
+        body = json.dumps({"id": key, "body": text, "lsn": lsn}) if text else tombstone
+        bench.client.xadd("texts", {"id": key, "body": body})
+
+    long = "word " * 100
+    for key in ("a", "b"): # b is in chunks
+        text = long if key == "b" else "t"
+        bench.client.delete("texts")
+        send(key, text, 100)
+        send(key, None, None)
+        worker = bench.start_sink("--too-long", "chunk", "--chunk-tokens", "32", "--text-field",
+                                  "body", "--order-by", "field:lsn")
+        bench.wait_acked()
+        assert ids() == [], ids()
+        assert bench.pg.sql(f"SELECT version FROM embeddings_deleted WHERE id = '{key}'") == [
+            ["100"]]
+        send(key, text, 90)
+        bench.wait_acked()
+        assert ids() == [], ids()
+        send(key, text, 200)
+        bench.wait_acked()
+        assert ids() and ids()[0][0] == key, ids()
+        send(key, None, None)
+        send(key, None, None) # of what is gone already
+        send("never", None, None)
+        bench.wait_acked()
+        assert ids() == [], ids()
+        bench.stop(worker)
+    assert bench.pg.sql("SELECT id, version FROM embeddings_deleted ORDER BY id") == [
+        ["a", "200"], ["b", "200"]]
+    # Where the time gives it a tombstone has one, too.
+    bench.pg.sql("TRUNCATE embeddings_deleted, embeddings_made_with")
+    send_at(bench, "2000-1", id="a", text="t")
+    send_at(bench, "3000-1", id="a", body=tombstone)
+    assert bench.pg.sql("SELECT id, version FROM embeddings_deleted") == [["a", "3000"]], ids()
+
+
 def case_deleted_numbers(bench):
     """Ids of another type: '7' and '007' are one row, and one deletion."""
     bench.start_both()

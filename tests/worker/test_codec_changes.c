@@ -436,6 +436,17 @@ static void orders_test(void **state)
         assert_int_equal(request.has_version, wanted[by] >= 0);
         if (request.has_version)
             assert_int_equal(request.version, wanted[by]);
+        /* A tombstone has no field, but perhaps a header. */
+        struct message tombstone = message;
+        tombstone.value = (struct bytes){NULL, 0};
+        tombstone.key = BYTES("a");
+        for (size_t n = 0; n < 2; n++) {
+            bool is_lost = by == VERSION_FIELD && n == 0;
+            tombstone.n_headers = n;
+            assert_int_equal(codec_tombstone(&tombstone, &options, &arena, &request, &why), 0);
+            assert_int_equal(request.lacks_version, is_lost);
+            assert_int_equal(request.has_version, wanted[by] >= 0 && !is_lost);
+        }
     }
     arena_close(&arena);
 }

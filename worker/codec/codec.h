@@ -95,6 +95,7 @@ struct request {
     bool is_unchanged; /* no items: a change that leaves the vector as it is */
     bool has_version;  /* of all its texts: struct document */
     int64_t version;
+    bool lacks_version;
 };
 
 /* Why a message cannot be served: a stable code for machines, a sentence for people. */

@@ -442,8 +442,10 @@ static int field_version(const struct decode *decode, const struct change *chang
     struct bytes header = codec_header(decode->message, path);
     if (value.type == WALK_NIL && header.ptr)
         value = (struct walk_value){.type = WALK_STR, .bytes = header};
+    /* A tombstone has no fields. */
+    out->lacks_version = value.type == WALK_NIL && change->is_deleted && !change->row.ptr;
     if (value.type == WALK_NIL)
-        return change->is_deleted && !change->row.ptr ? 0 : version_refuse(decode, "not there");
+        return out->lacks_version ? 0 : version_refuse(decode, "not there");
     if (value.type == WALK_INT && value.integer >= 0)
         version = (uint64_t)value.integer;
     else if (value.type != WALK_STR || !text_version(value.bytes, &version))

@@ -95,7 +95,8 @@ static int documents_build(struct entry *entry)
                                            .id_is_number = request->id_is_number,
                                            .is_deleted = true,
                                            .has_version = request->has_version,
-                                           .version = request->version};
+                                           .version = request->version,
+                                           .lacks_version = request->lacks_version};
     entry->record.documents = documents;
     entry->record.n_documents = n;
     return 0;
