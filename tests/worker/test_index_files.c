@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -209,6 +210,27 @@ static void folder_of_odd_files(void **state)
     }
 }
 
+/* A limit on the size of files is like a full disk: it ends the run with a sentence, and once it is
+ * lifted the run goes on. */
+static void size_limit(void **state)
+{
+    (void)state;
+    struct rlimit before, limit;
+    char lines[6000] = "";
+    for (int i = 0; i < 300; i++)
+        strcat(lines, "a ferry\n");
+    write_bytes("in.txt", lines, strlen(lines));
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){30000, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    expect_run(FAILED, "@in.txt -o @out.jsonl");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_non_null(strstr(said, "File too large"));
+    expect_run(0, "@in.txt -o @out.jsonl");
+    expect_run(0, "@in.txt -o @whole.jsonl");
+    expect_same("out.jsonl", "whole.jsonl");
+}
+
 /* A pipe of the file system to which nobody writes yet is waited for. */
 static void pipe_without_a_writer(void **state)
 {
@@ -369,6 +391,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(folder_of_all_sorts, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(folder_of_odd_files, open_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(size_limit, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(pipe_without_a_writer, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(not_text, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(grown, open_folder, remove_folder),

@@ -24,6 +24,14 @@ static uint64_t now_ms(void)
     return uv_hrtime() / 1000000;
 }
 
+/* The loop looks for signals again only now: whatever it did since the last one, what waits for it
+ * was sent meanwhile. */
+static void on_poll(uv_prepare_t *polls)
+{
+    last_asked_ms = now_ms();
+    uv_prepare_stop(polls);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct stop_signals *signals = handle->data;
@@ -38,6 +46,8 @@ static void on_signal(uv_signal_t *handle, int number)
     /* The clock starts when all is said and done: the other half of a request may have waited for
      * that in the loop's queue. */
     last_asked_ms = now_ms();
+    if (!uv_is_closing((uv_handle_t *)&signals->polls))
+        uv_prepare_start(&signals->polls, on_poll);
 }
 
 static bool is_ignored(int number)
@@ -50,6 +60,8 @@ void stop_signals_open(struct stop_signals *signals, uv_loop_t *loop, stop_signa
                        void *ctx)
 {
     *signals = (struct stop_signals){.cb = cb, .ctx = ctx};
+    uv_prepare_init(loop, &signals->polls);
+    uv_unref((uv_handle_t *)&signals->polls);
     for (size_t i = 0; i < 3; i++) {
         uv_signal_t *handle = &signals->handles[i];
         uv_signal_init(loop, handle);
@@ -83,6 +95,7 @@ void stop_signals_close(struct stop_signals *signals)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (size_t i = 0; i < 3; i++)
         uv_close((uv_handle_t *)&signals->handles[i], NULL);
+    uv_close((uv_handle_t *)&signals->polls, NULL);
     for (size_t i = 0; signals->number != 0 && i < 3; i++)
         if (!is_ignored(watched[i].number))
             sigaction(watched[i].number, &late, NULL);

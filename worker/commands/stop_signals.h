@@ -18,6 +18,7 @@ typedef void stop_signals_cb(void *ctx, const char *name, int number, bool again
 
 struct stop_signals {
     uv_signal_t handles[3];
+    uv_prepare_t polls; /* until the loop looks for signals again */
     stop_signals_cb *cb;
     void *ctx;
     int number; /* of the signal that asked to stop; 0: none yet */
