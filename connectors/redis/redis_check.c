@@ -304,11 +304,14 @@ static void take_groups(struct probe *probe, const redisReply *reply)
         const redisReply *group = reply->element[i], *name = redis_reply_field(group, "name");
         if (!redis_reply_is_text(name) || strcmp(name->str, config->group) != 0)
             continue;
+        long long n_consumers = field_number(group, "consumers"), lag = field_number(group, "lag");
+        char number[24] = "unknown"; /* before Redis 7, and after an XDEL in the middle */
+        if (lag >= 0)
+            snprintf(number, sizeof number, "%lld", lag);
         probe->found = true;
-        say(probe, FINDING_OK, "group",
-            "%s of %s: %lld consumers, %lld pending, lag %lld (-1: unknown)", config->group,
-            probe->key, field_number(group, "consumers"), field_number(group, "pending"),
-            field_number(group, "lag"));
+        say(probe, FINDING_OK, "group", "%s of %s: %lld consumer%s, %lld pending, lag %s",
+            config->group, probe->key, n_consumers, n_consumers == 1 ? "" : "s",
+            field_number(group, "pending"), number);
     }
     if (is_error(reply)) {
         probe->found = true;
