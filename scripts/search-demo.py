@@ -275,6 +275,7 @@ def run(options, demo):
     say(f"\n{len(ids)} texts and {progress.tokens} tokens in {seconds:.1f} s; the first embedding "
         f"came {progress.first - progress.start:.2f} s after the worker's start.")
     say(f"Each is {matrix.shape[1]} float32 values in a msgpack record: docs/wire-format.md.")
+    say("Next, with texts of your own: docs/tutorial.md.")
     if options.keep:
         demo.pop_all() # nothing is stopped any more; the worker already is
         say(f"Redis goes on: redis-cli -p {port} XRANGE {OUT} - + COUNT 1\n"
