@@ -304,6 +304,17 @@ static void keys_test(void **state)
         {"{\"id\":\"\"}", "{\"id\":\"\"}", false},
         {"{no json", "{no json", false},
         {"7", "7", false},
+        {"\1"
+         "0123456789abcdef{\"id\":9}",
+         "9", true}, /* in a frame of a schema registry */
+        {"\1"
+         "0123456789abcdef{\"schema\":{\"type\":\"int64\"},\"payload\":8}",
+         "8", true},
+        {"\1"
+         "0123456789abcdefno json",
+         "\1"
+         "0123456789abcdefno json",
+         false},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         struct arena arena = {0};

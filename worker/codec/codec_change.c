@@ -478,13 +478,15 @@ int codec_version_read(const struct decode *decode, const struct change *change,
 
 /* Ids. */
 
-/* A JSON object as it stands in the key, without the schema around it. 0; -ENOENT: it is none;
- * -ENOMEM. */
+/* A JSON object as it stands in the key, without the frame or the schema around it, which change
+ * when the schema does, and a delete would miss its text. 0; -ENOENT: it is none; -ENOMEM. */
 static int key_read(const struct decode *decode, struct bytes *out)
 {
-    struct bytes key = decode->message->key;
+    struct bytes key = decode->message->key, framed = codec_frame_skip(key);
     struct refusal why;
     struct decode inner = *decode;
+    if (framed.ptr)
+        key = codec_json_lead(framed);
     if (key.len == 0 || *key.ptr != '{')
         return -ENOENT;
     inner.why = &why;
