@@ -146,6 +146,7 @@ static const struct {
     {INPUT_AUTO, BYTES("h\0i\0 \0t\0h\0e\0r\0e\0"), "not_text", "UTF-16"},
     {INPUT_AUTO, BYTES("\0h\0i\0 \0t\0h\0e\0r\0e"), "not_text", "UTF-16"},
     {INPUT_RAW, BYTES("a\0b"), "not_text", "NUL bytes"},
+    {INPUT_JSON, BYTES("\0\0\0\0\0\0\0\0"), "not_text", "NUL bytes"},
     {INPUT_AUTO, BYTES("\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), "not_text", "a PNG image"},
     {INPUT_AUTO, BYTES("\x80\4\x95\x11\0\0\0\0\0\0\0}\x94."), "not_text", "a Python pickle"},
     /* {"text": "sesame"} in BSON, CBOR and its open form */

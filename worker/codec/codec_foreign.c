@@ -199,12 +199,21 @@ static bool begins_with_control(struct bytes value)
     return (c < 0x20 && c != 0x1a && c != 0x1b && c != 0x1e) || c == 0x7f;
 }
 
+/* No schema has the id 0; a file that was to be written on and lost its power ends in NULs. */
+static bool is_nothing(const struct frame *frame, struct bytes value)
+{
+    size_t n = 0;
+    while (n < frame->len && value.ptr[n] == '\0')
+        n++;
+    return n == frame->len;
+}
+
 /* A frame that has no NUL need not look binary: its id of 16 bytes is not text. */
 static const struct frame *find_frame(struct bytes value, bool is_binary)
 {
     for (size_t i = 0; i < N_FRAMES; i++) {
         const struct frame *frame = &frames[i];
-        if (has_frame(frame, value) &&
+        if (has_frame(frame, value) && !is_nothing(frame, value) &&
             (is_binary || (*frame->begins && !utf8_is_valid(value.ptr, frame->len))))
             return frame;
     }
