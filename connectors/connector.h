@@ -75,6 +75,10 @@ struct message {
     struct problem problem; /* why the source could not even read it, if it could not; then it can
                                only be dead-lettered, and the value is what was read of it, if
                                anything */
+    /* Of worker/pipeline/fanout.c, which gives it to several pipelines: each writes an output of
+     * it, and it is done when so many have finished it. No sink may ack it. */
+    bool is_shared, was_released;
+    uint32_t n_holders;
 };
 
 enum link_state {
@@ -308,6 +312,9 @@ struct connector {
      * as open; NULL: it creates what it needs, or a broker's own tools do. */
     int (*schema)(const struct settings *settings, size_t dim, FILE *to, char *err,
                   size_t err_size);
+    /* The option that says where outputs of its sink go, as the settings are: where several models
+     * write, it has {model} in it. NULL: only one can. */
+    const char *(*names_output)(const struct settings *settings);
     bool
         keeps_versions; /* a sink that stores texts one by one leaves newer ones: struct document */
     bool gives_order, gives_times; /* its source gives messages that have an order; that have, or

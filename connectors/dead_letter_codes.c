@@ -41,6 +41,9 @@ const struct dead_letter_code dead_letter_codes[N_DEAD_LETTER_CODES] = {
          "send one for each text, or null"),
     CODE(unknown_prompt, decode, "`prompt` is not the name of a prompt",
          "the sentence lists the names"),
+    CODE(unknown_model, decode,
+         "the field that `model_field` names has another name than the models",
+         "the sentence lists the names"),
     CODE(text_too_long, embed,
          "more tokens than the model takes, `too_long=error`; with `chunk`: title and prompt take "
          "more than half of a chunk",

@@ -32,6 +32,7 @@ enum dead_letter_id {
     DEAD_LETTER_duplicate_id,
     DEAD_LETTER_ids_mismatch,
     DEAD_LETTER_unknown_prompt,
+    DEAD_LETTER_unknown_model,
     DEAD_LETTER_text_too_long,
     DEAD_LETTER_bad_utf8,
     DEAD_LETTER_bad_embedding,

@@ -446,6 +446,56 @@ int64_t settings_number(const struct settings *settings, const char *name)
     return entry->number;
 }
 
+/* NULL without memory. */
+static char *text_of_model(const char *text, const char *model)
+{
+    size_t n = 0, mark = strlen(SETTINGS_MODEL), len = strlen(model);
+    for (const char *at = text; (at = strstr(at, SETTINGS_MODEL)); at += mark)
+        n++;
+    char *copy = malloc(strlen(text) + n * len + 1), *to = copy;
+    for (const char *at; copy && (at = strstr(text, SETTINGS_MODEL)); text = at + mark) {
+        memcpy(to, text, (size_t)(at - text));
+        memcpy(to + (at - text), model, len);
+        to += (size_t)(at - text) + len;
+    }
+    if (copy)
+        strcpy(to, text);
+    return copy;
+}
+
+int settings_of_model(struct settings **out, const struct settings *from, const char *model)
+{
+    size_t n_bytes = from->n_entries * sizeof from->entries[0];
+    struct settings *settings = calloc(1, sizeof *settings + n_bytes);
+    if (!settings)
+        return -ENOMEM;
+    for (size_t i = 0; i < from->n_entries; i++) {
+        const struct entry *entry = &from->entries[i];
+        struct entry *copy = &settings->entries[settings->n_entries++];
+        *copy = (struct entry){.option = entry->option, .number = entry->number};
+        copy->text = entry->text ? text_of_model(entry->text, model) : NULL;
+        if (entry->text && !copy->text)
+            goto fail;
+    }
+    settings->pairs = calloc(from->n_pairs + 1, sizeof from->pairs[0]);
+    for (size_t i = 0; settings->pairs && i < from->n_pairs; i++) {
+        const struct pair *pair = &from->pairs[i];
+        struct pair *copy = &settings->pairs[settings->n_pairs++];
+        *copy = (struct pair){.map = pair->map, .name = strdup(pair->name)};
+        copy->text = strcmp(pair->map->name, "models") == 0 ? strdup(pair->text)
+                                                            : text_of_model(pair->text, model);
+        if (!copy->name || !copy->text)
+            goto fail;
+    }
+    if (settings->pairs) {
+        *out = settings;
+        return 0;
+    }
+fail:
+    settings_close(settings);
+    return -ENOMEM;
+}
+
 int settings_copy(const struct settings *settings, const char *name, char **out)
 {
     const char *text = settings_text(settings, name);

@@ -66,6 +66,13 @@ bool settings_bool(const struct settings *settings, const char *name);
 /* count, ms or bytes; 0 when there is neither a value nor a default */
 int64_t settings_number(const struct settings *settings, const char *name);
 
+/*
+ * A copy in which each text, secrets and maps but `models` among them, has the name of a model
+ * where it had SETTINGS_MODEL. 0 or -ENOMEM.
+ */
+#define SETTINGS_MODEL "{model}"
+int settings_of_model(struct settings **out, const struct settings *settings, const char *model);
+
 /* A copy of a text, to be freed; NULL when it is not set or empty. 0 or -ENOMEM. */
 int settings_copy(const struct settings *settings, const char *name, char **out);
 

@@ -71,6 +71,12 @@ static const struct queue_ops queue = {
     .pull = kafka_pull,
 };
 
+static const char *names_output(const struct settings *settings)
+{
+    (void)settings;
+    return "kafka.output_topic";
+}
+
 const struct connector kafka_connector = {
     .name = "kafka",
     .options = kafka_options,
@@ -82,4 +88,5 @@ const struct connector kafka_connector = {
     .gives_order = true,
     .gives_times = true,
     .exactly_once = true,
+    .names_output = names_output,
 };

@@ -70,6 +70,12 @@ static const struct queue_ops queue = {
     .pull = nats_pull,
 };
 
+static const char *names_output(const struct settings *settings)
+{
+    (void)settings;
+    return "nats.output_subject";
+}
+
 const struct connector nats_connector = {
     .name = "nats",
     .options = nats_options,
@@ -79,4 +85,5 @@ const struct connector nats_connector = {
     .dead_letters = &nats_dead_letters,
     .queue = &queue,
     .gives_times = true,
+    .names_output = names_output,
 };

@@ -5,6 +5,12 @@
 #include "connectors/postgres/postgres_migration.h"
 #include "connectors/postgres/postgres_table.h"
 
+static const char *names_output(const struct settings *settings)
+{
+    (void)settings;
+    return "postgres.table";
+}
+
 const struct connector postgres_connector = {
     .name = "postgres",
     .options = postgres_options,
@@ -15,4 +21,5 @@ const struct connector postgres_connector = {
     .is_keeper = true,
     .schema = postgres_table_schema,
     .keeps_versions = true,
+    .names_output = names_output,
 };

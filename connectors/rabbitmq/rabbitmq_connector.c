@@ -2,6 +2,7 @@
  * rabbitmq_connector.c: what the worker knows of RabbitMQ, and how a URL becomes options.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "connectors/queue.h"
 #include "connectors/rabbitmq/rabbitmq.h"
@@ -50,6 +51,14 @@ static const struct queue_ops queue = {
     .pull = rabbitmq_pull,
 };
 
+/* An exchange may be of one model, too. */
+static const char *names_output(const struct settings *settings)
+{
+    const char *exchange = settings_text(settings, "rabbitmq.output_exchange");
+    return exchange && strstr(exchange, SETTINGS_MODEL) ? "rabbitmq.output_exchange"
+                                                        : "rabbitmq.output_queue";
+}
+
 const struct connector rabbitmq_connector = {
     .name = "rabbitmq",
     .options = rabbitmq_options,
@@ -59,4 +68,5 @@ const struct connector rabbitmq_connector = {
     .dead_letters = &rabbitmq_dead_letters,
     .queue = &queue,
     .gives_times = true,
+    .names_output = names_output,
 };

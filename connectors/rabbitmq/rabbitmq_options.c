@@ -179,6 +179,14 @@ static int check_ends(const struct rabbitmq_config *config, const struct setting
                  "source rabbitmq");
         return -EINVAL;
     }
+    if (config->rejects && (strstr(config->output_queue, SETTINGS_MODEL) ||
+                            strstr(config->output_exchange, SETTINGS_MODEL))) {
+        *bad_option = "rabbitmq.dead_letters";
+        snprintf(err, err_size,
+                 "a message that one of several models cannot embed cannot be rejected, for the "
+                 "others have it, too; expected queue");
+        return -EINVAL;
+    }
     return check_loop(config, settings, bad_option, err, err_size);
 }
 

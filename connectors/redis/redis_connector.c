@@ -77,6 +77,12 @@ static const struct queue_ops queue = {
     .pull = redis_pull,
 };
 
+static const char *names_output(const struct settings *settings)
+{
+    bool is_stream = settings_is(settings, "redis.output", "stream");
+    return is_stream ? "redis.output_stream" : "redis.output_prefix";
+}
+
 const struct connector redis_connector = {
     .name = "redis",
     .options = redis_options,
@@ -90,4 +96,5 @@ const struct connector redis_connector = {
     .migration = &redis_migration_ops,
     .keeps_versions = true,
     .exactly_once = true,
+    .names_output = names_output,
 };

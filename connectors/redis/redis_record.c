@@ -190,11 +190,16 @@ static bool is_from_redis(const struct message *origin)
     return origin->source && origin->source->ops == &redis_source_ops;
 }
 
+/* By the sink's own settings: of several sinks of one source each writes elsewhere. */
 const struct redis_stream *redis_record_stream(const struct redis_config *config,
                                                const struct record *record)
 {
-    return is_from_redis(record->origin) ? ((const struct redis_entry *)record->origin)->stream
-                                         : &config->streams.items[0];
+    const struct redis_stream *first = &config->streams.items[0], *found = NULL;
+
+    if (is_from_redis(record->origin))
+        found = redis_streams_find(
+            &config->streams, bytes_of(((const struct redis_entry *)record->origin)->stream->name));
+    return found ? found : first;
 }
 
 static void add_pair(struct redis_args *args, struct bytes name, struct bytes value)

@@ -213,8 +213,11 @@ static bool sink_find_peer(struct redis_sink *sink, const struct record *record,
         return sink_may_be_apart(sink);
     *peer = sink->peer;
     const char *loop = redis_config_loop(&sink->config, &stream);
-    if (!loop)
+    if (!loop) {
+        if (record->origin->is_shared) /* others write of it, too: it is acked when all have */
+            *peer = NULL;
         return true;
+    }
     int len = snprintf(why, sizeof(why), "%s: ", loop);
     snprintf(why + len, sizeof(why) - (size_t)len, REDIS_LOOP_PHRASE, stream);
     endpoint_fail(&sink->end, -EINVAL, why);

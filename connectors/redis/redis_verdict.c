@@ -20,13 +20,8 @@
 static uint64_t *accepted_of(const struct redis_judge *judge, const struct record *record)
 {
     const struct redis_streams *streams = &judge->config->streams;
-    const struct source *source = record->origin->source;
-    const struct redis_stream *first = streams->items;
+    size_t i = (size_t)(redis_record_stream(judge->config, record) - streams->items);
 
-    /* A source of ours has read the same names into a list of its own. */
-    if (source && source->ops == &redis_source_ops)
-        first = ((const struct redis_source *)source)->config.streams.items;
-    size_t i = (size_t)(redis_record_stream(judge->config, record) - first);
     assert(i < streams->n);
     if (record->dead_code)
         return &judge->accepted[streams->n + i];

@@ -64,6 +64,7 @@ struct decode_options {
     const char *text_field, *id_field; /* their names; NULL: "text", "id" */
     enum version_by version_by;
     const char *version_field; /* VERSION_FIELD: its name, dots lead into maps */
+    const char *model_field;   /* that names a model, or a header of this name; NULL: none does */
 };
 
 /* One text of a message. Absent id or title: ptr NULL. */
@@ -96,6 +97,7 @@ struct request {
     bool has_version;  /* of all its texts: struct document */
     int64_t version;
     bool lacks_version;
+    struct bytes model; /* that model_field names; absent: none */
 };
 
 /* Why a message cannot be served: a stable code for machines, a sentence for people. */

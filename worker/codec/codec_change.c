@@ -422,6 +422,21 @@ static struct bytes path_get(struct bytes map, const char *path)
     }
 }
 
+int codec_model_read(const struct decode *decode, const struct change *change, struct request *out)
+{
+    const char *path = decode->options->model_field;
+    const struct bytes places[] = {change->envelope, change->row, change->before};
+    struct walk_value value = {.type = WALK_NIL};
+    for (size_t i = 0; i < 3 && value.type == WALK_NIL && path; i++)
+        value = value_of(path_get(places[i], path));
+    if (value.type != WALK_NIL && value.type != WALK_STR)
+        return codec_refuse(decode->why, DEAD_LETTER(bad_field), "'%.60s' is %s; send a string",
+                            path, walk_type_name(value.type));
+    if (path)
+        out->model = value.type == WALK_NIL ? codec_header(decode->message, path) : value.bytes;
+    return 0;
+}
+
 static int version_refuse(const struct decode *decode, const char *what)
 {
     return codec_refuse(decode->why, DEAD_LETTER(bad_field),

@@ -34,7 +34,9 @@ static int raw_read(const struct decode *decode, struct request *out)
     *out = (struct request){
         .items = item, .n_items = 1, .id = id.bytes, .prompt = codec_header(message, "prompt")};
     item->id_is_number = out->id_is_number = id.is_number;
-    return codec_version_read(decode, &(struct change){.is_deleted = false}, out);
+    const struct change none = {.is_deleted = false};
+    err = codec_model_read(decode, &none, out);
+    return err ? err : codec_version_read(decode, &none, out);
 }
 
 static int msgpack_refuse(const struct decode *decode, enum walk_fault fault)
@@ -185,6 +187,8 @@ int codec_tombstone(const struct message *message, const struct decode_options *
         err = codec_message_id(&decode, id, &id);
     if (!err)
         err = codec_version_read(&decode, &change, &request);
+    if (!err)
+        err = codec_model_read(&decode, &change, &request);
     if (err)
         return err;
     request.id = id.bytes;

@@ -44,6 +44,8 @@ int codec_change_read(const struct decode *decode, struct bytes value, struct ch
 /* The version of the message into out, if there is to be one. 0 or a refusal. */
 int codec_version_read(const struct decode *decode, const struct change *change,
                        struct request *out);
+/* The name of a model that the message gives, if there is to be one. 0 or a refusal. */
+int codec_model_read(const struct decode *decode, const struct change *change, struct request *out);
 /* Does a delete name the text that is gone? A position, which every message has, names itself. row:
  * what it was; absent: not known. 0, a refusal or -ENOMEM. */
 int codec_delete_check(const struct decode *decode, struct bytes row);

@@ -448,6 +448,8 @@ int codec_msgpack_read(const struct decode *decode, struct bytes value, struct r
     if (!err)
         err = codec_version_read(decode, &change, &request);
     if (!err)
+        err = codec_model_read(decode, &change, &request);
+    if (!err)
         err = keys_check(decode, value);
     if (!err)
         *out = request;

@@ -22,6 +22,7 @@
 #include "worker/config/cpus.h"
 #include "worker/telemetry/log.h"
 #include "worker/telemetry/monitor.h"
+#include "worker/pipeline/fanout.h"
 #include "worker/pipeline/pipeline.h"
 #include "worker/telemetry/progress.h"
 #include "worker/telemetry/reports.h"
@@ -29,7 +30,19 @@
 #include "worker/commands/model_load.h"
 #include "worker/commands/serve_setup.h"
 #include "worker/commands/stop_signals.h"
+#include "worker/commands/work_events.h"
 #include "worker/commands/work_options.h"
+
+/* A model of the queue, on its way through a pipeline of its own. */
+struct lane {
+    struct work_lane base; /* first member */
+    struct worker *worker;
+    size_t model;              /* of worker->set */
+    struct settings *settings; /* with its name in its output; NULL: the worker's as they are */
+    struct pipeline *pipeline;
+    bool has_ended;
+    enum pipeline_end how;
+};
 
 struct worker {
     const struct work *work;
@@ -38,115 +51,24 @@ struct worker {
     struct stop_signals stop;
     uv_signal_t counters;
     struct model_set set;                     /* more than one only of a worker that serves, too */
-    struct model *model;                      /* the first: that of the pipeline */
+    struct model *model;                      /* the first: that of the first pipeline */
     struct cache *caches[COMMAND_MODELS_MAX]; /* NULL: none */
-    struct pipeline *pipeline;
-    struct pool *pool;   /* that pipeline and server share; NULL: there is no server */
+    struct lane lanes[COMMAND_MODELS_MAX];
+    const char *names[COMMAND_MODELS_MAX]; /* of theirs */
+    size_t n_lanes;                        /* whose pipeline was opened */
+    struct fanout *fanout;                 /* of several; NULL: there is one */
+    struct pool *pool;   /* that pipelines and server share; NULL: the pipeline has its own */
     struct serve *serve; /* NULL: none, or gone */
-    bool has_ended;      /* the pipeline */
+    bool is_open;        /* all that there will be */
     struct progress *progress;
-    struct monitor *monitor;     /* NULL for work that has an end */
-    struct spans *spans;         /* NULL: none */
-    struct progress_input input; /* of a source that knows its size */
+    struct work_events events;
+    struct pipeline_stats stats; /* of all lanes */
     uint64_t opened_ms;
-    enum pipeline_end how;
-    bool lag_dropped; /* and told of */
 };
 
 static bool has_end(const struct work *work)
 {
     return work->is_filter || work->finish;
-}
-
-static void on_link(void *ctx, enum side side, enum link_state state, const char *why)
-{
-    const struct worker *worker = ctx;
-    if (worker->monitor)
-        metrics_on_link(monitor_metrics(worker->monitor), side, state);
-    reports_link(side, state, why);
-}
-
-static void on_dead_letter(void *ctx, const struct message *message, const char *code,
-                           const char *reason)
-{
-    const struct worker *worker = ctx;
-    if (has_end(worker->work))
-        return; /* the sink tells of each, in order */
-    metrics_on_dead_letter(monitor_metrics(worker->monitor), code);
-    reports_dead_letter(message, code, reason, false);
-}
-
-static void on_undeliverable(void *ctx, const struct message *message, const char *code,
-                             const char *reason)
-{
-    (void)ctx;
-    reports_dead_letter(message, code, reason, true);
-}
-
-static void on_lag(void *ctx, const char *part, int64_t lag)
-{
-    struct worker *worker = ctx;
-    if (!worker->monitor)
-        return;
-    bool is_shown = metrics_on_lag(monitor_metrics(worker->monitor), part, lag);
-    if (is_shown || worker->lag_dropped)
-        return;
-    worker->lag_dropped = true;
-    log_event(LOG_WARN,
-              "the input has more parts than their lag is shown of: "
-              "embedmill_source_lag misses some; the messages are worked on all the same",
-              LOG_INTEGER("most", SERIES_MAX), LOG_TEXT("part", part));
-}
-
-static void report_cache(const struct worker *worker)
-{
-    char why[5000];
-    for (size_t i = 0; i < worker->set.n; i++)
-        if (cache_complaint(worker->caches[i], why, sizeof why))
-            log_event(LOG_WARN, "cache", LOG_TEXT("error", why));
-}
-
-static void on_embedded(void *ctx, const struct batch *batch)
-{
-    const struct worker *worker = ctx;
-    report_cache(worker);
-    if (worker->monitor)
-        metrics_on_embedded(monitor_metrics(worker->monitor), batch);
-    if (worker->spans)
-        spans_add(worker->spans, batch);
-}
-
-static void on_published(void *ctx, const struct entry *entry)
-{
-    metrics_on_published(monitor_metrics(((const struct worker *)ctx)->monitor), entry);
-}
-
-static void on_count(void *ctx, enum counter what, uint64_t n)
-{
-    struct worker *worker = ctx;
-    if (!progress_input_count(&worker->input, what, n) && worker->monitor)
-        metrics_on_count(monitor_metrics(worker->monitor), what, n);
-}
-
-static void on_skipped(void *ctx, const struct skipped *skipped)
-{
-    struct worker *worker = ctx;
-    reports_skipped(skipped);
-    if (worker->monitor)
-        metrics_on_skipped(monitor_metrics(worker->monitor), skipped);
-}
-
-static void on_notice(void *ctx, enum side side, enum notice level, const char *code,
-                      const char *text)
-{
-    (void)ctx;
-    reports_notice(side, level, code, text);
-}
-
-static void on_doubled(void *ctx, const struct prompt *had, const struct prompt *given)
-{
-    (void)ctx;
-    reports_doubled(had, given);
 }
 
 static void close_signals(struct worker *worker)
@@ -156,18 +78,29 @@ static void close_signals(struct worker *worker)
     signal(SIGUSR1, SIG_IGN); /* which does not end it, now either */
 }
 
-/* Pipeline and server have ended. */
+static void count(void *ctx)
+{
+    struct worker *worker = ctx;
+    worker->stats = (struct pipeline_stats){0};
+    for (size_t i = 0; i < worker->n_lanes; i++)
+        pipeline_stats_add(&worker->stats, pipeline_stats(worker->lanes[i].pipeline));
+}
+
+/* Pipelines and server have ended. */
 static void finish(struct worker *worker)
 {
-    if (!worker->has_ended || worker->serve)
+    if (!worker->is_open || worker->serve)
         return;
+    for (size_t i = 0; i < worker->n_lanes; i++)
+        if (!worker->lanes[i].has_ended)
+            return;
     progress_log(worker->progress, "stopped");
     progress_close(worker->progress);
     worker->progress = NULL;
-    monitor_close(worker->monitor);
-    worker->monitor = NULL;
-    spans_close(worker->spans);
-    worker->spans = NULL;
+    monitor_close(worker->events.monitor);
+    worker->events.monitor = NULL;
+    spans_close(worker->events.spans);
+    worker->events.spans = NULL;
     close_signals(worker);
 }
 
@@ -178,37 +111,46 @@ static void on_served(void *ctx, bool in_time)
         log_event(LOG_WARN, "drain_timeout passed: some requests were answered by 503");
     worker->serve = NULL;
     /* A scrape reads the server's counters, and the server is about to be freed. */
-    if (worker->monitor)
-        monitor_serves(worker->monitor, NULL);
+    if (worker->events.monitor)
+        monitor_serves(worker->events.monitor, NULL);
     finish(worker);
 }
 
 static void on_ended(void *ctx, enum pipeline_end how)
 {
-    struct worker *worker = ctx;
-    worker->how = how;
-    worker->has_ended = true;
-    if (worker->serve)
+    struct lane *lane = ctx;
+    struct worker *worker = lane->worker;
+    lane->how = how;
+    lane->has_ended = true;
+    if (worker->is_open && worker->serve)
         serve_drain(worker->serve, on_served, worker);
     else
         finish(worker);
 }
 
+/* One of several pipelines ends: all do. */
+static void on_ending(void *ctx)
+{
+    struct worker *worker = ctx;
+    for (size_t i = 0; i < worker->n_lanes; i++)
+        pipeline_drain(worker->lanes[i].pipeline);
+}
+
 static void on_stop(void *ctx, const char *name, int number, bool again)
 {
     struct worker *worker = ctx;
-    if (!worker->pipeline) { /* the model is loading, and nothing was taken yet */
+    if (!worker->is_open) { /* the model is loading, and nothing was taken yet */
         log_event(LOG_INFO, "stopped before the model was loaded", LOG_TEXT("signal", name));
         log_close();
         worker->work->leave(has_end(worker->work) ? 128 + number : COMMAND_OK);
     }
-    stop_signals_log(name, number, again, pipeline_stats(worker->pipeline)->inflight_texts,
-                     worker->work->leave);
-    if (worker->monitor)
-        monitor_stopping(worker->monitor);
+    count(worker);
+    stop_signals_log(name, number, again, worker->stats.inflight_texts, worker->work->leave);
+    if (worker->events.monitor)
+        monitor_stopping(worker->events.monitor);
     if (worker->serve)
         serve_drain(worker->serve, on_served, worker);
-    pipeline_drain(worker->pipeline);
+    on_ending(worker);
 }
 
 static void on_counters(uv_signal_t *handle, int number)
@@ -229,63 +171,11 @@ static void open_signals(struct worker *worker)
     uv_unref((uv_handle_t *)&worker->counters);
 }
 
-static int open_spans(struct worker *worker)
-{
-    const char *path = settings_text(worker->settings, "trace.file");
-    const struct spans_about about = {.source = settings_text(worker->settings, "source"),
-                                      .model = model_info(worker->model)->name};
-    char err[300];
-    if (!path[0] || spans_open(&worker->spans, &worker->loop, path, &about, err, sizeof err) == 0)
-        return COMMAND_OK;
-    log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "trace.file"), LOG_TEXT("error", err));
-    return COMMAND_CONFIG;
-}
-
-static int open_monitor(struct worker *worker)
-{
-    const char *listen = settings_text(worker->settings, "metrics.listen");
-    char err[400];
-    if (has_end(worker->work))
-        return COMMAND_OK;
-    int rc = monitor_open(&worker->monitor, &worker->loop, listen, model_info(worker->model), err,
-                          sizeof err);
-    if (rc != 0) {
-        log_event(LOG_ERROR, "cannot start", LOG_TEXT("option", "metrics.listen"),
-                  LOG_TEXT("error", err));
-        return rc == -EINVAL   ? COMMAND_CONFIG
-               : rc == -ENOMEM ? COMMAND_INTERNAL
-                               : COMMAND_UNAVAILABLE;
-    }
-    if (monitor_address(worker->monitor)[0])
-        log_event(LOG_INFO, "serving metrics",
-                  LOG_TEXT("listen", monitor_address(worker->monitor)));
-    return open_spans(worker);
-}
-
-static void set_events(const struct worker *worker, struct pipeline_options *options)
-{
-    options->observer = (struct observer_ops){.on_link = on_link,
-                                              .on_lag = on_lag,
-                                              .on_count = on_count,
-                                              .on_skipped = on_skipped,
-                                              .on_notice = on_notice};
-    options->on_dead_letter = on_dead_letter;
-    options->on_undeliverable = on_undeliverable;
-    options->on_doubled = on_doubled;
-    options->on_missing_prompt = reports_missing_prompt;
-    options->on_embedded = on_embedded;
-    if (worker->monitor)
-        options->on_published = on_published;
-}
-
-static int open_caches(struct worker *worker, struct pipeline_options *options)
+static int open_caches(struct worker *worker, const struct pipeline_options *options)
 {
     const struct settings *settings = worker->settings;
-    if (worker->set.n > 1) {
-        int code = serve_setup_caches(worker->caches, settings, &worker->set, &options->session);
-        options->cache = worker->caches[0];
-        return code;
-    }
+    if (worker->set.n > 1)
+        return serve_setup_caches(worker->caches, settings, &worker->set, &options->session);
     const struct cache_options wanted = {
         .memory_bytes = (size_t)settings_number(settings, "cache_memory"),
         .folder = settings_text(settings, "cache"),
@@ -293,7 +183,6 @@ static int open_caches(struct worker *worker, struct pipeline_options *options)
     char err[5000];
     int rc = cache_open(&worker->caches[0], &wanted, worker->model, &embedder_sessions,
                         &options->session, err, sizeof err);
-    options->cache = worker->caches[0];
     if (rc)
         log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
     else if (wanted.folder && wanted.folder[0])
@@ -302,67 +191,175 @@ static int open_caches(struct worker *worker, struct pipeline_options *options)
     return rc == 0 ? COMMAND_OK : rc == -ENOMEM ? COMMAND_INTERNAL : COMMAND_CONFIG;
 }
 
-/* A server beside the pipeline, of the same threads. Before it, so that no message is taken when
- * the address cannot be had. */
-static int open_serve(struct worker *worker, struct pipeline_options *options)
+/* Threads that several pipelines, or a pipeline and a server, share. */
+static int open_pool(struct worker *worker, const struct pipeline_options *options)
 {
-    const char *listen = settings_text(worker->settings, "http.listen");
-    if (has_end(worker->work) || !listen[0])
-        return COMMAND_OK;
     char err[300];
-    int rc = pipeline_fits(options, model_info(worker->model), err, sizeof err);
-    if (rc == 0) {
-        snprintf(err, sizeof err, "cannot start %zu inference threads", options->n_threads);
-        rc = pool_open(&worker->pool, options->n_threads, NULL, NULL, NULL);
+    for (size_t i = 0; i < worker->n_lanes; i++) {
+        const struct lane *lane = &worker->lanes[i];
+        const struct model_info *info = model_info(worker->set.models[lane->model]);
+        int rc = pipeline_fits(options, info, err, sizeof err);
+        if (rc != 0)
+            return serve_setup_fail(worker->set.names[lane->model], err, rc);
     }
-    if (rc != 0)
-        return serve_setup_fail(NULL, err, rc);
-    options->pool = worker->pool;
+    snprintf(err, sizeof err, "cannot start %zu inference threads", options->n_threads);
+    int rc = pool_open(&worker->pool, options->n_threads, NULL, NULL, NULL);
+    return rc == 0 ? COMMAND_OK : serve_setup_fail(NULL, err, rc);
+}
+
+/* A server beside the pipelines, of the same threads. Before them, so that no message is taken when
+ * the address cannot be had. */
+static int open_serve(struct worker *worker, const struct pipeline_options *options)
+{
     const struct serve_setup setup = {.settings = worker->settings,
                                       .set = &worker->set,
                                       .caches = worker->caches,
                                       .n_threads = options->n_threads,
                                       .session = options->session,
                                       .pool = worker->pool,
-                                      .monitor = worker->monitor};
+                                      .monitor = worker->events.monitor};
     return serve_setup_open(&worker->serve, &worker->loop, &setup);
 }
 
-static int open_pipeline(struct worker *worker)
+/* The first model, or each that gives vectors, where outputs have its name in theirs. */
+static int find_lanes(struct worker *worker)
+{
+    bool has_outputs = work_options_have_outputs(worker->settings);
+    for (size_t i = 0; i < worker->set.n; i++) {
+        struct lane *lane = &worker->lanes[worker->n_lanes];
+        if (i > 0 && (!has_outputs || model_info(worker->set.models[i])->is_reranker))
+            continue;
+        *lane = (struct lane){
+            {&worker->events, worker->n_lanes++, model_info(worker->set.models[i])->name},
+            .worker = worker,
+            .model = i};
+        if (has_outputs && worker->set.names[i] &&
+            settings_of_model(&lane->settings, worker->settings, worker->set.names[i]))
+            return serve_setup_fail(NULL, "out of memory", -ENOMEM);
+    }
+    worker->events.n_lanes = worker->n_lanes;
+    return COMMAND_OK;
+}
+
+/* The source of several lanes. */
+static int open_fanout(struct worker *worker, const struct pipeline_options *options, char *err,
+                       size_t err_size)
+{
+    const struct settings *settings = worker->settings;
+    for (size_t i = 0; i < worker->n_lanes; i++)
+        worker->names[i] = worker->set.names[worker->lanes[i].model];
+    const struct fanout_options of = {.pool = worker->pool,
+                                      .lane = options->lane,
+                                      .names = worker->names,
+                                      .n = worker->n_lanes,
+                                      .decode = options->decode,
+                                      .on_ending = on_ending,
+                                      .ctx = worker};
+    return fanout_open(&worker->fanout, &worker->loop,
+                       source_find(settings_text(settings, "source")), settings, &of, err,
+                       err_size);
+}
+
+static int open_lane(struct lane *lane, const struct pipeline_options *common, char *err,
+                     size_t err_size)
+{
+    struct worker *worker = lane->worker;
+    const struct settings *settings = lane->settings ? lane->settings : worker->settings;
+    struct pipeline_options options = *common;
+    const char *name = worker->set.names[lane->model];
+    options.pool = worker->pool;
+    options.cache = worker->caches[lane->model];
+    if (lane->settings)
+        options.collection = settings_text(settings, "output_collection");
+    if (worker->fanout) {
+        options.fanout = worker->fanout;
+        options.fanout_index = lane->base.index;
+        options.model_name = name;
+        options.is_first = lane->base.index == 0;
+    }
+    int rc = pipeline_open(&lane->pipeline, &worker->loop, worker->set.models[lane->model],
+                           source_find(settings_text(settings, "source")),
+                           sink_find(settings_text(settings, "sink")), settings, &options, on_ended,
+                           lane, err, err_size);
+    if (rc == 0 && worker->events.monitor)
+        monitor_watch(worker->events.monitor, lane->pipeline, name);
+    return rc;
+}
+
+/* What was opened drains and ends if not all can be. */
+static int open_lanes(struct worker *worker, const struct pipeline_options *options, char *err,
+                      size_t err_size)
+{
+    size_t n = worker->n_lanes;
+    int rc = n > 1 ? open_fanout(worker, options, err, err_size) : 0;
+    worker->n_lanes = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        rc = open_lane(&worker->lanes[i], options, err, err_size);
+        worker->n_lanes += rc == 0;
+    }
+    if (rc != 0)
+        on_ending(worker);
+    if (worker->fanout)
+        fanout_begin(worker->fanout);
+    return rc;
+}
+
+/* What `begin` and `opened` of the work say. */
+static int check_work(int code, const char *err)
+{
+    if (code != COMMAND_OK)
+        log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+    return code;
+}
+
+/* All that pipelines need, before any message is taken. */
+static int open_around(struct worker *worker, struct pipeline_options *options)
+{
+    const struct work *work = worker->work;
+    char err[600] = "";
+    bool serves = !has_end(work) && settings_text(worker->settings, "http.listen")[0];
+    work_events_set(&worker->events, options);
+    int code = work->begin ? check_work(work->begin(worker->settings, model_info(worker->model),
+                                                    options, err, sizeof err),
+                                        err)
+                           : COMMAND_OK;
+    if (code == COMMAND_OK)
+        code = open_caches(worker, options);
+    if (code == COMMAND_OK)
+        code = find_lanes(worker);
+    if (worker->n_lanes > 1 && settings_has(worker->settings, "model_field"))
+        options->decode.model_field = settings_text(worker->settings, "model_field");
+    if (code == COMMAND_OK && (serves || worker->n_lanes > 1))
+        code = open_pool(worker, options);
+    if (code == COMMAND_OK && serves)
+        code = open_serve(worker, options);
+    return code;
+}
+
+static int open_pipelines(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
     struct pipeline_options options = work_options(settings);
-    set_events(worker, &options);
     const char *source = settings_text(settings, "source"), *sink = settings_text(settings, "sink");
     char err[600] = "";
-    if (worker->work->begin) {
-        int code =
-            worker->work->begin(settings, model_info(worker->model), &options, err, sizeof err);
-        if (code != COMMAND_OK)
-            return log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err)), code;
-    }
-    int opened = open_caches(worker, &options);
-    if (opened == COMMAND_OK)
-        opened = open_serve(worker, &options);
-    if (opened != COMMAND_OK)
-        return opened;
+    int code = open_around(worker, &options);
+    if (code != COMMAND_OK)
+        return code;
     /* Rates of a command that ends are of the time from here, without the loading of the model. */
     worker->opened_ms = uv_now(&worker->loop);
-    int rc = pipeline_open(&worker->pipeline, &worker->loop, worker->model, source_find(source),
-                           sink_find(sink), settings, &options, on_ended, worker, err, sizeof err);
+    int rc = open_lanes(worker, &options, err, sizeof err);
     if (rc == 0 && worker->work->opened) {
-        int code =
-            worker->work->opened(settings, model_info(worker->model), &options, err, sizeof err);
-        if (code != COMMAND_OK) { /* nothing was read yet, and nothing is to be drained */
-            log_event(LOG_ERROR, "cannot start", LOG_TEXT("error", err));
+        code = check_work(
+            worker->work->opened(settings, model_info(worker->model), &options, err, sizeof err),
+            err);
+        if (code != COMMAND_OK) /* nothing was read yet, and nothing is to be drained */
             worker->work->leave(code);
-        }
     }
     if (rc == 0) {
-        if (worker->monitor)
-            monitor_watch(worker->monitor, worker->pipeline);
+        worker->is_open = true;
         log_event(LOG_INFO, "started", LOG_TEXT("source", source), LOG_TEXT("sink", sink),
-                  LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt));
+                  LOG_INTEGER("threads", options.n_threads), LOG_TEXT("prompt", options.prompt),
+                  LOG_INTEGER("models", worker->n_lanes));
         reports_deletes(sink, settings_text(settings, "output_format"), options.output_format);
         return COMMAND_OK;
     }
@@ -381,14 +378,25 @@ static bool stdout_is_closed(void)
     return poll(&fd, 1, 0) == 1 && (fd.revents & (POLLERR | POLLHUP | POLLNVAL));
 }
 
+/* The lane that ended worst: the others ended because of it, or well. */
+static const struct lane *worst_lane(const struct worker *worker)
+{
+    const struct lane *worst = &worker->lanes[0];
+    for (size_t i = 1; i < worker->n_lanes; i++)
+        if (worker->lanes[i].how > worst->how)
+            worst = &worker->lanes[i];
+    return worst;
+}
+
 static int report_end(const struct worker *worker)
 {
-    const struct pipeline_stats *stats = pipeline_stats(worker->pipeline);
+    const struct pipeline_stats *stats = &worker->stats;
+    const struct lane *lane = worst_lane(worker);
     bool is_filter = worker->work->is_filter;
-    switch (worker->how) {
+    switch (lane->how) {
     case PIPELINE_FAILED:
         if (!is_filter || !stdout_is_closed())
-            log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(worker->pipeline)));
+            log_event(LOG_ERROR, "failed", LOG_TEXT("error", pipeline_failure(lane->pipeline)));
         return has_end(worker->work) ? COMMAND_IO : COMMAND_UNAVAILABLE;
     case PIPELINE_DEADLINE:
         log_event(LOG_WARN,
@@ -398,7 +406,7 @@ static int report_end(const struct worker *worker)
         return COMMAND_DEADLINE;
     case PIPELINE_UNFLUSHED:
         log_event(LOG_WARN, "what was finished last will be delivered again",
-                  LOG_TEXT("why", pipeline_failure(worker->pipeline)));
+                  LOG_TEXT("why", pipeline_failure(lane->pipeline)));
         return COMMAND_DEADLINE;
     case PIPELINE_DRAINED:
         break;
@@ -428,23 +436,26 @@ static int open_progress(struct worker *worker)
         .status_line = when != 2 && log_is_terminal() && !mixes,
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
         .total_texts = (uint64_t)settings_number(worker->settings, "total"),
-        .input = &worker->input,
-        .metrics = worker->monitor ? monitor_metrics(worker->monitor) : NULL,
+        .input = &worker->events.input,
+        .metrics = worker->events.monitor ? monitor_metrics(worker->events.monitor) : NULL,
+        .count = count,
+        .ctx = worker,
     };
     options.log_lines =
         !options.status_line && (when == 1 || (when == 0 && !worker->work->is_filter));
-    return progress_open(&worker->progress, &worker->loop, pipeline_stats(worker->pipeline),
-                         &options);
+    return progress_open(&worker->progress, &worker->loop, &worker->stats, &options);
 }
 
-/* Beside a queue requests may name other models than the one that messages get. */
+/* Several where requests may name them, or where each has an output. */
 static int load_models(struct worker *worker)
 {
     const struct settings *settings = worker->settings;
     struct model_set *set = &worker->set;
     int code;
     bool has_several = settings_pair(settings, "models", 1).name != NULL;
-    if (has_several && !has_end(worker->work) && settings_text(settings, "http.listen")[0]) {
+    bool are_used =
+        settings_text(settings, "http.listen")[0] || work_options_have_outputs(settings);
+    if (has_several && !has_end(worker->work) && are_used) {
         code = model_load_set(set, &worker->loop, settings);
     } else {
         code = model_load(&set->models[0], &worker->loop, settings, !worker->work->is_filter);
@@ -462,10 +473,20 @@ static int load_models(struct worker *worker)
     return code;
 }
 
+static void close_lanes(struct worker *worker)
+{
+    for (size_t i = 0; i < worker->n_lanes; i++)
+        pipeline_close(worker->lanes[i].pipeline);
+    for (size_t i = 0; i < COMMAND_MODELS_MAX; i++)
+        settings_close(worker->lanes[i].settings);
+    fanout_free(worker->fanout);
+}
+
 /* Everything between the log's opening and its closing. */
 static int run(const struct work *work, const struct settings *settings)
 {
     struct worker worker = {.work = work, .settings = settings};
+    worker.events = (struct work_events){.has_end = has_end(work), .caches = worker.caches};
     if (uv_loop_init(&worker.loop) != 0) {
         log_event(LOG_ERROR, "cannot open an event loop: too many open files or watches");
         return COMMAND_INTERNAL;
@@ -473,16 +494,16 @@ static int run(const struct work *work, const struct settings *settings)
     open_signals(&worker);
     int code = load_models(&worker);
     if (code == COMMAND_OK)
-        code = open_monitor(&worker);
+        code = work_events_open(&worker.events, &worker.loop, settings, model_info(worker.model));
+    worker.events.n_caches = worker.set.n;
     if (code == COMMAND_OK)
-        code = open_pipeline(&worker);
-    bool opened = code == COMMAND_OK;
-    if (!opened) {
+        code = open_pipelines(&worker);
+    if (!worker.is_open) {
         serve_setup_forget_monitor();
-        monitor_close(worker.monitor);
-        worker.monitor = NULL; /* the source may still be closing, and has events */
-        spans_close(worker.spans);
-        worker.spans = NULL;
+        monitor_close(worker.events.monitor);
+        worker.events.monitor = NULL; /* the source may still be closing, and has events */
+        spans_close(worker.events.spans);
+        worker.events.spans = NULL;
         if (worker.serve)
             serve_drain(worker.serve, on_served, &worker);
         close_signals(&worker);
@@ -493,14 +514,15 @@ static int run(const struct work *work, const struct settings *settings)
         work->leave(COMMAND_INTERNAL);
     }
     uv_run(&worker.loop, UV_RUN_DEFAULT);
-    if (opened)
+    count(&worker);
+    if (worker.is_open)
         code = report_end(&worker);
-    pipeline_close(worker.pipeline);
+    close_lanes(&worker);
     pool_close(worker.pool);
     /* After the pool: its threads add vectors until they have ended. */
     for (size_t i = 0; i < worker.set.n; i++)
         cache_flush(worker.caches[i]);
-    report_cache(&worker);
+    work_events_cache(&worker.events);
     serve_setup_caches_close(worker.caches, worker.set.n);
     uv_loop_close(&worker.loop);
     model_set_close(&worker.set);

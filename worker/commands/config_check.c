@@ -9,6 +9,7 @@
 
 #include "connectors/connector.h"
 #include "inference/embed.h"
+#include "worker/commands/work_options.h"
 #include "worker/config/address.h"
 #include "worker/http/http_listen.h"
 #include "worker/pipeline/pipeline.h"
@@ -288,6 +289,58 @@ static int check_delivery(const struct settings *settings, const char **bad_opti
     return -EINVAL;
 }
 
+/* Several models of a queue: vectors of two never go to one output. */
+static int check_models(const struct settings *settings, const char **bad_option, char *why,
+                        size_t size)
+{
+    const char *sink = settings_text(settings, "sink");
+    const struct connector *connector = connector_find(sink);
+    bool are_several = settings_pair(settings, "models", 1).name != NULL;
+    bool have_outputs = work_options_have_outputs(settings);
+    *bad_option = "model_field";
+    if (!are_several && settings_has(settings, "model_field")) {
+        snprintf(why, size, "there is one model only: name several, each as --model NAME=FILE");
+        return -EINVAL;
+    }
+    *bad_option = "delivery";
+    if (are_several && have_outputs && settings_is(settings, "delivery", "exactly-once")) {
+        snprintf(why, size,
+                 "exactly-once is for one model: the outputs of several are not written in one "
+                 "step; use at-least-once, or a worker for each model");
+        return -EINVAL;
+    }
+    bool only_requests_choose =
+        settings_text(settings, "http.listen")[0] && !settings_has(settings, "model_field");
+    if (!are_several || have_outputs || only_requests_choose)
+        return 0;
+    *bad_option = "sink";
+    if (!connector->names_output) {
+        snprintf(why, size, "several models are named, and %.40s is an output for one", sink);
+        return -EINVAL;
+    }
+    *bad_option = connector->names_output(settings);
+    snprintf(why, size,
+             "several models are named, and vectors of two models in one output cannot be told "
+             "apart: put " SETTINGS_MODEL " into its name, or name one model");
+    return -EINVAL;
+}
+
+/* What the sink says of the output of each model. */
+static int check_outputs(const struct settings *settings, const char **bad_option, char *why,
+                         size_t size)
+{
+    struct setting model;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && (model = settings_pair(settings, "models", i)).name; i++) {
+        struct settings *own;
+        if (settings_of_model(&own, settings, model.name))
+            return -ENOMEM;
+        rc = check_ends(own, bad_option, why, size);
+        settings_close(own);
+    }
+    return rc;
+}
+
 int config_check_run(const struct options *options, const char **bad_option, char *err,
                      size_t err_size)
 {
@@ -296,5 +349,9 @@ int config_check_run(const struct options *options, const char **bad_option, cha
     if (rc != 0)
         return rc;
     rc = check_delivery(options_settings(options), bad_option, why, sizeof why);
+    if (rc == 0)
+        rc = check_models(options_settings(options), bad_option, why, sizeof why);
+    if (rc == 0 && work_options_have_outputs(options_settings(options)))
+        rc = check_outputs(options_settings(options), bad_option, why, sizeof why);
     return explain(options, rc, *bad_option, why, err, err_size);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "connectors/connector.h"
 #include "worker/config/cpus.h"
 
 /* A session never sees a text that is cut; one that cannot be cut is an error. */
@@ -41,6 +42,16 @@ static struct decode_options decode_options(const struct settings *settings)
                                                         : VERSION_NONE,
         .version_field = is_field ? order + 6 : NULL,
     };
+}
+
+bool work_options_have_outputs(const struct settings *settings)
+{
+    const char *sink = settings_text(settings, "sink");
+    const struct connector *connector = sink ? connector_find(sink) : NULL;
+    const char *option =
+        connector && connector->names_output ? connector->names_output(settings) : NULL;
+    const char *text = option ? settings_text(settings, option) : NULL;
+    return text && strstr(text, SETTINGS_MODEL) && settings_pair(settings, "models", 0).name;
 }
 
 struct pipeline_options work_options(const struct settings *settings)

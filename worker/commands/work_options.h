@@ -7,9 +7,13 @@
 #ifndef WORK_OPTIONS_H
 #define WORK_OPTIONS_H
 
+#include <stdbool.h>
+
 #include "connectors/settings.h"
 #include "worker/pipeline/pipeline.h"
 
 struct pipeline_options work_options(const struct settings *settings);
+/* Does the sink's output have the name of a model in it, so that each has one of its own? */
+bool work_options_have_outputs(const struct settings *settings);
 
 #endif

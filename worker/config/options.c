@@ -34,9 +34,15 @@ static const struct option core_table[] = {
     {"sink", OPTION_CHOICE, DEFAULT_CONNECTOR, NULL, 0, 0, "NAME", "Where embeddings go."},
     {"model", OPTION_TEXT, NULL, NULL, 0, 0, "FILE",
      "The model: a GGUF file, or a short name that `embedmill models` lists. scripts/get-model "
-     "fetches the default. `serve` and `run --http-listen` take several, "
-     "each as NAME=FILE; messages get the first."},
+     "fetches the default. `run` and `serve` take several, each as NAME=FILE: an output whose name "
+     "has {model} in it is one of each model; else messages get the first, and requests over HTTP "
+     "any."},
     {"models", OPTION_MAP, NULL, NULL, 0, 0, NULL, ""},
+    {"model_field", OPTION_TEXT, NULL, NULL, 0, 0, "FIELD",
+     "With several models that have an output each: the field or header of a message that names "
+     "the "
+     "one to embed it, of which the first is the default (default: all models embed every "
+     "message)."},
     {"prompt", OPTION_TEXT, "document", NULL, 0, 0, "NAME",
      "What the texts are for, unless a message names its own prompt: document, query, none, or a "
      "task of the model card."},

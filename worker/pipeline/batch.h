@@ -35,6 +35,7 @@ struct entry {
     size_t first_item;           /* its items are the batch's [first_item, + request.n_items) */
     const char *dead_code;       /* not NULL: a dead letter */
     const char *dead_reason;
+    bool is_of_others;    /* nothing is written for it here: the first pipeline that has it does */
     bool dropped;         /* not even its dead letter can be written: nothing is */
     struct record record; /* set by records_build */
 };

@@ -306,6 +306,8 @@ static void count_published(struct pipeline *p, const struct entry *entry)
             p->options.on_dead_letter(p->ctx, entry->message, entry->dead_code, entry->dead_reason);
         return;
     }
+    if (entry->is_of_others)
+        return;
     note_version(p, entry);
     stats->messages++;
     stats->deleted += entry->request.is_deleted;
@@ -357,7 +359,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
         p->stats.not_ours++;
     else
         count_published(p, entry);
-    if (how != PUBLISH_NOT_OURS && p->options.on_published)
+    if (how != PUBLISH_NOT_OURS && p->options.on_published && !entry->is_of_others)
         p->options.on_published(p->ctx, entry);
     /* PUBLISHED_AND_ACKED needs neither: the sink has told the source itself. */
     if (how == PUBLISHED && !p->source_failed)

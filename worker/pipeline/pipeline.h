@@ -24,6 +24,7 @@
 struct batch;
 struct cache;
 struct entry;
+struct fanout;
 
 /* The policy for long texts that cuts them: session.too_long says what becomes of the rest. */
 struct chunk_options {
@@ -42,10 +43,16 @@ struct pipeline_options {
     size_t n_threads;
     struct pool *pool;   /* of n_threads, borrowed until ended; NULL: one of its own */
     enum pool_lane lane; /* of the pool */
-    size_t n_batches;    /* preallocated: the credit there is */
-    size_t batch_texts;  /* full at this many texts ... */
-    size_t batch_bytes;  /* ... or this many bytes of text (the token budget, known beforehand) */
-    uint64_t linger_ms;  /* dispatch a part-filled batch when its first message waited so long */
+    /* Where several models share a source, which is opened already: which of them this is, and its
+     * name, which its dead letters have. NULL: the source is opened with the pipeline. */
+    struct fanout *fanout;
+    size_t fanout_index;
+    const char *model_name;
+    bool is_first;      /* of those that have a message */
+    size_t n_batches;   /* preallocated: the credit there is */
+    size_t batch_texts; /* full at this many texts ... */
+    size_t batch_bytes; /* ... or this many bytes of text (the token budget, known beforehand) */
+    uint64_t linger_ms; /* dispatch a part-filled batch when its first message waited so long */
     uint32_t max_deliveries; /* dead-letter beyond; 0: never */
     bool drop_undeliverable; /* give up a message whose dead letter is refused; else end */
     uint64_t drain_ms;       /* deadline of a drain, closing included; may be 0 */
@@ -150,6 +157,8 @@ void pipeline_drain(struct pipeline *pipeline);
 /* What failed and what to do; "" when nothing did. */
 const char *pipeline_failure(const struct pipeline *pipeline);
 const struct pipeline_stats *pipeline_stats(const struct pipeline *pipeline);
+/* Add those of another pipeline. */
+void pipeline_stats_add(struct pipeline_stats *to, const struct pipeline_stats *from);
 struct pipeline_gauges pipeline_gauges(const struct pipeline *pipeline);
 void pipeline_close(struct pipeline *pipeline); /* after ended; accepts NULL */
 

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/pipeline/fanout.h"
+
 static void on_closed(void *ctx)
 {
     struct pipeline *p = ctx;
@@ -178,6 +180,22 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
     return status;
 }
 
+/* peer: what the sink acks. */
+static int open_source(struct pipeline *p, const struct source_ops *source,
+                       const struct settings *settings, struct source **peer, char *err,
+                       size_t err_size)
+{
+    struct fanout *fanout = p->options.fanout;
+    if (fanout) {
+        p->source = fanout_join(fanout, p->options.fanout_index, &pipeline_source_events, p);
+        *peer = fanout_source(fanout);
+        return 0;
+    }
+    int rc = source->open(&p->source, p->loop, settings, &pipeline_source_events, p, err, err_size);
+    *peer = p->source;
+    return rc;
+}
+
 int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *model,
                   const struct source_ops *source, const struct sink_ops *sink,
                   const struct settings *settings, const struct pipeline_options *options,
@@ -203,12 +221,12 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     int status = prepare(p, model, err, err_size);
     if (!status)
         status = start_pool(p, err, err_size);
+    struct source *peer = NULL;
+    if (!status)
+        status = open_source(p, source, settings, &peer, err, err_size);
     if (!status)
         status =
-            source->open(&p->source, loop, settings, &pipeline_source_events, p, err, err_size);
-    if (!status)
-        status = sink->open(&p->sink, loop, settings, p->source, &pipeline_sink_events, p, err,
-                            err_size);
+            sink->open(&p->sink, loop, settings, peer, &pipeline_sink_events, p, err, err_size);
     if (status)
         goto fail;
     p->stages.encode.per_text = p->sink->layout == SINK_PER_TEXT ||
@@ -240,6 +258,19 @@ fail:
 const struct pipeline_stats *pipeline_stats(const struct pipeline *p)
 {
     return &p->stats;
+}
+
+/* All of them are counts of one type, without gaps. */
+void pipeline_stats_add(struct pipeline_stats *to, const struct pipeline_stats *from)
+{
+    enum { N = sizeof *to / sizeof(uint64_t) };
+    uint64_t sums[N], more[N];
+    _Static_assert(sizeof *to == sizeof sums, "a pipeline_stats is counts");
+    memcpy(sums, to, sizeof sums);
+    memcpy(more, from, sizeof more);
+    for (size_t i = 0; i < N; i++)
+        sums[i] += more[i];
+    memcpy(to, sums, sizeof sums);
 }
 
 struct pipeline_gauges pipeline_gauges(const struct pipeline *p)

@@ -229,7 +229,7 @@ int records_build(struct batch *batch, enum sink_layout layout, const struct enc
         entry->record = (struct record){.origin = entry->message,
                                         .dead_code = entry->dead_code,
                                         .dead_reason = entry->dead_reason};
-        if (entry->dead_code || entry->request.is_unchanged) {
+        if (entry->dead_code || entry->request.is_unchanged || entry->is_of_others) {
             err = entry->dead_code ? original_part(entry) : 0;
             continue;
         }

@@ -40,14 +40,16 @@ static struct batch *batch_of(struct job *job)
 
 /* 1. Decode. */
 
-/* Mark an entry as a dead letter. 0 or -ENOMEM. */
-__attribute__((format(printf, 3, 4))) static int dead_letter(struct entry *entry, const char *code,
-                                                             const char *format, ...)
+/* Mark an entry as a dead letter. model: the one of several that cannot embed it; NULL: none can,
+ * or there is only one. 0 or -ENOMEM. */
+__attribute__((format(printf, 4, 5))) static int
+dead_letter(struct entry *entry, const char *model, const char *code, const char *format, ...)
 {
-    char reason[320];
+    char reason[400];
+    int len = model ? snprintf(reason, sizeof reason, "%.63s: ", model) : 0;
     va_list args;
     va_start(args, format);
-    vsnprintf(reason, sizeof reason, format, args);
+    vsnprintf(reason + len, sizeof reason - (size_t)len, format, args);
     va_end(args);
     entry->dead_code = code;
     entry->dead_reason = arena_copy(&entry->batch->arena, reason, strlen(reason) + 1);
@@ -64,17 +66,25 @@ static void doubled_find(const struct stages *stages, const struct entry *entry)
     }
 }
 
+/* Others may have a problem beside: whose model is not known, say. */
+bool stages_is_tombstone(const struct message *message)
+{
+    const char *problem = message->problem.code;
+    return !message->value.ptr && message->key.ptr &&
+           (!problem || strcmp(problem, DEAD_LETTER(no_body)) == 0);
+}
+
 /* Find out what a message asks for, or why that cannot be done. 0 or -ENOMEM. */
 static int entry_read(const struct stages *stages, struct entry *entry)
 {
     const struct message *message = entry->message;
     if (stages->options->max_deliveries && message->deliveries > stages->options->max_deliveries)
         return dead_letter(
-            entry, DEAD_LETTER(too_many_deliveries),
+            entry, NULL, DEAD_LETTER(too_many_deliveries),
             "this is delivery %u of the message and %u are allowed: workers have died or "
             "stalled over it",
             message->deliveries, stages->options->max_deliveries);
-    bool is_tombstone = !message->value.ptr && message->key.ptr;
+    bool is_tombstone = stages_is_tombstone(message);
     /* The connector has found it unreadable: it becomes a dead letter, as it is. */
     if (message->problem.code && !is_tombstone) {
         entry->dead_code = message->problem.code;
@@ -87,7 +97,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
     int err = (is_tombstone ? codec_tombstone : codec_decode)(message, &stages->options->decode,
                                                               &entry->batch->arena, &request, &why);
     if (err == -EINVAL)
-        return dead_letter(entry, why.code, "%s", why.reason);
+        return dead_letter(entry, NULL, why.code, "%s", why.reason);
     if (err)
         return err;
     /* The prompt is looked up last, because a deleted text needs none. */
@@ -97,7 +107,7 @@ static int entry_read(const struct stages *stages, struct entry *entry)
     }
     entry->prompt = request.prompt.ptr ? prompt_find(stages->info, request.prompt) : stages->prompt;
     if (!entry->prompt)
-        return dead_letter(entry, DEAD_LETTER(unknown_prompt),
+        return dead_letter(entry, NULL, DEAD_LETTER(unknown_prompt),
                            "unknown prompt; "
                            "known are %s",
                            prompt_names());
@@ -126,6 +136,11 @@ static void decode(struct job *job, struct pool_thread *thread)
            batch->text_bytes < o->batch_bytes) {
         struct entry *entry = &batch->entries[n++];
         status = entry_read(stages, entry);
+        /* What is wrong with a message by itself, the first of the pipelines that have it says. */
+        if (entry->dead_code && entry->message->is_shared && !o->is_first) {
+            entry->dead_code = NULL;
+            entry->is_of_others = true;
+        }
         batch_count(batch, entry);
     }
     /* The first is always decoded, however large, so that every dispatch makes progress. */
@@ -205,12 +220,13 @@ size_t stages_share(void *arg, session_part *step, void *step_arg, size_t n_part
 /* A message of which one text failed is a dead letter as a whole. 0 or -ENOMEM. */
 static int entry_judge(const struct stages *stages, struct entry *entry)
 {
+    const char *model = stages->options->model_name;
     size_t n = entry->request.n_items;
     size_t repeated = record_repeats(entry, stages->layout, &stages->encode);
     /* What is sent once may be written so many times as the message has texts. */
     if (n > 1 && repeated > PIPELINE_REPEATED_MAX / n)
         return dead_letter(
-            entry, DEAD_LETTER(output_too_large),
+            entry, model, DEAD_LETTER(output_too_large),
             "%zu bytes of fields would be written for each of %zu texts, and together they "
             "may be %d MiB; send less beside a text, or cut it into fewer chunks",
             repeated, n, PIPELINE_REPEATED_MAX >> 20);
@@ -220,12 +236,12 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
         case 0:
             continue;
         case -E2BIG:
-            return dead_letter(entry, DEAD_LETTER(text_too_long),
+            return dead_letter(entry, model, DEAD_LETTER(text_too_long),
                                "text %zu of %zu has %u tokens and the model takes %zu", i + 1,
                                entry->request.n_items, result->n_tokens, stages->info->max_tokens);
         case -EILSEQ:
             return dead_letter(
-                entry, DEAD_LETTER(bad_utf8),
+                entry, model, DEAD_LETTER(bad_utf8),
                 "text %zu of %zu is not UTF-8 (is it Latin-1, or has it half of a surrogate "
                 "pair?); repair it, or set bad_utf8 to replace",
                 i + 1, entry->request.n_items);
@@ -233,7 +249,7 @@ static int entry_judge(const struct stages *stages, struct entry *entry)
         case -ENOMEM:
             return -ENOMEM;
         default:
-            return dead_letter(entry, DEAD_LETTER(bad_embedding),
+            return dead_letter(entry, model, DEAD_LETTER(bad_embedding),
                                "the embedding of text %zu of %zu is not a unit vector", i + 1,
                                entry->request.n_items);
         }

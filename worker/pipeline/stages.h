@@ -48,6 +48,9 @@ void stages_begin(const struct stages *stages, struct batch *batch);
 /* What is in a batch, in texts; a message that brings none takes the room of one all the same. */
 size_t stages_load(size_t n_messages, size_t n_texts);
 
+/* A key without a value: the text that is called by the key is gone. */
+bool stages_is_tombstone(const struct message *message);
+
 /* A session_parallel: the sessions share their passes by it. thread: a struct pool_thread. */
 size_t stages_share(void *thread, session_part *step, void *arg, size_t n_parts);
 

@@ -194,11 +194,16 @@ void metrics_on_published(struct metrics *metrics, const struct entry *entry)
 void metrics_tick(struct metrics *metrics)
 {
     size_t room = sizeof metrics->busy_samples / sizeof metrics->busy_samples[0];
-    if (!metrics->pipeline)
+    size_t n_busy = 0, n_threads = 0;
+    if (!metrics->n_pipelines)
         return;
-    struct pipeline_gauges gauges = pipeline_gauges(metrics->pipeline);
+    for (size_t i = 0; i < metrics->n_pipelines; i++) {
+        struct pipeline_gauges gauges = pipeline_gauges(metrics->pipelines[i]);
+        n_busy += gauges.busy_threads;
+        n_threads = gauges.n_threads; /* which all share */
+    }
     metrics->busy_samples[metrics->n_busy_samples++ % room] =
-        (double)gauges.busy_threads / (double)gauges.n_threads;
+        n_busy < n_threads ? (double)n_busy / (double)n_threads : 1;
     size_t n = metrics->n_busy_samples < room ? metrics->n_busy_samples : room;
     /* Summed anew from ten samples: a running sum would drift. */
     metrics->busy_ratio = 0;
@@ -208,16 +213,16 @@ void metrics_tick(struct metrics *metrics)
 
 const char *metrics_not_ready(const struct metrics *metrics)
 {
-    if (!metrics->pipeline && !metrics->serve)
+    if (!metrics->n_pipelines && !metrics->serve)
         return "starting";
     if (metrics->serve && serve_is_draining(metrics->serve))
         return "draining";
-    if (!metrics->pipeline)
+    if (!metrics->n_pipelines)
         return NULL;
-    if (pipeline_gauges(metrics->pipeline).draining)
+    if (pipeline_gauges(metrics->pipelines[0]).draining)
         return "draining";
     /* Files and pipes tell of no link: there, work done is the proof. */
-    const struct pipeline_stats *stats = pipeline_stats(metrics->pipeline);
+    const struct pipeline_stats *stats = pipeline_stats(metrics->pipelines[0]);
     const enum link_seen *links = metrics->links;
     if (links[SIDE_INPUT] != LINK_SEEN_UP &&
         (links[SIDE_INPUT] == LINK_SEEN_DOWN || !stats->received))

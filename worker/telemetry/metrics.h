@@ -29,7 +29,7 @@ struct series {
 };
 
 /* Further names are counted only: whoever sends them must not cost memory. */
-enum { SERIES_MAX = 1024 };
+enum { SERIES_MAX = 1024, METRICS_PIPELINES_MAX = 8 };
 
 struct series_table {
     struct series rows[SERIES_MAX];
@@ -62,8 +62,11 @@ struct metrics {
     enum link_seen links[N_SIDES];
     uint64_t faults[N_SIDES]; /* times that it went away */
     const struct model_info *model;
-    const struct pipeline *pipeline; /* NULL: not there yet, or none */
-    struct serve *serve;             /* the same of a server */
+    /* [n_pipelines], 0: not there yet, or none; of several, the names of their models. */
+    const struct pipeline *pipelines[METRICS_PIPELINES_MAX];
+    const char *names[METRICS_PIPELINES_MAX];
+    size_t n_pipelines;
+    struct serve *serve; /* NULL: not there yet, or none */
     struct metrics_serve served;
     double process_start; /* metrics_process_start, once */
     double busy_samples[10];

@@ -6,6 +6,7 @@
  * Why:     every number is read where it lives (pipeline_stats, metrics), never kept twice.
  */
 #include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "worker/telemetry/metrics.h"
@@ -33,67 +34,120 @@ static void print_info(const struct metrics *metrics, FILE *to)
             model ? model->precision : "", model ? model->dim : 0);
 }
 
-static void print_stats(const struct pipeline_stats *stats, FILE *to)
+/* A number of each pipeline. */
+struct family {
+    const char *name, *type, *help;
+    size_t at; /* in pipeline_stats */
+};
+
+#define COUNTER(name, member, help)                                                                \
+    {                                                                                              \
+        "embedmill_" name, "counter", help, offsetof(struct pipeline_stats, member)                \
+    }
+#define GAUGE(name, member, help)                                                                  \
+    {                                                                                              \
+        "embedmill_" name, "gauge", help, offsetof(struct pipeline_stats, member)                  \
+    }
+
+static const struct family families[] = {
+    COUNTER("messages_received_total", received, "Messages given by the source."),
+    COUNTER("messages_published_total", messages,
+            "Messages whose embeddings are confirmed by the sink."),
+    COUNTER("texts_embedded_total", texts, "Texts whose embeddings are confirmed."),
+    COUNTER("tokens_total", tokens, "Tokens of those texts, after any cut."),
+    COUNTER("truncated_total", truncated, "Texts cut to what the model takes."),
+    COUNTER("chunks_total", chunks, "Pieces of texts that were cut into chunks."),
+    COUNTER("texts_deleted_total", deleted, "Messages that took a text away."),
+    COUNTER("unchanged_total", unchanged,
+            "Messages that left a text as it was, acknowledged without embedding."),
+    COUNTER("duplicates_total", duplicates,
+            "Texts whose equal in the same batch was embedded for them."),
+    COUNTER("cache_misses_total", cache_misses, "Texts that had to be embedded."),
+    COUNTER("redelivered_total", redelivered, "Messages received that had been delivered before."),
+    COUNTER("not_ours_total", not_ours,
+            "Messages another worker had finished or taken when they were to be written."),
+    COUNTER("undeliverable_total", undeliverable,
+            "Messages given up because not even their dead letter could be written."),
+    GAUGE("inflight_texts", inflight_texts, "Texts decoded and not yet confirmed."),
+    GAUGE("waiting_messages", waiting_messages, "Messages received and not yet decoded."),
+};
+
+/* The name of a series of pipeline i. more: a label of its own, or "". */
+static void print_name(const struct metrics *metrics, size_t i, const char *name, const char *more,
+                       FILE *to)
 {
-    static const char *const triggers[N_TRIGGERS] = {"full", "linger", "idle", "drain"};
-    metrics_print_counter(to, "embedmill_messages_received_total", "Messages given by the source.",
-                          stats->received);
-    metrics_print_counter(to, "embedmill_messages_published_total",
-                          "Messages whose embeddings are confirmed by the sink.", stats->messages);
-    metrics_print_counter(to, "embedmill_texts_embedded_total",
-                          "Texts whose embeddings are confirmed.", stats->texts);
-    metrics_print_counter(to, "embedmill_tokens_total", "Tokens of those texts, after any cut.",
-                          stats->tokens);
-    metrics_print_counter(to, "embedmill_truncated_total", "Texts cut to what the model takes.",
-                          stats->truncated);
-    metrics_print_counter(to, "embedmill_chunks_total",
-                          "Pieces of texts that were cut into chunks.", stats->chunks);
-    metrics_print_counter(to, "embedmill_texts_deleted_total", "Messages that took a text away.",
-                          stats->deleted);
-    metrics_print_counter(to, "embedmill_unchanged_total",
-                          "Messages that left a text as it was, acknowledged without embedding.",
-                          stats->unchanged);
-    metrics_print_counter(to, "embedmill_duplicates_total",
-                          "Texts whose equal in the same batch was embedded for them.",
-                          stats->duplicates);
-    metrics_print_head(
-        to, "embedmill_cache_hits_total", "counter",
-        "Texts whose vector was kept from before, by where; copies in a batch count once.");
-    fprintf(to, "embedmill_cache_hits_total{place=\"memory\"} %" PRIu64 "\n", stats->memory_hits);
-    fprintf(to, "embedmill_cache_hits_total{place=\"disk\"} %" PRIu64 "\n", stats->disk_hits);
-    metrics_print_counter(to, "embedmill_cache_misses_total", "Texts that had to be embedded.",
-                          stats->cache_misses);
-    metrics_print_counter(to, "embedmill_redelivered_total",
-                          "Messages received that had been delivered before.", stats->redelivered);
-    metrics_print_counter(
-        to, "embedmill_not_ours_total",
-        "Messages another worker had finished or taken when they were to be written.",
-        stats->not_ours);
-    metrics_print_counter(to, "embedmill_undeliverable_total",
-                          "Messages given up because not even their dead letter could be written.",
-                          stats->undeliverable);
-    metrics_print_head(to, "embedmill_batches_total", "counter", "Batches, by what made them go.");
-    for (size_t i = 0; i < N_TRIGGERS; i++)
-        fprintf(to, "embedmill_batches_total{trigger=\"%s\"} %" PRIu64 "\n", triggers[i],
-                stats->batches[i]);
-    metrics_print_gauge(to, "embedmill_inflight_texts", "Texts decoded and not yet confirmed.",
-                        (double)stats->inflight_texts);
-    metrics_print_gauge(to, "embedmill_waiting_messages", "Messages received and not yet decoded.",
-                        (double)stats->waiting_messages);
+    bool is_named = metrics->n_pipelines > 1;
+    fprintf(to, "%s%s", name, is_named || *more ? "{" : "");
+    if (is_named) {
+        fputs("model=\"", to);
+        metrics_print_label(to, metrics->names[i]);
+        fputs(*more ? "\"," : "\"", to);
+    }
+    fprintf(to, "%s%s", more, is_named || *more ? "} " : " ");
 }
 
-static void print_gauges(const struct pipeline_gauges *gauges, FILE *to)
+static void print_stats(const struct metrics *metrics, FILE *to)
 {
-    metrics_print_gauge(to, "embedmill_inflight_bytes",
-                        "Bytes of text decoded and not yet confirmed.",
-                        (double)gauges->inflight_bytes);
-    metrics_print_gauge(to, "embedmill_credit_messages",
-                        "Messages the source may still give; 0: the worker has all it can hold.",
-                        (double)gauges->credit_messages);
-    metrics_print_gauge(to, "embedmill_credit_bytes", "Bytes the source may still give.",
-                        (double)gauges->credit_bytes);
+    static const char *const triggers[N_TRIGGERS] = {"trigger=\"full\"", "trigger=\"linger\"",
+                                                     "trigger=\"idle\"", "trigger=\"drain\""};
+    const char *name = "embedmill_cache_hits_total";
+    for (size_t f = 0; f < sizeof families / sizeof families[0]; f++) {
+        const struct family *family = &families[f];
+        metrics_print_head(to, family->name, family->type, family->help);
+        for (size_t i = 0; i < metrics->n_pipelines; i++) {
+            const char *stats = (const char *)pipeline_stats(metrics->pipelines[i]);
+            uint64_t value;
+            memcpy(&value, stats + family->at, sizeof value);
+            print_name(metrics, i, family->name, "", to);
+            fprintf(to, "%" PRIu64 "\n", value);
+        }
+    }
+    metrics_print_head(
+        to, name, "counter",
+        "Texts whose vector was kept from before, by where; copies in a batch count once.");
+    for (size_t i = 0; i < metrics->n_pipelines; i++) {
+        const struct pipeline_stats *stats = pipeline_stats(metrics->pipelines[i]);
+        print_name(metrics, i, name, "place=\"memory\"", to);
+        fprintf(to, "%" PRIu64 "\n", stats->memory_hits);
+        print_name(metrics, i, name, "place=\"disk\"", to);
+        fprintf(to, "%" PRIu64 "\n", stats->disk_hits);
+    }
+    name = "embedmill_batches_total";
+    metrics_print_head(to, name, "counter", "Batches, by what made them go.");
+    for (size_t i = 0; i < metrics->n_pipelines * N_TRIGGERS; i++) {
+        size_t trigger = i % N_TRIGGERS;
+        print_name(metrics, i / N_TRIGGERS, name, triggers[trigger], to);
+        fprintf(to, "%" PRIu64 "\n",
+                pipeline_stats(metrics->pipelines[i / N_TRIGGERS])->batches[trigger]);
+    }
+}
+
+/* at: in pipeline_gauges. */
+static void print_gauge(const struct metrics *metrics, const char *name, const char *help,
+                        size_t at, FILE *to)
+{
+    metrics_print_head(to, name, "gauge", help);
+    for (size_t i = 0; i < metrics->n_pipelines; i++) {
+        struct pipeline_gauges gauges = pipeline_gauges(metrics->pipelines[i]);
+        size_t value;
+        memcpy(&value, (const char *)&gauges + at, sizeof value);
+        print_name(metrics, i, name, "", to);
+        fprintf(to, "%zu\n", value);
+    }
+}
+
+static void print_gauges(const struct metrics *metrics, const struct pipeline_gauges *first,
+                         FILE *to)
+{
+    print_gauge(metrics, "embedmill_inflight_bytes", "Bytes of text decoded and not yet confirmed.",
+                offsetof(struct pipeline_gauges, inflight_bytes), to);
+    print_gauge(metrics, "embedmill_credit_messages",
+                "Messages the source may still give; 0: the worker has all it can hold.",
+                offsetof(struct pipeline_gauges, credit_messages), to);
+    print_gauge(metrics, "embedmill_credit_bytes", "Bytes the source may still give.",
+                offsetof(struct pipeline_gauges, credit_bytes), to);
     metrics_print_gauge(to, "embedmill_inference_threads", "Inference threads.",
-                        (double)gauges->n_threads);
+                        (double)first->n_threads);
 }
 
 static void print_errors(const struct metrics *metrics, FILE *to)
@@ -172,10 +226,10 @@ void metrics_print(const struct metrics *metrics, FILE *to)
 {
     struct pipeline_gauges gauges = {0};
     print_info(metrics, to);
-    if (metrics->pipeline) {
-        gauges = pipeline_gauges(metrics->pipeline);
-        print_stats(pipeline_stats(metrics->pipeline), to);
-        print_gauges(&gauges, to);
+    if (metrics->n_pipelines) {
+        gauges = pipeline_gauges(metrics->pipelines[0]);
+        print_stats(metrics, to);
+        print_gauges(metrics, &gauges, to);
     }
     metrics_print_head(
         to, "embedmill_inference_busy_seconds_total", "counter",

@@ -6,6 +6,7 @@
  */
 #include "worker/telemetry/monitor.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,7 +33,7 @@ static void send_status(const struct monitor *monitor, const char *why_not)
 {
     char line[400], waiting[100];
     const struct metrics *metrics = &monitor->metrics;
-    if (!metrics->pipeline) {
+    if (!metrics->n_pipelines) {
         struct serve_stats served = serve_stats(metrics->serve);
         snprintf(line, sizeof line,
                  "STATUS=%s; %" PRIu64 " texts in %" PRIu64 " requests, %zu tokens waiting",
@@ -41,12 +42,14 @@ static void send_status(const struct monitor *monitor, const char *why_not)
         notify_send(&monitor->notify, line);
         return;
     }
-    const struct pipeline_stats *stats = pipeline_stats(metrics->pipeline);
+    struct pipeline_stats stats = {0};
+    for (size_t i = 0; i < metrics->n_pipelines; i++)
+        pipeline_stats_add(&stats, pipeline_stats(metrics->pipelines[i]));
     progress_print_lag(waiting, sizeof waiting, ", ", metrics_lag(metrics));
     snprintf(line, sizeof line,
              "STATUS=%s; %" PRIu64 " texts, %" PRIu64 " dead letters, %" PRIu64 " in flight%s",
-             why_not ? why_not : "working", stats->texts, stats->dead_letters,
-             stats->inflight_texts, waiting);
+             why_not ? why_not : "working", stats.texts, stats.dead_letters, stats.inflight_texts,
+             waiting);
     notify_send(&monitor->notify, line);
 }
 
@@ -56,7 +59,7 @@ static void on_tick(uv_timer_t *timer)
     struct metrics *metrics = &monitor->metrics;
     metrics_tick(metrics);
     notify_tick(&monitor->notify, uv_now(timer->loop));
-    if (!metrics->pipeline && !metrics->serve)
+    if (!metrics->n_pipelines && !metrics->serve)
         return;
     const char *why_not = metrics_not_ready(metrics);
     bool became_ready = !why_not && !monitor->was_ready;
@@ -102,9 +105,12 @@ const char *monitor_address(const struct monitor *monitor)
     return monitor->http ? http_server_address(monitor->http) : "";
 }
 
-void monitor_watch(struct monitor *monitor, const struct pipeline *pipeline)
+void monitor_watch(struct monitor *monitor, const struct pipeline *pipeline, const char *name)
 {
-    monitor->metrics.pipeline = pipeline;
+    struct metrics *metrics = &monitor->metrics;
+    assert(metrics->n_pipelines < METRICS_PIPELINES_MAX);
+    metrics->names[metrics->n_pipelines] = name;
+    metrics->pipelines[metrics->n_pipelines++] = pipeline;
 }
 
 void monitor_serves(struct monitor *monitor, struct serve *serve)

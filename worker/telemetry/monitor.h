@@ -22,8 +22,8 @@ int monitor_open(struct monitor **out, uv_loop_t *loop, const char *listen,
                  const struct model_info *model, char *err, size_t err_size);
 struct metrics *monitor_metrics(struct monitor *monitor);
 const char *monitor_address(const struct monitor *monitor); /* "" when there is no endpoint */
-/* From now on until close it reads this pipeline. */
-void monitor_watch(struct monitor *monitor, const struct pipeline *pipeline);
+/* From now on until close it reads this pipeline, too. name: of several; borrowed. */
+void monitor_watch(struct monitor *monitor, const struct pipeline *pipeline, const char *name);
 /* ... and this server. */
 void monitor_serves(struct monitor *monitor, struct serve *serve);
 void monitor_stopping(const struct monitor *monitor);

@@ -144,11 +144,19 @@ static double input_rate(const struct progress *progress)
     return seconds > 0 ? (double)(newest->input - oldest->input) / seconds : 0;
 }
 
+static const struct pipeline_stats *stats_of(const struct progress *progress)
+{
+    if (progress->options.count)
+        progress->options.count(progress->options.ctx);
+    return progress->stats;
+}
+
 static void add_sample(struct progress *progress, uint64_t now)
 {
+    const struct pipeline_stats *stats = stats_of(progress);
     struct sample *sample = &progress->samples[progress->n_samples++ % N_SAMPLES];
-    *sample = (struct sample){now, progress->stats->embedded_texts,
-                              progress->stats->embedded_tokens, input_done(progress)};
+    *sample =
+        (struct sample){now, stats->embedded_texts, stats->embedded_tokens, input_done(progress)};
 }
 
 static void rates(const struct progress *progress, double *texts, double *tokens)
@@ -264,7 +272,7 @@ void progress_log(const struct progress *progress, const char *msg)
 {
     uint64_t now = uv_now(progress->timer.loop);
     double seconds = (double)(now - progress->opened_ms) / 1000.0;
-    const struct pipeline_stats *stats = progress->stats;
+    const struct pipeline_stats *stats = stats_of(progress);
     log_counters(progress, msg, seconds > 0 ? (double)stats->texts / seconds : 0,
                  seconds > 0 ? (double)stats->tokens / seconds : 0);
 }

@@ -33,6 +33,8 @@ struct progress_options {
     uint64_t total_texts;               /* 0: unknown */
     const struct progress_input *input; /* borrowed; NULL: not counted */
     const struct metrics *metrics;      /* borrowed: the lag; NULL: the input has none */
+    void (*count)(void *ctx);           /* brings the stats up to date; NULL: they always are */
+    void *ctx;
 };
 
 /* stats are borrowed until close. Does not keep the loop alive. 0, -ENOMEM. */

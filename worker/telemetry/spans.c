@@ -291,6 +291,11 @@ static void put_span(struct buffer *to, const struct spans *spans, const struct 
     buffer_put_text(to, "}]}]}]}\n");
 }
 
+void spans_model(struct spans *spans, const char *name)
+{
+    spans->about.model = name;
+}
+
 void spans_add(struct spans *spans, const struct batch *batch)
 {
     size_t before = spans->waiting.len;

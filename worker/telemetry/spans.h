@@ -22,13 +22,15 @@ struct spans;
 /* What is the same in all spans; borrowed until close. */
 struct spans_about {
     const char *source; /* "kafka" */
-    const char *model;
+    const char *model;  /* unless spans_model names another one */
 };
 
 /* path: appended to, made if it is not there; "-": standard error. 0, or negative errno and a
  * sentence. */
 int spans_open(struct spans **out, uv_loop_t *loop, const char *path,
                const struct spans_about *about, char *err, size_t err_size);
+/* The model of the spans that are added from now on. */
+void spans_model(struct spans *spans, const char *name);
 /* A batch whose texts are embedded: its span ends when the last of its slices did, or now if there
  * was nothing to embed. */
 void spans_add(struct spans *spans, const struct batch *batch);

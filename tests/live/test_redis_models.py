@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Several models of one worker, each with an output of its own on Redis.
+
+Usage: test_redis_models.py EMBEDMILL [CASE ...]
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import msgpack
+
+from cases import find_cases, run_cases
+from ports import free_port
+from redis_bench import Bench, wait_for
+
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "models")
+MODELS = {"one": os.path.join(DATA, "tiny-xlm-roberta.gguf"),
+          "two": os.path.join(DATA, "tiny-mpnet.gguf")}
+
+
+def models(bench):
+    """What start_worker is given besides; its own --model is the first."""
+    bench.model = f"one={MODELS['one']}"
+    return ["--model", f"two={MODELS['two']}"]
+
+
+def vectors(bench, name, texts):
+    """{text: vector} of `embedmill embed`, as float32."""
+    run = subprocess.run([bench.binary, "embed", "--model", MODELS[name], "--prompt", "none",
+                          "--output-format", "msgpack"],
+                         input="".join(text + "\n" for text in texts).encode(),
+                         capture_output=True, check=True, timeout=60)
+    found = msgpack.Unpacker()
+    found.feed(run.stdout)
+    return dict(zip(texts, [row["embedding"] for row in found]))
+
+
+def text_of(i):
+    return f"text number {i}"
+
+
+def add(bench, numbers, **fields):
+    pipe = bench.client.pipeline()
+    for i in numbers:
+        more = {k: v(i) if callable(v) else v for k, v in fields.items()}
+        pipe.xadd("texts", {"body": json.dumps({"id": str(i), "text": text_of(i), **more})})
+    pipe.execute()
+
+
+def all_done(bench, n_dead=0):
+    wait_for("all read", lambda: bench.client.xinfo_groups("texts")[0]["lag"] == 0)
+    wait_for("nothing pending", lambda: bench.client.xpending("texts", "embedmill")["pending"] == 0)
+    assert bench.client.xlen("texts:dlq") == n_dead, bench.client.xrange("texts:dlq")
+
+
+def kill_around(bench, start, n, **fields):
+    """Add n texts while three workers are at them, one of which is killed again and again."""
+    workers = [start(f"w{k}") for k in range(3)]
+    for k in range(6):
+        add(bench, range(k * n // 6, (k + 1) * n // 6), **fields)
+        time.sleep(0.3)
+        workers[k % 3].send_signal(signal.SIGKILL)
+        workers[k % 3].wait()
+        workers[k % 3] = start(f"w{k % 3}")
+    return workers
+
+
+def records(bench, stream):
+    return [msgpack.unpackb(fields[b"body"]) for _, fields in bench.client.xrange(stream)]
+
+
+def case_every_text_to_both(bench):
+    """The dual write of a migration: whatever dies, each text has one vector of each model."""
+    bench.start_server()
+    extra = models(bench)
+    n = 1200
+    workers = kill_around(bench, lambda name: bench.start_worker(
+        *extra, "--redis-output", "hash", "--redis-output-prefix", "e:{model}:", name=name), n)
+    all_done(bench)
+    for name in MODELS:
+        want = vectors(bench, name, [text_of(i) for i in range(n)])
+        keys = bench.client.keys(f"e:{name}:*")
+        assert len([k for k in keys if b"#" not in k.rsplit(b":", 1)[1]]) == n, len(keys)
+        for i in range(n):
+            got = bench.client.hget(f"e:{name}:{i}", "embedding")
+            assert got == want[text_of(i)], (name, i)
+    assert not bench.client.keys("e:{*"), "a name was left as it is"
+    for worker in workers:
+        bench.stop(worker)
+
+
+def case_chosen_by_field(bench):
+    """Exactly once, each in the stream of the model that it names."""
+    bench.start_server()
+    extra = models(bench)
+    n = 1200
+    names = ["one", "two", None]
+    workers = kill_around(bench, lambda name: bench.start_worker(
+        *extra, "--model-field", "who", "--redis-output-stream", "out:{model}", name=name), n,
+        who=lambda i: names[i % 3])
+    all_done(bench)
+    for name, own in (("one", {0, 2}), ("two", {1})): # without a name: the first
+        rows = records(bench, f"out:{name}")
+        want = [i for i in range(n) if i % 3 in own]
+        assert sorted(int(row["id"]) for row in rows) == want, name
+        vector = vectors(bench, name, [text_of(i) for i in want])
+        for row in rows:
+            assert row["embedding"] == vector[text_of(int(row["id"]))], row["id"]
+    for worker in workers:
+        bench.stop(worker)
+
+
+def case_names(bench):
+    """A field of the entry names the model, too; one that is not known is a dead letter."""
+    bench.start_server()
+    worker = bench.start_worker(*models(bench), "--model-field", "who",
+                                "--redis-output-stream", "out:{model}")
+    bench.client.xadd("texts", {"body": "plain", "who": "two", "id": "a"})
+    bench.client.xadd("texts", {"body": '{"id": "b", "text": "x", "who": "three"}'})
+    bench.client.xadd("texts", {"body": '{"id": "c", "text": "x", "who": 3}'})
+    bench.client.xadd("texts", {"body": '{"id": "d", "text": ', "who": "two"})
+    bench.client.xadd("texts", {"body": '{"id": "e", "text": "x", "who": "two"}', "who": "one"})
+    wait_for("three dead letters", lambda: bench.client.xlen("texts:dlq") == 3)
+    wait_for("two outputs", lambda: bench.client.xlen("out:two") == 2)
+    all_done(bench, 3)
+    assert [row["id"] for row in records(bench, "out:two")] == ["a", "e"]
+    assert bench.client.xlen("out:one") == 0
+    dead = [fields for _, fields in bench.client.xrange("texts:dlq")]
+    assert sorted(d[b"_code"] for d in dead) == [b"bad_field", b"bad_json", b"unknown_model"]
+    reason = next(d[b"_error"] for d in dead if d[b"_code"] == b"unknown_model")
+    assert reason == b"'who' is not the name of a model; known are one, two", reason
+    bench.stop(worker)
+
+
+def case_deletes(bench):
+    """A deletion that names a model is for that one; another one is for all."""
+    bench.start_server()
+    worker = bench.start_worker(*models(bench), "--model-field", "who", "--redis-output", "key",
+                                "--redis-output-prefix", "{model}:")
+    for name in MODELS:
+        add(bench, (1, 2), who=name)
+    wait_for("four keys", lambda: len(bench.client.keys("???:[12]")) == 4)
+    bench.client.xadd("texts", {"body": '{"id": "1", "delete": true, "who": "two"}'})
+    bench.client.xadd("texts", {"body": '{"id": "2", "delete": true}'})
+    wait_for("one key", lambda: bench.client.keys("???:[12]") == [b"one:1"])
+    all_done(bench)
+    bench.stop(worker)
+
+
+def case_what_one_cannot(bench):
+    """A text that is too long for one model is its dead letter, and the other's output."""
+    bench.start_server()
+    port = free_port()
+    worker = bench.start_worker(*models(bench), "--too-long", "error", "--redis-output-stream",
+                                "out:{model}", "--metrics-listen", f"127.0.0.1:{port}")
+    bench.client.xadd("texts", {"body": '{"id": "long", "text": "%s"}' % ("a b " * 30)})
+    bench.client.xadd("texts", {"body": '{"id": "short", "text": "x"}'})
+    bench.client.xadd("texts", {"body": '{"id": "bad", "text": '})
+    wait_for("both short", lambda: all(
+        "short" in [row["id"] for row in records(bench, f"out:{name}")] for name in MODELS))
+    wait_for("the dead letter of the bad one", lambda: any(
+        fields[b"_code"] == b"bad_json" for _, fields in bench.client.xrange("texts:dlq")))
+    long_of = {name: "long" in [row["id"] for row in records(bench, f"out:{name}")]
+               for name in MODELS}
+    dead = [fields for _, fields in bench.client.xrange("texts:dlq")]
+    # What is wrong with the message itself is said once, and what a model cannot by that one.
+    assert sorted(d[b"_code"] for d in dead) == sorted(
+        [b"bad_json"] + [b"text_too_long"] * list(long_of.values()).count(False)), dead
+    assert False in long_of.values() and True in long_of.values(), long_of
+    for d in dead:
+        if d[b"_code"] == b"text_too_long":
+            name = next(k for k, was in long_of.items() if not was)
+            assert d[b"_error"].startswith(name.encode() + b": text 1 of 1 has "), d
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    for name in MODELS:
+        n = 1 + long_of[name]
+        assert f'embedmill_texts_embedded_total{{model="{name}"}} {n}\n' in text, text
+        assert f'embedmill_batches_total{{model="{name}",trigger="full"}} ' in text
+    all_done(bench, 2)
+    bench.stop(worker)
+
+
+def case_mixed_is_refused(bench):
+    """Each output knows its model: another one under its name is refused, and nothing is lost."""
+    bench.start_server()
+    args = ("--redis-output", "hash", "--redis-output-prefix", "{model}:")
+    worker = bench.start_worker(*models(bench), *args)
+    add(bench, range(3))
+    wait_for("six keys", lambda: len(bench.client.keys("???:[012]")) == 6)
+    all_done(bench)
+    bench.stop(worker)
+    bench.model = f"two={MODELS['one']}"
+    worker = bench.start_worker("--model", f"one={MODELS['two']}", *args, name="mixed")
+    add(bench, range(3, 6))
+    assert worker.wait(timeout=30) == 69, bench.log("mixed")
+    assert "another model" in bench.log("mixed") or "made with" in bench.log("mixed")
+    assert bench.client.xinfo_groups("texts")[0]["entries-read"] >= 3
+    worker = bench.start_worker("--model", f"two={MODELS['two']}", *args, name="again") \
+        if models(bench) else None
+    wait_for("twelve keys", lambda: len(bench.client.keys("???:[0-5]")) == 12)
+    all_done(bench)
+    bench.stop(worker)
+
+
+def refused(bench, *words):
+    run = subprocess.run([bench.binary, "check", *words], capture_output=True, text=True,
+                         check=False, timeout=30)
+    return run.stdout + run.stderr
+
+
+def case_refused(bench):
+    """What cannot be had is said before anything is read."""
+    two = [word for name, path in MODELS.items() for word in ("--model", f"{name}={path}")]
+    said = refused(bench, *two)
+    assert "redis.output_stream" in said and "put {model} into its name" in said, said
+    assert "for one model" in refused(bench, *two, "--redis-output-stream", "o:{model}",
+                                      "--delivery", "exactly-once")
+    assert "one model only" in refused(bench, "--model", MODELS["one"], "--model-field", "who")
+    assert "an output for one" in refused(bench, *two, "--sink", "stdout")
+    # Its own input, once the name is there.
+    assert "input" in refused(bench, *two, "--redis-output-stream", "{model}", "--redis-stream",
+                              "one")
+
+
+def main():
+    binary, only = sys.argv[1], sys.argv[2:]
+    return run_cases(find_cases(globals()), only, lambda name: Bench(binary))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
