@@ -177,8 +177,7 @@ static void texts(void **state)
         "070701 and 070707",
         "Fahrplan der F\xe4hren: der letzte F\xe4hrmann f\xe4hrt um zehn", /* Latin-1 */
         "caf\xe9",
-        "n\xe9"
-        "e",
+        "n\xe9 en",
         "Z\xfcrich", /* Latin-1, of which something is left */
         "H4sI is how gzip begins in base64",
         "+/v8 is a valve",
