@@ -210,6 +210,11 @@ static int parts_open(struct gguf *gguf, char *path, uint64_t n_parts, char *err
         memcpy(number, digits, 5);
         struct part *part = &gguf->parts[i];
         int rc = part_open(part, path, err, err_size);
+        if (rc == -ENOENT) /* which callers take for a model that is not there */
+            return refuse(path, err, err_size,
+                          "part %u of %u of the model is missing; all parts must lie beside the "
+                          "first under their own names",
+                          (unsigned)i + 1, (unsigned)n_parts);
         if (rc)
             return rc;
         /* Counted before it is checked, so that gguf_close unmaps it when a check fails. */

@@ -318,11 +318,11 @@ def nomic_embed(folder):
 
 
 def gte_base_en(folder):
-    """The sizes of gte-base-en-v1.5, and rotations as its publisher's code makes them."""
+    """The sizes of gte-base-en-v1.5."""
     tokenizer = wordpiece_of_bge(folder)
     return tokenizer, transformers.GteModel(transformers.GteConfig(
         vocab_size=30528, type_vocab_size=0, rope_parameters={
-            "rope_type": "linear", "rope_theta": 500000.0 * 2, "factor": 2 ** (2 / 64)})), "cls", 0
+            "rope_type": "default", "rope_theta": 500000.0})), "cls", 0
 
 
 def embeddinggemma_2(folder):
