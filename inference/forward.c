@@ -48,6 +48,8 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
         larger(larger(m->n_embd, m->n_ff), larger(larger(heads, m->n_ple), m->dense_2.n_out));
     size_t max_tokens = m->info.max_tokens;
     f->x = scratch_alloc(max_tokens * m->n_embd * sizeof *f->x);
+    if (m->n_ple)
+        f->own = scratch_alloc(max_tokens * m->n_embd * sizeof *f->own);
     for (size_t i = 0; i < m->n_prefixes; i++)
         f->longest_prefix = larger(f->longest_prefix, m->prefixes[i].n);
     size_t n_rows = f->longest_prefix + max_tokens;
@@ -66,9 +68,10 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
     f->scratch.attention = scratch_alloc(m->kernels->attention_size(&m->attention));
     f->scratch.matrix.widened = scratch_alloc(matrix_widened_size(widest));
     f->scratch.matrix.rest = scratch_alloc(TOKENS_MAX * MATRIX_ROWS * sizeof(float));
-    if (!f->x || !f->qkv_rows || (f->longest_prefix && !f->whole) || !f->positions || !f->queries ||
-        !f->scratch.wide || !f->scratch.y || !f->scratch.packed || !f->scratch.panel ||
-        !f->scratch.attention || !f->scratch.matrix.widened || !f->scratch.matrix.rest) {
+    if (!f->x || (m->n_ple && !f->own) || !f->qkv_rows || (f->longest_prefix && !f->whole) ||
+        !f->positions || !f->queries || !f->scratch.wide || !f->scratch.y || !f->scratch.packed ||
+        !f->scratch.panel || !f->scratch.attention || !f->scratch.matrix.widened ||
+        !f->scratch.matrix.rest) {
         forward_close(f);
         return -ENOMEM;
     }
@@ -82,6 +85,7 @@ void forward_close(struct forward *f)
     if (!f)
         return;
     free(f->x);
+    free(f->own);
     free(f->qkv_rows);
     free(f->whole);
     free(f->positions);

@@ -9,10 +9,21 @@
  * large matrix. It is computed where it is used: kept for all layers it would be 48 kB a token.
  * Source: transformers' EmbeddingGemma2TextModel, and the model's own configuration.
  */
+#include <string.h>
+
 #include "inference/architecture.h"
 #include "inference/gemma_steps.h"
 
 /* The steps, in the order of a pass: each is one part on one thread. */
+
+static void step_embed(const struct work *w, size_t part)
+{
+    const struct forward *f = w->f;
+    struct span tokens = step_token_span(w, part);
+    size_t embd = f->model->n_embd, at = tokens.first * embd;
+    gemma_step_embed(w, part);
+    memcpy(f->own + at, f->x + at, (tokens.last - tokens.first) * embd * sizeof *f->own);
+}
 
 /* Queries and keys are normalised and rotated, values normalised, without weights. */
 static void step_heads(const struct work *w, size_t part)
@@ -34,15 +45,12 @@ static void step_ple_gate(const struct work *w, size_t part)
     step_multiply(w, w->scratch->wide, 2 * w->f->model->n_ple, &w->f->layer->ple_gate, part);
 }
 
-static void step_ple_embed(const struct work *w, size_t part)
+static void step_ple_own(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
-    const struct model *m = f->model;
-    struct span tokens = step_token_span(w, part);
-    for (size_t t = tokens.first; t < tokens.last; t++)
-        m->kernels->embed_row(w->scratch->y + t * m->n_embd, &m->embed,
-                              (size_t)f->pack->ids[w->t + t], m->embed_scale);
-    m->kernels->quantize(w->scratch->packed, w->scratch->y, m->n_embd, w->n, m->n_embd, tokens);
+    size_t embd = f->model->n_embd;
+    f->model->kernels->quantize(w->scratch->packed, f->own + w->t * embd, embd, w->n, embd,
+                                step_token_span(w, part));
 }
 
 static void step_ple_model(const struct work *w, size_t part)
@@ -110,7 +118,7 @@ static void tokens_add_own(const struct work *w)
     const struct layer *layer = w->f->layer;
     step_run(w, step_quantize, step_token_parts(w));
     step_run(w, step_ple_gate, step_row_parts(w, &layer->ple_gate));
-    step_run(w, step_ple_embed, step_token_parts(w));
+    step_run(w, step_ple_own, step_token_parts(w));
     step_run(w, step_ple_model, step_row_parts(w, &layer->ple_model));
     step_run(w, step_ple_mix, step_token_parts(w));
     step_run(w, step_ple_out, step_row_parts(w, &layer->ple_out));
@@ -125,7 +133,7 @@ static void texts_project(const struct work *w)
 }
 
 const struct pass gemma2_forward = {
-    .embed = gemma_step_embed,
+    .embed = step_embed,
     .attn_norm = gemma_step_attn_norm,
     .heads = step_heads,
     .ffn_norm = gemma_step_attn_add_ffn_norm,

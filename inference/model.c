@@ -79,7 +79,7 @@ static void count_macs(struct model *m)
 /* What grows with the longest text, and what is between two products. */
 static size_t session_bytes(const struct model *m)
 {
-    size_t token = m->n_embd + m->attention.ld + m->n_out;
+    size_t token = (m->n_ple ? 2 : 1) * m->n_embd + m->attention.ld + m->n_out;
     return (m->info.max_tokens * token + TOKENS_MAX * (m->n_wide + m->n_embd)) * sizeof(float);
 }
 

@@ -38,6 +38,7 @@ struct forward {
     size_t n_threads; /* that could share the last step, and so perhaps the next */
     struct scratch scratch;
     float *x;                /* [max_tokens][n_embd] the residual stream */
+    float *own;              /* gemma-embedding2: [max_tokens][n_embd] rows of the token table */
     float *qkv_rows;         /* [longest_prefix + max_tokens][attention.ld] */
     float *qkv;              /* its rows behind the first longest_prefix, which only lend their
                                 place: attention counts rows from the first token of a text on */
