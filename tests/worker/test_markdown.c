@@ -36,32 +36,63 @@ static const char *sections_of(const char *text, const char *title)
     return out;
 }
 
+static const struct {
+    const char *text, *sections;
+} cases[] = {
+    {"just text\nin lines\n", ": just text/in lines"},
+    {"# A\none\n## B\ntwo\n## C\n\nthree\n# D\nfour", "A: one|A > B: two|A > C: three|D: four"},
+    {"before\n# A\n\n## B\ntext", ": before|A > B: text"},
+    {"# A #\nx\n## C# ##\ny\n### C#\nz", "A: x|A > C#: y|A > C# > C#: z"},
+    {"Title\n=====\nx\n\nSub\nlines\n---\ny\n", "Title: x|Title > Sub\nlines: y"},
+    {"#no heading\n\n####### seven\n\n    # code\n\n\\# text\n",
+     ": #no heading//####### seven//    # code//\\# text"},
+    {"a\n\n---\n\nb\n", ": a//---//b"}, /* a rule */
+    {"- item\n---\n> quote\n---\n", ": - item/---/> quote/---"},
+    {"#\nx", ": x"},
+    {"# A\r\none\r\n# B\r\ntwo\r\n", "A: one|B: two"},
+    {"# A\n```sh\n# comment\n## more\n```\nend\n", "A: ```sh/# comment/## more/```/end"},
+    {"# A\n~~~\n# in\n```\n~~~\n# B\nx", "A: ~~~/# in/```/~~~|B: x"},
+    {"# A\n````\n```\n# in\n````\n# B\nx", "A: ````/```/# in/````|B: x"},
+    {"# A\n```\n# never closed\n", "A: ```/# never closed"},
+    {"---\ntitle: x\n# y: z\n---\n# A\ntext\n", ": ---/title: x/# y: z/---|A: text"},
+    {"# A\n### C\nx\n## B\ny\n", "A > C: x|A > B: y"},
+    {"", ""},
+    /* A heading with nothing under it is text, unless it is in the path of another. */
+    {"# A\n## B\n", "A: B"},
+    {"# A\n## B\n## C\nx\n# D\n# E\n", "A: B|A > C: x|: D|: E"},
+    {"x\n# A\n\nB\n---\n\n", ": x|A: B"},
+    /* Lists and quotes take lines without their marks; an underline there is a rule. */
+    {"text\n- a\n- b\n---\nc\n", ": text/- a/- b/---/c"},
+    {"1. a\n---\n# B\nx", ": 1. a/---|B: x"},
+    {"- a\nlazy\n===\n> q\nlazy\n---\n", ": - a/lazy/===/> q/lazy/---"},
+    {"in\n1986. a\n===\nx", "in\n1986. a: x"},
+    {"***\nA\n===\nx\n* * *\nB\n---\ny", ": ***|A: x/* * *|A > B: y"},
+    {"text\n***\nA\n---\nx", ": text/***|A: x"},
+    {"1. do:\n   ```\n   # in\n   ```\n# A\nx", ": 1. do:/   ```/   # in/   ```|A: x"},
+    {"1. do:\n   ```\n# A\nx", ": 1. do:/   ```|A: x"},
+    {"- a\n\n  # in\n\n  in\n  ---\n\n# A\nx", ": - a//  # in//  in/  ---|A: x"},
+    {"- a\n\n # A\nx\n", ": - a|A: x"},
+    {"    ```\n  # A\nx", ": ```|A: x"},
+    {"1. ```sh\n   # in\n   ```\n# A\nx", ": 1. ```sh/   # in/   ```|A: x"},
+    {"10. a\n\n    ```\n    # in\n    ```\n# A\nx", ": 10. a//    ```/    # in/    ```|A: x"},
+    {"- ```\n  # in\n# A\nx", ": - ```/  # in|A: x"},
+    /* HTML. */
+    {"<!-- x\n# no\n\n# no -->\n# A\nx", ": <!-- x/# no//# no -->|A: x"},
+    {"<PRE class=a>\n# no\n\n# no\n</pre>\n# A\nx", ": <PRE class=a>/# no//# no/</pre>|A: x"},
+    {"<p>\n# no\n</p>\n\n# A\nx", ": <p>/# no/</p>|A: x"},
+    {"<my-tag>\n# no\n\n# A\n<b>x</b>\n===\ny", ": <my-tag>/# no|: A|<b>x</b>: y"},
+    {"<https://a.b>\n# A\n<!-- x -->\n# B\ny", ": <https://a.b>|A: <!-- x -->|B: y"},
+    {"<!DOCTYPE\n# no>\n<![CDATA[\n# no]]>\n<?x\n# no?>\n# A\nx",
+     ": <!DOCTYPE/# no>/<![CDATA[/# no]]>/<?x/# no?>|A: x"},
+    {"# A\n<!-- never closed\n# no", "A: <!-- never closed/# no"},
+    {"- a\n<x-y>\n# A\ny\n\n1)\n===\n---\nz", ": - a/<x-y>|A: y//1)|A > ===: z"},
+    {"x\n\n</pre>\n# A\ny", ": x//</pre>|A: y"},
+    {"# A\n|a|\n|-|\n|1|\n# B\nx", "A: |a|/|-|/|1||B: x"},
+};
+
 static void headings(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text, *sections;
-    } cases[] = {
-        {"just text\nin lines\n", ": just text/in lines"},
-        {"# A\none\n## B\ntwo\n## C\n\nthree\n# D\nfour", "A: one|A > B: two|A > C: three|D: four"},
-        {"before\n# A\n\n## B\ntext", ": before|A > B: text"},
-        {"# A #\nx\n## C# ##\ny\n### C#\nz", "A: x|A > C#: y|A > C# > C#: z"},
-        {"Title\n=====\nx\n\nSub\nlines\n---\ny\n", "Title: x|Title > Sub\nlines: y"},
-        {"#no heading\n\n####### seven\n\n    # code\n\n\\# text\n",
-         ": #no heading//####### seven//    # code//\\# text"},
-        {"a\n\n---\n\nb\n", ": a//---//b"}, /* a rule */
-        {"- item\n---\n> quote\n---\n", ": - item/---/> quote/---"},
-        {"#\nx", ": x"},
-        {"# A\r\none\r\n# B\r\ntwo\r\n", "A: one|B: two"},
-        {"# A\n```sh\n# comment\n## more\n```\nend\n", "A: ```sh/# comment/## more/```/end"},
-        {"# A\n~~~\n# in\n```\n~~~\n# B\nx", "A: ~~~/# in/```/~~~|B: x"},
-        {"# A\n````\n```\n# in\n````\n# B\nx", "A: ````/```/# in/````|B: x"},
-        {"# A\n```\n# never closed\n", "A: ```/# never closed"},
-        {"---\ntitle: x\n# y: z\n---\n# A\ntext\n", ": ---/title: x/# y: z/---|A: text"},
-        {"# A\n### C\nx\n## B\ny\n", "A > C: x|A > B: y"},
-        {"", ""},
-        {"# A\n## B\n", ""},
-    };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char wanted[400];
         snprintf(wanted, sizeof wanted, "%s", cases[i].sections);
@@ -104,6 +135,11 @@ static void blocks(void **state)
                         "| a | b |/|---|:-:|/| 1 | 2 |/| 3 | 4 |/");
     assert_string_equal(blocks_of("a|b\n-|-\n1|2"), "a|b/-|-/1|2");
     assert_string_equal(blocks_of("a | b\nno table\n"), "");
+    assert_string_equal(blocks_of("|a|\n|-|\n|1|\n> q"), "|a|/|-|/|1|/");
+    assert_string_equal(blocks_of("|a|\n|-|\n|1|\n```\nx"), "|a|/|-|/|1|/|```/x");
+    assert_string_equal(blocks_of("|a|\n|-|\n- b"), "|a|/|-|/");
+    assert_string_equal(blocks_of("- ```\n  x\n\n  ```\n  y"), "- ```/  x//  ```/");
+    assert_string_equal(blocks_of("- a\n\n    ~~~\n    x\n\nb"), "    ~~~/    x//");
     assert_string_equal(blocks_of("`a` b\n``` c ``` d\n"), "");
     assert_string_equal(blocks_of("```\na\n```\n```\nb\n```\n"), "```/a/```/|```/b/```/");
 }
@@ -112,8 +148,9 @@ static void blocks(void **state)
 static void any_bytes(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"#", "## ",  "\n",   "```",  "---", "===",  "|", "|--|",
-                                        " ", "text", "    ", "\r\n", "~~~", "\xff", "\t"};
+    static const char *const parts[] = {
+        "#",   "## ",  "\n", "```", "---", "===",  "|",   "|--|", " ",      "text",  "    ", "\r\n",
+        "~~~", "\xff", "\t", "- ",  "1. ", "<!--", "-->", "<p>",  "</pre>", "<pre>", "<"};
     unsigned random = 1;
     for (int run = 0; run < 3000; run++) {
         char text[200], *exact;

@@ -29,6 +29,7 @@ static const struct {
     {"Doc > Boats", "The ferry leaves at seven."},
     {"Doc > Boats > Rates", "| one | two |\n|-----|-----|\n| a | b |\n| c | d |"},
     {"Doc > Bread", "Yeast and water and flour."},
+    {"Doc > Bread", "Empty"}, /* a heading with nothing under it */
     {"Doc > Bread > Rye", "Rye."},
 };
 enum { N_PIECES = sizeof pieces / sizeof pieces[0] };

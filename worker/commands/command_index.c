@@ -20,6 +20,7 @@
 #include "worker/commands/command_work.h"
 #include "worker/index/manifest.h"
 #include "worker/pipeline/chunks.h"
+#include "worker/pipeline/markdown.h"
 #include "worker/telemetry/log.h"
 #include "worker/config/name.h"
 
@@ -92,7 +93,7 @@ void command_index_manifest(struct manifest *manifest, const struct settings *se
     if (options->chunk.wanted) {
         snprintf(number, sizeof number, "%zu, %zu repeated%s, " CHUNKS_RULES,
                  options->chunk.max_tokens ? options->chunk.max_tokens : model->max_tokens,
-                 options->chunk.overlap, options->chunk.by_markdown ? ", by headings" : "");
+                 options->chunk.overlap, options->chunk.by_markdown ? ", " MARKDOWN_RULES : "");
         manifest_add(manifest, "chunk_tokens", number);
     }
 }

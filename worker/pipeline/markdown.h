@@ -2,7 +2,7 @@
  * markdown.h: what a Markdown text is made of, as far as cutting it goes.
  *
  * Owns:    headings (# and underlined), and what stands between them; code in fences and tables,
- *          which are not to be cut.
+ *          which are not to be cut; HTML and lists as far as their lines look like headings.
  * Refuses: everything else of Markdown; tokens.
  * Threads: a struct markdown belongs to one thread.
  */
@@ -13,9 +13,12 @@
 
 #include "worker/pipeline/chunks.h"
 
+/* As CHUNKS_RULES, for sections. */
+#define MARKDOWN_RULES "by headings of CommonMark 0.31"
+
 enum { MARKDOWN_LEVELS = 6 };
 
-/* The text under one heading, up to the next. */
+/* The text under one heading, up to the next; or a heading with nothing under it. */
 struct section {
     struct span body;                      /* without white space around it; never empty */
     struct span headings[MARKDOWN_LEVELS]; /* it stands under, by level; empty: none */

@@ -4,6 +4,7 @@
  * Opened in this order: batches and sessions, the pool and its wakeup, the source, the sink; closed
  * sink first (pipeline_end), then the source, then pool and handles here.
  */
+#include "worker/pipeline/markdown.h"
 #include "worker/pipeline/pipeline_internal.h"
 
 #include <assert.h>
@@ -142,7 +143,7 @@ void pipeline_made_with(const struct pipeline_options *o, const struct model_inf
     if (o->chunk.wanted)
         snprintf(chunks, sizeof chunks, "%zu tokens, %zu repeated%s, " CHUNKS_RULES,
                  o->chunk.max_tokens ? o->chunk.max_tokens : info->max_tokens, o->chunk.overlap,
-                 o->chunk.by_markdown ? ", by headings" : "");
+                 o->chunk.by_markdown ? ", " MARKDOWN_RULES : "");
     snprintf(out, MADE_WITH_SIZE,
              "model: %.96s\nmodel_fingerprint: %s\nprecision: %s\ndim: %zu\ndtype: %s\n"
              "prompt: %.60s\nchunks: %s\n",
