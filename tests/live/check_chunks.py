@@ -54,7 +54,7 @@ def ranks(args, folder, by, questions):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary")
-    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--model", default=None)
     args = parser.parse_args()
     minilm = cache_folder() / "all-minilm-l6-v2-q8_0.gguf" # scripts/get-minilm; it is quick
@@ -76,7 +76,9 @@ def main():
                   f"MRR {mrr:.3f}", flush=True)
             print("          not found: " + "; ".join(
                 question["question"] for question, rank in zip(questions, got) if not rank))
-    if scores["markdown"][0] < scores["tokens"][0]:
+    # The pages change, and with them a question or two.
+    chance = 2.5 / len(questions)
+    if scores["markdown"][0] < scores["tokens"][0] - chance or scores["markdown"][0] < 0.4:
         sys.exit("headings do not help")
 
 
