@@ -169,6 +169,22 @@ static void folder_of_all_sorts(void **state)
     assert_non_null(strstr(said, "out.npy.errors.jsonl"));
 }
 
+/* Each is one text, as documented, but rarely what was meant. */
+static void folder_of_records(void **state)
+{
+    (void)state;
+    mkdir(path_of("in"), 0700);
+    WRITE("in/a.jsonl", "{\"id\":1,\"text\":\"a ferry\"}\n{\"id\":2,\"text\":\"a boat\"}\n");
+    WRITE("in/b.txt", "a harbour");
+    expect_run(0, "@in -o @whole.npy");
+    expect_content("whole.npy.ids.jsonl", "\"a.jsonl\"\n\"b.txt\"\n");
+    assert_non_null(strstr(said, "1 files of this folder have lines or rows"));
+    assert_int_equal(unlink(path_of("in/b.txt")), 0);
+    expect_run(0, "@in -o @records.npy --file-format jsonl");
+    expect_content("records.npy.ids.jsonl", "\"1\"\n\"2\"\n");
+    assert_null(strstr(said, "files of this folder"));
+}
+
 /* Folders so deep that no call takes their path: nobody, not even root, can open what is in them.
  */
 static void make_too_deep(const char *folder)
@@ -390,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(folder_of_all_sorts, open_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(folder_of_records, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(folder_of_odd_files, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(size_limit, open_folder, remove_folder),
         cmocka_unit_test_setup_teardown(pipe_without_a_writer, open_folder, remove_folder),
