@@ -87,7 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                            .text_field = data[0] & 128 ? "body" : NULL,
                                            .version_by =
                                                data[0] & 16 ? VERSION_FIELD : VERSION_NONE,
-                                           .version_field = "source.v"};
+                                           .version_field = "source.v",
+                                           .model_field = "a.who"};
     const struct header headers[] = {{{"id", 2}, {"h", 1}}, {{"title", 5}, {"T", 1}}};
     const struct message message = {
         .value = {(const char *)data + 1, size - 1},

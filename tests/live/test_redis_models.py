@@ -227,6 +227,20 @@ def case_refused(bench):
                               "one")
 
 
+def case_doctor(bench):
+    """Each output is looked at by its own name."""
+    bench.start_server()
+    bench.client.set("out:two", "not a stream")
+    two = [word for name, path in MODELS.items() for word in ("--model", f"{name}={path}")]
+    run = subprocess.run([bench.binary, "doctor", "--json", "--redis-url",
+                          f"redis://127.0.0.1:{bench.port}", "--redis-output-stream",
+                          "out:{model}", *two], capture_output=True, text=True, check=False,
+                         timeout=60)
+    found = [f for f in json.loads(run.stdout)["findings"] if f["area"] == "redis"]
+    bad = [f["said"] for f in found if f["result"] == "bad"]
+    assert bad == ["out:two is a string, not a stream: name another key"], found
+
+
 def main():
     binary, only = sys.argv[1], sys.argv[2:]
     return run_cases(find_cases(globals()), only, lambda name: Bench(binary))

@@ -14,6 +14,7 @@
 #include "connectors/connector.h"
 #include "worker/commands/checkup.h"
 #include "worker/commands/command.h"
+#include "worker/commands/work_options.h"
 #include "worker/telemetry/metrics_http.h"
 #include "worker/commands/selftest.h"
 
@@ -86,6 +87,26 @@ static const struct connector *find(const struct settings *settings, const char 
     return name ? connector_find(name) : NULL;
 }
 
+/* The source once, and the output of each model. */
+static void check_outputs(struct findings *findings, const struct settings *settings,
+                          const struct connector *const ends[2])
+{
+    struct setting model;
+    if (ends[0] && ends[0]->check && ends[0]->check->broker) {
+        findings_area(findings, ends[0]->name, COMMAND_UNAVAILABLE);
+        ends[0]->check->broker(settings, true, false, findings_report, findings);
+    }
+    for (size_t i = 0; (model = settings_pair(settings, "models", i)).name; i++) {
+        struct settings *own;
+        if (!ends[1]->check || !ends[1]->check->broker ||
+            settings_of_model(&own, settings, model.name))
+            return;
+        findings_area(findings, ends[1]->name, COMMAND_UNAVAILABLE);
+        ends[1]->check->broker(own, false, true, findings_report, findings);
+        settings_close(own);
+    }
+}
+
 static void check_more(struct findings *findings, const struct settings *settings,
                        struct model *const *models, size_t n)
 {
@@ -100,6 +121,8 @@ static void check_more(struct findings *findings, const struct settings *setting
     }
     check_libraries(findings, ends);
     check_listen(findings, settings);
+    if (work_options_have_outputs(settings))
+        return check_outputs(findings, settings, ends);
     for (size_t i = 0; i < 2; i++) {
         bool both = ends[0] == ends[1];
         if (!ends[i] || !ends[i]->check || !ends[i]->check->broker || (i == 1 && both))
