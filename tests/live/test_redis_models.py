@@ -208,7 +208,7 @@ def case_mixed_is_refused(bench):
 
 
 def refused(bench, *words):
-    run = subprocess.run([bench.binary, "check", *words], capture_output=True, text=True,
+    run = subprocess.run([bench.binary, "run", *words], capture_output=True, text=True,
                          check=False, timeout=30)
     return run.stdout + run.stderr
 

@@ -16,6 +16,7 @@
 #include "worker/commands/command.h"
 #include "worker/commands/command_line.h"
 #include "worker/commands/config_check.h"
+#include "worker/commands/work_options.h"
 #include "worker/config/cpus.h"
 #include "connectors/memory.h"
 #include "worker/pipeline/pipeline.h"
@@ -94,10 +95,28 @@ static struct model *check_model(struct findings *findings, const struct setting
     return model;
 }
 
+/* What `run` makes of them; `serve` takes them in any case. */
+static void check_several(struct findings *findings, const struct options *options, size_t n)
+{
+    const struct settings *settings = options_settings(options);
+    const char *name;
+    char err[600];
+    int rc = config_check_models(options, &name, err, sizeof err);
+    if (rc == 0 && work_options_have_outputs(settings))
+        findings_add(findings, FINDING_OK, "models",
+                     "`serve` serves all %zu of them; in `run` each writes an output of its own",
+                     n);
+    else
+        findings_add(findings, FINDING_WARN, "models", "`serve` serves all %zu of them; `run` %s%s",
+                     n, rc == 0 ? "does, too, and embeds messages with the first" : "does not: ",
+                     rc == 0 ? "" : err);
+}
+
 /* Sets models [COMMAND_MODELS_MAX], those that cannot be used to NULL; returns how many. */
-static size_t check_models(struct findings *findings, const struct settings *settings,
+static size_t check_models(struct findings *findings, const struct options *options,
                            struct model *models[])
 {
+    const struct settings *settings = options_settings(options);
     struct command_model named[COMMAND_MODELS_MAX];
     char err[300];
     size_t n = 0;
@@ -106,10 +125,7 @@ static size_t check_models(struct findings *findings, const struct settings *set
     if (code != COMMAND_OK)
         findings_add(findings, FINDING_BAD, "models", "%s", err);
     else if (n > 1)
-        findings_add(findings, FINDING_WARN, "models",
-                     "`serve` serves all %zu of them, and so does `run` with http.listen, which "
-                     "embeds messages with the first; without it, `run` takes one",
-                     n);
+        check_several(findings, options, n);
     for (size_t i = 0; i < n; i++)
         models[i] = check_model(findings, settings, &named[i], n > 1);
     return n;
@@ -239,7 +255,7 @@ int checkup_run(const struct options *options,
     findings_begin(&findings, stdout, settings_bool(settings, "json"));
     check_options(&findings, options);
     check_endpoint(&findings, settings);
-    size_t n = check_models(&findings, settings, models);
+    size_t n = check_models(&findings, options, models);
     check_threads(&findings, settings, n ? models[0] : NULL);
     check_memory(&findings, settings, models, n);
     check_files(&findings);

@@ -575,9 +575,12 @@ static int fix_filter(const struct work *work, struct options *options)
 int command_work_prepare(const struct work *work, struct options *options)
 {
     int code = work->is_filter ? fix_filter(work, options) : COMMAND_OK;
-    return code != COMMAND_OK ? code
-                              : command_line_check(work->command, options,
-                                                   has_end(work) ? config_check : config_check_run);
+    if (code == COMMAND_OK)
+        code = command_line_check(work->command, options,
+                                  has_end(work) ? config_check : config_check_run);
+    if (code == COMMAND_OK && !has_end(work))
+        code = command_line_check(work->command, options, config_check_models);
+    return code;
 }
 
 int command_work_run(const struct work *work, const struct settings *settings)

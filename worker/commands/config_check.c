@@ -349,9 +349,15 @@ int config_check_run(const struct options *options, const char **bad_option, cha
     if (rc != 0)
         return rc;
     rc = check_delivery(options_settings(options), bad_option, why, sizeof why);
-    if (rc == 0)
-        rc = check_models(options_settings(options), bad_option, why, sizeof why);
     if (rc == 0 && work_options_have_outputs(options_settings(options)))
         rc = check_outputs(options_settings(options), bad_option, why, sizeof why);
+    return explain(options, rc, *bad_option, why, err, err_size);
+}
+
+int config_check_models(const struct options *options, const char **bad_option, char *err,
+                        size_t err_size)
+{
+    char why[500] = "";
+    int rc = check_models(options_settings(options), bad_option, why, sizeof why);
     return explain(options, rc, *bad_option, why, err, err_size);
 }

@@ -23,6 +23,9 @@ int config_check(const struct options *options, const char **bad_option, char *e
  * that promise nothing of the kind. */
 int config_check_run(const struct options *options, const char **bad_option, char *err,
                      size_t err_size);
+/* May `run` have these models, if there are several? `serve` may. */
+int config_check_models(const struct options *options, const char **bad_option, char *err,
+                        size_t err_size);
 /* For `serve`: names, metrics and what is served over HTTP. */
 int config_check_serve(const struct options *options, const char **bad_option, char *err,
                        size_t err_size);
