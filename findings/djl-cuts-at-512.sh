@@ -2,8 +2,8 @@
 # Java's DJL cuts every text at 512 tokens and pads a batch, though tokenizer.json asks for neither.
 #
 # HuggingFaceTokenizer.newInstance() loads the library in which the same file, in Python and Rust, cuts nothing. DJL
-# sets truncation on by itself, with a length of 512 for any model: max_length in tokenizer_config.json beside
-# it, 8192 as it may be, is not read. So a long text is embedded by its beginning, and a splitter that counts tokens
+# sets truncation on by itself, with a length of 512 for any model: model_max_length in tokenizer_config.json
+# beside it, be it 8192, is not read. So a long text is embedded by its beginning, and a splitter that counts tokens
 # by encode().getIds().length sees 512 where there are 3002, and splits nothing. A line in the log says that
 # modelMaxLength is used, to those who have a logger. A short text in batchEncode() has the length of
 # the longest, padding included, for whoever counts. The guess that misses: one file, one result, and limits

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # FastStream never delivers a message again whose handler raised: NATS is told to drop it, Redis keeps it pending.
 #
-# Its default for every broker but Kafka is "reject on error". For JetStream that is term(): one exception, as by a
+# Its default for NATS, Redis and RabbitMQ is "reject on error". For JetStream that is term(): one exception, as by a
 # model that is loading or a timeout, and the text is done for, in a work queue deleted, whatever max_deliver says.
 # For a Redis stream with a group nothing is said to the server: the entry stays pending under the worker's name,
 # and the subscriber reads only what is new, also after a restart. The log has the exception, and then the same

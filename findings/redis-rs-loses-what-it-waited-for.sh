@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # redis-rs ends an async read after half a second, and the entry that the read gets later is delivered to nobody.
 #
-# Since version 1.0 an async connection waits 500 ms for an answer, blocking commands included. XREADGROUP with BLOCK
+# An async connection waits 500 ms for an answer unless told otherwise, blocking commands included. XREADGROUP with BLOCK
 # 3000 is "timed out" after 0.5 s, but only for the caller: the command is on its way, the server goes on waiting
 # with it, and hands it the next entry. The answer is thrown away; the entry is pending under the worker's name, and
 # a loop that reads ">" never sees it: of BLPOP's element nothing is left at all. What is sent meanwhile on the
