@@ -3,7 +3,7 @@
 stand in known places, asked of an index of chunks by length and of one by headings.
 
 A chunk is right when it holds the answer. Printed are the hit rate among the first five and the
-mean reciprocal rank of the first right one among ten. Fails when headings find fewer answers.
+mean reciprocal rank of the first right one among ten. Fails when headings find clearly fewer.
 
 Usage: check_chunks.py EMBEDMILL [--tokens N] [--model FILE]
 """
