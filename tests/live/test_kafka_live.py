@@ -294,6 +294,81 @@ def faults(bench, fault, seconds, *, modes=tuple(MODES), **more):
         assert not problems_of(row), problems_of(row)
 
 
+def models_start(bench, *extra):
+    """Workers of two models, each with a topic of its own, {name: what embeds the same}."""
+    data = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "models")
+    files = {"one": os.path.join(data, "tiny-xlm-roberta.gguf"),
+             "two": os.path.join(data, "tiny-mpnet.gguf")}
+    bench.make_topics()
+    for name in files:
+        bench.kafka("topic", bench.topic(f"out-{name}"), "2")
+
+    def start():
+        return bench.start_worker("--model", f"two={files['two']}", "--kafka-output-topic",
+                                  bench.topic("out-{model}"), *extra)
+    return files, start
+
+
+def models_killed(bench, n, who):
+    """Three workers of two models, killed again and again: {name: {id: times}}."""
+    model = bench.model
+    files, start = models_start(bench, *(("--model-field", "who") if who else ()))
+    vectors = {}
+    for name, bench.model in files.items():
+        vectors[name] = bench.reference()
+    bench.model = f"one={files['one']}"
+    workers = [start() for _ in range(3)]
+    for k in range(4):
+        rows = [text_row(i) for i in range(k * n // 4, (k + 1) * n // 4)]
+        for i, row in enumerate(rows):
+            row["headers"] = [("who", who[i % len(who)])] if who and who[i % len(who)] else []
+        bench.send(rows)
+        time.sleep(1)
+        bench.kill(workers[k % 3])
+        workers[k % 3] = start()
+    bench.wait_lag_0()
+    bench.send([{"key": "gone", "value": None}]) # of a text that nobody names a model for
+    bench.send([{"key": "strange", "value": "x", "headers": [("who", b"three")]}])
+    bench.wait_lag_0()
+    seen = {}
+    for name in files:
+        outs = bench.read(f"out-{name}")
+        seen[name] = {}
+        for out in outs:
+            assert out.key() != b"gone" or out.value() is None
+            row = msgpack.unpackb(out.value()) if out.value() else {"id": "gone"}
+            seen[name][row["id"]] = seen[name].get(row["id"], 0) + 1
+            if isinstance(row["id"], int):
+                assert row["embedding"] == vectors[name][row["id"] % len(TEXTS)], (name, row["id"])
+    for worker in workers:
+        bench.stop(worker)
+    bench.model = model
+    return seen
+
+
+@slow
+def case_models_both(bench):
+    """The dual write of a migration: no text and no deletion is missing in either topic."""
+    n = 400
+    seen = models_killed(bench, n, None)
+    for name, ids in seen.items():
+        others = {i for i in ids if not isinstance(i, int)}
+        assert set(range(n)) <= set(ids) and len(others) == 2 and "gone" in others, (name, others)
+    assert not bench.read("dlq")
+
+
+@slow
+def case_models_chosen(bench):
+    """Each in the topic of the model that its header names, without one in the first's."""
+    n = 400
+    seen = models_killed(bench, n, [b"one", b"two", None, b"two"])
+    for name, own in (("one", (0, 2)), ("two", (1, 3))):
+        assert set(seen[name]) == {i for i in range(n) if i % 4 in own} | {"gone"}, name
+    dead = bench.read("dlq")
+    assert {d.key() for d in dead} == {b"strange"}
+    assert dict(dead[0].headers())["_code"] == b"unknown_model"
+
+
 @slow
 def case_workers_killed(bench):
     faults(bench, kafka_faults.worker_killed, 8)
