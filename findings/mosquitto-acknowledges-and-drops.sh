@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Mosquitto acknowledges what it drops: of texts that wait for one client it keeps 1000 (QoS 1 and 2, too).
+# Mosquitto acknowledges what it drops: of texts that wait for one client it keeps 1000 (QoS 1, too).
 #
 # A worker with a persistent session that is away, or slower than the publisher, has a queue in the broker.
 # max_queued_messages is 1000, and what comes beyond is thrown away. The publisher gets its PUBACK
