@@ -20,12 +20,14 @@ from redis_bench import Bench, wait_for
 DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "models")
 MODELS = {"one": os.path.join(DATA, "tiny-xlm-roberta.gguf"),
           "two": os.path.join(DATA, "tiny-mpnet.gguf")}
+PATIENCE = 120 # the sanitizers are slow
 
 
 def models(bench):
     """What start_worker is given besides; its own --model is the first."""
     bench.model = f"one={MODELS['one']}"
-    return ["--model", f"two={MODELS['two']}"]
+    # Workers are killed here: a message that is delivered often is none to be put aside for it.
+    return ["--model", f"two={MODELS['two']}", "--max-deliveries", "0"]
 
 
 def vectors(bench, name, texts):
@@ -52,8 +54,9 @@ def add(bench, numbers, **fields):
 
 
 def all_done(bench, n_dead=0):
-    wait_for("all read", lambda: bench.client.xinfo_groups("texts")[0]["lag"] == 0)
-    wait_for("nothing pending", lambda: bench.client.xpending("texts", "embedmill")["pending"] == 0)
+    wait_for("all read", lambda: bench.client.xinfo_groups("texts")[0]["lag"] == 0, PATIENCE)
+    wait_for("nothing pending",
+             lambda: bench.client.xpending("texts", "embedmill")["pending"] == 0, PATIENCE)
     assert bench.client.xlen("texts:dlq") == n_dead, bench.client.xrange("texts:dlq")
 
 
@@ -77,7 +80,7 @@ def case_every_text_to_both(bench):
     """The dual write of a migration: whatever dies, each text has one vector of each model."""
     bench.start_server()
     extra = models(bench)
-    n = 1200
+    n = 600
     workers = kill_around(bench, lambda name: bench.start_worker(
         *extra, "--redis-output", "hash", "--redis-output-prefix", "e:{model}:", name=name), n)
     all_done(bench)
@@ -97,7 +100,7 @@ def case_chosen_by_field(bench):
     """Exactly once, each in the stream of the model that it names."""
     bench.start_server()
     extra = models(bench)
-    n = 1200
+    n = 600
     names = ["one", "two", None]
     workers = kill_around(bench, lambda name: bench.start_worker(
         *extra, "--model-field", "who", "--redis-output-stream", "out:{model}", name=name), n,
@@ -160,7 +163,7 @@ def case_what_one_cannot(bench):
     bench.client.xadd("texts", {"body": '{"id": "long", "text": "%s"}' % ("a b " * 30)})
     bench.client.xadd("texts", {"body": '{"id": "short", "text": "x"}'})
     bench.client.xadd("texts", {"body": '{"id": "bad", "text": '})
-    wait_for("both short", lambda: all(
+    wait_for("the short one, twice", lambda: all(
         "short" in [row["id"] for row in records(bench, f"out:{name}")] for name in MODELS))
     wait_for("the dead letter of the bad one", lambda: any(
         fields[b"_code"] == b"bad_json" for _, fields in bench.client.xrange("texts:dlq")))
@@ -175,12 +178,14 @@ def case_what_one_cannot(bench):
         if d[b"_code"] == b"text_too_long":
             name = next(k for k, was in long_of.items() if not was)
             assert d[b"_error"].startswith(name.encode() + b": text 1 of 1 has "), d
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    for name in MODELS:
+    def scraped():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return answer.read().decode()
+    for name in MODELS: # what is in Redis is counted a moment later
         n = 1 + long_of[name]
-        assert f'embedmill_texts_embedded_total{{model="{name}"}} {n}\n' in text, text
-        assert f'embedmill_batches_total{{model="{name}",trigger="full"}} ' in text
+        line = f'embedmill_texts_embedded_total{{model="{name}"}} {n}\n'
+        wait_for(line, lambda line=line: line in scraped())
+        assert f'embedmill_batches_total{{model="{name}",trigger="full"}} ' in scraped()
     all_done(bench, 2)
     bench.stop(worker)
 
@@ -198,10 +203,8 @@ def case_mixed_is_refused(bench):
     worker = bench.start_worker("--model", f"one={MODELS['two']}", *args, name="mixed")
     add(bench, range(3, 6))
     assert worker.wait(timeout=30) == 69, bench.log("mixed")
-    assert "another model" in bench.log("mixed") or "made with" in bench.log("mixed")
-    assert bench.client.xinfo_groups("texts")[0]["entries-read"] >= 3
-    worker = bench.start_worker("--model", f"two={MODELS['two']}", *args, name="again") \
-        if models(bench) else None
+    assert "redis.output_prefix" in bench.log("mixed"), bench.log("mixed")
+    worker = bench.start_worker(*models(bench), *args, name="again")
     wait_for("twelve keys", lambda: len(bench.client.keys("???:[0-5]")) == 12)
     all_done(bench)
     bench.stop(worker)
