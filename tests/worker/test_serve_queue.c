@@ -66,13 +66,14 @@ static bool has(const struct serve_rules *rules, const char *name)
 
 static void test_names(void **state)
 {
-    static const struct model_info info = {.name = "Embeddinggemma 300m"};
+    static const struct model_info info = {.name = "Embeddinggemma 300m", .fingerprint = "0f1e"};
     struct serve_rules rules = {.info = &info};
     char err[200];
     (void)state;
     assert_int_equal(serve_rules_name(&rules, "", err, sizeof err), 0);
     assert_string_equal(rules.name[0], "embeddinggemma-300m");
     assert_true(has(&rules, "google/EmbeddingGemma-300M") && has(&rules, "embeddinggemma-300m"));
+    assert_true(has(&rules, "0f1e") && has(&rules, "0F1E") && !has(&rules, "0f1"));
     assert_false(has(&rules, "") || has(&rules, "embeddinggemma-300") || has(&rules, "gpt") ||
                  has(&rules, "embeddinggemma-300m-x"));
     rules = (struct serve_rules){.info = &info};
@@ -87,7 +88,9 @@ static void test_names(void **state)
 static void test_which_model(void **state)
 {
     static const struct model_info infos[3] = {
-        {.name = "One"}, {.name = "Two", .is_reranker = true}, {.name = "Three"}};
+        {.name = "One", .fingerprint = "01"},
+        {.name = "Two", .fingerprint = "02", .is_reranker = true},
+        {.name = "Three", .fingerprint = "03"}};
     static const struct serve_route scores = {.kind = SERVE_RERANK, .dialect = DIALECT_TEI};
     struct serve_rules rules[3] = {{.info = infos}, {.info = infos + 1}, {.info = infos + 2}};
     struct serve_request request = {.route = &scores};
@@ -97,6 +100,7 @@ static void test_which_model(void **state)
         assert_int_equal(serve_rules_name(&rules[i], "", err, sizeof err), 0);
     assert_ptr_equal(serve_rules_named(&request, rules, 3, (struct bytes){"x/THREE", 7}),
                      rules + 2);
+    assert_ptr_equal(serve_rules_named(&request, rules, 3, (struct bytes){"02", 2}), rules + 1);
     assert_ptr_equal(serve_rules_default(rules, 3, SERVE_EMBED), rules);
     assert_ptr_equal(serve_rules_default(rules, 3, SERVE_RERANK), rules + 1);
     assert_ptr_equal(serve_rules_default(rules, 3, SERVE_TOKENIZE), rules);
