@@ -83,7 +83,8 @@ static void count(void *ctx)
     struct worker *worker = ctx;
     worker->stats = (struct pipeline_stats){0};
     for (size_t i = 0; i < worker->n_lanes; i++)
-        pipeline_stats_add(&worker->stats, pipeline_stats(worker->lanes[i].pipeline));
+        if (worker->lanes[i].pipeline) /* one that could not start has none */
+            pipeline_stats_add(&worker->stats, pipeline_stats(worker->lanes[i].pipeline));
 }
 
 /* Pipelines and server have ended. */
