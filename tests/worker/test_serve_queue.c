@@ -267,6 +267,11 @@ static void test_admission(void **state)
     serve_queue_take(&queue, &slice, 1000000000, &more);
     serve_queue_done(&queue, &slice, 3000000000, done);
     assert_true(serve_queue_load(&queue).tokens_per_second == (double)slice.n_tokens / 2);
+    /* A thread that looked at the clock before another, and comes to the lock after it. */
+    queue.n_working++;
+    slice.n = 0;
+    serve_queue_done(&queue, &slice, 2999999999, done);
+    assert_true(serve_queue_load(&queue).tokens_per_second >= (double)slice.n_tokens / 2);
     enter(3, 160);
     assert_false(serve_queue_admit(&queue, &asks[0], 1000, 1000000000, &after));
     struct serve_load load = serve_queue_load(&queue);

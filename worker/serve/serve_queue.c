@@ -211,6 +211,10 @@ void serve_queue_take(struct serve_queue *queue, struct serve_slice *out, uint64
  * to what the queue does in a second. */
 static void learn_rate(struct serve_queue *queue, size_t n_tokens, uint64_t now_ns)
 {
+    /* Threads look at the clock before they wait for the lock: whoever comes second may have looked
+     * first. */
+    if (now_ns < queue->busy_since_ns)
+        now_ns = queue->busy_since_ns;
     double seconds = (double)(now_ns - queue->busy_since_ns) * 1e-9;
     /* A mean that forgets: what is RATE_SECONDS old counts a third or so. */
     double kept = seconds < RATE_SECONDS ? 1 - seconds / RATE_SECONDS : 0;
