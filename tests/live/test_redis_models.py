@@ -225,6 +225,12 @@ def case_refused(bench):
                                       "--delivery", "exactly-once")
     assert "one model only" in refused(bench, "--model", MODELS["one"], "--model-field", "who")
     assert "an output for one" in refused(bench, *two, "--sink", "stdout")
+    # `e5-` and `large-7` are the key that `e5-large-` and `7` are.
+    alike = [word for name, path in zip(("e5", "e5-large"), MODELS.values())
+             for word in ("--model", f"{name}={path}")]
+    hashes = (*alike, "--redis-output", "hash", "--redis-output-prefix")
+    assert "put a ':' behind {model}" in refused(bench, *hashes, "{model}-")
+    assert "a ':' behind" not in refused(bench, *hashes, "{model}:", "--redis-url", "nowhere://")
     # Its own input, once the name is there.
     assert "input" in refused(bench, *two, "--redis-output-stream", "{model}", "--redis-stream",
                               "one")

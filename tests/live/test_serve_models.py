@@ -279,6 +279,10 @@ def case_beside():
     got, text = refusal("--model", f"r={RERANKER}", "--model", f"a={TINY}", "--source", "stdin",
                         "--sink", "stdout", "--http-listen", "127.0.0.1:0", command="run")
     assert got == 66 and "reranker" in text, text
+    # Nothing is there to choose from.
+    got, text = refusal("--model", f"a={TINY}", "--model", f"r={RERANKER}", "--model-field", "m",
+                        "--redis-output-stream", "o:{model}", command="run")
+    assert got == 78 and "only one of these models gives vectors" in text, (got, text)
 
 
 def refusal(*words, config=None, environment=None, command="serve"):

@@ -311,6 +311,9 @@ static void keys_test(void **state)
          "0123456789abcdef{\"schema\":{\"type\":\"int64\"},\"payload\":8}",
          "8", true},
         {"\1"
+         "0123456789abcdef{\"tenant\":1,\"doc\":2}",
+         "{\"tenant\":1,\"doc\":2}", false}, /* several fields: all of it, without the frame */
+        {"\1"
          "0123456789abcdefno json",
          "\1"
          "0123456789abcdefno json",

@@ -144,6 +144,24 @@ static void blocks(void **state)
     assert_string_equal(blocks_of("```\na\n```\n```\nb\n```\n"), "```/a/```/|```/b/```/");
 }
 
+/* Rows that might begin HTML which ends nowhere: looked for in each to the end of the text, it
+ * would take minutes. */
+static void many_tables(void **state)
+{
+    (void)state;
+    static const char table[] = "<!--|\n|-|\n";
+    enum { N = 100000, LEN = sizeof table - 1 };
+    char *text = malloc((size_t)N * LEN);
+    struct markdown markdown = {.n_blocks = 0};
+    assert_non_null(text);
+    for (size_t i = 0; i < N; i++)
+        memcpy(text + i * LEN, table, LEN);
+    assert_int_equal(markdown_read(&markdown, (struct bytes){text, (size_t)N * LEN}), 0);
+    assert_true(markdown.n_sections == 1);
+    markdown_close(&markdown);
+    free(text);
+}
+
 /* Any bytes: spans lie in the text, in order. */
 static void any_bytes(void **state)
 {
@@ -185,10 +203,8 @@ static void any_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(headings),
-        cmocka_unit_test(titles),
-        cmocka_unit_test(blocks),
-        cmocka_unit_test(any_bytes),
+        cmocka_unit_test(headings),    cmocka_unit_test(titles),    cmocka_unit_test(blocks),
+        cmocka_unit_test(many_tables), cmocka_unit_test(any_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,7 +35,7 @@ static struct metrics *metrics_make(void)
                                            .fingerprint = "0123",
                                            .precision = "exact",
                                            .kernels = "generic",
-                                           .max_tokens = 50};
+                                           .max_tokens = 100};
     struct metrics *metrics = malloc(sizeof *metrics);
     assert_non_null(metrics);
     metrics_open(metrics, &info);
@@ -263,6 +263,7 @@ static void test_batch(void **state)
         {.n = 1, .began_ns = 1100000000, .ended_ns = 1500000000}, /* 400 ms */
     };
     struct batch batch = {.entries = entries,
+                          .max_tokens = 50, /* of another model than the first */
                           .n_entries = 2,
                           .n_texts = 3,
                           .slices = slices,

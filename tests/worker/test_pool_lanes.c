@@ -240,6 +240,55 @@ static void test_query_in_a_part(void **state)
     query_inside(IN_A_PART);
 }
 
+/* The leader of a message turns to a query while the other thread is still at a part of it. */
+static void part_helped(void *arg, size_t part, struct session *mine)
+{
+    const struct pool_thread *leader = arg;
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    (void)part;
+    uv_sem_post(&begun);
+    if (mine == (const struct session *)(const void *)leader)
+        uv_sem_wait(&go);
+    while (atomic_load(&n_ended) == 0 && uv_hrtime() < deadline)
+        if (mine == (const struct session *)(const void *)leader)
+            pool_share(leader->pool, leader->index, NULL, NULL, 0);
+        else
+            uv_sleep(1);
+}
+
+static void run_helped(struct job *job, struct pool_thread *thread)
+{
+    pool_share(thread->pool, thread->index, part_helped, thread, 2);
+    note(job, thread);
+}
+
+static void test_query_beside_a_helper(void **state)
+{
+    static struct lane_job message, query;
+    struct pool_thread mine[2] = {{.index = 0, .user = 1}, {.index = 1, .user = 1}};
+    struct pool_thread theirs[2] = {{.index = 0, .user = 2}, {.index = 1, .user = 2}};
+    struct pool_place places[2] = {place_of(&mine[0]), place_of(&mine[1])};
+    struct pool_place others[2] = {place_of(&theirs[0]), place_of(&theirs[1])};
+    struct pool_user *user;
+    struct pool *pool;
+    (void)state;
+    assert_int_equal(pool_open(&pool, 2, places, wakeup, NULL), 0);
+    assert_int_equal(pool_join(&user, pool, others, wakeup, NULL), 0);
+    mine[0].pool = mine[1].pool = theirs[0].pool = theirs[1].pool = pool;
+    message.job = (struct job){.run = run_helped, .lane = POOL_QUEUE};
+    query.job = (struct job){.run = run_busy, .lane = POOL_QUERY};
+    pool_submit(pool, &message.job);
+    uv_sem_wait(&begun);
+    uv_sem_wait(&begun);
+    pool_user_submit(user, &query.job);
+    uv_sem_post(&go);
+    wait_for(user, 1);
+    wait_for(pool_first(pool), 1);
+    assert_true(query.order == 0 && query.user == 2);
+    pool_leave(user);
+    pool_close(pool);
+}
+
 /* Two threads that are at messages, and a query whose two parts need each other. */
 struct meeting {
     struct pool_thread *theirs; /* [2]: what the query's user has */
@@ -403,6 +452,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_query_between_parts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_between_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_in_a_part, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_query_beside_a_helper, setup, teardown),
         cmocka_unit_test_setup_teardown(test_query_helped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
         cmocka_unit_test(test_followed_by_another),

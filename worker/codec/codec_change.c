@@ -513,11 +513,11 @@ static int key_read(const struct decode *decode, struct bytes *out)
     return 0;
 }
 
-/* What the key is called: itself, or the only or named field of a JSON object. 0 or -ENOMEM. */
+/* Itself, without a frame, or the only or named field of a JSON object. 0 or -ENOMEM. */
 static int key_id(const struct decode *decode, struct id *out)
 {
-    struct bytes map, value;
-    *out = (struct id){decode->message->key, false};
+    struct bytes map, value, framed = codec_frame_skip(decode->message->key);
+    *out = (struct id){framed.ptr ? codec_json_lead(framed) : decode->message->key, false};
     int err = key_read(decode, &map);
     if (err)
         return err == -ENOMEM ? err : 0;

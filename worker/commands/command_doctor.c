@@ -89,7 +89,8 @@ static const struct connector *find(const struct settings *settings, const char 
 
 /* The source once, and the output of each model. */
 static void check_outputs(struct findings *findings, const struct settings *settings,
-                          const struct connector *const ends[2])
+                          const struct connector *const ends[2], struct model *const *models,
+                          size_t n)
 {
     struct setting model;
     if (ends[0] && ends[0]->check && ends[0]->check->broker) {
@@ -98,6 +99,8 @@ static void check_outputs(struct findings *findings, const struct settings *sett
     }
     for (size_t i = 0; (model = settings_pair(settings, "models", i)).name; i++) {
         struct settings *own;
+        if (i < n && models[i] && model_info(models[i])->is_reranker)
+            continue; /* has no output */
         if (!ends[1]->check || !ends[1]->check->broker ||
             settings_of_model(&own, settings, model.name))
             return;
@@ -122,7 +125,7 @@ static void check_more(struct findings *findings, const struct settings *setting
     check_libraries(findings, ends);
     check_listen(findings, settings);
     if (work_options_have_outputs(settings))
-        return check_outputs(findings, settings, ends);
+        return check_outputs(findings, settings, ends, models, n);
     for (size_t i = 0; i < 2; i++) {
         bool both = ends[0] == ends[1];
         if (!ends[i] || !ends[i]->check || !ends[i]->check->broker || (i == 1 && both))

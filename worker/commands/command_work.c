@@ -222,7 +222,7 @@ static int open_serve(struct worker *worker, const struct pipeline_options *opti
     return serve_setup_open(&worker->serve, &worker->loop, &setup);
 }
 
-/* The first model, or each that gives vectors, where outputs have its name in theirs. */
+/* The first model, or each that gives vectors, where outputs have its name. An exit code. */
 static int find_lanes(struct worker *worker)
 {
     bool has_outputs = work_options_have_outputs(worker->settings);
@@ -239,6 +239,10 @@ static int find_lanes(struct worker *worker)
             return serve_setup_fail(NULL, "out of memory", -ENOMEM);
     }
     worker->events.n_lanes = worker->n_lanes;
+    if (worker->n_lanes == 1 && !has_end(worker->work) &&
+        settings_has(worker->settings, "model_field"))
+        return serve_setup_fail("model_field",
+                                "leave it out: only one of these models gives vectors", -EINVAL);
     return COMMAND_OK;
 }
 
@@ -433,10 +437,12 @@ static int open_progress(struct worker *worker)
     int when = settings_choice(worker->settings, "progress"); /* auto on off */
     /* A status line would be drawn between the lines of output on the same terminal. */
     bool mixes = worker->work->is_filter && isatty(STDOUT_FILENO);
+    /* Each model has all texts, unless they choose. */
+    size_t times = settings_has(worker->settings, "model_field") ? 1 : worker->n_lanes;
     struct progress_options options = {
         .status_line = when != 2 && log_is_terminal() && !mixes,
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
-        .total_texts = (uint64_t)settings_number(worker->settings, "total"),
+        .total_texts = (uint64_t)settings_number(worker->settings, "total") * times,
         .input = &worker->events.input,
         .metrics = worker->events.monitor ? monitor_metrics(worker->events.monitor) : NULL,
         .count = count,

@@ -325,6 +325,43 @@ static int check_models(const struct settings *settings, const char **bad_option
     return -EINVAL;
 }
 
+/* Keys of two models are the same when a prefix begins with another and an id with the rest of it.
+ * 0 or -EINVAL. */
+static int check_prefixes(const struct settings *one, const struct settings *other,
+                          const char *option, char *why, size_t size)
+{
+    const char *prefix = settings_text(one, option), *longer = settings_text(other, option);
+    if (strncmp(prefix, longer, strlen(prefix)) != 0)
+        return 0;
+    snprintf(why, size,
+             "'%.80s' and '%.80s' are prefixes of two models, and the first with an id can be the "
+             "second with another: put a ':' behind " SETTINGS_MODEL,
+             prefix, longer);
+    return -EINVAL;
+}
+
+/* Of a sink whose outputs have prefixes: of each two models. */
+static int check_apart(const struct settings *settings, const struct settings *own, size_t index,
+                       const char **bad_option, char *why, size_t size)
+{
+    const char *option = connector_find(settings_text(settings, "sink"))->names_output(settings);
+    struct setting model;
+    int rc = 0;
+    if (!strstr(option, "prefix")) /* a whole name */
+        return 0;
+    *bad_option = option;
+    for (size_t i = 0; rc == 0 && (model = settings_pair(settings, "models", i)).name; i++) {
+        struct settings *other;
+        if (i == index)
+            continue;
+        if (settings_of_model(&other, settings, model.name))
+            return -ENOMEM;
+        rc = check_prefixes(own, other, option, why, size);
+        settings_close(other);
+    }
+    return rc;
+}
+
 /* What the sink says of the output of each model. */
 static int check_outputs(const struct settings *settings, const char **bad_option, char *why,
                          size_t size)
@@ -336,6 +373,8 @@ static int check_outputs(const struct settings *settings, const char **bad_optio
         if (settings_of_model(&own, settings, model.name))
             return -ENOMEM;
         rc = check_ends(own, bad_option, why, size);
+        if (rc == 0)
+            rc = check_apart(settings, own, i, bad_option, why, size);
         settings_close(own);
     }
     return rc;

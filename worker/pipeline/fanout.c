@@ -30,7 +30,7 @@ struct branch {
     void *closed_ctx;
 };
 
-enum { ROUTE_MAX = 256, TO_ALL = -1, TO_NOBODY_KNOWN = -2 };
+enum { ROUTE_MAX = 256, TO_ALL = -1, TO_NOBODY_KNOWN = -2, NO_MEMORY = -3 };
 
 /* Where so many messages go; belongs to the pool while it is there. */
 struct route {
@@ -48,12 +48,14 @@ struct fanout {
     struct branch *branches; /* [options.n] */
     size_t n_open;           /* joined and not closing */
     bool has_begun, is_closing, has_ended;
+    bool is_end_given;    /* all drain, without a deadline */
     uint64_t deadline_ms; /* of closing */
     size_t asked, asked_bytes;
     char unknown[400]; /* the reason of a dead letter */
 
     struct backlog waiting; /* for the route */
     struct route route;     /* at the pool while route.n is not 0 */
+    size_t waiting_bytes;   /* of both */
     struct pool_user *user; /* NULL: no message names a model */
     struct wakeup wakeup;
 };
@@ -78,6 +80,10 @@ static void ask(struct fanout *f)
     }
     n = n > n_waiting ? n - n_waiting : 0;
     n_bytes = n ? n_bytes : 0;
+    if (f->waiting_bytes) { /* is given before what comes now */
+        n_bytes = n_bytes > f->waiting_bytes ? n_bytes - f->waiting_bytes : 0;
+        n = n_bytes ? n : 0;
+    }
     if (n == f->asked && n_bytes == f->asked_bytes)
         return;
     f->asked = n;
@@ -110,6 +116,7 @@ static void end_if_done(struct fanout *f)
 {
     if (!f->has_ended || f->waiting.n || f->route.n)
         return;
+    f->is_end_given = true;
     for (size_t i = 0; i < f->options.n; i++)
         if (f->branches[i].fanout && !f->branches[i].is_closing)
             f->branches[i].base.events->on_end(f->branches[i].base.ctx);
@@ -127,6 +134,8 @@ static int find_branch(const struct fanout *f, struct arena *arena, const struct
         return 0;
     int err = (is_tombstone ? codec_tombstone : codec_decode)(message, &f->options.decode, arena,
                                                               &request, &why);
+    if (err == -ENOMEM) /* the first might have some again, and embed what is another's */
+        return NO_MEMORY;
     if (err) /* the first will find that out, too, and say it */
         return 0;
     if (!request.model.ptr)
@@ -162,6 +171,8 @@ static void route_next(struct fanout *f)
 static void route_give(struct fanout *f)
 {
     struct route *route = &f->route;
+    for (size_t i = 0; i < route->n; i++) /* who gets them may be done with them at once */
+        f->waiting_bytes -= route->messages[i]->value.len;
     for (size_t first = 0, n; first < route->n; first += n) {
         int to = route->to[first];
         for (n = 1; first + n < route->n && route->to[first + n] == to; n++) {
@@ -178,6 +189,13 @@ static void route_give(struct fanout *f)
 
 static void close_source(struct fanout *f);
 
+static void fail_all(struct fanout *f, int err, const char *why)
+{
+    for (size_t i = 0; i < f->options.n; i++)
+        if (f->branches[i].fanout)
+            f->branches[i].base.events->on_failed(f->branches[i].base.ctx, err, why);
+}
+
 static void on_routed(void *ctx)
 {
     struct fanout *f = ctx;
@@ -185,6 +203,9 @@ static void on_routed(void *ctx)
         return;
     if (f->is_closing)
         return close_source(f);
+    for (size_t i = 0; i < f->route.n; i++)
+        if (f->route.to[i] == NO_MEMORY) /* nobody has any of them, so they come again */
+            return fail_all(f, -ENOMEM, "out of memory");
     route_give(f);
     route_next(f);
     end_if_done(f);
@@ -197,13 +218,6 @@ static void send_wakeup(void *ctx)
 }
 
 /* ---- events of the source */
-
-static void fail_all(struct fanout *f, int err, const char *why)
-{
-    for (size_t i = 0; i < f->options.n; i++)
-        if (f->branches[i].fanout)
-            f->branches[i].base.events->on_failed(f->branches[i].base.ctx, err, why);
-}
 
 static void on_messages(void *ctx, struct message **messages, size_t n)
 {
@@ -218,6 +232,8 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
         fail_all(f, -ENOMEM, "out of memory");
         return;
     } else {
+        for (size_t i = 0; i < n; i++)
+            f->waiting_bytes += messages[i]->value.len;
         route_next(f);
     }
     ask(f);
@@ -375,7 +391,7 @@ static void branch_close(struct source *source, uint64_t deadline_ms, void (*clo
     f->n_open--;
     f->deadline_ms = deadline_ms > f->deadline_ms ? deadline_ms : f->deadline_ms;
     ask(f);
-    if (f->n_open)
+    if (f->n_open && !f->is_end_given) /* else they are about to end by themselves */
         f->options.on_ending(f->options.ctx);
     close_if_done(f);
 }
@@ -422,6 +438,8 @@ int fanout_open(struct fanout **out, uv_loop_t *loop, const struct source_ops *s
         print_unknown(f);
         rc = wakeup_open(&f->wakeup, loop, on_routed, f);
         is_awake = rc == 0;
+        if (rc != 0)
+            snprintf(err, err_size, "the threads cannot wake the loop: %s", uv_strerror(rc));
     }
     if (is_awake)
         rc = pool_join(&f->user, options->pool, NULL, send_wakeup, f);

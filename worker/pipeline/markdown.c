@@ -359,11 +359,15 @@ static size_t table_end(const struct reading *reading, const struct line *line)
     if (!is_delimiter_row(next.bytes))
         return 0;
     size_t at = next.next;
+    /* Asked is whether HTML begins in a row, and not how far it goes: that would be looked for to
+     * the end of the text, for each row anew. */
+    struct reading in_row = *reading;
     while (at < reading->text.len) {
         struct line row = line_at(reading->text, at);
+        in_row.text.len = row.next;
         if (row.bytes.len == 0 || atx_level(reading, &row, &heading) || fence_len(row.bytes) ||
             is_rule(&row) || row.bytes.ptr[0] == '>' || bullet_len(reading, row.bytes) ||
-            html_end(reading, &row))
+            html_end(&in_row, &row))
             break;
         at = row.next;
     }

@@ -14,7 +14,7 @@
 #include "worker/pipeline/chunks.h"
 
 /* As CHUNKS_RULES, for sections. */
-#define MARKDOWN_RULES "by headings of CommonMark 0.31"
+#define MARKDOWN_RULES "by headings of CommonMark 0.31, 2"
 
 enum { MARKDOWN_LEVELS = 6 };
 

@@ -124,6 +124,7 @@ struct pipeline_gauges {
     size_t inflight_bytes;                /* of text, in all batches */
     size_t credit_messages, credit_bytes; /* granted to the source and not used yet */
     size_t n_threads, busy_threads;       /* busy: have a slice, or help one that has */
+    size_t helping_threads;               /* of those, which help; of all users of the pool */
     uint64_t help_ns;                     /* thread time of help that has ended */
     bool draining;                        /* or ending */
 };

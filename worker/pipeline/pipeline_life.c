@@ -284,6 +284,7 @@ struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
     struct pool_help help = p->pool ? pool_help(p->pool) : (struct pool_help){0};
     size_t n_busy = (p->user ? pool_user_jobs(p->user) : 0) + help.n_threads;
     gauges.busy_threads = n_busy < gauges.n_threads ? n_busy : gauges.n_threads;
+    gauges.helping_threads = help.n_threads;
     gauges.help_ns = help.ended_ns;
     return gauges;
 }

@@ -230,9 +230,9 @@ static struct job *query_take(struct member *thread)
     struct pool *pool = thread->pool;
     struct job *job = NULL;
     uv_mutex_lock(&pool->lock);
-    /* Helpers leave at once when a job is added, and one of them takes it. */
-    if (pool->lanes[POOL_QUERY].n_waiting && pool->n_helping == 0 &&
-        atomic_load(&pool->n_idle) == 0 && is_turn_of_query(thread))
+    /* Who helps leaves, too, but after its part, which may be a chunk's way through many steps. */
+    if (pool->lanes[POOL_QUERY].n_waiting && atomic_load(&pool->n_idle) == 0 &&
+        is_turn_of_query(thread))
         job = job_begin(thread, &pool->lanes[POOL_QUERY]);
     uv_mutex_unlock(&pool->lock);
     return job;

@@ -147,7 +147,7 @@ static void observe_tokens(struct metrics *metrics, const struct batch *batch)
             const struct embed_result *result = &batch->results[entry->first_item + j];
             histogram_observe(&metrics->text_tokens, result->n_tokens, 1);
             /* n_tokens of a result is before the cut; batches are measured by what was computed. */
-            n_tokens += result->truncated ? metrics->model->max_tokens : result->n_tokens;
+            n_tokens += result->truncated ? batch->max_tokens : result->n_tokens;
         }
     }
     histogram_observe(&metrics->batch_tokens, (double)n_tokens, 1);
@@ -199,7 +199,9 @@ void metrics_tick(struct metrics *metrics)
         return;
     for (size_t i = 0; i < metrics->n_pipelines; i++) {
         struct pipeline_gauges gauges = pipeline_gauges(metrics->pipelines[i]);
-        n_busy += gauges.busy_threads;
+        /* Who helps is of all of them, and counted with the first. */
+        size_t n_helping = i > 0 ? gauges.helping_threads : 0;
+        n_busy += gauges.busy_threads > n_helping ? gauges.busy_threads - n_helping : 0;
         n_threads = gauges.n_threads; /* which all share */
     }
     metrics->busy_samples[metrics->n_busy_samples++ % room] =
