@@ -514,9 +514,9 @@ static int run(const struct work *work, const struct settings *settings)
         if (worker.serve)
             serve_drain(worker.serve, on_served, &worker);
         close_signals(&worker);
+    } else if (open_progress(&worker) != 0) {
         /* Threads are running and messages taken: an orderly end would need the memory that is
          * missing. */
-    } else if (open_progress(&worker) != 0) {
         log_event(LOG_ERROR, "out of memory");
         work->leave(COMMAND_INTERNAL);
     }
