@@ -104,6 +104,7 @@ static int bind_outer(const struct binder *b, struct model *m)
         {"position_embd.weight", embd, m->info.max_tokens, .matrix = &m->positions},
         {"token_embd_norm.weight", embd, 1, .floats = &m->embed_norm.weight},
         {"token_embd_norm.bias", embd, 1, .floats = &m->embed_norm.bias},
+        /* The last one, so that the list can end before it. */
         {"token_types.weight", embd, n_types, .floats = &m->token_types},
     };
     /* Zeros in their place, so that the forward pass needs no case of its own. */
@@ -136,6 +137,7 @@ static int bind_head(const struct binder *b, struct model *m)
                  b->path);
         return -EINVAL;
     }
+    /* Before bind_tensors, which would call it an unexpected shape. */
     if (out && out->shape[1] != 1)
         return bind_refuse(b, "more than one score (a classifier, not a reranker): tensor",
                            "cls.output.weight");
@@ -193,6 +195,7 @@ int bert_bind(const struct binder *b, struct model *m)
         rc = bert_bind_output(b, m);
     if (rc)
         return rc;
+    /* n_embd for a reranker's head, which puts its hidden values there. */
     m->n_wide = m->n_ff > m->n_embd ? m->n_ff : m->n_embd;
     m->info.prompts = m->own_prompts                     ? m->own_prompts
                       : is_e5(m) && !m->info.is_reranker ? e5_prompts
@@ -208,6 +211,7 @@ int bert_bind(const struct binder *b, struct model *m)
         return bind_no_memory(b);
     for (size_t i = 0; i < m->n_layers && !rc; i++) {
         m->layers[i].shape = &m->attention;
+        /* There is no window. */
         m->layers[i].reach = m->info.max_tokens;
         rc = bind_layer(b, m, i, &m->layers[i]);
     }

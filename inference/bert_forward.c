@@ -26,7 +26,9 @@ static void step_embed(const struct work *w, size_t part)
         float *x = f->x + t * m->n_embd;
         m->kernels->embed_row(x, &m->embed, (size_t)f->pack->ids[t], 1);
         m->kernels->embed_row(position, &m->positions, f->positions[t], 1);
+        /* One row serves both texts of a pair where a model knows one type only. */
         size_t type = f->pack->types && m->n_types > 1 ? f->pack->types[t] : 0;
+        /* The row of the type goes in as the bias: norm(x + position + type). */
         m->kernels->add_layer_norm(x, position, m->token_types + type * m->n_embd,
                                    m->embed_norm.weight, m->embed_norm.bias, m->eps, 1, m->n_embd);
     }
@@ -40,6 +42,7 @@ static void step_qkv_bias(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t ld = m->attention.ld, embd = m->n_embd, n = tokens.last - tokens.first;
     float *q = f->qkv + (w->t + tokens.first) * ld; /* [n][ld] */
+    /* The scale of the scores goes into the queries, the bias along with them. */
     m->kernels->bias_scale(q, ld, n, layer->q_bias, embd, m->query_scale);
     m->kernels->bias_scale(q + embd, ld, n, layer->k_bias, embd, 1);
     m->kernels->bias_scale(q + 2 * embd, ld, n, layer->v_bias, embd, 1);
@@ -82,6 +85,7 @@ static void step_first_aside(const struct work *w, size_t part)
     const struct model *m = f->model;
     struct span texts = step_token_span(w, part);
     for (size_t i = texts.first; i < texts.last; i++)
+        /* Texts of the chunk, one after another: what is packed counts from the chunk's first. */
         memcpy(w->scratch->y + i * m->n_embd, f->x + f->pack->starts[w->t + i] * m->n_embd,
                m->n_embd * sizeof(float));
     m->exact->quantize(w->scratch->packed, w->scratch->y, m->n_embd, w->n, m->n_embd, texts);
@@ -99,8 +103,10 @@ static void step_score(const struct work *w, size_t part)
     const struct model *m = f->model;
     struct span texts = step_token_span(w, part);
     _Alignas(64) float weight[ROW_MAX];
+    /* As floats, of whatever type: a product takes 32 rows at least, and this is one. */
     m->kernels->embed_row(weight, &m->cls_out, 0, 1);
     for (size_t i = texts.first; i < texts.last; i++) {
+        /* In double: n_embd products a text are nothing beside its pass. */
         double score = m->cls_out_bias[0];
         for (size_t d = 0; d < m->n_embd; d++)
             score += (double)weight[d] *

@@ -62,6 +62,7 @@ int bind_dims(const struct binder *b, struct model *m, size_t layers_max)
 {
     int rc = bind_size(b, "block_count", 1, layers_max, &m->n_layers);
     if (!rc)
+        /* 4: the ends of a reranker's pair. What is above KEYS_MAX is cut to it later. */
         rc = bind_size(b, "context_length", 4, 1 << 24, &m->info.max_tokens);
     if (!rc)
         rc = bind_size(b, "embedding_length", Q8_BLOCK, ROW_MAX, &m->n_embd);
@@ -76,6 +77,7 @@ int bind_float(const struct binder *b, const char *key, double low, double high,
     snprintf(full, sizeof full, "%s.%s", b->architecture, key);
     if (gguf_float(b->gguf, full, out) < 0)
         return bind_refuse(b, "missing float key", full);
+    /* Asked this way round, NaN is refused, too. */
     if (!(*out >= low && *out <= high)) {
         char what[120];
         snprintf(what, sizeof what, "%g is not between %g and %g: key", *out, low, high);
@@ -140,9 +142,11 @@ static int tensor_bind(const struct binder *b, const char *name, const struct bi
         return refuse_type(b, tensor, TYPE_NAMES, name);
     if (wanted->floats && tensor->type != GGUF_TENSOR_F32)
         return refuse_type(b, tensor, "F32", name);
+    /* Unused dimensions are 1: a vector is a matrix of one row. */
     if (tensor->shape[0] != wanted->n_in || tensor->shape[1] != wanted->n_out ||
         tensor->shape[2] != 1 || tensor->shape[3] != 1)
         return bind_refuse(b, "unexpected shape of tensor", name);
+    /* Floats alone are read as such, and a file in memory may begin anywhere. */
     if (!tensor->data || (type == MATRIX_F32 && (uintptr_t)tensor->data % sizeof(float)))
         return bind_refuse(b, "unaligned or without data: tensor", name);
     take(b, tensor);
@@ -199,6 +203,7 @@ int bind_prompts(const struct binder *b, struct prompt **out)
     if (gguf_get_array(b->gguf, texts_key, &texts) || texts.type != GGUF_STR ||
         texts.n != names.n || texts.size > PROMPT_BYTES_MAX)
         return bind_refuse(b, "not as many short strings as there are names: key", texts_key);
+    /* The one behind the last stays zero: a name that is NULL ends the list. */
     struct prompt *prompts = calloc(1, (names.n + 1) * sizeof *prompts + names.size + texts.size);
     if (!prompts)
         return bind_no_memory(b);

@@ -30,11 +30,14 @@ struct cpu cpu_detect(void)
     uint32_t c1 = c;
     if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d))
         return cpu;
+    /* Only where OSXSAVE is set: elsewhere XGETBV is an illegal instruction. */
     uint64_t state = xcr0();
+    /* YMM_STATE: the system saves SSE and AVX registers; ZMM_STATE: also masks and the rest. */
     cpu.avx2 = (state & YMM_STATE) == YMM_STATE && (b7 & AVX2) && (c1 & FMA) && (c1 & F16C);
     cpu.avx512 = cpu.avx2 && (state & ZMM_STATE) == ZMM_STATE && (b7 & F) && (b7 & DQ) &&
                  (b7 & BW) && (b7 & vl) && (c7 & VNNI);
     uint32_t n_leaves, a71;
+    /* EAX of leaf 7.0 is the number of its last subleaf. */
     if (__get_cpuid_count(7, 0, &n_leaves, &b, &c, &d) && n_leaves >= 1 &&
         __get_cpuid_count(7, 1, &a71, &b, &c, &d)) {
         cpu.avx512_bf16 = cpu.avx512 && (a71 & BF16);

@@ -13,6 +13,7 @@ void model_pack_queries(float *packed, const float *queries, size_t n, size_t di
     assert(n <= DOTS_QUERIES);
     for (size_t i = 0; i < dim; i++)
         for (size_t q = 0; q < DOTS_QUERIES; q++)
+            /* A column without a query is zeros: its products cost the same and mean nothing. */
             packed[i * DOTS_QUERIES + q] = q < n ? queries[q * dim + i] : 0;
 }
 

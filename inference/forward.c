@@ -28,6 +28,7 @@ static size_t larger(size_t a, size_t b)
 
 static void *scratch_alloc(size_t size)
 {
+    /* C11 wants a multiple of the alignment; the address sanitizer insists on it. */
     return aligned_alloc(ALIGN, (size + ALIGN - 1) / ALIGN * ALIGN);
 }
 
@@ -44,6 +45,7 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
                           .parallel_ctx = options->parallel_ctx,
                           .n_threads = 1};
     size_t heads = m->attention.n_heads * m->attention.head_dim;
+    /* The widest row that any product reads: packed, panel and widened rows have room for it. */
     size_t widest =
         larger(larger(m->n_embd, m->n_ff), larger(larger(heads, m->n_ple), m->dense_2.n_out));
     size_t max_tokens = m->info.max_tokens;
@@ -52,6 +54,8 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
         f->own = scratch_alloc(max_tokens * m->n_embd * sizeof *f->own);
     for (size_t i = 0; i < m->n_prefixes; i++)
         f->longest_prefix = larger(f->longest_prefix, m->prefixes[i].n);
+    /* The rows in front are never touched: step_attention counts from before a text's own
+     * tokens. */
     size_t n_rows = f->longest_prefix + max_tokens;
     f->qkv_rows = scratch_alloc(n_rows * m->attention.ld * sizeof *f->qkv_rows);
     if (f->longest_prefix)
@@ -107,6 +111,7 @@ static size_t queries_divide(struct forward *f)
     const struct pack *pack = f->pack;
     /* At most as many parts as tokens, so `queries` has room for them. */
     size_t most = pack->starts[pack->n_texts] / 8 / QUERY_PART_MIN * QUERY_PART_MIN, n_parts = 0;
+    /* A multiple of 16 tokens: tiles of 8 and 16 query rows are full but for the last of a text. */
     most = most < QUERY_PART_MIN ? QUERY_PART_MIN : most > QUERY_PART ? QUERY_PART : most;
     for (size_t text = 0; text < pack->n_texts; text++) {
         size_t n = pack->starts[text + 1] - pack->starts[text];
@@ -148,6 +153,7 @@ static void layer_keep(const struct forward *f, struct prefix *keep, size_t l)
     size_t ld = f->layer->shape->ld;
     float *to = prefix_rows(keep, l);
     assert(keep->n == f->n_tokens && keep->width == f->layer->k.n_out + f->layer->v.n_out);
+    /* Behind the queries of a row stand its keys and its values, in one piece. */
     for (size_t t = 0; t < keep->n; t++)
         memcpy(to + t * keep->width, f->qkv + t * ld + f->layer->q.n_out, keep->width * sizeof *to);
 }
@@ -160,11 +166,14 @@ static void pass_run(struct forward *f)
     step_run(&all, pass->embed, step_token_parts(&all));
     for (size_t l = 0; l < m->n_layers; l++) {
         f->layer = &m->layers[l];
+        /* All chunks before any attention: a query sees keys of its text that other chunks make. */
         step_run_blocks(f, tokens_project, f->n_tokens);
         if (f->pack->keep)
             layer_keep(f, f->pack->keep, l);
         if (f->pack->prefixes)
             step_run(&all, step_gather, f->pack->n_texts);
+        /* In place: a part replaces the queries it reads; keys and values stay until the next
+         * layer. */
         step_run(&all, step_attention, f->n_queries);
         step_run_blocks(f, tokens_finish, f->n_tokens);
     }
@@ -188,6 +197,7 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
     assert(f->n_tokens <= m->info.max_tokens);
     f->n_queries = queries_divide(f);
     pass_run(f);
+    /* A score is no direction and stays as it is. */
     for (size_t text = 0; text < pack->n_texts && !m->info.is_reranker; text++)
         m->kernels->unit(out + text * m->n_out, m->n_out);
 }

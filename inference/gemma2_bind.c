@@ -59,6 +59,7 @@ static int bind_shape(const struct binder *b, size_t layer, struct attention_sha
     if (shape->head_dim % Q8_BLOCK || shape->head_dim > HEAD_MAX || q > ROW_MAX ||
         q % shape->head_dim || k % shape->head_dim || k == 0 || q % k)
         return bind_refuse(b, "heads that cannot be used: tensor", name);
+    /* q is ROW_MAX at most and k divides it: nothing here overflows. */
     shape->n_heads = q / shape->head_dim;
     shape->n_kv_heads = k / shape->head_dim;
     shape->ld = q + 2 * k;
@@ -103,6 +104,7 @@ static int check_pattern(const struct binder *b, const struct model *m)
     if (pattern.type != GGUF_BOOL || pattern.n != m->n_layers)
         return bind_refuse_key(b, "not a bool for each layer: key", key);
     for (size_t i = 0; i < m->n_layers; i++)
+        /* True in the file means a window: the opposite of is_full. */
         if (pattern.data[i] == is_full(i))
             return bind_refuse_key(b, "not every sixth layer without a window: key", key);
     return 0;
@@ -129,6 +131,7 @@ static int bind_keys(const struct binder *b, struct model *m, size_t *window, do
     uint64_t pooling;
     if (gguf_uint(b->gguf, "gemma-embedding2.pooling_type", &pooling) == 0 && pooling != 1)
         return bind_refuse_key(b, "not mean pooling: key", "pooling_type");
+    /* Enough for one full layer, whose tensors say how wide its heads are. */
     int rc = bind_size(b, "block_count", FULL_EVERY, LAYERS_MAX, &m->n_layers);
     if (!rc)
         rc = bind_size(b, "context_length", 4, 1 << 24, &m->info.max_tokens);
@@ -204,6 +207,7 @@ static int bind_layers(const struct binder *b, struct model *m, size_t window,
     if (!m->layers || !m->cos_sin_local || !m->cos_sin_full || !m->constants)
         return bind_no_memory(b);
     for (size_t i = 0; i < ROW_MAX; i++)
+        /* A weight for norms that have none; the zeros behind them are a bias that adds nothing. */
         m->constants[i] = 1;
     for (size_t i = 0; i < m->n_layers; i++) {
         struct layer *layer = &m->layers[i];
@@ -229,6 +233,7 @@ int gemma2_bind(const struct binder *b, struct model *m)
     if (m->info.max_tokens > KEYS_MAX)
         m->info.max_tokens = KEYS_MAX;
     m->info.has_dense = true;
+    /* Scores are not divided by sqrt(head_dim): the norms of q and k settle their size. */
     m->query_scale = 1;
     m->embed_scale = sqrtf((float)m->n_embd);
     m->n_wide = 2 * (m->n_ff > m->n_ple ? m->n_ff : m->n_ple);

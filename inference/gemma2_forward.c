@@ -22,6 +22,7 @@ static void step_embed(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t embd = f->model->n_embd, at = tokens.first * embd;
     gemma_step_embed(w, part);
+    /* Each layer reads the row again (step_ple_own), when x is long another. */
     memcpy(f->own + at, f->x + at, (tokens.last - tokens.first) * embd * sizeof *f->own);
 }
 
@@ -35,6 +36,7 @@ static void step_heads(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     step_rope(w, part);
     for (size_t t = w->t + tokens.first; t < w->t + tokens.last; t++)
+        /* The heads of a token's values lie side by side: n_kv_heads rows of head_dim. */
         m->kernels->rms_norm(f->qkv + t * a->ld + layer->q.n_out + layer->k.n_out, m->constants,
                              m->eps, a->n_kv_heads, a->head_dim);
 }
@@ -67,6 +69,7 @@ static void step_ple_mix(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t n = m->n_ple;
     for (size_t t = tokens.first; t < tokens.last; t++)
+        /* The second half of the token's 2 n_ple; the first is its gate. */
         m->kernels->rms_norm(w->scratch->wide + (2 * t + 1) * n, m->ple_norm,
                              m->eps * (float)m->n_embd, 1, n);
     m->kernels->geglu_quantize(w->scratch->packed, w->scratch->wide, w->n, n, tokens);
@@ -86,6 +89,7 @@ static void step_ple_add(const struct work *w, size_t part)
     float *x = f->x + (w->t + tokens.first) * embd; /* [n][embd] */
     m->kernels->add_rms_norm(x, w->scratch->y + tokens.first * embd, f->layer->ple_post_norm,
                              m->eps, n, embd);
+    /* Zeros as the bias: x = x * scale. */
     m->kernels->bias_scale(x, embd, n, m->constants + ROW_MAX, embd, f->layer->scale);
 }
 
@@ -94,6 +98,7 @@ static void step_mean_aside(const struct work *w, size_t part)
     const struct forward *f = w->f;
     size_t text = w->t + part, embd = f->model->n_embd;
     size_t start = f->pack->starts[text], end = f->pack->starts[text + 1];
+    /* Aside: out has rows of n_out, a mean is n_embd wide. */
     f->model->kernels->mean_rows(w->scratch->y + part * embd, f->x + start * embd, end - start,
                                  embd);
 }
@@ -116,6 +121,8 @@ static void step_project(const struct work *w, size_t part)
 static void tokens_add_own(const struct work *w)
 {
     const struct layer *layer = w->f->layer;
+    /* There is one buffer of packed rows: the stream's product is done before the tokens' own go
+     * in. */
     step_run(w, step_quantize, step_token_parts(w));
     step_run(w, step_ple_gate, step_row_parts(w, &layer->ple_gate));
     step_run(w, step_ple_own, step_token_parts(w));

@@ -73,6 +73,7 @@ static int bind_keys(const struct binder *b, struct model *m, struct numbers *nu
     if (!rc)
         rc = bind_size(b, "attention.key_length", Q8_BLOCK, 1024, &a->head_dim);
     if (!rc)
+        /* As wide as keys: the kernels have one head_dim for both. */
         rc = bind_size(b, "attention.value_length", a->head_dim, a->head_dim, &value_length);
     if (!rc)
         rc = bind_size(b, "attention.sliding_window", 1, 1 << 24, &numbers->window);
@@ -170,6 +171,7 @@ int gemma_bind(const struct binder *b, struct model *m)
     int rc = bind_keys(b, m, &numbers);
     if (rc)
         return rc;
+    /* Before bind_layers, which makes tables for so many positions. */
     if (m->info.max_tokens > KEYS_MAX)
         m->info.max_tokens = KEYS_MAX;
     m->attention.ld = (m->attention.n_heads + 2 * m->attention.n_kv_heads) * m->attention.head_dim;
@@ -181,6 +183,7 @@ int gemma_bind(const struct binder *b, struct model *m)
         rc = bind_dense(b, m);
     if (!rc)
         rc = bind_layers(b, m, &numbers);
+    /* The hidden values between the two dense layers stand there, too. */
     m->n_wide = 2 * m->n_ff > m->dense_2.n_out ? 2 * m->n_ff : m->dense_2.n_out;
     return rc;
 }

@@ -36,6 +36,7 @@ void gemma_step_attn_add_ffn_norm(const struct work *w, size_t part)
     float *x = f->x + w->t * embd; /* [n][embd] */
     m->kernels->add_rms_norm(x + at, w->scratch->y + at, f->layer->post_attn_norm, m->eps,
                              tokens.last - tokens.first, embd);
+    /* Of the same tokens: no other part's sums are read. */
     m->kernels->rms_norm_quantize(w->scratch->packed, x, f->layer->ffn_norm, m->eps, w->n, embd,
                                   tokens);
 }
@@ -102,6 +103,7 @@ static void texts_project(const struct work *w)
 {
     const struct model *m = w->f->model;
     step_run(w, step_mean, w->n);
+    /* In exact products: the two cost less than a token's pass. */
     if (m->dense_2.data) {
         step_run(w, step_dense_quantize, step_token_parts(w));
         step_run(w, step_dense_2, step_row_parts(w, &m->dense_2));

@@ -159,6 +159,7 @@ static char *split_number(char *path, uint64_t n_parts)
     char end[32];
     size_t len = strlen(path);
     int end_len = snprintf(end, sizeof end, "-of-%05u.gguf", (unsigned)n_parts);
+    /* 6: five digits and the '-' before them. */
     if (len < (size_t)end_len + 6 || strcmp(path + len - (size_t)end_len, end) != 0)
         return NULL;
     char *number = path + len - (size_t)end_len - 5;
@@ -229,6 +230,7 @@ static int parts_open(struct gguf *gguf, char *path, uint64_t n_parts, char *err
             return rc;
     }
     uint64_t n_tensors = part_number(&gguf->parts[0], "split.tensors.count");
+    /* Files that do not say it (0) are taken at their parts' word. */
     if (n_tensors && n_tensors != gguf->n_tensors)
         return refuse(path, err, err_size,
                       "the parts hold %zu tensors and the model has %llu; fetch all parts again",
@@ -268,6 +270,7 @@ void gguf_close(struct gguf *gguf)
 {
     if (!gguf)
         return;
+    /* Only parts that are counted: one that failed to open was undone by part_open. */
     for (size_t i = 0; i < gguf->n_parts; i++) {
         gguf_directory_free(&gguf->parts[i].directory);
         if (gguf->parts[i].mapped)
@@ -288,6 +291,7 @@ size_t gguf_file_size(const struct gguf *gguf)
 struct gguf_str gguf_metadata(const struct gguf *gguf)
 {
     const struct part *first = &gguf->parts[0];
+    /* A file without tensors may end before the place where their data would begin. */
     size_t len = first->directory.data_at < first->size ? first->directory.data_at : first->size;
     return (struct gguf_str){.ptr = (const char *)first->bytes, .len = len};
 }
@@ -329,6 +333,7 @@ int gguf_uint(const struct gguf *gguf, const char *name, uint64_t *out)
         return -EINVAL;
     /* The file is little-endian, as are all machines that embedmill is built for. */
     uint64_t number = 0;
+    assert(value->size <= sizeof number);
     memcpy(&number, value->data, value->size);
     *out = number;
     return 0;
@@ -359,6 +364,7 @@ int gguf_bool(const struct gguf *gguf, const char *name, bool *out)
     if (!rc && key->type != GGUF_BOOL)
         rc = -EINVAL;
     if (!rc)
+        /* One byte, 0 or 1: gguf_directory.c has refused others. */
         *out = key->value.data[0] != 0;
     return rc;
 }
@@ -368,6 +374,7 @@ int gguf_string(const struct gguf *gguf, const char *name, struct gguf_str *out)
     const struct gguf_key *key;
     size_t at = 0;
     int rc = key_find(gguf, name, &key);
+    /* A scalar is kept as an array of one. */
     if (!rc && (key->type != GGUF_STR || !gguf_array_next(&key->value, &at, out)))
         rc = -EINVAL;
     return rc;

@@ -130,6 +130,7 @@ static int take_name(struct reader *reader, size_t max, struct gguf_str *out)
         return rc;
     if (name.len == 0)
         return refuse(reader, DAMAGED, "the name is empty");
+    /* From here on messages call the key or tensor by its name. */
     reader->name = name;
     if (name.len > max)
         return refuse(reader, DAMAGED, "a name of %zu bytes, where %zu are allowed", name.len, max);
@@ -171,6 +172,7 @@ static int values_take(struct reader *reader, uint32_t type, uint64_t n, struct 
     int rc = 0;
     struct gguf_str string;
     if (type == GGUF_STR)
+        /* Each takes 8 bytes at least, so the walk ends with the file whatever n says. */
         for (uint64_t i = 0; i < n && !rc; i++)
             rc = take_str(reader, "a string", &string);
     else
@@ -214,6 +216,7 @@ static int key_order(const void *a, const void *b)
 
 static int keys_take(struct gguf_directory *directory, struct reader *reader)
 {
+    /* One more: NULL for no keys at all would look like want of memory. */
     directory->keys = calloc(directory->n_keys + 1, sizeof *directory->keys);
     if (!directory->keys)
         return -ENOMEM;
@@ -287,6 +290,7 @@ static int shape_take(struct reader *reader, struct gguf_tensor *tensor, uint64_
             return rc;
         if (tensor->shape[i] == 0)
             return refuse(reader, DAMAGED, "dimension %u is 0", (unsigned)i);
+        /* ggml counts values in int64. */
         if (__builtin_mul_overflow(*n_values, tensor->shape[i], n_values) || *n_values > INT64_MAX)
             return refuse(reader, DAMAGED, "the product of its dimensions overflows");
     }
@@ -311,6 +315,7 @@ static int entry_take(struct reader *reader, struct gguf_entry *entry)
         return refuse(reader, DAMAGED,
                       "rows of %llu values, not a multiple of %u as its type needs",
                       (unsigned long long)tensor->shape[0], block.n);
+    /* Divided without a rest, as the first dimension is a multiple of block.n. */
     if (block.n &&
         (__builtin_mul_overflow(n_values / block.n, block.bytes, &size) || size > SIZE_MAX))
         return refuse(reader, DAMAGED, "its size in bytes overflows");
@@ -383,6 +388,7 @@ static int entries_compare(struct gguf_directory *directory, struct reader *read
         const struct gguf_entry *before = list[i - 1];
         uint64_t size = before->tensor.size ? before->tensor.size : 1; /* not known: at least 1 */
         reader->name = list[i]->tensor.name;
+        /* Not negative: the list is in order of offsets. */
         if (list[i]->offset - before->offset < size)
             return refuse(reader, DAMAGED, "its data overlaps that of tensor '%s'",
                           name_show(before->tensor.name, shown));
@@ -415,6 +421,7 @@ static int tensors_take(struct gguf_directory *directory, struct reader *reader)
         if (rc)
             return rc;
     }
+    /* The sum cannot overflow: `at` is inside the file, and the alignment is 2 MiB at most. */
     size_t past = reader->at % alignment;
     directory->data_at = past ? reader->at + (alignment - past) : reader->at;
     for (size_t i = 0; i < directory->n_tensors; i++) {
@@ -453,6 +460,7 @@ static int header_take(struct gguf_directory *directory, struct reader *reader)
         rc = take_u32(reader, "the version", &version);
     if (rc)
         return rc;
+    /* Version 2 or 3 with its bytes the other way round. */
     if (version && (version & 0xffff) == 0)
         return refuse(reader, NOT_OURS, "the file is big-endian");
     if (version < 2 || version > 3)
@@ -462,6 +470,7 @@ static int header_take(struct gguf_directory *directory, struct reader *reader)
         rc = take_u64(reader, "the number of keys", &n_keys);
     if (rc)
         return rc;
+    /* Counts against what so many would take at least: tables never outgrow their file. */
     size_t left = reader->size - HEADER_SIZE;
     if (n_keys > left / MIN_KEY_SIZE || n_keys > MAX_ENTRIES)
         return refuse(reader, DAMAGED, "%llu keys cannot be in %zu bytes or are above %d",
@@ -515,6 +524,7 @@ const struct gguf_key *gguf_directory_key(const struct gguf_directory *directory
 const struct gguf_tensor *gguf_directory_tensor(const struct gguf_directory *directory,
                                                 struct gguf_str name)
 {
+    /* name_order compares through pointers to entries: what is looked for is one, too. */
     struct gguf_entry entry = {.tensor = {.name = name}}, *wanted = &entry;
     struct gguf_entry **found = bsearch(&wanted, directory->by_name, directory->n_tensors,
                                         sizeof *directory->by_name, name_order);

@@ -20,6 +20,7 @@ static size_t tables_list(const struct kernels *tables[TABLES_MAX])
         tables[n++] = &kernels_avx512_bf16;
     if (cpu.avx512)
         tables[n++] = &kernels_avx512;
+    /* One table, by its name: each kind of CPU needs its own encoding of vpdpbusd. */
     if (cpu.avxvnni)
         tables[n++] = &kernels_avxvnni;
     else if (cpu.avx512)
@@ -55,6 +56,7 @@ const char *kernels_list(char *buffer, size_t size)
     buffer[0] = '\0';
     for (size_t i = 0; i < n; i++) {
         size_t used = strlen(buffer);
+        /* 3: a comma, a space, the NUL. */
         if (used + strlen(tables[i]->name) + 3 > size)
             break;
         strcat(buffer, i ? ", " : "");

@@ -45,6 +45,7 @@ INLINE void attention_scores(const struct attention_head *h, size_t first, size_
         const float *key[KEY_TILE];
         vf sum[KEY_TILE][VECS_MAX] = {0};
         for (size_t c = 0; c < KEY_TILE; c++)
+            /* The scores beyond have room (KEY_TILE rows) and are not read. */
             key[c] = h->k + (j + c < last ? j + c : last - 1) * h->ld;
         for (size_t i = 0; i < h->head_dim; i++)
             for (size_t c = 0; c < KEY_TILE; c++)
@@ -76,6 +77,7 @@ INLINE vf attention_softmax(const struct attention_head *h, const struct attenti
     vf top = vec_splat(-INFINITY);
     int32_t far = (int32_t)h->reach, ahead = (int32_t)h->ahead;
     for (size_t j = tile->first; j < tile->last; j++) {
+        /* A query sees itself, so that top is a score and the sum 1 at least, or both are NaN. */
         vi away = tile->token[v] - (int32_t)j;
         vi sees = (away <= far) & (away >= -ahead);
         float *score = h->scores + (j * V + v) * VEC;
@@ -87,6 +89,7 @@ INLINE vf attention_softmax(const struct attention_head *h, const struct attenti
     for (size_t j = tile->first; j < tile->last; j++) {
         float *score = h->scores + (j * V + v) * VEC;
         vf seen = vec_load(score);
+        /* vec_exp does not go below e^-87: what is not seen must be 0. */
         vf e = vec_select(seen == -INFINITY, (vf){0}, vec_exp(seen - top));
         vec_store(score, e);
         sum += e;
@@ -166,11 +169,13 @@ static void attention(float *q, const float *k, const float *v, size_t n, size_t
             struct attention_tile tile = {.n_rows = end - row < LANES_MAX ? end - row : LANES_MAX};
             int32_t token[LANES_MAX];
             for (size_t r = 0; r < LANES_MAX; r++) {
+                /* The heads of a group stand together; lanes beyond the last row repeat it. */
                 size_t at = row + (r < tile.n_rows ? r : tile.n_rows - 1);
                 token[r] = (int32_t)(at / group);
                 tile.rows[r] = q + at / group * shape->ld + (g * group + at % group) * head_dim;
             }
             memcpy(tile.token, token, sizeof token);
+            /* Tokens of lanes rise, so the first and the last say which keys any lane sees. */
             size_t t0 = (size_t)token[0], t1 = (size_t)token[LANES_MAX - 1];
             tile.first = t0 > reach ? t0 - reach : 0;
             tile.last = n - 1 - t1 > ahead ? t1 + ahead + 1 : n;

@@ -89,6 +89,7 @@ INLINE void unpack_rows(uint8_t *to, const uint8_t *from, size_t row_size)
         r[i] = _mm256_loadu_si256((const __m256i *)(from + i * row_size + 2));
     lanes_transpose(r);
     for (size_t i = 0; i < 8; i++) { /* quad i: inputs 4 i .. 4 i + 3 of 8 rows */
+        /* Inputs 0 and 2 of each row, then 1 and 3: bytes widened where they are. */
         __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(r[i], 8), 8);
         __m256i odd = _mm256_srai_epi16(r[i], 8);
         _mm256_storeu_si256((__m256i *)(to + i * 128), even);
@@ -135,6 +136,8 @@ INLINE void rests_add(__m256 total[2], const uint8_t *panel, const uint8_t *rest
         memcpy(&rest, rests + e * sizeof rest, sizeof rest);
         const uint8_t *block = panel + rest.input / Q8_BLOCK * PANEL_BLOCK;
         size_t pair = rest.input % Q8_BLOCK / 4 * 2 + rest.input % 2;
+        /* Of a pair the lower 16 bits, inputs 0 and 1 of a quad, or the upper ones, with their
+         * sign. */
         __m128i shift = _mm_cvtsi32_si128(rest.input % 4 < 2 ? 16 : 0);
         for (size_t i = 0; i < 2; i++) {
             __m256i w = _mm256_load_si256((const __m256i *)(block + 64 + pair * 64 + i * 32));
@@ -193,6 +196,7 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
                 add_in_place(&sum[t][1], _mm256_madd_epi16(w1, x));
             }
         }
+        /* Two int16 products are below 2^23, a block's sum below 2^27: exact so far. */
         __m256 d0 = _mm256_load_ps((const float *)panel);
         __m256 d1 = _mm256_load_ps((const float *)panel + 8);
         for (size_t t = 0; t < T; t++) {

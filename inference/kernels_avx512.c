@@ -1,21 +1,21 @@
 /*
  * kernels_avx512.c: AVX-512 with VNNI (F, BW, VL, DQ, VNNI).
  *
- * vpdpbusd multiplies unsigned by signed bytes, 64 products an instruction. Weights become unsigned
- * by adding 128 when a panel is unpacked; a 16-bit activation is two signed bytes,
- * 256 * high + low, so one weight panel serves two passes: high, shift by 8, low. What the 128
- * added, 128 times the sum of a block's activations, is known when they are packed and taken off
- * between the passes. All of it is exact in int32: |sum| < 255 * 32639 * 32 < 2^28.
+ * vpdpbusd multiplies unsigned by signed bytes, 64 products an instruction. Weights stay signed. A
+ * 16-bit activation is two bytes, 256 * high + low, so one weight panel serves two passes: high,
+ * shift by 8, low. Low is unsigned as it is, high by adding 128. What the 128 adds, 128 times the
+ * sum of a row's block, is known when a panel is unpacked, and the sums start from there. All of it
+ * is exact in int32: |sum| < 128 * 32768 * 32 + 255 * 128 * 32 < 2^28.
  *
  * Panel: PANEL_ROWS rows of weights, unpacked from the mapped Q8_0 once for all tokens of the
- * call. A block is 32 float scales, then for each 4 inputs 32 rows of 4 bytes: two vectors. 27 KiB
- * for 768 inputs, so it stays in L1 while the tokens stream by from L2 (the 41 KiB of 1,152 inputs
- * do where L1 has 48). Two vectors, because a broadcast then serves two multiply-adds: loads would
- * bind where a core does two of these a cycle.
+ * call. A block is 32 float scales, 32 int32 to start from, then for each 4 inputs 32 rows of 4
+ * bytes: two vectors. 30 KiB for 768 inputs, so it stays in L1 while the tokens stream by from L2
+ * (the 45 KiB of 1,152 inputs do where L1 has 48). Two vectors, because a broadcast then serves two
+ * multiply-adds: loads would bind where a core does two of these a cycle.
  *
  * Packed: tokens in tiles of up to TILE, so that every broadcast is one constant offset from
- * one pointer. A block of a tile of T is high [T][32], low [T][32], correction int32 [T]; after
- * the blocks T float scales.
+ * one pointer. A block of a tile of T is high [T][32], low [T][32]; after the blocks T float
+ * scales.
  */
 #define VEC 16
 #include "inference/kernels_body.h"
@@ -49,6 +49,7 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
                             _mm256_xor_si256(high, _mm256_set1_epi8((char)0x80)));
         _mm256_storeu_si256((__m256i *)(to + (width + lane) * Q8_BLOCK), _mm512_cvtepi16_epi8(q));
     }
+    /* `to` is behind the tile's blocks by now, where its scales are. */
     memcpy(to + lane * sizeof scale, &scale, sizeof scale);
 }
 
@@ -77,9 +78,11 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     for (size_t b = 0; b < n_blocks; b++, panel += PANEL_BLOCK, tokens += T * TOKEN_BLOCK) {
         block_prefetch(ahead, b);
         const uint8_t *weights = panel + PANEL_ROWS * 8;
+        /* A block of the tile: 32 high bytes of each token, then 32 low ones of each. */
         const int8_t *low = tokens + Q8_BLOCK * T;
         __m512i sum[TILE][2];
         for (size_t i = 0; i < 2; i++) {
+            /* -128 times the sum of a row's weights: what the 128 in each high byte adds. */
             __m512i start = _mm512_load_si512(panel + 128 + i * 64);
             for (size_t t = 0; t < T; t++)
                 sum[t][i] = start;
@@ -87,9 +90,11 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
         block_pass(sum, weights, tokens, T);
         for (size_t t = 0; t < T; t++)
             for (size_t i = 0; i < 2; i++)
+                /* 256 * high; low bytes are unsigned as they are and need no correction. */
                 sum[t][i] = _mm512_slli_epi32(sum[t][i], 8);
         block_pass(sum, weights, low, T);
         for (size_t i = 0; i < 2; i++) {
+            /* Of the rows' blocks. The token has one scale for all blocks: it comes last. */
             __m512 scales = _mm512_load_ps(panel + i * 64);
             for (size_t t = 0; t < T; t++)
                 total[t][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][i]), scales, total[t][i]);
@@ -133,6 +138,7 @@ static size_t long_attention_size(const struct attention_shape *shape)
 static void long_attention(float *q, const float *k, const float *v, size_t n, size_t reach,
                            const struct attention_shape *shape, struct span tokens, void *scratch)
 {
+    /* n is of the text, prefix included: which way is taken does not depend on the batch. */
     if (n > LONG_TEXT && !shape->bias)
         kernels_bf16_attention(q, k, v, n, reach, shape, tokens, scratch);
     else

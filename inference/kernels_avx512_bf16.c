@@ -63,10 +63,13 @@ static void attention_keys(const struct attention_head *h, const float *k, const
     size_t d = h->head_dim;
     for (size_t j = first; j < last; j++)
         for (size_t i = 0; i < d; i += 32)
+            /* A lane has dimensions 2 p and 2 p + 1 of one key, as they lie in memory. */
             _mm512_storeu_si512(h->k + (j * d + i) / 2, bf16_pairs(k + j * ld + i));
     for (size_t j = first; j < last; j += 2)
         for (size_t i = 0; i < d; i += 16) {
+            /* A lane has one dimension of two keys: of the even one below, of the odd one above. */
             const float *from = v + j * ld + i;
+            /* Its weight will be 0, and 0 times what lies behind the keys might be NaN. */
             __m512 odd = j + 1 < last ? _mm512_loadu_ps(from + ld) : _mm512_setzero_ps();
             __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from)));
             __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd));
@@ -81,6 +84,7 @@ INLINE void attention_query(const struct attention_head *h, const struct attenti
 {
     for (size_t i = 0; i < h->head_dim; i += 32)
         for (size_t v = 0; v < V; v++) {
+            /* 16 queries by 16 pairs of dimensions; turned, a vector is one pair of 16 queries. */
             __m512i r[16];
             for (size_t lane = 0; lane < 16; lane++)
                 r[lane] = bf16_pairs(tile->rows[v * VEC + lane] + i);
@@ -111,6 +115,7 @@ INLINE void attention_scores(const struct attention_head *h, size_t first, size_
         }
         for (size_t p = 0; p < half; p++) {
             const uint32_t *query = h->query + p * V * VEC;
+            /* A line (16 words) of each key of the next tile; past the last key it is idle. */
             for (size_t c = 0; p % 16 == 0 && c < KEY_TILE; c++)
                 __builtin_prefetch(key[c] + KEY_TILE * half + p);
             for (size_t c = 0; c < KEY_TILE; c++)
@@ -141,12 +146,14 @@ INLINE __m512 attention_seen(const struct attention_head *h, const struct attent
                              size_t v, size_t j, const size_t V)
 {
     const __m512 none = _mm512_set1_ps(-INFINITY);
+    /* The second key of a last pair. */
     if (j >= tile->last)
         return none;
     __m512 score = _mm512_load_ps(h->scores + (j * V + v) * VEC);
     if (j >= tile->all_first && j < tile->all_last)
         return score;
     __m512i away = _mm512_sub_epi32(tile->token[v], _mm512_set1_epi32((int)j));
+    /* Both bounds are below 2^24, so that they fit an int with their signs. */
     __mmask16 sees = _mm512_cmple_epi32_mask(away, _mm512_set1_epi32((int)h->reach)) &
                      _mm512_cmpge_epi32_mask(away, _mm512_set1_epi32(-(int)h->ahead));
     return _mm512_mask_mov_ps(none, sees, score);
@@ -166,15 +173,18 @@ INLINE __m512 attention_softmax(const struct attention_head *h, const struct att
     __m512 top = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (size_t j = tile->first; j < tile->last; j++)
         top = _mm512_max_ps(top, attention_seen(h, tile, v, j, V));
+    /* exp(score - top) is 2^(score * log2e - shift): one multiply-subtract. */
     __m512 shift = _mm512_mul_ps(top, log2e);
     for (size_t j = tile->first; j < tile->last; j += 2) {
         __m512 even = attention_seen(h, tile, v, j, V), odd = attention_seen(h, tile, v, j + 1, V);
         even = power_of_two(_mm512_fmsub_ps(even, log2e, shift));
         odd = power_of_two(_mm512_fmsub_ps(odd, log2e, shift));
         __m512i pair = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
+        /* From 16 even weights and then 16 odd ones to one of each in a lane. */
         pair = _mm512_permutexvar_epi16(interleave, pair);
         sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16)));
         sum = _mm512_add_ps(sum, _mm512_castsi512_ps(_mm512_and_si512(pair, upper)));
+        /* Over scores of this vector that were read already: j / 2 is never behind j. */
         _mm512_store_si512(h->scores + (j / 2 * V + v) * VEC, pair);
     }
     return _mm512_div_ps(_mm512_set1_ps(1.0f), sum);
@@ -190,6 +200,8 @@ INLINE void attention_values(const struct attention_head *h, const struct attent
         for (size_t c = 0; c < VALUE_COLUMNS; c++)
             sum[r][c] = _mm512_setzero_ps();
     for (size_t j = tile->first / 2; j < (tile->last + 1) / 2; j++) {
+        /* j counts pairs here; i is a multiple of COLUMNS, each of which has its own PAIRS_MAX
+         * rows. */
         const uint32_t *from = h->v + i * PAIRS_MAX + j * COLUMNS;
         const uint32_t *weight = (const uint32_t *)h->scores + j * V * VEC + lane;
         for (size_t r = 0; r < VALUE_ROWS; r++)
@@ -224,14 +236,17 @@ static struct attention_tile tile_of(float *q, const struct attention_shape *sha
     struct attention_tile tile = {.n_rows = end - row < LANES_MAX ? end - row : LANES_MAX};
     int32_t token[LANES_MAX];
     for (size_t r = 0; r < LANES_MAX; r++) {
+        /* The heads of a group stand together; lanes beyond the last row repeat it. */
         size_t at = row + (r < tile.n_rows ? r : tile.n_rows - 1);
         token[r] = (int32_t)(at / group);
         tile.rows[r] = q + at / group * shape->ld + (g * group + at % group) * shape->head_dim;
     }
     memcpy(tile.token, token, sizeof token);
     size_t t0 = (size_t)token[0], t1 = (size_t)token[LANES_MAX - 1];
+    /* Even, as pairs begin: one key more may be looked at, which the mask hides. */
     tile.first = t0 > reach ? (t0 - reach) & ~(size_t)1 : 0;
     tile.last = n - 1 - t1 > ahead ? t1 + ahead + 1 : n;
+    /* In between no lane needs a mask. */
     tile.all_first = t1 > reach ? t1 - reach : 0;
     tile.all_last = n - 1 - t0 > ahead ? t0 + ahead + 1 : n;
     return tile;
@@ -243,11 +258,13 @@ void kernels_bf16_attention(float *q, const float *k, const float *v, size_t n, 
     size_t d = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
     size_t ahead = shape->is_causal ? 0 : reach;
     struct attention_head h = {.head_dim = d, .reach = reach, .ahead = ahead, .k = scratch};
+    /* n * d / 2 words of keys fit: n is KEYS_MAX at most. */
     h.v = h.k + PAIRS_MAX * d;
     h.query = h.v + PAIRS_MAX * d;
     h.scores = (float *)(h.query + d / 2 * LANES_MAX);
     size_t first = tokens.first > reach ? (tokens.first - reach) & ~(size_t)1 : 0;
     size_t last = n - tokens.last > ahead ? tokens.last + ahead : n;
+    /* What any query of the call sees is rounded once, for all tiles and heads of a group. */
     for (size_t g = 0; g < shape->n_kv_heads; g++) {
         attention_keys(&h, k + g * d, v + g * d, shape->ld, first, last);
         size_t end = tokens.last * group;

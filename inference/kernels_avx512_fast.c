@@ -44,6 +44,7 @@ static void pack_row(void *packed, size_t n, size_t t, const struct fast_row *ro
                             _mm256_xor_si256(digits, _mm256_set1_epi8((char)0x80)));
         memcpy(to + width * Q8_BLOCK + lane * 4, &row->scales[b], 4);
     }
+    /* `to` is behind the tile's blocks by now: numbers of rests, then room for n_blocks a token. */
     memcpy(to + lane * sizeof row->n_rests, &row->n_rests, sizeof row->n_rests);
     memcpy(to + width * sizeof row->n_rests + lane * n_blocks * sizeof(struct rest), row->rests,
            row->n_rests * sizeof(struct rest));
@@ -57,6 +58,7 @@ INLINE void rests_add(__m512 total[2], const uint8_t *panel, const uint8_t *rest
         memcpy(&rest, rests + e * sizeof rest, sizeof rest);
         const uint8_t *block = panel + rest.input / Q8_BLOCK * PANEL_BLOCK;
         const uint8_t *quad = block + 256 + rest.input % Q8_BLOCK / 4 * 128;
+        /* The byte of this input to the top of its lane, and down again with its sign. */
         __m128i shift = _mm_cvtsi32_si128(24 - 8 * (int)(rest.input % 4));
         for (size_t i = 0; i < 2; i++) {
             __m512i w = _mm512_sll_epi32(_mm512_load_si512(quad + i * 64), shift);
@@ -77,6 +79,7 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     for (size_t t = 0; t < T; t++) {
         uint32_t n_rests;
         memcpy(&n_rests, counts + t * sizeof n_rests, sizeof n_rests);
+        /* Rests first, then block for block: the order of all tables, or bits would differ. */
         total[t][0] = total[t][1] = _mm512_setzero_ps();
         rests_add(total[t], panel, counts + T * sizeof n_rests + t * n_blocks * TOKEN_RESTS,
                   n_rests);
@@ -87,6 +90,7 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
         const int8_t *token_scales = tokens + Q8_BLOCK * T;
         __m512i sum[TILE][2];
         for (size_t i = 0; i < 2; i++) {
+            /* -128 times the sum of a row's weights: what the 128 in each digit adds. */
             __m512i start = _mm512_load_si512(panel + 128 + i * 64);
             for (size_t t = 0; t < T; t++)
                 sum[t][i] = start;

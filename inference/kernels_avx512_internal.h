@@ -11,6 +11,7 @@ INLINE void rows_transpose(__m512i quads[8], const uint8_t *from, size_t row_siz
     for (size_t i = 0; i < 8; i++) {
         __m256i upper = _mm256_loadu_si256((const __m256i *)(from + i * row_size + 2));
         __m256i lower = _mm256_loadu_si256((const __m256i *)(from + (i + 8) * row_size + 2));
+        /* Rows i and i + 8 in one register: its halves are transposed alike. */
         r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(upper), lower, 1);
     }
     for (size_t i = 0; i < 8; i += 2) {
@@ -50,6 +51,7 @@ static void panel_unpack(uint8_t *panel, const struct q8_matrix *w, size_t row)
             __m512i quads[QUADS], sum = _mm512_setzero_si512();
             rows_transpose(quads, rows, row_size);
             for (size_t q = 0; q < QUADS; q++) {
+                /* Products with ones: the sum of each row's weights. */
                 sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), quads[q]);
                 _mm512_store_si512(panel + 256 + q * 128 + i * 64, quads[q]);
             }

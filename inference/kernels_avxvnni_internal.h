@@ -62,6 +62,7 @@ INLINE __m256i unpack_rows(uint8_t *to, const uint8_t *from, size_t row_size)
         _mm256_store_si256((__m256i *)(to + i * 64), r[i]);
         multiply_add(&sum, _mm256_set1_epi8(1), r[i]);
     }
+    /* -128 times the sum of a row's weights: what the 128 in each byte adds. */
     return _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 7));
 }
 
@@ -132,6 +133,7 @@ INLINE void rests_add(__m256 total[2], const uint8_t *panel, const uint8_t *rest
         memcpy(&rest, rests + e * sizeof rest, sizeof rest);
         const uint8_t *block = panel + rest.input / Q8_BLOCK * PANEL_BLOCK;
         const uint8_t *quad = block + PANEL_HEAD + rest.input % Q8_BLOCK / 4 * 64;
+        /* The byte of this input to the top of its lane, and down again with its sign. */
         __m128i shift = _mm_cvtsi32_si128(24 - 8 * (int)(rest.input % 4));
         for (size_t i = 0; i < 2; i++) {
             __m256i w = _mm256_load_si256((const __m256i *)(quad + i * 32));
@@ -191,6 +193,7 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
         __m256i low =
             _mm256_packus_epi16(_mm256_and_si256(q0, low_byte), _mm256_and_si256(q1, low_byte));
         high = _mm256_xor_si256(high, _mm256_set1_epi8((char)0x80));
+        /* packs goes by halves of 128 bits: 0xd8 exchanges the two quarters in the middle. */
         _mm256_storeu_si256((__m256i *)(to + lane * Q8_BLOCK),
                             _mm256_permute4x64_epi64(high, 0xd8));
         _mm256_storeu_si256((__m256i *)(to + (width + lane) * Q8_BLOCK),
@@ -213,6 +216,7 @@ INLINE void tile_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
         block_pass(sum, panel + PANEL_HEAD, tokens, T);
         for (size_t t = 0; t < T; t++)
             for (size_t i = 0; i < 2; i++)
+                /* 256 * high; low bytes are unsigned as they are and need no correction. */
                 sum[t][i] = _mm256_slli_epi32(sum[t][i], 8);
         block_pass(sum, panel + PANEL_HEAD, tokens + Q8_BLOCK * T, T);
         for (size_t t = 0; t < T; t++)

@@ -145,8 +145,10 @@ INLINE vf vec_round(vf v)
  */
 INLINE vf vec_exp(vf x)
 {
+    /* n stays between -126 and 127, where 2^n is a normal float. */
     x = vec_min(vec_splat(88.0f), vec_max(vec_splat(-87.0f), x));
     vf n = vec_round(x * 1.44269504088896341f);
+    /* ln 2 in two parts: the first has 9 bits, so that n times it is exact. */
     vf r = x - n * 0.693359375f;
     r = r - n * -2.12194440e-4f;
     vf p = vec_splat(1.9875691500e-4f);
@@ -242,6 +244,8 @@ static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_
         vi v = __builtin_convertvector(vec_round(vec_load(x + i) * inverse), vi);
         *(vs_any *)(row + i) = __builtin_convertvector(v, vs);
     }
+    /* NaN and infinity are the largest (vec_larger): they end in the scale, whatever the digits
+     * are. */
     pack_row(packed, n, t, row, k, largest / QUANT_MAX);
 }
 #endif
@@ -349,6 +353,7 @@ static void add_layer_norm(float *x, const float *y, const float *bias, const fl
             sum += v;
         }
         float mean = vec_sum(sum) / (float)k;
+        /* In a second pass: the mean of squares less the square of the mean would cancel. */
         for (size_t i = 0; i < k; i += VEC) {
             vf v = vec_load(x + i) - mean;
             squares += v * v;
@@ -367,6 +372,7 @@ INLINE void head_rope(float *a, const float *cosines, size_t half, const float *
     const float *sines = cosines + half;
     float *b = a + half;
     for (size_t i = 0; i < half; i += VEC) {
+        /* With a norm, scale has 1 / rms of the whole head in it (norm_rope). */
         vf x0 = vec_load(a + i) * scale, x1 = vec_load(b + i) * scale;
         if (is_normed) {
             x0 *= vec_load(weight + i);
@@ -418,6 +424,7 @@ static void unit(float *x, size_t k)
         sum += v * v;
     }
     float length = sqrtf(vec_sum(sum));
+    /* Where the length is NaN, NaN values stay what they are: 0 times them. */
     float inverse = length > 0 ? 1.0f / length : 0;
     for (size_t i = 0; i < k; i += VEC)
         vec_store(x + i, vec_load(x + i) * inverse);
@@ -436,6 +443,7 @@ INLINE void dots_tile(vf sums[DOTS_ROWS][DOTS_VECS], const float *const rows[DOT
             sums[r][v] = (vf){0};
     for (size_t i = 0; i < k; i++, queries += DOTS_QUERIES)
         for (size_t r = 0; r < DOTS_ROWS; r++) {
+            /* A lane is a query, summed in order of i: its bits do not depend on the tile. */
             vf x = vec_splat(rows[r][i]);
             for (size_t v = 0; v < DOTS_VECS; v++)
                 sums[r][v] += x * vec_load(queries + v * VEC);
@@ -457,7 +465,7 @@ static void dots(float *out, const float *rows, size_t n, const float *queries, 
     }
 }
 
-/* The table's shared part; the including file names itself and adds its own five. */
+/* The table's shared part; the including file adds its name, packed form, product and peak. */
 #define KERNELS_SHARED                                                                             \
     .quantize = quantize, .rms_norm_quantize = rms_norm_quantize,                                  \
     .geglu_quantize = geglu_quantize, .glu_quantize = glu_quantize,                                \

@@ -138,6 +138,7 @@ static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_
     const vf most = vec_splat(3e38f); /* a row of next to nothing has no infinite digits */
     for (size_t b = 0; b < k / Q8_BLOCK; b += VEC) {
         vf top = *(vf *)(largest + b);
+        /* NaN is not above the reach: it stays and ends in the scale. */
         top = vec_select(top > reach, vec_splat(reach), top);
         *(vf *)(row.scales + b) = top / DIGIT_MAX;
         *(vf *)(inverse + b) = vec_select(top > 0, vec_min(DIGIT_MAX / top, most), (vf){0});

@@ -39,6 +39,7 @@ static float row_dot(const uint8_t *blocks, const char *token, size_t k)
         memcpy(&half, blocks, sizeof half);
         memcpy(x, token + b * sizeof x, sizeof x);
         int32_t exact = 0;
+        /* 128 * 32639 * 32 is below 2^27. */
         for (size_t i = 0; i < Q8_BLOCK; i++)
             exact += (int8_t)blocks[2 + i] * x[i];
         sum += half_to_float(half) * (float)exact;

@@ -67,6 +67,7 @@ static float row_dot(const uint8_t *blocks, const char *token, size_t k)
         memcpy(&rest, rests + e * sizeof rest, sizeof rest);
         const uint8_t *block = blocks + rest.input / Q8_BLOCK * Q8_BLOCK_BYTES;
         float weight = (float)(int8_t)block[2 + rest.input % Q8_BLOCK];
+        /* Scale times rest is rounded first, as in the tables with vectors. */
         sum = fmaf(weight, block_scale(block) * rest.value, sum);
     }
     for (size_t b = 0; b < n_blocks; b++, blocks += Q8_BLOCK_BYTES)

@@ -49,12 +49,14 @@ INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     for (size_t b = 0; b < n_blocks; b++, panel += PART_BLOCK, tokens += T * TOKEN_BLOCK) {
         block_prefetch(ahead, b);
         const int8_t *weights = (const int8_t *)panel + PART_ROWS * 4;
+        /* Of a full tile 12 sums and 12 totals: 24 of 32 registers. */
         int32x4_t sum[TILE][2];
         for (size_t t = 0; t < T; t++)
             sum[t][0] = sum[t][1] = vdupq_n_s32(0);
         block_pass(sum, weights, tokens, T);
         for (size_t t = 0; t < T; t++)
             for (size_t r = 0; r < 2; r++)
+                /* 256 * high; the low bytes are signed, too (pack_row rounds the high ones). */
                 sum[t][r] = vshlq_n_s32(sum[t][r], 8);
         block_pass(sum, weights, tokens + T * Q8_BLOCK, T);
         float32x4_t d0 = vld1q_f32((const float *)panel), d1 = vld1q_f32((const float *)panel + 4);

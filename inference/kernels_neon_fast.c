@@ -45,6 +45,7 @@ INLINE void rests_add(float32x4_t total[2], const uint8_t *panel, const uint8_t 
         for (size_t i = 0; i < 2; i++) {
             const uint8_t *quad = block + PART_ROWS * 4 + (i * QUADS + input / 4) * 16;
             int32x4_t w = vreinterpretq_s32_u8(vld1q_u8(quad));
+            /* The byte of this input to the top of its lane, and down again with its sign. */
             w = vshrq_n_s32(vshlq_s32(w, vdupq_n_s32(24 - 8 * (int)(input % 4))), 24);
             float32x4_t value = vmulq_n_f32(vld1q_f32((const float *)block + i * 4), rest.value);
             total[i] = vfmaq_f32(total[i], vcvtq_f32_s32(w), value);

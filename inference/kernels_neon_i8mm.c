@@ -50,6 +50,7 @@ INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     for (size_t b = 0; b < n_blocks; b++, panel += PART_BLOCK, tokens += T * TOKEN_BLOCK) {
         block_prefetch(ahead, b);
         const int8_t *weights = (const int8_t *)panel + PART_ROWS * 8;
+        /* Lanes: tokens 2 p and 2 p + 1, of each rows 2 r and 2 r + 1. */
         int32x4_t sum[TILE / 2][PART_ROWS / 2];
         for (size_t p = 0; p < (T + 1) / 2; p++)
             for (size_t r = 0; r < PART_ROWS / 2; r++)
@@ -60,6 +61,7 @@ INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
                 sum[p][r] = vshlq_n_s32(sum[p][r], 8);
         block_pass(sum, weights, tokens + T * Q8_BLOCK, T);
         for (size_t r = 0; r < PART_ROWS / 2; r++) {
+            /* Scales of two rows, twice: the panel has them as the lanes need them. */
             float32x4_t d = vld1q_f32((const float *)panel + r * 4);
             for (size_t p = 0; p < (T + 1) / 2; p++)
                 total[p][r] = vfmaq_f32(total[p][r], vcvtq_f32_s32(sum[p][r]), d);

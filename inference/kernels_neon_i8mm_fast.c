@@ -62,6 +62,7 @@ INLINE float32x4_t pair_scales(const int8_t *scales, size_t t, size_t T)
 {
     float first, second;
     memcpy(&first, scales + t * sizeof first, sizeof first);
+    /* Of an odd last token twice the same, as pair_load has it. */
     memcpy(&second, scales + (t + 1 < T ? t + 1 : t) * sizeof second, sizeof second);
     return vcombine_f32(vdup_n_f32(first), vdup_n_f32(second));
 }

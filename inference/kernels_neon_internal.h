@@ -48,9 +48,11 @@ static void pack_row(void *packed, size_t n, size_t t, const int16_t *row, size_
         int8_t bytes[2][Q8_BLOCK]; /* high, low */
         for (size_t i = 0; i < Q8_BLOCK; i += 8) {
             int16x8_t q = vld1q_s16(row + b * Q8_BLOCK + i);
+            /* Rounded, so that the low byte is signed: 256 * high + low, low from -128 to 127. */
             vst1_s8(bytes[0] + i, vrshrn_n_s16(q, 8));
             vst1_s8(bytes[1] + i, vmovn_s16(q));
         }
+        /* Groups of the low bytes follow those of the high ones, here and in the tile. */
         for (size_t i = 0; i < 2 * Q8_BLOCK / GROUP; i++)
             memcpy(to + (i * width + lane) * GROUP, bytes[0] + i * GROUP, GROUP);
     }

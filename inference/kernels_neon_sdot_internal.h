@@ -15,6 +15,7 @@ INLINE void unpack_block(uint8_t *to, const uint8_t *from, size_t row_size)
             uint32x4x4_t quads;
             for (size_t j = 0; j < 4; j++)
                 quads.val[j] = vreinterpretq_u32_u8(vld1q_u8(at + j * row_size));
+            /* Interleaves 4 rows by 4 bytes: what a lane of sdot takes together. */
             vst4q_u32((uint32_t *)(to + PART_ROWS * 4 + r * Q8_BLOCK + i * 4), quads);
         }
     }

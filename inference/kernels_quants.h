@@ -69,6 +69,7 @@ INLINE void sub_block_scales(const uint8_t *packed, size_t i, float *scale, floa
 {
     uint8_t s = packed[i], o = packed[i + 4];
     if (i >= 4) {
+        /* 4 lower bits by themselves, 2 upper ones above the 6 bits of the first four. */
         s = (uint8_t)((packed[i + 4] & 15) | packed[i - 4] >> 6 << 4);
         o = (uint8_t)(packed[i + 4] >> 4 | packed[i] >> 6 << 4);
     }
@@ -103,6 +104,7 @@ INLINE void q6_k_read(float *out, const uint8_t *block)
     const uint8_t *upper = block + 128;
     float d = half_at(block + 208);
     for (size_t i = 0; i < SUPER_BLOCK; i++) {
+        /* Two halves of 128: 64 bytes of lower bits and 32 of upper ones, four quarters in each. */
         size_t half = i / 128, quarter = i % 128 / 32, at = i % 32;
         uint8_t low = block[half * 64 + quarter % 2 * 32 + at];
         uint8_t high = upper[half * 32 + at] >> (2 * quarter) & 3;

@@ -93,6 +93,7 @@ struct place {
 INLINE struct place place_of(size_t n, size_t t)
 {
     struct tiling tiling = tiling_of(n);
+    /* Large tiles come first: in_large tokens are in them. */
     size_t width = tiling.small + TILE_STEP, in_large = tiling.n_large * width;
     bool large = t < in_large;
     size_t first =
@@ -110,6 +111,7 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
                    struct span rows, void *panel)
 {
     struct tiling tiling = tiling_of(n);
+    assert(n > 0 && n <= TOKENS_MAX);
     size_t n_blocks = w->n_in / Q8_BLOCK, size = token_size(w->n_in);
     for (size_t row = rows.first; row < rows.last; row += PANEL_ROWS) {
         if (row < ROWS_AHEAD)
@@ -120,6 +122,7 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
         float *to = out + row;
         for (size_t i = 0, done = 0; i < tiling.n_tiles; i++) {
             size_t width = tile_width(tiling, i < tiling.n_large, n - done);
+            /* Rows ahead are asked for once a panel, by its first tile. */
             tile_functions[width](to, ld, panel, tokens, n_blocks, i ? NULL : ahead);
             tokens += width * size;
             to += width * ld;

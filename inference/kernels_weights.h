@@ -31,6 +31,7 @@ INLINE uint16_t half_above(float x)
     if (x < 6.103515625e-5f) { /* subnormal: a multiple of 2^-24 */
         float steps = x * 16777216.0f;
         uint32_t whole = (uint32_t)steps;
+        /* One more where a fraction is left; 1024 steps are the smallest normal half. */
         return (uint16_t)(whole + ((float)whole < steps));
     }
     return (uint16_t)(((bits + 0x1fff) >> 13) - (112u << 10));
@@ -129,6 +130,8 @@ INLINE void digit_take(uint8_t *to, float *values)
     memcpy(to, &half, sizeof half);
     for (size_t i = 0; i < Q8_BLOCK; i += VEC) {
         vf v = vec_load(values + i);
+        /* The scale was rounded up; the inverse may be a rounding too large yet, so 127 is the
+         * bound. */
         vf digit = vec_round(vec_min(vec_max(v * inverse, -most), most));
         *(vb_any *)(to + 2 + i) = __builtin_convertvector(__builtin_convertvector(digit, vi), vb);
         vec_store(values + i, v - digit * scale);

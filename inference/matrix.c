@@ -33,6 +33,7 @@ struct matrix_layout matrix_layout(enum matrix_type type)
 size_t matrix_size(const struct matrix *w)
 {
     struct matrix_layout layout = matrix_layout(w->type);
+    /* A row is whole blocks: gguf_directory.c has refused others. */
     return w->n_out * w->n_in / layout.values * layout.bytes;
 }
 
@@ -61,6 +62,7 @@ void matrix_multiply(const struct kernels *k, float *out, size_t ld, const void 
     size_t n_digits = matrix_layout(w->type).digits;
     for (size_t row = rows.first; row < rows.last; row += MATRIX_ROWS) {
         k->widen(scratch->widened, second, w, row);
+        /* Widened rows are rows 0 to 31 of a matrix of their own: `out` is moved to their place. */
         k->matmul(out + row, ld, packed, n, &high, group, panel);
         if (n_digits == 1)
             continue;

@@ -26,6 +26,7 @@ static int architecture_choose(const struct binder *b, struct model *m)
     char name[64];
     if (gguf_string(b->gguf, "general.architecture", &text) < 0)
         return bind_refuse(b, "missing string key", "general.architecture");
+    /* For the message alone: names that are known are shorter. */
     snprintf(name, sizeof name, "%.*s", (int)(text.len < 63 ? text.len : 63), text.ptr);
     m->architecture = architecture_find(text);
     if (!m->architecture)
@@ -45,6 +46,7 @@ static void fingerprint(struct model *m)
         return;
     XXH3_128bits_reset(state);
     XXH3_128bits_update(state, metadata.ptr, metadata.len);
+    /* Tensors of all parts, in their order; of the metadata that of the first part alone. */
     for (size_t i = 0; i < gguf_n_tensors(m->gguf); i++) {
         const struct gguf_tensor *tensor = gguf_tensor_at(m->gguf, i);
         if (tensor->data)
@@ -79,6 +81,8 @@ static void count_macs(struct model *m)
 /* What grows with the longest text, and what is between two products. */
 static size_t session_bytes(const struct model *m)
 {
+    /* x, and `own` where tokens have rows of their own; q, k, v; a vector: texts may be one
+     * token. */
     size_t token = (m->n_ple ? 2 : 1) * m->n_embd + m->attention.ld + m->n_out;
     return (m->info.max_tokens * token + TOKENS_MAX * (m->n_wide + m->n_embd)) * sizeof(float);
 }
@@ -89,6 +93,7 @@ static int model_bind(struct binder *b, struct model *m)
     if (rc)
         return rc;
     b->architecture = m->architecture->name;
+    /* Before bind, which compares the rows of the token table with the vocabulary. */
     rc = tokenizer_open(&m->tokenizer, b->gguf, b->err, b->err_size);
     if (rc)
         return rc;
@@ -126,6 +131,7 @@ int model_open(struct model **out, const char *path, const char *kernels, enum p
     if (rc)
         goto fail;
     struct binder binder = {m->gguf, path, "", err, err_size, NULL};
+    /* One more, as calloc may return NULL for nothing. */
     binder.taken = calloc(gguf_n_tensors(m->gguf) + 1, sizeof *binder.taken);
     rc = binder.taken ? model_bind(&binder, m) : bind_no_memory(&binder);
     free(binder.taken);
@@ -161,6 +167,7 @@ void model_close(struct model *model)
     for (size_t i = 0; i < model->n_prefixes; i++)
         prefix_close(&model->prefixes[i]);
     free(model->prefixes);
+    /* Before the file, whose bytes the tokenizer has borrowed. */
     tokenizer_close(model->tokenizer);
     gguf_close(model->gguf);
     free(model->layers);

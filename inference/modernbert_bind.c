@@ -57,6 +57,7 @@ static int bind_optional(const struct binder *b, struct model *m, struct keys *k
     int rc = 0;
     keys->full_every = FULL_EVERY;
     keys->local_base = LOCAL_BASE;
+    /* A key that is there and of another type is refused below, not passed over. */
     if (gguf_uint(b->gguf, "modern-bert.attention.sliding_window_pattern", &number) != -ENOENT)
         rc = bind_size(b, "attention.sliding_window_pattern", 1, LAYERS_MAX, &keys->full_every);
     if (!rc && gguf_float(b->gguf, "modern-bert.rope.freq_base_swa", &base) != -ENOENT)
@@ -130,6 +131,7 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
     int rc = bind_tensors(b, (int)i, tensors, sizeof tensors / sizeof *tensors - (i == 0));
     if (rc)
         return rc;
+    /* One matrix in the file: the rows of q, of k, of v. */
     layer->q = matrix_rows(&qkv, 0, embd);
     layer->k = matrix_rows(&qkv, embd, embd);
     layer->v = matrix_rows(&qkv, 2 * embd, embd);
@@ -156,6 +158,7 @@ int modernbert_bind(const struct binder *b, struct model *m)
         return bind_no_memory(b);
     rc = bind_outer(b, m);
     for (size_t i = 0; i < m->n_layers && !rc; i++) {
+        /* The first of each three, where Gemma has the last of each six. */
         bool is_full = i % keys.full_every == 0;
         m->layers[i].shape = &m->attention;
         m->layers[i].reach = is_full ? m->info.max_tokens : keys.window / 2;

@@ -17,6 +17,7 @@ static void norm(const struct model *m, float *x, size_t n, const struct layer_n
 {
     const float *zeros = m->constants + ROW_MAX;
     for (size_t t = 0; t < n; t++, x += m->n_embd)
+        /* A token a call: what is added is one row of zeros, not [n][n_embd]. */
         m->kernels->add_layer_norm(x, zeros, zeros, norm->weight, norm->bias, m->eps, 1, m->n_embd);
 }
 
@@ -39,6 +40,7 @@ static void norm_quantize(const struct work *w, struct span tokens, const struct
     const struct model *m = f->model;
     size_t embd = m->n_embd, n = tokens.last - tokens.first;
     float *y = w->scratch->y + tokens.first * embd;
+    /* y is free: what the last product put there has been added to the stream. */
     memcpy(y, f->x + (w->t + tokens.first) * embd, n * embd * sizeof *y);
     if (by->weight)
         norm(m, y, n, by);

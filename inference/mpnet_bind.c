@@ -23,6 +23,7 @@ static size_t bucket_of(long distance)
     size_t side = distance < 0 ? HALF : 0, far = (size_t)labs(distance);
     if (far < EXACT)
         return side + far;
+    /* Buckets 8 to 15 by the logarithm: 8 is bucket 8, 128 would be 16 and is cut to 15. */
     float wide = logf((float)far / EXACT) / (float)log((double)FAR / EXACT) * (HALF - EXACT);
     size_t bucket = EXACT + (size_t)wide;
     return side + (bucket < HALF ? bucket : HALF - 1);
@@ -32,6 +33,7 @@ int mpnet_bind(const struct binder *b, struct model *m)
 {
     struct attention_shape *a = &m->attention;
     const float *weights; /* [BUCKETS][n_heads] */
+    /* All but the one tensor below, which serves every layer. */
     int rc = bert_bind(b, m);
     if (rc)
         return rc;
@@ -43,6 +45,7 @@ int mpnet_bind(const struct binder *b, struct model *m)
     rc = bind_tensors(b, BIND_OUTER, tensors, 1);
     if (rc)
         return rc;
+    /* Distances from -middle on. Attention reads a whole tile, up to 31 tokens behind a text. */
     long middle = (long)m->info.max_tokens + BIAS_ROOM;
     a->bias_ld = 2 * (size_t)middle;
     m->attention_bias = calloc(a->n_heads * a->bias_ld, sizeof *m->attention_bias);

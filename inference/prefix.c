@@ -34,6 +34,7 @@ struct prefix_use prefix_find(const struct prefix *prefixes, size_t n, const int
     struct prefix_use best = {0};
     for (size_t i = 0; i < n; i++) {
         uint32_t same = 0;
+        /* One token is always left: a text without any would have no row to pool. */
         while (same < prefixes[i].n && same + 1 < n_ids && prefixes[i].ids[same] == ids[same])
             same++;
         if (same >= PREFIX_LEAST && same > best.n)

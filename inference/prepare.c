@@ -19,6 +19,7 @@ static size_t prompt_tokens(struct session *s, const struct prompt *prompt, size
     size_t n;
     if (session_tokenize(s, text, s->ids, s->model->info.max_tokens, &n, &result) < 0 || n < 1)
         return 0;
+    /* The model's end: behind the prompt comes the text. */
     n--;
     return n < most ? n : most;
 }
@@ -27,6 +28,7 @@ static int prompt_compute(struct session *s, struct prefix *out, size_t n)
 {
     const struct model *m = s->model;
     const uint32_t starts[] = {0, (uint32_t)n};
+    /* A token's row without its queries. */
     size_t width = m->attention.ld - m->attention.n_heads * m->attention.head_dim;
     int rc = prefix_open(out, s->ids, n, m->n_layers, width);
     if (rc == 0) {
@@ -47,8 +49,10 @@ int model_prepare_prompts(struct model *m)
     while (m->info.prompts[n_prompts].name)
         n_prompts++;
     struct prefix *prefixes = calloc(n_prompts + 1, sizeof *prefixes);
+    /* Opened while the model has no prefixes: this session computes them and uses none. */
     int rc = prefixes ? session_open(&s, m, &options) : -ENOMEM;
     for (size_t i = 0; i < n_prompts && rc == 0; i++) {
+        /* Only a beginning, where not all of it is left: prefix_find takes what is common. */
         size_t n_tokens = prompt_tokens(s, &m->info.prompts[i], left);
         /* All of it but the last token may be there already: of a prompt with the same words. */
         if (n_tokens < PREFIX_LEAST || prefix_find(prefixes, n, s->ids, n_tokens).n + 1 == n_tokens)

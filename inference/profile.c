@@ -91,6 +91,7 @@ static enum stage stage_of(const uint8_t *data)
         if (is_within(data, &layer->down) || is_within(data, &layer->ple_out))
             return STAGE_DOWN;
     }
+    /* In no layer: what stands behind the pooling, or a head. */
     return STAGE_POOL;
 }
 
@@ -102,7 +103,7 @@ static uint64_t attention_macs(size_t n, size_t reach, const struct attention_sh
     uint64_t pairs = 0;
     size_t ahead = shape->is_causal ? 0 : reach;
     for (size_t i = tokens.first; i < tokens.last; i++) {
-        /* Written so that nothing overflows where reach is SIZE_MAX, for attention to all. */
+        /* Written so that nothing overflows, however far a token sees. */
         size_t first = i > reach ? i - reach : 0, last = n - 1 - i > ahead ? i + ahead : n - 1;
         pairs += last - first + 1;
     }
@@ -272,15 +273,18 @@ static void profile_run(struct session *session, const struct text *texts, size_
     double began = seconds();
     for (size_t i = 0; i < n; i++) {
         size_t n_ids;
+        /* By itself: no kernel says where tokenising begins and ends in session_embed. */
         session_tokenize(session, texts[i], NULL, 0, &n_ids, &results[i]);
     }
     double tokenise = seconds() - began;
     session_embed(session, texts, n < WARM ? n : WARM, rows, results);
 
+    /* What the warm-up counted goes. */
     memset(stages, 0, sizeof profile->stages);
     began = seconds();
     session_embed(session, texts, n, rows, results);
     profile->seconds = seconds() - began;
+    /* The call above tokenised, too, and is taken to have been as long at it. */
     stages[STAGE_TOKENISE] = (struct profile_stage){.seconds = tokenise, .calls = n};
     double known = 0;
     for (size_t i = 0; i < PROFILE_STAGES; i++)
@@ -303,9 +307,11 @@ int model_profile(const struct model *model, const struct text *texts, size_t n,
 {
     const struct kernels table = table_timed(model->kernels);
     struct kernels exact = table_timed(model->exact);
+    /* The exact table packs for products behind the pooling alone, which are counted there. */
     exact.quantize = quantize_exact;
     const struct session_options options = {0};
     struct session *session = NULL;
+    /* A copy with other tables: what it points to is the model's, and so are the addresses. */
     struct model timed = *model;
     timed.kernels = &table;
     timed.exact = &exact;
@@ -337,6 +343,7 @@ double model_peak(const struct model *model, double at_least)
         double began = seconds();
         uint64_t macs = k->peak(ROUNDS);
         double rate = (double)macs / (seconds() - began);
+        /* The best turn: others were disturbed. */
         best = rate > best ? rate : best;
     }
     return best;

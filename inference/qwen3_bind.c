@@ -40,6 +40,7 @@ static int bind_heads(const struct binder *b, struct model *m)
         return rc;
     if (a->n_heads % a->n_kv_heads)
         return bind_refuse_key(b, "not a divisor of the heads: key", "attention.head_count_kv");
+    /* Heads may be wider together than n_embd: 16 of 128 in the model of width 1,024. */
     if (a->head_dim % Q8_BLOCK || value_length != a->head_dim || a->n_heads * a->head_dim > ROW_MAX)
         return bind_refuse_key(b, "heads that cannot be used: key", "attention.key_length");
     a->ld = (a->n_heads + 2 * a->n_kv_heads) * a->head_dim;
@@ -118,6 +119,7 @@ int qwen3_bind(const struct binder *b, struct model *m)
     if (rc)
         return rc;
     m->info.has_dense = true; /* nothing is missing: the model has no such layers */
+    /* For the steps of Gemma, which scale the token rows. */
     m->embed_scale = 1;
     m->glu = GLU_SILU;
     m->n_out = m->n_embd;
@@ -129,6 +131,7 @@ int qwen3_bind(const struct binder *b, struct model *m)
     rc = bind_outer(b, m);
     for (size_t i = 0; i < m->n_layers && !rc; i++) {
         m->layers[i].shape = &m->attention;
+        /* There is no window; is_causal hides what is behind a token. */
         m->layers[i].reach = m->info.max_tokens;
         m->layers[i].cos_sin = m->cos_sin_full;
         rc = bind_layer(b, m, i, &m->layers[i]);

@@ -27,6 +27,7 @@ static void step_last(const struct work *w, size_t part)
     size_t text = w->t + part, embd = m->n_embd;
     float *out = f->out + text * embd;
     memcpy(out, f->x + (f->pack->starts[text + 1] - 1) * embd, embd * sizeof *out);
+    /* The final norm, of the one row of a text that is used. */
     m->kernels->rms_norm(out, m->output_norm, m->eps, 1, embd);
 }
 

@@ -33,6 +33,7 @@ int pairs_open(struct session *s)
     pairs->query = malloc(max_tokens * sizeof *pairs->query);
     pairs->text = malloc(max_tokens * sizeof *pairs->text);
     pairs->types = malloc(max_tokens);
+    /* Whatever is there is freed by session_close, which calls pairs_close. */
     return pairs->query && pairs->text && pairs->types ? 0 : -ENOMEM;
 }
 
@@ -54,8 +55,10 @@ static void lengths_cut(size_t room, size_t *query, size_t *text)
     size_t *small = query_is_longer ? text : query, *large = query_is_longer ? query : text;
     if (*query + *text <= room)
         return;
+    /* The longer one gives way first, down to the length of the other. */
     *large = room > 2 * *small ? room - *small : *small;
     if (*small + *large > room) {
+        /* Of an odd number the longer part has one more. */
         *small = room / 2;
         *large = room - *small;
     }
@@ -67,6 +70,8 @@ static int part_encode(struct session *s, struct text text, int32_t *ids, size_t
     size_t n_ids, n_total;
     int rc = tokenizer_encode(s->model->tokenizer, s->tokens, text, s->options.bad_utf8, ids,
                               s->model->info.max_tokens, &n_ids, &n_total);
+    /* Without both ends: bert_bind_output has refused a tokenizer that does not put them. */
+    assert(rc || n_total >= 2);
     if (rc == 0)
         *n = n_total - 2;
     return rc;
@@ -83,6 +88,7 @@ static int pair_measure(struct session *s, struct text text, size_t n_query, str
     size_t max_tokens = s->model->info.max_tokens;
     *result = (struct embed_result){0};
     pair->n_query = n_query;
+    /* RoBERTa and its kin have two ends between query and text. */
     pair->n_ends = tokenizer_is_wordpiece(s->model->tokenizer) ? 3 : 4;
     int rc = part_encode(s, text, s->pairs->text, &pair->n_text);
     if (rc)
@@ -103,6 +109,7 @@ static size_t pair_write(struct session *s, const struct pair *pair, size_t used
     int32_t *ids = s->ids + used, end = tokenizer_eos(s->model->tokenizer);
     size_t n = 0;
     ids[n++] = p->text[0]; /* bos */
+    /* + 1: behind its bos. A pair takes n_ends less than the max_tokens ids that were kept. */
     memcpy(ids + n, p->query + 1, pair->n_query * sizeof *ids);
     n += pair->n_query;
     for (size_t i = 2; i < pair->n_ends; i++)
@@ -139,12 +146,14 @@ void session_rerank(struct session *s, struct text query, const struct text *tex
     for (size_t i = 0; i < n; i++) {
         struct pair pair;
         scores[i] = 0;
+        /* A query that could not be read fails each of its pairs. */
         results[i] = (struct embed_result){.status = rc};
         if (rc == 0)
             results[i].status = pair_measure(s, texts[i], n_query, &pair, &results[i]);
         if (results[i].status)
             continue;
         size_t size = pair.n_query + pair.n_text + pair.n_ends;
+        /* By itself a pair may be longer than a pack, up to max_tokens. */
         if (used && used + size > most) {
             pack_score(s, scores);
             used = 0;

@@ -69,6 +69,7 @@ static int bind_outer(const struct binder *b, struct model *m, bool must_have_ty
         {"token_embd_norm.bias", embd, 1, .floats = &m->embed_norm.bias},
         {"token_types.weight", embd, m->n_types, .floats = &m->token_types},
     };
+    /* Zeros, unless the file has rows: then bind_tensors puts these in their place. */
     m->token_types = m->constants + ROW_MAX;
     return bind_tensors(b, BIND_OUTER, tensors, sizeof tensors / sizeof *tensors - !has_types);
 }
@@ -92,9 +93,11 @@ static int bind_nomic_layer(const struct binder *b, const struct model *m, size_
     int rc = bind_tensors(b, (int)i, tensors, sizeof tensors / sizeof *tensors);
     if (rc)
         return rc;
+    /* One matrix in the file: the rows of q, of k, of v. */
     layer->q = matrix_rows(&qkv, 0, embd);
     layer->k = matrix_rows(&qkv, embd, embd);
     layer->v = matrix_rows(&qkv, 2 * embd, embd);
+    /* Zeros for the steps of BERT, which add these; q_bias stays NULL and is asked for. */
     layer->o_bias = layer->down_bias = m->constants + ROW_MAX;
     return 0;
 }
@@ -135,9 +138,11 @@ static int bind_all(const struct binder *b, struct model *m, bool must_have_type
         rc = bert_bind_output(b, m);
     if (rc)
         return rc;
+    /* Gates beside what they open; n_embd for a reranker's head. */
     m->n_wide = 2 * m->n_ff > m->n_embd ? 2 * m->n_ff : m->n_embd;
     m->layers = calloc(m->n_layers, sizeof *m->layers);
     m->constants = calloc(2 * ROW_MAX, sizeof *m->constants);
+    /* After bert_bind_output, which cuts max_tokens. */
     m->cos_sin_full = rope_table(m->info.max_tokens, m->attention.head_dim, base, stretch);
     if (!m->layers || !m->constants || !m->cos_sin_full)
         return bind_no_memory(b);

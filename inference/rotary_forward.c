@@ -22,6 +22,7 @@ static void step_embed(const struct work *w, size_t part)
         float *x = f->x + t * m->n_embd;
         size_t type = f->pack->types && m->n_types > 1 ? f->pack->types[t] : 0;
         m->kernels->embed_row(x, &m->embed, (size_t)f->pack->ids[t], 1);
+        /* As in BERT without a row of the position: zeros are the bias. */
         m->kernels->add_layer_norm(x, m->token_types + type * m->n_embd, zeros,
                                    m->embed_norm.weight, m->embed_norm.bias, m->eps, 1, m->n_embd);
     }
@@ -35,6 +36,7 @@ static void step_heads(const struct work *w, size_t part)
     size_t ld = layer->shape->ld, n = tokens.last - tokens.first, embd = f->model->n_embd;
     float *q = f->qkv + (w->t + tokens.first) * ld; /* [n][ld] */
     if (layer->q_bias) {
+        /* Not scaled yet: step_rope does that when it turns them. */
         f->model->kernels->bias_scale(q, ld, n, layer->q_bias, embd, 1);
         f->model->kernels->bias_scale(q + embd, ld, n, layer->k_bias, embd, 1);
         f->model->kernels->bias_scale(q + 2 * embd, ld, n, layer->v_bias, embd, 1);

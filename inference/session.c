@@ -20,6 +20,7 @@ int session_open(struct session **out, const struct model *model,
                  const struct session_options *options)
 {
     size_t max_tokens = model->info.max_tokens;
+    /* Whole vectors of the widest table: `unit` has no rest of a row to care for. */
     if (options->dim > model->info.dim || options->dim % Q8_BLOCK)
         return -EINVAL;
     struct session *s = calloc(1, sizeof *s);
@@ -70,6 +71,7 @@ int session_tokenize(struct session *s, struct text text, int32_t *ids, size_t m
                      size_t *n_ids, struct embed_result *result)
 {
     size_t n_total = 0, limit = s->model->info.max_tokens;
+    /* Ids that are only counted (max_ids 0) are cut where the model cuts. */
     if (max_ids && max_ids < limit)
         limit = max_ids;
     *n_ids = 0;
@@ -119,6 +121,7 @@ static void pack_add(struct session *s, size_t n_ids, size_t n_whole, size_t row
         n_ids -= use.n;
         /* Its keys and values are kept with the model: only what follows is computed. */
         memmove(ids, ids + use.n, n_ids * sizeof *ids);
+        /* Its place among all tokens, those left out included: step_gather lays it out there. */
         use.row = (uint32_t)n_whole;
         s->prefixes[s->n_texts] = use;
     }
@@ -140,6 +143,7 @@ void session_embed(struct session *s, const struct text *texts, size_t n, float 
         size_t used = s->n_texts ? s->starts[s->n_texts] : 0;
         /* A text that fails leaves zeros, never what was there before. */
         memset(rows[i], 0, s->options.dim * sizeof *rows[i]);
+        /* Into the pack at once. What does not fit is tokenised again, which is rare. */
         int rc = session_tokenize(s, texts[i], s->ids + used, room, &n_ids, &results[i]);
         if (rc == 0 && results[i].n_tokens > room && n_whole) { /* does not fit: a new pack */
             pack_flush(s, rows);

@@ -31,7 +31,9 @@ static struct span span_of(size_t n, size_t n_parts, size_t part)
 /* Chunks are equal, never a full one and a few tokens: those would cost all weights once more. */
 static size_t blocks_of(size_t n, size_t n_threads)
 {
+    /* 384 tokens are one chunk, 385 are two: none has more than TOKENS_MAX. */
     size_t n_blocks = n < CHUNK ? 1 : (n + CHUNK / 2 - 1) / CHUNK;
+    /* A smaller chunk would unpack all weights for a few tokens. */
     if (n / n_threads >= CHUNK_MIN) /* as many for each thread */
         n_blocks = (n_blocks + n_threads - 1) / n_threads * n_threads;
     return n_blocks;
@@ -83,6 +85,7 @@ void step_qkv(const struct work *w, size_t part)
     size_t ld = f->layer->shape->ld, q = step_row_parts(w, &layer->q),
            k = step_row_parts(w, &layer->k);
     float *qkv = f->qkv + w->t * ld; /* [n][ld] */
+    /* Parts count on through the three matrices; of a thread that works alone each has one. */
     if (part < q)
         step_multiply(w, qkv, ld, &layer->q, part);
     else if (part < q + k)
@@ -100,6 +103,7 @@ void step_rope(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t t = w->t + tokens.first, n = tokens.last - tokens.first;
     float *q = f->qkv + t * a->ld, *k = q + layer->q.n_out; /* [n][ld] */
+    /* What scores are scaled by goes into the queries: once, not for each key. */
     m->kernels->norm_rope(q, a->ld, n, a->n_heads, a->head_dim, layer->q_norm, m->eps,
                           layer->cos_sin, f->positions + t, m->query_scale);
     m->kernels->norm_rope(k, a->ld, n, a->n_kv_heads, a->head_dim, layer->k_norm, m->eps,
@@ -117,6 +121,7 @@ void step_gather(const struct work *w, size_t text)
     if (!use->n)
         return;
     assert(width == use->prefix->width && use->n <= f->longest_prefix);
+    /* Rows of `whole` begin with the keys: there are no queries in them. */
     float *to = f->whole + use->row * ld;
     const float *from = prefix_rows(use->prefix, (size_t)(layer - f->model->layers));
     for (size_t t = 0; t < use->n; t++, to += ld)
@@ -137,8 +142,8 @@ void step_attention(const struct work *w, size_t part)
     if (f->pack->prefixes && f->pack->prefixes[queries->text].n) {
         const struct prefix_use *use = &f->pack->prefixes[queries->text];
         n_before = use->n;
-        q -=
-            n_before * layer->shape->ld; /* rows of other texts, or those before all: not touched */
+        /* Rows of other texts, or those before all: attention touches `tokens` only. */
+        q -= n_before * layer->shape->ld;
         k = f->whole + use->row * layer->shape->ld;
     }
     f->model->kernels->attention(
@@ -173,6 +178,7 @@ void step_gate_up(const struct work *w, size_t part)
     if (part < gate)
         step_multiply(w, w->scratch->wide, ld, &layer->gate, part);
     else
+        /* Behind the gates, or at the start of the row where there are none. */
         step_multiply(w, w->scratch->wide + (ld - n_ff), ld, &layer->up, part - gate);
 }
 
@@ -204,6 +210,7 @@ void step_add(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t embd = f->model->n_embd;
     for (size_t t = tokens.first; t < tokens.last; t++)
+        /* A row of y taken as the bias: x = (x + y) * 1. */
         f->model->kernels->bias_scale(f->x + (w->t + t) * embd, embd, 1, w->scratch->y + t * embd,
                                       embd, 1);
 }
@@ -219,6 +226,7 @@ void step_mean(const struct work *w, size_t part)
     const struct forward *f = w->f;
     size_t text = w->t + part, embd = f->model->n_embd;
     size_t start = f->pack->starts[text], end = f->pack->starts[text + 1];
+    assert(f->model->n_out == embd);
     f->model->kernels->mean_rows(f->out + text * embd, f->x + start * embd, end - start, embd);
 }
 
@@ -226,6 +234,7 @@ static void step_first(const struct work *w, size_t part)
 {
     const struct forward *f = w->f;
     size_t text = w->t + part, embd = f->model->n_embd;
+    assert(f->model->n_out == embd);
     memcpy(f->out + text * embd, f->x + f->pack->starts[text] * embd, embd * sizeof *f->out);
 }
 
@@ -308,6 +317,7 @@ static void step_block(void *arg, size_t part, struct session *mine)
 
 void step_run_blocks(struct forward *f, void (*steps)(const struct work *work), size_t n)
 {
+    /* Read once: steps change it on the way, and all chunks must be cut alike. */
     size_t n_threads = f->n_threads;
     struct token_blocks token_blocks = {f, n, blocks_of(n, n_threads), steps};
     if (token_blocks.n_blocks >= n_threads)

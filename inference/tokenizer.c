@@ -54,6 +54,7 @@ int tokenizer_open(struct tokenizer **out, const struct gguf *gguf, char *err, s
     }
     tokenizer->kind = kind;
     status = kind->open(tokenizer, gguf, err, err_size);
+    /* Half open is no harm: what a kind did not come to is zero, and closes as such. */
     if (status) {
         tokenizer_close(tokenizer);
         return status;
@@ -136,6 +137,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_scratch
 
     if (tokenizer->bos != NO_TOKEN)
         id_row_add(&row, tokenizer->bos);
+    /* ptr may be NULL where there is nothing: no kind has to look. */
     if (text.len)
         status = tokenizer->kind->encode(tokenizer, &scratch->parts, text, bad_utf8, &row);
     if (status)
@@ -143,6 +145,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_scratch
     if (tokenizer->eos != NO_TOKEN)
         id_row_add(&row, tokenizer->eos);
     if (row.n > max_ids && max_ids > 0 && tokenizer->eos != NO_TOKEN)
+        /* A text that is cut keeps its end, as truncation in the published tokenizers does. */
         ids[max_ids - 1] = (int32_t)tokenizer->eos;
     *n_ids = row.n < max_ids ? row.n : max_ids;
     *n_total = row.n;

@@ -75,6 +75,7 @@ struct piece {
 
 static void block_divide(struct piece *piece, void *block, uint32_t capacity)
 {
+    /* From the strictest alignment to none: chains (8 bytes), pairs and symbols (4), bytes. */
     piece->heap = block;
     piece->pairs = (struct pair *)(piece->heap + (size_t)capacity * 2);
     piece->symbols = (struct symbol *)(piece->pairs + (size_t)capacity * 2);
@@ -123,6 +124,7 @@ void piece_reset(struct piece *piece)
         free(piece->block);
         block_divide(piece, piece->fixed, FIXED_SYMBOLS);
     }
+    /* Also after a failure in the middle of a text: what was collected is dropped. */
     piece->n = piece->n_bytes = 0;
 }
 
@@ -203,6 +205,7 @@ static void heap_replace(struct piece *piece, struct chain chain)
     size_t n = piece->n_chains, i = 0;
 
     for (;;) {
+        /* Children of i: 4 i + 1 to 4 i + 4. */
         size_t child = 4 * i + 1, end = child + 4 < n ? child + 4 : n, best = child;
         if (child >= n)
             break;
@@ -219,6 +222,7 @@ static void heap_replace(struct piece *piece, struct chain chain)
 
 static struct tail *tail_of(struct piece *piece, uint64_t order)
 {
+    /* The upper bits of the product: all bits of the order have a say in them. */
     return &piece->tails[order * 0x9E3779B97F4A7C15u >> (64 - TAIL_BITS)];
 }
 
@@ -231,6 +235,8 @@ static void pair_push(struct piece *piece, uint64_t order, uint32_t left, uint32
         piece->free_pair = piece->pairs[i].next;
     else
         i = piece->n_pairs++;
+    /* Each of at most capacity - 1 merges frees one and takes two at most. */
+    assert(i < piece->capacity * 2);
     piece->pairs[i] = (struct pair){.left = left, .id = id, .next = NO_PAIR};
     /* Only to the right of its end: a chain is sorted by place without ever being sorted. */
     if (tail->pair != NO_PAIR && tail->order == order && piece->pairs[tail->pair].left < left)
@@ -258,6 +264,7 @@ static struct pair pair_pop(struct piece *piece, uint64_t *order)
         if (--piece->n_chains > 0)
             heap_replace(piece, piece->heap[piece->n_chains]);
     }
+    /* `pair` is a copy: its place is free for what this merge will offer. */
     piece->pairs[top.first].next = piece->free_pair;
     piece->free_pair = top.first;
     return pair;
@@ -270,6 +277,8 @@ static uint32_t score_order(float score)
 
     score += 0.0f; /* -0 and 0 are one score */
     memcpy(&bits, &score, sizeof(bits));
+    /* Bits of a positive float rise with it, and are turned; those of a negative one fall
+     * already. */
     return bits & 0x80000000u ? bits : ~bits & 0x7FFFFFFFu;
 }
 
@@ -287,6 +296,8 @@ static void pair_offer(struct piece *piece, const struct vocab *vocab, uint32_t 
     id = vocab_find(vocab, piece->bytes + l->at, l->len + r->len);
     if (id == NO_TOKEN)
         return;
+    /* 16 bits for each length: LEN_LIMIT of tokenizer_vocab.c. The right one follows from the
+     * token and the left one: it is there for pair_still_stands. */
     pair_push(piece,
               (uint64_t)score_order(vocab_score(vocab, id)) << 32 |
                   (uint64_t)(0xFFFF - l->len) << 16 | r->len,
@@ -326,6 +337,7 @@ void piece_merge(struct piece *piece, const struct vocab *vocab, struct id_row *
         pair_offer(piece, vocab, l->prev);
         pair_offer(piece, vocab, pair.left);
     }
+    /* The first symbol is never merged into another: the list begins with it. */
     for (uint32_t i = 0; piece->n && i != NO_SYMBOL; i = piece->symbols[i].next)
         id_row_add(row, piece->symbols[i].id);
     piece->n = piece->n_bytes = piece->n_pairs = 0;

@@ -98,6 +98,7 @@ static void text_end(const struct tokenizer *t, struct byte_text *b, struct id_r
                 b->status = merging_add(b->merging, t->merges.bytes[bytes[i]]);
         }
         if (!b->status)
+            /* No token crosses the end of a word. */
             b->status = merging_run(b->merging, &t->merges, row);
     }
     b->n = 0;
@@ -109,6 +110,7 @@ static const uint8_t *mask_find(const struct tokenizer *t, const uint8_t *at, co
 {
     const uint8_t *from = at;
     size_t len;
+    /* Before `looked` is white space that no mask follows: to look again would cost its square. */
     if (t->mask == NO_TOKEN || at < *looked)
         return at;
     while (at < end) {
@@ -179,8 +181,8 @@ static int find_words(struct tokenizer *t, const struct gguf *gguf, char *err, s
         if (strlen(known[i].pre) == pre.len && memcmp(known[i].pre, pre.ptr, pre.len) == 0)
             return t->words_end = known[i].end, t->composes = known[i].composes, 0;
     snprintf(err, err_size,
-             "tokenizer.ggml.pre is '%.*s', which is not one of \"modern-bert\", \"qwen2\" and "
-             "\"roberta-bpe\"; use a GGUF of a model that docs/models.md lists",
+             "tokenizer.ggml.pre is '%.*s', which is not one of \"modern-bert\", \"gpt-2\", "
+             "\"qwen2\" and \"roberta-bpe\"; use a GGUF of a model that docs/models.md lists",
              (int)(pre.len < 32 ? pre.len : 32), pre.ptr);
     return -EINVAL;
 }
@@ -209,11 +211,13 @@ static int read_ends(struct tokenizer *t, const struct gguf *gguf, char *err, si
     t->mask = t->bos = NO_TOKEN;
     if (t->words_end == words_end_qwen2) {
         const uint8_t *text = (const uint8_t *)END_OF_TEXT;
+        /* A shorter token may be all that is found: len tells. */
         t->eos = vocab_find_added(&t->vocab, text, text + strlen(END_OF_TEXT), &len);
         return t->eos != NO_TOKEN && len == strlen(END_OF_TEXT)
                    ? 0
                    : vocab_refuse(err, err_size, "vocabulary: missing token " END_OF_TEXT);
     }
+    /* Qwen's tokenizer has no mask; of the others not all files name it. */
     if (gguf_uint(gguf, "tokenizer.ggml.mask_token_id", &mask) == 0 && mask < t->vocab.n)
         t->mask = (uint32_t)mask;
     int status = end_read(t, gguf, "tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id",

@@ -23,6 +23,7 @@ bool charsmap_open(struct charsmap *map, const uint8_t *bytes, size_t size)
                              .n_units = trie_size / sizeof(uint32_t),
                              .texts = (const char *)bytes + sizeof(uint32_t) + trie_size,
                              .n_texts = size - sizeof(uint32_t) - trie_size};
+    /* So every strlen below ends inside the map. */
     return map->n_texts > 0 && map->texts[map->n_texts - 1] == '\0';
 }
 
@@ -30,6 +31,7 @@ bool charsmap_open(struct charsmap *map, const uint8_t *bytes, size_t size)
  * none), whether a value follows. */
 static uint32_t unit_offset(uint32_t unit)
 {
+    /* Bit 9 set: the offset counts in steps of 256. */
     return unit >> 10 << ((unit & 1u << 9) >> 6);
 }
 
@@ -48,6 +50,7 @@ const char *charsmap_find(const struct charsmap *map, const uint8_t *bytes, size
     size_t at = unit_offset(u32_at(map->units));
     for (size_t i = 0; i < n && bytes[i]; i++) {
         at ^= bytes[i];
+        /* Before every read: a hostile trie may point anywhere. */
         if (at >= map->n_units)
             return NULL;
         uint32_t unit = u32_at(map->units + at * sizeof(uint32_t));
@@ -58,6 +61,7 @@ const char *charsmap_find(const struct charsmap *map, const uint8_t *bytes, size
             continue;
         if (at >= map->n_units)
             return NULL;
+        /* The first leaf on the way is the shortest match, and the judge stops there. */
         size_t text = u32_at(map->units + at * sizeof(uint32_t)) & ~(1u << 31);
         if (text >= map->n_texts)
             return NULL;
@@ -70,6 +74,7 @@ const char *charsmap_find(const struct charsmap *map, const uint8_t *bytes, size
 bool charsmap_joins(uint32_t code)
 {
     size_t low = 0, high = joiner_ranges_n;
+    /* Most texts are below U+0300 throughout. */
     if (code < joiner_ranges[0].first)
         return false;
     while (low < high) {

@@ -63,6 +63,7 @@ static void letter_map(const struct map *map, uint32_t code, struct folded *out)
     const uint32_t *alone = entry_find(map->alone, *map->n_alone, sizeof *map->alone, code);
     uint32_t offset = run ? code - run->first : 0;
 
+    /* Characters that a run steps over are none of it: lower-case ones between upper-case ones. */
     if (run && offset % run->step == 0 && offset / run->step < run->n)
         code = run->to + offset * run->slope;
     else if (alone && alone[0] == code) {
@@ -84,6 +85,7 @@ struct folded fold_char(uint32_t code, struct fold_steps steps)
     out.is_space = is_within(fold_spaces, fold_spaces_n, code);
     if (out.is_space || (steps.strip_accents && is_within(fold_accents, fold_accents_n, code)))
         return out;
+    /* Without it a character is not taken apart, and only its case may change. */
     if (!steps.strip_accents)
         parts.codes[parts.n++] = code;
     else if (!hangul_fold(&parts, code))

@@ -6,6 +6,7 @@
  */
 #include "inference/tokenizer_merges.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,7 @@ static const struct merge_rule *merge_find(const struct merges *merges, uint32_t
                                            uint32_t right)
 {
     for (uint32_t i = slot_of(merges, left, right);; i = (i + 1) & merges->slot_mask) {
+        /* It ends: a third of the slots are free (merges_open). */
         const struct merge_rule *merge = &merges->slots[i];
         if (merge->left == NO_TOKEN)
             return NULL;
@@ -80,6 +82,7 @@ static int merge_read(const struct vocab *vocab, struct gguf_str text, struct me
 {
     const uint8_t *bytes = (const uint8_t *)text.ptr, *space = memchr(bytes, ' ', text.len);
     uint8_t whole[MERGE_BYTES];
+    /* Inside a token a space is written as U+0120: a real one stands between the two. */
     size_t left = space ? (size_t)(space - bytes) : 0;
     if (left == 0 || left + 1 >= text.len || text.len > sizeof whole)
         return -EINVAL;
@@ -121,6 +124,7 @@ int merges_open(struct merges *merges, const struct vocab *vocab, const struct g
         return vocab_refuse(err, err_size, "tokenizer.ggml.merges is not an array of strings");
     if (list.n > INT32_MAX / 2)
         return vocab_refuse(err, err_size, "tokenizer.ggml.merges is too long");
+    /* Two thirds full at most. No overflow: this ends at 2^31 slots or before. */
     while (2 * n_slots < 3 * list.n + 16)
         n_slots *= 2;
     merges->slots = malloc(n_slots * sizeof *merges->slots);
@@ -176,6 +180,7 @@ void merging_close(struct merging *m)
 int merging_add(struct merging *m, uint32_t id)
 {
     if (m->n == m->room) {
+        /* A word of 2^26 bytes ends it: the sizes of make_room are far from an overflow there. */
         int rc = m->room > UINT32_MAX / 64 ? -ENOMEM : make_room(m, 2 * m->room);
         if (rc)
             return rc;
@@ -194,6 +199,7 @@ static int goes_before(struct pair a, struct pair b)
 
 static void heap_push(struct merging *m, struct pair pair)
 {
+    assert(m->n_pairs < 2 * m->room);
     uint32_t i = m->n_pairs++;
     for (; i > 0 && goes_before(pair, m->heap[(i - 1) / 2]); i = (i - 1) / 2)
         m->heap[i] = m->heap[(i - 1) / 2];
@@ -240,17 +246,20 @@ int merging_run(struct merging *m, const struct merges *merges, struct id_row *r
     while (m->n_pairs) {
         struct pair pair = heap_pop(m);
         struct symbol *l = &m->symbols[pair.left];
+        /* The pair is gone: one of the two has merged since, or another rank stands here. */
         if (l->rank != pair.rank)
             continue;
         struct symbol *r = &m->symbols[l->next];
         l->id = l->merged;
         l->next = r->next;
+        /* No pair has this rank, so those of the heap that begin with r are passed over. */
         r->rank = NO_TOKEN;
         if (l->next != NO_TOKEN)
             m->symbols[l->next].prev = pair.left;
         offer(m, merges, l->prev);
         offer(m, merges, pair.left);
     }
+    /* The first symbol is never merged into another: the list begins with it. */
     for (uint32_t i = 0; m->n && i != NO_TOKEN; i = m->symbols[i].next)
         id_row_add(row, m->symbols[i].id);
     m->n = 0;

@@ -52,6 +52,7 @@ static uint8_t class_of(uint32_t code)
 static uint32_t compose(uint32_t first, uint32_t second)
 {
     size_t from = 0, to = nfc_made_n;
+    /* Unsigned: what is below a range wraps and is not in it either. */
     if (first - LEADS < LEADS_N && second - VOWELS < VOWELS_N)
         return HANGUL + ((first - LEADS) * VOWELS_N + (second - VOWELS)) * TAILS_N;
     if (first - HANGUL < HANGUL_N && (first - HANGUL) % TAILS_N == 0 && second > TAILS &&
@@ -59,6 +60,7 @@ static uint32_t compose(uint32_t first, uint32_t second)
         return first + (second - TAILS);
     while (from < to) {
         size_t middle = (from + to) / 2;
+        /* nfc_pairs is in order of what they make; nfc_made lists it by what is put together. */
         const struct nfc_pair *pair = &nfc_pairs[nfc_made[middle]];
         if (pair->first == first && pair->second == second)
             return pair->code;
@@ -87,6 +89,7 @@ static void sort_marks(struct nfc *nfc, size_t first)
         }
         memcpy(copy, codes + first, (n - first) * sizeof *copy);
         memcpy(copied, classes + first, n - first);
+        /* Counted, then summed up: counts[c] becomes the place of the first mark of class c. */
         size_t counts[257] = {0};
         for (size_t i = 0; i < n - first; i++)
             counts[copied[i] + 1]++;
@@ -100,6 +103,7 @@ static void sort_marks(struct nfc *nfc, size_t first)
         free(copy);
         return;
     }
+    /* A few: neighbours change places only when out of order, so equal ones keep theirs. */
     while (swapped) {
         swapped = false;
         for (size_t i = first; i + 1 < n; i++)
@@ -122,6 +126,7 @@ static void settle(struct nfc *nfc)
     sort_marks(nfc, starts);
     uint8_t last = 0;
     for (size_t i = starts; i < nfc->n; i++) {
+        /* Kept marks are in order: one of the same or a higher class before it blocks a mark. */
         uint32_t made = starts && (kept == 1 || last < nfc->classes[i])
                             ? compose(nfc->codes[0], nfc->codes[i])
                             : 0;
@@ -165,6 +170,7 @@ static void push(struct nfc *nfc, uint32_t code, uint8_t combining)
 static void add_part(struct nfc *nfc, uint32_t code)
 {
     uint8_t combining = code < NFC_PLAIN ? 0 : class_of(code);
+    /* A starter ends what stands there, but joins a starter that has no marks left. */
     if (combining == 0 && nfc->n) {
         if (nfc->n > 1)
             settle(nfc);
@@ -191,6 +197,7 @@ void nfc_add(struct nfc *nfc, uint32_t code)
     }
     size_t at = row_find(nfc_singles, nfc_singles_n, sizeof *nfc_singles, code);
     if (at < nfc_singles_n && nfc_singles[at].code == code) {
+        /* What it becomes may come apart again; the tables end after a few steps. */
         nfc_add(nfc, nfc_singles[at].to);
         return;
     }

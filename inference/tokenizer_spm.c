@@ -91,6 +91,7 @@ static uint32_t match_added(const struct vocab *vocab, const uint8_t *at, const 
     if (vocab->longest_run > 1)
         while (n < vocab->longest_run && visible_space(at + 3 * n, end))
             n++;
+    /* One by itself is an ordinary character, unless an added token begins with it. */
     if (n < 2)
         return vocab_find_added(vocab, at, end, len);
     *len = 3 * n;
@@ -106,6 +107,7 @@ static uint32_t match_run(const struct vocab *vocab, const uint8_t *at, const ui
 
     while (at < end && n < vocab->longest_run) {
         size_t step = *at == ' ' ? 1 : visible_space(at, end), ignored;
+        /* An added token inside the run goes first, as it is looked for in the raw text. */
         if (step == 0 || (n > 0 && match_added(vocab, at, end, &ignored) != NO_TOKEN))
             break;
         at += step;
@@ -129,6 +131,7 @@ static int add_char(struct encoding *e, uint32_t code)
     size_t len = utf8_encode(code, bytes);
     uint32_t id = len == 1 ? e->vocab->ascii[code] : vocab_find(e->vocab, bytes, len);
 
+    /* Here the piece ends, and merging it alone is exact. */
     if (!piece_is_empty(e->piece) && (id == NO_TOKEN || !vocab_may_join(e->vocab, e->last, code)))
         piece_merge(e->piece, e->vocab, e->row);
     e->last = code;
@@ -149,6 +152,7 @@ static int encode_text(struct encoding *e, struct text text, enum bad_utf8 bad_u
         struct utf8_char c;
         int status;
 
+        /* 0xE2: perhaps the first byte of U+2581. */
         if (id == NO_TOKEN && e->vocab->longest_run > 1 && (*at == ' ' || *at == 0xE2))
             id = match_run(e->vocab, at, end, &len);
         if (id != NO_TOKEN) {

@@ -62,6 +62,7 @@ static int unigram_grow(struct unigram *u, uint32_t capacity)
     u->offsets = offsets ? offsets : u->offsets;
     void *bytes = realloc(u->bytes, (size_t)capacity * 4);
     u->bytes = bytes ? bytes : u->bytes;
+    /* Those that could grow are kept and the capacity stays: nothing is lost by a failure. */
     if (!ways || !codes || !offsets || !bytes)
         return -ENOMEM;
     u->capacity = capacity;
@@ -179,6 +180,7 @@ static void word_add(struct encoding *e, uint32_t code)
     if (u->n && !vocab_may_join(&e->t->vocab, u->codes[u->n - 1], code))
         part_end(e);
     if (u->n == u->capacity && !e->status)
+        /* Offsets are 32 bits, a character 4 bytes. */
         e->status = u->capacity > UINT32_MAX / 16 ? -ENOMEM : unigram_grow(u, u->capacity * 2);
     if (e->status)
         return;
@@ -204,6 +206,7 @@ static void char_add(struct encoding *e, uint32_t code)
         word_end(e);
         return;
     }
+    /* Its own mark: a U+2581 of the text is not marked once more. */
     if (code == SPACE_CODE)
         word_end(e);
     else if (!e->u->in_word)
@@ -246,6 +249,7 @@ static ptrdiff_t cluster_add(struct encoding *e, const uint8_t *at, const uint8_
 {
     uint8_t bytes[CLUSTER_BYTES + 4];
     uint32_t codes[CLUSTER_BYTES + 1];
+    /* One character more than are looked up together may be in them before that is seen. */
     size_t len = 0, n = 0;
     const uint8_t *next = at;
     do {
@@ -335,6 +339,7 @@ static int unigram_open_kind(struct tokenizer *t, const struct gguf *gguf, char 
         return vocab_refuse(err, err_size,
                             "tokenizer.ggml.precompiled_charsmap, the normalisation map, is "
                             "missing or damaged");
+    /* Where a file does not say it the mark before a word is meant. */
     if (gguf_bool(gguf, "tokenizer.ggml.add_space_prefix", &adds_space) == -EINVAL || !adds_space)
         return vocab_refuse(err, err_size, "tokenizer.ggml.add_space_prefix is not true");
     /* As SentencePiece has it, kUnkPenalty. */

@@ -39,8 +39,10 @@ struct utf8_char utf8_decode(const uint8_t *at, const uint8_t *end)
     }
     for (uint8_t k = 1; k <= need; k++) {
         if (at + k >= end || at[k] < low || at[k] > high)
+            /* k bytes could have begun a character: together they are one bad part. */
             return (struct utf8_char){REPLACE_CODE, k, true};
         code = code << 6 | (at[k] & 0x3F);
+        /* Only the second byte has other bounds. */
         low = 0x80;
         high = 0xBF;
     }

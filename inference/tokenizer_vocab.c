@@ -231,6 +231,7 @@ static int add_normal(struct vocab *vocab, uint32_t id, uint64_t hash, char *err
         at += c.len;
     }
     if (text.len > vocab->longest)
+        /* In bytes: no search needs to look for a longer one. */
         vocab->longest = text.len;
     if (!slot_fill(vocab, id, hash, text))
         return vocab_refuse(err, err_size, "vocabulary: the text of token %u appears twice", id);
@@ -286,6 +287,7 @@ static int add_run(struct vocab *vocab, uint32_t id, bool *is_run, char *err, si
             "vocabulary: user-defined token %u must be a run of 2 to %d spaces, or hold "
             "none; each run only once",
             id, SPACE_RUN - 1);
+    /* With real spaces or visible ones: both forms of a file end here. */
     vocab->runs[n_spaces] = id;
     return 0;
 }
@@ -345,6 +347,7 @@ static int read_others(struct vocab *vocab, const uint8_t *kinds, char *err, siz
         if (kind < KIND_NORMAL || kind > KIND_BYTE)
             return vocab_refuse(err, err_size, "vocabulary: token %u is of unknown type %u", id,
                                 kind);
+        /* Unused ones keep their number and are never found. */
         if (kind == KIND_NORMAL || kind == KIND_UNUSED) {
             if (kind == KIND_NORMAL && text_of(vocab, id).len == 0)
                 return vocab_refuse(err, err_size, "vocabulary: token %u has no text", id);
@@ -381,6 +384,7 @@ static bool merge_read(const struct vocab *vocab, struct gguf_str text, uint32_t
     const uint8_t *bytes = (const uint8_t *)text.ptr, *space = memchr(bytes, ' ', text.len);
     uint8_t whole[256];
     size_t left = space ? (size_t)(space - bytes) : 0;
+    /* Inside a token a space is written as U+2581: a real one stands between the two. */
     if (left == 0 || left + 1 >= text.len || text.len > sizeof whole)
         return false;
     memcpy(whole, bytes, left);
@@ -488,6 +492,7 @@ int vocab_open(struct vocab *vocab, const struct gguf *gguf, enum vocab_kind kin
         goto fail;
     }
     vocab->texts = texts.data;
+    /* NULL where a kind needs none; of a list of merges they are filled in last. */
     vocab->scores = has_scores ? scores.data : (const uint8_t *)vocab->own_scores;
     status = read_texts(vocab, &texts, err, err_size);
     if (!status)

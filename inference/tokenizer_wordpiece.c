@@ -65,6 +65,7 @@ static bool is_folded(const struct vocab *vocab)
 
     for (uint32_t id = 0; id < vocab->n; id++) {
         const uint8_t *text = vocab->texts + vocab->offsets[id];
+        /* 8: the length before the next text, as in text_of of tokenizer_vocab.c. */
         const uint8_t *end = vocab->texts + vocab->offsets[id + 1] - 8;
         if (vocab_find(vocab, text, (size_t)(end - text)) != id)
             continue; /* not an ordinary token */
@@ -117,6 +118,7 @@ static int ends_find(struct tokenizer *t, char *err, size_t err_size)
     if (special_find(&t->vocab, "[CLS]", &t->bos, err, err_size) &&
         special_find(&t->vocab, "<s>", &t->bos, err, err_size) == 0)
         return special_find(&t->vocab, "</s>", &t->eos, err, err_size);
+    /* Again, for its message: the other pair is not there. */
     int status = special_find(&t->vocab, "[CLS]", &t->bos, err, err_size);
     return status ? status : special_find(&t->vocab, "[SEP]", &t->eos, err, err_size);
 }
@@ -152,6 +154,7 @@ static void word_end(struct word *word)
 {
     const struct vocab *vocab = &word->t->vocab;
     const uint8_t *at = word->bytes, *end = at + MARK_LEN + word->len;
+    /* A copy of the count: if a part is no token, the ids before it are forgotten with this. */
     struct id_row row = *word->row;
     uint32_t id = NO_TOKEN;
 
@@ -180,6 +183,7 @@ static void word_end(struct word *word)
 
 static void word_add(struct word *word, uint32_t code)
 {
+    /* The bytes of a longer word need not be kept: it is unknown whatever they are. */
     if (++word->n_chars <= WORD_MAX)
         word->len += utf8_encode(code, word->bytes + MARK_LEN + word->len);
 }
@@ -188,6 +192,7 @@ static void char_add(struct word *word, uint32_t code)
 {
     struct folded folded = fold_char(code, word->t->fold);
 
+    /* One that is dropped (n 0) ends nothing: the word goes on behind it. */
     if (folded.is_space || folded.is_apart)
         word_end(word);
     for (size_t i = 0; i < folded.n; i++)

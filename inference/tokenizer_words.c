@@ -54,6 +54,7 @@ size_t words_end_gpt2(const uint32_t *codes, const uint8_t *kinds, size_t at, si
     if (length)
         return at + length;
     size_t from = codes[at] == ' ' && at + 1 < n ? at + 1 : at;
+    /* " ?" before a run of letters, of numbers or of all else. */
     if (kinds[from] != NFC_SPACE)
         return run_end(kinds, from, n, kinds[from]);
     return space_end(kinds, at, n);
@@ -81,7 +82,9 @@ size_t words_end_qwen2(const uint32_t *codes, const uint8_t *kinds, size_t at, s
     if (kinds[at] == NFC_LETTER)
         return run_end(kinds, at, n, NFC_LETTER);
     if (kinds[at] == NFC_NUMBER)
+        /* \p{N} without a +: each digit by itself. */
         return at + 1;
+    /* Whatever else it is, it goes with the letters behind it. */
     if (!is_newline(codes[at]) && at + 1 < n && kinds[at + 1] == NFC_LETTER)
         return run_end(kinds, at + 1, n, NFC_LETTER);
     size_t from = codes[at] == ' ' && at + 1 < n ? at + 1 : at;
@@ -91,6 +94,7 @@ size_t words_end_qwen2(const uint32_t *codes, const uint8_t *kinds, size_t at, s
             end++;
         return end;
     }
+    /* \s*[\r\n]+ takes the newlines with the white space before them, and leaves that behind. */
     size_t end = newlines_end(codes, kinds, at, n);
     return end > at ? end : space_end(kinds, at, n);
 }
