@@ -75,7 +75,7 @@ static void lists_what_there_is(void **state)
     assert_int_equal(lines.code, 0);
     assert_non_null(strstr(lines.out, cached));
     assert_non_null(strstr(lines.out, "scripts/get-model --model embeddinggemma-2"));
-    size_t n = 0;
+    size_t n = 0, n_rerankers = 0;
     for (const char *line = objects.out; *line; n++) {
         const char *end = strchr(line, '\n');
         json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
@@ -84,11 +84,21 @@ static void lists_what_there_is(void **state)
         int is_here = json_is_true(json_object_get(object, "cached"));
         assert_int_equal(is_here, strcmp(name, "bge-small-en-v1.5") == 0);
         assert_true(is_here || json_is_string(json_object_get(object, "get")));
-        assert_non_null(strstr(lines.out, name));
+        char row[60];
+        snprintf(row, sizeof row, "\n%s ", name);
+        const char *shown = strstr(lines.out, row);
+        assert_non_null(shown);
+        const json_t *dim = json_object_get(object, "dim");
+        int is_reranker =
+            strcmp(json_string_value(json_object_get(object, "kind")), "reranker") == 0;
+        n_rerankers += (size_t)is_reranker;
+        assert_true(is_reranker ? json_is_null(dim) : json_integer_value(dim) > 0);
+        /* The columns: a name of up to 38 characters, a space, 5 for the values of a vector. */
+        assert_int_equal(shown[1 + 43] == '-', is_reranker);
         json_decref(object);
         line = end + 1;
     }
-    assert_true(n > 10);
+    assert_true(n > 10 && n_rerankers > 0 && n_rerankers < n);
     free_result(lines);
     free_result(objects);
 }

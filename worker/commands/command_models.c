@@ -32,12 +32,13 @@ static long long file_of(const struct invocation *invocation, const struct catal
 
 static void print_line(const struct catalog_model *model, long long bytes, const char *path)
 {
-    char advice[4400];
+    char advice[4400], dim[16] = "-"; /* of a reranker, which gives scores and no vectors */
     long long megabytes = bytes ? (bytes + 500000) / 1000000 : model->megabytes;
     catalog_advise(model, path, advice, sizeof advice);
-    printf("%-38s %5u %6u %5lld  %-10s  %-7s  %s\n", model->name,
-           model->is_reranker ? 0 : model->dim, model->max_tokens, megabytes, model->licence,
-           model->languages, bytes ? path : advice);
+    if (!model->is_reranker)
+        snprintf(dim, sizeof dim, "%u", (unsigned)model->dim);
+    printf("%-38s %5s %6u %5lld  %-10s  %-7s  %s\n", model->name, dim, model->max_tokens, megabytes,
+           model->licence, model->languages, bytes ? path : advice);
 }
 
 static int print_object(const struct catalog_model *model, long long bytes, const char *path)
@@ -50,7 +51,10 @@ static int print_object(const struct catalog_model *model, long long bytes, cons
     buffer_put_text(&out, ",\"kind\":");
     json_put_text(&out, model->is_reranker ? "reranker" : "embedding");
     buffer_put_text(&out, ",\"dim\":");
-    json_put_natural(&out, model->is_reranker ? 0 : model->dim);
+    if (model->is_reranker)
+        buffer_put_text(&out, "null");
+    else
+        json_put_natural(&out, model->dim);
     buffer_put_text(&out, ",\"max_tokens\":");
     json_put_natural(&out, model->max_tokens);
     buffer_put_text(&out, ",\"bytes\":");
@@ -108,7 +112,7 @@ const struct command command_models = {
     .summary = "lists the models that have a short name, and which are here",
     .synopsis = "[--json]",
     .text =
-        "List the models that --model takes by name: values in a vector (0: a reranker), tokens "
+        "List the models that --model takes by name: values in a vector (-: a reranker), tokens "
         "a text may have, megabytes as Q8_0, licence, languages, and the file in the cache or "
         "how to get it. Other models are named by their file.",
     .endings = endings,
