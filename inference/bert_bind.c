@@ -146,8 +146,9 @@ static int bind_head(const struct binder *b, struct model *m)
     return bind_tensors(b, BIND_OUTER, tensors, sizeof tensors / sizeof *tensors);
 }
 
-static int bind_layer(const struct binder *b, const struct model *m, size_t i, struct layer *layer)
+int bert_bind_layer(const struct binder *b, const struct model *m, size_t i)
 {
+    struct layer *layer = &m->layers[i];
     size_t embd = m->n_embd, ff = m->n_ff;
     const struct bind_tensor tensors[] = {
         {"attn_q.weight", embd, embd, .matrix = &layer->q},
@@ -161,13 +162,19 @@ static int bind_layer(const struct binder *b, const struct model *m, size_t i, s
         {"attn_output_norm.weight", embd, 1, .floats = &layer->attn_output_norm.weight},
         {"attn_output_norm.bias", embd, 1, .floats = &layer->attn_output_norm.bias},
         {"ffn_up.weight", embd, ff, .matrix = &layer->up},
-        {"ffn_up.bias", ff, 1, .floats = &layer->up_bias},
         {"ffn_down.weight", ff, embd, .matrix = &layer->down},
         {"ffn_down.bias", embd, 1, .floats = &layer->down_bias},
         {"layer_output_norm.weight", embd, 1, .floats = &layer->output_norm.weight},
         {"layer_output_norm.bias", embd, 1, .floats = &layer->output_norm.bias},
     };
     return bind_tensors(b, (int)i, tensors, sizeof tensors / sizeof *tensors);
+}
+
+static int bind_layer(const struct binder *b, const struct model *m, size_t i)
+{
+    const struct bind_tensor bias = {"ffn_up.bias", m->n_ff, 1, .floats = &m->layers[i].up_bias};
+    int rc = bert_bind_layer(b, m, i);
+    return rc ? rc : bind_tensors(b, (int)i, &bias, 1);
 }
 
 int bert_bind_output(const struct binder *b, struct model *m)
@@ -213,7 +220,7 @@ int bert_bind(const struct binder *b, struct model *m)
         m->layers[i].shape = &m->attention;
         /* There is no window. */
         m->layers[i].reach = m->info.max_tokens;
-        rc = bind_layer(b, m, i, &m->layers[i]);
+        rc = bind_layer(b, m, i);
     }
     return rc;
 }

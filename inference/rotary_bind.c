@@ -102,29 +102,13 @@ static int bind_nomic_layer(const struct binder *b, const struct model *m, size_
     return 0;
 }
 
+/* A BERT's, with a gate in the place of the bias that is added before GELU. */
 static int bind_gte_layer(const struct binder *b, const struct model *m, size_t i)
 {
-    struct layer *layer = &m->layers[i];
-    size_t embd = m->n_embd, ff = m->n_ff;
-    const struct bind_tensor tensors[] = {
-        {"attn_q.weight", embd, embd, .matrix = &layer->q},
-        {"attn_q.bias", embd, 1, .floats = &layer->q_bias},
-        {"attn_k.weight", embd, embd, .matrix = &layer->k},
-        {"attn_k.bias", embd, 1, .floats = &layer->k_bias},
-        {"attn_v.weight", embd, embd, .matrix = &layer->v},
-        {"attn_v.bias", embd, 1, .floats = &layer->v_bias},
-        {"attn_output.weight", embd, embd, .matrix = &layer->o},
-        {"attn_output.bias", embd, 1, .floats = &layer->o_bias},
-        {"attn_output_norm.weight", embd, 1, .floats = &layer->attn_output_norm.weight},
-        {"attn_output_norm.bias", embd, 1, .floats = &layer->attn_output_norm.bias},
-        {"ffn_gate.weight", embd, ff, .matrix = &layer->gate},
-        {"ffn_up.weight", embd, ff, .matrix = &layer->up},
-        {"ffn_down.weight", ff, embd, .matrix = &layer->down},
-        {"ffn_down.bias", embd, 1, .floats = &layer->down_bias},
-        {"layer_output_norm.weight", embd, 1, .floats = &layer->output_norm.weight},
-        {"layer_output_norm.bias", embd, 1, .floats = &layer->output_norm.bias},
-    };
-    return bind_tensors(b, (int)i, tensors, sizeof tensors / sizeof *tensors);
+    const struct bind_tensor gate = {"ffn_gate.weight", m->n_embd, m->n_ff,
+                                     .matrix = &m->layers[i].gate};
+    int rc = bert_bind_layer(b, m, i);
+    return rc ? rc : bind_tensors(b, (int)i, &gate, 1);
 }
 
 static int bind_all(const struct binder *b, struct model *m, bool must_have_types,
