@@ -186,7 +186,7 @@ int bert_bind_output(const struct binder *b, struct model *m)
     m->n_out = m->info.is_reranker ? 1 : m->n_embd;
     /* The two texts of a pair are told apart by them: rerank.c takes them off and writes its own.
      */
-    if (m->info.is_reranker && !tokenizer_has_ends(m->tokenizer))
+    if (m->info.is_reranker && tokenizer_n_ends(m->tokenizer) < 2)
         return bind_refuse(b,
                            "a reranker whose tokenizer puts no token before and behind a text: key",
                            "tokenizer.ggml.model");

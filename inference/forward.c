@@ -194,7 +194,7 @@ void forward_run(struct forward *f, const struct pack *pack, float *out)
         for (uint32_t t = pack->starts[text]; t < pack->starts[text + 1]; t++)
             f->positions[t] = n_before + t - pack->starts[text];
     }
-    assert(f->n_tokens <= m->info.max_tokens);
+    assert(f->n_tokens > 0 && f->n_tokens <= m->info.max_tokens);
     f->n_queries = queries_divide(f);
     pass_run(f);
     /* A score is no direction and stays as it is. */

@@ -4,6 +4,7 @@
  * Source: key and tensor names as llama.cpp's converter writes them for this architecture; prompts
  *         as in the model card and the model's config_sentence_transformers.json, space by space.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +41,8 @@ struct numbers {
 static int check_sizes(const struct binder *b, const struct model *m)
 {
     if (m->n_embd % Q8_BLOCK || m->n_ff % Q8_BLOCK)
-        return bind_refuse_key(b, "not a multiple of 32: key", "embedding_length");
+        return bind_refuse_key(b, "not a multiple of 32: key",
+                               m->n_embd % Q8_BLOCK ? "embedding_length" : "feed_forward_length");
     if (m->attention.head_dim % Q8_BLOCK)
         return bind_refuse_key(b, "not a multiple of 32: key", "attention.key_length");
     if (m->attention.n_heads % m->attention.n_kv_heads ||
@@ -66,7 +68,7 @@ static int bind_keys(const struct binder *b, struct model *m, struct numbers *nu
 {
     struct attention_shape *a = &m->attention;
     size_t value_length;
-    double eps;
+    double eps, base;
     int rc = bind_dims(b, m, LAYERS_MAX);
     if (!rc)
         rc = bind_size(b, "attention.head_count_kv", 1, 128, &a->n_kv_heads);
@@ -85,9 +87,10 @@ static int bind_keys(const struct binder *b, struct model *m, struct numbers *nu
         return rc;
     m->eps = (float)eps;
     window_restore(m, &numbers->window);
-    if (bind_float(b, "rope.freq_base_swa", 1, 1e12, &numbers->bases[0]) < 0)
-        numbers->bases[0] = 10000; /* older files leave it out; the model card's value */
-    return check_sizes(b, m);
+    numbers->bases[0] = 10000; /* older files leave it out; the model card's value */
+    if (gguf_float(b->gguf, "gemma-embedding.rope.freq_base_swa", &base) != -ENOENT)
+        rc = bind_float(b, "rope.freq_base_swa", 1, 1e12, &numbers->bases[0]);
+    return rc ? rc : check_sizes(b, m);
 }
 
 static int bind_outer(const struct binder *b, struct model *m)

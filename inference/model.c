@@ -109,6 +109,10 @@ bool model_kernels(const char *name, char *known, size_t known_size)
     return kernels_find(name) != NULL;
 }
 
+    /* An empty text would have no token: nothing to pool, and no bound on the texts of a pack. */
+    if (tokenizer_n_ends(m->tokenizer) == 0)
+        return bind_refuse(b, "no token begins or ends a text: neither is asked for by key",
+                           "tokenizer.ggml.add_bos_token");
 int model_open(struct model **out, const char *path, const char *kernels, enum precision precision,
                char *err, size_t err_size)
 {

@@ -115,9 +115,11 @@ static void pack_add(struct session *s, size_t n_ids, size_t n_whole, size_t row
     const struct model *m = s->model;
     uint32_t start = s->n_texts ? s->starts[s->n_texts] : 0;
     int32_t *ids = s->ids + start;
+    /* A text has an end at least (model_bind): a pack holds no more texts than tokens. */
+    assert(n_ids > 0 && s->n_texts < m->info.max_tokens);
     if (s->prefixes) {
         struct prefix_use use = prefix_find(m->prefixes, m->n_prefixes, ids, n_ids);
-        assert(use.n <= n_ids);
+        assert(use.n < n_ids);
         n_ids -= use.n;
         /* Its keys and values are kept with the model: only what follows is computed. */
         memmove(ids, ids + use.n, n_ids * sizeof *ids);

@@ -92,9 +92,9 @@ int32_t tokenizer_eos(const struct tokenizer *tokenizer)
     return (int32_t)tokenizer->eos;
 }
 
-bool tokenizer_has_ends(const struct tokenizer *tokenizer)
+size_t tokenizer_n_ends(const struct tokenizer *tokenizer)
 {
-    return tokenizer->bos != NO_TOKEN && tokenizer->eos != NO_TOKEN;
+    return (size_t)(tokenizer->bos != NO_TOKEN) + (size_t)(tokenizer->eos != NO_TOKEN);
 }
 
 int tokenizer_scratch_open(struct tokenizer_scratch **out, const struct tokenizer *tokenizer)

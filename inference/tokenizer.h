@@ -41,7 +41,7 @@ size_t tokenizer_n_vocab(const struct tokenizer *tokenizer);
 bool tokenizer_is_unigram(const struct tokenizer *tokenizer);
 bool tokenizer_is_wordpiece(const struct tokenizer *tokenizer);
 int32_t tokenizer_eos(const struct tokenizer *tokenizer);   /* of one that has such an end */
-bool tokenizer_has_ends(const struct tokenizer *tokenizer); /* a token before and one behind */
+size_t tokenizer_n_ends(const struct tokenizer *tokenizer); /* tokens it puts around a text, 0..2 */
 
 /*
  * About 320 kB, enough for any text whose unbroken pieces (in most scripts words) have up to 4096
