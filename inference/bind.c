@@ -178,9 +178,8 @@ int bind_nothing_left(const struct binder *b)
     for (size_t i = 0; i < gguf_n_tensors(b->gguf); i++) {
         if (b->taken[i])
             continue;
-        struct gguf_str text = gguf_tensor_at(b->gguf, i)->name;
-        snprintf(name, sizeof name, "%.*s", (int)(text.len < 79 ? text.len : 79), text.ptr);
-        return bind_refuse(b, "not part of such a model: tensor", name);
+        return bind_refuse(b, "not part of such a model: tensor",
+                           gguf_str_show(gguf_tensor_at(b->gguf, i)->name, name, sizeof name));
     }
     return 0;
 }

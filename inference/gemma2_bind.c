@@ -88,7 +88,10 @@ static int bind_sizes(const struct binder *b, struct model *m)
         rc = bind_shape(b, 0, &m->sliding);
     if (!rc)
         rc = bind_shape(b, FULL_EVERY - 1, &m->attention);
-    if (!rc && m->sliding.ld > m->attention.ld)
+    /* A session has room for the full layers' queries, heads and rows, so none may be smaller. */
+    const struct attention_shape *full = &m->attention, *part = &m->sliding;
+    if (!rc && (part->ld > full->ld || part->head_dim > full->head_dim ||
+                part->n_heads * part->head_dim > full->n_heads * full->head_dim))
         rc = bind_refuse(b, "narrower heads than in the layer before it: tensor",
                          "blk.5.attn_q.weight");
     return rc;

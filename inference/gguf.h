@@ -67,6 +67,11 @@ enum gguf_tensor_type {
     GGUF_TENSOR_BF16 = 30
 };
 
+/* Its printable ASCII, '?' for every other byte, "..." where the rest is cut. For messages: what a
+ * file says must not reach a terminal raw. size > 4. Returns out. */
+
+const char *gguf_str_show(struct gguf_str text, char *out, size_t size);
+
 /* "Q8_0", also of types that are not read; NULL for a number that is none of ggml's. */
 const char *gguf_type_name(uint32_t type);
 

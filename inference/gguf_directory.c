@@ -49,14 +49,14 @@ struct reader {
 static const char DAMAGED[] = "the file is damaged or cut short: fetch it again";
 static const char NOT_OURS[] = "use a current little-endian GGUF of the model (version 2 or 3)";
 
-/* Names come from the file: nothing in them may reach a terminal or a log line raw. */
-static const char *name_show(struct gguf_str name, char out[SHOWN_NAME + 4])
+const char *gguf_str_show(struct gguf_str text, char *out, size_t size)
 {
-    size_t n = name.len < SHOWN_NAME ? name.len : SHOWN_NAME;
+    assert(size > 4);
+    size_t n = text.len < size - 4 ? text.len : size - 4;
     for (size_t i = 0; i < n; i++)
-        out[i] = name.ptr[i] >= ' ' && name.ptr[i] <= '~' ? name.ptr[i] : '?';
+        out[i] = text.ptr[i] >= ' ' && text.ptr[i] <= '~' ? text.ptr[i] : '?';
     memcpy(out + n, "...", 4);
-    if (n == name.len)
+    if (n == text.len)
         out[n] = '\0';
     return out;
 }
@@ -70,7 +70,8 @@ __attribute__((format(printf, 3, 4))) static int refuse(const struct reader *rea
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
     if (reader->part && reader->name.len)
-        snprintf(where, sizeof where, "%s '%s': ", reader->part, name_show(reader->name, shown));
+        snprintf(where, sizeof where, "%s '%s': ", reader->part,
+                 gguf_str_show(reader->name, shown, sizeof shown));
     else if (reader->part)
         snprintf(where, sizeof where, "%s %llu of %llu: ", reader->part,
                  (unsigned long long)reader->index + 1, (unsigned long long)reader->n);
@@ -391,7 +392,7 @@ static int entries_compare(struct gguf_directory *directory, struct reader *read
         /* Not negative: the list is in order of offsets. */
         if (list[i]->offset - before->offset < size)
             return refuse(reader, DAMAGED, "its data overlaps that of tensor '%s'",
-                          name_show(before->tensor.name, shown));
+                          gguf_str_show(before->tensor.name, shown, sizeof shown));
     }
     qsort(list, directory->n_tensors, sizeof *list, name_order);
     for (size_t i = 1; i < directory->n_tensors; i++) {

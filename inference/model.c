@@ -20,20 +20,31 @@
 
 enum { SAMPLE_BYTES = 4096 /* of each tensor that enter the fingerprint */ };
 
+/* Without control characters, for it is printed; cut between two characters. */
+static void name_take(struct model *m, struct gguf_str text)
+{
+    size_t n = text.len < sizeof m->name - 1 ? text.len : sizeof m->name - 1;
+    /* 10xxxxxx: a byte that continues a character of UTF-8 and is cut off with it. */
+    while (n < text.len && n > 0 && ((uint8_t)text.ptr[n] & 0xC0) == 0x80)
+        n--;
+    for (size_t i = 0; i < n; i++)
+        m->name[i] = (uint8_t)text.ptr[i] < ' ' || text.ptr[i] == 0x7f ? '?' : text.ptr[i];
+    m->name[n] = '\0';
+}
+
 static int architecture_choose(const struct binder *b, struct model *m)
 {
     struct gguf_str text;
     char name[64];
     if (gguf_string(b->gguf, "general.architecture", &text) < 0)
         return bind_refuse(b, "missing string key", "general.architecture");
-    /* For the message alone: names that are known are shorter. */
-    snprintf(name, sizeof name, "%.*s", (int)(text.len < 63 ? text.len : 63), text.ptr);
     m->architecture = architecture_find(text);
     if (!m->architecture)
-        return bind_refuse(b, "the file holds another architecture,", name);
+        return bind_refuse(b, "the file holds another architecture,",
+                           gguf_str_show(text, name, sizeof name));
     if (gguf_string(b->gguf, "general.name", &text) < 0 || text.len == 0)
         text = (struct gguf_str){m->architecture->name, strlen(m->architecture->name)};
-    snprintf(m->name, sizeof m->name, "%.*s", (int)(text.len < 95 ? text.len : 95), text.ptr);
+    name_take(m, text);
     return 0;
 }
 

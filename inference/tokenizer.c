@@ -23,6 +23,7 @@ static int find_kind(const struct gguf *gguf, const struct tokenizer_kind **out,
                      size_t err_size)
 {
     struct gguf_str model = {"", 0};
+    char shown[36];
 
     if (gguf_string(gguf, "tokenizer.ggml.model", &model) == 0)
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -30,12 +31,10 @@ static int find_kind(const struct gguf *gguf, const struct tokenizer_kind **out,
                 memcmp(kinds[i]->model, model.ptr, model.len) == 0)
                 return *out = kinds[i], 0;
     snprintf(err, err_size,
-             "tokenizer.ggml.model is '%.*s', which is not one of \"llama\" and \"gemma4\" "
-             "(SentencePiece "
-             "BPE), \"bert\" (WordPiece), \"t5\" (SentencePiece unigram) and \"gpt2\" (byte-level "
-             "BPE); use "
-             "a GGUF of a model that docs/models.md lists",
-             (int)(model.len < 32 ? model.len : 32), model.ptr);
+             "tokenizer.ggml.model is '%s', which is not one of \"llama\" and \"gemma4\" "
+             "(SentencePiece BPE), \"bert\" (WordPiece), \"t5\" (SentencePiece unigram) and "
+             "\"gpt2\" (byte-level BPE); use a GGUF of a model that docs/models.md lists",
+             gguf_str_show(model, shown, sizeof shown));
     return -EINVAL;
 }
 

@@ -16,6 +16,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -294,7 +295,8 @@ static void pair_offer(struct piece *piece, const struct vocab *vocab, uint32_t 
     if (l->len + r->len > vocab->longest)
         return;
     id = vocab_find(vocab, piece->bytes + l->at, l->len + r->len);
-    if (id == NO_TOKEN)
+    /* Minus infinity: a token that no merge of the list makes (read_merges). */
+    if (id == NO_TOKEN || vocab_score(vocab, id) == -INFINITY)
         return;
     /* 16 bits for each length: LEN_LIMIT of tokenizer_vocab.c. The right one follows from the
      * token and the left one: it is there for pair_still_stands. */

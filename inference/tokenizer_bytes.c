@@ -178,12 +178,13 @@ static int find_words(struct tokenizer *t, const struct gguf *gguf, char *err, s
     struct gguf_str pre = {"", 0};
     (void)gguf_string(gguf, "tokenizer.ggml.pre", &pre);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    char shown[36];
         if (strlen(known[i].pre) == pre.len && memcmp(known[i].pre, pre.ptr, pre.len) == 0)
             return t->words_end = known[i].end, t->composes = known[i].composes, 0;
     snprintf(err, err_size,
              "tokenizer.ggml.pre is '%.*s', which is not one of \"modern-bert\", \"gpt-2\", "
              "\"qwen2\" and \"roberta-bpe\"; use a GGUF of a model that docs/models.md lists",
-             (int)(pre.len < 32 ? pre.len : 32), pre.ptr);
+             gguf_str_show(pre, shown, sizeof shown));
     return -EINVAL;
 }
 

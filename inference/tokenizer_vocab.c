@@ -382,7 +382,7 @@ static bool merge_read(const struct vocab *vocab, struct gguf_str text, uint32_t
                        size_t *left_len)
 {
     const uint8_t *bytes = (const uint8_t *)text.ptr, *space = memchr(bytes, ' ', text.len);
-    uint8_t whole[256];
+    uint8_t whole[1024];
     size_t left = space ? (size_t)(space - bytes) : 0;
     /* Inside a token a space is written as U+2581: a real one stands between the two. */
     if (left == 0 || left + 1 >= text.len || text.len > sizeof whole)
@@ -421,6 +421,10 @@ static int read_merges(struct vocab *vocab, const struct gguf *gguf, char *err, 
         last = id;
         last_left = left;
     }
+    /* A token that the list does not make is never made, whatever stands side by side. */
+    for (id = 0; id < vocab->n; id++)
+        if (vocab->own_scores[id] == 0)
+            vocab->own_scores[id] = -INFINITY;
     return 0;
 }
 

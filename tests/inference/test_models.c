@@ -346,6 +346,94 @@ static void test_damaged_keys(void **state)
     check_changed("tiny-gemma2", pattern, sizeof pattern - 1 + 16 + 2, 0, "every sixth layer");
     check_changed("tiny-gemma2", "tokenizer.ggml.merges", 20, '_', "not an array of strings");
     check_changed("tiny-gemma2", "gemma-embedding2.block_count", 27, '_', "missing integer key");
+    /* Bytes that a terminal would obey are not shown. */
+    check_changed("tiny-gemma2", "gemma-embedding2", 0, '\x1b', "architecture, '?emma-embedding2'");
+    check_changed("tiny-gemma2", "tokenizer.ggml.model", 20 + 4 + 8, '\x1b', "is '?emma4'");
+    check_changed("tiny-qwen3", "tokenizer.ggml.pre", 18 + 4 + 8, '\x1b', "is '?wen2'");
+}
+
+/* The same bytes at a new place of the file, which is opened then. */
+static struct model *open_bytes(const char *bytes, size_t size)
+{
+    struct model *model = NULL;
+    char path[] = "/tmp/embedmill-models-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, bytes, size, 0), size);
+    int rc = model_open(&model, path, NULL, PRECISION_EXACT, err, sizeof err);
+    close(fd);
+    unlink(path);
+    assert_true(rc == 0 || rc == -EINVAL);
+    return model;
+}
+
+/* Dimension `i` of a tensor: behind its name the number of dimensions, then these. */
+static void shape_set(char *bytes, size_t size, const char *name, size_t i, uint64_t to)
+{
+    char *at = memmem(bytes, size, name, strlen(name));
+    assert_non_null(at);
+    memcpy(at + strlen(name) + 4 + i * sizeof to, &to, sizeof to);
+}
+
+/* Layers with a window whose queries are wider than those of full layers, by which a session is
+ * measured, although their rows are not: a file that is sound in all else. */
+static void test_gemma2_shapes(void **state)
+{
+    (void)state;
+    size_t size;
+    char *bytes = file_read("tiny-gemma2", &size), name[64];
+    for (int layer = 0; layer < 5; layer++) {
+        snprintf(name, sizeof name, "blk.%d.attn_k.weight", layer);
+        shape_set(bytes, size, name, 1, 32);
+        snprintf(name, sizeof name, "blk.%d.attn_v.weight", layer);
+        shape_set(bytes, size, name, 1, 32);
+    }
+    shape_set(bytes, size, "blk.5.attn_q.weight", 1, 64);
+    shape_set(bytes, size, "blk.5.attn_output.weight", 0, 64);
+    assert_null(open_bytes(bytes, size));
+    assert_non_null(strstr(err, "narrower heads than in the layer before it"));
+    free(bytes);
+}
+
+/* A list of merges without one: the token it would make is not made. */
+static void test_missing_merge(void **state)
+{
+    (void)state;
+    static const char merge[] = "\3\0\0\0\0\0\0\0d o";
+    size_t size, n_ids;
+    int32_t ids[8];
+    char *bytes = file_read("tiny-gemma2", &size);
+    char *at = memmem(bytes, size, merge, sizeof merge - 1);
+    assert_non_null(at);
+    for (size_t i = 0; i < 2; i++) {
+        const struct session_options options = {0};
+        struct session *session = NULL;
+        struct embed_result result;
+        struct model *model = open_bytes(bytes, size);
+        assert_non_null(model);
+        assert_int_equal(session_open(&session, model, &options), 0);
+        session_tokenize(session, (struct text){"do", 2}, ids, 8, &n_ids, &result);
+        assert_int_equal(n_ids, i == 0 ? 3 : 4); /* the ends, and "do", or "d" and "o" */
+        session_close(session);
+        model_close(model);
+        at[8] = 1; /* no token is called so */
+    }
+    free(bytes);
+}
+
+/* A model's own name has no control characters, and ends with a character. */
+static void test_shown_name(void **state)
+{
+    (void)state;
+    size_t size;
+    char *bytes = file_read("tiny-gemma2", &size), *at = memmem(bytes, size, "tiny-gemma2", 11);
+    assert_non_null(at);
+    at[0] = '\x1b';
+    struct model *model = open_bytes(bytes, size);
+    assert_non_null(model);
+    assert_string_equal(model_info(model)->name, "?iny-gemma2");
+    model_close(model);
+    free(bytes);
 }
 
 static void test_names(void **state)
@@ -373,7 +461,8 @@ int main(void)
         cmocka_unit_test(test_distilbert),      cmocka_unit_test(test_roberta),
         cmocka_unit_test(test_modernbert_silu), cmocka_unit_test(test_card_prompts),
         cmocka_unit_test(test_mpnet),           cmocka_unit_test(test_gte),
-        cmocka_unit_test(test_gte_english),
+        cmocka_unit_test(test_gte_english),     cmocka_unit_test(test_gemma2_shapes),
+        cmocka_unit_test(test_missing_merge),   cmocka_unit_test(test_shown_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
