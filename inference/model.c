@@ -49,12 +49,12 @@ static int architecture_choose(const struct binder *b, struct model *m)
 }
 
 /* Metadata whole, tensors by samples: hashing 333 MB at each start would cost more than opening. */
-static void fingerprint(struct model *m)
+static int fingerprint(const struct binder *b, struct model *m)
 {
     struct gguf_str metadata = gguf_metadata(m->gguf);
     XXH3_state_t *state = XXH3_createState();
     if (!state)
-        return;
+        return bind_no_memory(b);
     XXH3_128bits_reset(state);
     XXH3_128bits_update(state, metadata.ptr, metadata.len);
     /* Tensors of all parts, in their order; of the metadata that of the first part alone. */
@@ -68,6 +68,7 @@ static void fingerprint(struct model *m)
     XXH3_freeState(state);
     snprintf(m->fingerprint, sizeof m->fingerprint, "%016" PRIx64 "%016" PRIx64, hash.high64,
              hash.low64);
+    return 0;
 }
 
 static uint64_t macs_of(const struct matrix *w)
@@ -108,6 +109,10 @@ static int model_bind(struct binder *b, struct model *m)
     rc = tokenizer_open(&m->tokenizer, b->gguf, b->err, b->err_size);
     if (rc)
         return rc;
+    /* An empty text would have no token: nothing to pool, and no bound on the texts of a pack. */
+    if (tokenizer_n_ends(m->tokenizer) == 0)
+        return bind_refuse(b, "no token begins or ends a text: neither is asked for by key",
+                           "tokenizer.ggml.add_bos_token");
     m->info.n_vocab = tokenizer_n_vocab(m->tokenizer);
     m->info.prompts = m->architecture->prompts;
     rc = m->architecture->bind(b, m);
@@ -120,10 +125,6 @@ bool model_kernels(const char *name, char *known, size_t known_size)
     return kernels_find(name) != NULL;
 }
 
-    /* An empty text would have no token: nothing to pool, and no bound on the texts of a pack. */
-    if (tokenizer_n_ends(m->tokenizer) == 0)
-        return bind_refuse(b, "no token begins or ends a text: neither is asked for by key",
-                           "tokenizer.ggml.add_bos_token");
 int model_open(struct model **out, const char *path, const char *kernels, enum precision precision,
                char *err, size_t err_size)
 {
@@ -150,9 +151,10 @@ int model_open(struct model **out, const char *path, const char *kernels, enum p
     binder.taken = calloc(gguf_n_tensors(m->gguf) + 1, sizeof *binder.taken);
     rc = binder.taken ? model_bind(&binder, m) : bind_no_memory(&binder);
     free(binder.taken);
+    if (!rc)
+        rc = fingerprint(&binder, m);
     if (rc)
         goto fail;
-    fingerprint(m);
     count_macs(m);
     m->info.name = m->name;
     m->info.architecture = m->architecture->name;

@@ -89,7 +89,7 @@ static int bind_keys(const struct binder *b, struct model *m, struct keys *keys)
     if (rc)
         return rc;
     if (m->n_embd % (a->n_heads * Q8_BLOCK) || m->n_embd / a->n_heads > 1024)
-        return bind_refuse_key(b, "heads are not a multiple of 32 wide: key",
+        return bind_refuse_key(b, "heads are not a multiple of 32 up to 1024 wide: key",
                                "attention.head_count");
     if (m->n_ff % Q8_BLOCK)
         return bind_refuse_key(b, "not a multiple of 32: key", "feed_forward_length");

@@ -33,7 +33,8 @@ int session_open(struct session **out, const struct model *model,
     s->ids = malloc(max_tokens * sizeof *s->ids);
     s->starts = malloc((max_tokens + 1) * sizeof *s->starts);
     s->rows = malloc(max_tokens * sizeof *s->rows);
-    s->vectors = aligned_alloc(64, max_tokens * model->n_out * sizeof *s->vectors);
+    /* A multiple of the alignment, as C11 wants it: a reranker's n_out is 1. */
+    s->vectors = aligned_alloc(64, (max_tokens * model->n_out * sizeof *s->vectors + 63) / 64 * 64);
     if (model->n_prefixes)
         s->prefixes = malloc(max_tokens * sizeof *s->prefixes);
     int rc = tokenizer_scratch_open(&s->tokens, model->tokenizer);
@@ -114,9 +115,9 @@ static void pack_add(struct session *s, size_t n_ids, size_t n_whole, size_t row
 {
     const struct model *m = s->model;
     uint32_t start = s->n_texts ? s->starts[s->n_texts] : 0;
-    int32_t *ids = s->ids + start;
     /* A text has an end at least (model_bind): a pack holds no more texts than tokens. */
     assert(n_ids > 0 && s->n_texts < m->info.max_tokens);
+    int32_t *ids = s->ids + start;
     if (s->prefixes) {
         struct prefix_use use = prefix_find(m->prefixes, m->n_prefixes, ids, n_ids);
         assert(use.n < n_ids);

@@ -33,6 +33,8 @@ struct byte_text {
 
 static int make_room(struct byte_text *b, size_t room)
 {
+    /* To be smaller: what counts is the smallest buffer, should a realloc fail between two. */
+    b->room = room < b->room ? room : b->room;
     void *codes = realloc(b->codes, room * sizeof *b->codes);
     b->codes = codes ? codes : b->codes;
     void *kinds = realloc(b->kinds, room);
@@ -176,13 +178,13 @@ static int find_words(struct tokenizer *t, const struct gguf *gguf, char *err, s
                  {"qwen2", words_end_qwen2, true},
                  {"roberta-bpe", words_end_gpt2, false}};
     struct gguf_str pre = {"", 0};
+    char shown[36];
     (void)gguf_string(gguf, "tokenizer.ggml.pre", &pre);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    char shown[36];
         if (strlen(known[i].pre) == pre.len && memcmp(known[i].pre, pre.ptr, pre.len) == 0)
             return t->words_end = known[i].end, t->composes = known[i].composes, 0;
     snprintf(err, err_size,
-             "tokenizer.ggml.pre is '%.*s', which is not one of \"modern-bert\", \"gpt-2\", "
+             "tokenizer.ggml.pre is '%s', which is not one of \"modern-bert\", \"gpt-2\", "
              "\"qwen2\" and \"roberta-bpe\"; use a GGUF of a model that docs/models.md lists",
              gguf_str_show(pre, shown, sizeof shown));
     return -EINVAL;

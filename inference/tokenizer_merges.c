@@ -144,6 +144,8 @@ void merges_close(struct merges *merges)
 
 static int make_room(struct merging *m, uint32_t room)
 {
+    /* To be smaller: what counts is the smallest buffer, should a realloc fail between two. */
+    m->room = room < m->room ? room : m->room;
     void *symbols = realloc(m->symbols, room * sizeof *m->symbols);
     m->symbols = symbols ? symbols : m->symbols;
     void *heap = realloc(m->heap, 2 * (size_t)room * sizeof *m->heap);

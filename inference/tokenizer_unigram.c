@@ -55,6 +55,8 @@ struct encoding {
 static int unigram_grow(struct unigram *u, uint32_t capacity)
 {
     void *ways = realloc(u->ways, ((size_t)capacity + 1) * sizeof *u->ways);
+    /* To be smaller: what counts is the smallest buffer, should a realloc fail between two. */
+    u->capacity = capacity < u->capacity ? capacity : u->capacity;
     u->ways = ways ? ways : u->ways;
     void *codes = realloc(u->codes, capacity * sizeof *u->codes);
     u->codes = codes ? codes : u->codes;
