@@ -48,6 +48,7 @@ int forward_open(struct forward **out, const struct model *m, struct session *se
     /* The widest row that any product reads: packed, panel and widened rows have room for it. */
     size_t widest =
         larger(larger(m->n_embd, m->n_ff), larger(larger(heads, m->n_ple), m->dense_2.n_out));
+    assert(widest <= ROW_MAX);
     size_t max_tokens = m->info.max_tokens;
     f->x = scratch_alloc(max_tokens * m->n_embd * sizeof *f->x);
     if (m->n_ple)

@@ -155,6 +155,7 @@ static void attention(float *q, const float *k, const float *v, size_t n, size_t
 {
     size_t head_dim = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
     size_t ahead = shape->is_causal ? 0 : reach;
+    assert(n <= KEYS_MAX && tokens.last <= n);
     struct attention_head h = {
         .ld = shape->ld, .head_dim = head_dim, .reach = reach, .ahead = ahead};
     h.query = scratch;

@@ -9,6 +9,7 @@
  */
 #include "inference/kernels_bf16.h"
 
+#include <assert.h>
 #include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
@@ -257,6 +258,7 @@ void kernels_bf16_attention(float *q, const float *k, const float *v, size_t n, 
 {
     size_t d = shape->head_dim, group = shape->n_heads / shape->n_kv_heads;
     size_t ahead = shape->is_causal ? 0 : reach;
+    assert(n <= KEYS_MAX && tokens.last <= n);
     struct attention_head h = {.head_dim = d, .reach = reach, .ahead = ahead, .k = scratch};
     /* n * d / 2 words of keys fit: n is KEYS_MAX at most. */
     h.v = h.k + PAIRS_MAX * d;

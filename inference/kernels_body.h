@@ -235,6 +235,7 @@ INLINE float rms_inverse(const float *x, size_t k, float eps)
 static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_t k)
 {
     vf top = {0};
+    assert(k <= ROW_MAX);
     for (size_t i = 0; i < k; i += VEC)
         top = vec_larger(top, vec_load(x + i));
     float largest = vec_largest(top);
@@ -261,6 +262,7 @@ static void rms_norm_quantize(void *packed, const float *x, const float *weight,
                               size_t n, size_t k, struct span tokens)
 {
     _Alignas(64) float row[ROW_MAX];
+    assert(k <= ROW_MAX);
     for (size_t t = tokens.first; t < tokens.last; t++) {
         const float *from = x + t * k;
         float inverse = rms_inverse(from, k, eps);
@@ -274,6 +276,7 @@ static void geglu_quantize(void *packed, const float *gate_up, size_t n, size_t 
                            struct span tokens)
 {
     _Alignas(64) float row[ROW_MAX];
+    assert(k <= ROW_MAX);
     for (size_t t = tokens.first; t < tokens.last; t++) {
         const float *gate = gate_up + 2 * t * k, *up = gate + k;
         for (size_t i = 0; i < k; i += VEC)
@@ -295,6 +298,7 @@ static void glu_quantize(void *packed, const float *gate_up, size_t n, size_t k,
                          struct span tokens)
 {
     _Alignas(64) float row[ROW_MAX];
+    assert(k <= ROW_MAX);
     for (size_t t = tokens.first; t < tokens.last; t++) {
         const float *gate = gate_up + 2 * t * k, *up = gate + k;
         for (size_t i = 0; glu == GLU_GELU && i < k; i += VEC)
@@ -309,6 +313,7 @@ static void gelu_quantize(void *packed, const float *x, const float *bias, size_
                           struct span tokens)
 {
     _Alignas(64) float row[ROW_MAX];
+    assert(k <= ROW_MAX);
     for (size_t t = tokens.first; t < tokens.last; t++) {
         for (size_t i = 0; i < k; i += VEC)
             vec_store(row + i, vec_gelu_erf(vec_load(x + t * k + i) + vec_load(bias + i)));

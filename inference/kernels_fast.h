@@ -133,6 +133,7 @@ static void block_limit(struct fast_row *row, const float *x, size_t first, floa
 static void row_quantize(void *packed, size_t n, size_t t, const float *x, size_t k)
 {
     struct fast_row row;
+    assert(k <= ROW_MAX);
     _Alignas(64) float largest[ROW_MAX / Q8_BLOCK], inverse[ROW_MAX / Q8_BLOCK];
     float reach = blocks_measure(largest, x, k);
     const vf most = vec_splat(3e38f); /* a row of next to nothing has no infinite digits */

@@ -111,7 +111,7 @@ static void matmul(float *out, size_t ld, const void *packed, size_t n, const st
                    struct span rows, void *panel)
 {
     struct tiling tiling = tiling_of(n);
-    assert(n > 0 && n <= TOKENS_MAX);
+    assert(n > 0 && n <= TOKENS_MAX && rows.last <= w->n_out);
     size_t n_blocks = w->n_in / Q8_BLOCK, size = token_size(w->n_in);
     for (size_t row = rows.first; row < rows.last; row += PANEL_ROWS) {
         if (row < ROWS_AHEAD)

@@ -143,6 +143,7 @@ static void widen(uint8_t *high, uint8_t *low, const struct matrix *w, size_t ro
     _Alignas(64) float values[ROW_MAX];
     struct matrix_layout layout = matrix_layout(w->type);
     size_t n_blocks = w->n_in / Q8_BLOCK;
+    assert(w->n_in <= ROW_MAX && row + MATRIX_ROWS <= w->n_out);
     for (size_t r = row; r < row + MATRIX_ROWS; r++) {
         if (layout.digits == 2)
             floats_read(values, w, r);

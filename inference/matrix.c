@@ -49,6 +49,7 @@ void matrix_multiply(const struct kernels *k, float *out, size_t ld, const void 
                      const struct matrix *w, struct span rows, void *panel,
                      const struct matrix_scratch *scratch)
 {
+    assert(rows.first % MATRIX_ROWS == 0 && rows.last % MATRIX_ROWS == 0);
     if (w->type == MATRIX_Q8_0) {
         const struct q8_matrix whole = {w->data, w->n_in, w->n_out};
         k->matmul(out, ld, packed, n, &whole, rows, panel);

@@ -7,6 +7,7 @@
  * Source:  MPNet (Song et al. 2020), as transformers' MPNetEncoder has it; the file is
  *          scripts/convert-model.py's, for llama.cpp does not know the architecture.
  */
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ static size_t bucket_of(long distance)
     /* Buckets 8 to 15 by the logarithm: 8 is bucket 8, 128 would be 16 and is cut to 15. */
     float wide = logf((float)far / EXACT) / (float)log((double)FAR / EXACT) * (HALF - EXACT);
     size_t bucket = EXACT + (size_t)wide;
+    assert(wide >= 0);
     return side + (bucket < HALF ? bucket : HALF - 1);
 }
 

@@ -120,6 +120,7 @@ static size_t pair_write(struct session *s, const struct pair *pair, size_t used
     memset(p->types + used + n, pair->n_ends == 3, pair->n_text + 1);
     n += pair->n_text;
     ids[n++] = end;
+    assert(used + n <= s->model->info.max_tokens);
     return used + n;
 }
 

@@ -36,6 +36,7 @@ static size_t blocks_of(size_t n, size_t n_threads)
     /* A smaller chunk would unpack all weights for a few tokens. */
     if (n / n_threads >= CHUNK_MIN) /* as many for each thread */
         n_blocks = (n_blocks + n_threads - 1) / n_threads * n_threads;
+    assert(n <= n_blocks * TOKENS_MAX);
     return n_blocks;
 }
 

@@ -3,6 +3,7 @@
  */
 #include "inference/tokenizer_nfc.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +163,7 @@ static void push(struct nfc *nfc, uint32_t code, uint8_t combining)
         }
         nfc->room = room;
     }
+    assert(nfc->n < nfc->room);
     nfc->codes[nfc->n] = code;
     nfc->classes[nfc->n++] = combining;
 }

@@ -13,6 +13,7 @@
  * A word is cut where no token holds the two characters side by side: the best way through it must
  * pass there, so what is before is settled, and memory stays small in a text without spaces.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,9 +55,9 @@ struct encoding {
 
 static int unigram_grow(struct unigram *u, uint32_t capacity)
 {
-    void *ways = realloc(u->ways, ((size_t)capacity + 1) * sizeof *u->ways);
     /* To be smaller: what counts is the smallest buffer, should a realloc fail between two. */
     u->capacity = capacity < u->capacity ? capacity : u->capacity;
+    void *ways = realloc(u->ways, ((size_t)capacity + 1) * sizeof *u->ways);
     u->ways = ways ? ways : u->ways;
     void *codes = realloc(u->codes, capacity * sizeof *u->codes);
     u->codes = codes ? codes : u->codes;
@@ -186,6 +187,7 @@ static void word_add(struct encoding *e, uint32_t code)
         e->status = u->capacity > UINT32_MAX / 16 ? -ENOMEM : unigram_grow(u, u->capacity * 2);
     if (e->status)
         return;
+    assert(u->n < u->capacity);
     uint32_t at = u->n ? u->offsets[u->n] : 0;
     u->offsets[u->n] = at;
     u->codes[u->n++] = code;
