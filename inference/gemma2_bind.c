@@ -170,6 +170,7 @@ static int bind_outer(const struct binder *b, struct model *m)
 
 static int bind_layer(const struct binder *b, const struct model *m, size_t i, struct layer *layer)
 {
+    /* The heads of this layer's kind: full ones are wider. */
     size_t embd = m->n_embd, ff = m->n_ff, head = layer->shape->head_dim;
     size_t q = layer->shape->n_heads * head, kv = layer->shape->n_kv_heads * head;
     const float *scale = NULL;

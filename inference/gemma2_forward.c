@@ -22,7 +22,7 @@ static void step_embed(const struct work *w, size_t part)
     struct span tokens = step_token_span(w, part);
     size_t embd = f->model->n_embd, at = tokens.first * embd;
     gemma_step_embed(w, part);
-    /* Each layer reads the row again (step_ple_own), when x is long another. */
+    /* Each layer reads this row again (step_ple_own); x itself changes on the way. */
     memcpy(f->own + at, f->x + at, (tokens.last - tokens.first) * embd * sizeof *f->own);
 }
 

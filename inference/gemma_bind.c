@@ -113,6 +113,7 @@ static int bind_dense(const struct binder *b, struct model *m)
     m->info.has_dense = tensor != NULL || needs_none;
     if (!tensor)
         return 0;
+    /* No key that all files have says it: it is taken from the tensor, within what kernels take. */
     size_t hidden = (size_t)tensor->shape[1];
     if (hidden % Q8_BLOCK || hidden > ROW_MAX)
         return bind_refuse(b, "unexpected shape of tensor", "dense_2.weight");
@@ -156,6 +157,7 @@ static int bind_layers(const struct binder *b, struct model *m, const struct num
         struct layer *layer = &m->layers[i];
         bool full = (i + 1) % FULL_EVERY == 0;
         layer->shape = &m->attention;
+        /* The window's whole width is in the file; half of it is on either side. */
         layer->reach = full ? m->info.max_tokens : numbers->window / 2;
         layer->cos_sin = full ? m->cos_sin_full : m->cos_sin_local;
         int rc = bind_layer(b, m, i, layer);

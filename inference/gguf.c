@@ -97,6 +97,7 @@ static int file_open(const char *path, size_t *size, char *err, size_t err_size)
     int rc;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) < 0) {
+        /* Now: close below may change errno. */
         rc = -errno;
         what = strerror(errno);
         goto fail;
@@ -251,6 +252,7 @@ int gguf_open(struct gguf **out, const char *path, char *err, size_t err_size)
     gguf->n_tensors = gguf->parts[0].directory.n_tensors;
     uint64_t n_parts = part_number(&gguf->parts[0], "split.count");
     if (n_parts > 1) {
+        /* A copy, into which parts_open writes the number of each part. */
         char *name = strdup(path);
         if (!name)
             (void)refuse(path, err, err_size, "no memory for its name; free some");
@@ -347,6 +349,7 @@ int gguf_float(const struct gguf *gguf, const char *name, double *out)
         return rc;
     float single;
     if (key->type == GGUF_F64) {
+        /* NaN passes here: bind_float compares with its bounds. */
         memcpy(out, key->value.data, sizeof *out);
     } else if (key->type == GGUF_F32) {
         memcpy(&single, key->value.data, sizeof single);

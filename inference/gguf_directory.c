@@ -69,6 +69,7 @@ __attribute__((format(printf, 3, 4))) static int refuse(const struct reader *rea
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
+    /* By its name once that is known, else by its number. */
     if (reader->part && reader->name.len)
         snprintf(where, sizeof where, "%s '%s': ", reader->part,
                  gguf_str_show(reader->name, shown, sizeof shown));
@@ -204,6 +205,7 @@ static int key_take(struct reader *reader, struct gguf_key *key)
         rc = take_u32(reader, "an array type", &type);
         if (!rc)
             rc = take_u64(reader, "an array length", &n);
+        /* To walk these would take recursion. */
         if (!rc && type == GGUF_ARRAY)
             rc = refuse(reader, NOT_OURS, "an array of arrays, which no known model has");
     }
@@ -471,7 +473,7 @@ static int header_take(struct gguf_directory *directory, struct reader *reader)
         rc = take_u64(reader, "the number of keys", &n_keys);
     if (rc)
         return rc;
-    /* Counts against what so many would take at least: tables never outgrow their file. */
+    /* Against what so many take at least: no small file makes a large table. */
     size_t left = reader->size - HEADER_SIZE;
     if (n_keys > left / MIN_KEY_SIZE || n_keys > MAX_ENTRIES)
         return refuse(reader, DAMAGED, "%llu keys cannot be in %zu bytes or are above %d",
@@ -492,6 +494,7 @@ int gguf_directory_read(struct gguf_directory *out, const uint8_t *bytes, size_t
     struct reader reader = {
         .bytes = bytes, .size = size, .file = file, .err = err, .err_size = err_size};
     int rc = header_take(&directory, &reader);
+    /* Keys first: one of them is the alignment of the tensors' data. */
     if (!rc)
         rc = keys_take(&directory, &reader);
     if (!rc)

@@ -60,6 +60,7 @@ INLINE void part_matmul(float *out, size_t ld, const uint8_t *panel, const int8_
     float32x4_t total[TILE][2];
     for (size_t t = 0; t < T; t++) {
         uint32_t n_rests;
+        /* Rests first, then block for block: the order of all tables, or bits would differ. */
         const uint8_t *rests = rests_of(tokens, n_blocks, T, t, &n_rests);
         total[t][0] = total[t][1] = vdupq_n_f32(0);
         rests_add(total[t], panel, rests, n_rests);

@@ -47,6 +47,7 @@ INLINE void rests_add(float32x4_t total[PART_ROWS / 2], const uint8_t *panel, co
             const int8_t *octets =
                 (const int8_t *)block + PART_ROWS * 8 + (r * OCTETS + input / 8) * 16 + input % 8;
             float32x2_t d = vld1_f32((const float *)block + r * 4);
+            /* One input of two rows, whose octets lie side by side. */
             float32x2_t w = {octets[0], octets[8]}, value = vmul_n_f32(d, rest.value);
             float32x2_t low = vget_low_f32(total[r]), high = vget_high_f32(total[r]);
             if (is_second)

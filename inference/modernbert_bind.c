@@ -88,6 +88,7 @@ static int bind_keys(const struct binder *b, struct model *m, struct keys *keys)
         rc = bind_pooling(b, m);
     if (rc)
         return rc;
+    /* 1024: what rope_table has room for. */
     if (m->n_embd % (a->n_heads * Q8_BLOCK) || m->n_embd / a->n_heads > 1024)
         return bind_refuse_key(b, "heads are not a multiple of 32 up to 1024 wide: key",
                                "attention.head_count");

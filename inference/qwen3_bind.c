@@ -29,9 +29,7 @@ static int bind_heads(const struct binder *b, struct model *m)
 {
     struct attention_shape *a = &m->attention;
     size_t value_length;
-    int rc = bind_size(b, "attention.head_count", 1, 128, &a->n_heads);
-    if (!rc)
-        rc = bind_size(b, "attention.head_count_kv", 1, 128, &a->n_kv_heads);
+    int rc = bind_size(b, "attention.head_count_kv", 1, 128, &a->n_kv_heads);
     if (!rc)
         rc = bind_size(b, "attention.key_length", Q8_BLOCK, HEAD_MAX, &a->head_dim);
     if (!rc)
@@ -53,13 +51,7 @@ static int bind_keys(const struct binder *b, struct model *m, double *base)
 {
     double eps;
     size_t pooling;
-    int rc = bind_size(b, "block_count", 1, LAYERS_MAX, &m->n_layers);
-    if (!rc)
-        rc = bind_size(b, "context_length", 4, 1 << 24, &m->info.max_tokens);
-    if (!rc)
-        rc = bind_size(b, "embedding_length", Q8_BLOCK, ROW_MAX, &m->n_embd);
-    if (!rc)
-        rc = bind_size(b, "feed_forward_length", Q8_BLOCK, ROW_MAX, &m->n_ff);
+    int rc = bind_dims(b, m, LAYERS_MAX);
     if (!rc)
         rc = bind_heads(b, m);
     if (!rc)

@@ -28,6 +28,7 @@ float *rope_table(size_t n_positions, size_t head_dim, double base, double stret
     }
     for (size_t p = 0; table && p < n_positions; p++, row += head_dim)
         for (size_t i = 0; i < half; i++) {
+            /* One angle for values i and half + i of a head, which are turned together. */
             row[i] = (float)c[i];
             row[half + i] = (float)s[i];
             double next = c[i] * step_c[i] - s[i] * step_s[i];

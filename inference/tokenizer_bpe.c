@@ -103,6 +103,7 @@ int piece_open(struct piece **out)
         return -ENOMEM;
     }
     block_divide(piece, piece->fixed, FIXED_SYMBOLS);
+    /* Once: each merge takes all of its chains, and leaves no tail. */
     for (int i = 0; i < (1 << TAIL_BITS); i++)
         piece->tails[i].pair = NO_PAIR;
     piece->free_pair = NO_PAIR;

@@ -132,6 +132,7 @@ static int encode_text(const struct tokenizer *t, struct byte_text *b, struct te
     const uint8_t *at = (const uint8_t *)text.ptr, *end = at + text.len, *looked = at;
     while (at < end && !b->status) {
         size_t len = 0;
+        /* Past the white space that a mask token takes along, which then is of no word. */
         at = mask_find(t, at, end, &looked);
         uint32_t id = vocab_find_added(&t->vocab, at, end, &len);
         if (id != NO_TOKEN) {

@@ -210,6 +210,7 @@ static void heap_push(struct merging *m, struct pair pair)
 
 static struct pair heap_pop(struct merging *m)
 {
+    /* The last one takes the place of the first and sinks. */
     struct pair top = m->heap[0], last = m->heap[--m->n_pairs];
     uint32_t i = 0;
     for (;;) {

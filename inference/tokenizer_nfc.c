@@ -157,6 +157,7 @@ static void push(struct nfc *nfc, uint32_t code, uint8_t combining)
         nfc->codes = codes ? codes : nfc->codes;
         uint8_t *classes = realloc(nfc->classes, room);
         nfc->classes = classes ? classes : nfc->classes;
+        /* One may have grown alone; `room` is that of the smaller. */
         if (!codes || !classes) {
             nfc->status = -ENOMEM;
             return;

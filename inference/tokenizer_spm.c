@@ -25,6 +25,7 @@ static int read_end(const struct gguf *gguf, const char *add_key, const char *id
     uint64_t id;
     int status = gguf_bool(gguf, add_key, &add);
 
+    /* A missing key leaves the default; one of another type is no answer. */
     if (status && status != -ENOENT) {
         snprintf(err, err_size, "%s is not a bool; convert the model again", add_key);
         return -EINVAL;

@@ -303,6 +303,7 @@ static int add_byte(struct vocab *vocab, uint32_t id, char *err, size_t err_size
     int high = -1, low = -1;
 
     if (t.len == 6 && memcmp(t.ptr, "<0x", 3) == 0 && t.ptr[5] == '>') {
+        /* Capitals alone: <0x0A>, as SentencePiece writes it. */
         high = hex_digit(t.ptr[3]);
         low = hex_digit(t.ptr[4]);
     }
@@ -447,6 +448,7 @@ static int read_arrays(const struct gguf *gguf, struct gguf_array *texts, struct
                             (unsigned long long)texts->n,
                             (unsigned long long)(scores ? scores->n : 0),
                             (unsigned long long)kinds->n);
+    /* Slots are at least twice as many, and offsets are 32 bits. */
     if (texts->n > INT32_MAX / 2 || texts->size > UINT32_MAX - 8)
         return vocab_refuse(err, err_size, "vocabulary: %llu tokens are more than can be indexed",
                             (unsigned long long)texts->n);

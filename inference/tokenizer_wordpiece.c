@@ -205,6 +205,7 @@ static int wordpiece_encode(const struct tokenizer *t, struct scratch_parts *scr
                             struct text text, enum bad_utf8 bad_utf8, struct id_row *row)
 {
     const uint8_t *at = (const uint8_t *)text.ptr, *end = at + text.len;
+    /* The mark stands there once for all words: they are written behind it. */
     struct word word = {.t = t, .row = row, .bytes = MARK};
 
     (void)scratch;
