@@ -186,6 +186,14 @@ int bind_nothing_left(const struct binder *b)
 
 enum { PROMPTS_MAX = 64, PROMPT_BYTES_MAX = 65536 };
 
+static bool has_control(struct gguf_str text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((uint8_t)text.ptr[i] < ' ' || text.ptr[i] == 0x7f)
+            return true;
+    return false;
+}
+
 int bind_prompts(const struct binder *b, struct prompt **out)
 {
     static const char names_key[] = "embedmill.prompt.names",
@@ -208,6 +216,11 @@ int bind_prompts(const struct binder *b, struct prompt **out)
         return bind_no_memory(b);
     char *to = (char *)(prompts + names.n + 1); /* a length of 8 bytes makes room for each NUL */
     while (gguf_array_next(&names, &name_at, &name) && gguf_array_next(&texts, &text_at, &text)) {
+        /* Names are printed in help and errors, and a NUL would cut one short. */
+        if (has_control(name)) {
+            free(prompts);
+            return bind_refuse(b, "a control character in key", names_key);
+        }
         prompts[n].name = memcpy(to, name.ptr, name.len);
         to += name.len + 1;
         prompts[n++].lead = memcpy(to, text.ptr, text.len);

@@ -346,6 +346,8 @@ static void test_damaged_keys(void **state)
     check_changed("tiny-gemma2", pattern, sizeof pattern - 1 + 16 + 2, 0, "every sixth layer");
     check_changed("tiny-gemma2", "tokenizer.ggml.merges", 20, '_', "not an array of strings");
     check_changed("tiny-gemma2", "gemma-embedding2.block_count", 27, '_', "missing integer key");
+    check_changed("tiny-xlm-roberta", "embedmill.prompt.names", 22 + 16 + 8, '\x1b',
+                  "a control character in key 'embedmill.prompt.names'");
     /* Bytes that a terminal would obey are not shown. */
     check_changed("tiny-gemma2", "gemma-embedding2", 0, '\x1b', "architecture, '?emma-embedding2'");
     check_changed("tiny-gemma2", "tokenizer.ggml.model", 20 + 4 + 8, '\x1b', "is '?emma4'");
