@@ -10,12 +10,14 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "worker/config/address.h"
+#include "worker/telemetry/monitor.h"
 #include "worker/telemetry/notify.h"
 
 static char *print_all(const struct metrics *metrics)
@@ -390,6 +392,49 @@ static void test_notify(void **state)
     assert_int_equal(notify.fd, -1);
 }
 
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* A scrape that came while the server of embeddings ended is answered by the closing endpoint, and
+ * the server is freed by then: here a page that nobody may read. */
+static void test_scrape_after_the_server(void **state)
+{
+    static const char scrape[] = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    static const struct model_info info = {.name = "m", .fingerprint = "f", .precision = "exact"};
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), len = 0;
+    void *freed = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char listen[80], err[300] = "";
+    static char got[1 << 20];
+    struct monitor *monitor;
+    ssize_t n;
+    uv_loop_t loop;
+    (void)state;
+    assert_ptr_not_equal(freed, MAP_FAILED);
+    snprintf(listen, sizeof listen, "unix:/tmp/embedmill-metrics-%ld", (long)getpid());
+    uv_loop_init(&loop);
+    if (monitor_open(&monitor, &loop, listen, &info, err, sizeof err) != 0)
+        fail_msg("%s", err);
+    monitor_serves(monitor, freed);
+    int fd = connect_to(listen + strlen("unix:"));
+    assert_int_equal(write(fd, scrape, strlen(scrape)), strlen(scrape));
+    monitor_close(monitor);
+    assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    while (len < sizeof got - 1 && (n = read(fd, got + len, sizeof got - 1 - len)) > 0)
+        len += (size_t)n;
+    assert_non_null(strstr(got, " 200 OK\r\n"));
+    assert_non_null(strstr(got, "\nembedmill_ready 0\n"));
+    close(fd);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    munmap(freed, page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_not_ready_before_the_pipeline),
         cmocka_unit_test(test_address),
         cmocka_unit_test(test_notify),
+        cmocka_unit_test(test_scrape_after_the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

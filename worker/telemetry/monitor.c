@@ -132,6 +132,8 @@ void monitor_close(struct monitor *monitor)
 {
     if (!monitor)
         return;
+    /* A server that it showed may be gone by now, and closing answers scrapes that have come in. */
+    monitor->metrics.serve = NULL;
     http_server_close(monitor->http);
     notify_close(&monitor->notify);
     uv_close((uv_handle_t *)&monitor->timer, on_closed);

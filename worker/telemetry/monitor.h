@@ -24,7 +24,7 @@ struct metrics *monitor_metrics(struct monitor *monitor);
 const char *monitor_address(const struct monitor *monitor); /* "" when there is no endpoint */
 /* From now on until close it reads this pipeline, too. name: of several; borrowed. */
 void monitor_watch(struct monitor *monitor, const struct pipeline *pipeline, const char *name);
-/* ... and this server. */
+/* ... and this server, which may be gone when the monitor is closed. */
 void monitor_serves(struct monitor *monitor, struct serve *serve);
 void monitor_stopping(const struct monitor *monitor);
 /* Frees itself from the loop. Accepts NULL. */
