@@ -346,6 +346,17 @@ static void test_missing_late(void **state)
     expect(OUT, OLD_HAS, "old");
 }
 
+/* Of no index nothing is removed: not the files of this folder that are called as the suffixes. */
+static void test_remove_nothing(void **state)
+{
+    (void)state;
+    make("", ~1u, "mine");
+    handover_remove("");
+    expect("", ~1u, "mine");
+    for (size_t i = 1; i < N; i++)
+        unlink(suffixes[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,7 +364,7 @@ int main(void)
         cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_busy),
         cmocka_unit_test(test_names),        cmocka_unit_test(test_output_missing),
         cmocka_unit_test(test_old_missing),  cmocka_unit_test(test_journal),
-        cmocka_unit_test(test_missing_late),
+        cmocka_unit_test(test_missing_late), cmocka_unit_test(test_remove_nothing),
     };
     char folder[] = "/tmp/embedmill-handover-XXXXXX";
     if (!mkdtemp(folder) || chdir(folder) != 0)

@@ -76,7 +76,7 @@ static int write_journal(const char *output, const char *text)
 /* inode: of the new index, or 0 where the journal does not say. */
 static bool read_linked(const char *output, uintmax_t *inode)
 {
-    char path[HANDOVER_PATH], text[20] = "";
+    char path[HANDOVER_PATH], text[32] = ""; /* 20 digits and the end of their line */
     FILE *file = join(output, ".handover", path) == 0 ? fopen(path, "re") : NULL;
     bool linked = file && fgets(text, sizeof text, file) && strcmp(text, LINKED) == 0;
     *inode = 0;
@@ -293,7 +293,8 @@ done:
 void handover_remove(const char *output)
 {
     char path[HANDOVER_PATH];
-    for (size_t i = 0; i < N_SUFFIXES; i++)
+    /* An empty name removes nothing: else the files .index and .state of this folder would go. */
+    for (size_t i = 0; output[0] && i < N_SUFFIXES; i++)
         if (join(output, suffixes[i], path) == 0)
             unlink(path);
 }

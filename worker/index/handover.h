@@ -24,7 +24,8 @@ bool handover_is_open(const char *output);
  * this begins. Goes on with one that was interrupted. 0, or negative errno and a sentence. */
 int handover_run(const char *output, const char *fresh, const char *old, char *err,
                  size_t err_size);
-/* Remove an index and what lies beside it; what is not there is not an error. */
+/* Remove an index and what lies beside it; what is not there is not an error, nor an
+ * empty name. */
 void handover_remove(const char *output);
 
 #endif
