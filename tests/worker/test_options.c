@@ -509,6 +509,26 @@ static void the_model_lies_in_the_cache(void **state)
     options_close(options);
 }
 
+/* The field of the messages that names the model may be called as one of them. */
+static void a_field_is_no_model(void **state)
+{
+    (void)state;
+    struct options *options;
+    char err[300] = "";
+    char *const with_cache[] = {"HOME=/h", "XDG_CACHE_HOME=/c", NULL};
+    static const char *const names[] = {"model", "model_field"};
+    assert_int_equal(options_open(&options, NULL, NULL, with_cache), 0);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(options_set(options, names[i], "bge-small-en-v1.5", ORIGIN_FLAG, names[i],
+                                     err, sizeof err),
+                         0);
+    const struct settings *settings = options_settings(options);
+    assert_string_equal(settings_text(settings, "model"),
+                        "/c/embedmill/bge-small-en-v1.5-q8_0.gguf");
+    assert_string_equal(settings_text(settings, "model_field"), "bge-small-en-v1.5");
+    options_close(options);
+}
+
 static void presets_are_defaults_of_a_command(void **state)
 {
     (void)state;
@@ -553,6 +573,7 @@ int main(void)
         cmocka_unit_test(effective_values_can_be_read_back),
         cmocka_unit_test(of_a_url_the_password_is_masked),
         cmocka_unit_test(the_model_lies_in_the_cache),
+        cmocka_unit_test(a_field_is_no_model),
         cmocka_unit_test(presets_are_defaults_of_a_command),
         cmocka_unit_test(help_reads_nothing_else),
     };

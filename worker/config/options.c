@@ -428,6 +428,12 @@ static size_t model_name_len(const char *text)
     return n > MODEL_NAME_MAX ? 0 : n;
 }
 
+/* One whose value is a file or a short name: not model_field. */
+static bool is_model(const char *name)
+{
+    return strcmp(name, "model") == 0 || strncmp(name, MODELS_PREFIX, strlen(MODELS_PREFIX)) == 0;
+}
+
 /* A value of `model` that is NAME=FILE is FILE for models.NAME, unless there is a file of that
  * name. Returns the name of the option, in full where it is another. */
 static const char *split_model(const char *name, const char **value, char full[])
@@ -473,7 +479,7 @@ int options_set(struct options *options, const char *name, const char *value, en
     /* Flags are read first, because they name the file, and the file last. */
     bool is_weaker = given && given->origin > origin;
     int rc = check_rival(options, name, origin, &is_weaker, why, sizeof why);
-    if (rc == 0 && strncmp(name, "model", 5) == 0)
+    if (rc == 0 && is_model(name))
         value = find_short(options, value, path, sizeof path);
     if (rc == 0)
         rc = is_weaker ? check_only(options, name, value, why, sizeof why)
