@@ -3,6 +3,7 @@
  * queue, which takes turns, gives back what is dropped, and knows how long things take.
  */
 #define _GNU_SOURCE /* memmem */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -55,6 +56,26 @@ static void test_keys(void **state)
     assert_true(serve_keys_open(&keys, "/nonexistent", err, sizeof err) < 0);
     assert_true(serve_keys_open(&keys, "/tmp", err, sizeof err) < 0 && strstr(err, "directory"));
     serve_keys_close(NULL);
+}
+
+/* A line that is longer than a key may be is one line: the end of a comment is no key. */
+static void test_long_lines(void **state)
+{
+    enum { LONG = 5000, READ_AT_ONCE = 4097 };
+    char text[LONG + 20], bearer[LONG + 20], err[300];
+    struct serve_keys *keys;
+    (void)state;
+    memset(text, 'x', LONG);
+    text[0] = '#';
+    strcpy(text + LONG, "\ngood-enough\n");
+    assert_int_equal(keys_from(&keys, text, err, sizeof err), 0);
+    assert_true(serve_keys_allow(keys, "Bearer good-enough"));
+    snprintf(bearer, sizeof bearer, "Bearer %.*s", LONG - READ_AT_ONCE, text + READ_AT_ONCE);
+    assert_false(serve_keys_allow(keys, bearer));
+    serve_keys_close(keys);
+    memset(text, ' ', LONG);
+    assert_int_equal(keys_from(&keys, text, err, sizeof err), -EINVAL);
+    assert_non_null(strstr(err, ":1:"));
 }
 
 /* 2. Names. */
@@ -355,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_which_model),
         cmocka_unit_test_setup_teardown(test_together, queue_setup, queue_teardown),

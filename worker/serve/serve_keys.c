@@ -30,27 +30,44 @@ static char *trim(char *line)
     return line + strspn(line, " \t");
 }
 
+/* The next line, or its beginning: *is_cut, and the rest is left out. False at the end. */
+static bool line_next(FILE *file, char line[KEY_MAX + 2], bool *is_cut)
+{
+    *is_cut = false;
+    if (!fgets(line, KEY_MAX + 2, file))
+        return false;
+    /* Else the end of a long comment would be read as a line of its own: a key that nobody gave. */
+    int c = strlen(line) == KEY_MAX + 1 ? line[KEY_MAX] : '\n';
+    for (; c != '\n' && c != EOF; c = getc(file))
+        *is_cut = true;
+    return true;
+}
+
 static int read_keys(struct serve_keys *keys, FILE *file, const char *path, char *err,
                      size_t err_size)
 {
     char line[KEY_MAX + 2] = "";
-    for (size_t number = 1; fgets(line, sizeof line, file); number++) {
+    bool is_cut;
+    int rc = 0;
+    for (size_t number = 1; line_next(file, line, &is_cut); number++) {
         const char *key = trim(line);
         size_t len = strlen(key);
-        if (len == 0 || key[0] == '#')
+        if ((len == 0 && !is_cut) || key[0] == '#')
             continue;
-        if (len < KEY_MIN || len >= KEY_MAX || keys->n == KEYS_MAX) {
+        if (len < KEY_MIN || len >= KEY_MAX || is_cut || keys->n == KEYS_MAX) {
             snprintf(err, err_size,
                      "%s:%zu: expected one key on each line, of %d to %d characters, and at most "
                      "%d keys",
                      path, number, KEY_MIN, KEY_MAX - 1, KEYS_MAX);
-            return -EINVAL;
+            rc = -EINVAL;
+            break;
         }
         SHA256((const unsigned char *)key, len, keys->digests[keys->n++]);
     }
+    /* However it ended: a key must not stay on the stack. */
     OPENSSL_cleanse(line, sizeof line);
-    if (keys->n > 0 && !ferror(file))
-        return 0;
+    if (rc != 0 || (keys->n > 0 && !ferror(file)))
+        return rc;
     snprintf(err, err_size, "%s: %s", path,
              ferror(file) ? strerror(errno) : "the file holds no key; put one on each line");
     return -EINVAL;
@@ -87,6 +104,7 @@ bool serve_keys_allow(const struct serve_keys *keys, const char *authorization)
     if (authorization && strncasecmp(authorization, "Bearer ", 7) == 0)
         key = authorization + 7 + strspn(authorization + 7, " ");
     SHA256((const unsigned char *)key, strlen(key), digest);
+    /* All of them whatever is found, so that the time does not say which one it was. */
     for (size_t i = 0; i < keys->n; i++)
         n_equal += CRYPTO_memcmp(digest, keys->digests[i], sizeof digest) == 0;
     return n_equal > 0;
