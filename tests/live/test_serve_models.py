@@ -34,6 +34,15 @@ def serve(*args, models, **more):
     return Server(*flags, *args, model=first, **more)
 
 
+def case_more_tokens_than_bytes():
+    """A unigram model puts a character before a text: /tokenize shows all tokens of one byte."""
+    with serve(models={"tiny": TINY}) as server:
+        for text in "x?":
+            ids = [t["id"] for t in server.ask("/tokenize", {"inputs": text}).json()[0]]
+            assert len(ids) == 4, ids
+            assert server.embed(ids).vectors() == server.embed(text).vectors(), ids
+
+
 def case_chosen():
     """By `model` on every path; the first that does what is asked where a request names none."""
     texts = ["The ferry leaves at seven.", "x"]

@@ -34,7 +34,8 @@ void splitter_open(struct splitter *splitter, const struct embedder *embedder,
                    struct session *session, const struct chunk_options *options, size_t max_texts);
 void splitter_close(struct splitter *splitter);
 
-/* May one of the texts have more than max_tokens? By bytes alone, of which a token has one. */
+/* May one of the texts have more than max_tokens? By bytes alone, of which a token has one: of
+ * characters that a unigram model's map takes apart it can have fewer: such a text stays whole. */
 bool split_wanted(const struct batch *batch, size_t max_tokens);
 /* Put pieces in the place of long texts; a message whose texts cannot be cut becomes a dead letter.
  * What the batch counts is for the caller to count again. 0 or -ENOMEM. */

@@ -146,8 +146,8 @@ static void store(const struct serve_pick *pick, const float *row,
         memcpy(request->vectors + pick->text * dim, row, dim * sizeof *row);
 }
 
-/* A text that the client does not want cut, and that may be too long, is counted first: a token has
- * at least a byte. */
+/* A text that the client does not want cut, and that may be too long, is counted first: mostly a
+ * token has at least a byte, and of others `store` hears when the session has cut them. */
 static bool is_refused(const struct pool_thread *thread, const struct serve_pick *pick,
                        struct text text)
 {

@@ -330,6 +330,24 @@ static void put_tokens(struct buffer *to, const struct serve_rules *rules, const
     buffer_put_text(to, "]");
 }
 
+/* All ids of a text, whose status it returns; -ENOMEM, too, with *ids NULL. */
+static int tokens_find(struct serve_request *request, const struct pool_thread *thread,
+                       struct text text, int32_t **ids, size_t *n, struct embed_result *result)
+{
+    /* A token has a byte, and bos and eos have none; but a unigram model puts U+2581 before the
+     * text, and its map makes several characters of one. */
+    size_t room = text.len + 2;
+    for (;;) {
+        *ids = arena_alloc(&request->arena, room * sizeof **ids);
+        if (!*ids)
+            return -ENOMEM;
+        int status = thread->all->embedder->tokenize(thread->session, text, *ids, room, n, result);
+        if (result->n_tokens <= room)
+            return status;
+        room = result->n_tokens;
+    }
+}
+
 void serve_write_tokens(struct serve_request *request, const struct pool_thread *thread)
 {
     const struct serve_rules *rules = thread->all->rules;
@@ -343,14 +361,18 @@ void serve_write_tokens(struct serve_request *request, const struct pool_thread 
         }
         size_t len = serve_render(request, i, NULL, 0), n = 0;
         char *bytes = arena_alloc(&request->arena, len + 1);
-        int32_t *ids = arena_alloc(&request->arena, (len + 2) * sizeof *ids);
-        if (!bytes || !ids) {
+        int32_t *ids = NULL;
+        int status = -ENOMEM;
+        if (bytes) {
+            serve_render(request, i, bytes, len);
+            status = tokens_find(request, thread, (struct text){bytes, len}, &ids, &n,
+                                 &request->results[i]);
+        }
+        if (!ids) {
             to->status = -ENOMEM;
             break;
         }
-        serve_render(request, i, bytes, len);
-        int status = thread->all->embedder->tokenize(thread->session, (struct text){bytes, len},
-                                                     ids, len + 2, &n, &request->results[i]);
+        /* Too long for an embedding is not too long to be shown: all ids are there. */
         if (status && status != -E2BIG) {
             refuse_text(request, rules, i);
             return;
