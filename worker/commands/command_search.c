@@ -174,8 +174,8 @@ static int search_lines(struct lookup *lookup, char *const *lines, const size_t 
     int code = COMMAND_OK;
     for (size_t i = 0; i < n; i++) {
         texts[i] = render(lookup, lines[i], lens[i]);
-        if (!texts[i].ptr)
-            code = COMMAND_INTERNAL;
+        if (!texts[i].ptr && code == COMMAND_OK)
+            code = fail(COMMAND_INTERNAL, "out of memory");
     }
     if (code == COMMAND_OK)
         search_run(lookup->search, texts, n, results, &hits, &n_hits);
@@ -186,7 +186,7 @@ static int search_lines(struct lookup *lookup, char *const *lines, const size_t 
             print_hits(lookup, hits, n_hits);
         else if (code == COMMAND_OK &&
                  print_json(lookup, lines[i], lens[i], hits + i * n_hits, n_hits) != 0)
-            code = COMMAND_INTERNAL;
+            code = fail(COMMAND_INTERNAL, "out of memory");
         free((char *)texts[i].ptr);
     }
     lookup->n_queries += n;

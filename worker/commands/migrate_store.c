@@ -134,7 +134,7 @@ static int set_defaults(struct options *options)
 {
     static const char *const dtypes[] = {"f4", "f2", "i1", "b1"};
     const char *place = "what the vectors there are made with";
-    char value[200], err[400];
+    char value[200] = "", err[400];
     int rc = 0;
     if (get("precision", value, sizeof value))
         rc = migrate_set_default(options, "precision", value, place, err, sizeof err);

@@ -168,11 +168,13 @@ int collect_end(struct collect *collect, char *path, size_t size, char *err, siz
         collect_close(collect);
         return -ENOENT;
     }
-    if ((collect->ids && write_header(collect) != 0) || ferror(collect->rows) ||
-        fclose(collect->rows) != 0)
+    bool is_lost = (collect->ids && write_header(collect) != 0) || ferror(collect->rows);
+    /* Closed whatever was lost: nothing else has the descriptor. */
+    if (fclose(collect->rows) != 0 || is_lost)
         rc = fail("written", collect->path, err, err_size);
     collect->rows = NULL;
-    if (collect->ids && (ferror(collect->ids) || fclose(collect->ids) != 0) && rc == 0)
+    is_lost = collect->ids && ferror(collect->ids);
+    if (((collect->ids && fclose(collect->ids) != 0) || is_lost) && rc == 0)
         rc = fail("written", collect->ids_path, err, err_size);
     collect->ids = NULL;
     snprintf(path, size, "%s", collect->path);
