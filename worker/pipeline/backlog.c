@@ -36,6 +36,7 @@ int backlog_add(struct backlog *backlog, struct message *const *messages, size_t
 int backlog_put_back(struct backlog *backlog, struct message *message)
 {
     if (backlog->first == 0) { /* most often there is room where it was taken from */
+        /* Half as much again: a batch gives its messages back one by one. */
         size_t gap = 1 + backlog->n / 2;
         if (gap > SIZE_MAX / sizeof(struct message *) - backlog->room)
             return -ENOMEM;

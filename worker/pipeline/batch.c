@@ -74,6 +74,7 @@ struct batch *batch_list_take(struct batch_list *list)
 
 void batch_reset(struct batch *batch)
 {
+    /* Nobody points into the arena or the payloads: all records are confirmed, or none was made. */
     arena_reset(&batch->arena);
     batch->payloads.len = 0;
     batch->n_entries = batch->n_undecoded = batch->n_bytes = 0;
@@ -107,6 +108,7 @@ struct entry *batch_add(struct batch *batch, struct message *message)
     memset(entry, 0, sizeof *entry);
     entry->batch = batch;
     entry->message = message;
+    /* The bench has requests without a message (bench_rig.c). */
     batch->n_bytes += message ? message->value.len : 0;
     return entry;
 }
@@ -119,6 +121,7 @@ size_t batch_tokens(size_t n_bytes, size_t n)
 static uint32_t item_tokens(const struct batch *batch, const struct item *item)
 {
     size_t n = batch_tokens(item->title.len + item->text.len, 1);
+    /* As the model cuts it: what is longer costs no more. */
     return (uint32_t)(n < batch->max_tokens ? n : batch->max_tokens);
 }
 
@@ -164,6 +167,7 @@ static void slot_place(struct batch *batch, size_t mask, uint32_t at, const stru
     struct text_slot *slot = &batch->slots[at];
     slot->item = item;
     slot->prompt = entry->prompt;
+    /* A fast hash will do: slot_equal compares the bytes of what has the same. */
     slot->hash = XXH3_64bits_withSeed(item->text.ptr, item->text.len,
                                       XXH3_64bits(item->title.ptr, item->title.len));
     slot->duplicate = NO_SLOT;
@@ -198,6 +202,7 @@ static void slices_make(struct batch *batch, size_t n_threads)
 
     struct slice *slice = NULL;
     for (size_t i = 0, filled = 0; i < batch->n_uniques; i++) {
+        /* A text that would lie more than half beyond the target begins the next slice. */
         if (!slice || filled + batch->uniques[i].n_tokens / 2 >= target) {
             assert(batch->n_slices < batch->n_uniques);
             slice = &batch->slices[batch->n_slices++];
@@ -215,6 +220,7 @@ int batch_slice(struct batch *batch, size_t n_threads)
     size_t table_size = 16;
     while (table_size < 2 * n)
         table_size *= 2;
+    /* NO_SLOT marks a free place and the end of a list, so it is no index. */
     if (n >= NO_SLOT || grow(&batch->slots, &batch->slots_room, n, sizeof *batch->slots) ||
         grow(&batch->uniques, &batch->uniques_room, n, sizeof *batch->uniques) ||
         grow(&batch->slices, &batch->slices_room, n, sizeof *batch->slices) ||
@@ -228,6 +234,7 @@ int batch_slice(struct batch *batch, size_t n_threads)
     uint32_t at = 0;
     for (size_t e = 0; e < batch->n_entries; e++) {
         struct entry *entry = &batch->entries[e];
+        /* A dead letter has n_items 0 and takes no slot. */
         entry->first_item = at;
         for (size_t i = 0; i < entry->request.n_items; i++)
             slot_place(batch, table_size - 1, at++, entry, &entry->request.items[i]);
@@ -258,6 +265,7 @@ static const struct text_slot *slice_slot(const struct slice *slice, size_t i)
 int slice_load(const struct slice *slice, struct scratch *scratch)
 {
     const struct batch *batch = slice->job.batch;
+    /* Measured first, rendered then: texts point into bytes, which must not move any more. */
     size_t n = slice->n, n_bytes = 0;
     for (size_t i = 0; i < n; i++) {
         const struct text_slot *slot = slice_slot(slice, i);
@@ -293,12 +301,15 @@ void slice_store(const struct slice *slice, const struct scratch *scratch, int s
         if (status == 0) {
             result = scratch->results[i];
             row = scratch->rows[i];
+            /* A vector of another length or with a NaN would be stored like any other: -EDOM makes
+             * a dead letter. */
             if (result.status == 0 && !embedder_is_unit(row, dim))
                 result.status = -EDOM;
         }
         uint32_t at = batch->uniques[slice->first + i].slot;
         for (; at != NO_SLOT; at = batch->slots[at].duplicate) {
             batch->results[at] = result;
+            /* The first of its equals has its row in place already. */
             if (row && row != batch->vectors + at * dim)
                 memcpy(batch->vectors + at * dim, row, dim * sizeof *row);
         }

@@ -99,7 +99,7 @@ struct batch {
     size_t n_texts, text_bytes, n_tokens; /* in all entries; tokens are estimated */
 
     struct text_slot *slots; /* [n_texts] in entry order, from batch_slice on, as are the rest */
-    struct unique_text *uniques; /* [n_lots] different texts, longest first */
+    struct unique_text *uniques; /* [n_uniques] different texts, longest first */
     struct slice *slices;
     uint32_t *table;              /* open addressing over slots; scratch of batch_slice */
     float *vectors;               /* [n_texts][dim] */

@@ -65,8 +65,10 @@ static int find_context(struct cache *cache, const struct model *model,
 {
     const struct model_info *info = embedder->info(model);
     char names[256];
+    /* too_long and bad_utf8 change what of a text is embedded, so they belong to the key. */
     int len = snprintf(names, sizeof names, "%s %s %s %zu %d %d", info->fingerprint, info->kernels,
                        info->precision, cache->dim, options->too_long, options->bad_utf8);
+    assert(len > 0 && (size_t)len < sizeof names); /* a digest over a cut name would mix models */
     float *row = calloc(cache->dim, sizeof *row);
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     int rc = row && digest ? 0 : -ENOMEM;
@@ -92,6 +94,7 @@ int cache_open(struct cache **out, const struct cache_options *options, const st
         return 0;
     struct cache *cache = calloc(1, sizeof *cache);
     int rc = cache ? 0 : -ENOMEM;
+    /* What any -ENOMEM below says; what fails otherwise has a sentence of its own. */
     snprintf(err, err_size, "out of memory for the cache: lower cache_memory");
     if (!rc) {
         cache->dim = session->dim ? session->dim : embedder->info(model)->dim;
@@ -225,6 +228,7 @@ static size_t look_on_disk(struct cache_lane *lane, size_t n, float *const *rows
         uint32_t i = lane->missing[j];
         float *row = rows[i];
         if (!cache_disk_get(cache->disk, moment, &lane->keys[i], row, &results[i]))
+            /* Closing up behind what is read: n_left is never beyond j. */
             lane->missing[n_left++] = i;
         else if (cache->memory)
             cache_memory_put(cache->memory, &lane->keys[i], row, &results[i]);
@@ -258,6 +262,7 @@ static void look_up(struct cache_lane *lane, size_t n, float *const *rows,
 static void embed_missing(struct cache_lane *lane, const struct text *texts, size_t n_missing,
                           float *const *rows, struct embed_result *results)
 {
+    /* The session takes arrays without gaps: the missing side by side, and back to their places. */
     for (size_t j = 0; j < n_missing; j++) {
         lane->texts[j] = texts[lane->missing[j]];
         lane->rows[j] = rows[lane->missing[j]];
@@ -287,10 +292,12 @@ static void keep(struct cache_lane *lane, size_t n_missing, float *const *rows,
 void cache_embed(struct cache_lane *lane, const struct text *texts, size_t n, float *const *rows,
                  struct embed_result *results, struct cache_hits *hits)
 {
+    /* Until something is found all of them are missing, also when keys cannot be made. */
     *hits = (struct cache_hits){.misses = (uint32_t)n};
     bool can_look = make_room(lane, n) && find_keys(lane, texts, n);
     if (can_look)
         look_up(lane, n, rows, results, hits);
+    /* Nothing is known, as in every new corpus, or nothing could be looked up: no copying about. */
     if (hits->misses == n)
         lane->embedder->embed(lane->session, texts, n, rows, results);
     else if (hits->misses)

@@ -11,6 +11,7 @@
  *          cheap. Each value has a checksum that its key is part of, for disks that forget; LMDB's
  *          own pages have none.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -115,6 +116,7 @@ static void explain(const char *folder, int rc, char *out, size_t size)
 static int make_folder(const char *folder)
 {
     struct stat about;
+    /* There already, perhaps made just now by a worker that starts beside this one. */
     if (mkdir(folder, 0700) != 0 && errno != EEXIST)
         return errno;
     if (stat(folder, &about) != 0)
@@ -171,6 +173,7 @@ static int write_mark(MDB_env *env, MDB_dbi dbi)
     int rc = mdb_txn_begin(env, NULL, 0, &txn);
     if (rc)
         return rc;
+    /* Processes that found the folder empty at the same time all write it: the same bytes. */
     rc = mdb_put(txn, dbi, &key, &value, 0);
     if (!rc)
         return mdb_txn_commit(txn);
@@ -188,6 +191,8 @@ static int read_mark(MDB_env *env, MDB_dbi *dbi, uint64_t *n)
     int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
     if (rc)
         return rc;
+    /* The handle of the unnamed database is a constant: it outlives this transaction, as others do
+     * not. */
     rc = mdb_dbi_open(txn, NULL, 0, dbi);
     if (!rc)
         rc = mdb_stat(txn, *dbi, &stat);
@@ -197,6 +202,7 @@ static int read_mark(MDB_env *env, MDB_dbi *dbi, uint64_t *n)
         rc = mdb_get(txn, *dbi, &key, &value);
     if (rc == MDB_NOTFOUND && stat.ms_entries)
         rc = IS_FOREIGN;
+    /* Ours has no flags: one with sorted duplicates, say, is another program's. */
     if (!rc && flags)
         rc = IS_FOREIGN;
     if (!rc && (value.mv_size != sizeof mark_form - 1 ||
@@ -216,15 +222,18 @@ static int open_env_once(MDB_env **out, const char *folder, uint64_t max_bytes, 
     int rc = mdb_env_create(&env);
     if (rc)
         return rc;
+    /* LMDB wants whole pages of the system. */
     rc = mdb_env_set_mapsize(env, (size_t)(max_bytes + page - 1) / page * page);
     if (!rc)
         /* Readers of all processes together: a thread of a worker holds one while it reads. */
         rc = mdb_env_set_maxreaders(env, READERS);
     if (!rc)
+        /* MDB_NOTLS: a reader's slot is free as its transaction ends, not as its thread does. */
         rc = mdb_env_open(env, folder, flags | MDB_NOTLS | MDB_NOMETASYNC, 0600);
     if (!rc)
         rc = check_length(env, folder);
     if (rc)
+        /* LMDB wants that of an env that failed to open, too. */
         mdb_env_close(env);
     else
         *out = env;
@@ -238,6 +247,7 @@ static int open_env_once(MDB_env **out, const char *folder, uint64_t max_bytes, 
 static int open_env(MDB_env **out, const char *folder, uint64_t max_bytes, unsigned flags)
 {
     int rc = open_env_once(out, folder, max_bytes, flags);
+    /* Five times at most, 155 ms in all. */
     for (int again = 0; (rc == MDB_INVALID || rc == EINVAL) && again < 5; again++) {
         uv_sleep(5u << again); /* waiters that failed together come back apart */
         rc = open_env_once(out, folder, max_bytes, flags);
@@ -302,6 +312,7 @@ int cache_disk_open(struct cache_disk **out, const char *folder, uint64_t max_by
         *out = disk;
         return 0;
     }
+    /* An errno is positive here, and LMDB's own codes are far below: only -ENOMEM is disk_new's. */
     if (rc == -ENOMEM)
         snprintf(err, err_size, "out of memory");
     else
@@ -430,6 +441,7 @@ bool cache_disk_get(struct cache_disk *disk, struct MDB_txn *moment, const struc
     int rc = mdb_get(moment, disk->dbi, &wanted, &found);
     if (rc && rc != MDB_NOTFOUND)
         give_up(disk, &disk->unreadable, rc);
+    /* The dimension is part of the key, so another size is damage. */
     if (rc || found.mv_size != disk->value_bytes)
         return false;
     memcpy(&head, found.mv_data, sizeof head);
@@ -449,6 +461,7 @@ static int write_rows(const struct cache_disk *disk)
     if (rc)
         return rc;
     unsigned char *at = disk->pending;
+    /* Key, head and row, as cache_disk_put has laid them out. */
     for (size_t i = 0; i < disk->n_pending && !rc; i++) {
         MDB_val key = {sizeof(struct cache_key), at};
         MDB_val value = {disk->value_bytes, at + sizeof(struct cache_key)};
@@ -465,6 +478,7 @@ static int write_rows(const struct cache_disk *disk)
 static void write_pending(struct cache_disk *disk)
 {
     int rc = disk->n_pending ? write_rows(disk) : 0;
+    /* Dropped if that failed: what is lost is a vector to compute again. */
     disk->n_pending = 0;
     if (rc)
         give_up(disk, &disk->unwritable, rc);
@@ -487,14 +501,17 @@ void cache_disk_put(struct cache_disk *disk, const struct cache_key *key, const 
     if (disk->n_pending == 0)
         disk->pending_since_ns = now;
     size_t each = sizeof *key + disk->value_bytes;
+    assert(disk->n_pending < PENDING_ROWS); /* a full one was written by whoever filled it */
     unsigned char *at = disk->pending + disk->n_pending++ * each;
     struct head head = {.n_tokens = result->n_tokens, .truncated = result->truncated};
     memcpy(at, key, sizeof *key);
     at += sizeof *key;
     memcpy(at, &head, sizeof head);
     memcpy(at + sizeof head, row, disk->row_bytes);
+    /* Over all that stands behind it, so it is found last and written into its place again. */
     head.check = check_of(key, at, disk->value_bytes);
     memcpy(at, &head, sizeof head);
+    /* No timer: the next row finds that a second has passed, or cache_flush at the end. */
     if (disk->n_pending == PENDING_ROWS || now - disk->pending_since_ns > PENDING_NS)
         write_pending(disk);
     uv_mutex_unlock(&disk->lock);

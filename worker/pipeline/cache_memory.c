@@ -125,8 +125,10 @@ static void list_add_newest(struct cache_memory *memory, uint32_t at)
 static uint32_t take_oldest(struct cache_memory *memory)
 {
     uint32_t at = memory->oldest;
+    assert(memory->n_used == memory->n_slots);
     assert(at != NONE);
     uint32_t *link = bucket_of(memory, &memory->slots[at].key);
+    /* Every slot in use is in the chain of its key, so this needs no end. */
     while (*link != at)
         link = &memory->slots[*link].chained;
     *link = memory->slots[at].chained;

@@ -101,8 +101,10 @@ static int window_fit(struct chunk_state *state, size_t *end)
     /* fits: the longest known to fit; over: the shortest known not to. The answer is between. */
     for (int i = 0; i < TRIES || fits == 0; i++) {
         size = char_start(state->text, state->start + least(size, most)) - state->start;
+        /* A guess outside of (fits, over) would teach nothing: the middle instead ... */
         if (size <= fits || size >= over)
             size = char_start(state->text, state->start + fits + (over - fits) / 2) - state->start;
+        /* ... and where that is inside the first character behind `fits`, all of this one. */
         if (size <= fits)
             size = char_end(state->text, state->start + fits) - state->start;
         if (size >= over)
@@ -115,6 +117,7 @@ static int window_fit(struct chunk_state *state, size_t *end)
         } else {
             fits = size;
             state->tokens = n;
+            /* Less than a sixteenth of the limit is free: full enough. */
             if (size == most || n + max / 16 >= max)
                 break;
         }
@@ -168,10 +171,12 @@ static size_t border_before(const struct chunk_state *state, size_t from, size_t
     struct bytes text = state->text;
     size_t best = to;
     *rank = INSIDE;
+    /* From the end back: of equal borders the last is met first. */
     for (size_t at = to; at > from && *rank < PARAGRAPH; at--) {
         if (char_start(text, at) != at)
             continue;
         const struct span *block = block_around(state->chunker, at);
+        /* Inside a block that can go into the next piece as a whole nothing is cut. */
         if (block && block->start > state->new_from)
             continue;
         enum rank here = rank_at(text, at);
@@ -193,6 +198,8 @@ static size_t border_find(const struct chunk_state *state, size_t to)
         return skip_white(state->text, block->start);
     size_t at = to;
     for (size_t part = 4; part > 1; part /= 2) {
+        /* In the last quarter, else in the last half; what has no border there is cut inside a
+         * word. */
         size_t from = to - (to - state->start) / part;
         at = border_before(state, from > state->new_from ? from : state->new_from, to, &rank);
         if (rank > INSIDE)
@@ -211,6 +218,7 @@ static int piece_find(struct chunk_state *state, struct span *out, size_t *next)
     int err = window_fit(state, &end);
     counted = end;
     while (!err) {
+        /* Where the next text begins: white space in between is in neither piece. */
         size_t to = skip_white(state->text, end);
         const struct span *block = block_around(state->chunker, to);
         bool is_cut = block && block->start <= state->new_from; /* it may fit without the overlap */
@@ -218,6 +226,7 @@ static int piece_find(struct chunk_state *state, struct span *out, size_t *next)
             return -EAGAIN;
         *next = to == state->text.len ? to : border_find(state, to);
         *out = (struct span){state->start, trim_white(state->text, state->start, *next)};
+        /* As long as what window_fit has counted. */
         if (out->end == counted)
             return 0;
         err = count_piece(state, out->start, out->end, &n);
@@ -258,6 +267,7 @@ static int overlap_find(const struct chunk_state *state, struct span span, size_
     const struct chunker *chunker = state->chunker;
     size_t n_own = state->tokens > state->lead_tokens ? state->tokens - state->lead_tokens : 1;
     size_t most = least(chunker->overlap, (chunker->max_tokens - state->lead_tokens) / 2);
+    /* Bytes in proportion to the tokens that may be repeated; counted below. */
     size_t len = next < state->text.len ? (span.end - span.start) * most / n_own : 0, n = 0;
     *start = next;
     while (len > 0 && len < span.end - span.start) {
@@ -265,12 +275,14 @@ static int overlap_find(const struct chunk_state *state, struct span span, size_
         if (from <= span.start)
             from = char_end(state->text, span.start);
         size_t at = border_behind(state->text, from, span.end);
+        /* What is repeated does not begin in the middle of a table or of code. */
         if (at >= span.end || block_around(chunker, at))
             break;
         struct bytes piece = {state->text.ptr + at, span.end - at};
         int err = chunker->count(chunker->ctx, piece, &n);
         if (err)
             return err;
+        /* Counted with bos and eos, which the overlap does not mean. */
         if (n <= most + state->end_tokens) {
             *start = at;
             break;
@@ -341,6 +353,7 @@ static int chunk_all(struct chunk_state *state)
             err = span_add(state->chunker, span);
         if (err)
             break;
+        /* The next window is tried as long as this piece was. */
         state->guess = span.end - span.start;
         err = overlap_find(state, span, next, &state->start);
     }
@@ -358,6 +371,7 @@ int chunks_find(struct chunker *chunker, struct bytes lead, struct bytes text)
         if (!err && n <= chunker->max_tokens)
             return 0;
     }
+    /* Only now: a text that fits as a whole may have a lead of any length. */
     if (!err && state.lead_tokens > chunker->max_tokens / 2)
         return -E2BIG;
     state.guess = TOKEN_BYTES * chunker->max_tokens;

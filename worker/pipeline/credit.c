@@ -31,6 +31,7 @@ size_t credit_tokens(const struct credit *credit, const struct batch *batch, siz
 {
     size_t by_bytes = batch_tokens(batch->n_bytes, batch->n_entries);
     size_t most = batch->n_entries * credit->texts_per_message * max_tokens;
+    /* Texts beyond max_tokens are cut, so a message is never more than its texts times that. */
     return by_bytes < most ? by_bytes : most;
 }
 

@@ -74,10 +74,12 @@ static void ask(struct fanout *f)
         return;
     for (size_t i = 0; i < f->options.n; i++) {
         const struct branch *branch = &f->branches[i];
+        /* One that closes takes none, so the source is asked for none: all are to drain. */
         size_t room = branch->is_closing || !branch->fanout ? 0 : branch->n;
         n = room < n ? room : n;
         n_bytes = branch->n_bytes < n_bytes ? branch->n_bytes : n_bytes;
     }
+    /* What waits for its route is given out of the same credit. */
     n = n > n_waiting ? n - n_waiting : 0;
     n_bytes = n ? n_bytes : 0;
     if (f->waiting_bytes) { /* is given before what comes now */
@@ -114,6 +116,7 @@ static void give_all(struct fanout *f, struct message **messages, size_t n)
 
 static void end_if_done(struct fanout *f)
 {
+    /* The source may have ended while messages wait for their route. */
     if (!f->has_ended || f->waiting.n || f->route.n)
         return;
     f->is_end_given = true;
@@ -130,6 +133,7 @@ static int find_branch(const struct fanout *f, struct arena *arena, const struct
     struct request request;
     struct refusal why;
     bool is_tombstone = stages_is_tombstone(message);
+    /* The source could not read it: the first pipeline writes the dead letter. */
     if (message->problem.code && !is_tombstone)
         return 0;
     int err = (is_tombstone ? codec_tombstone : codec_decode)(message, &f->options.decode, arena,
@@ -151,6 +155,7 @@ static void route_run(struct job *job, struct pool_thread *thread)
     struct route *route = (struct route *)job;
     (void)thread;
     for (size_t i = 0; i < route->n; i++) {
+        /* Of the message before only its route is needed any more. */
         arena_reset(&route->arena);
         route->to[i] = find_branch(route->fanout, &route->arena, route->messages[i]);
     }
@@ -163,6 +168,7 @@ static void route_next(struct fanout *f)
         return;
     while (route->n < ROUTE_MAX && f->waiting.n)
         route->messages[route->n++] = backlog_take(&f->waiting);
+    /* Urgent: no pipeline can begin with what has no route yet. */
     route->job = (struct job){.run = route_run, .lane = f->options.lane, .urgent = true};
     pool_user_submit(f->user, &route->job);
 }
@@ -330,6 +336,7 @@ static void branch_ack(struct source *source, struct message *message)
     struct source *real = self(source)->fanout->source;
     if (!is_last(message, false))
         return;
+    /* The output of one pipeline found it another worker's by now: no ack from here may end it. */
     if (message->is_shared && message->was_released)
         real->ops->release(real, message);
     else
@@ -353,6 +360,7 @@ static void on_source_closed(void *ctx)
     struct fanout *f = ctx;
     f->source = NULL;
     if (f->user) {
+        /* Before the wakeup closes: no thread sends it once the pool is left. */
         pool_leave(f->user);
         f->user = NULL;
         wakeup_close(&f->wakeup, on_wakeup_closed);
@@ -444,6 +452,7 @@ int fanout_open(struct fanout **out, uv_loop_t *loop, const struct source_ops *s
     if (is_awake)
         rc = pool_join(&f->user, options->pool, NULL, send_wakeup, f);
     if (rc == 0)
+        /* Last: its first event may need all the rest. */
         rc = source->open(&f->source, loop, settings, &events, f, err, err_size);
     if (rc == 0) {
         *out = f;
@@ -461,6 +470,7 @@ int fanout_open(struct fanout **out, uv_loop_t *loop, const struct source_ops *s
 struct source *fanout_join(struct fanout *f, size_t i, const struct source_events *to, void *ctx)
 {
     struct branch *branch = &f->branches[i];
+    assert(to && to->on_messages && to->on_end && to->on_failed && to->on_state);
     assert(i < f->options.n && !branch->fanout && !f->has_begun);
     *branch = (struct branch){.base = {.ops = &branch_ops, .events = to, .ctx = ctx}, .fanout = f};
     f->n_open++;
@@ -476,6 +486,7 @@ void fanout_begin(struct fanout *f)
 {
     f->has_begun = true;
     ask(f);
+    /* Pipelines that failed as they opened have closed already: perhaps all of them. */
     close_if_done(f);
 }
 

@@ -59,6 +59,7 @@ static struct line line_at(struct bytes text, size_t start)
     size_t end = newline ? (size_t)(newline - text.ptr) : text.len;
     struct line line = {.start = start, .next = newline ? end + 1 : text.len};
     for (size_t at = start; at < end && (text.ptr[at] == ' ' || text.ptr[at] == '\t'); at++)
+        /* A tab goes on to the next multiple of four columns (CommonMark 2.2). */
         line.indent += text.ptr[at] == ' ' ? 1 : 4 - line.indent % 4;
     line.is_indented = line.indent > 3;
     struct span span = trimmed(text, start, end);
@@ -120,6 +121,7 @@ static int section_add(struct reading *reading, size_t end, size_t next_level)
         return -ENOMEM;
     section->body = body;
     memcpy(section->headings, reading->headings, sizeof section->headings);
+    /* The heading is the text of this section, so it is not in its path too. */
     if (is_leaf)
         section->headings[reading->level - 1] = (struct span){0, 0};
     return 0;
@@ -131,6 +133,7 @@ static int heading_add(struct reading *reading, size_t level, struct span text, 
 {
     int err = section_add(reading, end, level);
     reading->headings[level - 1] = text;
+    /* Deeper headings end with this one. */
     for (size_t i = level; i < MARKDOWN_LEVELS; i++)
         reading->headings[i] = (struct span){0, 0};
     reading->level = level;
@@ -191,6 +194,7 @@ static size_t bullet_len(const struct reading *reading, struct bytes bytes)
     size_t n = 0, digits = 0;
     while (digits < bytes.len && bytes.ptr[digits] >= '0' && bytes.ptr[digits] <= '9')
         digits++;
+    /* At most nine digits (CommonMark). strchr finds the zero of its string, too. */
     if (digits > 0 && digits < 10 && digits < bytes.len && strchr(".)", bytes.ptr[digits]) &&
         bytes.ptr[digits] && (!is_below || (digits == 1 && bytes.ptr[0] == '1')))
         n = digits + 1;
@@ -222,6 +226,7 @@ static size_t fence_len(struct bytes bytes)
 {
     char c = bytes.len > 0 ? bytes.ptr[0] : ' ';
     size_t n = c == '`' || c == '~' ? count_of(bytes, c) : 0;
+    /* With a backtick behind it, it is code in a line: ```like this```. */
     return n < 3 || (c == '`' && memchr(bytes.ptr + n, '`', bytes.len - n)) ? 0 : n;
 }
 
@@ -237,8 +242,10 @@ static size_t fence_end(const struct reading *reading, const struct line *line)
     while (n > 0 && at < reading->text.len) {
         struct line inner = line_at(reading->text, at);
         size_t len = count_of(inner.bytes, open.ptr[0]);
+        /* As many or more of the same, alone in a line, close it. */
         if ((indent > 0 || !inner.is_indented) && len >= n && len == inner.bytes.len)
             return inner.next;
+        /* Text left of the entry ends the entry, and the fence with it. */
         if (inner.bytes.len > 0 && inner.indent < indent)
             return at;
         at = inner.next;
@@ -316,6 +323,7 @@ static size_t html_end(const struct reading *reading, const struct line *line)
             (i < 3 || (bytes.len > 2 && isalpha((unsigned char)bytes.ptr[2]))))
             return line_end_with(text, start + strlen(ends[i][0]), ends[i][1]);
     if (bytes.ptr[1] != '/' && is_one_of(name, raw)) {
+        /* The longest name in `raw`, textarea, fits. */
         char end[16];
         snprintf(end, sizeof end, "</%.*s>", (int)name.len, name.ptr);
         return line_end_with(text, start, end);
@@ -341,6 +349,7 @@ static bool is_delimiter_row(struct bytes bytes)
     for (size_t i = 0; i < bytes.len; i++) {
         has_pipe |= bytes.ptr[i] == '|';
         has_dash |= bytes.ptr[i] == '-';
+        /* strchr finds the zero of its string, too. */
         if (!strchr("|-: \t", bytes.ptr[i]) || bytes.ptr[i] == '\0')
             return false;
     }
@@ -423,6 +432,7 @@ static int line_read(struct reading *reading, size_t *at)
         return heading_add(reading, level, heading, line.start, line.next);
     level = is_within ? 0 : setext_level(reading, &line);
     if (level > 0) {
+        /* All lines of the paragraph are the heading (CommonMark 4.3). */
         heading = trimmed(reading->text, reading->paragraph, line.start);
         return heading_add(reading, level, heading, reading->paragraph, line.next);
     }
@@ -450,6 +460,7 @@ int markdown_read(struct markdown *markdown, struct bytes text)
     struct reading reading = {.out = markdown, .text = text};
     size_t at = front_matter_end(text);
     markdown->n_sections = markdown->n_blocks = 0;
+    /* Front matter is text, but not cut where it fits, and its --- underlines nothing. */
     int err = at > 0 ? block_add(markdown, 0, at) : 0;
     while (at < text.len && !err)
         err = line_read(&reading, &at);

@@ -216,6 +216,7 @@ static void on_stage(struct pipeline *p, struct stage_job *job)
     struct batch *batch = job->batch;
     if (p->phase == ENDING)
         return;
+    /* Nothing but -ENOMEM: what is wrong with a message is in its entry. */
     if (job->status)
         return fail_memory(p);
     switch (job->stage) {
@@ -239,6 +240,7 @@ void pipeline_on_jobs(void *ctx)
         next = job->next;
         on_stage(p, (struct stage_job *)job);
     }
+    /* The last job that read a message may have come back: only then the source may close. */
     if (p->phase == ENDING)
         pipeline_close_source(p);
     else
@@ -251,6 +253,7 @@ static void publish(struct pipeline *p, struct batch *batch)
 {
     if (p->options.on_embedded)
         p->options.on_embedded(p->ctx, batch);
+    assert(batch->n_entries > 0); /* else no record would ever bring it back */
     assert(batch->is_encoded && batch->slices_left == 0);
     batch->published_ns = uv_hrtime();
     batch->records_left = batch->n_entries;
@@ -267,6 +270,7 @@ static void publish_refused(struct pipeline *p, struct entry *entry, enum publis
     if (err)
         return fail(p, "%s", why);
     struct record *record = &entry->record;
+    /* records_left counts it already: it is confirmed in its new form. */
     p->sink->ops->publish(p->sink, &record, 1);
 }
 
@@ -355,6 +359,7 @@ static void on_published(void *ctx, struct record *record, enum published how)
         return;
     }
 
+    /* Before the ack, which ends the message that these read. */
     if (how == PUBLISH_NOT_OURS)
         p->stats.not_ours++;
     else
@@ -460,6 +465,7 @@ void pipeline_advance(struct pipeline *p)
         return;
     p->stats.waiting_messages = p->backlog.n;
     grant(p);
+    /* All boxes are back: nothing is in hand, at the pool or at the sink. */
     if (p->phase == DRAINING && p->backlog.n == 0 && p->spare.n == p->options.n_batches &&
         p->extras.n == EXTRAS_MAX)
         end(p, PIPELINE_DRAINED);
@@ -474,6 +480,7 @@ static void on_deadline(uv_timer_t *timer)
 
 void pipeline_drain(struct pipeline *p)
 {
+    /* A source that ended drains without a deadline; a signal sets one then, once. */
     if (p->phase == ENDING || p->end_by_ms)
         return;
     uint64_t drain_ms = p->options.drain_ms;
@@ -539,6 +546,7 @@ static void end(struct pipeline *p, enum pipeline_end how)
     p->how = how;
     uv_timer_stop(&p->linger);
     uv_timer_stop(&p->deadline);
+    /* Nothing is waited for: a moment to close in. */
     if (how == PIPELINE_FAILED)
         p->end_by_ms = uv_now(p->loop) + CLOSE_MS;
     else if (!p->end_by_ms)

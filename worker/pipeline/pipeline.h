@@ -3,7 +3,7 @@
  *
  * Owns:    batches, credit, order, dead letters, drain. Policy, but no bytes and no numbers.
  * Refuses: brokers, msgpack, tensors.
- * Threads: the loop thread, but for embed_slice in pipeline.c.
+ * Threads: the loop thread; what pool threads do to a batch is in stages.c.
  */
 #ifndef PIPELINE_H
 #define PIPELINE_H

@@ -2,7 +2,7 @@
  * pipeline_life.c: how a pipeline comes to be and how it goes. What happens between is pipeline.c.
  *
  * Opened in this order: batches and sessions, the pool and its wakeup, the source, the sink; closed
- * sink first (pipeline_end), then the source, then pool and handles here.
+ * sink first (`end` in pipeline.c), then the source, then pool and handles here.
  */
 #include "worker/pipeline/markdown.h"
 #include "worker/pipeline/pipeline_internal.h"
@@ -21,6 +21,7 @@ static void on_closed(void *ctx)
     assert(p->n_handles > 0);
     if (--p->n_handles > 0)
         return;
+    /* NULL: pipeline_open has failed, and nobody else knows of p. */
     if (p->ended)
         p->ended(p->ctx, p->how);
     else
@@ -35,6 +36,7 @@ static void on_handle_closed(uv_handle_t *handle)
 /* The pool closes before its wakeup: a thread may be about to send it. */
 static void close_handles(struct pipeline *p)
 {
+    /* Both wait for running jobs; a pool of several users stays for the others. */
     if (p->options.pool)
         pool_leave(p->user);
     else
@@ -157,11 +159,13 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
 {
     size_t n = p->options.n_threads;
     struct pool_place *places = calloc(n, sizeof *places);
+    /* Before the threads: one may send it as soon as it runs. */
     int status = places ? wakeup_open(&p->wakeup, p->loop, pipeline_on_jobs, p) : -ENOMEM;
     if (!status) {
         uv_timer_init(p->loop, &p->linger);
         uv_timer_init(p->loop, &p->deadline);
         p->linger.data = p->deadline.data = p;
+        /* Three handles are on the loop: from here on only close_handles ends it. */
         p->n_handles = 3;
         for (size_t i = 0; i < n; i++)
             places[i] = (struct pool_place){&p->threads[i], p->threads[i].session};
@@ -171,6 +175,7 @@ static int start_pool(struct pipeline *p, char *err, size_t err_size)
         else
             status = pool_open(&p->pool, n, places, pipeline_send_wakeup, p);
     }
+    /* A pool of its own has one user, who is in it from the start. */
     if (!status && !p->user)
         p->user = pool_first(p->pool);
     p->stages.pool = p->pool;
@@ -230,6 +235,7 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
             sink->open(&p->sink, loop, settings, peer, &pipeline_sink_events, p, err, err_size);
     if (status)
         goto fail;
+    /* How it stores texts a sink says as it opens; stages read this when the first batch comes. */
     p->stages.encode.per_text = p->sink->layout == SINK_PER_TEXT ||
                                 p->sink->layout == SINK_VECTORS || p->sink->layout == SINK_ROWS;
     if (p->sink->layout == SINK_ROWS)
@@ -240,12 +246,15 @@ int pipeline_open(struct pipeline **out, uv_loop_t *loop, const struct model *mo
     pipeline_made_with(&p->options, p->info, p->made_with);
     if (!p->options.allow_mixed)
         p->sink->made_with = p->made_with;
+    /* Only now: until here a failure frees p and is no event. */
     p->ended = ended;
     *out = p;
+    /* Sources give nothing before they are asked: this is the first time. */
     pipeline_advance(p);
     return 0;
 
 fail:
+    /* Events of what is open already are ignored while it closes. */
     p->phase = ENDING;
     if (p->source)
         pipeline_close_source(p);
@@ -282,6 +291,7 @@ struct pipeline_gauges pipeline_gauges(const struct pipeline *p)
                                      .n_threads = p->options.n_threads,
                                      .draining = p->phase != RUNNING};
     struct pool_help help = p->pool ? pool_help(p->pool) : (struct pool_help){0};
+    /* Jobs that wait for a thread count too, so no more than there are threads. */
     size_t n_busy = (p->user ? pool_user_jobs(p->user) : 0) + help.n_threads;
     gauges.busy_threads = n_busy < gauges.n_threads ? n_busy : gauges.n_threads;
     gauges.helping_threads = help.n_threads;
@@ -299,6 +309,7 @@ void pipeline_close(struct pipeline *p)
     if (!p)
         return;
     for (size_t i = 0; p->threads && i < p->options.n_threads; i++) {
+        /* The lane borrows the session. */
         cache_lane_close(p->threads[i].cache);
         p->embedder->close(p->threads[i].session);
         scratch_close(&p->threads[i].scratch);

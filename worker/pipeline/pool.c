@@ -1,5 +1,5 @@
 /*
- * pool.c: see pool.h. One lock for both lists: a job is a slice of a batch and takes from tens of
+ * pool.c: see pool.h. One lock for all lists: a job is a slice of a batch and takes from tens of
  * milliseconds to seconds, so the lock is free practically always.
  */
 #define _GNU_SOURCE /* pthread_setname_np */
@@ -71,6 +71,8 @@ static void thread_help(struct member *thread, struct member *leader)
     pool->help_ns += help(thread, leader, &pool->leave);
     assert(pool->n_helping > 0);
     pool->n_helping--;
+    /* It ran dry and was not called again, so idle threads look elsewhere; if a job called it away,
+     * the invitation stands. */
     if (!atomic_load(&pool->leave) && leader->n_invited == invitation)
         leader->invites = false;
 }
@@ -101,6 +103,7 @@ void pool_job_add(struct pool *pool, struct job *job)
 static struct lane *find_lane(struct pool *pool)
 {
     struct lane *best = NULL;
+    /* From the heaviest lane, which wins a tie. */
     for (size_t i = POOL_LANES; i-- > 0;) {
         struct lane *lane = &pool->lanes[i];
         if (lane->n_waiting && (!best || lane->had < best->had))
@@ -122,12 +125,14 @@ static struct job *job_begin(struct member *thread, struct lane *lane)
     pool->n_begun++;
     job->user->n_begun++;
     if (job->lane != POOL_QUERY)
+        /* helpers_of asks how many threads a query could call away. */
         atomic_fetch_add(&pool->n_others, 1);
     thread->running = job;
     thread->team = job->lane == POOL_QUERY ? &thread->inner : &thread->outer;
     /* The clock of the lanes only goes forward; it is where a lane that wakes starts from. */
     if (lane->had > pool->now)
         pool->now = lane->had;
+    /* What is left waiting decides whether helpers leave and queries interrupt. */
     atomic_store(&pool->leave, pool->n_waiting > 0);
     atomic_store(&pool->has_query, pool->lanes[POOL_QUERY].n_waiting > 0);
     return job;
@@ -166,6 +171,7 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
     struct pool_user *user = job->user;
     struct lane *lane = &pool->lanes[job->lane];
     uv_mutex_lock(&pool->lock);
+    /* Not so of a query that ran in the midst of this thread's job. */
     if (thread->job == job) {
         thread->invites = false;
         thread->job = NULL;
@@ -175,6 +181,7 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
     if (job->lane != POOL_QUERY)
         atomic_fetch_sub(&pool->n_others, 1);
     else if (!atomic_exchange(&thread->query_over, true))
+        /* Once for a query that had parts to share: pool_share has counted it. */
         atomic_fetch_sub(&pool->n_open, 1);
     /* What follows a cancelled user's job would work on memory that is about to go. */
     struct job *then = user->cancelled ? NULL : job->then;
@@ -190,6 +197,7 @@ static void job_finish(struct member *thread, struct job *job, uint64_t took_ns)
     job_list_add(&user->finished, job);
     for (size_t n = 0; then; n++) {
         struct job *next = then->next;
+        /* Of this user, unless run has named another: that of the model meant (serve_embed.c). */
         if (!then->user)
             then->user = user;
         pool_job_add(pool, then);
@@ -310,6 +318,7 @@ static size_t helpers_of(const struct member *thread)
     size_t n = team_helpers(thread->team) + atomic_load(&pool->n_idle);
     if (thread->running->lane != POOL_QUERY)
         return n;
+    /* All jobs that threads are at, without the one that this query interrupted on this thread. */
     size_t n_others = atomic_load(&pool->n_others) - (thread->job != thread->running);
     n_others = n_others < QUERY_HELPERS ? n_others : QUERY_HELPERS;
     return n > n_others ? n : n_others;
@@ -318,8 +327,10 @@ static size_t helpers_of(const struct member *thread)
 size_t pool_share(struct pool *pool, size_t index, session_part *step, void *arg, size_t n_parts)
 {
     struct member *thread = &pool->members[index];
+    assert(index < pool->n_threads && thread->running); /* called by a job, on its own thread */
     if (n_parts > 1) {
         team_offer(thread->team, step, arg, n_parts);
+        /* From its first parts until its end others may look for a query. */
         if (thread->running->lane == POOL_QUERY && atomic_exchange(&thread->query_over, false))
             atomic_fetch_add(&pool->n_open, 1);
         /* A signal costs a system call, so it is sent only when somebody may sleep. */
@@ -416,6 +427,7 @@ static int locks_open(struct pool *pool)
 int pool_open(struct pool **out, size_t n, const struct pool_place *places,
               void (*wakeup)(void *ctx), void *ctx)
 {
+    /* A team's members have cache lines of their own: malloc would not align them. */
     size_t align = _Alignof(struct pool), size = sizeof(struct pool) + n * sizeof(struct member);
     struct pool *pool = aligned_alloc(align, (size + align - 1) / align * align);
     if (!pool)

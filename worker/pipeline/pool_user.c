@@ -54,8 +54,10 @@ struct job *pool_user_finished(struct pool_user *user)
 {
     uv_mutex_lock(&user->pool->lock);
     struct job *jobs = job_list_take_all(&user->finished);
-    for (const struct job *job = jobs; job; job = job->next)
+    for (const struct job *job = jobs; job; job = job->next) {
+        assert(user->n_untaken > 0);
         user->n_untaken--;
+    }
     uv_mutex_unlock(&user->pool->lock);
     return jobs;
 }
@@ -88,13 +90,16 @@ void pool_user_cancel(struct pool_user *user)
 {
     struct pool *pool = user->pool;
     uv_mutex_lock(&pool->lock);
+    /* job_finish reads it: what would follow the running ones is dropped there. */
     user->cancelled = true;
     for (size_t i = 0; i < POOL_LANES; i++) {
         size_t n = job_list_drop(&pool->lanes[i].waiting, user);
+        assert(pool->lanes[i].n_waiting >= n && pool->n_waiting >= n && user->n_untaken >= n);
         pool->lanes[i].n_waiting -= n;
         pool->n_waiting -= n;
         user->n_untaken -= n;
     }
+    /* What was dropped calls no helpers away any more. */
     atomic_store(&pool->leave, pool->closing || pool->n_waiting > 0);
     atomic_store(&pool->has_query, pool->lanes[POOL_QUERY].n_waiting > 0);
     uv_mutex_unlock(&pool->lock);
@@ -109,11 +114,13 @@ void pool_leave(struct pool_user *user)
     pool_user_cancel(user);
     uv_mutex_lock(&pool->lock);
     while (user->n_begun > 0 || user->n_helping > 0) {
+        /* Set anew each time: whoever begins or cancels a job meanwhile clears it. */
         atomic_store(&pool->leave, true);
         uv_cond_wait(&pool->ended, &pool->lock);
     }
     atomic_store(&pool->leave, pool->closing || pool->n_waiting > 0);
     uv_mutex_unlock(&pool->lock);
+    /* The first is the pool's: pool_close frees it. */
     if (user != pool->first)
         pool_user_free(user);
 }

@@ -26,6 +26,7 @@ static int own_headers(struct arena *arena, const struct encode_options *encode,
 {
     char dim[24];
     int len = snprintf(dim, sizeof dim, "%zu", encode->dim);
+    /* Into the arena: records point to it until batch_reset. */
     char *kept = arena_copy(arena, dim, (size_t)len);
     if (!kept)
         return -ENOMEM;
@@ -229,6 +230,8 @@ int records_build(struct batch *batch, enum sink_layout layout, const struct enc
         entry->record = (struct record){.origin = entry->message,
                                         .dead_code = entry->dead_code,
                                         .dead_reason = entry->dead_reason};
+        /* Without parts the others write nothing, and pass through the sink to be acked in their
+         * turn. */
         if (entry->dead_code || entry->request.is_unchanged || entry->is_of_others) {
             err = entry->dead_code ? original_part(entry) : 0;
             continue;
@@ -251,6 +254,7 @@ static int dead_letter(struct entry *entry, const char *code, const char *reason
     int err = original_part(entry);
     if (err)
         return err;
+    /* A sink's refused_reason is good until on_published returns, and no longer. */
     char *kept = arena_copy(&entry->batch->arena, reason, strlen(reason) + 1);
     if (!kept)
         return -ENOMEM;
@@ -283,6 +287,7 @@ static int shorten_headers(struct entry *entry, size_t room)
         return -ENOMEM;
     for (size_t i = 0; i < record->n_headers; i++) {
         size_t size = header_size(&record->headers[i]);
+        /* A smaller one behind it may still fit. */
         if (size > room)
             continue;
         room -= size;
@@ -320,6 +325,7 @@ static int note_shortened(struct entry *entry)
             record->n_headers, message->n_headers, headers_size(record->headers, record->n_headers),
             headers_size(message->headers, message->n_headers));
     assert(n < size);
+    /* entry->dead_reason stays as it is: the next note, after a further cut, begins from it. */
     record->dead_reason = reason;
     return 0;
 }
@@ -333,6 +339,8 @@ static int shorten(struct entry *entry, bool all)
     if (headers == 0 && part->value.len == 0 && part->id.len == 0)
         return -E2BIG;
     int err = 0;
+    /* What the broker takes is not known: a sixteenth at each refusal is from 1 GiB to nothing in
+     * eight. */
     if (all) {
         record->n_headers = part->value.len = part->id.len = 0;
     } else if (headers >= part->value.len && headers >= part->id.len) {
@@ -355,6 +363,7 @@ static int drop(struct entry *entry, const char *said)
     snprintf(reason, size, "%s; its dead letter is refused: %s", entry->dead_reason, said);
     entry->dead_reason = reason;
     entry->dropped = true;
+    /* A record without parts: the sink writes nothing and confirms it in its turn. */
     entry->record.parts = NULL;
     entry->record.n_parts = entry->record.n_headers = 0;
     return 0;

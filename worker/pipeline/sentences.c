@@ -251,6 +251,7 @@ bool sentence_begins(struct bytes text, size_t at)
     unsigned char before = (unsigned char)text.ptr[at - 1] | 0x20;
     if ((before >= 'a' && before <= 'z') || !is_boundary(&r, at, &ending))
         return false;
+    /* Marks of ASCII need a space behind them (URLs, "main.c"); those of other scripts do not. */
     if (!ending.has_space && (unsigned char)text.ptr[ending.at] < 0x80)
         return false;
     if (text.len - ending.at >= 3 && memcmp(text.ptr + ending.at, ELLIPSIS, 3) == 0)

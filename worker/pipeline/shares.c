@@ -3,6 +3,7 @@
  */
 #include "worker/pipeline/shares.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -27,9 +28,12 @@ int shares_open(struct shares *shares, size_t n_threads, const struct pool_place
 void shares_wait(struct shares *shares, size_t n_jobs)
 {
     while (n_jobs > 0) {
+        /* One post may stand for several jobs, which finished before the list was taken. */
         uv_sem_wait(&shares->wakeup);
-        for (struct job *job = pool_finished(shares->pool); job; job = job->next)
+        for (struct job *job = pool_finished(shares->pool); job; job = job->next) {
+            assert(n_jobs > 0);
             n_jobs--;
+        }
     }
 }
 

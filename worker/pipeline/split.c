@@ -218,6 +218,7 @@ static void blocks_take(struct splitter *splitter, const struct section *section
 {
     struct markdown *markdown = &splitter->markdown;
     size_t n = 0;
+    /* In place: what is written here never overtakes what is read. */
     struct span *first = markdown->blocks + splitter->n_blocks_taken;
     while (splitter->n_blocks_taken < markdown->n_blocks &&
            markdown->blocks[splitter->n_blocks_taken].start < section->body.end) {
@@ -280,6 +281,7 @@ static int long_split(struct splitter *splitter, struct arena *arena, struct who
     struct chunker *chunker = &splitter->chunker;
     const struct around around = {.title = whole->item->title};
     struct bytes lead;
+    /* First by length alone: what fits is no piece, whatever headings it has. */
     chunker->max_spans = rooms_left(splitter);
     int err = lead_render(splitter, whole->prompt, around.title, around.before, &lead);
     if (!err)
@@ -306,7 +308,7 @@ static int text_split(struct splitter *splitter, struct arena *arena, const stru
     if (!err && may_be_long(prompt, item, splitter->chunker.max_tokens))
         err = long_split(splitter, arena, &whole, was_split);
     /* Bad UTF-8 cannot be cut. The text stays whole, and its own dead letter says why. */
-    if (err == -EILSEQ) { /* of which the session tells when it comes to it */
+    if (err == -EILSEQ) {
         splitter->n_items -= whole.n_pieces;
         *was_split = false;
         err = 0;
@@ -345,6 +347,7 @@ static int entry_split(struct splitter *splitter, struct entry *entry)
     }
     if (!was_split)
         return 0;
+    /* The splitter's own are written over by the next message. */
     request->items = arena_copy(arena, splitter->items, splitter->n_items * sizeof(struct item));
     request->n_items = splitter->n_items;
     request->many = true;

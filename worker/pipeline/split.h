@@ -4,8 +4,7 @@
  * Owns:    what a piece of a text is to the rest of the worker: a text with an id of its own
  *          (PARENT#0, PARENT#1, ...), the title of the whole, and where in it it stood.
  * Refuses: where to cut: chunks.h.
- * Threads: split_wanted on the loop thread, split_batch on a pool thread, which has the batch for
- *          itself meanwhile.
+ * Threads: a pool thread, which has the batch for itself meanwhile.
  * Why:     a text of a megabyte takes a tenth of a second and more to count: too long for the loop.
  */
 #ifndef SPLIT_H

@@ -78,6 +78,7 @@ bool stages_is_tombstone(const struct message *message)
 static int entry_read(const struct stages *stages, struct entry *entry)
 {
     const struct message *message = entry->message;
+    /* Before anything is read of it: a message that kills workers must not get so far again. */
     if (stages->options->max_deliveries && message->deliveries > stages->options->max_deliveries)
         return dead_letter(
             entry, NULL, DEAD_LETTER(too_many_deliveries),
@@ -145,6 +146,7 @@ static void decode(struct job *job, struct pool_thread *thread)
     }
     /* The first is always decoded, however large, so that every dispatch makes progress. */
     assert(n <= batch->n_entries);
+    /* These stay behind the decoded ones until pipeline.c puts them back. */
     batch->n_undecoded = batch->n_entries - n;
     batch->n_entries = n;
     batch->decode.status = status;
@@ -171,6 +173,7 @@ static void split(struct job *job, struct pool_thread *thread)
 static void lay_out(struct stage_job *job, const struct stages *stages)
 {
     struct batch *batch = job->batch;
+    assert(batch->n_slices == 0); /* as batch_reset left it */
     job->status = batch_slice(batch, pool_spare(stages->pool));
     if (job->status)
         return;
@@ -264,7 +267,7 @@ static void encode(struct job *job, struct pool_thread *thread)
     int err = 0;
     for (size_t i = 0; i < batch->n_entries && !err; i++)
         err = entry_judge(stages, &batch->entries[i]);
-    /* err is of this slice; a text's own failure is in its result. */
+    /* Nothing but -ENOMEM: what is wrong with a text has made its message a dead letter. */
     if (!err)
         err = records_build(batch, stages->layout, &stages->encode);
     if (!err) {

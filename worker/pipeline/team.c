@@ -139,6 +139,7 @@ void team_offer(struct team *t, session_part *step, void *arg, size_t n_parts)
     t->arg = arg;
     /* Nobody claims a part before the ticket below says that there are some. */
     atomic_store_explicit(&t->n_done, 0, memory_order_relaxed);
+    /* A number comes again after 2^32 steps: no claim is interrupted for so long. */
     atomic_store(&t->ticket, ticket_make((ticket_number(ticket) + 1) & UINT32_MAX, n_parts));
 }
 
