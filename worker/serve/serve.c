@@ -144,6 +144,7 @@ static size_t report(struct serve *serve, const struct serve_request *request, c
                               .took_s = seconds_from(request->arrived_ns, now_ns)};
     seen.wait_s = request->begun_ns ? seconds_from(request->arrived_ns, request->begun_ns) : 0;
     serve->stats.requests++;
+    /* Without results it was not read far enough to know its model: its rules are a default. */
     if (serve->n_models > 1 && request->results)
         seen.model_name = request->rules->name[0];
     if (request->status == HTTP_OK && request->results) {
@@ -174,7 +175,9 @@ void serve_answer(struct serve *serve, struct serve_request *request)
         return;
     struct http_answer out = {
         .status = request->status, .type = request->type, .body = request->answer};
+    /* From here on http's, and freed with its response. */
     request->answer = (struct buffer){0};
+    /* By room and not by length: that is what a slow client keeps from others. */
     request->n_bytes_out = out.body.room;
     /* Until the client has read it (http's on_done): what waits for slow clients is bounded. */
     serve->n_bytes_out += request->n_bytes_out;
@@ -229,6 +232,7 @@ static const struct serve_route *route_find(const struct serve *serve, struct ht
     for (size_t i = 0; i < N_ROUTES; i++) {
         if (!is_at(&routes[i], path) || (routes[i].kind == SERVE_PAGE && !serve->options.has_page))
             continue;
+        /* The answer to HEAD is that to GET, whose body libmicrohttpd leaves out. */
         if (strcmp(method, routes[i].method) == 0 ||
             (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0))
             return &routes[i];
@@ -365,6 +369,7 @@ void serve_on_request(void *ctx, struct http_request *http)
     request->job.lane = request->lane == &serve->queries ? POOL_QUERY : POOL_LIST;
     /* Reading is short, and until it is done nobody knows how much there is to embed. */
     request->job.urgent = true;
+    /* The first model's threads read requests to all of them. */
     pool_user_submit(request->lane->threads[0].user, &request->job);
 }
 
@@ -407,6 +412,7 @@ void serve_on_done(void *ctx, struct http_request *http)
     request->n_bytes_out = 0;
     serve_queue_drop(request->lane->queues, request);
     serve_request_free(request);
+    /* Perhaps this was the last: the wakeup looks, outside of a call from http. */
     if (serve->is_draining && !serve->is_closing)
         wakeup_send(&serve->wakeup);
 }
@@ -416,6 +422,7 @@ void serve_on_done(void *ctx, struct http_request *http)
 static void submit(struct pool_user *user, struct job *jobs)
 {
     for (struct job *next; jobs; jobs = next) {
+        /* Read before: the pool links the job into its own list. */
         next = jobs->next;
         pool_user_submit(user, jobs);
     }
@@ -460,6 +467,7 @@ static void lane_collect(struct serve *serve, struct serve_lane *lane, size_t mo
 void serve_on_jobs(void *ctx)
 {
     struct serve *serve = ctx;
+    /* Woken before the close, called after it: the users of the pool are gone. */
     if (serve->is_closing)
         return;
     for (size_t i = 0; i < serve->n_models; i++) {
@@ -473,6 +481,7 @@ void serve_on_jobs(void *ctx)
 static void queue_expire(struct serve *serve, struct serve_queue *queue, uint64_t now_ns)
 {
     struct serve_request *request;
+    /* Dropped under the lock, so no thread writes its answer any more: that is ours. */
     while ((request = serve_queue_expire(queue, now_ns)))
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "timeout",
                    "the request was not finished within %llu ms",

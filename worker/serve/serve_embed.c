@@ -64,6 +64,7 @@ int serve_threads_open(struct serve_threads *threads, size_t n,
 
 void serve_threads_close(struct serve_threads *threads)
 {
+    /* Waits for jobs that run: from here on nobody uses these sessions. */
     pool_leave(threads->user);
     threads->user = NULL;
     for (size_t i = 0; i < threads->n; i++) {
@@ -110,6 +111,7 @@ void serve_run_read(struct job *job, struct pool_thread *thread)
         admit(to, request);
     /* From here on other threads may take its texts, and even answer it. */
     job->then = serve_queue_add(to->queue, request);
+    /* Reading was a job of the first model's user; takers belong to the model that is meant. */
     for (struct job *taker = job->then; taker; taker = taker->next)
         taker->user = to->user;
 }
@@ -138,6 +140,7 @@ static void store(const struct serve_pick *pick, const float *row,
     struct serve_request *request = pick->request;
     struct embed_result *to = &request->results[pick->text];
     *to = *result;
+    /* Sessions cut as the server is configured; what this client wants is known here only. */
     if (result->truncated && request->refuses_long)
         to->status = -E2BIG;
     else if (row && result->status == 0 && !is_sound(request, row, dim))
@@ -156,6 +159,7 @@ static bool is_refused(const struct pool_thread *thread, const struct serve_pick
     size_t n_ids;
     if (!pick->request->refuses_long || text.len + 2 <= all->rules->info->max_tokens)
         return false;
+    /* Its status does not matter: where it fails n_tokens is 0, and embed fails alike. */
     all->embedder->tokenize(thread->session, text, NULL, 0, &n_ids, &result);
     bool is_too_long = result.n_tokens > all->rules->info->max_tokens;
     if (is_too_long) {
@@ -191,6 +195,7 @@ static ssize_t load(struct pool_thread *thread, const struct serve_slice *slice,
         if (is_refused(thread, &slice->picks[i], text))
             continue;
         which[n] = i;
+        assert(which[n] < slice->n);
         assert(n < SERVE_SLICE_TEXTS && at <= n_bytes);
         thread->texts[n++] = text;
     }
@@ -232,6 +237,7 @@ static void embed_ids(const struct pool_thread *thread, const struct serve_slice
         struct embed_result result = {.status = -E2BIG, .n_tokens = (uint32_t)text->n_ids};
         if (!text->ids)
             continue;
+        /* Row 0 is free: the texts of this slice are stored by now. */
         if (!pick->request->refuses_long || text->n_ids <= all->rules->info->max_tokens)
             all->embedder->embed_ids(thread->session, text->ids, text->n_ids, thread->vectors,
                                      &result);

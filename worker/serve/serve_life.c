@@ -216,6 +216,7 @@ static int open_handles(struct serve *serve)
     serve->tick.data = serve;
     serve->n_handles = 2;
     uv_timer_start(&serve->tick, serve_on_tick, SERVE_TICK_MS, SERVE_TICK_MS);
+    /* Neither keeps the loop alive: serve.h promises it. */
     uv_unref((uv_handle_t *)&serve->wakeup.poll);
     uv_unref((uv_handle_t *)&serve->tick);
     return 0;
@@ -229,6 +230,7 @@ static int open_parts(struct serve *serve, char *err, size_t err_size)
         rc = serve_keys_open(&serve->keys, o->key_file, err, err_size);
     if (rc != 0)
         return rc;
+    /* Of all that fails from here until open_http, which says its own. */
     snprintf(err, err_size, "cannot start %zu inference threads: out of memory", o->n_threads);
     rc = open_handles(serve);
     if (rc == 0 && !o->pool)
@@ -251,22 +253,26 @@ static void close_all(struct serve *serve, bool in_time)
     serve->is_closing = true;
     serve->in_time = in_time;
     struct serve_request *request, *next;
+    /* Each is finished by whoever has it: here, or by the job that reads or embeds it. */
     LIST_FOREACH(request, &serve->all, all)
     {
         serve_queue_drop(request->lane->queues, request);
     }
+    /* Waits for these jobs. What they finished is answered as it is ... */
     lane_leave(serve, &serve->queries);
     lane_leave(serve, &serve->lists);
     for (size_t i = 0; i < serve->n_models; i++)
         while ((request = serve_queue_finished(&serve->queries.queues[i])) ||
                (request = serve_queue_finished(&serve->lists.queues[i])))
             serve_answer(serve, request);
+    /* ... and what was never begun becomes http's to refuse (serve_on_refused). */
     LIST_FOREACH(request, &serve->all, all)
     {
         request->is_read = request->is_finished = true;
     }
     http_server_close(serve->http);
     serve->http = NULL; /* statistics may still be asked for */
+    /* Those left had lost their connections before: nobody is there to be answered. */
     for (request = LIST_FIRST(&serve->all); request; request = next) {
         next = LIST_NEXT(request, all);
         request->http = NULL;
@@ -288,6 +294,7 @@ int serve_open(struct serve **out, uv_loop_t *loop, const struct serve_model *mo
     memcpy(serve->models, models, n_models * sizeof *models);
     serve->n_models = n_models;
     serve->loop = loop;
+    /* A pointer, so that serve.c need not call this file, which calls it. */
     serve->close = close_all;
     LIST_INIT(&serve->all);
     if (!serve->options.embedder)

@@ -135,6 +135,7 @@ struct job *serve_queue_add(struct serve_queue *queue, struct serve_request *req
     request->queue = queue;
     /* Let in by the length of its body; from here on its texts are counted. */
     stop_waiting(queue, request); /* which gives back what it was let in with */
+    /* Refused, read and answered at once (/tokenize), or dropped meanwhile: nothing to embed. */
     if (request->status || request->is_dropped) {
         finish(queue, request);
     } else {

@@ -49,6 +49,7 @@ static bool is_whole(const struct walk_value *value, int64_t *out)
         *out = value->integer;
     else if (value->type == WALK_FLOAT && fabs(value->real) < 1e15 &&
              value->real == floor(value->real))
+        /* Below 2^53 each double without a fraction is one integer. */
         *out = (int64_t)value->real;
     else
         return false;
@@ -57,6 +58,7 @@ static bool is_whole(const struct walk_value *value, int64_t *out)
 
 static bool ids_take(struct reading *r, struct walk *walk, uint32_t count, struct serve_text *out)
 {
+    /* Room for both ends, where the client has left them out. */
     int32_t *ids = arena_alloc(&r->request->arena, (count + 2) * sizeof *ids);
     struct walk_value value;
     size_t n = 0, n_ends = r->rules->n_ends;
@@ -188,6 +190,7 @@ static void texts_take(struct reading *r)
         return;
     }
     assert(n > 0);
+    /* One text is walked to as if it were the only entry of a list. */
     walk = is_one ? r->texts : inside;
     for (size_t i = 0; i < n; i++)
         if (!text_take(r, &walk, i, &texts[i]))
@@ -207,6 +210,7 @@ static void dimensions_take(struct reading *r, const struct walk_value *value)
         refuse_type(r, "dimensions", "a whole number", value);
         return;
     }
+    /* As the option `dim` takes them. */
     bool is_known = (uint64_t)dim == most;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         is_known |= (uint64_t)dim == known[i] && known[i] < most;
@@ -320,6 +324,7 @@ static void bool_take(struct reading *r, const char *field, const struct walk_va
 static void top_take(struct reading *r, const struct walk_value *value)
 {
     int64_t top;
+    /* WALK_UINT holds what is above INT64_MAX. */
     if (value->type == WALK_UINT || (value->type == WALK_FLOAT && value->real >= 1e15))
         r->request->top = SIZE_MAX; /* more than there can be */
     else if (is_whole(value, &top) && top > 0)
@@ -410,6 +415,7 @@ static void model_take(struct reading *r, struct walk walk, size_t n_models)
         struct walk head = walk;
         msgpack_walk_next(&head, &value);
         msgpack_walk_skip(&walk);
+        /* Once only: keys_check has refused a key that is there twice. */
         if (bytes_are(key.bytes, "model") && value.type == WALK_STR)
             request->model = value.bytes;
     }
@@ -449,6 +455,7 @@ static void fields_take(struct reading *r, struct walk walk)
         msgpack_walk_next(&head, &value);
         msgpack_walk_skip(&walk);
         if (bytes_are(key.bytes, r->input)) {
+            /* Read last: where another field is refused no text is looked at. */
             whole.end = walk.at;
             r->texts = value.type == WALK_NIL ? (struct walk){NULL, NULL} : whole;
         } else if (is_rerank(r)) {
@@ -496,6 +503,7 @@ static void keys_check(struct serve_request *request, struct bytes json, struct 
     case 0:
         break;
     case -EEXIST:
+        /* Read once more, only for the place: msgpack has no places in the body. */
         json_reader_run(json, &reading);
         serve_fail(request, HTTP_BAD_REQUEST, NULL, "duplicate_field",
                    "the body has the same key twice in one object (at byte %zu); send each key "
@@ -516,8 +524,10 @@ static void keys_check(struct serve_request *request, struct bytes json, struct 
 static bool body_convert(struct serve_request *request, const struct serve_rules *rules,
                          struct bytes *packed)
 {
+    /* An empty body has no memory. */
     const struct bytes whole = {request->body.ptr ? request->body.ptr : "", request->body.len};
     const struct bytes json = codec_json_lead(whole);
+    /* Twice: to learn how long it is as msgpack, then to write that. */
     struct json_reading reading = reading_of();
     enum json_fault fault = json_reader_run(json, &reading);
     if (fault) {
@@ -557,6 +567,7 @@ void serve_read(struct serve_request *request, const struct serve_rules *rules, 
     defaults_take(request);
     if (serve_rules_can(request, rules, n_models))
         fields_take(&r, body);
+    assert(request->status || r.texts.at == NULL || r.texts.end <= body.end);
     buffer_close(&request->body); /* the arena has all that is needed */
     if (!request->status && is_rerank(&r))
         query_check(&r);

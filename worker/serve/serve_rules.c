@@ -43,6 +43,7 @@ const struct serve_rules *serve_rules_named(struct serve_request *request,
                                             const struct serve_rules *rules, size_t n_models,
                                             struct bytes name)
 {
+    /* serve_fail has room for 600 bytes, its sentence included. */
     char known[540] = "";
     size_t used = 0;
     for (size_t i = 0; i < n_models; i++)
@@ -69,6 +70,7 @@ const struct serve_rules *serve_rules_default(const struct serve_rules *rules, s
     for (size_t i = 0; i < n_models; i++)
         if (is_for(&rules[i], kind))
             return &rules[i];
+    /* None is: serve_rules_can refuses the request. */
     return rules;
 }
 
@@ -121,6 +123,7 @@ int serve_rules_name(struct serve_rules *rules, const char *names, char *err, si
             rules->name[n++] = name;
     }
     if (n == 0)
+        /* Any name is taken, and answers need one. */
         rules->name[n++] = rules->info->name;
     return 0;
 }

@@ -3,6 +3,7 @@
  */
 #include "worker/serve/serve_write.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ enum { DIGITS = 9 }; /* bring any float32 back exactly */
 static size_t tokens_of(const struct serve_rules *rules, const struct embed_result *result)
 {
     size_t max = rules->info->max_tokens;
+    /* n_tokens is of the whole text, and of one that was cut the model has seen `max`. */
     return result->n_tokens < max ? result->n_tokens : max;
 }
 
@@ -111,6 +113,7 @@ static void put_openai(struct buffer *to, const struct serve_request *request,
         json_put_natural(to, i);
         buffer_put_text(to, ",\"embedding\":");
         put_row(to, request, request->vectors + i * request->dim);
+        /* Not of OpenAI's API: only where a text was cut. */
         buffer_put_text(to, request->results[i].truncated ? ",\"truncated\":true}" : "}");
     }
     buffer_put_text(to, "],\"model\":");
@@ -138,6 +141,7 @@ static void put_ollama(struct buffer *to, const struct serve_request *request,
     put_rows(to, request);
     buffer_put_text(to, ",\"total_duration\":");
     json_put_natural(to, uv_hrtime() - request->arrived_ns);
+    /* Models are loaded before anybody can connect. */
     buffer_put_text(to, ",\"load_duration\":0,\"prompt_eval_count\":");
     json_put_natural(to, tokens_of_all(request, rules));
     buffer_put_text(to, "}");
@@ -147,6 +151,7 @@ static void put_ollama(struct buffer *to, const struct serve_request *request,
 static void put_record(struct buffer *to, struct serve_request *request,
                        const struct serve_rules *rules)
 {
+    /* Digits of a place in the list, which has at most SERVE_TOKENS_MAX entries, and a NUL. */
     enum { NUMBER = 12 };
     const struct message message = {.position = {"http", 4}, .timestamp_ms = -1};
     const struct model_info *info = rules->info;
@@ -180,6 +185,7 @@ static void put_octets(struct buffer *to, const struct serve_request *request)
     size_t row_bytes = codec_dtype_bytes(request->dtype, request->dim);
     for (size_t i = 0; i < request->n_texts; i++) {
         char *row = buffer_extend(to, row_bytes);
+        /* NULL: no memory, which the buffer remembers until answer_settle. */
         if (row)
             codec_dtype_pack(request->dtype, request->vectors + i * request->dim, request->dim,
                              row);
@@ -206,6 +212,7 @@ static void put_json(struct buffer *to, const struct serve_request *request,
 static void shorten(struct serve_request *request, const struct serve_threads *threads)
 {
     size_t whole = threads->rules->dim, dim = request->dim;
+    /* From the first to the last: the place of a shorter row was read before. */
     for (size_t i = 0; dim < whole && i < request->n_texts; i++) {
         float *row = request->vectors + i * whole;
         model_shorten(threads->model, row, dim);
@@ -215,6 +222,7 @@ static void shorten(struct serve_request *request, const struct serve_threads *t
 
 static void answer_settle(struct serve_request *request, const char *type)
 {
+    /* A put that found no memory is remembered: what was written is of no use. */
     if (request->answer.status) {
         serve_fail(request, HTTP_UNAVAILABLE, NULL, "out_of_memory", "out of memory");
         return;
@@ -267,8 +275,10 @@ static void put_scores(struct buffer *to, struct serve_request *request,
         return;
     }
     for (size_t i = 0; i < n; i++)
+        /* One value each, in place of a vector. */
         ranks[i] = (struct rank){request->vectors[i], i};
     qsort(ranks, n, sizeof *ranks, ranks_compare);
+    /* The tokens were counted of all texts, of which the best are shown. */
     n = request->top < n ? request->top : n;
     buffer_put_text(to, is_tei ? "[" : "{\"object\":\"list\",\"results\":[");
     for (size_t i = 0; i < n; i++) {
@@ -301,6 +311,7 @@ void serve_write_results(struct serve_request *request, const struct serve_threa
     static const char *const types[] = {"application/json", "application/msgpack",
                                         "application/octet-stream"};
     const struct serve_rules *rules = threads->rules;
+    /* The first text without a result is the whole answer: no client gets half a list. */
     for (size_t i = 0; i < request->n_texts; i++) {
         if (request->results[i].status) {
             refuse_text(request, rules, i);
@@ -308,6 +319,7 @@ void serve_write_results(struct serve_request *request, const struct serve_threa
         }
         request->n_cached += request->results[i].cached;
     }
+    /* Before anything is written: vectors are shortened where they lie. */
     shorten(request, threads);
     put_answer(request, rules);
     answer_settle(request, types[request->form]);
@@ -318,6 +330,7 @@ void serve_write_results(struct serve_request *request, const struct serve_threa
 static void put_tokens(struct buffer *to, const struct serve_rules *rules, const int32_t *ids,
                        size_t n, bool with_ends)
 {
+    assert(rules->n_ends == 0 || n >= rules->n_ends);
     size_t first = with_ends || rules->n_ends == 0 ? 0 : 1;
     size_t end = with_ends || rules->n_ends == 0 ? n : n - 1;
     buffer_put_text(to, "[");
@@ -489,6 +502,7 @@ void serve_write_model(struct serve_request *request, const struct serve_rules *
     const struct serve_rules *found = serve_rules_named(request, rules, n_models, asked);
     if (!found)
         return;
+    /* By the name that was asked for, which may be one of several. */
     put_model(&request->answer, found, serve_rules_find(found, asked));
     answer_settle(request, "application/json");
 }
