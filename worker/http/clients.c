@@ -32,6 +32,7 @@ static void address_of(uint8_t out[16], const struct sockaddr *from)
 {
     memset(out, 0, 16);
     if (from && from->sa_family == AF_INET) {
+        /* ::ffff:a.b.c.d, as IPv6 has it: whichever socket it came by, it is one client. */
         out[10] = out[11] = 0xff;
         memcpy(out + 12, &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
     } else if (from && from->sa_family == AF_INET6) {
@@ -63,6 +64,8 @@ static void shut(struct client *client)
 {
     list_remove(client);
     client->is_shut = true;
+    /* Not closed: the descriptor is the daemon's, which sees the end and then has the client
+     * removed. */
     shutdown(client->fd, SHUT_RDWR);
 }
 
@@ -90,7 +93,9 @@ static void make_room(struct clients *clients, const struct client *newcomer)
 {
     struct client *first = NULL;
     for (size_t i = 0; i < CLIENTS_LISTS && clients->n > clients->limits.max; i++) {
+        /* Of each list its first, which has been so for longest. */
         struct client *head = TAILQ_FIRST(&clients->lists[i]);
+        /* The newcomer is never who has to go, or a probe would be. */
         if (head == newcomer)
             head = TAILQ_NEXT(head, link);
         if (head && goes_first(clients, head, first))
@@ -131,6 +136,7 @@ static uint64_t due_of(const struct client_limits *limits, enum client_state sta
     case CLIENT_WAITING:
         break;
     }
+    /* It waits for us, not we for it. */
     return UINT64_MAX;
 }
 
@@ -138,6 +144,7 @@ struct client *clients_add(struct clients *clients, int fd, const struct sockadd
                            uint64_t now_ms)
 {
     struct client *client = TAILQ_FIRST(&clients->free);
+    /* Places beyond `max` are for those that are shut down and not gone yet: all are taken. */
     if (!client)
         return NULL;
     TAILQ_REMOVE(&clients->free, client, link);
@@ -172,6 +179,7 @@ void clients_change(struct clients *clients, struct client *client, enum client_
     client->state = state;
     client->order = ++clients->n_changes;
     client->due_ms = due_of(&clients->limits, state, now_ms);
+    /* Shut down and not gone yet: it is in no list. */
     if (client->is_shut)
         return;
     list_remove(client);
@@ -182,6 +190,7 @@ void clients_expire(struct clients *clients, uint64_t now_ms)
 {
     struct client *head;
     for (size_t i = 0; i < CLIENTS_LISTS; i++)
+        /* All of a list have the same time from their last change on, so its first is due first. */
         while ((head = TAILQ_FIRST(&clients->lists[i])) && head->due_ms <= now_ms)
             shut(head);
 }

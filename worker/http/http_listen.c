@@ -48,6 +48,7 @@ static int listen_on(const struct addrinfo *at)
     int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
+    /* A restart would have to wait for what is in TIME_WAIT else. */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     /* Whoever is accepted has sent something: a probe's request is there to be read before anybody
      * else is accepted, and those that send nothing stay with the kernel. */
@@ -122,6 +123,7 @@ static void remove_stale(const struct sockaddr_un *at)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;
+    /* Refused: nobody listens. Any other answer may be that of somebody alive. */
     if (connect(fd, (const struct sockaddr *)at, sizeof *at) != 0 && errno == ECONNREFUSED)
         unlink(at->sun_path);
     close(fd);

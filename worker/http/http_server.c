@@ -193,6 +193,7 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **at
         server->options.on_done(server->options.ctx, request);
     watch_stop(request);
     if (request->response)
+        /* Ours; the daemon has a reference of its own for as long as it sends. */
         MHD_destroy_response(request->response);
     /* The daemon is done with it; a handle that closes still keeps its memory. */
     LIST_REMOVE(request, link);
@@ -229,6 +230,7 @@ void http_answer(struct http_request *request, struct http_answer *answer)
         body->ptr
             ? MHD_create_response_from_buffer_with_free_callback(body->len, body->ptr, on_body_free)
             : MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
+    /* Without a response on_daemon says MHD_NO, and the daemon cuts the connection. */
     if (!request->response)
         buffer_close(body);
     *body = (struct buffer){0};
@@ -242,6 +244,7 @@ void http_answer(struct http_request *request, struct http_answer *answer)
     }
     bool was_suspended = request->state == REQUEST_SUSPENDED;
     request->state = REQUEST_ANSWERED;
+    /* Inside a call of the daemon: on_daemon queues the response on its way back. */
     if (!was_suspended)
         return;
     watch_stop(request);
@@ -337,6 +340,7 @@ static enum MHD_Result on_daemon(void *ctx, struct MHD_Connection *connection, c
         return request->response ? response_queue(request) : MHD_NO;
     }
     if (*upload_size) {
+        /* All of it counts as taken, dropped or not: else the daemon would bring it again. */
         body_take(request, upload, *upload_size);
         *upload_size = 0;
         return MHD_YES;
@@ -429,6 +433,7 @@ static void run(struct http_server *server)
     } while (!is_paced(server, now) && http_server_connections(server) != before &&
              ++turns < TURNS_MAX);
     if (is_paced(server, now)) {
+        /* No accept and no request goes on for PACE_MS: nobody looks at the set of both. */
         uv_poll_stop(&server->poll);
         uv_timer_start(&server->timer, on_timer, PACE_MS, 0);
         return;
@@ -538,6 +543,7 @@ void http_server_close(struct http_server *server)
     answer_all(server);
     for (int i = 0; i < 4; i++) /* resume, answer, and what a socket takes at once */
         MHD_run(server->daemon);
+    /* Before the daemon closes the descriptor that it watches. */
     uv_poll_stop(&server->poll);
     MHD_stop_daemon(server->daemon);
     http_listen_remove(server->address);
