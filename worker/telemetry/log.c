@@ -74,6 +74,7 @@ static void put_quoted(struct line *line, const char *text)
 {
     static const char replacement[] = "\xef\xbf\xbd";
     put(line, "\"", 1);
+    /* Room for one more escape, the dots and the quote. */
     while (*text && line->len < sizeof line->bytes - 32) {
         int n = utf8_next(text, UTF8_LONGEST);
         unsigned char byte = (unsigned char)*text;
@@ -114,7 +115,7 @@ static bool is_json(void)
 
 static void put_field(struct line *line, bool json, const struct log_field *field)
 {
-    /* A field that does not fit is left out whole. */
+    /* Near the end of the line a field is left out whole; a long text is cut by put_quoted. */
     if (line->len > sizeof line->bytes - 200 || (field->type == LOG_FIELD_TEXT && !field->text))
         return;
     char number[64];
@@ -181,6 +182,7 @@ static void write_line(enum log_level level, const char *msg, const struct log_f
 {
     struct line line = {0};
     bool json = is_json();
+    /* Over the status line, which draw_status puts below again. */
     if (state.status[0])
         write_all("\r\x1b[K", 4);
     if (json)
@@ -251,6 +253,7 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
     }
     const char *code = find_text(fields, "code"), *why = find_text(fields, "why");
     const char *part = find_text(fields, "part");
+    /* Events alike in their first 95 bytes count as the same: the key has a fixed size. */
     char key[sizeof state.seen[0].key];
     snprintf(key, sizeof key, "%s%s%s%s%s", msg, code ? ": " : "", code ? code : "",
              part ? " " : "", part ? part : "");

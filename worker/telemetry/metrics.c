@@ -32,6 +32,7 @@ static const double batch_token_bounds[] = {16,   64,    256,   1024,  2048,  40
 struct series *series_find(struct series_table *table, const char *name)
 {
     for (size_t i = 0; i < table->n; i++)
+        /* Names are kept cut, so they are compared as far as they are kept. */
         if (strncmp(table->rows[i].name, name, sizeof table->rows[i].name - 1) == 0)
             return &table->rows[i];
     if (table->n == SERIES_MAX) {

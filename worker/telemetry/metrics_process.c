@@ -24,6 +24,7 @@ static void print_value(FILE *to, const char *name, const char *type, const char
 static double status_bytes(const char *status, const char *key)
 {
     uint64_t kilobytes = 0;
+    /* The key begins with the end of the line before: a process may have such a name. */
     const char *at = strstr(status, key);
     if (!at || sscanf(at + strlen(key), " %" SCNu64, &kilobytes) != 1)
         return 0;

@@ -3,6 +3,7 @@
  */
 #include "worker/telemetry/metrics_serve.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@ static struct metrics_route *route_of(struct metrics_serve *metrics, const struc
         if (metrics->routes[i].status == seen->status &&
             strcmp(metrics->routes[i].path, seen->path) == 0)
             return &metrics->routes[i];
+    assert(metrics->n_routes <= METRICS_ROUTES_MAX);
     if (metrics->n_routes == METRICS_ROUTES_MAX)
         return NULL;
     struct metrics_route *route = &metrics->routes[metrics->n_routes++];
@@ -101,6 +103,7 @@ static void print_by_model(const char *name, const char *help, size_t offset, FI
 {
     metrics_print_head(to, name, "counter", help);
     for (size_t i = 0; i < stats->n_models; i++) {
+        /* Counters of one type, found by their place. */
         uint64_t n;
         memcpy(&n, (const char *)&stats->models[i] + offset, sizeof n);
         fprintf(to, "%s{model=\"", name);

@@ -96,6 +96,7 @@ static void print_stats(const struct metrics *metrics, FILE *to)
         metrics_print_head(to, family->name, family->type, family->help);
         for (size_t i = 0; i < metrics->n_pipelines; i++) {
             const char *stats = (const char *)pipeline_stats(metrics->pipelines[i]);
+            /* All of pipeline_stats are uint64_t, found by their place. */
             uint64_t value;
             memcpy(&value, stats + family->at, sizeof value);
             print_name(metrics, i, family->name, "", to);
@@ -204,7 +205,7 @@ static void print_histograms(const struct metrics *metrics, FILE *to)
     metrics_print_histogram(to, "embedmill_batch_tokens", "Tokens a batch.",
                             &metrics->batch_tokens);
     metrics_print_histogram(to, "embedmill_queue_wait_seconds",
-                            "For each text, from its batch's first message decoded to a thread.",
+                            "For each text, from its batch's first message taken to a thread.",
                             &metrics->queue_wait);
     metrics_print_histogram(
         to, "embedmill_embedding_seconds",

@@ -62,10 +62,12 @@ static void on_tick(uv_timer_t *timer)
     if (!metrics->n_pipelines && !metrics->serve)
         return;
     const char *why_not = metrics_not_ready(metrics);
+    /* Once: a worker whose broker goes away later stays started for systemd. */
     bool became_ready = !why_not && !monitor->was_ready;
     if (became_ready)
         notify_send(&monitor->notify, "READY=1");
     else if (!monitor->was_ready)
+        /* Half a minute from now, each second: a loop that hangs before it is ready is noticed. */
         notify_send(&monitor->notify, "EXTEND_TIMEOUT_USEC=30000000");
     monitor->was_ready |= became_ready;
     if (monitor->n_ticks++ % STATUS_TICKS == 0 || became_ready)

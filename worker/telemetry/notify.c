@@ -34,6 +34,7 @@ void notify_open(struct notify *notify)
     if (path[0] == '@')
         address.sun_path[0] = '\0';
     notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* Without a zero behind it, which would be part of an abstract name. */
     if (notify->fd >= 0 && connect(notify->fd, (const struct sockaddr *)&address,
                                    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) != 0)
         notify_close(notify);

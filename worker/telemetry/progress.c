@@ -139,6 +139,7 @@ static double input_rate(const struct progress *progress)
 {
     uint64_t n = progress->n_samples;
     const struct sample *newest = &progress->samples[(n - 1) % N_SAMPLES];
+    /* Until the ring is full its oldest is the first. */
     const struct sample *oldest = &progress->samples[n > N_SAMPLES ? n % N_SAMPLES : 0];
     double seconds = (double)(newest->ms - oldest->ms) / 1000.0;
     return seconds > 0 ? (double)(newest->input - oldest->input) / seconds : 0;

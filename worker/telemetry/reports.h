@@ -24,11 +24,11 @@ void reports_dead_letter(const struct message *message, const char *code, const 
                          bool is_dropped);
 /* At the start: rows for a store that go to a queue are deleted only if what reads them can. */
 void reports_deletes(const char *sink, const char *name, enum output_format format);
-/* A text has the words of the prompt `had` already and got those of `given`: a warning, the first
- * time in a process. */
 /* Once: a message asked for a prompt that the model has no words for. As the pipeline calls it; ctx
  * is not read. */
 void reports_missing_prompt(void *ctx, const char *name);
+/* A text has the words of the prompt `had` already and got those of `given`: a warning, the first
+ * time in a process. */
 void reports_doubled(const struct prompt *had, const struct prompt *given);
 
 #endif

@@ -70,7 +70,7 @@ int spans_open(struct spans **out, uv_loop_t *loop, const char *path,
     spans->loop = loop;
     spans->about = *about;
     spans->write.data = spans;
-    /* Not to wait for the reader of a pipe. */
+    /* Not to wait for the reader of a pipe. Of standard error a copy: spans_close closes it. */
     spans->fd = strcmp(path, "-") == 0
                     ? dup(STDERR_FILENO)
                     : open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644);
@@ -125,6 +125,7 @@ static void write_next(struct spans *spans);
 static void on_retry(uv_timer_t *retry)
 {
     struct spans *spans = retry->data;
+    /* It stood while the timer ran, so that nobody else wrote the rest. */
     spans->is_writing = false;
     write_next(spans);
 }
