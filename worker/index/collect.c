@@ -71,6 +71,7 @@ static int begin(struct collect *collect, bool is_json, size_t row_bytes, char *
     if (!collect->rows || (!is_json && !collect->ids))
         return fail("written", collect->path, err, err_size);
     if (!is_json)
+        /* Room for the header, of which the number of rows is still missing. */
         fwrite(zeros, 1, sizeof zeros, collect->rows);
     return 0;
 }

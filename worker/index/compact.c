@@ -39,6 +39,7 @@ static FILE *open_new(const char *to, const char *suffix)
 
 static int close_new(FILE *file)
 {
+    /* Before the rename: else the name could survive a power cut that its bytes did not. */
     int rc = fflush(file) != 0 || fdatasync(fileno(file)) != 0 ? -errno : 0;
     return fclose(file) != 0 && rc == 0 ? -errno : rc;
 }
@@ -59,6 +60,7 @@ static int copy_npy(struct copy *copy)
                         : vectors->kind == KIND_F2 ? "<f2"
                         : vectors->kind == KIND_I1 ? "|i1"
                                                    : "|u1";
+    /* Packed: eight values in each byte of the array. */
     size_t columns = vectors->kind == KIND_BITS ? vectors->dim / 8 : vectors->dim;
     char header[NPY_HEADER];
     npy_header(header, descr, vectors->n - vectors->n_dead, columns);

@@ -33,6 +33,7 @@ int handover_name(const char *output, const char *word, char out[HANDOVER_PATH])
     size_t len = dot && dot > output && (!slash || dot > slash + 1) ? (size_t)(dot - output)
                                                                     : strlen(output);
     int n = snprintf(out, HANDOVER_PATH, "%.*s.%s%s", (int)len, output, word, output + len);
+    /* Behind it come suffixes, the longest of 14 bytes (.deleted.jsonl). */
     return n < HANDOVER_PATH - 20 ? 0 : -ENAMETOOLONG;
 }
 
@@ -68,6 +69,7 @@ static int write_journal(const char *output, const char *text)
         rc = -errno;
     if (fclose(file) != 0 && rc == 0)
         rc = -errno;
+    /* By its name it is whole: a torn one would be read as not linked yet. */
     if (rc == 0 && rename(fresh, path) != 0)
         rc = -errno;
     return rc ? rc : sync_folder(output);
@@ -278,6 +280,7 @@ int handover_run(const char *output, const char *fresh, const char *old, char *e
         rc = rename_fresh(output, fresh);
     if (rc == 0)
         rc = join(output, ".handover", journal);
+    /* The last step: from here on OUT is read again, and all beside it is the new one's. */
     if (rc == 0 && unlink(journal) != 0)
         rc = -errno;
     if (rc != 0)

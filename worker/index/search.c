@@ -138,11 +138,13 @@ void search_run(struct search *search, const struct text *queries, size_t n,
     search->queries = queries;
     search->n_queries = n;
     search->results = results;
+    /* Returns when all shares are done: the tasks are this thread's again. */
     shares_run(&search->shares, search->tasks, sizeof *search->tasks, n, embed_some);
     uint64_t embedded = uv_hrtime();
     for (size_t first = 0; first < n; first += DOTS_QUERIES)
         model_pack_queries(search->packs + first * dim, search->rows + first * dim,
                            n - first < DOTS_QUERIES ? n - first : DOTS_QUERIES, dim);
+    /* A thread that gets no rows this time must not offer the hits of the last. */
     for (size_t t = 0; t < search->n_threads; t++)
         memset(search->tasks[t].n_best, 0, sizeof search->tasks[t].n_best);
     shares_run(&search->shares, search->tasks, sizeof *search->tasks, count, compare_some);

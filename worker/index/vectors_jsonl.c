@@ -46,6 +46,7 @@ static int add_id(struct vectors *vectors, const char *at)
         return -ENOMEM;
     memcpy(vectors->id_memory + vectors->id_memory_len, at, len);
     if (vectors->lines_room < vectors->ids_room) {
+        /* Kept as soon as it has moved, whether the other one grows or not: close frees both. */
         size_t *lines = realloc(vectors->lines, vectors->ids_room * sizeof *lines);
         vectors->lines = lines ? lines : vectors->lines;
         unsigned char *pieces = realloc(vectors->pieces, vectors->ids_room);

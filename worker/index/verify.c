@@ -63,6 +63,7 @@ static int listing_open(struct listing *out, const char *path, char *err, size_t
     int rc = vectors_open(&out->vectors, path, err, err_size);
     if (rc != 0)
         return rc;
+    /* One more, so that an index without vectors is not taken for a lack of memory. */
     size_t n = vectors_count(out->vectors);
     out->live = malloc((n + 1) * sizeof *out->live);
     out->all = malloc((n + 1) * sizeof *out->all);
@@ -280,6 +281,7 @@ static int compare_neighbours(const struct model *model, const struct listing *o
          * end. */
         if (n < DOTS_QUERIES && i < sample->n_live)
             continue;
+        /* The same texts in both indexes. */
         memcpy(after, before, sizeof after);
         rc = find_nearest(model, old, before, n);
         if (rc == 0)
