@@ -40,7 +40,7 @@ enum { CODEC_FORMAT_VERSION = 1 }; /* `v` of every output */
 enum {
     CODEC_TEXTS_MAX = 65536,          /* a larger max_texts is taken as this */
     CODEC_DEPTH_MAX = 16,             /* maps and arrays inside each other, the outermost is 1 */
-    CODEC_ID_BYTES_MAX = 1024,        /* ids are repeated per text: see codec_decode.c */
+    CODEC_ID_BYTES_MAX = 1024,        /* ids are repeated per text: see codec_change.c */
     CODEC_DIM_MAX = 4096,             /* of vectors that are written as text */
     CODEC_VALUE_BYTES_MAX = 64 << 20, /* of a JSON or msgpack value */
     CODEC_JSON_VALUES_MAX = 1 << 16,  /* in a JSON value, plus 16 for each of max_texts */

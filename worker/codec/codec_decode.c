@@ -1,8 +1,8 @@
 /*
- * codec_decode.c: which format a value has, raw text, and ids.
+ * codec_decode.c: which format a value has, and raw text.
  *
- * Owns:    the choice made by INPUT_AUTO and the precedence of ids.
- * Refuses: the inside of JSON and msgpack: codec_json.c, codec_msgpack.c.
+ * Owns:    the choice made by INPUT_AUTO.
+ * Refuses: the inside of JSON and msgpack: codec_json.c, codec_msgpack.c; ids: codec_change.c.
  * Threads: no state.
  * Why:     a wrong guess must not be embedded in silence. A producer's broken JSON or msgpack is
  *          refused where it can be told from text, see value_is_text.
@@ -117,6 +117,7 @@ static bool value_is_text(struct bytes value)
 static int auto_decode(const struct decode *decode, struct request *out)
 {
     struct bytes value = decode->message->value, framed = codec_frame_skip(value);
+    /* Behind a frame there is an object for certain (codec_frame_skip), and no text begins so. */
     if (framed.ptr)
         return json_decode(decode, framed, out);
     if (is_map(value) &&
@@ -182,6 +183,7 @@ int codec_tombstone(const struct message *message, const struct decode_options *
     struct change change = {.is_deleted = true};
     struct request request = {.is_deleted = true};
     struct id id = {{NULL, 0}, false};
+    /* Without a row only key and headers can name the text. */
     int err = codec_delete_check(&decode, change.row);
     if (!err)
         err = codec_message_id(&decode, id, &id);

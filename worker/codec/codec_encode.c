@@ -52,6 +52,7 @@ int codec_encode(const struct encode_options *options, const struct request *req
     /* CODEC_TEXTS_MAX of them times 768 is far below; msgpack's bin ends at 4 GiB */
     assert(n * options->dim <= UINT32_MAX / sizeof(float));
     const size_t before = out->len;
+    /* What fails here or below stays in the buffer: buffer_settle reports it. */
     buffer_reserve(out, output_room(&output));
     if (is_rows)
         codec_rows_write(&output, out);

@@ -90,6 +90,7 @@ void codec_json_put_fields(struct buffer *to, const struct request *request, boo
         struct walk_value key;
         msgpack_walk_next(&peek, &key);
         if (key.type == WALK_STR && is_any(key.bytes, ours)) {
+            /* Ours of that name goes before the message's: key and value are passed over. */
             msgpack_walk_skip(&walk);
             msgpack_walk_skip(&walk);
             continue;

@@ -39,10 +39,12 @@ static bool has_frame(const struct frame *frame, struct bytes value)
 struct bytes codec_frame_skip(struct bytes value)
 {
     for (size_t i = 0; i < N_FRAMES; i++) {
+        /* Two kinds begin with a zero byte: the one with an object behind it is meant. */
         if (!has_frame(&frames[i], value))
             continue;
         struct bytes inside = {value.ptr + frames[i].len, value.len - frames[i].len};
         struct bytes led = codec_json_lead(inside);
+        /* Only an object: Avro and Protobuf behind a frame may begin with any other byte. */
         if (led.len > 0 && *led.ptr == '{')
             return inside;
     }
@@ -63,6 +65,7 @@ static bool cbor_argument(struct cbor *cbor, unsigned low, uint64_t *out)
     *out = low;
     if (low < 24 || low == CBOR_INDEFINITE)
         return true;
+    /* 28 to 30 are reserved: no width is so large. */
     size_t width = low <= 27 ? (size_t)1 << (low - 24) : SIZE_MAX;
     if (width > (size_t)(cbor->end - cbor->at))
         return false;
@@ -100,8 +103,10 @@ static bool cbor_skip(struct cbor *cbor, unsigned depth)
         cbor->at += n;
         return true;
     }
+    /* An entry has a byte at least. */
     if (n > left && (major == 4 || major == 5))
         return false;
+    /* A tag has one value behind it; numbers and simple values were all in their heads. */
     n = major == 4 ? n : major == 5 ? 2 * n : major == 6;
     while (n-- > 0)
         if (!cbor_skip(cbor, depth + 1))

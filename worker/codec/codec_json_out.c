@@ -135,6 +135,7 @@ int codec_output_json(const struct codec_output *output, struct buffer *out)
         buffer_put_text(out, i ? "," : "");
         codec_json_put_key(out, &walk);
         buffer_put_text(out, ":");
+        /* The one member that is not bytes here: numbers instead. */
         if (key.bytes.len != 9 || memcmp(key.bytes.ptr, "embedding", 9) != 0) {
             codec_json_put_value(out, &walk);
             continue;

@@ -174,6 +174,7 @@ static int item_map_read(const struct decode *decode, struct walk *walk, uint32_
         msgpack_walk_next(walk, &key);
         int field = key.type == WALK_STR ? field_find(decode, key.bytes) : -1;
         if (field != CODEC_FIELD_ID && field != CODEC_FIELD_TEXT && field != CODEC_FIELD_TITLE) {
+            /* Only the head of such a key was read: what is inside would be taken for its value. */
             if (key.type == WALK_ARRAY || key.type == WALK_MAP)
                 return codec_refuse(decode->why, DEAD_LETTER(bad_field),
                                     "a key in field 'texts[%zu]' is %s; send strings as keys",
@@ -298,6 +299,7 @@ static int texts_open(const struct decode *decode, struct walk *walk, struct req
     out->items = arena_alloc(decode->arena, out->n_items * sizeof *out->items);
     if (!out->items)
         return -ENOMEM;
+    /* An id or title that nobody gives is known by its NULL. */
     memset(out->items, 0, out->n_items * sizeof *out->items);
     return 0;
 }
@@ -316,6 +318,7 @@ static int many_read(const struct decode *decode, const struct fields *fields, s
     out->many = true;
     if (!err)
         err = ids_derive(decode, out);
+    /* Last: an id that is given may be the one that is derived for another text. */
     return err ? err : codec_ids_check(decode, out->items, out->n_items);
 }
 
@@ -353,6 +356,7 @@ static int message_read(const struct decode *decode, const struct fields *fields
     struct id id = {{NULL, 0}, false};
     struct walk at;
     int err = 0;
+    /* Headers first: fields of the message go before them. */
     *title = codec_header(decode->message, "title");
     out->prompt = codec_header(decode->message, "prompt");
     if ((at = fields->at[CODEC_FIELD_ID]).at)
@@ -380,7 +384,7 @@ static int keys_check(const struct decode *decode, struct bytes value)
                             (size_t)(second.at - value.ptr));
     if (err == -EILSEQ)
         return codec_refuse(
-            decode->why, "bad_msgpack",
+            decode->why, DEAD_LETTER(bad_msgpack),
             "a key of a msgpack map has a NUL character; name the field without it");
     if (err == -E2BIG)
         return codec_refuse(decode->why, DEAD_LETTER(too_many_values),
@@ -397,6 +401,7 @@ static int gone_read(const struct decode *decode, const struct change *change, s
     struct fields fields = {0};
     struct request unused = {0};
     struct bytes title;
+    /* Types are checked as of any message, but its other fields go nowhere. */
     int err = row.ptr
                   ? fields_find(decode, (struct walk){row.ptr, row.ptr + row.len}, &fields, &unused)
                   : 0;
@@ -450,6 +455,7 @@ int codec_msgpack_read(const struct decode *decode, struct bytes value, struct r
     if (!err)
         err = codec_model_read(decode, &change, &request);
     if (!err)
+        /* Of the whole value: also a key that nobody asks for must not be there twice. */
         err = keys_check(decode, value);
     if (!err)
         *out = request;

@@ -39,7 +39,7 @@ static void name_pack(msgpack_packer *packer, struct bytes name)
     }
 }
 
-/* The digits were printed by codec_decode from an integer and end at len, not at a NUL. */
+/* The digits are those of an integer (codec_ids.c) and end at len, not at a NUL. */
 static void number_pack(msgpack_packer *packer, struct bytes digits)
 {
     bool minus = digits.ptr[0] == '-';
@@ -138,6 +138,7 @@ void codec_msgpack_write(const struct output *output, struct buffer *to)
     bool dated = output->message->timestamp_ms >= 0, has_chunks = codec_has_chunks(output);
     msgpack_packer packer;
     msgpack_packer_init(&packer, to, packer_write);
+    /* Eleven are always there; `ids` where there are many texts. */
     msgpack_pack_map(&packer, 11u + output->many + 4 * has_chunks + dated +
                                   (request->n_fields > 0) + (output->options->precision != NULL));
     word_pack(&packer, "v");

@@ -112,6 +112,7 @@ int codec_output_read(struct bytes payload, struct codec_output *out, struct ref
                                  .fingerprint = text_of(&found.fingerprint),
                                  .precision = text_of(&found.precision)};
     if (found.fields) {
+        /* To the end of the payload, of which the first n_fields pairs are the fields. */
         out->fields = (struct bytes){found.fields, (size_t)(walk.end - found.fields)};
         out->n_fields = found.n_fields;
     }

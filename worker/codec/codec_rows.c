@@ -82,6 +82,7 @@ static void put_fields(struct buffer *to, const struct row *row, bool comma,
     size_t n = 0;
     while (*ours)
         names[n++] = *ours++;
+    assert(n <= 2); /* the four of a piece and the NULL fit behind them */
     if (row->item->chunk) {
         codec_json_put_chunk(to, row->item->chunk, comma);
         memcpy(names + n, codec_chunk_fields, sizeof codec_chunk_fields);

@@ -36,6 +36,7 @@ static int names_compare(const void *left, const void *right)
     int order = len > 0 ? memcmp(a->text.ptr, b->text.ptr, len) : 0;
     if (order == 0)
         order = (a->text.len > b->text.len) - (a->text.len < b->text.len);
+    /* qsort is not stable, and of equal names the later one must be the second. */
     return order ? order : (a->number > b->number) - (a->number < b->number);
 }
 
@@ -51,6 +52,7 @@ static bool find_twice(struct codec_name *names, size_t n, struct codec_name *fi
     if (n > FEW)
         qsort(names, n, sizeof *names, names_compare);
     for (size_t i = 1; i < n; i++)
+        /* Sorted, equal names are neighbours; few are each compared with all before. */
         for (size_t j = n > FEW ? i - 1 : 0; j < i; j++)
             if (is_same(&names[i], &names[j])) {
                 *first = names[j];
@@ -73,10 +75,12 @@ static int key_name(struct check *check, struct walk walk, struct bytes *out)
         return 0;
     char *kept;
     if (key.type == WALK_STR) {
+        /* A bad byte becomes U+FFFD, which has three. */
         kept = arena_alloc(check->decode->arena, 3 * key.bytes.len);
         *out = (struct bytes){kept, kept ? utf8_repair(key.bytes.ptr, key.bytes.len, kept) : 0};
         return kept ? 0 : -ENOMEM;
     }
+    /* A key of another type is called as its JSON is: 1 and "1" are the same key there. */
     check->scratch.len = 0;
     codec_json_put_value(&check->scratch, &walk);
     if (check->scratch.status)
