@@ -48,6 +48,7 @@ static const struct option *find(const struct options *options, const char *name
             snprintf(full, 128, "%s", option->name);
             return option;
         }
+        /* To the end of the table: an option of that very name goes before what is below a map. */
         if (option->type == OPTION_MAP && strncmp(variable, name, len) == 0 && name[len] == '_' &&
             name[len + 1])
             map = option;

@@ -124,6 +124,7 @@ static int on_key(struct walk *walk, const yaml_event_t *event)
     if (event->data.scalar.length != strlen(key) || event->data.scalar.length == 0 ||
         outside + dot + event->data.scalar.length > MAX_NAME)
         return refuse(walk, event->start_mark, "expected the name of an option");
+    /* Over the key that stood before it in the same map. */
     snprintf(walk->name + outside, sizeof walk->name - outside, "%s%s", dot ? "." : "", key);
     walk->expect_key = false;
     if (!is_group(walk->options, walk->name) && !is_option(walk->options, walk->name))
@@ -221,6 +222,7 @@ static int on_value(struct walk *walk, const yaml_event_t *event)
     if (text.ptr)
         explicit_bzero(text.ptr, text.len); /* it may be a secret */
     buffer_close(&text);
+    /* Whatever options_set calls it, the file is at fault. */
     return rc == 0 || rc == -ENOMEM ? rc : -EBADMSG;
 }
 

@@ -60,6 +60,7 @@ static const struct option *find(const struct options *options, const struct fla
         return option;
     for (size_t i = 0; (option = options_at(options, i)); i++) {
         options_flag_name(option->name, name, sizeof name);
+        /* Pairs of a map are given behind its letter (read_short), not by a flag of its name. */
         if (option->type != OPTION_MAP && strcmp(name, flag) == 0)
             return option;
     }
@@ -233,6 +234,7 @@ static int read_flags(struct options *options, struct flag_line *line, struct fl
         else if (strcmp(argument, "--") == 0 && line->syntax->positionals && !only_words)
             only_words = true;
         else if (argument[0] != '-' || argument[1] == '\0' || only_words)
+            /* "-" alone is a word: standard input. */
             rc = read_word(options, line, argument, err, err_size);
         else if (argument[1] != '-')
             rc = read_short(options, line, err, err_size);
@@ -252,6 +254,7 @@ int config_read(struct options *options, const struct flag_syntax *syntax, int a
     struct flag_line line = {.syntax = syntax ? syntax : &none, .argc = argc, .argv = argv};
     line.positional = line.syntax->positionals;
     *flags = (struct flags){0};
+    /* Flags first, for they name the file; which value counts its origin decides. */
     int rc = read_flags(options, &line, flags, err, err_size);
     if (rc != 0 || flags->help || line.syntax->flags_only)
         return rc;

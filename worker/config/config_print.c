@@ -166,6 +166,7 @@ static void print_quoted(FILE *to, const char *text)
         else if (byte < 0x20 || byte == 0x7f)
             fprintf(to, "\\x%02x", byte);
         else if (strncmp(text, "${", 2) == 0)
+            /* Read back as ${ (config_file.c); the brace comes with the next turn. */
             fputs("$$", to);
         else
             fputc(byte, to);
@@ -178,6 +179,7 @@ static void print_quoted(FILE *to, const char *text)
 static bool mask(const struct option *option, const char *secret, char *out, size_t size)
 {
     bool is_url = option->arg && strcmp(option->arg, "URL") == 0;
+    /* The last @: a password may hold others. */
     const char *from = strstr(secret, "://"), *at = strrchr(secret, '@');
     if (!secret[0] || (is_url && from && !at)) {
         snprintf(out, size, "%s", secret);

@@ -66,6 +66,8 @@ static double quota_above(const char *root, const char *mount, const char *path,
         return 0;
     double smallest = 0;
     for (;;) {
+        /* A folder that is not there has none: a container may see its own cgroup as the root, and
+         * the path that it has on the host. */
         double quota = quota_here(folder, v2);
         if (quota > 0 && (smallest == 0 || quota < smallest))
             smallest = quota;
@@ -129,6 +131,7 @@ size_t cpus_quota(const char *root)
     fclose(f);
     if (smallest == 0)
         return 0;
+    /* Rounded down: with a thread more than the quota pays for all would be throttled. */
     return smallest < 1 ? 1 : smallest > 1e6 ? 0 : (size_t)smallest;
 }
 

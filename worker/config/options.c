@@ -377,6 +377,7 @@ static int remember(struct options *options, const char *name, enum origin origi
     }
     given = realloc(options->given, (options->n_given + 1) * sizeof *given);
     if (given)
+        /* Kept at once: the old one is gone even if the name finds no memory. */
         options->given = given;
     char *name_copy = given ? strdup(name) : NULL;
     if (!name_copy) {
