@@ -101,6 +101,7 @@ static int measure_open(struct bench_report *report, struct model **model,
 {
     double took[OPENS];
     for (size_t i = 0; i < OPENS; i++) {
+        /* The first time pages of the file may come from the disk; later they are in memory. */
         model_close(*model);
         *model = NULL;
         int rc = open_once(options, model, text, &took[i], err, err_size);
@@ -227,6 +228,7 @@ static int measure_latency(const struct bench *b, const struct text *text,
         return -ENOMEM;
     int rc = bench_rig_open(&rig, b->model, latency->n_threads, prompt_of(b->model, b->options));
     if (rc == 0) {
+        /* Not counted: it warms caches and scratch memory. */
         rc = bench_rig_embed(rig, text, 1);
         double end = seconds() + b->options->seconds;
         while (rc == 0 && n < CALLS_MAX && (n < CALLS_MIN || seconds() < end)) {
@@ -253,6 +255,7 @@ static int measure_length(const struct bench *b, size_t n_tokens, size_t n_threa
     struct passes passes;
     /* As many tokens in each call, whatever the length: only the length differs. */
     size_t n = CALL_TOKENS * n_threads / n_tokens;
+    /* At least a text for each thread, so that none is idle. */
     int rc = bench_texts_make(&texts, n > n_threads ? n : n_threads, n_tokens);
     if (rc != 0)
         return rc;

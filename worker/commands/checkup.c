@@ -172,6 +172,7 @@ static uint64_t memory_needed(const struct settings *settings, struct model *con
     uint64_t n_threads = (uint64_t)settings_number(settings, "threads");
     uint64_t n_batches = (uint64_t)settings_number(settings, "batches");
     uint64_t vectors = (uint64_t)settings_number(settings, "batch_texts") * info->dim * 4;
+    /* As work_options.c has it. */
     n_threads = n_threads ? n_threads : cpus_usable("");
     n_batches = n_batches ? n_batches : n_threads + 2;
     /* A batch holds its texts, its vectors, and its encoded records (twice while they go out). */

@@ -208,6 +208,7 @@ static int go_through(const struct args *args, const struct dead_letters_ops *op
     struct dead_letter letter;
     struct counts counts = {0};
     char err[800], close_err[800];
+    /* A URL names another system: the dead letters are opened where they are, without it. */
     int rc = ops->open(&way.dlq, settings, args->queue ? NULL : args->to, err, sizeof err);
     if (rc != 0)
         return fail(exit_of(rc), err);
@@ -292,6 +293,7 @@ static int prepare(const struct invocation *invocation)
     const struct connector *connector = queue_of(invocation->settings);
     char err[1200] = "out of memory";
     if (!connector && target.url && strstr(target.url, "://")) {
+        /* Asked again for its sentence. */
         queue_target_find(&target, err, sizeof err);
         return fail(COMMAND_USAGE, err);
     }

@@ -114,6 +114,7 @@ static void check_more(struct findings *findings, const struct settings *setting
                        struct model *const *models, size_t n)
 {
     const struct connector *ends[2] = {find(settings, "source"), find(settings, "sink")};
+    /* A broker that closes its socket is a finding, not the end of the process. */
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < n; i++) {
         struct setting pair = settings_pair(settings, "models", i);

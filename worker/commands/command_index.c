@@ -192,6 +192,7 @@ int command_index_set_ends(struct options *options, char *err, size_t err_size)
 {
     int rc = 0;
     if (options_origin(options, "source") != ORIGIN_FLAG)
+        /* As if by a flag: a configuration that is shared with `run` names a queue here. */
         rc = options_set(options, "source", "file", ORIGIN_FLAG, "index", err, err_size);
     if (rc == 0 && options_origin(options, "sink") != ORIGIN_FLAG)
         rc = options_set(options, "sink", "file", ORIGIN_FLAG, "index", err, err_size);

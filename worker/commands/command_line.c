@@ -104,6 +104,7 @@ int command_line_open_file(const struct settings *settings, const char *path, st
     }
     int rc = model_open(out, path, strcmp(kernels, "auto") == 0 ? NULL : kernels,
                         (enum precision)settings_choice(settings, "precision"), err, err_size);
+    /* Only where there is no file: how to get it. */
     if (rc == -ENOENT) {
         size_t used = strlen(err);
         char advice[4400] = "fetch it with scripts/get-model; `embedmill models` lists short names";

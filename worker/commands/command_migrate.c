@@ -80,7 +80,7 @@ static struct migration {
 
 /* ---- the steps of `index`, with another model */
 
-/* Two cards, but for the part of the corpus. */
+/* Two manifests, but for the part of the corpus. */
 static bool is_made_so(const struct manifest *wanted, const struct manifest *is)
 {
     const char *line = wanted->text + strcspn(wanted->text, "\n") + 1;
@@ -111,6 +111,7 @@ static int begin(const struct settings *settings, const struct model_info *model
         log_event(LOG_INFO, "nothing to migrate: the index is made with all of this already",
                   LOG_TEXT("index", migration.out));
         log_close();
+        /* Ends the process: a `begin` has no way to say that nothing is to be done. */
         migration.leave(COMMAND_OK);
     }
     if (access(migration.old, F_OK) == 0) {
@@ -160,6 +161,7 @@ static int embed(const struct invocation *invocation, bool is_sample)
     steps.leave = migration.leave = invocation->leave;
     if (code == COMMAND_OK)
         code = command_work_run(&steps, invocation->settings);
+    /* command_work_run has closed the log. */
     command_line_log(invocation->settings);
     if (is_sample &&
         (migrate_set(options, "file.shard", whole) || migrate_set(options, "cache", cache)))
@@ -254,6 +256,7 @@ static int run_steps(const struct invocation *invocation)
 static int run(const struct invocation *invocation)
 {
     command_line_log(invocation->settings);
+    /* An interrupted handover is all that is left of a migration: no step before it again. */
     int code = migrate_store_is_url(migration.out) ? migrate_store_run(invocation, is_wanted)
                : handover_is_open(migration.out)   ? take_name(&migration)
                                                    : run_steps(invocation);

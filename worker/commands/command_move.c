@@ -254,6 +254,7 @@ static int shape_delete(const struct move *move, const struct message *message,
     struct document *document = arena_alloc(arena, sizeof *document);
     if (!part || !document)
         return -ENOMEM;
+    /* Gone is what has that header, or a key and no value at all (a tombstone). */
     if (!is_said_deleted(message) && (message->value.ptr || !message->key.ptr))
         return dead_letter(record, arena, DEAD_LETTER(empty_text), "the message is empty");
     int rc = codec_tombstone(message, &options, arena, &request, &why);
@@ -311,6 +312,7 @@ static int shape(void *ctx, const struct message *message, struct record *record
                  struct arena *arena, char *err, size_t err_size)
 {
     struct move *move = ctx;
+    /* What -ENOMEM says; all else has a sentence of its own. */
     snprintf(err, err_size, "out of memory");
     return message->value.len == 0 ? shape_delete(move, message, record, arena)
                                    : shape_output(move, message, record, arena, err, err_size);
@@ -440,6 +442,7 @@ static int run(struct move *move)
         code = rc == -ENOMEM ? COMMAND_INTERNAL : rc == -EINVAL ? COMMAND_CONFIG : COMMAND_IO;
         stop_signals_close(&move->stop);
     }
+    /* Also when it did not open: what was half open closes in the loop. */
     uv_run(&move->loop, UV_RUN_DEFAULT);
     if (rc == 0)
         code = report_end(move);
@@ -478,6 +481,7 @@ static int set_ends(bool is_push, struct options *options, char *err, size_t err
     const struct connector *connector = queue_target_find(&target, err, err_size);
     if (!connector)
         return -EINVAL;
+    /* What workers promise of delivery is between their two ends, and not these. */
     const struct queue_option ends[] = {{"source", is_push ? "file" : connector->name},
                                         {"sink", is_push ? connector->name : "file"},
                                         {"delivery", "at-least-once"}};

@@ -4,6 +4,7 @@
  * Owns:    the options rerank.*, reading and scoring lines in batches, what is printed.
  * Threads: the main thread reads and prints; a batch is scored by pool threads, each with a share.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -109,6 +110,7 @@ static void score_some(struct job *job, struct pool_thread *thread)
     struct rerank *rerank = task->rerank;
     size_t first = task->share.first;
     (void)thread;
+    /* Scores and results of its own share: no other thread writes there. */
     session_rerank(task->session, rerank->query, rerank->texts + first, task->share.n,
                    rerank->scores + first, rerank->results + first);
 }
@@ -163,6 +165,7 @@ static int take_score(struct rerank *rerank, size_t i)
     float score = rerank->scores[i];
     if (result->status == -ENOMEM)
         return -ENOMEM;
+    assert(result->status == 0); /* texts are cut and repaired, so nothing else fails */
     if (!isfinite(score)) {
         report(rerank, entry->line, "bad_embedding",
                "the score is not a number; the model file is damaged: fetch it again");
@@ -186,6 +189,7 @@ static int flush(struct rerank *rerank)
     for (size_t i = 0; i < rerank->n && rc == 0; i++)
         rc = take_score(rerank, i);
     rerank->n = 0;
+    /* The best have their ids in their own JSON (keep): nothing points into the arena. */
     arena_reset(&rerank->arena);
     if (rc)
         return fail(COMMAND_INTERNAL, "out of memory");
@@ -287,6 +291,7 @@ static int open_threads(struct rerank *rerank)
 {
     const struct session_options options = {.too_long = TOO_LONG_TRUNCATE};
     rerank->tasks = calloc(rerank->n_threads, sizeof *rerank->tasks);
+    /* One more, for `top` is 0 without --top, and of 0 bytes calloc may give NULL. */
     rerank->best = calloc(rerank->top + 1, sizeof *rerank->best);
     int rc = rerank->tasks && rerank->best ? 0 : -ENOMEM;
     for (size_t i = 0; i < rerank->n_threads && rc == 0; i++) {

@@ -125,6 +125,7 @@ static int serve_all(struct server *server)
     if (code == COMMAND_OK)
         code = open_serve(server);
     if (code != COMMAND_OK) {
+        /* Closes what is there already, as after a stop. */
         on_ended(server, true);
         uv_run(&server->loop, UV_RUN_DEFAULT);
         return code;

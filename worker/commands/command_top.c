@@ -316,6 +316,7 @@ static void on_answer(void *ctx, int status, const char *body)
 static void on_round(uv_timer_t *timer)
 {
     struct top *top = timer->data;
+    /* A round that is not over yet: nobody is asked twice at a time. */
     if (top->n_pending > 0)
         return;
     top->n_rounds++;

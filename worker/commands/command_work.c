@@ -111,7 +111,7 @@ static void on_served(void *ctx, bool in_time)
     if (!in_time)
         log_event(LOG_WARN, "drain_timeout passed: some requests were answered by 503");
     worker->serve = NULL;
-    /* A scrape reads the server's counters, and the server is about to be freed. */
+    /* A scrape reads the server's counters, and the server is freed by now. */
     if (worker->events.monitor)
         monitor_serves(worker->events.monitor, NULL);
     finish(worker);

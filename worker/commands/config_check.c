@@ -60,6 +60,7 @@ static int check_row_chunks(const struct settings *settings, const char **bad_op
 {
     const char *name = settings_text(settings, "sink");
     const struct sink_ops *sink = name ? sink_find(name) : NULL;
+    /* Without `layout` it is SINK_PER_MESSAGE (connector.h). */
     bool is_queue = sink && (!sink->layout || sink->layout(settings) == SINK_PER_MESSAGE);
     if (!is_queue || strcmp(settings_text(settings, "too_long"), "chunk") != 0)
         return 0;
@@ -110,6 +111,7 @@ static int check_order(const struct settings *settings, const char *order, char 
     const struct connector *source = name ? connector_find(name) : NULL;
     bool is_position = strcmp(order, "position") == 0;
     bool is_timestamp = strcmp(order, "timestamp") == 0;
+    /* Without a source check_ends says so. */
     if (!source || (is_position && source->gives_order) || (is_timestamp && source->gives_times) ||
         (!is_position && !is_timestamp))
         return 0;
@@ -266,6 +268,7 @@ static int check_delivery(const struct settings *settings, const char **bad_opti
     char kinds[200] = "";
     if (!settings_is(settings, "delivery", "exactly-once"))
         return 0;
+    /* All pairs that could, for the sentence; the one that is configured ends the search. */
     for (size_t i = 0; all_connectors[i]; i++) {
         const struct connector *connector = all_connectors[i];
         for (size_t j = 0; all_connectors[j]; j++) {

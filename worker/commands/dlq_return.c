@@ -130,6 +130,7 @@ void dlq_return_close(struct dlq_return *way)
 {
     if (!way)
         return;
+    /* Nothing is to be waited for when the sink did not open. */
     way->is_closed = !way->sink;
     if (way->sink)
         way->sink->ops->close(way->sink, CLOSE_MS, on_closed, way);

@@ -125,6 +125,7 @@ static void on_retry(uv_handle_t *handle)
         on_closed(handle);
         return;
     }
+    /* libuv leaves tcp.data as it is. */
     uv_tcp_init(handle->loop, &request->tcp);
     connect_to(request, request->at->ai_next);
 }
@@ -209,6 +210,7 @@ int http_get_open(struct http_get **out, uv_loop_t *loop, const char *address, c
     uv_tcp_init(loop, &request->tcp);
     uv_timer_init(loop, &request->timer);
     request->tcp.data = request->timer.data = request;
+    /* libuv holds two handles of it from here on: only release frees it. */
     request->n_open = 2;
     uv_timer_start(&request->timer, on_timeout, timeout_ms, 0);
     *out = request;

@@ -117,6 +117,7 @@ int migrate_store_prepare(const struct invocation *invocation, const char *url)
 static bool get(const char *name, char *out, size_t size)
 {
     struct manifest manifest;
+    /* Lines of the same form as a manifest's. */
     manifest.len =
         (size_t)snprintf(manifest.text, sizeof manifest.text, "%s", store.found.made_with);
     return manifest_get(&manifest, name, out, size);
@@ -167,6 +168,7 @@ static int begin(const struct settings *settings, const struct model_info *model
     if (made_with_fits(there, store.wanted, "", "", "", why, sizeof why)) {
         log_event(LOG_INFO, "nothing to migrate: the vectors are made with all of this already",
                   LOG_TEXT("output", store.migration->output));
+        /* leave ends the process, so what is open at the store is closed first. */
         ops()->close(store.migration);
         log_close();
         store.leave(COMMAND_OK);
@@ -236,6 +238,7 @@ static int swap_options(struct change *changes, size_t n, bool is_back)
 static int embed_sample(const struct invocation *invocation, bool (*wanted)(const char *name))
 {
     char part[40];
+    /* Into a file, whatever the sink: only its vectors are compared. */
     struct change changes[] = {
         {"sink", "file", ""}, {"file.output", store.sample, ""}, {"file.shard", part, ""},
         {"cache", "", ""},    {"output_format", "msgpack", ""},  {"order_by", "none", ""}};
@@ -314,7 +317,7 @@ static int verify(const struct settings *settings)
                        : migrate_judge(store.migration->output, store.migration->side,
                                        store.migration->errors, &verified);
     }
-    /* Copies: gigabytes, and of no use after the comparison. */
+    /* Copies: gigabytes, and of no use after the comparison. Not collected: the name is empty. */
     handover_remove(old);
     handover_remove(fresh);
     return code;
@@ -326,6 +329,7 @@ static int change_places(void)
     int rc = ops()->finish(store.migration, err, sizeof err);
     if (rc != 0)
         return fail(rc, err);
+    /* After a death in the change of places this run has made no sample. */
     if (store.sample[0])
         handover_remove(store.sample);
     log_event(LOG_INFO, "migrated", LOG_TEXT("output", store.migration->output),

@@ -103,6 +103,7 @@ static void on_done(uv_work_t *work, int status)
 /* called: the name that it goes by here, or NULL. */
 static int load_run(struct load *load, const char *called, struct model **out, uv_loop_t *loop)
 {
+    /* As it stays when the loop cannot take the work. */
     load->code = COMMAND_INTERNAL;
     load->work.data = load;
     uv_queue_work(loop, &load->work, on_work, on_done);
@@ -144,6 +145,7 @@ int model_load_set(struct model_set *out, uv_loop_t *loop, const struct settings
         if (code != COMMAND_OK)
             break;
         out->names[i] = models[i].name;
+        /* Counted when it is open: model_set_close closes so many. */
         out->n++;
     }
     return code;

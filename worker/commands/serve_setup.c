@@ -110,6 +110,7 @@ int serve_setup_caches(struct cache *out[], const struct settings *settings,
 
 void serve_setup_caches_close(struct cache *caches[], size_t n)
 {
+    /* Backwards: the first one has the folder open for all. */
     while (n-- > 0) {
         cache_flush(caches[n]);
         cache_close(caches[n]);

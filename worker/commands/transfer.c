@@ -135,6 +135,7 @@ static void on_messages(void *ctx, struct message **messages, size_t n)
     /* Handed over by 64s: the array is on the stack, and a sink writes what it gets in one go. */
     for (size_t i = 0, filled = 0; i < n; i++) {
         struct record *record = load(transfer, messages[i]);
+        /* What of this turn was not handed over comes again: nothing of it is acked. */
         if (!record)
             return;
         records[filled++] = record;
@@ -343,6 +344,7 @@ int transfer_open(struct transfer **out, uv_loop_t *loop, const struct source_op
     uv_timer_init(loop, &transfer->deadline);
     transfer->idle.data = transfer->deadline.data = transfer;
     transfer->n_handles = 2;
+    /* Set even if the rest fails: the caller closes it once the loop has nothing left. */
     *out = transfer;
     int rc =
         source->open(&transfer->source, loop, settings, &source_events, transfer, err, err_size);

@@ -3,6 +3,7 @@
  */
 #include "worker/commands/work_events.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -34,6 +35,7 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
     const struct work_events *events = ((const struct work_lane *)ctx)->events;
     if (events->has_end)
         return; /* the sink tells of each, in order */
+    assert(events->monitor); /* of work without an end, until its pipelines have ended */
     metrics_on_dead_letter(monitor_metrics(events->monitor), code);
     reports_dead_letter(message, code, reason, false);
 }
@@ -77,6 +79,7 @@ static void on_embedded(void *ctx, const struct batch *batch)
         metrics_on_embedded(monitor_metrics(events->monitor), batch);
     if (!events->spans)
         return;
+    /* One file has the spans of all models. */
     spans_model(events->spans, lane->model);
     spans_add(events->spans, batch);
 }
