@@ -162,6 +162,7 @@ int model_open(struct model **out, const char *path, const char *kernels, enum p
     m->info.warning = m->warning[0] ? m->warning : NULL;
     m->info.kernels = table->name;
     m->info.precision = precision == PRECISION_FAST ? "fast" : "exact";
+    m->info.pooling = m->attention.is_causal ? "last_token" : m->pools_first ? "cls" : "mean";
     m->info.dim = m->n_out;
     m->info.file_bytes = gguf_file_size(m->gguf);
     m->info.session_bytes = session_bytes(m);

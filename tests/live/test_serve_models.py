@@ -43,6 +43,13 @@ def case_more_tokens_than_bytes():
             assert server.embed(ids).vectors() == server.embed(text).vectors(), ids
 
 
+def case_info():
+    """/info names the pooling of the model that it describes."""
+    for name, pooling in (("xlm-roberta", "cls"), ("roberta", "mean"), ("qwen3", "last_token")):
+        with Server(model=os.path.join(os.path.dirname(TINY), f"tiny-{name}.gguf")) as server:
+            assert server.ask("/info").json()["model_type"] == {"embedding": {"pooling": pooling}}
+
+
 def case_chosen():
     """By `model` on every path; the first that does what is asked where a request names none."""
     texts = ["The ferry leaves at seven.", "x"]

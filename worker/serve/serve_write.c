@@ -432,9 +432,14 @@ void serve_write_info(struct serve_request *request, const struct serve_rules *r
     buffer_put_text(to, ",\"model_sha\":");
     json_put_text(to, info->fingerprint);
     buffer_put_text(to, ",\"model_dtype\":\"float32\",\"model_type\":");
-    buffer_put_text(to, info->is_reranker ? "{\"reranker\":{\"id2label\":{\"0\":\"LABEL_0\"},"
-                                            "\"label2id\":{\"LABEL_0\":0}}}"
-                                          : "{\"embedding\":{\"pooling\":\"mean\"}}");
+    if (info->is_reranker) {
+        buffer_put_text(to, "{\"reranker\":{\"id2label\":{\"0\":\"LABEL_0\"},"
+                            "\"label2id\":{\"LABEL_0\":0}}}");
+    } else {
+        buffer_put_text(to, "{\"embedding\":{\"pooling\":");
+        json_put_text(to, info->pooling);
+        buffer_put_text(to, "}}");
+    }
     buffer_put_text(to, ",\"max_input_length\":");
     json_put_natural(to, info->max_tokens);
     buffer_put_text(to, ",\"max_batch_tokens\":");
