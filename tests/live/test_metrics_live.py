@@ -5,7 +5,9 @@ Each case has a redis-server and workers of its own on free ports and data in a 
 
 Usage: test_metrics_live.py EMBEDMILL [CASE ...]
 """
+import contextlib
 import fcntl
+import http.server
 import json
 import os
 import pty
@@ -18,6 +20,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -37,6 +40,28 @@ def get(address, path, method="GET"):
             return response.status, response.read().decode()
     except urllib.error.HTTPError as e:
         return e.code, e.read().decode()
+
+
+@contextlib.contextmanager
+def serving(metrics):
+    """The address of an endpoint that has these metrics, and some of a server of embeddings."""
+    text = (metrics + "embedmill_http_connections 1\n").encode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
 
 
 def values(address):
@@ -313,6 +338,20 @@ def case_top(bench):
         seen += os.read(ours, 65536)
     top.send_signal(signal.SIGINT)
     assert top.wait(timeout=30) == 0
+
+    # One that serves has a second line.
+    with serving(get(addresses[0], "/metrics")[1]) as address:
+        top = subprocess.Popen([bench.binary, "top", "--interval", "0.2", *[address] * 9],
+                               stdin=theirs, stdout=theirs, stderr=theirs)
+        bench.processes.append(top)
+        seen, more = b"", None
+        while not more: # what the one before has printed may come first
+            assert select.select([ours], [], [], 30)[0], f"nothing for 30 s after {seen[-2000:]}"
+            seen += os.read(ours, 65536)
+            more = re.search(rb"  http .*?and (\d+) more", seen, re.DOTALL)
+        assert more[1] == b"8", seen
+        top.send_signal(signal.SIGINT)
+        assert top.wait(timeout=30) == 0
 
     with socket.create_server(("127.0.0.1", 0)) as silent: # Ctrl-C does not wait for an answer
         top = subprocess.Popen([bench.binary, "top", "--interval", "3600",

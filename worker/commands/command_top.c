@@ -187,6 +187,12 @@ static void quantiles_of_all(const struct top *top, struct row *all)
     all->e2e = scrape_quantile(&now[1], &before[1], 0.95);
 }
 
+/* Whether it has a second line, of what it serves over HTTP. */
+static bool is_serving(const struct node *node)
+{
+    return is_up(node) && node->now.serves;
+}
+
 /* Below the row of a worker that serves over HTTP, too. */
 static void print_served(const struct node *node, int width, const char *end)
 {
@@ -195,7 +201,7 @@ static void print_served(const struct node *node, int width, const char *end)
     char b[5][16], line[300];
     double wait = scrape_quantile(&now->http_wait, before ? &before->http_wait : NULL, 0.95);
     double took = scrape_quantile(&now->http_took, before ? &before->http_took : NULL, 0.95);
-    if (!is_up(node) || !now->serves)
+    if (!is_serving(node))
         return;
     snprintf(line, sizeof line,
              "  http %s requests/s, %s refused/s, %s tokens wait, P95 %s ms of which %s ms waiting",
@@ -235,6 +241,21 @@ static struct row row_of_all(const struct top *top, const struct scrape **scrape
     return all;
 }
 
+/* How many workers there is room for, in lines, that of those left out included. */
+static size_t count_shown(const struct top *top, size_t room)
+{
+    size_t n_lines = top->n_nodes, n = 0;
+    for (size_t i = 0; i < top->n_nodes; i++)
+        n_lines += is_serving(&top->nodes[i]);
+    if (n_lines <= room)
+        return top->n_nodes;
+    /* One at least is shown, however small the window is. */
+    room -= room > 1;
+    for (n_lines = 0; n < top->n_nodes && n_lines < room; n++)
+        n_lines += 1 + is_serving(&top->nodes[n]);
+    return n_lines > room && n > 1 ? n - 1 : n;
+}
+
 static void draw(struct top *top)
 {
     struct winsize window;
@@ -255,7 +276,7 @@ static void draw(struct top *top)
            end);
     /* Below them there are the line of all and, when it is needed, that of those left out. */
     size_t room = height > 4 ? (size_t)height - 3 : 1;
-    size_t shown = top->n_nodes <= room ? top->n_nodes : room - (room > 1);
+    size_t shown = count_shown(top, room);
     for (size_t i = 0; i < shown; i++) {
         struct row row = row_of(&top->nodes[i]);
         print_row(&row, width);
