@@ -40,8 +40,7 @@ struct model_info {
     const char *fingerprint;      /* 32 hex digits: XXH3-128 of metadata and samples of tensors */
     const char *kernels;          /* the kernel table in use: "generic", "avx2", ... */
     const char *precision;        /* "exact", "fast" */
-    const char *pooling;          /* what of its tokens a text's vector is: "mean", "cls" (the first),
-                                     "last_token" */
+    const char *pooling;          /* "mean", "cls" (the first token), "last_token" */
     size_t dim;                   /* values in a full embedding: 768 */
     size_t max_tokens;            /* longest text the model takes, bos and eos included: 2048 */
     size_t n_vocab;               /* 262144 */

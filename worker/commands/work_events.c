@@ -34,7 +34,7 @@ static void on_dead_letter(void *ctx, const struct message *message, const char 
 {
     const struct work_events *events = ((const struct work_lane *)ctx)->events;
     if (events->has_end)
-        return; /* the sink tells of each, in order */
+        return;              /* the sink tells of each, in order */
     assert(events->monitor); /* of work without an end, until its pipelines have ended */
     metrics_on_dead_letter(monitor_metrics(events->monitor), code);
     reports_dead_letter(message, code, reason, false);
