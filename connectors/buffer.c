@@ -22,11 +22,13 @@ int buffer_reserve(struct buffer *buffer, size_t more)
     assert(buffer->len <= buffer->room);
     if (buffer->status || more <= buffer->room - buffer->len)
         return buffer->status;
+    /* Half the address space: then len + more, and the doubling below, cannot wrap. */
     if (more > SIZE_MAX / 2 - buffer->len)
         return buffer->status = -ENOMEM;
     size_t room = buffer->room ? buffer->room : FIRST_ROOM;
     while (room < buffer->len + more)
         room *= 2;
+    /* The old bytes stay on failure: ptr, len and room still belong together. */
     char *ptr = realloc(buffer->ptr, room);
     if (!ptr)
         return buffer->status = -ENOMEM;
@@ -62,6 +64,7 @@ int buffer_settle(struct buffer *buffer, size_t before)
     int status = buffer->status;
     assert(before <= buffer->len);
     if (status)
+        /* A piece that lacks its middle must not go out: all of it is taken back. */
         buffer->len = before;
     buffer->status = 0;
     return status;

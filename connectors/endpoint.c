@@ -30,12 +30,14 @@ void endpoint_fail(struct endpoint *endpoint, int err, const char *why)
 
 void endpoint_fail_soon(struct endpoint *endpoint)
 {
+    /* Nothing to allocate here: the text is static, and the timer is a member. */
     endpoint->deferred = "out of memory";
     endpoint_pump_soon(endpoint);
 }
 
 void endpoint_unflushed(struct endpoint *endpoint, const char *why)
 {
+    /* A failure that ended the worker was reported before close; a second reason would hide it. */
     if (endpoint->closing && !endpoint->is_reported)
         endpoint->on_failed(endpoint->ctx, -ETIMEDOUT, why);
 }
@@ -64,6 +66,7 @@ void endpoint_pump(struct endpoint *endpoint)
     endpoint->deferred = NULL;
     if (deferred)
         endpoint_fail(endpoint, -ENOMEM, deferred);
+    /* on_failed above may have closed us, never finished: that takes the loop. */
     if (!endpoint->finished)
         endpoint->ops->pump(endpoint->owner);
 }
@@ -75,6 +78,8 @@ static void on_pump(uv_timer_t *timer)
 
 void endpoint_pump_in(struct endpoint *endpoint, uint64_t ms)
 {
+    /* A pump that is due later is not brought forward: Redis and Kafka ask for one in at most 20
+     * ms. */
     if (!endpoint->finished && !uv_is_active((uv_handle_t *)&endpoint->pump_timer))
         uv_timer_start(&endpoint->pump_timer, on_pump, ms, 0);
 }
@@ -97,6 +102,7 @@ void endpoint_pause(struct endpoint *endpoint)
 {
     if (endpoint->paused || endpoint->finished)
         return;
+    /* Two refusals of one attempt are one pause: the first has counted it. */
     endpoint->paused = true;
     uv_timer_start(&endpoint->pause_timer, on_pause_over, backoff_next(&endpoint->backoff), 0);
 }
@@ -120,6 +126,7 @@ void endpoint_close(struct endpoint *endpoint, uint64_t deadline_ms, void (*clos
     endpoint->closed_ctx = ctx;
     endpoint->backoff.attempts = 0; /* there may be no time for a long pause */
     uv_timer_start(&endpoint->close_timer, on_close_deadline, deadline_ms, 0);
+    /* Not endpoint_pump_soon: a pump that is due in a while would delay the flush. */
     uv_timer_start(&endpoint->pump_timer, on_pump, 0, 0);
 }
 
@@ -127,6 +134,7 @@ void endpoint_finish(struct endpoint *endpoint)
 {
     if (endpoint->finished)
         return;
+    /* Before the callback: what it drops may come back here, and no timer may start any more. */
     endpoint->finished = true;
     if (endpoint->ops->finish)
         /* The owner closes what is its own; the last endpoint_drop frees it. */
@@ -164,6 +172,7 @@ static void on_handle_closed(uv_handle_t *handle)
 void endpoint_close_handle(struct endpoint *endpoint, uv_handle_t *handle)
 {
     handle->data = endpoint; /* nothing but its close callback comes any more */
+    /* A second uv_close of one handle would call back twice, and free the owner under the rest. */
     assert(!uv_is_closing(handle));
     uv_close(handle, on_handle_closed);
 }
@@ -183,6 +192,7 @@ static void open_any(struct endpoint *endpoint, unsigned parts)
     health_open(&endpoint->health, parts, on_state_changed, endpoint);
     for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
         endpoint_timer(endpoint, timers[i]);
+        /* These call us and not the owner. */
         timers[i]->data = endpoint;
     }
 }

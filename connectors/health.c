@@ -24,6 +24,7 @@ void health_wait(struct health *state, unsigned part, const char *why)
     state->up = false;
     if (!is_news)
         return;
+    /* Copied: the caller's sentence is often on its stack, and repeats are told from it. */
     snprintf(state->why, sizeof(state->why), "%s", why);
     state->on_state(state->ctx, LINK_WAIT, state->why);
 }
@@ -31,6 +32,7 @@ void health_wait(struct health *state, unsigned part, const char *why)
 void health_good(struct health *state, unsigned part)
 {
     state->troubles &= ~part;
+    /* Up only when every part is: a source whose reader is back may still not be able to ack. */
     if (state->troubles || (state->reported && state->up))
         return;
     state->reported = true;
@@ -40,11 +42,14 @@ void health_good(struct health *state, unsigned part)
 
 uint64_t backoff_next(struct backoff *backoff)
 {
+    /* More than 10 s anyway from 7 attempts on; the limit keeps the shift defined. */
     unsigned shift = backoff->attempts < 16 ? backoff->attempts : 16;
     uint64_t pause = (uint64_t)BACKOFF_FIRST_MS << shift;
 
+    /* Workers that lost the same broker at the same time must not keep step. */
     if (!backoff->random)
         backoff->random = uv_hrtime() ^ (uint64_t)getpid() << 32 ^ (uintptr_t)backoff;
+    /* xorshift64; 0 would stay 0, so it is what says that there is no seed yet. */
     backoff->random ^= backoff->random << 13;
     backoff->random ^= backoff->random >> 7;
     backoff->random ^= backoff->random << 17;

@@ -54,11 +54,13 @@ void credit_left_spend(struct credit_left *credit, size_t size)
 {
     assert(credit->n > 0);
     credit->n--;
+    /* One message larger than what is left still passes: else it would never be given. */
     credit->n_bytes -= size < credit->n_bytes ? size : credit->n_bytes;
 }
 
 static bool may_give(const struct intake *intake, const struct endpoint *endpoint)
 {
+    /* Asked again after each event: in it the pipeline may close us or take credit back. */
     return intake->held.n > 0 && credit_left_any(&intake->credit) && !endpoint->closing &&
            !endpoint->failed;
 }
@@ -73,6 +75,7 @@ void intake_give(struct intake *intake, const struct source *source,
             struct taken *taken = taken_pop(&intake->held);
             /* At least a byte, so that empty messages use up credit, too. */
             credit_left_spend(&intake->credit, taken->size ? taken->size : 1);
+            /* Moved before the event: the pipeline may ack or release inside it. */
             taken_push(&intake->given, taken);
             messages[n++] = &taken->message;
         }

@@ -42,6 +42,8 @@ static void put_string(struct buffer *to, struct bytes string, bool is_repaired)
         i += n;
         if (i == string.len)
             break;
+        /* 1: a control, a quote or DEL; more: a character that stays as it is; less than 0: a bad
+         * part. */
         int step = utf8_next(string.ptr + i, string.len - i);
         if (step < 0 && is_repaired)
             buffer_put_text(to, UTF8_REPLACEMENT);
@@ -79,6 +81,7 @@ void json_put_base64(struct buffer *to, struct bytes bytes)
         if (!digits)
             return;
         EVP_EncodeBlock((unsigned char *)digits, (const unsigned char *)bytes.ptr + i, (int)n);
+        /* The next piece, or the closing quote, goes over the NUL. */
         to->len--;
     }
     buffer_put_text(to, "\"");
@@ -122,8 +125,10 @@ void json_quote(struct buffer *to, size_t start)
     size_t len = to->len - start;
     if (buffer_reserve(to, 6 * len + 2)) /* so that nothing moves while it is read */
         return;
+    /* A byte becomes at most six (\u00xx), and two quotes: that is the room reserved. */
     json_put_string(to, (struct bytes){to->ptr + start, len});
     to->len -= len;
+    /* The quoted string was appended behind the raw one and moves into its place. */
     memmove(to->ptr + start, to->ptr + start + len, to->len - start);
 }
 

@@ -14,6 +14,7 @@ static struct bytes find(struct bytes lines, const char *name, size_t name_len)
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         const char *stop = newline ? newline : end;
         size_t len = (size_t)(stop - at);
+        /* A line whose name only begins so is another's: behind it the colon must follow. */
         if (len >= name_len + 2 && memcmp(at, name, name_len) == 0 &&
             memcmp(at + name_len, ": ", 2) == 0)
             return (struct bytes){at + name_len + 2, len - name_len - 2};
@@ -36,6 +37,7 @@ bool made_with_fits(struct bytes there, const char *ours, const char *option, co
         size_t name_len = strcspn(line, ":\n");
         struct bytes mine = find(all, line, name_len), theirs = find(there, line, name_len);
         bool is_name = name_len == 5 && memcmp(line, "model", 5) == 0;
+        /* A line of theirs that we do not have is ignored: a newer release may write more. */
         if (is_name || (theirs.ptr && bytes_equal(theirs, mine)))
             continue;
         if (!theirs.ptr)

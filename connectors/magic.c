@@ -170,6 +170,7 @@ static const struct magic *vary(const unsigned char *at, size_t len)
         return &bzip2;
     if (len >= 12 && at[0] == 0 && at[1] == 0 && memcmp(at + 4, "ftyp", 4) == 0)
         return &mp4;
+    /* Two letters that begin names, too; the header of a program is binary and has a NUL. */
     if (len >= 64 && memcmp(at, "MZ", 2) == 0 && memchr(at, 0, 64))
         return &dos_program;
     return NULL;
@@ -198,6 +199,7 @@ static const struct magic *nul(const char *ptr, size_t len)
     size_t half = len / 2;
     if (zeros[0] + zeros[1] == 0)
         return NULL;
+    /* Three quarters: western text has a character above U+00FF here and there. */
     if (half >= 2 && zeros[0] == 0 && zeros[1] >= half - half / 4)
         return &utf16le;
     if (half >= 2 && zeros[1] == 0 && zeros[0] >= half - half / 4)
@@ -241,9 +243,11 @@ static const struct magic *controls(const char *ptr, size_t len)
     size_t n = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)ptr[i];
+        /* 0x1a ends files of DOS, 0x1b begins escapes of terminals, 0x1e records of RFC 7464. */
         n += (c < 0x20 && c != 0x1a && c != 0x1b && c != 0x1e && (c < 0x08 || c > 0x0d)) ||
              c == 0x7f;
     }
+    /* One in 32 is far below chance (one in ten) and far above what gets into text by accident. */
     return n > 0 && n * 32 >= len && count_bad(ptr, len) > 0 ? &with_controls : NULL;
 }
 
@@ -272,6 +276,7 @@ static bool is_foreign(const char *ptr, size_t len)
     size_t n = 0;
     for (size_t i = 0; i < len; i++)
         n += (unsigned char)ptr[i] >= 0x80;
+    /* Two thirds and more are ASCII: whatever the rest is, the words can be read. */
     if (n < FEW_LEAST || n * BAD_PART < len)
         return false;
     size_t bad = count_bad(ptr, len);
@@ -307,6 +312,7 @@ static const struct magic *base64(const char *ptr, size_t len)
     } packers[] = {{"H4sI", &gzip64}, {"KLUv/", &zstd64}, {"QlpoO", &bzip64}, {"/Td6WFoA", &xz64}};
     const struct magic *found = NULL;
     for (size_t i = 0; i < sizeof packers / sizeof packers[0]; i++)
+        /* A word or an id may begin so by chance. */
         if (len >= 24 && memcmp(ptr, packers[i].begins, strlen(packers[i].begins)) == 0)
             found = packers[i].magic;
     for (size_t i = 0; found && i < len; i++)
@@ -337,6 +343,7 @@ static const struct magic *unnamed(const char *ptr, size_t len)
     const struct magic *found = nul(ptr, len);
     if (!found)
         found = controls(ptr, len);
+    /* zlib's two bytes are text by themselves; with NULs or controls behind them they are not. */
     if (found)
         return begins_zlib((const unsigned char *)ptr, len) &&
                        (found == &with_nul || found == &with_controls)
@@ -357,6 +364,7 @@ const struct magic *magic_find(const char *ptr, size_t len)
         len = MAGIC_BYTES;
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
         const struct magic *magic = &entries[i].magic;
+        /* A mark of UTF-16 is two bytes only, which binary data begins with by chance. */
         bool is_marked = magic->kind == MAGIC_UTF16LE || magic->kind == MAGIC_UTF16BE;
         if (fits(&entries[i], ptr, len))
             return is_marked && has_zero_unit(ptr, len) ? &with_nul : magic;

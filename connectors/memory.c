@@ -25,6 +25,7 @@ static uint64_t read_limit(const char *folder, const char *file)
     bool got = f && fscanf(f, "%" SCNu64, &limit) == 1;
     if (f)
         fclose(f);
+    /* cgroup v1 writes no limit as 2^63 less a page. */
     return got && limit < (UINT64_C(1) << 62) ? limit : UINT64_MAX;
 }
 
@@ -33,12 +34,14 @@ static uint64_t limit_above(const char *root, const char *mount, const char *pat
     char folder[PATH_SIZE];
     int base = snprintf(folder, sizeof folder, "%s/sys/fs/cgroup%s", root, mount);
     uint64_t smallest = UINT64_MAX;
+    /* A path cut short would be another group's: no limit is better than a wrong one. */
     if (snprintf(folder, sizeof folder, "%s/sys/fs/cgroup%s%s", root, mount, path) >=
         (int)sizeof folder)
         return UINT64_MAX;
     for (;;) {
         uint64_t limit = read_limit(folder, file);
         smallest = limit < smallest ? limit : smallest;
+        /* The limit of every group above counts, too; `base` keeps us below the mount. */
         char *last = strrchr(folder + base, '/');
         if (!last)
             return smallest;
@@ -58,6 +61,7 @@ uint64_t memory_limit(const char *root)
         char *group = controllers ? strchr(controllers + 1, ':') : NULL;
         if (!group)
             continue;
+        /* "ID:CONTROLLERS:PATH", and nothing between the colons for cgroup v2 (cgroups(7)). */
         *group++ = '\0';
         uint64_t limit = UINT64_MAX;
         if (controllers[1] == '\0')

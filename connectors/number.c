@@ -12,6 +12,7 @@ size_t number_print(uint64_t number, char out[NUMBER_SIZE])
     do {
         digits[--at] = (char)('0' + number % 10);
         number /= 10;
+    /* At least one digit, for 0. */
     } while (number);
     size_t n = sizeof digits - at;
     memcpy(out, digits + at, n);

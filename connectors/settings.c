@@ -67,6 +67,7 @@ static int read_integer(const char *text, int64_t *out, const char **end)
         if (__builtin_mul_overflow(value, 10, &value) ||
             __builtin_add_overflow(value, *text - '0', &value))
             return -ERANGE;
+    /* The magnitude is read as int64, so INT64_MIN is out of range; no option needs it. */
     *out = negative ? -value : value;
     *end = text;
     return 0;
@@ -95,6 +96,7 @@ static int read_bool(const char *text, int64_t *out)
 {
     static const char *const yes[] = {"true", "yes", "on", "1"};
     static const char *const no[] = {"false", "no", "off", "0"};
+    /* In any case, as people write them in YAML. */
     for (size_t i = 0; i < 4; i++) {
         if (strcasecmp(text, yes[i]) == 0)
             return *out = 1, 0;
@@ -149,6 +151,7 @@ static int read_value(const struct option *option, const char *text, int64_t *ou
     }
     int64_t min, max;
     bounds_of(option, &min, &max);
+    /* Bounds are those of milliseconds or bytes: the unit is applied. */
     return rc != 0 ? rc : *out < min || *out > max ? -ERANGE : 0;
 }
 
@@ -158,6 +161,7 @@ static void print_unit(const struct unit *units, size_t n_units, int64_t value, 
 {
     const struct unit *best = &units[0];
     for (size_t i = 1; i < n_units; i++)
+        /* The first unit is the smallest, of factor 1, and always divides. */
         if (value != 0 && value % units[i].factor == 0 && units[i].factor > best->factor)
             best = &units[i];
     snprintf(out, size, "%" PRId64 "%s", value / best->factor, best->name);
@@ -222,6 +226,7 @@ static void print_value(const char *value, char out[80])
     }
     while (*value && n > 0 && ((unsigned char)out[n - 1] & 0x80))
         n--; /* never half a character */
+    /* At most 60 bytes, and 4 of "...": `out` has 80. */
     strcpy(out + n, *value ? "..." : "");
 }
 
@@ -280,6 +285,7 @@ int settings_open(struct settings **out, const struct option *const *tables)
             entry->text = strdup(option->fallback);
             if (!entry->text)
                 rc = -ENOMEM;
+            /* Without asserts a bad default still ends the start. */
             if (rc != 0)
                 goto fail;
         }
@@ -323,6 +329,7 @@ const struct option *settings_find(const struct settings *settings, const char *
         size_t len = strlen(option->name);
         bool is_map = option->type == OPTION_MAP;
         if (strcmp(option->name, name) == 0)
+            /* A map has no value of its own: only names below it have. */
             return is_map ? NULL : option;
         if (is_map && len > longest && strncmp(option->name, name, len) == 0 && name[len] == '.' &&
             name[len + 1]) {
@@ -344,6 +351,7 @@ static char **text_of(struct settings *settings, const struct option *option, co
     struct pair *pairs = realloc(settings->pairs, (settings->n_pairs + 1) * sizeof pairs[0]);
     if (!pairs)
         return NULL;
+    /* The array may have moved: no pointer into it is kept beyond settings_set. */
     settings->pairs = pairs;
     struct pair *pair = &pairs[settings->n_pairs];
     *pair = (struct pair){.map = option, .name = strdup(name)};
@@ -362,6 +370,7 @@ int settings_set(struct settings *settings, const char *name, const char *value,
         return -ENOENT;
     }
     int64_t number;
+    /* Checked before the old value goes: a refused one changes nothing. */
     if (read_value(option, value, &number) != 0)
         return refuse(option, value, err, err_size);
     char *copy = strdup(value);
@@ -373,6 +382,7 @@ int settings_set(struct settings *settings, const char *name, const char *value,
     }
     free_text(*text);
     *text = copy;
+    /* Of a map it is the map's own entry, whose number nobody reads. */
     struct entry *entry = entry_find(settings, option->name);
     entry->number = number;
     return 0;
@@ -396,6 +406,7 @@ struct setting settings_pair(const struct settings *settings, const char *map, s
     for (size_t p = 0; p < settings->n_pairs; p++) {
         const struct pair *pair = &settings->pairs[p];
         if (pair->map == option && i-- == 0)
+            /* The name without that of its map and the dot. */
             return (struct setting){pair->name + strlen(map) + 1, pair->text,
                                     has_part(pair->name, option->choices)};
     }
@@ -425,6 +436,7 @@ int settings_choice(const struct settings *settings, const char *name)
     assert(entry->option->type == OPTION_CHOICE && entry->text);
     const char *at = entry->option->choices;
     int index = 0;
+    /* Ends without looking for the end of `choices`: settings_set let no other text in. */
     for (size_t n;
          (n = strcspn(at, "|")) != strlen(entry->text) || strncmp(at, entry->text, n) != 0; index++)
         at += n + 1;
@@ -477,6 +489,7 @@ int settings_of_model(struct settings **out, const struct settings *from, const 
         if (entry->text && !copy->text)
             goto fail;
     }
+    /* One more than there are: calloc of 0 may return NULL, which means no memory here. */
     settings->pairs = calloc(from->n_pairs + 1, sizeof from->pairs[0]);
     for (size_t i = 0; settings->pairs && i < from->n_pairs; i++) {
         const struct pair *pair = &from->pairs[i];
@@ -484,6 +497,7 @@ int settings_of_model(struct settings **out, const struct settings *from, const 
         *copy = (struct pair){.map = pair->map, .name = strdup(pair->name)};
         copy->text = strcmp(pair->map->name, "models") == 0 ? strdup(pair->text)
                                                             : text_of_model(pair->text, model);
+        /* Counted already: settings_close frees the half of it that is there. */
         if (!copy->name || !copy->text)
             goto fail;
     }
@@ -519,6 +533,7 @@ int settings_read(settings_reader *read, void *config, const struct settings *se
 const char *settings_blame(const struct settings *settings, const char *otherwise, char *sentence)
 {
     static char name[128];
+    /* The first word: refusals of options begin with the option and a colon. */
     snprintf(name, sizeof name, "%.*s", (int)strcspn(sentence, ": "), sentence);
     const char *option = settings_find(settings, name) ? name : otherwise;
     size_t len = strlen(option);

@@ -73,6 +73,7 @@ struct slot *slots_take(struct slot_pool *pool, struct record *record)
     assert(pool->size >= sizeof *slot);
     if (slot) {
         pool->spare = slot->next;
+        /* A spare one still has the state of its last record, flags among it. */
         memset(slot, 0, pool->size);
     } else {
         slot = calloc(1, pool->size);
@@ -84,6 +85,7 @@ struct slot *slots_take(struct slot_pool *pool, struct record *record)
 
 void slots_give(struct slot_pool *pool, struct slot *slot)
 {
+    /* Kept until the sink closes: as many as were ever unconfirmed at once. */
     slot->next = pool->spare;
     pool->spare = slot;
 }
@@ -108,6 +110,7 @@ int slots_add(struct slot_pool *pool, struct slot_queue *queue, struct record **
 {
     for (size_t i = 0; i < n; i++) {
         struct slot *slot = slots_take(pool, records[i]);
+        /* The records before it are queued and may be published before the worker ends. */
         if (!slot)
             return -ENOMEM;
         slots_push(queue, slot);

@@ -57,6 +57,7 @@ static void connect_next(struct tcp *tcp);
 static void tcp_unref(struct tcp *tcp)
 {
     assert(tcp->n_handles > 0);
+    /* The timer, and each attempt whose handle libuv has not closed: their callbacks read tcp. */
     if (--tcp->n_handles)
         return;
     void (*closed)(void *) = tcp->closed;
@@ -109,6 +110,7 @@ static void tcp_end(struct tcp *tcp, const char *why)
 {
     if (tcp->is_ended || tcp->is_closing)
         return;
+    /* A copy: `why` may be tcp->why, or a buffer that on_ended's owner fills again. */
     char text[sizeof tcp->why];
     snprintf(text, sizeof text, "%s", why);
     /* Only once, and nothing after it: the owner may open another connection in the event. */
@@ -137,6 +139,7 @@ static void on_written(uv_write_t *req, int status)
 {
     struct attempt *attempt = req->data;
     struct tcp *tcp = attempt->tcp;
+    /* Cancelled by detach: is_writing is already that of the next attempt. */
     if (!attempt->alive)
         return;
     if (status < 0) /* what the server said before it hung up is read first, and then its end */
@@ -150,6 +153,7 @@ void tcp_flush(struct tcp *tcp)
     if (tcp->is_writing || !tcp->attempt)
         return;
     /* What was written before is done (is_writing), so its buffer can be filled again. */
+    /* The two swap roles, so that their memory is used again. */
     struct buffer filled = tcp->out;
     tcp->out = tcp->away;
     tcp->out.len = 0;
@@ -191,7 +195,9 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 
 static void tcp_opened(struct tcp *tcp)
 {
+    /* From here on silence is the owner's to notice: heartbeats, pings, its own timers. */
     uv_timer_stop(&tcp->timer);
+    /* Another address is not tried after this one has worked: the owner connects anew. */
     forget_addresses(tcp);
     tcp->is_open = true;
     tcp->events->on_open(tcp->ctx);
@@ -207,9 +213,12 @@ static void receive_tls(struct tcp *tcp, size_t len)
         tcp_end(tcp, why);
         return;
     }
+    /* The next flight of the handshake. */
     tcp_flush(tcp);
     if (!tcp->is_open && tls_ready(tcp->tls))
         tcp_opened(tcp);
+    /* on_open and on_bytes may close us: `attempt` is given up then, tcp lives until the loop goes
+     * on. */
     while (tcp->attempt == attempt && attempt &&
            (n = tls_read(tcp->tls, plain, sizeof plain, why, sizeof why)) != 0) {
         if (n < 0)
@@ -217,6 +226,7 @@ static void receive_tls(struct tcp *tcp, size_t len)
         else
             tcp->events->on_bytes(tcp->ctx, plain, (size_t)n);
     }
+    /* What reading answered by itself: a change of keys, a close. */
     if (tcp->attempt)
         tcp_flush(tcp);
 }
@@ -226,6 +236,7 @@ static void on_read(uv_stream_t *stream, ssize_t nread, const uv_buf_t *buf)
     struct attempt *attempt = stream->data;
     struct tcp *tcp = attempt->tcp;
     (void)buf;
+    /* nread 0 is EAGAIN, and no end (libuv). */
     if (!attempt->alive || nread == 0)
         return;
     if (nread < 0) {
@@ -260,6 +271,7 @@ bool tcp_has_heard(const struct tcp *tcp)
 static void on_timeout(uv_timer_t *timer)
 {
     struct tcp *tcp = timer->data;
+    /* One timer for three waits; which one it is shows in what is there. */
     if (tcp->resolve) {
         tcp_end(tcp, "the name server does not answer");
         return;
@@ -286,6 +298,7 @@ static void on_connected(uv_connect_t *req, int status)
         return;
     }
     uv_tcp_nodelay(&attempt->handle, 1);
+    /* A peer that vanished without a word is found by the kernel, first asked after 15 s. */
     uv_tcp_keepalive(&attempt->handle, 1, 15);
     if (!tcp->tls_context)
         tcp_opened(tcp);
@@ -309,6 +322,7 @@ static int attempt_open(struct tcp *tcp, const struct sockaddr *address)
     attempt->alive = true;
     attempt->handle.data = attempt->connect.data = attempt->write.data = attempt;
     tcp->attempt = attempt;
+    /* Before connecting: if that fails, detach closes the handle and counts it down. */
     tcp->n_handles++;
     return uv_tcp_connect(&attempt->connect, &attempt->handle, address, on_connected);
 }
@@ -316,6 +330,7 @@ static int attempt_open(struct tcp *tcp, const struct sockaddr *address)
 static void connect_next(struct tcp *tcp)
 {
     detach(tcp);
+    /* Bytes that the last attempt was writing go with it; libuv touches none after uv_close. */
     tls_close(tcp->tls);
     tcp->tls = NULL;
     tcp->is_writing = false;
@@ -339,6 +354,7 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addr
     struct tcp *tcp = resolve->tcp;
     char why[160];
     free(resolve);
+    /* Given up meanwhile: only the answer is ours to free. */
     if (!tcp) {
         uv_freeaddrinfo(addresses);
         return;
@@ -372,6 +388,7 @@ static void on_start(uv_timer_t *timer)
         tcp_end(tcp, uv_strerror(rc));
         return;
     }
+    /* From here on on_resolved frees it, whether or not anybody still wants the answer. */
     tcp->resolve = resolve;
     uv_timer_start(&tcp->timer, on_timeout, tcp->timeout_ms, 0);
 }
@@ -408,5 +425,6 @@ void tcp_close(struct tcp *tcp, void (*closed)(void *ctx), void *ctx)
     tcp->closed_ctx = ctx;
     forget_addresses(tcp);
     detach(tcp);
+    /* The last handle: it keeps tcp until here, so no attempt can free it before. */
     uv_close((uv_handle_t *)&tcp->timer, on_timer_closed);
 }

@@ -39,6 +39,7 @@ static int refuse(const char *file, const char *what, char *err, size_t err_size
 {
     const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 
+    /* The system's word for what is wrong with a file says more than the library's. */
     if (access(file, R_OK) != 0)
         reason = strerror(errno);
     snprintf(err, err_size, "expected %s, and '%.200s' is none: %s", what, file,
@@ -50,6 +51,7 @@ static int refuse(const char *file, const char *what, char *err, size_t err_size
 static int load_files(SSL_CTX *ctx, const struct tls_files *files, const char **bad_option,
                       char *err, size_t err_size)
 {
+    /* What an earlier call left in this thread's queue would be taken for our reason. */
     ERR_clear_error();
     *bad_option = files->ca_option;
     if (!is_set(files->ca)) {
@@ -59,6 +61,7 @@ static int load_files(SSL_CTX *ctx, const struct tls_files *files, const char **
     }
     if (!is_set(files->cert) && !is_set(files->key))
         return 0;
+    /* The one that is missing is the one to set. */
     *bad_option = is_set(files->cert) ? files->key_option : files->cert_option;
     if (!is_set(files->cert) || !is_set(files->key)) {
         snprintf(err, err_size, "expected a file: certificate and key go together");
@@ -89,6 +92,7 @@ int tls_context_open(struct tls_context **out, const struct tls_files *files,
     context->cert_option = files->cert_option;
     SSL_CTX_set_min_proto_version(context->ctx, TLS1_2_VERSION);
     SSL_CTX_set_verify(context->ctx, SSL_VERIFY_PEER, NULL);
+    /* 34 KB less for each idle connection. */
     SSL_CTX_set_mode(context->ctx, SSL_MODE_RELEASE_BUFFERS);
     int rc = load_files(context->ctx, files, bad_option, err, err_size);
     if (rc) {
@@ -137,6 +141,7 @@ int tls_open(struct tls **out, const struct tls_context *context, const char *ho
         free(tls);
         return -ENOMEM;
     }
+    /* From here on SSL_free frees both BIOs; before, each had its own free. */
     SSL_set_bio(tls->ssl, tls->in, tls->out);
     SSL_set_connect_state(tls->ssl);
     ERR_clear_error();
@@ -182,6 +187,7 @@ static int fail(const struct tls *tls, char *err, size_t err_size)
         snprintf(err, err_size, "TLS: the server's certificate is refused: %s (%s)",
                  X509_verify_cert_error_string(verified),
                  advice_on(tls, verified, advice, sizeof(advice)));
+    /* After the handshake advice on ports and certificates would mislead. */
     else if (SSL_is_init_finished(tls->ssl))
         snprintf(err, err_size, "TLS: %s", reason ? reason : "the connection was ended");
     else
@@ -209,6 +215,7 @@ int tls_receive(struct tls *tls, const char *bytes, size_t len, char *err, size_
         snprintf(err, err_size, "no memory for a reply");
         return -ENOMEM;
     }
+    /* Data, not handshake: tls_read takes it out. */
     if (SSL_is_init_finished(tls->ssl))
         return 0;
     int rc = SSL_do_handshake(tls->ssl);
@@ -244,6 +251,7 @@ size_t tls_output(struct tls *tls, char **bytes)
 {
     size_t len = BIO_ctrl_pending(tls->out), n = 0;
 
+    /* The caller asks again only when the last write is over. */
     free(tls->away);
     tls->away = len ? malloc(len) : NULL;
     if (!tls->away || BIO_read_ex(tls->out, tls->away, len, &n) != 1)

@@ -31,6 +31,7 @@ int url_decode(char **out, const char *from, size_t len)
             int low = high >= 0 ? hex_digit(from[i + 2]) : -1;
             c = low >= 0 ? (char)(high * 16 + low) : '\0';
             i += 2;
+            /* %00 is refused as well: it would end the text where C reads it. */
             if (!c) {
                 free(text);
                 return -EINVAL;
@@ -46,6 +47,7 @@ int url_decode(char **out, const char *from, size_t len)
 int url_number(const char *from, size_t len, int low, int high)
 {
     long value = 0;
+    /* Nine digits fit any long; a longer one is out of every range that is asked for. */
     if (len == 0 || len > 9)
         return -1;
     for (size_t i = 0; i < len; i++) {
@@ -76,6 +78,7 @@ int url_host(const char *from, size_t len, char **host, int *port, const char **
     }
     if (stop == begin)
         return *why = "the host is missing", -EINVAL;
+    /* Without a port *port stays the caller's default. */
     if (number)
         *port = url_number(number, (size_t)(end - number), 1, 65535);
     if (*port < 0)

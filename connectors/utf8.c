@@ -37,9 +37,11 @@ int utf8_next(const char *ptr, size_t len)
     if (follow < 0)
         return -1;
     for (int i = 1; i <= follow; i++) {
+        /* A character that the end cuts is bad at the end, as if a 0 followed. */
         unsigned char c = (size_t)i < len ? (unsigned char)ptr[i] : 0;
         if (c < low || c > high)
             return -i;
+        /* Only the first byte after the head has a range of its own. */
         low = 0x80;
         high = 0xbf;
     }
@@ -52,6 +54,7 @@ size_t utf8_start(const char *ptr, size_t len, size_t at)
         if (((unsigned char)ptr[at - back + 1] & 0xc0) != 0x80)
             break;
         int step = utf8_next(ptr + at - back, len - (at - back));
+        /* A character, or the beginning of a damaged one, that reaches across `at`. */
         if ((size_t)abs(step) > back)
             return at - back;
     }

@@ -14,6 +14,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     struct wakeup *wakeup = poll->data;
     uint64_t n;
     (void)status, (void)events;
+    /* The count is of no interest: many wake-ups are one. */
     ssize_t got = read(wakeup->fd, &n, sizeof n);
     assert(got == sizeof n || (got < 0 && (errno == EAGAIN || errno == EINTR)));
     (void)got;
@@ -40,8 +41,11 @@ int wakeup_open(struct wakeup *wakeup, uv_loop_t *loop, void (*woken)(void *ctx)
 void wakeup_send(struct wakeup *wakeup)
 {
     static const uint64_t one = 1;
+    /* Sent and not answered yet: the loop will look after our change anyway, one system call is
+     * saved. */
     if (atomic_exchange(&wakeup->is_sent, true))
         return;
+    /* EAGAIN is not possible: it takes 2^64 - 1 unread, and is_sent lets one in. */
     while (write(wakeup->fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
 }

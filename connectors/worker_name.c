@@ -18,6 +18,7 @@ static uint64_t hash_text(uint64_t hash, const char *text)
 {
     for (const char *p = text;; p++) {
         hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+        /* The NUL counts, too, so that "ab" + "c" is another than "a" + "bc". */
         if (!*p)
             return hash;
     }
@@ -27,10 +28,12 @@ static uint64_t hash_text(uint64_t hash, const char *text)
 static int hold_number(const char *kind, uint64_t hash, unsigned number)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    /* Abstract names are those of a network namespace; containers have hostnames of their own. */
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -errno;
+    /* At most 53 of the 107 bytes there are; `size` ends the name, no NUL does. */
     int len = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1,
                        "embedmill/%.20s/%016llx/%u", kind, (unsigned long long)hash, number);
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
@@ -75,9 +78,11 @@ int worker_name_hold(const char *kind, const char *const *names, size_t n, const
 
     for (size_t i = 0; i < n; i++)
         locks[i] = -1;
+    /* One byte is left, for a name that is cut may come without its NUL. */
     gethostname(host, sizeof(host) - 1);
     while (rc == -EADDRINUSE && number < 10000)
         rc = hold_all(kind, names, n, scope, ++number, locks);
+    /* No sockets here, or 10000 workers: unique at least until the process is gone. */
     if (rc < 0)
         snprintf(name, sizeof(name), "%s-p%ld", host, (long)getpid());
     else

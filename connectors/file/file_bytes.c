@@ -79,6 +79,7 @@ void file_bytes_close(struct file_bytes *bytes)
 {
     if (!bytes)
         return;
+    /* Standard input is not ours to close: whoever opens 0 next would be read as it. */
     if (bytes->fd > STDIN_FILENO)
         close(bytes->fd);
     file_unpack_close(bytes->unpack);
@@ -94,6 +95,8 @@ uint64_t file_bytes_consumed(const struct file_bytes *bytes)
 static int fill(struct file_bytes *bytes)
 {
     struct pollfd wait = {.fd = bytes->fd, .events = POLLIN};
+    /* A read of a pipe on libuv's thread cannot be taken back, so it is begun only when it will not
+     * wait. */
     if (bytes->waits && poll(&wait, 1, WAIT_MS) == 0)
         return -EAGAIN;
     if (bytes->start > 0) {
@@ -101,6 +104,8 @@ static int fill(struct file_bytes *bytes)
         bytes->end -= bytes->start;
         bytes->start = 0;
     }
+    /* Without room read would return 0, which means the end. */
+    assert(bytes->end < ROOM);
     ssize_t n = read(bytes->fd, bytes->packed + bytes->end, ROOM - bytes->end);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return -EAGAIN;
@@ -167,6 +172,8 @@ static ssize_t unpack(struct file_bytes *bytes, char *to, size_t size)
             return n;
         if (bytes->start > before && bytes->start < bytes->end)
             continue; /* a header, or an empty member */
+        /* The library has taken all that there is and is inside a member: a download that broke
+         * off. */
         if (bytes->eof && bytes->unpack && !file_unpack_is_whole(bytes->unpack))
             return refuse(bytes, -EBADMSG, "ends too early: it was cut; fetch or pack it again");
         if (bytes->eof)
@@ -190,6 +197,7 @@ static int fill_plain(struct file_bytes *bytes)
     ssize_t n = rc ? rc : unpack(bytes, bytes->plain + left, ROOM - left);
     if (n == -EAGAIN)
         return -EAGAIN;
+    /* What is there is given before the fault is: `ended` and rc wait behind it. */
     bytes->plain_end += n > 0 ? (size_t)n : 0;
     bytes->ended = n <= 0;
     bytes->rc = n < 0 ? (int)n : 0;
@@ -227,6 +235,7 @@ static void refuse_magic(struct file_bytes *bytes, const struct magic *magic)
     advise(bytes, magic, advice, sizeof advice);
     snprintf(bytes->why, sizeof bytes->why, "%.200s %s; %.*s", name_of(bytes), what,
              (int)sizeof bytes->why - 410, advice);
+    /* No byte of it may get out, also not those already in the buffer. */
     bytes->plain_start = bytes->plain_end;
     bytes->ended = true;
     bytes->rc = -EINVAL;
@@ -250,6 +259,7 @@ static int check(struct file_bytes *bytes)
         return 0;
     if (magic->kind == MAGIC_UTF16LE || magic->kind == MAGIC_UTF16BE) {
         bytes->encoding = magic->kind == MAGIC_UTF16LE ? UTF_16LE : UTF_16BE;
+        /* The byte order mark has done its work. */
         bytes->plain_start += 2;
     } else {
         refuse_magic(bytes, magic);
@@ -261,6 +271,7 @@ static int check(struct file_bytes *bytes)
 static size_t take(struct file_bytes *bytes, char *to, size_t size)
 {
     const char *at = bytes->plain + bytes->plain_start, *end = bytes->plain + bytes->plain_end;
+    /* An odd byte or a high surrogate stays in the buffer for its other half. */
     if (bytes->encoding != UTF_8) {
         size_t n = file_utf16_read(bytes->encoding == UTF_16BE, &at, end, bytes->ended, to, size);
         bytes->plain_start = (size_t)(at - bytes->plain);
@@ -282,6 +293,7 @@ ssize_t file_bytes_read(struct file_bytes *bytes, char *to, size_t size, char *e
         size_t n = take(bytes, to, size);
         if (n > 0)
             return (ssize_t)n;
+        /* No more comes, and take left something: half a character. */
         if (bytes->ended && bytes->rc == 0 && bytes->plain_start < bytes->plain_end) {
             bytes->plain_start = bytes->plain_end;
             bytes->rc = refuse(bytes, -EBADMSG, "ends inside a character of UTF-16: it was cut");

@@ -41,6 +41,7 @@ static size_t name_len(const char *path)
 {
     static const char *const packed[] = {".gz", ".zst", ".gzip", ".zstd", ".bgz", NULL};
     size_t len = strlen(path);
+    /* What follows the last dot is the packer's ending, of whatever length. */
     return ends_with_any(path, len, packed) ? (size_t)(strrchr(path, '.') - path) : len;
 }
 
@@ -123,6 +124,7 @@ static int visit(struct file_corpus *corpus, const char *path, const struct leve
         struct level below = {level, about.st_dev, about.st_ino, level->depth + 1};
         return is_circle(level, &about) ? 0 : walk(corpus, path, &below, err, err_size);
     }
+    /* Sockets, devices, and pipes that nobody may ever write to. */
     if (!S_ISREG(about.st_mode))
         return 0;
     corpus->bytes += (uint64_t)about.st_size;
@@ -141,6 +143,7 @@ static int walk_entries(struct file_corpus *corpus, const char *folder, DIR *dir
     size_t slash = strlen(folder);
     bool has_slash = slash > 0 && folder[slash - 1] == '/';
     for (struct dirent *entry; rc == 0 && (entry = readdir(dir));) {
+        /* . and .., and what people and tools hide: .git, .DS_Store, half-written downloads. */
         if (entry->d_name[0] == '.')
             continue;
         size_t size = slash + strlen(entry->d_name) + 2;
@@ -159,12 +162,14 @@ static int walk_entries(struct file_corpus *corpus, const char *folder, DIR *dir
 static int walk(struct file_corpus *corpus, const char *folder, const struct level *level,
                 char *err, size_t err_size)
 {
+    /* Each level holds a descriptor open and a frame of the stack. */
     if (level->depth >= MAX_DEPTH) {
         snprintf(err, err_size, "%s cannot be read: folders in folders, %d deep", folder,
                  MAX_DEPTH);
         return -ELOOP;
     }
     DIR *dir = opendir(folder);
+    /* Only one below the corpus; the corpus itself has to be readable. */
     if (!dir && level->above && file_is_unreadable(-errno))
         return add_or_say(corpus, folder, err, err_size);
     if (!dir) {
@@ -205,6 +210,7 @@ int file_corpus_open(struct file_corpus *out, const char *path, const char *form
     corpus.is_guessed = strcmp(format, "auto") == 0;
     if (is_folder) {
         size_t len = strlen(path);
+        /* Keys are paths below the folder: they stay the same when the corpus is moved. */
         corpus.root_len = len + (path[len - 1] != '/');
         struct level top = {NULL, about.st_dev, about.st_ino, 0};
         rc = walk(&corpus, path, &top, err, err_size);
@@ -213,6 +219,8 @@ int file_corpus_open(struct file_corpus *out, const char *path, const char *form
             rc = -ENOENT;
         }
         if (rc == 0)
+            /* readdir's order is the file system's: shards and places need the same one on every
+             * machine. */
             qsort(corpus.paths, corpus.n, sizeof corpus.paths[0], compare);
     } else {
         corpus.bytes = is_stdin || !S_ISREG(about.st_mode) ? 0 : (uint64_t)about.st_size;

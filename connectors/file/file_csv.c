@@ -62,6 +62,7 @@ void file_csv_begin(struct file_csv *csv, char delimiter)
         free(csv->columns[i].name);
     }
     free(csv->columns);
+    /* The next row is a header again: files of a folder may have other columns. */
     csv->columns = NULL;
     csv->n_columns = 0;
     csv->delimiter = delimiter;
@@ -94,6 +95,7 @@ static int field_add(struct file_csv *csv, size_t begun)
         csv->fields = fields;
         csv->fields_room = room;
     }
+    /* Its address comes when all of the row is unquoted (split). */
     csv->fields[csv->n_fields++] = (struct bytes){NULL, csv->cells.len - begun};
     return 0;
 }
@@ -195,6 +197,7 @@ static size_t find_column(const struct file_csv *csv, const char *name)
 {
     for (int nearly = 0; nearly < 2; nearly++) {
         size_t found = csv->n_fields, n = 0;
+        /* From the last to the first, so that `found` is the first. */
         for (size_t i = csv->n_fields; i-- > 0;) {
             if (nearly ? !is_nearly_named(csv->fields[i], name) : !bytes_are(csv->fields[i], name))
                 continue;
@@ -242,6 +245,7 @@ static bool take_sep(struct file_csv *csv, struct bytes row)
         row = (struct bytes){row.ptr + 1, row.len - 2};
     if (row.len != 5 || strncasecmp(row.ptr, "sep=", 4) != 0 || row.ptr[4] == '"')
         return false;
+    /* An option of the user's counts more than the file's own line. */
     if (!csv->delimiter)
         csv->delimiter = row.ptr[4];
     return true;
@@ -258,11 +262,14 @@ static int split_header(struct file_csv *csv, struct bytes row, const char **why
         int rc = split(csv, row, *at, &unused);
         if (rc != 0)
             return rc;
+        /* Several columns of that name are a find, too: take_header says what
+         * is wrong with them. */
         if (!unused && find_column(csv, csv->options.column) != csv->n_fields) {
             csv->delimiter = *at;
             return 0;
         }
     }
+    /* None has the column: refuse_columns shows the names as commas divide them. */
     csv->delimiter = delimiters[0];
     return split(csv, row, csv->delimiter, why);
 }
@@ -280,6 +287,7 @@ static int keep_column(struct file_csv *csv, size_t i, struct bytes key)
         return 0;
     csv->json.len = 0;
     json_put_string(&csv->json, key);
+    /* Two bytes: the colon and the NUL that strdup looks for. */
     if (buffer_put(&csv->json, ":", 2))
         return -ENOMEM;
     column->key = strdup(csv->json.ptr);
@@ -313,6 +321,7 @@ static int take_header(struct file_csv *csv, struct bytes row, char *err, size_t
     csv->columns[text].is_text = true;
     for (size_t i = 0; i < csv->n_columns && rc == 0; i++) {
         struct bytes key = is_field(csv, i) ? csv->fields[i] : (struct bytes){NULL, 0};
+        /* When one column is both, it is the text. */
         if (i == id)
             key = (struct bytes){"id", 2};
         if (i == text)
@@ -359,6 +368,7 @@ static int put_object(struct file_csv *csv)
     buffer_put_text(&csv->json, "{");
     for (size_t i = 0; i < csv->n_columns; i++) {
         const struct column *column = &csv->columns[i];
+        /* An empty cell is no value; an empty text stays, for the codec to refuse by name. */
         if (!column->key || (csv->fields[i].len == 0 && !column->is_text))
             continue;
         if (csv->json.len > 1)
@@ -374,6 +384,7 @@ int file_csv_row(struct file_csv *csv, struct bytes row, struct bytes *out, stru
                  char *err, size_t err_size)
 {
     bool is_first = !csv->past_first;
+    /* Also when the row is a header or damaged: sep= counts at the very top only. */
     csv->past_first = true;
     *out = (struct bytes){NULL, 0};
     *problem = (struct problem){NULL, NULL};

@@ -24,6 +24,7 @@ static bool has_key(struct bytes line, const char *name)
     size_t len = strlen(name);
     const char *at = line.ptr, *end = line.ptr + line.len;
     while ((at = memchr(at, '"', (size_t)(end - at)))) {
+        /* Behind the quote: a match that fails goes on from there, so every quote is tried once. */
         at++;
         if ((size_t)(end - at) < len + 2 || memcmp(at, name, len) != 0 || at[len] != '"')
             continue;
@@ -38,6 +39,7 @@ static bool has_key(struct bytes line, const char *name)
 
 static bool is_object(struct bytes line, const char *text_field)
 {
+    /* A comma behind it, as arrays printed one object a line have. */
     if (line.len < 2 || line.ptr[0] != '{' || !memchr("},", line.ptr[line.len - 1], 2))
         return false;
     return has_key(line, text_field) || has_key(line, "text") || has_key(line, "texts");
@@ -68,6 +70,7 @@ static bool is_header(struct bytes line, char delimiter, const char *column)
         has_column |= is_it;
         has_others |= !is_it;
         if (!end)
+            /* A single column of that name may just as well be a line with one word. */
             return has_column && has_others;
         line = (struct bytes){end + 1, line.len - (size_t)(end + 1 - line.ptr)};
     }
@@ -78,6 +81,7 @@ const char *file_guess_format(struct bytes line, const char *text_field, const c
     line = trimmed(line);
     if (is_object(line, text_field))
         return "jsonl";
+    /* The order of file_csv.c, which reads the file then. */
     for (const char *delimiter = ",;\t|"; *delimiter; delimiter++)
         if (line.len > 0 && is_header(line, *delimiter, column))
             return "csv";

@@ -52,6 +52,7 @@ struct file_output {
 static int name_of(const struct file_output *output, const char *suffix, char out[PATH_ROOM])
 {
     int n = snprintf(out, PATH_ROOM, "%s%s", output->path, suffix);
+    /* Room for ".new" behind ".state" (file_state.c). */
     return n < PATH_ROOM - 10 ? 0 : -ENAMETOOLONG;
 }
 
@@ -66,6 +67,7 @@ static int fail_file(const struct file_output *output, const char *doing, const 
 static int flush(struct file_output *output, struct output_file *file, char *err, size_t err_size)
 {
     int rc = file_write_all(file->fd, file->buffer.ptr, file->buffer.len);
+    /* Part of it may be in the file: the sink fails, and opening anew cuts that off. */
     if (rc != 0)
         return fail_file(output, "writing", file->suffix, rc, err, err_size);
     file->touched |= file->buffer.len > 0;
@@ -81,6 +83,7 @@ static int open_file(struct file_output *output, struct output_file *file, uint6
     struct stat about;
     int rc = name_of(output, file->suffix, path);
     if (rc == 0) {
+        /* OUT is open since claim, which has locked it. */
         if (file->fd < 0)
             file->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (file->fd < 0 || fstat(file->fd, &about) != 0)
@@ -90,6 +93,7 @@ static int open_file(struct file_output *output, struct output_file *file, uint6
     }
     if (rc != 0)
         return fail_file(output, "opening", file->suffix, rc, err, err_size);
+    /* Confirmed bytes are gone: the input has forgotten them, so nobody can write them again. */
     if ((uint64_t)about.st_size < length) {
         snprintf(err, err_size,
                  "%s is shorter than %s.state says it was; remove both to start over", path,
@@ -132,6 +136,8 @@ static int claim(struct file_output *output, char *err, size_t err_size)
     struct stat about;
     int rc = name_of(output, ".state", path);
     if (rc == 0 && stat(output->path, &about) != 0 && errno == ENOENT)
+        /* Before OUT is made: a death in between must not leave an old state
+         * beside an empty OUT. */
         forget(output);
     int fd = rc == 0 ? open(output->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : -1;
     if (fd < 0)
@@ -145,8 +151,10 @@ static int claim(struct file_output *output, char *err, size_t err_size)
     if (fstat(fd, &about) != 0)
         return fail_file(output, "opening", "", -errno, err, err_size);
     rc = file_state_read(path, &output->state, err, err_size);
+    /* 0: ours, or a state that cannot be read; only where there is no state the bytes decide. */
     if (rc != -ENOENT)
         return rc;
+    /* Made a moment ago, or by `touch`: nothing of anybody's is lost. */
     if (about.st_size == 0) {
         rc = file_state_write(path, &output->state);
         return rc == 0 ? 0 : fail_file(output, "writing", ".state", rc, err, err_size);
@@ -161,6 +169,7 @@ static int claim(struct file_output *output, char *err, size_t err_size)
 static int write_npy_header(const struct file_output *output)
 {
     char header[NPY_HEADER];
+    /* "<f4": the bytes of a value; "|u1" has eight dimensions in one. */
     size_t size = output->descr[2] - '0' > 0 ? (size_t)(output->descr[2] - '0') : 1;
     npy_header(header, output->descr, output->rows, output->row_bytes / size);
     ssize_t done = pwrite(output->files[OUTPUT].fd, header, NPY_HEADER, 0);
@@ -203,6 +212,7 @@ int file_output_open(struct file_output **out, const char *path, const char *dty
     struct file_state *state = &output->state;
     uint64_t lengths[N_FILES] = {state->output, state->ids, state->errors, state->deleted};
     for (size_t i = 0; i < N_FILES && rc == 0; i++) {
+        /* A file that the state knows nothing of is not made before something is to be in it. */
         if (i == OUTPUT || lengths[i] > 0 || (i == IDS && output->descr))
             rc = open_file(output, &output->files[i], lengths[i], err, err_size);
         else if (i == ERRORS || i == DELETED)
@@ -212,6 +222,7 @@ int file_output_open(struct file_output **out, const char *path, const char *dty
     output->place = state->place;
     if (rc == 0 && output->rows > 0) {
         output->row_bytes = (size_t)((state->output - NPY_HEADER) / output->rows);
+        /* A death between header and state leaves one that counts rows which were just cut off. */
         rc = write_npy_header(output);
     }
     if (rc != 0) {
@@ -230,6 +241,7 @@ bool file_output_begun(const char *path)
     char name[PATH_ROOM], err[300];
     if (stat(path, &about) != 0)
         return false;
+    /* Whoever wrote it: to begin there is to be refused or to go on, and never empty. */
     if (about.st_size > 0)
         return true;
     return name_of(&output, ".state", name) == 0 &&
@@ -334,9 +346,12 @@ static int put_rows(struct file_output *output, const struct record *record)
         const struct part *part = &record->parts[i];
         if (output->row_bytes == 0) {
             output->row_bytes = part->vector.len;
+            /* A place holder: the header is written when the rows are, for only then their number
+             * is known. */
             char zeros[NPY_HEADER] = {0};
             buffer_put(rows, zeros, sizeof zeros);
         }
+        /* An .npy has one width: of another model, or another dtype than the rows there. */
         if (part->vector.len != output->row_bytes)
             return -EINVAL;
         if (buffer_put(rows, part->vector.ptr, part->vector.len) ||
@@ -367,8 +382,11 @@ static int put_record(struct file_output *output, const struct record *record)
         assert(behind.records > output->place.records);
         output->place = behind;
     } else {
+        /* Of a source that remembers itself what is done: the count only says
+         * that something was. */
         output->place.records++;
     }
+    /* Counted in as well: an error is this record's output. */
     if (record->dead_code)
         return put_error(&output->files[ERRORS].buffer, record);
     if (record->n_documents == 1 && record->documents->is_deleted)
@@ -381,6 +399,7 @@ static int put_record(struct file_output *output, const struct record *record)
 /* The header last, so that who reads meanwhile finds an id for each row it counts. */
 static int sync_all(struct file_output *output, char *err, size_t err_size)
 {
+    /* Backwards: OUT, of index 0, comes last. */
     for (size_t i = N_FILES; i-- > 0;) {
         struct output_file *file = &output->files[i];
         int rc = 0;
@@ -388,6 +407,7 @@ static int sync_all(struct file_output *output, char *err, size_t err_size)
             continue;
         if (i == OUTPUT && output->descr)
             rc = write_npy_header(output);
+        /* The length is what fdatasync keeps beside the bytes; times do not matter. */
         if (rc == 0 && fdatasync(file->fd) != 0)
             rc = -errno;
         if (rc != 0)
@@ -404,6 +424,7 @@ static int flush_all(struct file_output *output, bool to_disk, char *err, size_t
     for (size_t i = 0; i < N_FILES && rc == 0; i++) {
         struct output_file *file = &output->files[i];
         uint64_t n = file->buffer.len;
+        /* The first error or delete: its file is made now, empty. */
         if (n > 0 && file->fd < 0)
             rc = open_file(output, file, 0, err, err_size);
         if (rc == 0 && n > 0)
@@ -448,6 +469,8 @@ int file_output_write(struct file_output *output, struct record *const *records,
             rc = flush_all(output, false, err, err_size);
         if (rc != 0)
             return rc;
+        /* Of an unfinished record all buffers are empty here: these are the
+         * lengths in front of it. */
         sure = state_of(output);
         rc = put_record(output, records[i]);
         if (rc != 0)
@@ -456,6 +479,7 @@ int file_output_write(struct file_output *output, struct record *const *records,
     int rc = flush_all(output, true, err, err_size);
     if (rc != 0)
         return rc;
+    /* Only where nothing was read behind it: an earlier one is counted in with what follows. */
     output->state = n > 0 && is_unfinished(records[n - 1]) ? sure : state_of(output);
     rc = name_of(output, ".state", path);
     if (rc == 0)

@@ -88,6 +88,7 @@ int file_records_feed(struct file_records *records, const char *bytes, size_t n)
     }
     if (records->room - records->end < n) {
         size_t room = records->room ? records->room : 128 * 1024;
+        /* A record and a block at most: records beyond max_record are dropped while they come. */
         while (room - records->end < n)
             room *= 2;
         char *buffer = realloc(records->buffer, room);
@@ -113,11 +114,13 @@ static bool is_mark(const struct file_records *records, const char *at)
     const char *begun = records->buffer + records->start;
     while (at - begun >= 3 && memcmp(begun, mark, 3) == 0)
         begun += 3;
+    /* Byte by byte: a mark may be cut between two reads. */
     return at - begun < 3 && memcmp(begun, mark, (size_t)(at - begun) + 1) == 0;
 }
 
 static enum quoting quoting_next(const struct file_records *records, enum quoting now, char c)
 {
+    /* CLOSED, and not the end of the field: a second quote opens it again. */
     if (now == QUOTED)
         return c == '"' ? CLOSED : QUOTED;
     if (file_csv_delimits(records->csv, c))
@@ -137,6 +140,7 @@ static char *row_end(struct file_records *records, size_t *len)
         if (records->quoting != QUOTED && (*at == '\n' || *at == '\r')) {
             bool is_cr = *at == '\r', is_last = at + 1 == end;
             *len = is_cr && !is_last && at[1] == '\n' ? 2 : 1;
+            /* Without the next byte CRLF would become two ends, and an empty row between. */
             found = is_cr && is_last && !records->ended ? NULL : at;
             break;
         }
@@ -172,6 +176,7 @@ static char *record_end(struct file_records *records, size_t *len)
         return row_end(records, len);
     if (records->options.format != FILE_TEXT)
         return line_end(records, len);
+    /* A whole file is one record: its end is that of the bytes. */
     records->scanned = records->end;
     return NULL;
 }
@@ -204,6 +209,8 @@ static int split_off(struct file_records *records, struct bytes *value, bool *is
     if (!end) {
         if (records->scanned - records->start > records->options.max_record + 4) { /* mark, \r */
             records->skipping = true;
+            /* Its bytes are dropped as they come; the search for its end goes on in their state of
+             * quotes. */
             records->start = records->scanned;
         }
         bool something = records->start < records->end || records->skipping;
@@ -215,6 +222,7 @@ static int split_off(struct file_records *records, struct bytes *value, bool *is
     *is_open = !end && records->options.format != FILE_TEXT;
     trim(records, value, !end);
     *too_long = records->skipping || value->len > records->options.max_record;
+    /* All that is known of the inside of a record ends with it. */
     records->skipping = records->after_cr = false;
     records->quoting = FIELD_START;
     return 1;
@@ -239,6 +247,7 @@ static int look(struct file_records *records, char *err, size_t err_size)
     bool is_jsonl = records->options.format == FILE_JSONL;
     if (records->looked || !(is_jsonl || records->options.maybe_json))
         return 1;
+    /* A mark has three bytes, and a part of one would be taken for text. */
     if (end - at < 3 && !records->ended)
         return 0;
     while (end - at >= 3 && memcmp(at, mark, 3) == 0)
@@ -279,6 +288,7 @@ static int guess(struct file_records *records, char *err, size_t err_size)
         at += 3;
     at = skip_space(at, end);
     size_t len = 0, there = (size_t)(end - at);
+    /* The first line that is not blank, or 64 KiB of it. */
     while (len < there && at[len] != '\n' && at[len] != '\r')
         len++;
     if (len == there && there < GUESS_BYTES && !records->ended)
@@ -336,6 +346,7 @@ int file_records_next(struct file_records *records, struct file_record *out, cha
         return 0;
     *out = (struct file_record){.line = records->line, .is_open = is_open};
     uint64_t last = records->line + records->lines;
+    /* Also behind one that is refused: numbers are those that an editor shows. */
     records->line = last + 1;
     records->lines = 0;
     if (too_long) {

@@ -48,9 +48,11 @@ static void on_written(uv_work_t *work, int status)
     file->is_writing = false;
     if (file->rc != 0)
         endpoint_fail(&file->end, file->rc, file->err);
+    /* An event may make the pipeline close us, or fail; finished: the rest is nobody's any more. */
     for (size_t i = 0; i < file->writing.n && !file->end.failed && !file->end.finished; i++)
         file->sink.events->on_published(file->sink.ctx, file->writing.records[i], PUBLISHED);
     endpoint_pump(&file->end);
+    /* Last: it may free us, when the deadline of close has passed meanwhile. */
     endpoint_drop(&file->end);
 }
 
@@ -60,6 +62,7 @@ static void sink_pump(void *owner)
     if (file->is_writing)
         return;
     if (file->waiting.n > 0 && !file->end.failed) {
+        /* The two arrays are used in turn; the thread has one, publish fills the other. */
         struct record_list spare = file->writing;
         file->writing = file->waiting;
         file->waiting = spare;
@@ -71,6 +74,7 @@ static void sink_pump(void *owner)
         else
             endpoint_fail(&file->end, rc, "no thread can be had to write");
     }
+    /* All that was given is on the disk, or the sink has failed and nothing more will be. */
     if (file->end.closing && !file->is_writing)
         endpoint_finish(&file->end);
 }
@@ -78,6 +82,7 @@ static void sink_pump(void *owner)
 static void sink_free(void *owner)
 {
     struct file_sink *file = owner;
+    /* No row came, as from an empty corpus: readers still find an array, of the model's width. */
     if (!file->end.failed && file->waiting.n == 0 && file->sink.vector_bytes > 0)
         file_output_close_empty(file->output, file->sink.vector_bytes);
     file_output_close(file->output);
@@ -119,6 +124,7 @@ static int sink_open(struct sink **out, uv_loop_t *loop, const struct settings *
     file->sink.layout = sink_layout_of(settings);
     file->work.data = file;
     endpoint_open_sink(&file->end, loop, &file->sink, 0, &endpoint_ops, file);
+    /* Of another kind of source: then its broker knows how far it is. */
     file_source_resume(peer, file_output_place(file->output));
     *out = &file->sink;
     return 0;
@@ -136,6 +142,7 @@ static void sink_publish(struct sink *sink, struct record **records, size_t n)
         list->records = more ? more : list->records;
         list->room = more ? room : list->room;
     }
+    /* Else they stay unconfirmed, and the worker ends. */
     if (list->room - list->n >= n) {
         memcpy(list->records + list->n, records, n * sizeof *records);
         list->n += n;

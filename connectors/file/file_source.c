@@ -133,6 +133,7 @@ static struct file_message *message_open(struct file_source *file, const struct 
         .timestamp_ms = -1,
         .deliveries = 1,
     };
+    /* At the front of the list: order does not matter, it is for freeing what is left. */
     message->next = file->messages;
     if (message->next)
         message->next->previous = message;
@@ -187,6 +188,7 @@ static void fail_file(struct file_source *file, int rc, const char *code)
     snprintf(file->fault_reason, sizeof file->fault_reason, "%s", file->err);
     assert(file->at < file->corpus.n);
     file->fault = (struct problem){code, file->fault_reason};
+    /* Nothing is wrong with the reading as a whole. */
     file->err[0] = '\0';
     file_bytes_close(file->bytes);
     file->bytes = NULL;
@@ -206,6 +208,7 @@ static void refuse_form(struct file_source *file, int rc)
 {
     char why[sizeof file->err];
     const char *path = file->corpus.paths[file->at];
+    /* The sentence is printed into the buffer that it comes from. */
     strcpy(why, file->err);
     snprintf(file->err, sizeof file->err, "%.200s: %.*s",
              strcmp(path, "-") == 0 ? "standard input" : path, (int)sizeof file->err - 210, why);
@@ -224,6 +227,7 @@ static int next_record(struct file_source *file, struct file_record *out)
     } else if (rc < 0) {
         break_off(file, rc);
     }
+    /* The fault comes last of its file, behind the records that were whole. */
     if (rc != 0 || !file->fault.code || !file->file_ended)
         return rc;
     *out = (struct file_record){.value = {"", 0}, .problem = file->fault};
@@ -241,6 +245,7 @@ static int next_message(struct file_source *file, struct file_message **out)
         bool is_fault = record.problem.reason == file->fault_reason;
         /* And the end of its line; near enough, for it is only shown as progress. */
         file->unpacked_split += record.value.len + 1;
+        /* A blank line, or a header of CSV. */
         if (!record.value.ptr)
             continue;
         bool wanted = count_record(file, &record);
@@ -254,6 +259,7 @@ static int next_message(struct file_source *file, struct file_message **out)
         } else if (!file->messages) {
             file->bytes_taken = input_at(file);
         }
+        /* Given, or another shard's: either way it is over. */
         if (is_fault)
             file->fault = (struct problem){NULL, NULL};
         if (wanted)
@@ -273,6 +279,7 @@ static bool give(struct file_source *file)
         if (rc <= 0)
             break;
         given[n++] = &message->message;
+        /* A record is given whole even where it is larger than the credit left. */
         credit_left_spend(&file->credit, message->message.value.len);
     }
     if (n > 0)
@@ -288,6 +295,7 @@ static void read_work(uv_work_t *work)
         int rc = file_bytes_open(&file->bytes, file->corpus.paths[file->at], file->err,
                                  sizeof file->err);
         if (rc != 0) {
+            /* `bytes` stays NULL: on_bytes tells by it that opening was what failed. */
             file->got = rc;
             return;
         }
@@ -325,6 +333,7 @@ static void on_read(uv_work_t *work, int status)
     struct file_source *file = work->data;
     (void)status; /* it is never cancelled */
     file->reading = false;
+    /* What was read is dropped with the source: nothing of it was given. */
     if (!file->end.closing)
         on_bytes(file);
     endpoint_pump(&file->end);
@@ -395,6 +404,7 @@ static void file_pump(void *owner)
         file->bytes_reported = file->bytes_taken;
     }
     while (!file->end.closing && !file->reading && file->err_code == 0 && !file->reported_end) {
+        /* request pumps again; on_end, too, waits for it. */
         if (!credit_left_any(&file->credit))
             return;
         /* Giving may have closed us: the pipeline ends within its events. */
@@ -510,6 +520,7 @@ static int file_open(struct source **out, uv_loop_t *loop, const struct settings
         free(file);
         return rc;
     }
+    /* Nothing fails behind this: from here on only the loop frees us. */
     endpoint_open_source(&file->end, loop, &file->source, 0, &endpoint_ops, file);
     *out = &file->source;
     return 0;
@@ -528,6 +539,7 @@ static void file_take(struct source *source, struct message *message)
     struct file_source *file = (struct file_source *)source;
     uint64_t at = ((struct file_message *)message)->input_at;
     message_close(file, (struct file_message *)message);
+    /* Messages are done in any order; the bar goes forward only. */
     if (at > file->bytes_taken)
         file->bytes_taken = at;
     endpoint_pump_soon(&file->end);

@@ -35,8 +35,10 @@ int file_state_read(const char *path, struct file_state *out, char *err, size_t 
     int last = 0;
     sscanf(text, SCAN, &state.place.records, &state.place.digest, &state.output, &state.ids,
            &state.errors, &state.rows, &end);
+    /* Releases before deletes wrote no such line. */
     if (end > 0)
         sscanf(text + end, "deleted %" SCNu64 "\n%n", &state.deleted, &last);
+    /* %n is only set when everything before it fits. */
     if (end == 0 || strcmp(text + end + last, "end\n") != 0) {
         snprintf(err, err_size,
                  "%s is damaged or of another version; remove it and the output to start over",
@@ -67,6 +69,7 @@ static int sync_folder(const char *path)
     const char *slash = strrchr(path, '/');
     char folder[4200] = ".";
     if (slash)
+        /* "/OUT.state" lies in "/": one character is kept. */
         snprintf(folder, sizeof folder, "%.*s", slash > path ? (int)(slash - path) : 1, path);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
@@ -81,6 +84,7 @@ int file_state_write(const char *path, const struct file_state *state)
     char text[400], fresh[4200];
     int len = snprintf(text, sizeof text, NUMBERS, state->place.records, state->place.digest,
                        state->output, state->ids, state->errors, state->rows);
+    /* Left out at 0, so that a release without deletes can go on. */
     if (state->deleted > 0)
         len += snprintf(text + len, sizeof text - (size_t)len, "deleted %" PRIu64 "\n",
                         state->deleted);
@@ -91,9 +95,11 @@ int file_state_write(const char *path, const struct file_state *state)
     if (fd < 0)
         return -errno;
     int rc = file_write_all(fd, text, (size_t)len);
+    /* Before the rename: ext4 and XFS may put the name on the disk before the bytes. */
     if (rc == 0 && fsync(fd) != 0)
         rc = -errno;
     close(fd);
+    /* Atomic: whoever dies here leaves the old state or the new one. */
     if (rc == 0 && rename(fresh, path) != 0)
         rc = -errno;
     return rc ? rc : sync_folder(path);

@@ -31,6 +31,7 @@ struct file_unpack {
 static int window_of(uint64_t memory)
 {
     int window = WINDOW_ALWAYS;
+    /* 2 << window is the size of the next larger one. */
     while (window < WINDOW_MAX && sizeof(size_t) > 4 && (UINT64_C(2) << window) <= memory / 2)
         window++;
     return window;
@@ -47,8 +48,10 @@ int file_unpack_open(struct file_unpack **out, enum magic_kind kind)
         unpack->zstd = ZSTD_createDStream();
         unpack->window = window_of(available > 0 && available < limit ? available : limit);
         if (unpack->zstd)
+            /* By itself the library stops at 2^27 and refuses what zstd --long=28 and more make. */
             ZSTD_DCtx_setParameter(unpack->zstd, ZSTD_d_windowLogMax, unpack->window);
     }
+    /* 15: the largest window; 16 more: gzip's header, not zlib's (zlib.h). */
     if (kind == MAGIC_ZSTD ? !unpack->zstd : inflateInit2(&unpack->gzip, 15 + 16) != Z_OK) {
         free(unpack);
         return -ENOMEM;
@@ -78,6 +81,7 @@ static ssize_t read_gzip(struct file_unpack *unpack, const unsigned char **at,
 {
     z_stream *gzip = &unpack->gzip;
     bool begins = !unpack->inside;
+    /* The next member of a file like `cat a.gz b.gz`; state and window begin anew. */
     if (begins && inflateReset(gzip) != Z_OK) {
         *why = "cannot be unpacked: out of memory";
         return -ENOMEM;
@@ -93,6 +97,7 @@ static ssize_t read_gzip(struct file_unpack *unpack, const unsigned char **at,
         *why = "cannot be unpacked: out of memory";
         return -ENOMEM;
     }
+    /* Z_BUF_ERROR is no fault: there was nothing to take, or no room. */
     if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR) {
         *why = "is damaged: its gzip data do not unpack; fetch or pack it again";
         return -EBADMSG;
@@ -142,6 +147,7 @@ static ssize_t read_zstd(struct file_unpack *unpack, const unsigned char **at,
     *at += in.pos;
     if (ZSTD_isError(rc))
         return refuse_zstd(unpack, ZSTD_getErrorCode(rc), why);
+    /* A call that did nothing returns a hint as well, which is not of a frame begun. */
     if (in.pos > 0 || out.pos > 0)
         unpack->inside = rc != 0;
     return (ssize_t)out.pos;

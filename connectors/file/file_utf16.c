@@ -20,6 +20,7 @@ static size_t put(uint32_t c, char *to)
     }
     size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     static const unsigned char heads[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    /* Six bits for each following byte, from the last; what is left belongs to the head. */
     for (size_t i = n; i-- > 1; c >>= 6)
         to[i] = (char)(0x80 | (c & 0x3f));
     to[0] = (char)(heads[n] | c);
@@ -36,6 +37,7 @@ size_t file_utf16_read(bool big_endian, const char **at, const char *end, bool e
         size_t used = 2;
         if (c >= 0xd800 && c < 0xdc00) {
             if (end - *at < 4 && !ended)
+                /* The low half may come with the next bytes. */
                 break;
             uint32_t low = end - *at >= 4 ? unit(*at + 2, big_endian) : 0;
             if (low >= 0xdc00 && low < 0xe000) {

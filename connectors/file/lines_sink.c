@@ -62,6 +62,7 @@ static void tell(const struct record *record, const char *code, const char *reas
                      position->ptr, code, reason ? reason : "");
     size_t len = n < (int)sizeof line - 1 ? (size_t)n : sizeof line - 2;
     line[len++] = '\n';
+    /* One write for a line: other processes write to the same terminal. */
     while (write(STDERR_FILENO, line, len) < 0 && errno == EINTR)
         ;
 }
@@ -90,6 +91,7 @@ static bool fill_record(struct stdout_writer *writer, const struct record *recor
             size_t room = BUFFER - writer->len;
             if (room == 0)
                 return false;
+            /* The payload is out, and only its newline is due. */
             if (writer->offset == value->len) {
                 writer->buffer[writer->len++] = '\n';
                 writer->offset++;
@@ -124,6 +126,7 @@ static void fill(struct stdout_writer *writer)
                 return;
             writer->done[writer->n_done++] = record;
         }
+        /* Before the place is passed: it is used again for the one `room` further on. */
         *slot = NULL;
         writer->next++;
     }
@@ -132,6 +135,7 @@ static void fill(struct stdout_writer *writer)
 static void confirm(struct stdout_writer *writer)
 {
     size_t n = writer->n_done;
+    /* Before the events, in which the sink may fail or close: none is confirmed twice. */
     writer->n_done = 0;
     for (size_t i = 0; i < n && !writer->end.failed; i++)
         writer->sink.events->on_published(writer->sink.ctx, writer->done[i], PUBLISHED);
@@ -148,6 +152,7 @@ static void on_written(uv_fs_t *request)
     else if (n != UV_EAGAIN && n != UV_EINTR)
         fail(writer, (int)n);
     endpoint_pump(&writer->end);
+    /* Last: a sink whose deadline has passed is freed here. */
     endpoint_drop(&writer->end);
 }
 
@@ -181,6 +186,7 @@ static void on_writable(uv_poll_t *poll, int status, int events)
     struct stdout_writer *writer = poll->data;
     (void)status; /* write() says it better */
     (void)events;
+    /* write_more starts it again when there is something to write: else the loop would spin. */
     uv_poll_stop(poll);
     writer->writing = false;
     int rc = write_some(writer);
@@ -213,8 +219,10 @@ static void write_more(struct stdout_writer *writer)
 static void writer_pump(void *owner)
 {
     struct stdout_writer *writer = owner;
+    /* The buffer is being read, by the kernel or by a thread. */
     if (writer->writing)
         return;
+    /* Again when there was nothing to write: dead letters are confirmed without a byte. */
     while (!writer->end.failed && writer->written == writer->len) {
         confirm(writer);
         fill(writer);
@@ -283,6 +291,7 @@ static int grow(struct stdout_writer *writer, uint64_t place)
     if (!slots)
         return -ENOMEM;
     for (uint64_t at = writer->next; at < writer->behind; at++)
+        /* Same place, other modulus: every record moves by its number. */
         slots[at & (room - 1)] = writer->slots[at & (writer->room - 1)];
     free(writer->slots);
     writer->slots = slots;
@@ -294,6 +303,7 @@ static void stdout_publish(struct sink *sink, struct record **records, size_t n)
 {
     struct stdout_writer *writer = (struct stdout_writer *)sink;
     for (size_t i = 0; i < n; i++) {
+        /* Of another source there are no lines to pair: in the order in which they come. */
         uint64_t place = writer->behind;
         lines_place(records[i]->origin, &place);
         if (grow(writer, place) != 0) {

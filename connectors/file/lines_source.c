@@ -69,6 +69,7 @@ static struct stdin_message *message_open(struct stdin_reader *reader, const cha
     int key_len = snprintf(message->key, sizeof message->key, "%" PRIu64, reader->line);
     int position_len =
         snprintf(message->position, sizeof message->position, "line %" PRIu64, reader->line);
+    /* Blank lines have a number but no place: nothing is waited for there. */
     message->place = reader->place++;
     message->message = (struct message){
         .source = &reader->source,
@@ -117,6 +118,7 @@ static const char *find_end(struct stdin_reader *reader, size_t *len)
     if (reader->ends == ENDS_UNKNOWN || at == end)
         return NULL;
     const char *found = file_lines_next(reader->ends, &at, end, reader->eof, len);
+    /* Kept: a line of 16 MiB that comes in pieces is searched once. */
     reader->scanned = (size_t)(at - reader->buffer);
     return found;
 }
@@ -136,6 +138,7 @@ static int next_line(struct stdin_reader *reader, struct stdin_message **out)
             reader->skipping = true;
             reader->start = reader->scanned;
         }
+        /* The last line needs no end; one whose rest was skipped is still a line. */
         if (!reader->eof || (reader->start == reader->filled && !reader->skipping))
             return 0;
     }
@@ -143,6 +146,7 @@ static int next_line(struct stdin_reader *reader, struct stdin_message **out)
     size_t len = newline ? (size_t)(newline - line) : reader->filled - reader->start;
     reader->start = reader->scanned = newline ? reader->start + len + end_len : reader->filled;
     reader->line++;
+    /* A CRLF that file_lines_next reads as LF alone. */
     if (newline && len > 0 && line[len - 1] == '\r')
         len--;
     if (reader->line == 1 && len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) {
@@ -173,6 +177,7 @@ static bool give(struct stdin_reader *reader)
         given[n++] = &message->message;
         credit_left_spend(&reader->credit, message->message.value.len);
     }
+    /* Also when memory ended: those before it are whole. */
     if (n > 0)
         reader->source.events->on_messages(reader->source.ctx, given, n);
     if (rc < 0 && !reader->end.closing)
@@ -210,6 +215,8 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)status; /* read() says it better */
     (void)events;
     ssize_t n = read(STDIN_FILENO, reader->buffer + reader->filled, reader->room - reader->filled);
+    /* Started again when there is credit: else the loop would spin on a pipe
+     * that stays readable. */
     uv_poll_stop(poll);
     reader->reading = false;
     on_bytes(reader, n < 0 ? -errno : n);
@@ -229,6 +236,7 @@ static int make_room(struct stdin_reader *reader)
     }
     if (reader->room - reader->filled >= IO_BLOCK)
         return 0;
+    /* Doubled up to the longest line that is allowed, and a chunk. */
     size_t room = reader->room < 2 * IO_BLOCK ? 2 * IO_BLOCK : reader->room * 2;
     char *buffer = realloc(reader->buffer, room);
     if (!buffer)
@@ -267,6 +275,7 @@ static void reader_pump(void *owner)
     }
     while (!reader->end.closing && !reader->end.failed && give(reader))
         ;
+    /* The events above may have closed us. */
     if (reader->end.closing || reader->end.failed || reader->reading)
         return;
     if (reader->eof) {
@@ -319,6 +328,7 @@ static int stdin_open(struct source **out, uv_loop_t *loop, const struct setting
     }
     reader->poll.data = reader;
     endpoint_open_source(&reader->end, loop, &reader->source, 0, &endpoint_ops, reader);
+    /* The poll handle, which reader_finish closes. */
     if (reader->pollable)
         endpoint_hold(&reader->end);
     *out = &reader->source;

@@ -18,6 +18,7 @@ int lines_watch(uv_loop_t *loop, uv_poll_t *poll, int fd, bool *pollable)
     if (flags < 0 || fstat(fd, &about) != 0)
         return -errno;
     *pollable = false;
+    /* Threads read and write files (epoll would refuse them): they never wait for long. */
     if (S_ISREG(about.st_mode))
         return 0;
     int rc = uv_poll_init(loop, poll, fd);
@@ -25,6 +26,7 @@ int lines_watch(uv_loop_t *loop, uv_poll_t *poll, int fd, bool *pollable)
         return 0;
     if (rc != 0)
         return rc;
+    /* uv_poll_init has made it non-blocking for the shell and its other children, too. */
     *pollable = true;
     return fcntl(fd, F_SETFL, flags) == 0 ? 0 : -errno;
 }
