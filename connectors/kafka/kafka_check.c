@@ -60,6 +60,7 @@ static int check_topic(const struct probe *probe, const char *what, const char *
 {
     const struct rd_kafka_metadata *found = NULL;
     rd_kafka_topic_t *topic = rd_kafka_topic_new(probe->client, name, NULL);
+    /* Asked by name: a cluster does not list topics that this user may not describe. */
     rd_kafka_resp_err_t err = topic ? rd_kafka_metadata(probe->client, 0, topic, &found, CHECK_MS)
                                     : rd_kafka_last_error();
     int n = 0, n_lost = 0;
@@ -220,6 +221,7 @@ int kafka_check_options(const struct settings *settings, const char **bad_option
         rc = kafka_conf_open(&conf, types[i], &config, settings, err, err_size);
         if (!rc)
             rd_kafka_conf_destroy(conf);
+        /* Needed for both sides; read_config itself leaves nothing on failure. */
         if (rc || i == 1)
             kafka_config_clear(&config);
     }

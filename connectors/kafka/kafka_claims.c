@@ -38,6 +38,7 @@ void kafka_claims_answer(struct kafka_source *source, bool is_assign,
                                  : rd_kafka_incremental_unassign(source->rk, list));
         return;
     }
+    /* Eager: an assignment replaces the one before, and a revoke is always of all. */
     rd_kafka_resp_err_t err = rd_kafka_assign(source->rk, is_assign ? list : NULL);
     if (err)
         health_wait(&source->end.health, PART_BROKERS, rd_kafka_err2str(err));
@@ -46,6 +47,7 @@ void kafka_claims_answer(struct kafka_source *source, bool is_assign,
 void kafka_claims_ask(struct kafka_source *source, const rd_kafka_topic_partition_list_t *list)
 {
     const struct keeper *keeper = source->base.keeper;
+    /* An assignment that was never answered is replaced by this one. */
     kafka_claims_drop(source);
     if (!list->cnt) {
         kafka_claims_answer(source, true, list);
@@ -84,11 +86,13 @@ void kafka_claims_begin(struct source *base, const char *name, int64_t order)
         to->offset = order; /* that of a message is its offset and one */
         part->begin = order;
     } else {
+        /* The keeper knows nothing: the group's own offset counts, and may be out of range. */
         kafka_skips_on_assign(source, part);
     }
     if (!is_answered(source))
         return;
     rd_kafka_topic_partition_list_t *list = source->claimed;
+    /* Answered once only: begin_close answers for what is still claimed. */
     source->claimed = NULL;
     kafka_claims_answer(source, true, list);
     rd_kafka_topic_partition_list_destroy(list);
@@ -100,6 +104,7 @@ void kafka_claims_on_message(struct kafka_source *source, struct kafka_partition
     const struct keeper *keeper = source->base.keeper;
     if (keeper && offset < part->begin)
         keeper->rewind(keeper->ctx, part->name, offset);
+    /* Asked of the first message only: behind it the log goes on by itself. */
     part->begin = 0;
 }
 

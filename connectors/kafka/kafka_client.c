@@ -63,6 +63,7 @@ void kafka_client_read_log(struct kafka_client *client,
         free(line);
     }
     size_t n_lost = kafka_log_lost(&client->burial->log);
+    /* Lines may have told of jumps in offsets: that some are missing has to be said. */
     if (!n_lost)
         return;
     char text[80];
@@ -95,6 +96,8 @@ static int handle_open(struct kafka_burial *burial, rd_kafka_type_t type, rd_kaf
 static void destroy(void *arg)
 {
     struct kafka_burial *burial = arg;
+    /* One that still asks (kafka_lag.c, kafka_skips.c): each of its calls ends
+     * after 5 s at most. */
     if (burial->has_helper)
         uv_thread_join(&burial->helper);
     rd_kafka_destroy_flags(burial->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
@@ -147,6 +150,7 @@ int kafka_client_open(struct kafka_client **out, uv_loop_t *loop, rd_kafka_type_
     uv_timer_init(loop, &client->tick);
     uv_timer_init(loop, &client->ending);
     client->poll.data = client->tick.data = client->ending.data = client;
+    /* Before they start: each counts down in on_handle_closed. */
     client->n_open = 3;
     uv_poll_start(&client->poll, UV_READABLE, on_readable);
     uv_timer_start(&client->tick, on_tick, TICK_MS, TICK_MS);
@@ -196,6 +200,7 @@ static void on_handle_closed(uv_handle_t *handle)
 static void on_ending(uv_timer_t *timer)
 {
     struct kafka_client *client = timer->data;
+    /* Destroying waits for the library's threads; past the deadline it goes on without us. */
     if (atomic_load(&client->burial->n_done) == 0 && uv_now(client->loop) < client->end_by_ms)
         return;
     uv_close((uv_handle_t *)&client->ending, on_handle_closed);
@@ -219,6 +224,7 @@ void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
     if (uv_thread_create(&thread, destroy, client->burial) == 0)
         pthread_detach(thread);
     else
+        /* No thread to be had: better blocked for a moment than a handle left open. */
         destroy(client->burial);
     close_handles(client, deadline_ms, closed, ctx);
 }
@@ -226,6 +232,7 @@ void kafka_client_close(struct kafka_client *client, uint64_t deadline_ms,
 void kafka_client_abandon(struct kafka_client *client, void (*closed)(void *ctx), void *ctx)
 {
     client->is_abandoned = true;
+    /* Nobody joins it: destroy, which would, does not run. */
     if (client->burial->has_helper)
         pthread_detach(client->burial->helper);
     close_handles(client, 0, closed, ctx);

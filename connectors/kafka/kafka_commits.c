@@ -53,6 +53,7 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
         health_good(&source->end.health, PART_COMMIT);
         return;
     }
+    /* Why the last offsets are missing, if it stays so until the end (kafka_commits_settle). */
     source->commit_err = err;
     if (err != RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED &&
         err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) { /* tried again with the next one */
@@ -67,6 +68,7 @@ void kafka_commits_on_result(rd_kafka_t *rk, rd_kafka_resp_err_t err,
              source->config.group, kafka_error_text(err));
     health_wait(&source->end.health, PART_COMMIT, why);
     for (struct kafka_partition *part = source->parts; part; part = part->next) {
+        /* Stored again by the next pump, and so committed when the right is there. */
         part->stored = -1;
         part->dirty = true;
     }

@@ -20,6 +20,7 @@ static int read_url(const char *url, char brokers[600], const char **name, char 
     size_t n = strcspn(at, "/");
     if (!*name && at[n] == '/')
         *name = at + n + 1;
+    /* Several brokers may stand there, separated by commas, as in kafka.brokers. */
     if (n == 0 || n >= 600 || !*name || !**name) {
         snprintf(err, err_size, "expected " FORM);
         return -EINVAL;

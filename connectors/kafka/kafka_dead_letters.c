@@ -77,6 +77,7 @@ static int commit(struct kafka_dead_letters *dlq, char *err, size_t err_size)
         rd_kafka_topic_partition_t *to = rd_kafka_topic_partition_list_add(list, topic, i);
         kafka_done_print(&pile->done, text);
         to->offset = pile->done.base;
+        /* What is done beyond the offset: Kafka keeps it as it is, beside the offset. */
         to->metadata = strdup(text); /* the list frees it */
         to->metadata_size = to->metadata ? strlen(to->metadata) : 0;
         if (!to->metadata)
@@ -84,6 +85,7 @@ static int commit(struct kafka_dead_letters *dlq, char *err, size_t err_size)
         pile->is_changed = false;
     }
     if (list->cnt > 0 && !code)
+        /* 0: it waits, for only what the brokers have confirmed is noted. */
         code = rd_kafka_commit(dlq->consumer, list, 0);
     rd_kafka_topic_partition_list_destroy(list);
     dlq->n_uncommitted = 0;
@@ -148,6 +150,7 @@ static int find_piles(struct kafka_dead_letters *dlq, char *err, size_t err_size
     rd_kafka_metadata_destroy(metadata);
     if (code && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
         return tell(code, "topic", topic, err, err_size);
+    /* One more: without partitions calloc of 0 may return NULL. */
     dlq->piles = calloc((size_t)dlq->n_piles + 1, sizeof *dlq->piles);
     return dlq->piles ? 0 : -ENOMEM;
 }
@@ -166,6 +169,7 @@ static int find_offsets(struct kafka_dead_letters *dlq, rd_kafka_topic_partition
         if (!code)
             code = rd_kafka_query_watermark_offsets(dlq->consumer, topic, i, &low, &pile->end,
                                                     PATIENCE_MS);
+        /* No offset is negative; one before `low` is of letters that retention has removed. */
         from->offset = from->offset > low ? from->offset : low;
         kafka_done_open(&pile->done, from->offset, from->metadata ? from->metadata : "",
                         from->metadata_size);
@@ -198,6 +202,7 @@ static int kafka_dead_letters_close(struct dead_letters *base, char *err, size_t
         return 0;
     if (dlq->current)
         rd_kafka_message_destroy(dlq->current);
+    /* Before the consumer goes: it is what commits. */
     if (dlq->n_uncommitted > 0)
         rc = commit(dlq, err, err_size);
     if (dlq->consumer) {
@@ -278,6 +283,8 @@ static void read_letter(struct kafka_dead_letters *dlq, struct dead_letter *out)
                                 .reason = header_of(headers, "_error"),
                                 .value = {message->payload, message->len},
                                 .is_empty = !message->payload && !message->key};
+    /* Headers anybody can write: only what fits a topic, a partition and an
+     * offset is shown as one. */
     if (topic.len > 0 && topic.len < 250 && partition.len < 12 && offset.len < 24) {
         len = snprintf(dlq->origin, sizeof dlq->origin, "%.*s/%.*s/%.*s", (int)topic.len, topic.ptr,
                        (int)partition.len, partition.ptr, (int)offset.len, offset.ptr);
@@ -307,6 +314,8 @@ static bool take_message(struct kafka_dead_letters *dlq, rd_kafka_message_t *mes
     struct pile *pile = &dlq->piles[message->partition];
     if (pile->is_finished)
         return false;
+    /* Died after this run began, perhaps because of it: putting those back as
+     * well would never end. */
     if (message->offset >= pile->end) {
         finish_pile(dlq, message->partition);
         return false;
@@ -335,6 +344,7 @@ static int kafka_dead_letters_next(struct dead_letters *base, struct dead_letter
             finish_pile(dlq, message->partition);
         if (message)
             rd_kafka_message_destroy(message);
+        /* __TRANSPORT: one broker was lost, and the library connects again. */
         if (code && code != RD_KAFKA_RESP_ERR__PARTITION_EOF &&
             code != RD_KAFKA_RESP_ERR__TRANSPORT)
             return tell(code, "reading", dlq->config.dead_letter_topic, err, err_size);
@@ -373,6 +383,7 @@ static void choose_target(const struct kafka_dead_letters *dlq, char *topic, siz
     else
         snprintf(topic, size, "%s", dlq->config.topics->elems[0].topic);
     *partition = RD_KAFKA_PARTITION_UA;
+    /* The number counts in that topic only. */
     if (number.len > 0 && number.len < sizeof text && bytes_are(from, topic)) {
         memcpy(text, number.ptr, number.len);
         *partition = (int32_t)strtol(text, NULL, 10);
@@ -395,6 +406,7 @@ static rd_kafka_resp_err_t deliver(struct kafka_dead_letters *dlq, const char *t
         rd_kafka_headers_destroy(headers);
         return code;
     }
+    /* Up to a minute: a letter counts as put back only when the brokers have it. */
     rd_kafka_flush(dlq->producer, DELIVERY_MS);
     return delivery.is_known ? delivery.err : RD_KAFKA_RESP_ERR__TIMED_OUT;
 }
@@ -417,6 +429,7 @@ static int kafka_dead_letters_replay(struct dead_letters *base, char *err, size_
     rd_kafka_resp_err_t code = deliver(dlq, topic, partition);
     if (code)
         return tell(code, "putting a dead letter back on", topic, err, err_size);
+    /* Delivered and not committed: a death here puts it back once more, never loses it. */
     kafka_done_note(&pile->done);
     pile->is_changed = true;
     rd_kafka_message_destroy(dlq->current);

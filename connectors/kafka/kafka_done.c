@@ -13,6 +13,7 @@ void kafka_done_open(struct kafka_done *done, int64_t base, const char *text, si
     struct kafka_range range;
     int used;
     *done = (struct kafka_done){.base = base, .seen = -1};
+    /* Not ours, or cut: what is longer than we write is taken for nothing. */
     snprintf(copy, sizeof copy, "%.*s", len < sizeof copy ? (int)len : 0, text);
     for (const char *at = copy; done->n_before < KAFKA_DONE_MAX; at += used) {
         used = 0;
@@ -35,6 +36,7 @@ bool kafka_done_has(const struct kafka_done *done, int64_t offset)
 void kafka_done_meet(struct kafka_done *done, int64_t offset)
 {
     assert(offset > done->seen);
+    /* Neither done nor undone yet: note or pass follows. */
     done->seen = offset;
 }
 
@@ -66,6 +68,7 @@ static size_t collect(const struct kafka_done *done, struct kafka_range out[2 * 
     for (size_t i = 0; i < done->n_before; i++) {
         struct kafka_range range = done->before[i];
         if (range.from <= done->seen)
+            /* This run has looked at all up to there, and says by itself what is done of it. */
             range.from = done->seen + 1;
         if (range.from < range.to)
             out[n++] = range;

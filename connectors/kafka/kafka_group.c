@@ -40,6 +40,7 @@ static void part_revoke(struct kafka_source *source, struct kafka_partition *par
     kafka_skips_on_revoke(source, part);
     if (source->base.keeper && !kafka_partition_find(source, part->topic, part->partition))
         source->base.keeper->leave(source->base.keeper->ctx, part->name);
+    /* Not given to the pipeline yet: they die with the assignment, and nobody acks them. */
     drop_held(source, part);
     /* Acks that still come for it count as late, and are not stored. */
     part->revoked = true;
@@ -60,6 +61,8 @@ struct kafka_partition *kafka_group_renew(struct kafka_source *source, struct ka
         renewed->leaving = part->leaving;
         renewed->paused = part->paused;
         renewed->begin = INT64_MAX; /* and so every offset lies before it */
+        /* After the new one is on the list: the keeper is not told to leave (part_revoke looks for
+         * it). */
         part_revoke(source, part);
     }
     return renewed;
@@ -69,6 +72,7 @@ void kafka_group_pause(struct kafka_source *source, bool pause)
 {
     rd_kafka_topic_partition_list_t *list = NULL;
     for (struct kafka_partition *part = source->parts; part; part = part->next) {
+        /* on_revoke has resumed those that leave, so that none comes back paused. */
         if (part->paused == pause || part->leaving)
             continue;
         if (!list)
@@ -113,6 +117,8 @@ void kafka_group_store(struct kafka_source *source)
         if (!list)
             list = rd_kafka_topic_partition_list_new(1);
         rd_kafka_topic_partition_list_add(list, part->topic, part->partition)->offset = lowest;
+        /* Before it is known to be taken: a refusal to commit sets it back
+         * (kafka_commits_on_result). */
         part->stored = lowest;
         if (!part->commit_back)
             continue;
@@ -141,6 +147,7 @@ void kafka_group_report_lag(struct kafka_source *source)
 {
     for (struct kafka_partition *part = source->parts; part; part = part->next) {
         int64_t low = -1, high = -1, lowest = kafka_offsets_lowest(&part->offsets);
+        /* What the last fetch brought: this asks no broker, so it may run on the loop. */
         rd_kafka_get_watermark_offsets(source->rk, part->topic, part->partition, &low, &high);
         if (high >= 0)
             kafka_skips_on_end(source, part, high);
@@ -165,6 +172,8 @@ static void on_assign(struct kafka_source *source, const rd_kafka_topic_partitio
         const rd_kafka_topic_partition_t *given = &list->elems[i];
         struct kafka_partition *old = kafka_partition_find(source, given->topic, given->partition);
         if (old)
+            /* The same partition once more: acks of the old assignment must
+             * not count for the new. */
             part_revoke(source, old);
         struct kafka_partition *part = kafka_partition_open(source, given->topic, given->partition);
         if (!part) {
@@ -199,12 +208,14 @@ void kafka_group_leave(struct kafka_source *source)
     if (!list)
         return;
     source->leaving = NULL;
+    /* The library commits what is stored when it is answered, and not what comes after. */
     kafka_group_store(source);
     for (int i = 0; i < list->cnt; i++) {
         struct kafka_partition *part =
             kafka_partition_find(source, list->elems[i].topic, list->elems[i].partition);
         if (!part)
             continue;
+        /* Whoever has it now reports its lag; ours would stand still. */
         report_lag(source, part, -1);
         part_revoke(source, part);
     }
@@ -243,6 +254,7 @@ static void on_revoke(struct kafka_source *source, const rd_kafka_topic_partitio
         if (!part)
             continue;
         part->leaving = true;
+        /* What the pipeline has is finished; what it does not have yet would only delay that. */
         drop_held(source, part);
         if (!part->paused)
             continue;
@@ -273,6 +285,7 @@ void kafka_group_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     } else if (err == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
         on_revoke(source, list);
     } else {
+        /* An error in place of an assignment, to be answered with none (rdkafka.h). */
         health_wait(&source->end.health, PART_BROKERS, rd_kafka_err2str(err));
         kafka_group_close(source); /* nothing is ours any more */
         rd_kafka_assign(source->rk, NULL);

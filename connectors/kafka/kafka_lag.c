@@ -43,6 +43,7 @@ int64_t kafka_lag_of(rd_kafka_t *rk, const rd_kafka_topic_partition_t *part, int
     if (part->err ||
         rd_kafka_query_watermark_offsets(rk, part->topic, part->partition, &low, &high, timeout_ms))
         return -1;
+    /* No offset, or one before what is still there: what was deleted waits for nobody. */
     int64_t from = part->offset >= low ? part->offset : low;
     return high > from ? high - from : 0;
 }
@@ -55,6 +56,7 @@ static void add_partitions(rd_kafka_topic_partition_list_t *parts, const char *w
         if (!kafka_topic_matches(wanted, topic->topic))
             continue;
         for (int j = 0; j < topic->partition_cnt; j++)
+            /* Two patterns may match one topic. */
             if (!rd_kafka_topic_partition_list_find(parts, topic->topic, topic->partitions[j].id))
                 rd_kafka_topic_partition_list_add(parts, topic->topic, topic->partitions[j].id);
     }
@@ -126,6 +128,7 @@ void kafka_lag_tick(struct kafka_source *source)
     struct kafka_ask *ask = source->ask;
     if (!source->base.events->on_lag)
         return;
+    /* A handle has one helper at a time, and the other may be it (kafka_client_help). */
     if (!ask && !source->skips.inquiry && source->n_ticks % ASK_TICKS == FIRST_TICK)
         ask_open(source);
     if (!ask || atomic_load(&ask->n_done) == 0)

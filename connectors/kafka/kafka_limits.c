@@ -55,6 +55,7 @@ static rd_kafka_resp_err_t limits_read(rd_kafka_t *rk, const char *topic, int ms
         rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
     rd_kafka_AdminOptions_set_request_timeout(options, ms, NULL, 0);
     rd_kafka_DescribeConfigs(rk, &resource, 1, options, queue);
+    /* A second longer than the request may take: then the library's own error comes. */
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, ms + 1000);
     if (event)
         err = read_answer(event, out);
@@ -111,6 +112,7 @@ void kafka_limits_check(rd_kafka_t *rk, const struct kafka_config *config, int64
         report_compaction(config, &output, &dead, report, ctx);
     for (int i = 0; is_source && !err && i < config->topics->cnt; i++) {
         const char *topic = config->topics->elems[i].topic;
+        /* A pattern is no topic, and what it matches may differ. */
         if (topic[0] == '^')
             continue;
         err = limits_read(rk, topic, ms, &input);

@@ -62,6 +62,7 @@ void kafka_log_add(struct kafka_log *log, const rd_kafka_t *rk, int level, const
     static const uint64_t one = 1;
     if (log->prints)
         rd_kafka_log_print(rk, level, facility, text);
+    /* Debug output is for stderr only: here it would crowd out the rest. */
     if (level > INFO)
         return;
     size_t size = strlen(text) + 1;
@@ -81,6 +82,7 @@ void kafka_log_add(struct kafka_log *log, const rd_kafka_t *rk, int level, const
     } else {
         log->n_lost++;
     }
+    /* The line is in the list, or `line` still has it and it is freed. */
     uv_mutex_unlock(&log->lock);
     free(line);
     if (write(log->fd, &one, sizeof one) < 0)
@@ -97,6 +99,7 @@ struct kafka_line *kafka_log_take(struct kafka_log *log)
         log->n--;
     }
     if (!log->first)
+        /* Empty: `last` pointed into the line that goes. */
         log->last = &log->first;
     uv_mutex_unlock(&log->lock);
     return line;

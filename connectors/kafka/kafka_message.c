@@ -48,6 +48,7 @@ struct kafka_message *kafka_message_open(struct source *source, struct kafka_par
     rd_kafka_timestamp_type_t type;
     int64_t timestamp = rd_kafka_message_timestamp(native, &type);
     read_headers(native_headers, headers, n_headers);
+    /* One more, so that tombstones use up credit, too. */
     message->taken.size = native->len + 1;
     message->taken.message = (struct message){
         .source = source,
@@ -72,5 +73,6 @@ void kafka_message_close(struct kafka_message *message)
     struct kafka_partition *part = message->part;
     rd_kafka_message_destroy(message->native);
     free(message);
+    /* Last: with a revoked partition's last message the partition goes. */
     kafka_partition_release(part);
 }

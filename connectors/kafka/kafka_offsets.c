@@ -32,6 +32,7 @@ static int grow(struct kafka_offsets *offsets)
     if (!ring)
         return -ENOMEM;
     for (size_t i = 0; i < offsets->n; i++)
+        /* In order from 0 on: the ring may have gone round its end. */
         ring[i] = *nth(offsets, i);
     free(offsets->ring);
     offsets->ring = ring;
@@ -42,6 +43,7 @@ static int grow(struct kafka_offsets *offsets)
 
 int kafka_offsets_take(struct kafka_offsets *offsets, int64_t offset)
 {
+    /* Offsets of one log only rise; gaps are compaction's and transactions'. */
     if (offset < offsets->next)
         return -EINVAL;
     assert(offsets->n <= offsets->room);
@@ -95,6 +97,7 @@ int64_t kafka_offsets_lowest(const struct kafka_offsets *offsets)
 {
     if (offsets->n)
         return nth(offsets, 0)->at;
+    /* Nothing is under way: all that was read is done. */
     return offsets->next ? offsets->next : -1;
 }
 
@@ -120,6 +123,7 @@ int64_t kafka_offsets_begun(const struct kafka_offsets *offsets)
     if (!offsets->n_begun)
         return -1;
     if (offsets->n_begun == offsets->n)
+        /* All that was read: the gap behind the last one is committed with it. */
         return offsets->next;
     return nth(offsets, offsets->n_begun - 1)->at + 1;
 }

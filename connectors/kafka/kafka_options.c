@@ -69,6 +69,7 @@ static int read_topics(struct kafka_config *config, const char *text)
         if (n >= sizeof name) /* Kafka takes 249 */
             return -EINVAL;
         snprintf(name, sizeof name, "%.*s", (int)n, text);
+        /* An empty name between two commas is passed over. */
         if (n)
             rd_kafka_topic_partition_list_add(config->topics, name, RD_KAFKA_PARTITION_UA);
         text += n + (text[n] == ',');
@@ -80,6 +81,7 @@ static int read_topics(struct kafka_config *config, const char *text)
 bool kafka_topic_matches(const char *entry, const char *topic)
 {
     regex_t pattern;
+    /* librdkafka's rule, too: what begins with ^ is a pattern. */
     if (entry[0] != '^')
         return strcmp(entry, topic) == 0;
     if (regcomp(&pattern, entry, REG_EXTENDED | REG_NOSUB) != 0)
@@ -294,6 +296,7 @@ static const char *find_passed(const struct settings *settings, const char *name
     for (size_t m = 0; m < 2; m++)
         for (size_t i = 0; (setting = settings_pair(settings, maps[m], i)).name; i++)
             if (strcmp(setting.name, name) == 0)
+                /* The later of two counts, as in kafka_conf_open. */
                 value = setting.value;
     return value;
 }
@@ -351,6 +354,8 @@ int kafka_conf_open(rd_kafka_conf_t **out, rd_kafka_type_t type, const struct ka
 {
     bool is_consumer = type == RD_KAFKA_CONSUMER;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    /* In this order the last counts: ours, the user's, and at the end what the
+     * worker depends on. */
     int rc = set_all(conf, defaults, err, err_size);
     if (!rc && !is_consumer)
         rc = set(conf, "kafka", "enable.idempotence", "true", err, err_size);
@@ -402,6 +407,7 @@ int kafka_transactional_id(const struct kafka_config *config, const struct setti
     char *id = name ? malloc(size) : NULL;
     if (id)
         snprintf(id, size, "%s-%s", config->group, name);
+    /* The number is free again for another worker. */
     if (!id && *lock >= 0) {
         close(*lock);
         *lock = -1;

@@ -55,6 +55,7 @@ void kafka_partition_free(struct kafka_partition *part)
 void kafka_partition_release(struct kafka_partition *part)
 {
     assert(part->n_messages > 0);
+    /* The list has let go of it in part_revoke; the last message frees it. */
     if (--part->n_messages == 0 && part->revoked)
         kafka_partition_free(part);
 }

@@ -81,6 +81,7 @@ static enum step make_ready(struct kafka_publisher *publisher)
 {
     if (publisher->is_ready)
         return STEP_OK;
+    /* Fences who had this transactional.id before, and aborts what it left open. */
     enter(publisher, "initialising transactions");
     enum step step = leave(publisher, rd_kafka_init_transactions(publisher->producer, CALL_MS));
     publisher->is_ready = step == STEP_OK;
@@ -137,6 +138,8 @@ static enum step send_offsets(struct kafka_publisher *publisher)
     struct kafka_burst *burst = &publisher->burst;
     enum step step;
     do {
+        /* With the membership of the burst: a broker that knows of a newer one
+         * refuses all of it. */
         enter(publisher, "sending offsets to the transaction");
         step = leave(publisher, rd_kafka_send_offsets_to_transaction(
                                     publisher->producer, burst->offsets, burst->group, CALL_MS));
@@ -204,6 +207,7 @@ static void run_burst(struct kafka_publisher *publisher)
     burst->renew = false;
     burst->why[0] = '\0';
     enum step step = make_ready(publisher);
+    /* No transaction in this one: only ready to make, or in doubt to be settled. */
     if (step != STEP_OK || burst->n == 0 || burst->in_doubt) {
         burst->renew = step == STEP_RENEW || step == STEP_ABORT;
         if (step == STEP_OK && burst->in_doubt)
@@ -224,6 +228,7 @@ static void run_burst(struct kafka_publisher *publisher)
         step = commit(publisher);
         if (step == STEP_OK)
             burst->outcome = OUTCOME_COMMITTED;
+        /* The broker may have written the commit although its answer did not come. */
         else if (step != STEP_ABORT)
             burst->outcome = OUTCOME_UNKNOWN;
     }
@@ -240,6 +245,7 @@ static void run(void *arg)
         run_burst(publisher);
         if (!atomic_compare_exchange_strong(&publisher->state, &busy, FINISHING))
             return; /* the loop may be gone */
+        /* While FINISHING the loop waits for us, so its memory is there to be called. */
         publisher->done(publisher->ctx);
         atomic_store(&publisher->state, IDLE);
     }
@@ -371,6 +377,7 @@ bool kafka_publisher_close(struct kafka_publisher *publisher)
         pthread_detach(publisher->thread);
         return false;
     }
+    /* Idle, or about to be: it wakes, sees stop and returns. */
     uv_sem_post(&publisher->wake);
     uv_thread_join(&publisher->thread);
     uv_sem_destroy(&publisher->wake);

@@ -48,6 +48,7 @@ static struct bytes key_of(const struct record *record, const struct kafka_form 
     struct bytes key = own_key(record), id = record->parts[0].id;
     if (key.ptr || !form->id_as_key)
         return key;
+    /* A position, which no other message has, for one that has no id either. */
     return id.len ? id : record->origin->position;
 }
 
@@ -120,6 +121,7 @@ static bool is_tombstone(const struct record *record)
 /* NULL without memory. */
 static rd_kafka_headers_t *headers_of(const struct record *record)
 {
+    /* Eight more: what a death adds (add_death), or a tombstone's id. */
     rd_kafka_headers_t *headers = rd_kafka_headers_new(record->n_headers + 8);
     int err = 0;
     for (size_t i = 0; i < record->n_headers && !err; i++) {
@@ -168,6 +170,7 @@ rd_kafka_resp_err_t kafka_record_produce(rd_kafka_t *rk, const struct kafka_conf
         RD_KAFKA_V_VALUE((void *)value.ptr, value.len), RD_KAFKA_V_TIMESTAMP(time),
         RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
         RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
+    /* Only when it succeeds do the headers belong to the library. */
     if (err)
         rd_kafka_headers_destroy(headers);
     return err;

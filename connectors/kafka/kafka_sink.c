@@ -131,6 +131,7 @@ static void on_delivered(rd_kafka_t *rk, const rd_kafka_message_t *native, void 
     struct kafka_slot *slot = native->_private;
     (void)rk;
     sink->n_sent--;
+    /* Back with us: whatever comes of it, the library has no pointer to it any more. */
     slot->sent = false;
     if (native->err) {
         slot_refused(sink, slot, native->err);
@@ -162,6 +163,7 @@ static bool slot_send(struct kafka_sink *sink, struct kafka_slot *slot)
     if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
         slot->alone = true; /* our own limit, which is on one record */
     slot_refused(sink, slot, err);
+    /* Refused on the spot; others may still go, unless it is the destination. */
     return !sink->end.paused;
 }
 
@@ -178,6 +180,7 @@ static void send_all(struct kafka_sink *sink)
                 return;
             continue;
         }
+        /* Others are in the library, which may put it into one batch with them. */
         if (slot->alone && sink->n_sent)
             return;
         if (!slot->base.record->n_parts) { /* given up */
@@ -197,6 +200,7 @@ static void client_close(struct kafka_sink *sink, uint64_t deadline_ms)
     if (!sink->client)
         return;
     rd_kafka_queue_destroy(sink->queue);
+    /* What it still has is ours as well: no report of it is wanted, and none is polled for. */
     rd_kafka_purge(sink->client->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
                                          RD_KAFKA_PURGE_F_NON_BLOCKING);
     kafka_client_close(sink->client, deadline_ms, endpoint_drop, &sink->end);
@@ -210,6 +214,7 @@ static void renew(struct kafka_sink *sink)
     sink->renew = false;
     struct kafka_slot *slot = kafka_slots_first(&sink->slots);
     for (; slot; slot = kafka_slots_next(slot))
+        /* Some may have been written: at least once, not exactly. */
         slot->sent = false;
     sink->n_sent = 0;
     client_close(sink, 5000);
@@ -224,6 +229,7 @@ static void sink_pump(void *owner)
     struct kafka_sink *sink = owner;
     if (!sink->client)
         return;
+    /* Reports first: what they confirm or refuse decides what is sent below. */
     while (rd_kafka_poll(sink->client->rk, 0) > 0) {
     }
     kafka_client_read_log(sink->client, on_line, sink);

@@ -76,6 +76,7 @@ static void ask(rd_kafka_t *rk, struct kafka_question *question)
     int64_t low, high;
     if (rd_kafka_query_watermark_offsets(rk, question->topic, question->partition, &low, &high,
                                          CALL_MS))
+        /* high stays -1: judge takes that for no answer. */
         return;
     question->low = low;
     question->high = high;
@@ -85,6 +86,7 @@ static void ask(rd_kafka_t *rk, struct kafka_question *question)
 
 static void inquiry_leave(struct kafka_inquiry *inquiry)
 {
+    /* The first of the two only says that it is done; the other may be reading. */
     if (atomic_fetch_add(&inquiry->n_done, 1) == 0)
         return;
     questions_free(inquiry->questions);
@@ -140,6 +142,7 @@ static void report_reset(struct kafka_source *source, const struct kafka_questio
                                "topic's retention, or start more workers"
                              : "these records were deleted before the group had read them: raise "
                                "the topic's retention, or start more workers");
+        /* A reset that comes again before anything is committed must not count one loss twice. */
         if (part && to > part->accounted)
             part->accounted = to;
     } else if (question->seen_end >= question->from && question->from >= 0) {
@@ -192,6 +195,7 @@ static void judge(struct kafka_source *source, const struct kafka_question *ques
         report_recreated(source, question, question->low);
     if (part && question->high < part->seen_end)
         part->seen_end = question->high;
+    /* Answered: the same offset reset once more is news. */
     if (part)
         part->reset_from = -1;
 }
@@ -234,6 +238,7 @@ static struct kafka_question *question_add(struct kafka_source *source, enum kin
                                         .committed = -1,
                                         .low = -1,
                                         .high = -1};
+    /* At the end: they are asked in the order in which they were seen. */
     while (*last)
         last = &(*last)->next;
     return *last = question;
@@ -273,6 +278,7 @@ void kafka_skips_tick(struct kafka_source *source)
     kafka_client_helped(source->client);
     for (const struct kafka_question *q = inquiry->questions; q; q = q->next)
         judge(source, q);
+    /* The thread was joined, so this is the second: it frees the questions. */
     inquiry_leave(inquiry);
 }
 
@@ -315,6 +321,7 @@ bool kafka_skips_on_line(struct kafka_source *source, const char *text)
         question_add(source, is_cut ? KIND_TRUNCATED : KIND_RESET, topic, partition);
     if (part) {
         part->reset_from = from;
+        /* The offset that comes may lie before the group's, and the library would not commit it. */
         part->commit_back = true;
     }
     if (!question)
@@ -336,6 +343,8 @@ static struct kafka_memory **memory_of(struct kafka_skips *skips,
 void kafka_skips_on_assign(struct kafka_source *source, const struct kafka_partition *part)
 {
     struct kafka_memory *memory = *memory_of(&source->skips, part);
+    /* From earliest on nothing can be left out, and without a memory there is
+     * nothing to compare. */
     if (source->skips.reset != RESET_LATEST && (!memory || memory->committed < 0))
         return;
     struct kafka_question *question =
@@ -363,6 +372,7 @@ void kafka_skips_on_revoke(struct kafka_source *source, const struct kafka_parti
         memory->partition = part->partition;
         *at = memory;
     }
+    /* Kept by name: the partition itself goes with its last message. */
     memory->position = part->offsets.next;
     memory->seen_end = part->seen_end;
     memory->committed = part->committed;
@@ -423,6 +433,7 @@ void kafka_skips_close(struct kafka_source *source)
     questions_free(skips->questions);
     skips->questions = NULL;
     if (skips->inquiry)
+        /* The thread may be in a call: then it is the second, and frees all. */
         inquiry_leave(skips->inquiry);
     skips->inquiry = NULL;
     while (skips->memories) {

@@ -28,6 +28,7 @@ int kafka_slots_add(struct kafka_slots *slots, struct record **records, size_t n
         struct kafka_slot *slot = (struct kafka_slot *)slots_take(&slots->pool, records[i]);
         if (!slot)
             return -ENOMEM;
+        /* Learnt from an earlier refusal of that topic: this one need not be refused first. */
         slot->form.id_as_key = slots->needs_keys[is_dead(records[i])];
         slots_push(&slots->queue, &slot->base);
         slots->n_to[is_dead(records[i])] += records[i]->n_parts > 0;
@@ -86,6 +87,8 @@ static enum kafka_verdict refuse_time(struct kafka_slots *slots, struct kafka_sl
     }
     if (slot->alone || (slots->ahead_ms && ahead >= slots->ahead_ms)) {
         slot->form.plain_time = true;
+        /* Others that lie as far ahead lose theirs at the first refusal,
+         * without being sent alone. */
         if (ahead > 0 && (!slots->ahead_ms || ahead < slots->ahead_ms))
             slots->ahead_ms = ahead;
     } else if (slot->time_doubt || ahead > 0) {
@@ -161,6 +164,7 @@ void kafka_slots_passed(struct kafka_slots *slots, const struct kafka_slot *pass
         if (!slot->aside || is_dead(slot->base.record) != to)
             continue;
         slot->aside = false;
+        /* At PASSES_MAX the fault is its own (refuse_unknown). */
         slot->n_passed++;
         slots->n_aside[to]--;
     }
@@ -169,6 +173,7 @@ void kafka_slots_passed(struct kafka_slots *slots, const struct kafka_slot *pass
 bool kafka_slots_lets_pass(const struct kafka_slots *slots, const struct kafka_slot *slot)
 {
     bool to = is_dead(slot->base.record);
+    /* When all to this topic stand aside, nobody can show anything: they go as they come. */
     return slot->aside && slots->n_to[to] > slots->n_aside[to];
 }
 
@@ -180,6 +185,7 @@ enum kafka_verdict kafka_slot_refuse(struct kafka_slots *slots, struct kafka_slo
     if (refusal == REFUSAL_NONE)
         return VERDICT_NONE;
     kafka_record_explain(config, slot->base.record, err, reported->why, sizeof reported->why);
+    /* A batch is refused whole: only what was sent alone is known to be too large itself. */
     if (refusal == REFUSAL_TOO_LARGE) {
         bool was_alone = slot->alone;
         slot->alone = true;

@@ -35,6 +35,7 @@ static void on_line(void *ctx, const struct kafka_line *line)
 {
     struct kafka_source *source = ctx;
     bool is_skip = strcmp(line->facility, "OFFSET") == 0 && kafka_skips_on_line(source, line->text);
+    /* A jump is reported as skipped messages, with numbers: the line itself adds nothing. */
     endpoint_notice(&source->end,
                     is_skip ? NOTICE_DETAIL
                             : kafka_log_class(line->level, line->facility, line->text),
@@ -58,6 +59,7 @@ static void on_refusal(struct kafka_source *source, rd_kafka_resp_err_t err, con
 {
     char why[400];
     switch (kafka_error_hindrance(err)) {
+    /* health says each of these once; a message of the partition takes it back (take). */
     case HINDRANCE_TOPIC:
         snprintf(why, sizeof why,
                  "%.240s: create the topic, or correct kafka.topic; it is looked for every few "
@@ -118,6 +120,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque)
                  hint_for(source, err, text));
         health_wait(&source->end.health, PART_BROKERS, why);
         return;
+    /* One broker of several: only when all are down is the source, and then this says why. */
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__RESOLVE:
         snprintf(source->last_error, sizeof source->last_error, "%s", text);
@@ -168,6 +171,8 @@ static void take_error(struct kafka_source *source, rd_kafka_message_t *native)
         struct kafka_partition *part =
             kafka_partition_find(source, rd_kafka_topic_name(native->rkt), native->partition);
         if (part) {
+            /* What lies between the last message and the end is none: marks of
+             * transactions, gaps. */
             kafka_offsets_skip(&part->offsets, native->offset);
             part->dirty = true;
         }
@@ -193,6 +198,7 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
         rd_kafka_message_destroy(native);
         return;
     }
+    /* Under way from here on: nothing behind it is committed before it is done. */
     int rc = kafka_offsets_take(&part->offsets, native->offset);
     if (rc == -EINVAL) {
         /* An offset before one that was taken: the topic was made anew, or the group's offsets
@@ -211,6 +217,7 @@ static void take(struct kafka_source *source, rd_kafka_message_t *native)
         endpoint_fail(&source->end, -ENOMEM, "out of memory");
         return;
     }
+    /* Also without credit: a tick has polled it, and a later request gives it. */
     taken_push(&source->intake.held, &message->taken);
     health_good(&source->end.health, PART_BROKERS | PART_TOPIC | PART_ACCESS | PART_GROUP);
 }
@@ -244,6 +251,7 @@ static void pump(struct kafka_source *source, bool is_tick)
         intake_give(&source->intake, &source->base, &source->end);
         n++;
     }
+    /* There may be more, and the descriptor only tells when an empty queue fills. */
     if (n == POLL_MAX)
         endpoint_pump_soon(&source->end);
     report_late(source);
@@ -271,6 +279,7 @@ static void source_finish(void *owner, bool is_late)
     kafka_group_close(source);
     kafka_lag_close(source);
     kafka_skips_close(source);
+    /* The library wants its queues back before the handle is destroyed. */
     if (source->closing_queue)
         rd_kafka_queue_destroy(source->closing_queue);
     rd_kafka_queue_destroy(source->queue);
@@ -370,6 +379,7 @@ static int client_open(struct kafka_source *source, uv_loop_t *loop,
     if (rc)
         return rc;
     source->rk = source->client->rk;
+    /* All events by one queue: else errors and statistics would need a poll of their own. */
     rd_kafka_poll_set_consumer(source->rk);
     source->queue = rd_kafka_queue_get_consumer(source->rk);
     kafka_client_watch(source->client, source->queue);
@@ -395,6 +405,7 @@ static int kafka_source_open(struct source **out, uv_loop_t *loop, const struct 
     }
     endpoint_open_source(&source->end, loop, &source->base, PART_BROKERS, &endpoint_ops, source);
     endpoint_hold(&source->end); /* the client */
+    /* The last step: from here on rebalances may come by the queue. */
     rd_kafka_resp_err_t refusal = rd_kafka_subscribe(source->rk, source->config.topics);
     if (refusal) {
         snprintf(err, err_size, "kafka.topic: %s", rd_kafka_err2str(refusal));
@@ -416,6 +427,7 @@ static void let_go(struct kafka_source *source, struct kafka_message *message)
 {
     taken_remove(&source->intake.given, &message->taken);
     kafka_message_close(message);
+    /* It may have been the last that the revoke waits for. */
     if (source->leaving && !source->end.closing)
         endpoint_pump_soon(&source->end);
 }
@@ -425,6 +437,8 @@ static void kafka_source_ack(struct source *base, struct message *message)
     struct kafka_source *source = self(base);
     struct kafka_message *acked = (struct kafka_message *)message;
     struct kafka_partition *part = acked->part;
+    /* Its offset was given up with the partition: the new owner reads it, and its output comes
+     * twice. */
     if (part->revoked) {
         source->n_late_acks++;
     } else {

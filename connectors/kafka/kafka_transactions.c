@@ -70,7 +70,8 @@ static void watch(struct kafka_transactions *sink)
     char why[240];
     uint64_t ms;
     const char *call = kafka_publisher_call(sink->publisher, &ms);
-    if (!call || ms < sink->config.transaction_ms)
+    /* Said once: a failure while failed asks for a pump, which would come here again at once. */
+    if (!call || ms < sink->config.transaction_ms || sink->end.failed)
         return;
     snprintf(why, sizeof why,
              "%s has not returned for %llu s (kafka.transaction_deadline); the library can hang "
@@ -91,6 +92,7 @@ static void on_line(void *ctx, const struct kafka_line *line)
 static void slot_done(struct kafka_transactions *sink, struct kafka_slot *slot, enum published how)
 {
     struct record *record = kafka_slots_take(&sink->slots, slot);
+    /* The record is the pipeline's again in the event, the message ours behind it. */
     struct message *origin = record->origin;
     sink->base.events->on_published(sink->base.ctx, record, how);
     if (how == PUBLISHED_AND_ACKED)
@@ -110,6 +112,7 @@ static void add_offset(struct kafka_burst *burst, const struct kafka_partition *
         rd_kafka_topic_partition_list_find(burst->offsets, part->topic, part->partition);
     if (!found)
         found = rd_kafka_topic_partition_list_add(burst->offsets, part->topic, part->partition);
+    /* Up to the last that joined; raised with each, so that one entry does for a partition. */
     found->offset = kafka_offsets_begun(&part->offsets);
 }
 
@@ -189,6 +192,7 @@ static void submit(struct kafka_transactions *sink)
             clear(burst);
             return;
         }
+        /* Taken now: if partitions move before the commit, the broker finds it out by this. */
         burst->group = rd_kafka_consumer_group_metadata(sink->source->rk);
     }
     sink->submitted = true;
@@ -205,6 +209,7 @@ static void renew(struct kafka_transactions *sink)
     /* Closed beside the new one; the endpoint waits for both before it is gone. */
     kafka_client_close(sink->client, 5000, endpoint_drop, &sink->end);
     sink->client = NULL;
+    /* The next burst begins with initialising the new producer's transactions. */
     sink->is_ready = false;
     if (client_open(sink, err, sizeof err))
         endpoint_fail(&sink->end, -ENOMEM, err);
@@ -281,6 +286,7 @@ static void on_aborted(struct kafka_transactions *sink, struct kafka_burst *burs
 {
     bool is_mended = false, is_reported = false;
     end_offsets(burst, false);
+    /* It passed where those aside did not: one more sign that the fault is theirs. */
     if (burst->is_trial && burst->items[0].passed) {
         sink->end.backoff.attempts = 0;
         kafka_slots_passed(&sink->slots, burst->items[0].tag);
@@ -341,6 +347,7 @@ static void sink_pump(void *owner)
     watch(sink);
     /* The burst belongs to the publisher's thread until it is idle. */
     if (!kafka_publisher_is_idle(sink->publisher)) {
+        /* A call that hangs is not waited for: sink_finish leaves its thread alone. */
         if (sink->end.closing && sink->end.failed)
             endpoint_finish(&sink->end);
         return;
@@ -408,6 +415,7 @@ static void sink_finish(void *owner, bool is_late)
     /* Nothing below may find them again: the pump can still run. */
     sink->publisher = NULL;
     sink->client = NULL;
+    /* Else the burst is its thread's and goes unfreed with it. */
     if (publisher && kafka_publisher_is_idle(publisher))
         clear(kafka_publisher_burst(publisher));
     bool is_done = !publisher || kafka_publisher_close(publisher);
