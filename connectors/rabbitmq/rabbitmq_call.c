@@ -38,6 +38,7 @@ static void on_lost(void *ctx, const char *why)
     int len = (int)(retries ? (size_t)(retries - why) : strlen(why)); /* which we do not */
     if (call->state != CALL_GONE)
         snprintf(call->why, sizeof call->why, "%.*s", len, why);
+    /* Once connected there is no second try; before, every node is tried once. */
     if (call->state == CALL_READY || --call->n_left == 0)
         call->state = CALL_GONE;
 }
@@ -65,6 +66,7 @@ static void note_close(struct rabbitmq_answer *answer, const amqp_channel_close_
 static void on_method(void *ctx, uint16_t channel, uint32_t id, const void *decoded)
 {
     struct rabbitmq_call *call = ctx;
+    /* Nobody has asked for it, so it answers nothing. */
     if (id == AMQP_BASIC_CANCEL_METHOD)
         return;
     call->answer.id = id;
@@ -90,6 +92,7 @@ static void on_content(void *ctx, uint16_t channel, struct rabbitmq_content *con
         snprintf(call->answer.text, sizeof call->answer.text, "%s", content->reply_text);
     } else if (content->method == AMQP_BASIC_GET_OK_METHOD) {
         call->content = *content;
+        /* Ours now: the link frees what it finds there. */
         content->properties = content->body = NULL;
         call->has_content = true;
         call->answer.id = AMQP_BASIC_GET_OK_METHOD;
@@ -110,6 +113,7 @@ static int wait_for_answer(struct rabbitmq_call *call, char *err, size_t err_siz
     call->is_late = false;
     rabbitmq_link_flush(call->link);
     uv_timer_start(&call->timer, on_late, call->config->timeout_ms, 0);
+    /* RUN_ONCE may return with nothing done: the conditions say when it is over. */
     while (!call->is_answered && !call->is_late && call->state == CALL_READY)
         uv_run(&call->loop, UV_RUN_ONCE);
     uv_timer_stop(&call->timer);
@@ -189,6 +193,7 @@ int rabbitmq_call_publish(struct rabbitmq_call *call, uint16_t channel, const ch
     if (rc)
         return rc;
     call->is_confirming[channel] = true;
+    /* The answer of confirm.select would be taken for that of the message. */
     forget(call);
     rc = call->state == CALL_READY
              ? rabbitmq_link_publish(call->link, channel, &publish, properties, body)
@@ -267,6 +272,7 @@ void rabbitmq_call_close(struct rabbitmq_call *call)
     if (call->link)
         rabbitmq_link_close(call->link, NULL, NULL);
     uv_close((uv_handle_t *)&call->timer, NULL);
+    /* Until the link has said goodbye, at most a second (rabbitmq_link.c). */
     uv_run(&call->loop, UV_RUN_DEFAULT);
     uv_loop_close(&call->loop);
     forget(call);

@@ -73,6 +73,7 @@ static void check_read(struct probe *probe)
     struct rabbitmq_answer answer;
     entry.value.kind = AMQP_FIELD_KIND_UTF8;
     entry.value.value.bytes = rabbitmq_text("not a number");
+    /* Its refusal closes the channel; rabbitmq_call_do opens it again for the next question. */
     if (!ask(probe, AMQP_BASIC_CONSUME_METHOD, &consume, &answer))
         return;
     if (answer.code == AMQP_ACCESS_REFUSED)
@@ -93,6 +94,7 @@ static void check_write(struct probe *probe)
     struct rabbitmq_answer answer;
     char err[600], key[64];
     snprintf(key, sizeof key, "embedmill-doctor-%016llx", (unsigned long long)uv_hrtime());
+    /* Channel 2: a refusal must not close the one that is asked by. */
     if (rabbitmq_call_publish(probe->call, 2, "", key, &properties, (struct bytes){"", 0}, &answer,
                               err, sizeof err) != 0)
         say(probe, FINDING_BAD, "may write", "not known: %s", err);
@@ -148,6 +150,7 @@ static int64_t limit_of(const struct probe *probe, const struct rabbitmq_queue_f
 {
     if (!is_type(facts, "quorum"))
         return -1;
+    /* RabbitMQ 4 counts to 20 where nothing is set, and 3 without a limit. */
     return facts->delivery_limit < 0 && major_version(probe) >= 4 ? DEFAULT_LIMIT_4X
                                                                   : facts->delivery_limit;
 }

@@ -49,6 +49,7 @@ static void open_channel(struct rabbitmq_source *source, uint16_t channel)
 
 void rabbitmq_consumer_on_ready(struct rabbitmq_source *source)
 {
+    /* Before the call, which may lose the connection and set CONSUMER_NONE. */
     source->consumer = CONSUMER_CHANNEL;
     open_channel(source, RABBITMQ_WORK);
     if (source->base.events->on_lag)
@@ -64,6 +65,8 @@ static void sync_acks(struct rabbitmq_source *source)
         return;
     source->is_syncing = true;
     source->n_syncing = source->n_unconfirmed;
+    /* It changes nothing: methods of a channel are done in order, so its
+     * answer is behind the acks. */
     call(source, RABBITMQ_WORK, AMQP_BASIC_QOS_METHOD, &qos);
 }
 
@@ -95,6 +98,7 @@ static void start(struct rabbitmq_source *source)
 static void end(struct rabbitmq_source *source)
 {
     amqp_basic_cancel_t cancel = {.consumer_tag = consumer_tag(source)};
+    /* Deliveries may still come until cancel-ok; they are taken like all others. */
     source->consumer = CONSUMER_ENDING;
     call(source, RABBITMQ_WORK, AMQP_BASIC_CANCEL_METHOD, &cancel);
 }
@@ -102,6 +106,7 @@ static void end(struct rabbitmq_source *source)
 /* Begin a look at how the prefetch fits. */
 static size_t n_here(const struct rabbitmq_source *source)
 {
+    /* What is void was given back: the server counts it against nobody's prefetch. */
     return source->intake.held.n + source->intake.given.n - source->n_void;
 }
 
@@ -193,6 +198,8 @@ static void watch_time(struct rabbitmq_source *source)
     uint64_t limit = source->config.consumer_ms;
     if (!limit || source->consumer < CONSUMER_IDLE)
         return;
+    /* The server would close the channel for one of them, and all others would
+     * be redelivered, too. */
     if (age_of(source, &source->intake.held) >= limit * RETURN_PERCENT / 100) {
         source->is_stalled = true;
         rabbitmq_hold_return(source);
@@ -210,6 +217,7 @@ static void probe(struct rabbitmq_source *source)
     if (!source->base.events->on_lag || source->is_probing || !rabbitmq_link_ready(source->link))
         return;
     if (!source->is_probe_open) {
+        /* A refusal has closed it; its open-ok asks (rabbitmq_consumer_on_method). */
         open_channel(source, RABBITMQ_PROBE);
         return;
     }
@@ -222,6 +230,7 @@ void rabbitmq_consumer_tick(struct rabbitmq_source *source)
 {
     sync_acks(source);
     watch_time(source);
+    /* The channel's open-ok has asked once already; from there on it is every five seconds. */
     if (source->ticks++ % LAG_TICKS == 1 && source->base.events->on_lag)
         probe(source);
 }
@@ -285,6 +294,7 @@ static void on_work_closed(struct rabbitmq_source *source, const amqp_channel_cl
     snprintf(why, sizeof why, "%s (%s)", text, advice_on(close->reply_code, text));
     source->consumer = CONSUMER_NONE;
     source->is_syncing = false;
+    /* With its channel every message that was not acked goes back to the queue. */
     rabbitmq_hold_void(source);
     if (source->end.closing)
         endpoint_pump(&source->end);
@@ -295,6 +305,7 @@ static void on_work_closed(struct rabbitmq_source *source, const amqp_channel_cl
 static void on_probe_closed(struct rabbitmq_source *source)
 {
     source->is_probe_open = source->is_probing = false;
+    /* The next question opens the channel again. */
     source->base.events->on_lag(source->base.ctx, source->config.queue, -1);
 }
 
@@ -309,6 +320,7 @@ static void on_length(struct rabbitmq_source *source, const amqp_queue_declare_o
 static void on_consuming(struct rabbitmq_source *source)
 {
     source->consumer = CONSUMER_ON;
+    /* The queue is there: the next refusal is news and waits a short time only. */
     source->end.backoff.attempts = 0;
     look(source);
     rabbitmq_link_good(source->link);
@@ -330,6 +342,7 @@ static void on_work_method(struct rabbitmq_source *source, uint32_t id, const vo
         break;
     case AMQP_BASIC_CANCEL_OK_METHOD:
         if (source->consumer == CONSUMER_ENDING)
+            /* endpoint_pump below begins the next consumer, with the prefetch as it is now. */
             source->consumer = CONSUMER_IDLE;
         break;
     case AMQP_BASIC_CANCEL_METHOD: /* the queue was deleted, or its node is gone */

@@ -19,6 +19,7 @@ bool rabbitmq_assembly_begins(uint32_t id)
 
 void rabbitmq_assembly_start(struct rabbitmq_assembly *assembly, uint32_t id, const void *decoded)
 {
+    /* Of one whose pieces did not all come, should a server do that. */
     rabbitmq_assembly_clear(assembly);
     struct rabbitmq_content *content = &assembly->content;
     assembly->state = AWAIT_HEADER;
@@ -61,6 +62,7 @@ static int add_header(struct rabbitmq_assembly *assembly, struct bytes payload, 
         return -EPROTO;
     *why = "no memory for a message";
     content->properties = malloc(properties.len + 1);
+    /* All of it at once, as its header announces; pieces are copied behind each other. */
     content->body = malloc((size_t)body_len + 1); /* never NULL: empty is not absent */
     if (!content->properties || !content->body)
         return -ENOMEM;
@@ -68,6 +70,7 @@ static int add_header(struct rabbitmq_assembly *assembly, struct bytes payload, 
     content->properties_len = properties.len;
     content->body_len = (size_t)body_len;
     assembly->state = AWAIT_BODY;
+    /* An empty message has no body frame: it is whole here. */
     return body_len == 0;
 }
 

@@ -109,6 +109,7 @@ static int rabbitmq_dead_letters_close(struct dead_letters *base, char *err, siz
         return 0;
     if (dlq->call)
         rc = give_back(dlq, err ? err : unheard, err ? err_size : sizeof unheard);
+    /* Given back already, like all that were not acked. */
     rabbitmq_message_close(dlq->current);
     rabbitmq_call_close(dlq->call);
     rabbitmq_config_clear(&dlq->config);
@@ -175,6 +176,7 @@ static int rabbitmq_dead_letters_next(struct dead_letters *base, struct dead_let
     struct rabbitmq_content *content = rabbitmq_call_content(dlq->call);
     if (!content)
         return 0;
+    /* Those that are got stay hidden until the end, so none is met twice. */
     dlq->n_left--;
     dlq->current = rabbitmq_message_open(NULL, queue, content);
     if (!dlq->current) {
@@ -239,6 +241,8 @@ static int rabbitmq_dead_letters_replay(struct dead_letters *base, char *err, si
     if (answer.code || answer.is_nack)
         return refused(dlq, "to put a dead letter into", queue, &answer, err, err_size);
     rc = rabbitmq_call_send(dlq->call, CHANNEL_READ, AMQP_BASIC_ACK_METHOD, &ack, err, err_size);
+    /* From here on a close that is not confirmed has to be told: the letter
+     * may be in both queues. */
     dlq->has_acked = true;
     return rc ? rc : 1;
 }

@@ -111,6 +111,7 @@ static bool walk(struct cursor cursor, bool has_names, unsigned depth)
 {
     struct cursor inner;
     while (cursor.left) {
+        /* A key of a table: one byte of length; elements of an array have none. */
         if (has_names && !take(&cursor, 1, &inner))
             return false;
         if (!cursor.left)
@@ -178,6 +179,7 @@ bool rabbitmq_properties_are_sane(struct bytes properties)
         return false;
     if (!(flags & AMQP_BASIC_HEADERS_FLAG))
         return true;
+    /* Properties behind the headers are of one level: the library checks those itself. */
     return take(&cursor, 4, &inner) && walk(inner, true, 1);
 }
 
@@ -190,6 +192,7 @@ static void frame_close(struct buffer *to, size_t start, uint8_t type, uint16_t 
     at[0] = (char)type;
     write_number(at + 1, 2, channel);
     write_number(at + 3, 4, len);
+    /* The caller has reserved it: a payload and RABBITMQ_FRAME_EXTRA. */
     at[HEADER_SIZE + len] = (char)FRAME_END;
     to->len = start + HEADER_SIZE + len + 1;
 }
@@ -226,6 +229,7 @@ int rabbitmq_put_content(struct buffer *to, uint16_t channel,
     if (len < 0)
         return -EMSGSIZE;
     write_number(at, 2, AMQP_BASIC_CLASS);
+    /* Weight, which is unused and must be 0. */
     write_number(at + 2, 2, 0);
     write_number(at + 4, 8, body.len);
     frame_close(to, to->len, AMQP_FRAME_HEADER, channel, (size_t)len + 12);
@@ -252,6 +256,7 @@ amqp_bytes_t rabbitmq_bytes(struct bytes bytes)
 
 void rabbitmq_text_copy(char *out, size_t size, amqp_bytes_t text)
 {
+    /* Short strings have 255 bytes at most, and so fit; long ones are cut. */
     size_t len = text.len < size ? text.len : size - 1;
     if (len)
         memcpy(out, text.bytes, len);

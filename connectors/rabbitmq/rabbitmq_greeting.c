@@ -71,6 +71,7 @@ static void note_server(struct rabbitmq_link *link, const amqp_table_t *server)
     link->version = NULL;
     if (version && version->kind == AMQP_FIELD_KIND_UTF8)
         link->version = strndup(version->value.bytes.bytes, version->value.bytes.len);
+    /* A space before the first word, too: rabbitmq_link_has looks for one on both sides. */
     buffer_put_text(&words, " ");
     for (int i = 0; can && can->kind == AMQP_FIELD_KIND_TABLE && i < can->value.table.num_entries;
          i++) {
@@ -116,19 +117,23 @@ static struct rabbitmq_ending answer_start(struct rabbitmq_link *link,
     amqp_table_entry_t properties[4] = {text_entry("product", "embedmill"),
                                         text_entry("connection_name", link->name),
                                         text_entry("platform", "C")};
+    /* A certificate names the user, so none is named in the URL. */
     bool is_external = !url->user && url->tls && link->has_certificate;
     const char *mechanism = is_external ? "EXTERNAL" : "PLAIN";
     struct buffer login = {0};
     char why[160];
     note_server(link, &start->server_properties);
     if (!has_word(start->mechanisms, mechanism)) {
-        snprintf(why, sizeof why, "the server does not take SASL %s; it offers %.80s", mechanism,
-                 start->mechanisms.len < 80 ? (const char *)start->mechanisms.bytes : "others");
+        /* Bytes of the frame, without a NUL of their own. */
+        snprintf(why, sizeof why, "the server does not take SASL %s; it offers %.*s", mechanism,
+                 start->mechanisms.len < 80 ? (int)start->mechanisms.len : 80,
+                 start->mechanisms.len ? (const char *)start->mechanisms.bytes : "");
         return refused(-EACCES, why);
     }
     properties[3] = (amqp_table_entry_t){.key = rabbitmq_text("capabilities")};
     properties[3].value.kind = AMQP_FIELD_KIND_TABLE;
     properties[3].value.value.table = (amqp_table_t){sizeof can / sizeof can[0], can};
+    /* SASL PLAIN (RFC 4616): no one to act for, the user, the password, NULs between. */
     if (!is_external) {
         buffer_put(&login, "", 1);
         buffer_put_text(&login, user);
@@ -140,6 +145,7 @@ static struct rabbitmq_ending answer_start(struct rabbitmq_link *link,
                                      .response = {login.len, login.ptr},
                                      .locale = rabbitmq_text("en_US")};
     int rc = login.status ? login.status : say(link, AMQP_CONNECTION_START_OK_METHOD, &ok);
+    /* Its copy in the output of tcp stays until it is overwritten. */
     if (login.ptr)
         explicit_bzero(login.ptr, login.room);
     buffer_close(&login);
@@ -152,6 +158,7 @@ static struct rabbitmq_ending answer_tune(struct rabbitmq_link *link,
     amqp_connection_tune_ok_t ok = {.frame_max = RABBITMQ_FRAME_MAX, .heartbeat = HEARTBEAT_S};
     amqp_connection_open_t open = {.virtual_host = rabbitmq_text(url_of(link)->vhost)};
     ok.channel_max = RABBITMQ_CHANNELS;
+    /* 0 is no limit of the server's: then ours counts. */
     if (tune->frame_max && tune->frame_max < RABBITMQ_FRAME_MAX)
         ok.frame_max = tune->frame_max;
     if (tune->heartbeat && tune->heartbeat < HEARTBEAT_S)
@@ -190,8 +197,11 @@ static struct rabbitmq_ending on_server_close(struct rabbitmq_link *link,
     bool is_greeting = link->phase == PHASE_GREETING;
     link->close_code = is_greeting ? 0 : close->reply_code;
     rabbitmq_text_copy(text, sizeof text, close->reply_text);
+    /* The server waits for it before it hangs up. */
     say(link, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
     tcp_flush(link->tcp);
+    /* A limit, a node that is down and a vhost being deleted pass by
+     * themselves; the rest does not. */
     bool is_refused = close->reply_code == AMQP_ACCESS_REFUSED ||
                       (close->reply_code == AMQP_NOT_ALLOWED && !strstr(text, "limit") &&
                        !strstr(text, "down") && !strstr(text, "deleted"));
@@ -231,6 +241,7 @@ struct rabbitmq_ending rabbitmq_greeting_method(struct rabbitmq_link *link, uint
         return answer_start(link, decoded);
     if (id == AMQP_CONNECTION_TUNE_METHOD && is_greeting)
         return answer_tune(link, decoded);
+    /* Without a tune before it nothing was agreed on. */
     if (id == AMQP_CONNECTION_OPEN_OK_METHOD && is_greeting && link->heartbeat_ms)
         return (struct rabbitmq_ending){.in = ENDS_READY};
     if (id == AMQP_CONNECTION_BLOCKED_METHOD && link->phase == PHASE_READY)

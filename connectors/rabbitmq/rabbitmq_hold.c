@@ -17,6 +17,7 @@ static struct rabbitmq_message *pop_held(struct rabbitmq_source *source)
 void rabbitmq_hold_void(struct rabbitmq_source *source)
 {
     struct rabbitmq_message *message;
+    /* Nobody has seen these; those with the pipeline stay until it acks or releases them. */
     while ((message = pop_held(source)))
         rabbitmq_message_close(message);
     for (struct taken *taken = source->intake.given.first; taken; taken = taken->next) {
@@ -24,6 +25,7 @@ void rabbitmq_hold_void(struct rabbitmq_source *source)
         source->n_void += message->epoch != 0;
         message->epoch = 0;
     }
+    /* A message is answered only where its epoch is that of the channel. */
     source->epoch++;
 }
 
@@ -34,6 +36,7 @@ void rabbitmq_hold_answer(struct rabbitmq_source *source, struct rabbitmq_messag
                    !source->is_bye_sent &&
                    rabbitmq_link_method(source->link, RABBITMQ_WORK, id, method) == 0;
     bool is_ack = id != AMQP_BASIC_NACK_METHOD;
+    /* Also where nothing was sent: that message comes again as well. */
     source->n_unconfirmed += is_ack;
     source_count(&source->base, COUNTER_LATE_ACKS, is_ack && !is_sent);
 }
@@ -43,6 +46,7 @@ void rabbitmq_hold_return(struct rabbitmq_source *source)
     struct rabbitmq_message *message;
     while ((message = pop_held(source))) {
         amqp_basic_nack_t nack = {.delivery_tag = message->tag, .requeue = 1};
+        /* Requeued: the next consumer of the queue gets it, which may be this one. */
         rabbitmq_hold_answer(source, message, AMQP_BASIC_NACK_METHOD, &nack);
         rabbitmq_message_close(message);
     }

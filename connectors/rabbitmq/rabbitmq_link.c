@@ -24,6 +24,7 @@
 static void link_unref(struct rabbitmq_link *link)
 {
     assert(link->n_open > 0);
+    /* The timer, and each connection that tcp has not closed yet: their callbacks read the link. */
     if (--link->n_open)
         return;
     void (*closed)(void *) = link->closed;
@@ -73,6 +74,7 @@ static void link_lost(struct rabbitmq_link *link, const char *why)
 {
     char text[HEALTH_WHY_SIZE];
     if (link->phase >= PHASE_FAILED) {
+        /* The server hung up in place of its goodbye: what we were waiting for does not come. */
         if (link->phase == PHASE_CLOSING)
             link_end(link);
         return;
@@ -93,6 +95,7 @@ static void link_lost(struct rabbitmq_link *link, const char *why)
     /* All nodes are tried once before there is a pause that grows. */
     uint64_t pause = link->url_at ? BACKOFF_FIRST_MS / 2 : backoff_next(&link->backoff);
     uv_timer_start(&link->timer, attempt_start, pause, 0);
+    /* Last: the owner may close the link in it. */
     link->events->on_lost(link->ctx, text);
 }
 
@@ -106,6 +109,7 @@ static void link_fail(struct rabbitmq_link *link, int err, const char *why)
     }
     snprintf(text, sizeof text, "rabbitmq %s: %.500s", rabbitmq_link_where(link), why);
     link->phase = PHASE_FAILED;
+    /* No attempt follows: whatever is refused so needs another configuration. */
     uv_timer_stop(&link->timer);
     detach(link);
     link->events->on_failed(link->ctx, err, text);
@@ -190,6 +194,7 @@ static void take_method(struct rabbitmq_link *link, const struct rabbitmq_frame 
     amqp_bytes_t encoded = {frame->payload.len - 4, (void *)(frame->payload.ptr + 4)};
     void *decoded = NULL;
     char why[96];
+    /* The library checks every length against the frame, and allocates in the pool. */
     if (!id || amqp_decode_method(id, &link->pool, encoded, &decoded) != AMQP_STATUS_OK) {
         snprintf(why, sizeof why, "it sent a method 0x%08x that is not AMQP 0-9-1", (unsigned)id);
         link_lost(link, why);
@@ -209,6 +214,7 @@ static bool take_frame(struct rabbitmq_link *link, const struct rabbitmq_frame *
     const struct tcp *tcp = link->tcp;
     const char *why = NULL;
     int rc = 0;
+    /* Any bytes count as a sign of life (on_bytes), so there is nothing to note here. */
     if (frame->type == AMQP_FRAME_HEARTBEAT)
         return true;
     if (frame->channel > RABBITMQ_CHANNELS) {
@@ -276,6 +282,8 @@ static void on_bytes(void *ctx, const char *bytes, size_t len)
         return;
     }
     if (link->in.len && len) {
+        /* They are read where they lie: no event appends to `in`, and a loss only sets its length
+         * to 0. */
         if (!take_frames(link, (struct bytes){link->in.ptr, link->in.len}, &used))
             return;
         assert(used <= link->in.len);
@@ -301,6 +309,7 @@ static void on_ended(void *ctx, const char *why)
     struct rabbitmq_link *link = ctx;
     char text[400];
     const char *advice = "";
+    /* A port of TLS hangs up on our greeting, which is not TLS. */
     if (link->phase == PHASE_GREETING && !tcp_has_heard(link->tcp))
         advice = " without a word (does this port speak TLS, amqps://?)";
     snprintf(text, sizeof text, "%s%s", why, advice);
@@ -319,6 +328,7 @@ static void attempt_start(uv_timer_t *timer)
     const struct rabbitmq_url *url = rabbitmq_link_url(link);
     struct tcp_options options = {url->host, url->port, url->tls ? link->tls : NULL,
                                   link->timeout_ms};
+    /* Until the two have agreed on one (connection.tune). */
     link->frame_max = RABBITMQ_FRAME_MAX;
     /* What ended the connection before says nothing about this one. */
     link->close_code = 0;
@@ -384,12 +394,14 @@ const char *rabbitmq_link_version(const struct rabbitmq_link *link)
 bool rabbitmq_link_has(const struct rabbitmq_link *link, const char *capability)
 {
     char word[64];
+    /* The list has a space on both sides of each word. */
     snprintf(word, sizeof word, " %.60s ", capability);
     return link->capabilities && strstr(link->capabilities, word);
 }
 
 bool rabbitmq_link_was_faulted(const struct rabbitmq_link *link)
 {
+    /* 320 is an operator's or a shutdown's; from 500 on it blames what it was sent, or itself. */
     return link->close_code >= 500;
 }
 
@@ -403,6 +415,7 @@ int rabbitmq_link_method(struct rabbitmq_link *link, uint16_t channel, uint32_t 
 {
     if (!link->tcp || link->phase < PHASE_GREETING)
         return -ENOTCONN;
+    /* Whatever is sent stands for a heartbeat. */
     link->written_ms = uv_now(link->loop);
     return rabbitmq_put_method(tcp_output(link->tcp), channel, id, method);
 }
@@ -436,6 +449,7 @@ void rabbitmq_link_pause(struct rabbitmq_link *link, bool is_paused)
     if (link->phase != PHASE_READY || link->is_paused == is_paused)
         return;
     link->is_paused = is_paused;
+    /* While we did not read, nothing could be heard: the silence begins here. */
     link->heard_ms = uv_now(link->loop);
     tcp_pause(link->tcp, is_paused);
 }
@@ -473,5 +487,6 @@ void rabbitmq_link_close(struct rabbitmq_link *link, void (*closed)(void *ctx), 
         return;
     }
     tcp_flush(link->tcp);
+    /* A server that does not answer is not waited for longer than that. */
     uv_timer_start(&link->timer, on_close_late, CLOSE_MS, 0);
 }

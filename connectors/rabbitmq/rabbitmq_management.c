@@ -43,6 +43,7 @@ static const char *skip_value(const char *at, unsigned depth)
         return skip_string(at);
     if (*at != '{' && *at != '[')
         return *at && !strchr(",:]}", *at) ? at + strcspn(at, ",]} \r\n\t") : NULL;
+    /* A server's JSON is not deeper; what is would use up the stack. */
     if (depth == DEPTH_MAX)
         return NULL;
     char close = *at == '{' ? '}' : ']';
@@ -170,6 +171,7 @@ static void on_open(void *ctx)
 static void on_bytes(void *ctx, const char *bytes, size_t len)
 {
     struct get *get = ctx;
+    /* Three columns of one queue: a reply of 1 MiB is no answer to this question. */
     if (get->reply.len + len > REPLY_MAX || buffer_put(&get->reply, bytes, len))
         get->is_over = true;
 }
@@ -225,6 +227,7 @@ static void put_request(struct buffer *to, const struct rabbitmq_url *url,
     put_escaped(to, node->vhost);
     buffer_put_text(to, "/");
     put_escaped(to, queue);
+    /* HTTP/1.0: the reply ends with the connection, and needs no chunks to be read. */
     buffer_put_text(to, "?columns=type,arguments,effective_policy_definition HTTP/1.0\r\nHost: ");
     buffer_put_text(to, url->host);
     buffer_put_text(to, "\r\nAuthorization: Basic ");
@@ -272,6 +275,8 @@ static int fetch(const struct rabbitmq_config *config, const struct rabbitmq_url
     uv_timer_start(&get->timer, on_late, config->timeout_ms, 0);
     while (!get->is_over)
         uv_run(loop, UV_RUN_ONCE);
+    /* The timer and tcp point at `get`, which is on the caller's stack: both
+     * must be closed first. */
     get->n_open = 2;
     tcp_close(get->tcp, on_closed, get);
     uv_close((uv_handle_t *)&get->timer, on_timer_closed);

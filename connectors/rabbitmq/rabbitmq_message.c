@@ -170,6 +170,7 @@ static void note_brokers(struct rabbitmq_message *message, bool redelivered)
         int64_t n = integer_of(&entry->value);
         if (bytes_are(rabbitmq_bytes_of(entry->key), "x-stream-offset"))
             message->is_of_stream = true;
+        /* Failed ones, so this delivery is one more; capped, for anybody may write a header. */
         if (redelivered && bytes_are(rabbitmq_bytes_of(entry->key), "x-delivery-count") && n > 0)
             message->taken.message.deliveries = n < 1000000 ? (uint32_t)n + 1 : 1000001;
     }
@@ -180,6 +181,7 @@ static bool read_headers(struct rabbitmq_message *message)
 {
     const amqp_table_t *table = &message->properties.headers;
     const amqp_basic_properties_t *properties = &message->properties;
+    /* One more for the content type, which is a property. */
     size_t most = (size_t)table->num_entries + 1, n = 0;
     struct header *headers = amqp_pool_alloc(&message->pool, most * sizeof *headers);
     int *entries = amqp_pool_alloc(&message->pool, most * sizeof *entries);
@@ -241,6 +243,7 @@ static bool name_message(struct rabbitmq_message *message, const char *queue)
         if (!state)
             return false;
         XXH3_128bits_reset(state);
+        /* Without what the broker adds at each delivery (rabbitmq_header_is_brokers). */
         XXH3_128bits_update(state, base->value.ptr ? base->value.ptr : "", base->value.len);
         for (size_t i = 0; i < base->n_headers; i++) {
             XXH3_128bits_update(state, base->headers[i].name.ptr, base->headers[i].name.len);
@@ -284,6 +287,7 @@ struct rabbitmq_message *rabbitmq_message_open(struct source *source, const char
     init_amqp_pool(&message->pool, POOL_PAGE);
     message->raw = content->properties;
     message->body = content->body;
+    /* Taken over: from here on rabbitmq_message_close frees them. */
     content->properties = content->body = NULL;
     message->tag = content->tag;
     message->taken.size = content->body_len + content->properties_len;

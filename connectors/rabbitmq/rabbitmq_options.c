@@ -70,6 +70,7 @@ static int read_tls(struct rabbitmq_config *config, const struct settings *setti
     if (!rabbitmq_urls_use_tls(&config->urls) && !rabbitmq_urls_use_tls(&config->output_urls) &&
         !rabbitmq_urls_use_tls(&config->management))
         return 0;
+    /* Then a URL without a user logs in by it (EXTERNAL, rabbitmq_greeting.c). */
     config->has_certificate = is_set(files.cert);
     return tls_context_open(&config->tls, &files, bad_option, err, err_size);
 }
@@ -144,6 +145,7 @@ static int check_loop(const struct rabbitmq_config *config, const struct setting
                       const char **bad_option, char *err, size_t err_size)
 {
     const char *loop = NULL;
+    /* Nothing is read from RabbitMQ: then names may be equal. */
     if (settings_find(settings, "source") && !settings_is(settings, "source", "rabbitmq"))
         return 0;
     if (!rabbitmq_urls_meet(&config->urls, &config->output_urls))

@@ -48,6 +48,7 @@ void rabbitmq_place_init(struct rabbitmq_place *place, struct rabbitmq_sink *sin
 void rabbitmq_slot_done(struct rabbitmq_sink *sink, struct slot *slot, enum published how)
 {
     struct record *record = slot->record;
+    /* Before the event: it may publish, and take this very slot. */
     slots_give(&sink->slots, slot);
     sink->base.events->on_published(sink->base.ctx, record, how);
 }
@@ -65,6 +66,7 @@ static void on_pause_over(uv_timer_t *timer)
     /* Whatever the pause was for, all that stands aside gets another chance. */
     place->is_paused = place->is_paused_for_others = false;
     slots_move(&place->waiting, &place->aside);
+    /* A refusal has closed the channel, and it was left closed for the pause. */
     if (place->phase == PLACE_CLOSED && rabbitmq_link_ready(place->sink->link))
         rabbitmq_place_open(place);
     endpoint_pump(&place->sink->end);
@@ -95,12 +97,14 @@ static void report(struct rabbitmq_place *place, const char *why)
     char text[HEALTH_WHY_SIZE];
     explain(place, why, text, sizeof text);
     health_wait(&place->sink->end.health, part_of(place), text);
+    /* One at a time until one is confirmed: the next refusal then has a name. */
     place->is_in_doubt = true;
 }
 
 static void refused(struct rabbitmq_place *place, const char *why)
 {
     report(place, why);
+    /* The place is at fault, so all that goes there waits. */
     start_pause(place);
 }
 
@@ -161,6 +165,7 @@ static bool doubt(struct rabbitmq_place *place, struct rabbitmq_slot *slot, cons
         return false;
     }
     slots_remove(&place->sent, &slot->base);
+    /* Off the way: what is behind it goes on, and shows whether anything passes. */
     slots_push(&place->aside, &slot->base);
     report(place, why);
     endpoint_doubt(&place->sink->end);
@@ -208,6 +213,7 @@ void rabbitmq_place_send(struct rabbitmq_place *place)
     struct rabbitmq_sink *sink = place->sink;
     struct rabbitmq_slot *slot;
     if (place->is_paused_for_others && place->waiting.n) { /* here is one */
+        /* The pause was for want of others only. */
         uv_timer_stop(&place->pause_timer);
         place->is_paused = place->is_paused_for_others = false;
         rabbitmq_place_open(place);
@@ -268,6 +274,7 @@ static void returned(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
         return;
     }
     slots_remove(&place->sent, &slot->base);
+    /* To the front: it is older than all that waits. */
     slots_insert(&place->waiting, place->waiting.first, &slot->base);
     refused(place, why);
 }
@@ -279,6 +286,7 @@ static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
         return;
     }
     slots_remove(&place->sent, &slot->base);
+    /* Something passes, so they go together again. */
     place->is_in_doubt = false;
     place->n_passed++;
     place->backoff.attempts = 0;
@@ -305,6 +313,7 @@ static void settle(struct rabbitmq_place *place, uint64_t tag, bool is_multiple,
     struct rabbitmq_slot *slot = first_of(&place->sent), *next;
     for (; slot && slot->tag <= tag; slot = next) {
         next = (struct rabbitmq_slot *)slot->base.next;
+        /* multiple: all up to that tag. */
         if (is_multiple || slot->tag == tag)
             how(place, slot);
     }
@@ -335,6 +344,7 @@ static void on_channel_closed(struct rabbitmq_place *place, const amqp_channel_c
 {
     uint16_t code = close->reply_code;
     struct rabbitmq_slot *only = only_one(place);
+    /* The size, or an argument of this message; with several on the way it is not known whose. */
     bool is_its_own = code == AMQP_PRECONDITION_FAILED || code == AMQP_CONTENT_TOO_LARGE;
     bool is_place = code == AMQP_NOT_FOUND || code == AMQP_ACCESS_REFUSED;
     char text[256], why[320];
@@ -380,6 +390,7 @@ void rabbitmq_place_on_return(struct rabbitmq_place *place, const struct rabbitm
         slot = (struct rabbitmq_slot *)slot->base.next;
     if (!slot)
         return;
+    /* Its ack follows, for the server is done with it; that settles it (confirmed). */
     slot->is_returned = true;
     slot->reply_code = content->reply_code;
 }
@@ -396,6 +407,7 @@ void rabbitmq_place_on_method(struct rabbitmq_place *place, uint32_t id, const v
         break;
     case AMQP_CONFIRM_SELECT_OK_METHOD:
         place->phase = PLACE_OPEN;
+        /* The server counts from confirm.select on. */
         place->next_tag = 1;
         wait_for_others(place);
         break;

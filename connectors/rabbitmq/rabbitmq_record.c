@@ -80,6 +80,7 @@ static const amqp_field_value_t *typed_value(const struct rabbitmq_message *own,
                                              const struct header *header)
 {
     for (size_t i = 0; own && i < own->taken.message.n_headers; i++)
+        /* The same bytes at the same place: the pipeline has handed the header on as it was. */
         if (own->taken.message.headers[i].value.ptr == header->value.ptr &&
             own->taken.message.headers[i].value.len == header->value.len &&
             own->taken.message.headers[i].name.ptr == header->name.ptr && own->table[i] >= 0)
@@ -99,6 +100,7 @@ static void add_header(struct headers *headers, const struct rabbitmq_message *o
             headers->no_memory = true;
             return;
         }
+        /* Kept under another name: to the server it would be an order, as CC is. */
         copy[0] = '_';
         memcpy(copy + 1, name.ptr, len);
         name = (struct bytes){copy, len + 1};
@@ -158,6 +160,7 @@ int rabbitmq_record_build(const struct rabbitmq_config *config, const struct rec
     const struct rabbitmq_message *own = own_origin(record);
     struct bytes value = record->parts[0].value, id = record->parts[0].id;
     struct headers headers = {.pool = pool};
+    /* Eight more: what a death adds, or `deleted`. */
     size_t most = record->n_headers + 8;
     headers.entries = amqp_pool_alloc(pool, most * sizeof *headers.entries);
     if (!headers.entries)
@@ -195,6 +198,7 @@ void rabbitmq_record_restore(const amqp_basic_properties_t *from, amqp_table_ent
 {
     int n = 0;
     *to = *from;
+    /* A letter that was put back must not expire, and another user's id would be refused. */
     to->_flags &= ~(amqp_flags_t)(AMQP_BASIC_EXPIRATION_FLAG | AMQP_BASIC_USER_ID_FLAG |
                                   AMQP_BASIC_CLUSTER_ID_FLAG);
     to->delivery_mode = AMQP_DELIVERY_PERSISTENT;

@@ -39,6 +39,7 @@ static size_t n_slots(const struct rabbitmq_sink *sink)
 static void reject(struct rabbitmq_sink *sink, struct slot *slot)
 {
     struct message *origin = slot->record->origin;
+    /* The sink takes the origin after the event: rejecting it is what acks it. */
     rabbitmq_slot_done(sink, slot, PUBLISHED_AND_ACKED);
     rabbitmq_source_reject(origin->source, origin);
 }
@@ -67,6 +68,7 @@ static void sink_pump(void *owner)
     struct rabbitmq_sink *sink = owner;
     if (!sink->end.failed)
         sort_new(sink);
+    /* All is confirmed, or the connection is refused for good. */
     if (sink->end.closing && (sink->end.failed || !n_slots(sink))) {
         endpoint_finish(&sink->end);
         return;
@@ -101,6 +103,7 @@ static void on_lost(void *ctx, const char *why)
     sink->is_blocked = false;
     health_good(&sink->end.health, PART_ALARM);
     for (size_t i = 0; i < RABBITMQ_PLACES; i++)
+        /* Why only where the server closed it with an error: then a message may be the cause. */
         rabbitmq_place_lost(&sink->places[i], rabbitmq_link_was_faulted(sink->link) ? why : NULL);
     health_wait(&sink->end.health, PART_SERVER, why);
 }
@@ -175,6 +178,7 @@ static void sink_finish(void *owner, bool is_late)
     struct rabbitmq_sink *sink = owner;
     (void)is_late;
     if (sink->link)
+        /* Records that are not confirmed are dropped with the slots: their origins stay unacked. */
         rabbitmq_link_close(sink->link, endpoint_drop, &sink->end);
     sink->link = NULL;
     endpoint_close_handle(&sink->end, (uv_handle_t *)&sink->tick_timer);

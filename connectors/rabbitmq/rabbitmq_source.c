@@ -38,6 +38,7 @@ static void source_pump(void *owner)
 {
     struct rabbitmq_source *source = owner;
     if (source->end.closing) {
+        /* Nothing can be sent any more: what was not acked comes again by itself. */
         if (source->end.failed || !rabbitmq_link_ready(source->link) ||
             source->consumer == CONSUMER_NONE)
             endpoint_finish(&source->end);
@@ -69,8 +70,10 @@ static void on_lost(void *ctx, const char *why)
     struct rabbitmq_source *source = ctx;
     source->consumer = CONSUMER_NONE;
     source->is_probe_open = source->is_probing = source->is_syncing = false;
+    /* The server has put all that was not acked back into the queue: others may have it already. */
     rabbitmq_hold_void(source);
     health_wait(&source->end.health, PART_BROKER, why);
+    /* No reconnecting for a goodbye. */
     if (source->end.closing)
         endpoint_pump(&source->end);
 }
@@ -97,6 +100,7 @@ static void on_content(void *ctx, uint16_t channel, struct rabbitmq_content *con
     struct rabbitmq_message *message =
         rabbitmq_message_open(&source->base, source->config.queue, content);
     if (!message) {
+        /* Not acked, so the server gives it out again when the connection is gone. */
         rabbitmq_link_drop(source->link, "no memory for a message");
         return;
     }
@@ -146,6 +150,7 @@ static void source_finish(void *owner, bool is_late)
         /* Sent, but maybe not arrived: those messages may come again. */
         endpoint_unflushed(&source->end, why);
     }
+    /* The link outlives this call: its close says goodbye, and drops the hold. */
     if (source->link)
         rabbitmq_link_close(source->link, endpoint_drop, &source->end);
     source->link = NULL;
@@ -172,6 +177,7 @@ static int rabbitmq_source_open(struct source **out, uv_loop_t *loop,
         source_free(source);
         return rc;
     }
+    /* Small at first: rabbitmq_consumer.c doubles it when the pipeline waits. */
     source->prefetch = source->config.prefetch < 16 ? source->config.prefetch : 16;
     endpoint_open_source(&source->end, loop, &source->base, PART_BROKER | PART_CONSUMER,
                          &endpoint_ops, source);

@@ -86,6 +86,7 @@ static int parse_one(struct rabbitmq_url *url, const struct grammar *grammar, co
     text += strlen(url->tls ? grammar->tls.text : grammar->plain.text);
     url->port = url->tls ? grammar->tls.port : grammar->plain.port;
     for (tail = text; tail < end && !strchr("/?#", *tail); tail++)
+        /* The last one: a password may have one, too. */
         if (*tail == '@')
             at = tail;
     int rc = at ? parse_user(url, text, (size_t)(at - text), err, err_size) : 0;
@@ -107,6 +108,7 @@ static int parse(struct rabbitmq_urls *out, const struct grammar *grammar, const
     urls.items = calloc(most, sizeof *urls.items);
     if (!urls.items)
         rc = -ENOMEM;
+    /* Counted before it is parsed, so that a bad one is cleared with the rest. */
     while (rc == 0 && urls.n < most) {
         size_t len = strcspn(text, ",");
         rc = parse_one(&urls.items[urls.n++], grammar, text, len, why, sizeof why);
@@ -170,6 +172,7 @@ bool rabbitmq_urls_meet(const struct rabbitmq_urls *a, const struct rabbitmq_url
 void rabbitmq_url_print(const struct rabbitmq_url *url, char *out, size_t size)
 {
     bool is_default = strcmp(url->vhost, "/") == 0;
+    /* An IPv6 address, as it must be written in a URL. */
     snprintf(out, size, strchr(url->host, ':') ? "[%s]:%d%s%s" : "%s:%d%s%s", url->host, url->port,
              is_default ? "" : "/", is_default ? "" : url->vhost);
 }
