@@ -47,6 +47,7 @@ static void on_acked(void *ctx, void *arg, natsMsg *answer)
 {
     struct nats_source *source = ctx;
     struct nats_message *message = arg;
+    /* From here on it may be asked again, or freed. */
     message->asked = false;
     if (message->is_void) {
         forget(source, message);
@@ -79,6 +80,7 @@ void nats_ack_forget(struct nats_source *source)
         struct nats_message *message = (struct nats_message *)taken;
         next = taken->next;
         message->is_void = true;
+        /* Else the question points at it: on_acked frees it. */
         if (!message->asked)
             forget(source, message);
     }
@@ -86,6 +88,7 @@ void nats_ack_forget(struct nats_source *source)
 
 void nats_ack_send(struct nats_source *source)
 {
+    /* Acks to a consumer that may be gone would be answered by nobody. */
     if (!source->consumer.is_known)
         return;
     for (struct taken *taken = source->done.first; taken; taken = taken->next) {
@@ -103,6 +106,7 @@ static void renew_list(struct nats_source *source, const struct taken_list *list
     for (struct taken *taken = list->first; taken; taken = taken->next) {
         struct nats_message *m = (struct nats_message *)taken;
         if (!m->is_void && m->renewed_ms <= before) {
+            /* Not waited for: should it get lost, the next comes a third of ack_wait later. */
             m->renewed_ms = now;
             nats_client_send_text(source->client, nats_message_reply(m), NULL, "+WPI");
         }
@@ -113,6 +117,7 @@ void nats_ack_renew(struct nats_source *source, uint64_t now, bool all)
 {
     uint64_t third = source->consumer.ack_wait_ms / 3;
     uint64_t before = all ? now : now > third ? now - third : 0;
+    /* 0: the consumer was never looked at, so nothing was taken from it. */
     if (!nats_client_is_up(source->client) || !third)
         return;
     renew_list(source, &source->intake.held, before, now);
@@ -125,6 +130,7 @@ void nats_ack_return(struct nats_source *source, struct nats_message *message)
 {
     char text[64] = "-NAK";
     uint32_t times = message->taken.message.deliveries - 1;
+    /* Counted by the server's deliveries: 2 s after the second, 60 s from the seventh on. */
     uint64_t seconds = times < 6 ? UINT64_C(1) << times : RETURN_MAX_S;
     if (message->is_void)
         return;

@@ -29,6 +29,7 @@ static int grow(struct nats_asks *asks)
     if (!larger.ring)
         return -ENOMEM;
     for (uint64_t i = asks->first; i < asks->next; i++)
+        /* Each keeps its number; only its place in the ring is another. */
         *at(&larger, i) = *at(asks, i);
     free(asks->ring);
     *asks = larger;
@@ -53,6 +54,7 @@ bool nats_asks_take(struct nats_asks *asks, uint64_t number, struct nats_ask *ou
     at(asks, number)->cb = NULL;
     assert(asks->n_open > 0);
     asks->n_open--;
+    /* Behind the first all may be answered already: numbers between are skipped at once. */
     while (asks->first < asks->next && !at(asks, asks->first)->cb)
         asks->first++;
     return true;
@@ -72,5 +74,6 @@ bool nats_asks_parse(const char *subject, uint64_t *number)
     if (!word || word[1] < '0' || word[1] > '9')
         return false;
     *number = strtoull(word + 1, &end, 10);
+    /* Somebody else's message on our inbox may end in anything. */
     return !*end;
 }

@@ -22,6 +22,7 @@ int nats_call_open(struct nats_call *call, const struct nats_config *config, cha
     if (rc)
         return rc;
     natsStatus s = natsConnection_Connect(&call->nc, options);
+    /* The connection has a copy. */
     natsOptions_Destroy(options);
     if (!s)
         return 0;
@@ -49,6 +50,7 @@ int nats_call_ask(struct nats_call *call, natsMsg *message, char *err, size_t er
         snprintf(err, err_size, "nobody listens on %.200s", subject);
         rc = -ENOTSUP;
     } else if (s) {
+        /* A timeout is also what a missing right looks like; the server's words are here then. */
         natsConnection_GetLastError(call->nc, &said);
         snprintf(err, err_size, "%.200s: %s%s%.200s", subject, natsStatus_GetText(s),
                  said && *said ? ": " : "", said && *said ? said : "");
@@ -128,6 +130,7 @@ static int decode(struct buffer *to, struct bytes value)
     int len = n ? EVP_DecodeBlock(out, (const unsigned char *)digits, (int)n) : 0;
     if (len < 0)
         return -EPROTO;
+    /* The decoder counts a byte for each = at the end. */
     for (size_t i = n; i > 0 && digits[i - 1] == '=' && len > 0; i--)
         len--;
     to->len = (size_t)len;
@@ -167,7 +170,9 @@ bool nats_stored_header(const struct nats_stored *stored, size_t *at, struct hea
     while (*at < len) {
         const char *line = text + *at, *end = memchr(line, '\r', len - *at);
         size_t n = end ? (size_t)(end - line) : len - *at;
+        /* The first line is "NATS/1.0". */
         bool is_first = *at == 0;
+        /* Behind CR and LF; at the end it lies beyond len, which ends the loop. */
         *at += n + 2;
         const char *colon = is_first ? NULL : memchr(line, ':', n);
         if (!colon)

@@ -58,6 +58,7 @@ static bool check_connection(struct probe *probe)
     say(probe, FINDING_OK, "connection", "%s%s, messages of up to %" PRId64 " bytes",
         at ? at + 1 : url, probe->config.is_secure ? " over TLS" : "",
         natsConnection_GetMaxPayload(probe->call.nc));
+    /* A timeout leaves error.code at 0: the questions below say it more exactly. */
     if (nats_call_api(&probe->call, "INFO", "", "", &error, err, sizeof err) == -ENOTSUP) {
         say(probe, FINDING_BAD, "JetStream",
             "nobody answers on %s: turn it on at the server and for this account, or correct "
@@ -126,6 +127,7 @@ static void check_consumer(struct probe *probe)
     if (error.err_code == NATS_NO_CONSUMER) {
         say(probe, FINDING_OK, "consumer", "%s does not exist yet: the worker creates it",
             config->consumer);
+        /* The worker makes it without a filter, and so it would take outputs, too. */
         probe->is_circle_open = !config->subject;
         return;
     }
@@ -185,6 +187,7 @@ static void check_target(struct probe *probe, bool is_source, const char *what, 
         "subject %s, stream %s: %" PRId64 " messages; doubles are dropped for %" PRId64 " s",
         subject, stream, nats_json_number(body, "state.messages", 0),
         nats_json_number(body, "config.duplicate_window", 0) / 1000000000);
+    /* Also where the input has no limit: then its messages may be larger than any. */
     if (is_source && most > 0 && (probe->input_max < 0 || most < probe->input_max))
         say(probe, FINDING_WARN, "size",
             "stream %s takes messages of %" PRId64

@@ -61,6 +61,7 @@ bool nats_client_ask(struct nats_client *client, natsMsg *message, nats_answer_c
     }
     if (client->asks.n_open == 1) /* silence counts from the first question on */
         client->heard_ms = now;
+    /* Its message has the reply of the number that was taken just now (nats_client_reply). */
     nats_link_send(client->link, client->generation, message);
     return true;
 }
@@ -80,6 +81,9 @@ void nats_client_send_text(struct nats_client *client, const char *subject, cons
                            const char *text)
 {
     natsMsg *message = NULL;
+    /* Down, there may be no link at all: it was refused, or hung and was left. */
+    if (!client->is_up)
+        return;
     if (natsMsg_Create(&message, subject, reply, text, (int)strlen(text)) == NATS_OK)
         nats_link_send(client->link, client->generation, message);
 }
@@ -117,6 +121,7 @@ static void on_reply(struct nats_client *client, natsMsg *message)
 {
     uint64_t number;
     struct nats_ask ask;
+    /* An answer that comes after its question was given up finds nothing, and is left. */
     if (nats_asks_parse(natsMsg_GetSubject(message), &number) &&
         nats_asks_take(&client->asks, number, &ask))
         ask.cb(client->ctx, ask.arg, message);
@@ -129,8 +134,10 @@ static void on_event(struct nats_client *client, struct nats_event *event)
     natsMsg *message = event->message;
     switch (event->type) {
     case NATS_UP:
+        /* Callbacks must not ask now: their questions would carry the generation that is over. */
         client->is_up = false;
         give_up_asks(client);
+        /* Commands of before are void from here on: the thread drops them. */
         client->generation = event->generation;
         client->max_payload = event->max_payload;
         client->is_up = true;
@@ -176,6 +183,7 @@ static void on_wake(uv_async_t *async)
         nats_event_free(event);
         if (!is_end)
             continue;
+        /* The thread has said its last; it is refused, or stopped by us. */
         nats_link_leave(client->link);
         client->link = NULL;
         if (client->closing)
@@ -217,16 +225,19 @@ static void on_tick(uv_timer_t *timer)
     char err[300];
     struct nats_ask ask;
     if (client->is_up && client->asks.n_open && now - client->heard_ms > wait + SILENCE_MS) {
+        /* Its thread hangs in a call with the library's lock: a stop would not be heard. */
         nats_link_leave(client->link);
         client->link = NULL;
         go_down(client, "the server does not answer and takes nothing; reconnecting");
         if (!client->closing && link_open(client, err, sizeof err) != 0) {
             client->events->on_failed(client->ctx, -EAGAIN, err);
+            /* Without a link nothing is asked and nothing comes: there is nothing to watch. */
             uv_timer_stop(&client->tick);
         }
         return;
     }
     listen_again(client, now);
+    /* Questions are in the order of asking, so the first that is not late ends it. */
     while (!client->closing && now > wait && nats_asks_take_late(&client->asks, now - wait, &ask))
         ask.cb(client->ctx, ask.arg, NULL);
 }
@@ -245,6 +256,7 @@ static void client_freed(uv_handle_t *handle)
     void (*closed)(void *) = client->closed;
     void *ctx = client->closed_ctx;
     assert(client->n_open > 0);
+    /* uv_close calls back once for each of the three. */
     if (--client->n_open)
         return;
     nats_asks_close(&client->asks);
@@ -255,6 +267,7 @@ static void client_freed(uv_handle_t *handle)
 
 static void finish(struct nats_client *client)
 {
+    /* By the deadline and by NATS_ENDED, whichever comes first. */
     if (client->is_stopped)
         return;
     client->is_stopped = true;
@@ -288,6 +301,7 @@ int nats_client_open(struct nats_client **out, uv_loop_t *loop, const struct nat
     client->heard_ms = uv_now(loop);
     snprintf(client->name, sizeof client->name, "%s", name);
     uv_random(NULL, NULL, random, sizeof random, 0, NULL);
+    /* 60 bytes of prefix, a dot and 20 digits: at most 81 of 100, and replies add 23 at most. */
     size_t len = (size_t)snprintf(client->inbox, sizeof client->inbox, "%.60s.", config->inbox);
     for (size_t i = 0; i < sizeof random; i++)
         len += (size_t)snprintf(client->inbox + len, sizeof client->inbox - len, "%02x", random[i]);
@@ -314,6 +328,7 @@ void nats_client_close(struct nats_client *client, uint64_t deadline_ms, void (*
     client->is_up = false;
     client->closed = closed;
     client->closed_ctx = ctx;
+    /* 0 without a link: nothing is to be waited for, and closed still comes from the loop. */
     uv_timer_start(&client->ending, on_ending, client->link ? deadline_ms : 0, 0);
     if (client->link)
         nats_link_stop(client->link);

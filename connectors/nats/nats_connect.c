@@ -41,6 +41,7 @@ static int set_files(natsOptions *options, const struct nats_config *config, cha
     if (config->tls_cert &&
         (s = natsOptions_LoadCertificatesChain(options, config->tls_cert, config->tls_key)))
         return tell(s, "nats.tls_cert", config->tls_cert, err, err_size);
+    /* The library reads it at each connection, and would only say then that it cannot. */
     if (config->creds && access(config->creds, R_OK) != 0) {
         snprintf(err, err_size, "nats.creds: %s cannot be read: %s", config->creds,
                  strerror(errno));
@@ -77,6 +78,7 @@ int nats_connect_options(natsOptions **out, const struct nats_config *config, co
     if (!s)
         s = natsOptions_SetTimeout(options, (int64_t)config->timeout_ms);
     if (!s)
+        /* Connecting again is the link's (nats_link.h says why). */
         s = natsOptions_SetAllowReconnect(options, false);
     if (!s)
         s = natsOptions_SetPingInterval(options, PING_MS);

@@ -42,6 +42,7 @@ static void wait_for(struct nats_source *source, const struct nats_error *error)
 
 static void look_again(struct nats_source *source, uint64_t pause_ms)
 {
+    /* The question is answered, or was given up. */
     source->consumer.is_asked = false;
     source->consumer.asked_ms = uv_now(source->end.loop);
     source->consumer.pause_ms = pause_ms;
@@ -61,6 +62,7 @@ static void on_made(void *ctx, void *arg, natsMsg *answer)
         return;
     }
     nats_skips_on_made(source);
+    /* Its settings are read before anything is asked of it, for it may have existed already. */
     nats_consumer_check(source);
 }
 
@@ -82,6 +84,7 @@ static void make(struct nats_source *source)
         buffer_put_text(&text, ",\"filter_subject\":");
         json_put_text(&text, config->subject);
     }
+    /* Three bytes: the NUL that ends the text as well. */
     buffer_put(&text, "}}", 3);
     snprintf(subject, sizeof subject, "%.150s.CONSUMER.DURABLE.CREATE.%.100s.%.100s", config->api,
              config->stream, config->consumer);
@@ -111,6 +114,7 @@ uint64_t nats_consumer_ack_wait(struct bytes body)
     struct bytes backoff = nats_json_find(body, "config.backoff"), one;
     for (size_t at = 0; backoff.ptr && nats_json_next(backoff, &at, &one);) {
         int64_t other = nats_json_number(one, "", ns);
+        /* With a backoff the server goes by its steps in place of ack_wait: the shortest counts. */
         ns = other < ns ? other : ns;
     }
     return ns < 1000000 ? 1 : (uint64_t)ns / 1000000;
@@ -148,6 +152,7 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
         source->consumer.pause_ms = NATS_RETRY_MS;
         report_lag(source, -1);
         if (error.err_code == NATS_NO_CONSUMER || error.err_code == NATS_NO_STREAM)
+            /* Acks are owed to nobody: all that was given comes again from the new consumer. */
             nats_ack_forget(source);
         if (source->end.closing)
             endpoint_pump(&source->end);
@@ -165,6 +170,7 @@ static void on_info(void *ctx, void *arg, natsMsg *answer)
         endpoint_fail(&source->end, -EINVAL, why);
         return;
     }
+    /* is_known from here on: requests and acks go out again. */
     read_config(source, body);
     nats_skips_look(source, body);
     /* Acks that were owed to one that is gone are in no trouble any more. */

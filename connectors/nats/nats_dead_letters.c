@@ -63,6 +63,7 @@ static int find_letters(struct nats_dead_letters *dlq, char *err, size_t err_siz
     }
     if (rc)
         return rc;
+    /* Letters of later are not met: those that are put back may die again. */
     dlq->last = (uint64_t)nats_json_number(call->body, "state.last_seq", 0);
     dlq->may_delete = !nats_json_bool(call->body, "config.deny_delete");
     nats_json_text(call->body, "created", dlq->created, sizeof dlq->created);
@@ -142,6 +143,7 @@ static int nats_dead_letters_next(struct dead_letters *base, struct dead_letter 
 {
     struct nats_dead_letters *dlq = self(base);
     struct nats_stored *stored = &dlq->letter;
+    /* The sequence of the last letter read, 0 at first. */
     if (stored->sequence >= dlq->last)
         return 0;
     int rc = nats_call_next(&dlq->call, dlq->stream, dlq->config.dead_letter_subject,
@@ -161,6 +163,7 @@ static const char *choose_target(const struct nats_dead_letters *dlq, char subje
     snprintf(subject, 256, "%.*s", from.len < 256 ? (int)from.len : 0, from.ptr ? from.ptr : "");
     if (dlq->to)
         return dlq->to;
+    /* The header is anybody's to write: what is not a subject cannot be published to. */
     if (nats_subject_is_literal(subject))
         return subject;
     return config->subject && nats_subject_is_literal(config->subject) ? config->subject
@@ -180,6 +183,7 @@ static natsMsg *build(const struct nats_dead_letters *dlq, const char *subject)
         return NULL;
     snprintf(id, sizeof id, "embedmill-replay %s %s %" PRIu64, dlq->stream, dlq->created,
              stored->sequence);
+    /* Before the letter's own headers, of which nats_record_is_ours leaves out Nats-Msg-Id. */
     int rc = natsMsgHeader_Set(message, "Nats-Msg-Id", id) == NATS_OK ? 0 : -ENOMEM;
     for (size_t at = 0; !rc && nats_stored_header(stored, &at, &header);)
         if (!nats_record_is_ours(header.name))
@@ -195,6 +199,7 @@ static int take_off(struct nats_dead_letters *dlq, char *err, size_t err_size)
 {
     char text[80];
     struct nats_error error;
+    /* no_erase: overwriting it with random bytes is for secrets, and slow. */
     snprintf(text, sizeof text, "{\"seq\":%" PRIu64 ",\"no_erase\":true}", dlq->letter.sequence);
     int rc =
         nats_call_api(&dlq->call, "STREAM.MSG.DELETE.", dlq->stream, text, &error, err, err_size);
@@ -237,6 +242,7 @@ static int nats_dead_letters_replay(struct dead_letters *base, char *err, size_t
                  target, error.code ? error.text : "no stream answers there", error.err_code);
         return -EIO;
     }
+    /* Only now: it is stored where it goes. */
     return take_off(dlq, err, err_size);
 }
 

@@ -21,6 +21,7 @@ static size_t skip_string(struct bytes json, size_t at)
     for (at++; at < json.len; at++) {
         if (json.ptr[at] == '"')
             return at + 1;
+        /* Whatever is escaped, a quote above all, is passed over. */
         at += json.ptr[at] == '\\';
     }
     return 0;
@@ -41,6 +42,7 @@ static size_t skip_value(struct bytes json, size_t at)
                 return 0;
             at++;
         } else if (c == '}' || c == ']') {
+            /* The end of what is around it: of a number, true, false or null. */
             if (!depth)
                 return at > start ? at : 0;
             depth--;
@@ -97,6 +99,7 @@ int64_t nats_json_number(struct bytes json, const char *path, int64_t fallback)
 {
     struct bytes value = nats_json_find(json, path);
     char text[32], *end;
+    /* No int64 has 32 digits. */
     if (!value.ptr || value.len >= sizeof text)
         return fallback;
     memcpy(text, value.ptr, value.len);
@@ -116,9 +119,10 @@ void nats_json_string(struct bytes value, char *out, size_t size)
     size_t len = 0;
     if (value.len >= 2 && value.ptr[0] == '"')
         for (size_t i = 1; i + 1 < value.len && len + 1 < size; i++) {
-            if (value.ptr[i] == '\\') /* of what servers write, \" and \\ and \u003e for > */
+            bool is_escaped = value.ptr[i] == '\\';
+            if (is_escaped) /* of what servers write, \" and \\ and \u003e for > */
                 i++;
-            if (value.ptr[i] == 'u' && value.ptr[i - 1] == '\\' && i + 5 < value.len) {
+            if (is_escaped && value.ptr[i] == 'u' && i + 5 < value.len) {
                 char digits[5] = {0};
                 memcpy(digits, value.ptr + i + 1, 4);
                 long code = strtol(digits, NULL, 16);

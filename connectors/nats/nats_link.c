@@ -73,11 +73,13 @@ static void clear_commands(struct nats_link *link)
         link->commands = command->next;
         command_free(command);
     }
+    /* Its last one is gone, into which it pointed. */
     link->last_command = &link->commands;
 }
 
 static void link_free(struct nats_link *link)
 {
+    /* Nobody has the link any more, so no lock is taken. */
     struct nats_event *event;
     clear_commands(link);
     while ((event = link->events)) {
@@ -122,6 +124,7 @@ static bool post(struct nats_link *link, enum nats_event_type type, enum nats_ch
     }
     *event = (struct nats_event){.type = type, .channel = channel, .message = message};
     memcpy(event->text, text ? text : "", size);
+    /* On the link's own thread, the only one that changes these. */
     if (type == NATS_UP) {
         event->generation = link->generation;
         event->max_payload = (size_t)natsConnection_GetMaxPayload(link->nc);
@@ -160,6 +163,7 @@ static void on_closed(natsConnection *nc, void *closure)
     link->is_closed = true;
     pthread_cond_signal(&link->wake);
     pthread_mutex_unlock(&link->lock);
+    /* The use that connect_once took for this call. */
     link_unuse(link);
 }
 
@@ -198,6 +202,7 @@ static natsStatus channel_open(struct nats_link *link, enum nats_channel channel
     }
     /* No limit: the library would drop what is beyond it. Requests bound what can come. */
     natsSubscription_SetPendingLimits(sub, -1, -1);
+    /* After the new one is there; the old one's on_complete still comes. */
     natsSubscription_Destroy(link->subscriptions[channel]);
     link->subscriptions[channel] = sub;
     return NATS_OK;
@@ -205,6 +210,8 @@ static natsStatus channel_open(struct nats_link *link, enum nats_channel channel
 
 static void carry_out(struct nats_link *link, struct command *command)
 {
+    /* A refusal is not looked at: a right that is missing comes as an error, a
+     * loss by on_closed. */
     if (command->generation == link->generation) {
         switch (command->type) {
         case SEND:
@@ -269,6 +276,7 @@ static void serve(struct nats_link *link)
     bool stopped = is_stopped(link);
     if (stopped)
         natsConnection_FlushTimeout(link->nc, FLUSH_MS);
+    /* Before the connection goes: `said` is its own. */
     natsStatus s = natsConnection_GetLastError(link->nc, &said);
     snprintf(why, sizeof why, "the connection is lost%s%.200s", said && *said ? ": " : "",
              said && *said ? said
@@ -290,6 +298,7 @@ static bool connect_once(struct nats_link *link)
     if (s) {
         bool is_final = nats_connect_is_refusal(s);
         nats_connect_explain(s, why, sizeof why);
+        /* A connection that never was is never closed: on_closed does not come for it. */
         link_unuse(link);
         post(link, is_final ? NATS_REFUSED : NATS_DOWN, NATS_REPLIES, NULL, why);
         return !is_final;
@@ -319,6 +328,7 @@ static void take_pause(struct nats_link *link)
     until.tv_nsec = (long)(ns % 1000000000);
     pthread_mutex_lock(&link->lock);
     /* Woken by commands, too, which are for no connection and wait. */
+    /* 0 is a signal, for a command or a stop; anything else is the end of the pause. */
     while (!link->stopped && pthread_cond_timedwait(&link->wake, &link->lock, &until) == 0)
         ;
     pthread_mutex_unlock(&link->lock);
@@ -333,6 +343,7 @@ static void *run(void *arg)
         if (!is_stopped(link))
             take_pause(link);
     }
+    /* Without memory for it the client's deadline ends the wait (on_ending). */
     post(link, NATS_ENDED, NATS_REPLIES, NULL, NULL);
     nats_ReleaseThreadMemory();
     link_unuse(link);
@@ -347,6 +358,7 @@ static int start(struct nats_link *link)
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0)
         return -EAGAIN;
+    /* Nobody joins it: it may hang in a call, and link_unuse frees what it leaves. */
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     int rc = pthread_create(&thread, &attributes, run, link);
     pthread_attr_destroy(&attributes);
@@ -374,6 +386,7 @@ int nats_link_open(struct nats_link **out, natsOptions *options, const char *inb
         s = natsOptions_SetClosedCB(options, on_closed, link);
     if (!s)
         s = natsOptions_SetErrorHandler(options, on_error, link);
+    /* The thread and the loop; set before the thread, which counts its own down. */
     link->n_users = 2;
     int rc = s ? -ENOMEM : start(link);
     if (rc) {
@@ -443,6 +456,7 @@ void nats_link_leave(struct nats_link *link)
 {
     pthread_mutex_lock(&link->lock);
     link->stopped = true;
+    /* Under the lock: a post that has seen it has used it by now. */
     link->async = NULL;
     pthread_cond_signal(&link->wake);
     pthread_mutex_unlock(&link->lock);

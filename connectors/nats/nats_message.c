@@ -20,6 +20,7 @@ static int read_headers(struct nats_message *message)
     struct header *headers = NULL;
     size_t n = 0;
     int n_keys = 0, n_values;
+    /* NATS_NOT_FOUND where there are none. */
     if (natsMsgHeader_Keys(message->native, &keys, &n_keys) != NATS_OK)
         return 0;
     for (int i = 0; i < n_keys; i++) {
@@ -34,6 +35,7 @@ static int read_headers(struct nats_message *message)
         }
         headers = more;
         for (int j = 0; j < n_values; j++)
+            /* Names and values stay in native, which lives as long as the message. */
             headers[n++] = (struct header){bytes_of(keys[i]), bytes_of(values[j])};
         free(values);
     }
@@ -49,6 +51,7 @@ static int judge(struct nats_message *message, int64_t max_deliver)
         "this is delivery %" PRIu32
         " and the last one that the consumer makes (its max_deliver is %" PRId64
         "): workers have died or stalled over it";
+    /* At 1 every message would come for the last time: doctor warns of that setting. */
     if (max_deliver < 2 || message->taken.message.deliveries < max_deliver)
         return 0;
     size_t size = sizeof format + 40;
@@ -64,6 +67,7 @@ static int judge(struct nats_message *message, int64_t max_deliver)
 struct nats_message *nats_message_open(struct nats_source *source, natsMsg *native,
                                        const struct nats_delivery *delivery)
 {
+    /* A space, 20 digits, a NUL. */
     size_t size = strlen(source->config.stream) + 24;
     struct nats_message *message = calloc(1, sizeof *message + size);
     if (!message) {
@@ -83,6 +87,7 @@ struct nats_message *nats_message_open(struct nats_source *source, natsMsg *nati
     message->taken.message.timestamp_ms = delivery->timestamp_ns / 1000000;
     message->taken.message.deliveries =
         delivery->deliveries > UINT32_MAX ? UINT32_MAX : (uint32_t)delivery->deliveries;
+    /* Without memory it is dropped here, and comes again after ack_wait. */
     if (read_headers(message) != 0 || judge(message, source->consumer.max_deliver) != 0) {
         nats_message_close(message);
         return NULL;

@@ -145,9 +145,11 @@ static bool is_url(const char *url, bool *is_secure)
             return false;
         *is_secure |= tls;
     }
+    /* The last @: a password may have one, too. */
     const char *at = strrchr(rest, '@'), *host = at ? at + 1 : rest;
     if (!*host || *host == ':' || strpbrk(host, "/ ?#"))
         return false;
+    /* Colons of an IPv6 address stand before the bracket. */
     const char *bracket = strchr(host, ']'), *port = strrchr(bracket ? bracket : host, ':');
     if (!port)
         return true;
@@ -173,6 +175,7 @@ static int read_urls(struct nats_config *config, const char *list, char *err, si
             return -ENOMEM;
         config->urls[config->n_urls++] = url;
         if (!is_url(url, &config->is_secure))
+            /* One bad URL refuses all of them; those before it stay for nats_config_clear. */
             config->n_urls = 0;
         if (!config->n_urls) {
             free(url);
@@ -258,6 +261,7 @@ int nats_config_read(struct nats_config *out, const struct settings *settings, c
         nats_config_clear(&config);
         return rc;
     }
+    /* A certificate is of no use without TLS. */
     config.is_secure |= config.tls_ca || config.tls_cert;
     config.ack_wait_ms = (uint64_t)settings_number(settings, "nats.ack_wait");
     config.timeout_ms = (uint64_t)settings_number(settings, "nats.timeout");
@@ -290,6 +294,8 @@ int nats_config_check(const struct settings *settings, const char **bad_option, 
     natsOptions *options = NULL;
     int rc = nats_config_read(&config, settings, err, err_size);
     if (!rc) {
+        /* The library reads the files: what is wrong with them is found out
+         * here, before the start. */
         rc = nats_connect_options(&options, &config, "embedmill", err, err_size);
         natsOptions_Destroy(options);
         nats_config_clear(&config);

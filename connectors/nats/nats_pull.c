@@ -37,6 +37,7 @@ static void open_channel(struct nats_source *source)
 {
     struct nats_pull *pull = &source->pull;
     char subject[NATS_REPLY_SIZE + 4];
+    /* A new subject each time: what was sent to the old one is nobody's any more. */
     nats_client_inbox(source->client, pull->inbox);
     snprintf(subject, sizeof subject, "%s.*", pull->inbox);
     nats_client_listen(source->client, NATS_PULL, subject, NULL);
@@ -63,9 +64,11 @@ static void send_request(struct nats_source *source, size_t n_wanted)
     snprintf(text + len, sizeof text - (size_t)len, "}");
     snprintf(subject, sizeof subject, "%.150s.CONSUMER.MSG.NEXT.%.100s.%.100s", config->api,
              config->stream, config->consumer);
+    /* The number tells which request a status is about (on_status). */
     snprintf(reply, sizeof reply, "%s.%" PRIu64, pull->inbox, ++pull->number);
     nats_client_send_text(source->client, subject, reply, text);
     pull->is_open = true;
+    /* Says later whether a refusal was of all of it, or its end. */
     pull->n_got = 0;
     pull->is_single = false;
     /* The server answers a request when it expires; after some more time its answer is lost. */
@@ -82,6 +85,7 @@ static size_t want(const struct nats_source *source)
         by_bytes = 1;
     if (by_bytes < n)
         n = by_bytes;
+    /* What is held is given first: it counts against the credit. */
     return n > source->intake.held.n ? n - source->intake.held.n : 0;
 }
 
@@ -123,6 +127,7 @@ static void on_conflict(struct nats_source *source, const char *text)
 {
     struct nats_pull *pull = &source->pull;
     char why[300];
+    /* Nothing came at all: it would be refused again at once. */
     if (pull->n_got == 0)
         refused(source);
     if (strcmp(text, "Message Size Exceeds MaxBytes") == 0) {
@@ -135,6 +140,7 @@ static void on_conflict(struct nats_source *source, const char *text)
         snprintf(why, sizeof why, "consumer %.60s of stream %.60s: %.100s", source->config.consumer,
                  source->config.stream, text);
         health_wait(&source->end.health, PART_PULL, why);
+        /* Its settings have changed, or it is gone: no request before the next look. */
         nats_consumer_doubt(source);
     }
 }
@@ -146,6 +152,7 @@ static void on_status(struct nats_source *source, natsMsg *native, int status, c
     char why[300];
     if (!word || strtoull(word + 1, NULL, 10) != pull->number || status == 100)
         return; /* of one that is over, or a sign of life */
+    /* Each of these statuses is the last word on its request. */
     ended(source);
     if (status == 409) {
         on_conflict(source, text);
@@ -181,6 +188,7 @@ static bool is_again(struct nats_source *source, natsMsg *native,
                      const struct nats_delivery *delivery)
 {
     const struct taken_list *lists[] = {&source->intake.held, &source->intake.given, &source->done};
+    /* The first delivery cannot be with us: the lists need not be searched. */
     if (delivery->deliveries < 2)
         return false;
     for (size_t i = 0; i < 3; i++) {
@@ -233,6 +241,7 @@ void nats_pull_on_message(struct nats_source *source, natsMsg *native)
     int status = is_message ? 0 : nats_reply_status(native, &text);
     if (status) {
         on_status(source, native, status, text);
+        /* A status is not kept; `text` pointed into it. */
         natsMsg_Destroy(native);
     } else {
         take(source, native);

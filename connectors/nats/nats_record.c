@@ -63,6 +63,7 @@ int nats_record_id(const struct nats_config *config, const struct record *record
     if (!ok)
         return -ENOMEM;
     int len = snprintf(id, NATS_ID_SIZE, "embedmill-");
+    /* 128 bits of the hash: doubles by chance are out of the question. */
     for (size_t i = 0; i < 16; i++)
         len += snprintf(id + len, NATS_ID_SIZE - (size_t)len, "%02x", hash[i]);
     return 0;
@@ -78,6 +79,7 @@ static bool is_name_char(unsigned char c)
 int nats_record_add_header(natsMsg *message, struct bytes name, struct bytes value, size_t *size)
 {
     char few[512], *to = few;
+    /* Both with their NULs, and a byte to spare. */
     size_t need = name.len + value.len + 3;
     if (need > sizeof few && !(to = malloc(need)))
         return -ENOMEM;
@@ -91,6 +93,7 @@ int nats_record_add_header(natsMsg *message, struct bytes name, struct bytes val
     natsStatus s = name.len ? natsMsgHeader_Add(message, to, text) : NATS_OK;
     if (to != few)
         free(to);
+    /* ": " and CRLF, as the server counts them. */
     *size += name.len + value.len + 4;
     return s ? -ENOMEM : 0;
 }
@@ -140,6 +143,7 @@ int nats_record_message(natsMsg **out, const struct nats_config *config,
     const struct bytes value = record->parts[0].value;
     natsMsg *message = NULL;
     int rc;
+    /* The first line of the headers, and the empty one behind them. */
     *size = value.len + sizeof "NATS/1.0\r\n\r\n" - 1;
     if (value.len > INT32_MAX)
         return 0; /* *out stays NULL: its size says that it is too large */

@@ -14,6 +14,7 @@ int nats_reply_status(natsMsg *message, const char **text)
     const char *value = NULL;
     if (text)
         *text = "";
+    /* A status has no payload. */
     if (natsMsg_GetDataLength(message) > 0 ||
         natsMsgHeader_Get(message, "Status", &value) != NATS_OK || !value)
         return 0;
@@ -81,6 +82,7 @@ enum nats_refusal nats_reply_refusal(const struct nats_error *error)
     size_t i = find_known(error);
     if (i < sizeof known / sizeof known[0])
         return known[i].refusal;
+    /* It says that the request is at fault, and the code that says how is newer than this table. */
     if (error->code >= 400 && error->code < 500)
         return NATS_RECORD_UNKNOWN;
     return error->err_code ? NATS_SERVER_UNKNOWN : NATS_RECORD_AGAIN; /* 503 of nobody, timeouts */
@@ -103,6 +105,7 @@ bool nats_reply_delivery(const char *subject, struct nats_delivery *out)
     }
     if (n < 9 || strncmp(subject, "$JS.ACK.", 8) != 0)
         return false;
+    /* From 2.10 on domain and account hash stand before the stream. */
     const struct bytes *word = words + (n >= 11 ? 4 : 2);
     *out = (struct nats_delivery){.stream = word[0],
                                   .consumer = word[1],

@@ -64,6 +64,7 @@ static void slot_done(struct nats_sink *sink, struct nats_slot *slot, enum publi
 {
     struct record *record = slot->base.record;
     slots_remove(&sink->slots, &slot->base);
+    /* Before the event: it may publish, and take this very slot. */
     slots_give(&sink->pool, &slot->base);
     sink->base.events->on_published(sink->base.ctx, record, how);
 }
@@ -74,6 +75,7 @@ static void slot_published(struct nats_sink *sink, struct nats_slot *slot)
     sink->end.backoff.attempts = 0;
     health_good(&sink->end.health, WRITE);
     if (slot->base.record->dead_code)
+        /* Before the event, in which the pipeline acks it: it is ended in place of that. */
         nats_source_mark_dead(slot->base.record->origin);
     slot_done(sink, slot, PUBLISHED);
 }
@@ -107,6 +109,7 @@ static bool is_its_own(const struct nats_sink *sink, struct nats_slot *slot,
         return false;
     if (slot->n_doubts && n_published - slot->passed < PASSED_MAX)
         return false;
+    /* The next doubt counts when so many others have passed after this one. */
     slot->passed = n_published;
     return slot->n_doubts++ >= most;
 }
@@ -128,6 +131,7 @@ static void refused(struct nats_sink *sink, struct nats_slot *slot, const struct
     }
     health_wait(&sink->end.health, WRITE, why);
     endpoint_pause(&sink->end);
+    /* Others show whose fault it is; without any it is tried alone, after each pause. */
     if (refusal != NATS_RECORD_AGAIN)
         endpoint_doubt(&sink->end);
 }
@@ -144,6 +148,7 @@ static void on_first(void *ctx, void *arg, natsMsg *answer)
     if (answer && !error.code)
         slot_published(sink, slot);
     else
+        /* Another id: by the old one the server would call it a duplicate each time. */
         slot->salt++;
     endpoint_pump(&sink->end);
 }
@@ -170,6 +175,7 @@ static void on_answer(void *ctx, void *arg, natsMsg *answer)
                      nats_record_subject(&sink->config, slot->base.record));
             health_wait(&sink->end.health, WRITE, why);
         }
+        /* Silence may be an overload: what is sent again waits for the pause. */
         endpoint_pause(&sink->end);
         return;
     }
@@ -238,6 +244,7 @@ static int slot_send(struct nats_sink *sink, struct nats_slot *slot)
     natsMsg *message = NULL;
     size_t size, most = nats_client_max_payload(sink->client);
     nats_client_reply(sink->client, reply);
+    /* Made anew at each attempt: the same id, but for the salt. */
     int rc = nats_record_id(&sink->config, slot->base.record, slot->salt, id);
     if (!rc)
         rc = nats_record_message(&message, &sink->config, slot->base.record, id, reply, &size);
@@ -264,6 +271,7 @@ static void send_all(struct nats_sink *sink)
             slot_done(sink, slot, PUBLISHED);
             continue;
         }
+        /* Go on all the same: records that were given up need no server. */
         if (sink->end.paused || !sink->is_sure || !nats_client_is_up(sink->client))
             continue;
         if (slot_send(sink, slot) != 0) {
@@ -362,6 +370,7 @@ static int nats_sink_open(struct sink **out, uv_loop_t *loop, const struct setti
         sink_free(sink);
         return rc;
     }
+    /* With nats.subject the options were checked (on_names). */
     sink->is_sure = !sink->reads_nats || sink->config.subject;
     endpoint_open_sink(&sink->end, loop, &sink->base, LINK, &endpoint_ops, sink);
     endpoint_hold(&sink->end); /* the client */

@@ -41,6 +41,7 @@ void nats_skips_on_made(struct nats_source *source)
     char last[24];
     snprintf(last, sizeof last, "%" PRId64, skips->sequence);
     struct skipped skipped = {.reason = SKIPPED_GROUP_DELETED, .from = last, .to = "1", .n = 0};
+    /* Else this is the first one, as for any new group. */
     if (skips->is_known)
         tell(
             source, &skipped,
@@ -59,8 +60,10 @@ void nats_skips_look(struct nats_source *source, struct bytes info)
     nats_json_text(info, "created", created, sizeof created);
     bool is_same = strcmp(created, skips->created) == 0;
     if (skips->is_known && !is_same)
+        /* Another consumer of the same name: sequences of the old one mean nothing to it. */
         nats_ack_forget(source);
     if (skips->is_known && is_same && !is_filtered) {
+        /* Further in the stream than deliveries account for: so many were gone. */
         int64_t n = sequence - skips->sequence - (n_given - skips->n_given);
         if (n > 0 && sequence > skips->sequence)
             report_gap(source, skips->sequence + 1, sequence, n);

@@ -40,6 +40,7 @@ static void return_all(struct nats_source *source)
 static void close_step(struct nats_source *source)
 {
     if (source->end.failed || !nats_client_is_up(source->client)) {
+        /* While the link is away acks wait for it, until the deadline of close. */
         if (source->end.failed || !source->done.n)
             endpoint_finish(&source->end);
         return;
@@ -62,6 +63,7 @@ static void source_pump(void *owner)
         nats_ack_send(source);
     if (!source->end.failed)
         intake_give(&source->intake, &source->base, &source->end);
+    /* After giving: what the pipeline has taken makes room for more. */
     nats_pull_step(source);
     if (source->end.closing)
         close_step(source);
@@ -83,8 +85,10 @@ static void on_up(void *ctx)
 {
     struct nats_source *source = ctx;
     health_good(&source->end.health, PART_LINK);
+    /* Requests and subscriptions are those of a connection: all of them are gone. */
     nats_pull_reset(source);
     source->consumer.is_asked = false;
+    /* Silence on the old connection is no refusal on this one. */
     source->refused_ms = 0;
     nats_consumer_check(source);
     /* The server may have counted down while the link was away: all that is held is renewed. */
@@ -153,6 +157,7 @@ static void source_finish(void *owner, bool is_late)
 {
     struct nats_source *source = owner;
     (void)is_late;
+    /* Before the lists are freed: it counts them. */
     nats_ack_report_rest(source);
     /* What was given back is flushed before the connection ends. */
     nats_client_close(source->client, NATS_CLOSE_MS, endpoint_drop, &source->end);
@@ -202,6 +207,7 @@ static void nats_source_ack(struct source *base, struct message *message)
     struct nats_message *own = (struct nats_message *)message;
     struct taken *taken = &own->taken;
     taken_remove(&source->intake.given, taken);
+    /* Its consumer is gone: an ack would be another message's, of a stream made again. */
     if (own->is_void) {
         source_count(&source->base, COUNTER_LATE_ACKS, 1);
         nats_message_close(own);

@@ -116,7 +116,7 @@ static void test_json(void **state)
 {
     static const char text[] =
         " {\"type\":\"x\", \"a\" : {\"b\":[1,{\"c\":\"}]\"},[2]], \"n\":-12,\"t\":true},"
-        "\"s\":\"q\\\"\\\\ \\u003e\",\"e\":{},\"last\": 7}";
+        "\"s\":\"q\\\"\\\\ \\u003e\",\"b\":\"\\\\u0041\",\"e\":{},\"last\": 7}";
     struct bytes json = bytes_of(text), one;
     char out[32];
     size_t n = 0;
@@ -131,6 +131,8 @@ static void test_json(void **state)
     assert_string_equal(out, "q\"\\ >");
     nats_json_text(json, "s", out, 3);
     assert_string_equal(out, "q\"");
+    nats_json_text(json, "b", out, sizeof out);
+    assert_string_equal(out, "\\u0041"); /* a backslash, and no escape behind it */
     assert_null(nats_json_find(json, "e.x").ptr);
     struct bytes array = nats_json_find(json, "a.b");
     for (size_t at = 0; nats_json_next(array, &at, &one);)
