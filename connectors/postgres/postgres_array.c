@@ -43,6 +43,7 @@ static char *element(struct postgres_array *array, size_t len, uint32_t said)
     if (!to)
         return NULL;
     array->n++;
+    /* The count in the head, which may have moved with the buffer. */
     postgres_put_int4(array->bytes.ptr + 12, array->n);
     postgres_put_int4(to, said);
     return to + 4;
@@ -55,6 +56,7 @@ char *postgres_array_room(struct postgres_array *array, size_t len)
 
 void postgres_array_null(struct postgres_array *array)
 {
+    /* A length of -1 is NULL on the wire. */
     element(array, 0, UINT32_MAX);
 }
 

@@ -73,6 +73,7 @@ void postgres_burst_begin(struct postgres_burst *burst, const struct postgres_co
     /* Empties the table of what was seen: places of an older burst count as free. */
     burst->nth++;
     burst->scratch.len = 0;
+    /* A want of memory was that of the burst before. */
     burst->scratch.status = 0;
 }
 
@@ -106,6 +107,7 @@ static uint64_t hash_of(struct bytes text)
 /* Two documents of one hash do not go together, which costs a transaction and nothing else. */
 static bool has_seen(const struct postgres_burst *burst, uint64_t hash)
 {
+    /* Open addressing: the places behind the first are looked at until one is free. */
     for (size_t i = hash % POSTGRES_SEEN_SIZE; burst->seen_in[i] == burst->nth;
          i = (i + 1) % POSTGRES_SEEN_SIZE)
         if (burst->seen[i] == hash)
@@ -150,6 +152,7 @@ static bool is_text(struct bytes text)
 /* Bytes of a vector of the table's dimension; 0: any. */
 static size_t vector_bytes(const struct postgres_burst *burst)
 {
+    /* -1: a column without a dimension, which takes any. */
     size_t dim = burst->table->dim > 0 ? (size_t)burst->table->dim : 0;
     return burst->config->type == POSTGRES_BIT       ? (dim + 7) / 8
            : burst->config->type == POSTGRES_HALFVEC ? 2 * dim
@@ -167,6 +170,7 @@ static size_t record_bytes(const struct record *record)
 {
     size_t n = 0, headers = 0;
     for (size_t i = 0; i < record->n_headers; i++)
+        /* Each part repeats them in its metadata. */
         headers += record->headers[i].name.len + record->headers[i].value.len + 16;
     for (size_t i = 0; i < record->n_parts; i++)
         n += record->parts[i].id.len + record->parts[i].value.len + record->parts[i].vector.len +
@@ -256,6 +260,7 @@ static void write_metadata(struct buffer *to, const struct record *record, struc
         json_put_string(to, header->value);
         comma = ",";
     }
+    /* More than "{}": its members follow ours, without the braces. */
     if (fields.len > 2) {
         buffer_put_text(to, comma);
         buffer_put(to, fields.ptr + 1, fields.len - 2);
@@ -312,6 +317,7 @@ static void put_row(struct postgres_burst *burst, const struct record *record,
 {
     if (burst->rows[burst->group][0].n >= POSTGRES_GROUP_ROWS &&
         burst->group + 1 < POSTGRES_GROUPS_MAX) { /* the last one takes all that is left */
+        /* Groups of 32 rows: the statement is parsed once and executed for each. */
         burst->group++;
         begin_group(burst);
     }
@@ -349,6 +355,7 @@ static void add_document(struct postgres_burst *burst, const struct document *do
 {
     put_document(burst->docs, document, message, given_us);
     burst->n_docs++;
+    /* Else a whole text writes over its own row, and nothing of it is in pieces. */
     if (document->n_chunks || document->is_deleted || burst->config->is_chunking) {
         put_document(burst->wholes, document, message, given_us);
         burst->n_wholes++;
@@ -389,6 +396,7 @@ static void put_clean(struct postgres_array *to, struct buffer *scratch, struct 
         int step = utf8_next(text.ptr + i, text.len - i);
         bool is_good = step > 0 && text.ptr[i] != '\0';
         buffer_put(scratch, is_good ? text.ptr + i : UTF8_REPLACEMENT, is_good ? (size_t)step : 3);
+        /* A NUL is a step of one; a bad part is passed over as a whole. */
         i += step > 0 ? (size_t)step : step < 0 ? (size_t)-step : 1;
     }
     if (!scratch->status)
@@ -430,6 +438,7 @@ bool postgres_burst_meets(const struct postgres_burst *burst, const struct recor
 enum postgres_fits postgres_burst_add(struct postgres_burst *burst, const struct record *record,
                                       int64_t given_us, char *why, size_t size)
 {
+    /* Before anything is put in: what was put cannot be taken out again. */
     enum postgres_fits fits = judge(burst, record, why, size);
     if (fits != BURST_TAKES)
         return fits;
@@ -460,6 +469,7 @@ static void add_statement(struct postgres_burst *burst, enum postgres_step step,
     size_t nth = burst->n++;
     assert(nth < POSTGRES_STATEMENTS_MAX && n <= 8);
     for (size_t i = 0; i < n; i++) {
+        /* Borrowed: no array grows between here and the sending. */
         burst->values[nth][i] = arrays[i].bytes.ptr;
         burst->lengths[nth][i] = (int)arrays[i].bytes.len;
         burst->types[nth][i] = arrays[i].type;
@@ -515,6 +525,7 @@ static void add_deletions(struct postgres_burst *burst)
     add_text(burst, table->deleted);
     if (burst->n_deleted)
         add_statement(burst, STEP_DELETED, table->put_deleted, burst->deleted, 3);
+    /* What somebody deleted while these rows were written goes again. */
     if (burst->n_rows)
         add_statement(burst, STEP_DELETED, table->delete_revived, burst->docs, 1);
 }
@@ -537,6 +548,7 @@ int postgres_burst_end(struct postgres_burst *burst, const struct postgres_state
     if (burst->scratch.status || status || status_of(burst->docs, 5) ||
         status_of(burst->wholes, 5) || status_of(burst->letters, 6) || status_of(burst->deleted, 3))
         return -ENOMEM;
+    /* First: the limits count for the statements behind it. */
     add_settings(burst);
     if (offsets) { /* first: who has lost a part waits here, and finds it out */
         burst->steps[burst->n] = STEP_OFFSETS;
@@ -559,6 +571,7 @@ int postgres_burst_end(struct postgres_burst *burst, const struct postgres_state
 
 void postgres_burst_try(struct postgres_burst *burst)
 {
+    /* Deferred constraints are looked at by a commit only, which a trial never comes to. */
     add_statement(burst, STEP_UPSERT, "SET CONSTRAINTS ALL IMMEDIATE", NULL, 0);
     /* Fails on purpose, so that all of it is rolled back; what failed before it is the answer. */
     add_statement(burst, STEP_TRIAL, "SELECT 1/0", NULL, 0);

@@ -41,6 +41,7 @@ int postgres_call_open(PGconn **out, const struct postgres_config *config, char 
         names[n] = "target_session_attrs";
         values[n++] = "read-write";
     }
+    /* 1: dbname may be a connection string or a URL. */
     PGconn *conn = PQconnectdbParams(names, values, 1);
     if (!conn || PQstatus(conn) != CONNECTION_OK) {
         postgres_message(conn ? PQerrorMessage(conn) : "out of memory", err, err_size);
@@ -61,6 +62,7 @@ PGresult *postgres_call(PGconn *conn, const char *sql, int n, const char *const 
     ExecStatusType status = PQresultStatus(result);
     if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
         return result;
+    /* Without a result the message is the connection's: it was lost, or there is no memory. */
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     snprintf(err, err_size, "%s%s%s", text ? text : PQerrorMessage(conn), state ? ": " : "",

@@ -106,7 +106,8 @@ static void check_rights(struct probe *probe)
         "'INSERT',"
         " 'UPDATE', 'DELETE']) AS r (name) WHERE NOT has_table_privilege(n.name, r.name)"
         " AND (r.name <> 'DELETE' OR n.name = $2)";
-    char names[5 * POSTGRES_NAME_SIZE + 100], *at = names;
+    /* Every byte of a name may be escaped, and each has two quotes and a comma around it. */
+    char names[5 * (2 * POSTGRES_NAME_SIZE + 3) + 3], *at = names;
     const char *tables[] = {probe->table.name, probe->table.letters, probe->table.deleted,
                             probe->table.made_with, probe->table.offsets};
     *at++ = '{';

@@ -82,6 +82,7 @@ static int begin(struct postgres_dead_letters *dlq, char *err, size_t err_size)
     snprintf(sql, sizeof sql,
              "DECLARE letters CURSOR FOR SELECT " COLUMNS " FROM %s ORDER BY died_at, position",
              dlq->table);
+    /* A cursor lives as long as its transaction, and sees what there was when it began. */
     PQclear(PQexec(dlq->conn, "BEGIN READ ONLY"));
     found = postgres_call(dlq->conn, sql, 0, NULL, err, err_size);
     PQclear(found);
@@ -143,6 +144,7 @@ static struct bytes read_hex(struct buffer *texts, const char **at, char end)
     struct bytes out = {to, 0};
     for (; **at && **at != end; *at += 2)
         to[out.len++] = (char)(digit_of((*at)[0]) << 4 | digit_of((*at)[1]));
+    /* Behind the colon or the space; at the end of all there is neither. */
     *at += **at == end;
     texts->len += out.len;
     return out;
@@ -178,6 +180,7 @@ static int dead_letters_next(struct dead_letters *base, struct dead_letter *out,
 {
     struct postgres_dead_letters *dlq = self(base);
     if (!dlq->rows || ++dlq->row >= PQntuples(dlq->rows)) {
+        /* The letter given last pointed into these rows, until this call. */
         PQclear(dlq->rows);
         dlq->row = 0;
         dlq->rows = postgres_call(dlq->conn, FETCH, 0, NULL, err, err_size);
@@ -206,6 +209,7 @@ static int dead_letters_take(struct dead_letters *base, char *err, size_t err_si
     struct postgres_dead_letters *dlq = self(base);
     char sql[POSTGRES_NAME_SIZE + 100];
     const char *values[] = {cell(dlq, POSITION).ptr, cell(dlq, DIED_AT).ptr};
+    /* By another connection: the cursor's transaction is read-only and stays open. */
     int rc = dlq->taker ? 0 : postgres_call_open(&dlq->taker, &dlq->config, err, err_size);
     if (rc)
         return rc;

@@ -23,6 +23,7 @@ static char *list_item(const char *list, size_t nth, bool is_shared)
 {
     if (!list)
         return NULL;
+    /* One port for all hosts, as libpq reads it. */
     if (is_shared && !strchr(list, ','))
         nth = 0;
     for (; nth && list; nth--) {
@@ -71,6 +72,7 @@ int postgres_hosts_open(struct postgres_hosts *out, const char *url, char *err, 
             values[i] = NULL;
     }
     size_t n_names = list_length(values[0]), n_addresses = list_length(values[1]);
+    /* One, without any name: libpq's own socket. */
     hosts.n = n_names > n_addresses ? n_names : n_addresses ? n_addresses : 1;
     hosts.items = calloc(hosts.n, sizeof *hosts.items);
     for (size_t i = 0; hosts.items && i < hosts.n; i++)
@@ -118,6 +120,7 @@ PGconn *postgres_hosts_connect(const struct postgres_hosts *hosts, const struct 
                 {"password", password},
                 {"fallback_application_name", "embedmill"},
                 {"client_encoding", "UTF8"}};
+    /* libpq has fewer than 80 words; the arrays have room for ours behind them. */
     for (const PQconninfoOption *at = hosts->words; at->keyword && n < 80; at++) {
         bool is_ours = false;
         for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
@@ -138,5 +141,6 @@ PGconn *postgres_hosts_connect(const struct postgres_hosts *hosts, const struct 
         values[n++] = "read-write";
     }
     names[n] = values[n] = NULL;
+    /* 0: dbname is a name, and no connection string to be expanded. */
     return PQconnectStartParams(names, values, 0);
 }

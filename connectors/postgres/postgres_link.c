@@ -64,6 +64,7 @@ static void link_freed(struct postgres_link *link)
     void (*closed)(void *) = link->closed;
     void *ctx = link->closed_ctx;
     assert(link->n_open > 0);
+    /* The timer alone: watches free themselves, and lookups find that nobody waits. */
     if (--link->n_open)
         return;
     postgres_hosts_close(&link->hosts);
@@ -86,6 +87,7 @@ static void watch_stop(struct postgres_link *link)
         return;
     /* libpq may change its socket at any step of connecting, so a watch is never used again. */
     watch->link = NULL;
+    /* Before PQfinish closes the socket: epoll would keep a number that somebody else gets. */
     uv_poll_stop(&watch->poll);
     uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
 }
@@ -153,6 +155,7 @@ static void round_failed(struct postgres_link *link)
     /* One host that did not answer may be the one that lets this user in. */
     bool is_final = link->n_attempts && link->n_final == link->n_attempts;
     if (is_final) {
+        /* Before the event: nothing is tried any more, and close is what follows. */
         link->phase = PHASE_CLOSED;
         link->events->on_failed(link->ctx, -EACCES, link->why);
         return;
@@ -178,6 +181,7 @@ static void attempt_failed(struct postgres_link *link, const char *why)
         snprintf(link->why, sizeof link->why, "%s", said);
     else
         snprintf(link->why, sizeof link->why, "%.200s: %.400s", name, said);
+    /* After its message was read, which goes with it. */
     drop_conn(link);
     /* All addresses of a name are tried before the next host. */
     if (!link->next_address)
@@ -207,6 +211,7 @@ static void on_connected(struct postgres_link *link)
         return;
     }
     uv_timer_stop(&link->timer);
+    /* The other addresses: after a loss names are looked up anew. */
     drop_lookup(link);
     link->phase = PHASE_IDLE;
     link->n_results = 0;
@@ -222,6 +227,7 @@ static void connect_step(struct postgres_link *link)
         on_connected(link);
         return;
     }
+    /* libpq may wait for the other direction each time (TLS, a login). */
     int events = next == PGRES_POLLING_READING ? UV_READABLE : UV_WRITABLE;
     if (next == PGRES_POLLING_FAILED || watch_start(link, events))
         attempt_failed(link, next == PGRES_POLLING_FAILED ? NULL : "no memory for a connection");
@@ -250,6 +256,7 @@ static void connect_to(struct postgres_link *link, const char *address)
     }
     PQsetErrorVerbosity(link->conn, PQERRORS_VERBOSE); /* the code of a refused login, too */
     PQsetNoticeReceiver(link->conn, on_notice, link);
+    /* For each address: libpq's own limit does not count for PQconnectPoll. */
     uv_timer_start(&link->timer, on_connect_timeout, link->hosts.connect_ms, 0);
     if (watch_start(link, UV_WRITABLE))
         attempt_failed(link, "no memory for a connection");
@@ -325,6 +332,7 @@ static void link_lost(struct postgres_link *link, const char *why)
 {
     snprintf(link->why, sizeof link->why, "%.500s", why);
     drop_conn(link);
+    /* Before the event, in which the owner may close the link. */
     pause_then_connect(link);
     link->events->on_lost(link->ctx, link->why);
 }
@@ -373,6 +381,7 @@ static void read_results(struct postgres_link *link)
         lost_by_libpq(link);
         return;
     }
+    /* Any byte is a sign of life, as of a transaction with many results. */
     if (link->phase == PHASE_BUSY)
         uv_timer_start(&link->timer, on_silence, link->answer_ms, 0);
     while (link->phase == PHASE_BUSY && !PQisBusy(link->conn))
@@ -389,6 +398,7 @@ static int flush(struct postgres_link *link)
     int rc = PQflush(link->conn);
     if (rc < 0)
         return -EIO;
+    /* Watched for writing only as long as something waits: else the loop would spin. */
     return uv_poll_start(&link->watch->poll, UV_READABLE | (rc ? UV_WRITABLE : 0), on_socket);
 }
 
@@ -396,6 +406,7 @@ static void on_socket(uv_poll_t *poll, int status, int events)
 {
     struct watch *watch = poll->data;
     struct postgres_link *link = watch->link;
+    /* Stopped, and its closing is under way. */
     if (!link)
         return;
     if (link->phase == PHASE_CONNECT) {
@@ -421,6 +432,7 @@ static void on_send_failed(uv_timer_t *timer)
 int postgres_link_send(struct postgres_link *link, const struct postgres_statement *statements,
                        size_t n)
 {
+    /* All parameters in binary, 16 at most (asserted below). */
     static const int binary[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     int ok = 1;
     assert(postgres_link_can_send(link) && n > 0);
@@ -496,6 +508,7 @@ void postgres_link_close(struct postgres_link *link, void (*closed)(void *ctx), 
     link->closed_ctx = ctx;
     link->phase = PHASE_CLOSED;
     drop_lookup(link);
+    /* What is under way is rolled back, or committed without us. */
     drop_conn(link);
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
 }

@@ -59,6 +59,7 @@ static void migration_close(struct migration *base)
     if (!m)
         return;
     if (m->conn && m->base.output[0]) { /* it was open */
+        /* The note of what was there: of no use without the process that compares with it. */
         snprintf(sql, sizeof sql, "DROP TABLE IF EXISTS %s", m->stock);
         PQclear(PQexec(m->conn, sql));
     }
@@ -93,6 +94,7 @@ static int be_alone(struct postgres_migration *m, char *err, size_t err_size)
     char sql[POSTGRES_MIGRATION_SQL], is_alone[8];
     PQsetNoticeProcessor(m->conn, hush, NULL);
     PQclear(PQexec(m->conn, "SET statement_timeout = 0")); /* it is about whole tables */
+    /* A lock of the session: it goes with the connection, whatever ends this process. */
     snprintf(sql, sizeof sql,
              "SELECT pg_try_advisory_lock(hashtextextended('embedmill migrate ' ||"
              " coalesce(to_regclass('%s')::oid::text, ''), 0))",
@@ -228,6 +230,7 @@ static int begin(struct migration *base, struct migration_found *out, char *err,
     snprintf(sql, sizeof sql, "DROP TABLE IF EXISTS %s", m->stock);
     if (!rc)
         rc = postgres_migration_run(m, err, err_size, sql);
+    /* With the xmin of each row: whatever is written from here on shows as changed. */
     snprintf(sql, sizeof sql, "CREATE TABLE %s AS " POSTGRES_MIGRATION_ROWS, m->stock,
              m->config.table);
     if (!rc)
@@ -261,6 +264,7 @@ static int prepare(struct migration *base, size_t dim, char *err, size_t err_siz
     char sql[POSTGRES_MIGRATION_SQL], found[100];
     snprintf(sql, sizeof sql, "SELECT to_regclass('%s')", m->old);
     int rc = postgres_migration_value(m, found, sizeof found, sql, err, err_size);
+    /* The table is renamed to that at the end, when it would be too late to say so. */
     if (!rc && found[0]) {
         snprintf(err, err_size,
                  "table %.200s is there, from an earlier migration: drop it, or call it something "
@@ -300,6 +304,7 @@ static struct bytes raw_of(char *cell, int len, bool is_bit, size_t width)
 {
     if (len < 4)
         return (struct bytes){NULL, 0};
+    /* The head of four bytes says how many there are; behind it they are big-endian. */
     for (int i = 4; !is_bit && i + (int)width <= len; i += (int)width)
         for (size_t k = 0; k < width / 2; k++) {
             char kept = cell[i + (int)k];
@@ -346,6 +351,7 @@ static int read_all(struct migration *base, bool is_side, migration_reader reade
     if (!rc)
         rc = postgres_migration_run(m, err, err_size, sql);
     for (int n = 1; !rc && n > 0;) {
+        /* 500 vectors at a time: a table may be larger than the memory. */
         PGresult *page =
             PQexecParams(m->conn, "FETCH 500 FROM vectors", 0, NULL, NULL, NULL, NULL, 1);
         n = PQntuples(page);

@@ -36,6 +36,7 @@ int postgres_migration_value(struct postgres_migration *m, char *out, size_t siz
 int postgres_migration_run_many(struct postgres_migration *m, const char *sql, char *err,
                                 size_t err_size)
 {
+    /* One string, so one transaction of its own unless one is open. */
     PGresult *result = PQexec(m->conn, sql);
     ExecStatusType status = PQresultStatus(result);
     int rc = 0;

@@ -35,6 +35,7 @@ static int create_indexes(struct postgres_migration *m, char *err, size_t err_si
              "  i.indrelid AND d.refobjsubid = a.attnum))",
              m->side, m->config.table);
     int rc = postgres_migration_value(m, indexes, sizeof indexes, sql, err, err_size);
+    /* Cut by snprintf, in the middle of a statement. */
     if (!rc && strlen(indexes) >= sizeof indexes - 1) {
         snprintf(err, err_size, "table %.200s has too many indexes", m->config.table);
         return -EINVAL;
@@ -61,6 +62,7 @@ static int carry_over(struct postgres_migration *m, char *err, size_t err_size)
     char sql[POSTGRES_MIGRATION_SQL], sets[2000] = "", columns[2000] = "";
     snprintf(sql, sizeof sql, list, "%I = t.%I", m->config.table);
     int rc = postgres_migration_value(m, sets, sizeof sets, sql, err, err_size);
+    /* The same columns once more, for the inner SELECT. */
     snprintf(sql, sizeof sql, list, "%I", m->config.table);
     if (!rc)
         rc = postgres_migration_value(m, columns, sizeof columns, sql, err, err_size);
@@ -104,6 +106,7 @@ static int lock(struct postgres_migration *m, char *err, size_t err_size)
              (unsigned long long)m->config.lock_ms);
     if (!rc)
         rc = postgres_migration_run(m, err, err_size, sql);
+    /* The lock that each transaction of a worker shares (add_guard in postgres_burst.c). */
     snprintf(
         sql, sizeof sql,
         "SELECT pg_advisory_xact_lock(hashtextextended(format('%%I.%%I', s.nspname, c.relname),"
@@ -140,6 +143,7 @@ static int judge(struct postgres_migration *m, struct migration_compared *out, c
              " WHERE s.doc IS NULL OR k.rows IS DISTINCT FROM n.rows",
              m->config.table, m->stock, m->side);
     if (!rc)
+        /* Count and one id in one value, a space between. */
         rc = postgres_migration_value(m, changed, sizeof changed, sql, err, err_size);
     char *behind = changed;
     out->changed = strtoull(changed, &behind, 10);
@@ -159,6 +163,7 @@ static int swap(struct postgres_migration *m, char *err, size_t err_size)
     char sql[POSTGRES_MIGRATION_SQL];
     snprintf(sql, sizeof sql, "ALTER TABLE %s RENAME TO %s", m->config.table, last_word(m->old));
     int rc = postgres_migration_run(m, err, err_size, sql);
+    /* In the transaction of `lock`: nobody sees a moment without a table. */
     snprintf(sql, sizeof sql, "ALTER TABLE %s RENAME TO %s", m->side, last_word(m->config.table));
     if (!rc)
         rc = postgres_migration_run(m, err, err_size, sql);
@@ -199,6 +204,7 @@ int postgres_migration_compare(struct migration *base, const char *made_with,
         rc = lock(m, err, err_size);
         if (rc != -EAGAIN || tries >= TRIES)
             break;
+        /* The lock is given back between two tries, so that workers go on writing. */
         PQclear(PQexec(m->conn, "ROLLBACK"));
         sleep(1);
         rc = 0;
@@ -212,6 +218,7 @@ int postgres_migration_compare(struct migration *base, const char *made_with,
         rc = swap(m, err, err_size);
     if (is_wanted && !rc)
         return postgres_migration_run(m, err, err_size, "COMMIT");
+    /* Not wanted, or refused: the table is as it was, and the locks are gone. */
     PQclear(PQexec(m->conn, "ROLLBACK"));
     return rc == -EAGAIN ? -EIO : rc;
 }

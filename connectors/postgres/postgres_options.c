@@ -61,6 +61,7 @@ static int read_type(struct postgres_config *config, const struct settings *sett
 char *postgres_name_of(const char *asked, const char *table, const char *ending)
 {
     size_t len = strlen(table), size = len + strlen(ending) + 1;
+    /* The ending goes in front of the closing quote. */
     bool is_quoted = len > 1 && table[len - 1] == '"';
     if (asked && *asked)
         return strdup(asked);
@@ -114,6 +115,7 @@ static int config_read(void *out, const struct settings *settings, const char **
     if (!rc)
         rc = postgres_hosts_open(&hosts, config.url, err, err_size);
     if (!rc)
+        /* Only read, so that a bad string is found before the start. */
         postgres_hosts_close(&hosts);
     if (!rc)
         rc = read_type(&config, settings, bad_option, err, err_size);

@@ -36,6 +36,7 @@ struct postgres_part *postgres_parts_find(const struct postgres_parts *parts, co
 
 void postgres_parts_claim(struct postgres_parts *parts, const char *group, const char *name)
 {
+    /* Given to us once more: the old entry has the old epoch. */
     postgres_parts_leave(parts, name);
     struct postgres_part *part = calloc(1, sizeof *part);
     char *copy = strdup(name);
@@ -44,6 +45,7 @@ void postgres_parts_claim(struct postgres_parts *parts, const char *group, const
     if (!part || !copy || !parts->group) {
         free(part);
         free(copy);
+        /* No event may fire inside this call: send_burst reports it. */
         parts->status = -ENOMEM;
         return;
     }
@@ -81,6 +83,7 @@ void postgres_parts_doubt(struct postgres_parts *parts)
 void postgres_parts_fenced(struct postgres_parts *parts)
 {
     for (struct postgres_part *part = parts->first; part; part = part->next)
+        /* One of those that were to be moved is another's: all of them are asked about. */
         if (part->moving >= 0 && part->state == PART_OURS)
             part->state = PART_DOUBT;
 }
@@ -115,6 +118,7 @@ bool postgres_parts_ask(struct postgres_parts *parts, const struct postgres_tabl
                         struct postgres_statement *out)
 {
     static const enum postgres_part_state states[] = {PART_WANTED, PART_DOUBT};
+    /* New parts first, for the source waits for their answer before it reads. */
     for (size_t i = 0; i < 2; i++) {
         begin(parts);
         for (const struct postgres_part *part = parts->first; part; part = part->next) {
@@ -148,6 +152,7 @@ static void take(struct postgres_part *part, enum postgres_part_state asked, con
         part->epoch = epoch;
         part->done = done;
     }
+    /* The source is answered once: a reconnect in between changes nothing for it. */
     if (part->state != PART_OURS || part->is_begun)
         return;
     part->is_begun = true;
@@ -192,6 +197,7 @@ void postgres_parts_moved(struct postgres_parts *parts)
     for (struct postgres_part *part = parts->first; part; part = part->next) {
         if (part->moving >= 0)
             part->done = part->moving;
+        /* What is moving again is said by the next transaction. */
         part->moving = -1;
     }
 }

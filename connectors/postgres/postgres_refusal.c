@@ -49,6 +49,7 @@ static const struct row {
 struct postgres_refusal postgres_refusal_find(const char *sqlstate)
 {
     const struct row *row = rows;
+    /* The last row, of no characters, fits every code. */
     while (strncmp(row->sqlstate, sqlstate, strlen(row->sqlstate)) != 0)
         row++;
     bool is_large = strncmp(sqlstate, "54", 2) == 0;
@@ -62,6 +63,7 @@ struct postgres_refusal postgres_refusal_find(const char *sqlstate)
 void postgres_message(const char *said, char *out, size_t size)
 {
     const char *colon = strstr(said, ":  ");
+    /* "ERROR:  " in any language; a colon further on belongs to the sentence. */
     if (colon && colon - said < 40)
         said = colon + 3;
     size_t len = strcspn(said, "\n");
@@ -94,6 +96,7 @@ bool postgres_refusal_of_login(const char *message, char *out, size_t size)
                  {"42501", "GRANT this role CONNECT on the database"}};
     char state[6] = "", said[300];
     bool has_state = find_sqlstate(message, state);
+    /* Behind the code, its colon and a space. */
     const char *words = has_state ? strstr(message, state) + 7 : message;
     const char *advice = NULL;
     for (size_t i = 0; has_state && !advice && i < sizeof final / sizeof *final; i++)

@@ -23,6 +23,7 @@ struct postgres_flight *postgres_session_begin(struct postgres_session *session,
 {
     struct postgres_sink *sink = session->sink;
     assert(session->flight.doing == DOING_NOTHING);
+    /* 0 is no flight: it is passed over when the number wraps. */
     sink->last_flight += sink->last_flight == UINT_MAX ? 2 : 1;
     session->flight = (struct postgres_flight){.doing = doing,
                                                .id = sink->last_flight,
@@ -56,6 +57,7 @@ void postgres_session_read_table(struct postgres_session *session, const PGresul
     case POSTGRES_FITS:
         session->has_table = true;
         session->noted[0] = '\0';
+        /* Nothing to compare: the pipeline says nothing, or the table for it is not there. */
         session->is_compared = !sink->base.made_with || !session->table.made_with[0];
         if (sink->base.made_with && session->is_compared && postgres_session_is_first(session)) {
             snprintf(why, sizeof why,
@@ -105,6 +107,7 @@ void postgres_session_read_made_with(struct postgres_session *session, const PGr
     char why[HEALTH_WHY_SIZE], place[240], forget[240];
     if (PQntuples(answer) != 1)
         return; /* deleted between the two statements: ask again */
+    /* Also where they differ: the sink has failed then, and asks nothing more. */
     session->is_compared = true;
     struct bytes there = {PQgetvalue(answer, 0, 0), (size_t)PQgetlength(answer, 0, 0)};
     snprintf(place, sizeof place, "table %.200s", session->table.name);

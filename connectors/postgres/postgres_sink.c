@@ -45,6 +45,7 @@ static struct postgres_sink *self(struct sink *sink)
 static void on_claim(void *ctx, const char *group, const char *part)
 {
     struct postgres_sink *sink = ctx;
+    /* Called inside the source's own event: the statement goes with the next pump. */
     postgres_parts_claim(&sink->parts, group, part);
     endpoint_pump_soon(&sink->end);
 }
@@ -104,6 +105,7 @@ static bool is_due(struct postgres_sink *sink, struct postgres_slot *slot,
     *part = postgres_parts_find(&sink->parts, origin->part);
     if (*part && (*part)->state == PART_OURS && origin->order > (*part)->done)
         return true;
+    /* Done already, by a transaction whose answer was lost; or another worker's by now. */
     postgres_slots_done(sink, slot,
                         *part && (*part)->state == PART_OURS ? PUBLISHED : PUBLISH_NOT_OURS);
     return false;
@@ -128,6 +130,7 @@ static size_t share(const struct postgres_session *session)
 {
     const struct postgres_sink *sink = session->sink;
     assert(sink->slots.n >= sink->n_flying);
+    /* What waits: neither done nor under way on the other connection. */
     size_t n = sink->slots.n - sink->n_flying;
     bool has_second = sink->sessions[1].link && sink->sessions[1].is_compared;
     if (postgres_session_is_first(session) && has_second && !sink->n_flying && n >= SHARED_FROM)
@@ -154,6 +157,7 @@ static size_t fill(struct postgres_session *session)
     char why[400];
     size_t n = 0, n_most = share(session);
     postgres_burst_begin(&session->burst, &sink->config, &session->table);
+    /* No part moves yet; each record that is taken says how far its own does. */
     postgres_parts_begin(&sink->parts);
     struct slot *at = sink->slots.first, *next;
     for (; at && n < n_most && !sink->end.failed; at = next) {
@@ -167,12 +171,14 @@ static size_t fill(struct postgres_session *session)
         /* Suspected of what an earlier transaction failed for: the next one is its own. */
         if (slot->is_alone && n)
             break;
+        /* And nothing goes with it. */
         n_most = slot->is_alone ? 1 : n_most;
         enum postgres_fits fits =
             postgres_burst_add(&session->burst, at->record, slot->given_us, why, sizeof why);
         if (fits == BURST_TAKES) {
             if (!n++ && slot->is_slow)
                 hurry(&session->burst);
+            /* The answer finds its records by this number, in whatever order they are by then. */
             slot->flight = session->flight.id;
             sink->n_flying++;
             if (part)
@@ -180,6 +186,7 @@ static size_t fill(struct postgres_session *session)
             continue;
         }
         if (fits == BURST_DIFFERS)
+            /* Every record would be refused so: another model, or another table. */
             endpoint_fail(&sink->end, -EINVAL, why);
         if (fits == BURST_DIFFERS || fits == BURST_FULL || n)
             break; /* one that is refused comes first the next time */
@@ -198,6 +205,7 @@ static size_t fill_trial(struct postgres_session *session)
     char why[400];
     size_t nth = 0;
     postgres_burst_begin(&session->burst, &sink->config, &session->table);
+    /* Not the first: that is the one that is refused. */
     for (struct slot *at = sink->slots.first->next; at; at = at->next) {
         struct postgres_slot *slot = (struct postgres_slot *)at;
         const struct record *record = at->record;
@@ -229,11 +237,13 @@ static void send_burst(struct postgres_session *session)
     if (!flight->is_trial)
         flight->n_records = fill(session);
     if (!flight->n_records || sink->end.failed) {
+        /* Nothing to send: the connection is free again, and no answer comes. */
         flight->doing = DOING_NOTHING;
         return;
     }
     bool is_kept = sink->peer && !flight->is_trial &&
                    postgres_parts_move(&sink->parts, &session->table, &move);
+    /* Guarded only where the note was read: a table without one takes whatever comes. */
     burst->made_with = session->noted[0] ? session->noted : NULL;
     if (postgres_burst_end(burst, is_kept ? &move : NULL) || sink->parts.status) {
         endpoint_fail(&sink->end, -ENOMEM, "out of memory");
@@ -272,6 +282,7 @@ static void adapt_limit(struct postgres_sink *sink, const struct postgres_flight
 static void on_committed(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
     count_outdated(sink, flight);
+    /* Before the events: what they lead to is judged by the new `done`. */
     postgres_parts_moved(&sink->parts);
     adapt_limit(sink, flight);
     sink->n_passed[1] += flight->has_letters;
@@ -286,6 +297,7 @@ static void on_committed(struct postgres_sink *sink, const struct postgres_fligh
         if (slot->flight == flight->id)
             postgres_slots_done(sink, slot, PUBLISHED);
     }
+    /* Something passed: those aside try once more, but for what waits for a lock. */
     postgres_slots_again(sink, false);
 }
 
@@ -296,6 +308,7 @@ static void on_ready(void *ctx)
     struct postgres_session *session = ctx;
     session->has_table = session->is_compared = false;
     if (postgres_session_is_first(session))
+        /* What was sent on the connection before may have been committed: ask before writing. */
         postgres_parts_doubt(&session->sink->parts);
     endpoint_pump(&session->sink->end);
 }
@@ -345,6 +358,8 @@ static void on_result(void *ctx, size_t nth, const PGresult *result)
             postgres_parts_answer(&session->sink->parts, result, session->sink->peer);
         return;
     case PGRES_COMMAND_OK:
+        /* Rows that were older than the table's are not written, and are
+         * counted by the difference. */
         if (flight->steps[nth] == STEP_UPSERT)
             flight->n_written += strtoull(PQcmdTuples((PGresult *)result), NULL, 10);
         return;
@@ -359,6 +374,7 @@ static void on_end(void *ctx)
     struct postgres_sink *sink = session->sink;
     /* A copy: what follows may begin the next flight of this session. */
     struct postgres_flight flight = session->flight;
+    /* The connection is free: the pump below may use it. */
     session->flight.doing = DOING_NOTHING;
     if (flight.refused.is_set)
         postgres_sink_refused(session, &flight);
@@ -401,6 +417,7 @@ static int session_open(struct postgres_session *session, uv_loop_t *loop, char 
                         size_t err_size)
 {
     const struct postgres_config *config = &session->sink->config;
+    /* The server ends a slow statement itself; silence for longer means that it is not there. */
     const struct postgres_link_options options = {config->url, config->password,
                                                   config->timeout_ms + ANSWER_MORE_MS};
     return postgres_link_open(&session->link, loop, &options, &link_events, session, err, err_size);
@@ -416,6 +433,7 @@ static void open_second(struct postgres_sink *sink)
     if (second->link || !is_wanted || sink->end.closing || sink->end.failed ||
         uv_now(sink->end.loop) < sink->second_ms)
         return;
+    /* Held like the first: close_second or sink_finish drops it. */
     if (session_open(second, sink->end.loop, why, sizeof why) == 0)
         endpoint_hold(&sink->end);
     else
@@ -442,6 +460,7 @@ static void sink_finish(void *owner, bool is_late)
     struct postgres_sink *sink = owner;
     (void)is_late;
     if (sink->peer)
+        /* The source outlives the sink, and must not call into it any more. */
         sink->peer->keeper = NULL;
     for (size_t i = 0; i < POSTGRES_SESSIONS; i++)
         postgres_link_close(sink->sessions[i].link, endpoint_drop, &sink->end);
@@ -514,6 +533,7 @@ static int postgres_sink_open(struct sink **out, uv_loop_t *loop, const struct s
     if (!rc)
         rc = keep(sink, peer, err, err_size);
     for (size_t i = 0; i < POSTGRES_SESSIONS; i++)
+        /* Before the link, whose events find the sink by it. */
         sink->sessions[i].sink = sink;
     if (!rc)
         rc = session_open(&sink->sessions[0], loop, err, err_size);
@@ -536,6 +556,7 @@ static int64_t next_us(struct postgres_sink *sink)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    /* A clock that is set back must not make a later record look older. */
     sink->last_us = us > sink->last_us ? us : sink->last_us + 1;
     return sink->last_us;
 }

@@ -38,9 +38,11 @@ static void explain(const struct postgres_session *session, const struct postgre
 static void let_others(struct postgres_sink *sink, struct postgres_slot *slot, const char *why)
 {
     health_wait(&sink->end.health, PART_WRITE, why);
+    /* Sent alone now: it is not one of several suspects any more. */
     postgres_slots_judged(sink, slot);
     slot->is_alone = true;
     if (sink->peer) {
+        /* Behind the pause, one after another, each taken back. */
         sink->n_trials = TRIALS_MAX;
         endpoint_pause(&sink->end);
     } else {
@@ -57,6 +59,7 @@ static void refuse_record(struct postgres_sink *sink, struct postgres_slot *slot
     bool is_sure = refusal->remedy == POSTGRES_DEAD_LETTER;
     bool has_accepted = sink->n_passed[0] || (is_dead && sink->n_passed[1]);
     if (is_sure || (has_accepted && sink->n_refused < REFUSED_MAX)) {
+        /* Sixteen in a row by a doubtful code: perhaps it is the table, so the next one waits. */
         sink->n_refused += !is_sure && !is_dead;
         postgres_slots_refuse(sink, slot, refusal->code, why);
         return;
@@ -72,6 +75,7 @@ static void doubt_record(struct postgres_sink *sink, struct postgres_slot *slot,
     bool is_slow = refusal->remedy == POSTGRES_SMALLER;
     uint64_t n_passed =
         is_slow ? sink->n_quick : sink->n_passed[slot->base.record->dead_code != NULL];
+    /* While nothing passes it is not counted: the trouble may be everybody's. */
     bool counts = !slot->n_doubts || n_passed > slot->n_passed;
     slot->n_passed = n_passed;
     slot->n_doubts += counts;
@@ -85,6 +89,7 @@ static void doubt_record(struct postgres_sink *sink, struct postgres_slot *slot,
 static void judge_trial(struct postgres_sink *sink, const struct postgres_flight *flight)
 {
     if (flight->refused.step != STEP_TRIAL) {
+        /* The next trial takes another record (fill_trial). */
         sink->n_tried++;
         return;
     }
@@ -107,11 +112,13 @@ void postgres_sink_refused(struct postgres_session *session, const struct postgr
     struct postgres_refusal refusal = postgres_refusal_find(flight->refused.sqlstate);
     char why[HEALTH_WHY_SIZE];
     if (refusal.remedy == POSTGRES_SMALLER && flight->n_records > 1)
+        /* Before they are grounded: they are found by their flight. */
         postgres_slots_suspect(sink, flight->id);
     struct postgres_slot *slot = postgres_slots_ground(sink, flight->id);
     size_t n = flight->n_records;                                  /* 0: a question was refused */
     bool is_lock = strcmp(flight->refused.sqlstate, "55P03") == 0; /* which somebody gives back */
     if (flight->refused.step == STEP_OFFSETS && strcmp(flight->refused.sqlstate, "22012") == 0) {
+        /* The division by zero of `move`: a part has another epoch, so nothing was written. */
         postgres_parts_fenced(&sink->parts);
         return;
     }
@@ -166,6 +173,7 @@ void postgres_sink_note_refusal(struct postgres_flight *flight, size_t nth, cons
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     struct postgres_refused *refused = &flight->refused;
+    /* Those behind it were only skipped (PGRES_PIPELINE_ABORTED). */
     if (refused->is_set)
         return;
     refused->is_set = true;

@@ -20,6 +20,7 @@ void postgres_slots_aside(struct postgres_sink *sink, struct postgres_slot *slot
 {
     slots_remove(&sink->slots, &slot->base);
     slots_push(&sink->aside, &slot->base);
+    /* Due already for one that stood aside before: that time is early enough. */
     if (!uv_is_active((uv_handle_t *)&sink->aside_timer))
         uv_timer_start(&sink->aside_timer, on_aside_timer, backoff_next(&sink->aside_backoff), 0);
 }
@@ -31,6 +32,7 @@ void postgres_slots_again(struct postgres_sink *sink, bool all)
         if (!all && ((struct postgres_slot *)at)->is_locked)
             continue;
         slots_remove(&sink->aside, at);
+        /* At the end: what came meanwhile has its turn first. */
         slots_push(&sink->slots, at);
     }
     if (!sink->aside.n)
@@ -62,6 +64,7 @@ void postgres_slots_done(struct postgres_sink *sink, struct postgres_slot *slot,
     if (slot->is_alone)
         sink->aside_backoff.attempts = 0;
     slots_remove(&sink->slots, &slot->base);
+    /* One that is given up by fill was in no transaction. */
     sink->n_flying -= slot->flight != 0;
     slots_give(&sink->pool, &slot->base);
     sink->base.events->on_published(sink->base.ctx, record, how);
@@ -83,6 +86,7 @@ struct postgres_slot *postgres_slots_ground(struct postgres_sink *sink, unsigned
         struct postgres_slot *slot = (struct postgres_slot *)at;
         if (slot->flight != flight)
             continue;
+        /* It keeps its place in the queue, and goes again with the next transaction. */
         slot->flight = 0;
         sink->n_flying--;
         first = first ? first : slot;

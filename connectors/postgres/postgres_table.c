@@ -271,6 +271,7 @@ static enum postgres_fit read_embedding(struct postgres_table *out,
     }
     out->vector = (Oid)strtoul(cell(answer, row, TYPE_OID), NULL, 10);
     out->vector_array = (Oid)strtoul(cell(answer, row, ARRAY_OID), NULL, 10);
+    /* -1 where the column names none. */
     out->dim = atoi(cell(answer, row, MODIFIER));
     return POSTGRES_FITS;
 }
