@@ -59,6 +59,7 @@ void redis_ack_send(struct redis_source *source)
     redis_args_text(args, "XACK");
     redis_args_text(args, stream->name);
     redis_args_text(args, source->config.group);
+    /* Each is looked at once: those of other streams go to the end of the list. */
     for (size_t n = source->ack_wait.n; n && source->ack_sent.n < ACK_MAX; n--) {
         struct taken *taken = taken_pop(&source->ack_wait);
         const struct redis_entry *entry = (const struct redis_entry *)taken;

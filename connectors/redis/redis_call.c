@@ -39,6 +39,7 @@ static int call_flush(struct redis_call *call, char *err, size_t err_size)
     char *bytes;
     size_t len;
 
+    /* The filter gives what it has in one piece; sending it may take several. */
     while ((len = tls_output(call->tls, &bytes)) > 0)
         while (len > 0) {
             ssize_t n = send(call->context->fd, bytes, len, MSG_NOSIGNAL);
@@ -140,6 +141,7 @@ static redisReply *exchange(struct redis_call *call, size_t n, const char **word
     if (call->tls) {
         reply = call_ask(call, n, words, lens, err, err_size);
     } else {
+        /* Or one from before would be read as a timeout. */
         errno = 0;
         reply = redisCommandArgv(call->context, (int)n, words, lens);
         bool is_late = errno == EAGAIN || errno == EWOULDBLOCK;
@@ -162,6 +164,7 @@ static int follow(struct redis_call *call, const redisReply *reply, char *err, s
     if (!call->url->is_cluster || reply->type != REDIS_REPLY_ERROR ||
         !redis_slot_redirect(&redirect, reply->str) || redirect.is_ask)
         return -ENOENT;
+    /* No host: that of the node that says so. */
     if (!redirect.to.host[0])
         snprintf(redirect.to.host, sizeof(redirect.to.host), "%s", call->server.host);
     /* The slot has moved: the new node is asked the same, and all that follows. */
@@ -344,6 +347,7 @@ static int dial(struct redis_call *call, const struct redis_node *to, char *err,
 {
     const struct redis_url *url = call->url;
 
+    /* Replies of the old connection that were not read go with it. */
     hang_up(call);
     call->server = *to;
     call->context = url->path ? redisConnectUnixWithTimeout(url->path, call->limit)
@@ -404,6 +408,7 @@ int redis_call_wake(struct redis_call *call, char *err, size_t err_size)
         freeReplyObject(reply);
         return 0;
     }
+    /* By sentinels or in a cluster another server may be the one by now. */
     int rc = call->url->host || call->url->path
                  ? 0
                  : find_server(call, timeout_ms, &server, err, err_size);

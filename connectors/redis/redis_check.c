@@ -75,10 +75,12 @@ static bool ask(struct probe *probe, void (*take)(struct probe *probe, const red
     probe->take = take;
     probe->answered = false;
     bool sent = redis_link_send(probe->link, words, n, 0, on_reply, NULL) == 0;
+    /* RUN_ONCE may return with nothing done. */
     while (sent && !probe->answered && probe->state == READY)
         uv_run(&probe->loop, UV_RUN_ONCE);
     if (probe->state == READY && sent)
         return true;
+    /* All checks behind this one fail, too: it is said once. */
     if (!probe->reported)
         say(probe, FINDING_BAD, "connection", "connection lost during the checks: %s; try again",
             probe->why);
@@ -98,6 +100,7 @@ static const char *info_field(const redisReply *info, const char *name, char *ou
     out[0] = '\0';
     if (!redis_reply_is_text(info))
         return out;
+    /* From the beginning of a line, or it could be the end of another name. */
     snprintf(key, sizeof key, "\n%s:", name);
     const char *at = strstr(info->str, key);
     if (at) {
@@ -369,6 +372,7 @@ static bool may_read(struct probe *probe, size_t i)
     const struct redis_config *c = &probe->config;
     const char *stream = c->streams.items[i].name;
     probe->key = stream;
+    /* No && between them: all that is missing is reported in one run. */
     bool all = probe->has_group[i] || MAY(probe, "may make the group", "XGROUP", "CREATE", stream,
                                           c->group, "0", "MKSTREAM");
     all &= MAY(probe, "may read", "XREADGROUP", "GROUP", c->group, "check", "COUNT", "1", "STREAMS",
@@ -397,6 +401,7 @@ static bool may_script(struct probe *probe, const char *key)
         return false;
     if (!ask(probe, take_quietly, "SCRIPT", "LOAD", redis_script_publish, NULL) || !probe->accepted)
         return true;
+    /* In a MULTI it is only queued, so a digest that nobody knows is no error. */
     return MAY(probe, "may script", "EVALSHA", unknown, "1", key);
 }
 
@@ -446,6 +451,7 @@ static void check_permissions(struct probe *probe)
         all &= may_read(probe, i);
     if (probe->is_sink)
         all &= may_write(probe);
+    /* What was refused has not ended the MULTI. */
     all &= MAY(probe, "may check", "DISCARD");
     if (all)
         say(probe, FINDING_OK, "permissions",
@@ -480,7 +486,9 @@ static void probe_server(struct probe *probe, const struct redis_url *url)
     }
     if (probe->link)
         redis_link_close(probe->link, on_closed, probe);
+    /* Until the link is closed. */
     uv_run(&probe->loop, UV_RUN_DEFAULT);
+    probe->link = NULL;
 }
 
 static void check_broker(const struct settings *settings, bool is_source, bool is_sink,
@@ -500,6 +508,7 @@ static void check_broker(const struct settings *settings, bool is_source, bool i
         return;
     }
     bool same = redis_url_same(&probe.config.url, &probe.config.output_url);
+    /* One server for both is asked once. */
     if (is_source || same) {
         probe.is_source = is_source;
         probe.is_sink = is_sink && same;

@@ -155,6 +155,7 @@ static void on_check(void *ctx, void *arg, const redisReply *reply)
         redis_args_text(args, claim_stream(source)->name);
         redis_args_text(args, source->config.group);
         redis_args_text(args, id);
+        /* Or every pass would find it again. */
         redis_consumer_send(source, source->admin, 0, on_ghost_acked, NULL);
     }
     assert(source->claim.n_checks > 0);
@@ -295,6 +296,7 @@ static void on_listed(void *ctx, void *arg, const redisReply *reply)
         claim->page[claim->n_page++] = row;
         min_idle = idle < min_idle ? idle : min_idle;
     }
+    /* All of the page was looked at, and the list ended with it. */
     claim->last_page = seen == reply->elements && reply->elements < REDIS_CLAIM_PAGE;
     if (seen && !claim->restart) {
         /* "(" is XPENDING's word for "behind this id". */
@@ -318,6 +320,7 @@ void redis_claim_step(struct redis_source *source)
 
     if (claim->busy || (!claim->own_due && !claim->idle_due) || !redis_consumer_want(source))
         return;
+    /* The other kind of pass begins at the beginning. */
     if (claim->own != claim->own_due)
         claim_rewind(claim);
     claim->own = claim->own_due;
@@ -357,6 +360,7 @@ static void renew_stream(struct redis_source *source, struct redis_stream *strea
     size_t n = 0, at = 0;
 
     while ((entry = redis_table_next(&source->table, stream, &at))) {
+        /* The first of a call: it sends the one before and begins the next. */
         if (n++ % RENEW_MAX == 0) {
             if (n > 1 && !redis_consumer_send(source, source->admin, 0, on_renewed, stream))
                 return;

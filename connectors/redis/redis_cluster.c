@@ -56,6 +56,7 @@ void redis_cluster_start(struct redis_link *link)
         return;
     }
     link->n_asked = 0;
+    /* Nodes that were known before may be gone from the list. */
     link->node %= n_known(link);
     ask_this(link);
 }
@@ -100,6 +101,7 @@ static void on_slots(void *ctx, void *arg, const redisReply *reply)
     for (size_t i = 0; i < link->n_nodes; i++)
         if (!link->nodes[i].host[0])
             snprintf(link->nodes[i].host, REDIS_HOST_SIZE, "%s", asked);
+    /* The next attempt begins with another node: this one may be cut off from the others. */
     link->node++;
     redis_link_event(link, LINK_MASTER, NULL);
 }
@@ -138,6 +140,7 @@ static struct redis_kept *keep(struct redis_link *link, const struct bytes *args
     if (!kept)
         return NULL;
     *kept = (struct redis_kept){.link = link, .size = size, .n = n};
+    /* The bytes lie behind the words, all in one piece of memory. */
     at = (char *)(kept->words + n);
     for (size_t i = 0; i < n; i++) {
         if (args[i].len)
@@ -161,6 +164,7 @@ static void finish(struct redis_kept *kept, const redisReply *reply)
     redis_reply_cb cb = kept->cb;
     void *arg = kept->arg;
 
+    /* Before the callback, which may send the same again. */
     forget(kept);
     cb(link->ctx, arg, reply);
 }
@@ -182,6 +186,7 @@ void redis_cluster_answer(struct redis_kept *kept, const redisReply *reply)
     struct redis_link *link = kept->link;
     struct redis_redirect redirect;
 
+    /* An error about another slot is no redirect of ours: the owner sees it. */
     if (reply->type != REDIS_REPLY_ERROR || !redis_slot_redirect(&redirect, reply->str) ||
         redirect.slot != link->slot) {
         finish(kept, reply);
@@ -228,6 +233,7 @@ void redis_cluster_lose(struct redis_link *link)
 {
     struct redis_kept *kept;
 
+    /* First: no answer may come by it for what is finished here. */
     if (link->detour)
         link->detours->stop(link);
     while ((kept = TAILQ_FIRST(&link->kept))) {

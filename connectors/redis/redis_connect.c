@@ -20,6 +20,7 @@ void redis_connect_forget(struct redis_link *link)
         uv_freeaddrinfo(link->addresses);
     link->addresses = link->next_address = NULL;
     if (link->resolve) {
+        /* A lookup that runs cannot be cancelled: its callback frees it. */
         link->resolve->link = NULL;
         uv_cancel((uv_req_t *)&link->resolve->req);
         link->resolve = NULL;
@@ -143,6 +144,7 @@ static int connect_resolve(struct redis_link *link)
         free(resolve);
         return rc;
     }
+    /* From here on on_resolved frees it. */
     link->resolve = resolve;
     link->phase = PHASE_RESOLVE;
     uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
@@ -167,5 +169,6 @@ void redis_connect_start(struct redis_link *link)
     }
     link->phase = PHASE_CONNECT;
     uv_timer_start(&link->timer, on_connect_timeout, link->timeout_ms, 0);
+    /* Its failure comes to on_connected, as that of an address does. */
     uv_pipe_connect(&conn->connect, &conn->uv.pipe, link->url->path, on_connected);
 }

@@ -35,6 +35,7 @@ struct connection *redis_connection_open(struct redis_link *link)
     conn->uv.handle.data = conn;
     conn->connect.data = conn;
     conn->write.data = conn;
+    /* The link lives until this handle is closed. */
     link->n_handles++;
     link->conn = conn;
     return conn;
@@ -74,6 +75,7 @@ void redis_connection_detach(struct redis_link *link)
 
     if (!conn)
         return;
+    /* Before the callbacks, which must not find it. */
     link->conn = NULL;
     link->client_id = 0;
     conn->alive = false;
@@ -109,6 +111,7 @@ void redis_connection_flush(struct connection *conn)
 {
     uv_buf_t buf;
 
+    /* One write at a time: `away` must not move before libuv is done with it. */
     if (conn->writing || conn->link->is_corked)
         return;
     bool has_commands = conn->wire.out.len > 0;
@@ -141,6 +144,7 @@ static void on_written(uv_write_t *req, int status)
     if (!conn->alive)
         return;
     if (status < 0) { /* the server may have said why before it hung up: that is read first */
+        /* `writing` stays true: nothing more is sent on this connection. */
         conn->write_err = status;
         watch_silence(conn->link);
         return;
@@ -159,6 +163,7 @@ int redis_connection_command(struct redis_link *link, const struct bytes *args, 
     if (redis_wire_command(&conn->wire, args, n, due))
         return -ENOMEM;
     redis_connection_flush(conn);
+    /* Else the timer runs for an older command already. */
     if (conn->wire.n_due == 1)
         watch_silence(link);
     return 0;
@@ -199,6 +204,7 @@ static void on_silence_check(uv_timer_t *timer)
     if (!conn || !redis_wire_oldest(&conn->wire))
         return;
     size_t unsent = uv_stream_get_write_queue_size(&conn->uv.stream);
+    /* Bytes move, though slowly: a large command is no silence. */
     if (conn->writing && unsent < conn->unsent) {
         conn->unsent = unsent;
         conn->active_ms = uv_now(link->loop);
@@ -215,6 +221,7 @@ static void watch_silence(struct redis_link *link)
         uv_timer_start(&link->timer, on_silence_check, GRACE_MS, 0);
         return;
     }
+    /* Silence counts from the last sign of life, and never from before the command was sent. */
     uint64_t now = uv_now(link->loop), limit = link->timeout_ms + oldest->extra_ms;
     uint64_t since = oldest->sent_ms > conn->active_ms ? oldest->sent_ms : conn->active_ms;
 
@@ -247,6 +254,7 @@ static void link_reply(struct connection *conn, const redisReply *reply)
 {
     struct redis_link *link = conn->link;
 
+    /* What a server says unasked, as it hangs up, is the reason. */
     if (!redis_wire_oldest(&conn->wire)) {
         bool is_error = reply->type == REDIS_REPLY_ERROR;
         redis_link_event(link, LINK_LOST, is_error ? reply->str : "an unrequested reply");
@@ -277,6 +285,7 @@ static void link_feed(struct connection *conn, const char *bytes, size_t len)
         }
         if (!reply)
             break;
+        /* Before anybody sees it: the sentence may go to the log. */
         redis_reply_hush(reply);
         link_reply(conn, reply);
         redis_wire_release(&conn->wire);

@@ -75,6 +75,7 @@ size_t redis_consumer_want(const struct redis_source *source)
 
     if (!want || !bytes)
         return 0;
+    /* One at least: an entry larger than the credit has to come, too. */
     size_t fits = bytes / source->mean_bytes + 1;
     return want < fits ? want : fits;
 }
@@ -84,6 +85,7 @@ bool redis_consumer_take(struct redis_source *source, const struct redis_stream 
 {
     struct redis_entry *entry;
 
+    /* Offered again, after a reconnect or by a claim: it is being worked on. */
     if (redis_table_find(&source->table, stream, id))
         return true;
     entry = redis_entry_open(&source->base, stream, source->config.body, id, fields, deliveries);

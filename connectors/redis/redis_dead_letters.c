@@ -79,6 +79,7 @@ static int find_last(struct redis_dead_letters *dlq, struct pile *pile, char *er
     if (rc)
         return rc;
     const redisReply *id = redis_reply_at(redis_reply_at(reply, 0), 0);
+    /* No entry, or no such stream. */
     pile->is_end = !redis_reply_is_text(id) || !redis_id_parse(&pile->last, id->str, id->len);
     freeReplyObject(reply);
     return 0;
@@ -241,6 +242,7 @@ static void read_letter(struct redis_dead_letters *dlq, const redisReply *fields
                                 .reason = field_of(fields, "_error"),
                                 .value = field_of(fields, body ? body : "body"),
                                 .is_empty = true};
+    /* As the source does when no redis.body is named. */
     if (!out->value.ptr && !body)
         out->value = field_of(fields, "text");
     if (stream.ptr && id.ptr) {
@@ -277,8 +279,10 @@ static int pile_next(struct redis_dead_letters *dlq, struct pile *pile, struct d
         return -EPROTO;
     }
     redis_id_print(id, dlq->id);
+    /* The id behind this one. */
     pile->start = id.seq == UINT64_MAX ? (struct redis_id){id.ms + 1, 0}
                                        : (struct redis_id){id.ms, id.seq + 1};
+    /* What died since we began is left to the next run. */
     if (redis_id_compare(id, pile->last) >= 0)
         pile->is_end = true;
     read_letter(dlq, fields, out);

@@ -74,6 +74,7 @@ static void on_lost(void *ctx, const char *why)
         redis_link_event(link, LINK_LOST, text);
         return;
     }
+    /* Nothing waits for it: the link itself goes on. */
     link->detours->stop(link);
 }
 
@@ -147,6 +148,7 @@ static int detour_ask(struct redis_link *link, struct redis_kept *kept, const st
     int rc = open ? 0 : detour_open(link, to);
     if (rc)
         return rc;
+    /* It stays in its place among the kept: only its answer comes another way. */
     kept->is_detoured = true;
     if (redis_link_ready(link->detour->side))
         send_this(link->detour, kept);

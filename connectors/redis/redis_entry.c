@@ -84,6 +84,7 @@ struct redis_entry *redis_entry_open(struct source *source, const struct redis_s
         if (i != payload)
             headers[n_headers++] = (struct header){copies[2 * i], copies[2 * i + 1]};
     char *position = put(&at, stream->name, stream_len);
+    /* In place of its NUL: the position is stream and id in one piece. */
     at[-1] = ' ';
     char *id_copy = put(&at, id_text, id_len);
 
@@ -131,6 +132,7 @@ static void table_put(struct redis_table *table, struct redis_entry *entry)
 
 int redis_table_add(struct redis_table *table, struct redis_entry *entry)
 {
+    /* At most half full, so that a search always ends at a free slot. */
     if (2 * (table->n + 1) > table->n_slots) {
         struct redis_table bigger = {.n_slots = table->n_slots ? 2 * table->n_slots : 256,
                                      .n = table->n};

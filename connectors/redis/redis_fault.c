@@ -118,6 +118,7 @@ static const char *script_cause(const char *text)
 /* NULL: text does not begin with a code that means something here. */
 static const struct redis_fault *find_code(const char *text)
 {
+    /* A code is the first word, in capitals. */
     size_t len = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
     if (text[len] != ' ' && text[len] != ':' && text[len] != '\0')
@@ -134,6 +135,7 @@ struct redis_fault redis_fault_find(const char *text)
     const struct redis_fault *fault = find_code(cause);
 
     if (!fault) {
+        /* An imitation may have put ERR before the real code. */
         cause = skip(cause, "ERR ");
         fault = find_code(cause);
     }

@@ -27,6 +27,7 @@ static void on_group(void *ctx, void *arg, const redisReply *reply)
         return;
     }
     redis_survey_on_group(source, stream, reply->type == REDIS_REPLY_STATUS);
+    /* The last answer decides for all of them. */
     if (source->n_groups_asked || source->groups_refused)
         return;
     source->groups_are_there = true;

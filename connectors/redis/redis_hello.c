@@ -64,6 +64,7 @@ static void on_hello_ping(void *ctx, void *arg, const redisReply *reply)
     struct redis_link *link = arg;
     (void)ctx;
 
+    /* The connection is lost, which is reported where that was found. */
     if (!reply)
         return;
     if (reply->type == REDIS_REPLY_ERROR)
@@ -97,6 +98,7 @@ void redis_hello_send(struct redis_link *link)
     int rc = 0;
 
     snprintf(db, sizeof(db), "%d", url->db);
+    /* All of it is sent at once; the answer to PING, the last, ends the greeting. */
     link->phase = PHASE_HELLO;
     memset(link->run_id, 0, sizeof(link->run_id));
     if (url->user)

@@ -65,6 +65,7 @@ static uint64_t pause_of(struct redis_link *link)
 {
     if (!link->is_moving || link->backoff.attempts)
         return backoff_next(&link->backoff);
+    /* One free try: should it be moved on again at once, the pauses begin. */
     link->backoff.attempts = 1;
     return 0;
 }
@@ -78,6 +79,7 @@ static void link_lost(struct redis_link *link, const char *why)
     if (link->phase >= PHASE_FAILED)
         return;
     link_where(link, where, sizeof(where));
+    /* Another sentinel or node is being asked: the attempt goes on, and nobody hears of it. */
     if (ask_next(link))
         return;
     snprintf(text, sizeof(text), "redis %s: %.300s" REDIS_LINK_RETRIES, where, why);
@@ -95,6 +97,7 @@ static void link_lost(struct redis_link *link, const char *why)
     if (link->phase != PHASE_WAIT) /* a callback closed us */
         return;
     uv_timer_start(&link->timer, on_wait_over, pause_of(link), 0);
+    /* Last: the owner may close the link in it. */
     link->events->on_lost(link->ctx, text);
 }
 
@@ -110,6 +113,7 @@ static void link_refused(struct redis_link *link, const char *why)
     redis_connect_forget(link);
     redis_connection_detach(link);
     redis_cluster_lose(link);
+    /* A callback above may have closed us. */
     if (link->phase == PHASE_FAILED)
         link->events->on_failed(link->ctx, -EACCES, text);
 }
@@ -131,6 +135,7 @@ static void on_settle(uv_timer_t *timer)
     struct redis_link *link = timer->data;
     bool was_flaky = link->flaky;
 
+    /* A server that takes commands and answers none has not settled. */
     if (!link->proven && redis_wire_oldest(&link->conn->wire))
         return; /* not one answer yet; looked at again */
     uv_timer_stop(timer);
@@ -149,6 +154,7 @@ static void link_serve(struct redis_link *link)
     uv_timer_stop(&link->timer);
     if (!link->flaky)
         link->events->on_good(link->ctx);
+    /* Unless on_good has closed it. */
     if (link->phase == PHASE_READY)
         link->events->on_ready(link->ctx);
 }
@@ -170,6 +176,7 @@ static void on_event(struct redis_link *link, enum link_event event, const char 
         link->host = link->master;
         link->asking = false;
         redis_connect_forget(link);
+        /* From the sentinel or node that was asked: the server is another connection. */
         redis_connection_detach(link);
         redis_connect_start(link);
         return;
@@ -253,6 +260,7 @@ size_t redis_link_backlog(const struct redis_link *link)
 
     if (!conn)
         return 0;
+    /* Kept commands may have to be sent again, so their bytes count until they are answered. */
     if (link->url->is_cluster)
         return link->n_kept_bytes;
     return conn->wire.out.len + (conn->writing ? conn->wire.away.len : 0);
@@ -289,6 +297,7 @@ void redis_link_close(struct redis_link *link, void (*closed)(void *ctx), void *
     link->closed_ctx = ctx;
     redis_connect_forget(link);
     redis_connection_detach(link);
+    /* In this phase they are dropped without an answer. */
     redis_cluster_lose(link);
     uv_close((uv_handle_t *)&link->timer, on_timer_closed);
     uv_close((uv_handle_t *)&link->settle_timer, on_timer_closed);

@@ -53,6 +53,8 @@ static void on_set(void *ctx, void *arg, const redisReply *reply)
     if (fault.remedy == REMEDY_FATAL || fault.remedy == REMEDY_UNKNOWN) {
         note->is_known = true;
         endpoint_notice(note->end, NOTICE_WARN, "made_with", why);
+        /* on_get leaves at once now: nobody else would send what waits. */
+        endpoint_pump(note->end);
         return;
     }
     health_wait(&note->end->health, note->part, why);
@@ -134,6 +136,7 @@ void redis_made_with_ask(struct redis_made_with *note, const char *ours)
 
     note->ours = ours;
     note->guard[0] = '\0';
+    /* Nothing to compare, or a prefix too long for a key: writes go unguarded. */
     note->is_known = !ours || len != 0;
     note->is_asking =
         !note->is_known && send_words(note, on_set, set) && send_words(note, on_get, get);

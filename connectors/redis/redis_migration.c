@@ -98,6 +98,7 @@ static void migration_close(struct migration *base)
     }
     redis_migration_forget(m);
     redis_call_close(m->call);
+    /* With its subscription another may begin. */
     redis_call_close(m->alone);
     redis_config_clear(&m->config);
     redis_args_close(&m->args);
@@ -188,6 +189,7 @@ static int count_others(struct redis_migration *m, const char *channel, long lon
     if (rc)
         return rc;
     const redisReply *n = redis_reply_at(reply, 1);
+    /* Our own subscription is one of them. */
     *out = n && n->type == REDIS_REPLY_INTEGER ? n->integer - 1 : 0;
     freeReplyObject(reply);
     return 0;
@@ -204,6 +206,7 @@ static int be_alone(struct redis_migration *m, char *err, size_t err_size)
 
     snprintf(channel, sizeof channel, "embedmill:migrating:%d:%s", m->config.output_url.db,
              m->config.output_prefix);
+    /* Once it is subscribed a connection takes no other commands: it has no other use. */
     int rc = redis_call_open(&m->alone, &m->config.output_url, m->config.output_slot, m->config.tls,
                              m->config.timeout_ms, err, err_size);
     if (rc == 0)
@@ -212,6 +215,7 @@ static int be_alone(struct redis_migration *m, char *err, size_t err_size)
     if (rc)
         return rc;
     freeReplyObject(reply);
+    /* Two seconds: the subscription of a process that was killed ends with its socket. */
     for (int i = 0; rc == 0 && others > 0 && i < 20; i++) {
         if (i)
             nanosleep(&pause, NULL);
@@ -292,6 +296,7 @@ static int begin(struct migration *base, struct migration_found *out, char *err,
     if (rc)
         return rc;
     const redisReply *note = redis_reply_at(reply, 0), *step = redis_reply_at(reply, 1);
+    /* 1: a migration ended while it moved texts, and this one goes on with that. */
     *out = (struct migration_found){.is_switching = step && step->integer == 1};
     m->was[0] = '\0';
     if (redis_reply_is_text(note))
@@ -387,12 +392,15 @@ static int compare(struct migration *base, const char *made_with, struct migrati
     snprintf(m->held, sizeof m->held, "%s", SWITCHING);
     add_lines(comparing, sizeof comparing, "was", m->was);
     add_lines(m->held, sizeof m->held, "next", side);
+    /* From here on workers wait. */
     rc = swap_note(m, m->was, comparing, err, err_size);
     if (rc)
         return rc;
     rc = redis_migration_judge(m, out, err, err_size);
     if (rc == 0 && out->changed == 0)
+        /* No way back from here: whoever comes goes on with it. */
         return swap_note(m, comparing, m->held, err, err_size);
+    /* The workers go on with what they had. */
     int given_back = swap_note(m, comparing, m->was, why, sizeof why);
     if (rc == 0 && given_back)
         snprintf(err, err_size, "%s", why);
@@ -404,6 +412,7 @@ static int finish(struct migration *base, char *err, size_t err_size)
     struct redis_migration *m = self(base);
     char next[MADE_WITH_SIZE];
 
+    /* Should we end in the middle of this, whoever comes does the rest. */
     int rc = redis_migration_move_all(m, SWITCHING, err, err_size);
     if (rc == 0)
         rc = redis_migration_clear(m, err, err_size);

@@ -216,6 +216,7 @@ static int ask_about(struct redis_migration *m, const struct bytes *ids, size_t 
     int rc = redis_call_args(m->call, reply, &m->args, err, err_size);
     if (rc)
         return rc;
+    /* One row for each id, in their order. */
     if ((*reply)->type == REDIS_REPLY_ARRAY && (*reply)->elements == n)
         return 0;
     freeReplyObject(*reply);
@@ -271,6 +272,7 @@ void redis_migration_forget(struct redis_migration *m)
 int redis_migration_take_stock(struct redis_migration *m, size_t *texts, char *err, size_t err_size)
 {
     redis_migration_forget(m);
+    /* Before the first SCAN: a slot that moves meanwhile shows in it (check_slot). */
     unsigned moves = redis_call_moves(m->call);
     int rc = ids_scan(m, m->config.output_prefix, &m->ids, err, err_size);
     if (rc == 0 && !(m->stock = calloc(m->ids.n + 1, sizeof *m->stock)))
@@ -304,6 +306,7 @@ static int by_id(const void *a, const void *b)
 static const char *digest_then(const struct redis_migration *m, struct bytes id)
 {
     struct redis_stock key = {.id = id};
+    /* Sorted, for it was made from sorted ids. */
     const struct redis_stock *found =
         m->n_stock ? bsearch(&key, m->stock, m->n_stock, sizeof *m->stock, by_id) : NULL;
     return found ? found->digest : "";
@@ -316,6 +319,7 @@ enum fate { FATE_NOTHING, FATE_MOVES, FATE_DROPS, FATE_CHANGED, FATE_STAYS_OUT, 
 /* What becomes of one text. */
 static enum fate judge(const struct state *is, const char *then)
 {
+    /* Versions are as wide as the greatest one (redis_record.c): they compare as bytes. */
     bool has_newer = compare_bytes(is->version, is->side_version) > 0;
 
     if (is->is_taken)
@@ -324,7 +328,9 @@ static enum fate judge(const struct state *is, const char *then)
         return *then || has_newer ? FATE_DROPS : FATE_MOVES;
     if (!is->digest.len)
         return FATE_NOTHING;
+    /* Nobody has written it since the migration began. */
     bool is_same = memcmp(is->digest.ptr, then, strlen(then)) == 0 && *then;
+    /* Or it was written, and the side has vectors of that version. */
     bool is_in_step = is->version.len && compare_bytes(is->version, is->side_version) == 0;
     return is->side_n && (is_same || is_in_step) ? FATE_MOVES : FATE_CHANGED;
 }
@@ -416,6 +422,7 @@ int redis_migration_judge(struct redis_migration *m, struct migration_compared *
     struct redis_ids ids = {0};
     redisReply *reply;
     unsigned moves = redis_call_moves(m->call);
+    /* Of an earlier attempt, which was given back. */
     int rc =
         redis_call_words(m->call, &reply, 2, (const char *[]){"DEL", m->journal}, err, err_size);
 
@@ -424,6 +431,7 @@ int redis_migration_judge(struct redis_migration *m, struct migration_compared *
     freeReplyObject(reply);
     rc = ids_scan(m, m->config.output_prefix, &ids, err, err_size);
     if (rc == 0)
+        /* Those of the side alone: deleted here meanwhile, or found in the corpus only. */
         rc = ids_scan(m, m->side, &ids, err, err_size);
     for (size_t at = 0; rc == 0 && at < ids.n; at += BATCH)
         rc = judge_some(m, ids.items + at, ids.n - at < BATCH ? ids.n - at : BATCH, out, err,
@@ -459,6 +467,7 @@ static int move_some(struct redis_migration *m, const char *held, const redisRep
     int rc = redis_call_args(m->call, &reply, &m->args, err, err_size);
     if (rc)
         return rc;
+    /* The script has stopped at this id; those before it are moved. */
     if (redis_reply_is_text(reply)) {
         snprintf(
             err, err_size,
@@ -484,6 +493,7 @@ int redis_migration_move_all(struct redis_migration *m, const char *held, char *
         int rc = next_of_journal(m, &ids, err, err_size);
         if (rc)
             return rc;
+        /* What is moved is off the journal, so that each round has fewer. */
         size_t n = ids->type == REDIS_REPLY_ARRAY ? ids->elements : 0;
         if (n)
             rc = move_some(m, held, ids, err, err_size);

@@ -77,6 +77,7 @@ static int read_urls(struct redis_config *config, const struct settings *setting
         return rc;
     if (output_url && *output_url)
         *bad_option = "redis.output_url";
+    /* Without redis.output_url the same text, parsed once more. */
     return redis_url_parse(&config->output_url, settings_text(settings, *bad_option), err,
                            err_size);
 }
@@ -217,6 +218,7 @@ static int config_read(void *out, const struct settings *settings, const char **
         rc = find_slots(&config, settings, bad_option, err, err_size);
     if (rc)
         goto fail;
+    /* From here on the caller clears it. */
     *(struct redis_config *)out = config;
     return 0;
 fail:

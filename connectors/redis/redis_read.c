@@ -76,6 +76,7 @@ static void on_read(void *ctx, void *arg, const redisReply *reply)
         return;
     }
     turns->n_empty = reply->type == REDIS_REPLY_NIL ? turns->n_empty + turns->n : 0;
+    /* The next read begins behind the streams of this one. */
     turns->first = (turns->first + turns->n) % source->config.streams.n;
     redis_consumer_good(source, source->reader, PART_READ);
     endpoint_pump(&source->end);
@@ -95,6 +96,7 @@ void redis_read_send(struct redis_source *source)
     /* The streams of the next turn may have something: no waiting before all were asked. */
     if (turns->n < streams->n)
         block_ms = turns->n_empty < streams->n ? 0 : TURN_MS;
+    /* By the same connection, just before: nothing is read in between. */
     redis_survey_before_read(source, turns->first, turns->n);
     redis_args_reset(args);
     redis_args_text(args, "XREADGROUP");
@@ -102,6 +104,7 @@ void redis_read_send(struct redis_source *source)
     redis_args_text(args, source->config.group);
     redis_args_text(args, source->consumer);
     redis_args_text(args, "COUNT");
+    /* COUNT is for each stream; at least 1, for there are no more turns than entries wanted. */
     redis_args_number(args, want / turns->n);
     if (block_ms) {
         redis_args_text(args, "BLOCK");
@@ -128,6 +131,7 @@ static void on_woken(void *ctx, void *arg, const redisReply *reply)
         return;
     source->read = READ_SENT;
     if (reply && reply->type == REDIS_REPLY_ERROR)
+        /* This user may not, or the server cannot: it is not asked again for this read. */
         source->n_wakes = WAKES_MAX;
     endpoint_pump(&source->end);
 }

@@ -25,6 +25,7 @@ void redis_scratch_close(struct redis_scratch *scratch)
 /* Room for n bytes more than once, given out below; earlier pieces must not move. */
 static int scratch_reserve(struct redis_scratch *scratch, size_t n)
 {
+    /* The pieces of the record before are not used any more. */
     scratch->len = 0;
     if (n <= scratch->room)
         return 0;
@@ -284,6 +285,7 @@ static void add_fields(struct redis_args *list, const struct record *record,
 
     for (size_t i = 0; i < entry->n_fields && i < REDIS_FIELDS_MAX; i++) {
         struct bytes name = entry->fields[2 * i], value = entry->fields[2 * i + 1];
+        /* By its place in memory: a second field may have the same name. */
         bool is_body = value.ptr == entry->taken.message.value.ptr;
         bool is_kept = next < record->n_headers && record->headers[next].name.ptr == name.ptr;
         next += is_kept;
@@ -360,6 +362,7 @@ static size_t count_commands(const struct redis_record_form *form, const struct 
     bool is_hash = form->config->output == REDIS_OUTPUT_HASH;
     size_t each = is_hash && form->config->expire_ms ? 2 : 1;
 
+    /* Its tombstone, which build_part makes a DEL of. */
     if (text->is_deleted)
         return 1;
     return text->n_chunks ? text->n_chunks * each + 1 : each;
@@ -374,6 +377,7 @@ static void build_text(const struct redis_record_form *form, const struct record
     struct bytes base = scratch_join(scratch, bytes_of(form->config->output_prefix), id);
     uint64_t keep_ms = text->is_deleted ? GONE_MS : form->config->expire_ms;
     struct bytes nothing = bytes_of("");
+    /* No command of Redis: the script reads what stands behind it. */
     size_t at = command_begin(list, "@", scratch_join(scratch, base, bytes_of("#")));
 
     redis_args_add(list, base);
@@ -440,6 +444,7 @@ static void build_parts(const struct redis_record_form *form, const struct recor
     const struct document *text = NULL;
 
     if (form->guard && form->guard->guard[0]) {
+        /* The script writes nothing of what follows when the note is another one by now. */
         size_t at = command_begin(&scratch->command, "=", bytes_of(form->guard->key));
         redis_args_text(&scratch->command, form->guard->guard);
         command_end(scratch, at);
@@ -457,6 +462,7 @@ static void build_parts(const struct redis_record_form *form, const struct recor
 /* Scratch for all names and numbers of the record, so that no piece moves once it is given out. */
 static size_t scratch_need(const struct redis_record_form *form, const struct record *record)
 {
+    /* 256 for numbers that are of no part: the command of the guard has one. */
     size_t prefix = strlen(form->config->output_prefix), need = 256;
 
     for (size_t i = 0; i < record->n_parts; i++)
@@ -484,6 +490,7 @@ static void build_script(const struct redis_record_form *form, const struct reco
         redis_args_text(args, entry->stream->name);
     for (size_t at = 0; at < list->n; at += strtoul(list->items[at].ptr, NULL, 10) + 1)
         redis_args_add(args, list->items[at + 2]);
+    /* Empty: nothing is acked. */
     redis_args_text(args, form->peer ? form->peer->config.group : "");
     redis_args_text(args, form->peer ? form->peer->consumer : "");
     redis_args_add(args, form->peer ? entry->id_text : bytes_of(""));
@@ -508,7 +515,8 @@ int redis_record_build(const struct redis_record_form *form, const struct record
         build_parts(form, record, scratch);
     if (list->failed)
         return -ENOMEM;
-    /* One command and nothing to ack: it is sent as it is, and needs no script. */
+    /* One command and nothing to ack: it is sent as it is, and needs no script. (The list begins
+     * with the number of words of its first command.) */
     size_t first = (size_t)strtoul(list->items[0].ptr, NULL, 10);
     if (form->peer || first + 1 != list->n)
         build_script(form, record, scratch, args);

@@ -103,6 +103,7 @@ static struct bytes key_of(const struct redis_args *list, size_t nth)
 {
     for (size_t at = 0; at < list->n; at += strtoul(list->items[at].ptr, NULL, 10) + 1)
         if (--nth == 0)
+            /* Behind the count and the verb. */
             return list->items[at + 2];
     return (struct bytes){NULL, 0};
 }
@@ -115,6 +116,7 @@ void redis_refusal_explain(const struct redis_record_form *form, const struct re
     char name[KEY_SHOWN * 4 + 40] = "";
     const char *others = "";
 
+    /* Built once more: the names of its keys lie nowhere else. */
     if (redis_record_build(form, record, scratch, args) == 0) {
         size_t nth = refused->nth ? refused->nth : 1;
         print_key(name, sizeof(name), key_of(&scratch->command, nth));

@@ -149,6 +149,7 @@ void redis_args_text(struct redis_args *args, const char *text)
 
 void redis_args_number(struct redis_args *args, uint64_t number)
 {
+    /* The numbers lie in args itself, where they do not move. */
     if (args->n_numbers == sizeof(args->numbers) / sizeof(args->numbers[0])) {
         args->failed = true;
         return;

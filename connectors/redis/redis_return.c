@@ -60,6 +60,7 @@ void redis_return_send(struct redis_source *source)
 {
     const struct redis_streams *streams = &source->config.streams;
 
+    /* Once, whatever comes of it. */
     source->returned = true;
     for (size_t i = 0; i < streams->n; i++)
         return_stream(source, &streams->items[i]);

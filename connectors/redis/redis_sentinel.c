@@ -32,6 +32,7 @@ void redis_sentinel_start(struct redis_link *link)
 bool redis_sentinel_next(struct redis_link *link)
 {
     link->node = (link->node + 1) % link->url->n_nodes;
+    /* All have been asked in vain: the attempt is over. */
     if (++link->n_asked >= link->url->n_nodes)
         return false;
     redis_connect_forget(link);

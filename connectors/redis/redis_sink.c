@@ -294,6 +294,7 @@ static void send_all(struct redis_sink *sink)
             continue;
         if (!slot_send(sink, slot))
             return;
+        /* After it was handed over: one that could not be sent keeps its place. */
         slots_remove(queue, &slot->base);
         slots_push(&sink->sent, &slot->base);
     }
@@ -385,6 +386,7 @@ static void on_ready(void *ctx)
 
     sink->sha[0] = '\0';
     sink->is_losing = false;
+    /* The server may be another, or have lost its data. */
     redis_made_with_forget(&sink->made_with);
     sink->loading = sink_send_words(sink, on_script, load);
     sink_send_words(sink, on_value_max, value);

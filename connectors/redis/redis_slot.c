@@ -111,6 +111,7 @@ static bool read_node(const redisReply *reply, struct redis_node *out)
 
     if (!host || !port || port->type != REDIS_REPLY_INTEGER)
         return false;
+    /* The host that was asked is meant (cluster-preferred-endpoint-type). */
     if (host->type == REDIS_REPLY_NIL)
         return node_set(out, "", 0, port->integer);
     return redis_reply_is_text(host) && node_set(out, host->str, host->len, port->integer);

@@ -82,6 +82,7 @@ static void source_pump(void *owner)
     if (source->end.failed)
         return;
     intake_give(&source->intake, &source->base, &source->end);
+    /* What was just given may have made the pipeline close us. */
     if (source->end.closing)
         return;
     if (!source->intake.credit.n && source->read == READ_SENT)
@@ -104,6 +105,7 @@ static void on_reader_ready(void *ctx)
 {
     struct redis_source *source = ctx;
 
+    /* What a read before took and we never got is pending under our name. */
     redis_claim_start_own(source, true);
     /* The read of a connection that died silently may still wait over there and take entries when
      * nobody listens any more: look once more when it must be over. */
@@ -222,6 +224,7 @@ static void source_finish(void *owner, bool is_late)
     struct redis_source *source = owner;
     (void)is_late;
 
+    /* First: it counts what the lists still hold. */
     redis_ack_report_rest(source);
     redis_link_close(source->reader, endpoint_drop, &source->end);
     redis_link_close(source->admin, endpoint_drop, &source->end);
@@ -297,6 +300,7 @@ static void redis_source_release(struct source *base, struct message *message)
     struct redis_source *source = self(base);
 
     taken_remove(&source->intake.given, (struct taken *)message);
+    /* Acked by the sink's script it is gone there; else it stays pending and is claimed later. */
     redis_consumer_forget(source, (struct redis_entry *)message);
 }
 

@@ -52,6 +52,7 @@ static int streams_add(struct redis_streams *streams, struct bytes name, const c
                  (int)(name.len < 60 ? name.len : 60), name.ptr);
         return -EINVAL;
     }
+    /* Counted before it is filled: redis_streams_clear frees what there is of it. */
     stream = &streams->items[streams->n++];
     stream->name = name_or(NULL, name, "");
     stream->output = name_or(output, name, ":embeddings");
@@ -75,6 +76,7 @@ int redis_streams_read(struct redis_streams *out, const char *list, const char *
     for (const char *from = list; rc == 0 && streams.n < n;) {
         size_t len = strcspn(from, ",");
         rc = streams_add(&streams, without_spaces(from, len), output, dead_letters, err, err_size);
+        /* After the last one it is behind the NUL, and the loop is over: n counts the commas. */
         from += len + 1;
     }
     if (rc)

@@ -123,6 +123,7 @@ static void report_anew(struct redis_source *source, const struct redis_stream *
 static bool is_another(const struct redis_watch *watch, const struct survey *survey)
 {
     struct redis_id generated, was, first;
+    /* -1 (Redis before 7) or nothing ever added: there is nothing to compare. */
     if (!watch->is_known || survey->added < 0 || !watch->added)
         return false;
     if (!redis_id_parse(&generated, survey->generated, strlen(survey->generated)) ||
@@ -195,6 +196,7 @@ static void on_survey(void *ctx, void *arg, const redisReply *reply)
     if (events->on_lag)
         events->on_lag(source->base.ctx, stream->name,
                        is_read && survey.waiting >= 0 ? survey.waiting + survey.pending : -1);
+    /* pump_in waits for the last answer. */
     if (!source->n_surveys)
         endpoint_pump(&source->end);
 }

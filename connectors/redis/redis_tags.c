@@ -27,6 +27,7 @@ static void look(struct search *search, const char *key, const char *option)
 {
     int slot = redis_slot_of(bytes_of(key));
 
+    /* The first that differs is enough for the sentence. */
     if (search->other)
         return;
     if (!search->first) {

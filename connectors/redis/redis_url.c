@@ -109,6 +109,7 @@ static int parse_nodes(struct redis_url *url, int default_port, const char *rest
         const char *to = comma ? comma : end;
         rc = parse_host(&url->nodes[url->n_nodes++], default_port, from, (size_t)(to - from), err,
                         err_size);
+        /* After the last one it is behind the end, and the loop is over: n counts the commas. */
         from = to + 1;
     }
     return rc;

@@ -65,6 +65,7 @@ static void suspected(struct redis_judge *judge, struct redis_slot *slot,
     uint64_t n_accepted = *accepted_of(judge, slot->base.record);
     bool is_right = refusal->is_right_missing;
 
+    /* Refused again, and nothing was accepted in between. */
     judge->n_tries += slot->strikes && n_accepted == slot->n_accepted;
     slot->strikes += !slot->strikes || n_accepted > slot->n_accepted;
     slot->n_accepted = n_accepted;
@@ -91,6 +92,7 @@ void redis_verdict_refused(struct redis_judge *judge, struct redis_slot *slot,
         return;
     }
     if (refusal.scope != REFUSES_RECORD && remedy == REMEDY_SCRIPT && !slot->whole) {
+        /* The script itself from now on. */
         slot->whole = true;
         out->next = NEXT_AGAIN;
         return;

@@ -36,6 +36,7 @@ static void *block_alloc(struct redis_wire *wire, size_t size)
 {
     struct redis_block *block = wire->blocks;
 
+    /* Every piece is aligned for a redisReply. */
     size = (size + BLOCK_ALIGN - 1) & ~(size_t)(BLOCK_ALIGN - 1);
     if (!block || block->room - block->used < size) {
         size_t room = size > BLOCK_SIZE ? size : BLOCK_SIZE;
@@ -80,6 +81,7 @@ static void *create_string(const redisReadTask *task, char *text, size_t len)
 {
     redisReply *reply = create(task, task->type);
 
+    /* NULL ends the reading, and the connection is given up. */
     if (!reply || !(reply->str = block_alloc(task->privdata, len + 1)))
         return NULL;
     memcpy(reply->str, text, len);
@@ -163,6 +165,7 @@ void redis_wire_close(struct redis_wire *wire)
 {
     if (wire->reader)
         redisReaderFree(wire->reader);
+    /* All blocks but the first, which `free` below takes. */
     redis_wire_release(wire);
     free(wire->blocks);
     buffer_close(&wire->out);
@@ -179,6 +182,7 @@ static int due_add(struct redis_wire *wire, struct redis_due due)
         if (!ring)
             return -ENOMEM;
         for (size_t i = 0; i < wire->n_due; i++)
+            /* In order from 0 on: the ring may have gone round its end. */
             ring[i] = wire->due[(wire->head + i) % wire->room];
         free(wire->due);
         wire->due = ring;

@@ -382,6 +382,31 @@ static void test_unix_socket(void **state)
     station_close(&one, 100);
 }
 
+/* A user with no right to the note: what waits at a new connection is written all the same. */
+static void test_a_note_that_may_not_be_kept(void **state)
+{
+    char url[120];
+    const char *set[] = {"redis.url", url, "redis.output", "key", "redis.output_prefix",
+                         "e:",        NULL};
+    (void)state;
+
+    redis_server_do(&server, "ACL SETUSER writer on >pw ~texts* ~e:* +@all");
+    snprintf(url, sizeof(url), "redis://writer:pw@127.0.0.1:%d", server.port);
+    station_open(&one, &rig, true, set);
+    one.sink->made_with = "model: m\n";
+    add_texts(1);
+    request(&one, 1);
+    assert_true(station_has(&one, 1, 3000));
+    redis_server_do(&server, "CLIENT KILL TYPE normal SKIPME yes");
+    redis_rig_run(&rig, 20); /* both links are down now, and pause */
+    station_publish(&one, station_take(&one), "id", "value", NULL);
+    assert_true(station_quiet(&one, 3000));
+    assert_int_equal(one.n_acked_too, 1);
+    assert_int_equal(one.n_failed, 0);
+    station_close(&one, 500);
+    assert_int_equal(redis_server_number(&server, "EXISTS e:id embedmill:made-with:e:"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +425,7 @@ int main(void)
         REDIS_CASE(test_too_large),
         REDIS_CASE(test_script_flush),
         REDIS_CASE(test_unix_socket),
+        REDIS_CASE(test_a_note_that_may_not_be_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
