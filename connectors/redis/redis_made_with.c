@@ -43,9 +43,9 @@ static void on_set(void *ctx, void *arg, const redisReply *reply)
     struct redis_made_with *note = arg;
     (void)ctx;
 
-    note->is_asking = reply && reply->type != REDIS_REPLY_ERROR;
-    if (!reply || note->is_asking)
+    if (!reply || reply->type != REDIS_REPLY_ERROR)
         return; /* lost, or the next reply tells */
+    note->is_asking = false;
     struct redis_fault fault = redis_fault_find(reply->str);
     char why[HEALTH_WHY_SIZE];
     snprintf(why, sizeof why, "what the vectors are made with cannot be kept in '%.200s': %.300s",
@@ -140,6 +140,9 @@ void redis_made_with_ask(struct redis_made_with *note, const char *ours)
     note->is_known = !ours || len != 0;
     note->is_asking =
         !note->is_known && send_words(note, on_set, set) && send_words(note, on_get, get);
+    /* No memory for one of the two: both are sent again. */
+    if (!note->is_known && !note->is_asking)
+        endpoint_pause(note->end);
 }
 
 void redis_made_with_close(struct redis_made_with *note)
