@@ -315,6 +315,9 @@ struct connector {
     /* The option that says where outputs of its sink go, as the settings are: where several models
      * write, it has {model} in it. NULL: only one can. */
     const char *(*names_output)(const struct settings *settings);
+    /* The option that says what its source reads: with {model} in all the names in it, which commas
+     * part, each model has a source of its own. NULL: one source is for all. */
+    const char *(*names_input)(const struct settings *settings);
     bool
         keeps_versions; /* a sink that stores texts one by one leaves newer ones: struct document */
     bool gives_order, gives_times; /* its source gives messages that have an order; that have, or

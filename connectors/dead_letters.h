@@ -32,6 +32,8 @@ struct dead_letters_ops {
     /* The options that these calls read, ended by NULL: for --help. "kafka." stands for all below.
      */
     const char *const *options;
+    /* The option that says where they are, as the settings are (as names_output in connector.h). */
+    const char *(*place)(const struct settings *settings);
     /* The dead letters there are at this time. to: where replay puts them; NULL: on the input;
      * -ENOTSUP: not there. */
     int (*open)(struct dead_letters **out, const struct settings *settings, const char *to,

@@ -510,6 +510,17 @@ fail:
     return -ENOMEM;
 }
 
+bool settings_has_model(const struct settings *settings, const char *name)
+{
+    const char *text = settings_text(settings, name);
+    return text && strstr(text, SETTINGS_MODEL);
+}
+
+const char *settings_model_from(const struct settings *settings, const char *name, const char *from)
+{
+    return !settings_has(settings, name) && settings_has_model(settings, from) ? from : name;
+}
+
 int settings_copy(const struct settings *settings, const char *name, char **out)
 {
     const char *text = settings_text(settings, name);

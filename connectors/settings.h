@@ -72,6 +72,12 @@ int64_t settings_number(const struct settings *settings, const char *name);
  */
 #define SETTINGS_MODEL "{model}"
 int settings_of_model(struct settings **out, const struct settings *settings, const char *model);
+/* Has it SETTINGS_MODEL in it? */
+bool settings_has_model(const struct settings *settings, const char *name);
+/* Of an option whose value is made of that of `from` where it is not set: `from` when that gives it
+ * SETTINGS_MODEL, else the option. */
+const char *settings_model_from(const struct settings *settings, const char *name,
+                                const char *from);
 
 /* A copy of a text, to be freed; NULL when it is not set or empty. 0 or -ENOMEM. */
 int settings_copy(const struct settings *settings, const char *name, char **out);

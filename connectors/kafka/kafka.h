@@ -41,6 +41,9 @@ int kafka_config_read(struct kafka_config *out, const struct settings *settings,
 void kafka_config_clear(struct kafka_config *config); /* zeroed ones are fine */
 /* Whether a topic is one that is read by that entry of topics: of that name, or matched by it. */
 bool kafka_topic_matches(const char *entry, const char *topic);
+/* Of what several models read, before their names are in it: one group, and no topic for two. 0 or
+ * -EINVAL. */
+int kafka_check_models(const struct settings *settings, char *err, size_t err_size);
 /* The check of source_ops and sink_ops. */
 int kafka_check_options(const struct settings *settings, const char **bad_option, char *err,
                         size_t err_size);

@@ -215,7 +215,9 @@ int kafka_check_options(const struct settings *settings, const char **bad_option
 {
     static const rd_kafka_type_t types[] = {RD_KAFKA_CONSUMER, RD_KAFKA_PRODUCER};
     struct kafka_config config;
-    int rc = kafka_config_read(&config, settings, err, err_size);
+    int rc = kafka_check_models(settings, err, err_size);
+    if (!rc)
+        rc = kafka_config_read(&config, settings, err, err_size);
     for (size_t i = 0; i < 2 && !rc; i++) {
         rd_kafka_conf_t *conf;
         rc = kafka_conf_open(&conf, types[i], &config, settings, err, err_size);

@@ -74,8 +74,13 @@ static const struct queue_ops queue = {
 
 static const char *names_output(const struct settings *settings)
 {
+    return settings_model_from(settings, "kafka.output_topic", "kafka.topic");
+}
+
+static const char *names_input(const struct settings *settings)
+{
     (void)settings;
-    return "kafka.output_topic";
+    return "kafka.topic";
 }
 
 const struct connector kafka_connector = {
@@ -90,4 +95,5 @@ const struct connector kafka_connector = {
     .gives_times = true,
     .exactly_once = true,
     .names_output = names_output,
+    .names_input = names_input,
 };

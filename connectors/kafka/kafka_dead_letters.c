@@ -440,8 +440,14 @@ static int kafka_dead_letters_replay(struct dead_letters *base, char *err, size_
     return rc ? rc : 1;
 }
 
+static const char *find_place(const struct settings *settings)
+{
+    return settings_model_from(settings, "kafka.dead_letter_topic", "kafka.topic");
+}
+
 const struct dead_letters_ops kafka_dead_letters = {
     .options = options,
+    .place = find_place,
     .open = kafka_dead_letters_open,
     .next = kafka_dead_letters_next,
     .replay = kafka_dead_letters_replay,

@@ -25,7 +25,8 @@ const struct option kafka_options[] = {
     {"kafka.brokers", OPTION_TEXT, "127.0.0.1:9092", NULL, 0, 0, "HOST:PORT,...",
      "Some brokers of the cluster to read from and write to; they name the others"},
     {"kafka.topic", OPTION_TEXT, "texts", NULL, 0, 0, "NAME,...",
-     "Topics to read; a name that begins with ^ is a regular expression"},
+     "Topics to read; a name that begins with ^ is a regular expression. With {model} in each "
+     "name every model reads its own"},
     {"kafka.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME", "Consumer group"},
     {"kafka.output_topic", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
      "Topic for embeddings (default: the input topic's name with -embeddings)"},
@@ -301,6 +302,26 @@ static const char *find_passed(const struct settings *settings, const char *name
     return value;
 }
 
+int kafka_check_models(const struct settings *settings, char *err, size_t err_size)
+{
+    const char *instance = find_passed(settings, "group.instance.id");
+    if (!settings_has_model(settings, "kafka.topic"))
+        return 0;
+    if (strchr(settings_text(settings, "kafka.topic"), '^')) {
+        snprintf(err, err_size,
+                 "kafka.topic: the expression of one model may match the topic of another: name "
+                 "topics, or leave " SETTINGS_MODEL " out");
+        return -EINVAL;
+    }
+    if (!instance || strstr(instance, SETTINGS_MODEL) ||
+        settings_has_model(settings, "kafka.group"))
+        return 0;
+    snprintf(err, err_size,
+             "kafka.group.instance.id: the consumers of two models are two members of the group: "
+             "put " SETTINGS_MODEL " into it, too");
+    return -EINVAL;
+}
+
 static bool has_new_protocol(const struct settings *settings)
 {
     const char *protocol = find_passed(settings, "group.protocol");
@@ -401,8 +422,8 @@ int kafka_transactional_id(const struct kafka_config *config, const struct setti
     *lock = -1;
     if (instance)
         name = strdup(instance);
-    else
-        worker_name_hold("kafka", &group, 1, config->topics->elems[0].topic, &name, lock);
+    else /* whatever it reads: two of a group with one id would end each other's transactions */
+        worker_name_hold("kafka", &group, 1, "", &name, lock);
     size_t size = name ? strlen(config->group) + strlen(name) + 2 : 0;
     char *id = name ? malloc(size) : NULL;
     if (id)

@@ -72,8 +72,13 @@ static const struct queue_ops queue = {
 
 static const char *names_output(const struct settings *settings)
 {
-    (void)settings;
-    return "nats.output_subject";
+    return settings_model_from(settings, "nats.output_subject", "nats.stream");
+}
+
+/* A stream of each model, or subjects of one stream. */
+static const char *names_input(const struct settings *settings)
+{
+    return settings_has_model(settings, "nats.subject") ? "nats.subject" : "nats.stream";
 }
 
 const struct connector nats_connector = {
@@ -86,4 +91,5 @@ const struct connector nats_connector = {
     .queue = &queue,
     .gives_times = true,
     .names_output = names_output,
+    .names_input = names_input,
 };

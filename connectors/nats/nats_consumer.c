@@ -134,7 +134,7 @@ static void read_config(struct nats_source *source, struct bytes body)
 static void report_lag(struct nats_source *source, int64_t lag)
 {
     if (source->base.events->on_lag && !source->end.closing)
-        source->base.events->on_lag(source->base.ctx, source->config.stream, lag);
+        source->base.events->on_lag(source->base.ctx, nats_source_part(source), lag);
 }
 
 static void on_info(void *ctx, void *arg, natsMsg *answer)

@@ -246,8 +246,14 @@ static int nats_dead_letters_replay(struct dead_letters *base, char *err, size_t
     return take_off(dlq, err, err_size);
 }
 
+static const char *find_place(const struct settings *settings)
+{
+    return settings_model_from(settings, "nats.dead_letter_subject", "nats.stream");
+}
+
 const struct dead_letters_ops nats_dead_letters = {
     .options = options,
+    .place = find_place,
     .open = nats_dead_letters_open,
     .next = nats_dead_letters_next,
     .replay = nats_dead_letters_replay,

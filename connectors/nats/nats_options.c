@@ -16,11 +16,13 @@
 const struct option nats_options[] = {
     {"nats.url", OPTION_SECRET, "nats://127.0.0.1:4222", NULL, 0, 0, "URL,...",
      "Servers, any of which will do: nats://[user[:password]@]host[:port], or tls:// for TLS"},
-    {"nats.stream", OPTION_TEXT, "texts", NULL, 0, 0, "NAME", "JetStream stream to read"},
+    {"nats.stream", OPTION_TEXT, "texts", NULL, 0, 0, "NAME",
+     "JetStream stream to read; with {model} in its name every model reads its own"},
     {"nats.consumer", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
      "Durable pull consumer that all workers share; created at the stream's start when missing"},
     {"nats.subject", OPTION_TEXT, NULL, NULL, 0, 0, "SUBJECT",
-     "Subjects that a consumer created here takes from the stream (default: all)"},
+     "Subjects that a consumer created here takes from the stream; with {model} in them and in "
+     "nats.consumer every model takes its own (default: all)"},
     {"nats.output_subject", OPTION_TEXT, NULL, NULL, 0, 0, "SUBJECT",
      "Subject for embeddings, stored by a stream (default: the input stream's name with "
      "-embeddings)"},
@@ -287,12 +289,27 @@ void nats_config_clear(struct nats_config *config)
     *config = (struct nats_config){0};
 }
 
+/* A consumer has the subjects that it was made with. */
+static int check_models(const struct settings *settings, char *err, size_t err_size)
+{
+    if (!settings_has_model(settings, "nats.subject") ||
+        settings_has_model(settings, "nats.stream") ||
+        settings_has_model(settings, "nats.consumer"))
+        return 0;
+    snprintf(err, err_size,
+             "nats.consumer: each model has subjects of its own, and needs a consumer of its own: "
+             "put " SETTINGS_MODEL " into this name, too");
+    return -EINVAL;
+}
+
 int nats_config_check(const struct settings *settings, const char **bad_option, char *err,
                       size_t err_size)
 {
     struct nats_config config;
     natsOptions *options = NULL;
-    int rc = nats_config_read(&config, settings, err, err_size);
+    int rc = check_models(settings, err, err_size);
+    if (!rc)
+        rc = nats_config_read(&config, settings, err, err_size);
     if (!rc) {
         /* The library reads the files: what is wrong with them is found out
          * here, before the start. */

@@ -18,7 +18,7 @@
 
 static void tell(struct nats_source *source, struct skipped *skipped, const char *why)
 {
-    skipped->part = source->config.stream;
+    skipped->part = nats_source_part(source);
     skipped->why = why;
     if (!source->end.closing)
         source_skipped(&source->base, skipped);

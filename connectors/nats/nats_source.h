@@ -98,6 +98,12 @@ struct nats_message *nats_message_open(struct nats_source *source, natsMsg *nati
 void nats_message_close(struct nats_message *message);
 const char *nats_message_reply(const struct nats_message *message);
 
+/* What of the input is read here: the stream, or subjects of it. */
+static inline const char *nats_source_part(const struct nats_source *source)
+{
+    return source->config.subject ? source->config.subject : source->config.stream;
+}
+
 /* ---- nats_consumer.c */
 
 /* After connecting, and from time to time. */

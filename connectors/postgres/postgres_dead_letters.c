@@ -224,8 +224,14 @@ static int dead_letters_take(struct dead_letters *base, char *err, size_t err_si
 
 static const char *const options[] = {"postgres.", NULL};
 
+static const char *find_place(const struct settings *settings)
+{
+    return settings_model_from(settings, "postgres.dead_letters", "postgres.table");
+}
+
 const struct dead_letters_ops postgres_dead_letters = {
     .options = options,
+    .place = find_place,
     .open = dead_letters_open,
     .next = dead_letters_next,
     .take = dead_letters_take,

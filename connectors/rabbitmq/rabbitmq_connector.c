@@ -54,9 +54,15 @@ static const struct queue_ops queue = {
 /* An exchange may be of one model, too. */
 static const char *names_output(const struct settings *settings)
 {
-    const char *exchange = settings_text(settings, "rabbitmq.output_exchange");
-    return exchange && strstr(exchange, SETTINGS_MODEL) ? "rabbitmq.output_exchange"
-                                                        : "rabbitmq.output_queue";
+    return settings_has_model(settings, "rabbitmq.output_exchange")
+               ? "rabbitmq.output_exchange"
+               : settings_model_from(settings, "rabbitmq.output_queue", "rabbitmq.queue");
+}
+
+static const char *names_input(const struct settings *settings)
+{
+    (void)settings;
+    return "rabbitmq.queue";
 }
 
 const struct connector rabbitmq_connector = {
@@ -69,4 +75,5 @@ const struct connector rabbitmq_connector = {
     .queue = &queue,
     .gives_times = true,
     .names_output = names_output,
+    .names_input = names_input,
 };

@@ -261,8 +261,14 @@ static const char *const options[] = {
     NULL,
 };
 
+static const char *find_place(const struct settings *settings)
+{
+    return settings_model_from(settings, "rabbitmq.dead_letter_queue", "rabbitmq.queue");
+}
+
 const struct dead_letters_ops rabbitmq_dead_letters = {
     .options = options,
+    .place = find_place,
     .open = rabbitmq_dead_letters_open,
     .next = rabbitmq_dead_letters_next,
     .replay = rabbitmq_dead_letters_replay,

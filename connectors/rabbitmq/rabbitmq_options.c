@@ -19,7 +19,8 @@ const struct option rabbitmq_options[] = {
      "Nodes to read from, tried in turn: amqp://[user[:password]@]host[:port][/vhost]; amqps: over "
      "TLS. Without a user it is guest, or the one that rabbitmq.tls_cert names"},
     {"rabbitmq.queue", OPTION_TEXT, "texts", NULL, 0, 0, "NAME",
-     "Queue to read, quorum or classic; it must exist"},
+     "Queue to read, quorum or classic; it must exist. With {model} in its name every model reads "
+     "its own"},
     {"rabbitmq.prefetch", OPTION_COUNT, "256", NULL, 1, 65535, "N",
      "The most unacknowledged messages to hold; the worker takes fewer when it needs fewer"},
     {"rabbitmq.consumer_timeout", OPTION_DURATION, "30m", NULL, 0, INT64_C(30) * 24 * 3600 * 1000,

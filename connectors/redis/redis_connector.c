@@ -80,7 +80,14 @@ static const struct queue_ops queue = {
 static const char *names_output(const struct settings *settings)
 {
     bool is_stream = settings_is(settings, "redis.output", "stream");
-    return is_stream ? "redis.output_stream" : "redis.output_prefix";
+    return is_stream ? settings_model_from(settings, "redis.output_stream", "redis.stream")
+                     : "redis.output_prefix";
+}
+
+static const char *names_input(const struct settings *settings)
+{
+    (void)settings;
+    return "redis.stream";
 }
 
 const struct connector redis_connector = {
@@ -97,4 +104,5 @@ const struct connector redis_connector = {
     .keeps_versions = true,
     .exactly_once = true,
     .names_output = names_output,
+    .names_input = names_input,
 };

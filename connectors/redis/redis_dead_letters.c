@@ -329,8 +329,14 @@ static int redis_dead_letters_replay(struct dead_letters *base, char *err, size_
     return rc;
 }
 
+static const char *find_place(const struct settings *settings)
+{
+    return settings_model_from(settings, "redis.dead_letters", "redis.stream");
+}
+
 const struct dead_letters_ops redis_dead_letters = {
     .options = options,
+    .place = find_place,
     .open = redis_dead_letters_open,
     .next = redis_dead_letters_next,
     .replay = redis_dead_letters_replay,

@@ -22,7 +22,7 @@ const struct option redis_options[] = {
      "redis+cluster://[user[:password]@]host[,host...]; rediss: over TLS"},
     {"redis.stream", OPTION_TEXT, "texts", NULL, 0, 0, "KEY,...",
      "Streams to read, in fair turns; all on this server and database. In a cluster their names "
-     "share a hash tag: {texts}"},
+     "share a hash tag: {texts}. With {model} in each of them every model reads its own"},
     {"redis.group", OPTION_TEXT, "embedmill", NULL, 0, 0, "NAME",
      "Consumer group of each stream; a missing one is created at the start of its stream"},
     {"redis.consumer", OPTION_TEXT, NULL, NULL, 0, 0, "NAME",
@@ -111,6 +111,14 @@ static int read_streams(struct redis_config *config, const struct settings *sett
         snprintf(err, err_size,
                  "expected one name without a comma; leave it out, and each input "
                  "stream has one of its own");
+        return -EINVAL;
+    }
+    *bad_option = "redis.dead_letters";
+    if (settings_has_model(settings, "redis.stream") && settings_has(settings, *bad_option) &&
+        !settings_has_model(settings, *bad_option)) {
+        snprintf(err, err_size,
+                 "each model has an input stream of its own, which its dead letters go back to: "
+                 "put " SETTINGS_MODEL " into this name, too, or leave it out");
         return -EINVAL;
     }
     *bad_option = "redis.stream";

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "connectors/kafka/kafka.h"
 #include "tests/support/c11_threads.h"
@@ -200,13 +201,69 @@ static void what_is_refused(void **state)
     options_close(options);
 }
 
+/* What kafka_check_options says of several models; NULL when it has no objection. */
+static const char *models_refused(const char *topic, const char *group, const char *instance)
+{
+    char property[100];
+    const char *bad_option = NULL;
+    static char said[1200];
+    snprintf(property, sizeof property, "group.instance.id=%s", instance);
+    assert_int_equal(READ(no_environment, "--kafka-topic", (char *)topic, "--kafka-group",
+                          (char *)group, "-X", property),
+                     0);
+    int rc = kafka_check_options(options_settings(options), &bad_option, err, sizeof err);
+    options_close(options);
+    if (rc == 0)
+        return NULL;
+    assert_int_equal(rc, -EINVAL);
+    snprintf(said, sizeof said, "%s: %s", bad_option, err);
+    return said;
+}
+
+static void topics_of_models(void **state)
+{
+    (void)state;
+    assert_null(models_refused("in", "g", "a"));
+    assert_null(models_refused("in-{model}", "g", "a-{model}"));
+    assert_null(models_refused("in-{model}", "g-{model}", "a"));
+    assert_non_null(strstr(models_refused("in-{model}", "g", "a"), "two members of the group"));
+    assert_non_null(strstr(models_refused("^in-{model}", "g-{model}", "a"),
+                           "kafka.topic: the expression of one model"));
+}
+
+static char *transactional_id(const char *topic, int *lock)
+{
+    struct kafka_config config;
+    char *id;
+    assert_int_equal(READ(no_environment, "--kafka-topic", (char *)topic), 0);
+    assert_int_equal(kafka_config_read(&config, options_settings(options), err, sizeof err), 0);
+    assert_int_equal(kafka_transactional_id(&config, options_settings(options), &id, lock), 0);
+    kafka_config_clear(&config);
+    options_close(options);
+    return id;
+}
+
+/* Of two with the same id each would end the other's transactions. */
+static void transactional_ids_differ(void **state)
+{
+    int locks[2];
+    char *one = transactional_id("one", &locks[0]), *other = transactional_id("two", &locks[1]);
+    (void)state;
+    assert_string_not_equal(one, other);
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(locks[i] >= 0);
+        close(locks[i]);
+    }
+    free(one);
+    free(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(flags_reach_the_library),
-        cmocka_unit_test(variables_and_file),
-        cmocka_unit_test(what_is_refused),
-        cmocka_unit_test(group_protocols),
+        cmocka_unit_test(flags_reach_the_library), cmocka_unit_test(variables_and_file),
+        cmocka_unit_test(what_is_refused),         cmocka_unit_test(group_protocols),
+        cmocka_unit_test(topics_of_models),        cmocka_unit_test(transactional_ids_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

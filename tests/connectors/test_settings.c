@@ -277,6 +277,26 @@ static void copies_of_texts(void **state)
     assert_null(copy);
 }
 
+/* redis.url stands here for a name that is made of that of the stream where it is not set. */
+static void names_of_models(void **state)
+{
+    struct settings *settings = *state, *own;
+    char err[200];
+    assert_false(settings_has_model(settings, "redis.stream"));
+    assert_false(settings_has_model(settings, "redis.url"));
+    assert_string_equal(settings_model_from(settings, "redis.url", "redis.stream"), "redis.url");
+    assert_int_equal(settings_set(settings, "redis.stream", "a:{model},{model}", err, sizeof err),
+                     0);
+    assert_true(settings_has_model(settings, "redis.stream"));
+    assert_string_equal(settings_model_from(settings, "redis.url", "redis.stream"), "redis.stream");
+    assert_int_equal(settings_set(settings, "redis.url", "all", err, sizeof err), 0);
+    assert_string_equal(settings_model_from(settings, "redis.url", "redis.stream"), "redis.url");
+    assert_int_equal(settings_of_model(&own, settings, "old"), 0);
+    assert_string_equal(settings_text(own, "redis.stream"), "a:old,old");
+    assert_false(settings_has_model(own, "redis.stream"));
+    settings_close(own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +314,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_reader_names_the_bad_option, open_all, close_all),
         cmocka_unit_test_setup_teardown(a_sentence_is_taken_apart, open_all, close_all),
         cmocka_unit_test_setup_teardown(copies_of_texts, open_all, close_all),
+        cmocka_unit_test_setup_teardown(names_of_models, open_all, close_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -128,10 +128,10 @@ class Bench:
         reader.close()
         return messages
 
-    def offsets(self):
+    def offsets(self, suffix="in"):
         """[(committed by the group or the beginning, end)] of the input's partitions."""
         reader = Consumer(self.client(**{"group.id": self.group}))
-        topic = self.topic("in")
+        topic = self.topic(suffix)
         parts = reader.list_topics(topic, timeout=30).topics[topic].partitions
         found = []
         # The transaction of a worker that was killed hides them until it is over.
@@ -144,11 +144,11 @@ class Bench:
     def committed(self):
         return sum(offset for offset, _ in self.offsets())
 
-    def lag(self):
-        return sum(end - offset for offset, end in self.offsets())
+    def lag(self, suffix="in"):
+        return sum(end - offset for offset, end in self.offsets(suffix))
 
-    def wait_lag_0(self, seconds=60):
-        wait_for("lag 0", lambda: self.lag() == 0, seconds)
+    def wait_lag_0(self, seconds=60, suffix="in"):
+        wait_for("lag 0", lambda: self.lag(suffix) == 0, seconds)
 
     # ---- workers
 

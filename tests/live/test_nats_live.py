@@ -6,15 +6,20 @@ Each case starts what it needs on a free port with its data in a temporary folde
 Usage: test_nats_live.py EMBEDMILL [--server NATS-SERVER] [CASE ...]
 """
 import json
+import os
 import re
 import signal
 import sys
 import time
+import urllib.request
 
 import msgpack
 import numpy as np
 
 from nats_rig import run_all, wait_for
+from ports import free_port
+
+DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "models")
 
 
 def case_plain(bench):
@@ -119,6 +124,85 @@ def case_drain(bench):
     worker = bench.start_worker()
     bench.expect(400, 60)
     bench.stop(worker)
+
+
+def models_input(bench, subject, stream, consumer, *extra):
+    """A worker of two models, each with an input of its own, is killed and started again: 60 texts
+    of each come out of its own subject, and a dead letter goes back to where it was."""
+    files = {name: os.path.join(DATA, file) for name, file in
+             (("one", "tiny-xlm-roberta.gguf"), ("two", "tiny-mpnet.gguf"))}
+    named = ("--model", f"one={files['one']}", "--model", f"two={files['two']}")
+    bench.model, client = f"one={files['one']}", bench.client()
+    words = ("--nats-stream", stream, "--nats-consumer", consumer, *extra)
+    def start():
+        return bench.start_worker("--model", f"two={files['two']}", "--max-deliveries", "0", *words)
+    def at(name, text):
+        return text.replace("{model}", name)
+    worker = start()
+    for i in range(60):
+        for k, name in enumerate(files):
+            client.add(at(name, subject), json.dumps({"id": str(60 * k + i), "text": f"text {i}"}))
+        if i == 30:
+            worker.kill()
+            worker.wait()
+            worker = start()
+    for name in files:
+        client.add(at(name, subject), b"\x81")
+    def is_done():
+        found = [client.consumer(at(name, stream), at(name, consumer)) for name in files]
+        return all(not f["num_pending"] and not f["num_ack_pending"] and
+                   f["delivered"]["consumer_seq"] > 60 for f in found)
+    wait_for("all is done", is_done, 60)
+    bench.stop(worker)
+    for k, name in enumerate(files):
+        outs = [msgpack.unpackb(m.data) for m in client.messages(f"{name}-out")]
+        assert {int(out["id"]) for out in outs} == set(range(60 * k, 60 * k + 60)), name
+        assert len({out["model"] for out in outs}) == 1, name
+    listed = bench.run("dlq", "list", "--source", "nats", "--sink", "nats", *bench.words(), *words,
+                       *named)
+    assert listed.count("\n") == 2, listed
+    back = bench.run("dlq", "replay", "--source", "nats", "--sink", "nats", *bench.words(), *words,
+                     *named)
+    assert back == "2 put back, 0 left, 0 gone\n", back
+    for name in files:
+        stored = [m for m in client.messages(at(name, stream)) if m.subject == at(name, subject)]
+        assert [m.data for m in stored[60:]] == [b"\x81"] * 2, name
+
+
+def case_stream_of_each_model(bench):
+    bench.start_server()
+    client = bench.client()
+    for name in ("one", "two"):
+        client.make_stream(f"in-{name}")
+        client.make_stream(f"{name}-out", f"in-{name}-embeddings")
+        client.make_stream(f"{name}-dlq", f"in-{name}-dlq")
+    models_input(bench, "in-{model}", "in-{model}", "embedmill")
+
+
+def case_subject_of_each_model(bench):
+    """One stream, and a consumer for each model's subject of it."""
+    bench.start_server()
+    client = bench.client()
+    client.make_stream("texts", "texts.>")
+    client.make_stream("texts-dlq")
+    for name in ("one", "two"):
+        client.make_stream(f"{name}-out", f"out.{name}")
+    subjects = ("--nats-subject", "texts.{model}", "--nats-output-subject", "out.{model}")
+    models_input(bench, "texts.{model}", "texts", "mill-{model}", *subjects)
+    port = free_port()
+    worker = bench.start_worker("--model", f"two={os.path.join(DATA, 'tiny-mpnet.gguf')}",
+                                "--nats-consumer", "mill-{model}", *subjects, "--metrics-listen",
+                                f"127.0.0.1:{port}")
+    def scraped():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return answer.read().decode()
+    for name in ("one", "two"):
+        line = f'embedmill_source_lag{{part="texts.{name}"}} 0\n'
+        wait_for(line, lambda line=line: line in scraped())
+    bench.stop(worker)
+    said = bench.run("check", "--source", "nats", "--sink", "nats", "--model", bench.model,
+                     "--model", f"two={os.path.join(DATA, 'tiny-mpnet.gguf')}", *subjects, code=78)
+    assert "nats.consumer" in said and "a consumer of its own" in said, said
 
 
 def case_server_killed(bench):

@@ -109,6 +109,50 @@ def case_dead_letters(bench):
     assert letters["empty"][0].headers["_code"] == "no_text", letters["empty"]
 
 
+def case_queue_of_each_model(bench):
+    """A worker of two models, each with a queue of its own, is killed and started again; the dead
+    letters of both go back to where they were."""
+    data = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "models")
+    files = {"one": os.path.join(data, "tiny-xlm-roberta.gguf"),
+             "two": os.path.join(data, "tiny-mpnet.gguf")}
+    named = [word for name, file in files.items() for word in ("--model", f"{name}={file}")]
+    model, bench.model = bench.model, f"one={files['one']}"
+    for name in files:
+        bench.declare(*names(f"own-{name}"), kind="classic")
+    def start():
+        return bench.start_worker("--model", f"two={files['two']}", "--rabbitmq-queue",
+                                  "own-{model}", name="own")
+    worker = start()
+    for first, n in ((0, 20), (20, 30)):
+        for name in files:
+            bench.add(first, n, f"own-{name}")
+        if first == 0:
+            worker.kill()
+            worker.wait()
+            worker = start()
+    for name in files:
+        bench.channel.basic_publish("", f"own-{name}", b"\xff\x00\x01",
+                                    pika.BasicProperties(message_id=f"bad-{name}"))
+        wait_for("50 outputs", lambda name=name: bench.length(f"own-{name}-embeddings") >= 50, 60)
+        wait_for("a dead letter", lambda name=name: bench.length(f"own-{name}-dlq") == 1)
+        wait_for("nothing waiting", lambda name=name: bench.length(f"own-{name}") == 0)
+    bench.stop(worker)
+    models = {}
+    for name in files:
+        found, _ = bench.outputs(f"own-{name}-embeddings")
+        assert sorted(map(int, found)) == list(range(50)), sorted(found)
+        assert all(out["source"].startswith(f"own-{name}/") for _, out in found.values()), name
+        models[name] = {out["model"] for _, out in found.values()}
+    assert all(len(m) == 1 for m in models.values()) and models["one"] != models["two"], models
+    back = bench.run("dlq", "replay", "--source", "rabbitmq", "--sink", "rabbitmq",
+                     "--rabbitmq-url", bench.url, "--rabbitmq-queue", "own-{model}", *named)
+    assert back.stdout == "2 put back, 0 left, 0 gone\n", back
+    for name in files:
+        [(_, properties, _)] = bench.take(f"own-{name}")
+        assert properties.message_id == f"bad-{name}", properties
+    bench.model = model
+
+
 def case_rejected(bench):
     """Dead letters left to the queue's own exchange."""
     bench.declare("own", "own-dead", "own-embeddings")

@@ -104,8 +104,8 @@ static void check_several(struct findings *findings, const struct options *optio
     int rc = config_check_models(options, &name, err, sizeof err);
     if (rc == 0 && work_options_have_outputs(settings))
         findings_add(findings, FINDING_OK, "models",
-                     "`serve` serves all %zu of them; in `run` each writes an output of its own",
-                     n);
+                     "`serve` serves all %zu of them; in `run` each %swrites an output of its own",
+                     n, work_options_have_inputs(settings) ? "reads an input and " : "");
     else
         findings_add(findings, FINDING_WARN, "models", "`serve` serves all %zu of them; `run` %s%s",
                      n, rc == 0 ? "does, too, and embeds messages with the first" : "does not: ",

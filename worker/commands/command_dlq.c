@@ -74,6 +74,7 @@ struct way {
 
 struct counts {
     size_t n, n_left, n_gone; /* listed or put back; could not be; done by another meanwhile */
+    bool was_opened;          /* there was something to look through */
 };
 
 static int fail(int code, const char *why)
@@ -95,7 +96,7 @@ static bool is_among(const char *const *names, const char *name)
 
 static bool is_wanted(const char *name)
 {
-    static const char *const own[] = {"source", "sink", "dlq.", NULL};
+    static const char *const own[] = {"source", "sink", "model", "dlq.", NULL};
     bool is = is_among(own, name);
     for (size_t i = 0; all_connectors[i] && !is; i++)
         is = all_connectors[i]->dead_letters &&
@@ -202,36 +203,81 @@ static int exit_of(int rc)
 }
 
 static int go_through(const struct args *args, const struct dead_letters_ops *ops,
-                      const struct settings *settings)
+                      const struct settings *settings, struct counts *counts)
 {
     struct way way = {.args = args};
     struct dead_letter letter;
-    struct counts counts = {0};
     char err[800], close_err[800];
     /* A URL names another system: the dead letters are opened where they are, without it. */
     int rc = ops->open(&way.dlq, settings, args->queue ? NULL : args->to, err, sizeof err);
     if (rc != 0)
         return fail(exit_of(rc), err);
+    counts->was_opened = true;
     if (args->queue && args->is_replay && !args->dry_run)
         rc = dlq_return_open(&way.back, args->queue, settings, err, sizeof err);
-    while (rc == 0 && counts.n < args->limit) {
+    while (rc == 0 && counts->n < args->limit) {
         rc = ops->next(way.dlq, &letter, err, sizeof err);
         if (rc <= 0)
             break;
         rc = 0;
         if (is_meant(args, &letter))
-            rc = serve_letter(&way, &letter, &counts, err, sizeof err);
+            rc = serve_letter(&way, &letter, counts, err, sizeof err);
     }
     dlq_return_close(way.back);
     /* Only this says whether what was taken is gone for good: some acknowledge at the end. */
     int closed = ops->close(way.dlq, close_err, sizeof close_err);
-    if (args->is_replay && !args->dry_run)
-        printf("%zu put back, %zu left, %zu gone\n", counts.n, counts.n_left, counts.n_gone);
     if (rc != 0)
         fail(exit_of(rc), err);
     if (closed != 0)
         fail(exit_of(closed), close_err);
     return exit_of(rc != 0 ? rc : closed);
+}
+
+/* Those of each model that is named, where they have a place each. What fails for one is no reason
+ * to leave out another. */
+static int go_through_models(const struct args *args, const struct dead_letters_ops *ops,
+                             const struct settings *settings, struct counts *counts)
+{
+    struct setting model;
+    int code = COMMAND_OK;
+    for (size_t i = 0; (model = settings_pair(settings, "models", i)).name; i++) {
+        struct settings *own;
+        struct args of_model = *args;
+        if (settings_of_model(&own, settings, model.name))
+            return fail(COMMAND_INTERNAL, "out of memory");
+        of_model.to = settings_text(own, "dlq.to");
+        int ended = go_through(&of_model, ops, own, counts);
+        code = code == COMMAND_OK ? ended : code;
+        settings_close(own);
+    }
+    return code;
+}
+
+static int go_through_all(const struct args *args, const struct dead_letters_ops *ops,
+                          const struct settings *settings)
+{
+    const char *place = ops->place(settings);
+    struct counts counts = {0};
+    char why[300];
+    int code;
+    if (settings_has_model(settings, place) && !settings_pair(settings, "models", 0).name) {
+        snprintf(why, sizeof why,
+                 "%s has " SETTINGS_MODEL " in it: name the models as for `run`, each as "
+                 "--model NAME=FILE",
+                 place);
+        return fail(COMMAND_CONFIG, why);
+    }
+    if (settings_has_model(settings, place))
+        code = go_through_models(args, ops, settings, &counts);
+    else if (settings_has_model(settings, "dlq.to") || settings_has_model(settings, "dlq.stream"))
+        return fail(COMMAND_USAGE,
+                    "the dead letters of all models are in one place: put back where they came "
+                    "from, without --to, or to one that has no " SETTINGS_MODEL " in it");
+    else
+        code = go_through(args, ops, settings, &counts);
+    if (args->is_replay && !args->dry_run && counts.was_opened)
+        printf("%zu put back, %zu left, %zu gone\n", counts.n, counts.n_left, counts.n_gone);
+    return code;
 }
 
 static int serve(const struct args *args, const struct settings *settings)
@@ -268,7 +314,7 @@ static int serve(const struct args *args, const struct settings *settings)
                  sink, source ? source : "nothing", sink);
         return fail(COMMAND_CONFIG, why);
     }
-    return go_through(args, ops, settings);
+    return go_through_all(args, ops, settings);
 }
 
 static struct queue_target target_of(const struct settings *settings)
@@ -349,7 +395,8 @@ const struct command command_dlq = {
             "that is killed leaves at most one of them in both places. codes prints what each code "
             "means "
             "and what to do, with "
-            "tabs between.",
+            "tabs between. Where {model} in a name stands for each of several models, list and "
+            "replay go through those that --model NAME=FILE names.",
     .endings = endings,
     .own = table,
     .syntax = {.aliases = aliases, .positionals = positionals},

@@ -87,25 +87,37 @@ static const struct connector *find(const struct settings *settings, const char 
     return name ? connector_find(name) : NULL;
 }
 
-/* The source once, and the output of each model. */
-static void check_outputs(struct findings *findings, const struct settings *settings,
-                          const struct connector *const ends[2], struct model *const *models,
-                          size_t n)
+/* Of both ends where they are of one connector, and that is asked once. */
+static void check_brokers(struct findings *findings, const struct settings *settings,
+                          const struct connector *const ends[2], bool is_source, bool is_sink)
 {
-    struct setting model;
-    if (ends[0] && ends[0]->check && ends[0]->check->broker) {
-        findings_area(findings, ends[0]->name, COMMAND_UNAVAILABLE);
-        ends[0]->check->broker(settings, true, false, findings_report, findings);
+    bool is_one = is_source && is_sink && ends[0] == ends[1];
+    for (size_t i = 0; i < 2; i++) {
+        bool is_used = i == 0 ? is_source : is_sink && !is_one;
+        if (!is_used || !ends[i] || !ends[i]->check || !ends[i]->check->broker)
+            continue;
+        findings_area(findings, ends[i]->name, COMMAND_UNAVAILABLE);
+        ends[i]->check->broker(settings, i == 0 || is_one, i == 1 || is_one, findings_report,
+                               findings);
     }
+}
+
+/* The output of each model, and the input of each or the one of all. */
+static void check_own_brokers(struct findings *findings, const struct settings *settings,
+                              const struct connector *const ends[2], struct model *const *models,
+                              size_t n)
+{
+    bool have_inputs = work_options_have_inputs(settings);
+    struct setting model;
+    if (!have_inputs)
+        check_brokers(findings, settings, ends, true, false);
     for (size_t i = 0; (model = settings_pair(settings, "models", i)).name; i++) {
         struct settings *own;
         if (i < n && models[i] && model_info(models[i])->is_reranker)
-            continue; /* has no output */
-        if (!ends[1]->check || !ends[1]->check->broker ||
-            settings_of_model(&own, settings, model.name))
+            continue; /* has neither */
+        if (settings_of_model(&own, settings, model.name))
             return;
-        findings_area(findings, ends[1]->name, COMMAND_UNAVAILABLE);
-        ends[1]->check->broker(own, false, true, findings_report, findings);
+        check_brokers(findings, own, ends, have_inputs, true);
         settings_close(own);
     }
 }
@@ -125,15 +137,10 @@ static void check_more(struct findings *findings, const struct settings *setting
     }
     check_libraries(findings, ends);
     check_listen(findings, settings);
-    if (work_options_have_outputs(settings))
-        return check_outputs(findings, settings, ends, models, n);
-    for (size_t i = 0; i < 2; i++) {
-        bool both = ends[0] == ends[1];
-        if (!ends[i] || !ends[i]->check || !ends[i]->check->broker || (i == 1 && both))
-            continue;
-        findings_area(findings, ends[i]->name, COMMAND_UNAVAILABLE);
-        ends[i]->check->broker(settings, i == 0 || both, i == 1 || both, findings_report, findings);
-    }
+    if (work_options_have_outputs(settings) || work_options_have_inputs(settings))
+        check_own_brokers(findings, settings, ends, models, n);
+    else
+        check_brokers(findings, settings, ends, true, true);
 }
 
 static int run(const struct invocation *invocation)

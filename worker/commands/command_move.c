@@ -481,6 +481,16 @@ static int set_ends(bool is_push, struct options *options, char *err, size_t err
     const struct connector *connector = queue_target_find(&target, err, err_size);
     if (!connector)
         return -EINVAL;
+    if (strstr(target.url, SETTINGS_MODEL) ||
+        settings_has_model(settings, is_push ? "push.stream" : "pull.stream") ||
+        (options_origin(options, connector->queue->place) == ORIGIN_FLAG &&
+         settings_has_model(settings, connector->queue->place))) {
+        snprintf(err, err_size,
+                 "%s: " SETTINGS_MODEL " stands for each of several models: name "
+                 "the stream, topic or queue of one",
+                 target.flag);
+        return -EINVAL;
+    }
     /* What workers promise of delivery is between their two ends, and not these. */
     const struct queue_option ends[] = {{"source", is_push ? "file" : connector->name},
                                         {"sink", is_push ? connector->name : "file"},

@@ -56,7 +56,8 @@ struct worker {
     struct lane lanes[COMMAND_MODELS_MAX];
     const char *names[COMMAND_MODELS_MAX]; /* of theirs */
     size_t n_lanes;                        /* whose pipeline was opened */
-    struct fanout *fanout;                 /* of several; NULL: there is one */
+    bool has_inputs;                       /* each lane, of its own */
+    struct fanout *fanout;                 /* of several with one input; NULL: there is none */
     struct pool *pool;   /* that pipelines and server share; NULL: the pipeline has its own */
     struct serve *serve; /* NULL: none, or gone */
     bool is_open;        /* all that there will be */
@@ -117,24 +118,26 @@ static void on_served(void *ctx, bool in_time)
     finish(worker);
 }
 
-static void on_ended(void *ctx, enum pipeline_end how)
-{
-    struct lane *lane = ctx;
-    struct worker *worker = lane->worker;
-    lane->how = how;
-    lane->has_ended = true;
-    if (worker->is_open && worker->serve)
-        serve_drain(worker->serve, on_served, worker);
-    else
-        finish(worker);
-}
-
 /* One of several pipelines ends: all do. */
 static void on_ending(void *ctx)
 {
     struct worker *worker = ctx;
     for (size_t i = 0; i < worker->n_lanes; i++)
         pipeline_drain(worker->lanes[i].pipeline);
+}
+
+static void on_ended(void *ctx, enum pipeline_end how)
+{
+    struct lane *lane = ctx;
+    struct worker *worker = lane->worker;
+    lane->how = how;
+    lane->has_ended = true;
+    if (!worker->fanout) /* which says it as soon as one begins to end */
+        on_ending(worker);
+    if (worker->is_open && worker->serve)
+        serve_drain(worker->serve, on_served, worker);
+    else
+        finish(worker);
 }
 
 static void on_stop(void *ctx, const char *name, int number, bool again)
@@ -226,6 +229,7 @@ static int open_serve(struct worker *worker, const struct pipeline_options *opti
 static int find_lanes(struct worker *worker)
 {
     bool has_outputs = work_options_have_outputs(worker->settings);
+    worker->has_inputs = !has_end(worker->work) && work_options_have_inputs(worker->settings);
     for (size_t i = 0; i < worker->set.n; i++) {
         struct lane *lane = &worker->lanes[worker->n_lanes];
         if (i > 0 && (!has_outputs || model_info(worker->set.models[i])->is_reranker))
@@ -234,11 +238,12 @@ static int find_lanes(struct worker *worker)
             {&worker->events, worker->n_lanes++, model_info(worker->set.models[i])->name},
             .worker = worker,
             .model = i};
-        if (has_outputs && worker->set.names[i] &&
+        if ((has_outputs || worker->has_inputs) && worker->set.names[i] &&
             settings_of_model(&lane->settings, worker->settings, worker->set.names[i]))
             return serve_setup_fail(NULL, "out of memory", -ENOMEM);
     }
     worker->events.n_lanes = worker->n_lanes;
+    worker->events.n_inputs = worker->has_inputs ? worker->n_lanes : 1;
     if (worker->n_lanes == 1 && !has_end(worker->work) &&
         settings_has(worker->settings, "model_field"))
         return serve_setup_fail("model_field",
@@ -276,10 +281,10 @@ static int open_lane(struct lane *lane, const struct pipeline_options *common, c
     options.cache = worker->caches[lane->model];
     if (lane->settings)
         options.collection = settings_text(settings, "output_collection");
+    options.model_name = worker->events.n_lanes > 1 ? name : NULL;
     if (worker->fanout) {
         options.fanout = worker->fanout;
         options.fanout_index = lane->base.index;
-        options.model_name = name;
         options.is_first = lane->base.index == 0;
     }
     int rc = pipeline_open(&lane->pipeline, &worker->loop, worker->set.models[lane->model],
@@ -296,7 +301,7 @@ static int open_lanes(struct worker *worker, const struct pipeline_options *opti
                       size_t err_size)
 {
     size_t n = worker->n_lanes;
-    int rc = n > 1 ? open_fanout(worker, options, err, err_size) : 0;
+    int rc = n > 1 && !worker->has_inputs ? open_fanout(worker, options, err, err_size) : 0;
     worker->n_lanes = 0;
     for (size_t i = 0; i < n && rc == 0; i++) {
         rc = open_lane(&worker->lanes[i], options, err, err_size);
@@ -437,12 +442,13 @@ static int open_progress(struct worker *worker)
     int when = settings_choice(worker->settings, "progress"); /* auto on off */
     /* A status line would be drawn between the lines of output on the same terminal. */
     bool mixes = worker->work->is_filter && isatty(STDOUT_FILENO);
-    /* Each model has all texts, unless they choose. */
-    size_t times = settings_has(worker->settings, "model_field") ? 1 : worker->n_lanes;
+    /* Each model has all texts, unless they choose one. */
+    bool are_all = worker->fanout && !settings_has(worker->settings, "model_field");
     struct progress_options options = {
         .status_line = when != 2 && log_is_terminal() && !mixes,
         .interval_ms = (uint64_t)settings_number(worker->settings, "progress_interval"),
-        .total_texts = (uint64_t)settings_number(worker->settings, "total") * times,
+        .total_texts =
+            (uint64_t)settings_number(worker->settings, "total") * (are_all ? worker->n_lanes : 1),
         .input = &worker->events.input,
         .metrics = worker->events.monitor ? monitor_metrics(worker->events.monitor) : NULL,
         .count = count,
@@ -536,11 +542,6 @@ static int run(const struct work *work, const struct settings *settings)
     return code;
 }
 
-static int fail(const struct work *work, int code, const char *why)
-{
-    return command_line_fail(work->command, code, why);
-}
-
 /* Files and environments may be shared with `run`, but a flag was meant for this command. */
 static int refuse_unwanted(const struct work *work, const struct options *options)
 {
@@ -554,7 +555,7 @@ static int refuse_unwanted(const struct work *work, const struct options *option
                  "--%s: this command reads standard input and writes standard output, so it has no "
                  "such flag; `embedmill run` has",
                  flag);
-        return fail(work, COMMAND_USAGE, err);
+        return command_line_fail(work->command, COMMAND_USAGE, err);
     }
     return COMMAND_OK;
 }
@@ -570,7 +571,7 @@ static int fix_filter(const struct work *work, struct options *options)
     for (size_t i = 0; i < 2; i++)
         if (options_set(options, ends[i][0], ends[i][1], ORIGIN_FLAG, "embed", err, sizeof err) !=
             0)
-            return fail(work, COMMAND_INTERNAL, err);
+            return command_line_fail(work->command, COMMAND_INTERNAL, err);
     if (strcmp(settings_text(options_settings(options), "input_format"), "msgpack") != 0)
         return COMMAND_OK;
     options_explain(options, "input_format",

@@ -292,6 +292,49 @@ static int check_delivery(const struct settings *settings, const char **bad_opti
     return -EINVAL;
 }
 
+/* What several models read: a message is for all of them, or for the one that it names, or for the
+ * one whose input it is in. 0 or -EINVAL. */
+static int check_choice(const struct settings *settings, const char **bad_option, char *why,
+                        size_t size)
+{
+    const char *source = settings_text(settings, "source"), *option;
+    bool are_chosen = settings_has(settings, "model_field");
+    *bad_option = "delivery";
+    if (!work_options_have_inputs(settings)) {
+        if (!work_options_have_outputs(settings) ||
+            !settings_is(settings, "delivery", "exactly-once"))
+            return 0;
+        snprintf(why, size,
+                 "exactly-once is for one model: the outputs of several are not written in one "
+                 "step; use at-least-once, or an input or a worker for each model");
+        return -EINVAL;
+    }
+    option = connector_find(source)->names_input(settings);
+    *bad_option = "model_field";
+    if (are_chosen) {
+        snprintf(why, size,
+                 "each model has an input of its own, for %s has " SETTINGS_MODEL " in it: leave "
+                 "out one of the two",
+                 option);
+        return -EINVAL;
+    }
+    *bad_option = option;
+    for (const char *at = settings_text(settings, option); *at; at += *at == ',') {
+        at += strspn(at, " ");
+        size_t len = strcspn(at, ",");
+        const char *found = strstr(at, SETTINGS_MODEL);
+        if (len && (!found || found >= at + len)) {
+            snprintf(why, size,
+                     "'%.*s' would be read for several models, each message for one of them by "
+                     "chance: put " SETTINGS_MODEL " into each name, or into none",
+                     len < 60 ? (int)len : 60, at);
+            return -EINVAL;
+        }
+        at += len;
+    }
+    return 0;
+}
+
 /* Several models of a queue: vectors of two never go to one output. */
 static int check_models(const struct settings *settings, const char **bad_option, char *why,
                         size_t size)
@@ -306,15 +349,12 @@ static int check_models(const struct settings *settings, const char **bad_option
         snprintf(why, size, "there is one model only: name several, each as --model NAME=FILE");
         return -EINVAL;
     }
-    *bad_option = "delivery";
-    if (are_several && have_outputs && settings_is(settings, "delivery", "exactly-once")) {
-        snprintf(why, size,
-                 "exactly-once is for one model: the outputs of several are not written in one "
-                 "step; use at-least-once, or a worker for each model");
-        return -EINVAL;
-    }
-    bool only_requests_choose =
-        settings_text(settings, "http.listen")[0] && !settings_has(settings, "model_field");
+    int rc = are_several ? check_choice(settings, bad_option, why, size) : 0;
+    if (rc != 0)
+        return rc;
+    bool only_requests_choose = settings_text(settings, "http.listen")[0] &&
+                                !settings_has(settings, "model_field") &&
+                                !work_options_have_inputs(settings);
     if (!are_several || have_outputs || only_requests_choose)
         return 0;
     if (!connector) /* doctor goes on; config_check has said it */
@@ -368,9 +408,9 @@ static int check_apart(const struct settings *settings, const struct settings *o
     return rc;
 }
 
-/* What the sink says of the output of each model. */
-static int check_outputs(const struct settings *settings, const char **bad_option, char *why,
-                         size_t size)
+/* What source and sink say of the names of each model. */
+static int check_own_ends(const struct settings *settings, const char **bad_option, char *why,
+                          size_t size)
 {
     struct setting model;
     int rc = 0;
@@ -379,7 +419,7 @@ static int check_outputs(const struct settings *settings, const char **bad_optio
         if (settings_of_model(&own, settings, model.name))
             return -ENOMEM;
         rc = check_ends(own, bad_option, why, size);
-        if (rc == 0)
+        if (rc == 0 && work_options_have_outputs(settings))
             rc = check_apart(settings, own, i, bad_option, why, size);
         settings_close(own);
     }
@@ -389,13 +429,14 @@ static int check_outputs(const struct settings *settings, const char **bad_optio
 int config_check_run(const struct options *options, const char **bad_option, char *err,
                      size_t err_size)
 {
+    const struct settings *settings = options_settings(options);
     char why[500] = "";
     int rc = config_check(options, bad_option, err, err_size);
     if (rc != 0)
         return rc;
-    rc = check_delivery(options_settings(options), bad_option, why, sizeof why);
-    if (rc == 0 && work_options_have_outputs(options_settings(options)))
-        rc = check_outputs(options_settings(options), bad_option, why, sizeof why);
+    rc = check_delivery(settings, bad_option, why, sizeof why);
+    if (rc == 0 && (work_options_have_outputs(settings) || work_options_have_inputs(settings)))
+        rc = check_own_ends(settings, bad_option, why, sizeof why);
     return explain(options, rc, *bad_option, why, err, err_size);
 }
 

@@ -11,17 +11,16 @@
 #include "worker/telemetry/log.h"
 #include "worker/telemetry/reports.h"
 
-/* Of several outputs: up once all are, and down as soon as one is. */
+/* Of several inputs or outputs: up once all are, and down as soon as one is. */
 static void on_link(void *ctx, enum side side, enum link_state state, const char *why)
 {
     const struct work_lane *lane = ctx;
     struct work_events *events = lane->events;
     bool are_up = state == LINK_UP;
-    if (side == SIDE_OUTPUT) {
-        events->is_up[lane->index] = state == LINK_UP;
-        for (size_t i = 0; i < events->n_lanes; i++)
-            are_up &= events->is_up[i];
-    }
+    size_t n = side == SIDE_OUTPUT ? events->n_lanes : events->n_inputs;
+    events->is_up[side][lane->index] = are_up;
+    for (size_t i = 0; i < n; i++)
+        are_up &= events->is_up[side][i];
     if (state == LINK_UP && !are_up)
         return;
     if (events->monitor)
@@ -47,9 +46,25 @@ static void on_undeliverable(void *ctx, const struct message *message, const cha
     reports_dead_letter(message, code, reason, true);
 }
 
+/* Of all inputs; -1 when one of them is not known. */
+static int64_t sum_group_lags(struct work_events *events, size_t index, int64_t lag)
+{
+    int64_t sum = 0;
+    events->group_lags[index] = lag;
+    for (size_t i = 0; i < events->n_inputs; i++) {
+        if (events->group_lags[i] < 0)
+            return -1;
+        sum += events->group_lags[i];
+    }
+    return sum;
+}
+
 static void on_lag(void *ctx, const char *part, int64_t lag)
 {
-    struct work_events *events = ((const struct work_lane *)ctx)->events;
+    const struct work_lane *lane = ctx;
+    struct work_events *events = lane->events;
+    if (!part)
+        lag = sum_group_lags(events, lane->index, lag);
     if (!events->monitor)
         return;
     bool is_shown = metrics_on_lag(monitor_metrics(events->monitor), part, lag);
@@ -135,6 +150,8 @@ int work_events_open(struct work_events *events, uv_loop_t *loop, const struct s
 {
     const char *listen = settings_text(settings, "metrics.listen");
     char err[400];
+    for (size_t i = 0; i < COMMAND_MODELS_MAX; i++)
+        events->group_lags[i] = -1;
     if (events->has_end)
         return COMMAND_OK;
     int rc = monitor_open(&events->monitor, loop, listen, model, err, sizeof err);

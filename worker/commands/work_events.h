@@ -1,7 +1,7 @@
 /*
  * work_events.h: what pipelines report, on its way to the log, the metrics and the spans.
  *
- * Owns:    whether all outputs of several models are connected.
+ * Owns:    whether all inputs and outputs of several models are connected; the sum of their lags.
  * Refuses: when a command ends.
  * Threads: the loop thread.
  */
@@ -23,8 +23,10 @@ struct work_events {
     struct cache **caches;       /* [n_caches] each may be NULL */
     struct progress_input input; /* of a source that knows its size */
     size_t n_caches, n_lanes;
-    bool lag_dropped;               /* and reported */
-    bool is_up[COMMAND_MODELS_MAX]; /* the output of each lane */
+    size_t n_inputs;  /* one for each lane, or one of all */
+    bool lag_dropped; /* and reported */
+    bool is_up[N_SIDES][COMMAND_MODELS_MAX];
+    int64_t group_lags[COMMAND_MODELS_MAX]; /* of the input of each lane */
 };
 
 /* First member of what a pipeline gets as ctx. */

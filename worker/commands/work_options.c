@@ -44,14 +44,26 @@ static struct decode_options decode_options(const struct settings *settings)
     };
 }
 
+static const struct connector *find_connector(const struct settings *settings, const char *side)
+{
+    const char *name = settings_text(settings, side);
+    return name ? connector_find(name) : NULL;
+}
+
 bool work_options_have_outputs(const struct settings *settings)
 {
-    const char *sink = settings_text(settings, "sink");
-    const struct connector *connector = sink ? connector_find(sink) : NULL;
-    const char *option =
-        connector && connector->names_output ? connector->names_output(settings) : NULL;
-    const char *text = option ? settings_text(settings, option) : NULL;
-    return text && strstr(text, SETTINGS_MODEL) && settings_pair(settings, "models", 0).name;
+    const struct connector *sink = find_connector(settings, "sink");
+    return sink && sink->names_output &&
+           settings_has_model(settings, sink->names_output(settings)) &&
+           settings_pair(settings, "models", 0).name;
+}
+
+bool work_options_have_inputs(const struct settings *settings)
+{
+    const struct connector *source = find_connector(settings, "source");
+    return source && source->names_input &&
+           settings_has_model(settings, source->names_input(settings)) &&
+           settings_pair(settings, "models", 0).name;
 }
 
 struct pipeline_options work_options(const struct settings *settings)

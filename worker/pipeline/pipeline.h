@@ -43,14 +43,14 @@ struct pipeline_options {
     size_t n_threads;
     struct pool *pool;   /* of n_threads, borrowed until ended; NULL: one of its own */
     enum pool_lane lane; /* of the pool */
-    /* Where several models share a source, which is opened already: which of them this is, and its
-     * name, which its dead letters have. NULL: the source is opened with the pipeline. */
+    /* Where several models share a source, which is opened already: which of them this is. NULL:
+     * the source is opened with the pipeline. */
     struct fanout *fanout;
     size_t fanout_index;
-    const char *model_name;
-    bool is_first;      /* of those that have a message */
-    size_t n_batches;   /* preallocated: the credit there is */
-    size_t batch_texts; /* full at this many texts ... */
+    bool is_first;          /* of those that have a message */
+    const char *model_name; /* of several models: dead letters say which could not; else NULL */
+    size_t n_batches;       /* preallocated: the credit there is */
+    size_t batch_texts;     /* full at this many texts ... */
     size_t batch_bytes; /* ... or this many bytes of text (the token budget, known beforehand) */
     uint64_t linger_ms; /* dispatch a part-filled batch when its first message waited so long */
     uint32_t max_deliveries; /* dead-letter beyond; 0: never */
