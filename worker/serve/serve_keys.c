@@ -34,10 +34,11 @@ static char *trim(char *line)
 static bool line_next(FILE *file, char line[KEY_MAX + 2], bool *is_cut)
 {
     *is_cut = false;
+    line[KEY_MAX + 1] = 1; /* fgets ends there only what fills it, whatever bytes it has */
     if (!fgets(line, KEY_MAX + 2, file))
         return false;
     /* Else the end of a long comment would be read as a line of its own: a key that nobody gave. */
-    int c = strlen(line) == KEY_MAX + 1 ? line[KEY_MAX] : '\n';
+    int c = line[KEY_MAX + 1] == '\0' ? (unsigned char)line[KEY_MAX] : '\n';
     for (; c != '\n' && c != EOF; c = getc(file))
         *is_cut = true;
     return true;
