@@ -42,8 +42,8 @@ static void put_string(struct buffer *to, struct bytes string, bool is_repaired)
         i += n;
         if (i == string.len)
             break;
-        /* 1: a control, a quote or DEL; more: a character that stays as it is; less than 0: a bad
-         * part. */
+        /* 1: a control, a quote, a backslash or DEL; more: a character that stays as it is; less
+         * than 0: a bad part. */
         int step = utf8_next(string.ptr + i, string.len - i);
         if (step < 0 && is_repaired)
             buffer_put_text(to, UTF8_REPLACEMENT);

@@ -152,8 +152,8 @@ void tcp_flush(struct tcp *tcp)
 {
     if (tcp->is_writing || !tcp->attempt)
         return;
-    /* What was written before is done (is_writing), so its buffer can be filled again. */
-    /* The two swap roles, so that their memory is used again. */
+    /* What was written before is done (is_writing), so its buffer can be filled again: the two swap
+     * roles. */
     struct buffer filled = tcp->out;
     tcp->out = tcp->away;
     tcp->out.len = 0;

@@ -112,7 +112,7 @@ static size_t queries_divide(struct forward *f)
     const struct pack *pack = f->pack;
     /* At most as many parts as tokens, so `queries` has room for them. */
     size_t most = pack->starts[pack->n_texts] / 8 / QUERY_PART_MIN * QUERY_PART_MIN, n_parts = 0;
-    /* A multiple of 16 tokens: tiles of 8 and 16 query rows are full but for the last of a text. */
+    /* A multiple of 16 tokens: vectors of 4, 8 or 16 query rows are full but for a text's last. */
     most = most < QUERY_PART_MIN ? QUERY_PART_MIN : most > QUERY_PART ? QUERY_PART : most;
     for (size_t text = 0; text < pack->n_texts; text++) {
         size_t n = pack->starts[text + 1] - pack->starts[text];

@@ -118,7 +118,7 @@ static int ends_find(struct tokenizer *t, char *err, size_t err_size)
     if (special_find(&t->vocab, "[CLS]", &t->bos, err, err_size) &&
         special_find(&t->vocab, "<s>", &t->bos, err, err_size) == 0)
         return special_find(&t->vocab, "</s>", &t->eos, err, err_size);
-    /* Again, for its message: the other pair is not there. */
+    /* [CLS] is there; or neither pair is, and this says so. */
     int status = special_find(&t->vocab, "[CLS]", &t->bos, err, err_size);
     return status ? status : special_find(&t->vocab, "[SEP]", &t->eos, err, err_size);
 }

@@ -223,7 +223,7 @@ int kafka_check_options(const struct settings *settings, const char **bad_option
         rc = kafka_conf_open(&conf, types[i], &config, settings, err, err_size);
         if (!rc)
             rd_kafka_conf_destroy(conf);
-        /* Needed for both sides; read_config itself leaves nothing on failure. */
+        /* Both sides read it; kafka_config_read leaves nothing to clear when it fails. */
         if (rc || i == 1)
             kafka_config_clear(&config);
     }

@@ -550,7 +550,7 @@ int postgres_burst_end(struct postgres_burst *burst, const struct postgres_state
         return -ENOMEM;
     /* First: the limits count for the statements behind it. */
     add_settings(burst);
-    if (offsets) { /* first: who has lost a part waits here, and finds it out */
+    if (offsets) { /* then: who has lost a part waits here, and finds it out */
         burst->steps[burst->n] = STEP_OFFSETS;
         burst->statements[burst->n++] = *offsets;
     }

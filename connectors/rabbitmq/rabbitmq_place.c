@@ -261,6 +261,17 @@ void rabbitmq_place_watch(struct rabbitmq_place *place)
 
 /* ---- answers */
 
+/* One that was sent waits again, in front of what is younger: of several that were on the way, the
+ * older have come back just before it. */
+static void put_back(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
+{
+    struct rabbitmq_slot *younger = first_of(&place->waiting);
+    while (younger && younger->nth < slot->nth)
+        younger = (struct rabbitmq_slot *)younger->base.next;
+    slots_remove(&place->sent, &slot->base);
+    slots_insert(&place->waiting, younger ? &younger->base : NULL, &slot->base);
+}
+
 /* No queue took it. An exchange may look at headers, and so have queues for others. */
 static void returned(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
 {
@@ -273,9 +284,7 @@ static void returned(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
             wait_for_others(place);
         return;
     }
-    slots_remove(&place->sent, &slot->base);
-    /* To the front: it is older than all that waits. */
-    slots_insert(&place->waiting, place->waiting.first, &slot->base);
+    put_back(place, slot);
     refused(place, why);
 }
 
@@ -298,9 +307,8 @@ static void confirmed(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
 
 static void rejected(struct rabbitmq_place *place, struct rabbitmq_slot *slot)
 {
-    slots_remove(&place->sent, &slot->base);
     slot->is_returned = false;
-    slots_insert(&place->waiting, place->waiting.first, &slot->base);
+    put_back(place, slot);
     refused(place,
             "the queue refuses it (nack): is it full (overflow reject-publish), or a replica "
             "away? make room, or raise its limit");

@@ -58,8 +58,10 @@ static void sort_new(struct rabbitmq_sink *sink)
         /* The broker moves it to the queue's dead-letter exchange itself; nothing is published. */
         else if (is_rejected)
             reject(sink, slot);
-        else
+        else {
+            ((struct rabbitmq_slot *)slot)->nth = ++sink->n_sorted;
             slots_push(&sink->places[record->dead_code != NULL].waiting, slot);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ enum { RABBITMQ_OUTPUTS, RABBITMQ_DEAD_LETTERS, RABBITMQ_PLACES };
 /* A record that is not confirmed. */
 struct rabbitmq_slot {
     struct slot base; /* first member */
+    uint64_t nth;     /* in the order in which records were given */
     uint64_t tag;     /* of its channel */
     uint64_t sent_ms;
     bool is_returned; /* no queue has taken it; its ack is still to come */
@@ -54,6 +55,7 @@ struct rabbitmq_sink {
     amqp_pool_t pool; /* of the record being published */
     struct slot_pool slots;
     struct slot_queue fresh;
+    uint64_t n_sorted; /* records that a place was given */
     struct rabbitmq_place places[RABBITMQ_PLACES];
     bool is_blocked;
     uv_timer_t tick_timer;

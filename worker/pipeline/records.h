@@ -3,8 +3,8 @@
  *
  * Owns:    parts, headers and ids of records; where encoded payloads lie while a sink holds them.
  * Refuses: to decide what is a dead letter; the wire format (codec.h).
- * Threads: record_refused on the loop thread; the rest on a pool thread, which has the batch for
- *          itself meanwhile.
+ * Threads: record_refused and record_entry on the loop thread; the rest on a pool thread, which has
+ *          the batch for itself meanwhile.
  */
 #ifndef RECORDS_H
 #define RECORDS_H

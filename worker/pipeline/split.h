@@ -4,7 +4,8 @@
  * Owns:    what a piece of a text is to the rest of the worker: a text with an id of its own
  *          (PARENT#0, PARENT#1, ...), the title of the whole, and where in it it stood.
  * Refuses: where to cut: chunks.h.
- * Threads: a pool thread, which has the batch for itself meanwhile.
+ * Threads: splitter_open and splitter_close on the loop thread; the rest on a pool thread, which
+ *          has the batch for itself meanwhile.
  * Why:     a text of a megabyte takes a tenth of a second and more to count: too long for the loop.
  */
 #ifndef SPLIT_H
@@ -33,8 +34,9 @@ void splitter_open(struct splitter *splitter, const struct embedder *embedder,
                    struct session *session, const struct chunk_options *options, size_t max_texts);
 void splitter_close(struct splitter *splitter);
 
-/* May one of the texts have more than max_tokens? By bytes alone, of which a token has one: of
- * characters that a unigram model's map takes apart it can have fewer: such a text stays whole. */
+/* May one of the texts have more than max_tokens? By bytes alone, for nearly
+ * every token has one. Where a unigram model's map makes several tokens of a character, a text that
+ * is too long may be missed; it stays whole. */
 bool split_wanted(const struct batch *batch, size_t max_tokens);
 /* Put pieces in the place of long texts; a message whose texts cannot be cut becomes a dead letter.
  * What the batch counts is for the caller to count again. 0 or -ENOMEM. */

@@ -144,7 +144,7 @@ static size_t report(struct serve *serve, const struct serve_request *request, c
                               .took_s = seconds_from(request->arrived_ns, now_ns)};
     seen.wait_s = request->begun_ns ? seconds_from(request->arrived_ns, request->begun_ns) : 0;
     serve->stats.requests++;
-    /* Without results it was not read far enough to know its model: its rules are a default. */
+    /* One refused before it has results may have default rules, which name no model of it. */
     if (serve->n_models > 1 && request->results)
         seen.model_name = request->rules->name[0];
     if (request->status == HTTP_OK && request->results) {

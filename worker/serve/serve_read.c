@@ -217,10 +217,11 @@ static void dimensions_take(struct reading *r, const struct walk_value *value)
     if (is_known)
         r->request->dim = (size_t)dim;
     else
-        serve_fail(r->request, bad_status(r->request), "dimensions", NULL,
-                   "`dimensions` is %lld; this server gives %zu, or 128, 256 or 512 where that is "
-                   "fewer",
-                   (long long)dim, most);
+        serve_fail(
+            r->request, bad_status(r->request), "dimensions", NULL,
+            "`dimensions` is %lld; this server gives %zu, or 128, 256, 512 or 768 where that "
+            "is fewer",
+            (long long)dim, most);
 }
 
 /* The names that others have for what a text is for; the rest of them prompt_find knows. */
