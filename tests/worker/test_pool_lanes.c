@@ -445,6 +445,77 @@ static void test_followed_by_another(void **state)
     pool_close(pool);
 }
 
+/* Jobs of two users in turn on one thread, each in several steps that idle threads help with. */
+enum { SHARERS = 3, SHARED_JOBS = 3000, SHARED_STEPS = 3, SHARED_PARTS = 4 };
+
+struct shared_job {
+    struct job job; /* first member */
+    struct pool_user *next_user;
+};
+
+static atomic_size_t n_parts_done, n_wrong;
+
+static void step_of_user(void *arg, size_t part, struct session *mine)
+{
+    (void)part;
+    for (uint64_t began = uv_hrtime(); uv_hrtime() - began < 2000;) {
+    }
+    if (((struct pool_thread *)mine)->user != *(int *)arg)
+        atomic_fetch_add(&n_wrong, 1);
+    atomic_fetch_add(&n_parts_done, 1);
+}
+
+static void run_shared(struct job *job, struct pool_thread *thread)
+{
+    struct shared_job *mine = (struct shared_job *)job;
+    for (size_t step = 0; step < SHARED_STEPS; step++)
+        pool_share(thread->pool, thread->index, step_of_user, &thread->user, SHARED_PARTS);
+    if (!mine->next_user)
+        return;
+    mine[1].job.user = mine->next_user;
+    job->then = &mine[1].job;
+}
+
+/* Helpers of one user's job do not stay for the next, of another: theirs is the wrong session. */
+static void check_sharers(enum pool_lane lane)
+{
+    static struct shared_job jobs[SHARED_JOBS];
+    struct pool_thread threads[2][SHARERS];
+    struct pool_place places[2][SHARERS];
+    struct pool_user *users[2];
+    struct pool *pool;
+    atomic_store(&n_parts_done, 0);
+    atomic_store(&n_wrong, 0);
+    assert_int_equal(pool_open(&pool, SHARERS, NULL, wakeup, NULL), 0);
+    for (int u = 0; u < 2; u++) {
+        for (size_t i = 0; i < SHARERS; i++) {
+            threads[u][i] = (struct pool_thread){pool, i, u};
+            places[u][i] = place_of(&threads[u][i]);
+        }
+        assert_int_equal(pool_join(&users[u], pool, places[u], wakeup, NULL), 0);
+    }
+    for (size_t i = 0; i < SHARED_JOBS; i++)
+        jobs[i] = (struct shared_job){{.run = run_shared, .lane = lane},
+                                      i + 1 < SHARED_JOBS ? users[(i + 1) % 2] : NULL};
+    pool_user_submit(users[0], &jobs[0].job);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (atomic_load(&n_parts_done) < SHARED_JOBS * SHARED_STEPS * SHARED_PARTS) {
+        assert_true(uv_hrtime() < deadline);
+        uv_sleep(1);
+    }
+    for (int u = 0; u < 2; u++)
+        pool_leave(users[u]);
+    pool_close(pool);
+    assert_int_equal(atomic_load(&n_wrong), 0);
+}
+
+static void test_helpers_of_two_users(void **state)
+{
+    (void)state;
+    check_sharers(POOL_QUERY);
+    check_sharers(POOL_QUEUE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -456,6 +527,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_query_helped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
         cmocka_unit_test(test_followed_by_another),
+        cmocka_unit_test(test_helpers_of_two_users),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

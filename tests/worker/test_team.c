@@ -56,8 +56,10 @@ struct helper {
 static void *helper_run(void *arg)
 {
     struct helper *me = arg;
-    while (!atomic_load(me->stop))
+    while (!atomic_load(me->stop)) {
+        team_join(me->team);
         team_help(me->team, (struct session *)me, me->leave);
+    }
     return NULL;
 }
 

@@ -47,6 +47,8 @@ static uint64_t help(const struct member *thread, struct member *leader, const a
     struct pool_user *user = leader->running->user;
     struct team *team = leader->team;
     user->n_helping++;
+    /* Under the lock: from here on the leader runs no job of another user (job_run). */
+    team_join(team);
     uv_mutex_unlock(&pool->lock);
     uint64_t began_ns = uv_hrtime();
     /* The user cannot be closed meanwhile: n_helping keeps it. */
@@ -249,6 +251,13 @@ static struct job *query_take(struct member *thread)
 static void job_run(struct member *thread, struct job *job)
 {
     const struct pool_place *place = &job->user->places[thread->index];
+    const struct pool_user **last =
+        thread->team == &thread->inner ? &thread->inner_user : &thread->outer_user;
+    /* Who helped with the job before may still look for parts, with a session of its user, perhaps
+     * of another model. Who comes from here on takes the session that belongs to this job. */
+    if (*last != job->user)
+        team_wait_alone(thread->team);
+    *last = job->user;
     thread->session = place->session;
     job->run(job, place->thread);
 }

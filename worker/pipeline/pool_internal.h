@@ -19,7 +19,9 @@ struct member {
     size_t index;
     uv_thread_t id;
     struct team outer, inner; /* of the job in hand, and of a query in its midst */
-    struct job *job;          /* in hand; the outer one while a query is run in its midst */
+    /* Whose job a team had last; only compared. */
+    const struct pool_user *outer_user, *inner_user;
+    struct job *job; /* in hand; the outer one while a query is run in its midst */
     /* Of the job that runs now, which may be that query. */
     struct job *running;
     struct team *team;

@@ -10,6 +10,7 @@
 #include "worker/pipeline/team.h"
 
 #include <assert.h>
+#include <sched.h>
 
 /*
  * A wait within a step is for a part that some thread has begun, most often a group of weight rows
@@ -164,13 +165,25 @@ static bool step_comes(struct team *t, uint64_t seen, const atomic_bool *leave)
     return false;
 }
 
+void team_join(struct team *t)
+{
+    atomic_fetch_add(&t->n_helpers, 1);
+}
+
+void team_wait_alone(struct team *t)
+{
+    assert(!team_has_parts(t));
+    /* One that has lost its CPU may need ours to see that there is nothing to do. */
+    while (atomic_load(&t->n_helpers))
+        sched_yield();
+}
+
 void team_help(struct team *t, struct session *mine, const atomic_bool *leave)
 {
-    atomic_fetch_add_explicit(&t->n_helpers, 1, memory_order_relaxed);
     uint64_t seen;
     do {
         seen = ticket_number(atomic_load(&t->ticket));
     } while ((parts_run(t, mine, leave, NULL, NULL) || step_comes(t, seen, leave)) &&
              !atomic_load_explicit(leave, memory_order_relaxed));
-    atomic_fetch_sub_explicit(&t->n_helpers, 1, memory_order_relaxed);
+    atomic_fetch_sub(&t->n_helpers, 1);
 }

@@ -5,8 +5,8 @@
  *          part of it, who waits for whom.
  * Refuses: to start threads or to wake them (pool.c does), to know what a step computes, to need
  *          anyone: a leader whom nobody helps does all parts itself and waits for nothing.
- * Threads: team_offer and team_finish by the leader; team_help by any number of others, at any time
- *          between team_open and team_close.
+ * Threads: team_offer, team_finish and team_wait_alone by the leader; team_join and then team_help
+ *          by any number of others, at any time between team_open and team_close.
  * Why:     one short text has enough work for all threads only inside its matrix products, which
  *          take some tens of microseconds each. Parts are claimed one by one from an atomic
  *          counter, so threads that come late, are slow or leave cost nothing but what they do not
@@ -40,7 +40,7 @@ struct team {
 int team_open(struct team *team);   /* 0 or negative errno */
 void team_close(struct team *team); /* nobody helps any more */
 
-/* Threads that help now. */
+/* Threads that help now, or are about to: from team_join to the end of team_help. */
 size_t team_helpers(const struct team *team);
 
 /* Are there parts that nobody has claimed? */
@@ -52,6 +52,12 @@ void team_offer(struct team *team, session_part *step, void *arg, size_t n_parts
  * the next step. pause: called between two parts, for what is more urgent; NULL: nothing is. */
 void team_finish(struct team *team, struct session *mine, void (*pause)(void *ctx), void *ctx);
 
+/* By the leader between two steps: returns when those who helped are gone, which takes them
+ * microseconds when they find no parts. What is offered then is for sessions of another kind. */
+void team_wait_alone(struct team *team);
+
+/* A helper says that it comes, while it is sure for whom: before team_help. */
+void team_join(struct team *team);
 /* Take part until no step has come for a moment, or until *leave: after the part in hand. */
 void team_help(struct team *team, struct session *mine, const atomic_bool *leave);
 
