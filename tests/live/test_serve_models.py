@@ -220,7 +220,7 @@ def own_mib(server):
 
 def case_memory():
     """Of a further model nearly all is its file, which is mapped once for all."""
-    sizes = {}
+    sizes, longs = {}, {}
     for n in (1, 2, 3):
         models = dict(list({"a": SMALL, "b": MODEL, "c": SMALL}.items())[:n])
         with serve("--threads", "2", "--cache-memory", "0", models=models) as server:
@@ -229,8 +229,12 @@ def case_memory():
                     assert server.embed(["a text", "another"], model=name).status == 200
                     assert server.embed([LONG] * 8, model=name).status == 200
             sizes[n] = own_mib(server)
+            for name in models: # 540 words each: what sessions grow to
+                assert server.embed([LONG * 3] * 8, model=name).status == 200
+            longs[n] = own_mib(server)
             server.stop()
-    print("own memory, MiB:", {n: round(size, 1) for n, size in sizes.items()})
+    print("own memory, MiB:", {n: round(size, 1) for n, size in sizes.items()},
+          "after texts of 540 words:", {n: round(size, 1) for n, size in longs.items()})
     assert sizes[2] - sizes[1] < OWN_MIB and sizes[3] - sizes[2] < OWN_MIB, sizes
 
 
